@@ -1,0 +1,38 @@
+"""cerebros_spark: trains many Keras models at once on data that stays where it is.
+
+The public names load on first use: importing the package pulls in neither TensorFlow, PySpark
+nor Petastorm.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cerebros_spark.backend.local import LocalBackend
+    from cerebros_spark.backend.spark import SparkBackend
+    from cerebros_spark.errors import CerebrosError
+    from cerebros_spark.store import LocalStore, Store
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "CerebrosError": "cerebros_spark.errors",
+    "LocalBackend": "cerebros_spark.backend.local",
+    "LocalStore": "cerebros_spark.store",
+    "SparkBackend": "cerebros_spark.backend.spark",
+    "Store": "cerebros_spark.store",
+}
+
+__all__ = ["CerebrosError", "LocalBackend", "LocalStore", "SparkBackend", "Store", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'cerebros_spark' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,141 @@
+"""What prepared data is: a frozen description that travels to every worker.
+
+The manifest is written after the last shard, so data without one is unfinished and never used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of prepared data.
+
+    Attributes:
+        name: The column's name, the same in the user's DataFrame and in the shards.
+        dtype: NumPy name of the element type in the shards (``float32``, ``int64`` …).
+        shape: Shape of one row's value: ``()`` for a number, ``(n,)`` for an array.
+        role: ``"feature"`` or ``"label"``.
+        mean: Mean of each element over the training rows, flattened; empty for labels of no use.
+        variance: Population variance of each element over the training rows.
+        classes: For an integer (or integral) label of at most 1,000 different values: those
+            values, ascending, over all rows. None where the column is no class label.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    role: str
+    mean: tuple[float, ...] = ()
+    variance: tuple[float, ...] = ()
+    classes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard: the key of its folder below the store's prefix, and how many rows it holds."""
+
+    key: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Prepared data: P training and P validation shards of equal size (within one row).
+
+    Attributes:
+        fingerprint: Names the content: same rows, columns, split, P and seed, same fingerprint.
+        columns: Features first, in the order they were asked for, then labels.
+        train: The training shards; partition p of the run is ``train[p]``.
+        validation: The validation shards, as many as ``train``.
+        seed: Seed of the shuffle.
+    """
+
+    fingerprint: str
+    columns: tuple[Column, ...]
+    train: tuple[Shard, ...]
+    validation: tuple[Shard, ...]
+    seed: int
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions, P."""
+        return len(self.train)
+
+    @property
+    def train_rows(self) -> int:
+        """Number of training rows in all shards."""
+        return sum(shard.rows for shard in self.train)
+
+    @property
+    def validation_rows(self) -> int:
+        """Number of validation rows in all shards."""
+        return sum(shard.rows for shard in self.validation)
+
+    def column(self, name: str) -> Column:
+        """The column of that name; raises KeyError."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def to_json(self) -> str:
+        """The manifest as JSON text."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Reads what :meth:`to_json` wrote."""
+        value: dict[str, Any] = json.loads(text)
+        if value.pop("format") != FORMAT:
+            raise ValueError(f"this manifest is not of format {FORMAT}")
+        columns = tuple(
+            Column(
+                name=c["name"],
+                dtype=c["dtype"],
+                shape=tuple(c["shape"]),
+                role=c["role"],
+                mean=tuple(c["mean"]),
+                variance=tuple(c["variance"]),
+                classes=None if c["classes"] is None else tuple(c["classes"]),
+            )
+            for c in value["columns"]
+        )
+        return cls(
+            fingerprint=value["fingerprint"],
+            columns=columns,
+            train=tuple(Shard(**s) for s in value["train"]),
+            validation=tuple(Shard(**s) for s in value["validation"]),
+            seed=value["seed"],
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns make up each input and output of the models.
+
+    Attributes:
+        inputs: For each model input the columns that are put side by side in it.
+        outputs: For each model output the label columns that are put side by side in it.
+        input_shapes: Shape of one row of each input; a flat column is reshaped to it.
+    """
+
+    inputs: tuple[tuple[str, ...], ...]
+    outputs: tuple[tuple[str, ...], ...]
+    input_shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read, features first."""
+        return tuple(name for group in (*self.inputs, *self.outputs) for name in group)
+
+
+def manifest_key(fingerprint: str) -> str:
+    """Where the manifest of prepared data lies in the store."""
+    return f"data/{fingerprint}/manifest.json"
