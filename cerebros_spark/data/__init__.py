@@ -1,0 +1,1 @@
+"""Data: from DataFrames and arrays to shards, and from shards to batches."""

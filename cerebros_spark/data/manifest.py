@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 FORMAT = 1
 
@@ -18,7 +21,7 @@ class Column:
     """One column of prepared data.
 
     Attributes:
-        name: The column's name, the same in the user's DataFrame and in the shards.
+        name: The column's name in the user's DataFrame.
         dtype: NumPy name of the element type in the shards (``float32``, ``int64`` …).
         shape: Shape of one row's value: ``()`` for a number, ``(n,)`` for an array.
         role: ``"feature"`` or ``"label"``.
@@ -26,6 +29,8 @@ class Column:
         variance: Population variance of each element over the training rows.
         classes: For an integer (or integral) label of at most 1,000 different values: those
             values, ascending, over all rows. None where the column is no class label.
+        stored_as: The column's name in the shards' files where it can't be ``name``, because the
+            reader takes only ASCII identifiers; empty where it is ``name``.
     """
 
     name: str
@@ -35,6 +40,22 @@ class Column:
     mean: tuple[float, ...] = ()
     variance: tuple[float, ...] = ()
     classes: tuple[int, ...] | None = None
+    stored_as: str = ""
+
+    @property
+    def stored(self) -> str:
+        """The column's name in the shards' files."""
+        return self.stored_as or self.name
+
+    @property
+    def width(self) -> int:
+        """Number of elements in one row's value."""
+        return math.prod(self.shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Decoded size of one row's value, in bytes."""
+        return self.width * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -104,6 +125,7 @@ class Manifest:
                 mean=tuple(c["mean"]),
                 variance=tuple(c["variance"]),
                 classes=None if c["classes"] is None else tuple(c["classes"]),
+                stored_as=c.get("stored_as", ""),
             )
             for c in value["columns"]
         )

@@ -1,0 +1,22 @@
+"""Tuners by name. One algorithm a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from cerebros_spark.errors import ArgumentError
+
+#: name -> module:function; the function takes objective, max_trials, seed, hyperparameters.
+TUNERS = {"random": "nas.tuners.random:random_tuner"}
+
+
+def tuner_factory(name: str) -> Callable[..., Any]:
+    """The function that makes the tuner of that name; raises ArgumentError."""
+    if name not in TUNERS:
+        known = ", ".join(repr(each) for each in sorted(TUNERS))
+        raise ArgumentError(f"there is no tuner called {name!r}; there is {known}")
+    module, function = TUNERS[name].split(":")
+    made: Callable[..., Any] = getattr(import_module(module), function)
+    return made

@@ -1,0 +1,116 @@
+"""Workers as threads of this process: no Spark needed, and the reference for equality."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+
+from cerebros_spark.backend.base import Backend, WorkerEvent
+from cerebros_spark.errors import ArgumentError, BackendError
+from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerReady
+from cerebros_spark.store import Store
+from cerebros_spark.training import devices
+from cerebros_spark.types import UnitResult
+from cerebros_spark.worker import Assignment, Report, Worker, WorkerJob, check_store
+
+logger = logging.getLogger("cerebros_spark")
+
+
+class LocalBackend:
+    """Trains in threads of this process.
+
+    Args:
+        num_workers: Number of workers, and of the partitions that the data is cut into.
+        threads_per_worker: TensorFlow's threads for one operation. They are TensorFlow's for the
+            whole process, and count only if it has not been used yet.
+    """
+
+    def __init__(self, num_workers: int = 2, *, threads_per_worker: int = 1) -> None:
+        if num_workers < 1:
+            raise ArgumentError(f"num_workers must be at least 1, but got {num_workers!r}")
+        if threads_per_worker < 1:
+            raise ArgumentError(
+                f"threads_per_worker must be at least 1, but got {threads_per_worker!r}"
+            )
+        self.num_workers = num_workers
+        self.threads = threads_per_worker
+        self._threads: list[threading.Thread] = []
+        self._links: list[_Link] = []
+        self._events: queue.Queue[WorkerEvent | BaseException] = queue.Queue()
+
+    def check(self, store: Store) -> None:
+        """Threads can always be had, and see what this process sees."""
+
+    def start(self, job: WorkerJob) -> None:
+        """Starts a thread for each worker."""
+        check_store(job.store, job.run_id)
+        devices.configure(job.threads, None, job.deterministic)
+        self._events = queue.Queue()
+        self._links = [_Link(number, self._events) for number in range(self.num_workers)]
+        self._threads = [
+            threading.Thread(
+                target=self._serve, args=(job, link), name=f"cerebros-worker-{link.number}"
+            )
+            for link in self._links
+        ]
+        for thread in self._threads:
+            thread.daemon = True
+            thread.start()
+
+    def send(self, worker: int, assignment: Assignment) -> None:
+        """Gives a worker something to do."""
+        self._links[worker].assignments.put(assignment)
+
+    def next_event(self, timeout: float) -> WorkerEvent | None:
+        """The next thing a worker has to say."""
+        try:
+            event = self._events.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(event, BaseException):
+            raise BackendError(f"a worker stopped: {event}") from event
+        return event
+
+    def stop(self) -> None:
+        """Lets the workers finish their unit and ends their threads."""
+        for link in self._links:
+            link.assignments.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads, self._links = [], []
+
+    def _serve(self, job: WorkerJob, link: _Link) -> None:
+        try:
+            Worker(job, link.number).serve(link)
+        except Exception as error:
+            logger.exception("worker %d stopped", link.number)
+            self._events.put(error)
+
+
+class _Link:
+    """A worker's line to the driver: two queues."""
+
+    def __init__(self, number: int, events: queue.Queue[WorkerEvent | BaseException]) -> None:
+        self.number = number
+        self.assignments: queue.Queue[Assignment | None] = queue.Queue()
+        self._events = events
+        self._registered = False
+
+    def exchange(self, reports: Sequence[Report]) -> Assignment | None:
+        if not self._registered:
+            self._registered = True
+            self._events.put(WorkerReady(self.number))
+        for report in reports:
+            self._events.put(event_of(report))
+        return self.assignments.get()
+
+
+def event_of(report: Report) -> UnitDone | UnitFailed:
+    """What a report means to the scheduler."""
+    return UnitDone(report) if isinstance(report, UnitResult) else UnitFailed(report)
+
+
+def _conforms(backend: LocalBackend) -> Backend:
+    return backend

@@ -1,0 +1,250 @@
+"""Arrays in memory become P training and P validation shards, and a manifest, without Spark.
+
+The result has the same form as that of :mod:`cerebros_spark.data.prepare`, from the same checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cerebros_spark.data import checks
+from cerebros_spark.data.checks import Facts, Request
+from cerebros_spark.data.manifest import Column, Manifest, Shard
+from cerebros_spark.errors import DataError, StoreError
+from cerebros_spark.seeds import derive
+from cerebros_spark.store import Store
+
+_INTEGERS = {
+    "bool": "int32",
+    "int8": "int32",
+    "uint8": "int32",
+    "int16": "int32",
+    "uint16": "int32",
+    "int32": "int32",
+    "uint32": "int64",
+    "int64": "int64",
+}
+_CHUNK_BYTES = 2**25
+
+
+def prepare_arrays(
+    columns: Mapping[str, np.ndarray],
+    store: Store,
+    *,
+    feature_columns: Sequence[str | Sequence[str]],
+    label_columns: Sequence[str | Sequence[str]],
+    validation: float | str = 0.2,
+    partitions: int,
+    seed: int = 0,
+) -> Manifest:
+    """Splits arrays into shuffled shards of equal size, and describes them.
+
+    In the shards fractional numbers are float32, integers int32 or (int64, uint32) int64,
+    booleans int32. The shuffle and the split depend on the rows, their order and the seed. The
+    same data with the same arguments is found again in the store and not written a second time.
+
+    Args:
+        columns: Arrays of shape ``(n,)`` or ``(n, d1, …)`` by column name, all of the same n.
+            Higher ranks are stored flat; the manifest keeps their shape.
+        store: Where the shards are written; workers must reach it too.
+        feature_columns: Names of the features, or lists of names (one list for each model input).
+        label_columns: Names of the labels, or lists of names.
+        validation: Fraction in (0, 1) of all rows that are kept for validation, or the name of a
+            boolean column that is true in validation rows.
+        partitions: Number of training shards, and of validation shards.
+        seed: Seed of the shuffle.
+
+    Returns:
+        The manifest, which is in the store too.
+
+    Raises:
+        ArgumentError: If an argument can't be used; nothing is written.
+        DataError: If the data can't be trained on; nothing is written.
+        StoreError: If the shards can't be written; nothing is left.
+    """
+    request = checks.check_request(
+        list(columns), feature_columns, label_columns, validation, partitions, seed
+    )
+    checks.check_address(store)
+    mark = _mark(columns, request)
+    given = {name: np.ma.asanyarray(columns[name]) for name in request.columns}
+    rows = _rows(given if mark is None else {**given, str(request.validation): mark})
+    described = _describe(given, request)
+    stored = {c.name: _cast(given[c.name], c) for c in described}
+    checks.check_facts(rows, [_facts(name, given[name], stored[name]) for name in given])
+    train, held_out = _split(rows, mark, request)
+    name = checks.fingerprint(("arrays", _content_hash(stored, mark)), described, request)
+    manifest = checks.find(store, name)
+    if manifest is not None:
+        return manifest
+    described = tuple(_with_statistics(c, stored[c.name], train) for c in described)
+    with checks.writing(store, name):
+        shards = (
+            _write(store, f"{checks.folder(name)}/train", described, stored, train, request),
+            _write(
+                store, f"{checks.folder(name)}/validation", described, stored, held_out, request
+            ),
+        )
+        return checks.finish(store, name, described, shards, request.seed)
+
+
+def _mark(columns: Mapping[str, np.ndarray], request: Request) -> np.ndarray | None:
+    """The array that marks validation rows, if a column does."""
+    if not isinstance(request.validation, str):
+        return None
+    mark = np.asarray(columns[request.validation])
+    if mark.dtype != bool or mark.ndim != 1:
+        raise checks.not_boolean(request.validation, _kind(mark))
+    return mark
+
+
+def _kind(array: np.ndarray) -> str:
+    return f"{array.dtype} of shape {array.shape}"
+
+
+def _rows(arrays: Mapping[str, np.ndarray]) -> int:
+    """The number of rows, the same in all columns."""
+    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    first = next(iter(lengths))
+    for name, length in lengths.items():
+        if length != lengths[first]:
+            raise DataError(
+                f"the column {name!r} has {length:,} rows, but {first!r} has {lengths[first]:,}"
+            )
+    return lengths[first]
+
+
+def _describe(given: Mapping[str, np.ndarray], request: Request) -> tuple[Column, ...]:
+    """The columns as they will be stored, without statistics."""
+    described = []
+    for file_name, (name, array) in zip(
+        checks.stored_names(request.columns), given.items(), strict=True
+    ):
+        dtype = "float32" if array.dtype.kind == "f" else _INTEGERS.get(array.dtype.name)
+        if dtype is None or array.ndim == 0:
+            raise checks.unusable_type(name, _kind(array))
+        stored_as = "" if file_name == name else file_name
+        shape = tuple(int(size) for size in array.shape[1:])
+        described.append(Column(name, dtype, shape, request.role(name), stored_as=stored_as))
+    return tuple(described)
+
+
+def _cast(array: np.ndarray, column: Column) -> np.ndarray:
+    """The values as stored: C order, ``(n,)`` or ``(n, width)``."""
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite and is refused
+        values = np.ascontiguousarray(np.ma.getdata(array), dtype=column.dtype)
+    return values.reshape(len(values), column.width) if column.shape else values
+
+
+def _facts(name: str, given: np.ndarray, values: np.ndarray) -> Facts:
+    flat = values.reshape(len(values), values.size // max(len(values), 1))
+    nans = infinities = 0
+    if values.dtype.kind == "f":
+        nans = int(np.isnan(flat).any(axis=1).sum())
+        infinities = int(np.isinf(flat).any(axis=1).sum())
+    masked = np.ma.getmask(given)
+    nulls = int(masked.reshape(flat.shape).any(axis=1).sum()) if masked is not np.ma.nomask else 0
+    array = values.ndim > 1
+    return Facts(
+        name,
+        nulls=0 if array else nulls,
+        nans=nans,
+        infinities=infinities,
+        null_elements=nulls if array else 0,
+        lengths=(flat.shape[1],) * 2 if array else None,
+    )
+
+
+def _split(rows: int, mark: np.ndarray | None, request: Request) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and the validation rows, shuffled."""
+    order = np.random.Generator(np.random.PCG64(derive(request.seed, "prepare"))).permutation(rows)
+    if mark is None:
+        held_out = checks.validation_size(rows, float(request.validation))
+        train, validation = order[: rows - held_out], order[rows - held_out :]
+    else:
+        train, validation = order[~mark[order]], order[mark[order]]
+    checks.check_split(len(train), len(validation), request)
+    return train, validation
+
+
+def _content_hash(stored: Mapping[str, np.ndarray], mark: np.ndarray | None) -> str:
+    content = hashlib.blake2b(digest_size=16)
+    for values in [*stored.values(), *([] if mark is None else [np.ascontiguousarray(mark)])]:
+        content.update(f"{values.dtype}{values.shape}".encode())
+        content.update(values.reshape(-1).view(np.uint8).data)
+    return content.hexdigest()
+
+
+def _with_statistics(column: Column, values: np.ndarray, train: np.ndarray) -> Column:
+    if column.role == "label":
+        return dataclasses.replace(column, classes=_classes(values))
+    mean, variance = _moments(values, train)
+    return dataclasses.replace(column, mean=tuple(mean.tolist()), variance=tuple(variance.tolist()))
+
+
+def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population variance of each element, in float64, in two passes of small steps."""
+
+    def steps() -> Iterator[np.ndarray]:
+        many = max(1, _CHUNK_BYTES // (8 * (values.size // len(values))))
+        for start in range(0, len(rows), many):
+            part = values[rows[start : start + many]]
+            yield part.reshape(len(part), -1).astype(np.float64)
+
+    mean = sum(step.sum(axis=0) for step in steps()) / len(rows)
+    variance = sum(np.square(step - mean).sum(axis=0) for step in steps()) / len(rows)
+    return np.asarray(mean), np.asarray(variance)
+
+
+def _classes(values: np.ndarray) -> tuple[int, ...] | None:
+    if values.ndim > 1 or not np.array_equal(values, np.floor(values)):
+        return None
+    found = np.unique(values)
+    return tuple(int(value) for value in found) if len(found) <= checks.CLASS_LIMIT else None
+
+
+def _write(
+    store: Store,
+    key: str,
+    columns: Sequence[Column],
+    stored: Mapping[str, np.ndarray],
+    order: np.ndarray,
+    request: Request,
+) -> tuple[Shard, ...]:
+    """Writes the rows at the given indices as shards; row i of them goes to shard i mod P."""
+    shards = []
+    many, group = checks.rows_per_file(columns), checks.rows_per_group(columns)
+    sizes = checks.split_sizes(len(order), request.partitions)
+    for number, rows in enumerate(sizes):
+        own = order[number :: request.partitions]
+        folder = f"{key}/shard={number}"
+        for file, start in enumerate(range(0, rows, many)):
+            table = _table(columns, stored, own[start : start + many])
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink, row_group_size=group, compression="snappy")
+            store.write(f"{folder}/part-{file:05d}.snappy.parquet", sink.getvalue().to_pybytes())
+            written = pq.read_metadata(pa.BufferReader(sink.getvalue())).num_rows
+            if written != table.num_rows:
+                raise StoreError(f"{folder!r} has {written} of {table.num_rows} rows")
+        shards.append(Shard(folder, rows))
+    return tuple(shards)
+
+
+def _table(
+    columns: Sequence[Column], stored: Mapping[str, np.ndarray], rows: np.ndarray
+) -> pa.Table:
+    data = {}
+    for column in columns:
+        values = stored[column.name][rows]
+        if column.shape:
+            ends = np.arange(len(rows) + 1, dtype=np.int32) * column.width
+            data[column.stored] = pa.ListArray.from_arrays(ends, pa.array(values.reshape(-1)))
+        else:
+            data[column.stored] = pa.array(values)
+    return pa.table(data)

@@ -1,0 +1,49 @@
+"""Sets up TensorFlow in a process, before its first use there."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+
+logger = logging.getLogger("cerebros_spark")
+
+
+def quiet() -> None:
+    """Keeps TensorFlow's start-up chatter off the user's terminal; errors still show."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+def configure(threads: int, gpus: Sequence[str] | None, deterministic: bool) -> None:
+    """Gives TensorFlow its threads and its GPU.
+
+    Args:
+        threads: Threads for one operation, and operations at a time. Two workers on one
+            machine would otherwise both take all of its cores.
+        gpus: Addresses of the GPUs that are this process' own; the others are hidden. None
+            leaves things as they are.
+        deterministic: Ask for operations that give the same bits each time.
+    """
+    quiet()
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    import tensorflow as tf
+
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
+    except RuntimeError:
+        # TensorFlow is in use already: what it has stays.
+        if tf.config.threading.get_intra_op_parallelism_threads() != threads:
+            logger.warning(
+                "TensorFlow was started before this run, so it keeps its own number of threads "
+                "instead of %d; results may differ in their last bits from those of other runs. "
+                "Start a fresh process to compare runs bit for bit.",
+                threads,
+            )

@@ -1,0 +1,166 @@
+"""Trains one Keras model: a unit is one compiled call that loops over all its steps.
+
+Nothing is retraced between visits. The shard's rows lie in TensorFlow's memory already, and a
+hop sets variables.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cerebros_spark.data.shards import Chunk, ShardData
+from cerebros_spark.errors import ArgumentError
+from cerebros_spark.seeds import derive
+from cerebros_spark.training.keras_model import StateVariables, rebuild
+from cerebros_spark.types import MetricState, TrialSpec
+
+_GRAPH_BYTES_PER_VARIABLE = 100_000  # measured: a traced train and test step of a small network
+
+
+class KerasTrainer:
+    """Opens trials as Keras models. Shards that are kept decoded are shared by all of them."""
+
+    def __init__(self) -> None:
+        self._tensors: weakref.WeakKeyDictionary[ShardData, tuple[Any, Any]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def open(self, specs: Sequence[TrialSpec]) -> KerasProgram:
+        """Rebuilds the one trial's model."""
+        if len(specs) != 1:
+            raise ArgumentError(f"this trainer advances one trial at a time, but got {len(specs)}")
+        return KerasProgram(specs[0], self.chunks)
+
+    def chunks(
+        self, shard: ShardData, batch_size: int, seed: int | None
+    ) -> Iterator[tuple[Any, Any, np.ndarray]]:
+        """The shard's chunks with x and y as tensors; a resident shard's are made once."""
+        for chunk in shard.chunks(batch_size, seed):
+            if shard.resident:
+                if shard not in self._tensors:
+                    self._tensors[shard] = _tensors(chunk)
+                x, y = self._tensors[shard]
+            else:
+                x, y = _tensors(chunk)
+            yield x, y, chunk.order
+
+
+class KerasProgram:
+    """One Keras model, resident: built once, its steps traced once, advanced many times."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        chunks: Callable[[ShardData, int, int | None], Iterator[tuple[Any, Any, np.ndarray]]],
+    ) -> None:
+        self._batch_size = spec.batch_size
+        self._chunks = chunks
+        self._model = rebuild(spec.program)
+        self._variables = StateVariables(self._model)
+        self._generators = [
+            v for v in self._model.variables if v.path.endswith("seed_generator_state")
+        ]
+        self._train: Any = None
+        self._test: Any = None
+        self.traces = 0
+        count = len(self._model.variables) + len(self._model.optimizer.variables)
+        self.nbytes = 4 * self._variables_size() + _GRAPH_BYTES_PER_VARIABLE * count
+
+    def load(self, states: Sequence[bytes]) -> None:
+        """Takes on a state."""
+        self._variables.write(states[0])
+
+    def dump(self) -> list[bytes]:
+        """The state as it stands."""
+        return [self._variables.read()]
+
+    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
+        """Trains on each row of the shard once, in an order drawn from the seed."""
+        seed = seeds[0]
+        for number, generator in enumerate(self._generators):
+            generator.assign(np.array([derive(seed, "generator", number), 0], np.uint32))
+        return self._run("_train", shard, derive(seed, "order"))
+
+    def evaluate(self, shard: ShardData) -> list[MetricState]:
+        """Evaluates on each row of the shard once."""
+        return self._run("_test", shard, None)
+
+    def predict(self, x: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The outputs for rows: for each input an array in, for each output an array out."""
+        outputs = self._model.predict(
+            x[0] if len(x) == 1 else list(x), batch_size=max(self._batch_size, 1024), verbose=0
+        )
+        return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+    def _run(self, name: str, shard: ShardData, seed: int | None) -> list[MetricState]:
+        self._model.reset_metrics()
+        batch_size = tf.constant(self._batch_size, tf.int64)
+        for x, y, order in self._chunks(shard, self._batch_size, seed):
+            if getattr(self, name) is None:
+                step = self._model.train_step if name == "_train" else self._model.test_step
+                build_metrics(self._model, x, y)
+                setattr(self, name, self._loop(step, x, y))
+            getattr(self, name)(x, y, tf.constant(order, tf.int64), batch_size)
+        return [metric_state(self._model)]
+
+    def _loop(self, step: Callable[[Any], Any], x: Any, y: Any) -> Any:
+        """Compiles a function that takes a step on each batch of the rows in order."""
+
+        def loop(x: Any, y: Any, order: Any, batch_size: Any) -> None:
+            self.traces += 1
+            rows = tf.shape(order, out_type=tf.int64)[0]
+
+            def body(start: Any) -> Any:
+                batch = order[start : tf.minimum(start + batch_size, rows)]
+                step(tf.nest.map_structure(lambda value: tf.gather(value, batch), (x, y)))
+                return start + batch_size
+
+            zero = tf.constant(0, tf.int64)
+            tf.while_loop(lambda start: start < rows, body, [zero], parallel_iterations=1)
+
+        any_rows = tf.nest.map_structure(
+            lambda value: tf.TensorSpec((None, *value.shape[1:]), value.dtype), (x, y)
+        )
+        signature = [
+            *any_rows,
+            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((), tf.int64),
+        ]
+        return tf.function(loop, input_signature=signature, autograph=False)
+
+    def _variables_size(self) -> int:
+        everything = [*self._model.variables, *self._model.optimizer.variables]
+        return sum(int(np.prod(v.shape)) for v in everything)
+
+
+def build_metrics(model: Any, x: Any, y: Any) -> None:
+    """Has a model create its loss' and metrics' variables, without running the network.
+
+    Keras creates them in the first step; inside ``tf.function`` that would trace the step twice,
+    and tracing is what a search over small networks spends most of its time on.
+    """
+    one_row = tf.nest.map_structure(lambda value: value[:1], (x, y))
+    outputs = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.outputs]
+    predictions = outputs[0] if len(outputs) == 1 else outputs
+    model.compute_loss(x=one_row[0], y=one_row[1], y_pred=predictions)
+    model.compute_metrics(one_row[0], one_row[1], predictions)
+    model.reset_metrics()
+
+
+def metric_state(model: Any) -> MetricState:
+    """The variables of a model's metrics, the loss' first."""
+    return tuple(
+        tuple(np.ravel(variable.numpy()).astype(float).tolist())
+        for variable in model.metrics_variables
+    )
+
+
+def _tensors(chunk: Chunk) -> tuple[Any, Any]:
+    x = [tf.constant(array) for array in chunk.x]
+    y = [tf.constant(array) for array in chunk.y]
+    return x[0] if len(x) == 1 else x, y[0] if len(y) == 1 else y

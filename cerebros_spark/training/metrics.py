@@ -1,0 +1,102 @@
+"""Metrics of a whole epoch from the metric variables of its units.
+
+A weighted mean of each partition's RMSE or AUC is not the RMSE or AUC of all rows. Keras'
+metrics keep sums and counts in their variables, so the variables add up and the result is taken
+once, by Keras itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training.keras_model import import_foreign
+from cerebros_spark.training.keras_trainer import build_metrics
+from cerebros_spark.types import MetricState
+
+
+class MetricsMerger:
+    """Adds up metric variables and takes the results, for one way of compiling.
+
+    It holds a model with the real one's outputs and compile configuration and nothing else, so
+    one merger serves all trials that share those.
+
+    Args:
+        program: The program of a trial, as ``keras_model.describe`` wrote it.
+        labels: Shape of a row and dtype of each model output's labels.
+    """
+
+    def __init__(self, program: str, labels: Sequence[tuple[tuple[int, ...], str]]) -> None:
+        description = json.loads(program)
+        import_foreign(description)
+        inputs, outputs = [], []
+        for output in description["outputs"]:
+            node = keras.Input(tuple(output["shape"]), dtype=output["dtype"])
+            inputs.append(node)
+            outputs.append(keras.layers.Identity(name=output["name"])(node))
+        self._model = keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0])
+        self._model.compile_from_config(description["compile"])
+        rows = [tf.zeros((1, *shape), dtype) for shape, dtype in labels]
+        x = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in inputs]
+        build_metrics(self._model, x, rows[0] if len(rows) == 1 else rows)
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the metrics, as ``model.fit`` tells them."""
+        return set(self._model.get_metrics_result())
+
+    def results(self, states: Sequence[MetricState]) -> dict[str, float]:
+        """The metrics by name over the rows of all the units.
+
+        Raises:
+            ArgumentError: If the model keeps metrics that are not in its compile configuration.
+        """
+        variables = self._model.metrics_variables
+        if any(len(state) != len(variables) for state in states):
+            raise ArgumentError(
+                f"the network reports {len(states[0])} metric variables, but its compile() call "
+                f"explains {len(variables)}; metrics must be passed to compile()"
+            )
+        for i, variable in enumerate(variables):
+            total = np.sum([np.asarray(state[i], np.float64) for state in states], axis=0)
+            variable.assign(total.reshape(variable.shape).astype(variable.dtype))
+        results = self._model.get_metrics_result()
+        return {name: float(value) for name, value in results.items()}
+
+
+def merger_key(program: str) -> str:
+    """Programs with the same key can share a merger."""
+    description = json.loads(program)
+    compiled = {k: v for k, v in description["compile"].items() if k != "optimizer"}
+    return json.dumps([compiled, description["outputs"]], sort_keys=True)
+
+
+def check_additive(model: Any) -> None:
+    """Refuses metrics whose variables can't be added up over partitions.
+
+    Keras' own can. A metric of one's own must derive from ``keras.metrics.Mean`` or ``Sum`` or
+    say ``additive = True``.
+    """
+    for metric in _leaves(model.metrics):
+        own = not type(metric).__module__.startswith("keras.")
+        safe = isinstance(metric, (keras.metrics.Mean, keras.metrics.Sum))
+        if own and not safe and not getattr(metric, "additive", False):
+            raise ArgumentError(
+                f"the metric {metric.name!r} ({type(metric).__name__}) is computed partition by "
+                "partition, so its variables must add up; derive it from keras.metrics.Mean, or "
+                "set additive = True on its class if they do"
+            )
+
+
+def _leaves(metrics: Sequence[Any]) -> list[Any]:
+    found: list[Any] = []
+    for metric in metrics:
+        inner = getattr(metric, "metrics", None)
+        found.extend(_leaves(inner) if inner else [metric])
+    return found

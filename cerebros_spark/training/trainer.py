@@ -1,0 +1,55 @@
+"""The training room's door: what the rest of the house knows of a trainer.
+
+A trainer opens one or more trials into a program; the program is built, traced and compiled
+once and then advanced many times. States are opaque bytes to everyone else, and always one per
+trial, in the order of the specs, even where a program advances several trials at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from cerebros_spark.data.shards import ShardData
+from cerebros_spark.types import MetricState, TrialSpec
+
+
+class Program(Protocol):
+    """Trials that are built and compiled, resident on a worker."""
+
+    nbytes: int
+    """About how much memory it keeps, in bytes."""
+
+    traces: int
+    """How often a step has been traced so far."""
+
+    def load(self, states: Sequence[bytes]) -> None:
+        """Takes on the given states, one for each trial."""
+
+    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
+        """Trains every trial on each row of the shard once.
+
+        What comes out depends on the loaded states, the shard and the seeds alone.
+        """
+
+    def evaluate(self, shard: ShardData) -> list[MetricState]:
+        """Evaluates every trial on each row of the shard once; changes no state."""
+
+    def dump(self) -> list[bytes]:
+        """The states, one for each trial."""
+
+
+class Trainer(Protocol):
+    """Knows one way of training."""
+
+    def open(self, specs: Sequence[TrialSpec]) -> Program:
+        """Builds the trials; the costly part, done once for a trial on a worker."""
+
+
+def create(name: str) -> Trainer:
+    """The trainer of a name, as a TrialSpec holds it."""
+    if name == "keras":
+        from cerebros_spark.training.keras_trainer import KerasTrainer
+
+        return KerasTrainer()
+    raise ValueError(f"there is no trainer called {name!r}")

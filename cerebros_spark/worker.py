@@ -1,0 +1,340 @@
+"""One worker: takes units, fetches states, trains, commits states, reports.
+
+It holds one partition. The same code runs in a Spark task and in a thread of this process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from cerebros_spark.data.manifest import Layout, Manifest, Shard
+from cerebros_spark.data.shards import ShardData, open_shard
+from cerebros_spark.errors import DataError, StoreError, TrialError
+from cerebros_spark.seeds import derive
+from cerebros_spark.store import Store
+from cerebros_spark.training.trainer import Program, Trainer, create
+from cerebros_spark.types import (
+    MetricState,
+    Phase,
+    StateRef,
+    TrialSpec,
+    Unit,
+    UnitFailure,
+    UnitResult,
+    trial_spec,
+)
+
+logger = logging.getLogger("cerebros_spark")
+
+Report = UnitResult | UnitFailure
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """What every worker of a run is told when it starts.
+
+    Attributes:
+        run_id: The run.
+        store: Where shards, specs and states lie.
+        manifest: The prepared data.
+        layout: Which columns make up the models' inputs and outputs.
+        shard_memory: Bytes of decoded rows that may be kept; a larger shard is streamed.
+        program_memory: Bytes that resident programs may take, about; the one not used for
+            longest goes first.
+        threads: TensorFlow's threads in each worker.
+        deterministic: Whether the same units must give the same bits.
+    """
+
+    run_id: str
+    store: Store
+    manifest: Manifest
+    layout: Layout
+    shard_memory: int
+    program_memory: int
+    threads: int
+    deterministic: bool
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is to do next.
+
+    Attributes:
+        units: Units of its partition, one of each of several trials, to be run in one go.
+        forget: Trials that have ended since the last assignment.
+    """
+
+    units: tuple[Unit, ...]
+    forget: tuple[str, ...] = ()
+
+
+class Link(Protocol):
+    """A worker's line to the driver."""
+
+    def exchange(self, reports: Sequence[Report]) -> Assignment | None:
+        """Reports, waits for the next assignment and gives it; None: the run is over."""
+
+
+def spec_key(run_id: str, trial_id: str) -> str:
+    """Where a trial's spec lies in the store."""
+    return f"runs/{run_id}/trials/{trial_id}/spec.json"
+
+
+def state_key(run_id: str, trial_id: str, visit: int, attempt: int) -> str:
+    """Where a trial's state after so many visits lies in the store."""
+    return f"runs/{run_id}/trials/{trial_id}/state/{visit:06d}-{attempt}.safetensors"
+
+
+def probe_key(run_id: str) -> str:
+    """Where the driver leaves the run's name, for workers to see that the store is the same."""
+    return f"runs/{run_id}/probe"
+
+
+def check_store(store: Store, run_id: str) -> None:
+    """Makes sure that this process sees the driver's store.
+
+    Raises:
+        StoreError: If not; the message says what to do.
+    """
+    advice = (
+        f"give a store that the driver and every worker share, at the same path; {store.url} "
+        "is not that here"
+    )
+    try:
+        token = store.read(probe_key(run_id)).decode()
+    except StoreError as error:
+        raise StoreError(f"a worker can't see the store: {error}; {advice}") from error
+    if token != run_id:
+        raise StoreError(f"a worker sees another store than the driver; {advice}")
+
+
+class Worker:
+    """Runs the units of one partition.
+
+    Args:
+        job: What the run is.
+        number: The worker's number, which is that of its partition.
+    """
+
+    def __init__(self, job: WorkerJob, number: int) -> None:
+        self._job = job
+        self._number = number
+        self._trainers: dict[str, Trainer] = {}
+        self._programs: OrderedDict[tuple[str, ...], Program] = OrderedDict()
+        self._specs: dict[str, TrialSpec] = {}
+        self._held: dict[str, str] = {}  # trial -> digest of the state its program holds
+
+    def serve(self, link: Link) -> None:
+        """Works until the run is over."""
+        reports: list[Report] = []
+        while True:
+            assignment = link.exchange(reports)
+            if assignment is None:
+                return
+            self._forget(assignment.forget)
+            reports = self.run(assignment.units) if assignment.units else []
+
+    def run(self, units: tuple[Unit, ...]) -> list[Report]:
+        """Runs units together. What goes wrong in one of their trials is reported, not raised.
+
+        Raises:
+            StoreError: If the store fails.
+            DataError: If the shard can't be read.
+        """
+        try:
+            return self._run(units)
+        except (StoreError, DataError):
+            raise
+        except Exception as error:
+            self._forget([unit.trial_id for unit in units])
+            return [self._failure(unit, error) for unit in units]
+
+    # A unit ------------------------------------------------------------------------------
+
+    def _run(self, units: tuple[Unit, ...]) -> list[Report]:
+        phase = units[0].phase
+        shard = self._train_shard if phase is Phase.TRAIN else self._validation_shard
+        watch = _Watch()
+        program = self._program(units)
+        traces = program.traces
+        opening = watch.lap()
+        hop = self._load(program, units, watch)
+        began = time.time()
+        if phase is Phase.TRAIN:
+            for unit in units:
+                self._held.pop(unit.trial_id, None)
+            metrics = program.train(shard, [self._seed(unit) for unit in units])
+        else:
+            metrics = program.evaluate(shard)
+        seconds = watch.lap() + opening
+        states: list[StateRef | None] = [None] * len(units)
+        if phase is Phase.TRAIN:
+            states = list(self._commit(program, units, watch, hop))
+        return [
+            self._report(unit, state, metric, shard.rows, began - opening, seconds, program.traces - traces, hop)
+            for unit, state, metric in zip(units, states, metrics, strict=True)
+        ]
+
+    def _load(self, program: Program, units: Sequence[Unit], watch: _Watch) -> dict[str, float]:
+        """Brings the program to the units' states; what it holds already isn't fetched."""
+        hop = {"fetch": 0.0, "set": 0.0, "dump": 0.0, "write": 0.0}
+        if all(self._held.get(unit.trial_id) == unit.state.sha256 for unit in units):
+            return hop
+        states = [self._fetch(unit.state) for unit in units]
+        hop["fetch"] = watch.lap()
+        program.load(states)
+        for unit in units:
+            self._held[unit.trial_id] = unit.state.sha256
+        hop["set"] = watch.lap()
+        return hop
+
+    def _commit(
+        self, program: Program, units: Sequence[Unit], watch: _Watch, hop: dict[str, float]
+    ) -> list[StateRef]:
+        """Writes the new states, each under a key of its own."""
+        states = program.dump()
+        hop["dump"] = watch.lap()
+        refs = []
+        for unit, state in zip(units, states, strict=True):
+            key = state_key(self._job.run_id, unit.trial_id, unit.visit + 1, unit.attempt)
+            ref = StateRef(key, len(state), hashlib.sha256(state).hexdigest())
+            self._job.store.write(key, state)
+            self._held[unit.trial_id] = ref.sha256
+            refs.append(ref)
+        hop["write"] = watch.lap()
+        return refs
+
+    def _fetch(self, ref: StateRef) -> bytes:
+        return read_state(self._job.store, ref)
+
+    def _report(
+        self,
+        unit: Unit,
+        state: StateRef | None,
+        metrics: MetricState,
+        rows: int,
+        began: float,
+        seconds: float,
+        traces: int,
+        hop: dict[str, float],
+    ) -> Report:
+        if metrics and not all(math.isfinite(value) for value in metrics[0]):
+            doing = "training" if unit.phase is Phase.TRAIN else "validation"
+            error = TrialError(
+                f"the loss is no longer a finite number in {doing} of epoch {unit.epoch + 1} on "
+                f"partition {unit.partition}; a lower learning rate or clipped gradients may help"
+            )
+            return self._failure(unit, error)
+        return UnitResult(
+            unit=unit,
+            worker=self._number,
+            state=state,
+            metrics=metrics,
+            rows=rows,
+            began=began,
+            seconds=seconds,
+            traces=traces,
+            hop_seconds=hop,
+        )
+
+    def _failure(self, unit: Unit, error: Exception) -> UnitFailure:
+        told = "".join(traceback.format_exception(error))
+        return UnitFailure(unit, self._number, f"{type(error).__name__}: {error}", told)
+
+    def _seed(self, unit: Unit) -> int:
+        spec = self._spec(unit.trial_id)
+        return derive(spec.seed, unit.trial_id, "epoch", unit.epoch, "partition", unit.partition)
+
+    # What stays --------------------------------------------------------------------------
+
+    @cached_property
+    def _train_shard(self) -> ShardData:
+        return self._open_shard(self._job.manifest.train[self._number])
+
+    @cached_property
+    def _validation_shard(self) -> ShardData:
+        return self._open_shard(self._job.manifest.validation[self._number])
+
+    def _open_shard(self, shard: Shard) -> ShardData:
+        job = self._job
+        # Half the budget each for the training and the validation shard.
+        return open_shard(job.store, shard, job.manifest, job.layout, job.shard_memory // 2)
+
+    def _spec(self, trial_id: str) -> TrialSpec:
+        if trial_id not in self._specs:
+            key = spec_key(self._job.run_id, trial_id)
+            self._specs[trial_id] = trial_spec(self._job.store.read(key))
+        return self._specs[trial_id]
+
+    def _program(self, units: Sequence[Unit]) -> Program:
+        """The units' program, opened at their first visit."""
+        name = tuple(unit.trial_id for unit in units)
+        if name in self._programs:
+            self._programs.move_to_end(name)
+            return self._programs[name]
+        specs = [self._spec(unit.trial_id) for unit in units]
+        trainer = self._trainers.setdefault(specs[0].trainer, create(specs[0].trainer))
+        program = trainer.open(specs)
+        self._make_room(program.nbytes)
+        self._programs[name] = program
+        return program
+
+    def _make_room(self, nbytes: int) -> None:
+        total = nbytes + sum(program.nbytes for program in self._programs.values())
+        while self._programs and total > self._job.program_memory:
+            name, program = self._programs.popitem(last=False)
+            total -= program.nbytes
+            for trial_id in name:
+                self._held.pop(trial_id, None)
+            logger.info("worker %d lets go of the program of %s", self._number, ", ".join(name))
+
+    def _forget(self, trial_ids: Sequence[str]) -> None:
+        gone = set(trial_ids)
+        for name in [name for name in self._programs if gone.intersection(name)]:
+            del self._programs[name]
+        for trial_id in gone:
+            self._specs.pop(trial_id, None)
+            self._held.pop(trial_id, None)
+
+
+def read_state(store: Store, ref: StateRef) -> bytes:
+    """The bytes of a state, checked against its reference.
+
+    Raises:
+        StoreError: If they can't be read or are not what was written.
+    """
+    data = store.read(ref.key)
+    if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:
+        raise StoreError(
+            f"{ref.key!r} in {store.url} is not what was written there ({len(data)} bytes, "
+            f"{ref.size} expected): the file was changed or cut short"
+        )
+    return data
+
+
+def write_spec(store: Store, run_id: str, spec: TrialSpec) -> None:
+    """Puts a trial's spec where workers look for it."""
+    store.write(spec_key(run_id, spec.trial_id), json.dumps(dataclasses.asdict(spec)).encode())
+
+
+class _Watch:
+    """Seconds since the last look."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        return seconds

@@ -1,0 +1,33 @@
+"""nas: neural architecture search on cerebros_spark.
+
+The public names load on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.hyperhypermodel import HyperHyperModel
+    from nas.result import ModelSelectionResult
+    from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
+
+_PUBLIC = {
+    "CerebrosBlock": "nas.spaces.cerebros",
+    "CerebrosSpace": "nas.spaces.cerebros",
+    "HyperHyperModel": "nas.hyperhypermodel",
+    "ModelSelectionResult": "nas.result",
+}
+
+__all__ = ["CerebrosBlock", "CerebrosSpace", "HyperHyperModel", "ModelSelectionResult"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'nas' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

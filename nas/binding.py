@@ -1,0 +1,114 @@
+"""What was bound to a search: resources and a tuner, checked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras_tuner
+
+from cerebros_spark.backend.base import Backend
+from cerebros_spark.errors import ArgumentError
+from cerebros_spark.store import Store
+from nas.objective import objective_of
+from nas.summary import search_space_summary
+from nas.tuners import tuner_factory
+from nas.tuners.base import Tuner
+
+Columns = list[str | list[str]]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where to train and on what; see ``HyperHyperModel.resource_bind``."""
+
+    backend: Backend
+    store: Store
+    feature_columns: Columns | None
+    label_columns: Columns | None
+    validation: float | str
+    evaluation_metric: tuple[Any, ...]
+    max_concurrent_trials: int
+    shard_memory: int
+    program_memory: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.store, Store):
+            raise ArgumentError(
+                "store must be a Store such as LocalStore(prefix_path=...), but got "
+                f"{self.store!r}"
+            )
+        if not hasattr(self.backend, "num_workers"):
+            raise ArgumentError(
+                f"backend must be a SparkBackend or a LocalBackend, but got {self.backend!r}"
+            )
+        for name in ("max_concurrent_trials", "shard_memory", "program_memory"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be at least 1, but got {getattr(self, name)!r}")
+
+
+class BoundTuner:
+    """The tuner as it was bound, and the space it searches.
+
+    Args:
+        name: Name of the tuner.
+        objective: What it optimizes: a metric's name, or a ``keras_tuner.Objective``.
+        max_trials: Number of trials.
+        hyperparameters: Overrides of the space.
+    """
+
+    def __init__(self, name: str, objective: Any, max_trials: int, hyperparameters: Any) -> None:
+        self._factory = tuner_factory(name)
+        if isinstance(max_trials, bool) or not isinstance(max_trials, int) or max_trials < 1:
+            raise ArgumentError(f"max_trials must be at least 1, but got {max_trials!r}")
+        wrong = not isinstance(hyperparameters, keras_tuner.HyperParameters | None)
+        if wrong:
+            raise ArgumentError(
+                "hyperparameters must be a keras_tuner.HyperParameters, but got "
+                f"{hyperparameters!r}"
+            )
+        self.name = name
+        self.objective = objective_of(objective)
+        self.max_trials = max_trials
+        self.hyperparameters = hyperparameters
+        self.running: Tuner | None = None
+
+    def make(self, seed: int) -> Tuner:
+        """A new tuner of this kind."""
+        overrides = None if self.hyperparameters is None else self.hyperparameters.copy()
+        tuner: Tuner = self._factory(
+            objective=self.objective,
+            max_trials=self.max_trials,
+            seed=seed,
+            hyperparameters=overrides,
+        )
+        self.running = tuner
+        return tuner
+
+    def search_space_summary(self) -> str:
+        """Writes the search space to standard output, and gives it as text.
+
+        Before ``fit`` only the overrides are known.
+        """
+        known = self.running.hyperparameters if self.running else self.hyperparameters
+        text = search_space_summary(known or keras_tuner.HyperParameters())
+        sys.stdout.write(text + "\n")
+        return text
+
+
+def columns_of(argument: str, value: Any) -> Columns | None:
+    """Column names as lists; raises ArgumentError if they are something else."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ArgumentError(f"{argument} must be a list of column names, but got {value!r}")
+    names: Columns = []
+    for each in value:
+        group = [each] if isinstance(each, str) else each
+        if isinstance(group, Sequence) and group and all(isinstance(n, str) for n in group):
+            names.append(each if isinstance(each, str) else list(each))
+        else:
+            raise ArgumentError(f"{argument} must hold column names, but got {each!r}")
+    return names

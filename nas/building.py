@@ -1,0 +1,90 @@
+"""From hyperparameter values to a trial that can be sent out. The only place that builds."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from cerebros_spark.errors import TrialError
+from cerebros_spark.seeds import derive
+from cerebros_spark.training.keras_model import describe, initial_state
+from cerebros_spark.training.metrics import check_additive
+from cerebros_spark.types import TrialSpec
+from nas.spaces.base import Space
+
+
+@dataclass(frozen=True)
+class Built:
+    """A trial, and the state it starts from."""
+
+    spec: TrialSpec
+    state: bytes
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Builds trials of one search.
+
+    Attributes:
+        space: Where networks come from.
+        seed: Seed of the run.
+        epochs: Epochs of a trial, at most.
+        batch_size: Rows in a training step.
+        max_model_size: Weights a network may have; None for any number.
+    """
+
+    space: Space
+    seed: int
+    epochs: int
+    batch_size: int
+    max_model_size: int | None = None
+
+    def __call__(self, trial_id: str, index: int, hyperparameters: Any) -> Built:
+        """Builds a trial. Its initial weights depend on the seed and the trial's name alone.
+
+        Raises:
+            TrialError: If the network is larger than allowed, or can't be sent out.
+            Exception: Whatever the space raises.
+        """
+        with initializers(derive(self.seed, trial_id, "weights")):
+            model = self.space.build(hyperparameters)
+        if not isinstance(model, keras.Model):
+            raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
+        parameters = model.count_params()
+        if self.max_model_size is not None and parameters > self.max_model_size:
+            raise TrialError(
+                f"the network has {parameters:,} parameters, more than "
+                f"max_model_size={self.max_model_size:,}"
+            )
+        program = describe(model)
+        check_additive(model)
+        spec = TrialSpec(
+            trial_id=trial_id,
+            index=index,
+            trainer="keras",
+            program=program,
+            seed=self.seed,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            parameters=parameters,
+        )
+        return Built(spec, initial_state(model))
+
+
+@contextlib.contextmanager
+def initializers(seed: int) -> Iterator[None]:
+    """Has Keras' initializers draw from a seed, and leaves the user's generator as it was.
+
+    An initializer without a seed of its own takes one from Python's global generator.
+    """
+    before = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)

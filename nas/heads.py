@@ -1,0 +1,158 @@
+"""What AutoKeras' heads ask of the networks, completed by what the data says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import autokeras as ak
+import keras
+
+from cerebros_spark.data.manifest import Layout, Manifest
+from cerebros_spark.errors import ArgumentError, DataError
+
+
+@dataclass(frozen=True)
+class Target:
+    """One output that is to be learned.
+
+    Attributes:
+        head: The head that asked for it.
+        name: Name of the output.
+        width: Number of output values.
+        num_classes: Number of classes; None for a regression.
+        activation: Activation of the output.
+        loss: Keras loss.
+        metrics: Keras metrics.
+        label_shape: Shape of a row of labels.
+        label_dtype: Their type.
+    """
+
+    head: Any
+    name: str
+    width: int
+    num_classes: int | None
+    activation: str
+    loss: Any
+    metrics: tuple[Any, ...]
+    label_shape: tuple[int, ...]
+    label_dtype: str
+
+
+def targets(
+    heads: Sequence[Any], manifest: Manifest, layout: Layout, evaluation_metric: Sequence[Any]
+) -> tuple[Target, ...]:
+    """Completes the heads.
+
+    Args:
+        heads: AutoKeras heads, in the order of the model's outputs.
+        manifest: The prepared data.
+        layout: Which label columns belong to which head.
+        evaluation_metric: Metrics that every head gets besides its own.
+
+    Raises:
+        DataError: If labels don't suit their head; the message names the column.
+        ArgumentError: If there is a head of an unknown kind.
+    """
+    return tuple(
+        _target(head, manifest, columns, evaluation_metric)
+        for head, columns in zip(heads, layout.outputs, strict=True)
+    )
+
+
+def _target(
+    head: Any, manifest: Manifest, names: Sequence[str], evaluation_metric: Sequence[Any]
+) -> Target:
+    columns = [manifest.column(name) for name in names]
+    width = sum(math.prod(column.shape) for column in columns)
+    dtypes = {column.dtype for column in columns}
+    dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
+    metrics = _metrics(head.metrics, evaluation_metric)
+    label = ", ".join(names)
+    if isinstance(head, ak.ClassificationHead):
+        one = len(columns) == 1 and columns[0].shape == ()
+        classes = columns[0].classes if one else None
+        kind = _scalar(head, label, classes) if one else _vector(head, label, width)
+        return Target(head, head.name, *kind, metrics, (width,), dtype)
+    if isinstance(head, ak.RegressionHead):
+        if head.output_dim not in (None, width):
+            raise DataError(
+                f"the label {label!r} has {width} values a row, but its RegressionHead has "
+                f"output_dim={head.output_dim}"
+            )
+        return Target(
+            head, head.name, width, None, "linear", head.loss, metrics, (width,), dtype
+        )
+    raise ArgumentError(
+        f"outputs must be ClassificationHead or RegressionHead, but got {type(head).__name__}"
+    )
+
+
+def _scalar(
+    head: Any, label: str, classes: tuple[int, ...] | None
+) -> tuple[int, int, str, Any]:
+    """Width, classes, activation and loss for class numbers."""
+    if classes is None:
+        raise DataError(
+            f"the label column {label!r} holds no class numbers (fractions, or more than 1,000 "
+            "different values); use a RegressionHead, or index the classes 0, 1, 2 …"
+        )
+    if len(classes) < 2:
+        raise DataError(
+            f"the label column {label!r} holds the one class {classes[0]} only; a "
+            "ClassificationHead needs at least two"
+        )
+    count = head.num_classes or max(classes[-1] + 1, 2)
+    if classes[0] < 0 or classes[-1] >= count:
+        wrong = classes[0] if classes[0] < 0 else classes[-1]
+        raise DataError(
+            f"the label column {label!r} holds the class {wrong}, which is beyond the range "
+            f"0 … {count - 1} of {count} classes; index the classes 0, 1, 2 …"
+        )
+    if head.num_classes is None and len(classes) < count:
+        raise DataError(
+            f"the label column {label!r} holds {len(classes)} different classes between "
+            f"{classes[0]} and {classes[-1]}; index them 0, 1, 2 …, or say "
+            f"ClassificationHead(num_classes={count}) if the others are only missing here"
+        )
+    if count == 2:
+        return 1, 2, "sigmoid", head.loss or keras.losses.BinaryCrossentropy()
+    given = head.loss
+    if given is None or isinstance(given, keras.losses.CategoricalCrossentropy):
+        # What AutoKeras infers is for one-hot labels; these are class numbers.
+        given = keras.losses.SparseCategoricalCrossentropy()
+    return count, count, "softmax", given
+
+
+def _vector(head: Any, label: str, width: int) -> tuple[int, int, str, Any]:
+    """Width, classes, activation and loss for one-hot or several labels."""
+    if head.num_classes not in (None, width):
+        raise DataError(
+            f"the label {label!r} has {width} values a row, but its ClassificationHead has "
+            f"num_classes={head.num_classes}"
+        )
+    if head.multi_label:
+        return width, width, "sigmoid", head.loss or keras.losses.BinaryCrossentropy()
+    if isinstance(head.loss, keras.losses.BinaryCrossentropy):
+        return width, width, "sigmoid", head.loss
+    return width, width, "softmax", head.loss or keras.losses.CategoricalCrossentropy()
+
+
+def _metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
+    found = list(own)
+    names = {_full_name(metric) for metric in found}
+    return tuple(found + [metric for metric in more if _full_name(metric) not in names])
+
+
+def _full_name(metric: Any) -> str:
+    """mse and mean_squared_error are the same metric."""
+    if isinstance(metric, str) and metric not in ("accuracy", "acc"):
+        try:
+            metric = keras.metrics.get(metric)
+        except ValueError as error:
+            raise ArgumentError(
+                f"evaluation_metric {metric!r} is not a metric of Keras"
+            ) from error
+    return str(getattr(metric, "name", None) or getattr(metric, "__name__", metric))

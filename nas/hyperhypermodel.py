@@ -1,0 +1,374 @@
+"""HyperHyperModel: what a user speaks to. It binds, checks and delegates."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import autokeras as ak
+import keras
+
+from cerebros_spark.backend.base import Backend
+from cerebros_spark.backend.local import LocalBackend
+from cerebros_spark.errors import ArgumentError, NotFittedError
+from cerebros_spark.store import LocalStore, Store
+from nas.binding import BoundTuner, Resources, columns_of
+from nas.inputs import is_spark
+from nas.preparation import find, prepare_data
+from nas.result import ModelSelectionResult
+from nas.run import Request, run
+from nas.spaces.cerebros import CerebrosSpace
+
+logger = logging.getLogger("nas")
+
+_GIB = 1024**3
+
+
+class HyperHyperModel:
+    """Searches the best network for data in a Spark cluster, or in memory.
+
+    The arguments are those of ``autokeras.AutoModel`` where it has them.
+
+    Args:
+        inputs: AutoKeras input nodes, for example ``ak.Input()``.
+        outputs: AutoKeras heads. If only inputs and heads are given, what lies between is
+            searched among Cerebros networks; otherwise it is the graph the blocks make.
+        project_name: Name of the run in the store.
+        max_trials: Number of trials, unless ``tuner_bind`` says otherwise.
+        directory: Folder of the store, unless ``resource_bind`` gives one.
+        objective: What is optimized, unless ``tuner_bind`` says otherwise.
+        tuner: Name of the tuner, unless ``tuner_bind`` says otherwise.
+        overwrite: Remove an earlier run of the same name. Otherwise a new run gets a number.
+        seed: Seed of everything that is drawn. A new one is drawn if it is None.
+        max_model_size: Number of weights a network may have; larger ones fail as trials.
+        space: Bounds of the Cerebros networks; the published ones if it is None.
+
+    Raises:
+        ArgumentError: If an argument can't be used.
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any,
+        project_name: str = "auto_model",
+        max_trials: int = 100,
+        directory: str | os.PathLike[str] | None = None,
+        objective: Any = "val_loss",
+        tuner: str = "random",
+        overwrite: bool = False,
+        seed: int | None = None,
+        max_model_size: int | None = None,
+        *,
+        space: CerebrosSpace | None = None,
+    ) -> None:
+        self._inputs = _listed(inputs)
+        self._outputs = _listed(outputs)
+        self._heads = [_head_of(output) for output in self._outputs]
+        self._is_graph = any(not isinstance(output, ak.Head) for output in self._outputs)
+        if self._is_graph and space is not None:
+            raise ArgumentError(
+                "space is for inputs and heads without blocks between them; give it to a "
+                "CerebrosBlock of the graph"
+            )
+        self._space = space or CerebrosSpace()
+        self.project_name = project_name
+        self._directory = directory
+        self._overwrite = overwrite
+        self._seed = seed
+        self._max_model_size = max_model_size
+        self._resources: Resources | None = None
+        self.tuner = BoundTuner(tuner, objective, max_trials, None)
+        self._fitted: ModelSelectionResult | None = None
+
+    # Binding -----------------------------------------------------------------------------
+
+    def resource_bind(
+        self,
+        backend: Backend | None = None,
+        store: Store | None = None,
+        feature_columns: Sequence[str | Sequence[str]] | None = None,
+        label_columns: Sequence[str | Sequence[str]] | None = None,
+        validation: float | str = 0.2,
+        evaluation_metric: Any = None,
+        *,
+        max_concurrent_trials: int | None = None,
+        shard_memory: int = _GIB,
+        program_memory: int = 2 * _GIB,
+    ) -> None:
+        """Says where to train and on what.
+
+        Args:
+            backend: ``SparkBackend`` or ``LocalBackend``; the latter with 2 workers by default.
+            store: Where data, states and journal are kept; a folder named after the project by
+                default.
+            feature_columns: The features: one list for one input, or one list for each input.
+            label_columns: The labels, likewise.
+            validation: Fraction of the rows that validate, or the name of a boolean column that
+                marks them.
+            evaluation_metric: A Keras metric, or a list of them, reported besides the heads' own.
+            max_concurrent_trials: Trials in flight at a time; twice the workers by default.
+            shard_memory: Bytes of decoded rows a worker keeps; a larger shard is streamed.
+            program_memory: Bytes of compiled networks a worker keeps, about.
+
+        Raises:
+            ArgumentError: If an argument can't be used.
+        """
+        backend = backend if backend is not None else LocalBackend(num_workers=2)
+        if store is None:
+            store = LocalStore(Path(self._directory or ".") / self.project_name)
+        if max_concurrent_trials is None:
+            max_concurrent_trials = 2 * getattr(backend, "num_workers", 1)
+        self._resources = Resources(
+            backend=backend,
+            store=store,
+            feature_columns=columns_of("feature_columns", feature_columns),
+            label_columns=columns_of("label_columns", label_columns),
+            validation=validation,
+            evaluation_metric=tuple(_listed(evaluation_metric)) if evaluation_metric else (),
+            max_concurrent_trials=max_concurrent_trials,
+            shard_memory=shard_memory,
+            program_memory=program_memory,
+        )
+
+    def tuner_bind(
+        self,
+        tuner: str = "random",
+        hyperparameters: Any = None,
+        objective: Any = None,
+        max_trials: int | None = None,
+        overwrite: bool | None = None,
+    ) -> None:
+        """Says how candidates are chosen.
+
+        Args:
+            tuner: Name of the tuner: ``"random"``.
+            hyperparameters: A ``keras_tuner.HyperParameters``; what is declared there overrides
+                the space, for example ``hp.Fixed("learning_rate", 1e-4)``.
+            objective: A metric's name, or a ``keras_tuner.Objective``.
+            max_trials: Number of trials.
+            overwrite: Remove an earlier run of the same name.
+
+        Raises:
+            ArgumentError: If an argument can't be used.
+        """
+        bound = self.tuner
+        self.tuner = BoundTuner(
+            tuner,
+            bound.objective if objective is None else objective,
+            bound.max_trials if max_trials is None else max_trials,
+            hyperparameters,
+        )
+        if overwrite is not None:
+            self._overwrite = overwrite
+
+    # Searching ---------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int = 32,
+        epochs: int | None = None,
+        validation_split: float | None = None,
+        validation_data: Any = None,
+        verbose: int = 1,
+        *,
+        input_shape: Sequence[int] | None = None,
+        reproducible: bool = False,
+    ) -> ModelSelectionResult:
+        """Searches.
+
+        Args:
+            x: A Spark DataFrame with the bound columns; or arrays of shape ``(rows, …)``, a
+                list of them (one for each input), a dict, or a pandas DataFrame.
+            y: The labels of arrays; a Spark DataFrame has them.
+            batch_size: Rows in a training step.
+            epochs: Epochs of a trial. If None, up to 1,000, and a trial ends when its
+                ``val_loss`` has not got better by 1e-4 for 10 epochs, as in AutoKeras.
+            validation_split: Fraction of the rows that validate, instead of the bound one.
+            validation_data: Rows that validate instead of a fraction: ``(x, y)`` for arrays, a
+                Spark DataFrame for a Spark DataFrame.
+            verbose: 0 shows no progress.
+            input_shape: Shape of one row of the input, for a flat column that is an image.
+            reproducible: Repeat bit for bit: the same seed, data and number of workers give the
+                same leaderboard and the same weights. Costs some speed.
+
+        Returns:
+            The result.
+
+        Raises:
+            ArgumentError, DataError, StoreError, BackendError: Before any training, if something
+                can't be used; the message names it.
+            SearchError: If all trials fail.
+        """
+        resources = self._bound()
+        request = self._request(batch_size, epochs, verbose, input_shape, reproducible)
+        resources.backend.check(resources.store)
+        prepared = prepare_data(
+            resources,
+            x,
+            y,
+            validation=resources.validation if validation_split is None else validation_split,
+            validation_data=validation_data,
+            seed=request.seed,
+        )
+        self._fitted = run(request, resources, self.tuner, prepared)
+        return self._fitted
+
+    def fit_on_prepared_data(
+        self,
+        data: str | None = None,
+        batch_size: int = 32,
+        epochs: int | None = None,
+        verbose: int = 1,
+        *,
+        input_shape: Sequence[int] | None = None,
+        reproducible: bool = False,
+    ) -> ModelSelectionResult:
+        """Searches on data that an earlier ``fit`` prepared in the same store.
+
+        Args:
+            data: Fingerprint of the prepared data; may be None if the store holds one only.
+            batch_size: As in :meth:`fit`.
+            epochs: As in :meth:`fit`.
+            verbose: As in :meth:`fit`.
+            input_shape: As in :meth:`fit`.
+            reproducible: As in :meth:`fit`.
+
+        Raises:
+            DataError: If there is no such data, or it has not as many partitions as there are
+                workers.
+        """
+        resources = self._bound()
+        request = self._request(batch_size, epochs, verbose, input_shape, reproducible)
+        resources.backend.check(resources.store)
+        self._fitted = run(request, resources, self.tuner, find(resources, data))
+        return self._fitted
+
+    # After the search --------------------------------------------------------------------
+
+    @property
+    def result(self) -> ModelSelectionResult:
+        """The result of the last ``fit``; raises NotFittedError."""
+        if self._fitted is None:
+            raise NotFittedError("nothing has been searched yet: call fit() first")
+        return self._fitted
+
+    def predict(self, x: Any, batch_size: int = 32, verbose: int = 0) -> Any:
+        """The best network's outputs.
+
+        Args:
+            x: A Spark DataFrame, which comes back with the output columns added (see
+                ``ModelSelectionResult.transform``); or arrays as ``fit`` takes them, which give
+                an array of shape ``(rows, outputs)``, or a list of them for several outputs.
+            batch_size: Rows at a time.
+            verbose: Passed on to Keras.
+
+        Raises:
+            NotFittedError: Before ``fit``.
+            DataError: If a column is missing.
+        """
+        result = self.result
+        if is_spark(x):
+            return result.transform(x)
+        return result.best_model.predict(
+            result.model_inputs(x), batch_size=batch_size, verbose=verbose
+        )
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 32,
+        verbose: int = 0,
+        return_dict: bool = False,
+    ) -> Any:
+        """The best network's loss and metrics over all rows.
+
+        Args:
+            x: A Spark DataFrame with features and labels, evaluated on the executors; or arrays.
+            y: The labels of arrays.
+            batch_size: Rows at a time.
+            verbose: Passed on to Keras.
+            return_dict: Give the values by name.
+
+        Returns:
+            As ``keras.Model.evaluate``: a list, the loss first, or a dict.
+
+        Raises:
+            NotFittedError: Before ``fit``.
+            DataError: If a column is missing.
+        """
+        result = self.result
+        if is_spark(x):
+            values = result.evaluate(x, batch_size)
+        else:
+            values = result.best_model.evaluate(
+                result.model_inputs(x),
+                result.model_labels(x if y is None else y),
+                batch_size=batch_size,
+                verbose=verbose,
+                return_dict=True,
+            )
+        return values if return_dict else list(values.values())
+
+    def export_model(self) -> keras.Model:
+        """The best network: a plain ``keras.Model`` that Keras alone saves and loads."""
+        return self.result.best_model
+
+    # Inside ------------------------------------------------------------------------------
+
+    def _bound(self) -> Resources:
+        if self._resources is None:
+            self.resource_bind()
+        assert self._resources is not None
+        return self._resources
+
+    def _request(
+        self,
+        batch_size: int,
+        epochs: int | None,
+        verbose: int,
+        input_shape: Sequence[int] | None,
+        reproducible: bool,
+    ) -> Request:
+        seed = secrets.randbelow(2**31) if self._seed is None else self._seed
+        if self._seed is None:
+            logger.info("no seed was given; this run's is %d", seed)
+        return Request(
+            inputs=tuple(self._inputs),
+            outputs=tuple(self._outputs),
+            heads=tuple(self._heads),
+            space=None if self._is_graph else self._space,
+            project_name=self.project_name,
+            overwrite=self._overwrite,
+            max_model_size=self._max_model_size,
+            seed=seed,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            input_shape=input_shape,
+            reproducible=reproducible,
+        )
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _head_of(output: Any) -> Any:
+    """The head itself, or the head at the end of which the node is."""
+    if isinstance(output, ak.Head):
+        return output
+    blocks = getattr(output, "in_blocks", None)
+    if blocks and isinstance(blocks[0], ak.Head):
+        return blocks[0]
+    raise ArgumentError(
+        "outputs must be heads such as ak.RegressionHead(), or nodes that a head gave, but got "
+        f"{output!r}"
+    )

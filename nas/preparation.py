@@ -1,0 +1,130 @@
+"""Prepared data for a search: made now, or found in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cerebros_spark.data.manifest import Manifest
+from cerebros_spark.errors import ArgumentError, DataError
+from nas.binding import Columns, Resources
+from nas.inputs import VALIDATION_COLUMN, arrays_of, is_spark
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Prepared data, and how its columns were grouped.
+
+    Attributes:
+        manifest: The data.
+        features: Names of the features, grouped by model input where there are several; None
+            for all of the manifest's.
+        labels: Names of the labels, likewise.
+    """
+
+    manifest: Manifest
+    features: Columns | None
+    labels: Columns | None
+
+
+def prepare_data(
+    resources: Resources,
+    x: Any,
+    y: Any,
+    *,
+    validation: float | str,
+    validation_data: Any,
+    seed: int,
+) -> Prepared:
+    """Prepares what ``fit`` was given.
+
+    Raises:
+        ArgumentError, DataError: If it can't be trained on.
+    """
+    if x is None:
+        raise ArgumentError("x is missing: pass a Spark DataFrame, or arrays and y")
+    partitions = resources.backend.num_workers
+    if not is_spark(x):
+        from cerebros_spark.data.arrays import prepare_arrays
+
+        arrays = arrays_of(
+            x,
+            y,
+            feature_columns=resources.feature_columns,
+            label_columns=resources.label_columns,
+            validation=validation,
+            validation_data=validation_data,
+        )
+        manifest = prepare_arrays(
+            arrays.columns,
+            resources.store,
+            feature_columns=arrays.features,
+            label_columns=arrays.labels,
+            validation=arrays.validation,
+            partitions=partitions,
+            seed=seed,
+        )
+        return Prepared(manifest, arrays.features, arrays.labels)
+    if y is not None:
+        raise ArgumentError("y goes with arrays; a Spark DataFrame holds its labels")
+    if not resources.feature_columns or not resources.label_columns:
+        raise ArgumentError(
+            "a Spark DataFrame needs feature_columns and label_columns: bind them with "
+            "resource_bind()"
+        )
+    from cerebros_spark.data.prepare import prepare
+
+    if validation_data is not None:
+        x, validation = _marked(x, validation_data), VALIDATION_COLUMN
+    manifest = prepare(
+        x,
+        resources.store,
+        feature_columns=resources.feature_columns,
+        label_columns=resources.label_columns,
+        validation=validation,
+        partitions=partitions,
+        seed=seed,
+    )
+    return Prepared(manifest, resources.feature_columns, resources.label_columns)
+
+
+def find(resources: Resources, data: str | None) -> Prepared:
+    """Data that was prepared before.
+
+    Args:
+        resources: What was bound; its columns, if any, must be in the data.
+        data: The data's fingerprint; None for the only one.
+
+    Raises:
+        DataError: If there is no such data, or it is cut for another number of workers.
+    """
+    store = resources.store
+    keys = [key for key in store.list("data") if key.endswith("/manifest.json")]
+    found = [Manifest.from_json(store.read(key).decode()) for key in keys]
+    names = ", ".join(manifest.fingerprint for manifest in found) or "none"
+    fitting = [m for m in found if data is None or m.fingerprint == data]
+    if len(fitting) != 1:
+        raise DataError(
+            f"one prepared data set was looked for in {store.url} (data={data!r}), but "
+            f"{len(fitting)} were found; there are: {names}"
+        )
+    manifest = fitting[0]
+    if manifest.partitions != resources.backend.num_workers:
+        raise DataError(
+            f"the data is cut into {manifest.partitions} partitions, but the backend has "
+            f"{resources.backend.num_workers} workers; use as many, or call fit()"
+        )
+    return Prepared(manifest, resources.feature_columns, resources.label_columns)
+
+
+def _marked(df: Any, validation: Any) -> Any:
+    from pyspark.sql import functions as F
+
+    if not is_spark(validation):
+        raise ArgumentError("validation_data must be a Spark DataFrame, as x is")
+    missing = [name for name in df.columns if name not in validation.columns]
+    if missing:
+        raise DataError(f"the column {missing[0]!r} is missing in validation_data")
+    return df.withColumn(VALIDATION_COLUMN, F.lit(False)).unionByName(
+        validation.select(*df.columns).withColumn(VALIDATION_COLUMN, F.lit(True))
+    )

@@ -1,0 +1,112 @@
+"""One progress bar for a search, in a notebook or a terminal; log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from tqdm.auto import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from nas.trials import TrialRecord
+
+logger = logging.getLogger("nas")
+
+_LOG_SECONDS = 30.0
+
+
+class Progress:
+    """Shows how far a search is.
+
+    Args:
+        max_trials: Number of trials.
+        epochs: Epochs of a trial, at most.
+        objective: Name of what is optimized.
+        verbose: 0 shows nothing.
+    """
+
+    def __init__(self, max_trials: int, epochs: int, objective: str, verbose: int) -> None:
+        self._max_trials = max_trials
+        self._epochs = epochs
+        self._objective = objective
+        self._verbose = verbose
+        self._ended = 0
+        self._done = 0
+        self._rows = 0
+        self._best: float | None = None
+        self._began = time.monotonic()
+        self._logged = self._began
+        shown = bool(verbose) and (sys.stderr.isatty() or _in_notebook())
+        self._bar = tqdm(
+            total=max_trials * epochs,
+            unit="epoch",
+            disable=not shown,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            desc=f"0/{max_trials} trials",
+        )
+        self._redirect = logging_redirect_tqdm() if shown else None
+        if self._redirect is not None:
+            self._redirect.__enter__()
+
+    def epoch(self, rows: int, best: float | None) -> None:
+        """An epoch of a trial has finished."""
+        self._rows += rows
+        self._done += 1
+        self._best = best
+        self._bar.set_postfix_str(self._state(), refresh=False)
+        self._bar.update()
+        self._log_now_and_then()
+
+    def trial(self, record: TrialRecord) -> None:
+        """A trial has ended: one line."""
+        self._ended += 1
+        self._bar.set_description_str(f"{self._ended}/{self._max_trials} trials", refresh=False)
+        left_out = self._epochs - record.epochs
+        self._done += left_out
+        self._bar.update(left_out)
+        if not self._verbose:
+            return
+        score = "no score" if record.score is None else f"{self._objective} {record.score:.6g}"
+        line = (
+            f"{record.trial_id} {record.status.value}: {score}, {record.epochs} epochs, "
+            f"{record.parameters:,} parameters, {record.seconds:.1f} s"
+        )
+        if record.error:
+            line += f" ({record.error.splitlines()[0]})"
+        if self._bar.disable or logger.isEnabledFor(logging.INFO):
+            logger.info(line)
+        else:
+            self._bar.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        """Takes the bar off."""
+        self._bar.close()
+        if self._redirect is not None:
+            self._redirect.__exit__(None, None, None)
+
+    def _state(self) -> str:
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        best = "none" if self._best is None else f"{self._best:.5g}"
+        return f"best {self._objective} {best}, {self._rows / seconds:,.0f} rows/s"
+
+    def _log_now_and_then(self) -> None:
+        now = time.monotonic()
+        if not self._verbose or not self._bar.disable or now - self._logged < _LOG_SECONDS:
+            return
+        self._logged = now
+        share = self._done / (self._max_trials * self._epochs)
+        left = (now - self._began) * (1 - share) / max(share, 1e-9)
+        logger.info(
+            "%d/%d trials, %d epochs, %s, about %.0f s left",
+            self._ended,
+            self._max_trials,
+            self._done,
+            self._state(),
+            left,
+        )
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules

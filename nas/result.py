@@ -1,0 +1,224 @@
+"""What a search has found."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import keras_tuner
+import pandas as pd
+
+from cerebros_spark.data.manifest import Layout
+from cerebros_spark.engine import EngineReport
+from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.store import Store
+from cerebros_spark.training.keras_model import StateVariables, rebuild
+from cerebros_spark.training.metrics import MetricsMerger
+from cerebros_spark.types import Status, TrialSpec
+from cerebros_spark.worker import read_state
+from nas.heads import Target
+from nas.inputs import predictors_of
+from nas.scoring import OutputColumns, Scorer, inputs_of, labels_of
+from nas.trials import TrialRecord
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_SCORING_BATCH = 1024
+
+
+class ModelSelectionResult:
+    """The trials of a search, the best network, and a distributed ``transform``.
+
+    Args:
+        trials: All trials, in the order they were proposed.
+        objective: What was optimized.
+        store: Where the weights lie.
+        layout: Which columns make up the network's inputs and outputs.
+        targets: What the outputs are.
+        engine_report: How well the workers were used.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[TrialRecord],
+        objective: keras_tuner.Objective,
+        store: Store,
+        layout: Layout,
+        targets: Sequence[Target],
+        engine_report: EngineReport,
+    ) -> None:
+        self.trials = tuple(trials)
+        self.objective = objective
+        self.engine_report = engine_report
+        self._store = store
+        self._layout = layout
+        self._targets = tuple(targets)
+        self._output_columns = [
+            name
+            for group, target in zip(layout.outputs, targets, strict=True)
+            for name in _output_names(group, target)
+        ]
+
+    def leaderboard(self) -> pd.DataFrame:
+        """One row a trial, the best first, failed ones last.
+
+        Columns: ``trial``, ``score`` (the objective at the trial's best epoch), ``epochs``
+        (finished), ``parameters`` (weights of the network), ``seconds`` (of work, summed over
+        workers), ``status``.
+        """
+        rows = [
+            {
+                "trial": trial.trial_id,
+                "score": math.nan if trial.score is None else trial.score,
+                "epochs": trial.epochs,
+                "parameters": trial.parameters,
+                "seconds": trial.seconds,
+                "status": trial.status.value,
+            }
+            for trial in sorted(self.trials, key=self._rank)
+        ]
+        return pd.DataFrame(rows)
+
+    @property
+    def best_trial(self) -> TrialRecord:
+        """The trial with the best score."""
+        return min(self.trials, key=self._rank)
+
+    @functools.cached_property
+    def best_model(self) -> keras.Model:
+        """The best network, with the weights of the epoch whose score is reported."""
+        return self.get_model(self.best_trial.trial_id)
+
+    def get_best_model(self) -> keras.Model:
+        """The best network, as :attr:`best_model`."""
+        return self.best_model
+
+    def keras(self) -> keras.Model:
+        """The best network, as :attr:`best_model`."""
+        return self.best_model
+
+    def get_model(self, trial: str) -> keras.Model:
+        """A trial's network, with the weights of its best epoch."""
+        record = self._record(trial)
+        if record.state is None:
+            raise ArgumentError(f"{trial} has no weights: {record.error}")
+        model = rebuild(record.program)
+        StateVariables(model).write(read_state(self._store, record.state))
+        return model
+
+    def get_best_model_history(self) -> dict[str, list[float]]:
+        """The best trial's metrics by name, a value for each epoch."""
+        return self.get_history(self.best_trial.trial_id)
+
+    def get_history(self, trial: str | None = None) -> dict[str, Any]:
+        """A trial's metrics by name, a value for each epoch; of every trial if none is named."""
+        if trial is None:
+            return {record.trial_id: dict(record.history) for record in self.trials}
+        return dict(self._record(trial).history)
+
+    def set_output_columns(self, output_columns: Sequence[str]) -> ModelSelectionResult:
+        """Names the columns that :meth:`transform` adds.
+
+        Args:
+            output_columns: As many names as there are by default: one for each label column.
+        """
+        if len(output_columns) != len(self._output_columns):
+            raise ArgumentError(
+                f"output_columns must hold {len(self._output_columns)} names, one for each of "
+                f"{self._output_columns}, but got {list(output_columns)}"
+            )
+        self._output_columns = list(output_columns)
+        return self
+
+    def get_output_columns(self) -> list[str]:
+        """Names of the columns that :meth:`transform` adds: ``<label>__output`` by default."""
+        return list(self._output_columns)
+
+    def transform(self, df: DataFrame) -> DataFrame:
+        """Adds the best network's outputs to a Spark DataFrame, computed on the executors.
+
+        Args:
+            df: Must have the feature columns. All of its columns are kept.
+
+        Returns:
+            The DataFrame with the output columns: a number, or an array where a label column
+            has several outputs (the probabilities of more than two classes).
+
+        Raises:
+            DataError: If a column is missing.
+        """
+        return self.scorer().transform(df)
+
+    def evaluate(self, df: DataFrame, batch_size: int = _SCORING_BATCH) -> dict[str, float]:
+        """The best network's loss and metrics over all rows, computed on the executors.
+
+        Args:
+            df: Must have the feature and label columns.
+            batch_size: Rows at a time.
+
+        Raises:
+            DataError: If a column is missing, or there are no rows.
+        """
+        scorer = self.scorer(batch_size)
+        states = scorer.metric_states(df)
+        if not states:
+            raise DataError("there are no rows to evaluate")
+        labels = [(target.label_shape, target.label_dtype) for target in self._targets]
+        return MetricsMerger(scorer.spec.program, labels).results(states)
+
+    def model_inputs(self, x: Any) -> Any:
+        """Arrays, a dict or a pandas DataFrame as what the network takes."""
+        inputs = inputs_of(predictors_of(x, self._layout.inputs), self._layout)
+        return inputs[0] if len(inputs) == 1 else inputs
+
+    def model_labels(self, y: Any) -> Any:
+        """Labels, or a pandas DataFrame that has them, as what the network is compared with."""
+        labels = labels_of(
+            predictors_of(y, self._layout.outputs),
+            self._layout,
+            [target.label_dtype for target in self._targets],
+        )
+        return labels[0] if len(labels) == 1 else labels
+
+    def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
+        """The best network, ready to be sent to executors."""
+        record = self.best_trial
+        assert record.state is not None
+        names = iter(self._output_columns)
+        outputs = [
+            OutputColumns(tuple(next(names) for _ in _output_names(group, target)), target.width)
+            for group, target in zip(self._layout.outputs, self._targets, strict=True)
+        ]
+        return Scorer(
+            spec=TrialSpec(record.trial_id, record.index, "keras", record.program, 0, 1, batch_size),
+            state=read_state(self._store, record.state),
+            layout=self._layout,
+            label_dtypes=tuple(target.label_dtype for target in self._targets),
+            outputs=tuple(outputs),
+        )
+
+    def _record(self, trial: str) -> TrialRecord:
+        for record in self.trials:
+            if record.trial_id == trial:
+                return record
+        raise ArgumentError(
+            f"there is no trial {trial!r}; there are {self.trials[0].trial_id} … "
+            f"{self.trials[-1].trial_id}"
+        )
+
+    def _rank(self, trial: TrialRecord) -> tuple[bool, float, int]:
+        failed = trial.status is Status.FAILED or trial.score is None
+        score = math.inf if trial.score is None else trial.score
+        return failed, score if self.objective.direction == "min" else -score, trial.index
+
+
+def _output_names(group: Sequence[str], target: Target) -> list[str]:
+    if len(group) not in (1, target.width):
+        return [f"{group[0]}__output"]
+    return [f"{name}__output" for name in group]
+
+

@@ -1,0 +1,311 @@
+"""The plan of a network: frozen values, proved sound when they are made. No Keras here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cerebros_spark.errors import ArgumentError
+from nas.spaces.cerebros.checks import (
+    check_activation,
+    check_count,
+    check_member,
+    check_real,
+)
+from nas.spaces.cerebros.space import MERGES, REGULARIZATIONS
+
+FORMAT = 1
+
+UPSTREAM = "upstream"
+LATERAL = "lateral"
+
+_HIDDEN_KINDS = ("dense", "neuron")
+_OUTPUT_KINDS = ("output", "merge")
+_KINDS = ("input", *_HIDDEN_KINDS, *_OUTPUT_KINDS)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One thing that a unit reads. A unit that reads a source n times has n equal edges.
+
+    Attributes:
+        level: Level of the unit that is read.
+        unit: Its number on that level.
+        kind: ``"upstream"`` from a level above, ``"lateral"`` from the left on the same level.
+        gated: Whether the gate activation stands between source and reader.
+    """
+
+    level: int
+    unit: int
+    kind: str = UPSTREAM
+    gated: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("level", self.level, 0)
+        check_count("unit", self.unit, 0)
+        check_member("kind", self.kind, (UPSTREAM, LATERAL))
+        if self.gated and self.kind == UPSTREAM:
+            raise ArgumentError(f"only a lateral edge can be gated, but got {self!r}")
+
+
+@dataclass(frozen=True)
+class OutputFuture:
+    """What the plan needs to know of one output.
+
+    Attributes:
+        width: Number of output values; None hands over the merged predecessors without a Dense
+            layer of its own, for a head that follows.
+        activation: Final activation, a name of Keras.
+    """
+
+    width: int | None
+    activation: str = "linear"
+
+    def __post_init__(self) -> None:
+        if self.width is not None:
+            check_count("width", self.width)
+        check_activation("activation", self.activation)
+
+
+@dataclass(frozen=True)
+class UnitFuture:
+    """The plan of one unit.
+
+    Attributes:
+        level: Its level; 0 is the inputs.
+        number: Its place on the level, from 0 at the left.
+        kind: ``"input"``; ``"dense"`` or ``"neuron"`` when hidden; ``"output"``, or ``"merge"``
+            for an output that hands over its merged predecessors.
+        neurons: Width of its Dense layer (an input: its flattened width; a merge: 0).
+        dendrites: Number of dendrites of a ``"neuron"``; 0 otherwise.
+        activation: Activation of its Dense layers.
+        edges: What it reads, in the order in which it is merged.
+    """
+
+    level: int
+    number: int
+    kind: str
+    neurons: int
+    dendrites: int = 0
+    activation: str = "linear"
+    edges: tuple[Edge, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_count("level", self.level, 0)
+        check_count("number", self.number, 0)
+        check_member("kind", self.kind, _KINDS)
+        check_count("neurons", self.neurons, 0 if self.kind == "merge" else 1)
+        check_count("dendrites", self.dendrites, 1 if self.kind == "neuron" else 0)
+        check_activation("activation", self.activation)
+        if self.dendrites and self.kind != "neuron":
+            raise ArgumentError(f"only a neuron has dendrites, but got {self!r}")
+
+    @property
+    def width(self) -> int:
+        """Number of values that a reader of this unit gets."""
+        return self.neurons * max(self.dendrites, 1)
+
+    @property
+    def name(self) -> str:
+        """Its place in words, which also starts the names of its layers."""
+        return f"level{self.level}_unit{self.number}"
+
+
+@dataclass(frozen=True)
+class NetworkFuture:
+    """The plan of a whole network, sound or refused.
+
+    The rules that hold for every value of this class:
+
+    1. Every unit but the inputs reads a unit of a level above, within the maximum skip depth.
+    2. Every unit but the outputs is read by a unit of a level below, within that depth.
+    3. An edge goes down, or on a hidden level from a lower to a higher unit number, so there is
+       no cycle.
+
+    Attributes:
+        levels: All levels: the inputs, the hidden ones, the outputs.
+        maximum_skip_connection_depth: Most levels that an edge may span.
+        merge: ``"concatenate"`` or ``"add"``.
+        regularization: ``"batch_normalization"``, ``"dropout"`` or ``"none"`` before each Dense.
+        dropout_rate: Rate where the regularization is dropout.
+        gate_activation: Activation of the gated edges.
+
+    Raises:
+        ArgumentError: A rule is broken; the message names the rule and the unit.
+    """
+
+    levels: tuple[tuple[UnitFuture, ...], ...]
+    maximum_skip_connection_depth: int
+    merge: str = "concatenate"
+    regularization: str = "batch_normalization"
+    dropout_rate: float = 0.0
+    gate_activation: str = "sigmoid"
+
+    def __post_init__(self) -> None:
+        check_count("maximum_skip_connection_depth", self.maximum_skip_connection_depth)
+        check_member("merge", self.merge, MERGES)
+        check_member("regularization", self.regularization, REGULARIZATIONS)
+        check_real("dropout_rate", self.dropout_rate, 0.0, 1.0)
+        check_activation("gate_activation", self.gate_activation)
+        self._check_places()
+        for unit in self.units():
+            for edge in unit.edges:
+                self._check_edge(unit, edge)
+        self._check_predecessors()
+        self._check_successors()
+
+    @property
+    def inputs(self) -> tuple[UnitFuture, ...]:
+        """The input units, one for each model input."""
+        return self.levels[0]
+
+    @property
+    def hidden(self) -> tuple[tuple[UnitFuture, ...], ...]:
+        """The hidden levels."""
+        return self.levels[1:-1]
+
+    @property
+    def outputs(self) -> tuple[UnitFuture, ...]:
+        """The output units, one for each model output."""
+        return self.levels[-1]
+
+    def units(self) -> Iterator[UnitFuture]:
+        """All units, from the inputs down and from left to right."""
+        for level in self.levels:
+            yield from level
+
+    def source(self, edge: Edge) -> UnitFuture:
+        """The unit that an edge reads."""
+        return self.levels[edge.level][edge.unit]
+
+    def merged_width(self, unit: UnitFuture) -> int:
+        """Number of values that a unit has before it once what it reads is merged."""
+        widths = [self.source(edge).width for edge in unit.edges]
+        return sum(widths) if self.merge == "concatenate" else sum(set(widths))
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights of the network, those that aren't trained included.
+
+        Base models aren't counted: the plan doesn't know them.
+        """
+        return sum(self._parameters(unit) for unit in self.units() if unit.kind != "input")
+
+    def _parameters(self, unit: UnitFuture) -> int:
+        width = self.merged_width(unit)
+        count = 4 * width if self.regularization == "batch_normalization" else 0
+        if unit.kind != "merge":
+            count += (width + 1) * unit.neurons
+        return count + unit.dendrites * (unit.neurons + 1) * unit.neurons
+
+    def summary(self) -> str:
+        """The plan in words, one line a unit, for example for a log."""
+        lines = []
+        for unit in self.units():
+            gates = sum(edge.gated for edge in unit.edges)
+            lateral = sum(edge.kind == LATERAL for edge in unit.edges)
+            size = f"{unit.neurons} x {unit.dendrites}" if unit.dendrites else f"{unit.neurons}"
+            lines.append(
+                f"{unit.name}: {unit.kind} {size}, reads {len(unit.edges) - lateral} from above "
+                f"and {lateral} from the left ({gates} gated)"
+            )
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """The plan as JSON text; equal plans give equal text."""
+        value = {
+            "format": FORMAT,
+            "maximum_skip_connection_depth": self.maximum_skip_connection_depth,
+            "merge": self.merge,
+            "regularization": self.regularization,
+            "dropout_rate": self.dropout_rate,
+            "gate_activation": self.gate_activation,
+            "levels": [[_unit_to_json(unit) for unit in level] for level in self.levels],
+        }
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> NetworkFuture:
+        """Reads what :meth:`to_json` wrote.
+
+        Raises:
+            ArgumentError: The text is of another format, or the plan it holds is unsound.
+        """
+        value: dict[str, Any] = json.loads(text)
+        if value.pop("format", None) != FORMAT:
+            raise ArgumentError(f"this network plan is not of format {FORMAT}")
+        levels = tuple(
+            tuple(_unit_from_json(k, u, unit) for u, unit in enumerate(level))
+            for k, level in enumerate(value.pop("levels"))
+        )
+        return cls(levels=levels, **value)
+
+    def _check_places(self) -> None:
+        if len(self.levels) < 2 or not all(self.levels):
+            sizes = [len(level) for level in self.levels]
+            raise ArgumentError(
+                f"a plan needs an input level and an output level, and units on each level, "
+                f"but got levels of {sizes} units"
+            )
+        last = len(self.levels) - 1
+        for k, level in enumerate(self.levels):
+            kinds = ("input",) if k == 0 else _OUTPUT_KINDS if k == last else _HIDDEN_KINDS
+            for u, unit in enumerate(level):
+                if (unit.level, unit.number) != (k, u) or unit.kind not in kinds:
+                    raise ArgumentError(
+                        f"unit {u} of level {k} must say so and be of kind {kinds}, but got "
+                        f"(level={unit.level}, number={unit.number}, kind={unit.kind!r})"
+                    )
+
+    def _check_edge(self, unit: UnitFuture, edge: Edge) -> None:
+        distance = unit.level - edge.level
+        if edge.kind == LATERAL:
+            sound = distance == 0 and edge.unit < unit.number and unit.kind in _HIDDEN_KINDS
+        else:
+            sound = 1 <= distance <= self.maximum_skip_connection_depth
+        if not sound:
+            raise ArgumentError(
+                f"rule 3 is broken: an edge goes at most {self.maximum_skip_connection_depth} "
+                f"levels down, or to the right on a hidden level, but {unit.name} reads {edge!r}"
+            )
+        if edge.unit >= len(self.levels[edge.level]):
+            raise ArgumentError(f"{unit.name} reads {edge!r}, which doesn't exist")
+
+    def _check_predecessors(self) -> None:
+        for unit in self.units():
+            if unit.level and all(edge.kind == LATERAL for edge in unit.edges):
+                raise ArgumentError(
+                    f"rule 1 is broken: {unit.name} reads no unit of a level above it"
+                )
+
+    def _check_successors(self) -> None:
+        picked = {
+            (edge.level, edge.unit)
+            for unit in self.units()
+            for edge in unit.edges
+            if edge.kind == UPSTREAM
+        }
+        for level in self.levels[:-1]:
+            for unit in level:
+                if (unit.level, unit.number) not in picked:
+                    raise ArgumentError(
+                        f"rule 2 is broken: no unit of a level below reads {unit.name}"
+                    )
+
+
+def _unit_to_json(unit: UnitFuture) -> dict[str, Any]:
+    # A published-size network has thousands of edges: lists are a third of the size of objects.
+    return {
+        "kind": unit.kind,
+        "neurons": unit.neurons,
+        "dendrites": unit.dendrites,
+        "activation": unit.activation,
+        "edges": [[edge.level, edge.unit, edge.kind, edge.gated] for edge in unit.edges],
+    }
+
+
+def _unit_from_json(level: int, number: int, value: dict[str, Any]) -> UnitFuture:
+    edges = tuple(Edge(*edge) for edge in value["edges"])
+    return UnitFuture(level, number, **{**value, "edges": edges})

@@ -1,0 +1,305 @@
+"""Complete Cerebros networks: what is searched where the user gives only inputs and outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from cerebros_spark.errors import ArgumentError
+from nas.spaces.cerebros.checks import check_activation, check_count
+from nas.spaces.cerebros.future import NetworkFuture, OutputFuture
+from nas.spaces.cerebros.hyperparameters import future_from
+from nas.spaces.cerebros.materialize import flat_inputs, materialize
+from nas.spaces.cerebros.space import CerebrosSpace
+
+# A standard deviation below this share of the mean is rounding, in float32: the feature is
+# constant, and to divide by it would turn the last bit into a large number.
+_CONSTANT = 1e-6
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of the networks and how it is trained.
+
+    Attributes:
+        name: Name of the output layer; it also starts the metric names where there are several
+            outputs (``price_loss``).
+        width: Number of output values.
+        activation: Final activation, a name of Keras.
+        loss: Keras loss: a name, a config, or an object, which is kept as its config.
+        metrics: Keras metrics, in the same forms.
+
+    Raises:
+        ArgumentError: A value can't be used, for example a function that Keras can't write down.
+    """
+
+    name: str
+    width: int
+    activation: str = "linear"
+    loss: Any = "mean_squared_error"
+    metrics: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_name("name", self.name)
+        object.__setattr__(self, "width", check_count("width", self.width))
+        check_activation("activation", self.activation)
+        if isinstance(self.metrics, str) or not isinstance(self.metrics, Sequence):
+            raise ArgumentError(f"metrics must be a tuple of metrics, but got {self.metrics!r}")
+        metrics = tuple(_identifier("metrics", metric) for metric in self.metrics)
+        object.__setattr__(self, "metrics", metrics)
+        object.__setattr__(self, "loss", _identifier("loss", self.loss))
+
+
+class CerebrosNetworks:
+    """Builds complete, compiled Cerebros networks from hyperparameter values.
+
+    The models hold stock Keras layers only, so that Keras alone rebuilds them from
+    ``model.to_json()`` and ``model.get_compile_config()``.
+
+    Args:
+        space: The bounds of the networks.
+        input_shapes: Shape of one row of each model input, without the batch dimension.
+        outputs: The model outputs.
+        input_dtypes: Type of each input; ``"float32"`` for all by default.
+        input_names: Names of the input layers; ``input_0``, ``input_1`` … by default.
+        normalizations: For each input None, or the mean and the variance of its values over the
+            training rows: one number, one for each place of the last axis, or one for each
+            element. They become constants of a layer without weights. A feature that is constant
+            is only centred.
+        base_models: By input number, a model through which that input passes first (transfer
+            learning). Each network gets a copy, with the weights it has now; layers that are not
+            trainable stay so.
+        optimizer: A name of Keras, which gets the learning rate of the space as hyperparameter
+            ``learning_rate``; or an optimizer or its config, which keeps its own learning rate.
+        seed: Seed of the wirings. Initial weights come from Keras' global seed, which the caller
+            sets before each build.
+        jit_compile: Passed on to ``model.compile``.
+
+    Raises:
+        ArgumentError: The arguments don't fit together; the message names them.
+
+    Example:
+        >>> networks = CerebrosNetworks(CerebrosSpace(), [(38,)], [Output("price", 1)])
+        >>> model = networks.build(keras_tuner.HyperParameters())
+    """
+
+    def __init__(
+        self,
+        space: CerebrosSpace,
+        input_shapes: Sequence[Sequence[int]],
+        outputs: Sequence[Output],
+        *,
+        input_dtypes: Sequence[str] | None = None,
+        input_names: Sequence[str] | None = None,
+        normalizations: Sequence[tuple[Any, Any] | None] | None = None,
+        base_models: Mapping[int, keras.Model] | None = None,
+        optimizer: Any = "adam",
+        seed: int = 0,
+        jit_compile: bool | str = "auto",
+    ) -> None:
+        count = len(input_shapes)
+        self.space = space
+        self.input_shapes = tuple(
+            tuple(check_count(f"input_shapes[{i}]", size) for size in shape)
+            for i, shape in enumerate(input_shapes)
+        )
+        self.outputs = tuple(outputs)
+        self.input_dtypes = tuple(_each("input_dtypes", input_dtypes, ["float32"] * count))
+        self.input_names = tuple(
+            _each("input_names", input_names, [f"input_{i}" for i in range(count)])
+        )
+        self.seed = seed
+        self._check_names()
+        self._normalizations = [
+            None if statistics is None else _statistics(i, self.input_shapes[i], statistics)
+            for i, statistics in enumerate(_each("normalizations", normalizations, [None] * count))
+        ]
+        self._base_models = dict(base_models or {})
+        self._optimizer = _identifier("optimizer", optimizer)
+        self._jit_compile = jit_compile
+        self._widths = [self._width(i) for i in range(count)]
+        self._check_base_models(count)
+
+    def future(self, hp: Any) -> NetworkFuture:
+        """The plan of the network that the hyperparameter values stand for.
+
+        Args:
+            hp: A ``keras_tuner.HyperParameters``; what is missing in it is registered.
+        """
+        outputs = [OutputFuture(output.width, output.activation) for output in self.outputs]
+        return future_from(hp, self.space, self._widths, outputs, self.seed)
+
+    def build(self, hp: Any) -> keras.Model:
+        """The compiled network that the hyperparameter values stand for.
+
+        Args:
+            hp: A ``keras_tuner.HyperParameters``; what is missing in it is registered.
+
+        Returns:
+            A model with one input and one output layer for each of those given. With one output
+            its metrics have plain names (``loss``, ``accuracy``); with several they start with
+            the name of the output.
+        """
+        future = self.future(hp)
+        inputs = [
+            keras.Input(shape=shape, dtype=dtype, name=name)
+            for shape, dtype, name in zip(
+                self.input_shapes, self.input_dtypes, self.input_names, strict=True
+            )
+        ]
+        tensors = [self._normalized(i, tensor) for i, tensor in enumerate(inputs)]
+        bases = {i: _copy(base, f"input{i}_base") for i, base in self._base_models.items()}
+        outputs = materialize(
+            future,
+            flat_inputs(tensors, base_models=bases),
+            output_names=[output.name for output in self.outputs],
+        )
+        model = keras.Model(inputs, outputs)
+        self._compile(model, self._make_optimizer(hp))
+        return model
+
+    def _compile(self, model: keras.Model, optimizer: Any) -> None:
+        losses = {o.name: _made(keras.losses.get, o.loss) for o in self.outputs}
+        metrics = {
+            o.name: [_made(keras.metrics.get, metric) for metric in o.metrics] for o in self.outputs
+        }
+        only = self.outputs[0].name if len(self.outputs) == 1 else None
+        model.compile(
+            optimizer=optimizer,
+            # Plain values for a lone output: a dict would put its name into the metrics' names.
+            loss=losses if only is None else losses[only],
+            metrics=metrics if only is None else metrics[only],
+            jit_compile=self._jit_compile,
+        )
+
+    def _make_optimizer(self, hp: Any) -> Any:
+        if not isinstance(self._optimizer, str):
+            return _made(keras.optimizers.get, self._optimizer)
+        rates = self.space.choices("learning_rate")
+        if len(rates) == 1:
+            rate = hp.Fixed("learning_rate", rates[0])
+        else:
+            rate = hp.Choice("learning_rate", list(rates))
+        optimizer = keras.optimizers.get(self._optimizer)
+        return type(optimizer)(learning_rate=rate)
+
+    def _normalized(self, number: int, tensor: Any) -> Any:
+        statistics = self._normalizations[number]
+        if statistics is None:
+            return tensor
+        mean, variance = statistics
+        axis = tuple(range(-mean.ndim, 0)) if mean.ndim else None
+        layer = keras.layers.Normalization(
+            axis=axis, mean=mean, variance=variance, name=f"input{number}_normalization"
+        )
+        return layer(tensor)
+
+    def _width(self, number: int) -> int:
+        if number not in self._base_models:
+            return math.prod(self.input_shapes[number])
+        # None where a model was never built.
+        shape = getattr(self._base_models[number], "output_shape", None)
+        if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape[1:]):
+            raise ArgumentError(
+                f"base_models[{number}] must be built and have one output of known size, but its "
+                f"output shape is {shape!r}"
+            )
+        return math.prod(shape[1:])
+
+    def _check_names(self) -> None:
+        if not self.input_shapes or not self.outputs:
+            raise ArgumentError(
+                f"a network needs an input and an output, but got (input_shapes="
+                f"{self.input_shapes!r}, outputs={self.outputs!r})"
+            )
+        names = [*self.input_names, *(output.name for output in self.outputs)]
+        for name in self.input_names:
+            _check_name("input_names", name)
+        if len(set(names)) < len(names):
+            raise ArgumentError(f"inputs and outputs must have different names, but got {names}")
+
+    def _check_base_models(self, count: int) -> None:
+        unknown = sorted(set(self._base_models) - set(range(count)))
+        if unknown:
+            raise ArgumentError(
+                f"base_models names the inputs {unknown}, but there are {count} inputs"
+            )
+
+
+def _each(name: str, values: Sequence[Any] | None, default: list[Any]) -> list[Any]:
+    if values is None:
+        return default
+    if len(values) != len(default):
+        raise ArgumentError(
+            f"{name} must hold one value for each of the {len(default)} inputs, but got {values!r}"
+        )
+    return list(values)
+
+
+def _check_name(field: str, name: Any) -> None:
+    # Keras refuses the slash in a layer's name, and only once the model is built.
+    if not isinstance(name, str) or not name or "/" in name:
+        raise ArgumentError(f"{field} must be a name without '/', but got {name!r}")
+
+
+def _statistics(
+    number: int, shape: tuple[int, ...], statistics: tuple[Any, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    mean, variance = (np.asarray(values, dtype="float64") for values in statistics)
+    usable = np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()
+    if mean.size != variance.size or not usable:
+        raise ArgumentError(
+            f"normalizations[{number}] must be finite means and as many variances of at least 0, "
+            f"but got (mean={mean!r}, variance={variance!r})"
+        )
+    target = _statistics_shape(number, shape, mean.size)
+    constant = variance.ravel() <= np.square(mean.ravel() * _CONSTANT)
+    variance = np.where(constant, 1.0, variance.ravel())
+    return mean.reshape(target), variance.reshape(target)
+
+
+def _statistics_shape(number: int, shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    if size == math.prod(shape):
+        return shape
+    if shape and size == shape[-1]:
+        return shape[-1:]
+    if size == 1:
+        return ()
+    raise ArgumentError(
+        f"normalizations[{number}] must hold 1, {shape[-1]} or {math.prod(shape)} means for an "
+        f"input of shape {shape}, but got {size}"
+    )
+
+
+def _identifier(field: str, value: Any) -> Any:
+    """A name or a config as it is, an object as its config, so that no two models share it."""
+    if isinstance(value, (str, Mapping)):
+        return value
+    if value is None or isinstance(value, type):
+        raise ArgumentError(f"{field} must be a Keras name, config or object, but got {value!r}")
+    config = keras.saving.serialize_keras_object(value)
+    try:
+        keras.saving.deserialize_keras_object(config)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"{field} must be something Keras can write down and read again: register it with "
+            f"keras.saving.register_keras_serializable; got {value!r}"
+        ) from error
+    return config
+
+
+def _made(get: Callable[[Any], Any], identifier: Any) -> Any:
+    """A new object for a config. A name stays: what "accuracy" means, compile finds out."""
+    return identifier if isinstance(identifier, str) else get(dict(identifier))
+
+
+def _copy(base: keras.Model, name: str) -> keras.Model:
+    """A model of its own with the same weights, under a name that no other layer has."""
+    copy = type(base).from_config({**base.get_config(), "name": name})
+    copy.set_weights(base.get_weights())
+    return copy

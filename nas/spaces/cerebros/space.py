@@ -1,0 +1,321 @@
+"""The bounds from which Cerebros networks are drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cerebros_spark.errors import ArgumentError
+from nas.spaces.cerebros.checks import (
+    check_activation,
+    check_count,
+    check_member,
+    check_real,
+)
+
+Decay = float | Callable[[int], float]
+"""A base b, which stands for ``b ** distance``, or a function of the distance."""
+
+ROUNDING_RULES = ("ceil", "floor")
+MERGES = ("concatenate", "add")
+REGULARIZATIONS = ("batch_normalization", "dropout", "none")
+UNITS = ("dense", "neuron")
+
+_RANGES = (
+    ("minimum_levels", "maximum_levels"),
+    ("minimum_units_per_level", "maximum_units_per_level"),
+    ("minimum_neurons_per_unit", "maximum_neurons_per_unit"),
+    ("minimum_skip_connection_depth", "maximum_skip_connection_depth"),
+    ("minimum_dendrites_per_neuron", "maximum_dendrites_per_neuron"),
+)
+_COUNTS = (
+    "max_consecutive_lateral_connections",
+    "gate_after_n_lateral_connections",
+    "num_lateral_connection_tries_per_unit",
+)
+_FIRST = "predecessor_level_connection_affinity_factor_first"
+_MAIN = "predecessor_level_connection_affinity_factor_main"
+_FINAL = "predecessor_level_connection_affinity_factor_final_to_kminus1"
+_DECAY_MAIN = "predecessor_level_connection_affinity_factor_decay_main"
+_DECAY_LATERAL = "p_lateral_connection_decay"
+_ROUNDINGS = (f"{_FIRST}_rounding_rule", f"{_MAIN}_rounding_rule")
+
+
+@dataclass(frozen=True)
+class CerebrosSpace:
+    """A space of networks made of levels of small Dense units, wired at random.
+
+    The method and the names of the arguments are those of Cerebros (David Thrower,
+    cerebros-core-algorithm-alpha); the defaults are its published near-optimum on a house-price
+    table. All bounds are inclusive and every draw between them is uniform. Arguments that say
+    "or several" take one value, which is fixed, or a tuple, over which is searched.
+
+    Args:
+        minimum_levels: Fewest hidden levels of a network.
+        maximum_levels: Most hidden levels.
+        minimum_units_per_level: Fewest units side by side on a hidden level.
+        maximum_units_per_level: Most units on a hidden level.
+        minimum_neurons_per_unit: Fewest neurons (outputs of the Dense layer) of a unit.
+        maximum_neurons_per_unit: Most neurons of a unit.
+        minimum_skip_connection_depth: A unit reads from the level just above, and from levels at
+            least this far up ...
+        maximum_skip_connection_depth: ... and at most this far up.
+        predecessor_level_connection_affinity_factor_first: Picks per input that each unit of
+            level 1 makes.
+        predecessor_level_connection_affinity_factor_first_rounding_rule: ``"ceil"`` or
+            ``"floor"``, how the number of those picks is rounded.
+        predecessor_level_connection_affinity_factor_main: Picks per unit of an earlier level that
+            a unit of level 2 or deeper makes, before the decay.
+        predecessor_level_connection_affinity_factor_main_rounding_rule: ``"ceil"`` or
+            ``"floor"``, for those picks and the extra ones of the outputs.
+        predecessor_level_connection_affinity_factor_decay_main: By what the main factor is
+            multiplied for a level ``x`` levels up: a base ``b`` for ``b ** x``, or a function.
+        predecessor_level_connection_affinity_factor_final_to_kminus1: Picks per unit of the last
+            hidden level that every output makes *in addition* to the main ones. 0 by default:
+            the published settings name no value, and the main factor alone already lets each
+            output pick every unit of that level seven times on average.
+        max_consecutive_lateral_connections: Most lateral edges in a row; see
+            :mod:`nas.spaces.cerebros.lateral` for what a row is.
+        gate_after_n_lateral_connections: After so many ungated lateral edges in a row the next
+            one is gated.
+        gate_activation: Activation through which a gated edge passes.
+        p_lateral_connection: Probability that one try makes a lateral edge, before the decay.
+        p_lateral_connection_decay: By what that probability is multiplied for a unit ``x`` places
+            to the left: a base or a function. A product above 1 counts as 1.
+        num_lateral_connection_tries_per_unit: Tries for each pair of units of a level.
+        activation: Activation of the hidden units, or several.
+        merge: How a unit merges what it reads: ``"concatenate"``, or ``"add"``, which adds what
+            agrees in width and concatenates the sums; or both to search over.
+        regularization: What stands between the merge and each Dense layer:
+            ``"batch_normalization"``, ``"dropout"`` or ``"none"``, or several.
+        dropout_rate: Share of values that ``"dropout"`` drops, in [0, 1).
+        unit: Kind of the hidden units: ``"dense"`` is one Dense layer; ``"neuron"`` is an axon,
+            a Dense layer that feeds dendrites, which are Dense layers of as many neurons as the
+            axon; who reads the unit reads all its dendrites. Or several.
+        minimum_dendrites_per_neuron: Fewest dendrites of a ``"neuron"``.
+        maximum_dendrites_per_neuron: Most dendrites of a ``"neuron"``.
+        learning_rate: Learning rate of the optimizer, or several.
+
+    Raises:
+        ArgumentError: A value can't be used; the message names the argument and the value.
+    """
+
+    minimum_levels: int = 2
+    maximum_levels: int = 7
+    minimum_units_per_level: int = 1
+    maximum_units_per_level: int = 4
+    minimum_neurons_per_unit: int = 1
+    maximum_neurons_per_unit: int = 4
+    minimum_skip_connection_depth: int = 1
+    maximum_skip_connection_depth: int = 7
+    predecessor_level_connection_affinity_factor_first: float = 15.0313
+    predecessor_level_connection_affinity_factor_first_rounding_rule: str = "ceil"
+    predecessor_level_connection_affinity_factor_main: float = 10.046
+    predecessor_level_connection_affinity_factor_main_rounding_rule: str = "ceil"
+    predecessor_level_connection_affinity_factor_decay_main: Decay = 0.7
+    predecessor_level_connection_affinity_factor_final_to_kminus1: float = 0.0
+    max_consecutive_lateral_connections: int = 23
+    gate_after_n_lateral_connections: int = 3
+    gate_activation: str = "sigmoid"
+    p_lateral_connection: float = 0.19668
+    p_lateral_connection_decay: Decay = 0.95
+    num_lateral_connection_tries_per_unit: int = 20
+    activation: str | tuple[str, ...] = "elu"
+    merge: str | tuple[str, ...] = "concatenate"
+    regularization: str | tuple[str, ...] = "batch_normalization"
+    dropout_rate: float = 0.2
+    unit: str | tuple[str, ...] = "dense"
+    minimum_dendrites_per_neuron: int = 1
+    maximum_dendrites_per_neuron: int = 4
+    learning_rate: float | tuple[float, ...] = 0.0664
+
+    def __post_init__(self) -> None:
+        for low, high in _RANGES:
+            self._check_range(low, high)
+        for name in _COUNTS:
+            self._set(name, check_count(name, getattr(self, name)))
+        for name in (_FIRST, _MAIN, _FINAL):
+            self._set(name, check_real(name, getattr(self, name)))
+        for name in _ROUNDINGS:
+            check_member(name, getattr(self, name), ROUNDING_RULES)
+        for name in (_DECAY_MAIN, _DECAY_LATERAL):
+            if not callable(getattr(self, name)):
+                self._set(name, check_real(name, getattr(self, name)))
+        check_activation("gate_activation", self.gate_activation)
+        name = "p_lateral_connection"
+        self._set(name, check_real(name, self.p_lateral_connection, 0.0, 1.0))
+        self._set("dropout_rate", check_real("dropout_rate", self.dropout_rate, 0.0, 1.0))
+        if self.dropout_rate == 1.0:
+            raise ArgumentError("dropout_rate must be below 1, but got 1.0")
+        self._check_choices("activation", check_activation)
+        self._check_choices("merge", lambda n, v: check_member(n, v, MERGES))
+        self._check_choices("regularization", lambda n, v: check_member(n, v, REGULARIZATIONS))
+        self._check_choices("unit", lambda n, v: check_member(n, v, UNITS))
+        self._check_choices("learning_rate", _check_learning_rate)
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_range(self, low: str, high: str) -> None:
+        for name in (low, high):
+            self._set(name, check_count(name, getattr(self, name)))
+        least, most = getattr(self, low), getattr(self, high)
+        if least > most:
+            raise ArgumentError(
+                f"{low} <= {high} must hold, but got ({low}={least}, {high}={most})"
+            )
+
+    def _check_choices(self, name: str, check: Callable[[str, Any], Any]) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, (tuple, list)):
+            self._set(name, check(name, value))
+            return
+        values = tuple(check(name, item) for item in value)
+        if not values or len(set(values)) < len(values):
+            raise ArgumentError(f"{name} must hold different values, but got {value!r}")
+        self._set(name, values)
+
+    def choices(self, name: str) -> tuple[Any, ...]:
+        """The values that one argument may take, as a tuple even where there is only one.
+
+        Args:
+            name: ``"activation"``, ``"merge"``, ``"regularization"``, ``"unit"`` or
+                ``"learning_rate"``.
+        """
+        value = getattr(self, name)
+        return value if isinstance(value, tuple) else (value,)
+
+    def decay_main(self, distance: int) -> float:
+        """The factor of a level ``distance`` levels up; raises ArgumentError where it is none."""
+        return _decay(_DECAY_MAIN, getattr(self, _DECAY_MAIN), distance)
+
+    def decay_lateral(self, distance: int) -> float:
+        """The factor of a unit ``distance`` places to the left; raises ArgumentError."""
+        return _decay(_DECAY_LATERAL, self.p_lateral_connection_decay, distance)
+
+    def picks(self, level: int, source_level: int, units: int) -> int:
+        """How often one unit picks from one level above it.
+
+        Args:
+            level: Number of the picking unit's level, at least 1.
+            source_level: Number of the level it picks from.
+            units: How many units that level has.
+
+        Returns:
+            The number of picks; from the level just above never less than 1.
+        """
+        if level == 1:
+            count = _round(
+                self.predecessor_level_connection_affinity_factor_first * units,
+                self.predecessor_level_connection_affinity_factor_first_rounding_rule,
+            )
+        else:
+            affinity = self.predecessor_level_connection_affinity_factor_main
+            count = _round(
+                affinity * self.decay_main(level - source_level) * units,
+                self.predecessor_level_connection_affinity_factor_main_rounding_rule,
+            )
+        return max(count, 1) if level - source_level == 1 else count
+
+    def final_picks(self, units: int) -> int:
+        """How many extra picks an output makes from a last hidden level of so many units."""
+        return _round(
+            self.predecessor_level_connection_affinity_factor_final_to_kminus1 * units,
+            self.predecessor_level_connection_affinity_factor_main_rounding_rule,
+        )
+
+    def reaches(self, distance: int) -> bool:
+        """Whether a unit picks from the level ``distance`` levels up."""
+        skips = self.minimum_skip_connection_depth, self.maximum_skip_connection_depth
+        return distance == 1 or skips[0] <= distance <= skips[1]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments as values that JSON can hold.
+
+        Raises:
+            ArgumentError: A decay is a function that was not registered with
+                ``keras.saving.register_keras_serializable``, so no other process could find it.
+        """
+        return {
+            field.name: _to_config(field.name, getattr(self, field.name))
+            for field in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> CerebrosSpace:
+        """Reads what :meth:`get_config` wrote; a missing argument takes its default.
+
+        Raises:
+            ArgumentError: An argument is unknown or has a value that can't be used.
+        """
+        unknown = sorted(set(config) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ArgumentError(f"CerebrosSpace has no arguments {unknown}")
+        return cls(**{name: _from_config(name, value) for name, value in config.items()})
+
+    def to_json(self) -> str:
+        """The space as JSON text; raises ArgumentError as :meth:`get_config` does."""
+        return json.dumps(self.get_config(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> CerebrosSpace:
+        """Reads what :meth:`to_json` wrote."""
+        return cls.from_config(json.loads(text))
+
+
+def _check_learning_rate(name: str, value: Any) -> float:
+    rate = check_real(name, value)
+    if rate == 0.0:
+        raise ArgumentError(f"{name} must be above 0, but got {value!r}")
+    return rate
+
+
+def _decay(name: str, decay: Decay, distance: int) -> float:
+    if callable(decay):
+        return check_real(f"{name}({distance})", float(decay(distance)))
+    # Not ``**``: the C library's pow may differ in the last bit between machines.
+    return math.prod([decay] * distance, start=1.0)
+
+
+def _round(value: float, rule: str) -> int:
+    # 1.1 * 10 is 11.000000000000002, and ceil would make it 12.
+    tidy = round(value, 9)
+    return math.ceil(tidy) if rule == "ceil" else math.floor(tidy)
+
+
+def _to_config(name: str, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    if not callable(value):
+        return value
+    import keras
+
+    registered = keras.saving.get_registered_name(value)
+    if keras.saving.get_registered_object(registered) is not value:
+        raise ArgumentError(
+            f"{name} is a function that Keras doesn't know, so the space can't be written down: "
+            f"decorate it with keras.saving.register_keras_serializable, or give a base; "
+            f"got {value!r}"
+        )
+    return {"registered_name": registered}
+
+
+def _from_config(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if not isinstance(value, Mapping):
+        return value
+    import keras
+
+    registered = value.get("registered_name")
+    function = keras.saving.get_registered_object(registered)
+    if function is None:
+        raise ArgumentError(
+            f"{name} names the function {registered!r}, which Keras doesn't know here: import "
+            f"the module that registers it first"
+        )
+    return function

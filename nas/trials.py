@@ -1,0 +1,45 @@
+"""What is known of a trial when a search is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cerebros_spark.types import StateRef, Status
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial of a search.
+
+    Attributes:
+        trial_id: Name of the trial.
+        index: Its number, in the order of proposals, from 0.
+        status: How it ended.
+        values: Its hyperparameters.
+        score: The best epoch's objective; None if it has none.
+        best_epoch: That epoch, from 0.
+        epochs: How many epochs it finished.
+        parameters: Number of weights of the network.
+        seconds: Seconds of work on its units, summed over workers.
+        history: Each metric's value at each epoch, as ``model.fit`` would tell.
+        program: The network, as the trainer wrote it; empty if it could not be built.
+        state: The weights of the best epoch; None if there is none.
+        error: Why it failed.
+        traceback: Where it failed.
+    """
+
+    trial_id: str
+    index: int
+    status: Status
+    values: dict[str, Any] = field(default_factory=dict)
+    score: float | None = None
+    best_epoch: int | None = None
+    epochs: int = 0
+    parameters: int = 0
+    seconds: float = 0.0
+    history: dict[str, list[float]] = field(default_factory=dict)
+    program: str = ""
+    state: StateRef | None = None
+    error: str | None = None
+    traceback: str | None = None

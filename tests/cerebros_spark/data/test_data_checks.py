@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cerebros_spark.data import checks
+from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
+from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.store import LocalStore, Store
+
+GOOD = {
+    "feature_columns": ["a"],
+    "label_columns": ["y"],
+    "validation": 0.2,
+    "partitions": 2,
+    "seed": 0,
+}
+
+
+@given(st.integers(0, 10**12), st.integers(1, 2000))
+def test_split_sizes_are_equal_within_one_row(rows, parts):
+    sizes = checks.split_sizes(rows, parts)
+    assert len(sizes) == parts
+    assert sum(sizes) == rows
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.integers(0, 500), st.integers(1, 20))
+def test_split_sizes_are_those_of_dealing_rows_out(rows, parts):
+    assert checks.split_sizes(rows, parts) == tuple(
+        len(range(rows)[part::parts]) for part in range(parts)
+    )
+
+
+@given(st.integers(1, 10**9), st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_validation_size_is_the_nearest(rows, fraction):
+    assert abs(checks.validation_size(rows, fraction) - rows * fraction) <= 0.5 + 1e-6 * rows
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"feature_columns": []}, "feature_columns is empty"),
+        ({"label_columns": [[]]}, "label_columns is empty"),
+        ({"feature_columns": "a"}, r"write \['a'\]"),
+        ({"feature_columns": [3]}, "must hold names"),
+        ({"feature_columns": [["a", 3]]}, "must hold names, but got 3"),
+        ({"feature_columns": ["a", "b", "a"]}, "the column 'a' 2 times"),
+        ({"feature_columns": [["a"], ["a", "b"]]}, "the column 'a' 2 times"),
+        ({"feature_columns": ["a", "y"]}, "'y' is a label and a feature"),
+        ({"validation": "a"}, "validation column 'a' can't be a feature"),
+        ({"validation": "y"}, "validation column 'y' can't be a label"),
+        ({"validation": 0}, "between 0 and 1.*got 0"),
+        ({"validation": 1.0}, "between 0 and 1.*got 1.0"),
+        ({"validation": -0.1}, "between 0 and 1"),
+        ({"validation": float("nan")}, "between 0 and 1"),
+        ({"validation": True}, "between 0 and 1.*got True"),
+        ({"validation": None}, "between 0 and 1.*got None"),
+        ({"partitions": 0}, "partitions must be.*got 0"),
+        ({"partitions": 2.5}, "partitions must be.*got 2.5"),
+        ({"partitions": True}, "partitions must be.*got True"),
+        ({"seed": None}, "seed must be"),
+    ],
+)
+def test_a_bad_argument_is_named(change, message):
+    with pytest.raises(ArgumentError, match=message):
+        checks.check_request(["a", "b", "y", "v"], **{**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"feature_columns": ["ab"]}, "no column 'ab'.*There are: 'aa', 'b', 'y'"),
+        ({"feature_columns": ["aaa"]}, "Did you mean 'aa'"),
+        ({"label_columns": ["Y"]}, "no column 'Y'"),
+        ({"validation": "test"}, "no column 'test'"),
+    ],
+)
+def test_a_missing_column_is_named_with_those_there_are(change, message):
+    with pytest.raises(DataError, match=message):
+        checks.check_request(["aa", "b", "y"], **{**GOOD, "feature_columns": ["b"], **change})
+
+
+def test_a_column_that_exists_twice():
+    with pytest.raises(DataError, match="2 columns 'a'"):
+        checks.check_request(["a", "a", "y"], **GOOD)
+
+
+def test_groups_are_flattened():
+    request = checks.check_request(
+        ["a", "b", "c", "y"], **{**GOOD, "feature_columns": [["b", "a"], "c"]}
+    )
+    assert request.columns == ("b", "a", "c", "y")
+
+
+def test_all_problems_are_told_at_once():
+    facts = [checks.Facts("a", nulls=1234), checks.Facts("b", nans=2, lengths=(1, 3))]
+    with pytest.raises(DataError) as raised:
+        checks.check_facts(5000, facts)
+    for part in ("'a' has nulls in 1,234 of 5,000 rows", "'b' has NaN in 2", "from 1 to 3"):
+        assert part in str(raised.value)
+    with pytest.raises(DataError, match="; and 15 more"):
+        checks.check_facts(9, [checks.Facts(f"c{i}", nulls=1) for i in range(25)])
+
+
+def test_stored_names_can_be_read_back():
+    names = ("plain", "sepal length (cm)", "class", "_x", "größe", "column_1", "2")
+    stored = checks.stored_names(names)
+    assert stored[0] == "plain"
+    assert stored[5] == "column_1"
+    assert len({name.lower() for name in stored}) == len(names)
+    assert all(name.isidentifier() and name.isascii() for name in stored)
+
+
+def test_rows_per_file_bound_the_decoded_size():
+    wide = [Column("a", "float32", (1_000_000,), "feature")]
+    huge = [Column("a", "float32", (100_000_000,), "feature")]
+    narrow = [Column("a", "int64", (), "feature")]
+    assert checks.rows_per_file(wide) * 4_000_000 <= checks.FILE_BYTES
+    assert checks.rows_per_file(huge) == 1
+    assert checks.rows_per_file(narrow) == checks.FILE_ROWS
+
+
+def test_the_fingerprint_depends_on_all_that_decides_the_data():
+    request = checks.check_request(["a", "b", "y"], **GOOD)
+    columns = [Column("a", "float32", (), "feature"), Column("y", "int32", (), "label")]
+    fingerprints = {checks.fingerprint(("spark", 1, 2, 3), columns, request)}
+    for change in ({"validation": 0.3}, {"partitions": 3}, {"seed": 1}):
+        other = checks.check_request(["a", "b", "y"], **{**GOOD, **change})
+        fingerprints.add(checks.fingerprint(("spark", 1, 2, 3), columns, other))
+    fingerprints.add(checks.fingerprint(("spark", 1, 2, 4), columns, request))
+    fingerprints.add(checks.fingerprint(("spark", 1, 2, 3), columns[::-1], request))
+    assert len(fingerprints) == 6
+    with_statistics = [Column("a", "float32", (), "feature", (1.0,), (2.0,)), columns[1]]
+    assert checks.fingerprint(("spark", 1, 2, 3), with_statistics, request) in fingerprints
+
+
+def test_a_manifest_survives_json():
+    manifest = Manifest(
+        "f",
+        (
+            Column("a b", "float32", (2, 3), "feature", (0.1,) * 6, (1 / 3,) * 6, None, "column_0"),
+            Column("y", "int64", (), "label", classes=(-1, 2**60)),
+        ),
+        (Shard("data/f/train/shard=0", 3),),
+        (Shard("data/f/validation/shard=0", 1),),
+        7,
+    )
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert manifest.columns[0].stored == "column_0"
+    assert manifest.columns[1].stored == "y"
+    assert manifest.columns[0].row_bytes == np.dtype("float32").itemsize * 6
+
+
+def test_a_manifest_that_can_not_be_read_counts_as_none(tmp_path, caplog):
+    store = LocalStore(tmp_path)
+    assert checks.find(store, "abc") is None
+    store.write("data/abc/manifest.json", b'{"format": 99}')
+    assert checks.find(store, "abc") is None
+    assert "prepared again" in caplog.text
+
+
+@pytest.mark.parametrize("sign", "#?")
+def test_a_path_that_urls_cut_is_refused(tmp_path, sign):
+    with pytest.raises(ArgumentError, match="can't be kept"):
+        checks.check_address(LocalStore(tmp_path / f"a{sign}b"))
+
+
+def test_layout_columns():
+    assert Layout((("a",), ("b", "c")), (("y",),), ((1,), (2,))).columns == ("a", "b", "c", "y")
+    assert isinstance(Store.create("memory://x"), Store)
