@@ -42,6 +42,8 @@ class LocalBackend:
 
     def check(self, store: Store) -> None:
         """Threads can always be had, and see what this process sees."""
+        # Before the first network is built: TensorFlow can't change its threads later.
+        devices.configure(self.threads, None, deterministic=False)
 
     def start(self, job: WorkerJob) -> None:
         """Starts a thread for each worker."""

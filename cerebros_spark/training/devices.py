@@ -40,7 +40,7 @@ def configure(threads: int, gpus: Sequence[str] | None, deterministic: bool) -> 
             tf.config.experimental.set_memory_growth(device, True)
     except RuntimeError:
         # TensorFlow is in use already: what it has stays.
-        if tf.config.threading.get_intra_op_parallelism_threads() != threads:
+        if deterministic and tf.config.threading.get_intra_op_parallelism_threads() != threads:
             logger.warning(
                 "TensorFlow was started before this run, so it keeps its own number of threads "
                 "instead of %d; results may differ in their last bits from those of other runs. "

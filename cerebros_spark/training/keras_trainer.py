@@ -131,7 +131,8 @@ class KerasProgram:
             tf.TensorSpec((None,), tf.int64),
             tf.TensorSpec((), tf.int64),
         ]
-        return tf.function(loop, input_signature=signature, autograph=False)
+        compiled = tf.function(loop, input_signature=signature, autograph=False)
+        return compiled.get_concrete_function()
 
     def _variables_size(self) -> int:
         everything = [*self._model.variables, *self._model.optimizer.variables]

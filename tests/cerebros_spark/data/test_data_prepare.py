@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-import random
+import os
 from pathlib import Path
 
 import numpy as np
@@ -358,7 +358,7 @@ def test_an_empty_frame_and_a_null_mark(frame, tmp_path):
 
 
 def test_rows_that_change_between_two_readings_are_refused(frame, tmp_path):
-    draw = F.udf(random.random, "double").asNondeterministic()
+    draw = F.udf(lambda: float(os.urandom(1)[0]), "double").asNondeterministic()
     df = frame.withColumn("number", draw())
     with pytest.raises(DataError, match="other rows when it was read a second time"):
         prepare(df, LocalStore(tmp_path), **COLUMNS, partitions=1)
