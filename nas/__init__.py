@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cerebros_spark.training.devices import load_tensorflow
+
 if TYPE_CHECKING:
     from nas.hyperhypermodel import HyperHyperModel
     from nas.result import ModelSelectionResult
@@ -26,6 +28,7 @@ __all__ = ["CerebrosBlock", "CerebrosSpace", "HyperHyperModel", "ModelSelectionR
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'nas' has no attribute {name!r}")
+    load_tensorflow()
     return getattr(import_module(_PUBLIC[name]), name)
 
 

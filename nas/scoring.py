@@ -199,7 +199,7 @@ def _open(scorer: Scorer) -> Any:
 
     digest = hashlib.sha256(scorer.state + scorer.spec.program.encode()).hexdigest()
     if digest not in _opened:
-        devices.quiet()
+        devices.load_tensorflow()
         from cerebros_spark.training.keras_trainer import KerasTrainer
 
         program = KerasTrainer().open([scorer.spec])

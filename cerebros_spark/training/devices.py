@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import sys
+import tempfile
 from collections.abc import Sequence
+from importlib import import_module
 
 logger = logging.getLogger("cerebros_spark")
+
+# What TensorFlow's native library says of itself at information level.
+_CHATTER = re.compile(rb"I\d{4} |WARNING: All log messages before absl|To enable the following")
 
 
 def quiet() -> None:
@@ -14,6 +21,32 @@ def quiet() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow and Keras without the lines they print while they load.
+
+    The environment has no say in those of the native library, so the process' error stream is
+    held back for the seconds it takes; whatever else was written meanwhile is passed on.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    quiet()
+    sys.stderr.flush()
+    stream = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import_module("tensorflow")
+            import_module("keras")
+        finally:
+            sys.stderr.flush()
+            os.dup2(stream, 2)
+            os.close(stream)
+            held.seek(0)
+            for line in held.read().splitlines(keepends=True):
+                if not _CHATTER.match(line):
+                    os.write(2, line)
 
 
 def configure(threads: int, gpus: Sequence[str] | None, deterministic: bool) -> None:
@@ -26,9 +59,9 @@ def configure(threads: int, gpus: Sequence[str] | None, deterministic: bool) -> 
             leaves things as they are.
         deterministic: Ask for operations that give the same bits each time.
     """
-    quiet()
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    load_tensorflow()
     import tensorflow as tf
 
     if deterministic:

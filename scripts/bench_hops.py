@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""How well equal trials hop: makespan against its floor, and what a hop costs.
+
+Trains equal multi-layer perceptrons on generated data with real Spark workers and reads the
+run's journal. A hop is everything between two units on a worker: writing the new state, the
+report, the driver's decision, fetching and setting the next state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from typing import Any
+
+import _bench
+import numpy as np
+
+
+def main() -> None:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=100_000, help="training rows in all")
+    parser.add_argument("--width", type=int, default=196, help="units in each hidden layer")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--master", default=None, help="default: local[WORKERS]")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    args = parser.parse_args()
+
+    _bench.prepare_environment()
+    with tempfile.TemporaryDirectory() as folder:
+        records, report = run(args, folder)
+    _bench.show("hops", figures(records, report), args.json)
+
+
+def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], Any]:
+    """Trains the trials; gives the journal and the engine's report."""
+    import keras
+
+    from cerebros_spark import LocalStore, SparkBackend
+    from cerebros_spark.data.arrays import prepare_arrays
+    from cerebros_spark.data.layout import default_layout
+    from cerebros_spark.engine import Engine
+    from cerebros_spark.journal import read
+    from cerebros_spark.training.keras_model import describe, initial_state
+    from cerebros_spark.training.metrics import MetricsMerger
+    from cerebros_spark.types import EpochResult, TrialSpec
+    from cerebros_spark.worker import WorkerJob
+
+    spark = _bench.session(args.master or f"local[{args.workers}]")
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(args.rows * 10 // 9, 32)).astype("float32")
+    labels = (features[:, 0] * features[:, 1] + features[:, 2]).astype("float32")
+    store = LocalStore(folder)
+    manifest = prepare_arrays(
+        {"features": features, "target": labels},
+        store,
+        feature_columns=["features"],
+        label_columns=["target"],
+        validation=0.1,
+        partitions=args.workers,
+        seed=0,
+    )
+    inputs = keras.Input((32,))
+    hidden = keras.layers.Dense(args.width, "relu")(inputs)
+    hidden = keras.layers.Dense(args.width, "relu")(hidden)
+    model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
+    model.compile("adam", "mse")
+    program, state = describe(model), initial_state(model)
+    merger = MetricsMerger(program, [((1,), "float32")])
+    backend = SparkBackend(spark_context=spark.sparkContext, num_workers=args.workers)
+    job = WorkerJob(
+        run_id="bench",
+        store=store,
+        manifest=manifest,
+        layout=default_layout(manifest),
+        shard_memory=2**30,
+        program_memory=2**31,
+        threads=1,
+        deterministic=False,
+    )
+    engine = Engine(backend, job, lambda spec: merger)
+    engine.start()
+    try:
+        for index in range(args.trials):
+            spec = TrialSpec(
+                trial_id=f"trial-{index:04d}",
+                index=index,
+                trainer="keras",
+                program=program,
+                seed=index,
+                epochs=args.epochs,
+                batch_size=args.batch_size,
+                parameters=model.count_params(),
+            )
+            engine.submit(spec, state, {})
+        running = args.trials
+        while running:
+            for result in engine.wait(5.0):
+                if isinstance(result, EpochResult):
+                    engine.answer(result.trial_id, proceed=True, keep=False)
+                else:
+                    running -= 1
+    finally:
+        report = engine.close()
+    spark.stop()
+    return read(store, "bench"), report
+
+
+def figures(records: list[dict[str, Any]], report: Any) -> list[tuple[str, Any, str]]:
+    """The table: name, figure, unit."""
+    units = [record for record in records if record["kind"] == "unit"]
+    by_worker: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for unit in units:
+        by_worker[unit["worker"]].append(unit)
+    gaps: list[float] = []
+    for own in by_worker.values():
+        own.sort(key=lambda unit: unit["began"])
+        for before, after in zip(own, own[1:], strict=False):
+            if before["unit"]["phase"] == after["unit"]["phase"] == "train":
+                gaps.append(after["began"] - before["began"] - before["seconds"])
+    train = [unit for unit in units if unit["unit"]["phase"] == "train"]
+    warm = [unit["seconds"] for unit in train if not unit["traces"]]
+    traces = Counter()
+    for unit in units:
+        traces[unit["unit"]["trial_id"], unit["worker"], unit["unit"]["phase"]] += unit["traces"]
+    sizes = [unit["state"]["size"] for unit in train]
+    rows: list[tuple[str, Any, str]] = [
+        ("units", len(units), ""),
+        ("training unit, median", statistics.median(warm), "s"),
+        ("training unit, shortest", min(warm), "s"),
+        ("state", statistics.median(sizes), "bytes"),
+        ("makespan", report.makespan, "s"),
+        ("floor", report.floor, "s"),
+        ("makespan / floor", report.makespan / report.floor, ""),
+        ("busy share, least", min(report.busy), ""),
+        ("hop, median", 1000 * statistics.median(gaps), "ms"),
+        ("hop, 90th percentile", 1000 * statistics.quantiles(gaps, n=10)[-1], "ms"),
+    ]
+    for part in ("fetch", "set", "dump", "write"):
+        cost = statistics.median(unit["hop_seconds"][part] for unit in train)
+        rows.append((f"  of it {part}, median", 1000 * cost, "ms"))
+    rows.append(("most traces of a trial on a worker and phase", max(traces.values()), ""))
+    return rows
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
+    main()
