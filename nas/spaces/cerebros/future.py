@@ -130,6 +130,7 @@ class NetworkFuture:
         merge: ``"concatenate"`` or ``"add"``.
         regularization: ``"batch_normalization"``, ``"dropout"`` or ``"none"`` before each Dense.
         dropout_rate: Rate where the regularization is dropout.
+        batch_normalization_momentum: Momentum where it is batch normalization.
         gate_activation: Activation of the gated edges.
 
     Raises:
@@ -141,13 +142,15 @@ class NetworkFuture:
     merge: str = "concatenate"
     regularization: str = "batch_normalization"
     dropout_rate: float = 0.0
+    batch_normalization_momentum: float = 0.9
     gate_activation: str = "sigmoid"
 
     def __post_init__(self) -> None:
         check_count("maximum_skip_connection_depth", self.maximum_skip_connection_depth)
         check_member("merge", self.merge, MERGES)
         check_member("regularization", self.regularization, REGULARIZATIONS)
-        check_real("dropout_rate", self.dropout_rate, 0.0, 1.0)
+        for name in ("dropout_rate", "batch_normalization_momentum"):
+            check_real(name, getattr(self, name), 0.0, 1.0)
         check_activation("gate_activation", self.gate_activation)
         self._check_places()
         for unit in self.units():
@@ -221,6 +224,7 @@ class NetworkFuture:
             "merge": self.merge,
             "regularization": self.regularization,
             "dropout_rate": self.dropout_rate,
+            "batch_normalization_momentum": self.batch_normalization_momentum,
             "gate_activation": self.gate_activation,
             "levels": [[_unit_to_json(unit) for unit in level] for level in self.levels],
         }

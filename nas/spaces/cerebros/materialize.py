@@ -183,7 +183,8 @@ class _Layers:
         kind = self._future.regularization
         name = self._name(unit, kind)
         if kind == "batch_normalization":
-            return keras.layers.BatchNormalization(name=name)(tensor)
+            momentum = self._future.batch_normalization_momentum
+            return keras.layers.BatchNormalization(momentum=momentum, name=name)(tensor)
         if kind == "dropout":
             return keras.layers.Dropout(self._future.dropout_rate, name=name)(tensor)
         return tensor

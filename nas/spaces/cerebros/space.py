@@ -93,6 +93,9 @@ class CerebrosSpace:
         regularization: What stands between the merge and each Dense layer:
             ``"batch_normalization"``, ``"dropout"`` or ``"none"``, or several.
         dropout_rate: Share of values that ``"dropout"`` drops, in [0, 1).
+        batch_normalization_momentum: Momentum of the running statistics, in [0, 1). Keras' own
+            0.99 needs hundreds of steps until validation means something; trials on small
+            tables have fewer.
         unit: Kind of the hidden units: ``"dense"`` is one Dense layer; ``"neuron"`` is an axon,
             a Dense layer that feeds dendrites, which are Dense layers of as many neurons as the
             axon; who reads the unit reads all its dendrites. Or several.
@@ -128,6 +131,7 @@ class CerebrosSpace:
     merge: str | tuple[str, ...] = "concatenate"
     regularization: str | tuple[str, ...] = "batch_normalization"
     dropout_rate: float = 0.2
+    batch_normalization_momentum: float = 0.9
     unit: str | tuple[str, ...] = "dense"
     minimum_dendrites_per_neuron: int = 1
     maximum_dendrites_per_neuron: int = 4
@@ -148,9 +152,10 @@ class CerebrosSpace:
         check_activation("gate_activation", self.gate_activation)
         name = "p_lateral_connection"
         self._set(name, check_real(name, self.p_lateral_connection, 0.0, 1.0))
-        self._set("dropout_rate", check_real("dropout_rate", self.dropout_rate, 0.0, 1.0))
-        if self.dropout_rate == 1.0:
-            raise ArgumentError("dropout_rate must be below 1, but got 1.0")
+        for name in ("dropout_rate", "batch_normalization_momentum"):
+            self._set(name, check_real(name, getattr(self, name), 0.0, 1.0))
+            if getattr(self, name) == 1.0:
+                raise ArgumentError(f"{name} must be below 1, but got 1.0")
         self._check_choices("activation", check_activation)
         self._check_choices("merge", lambda n, v: check_member(n, v, MERGES))
         self._check_choices("regularization", lambda n, v: check_member(n, v, REGULARIZATIONS))

@@ -61,6 +61,7 @@ def draw_future(
         maximum_skip_connection_depth=space.maximum_skip_connection_depth,
         merge=moiety.merge,
         regularization=moiety.regularization,
+        batch_normalization_momentum=space.batch_normalization_momentum,
         dropout_rate=space.dropout_rate if moiety.regularization == "dropout" else 0.0,
         gate_activation=space.gate_activation,
     )
