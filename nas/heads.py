@@ -28,6 +28,8 @@ class Target:
         metrics: Keras metrics.
         label_shape: Shape of a row of labels.
         label_dtype: Their type.
+        mean: Mean of each label over the training rows, for a regression.
+        variance: Their variance.
     """
 
     head: Any
@@ -39,6 +41,8 @@ class Target:
     metrics: tuple[Any, ...]
     label_shape: tuple[int, ...]
     label_dtype: str
+    mean: tuple[float, ...] = ()
+    variance: tuple[float, ...] = ()
 
 
 def targets(
@@ -83,7 +87,17 @@ def _target(
                 f"output_dim={head.output_dim}"
             )
         return Target(
-            head, head.name, width, None, "linear", head.loss, metrics, (width,), dtype
+            head=head,
+            name=head.name,
+            width=width,
+            num_classes=None,
+            activation="linear",
+            loss=head.loss,
+            metrics=metrics,
+            label_shape=(width,),
+            label_dtype=dtype,
+            mean=tuple(value for column in columns for value in column.mean),
+            variance=tuple(value for column in columns for value in column.variance),
         )
     raise ArgumentError(
         f"outputs must be ClassificationHead or RegressionHead, but got {type(head).__name__}"

@@ -170,7 +170,10 @@ def _space(
     return CerebrosNetworks(
         request.space,
         layout.input_shapes,
-        [Output(g.name, g.width, g.activation, g.loss, g.metrics) for g in goals],
+        [
+            Output(g.name, g.width, g.activation, g.loss, g.metrics, g.mean, g.variance)
+            for g in goals
+        ],
         normalizations=[_statistics(manifest, group) for group in layout.inputs],
         seed=derive(request.seed, "space"),
     )

@@ -43,12 +43,12 @@ class LocalBackend:
     def check(self, store: Store) -> None:
         """Threads can always be had, and see what this process sees."""
         # Before the first network is built: TensorFlow can't change its threads later.
-        devices.configure(self.threads, None, deterministic=False)
+        devices.configure(self.threads, None, False, self.num_workers)
 
     def start(self, job: WorkerJob) -> None:
         """Starts a thread for each worker."""
         check_store(job.store, job.run_id)
-        devices.configure(job.threads, None, job.deterministic)
+        devices.configure(job.threads, None, job.deterministic, self.num_workers)
         self._events = queue.Queue()
         self._links = [_Link(number, self._events) for number in range(self.num_workers)]
         self._threads = [

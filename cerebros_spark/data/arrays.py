@@ -182,10 +182,13 @@ def _content_hash(stored: Mapping[str, np.ndarray], mark: np.ndarray | None) -> 
 
 
 def _with_statistics(column: Column, values: np.ndarray, train: np.ndarray) -> Column:
-    if column.role == "label":
-        return dataclasses.replace(column, classes=_classes(values))
     mean, variance = _moments(values, train)
-    return dataclasses.replace(column, mean=tuple(mean.tolist()), variance=tuple(variance.tolist()))
+    return dataclasses.replace(
+        column,
+        mean=tuple(mean.tolist()),
+        variance=tuple(variance.tolist()),
+        classes=_classes(values) if column.role == "label" else None,
+    )
 
 
 def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

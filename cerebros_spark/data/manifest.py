@@ -25,7 +25,7 @@ class Column:
         dtype: NumPy name of the element type in the shards (``float32``, ``int64`` …).
         shape: Shape of one row's value: ``()`` for a number, ``(n,)`` for an array.
         role: ``"feature"`` or ``"label"``.
-        mean: Mean of each element over the training rows, flattened; empty for labels of no use.
+        mean: Mean of each element over the training rows, flattened.
         variance: Population variance of each element over the training rows.
         classes: For an integer (or integral) label of at most 1,000 different values: those
             values, ascending, over all rows. None where the column is no class label.

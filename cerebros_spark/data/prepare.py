@@ -325,21 +325,19 @@ def _with_statistics(
     classes = _classes(ranked, survey, sources)
     done, at = [], 0
     for source, column in zip(sources, columns, strict=True):
-        if column.role == "feature":
-            here = slice(at, at + column.width)
-            at += column.width
-            column = dataclasses.replace(column, mean=mean[here], variance=variance[here])
-        done.append(dataclasses.replace(column, classes=classes.get(source.alias)))
+        here = slice(at, at + column.width)
+        at += column.width
+        told = {"mean": mean[here], "variance": variance[here]}
+        done.append(dataclasses.replace(column, **told, classes=classes.get(source.alias)))
     return tuple(done)
 
 
 def _moments(
     frame: DataFrame, rows: int, sources: list[_Source]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population variance of all features' elements, side by side, in float64."""
-    features = [source for source in sources if source.column.role == "feature"]
+    """Mean and population variance of all columns' elements, side by side, in float64."""
     runs: list[Any] = []
-    for array, run in itertools.groupby(features, key=lambda source: source.array):
+    for array, run in itertools.groupby(sources, key=lambda source: source.array):
         values = [F.col(source.alias) for source in run]
         runs += values if array else [F.array(*(value.cast("double") for value in values))]
     elements = F.concat(*(run.cast("array<double>") for run in runs))

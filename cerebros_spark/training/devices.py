@@ -49,7 +49,9 @@ def load_tensorflow() -> None:
                     os.write(2, line)
 
 
-def configure(threads: int, gpus: Sequence[str] | None, deterministic: bool) -> None:
+def configure(
+    threads: int, gpus: Sequence[str] | None, deterministic: bool, workers: int = 1
+) -> None:
     """Gives TensorFlow its threads and its GPU.
 
     Args:
@@ -58,6 +60,7 @@ def configure(threads: int, gpus: Sequence[str] | None, deterministic: bool) -> 
         gpus: Addresses of the GPUs that are this process' own; the others are hidden. None
             leaves things as they are.
         deterministic: Ask for operations that give the same bits each time.
+        workers: Number of workers in this process.
     """
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
@@ -68,7 +71,7 @@ def configure(threads: int, gpus: Sequence[str] | None, deterministic: bool) -> 
         tf.config.experimental.enable_op_determinism()
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads * workers)
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
     except RuntimeError:

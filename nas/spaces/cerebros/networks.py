@@ -33,6 +33,10 @@ class Output:
         activation: Final activation, a name of Keras.
         loss: Keras loss: a name, a config, or an object, which is kept as its config.
         metrics: Keras metrics, in the same forms.
+        mean: Mean of each value's labels over the training rows. With ``variance`` it stands
+            behind the output as a layer without weights, so that the network itself learns
+            values around 0 of size 1. Empty for none of it.
+        variance: Variance of each value's labels.
 
     Raises:
         ArgumentError: A value can't be used, for example a function that Keras can't write down.
@@ -43,9 +47,16 @@ class Output:
     activation: str = "linear"
     loss: Any = "mean_squared_error"
     metrics: tuple[Any, ...] = ()
+    mean: tuple[float, ...] = ()
+    variance: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name("name", self.name)
+        if {len(self.mean), len(self.variance)} not in ({0}, {self.width}):
+            raise ArgumentError(
+                f"mean and variance must hold {self.width} values or none, but got "
+                f"(mean={self.mean!r}, variance={self.variance!r})"
+            )
         object.__setattr__(self, "width", check_count("width", self.width))
         check_activation("activation", self.activation)
         if isinstance(self.metrics, str) or not isinstance(self.metrics, Sequence):
@@ -154,11 +165,18 @@ class CerebrosNetworks:
         ]
         tensors = [self._normalized(i, tensor) for i, tensor in enumerate(inputs)]
         bases = {i: _copy(base, f"input{i}_base") for i, base in self._base_models.items()}
-        outputs = materialize(
+        tensors = materialize(
             future,
             flat_inputs(tensors, base_models=bases),
-            output_names=[output.name for output in self.outputs],
+            output_names=[
+                f"{output.name}_standard" if output.mean else output.name
+                for output in self.outputs
+            ],
         )
+        outputs = [
+            _in_label_units(output, tensor)
+            for output, tensor in zip(self.outputs, tensors, strict=True)
+        ]
         model = keras.Model(inputs, outputs)
         self._compile(model, self._make_optimizer(hp))
         return model
@@ -229,6 +247,20 @@ class CerebrosNetworks:
             raise ArgumentError(
                 f"base_models names the inputs {unknown}, but there are {count} inputs"
             )
+
+
+def _in_label_units(output: Output, tensor: Any) -> Any:
+    """Brings an output that is around 0 and of size 1 to where the labels are."""
+    if not output.mean:
+        return tensor
+    scale = [math.sqrt(variance) if variance > 0 else 1.0 for variance in output.variance]
+    single = output.width == 1
+    layer = keras.layers.Rescaling(
+        scale=scale[0] if single else scale,
+        offset=output.mean[0] if single else list(output.mean),
+        name=output.name,
+    )
+    return layer(tensor)
 
 
 def _each(name: str, values: Sequence[Any] | None, default: list[Any]) -> list[Any]:
