@@ -221,9 +221,7 @@ class Engine:
             {f"val_{name}": value for name, value in merger.results(done.validation).items()}
         )
         self._journal.append("epoch", trial=done.trial_id, epoch=done.epoch, logs=logs)
-        return EpochResult(
-            done.trial_id, done.epoch, logs, done.state, done.seconds, done.rows
-        )
+        return EpochResult(done.trial_id, done.epoch, logs, done.state, done.seconds, done.rows)
 
     def _trial_result(self, done: TrialDone) -> TrialResult:
         kept = self._kept.get(done.trial_id)
@@ -257,4 +255,3 @@ class Engine:
         for key in self._store.list(folder):
             if kept is None or key != kept.key:
                 self._store.delete(key)
-

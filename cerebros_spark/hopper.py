@@ -84,13 +84,7 @@ class TrialStopped:
 
 
 Event = (
-    TrialSubmitted
-    | WorkerReady
-    | WorkerLost
-    | UnitDone
-    | UnitFailed
-    | EpochAnswered
-    | TrialStopped
+    TrialSubmitted | WorkerReady | WorkerLost | UnitDone | UnitFailed | EpochAnswered | TrialStopped
 )
 
 

@@ -50,7 +50,9 @@ def read(store: Store, run_id: str) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise StoreError(f"line {number + 1} of the journal of {run_id!r} is damaged") from error
+            raise StoreError(
+                f"line {number + 1} of the journal of {run_id!r} is damaged"
+            ) from error
         if record.get("number") != number:
             raise StoreError(f"line {number + 1} of the journal of {run_id!r} is out of order")
         records.append(record)

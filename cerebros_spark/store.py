@@ -46,7 +46,7 @@ class Store:
         return Store(prefix_path, **options)
 
     def read(self, key: str) -> bytes:
-        """The bytes of a key; raises StoreError (also a FileNotFoundError cause) if there is none."""
+        """The bytes of a key; raises StoreError if there is none."""
         try:
             return bytes(self._fs.cat_file(self._path(key)))
         except OSError as error:
@@ -97,7 +97,7 @@ class Store:
             raise StoreError(f"{prefix!r} can't be deleted from {self.url}: {error}") from error
 
     def address(self, key: str) -> str:
-        """The URL of a key, for a library that reads or writes there by itself (Spark, Petastorm)."""
+        """The URL of a key, for a library that reads or writes there by itself."""
         return f"{self.url.rstrip('/')}/{key}"
 
     def _path(self, key: str) -> str:

@@ -182,7 +182,16 @@ class Worker:
         if phase is Phase.TRAIN:
             states = list(self._commit(program, units, watch, hop))
         return [
-            self._report(unit, state, metric, shard.rows, began - opening, seconds, program.traces - traces, hop)
+            self._report(
+                unit,
+                state,
+                metric,
+                shard.rows,
+                began - opening,
+                seconds,
+                program.traces - traces,
+                hop,
+            )
             for unit, state, metric in zip(units, states, metrics, strict=True)
         ]
 

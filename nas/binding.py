@@ -37,8 +37,7 @@ class Resources:
     def __post_init__(self) -> None:
         if not isinstance(self.store, Store):
             raise ArgumentError(
-                "store must be a Store such as LocalStore(prefix_path=...), but got "
-                f"{self.store!r}"
+                f"store must be a Store such as LocalStore(prefix_path=...), but got {self.store!r}"
             )
         if not hasattr(self.backend, "num_workers"):
             raise ArgumentError(

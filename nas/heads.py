@@ -104,9 +104,7 @@ def _target(
     )
 
 
-def _scalar(
-    head: Any, label: str, classes: tuple[int, ...] | None
-) -> tuple[int, int, str, Any]:
+def _scalar(head: Any, label: str, classes: tuple[int, ...] | None) -> tuple[int, int, str, Any]:
     """Width, classes, activation and loss for class numbers."""
     if classes is None:
         raise DataError(
@@ -161,12 +159,10 @@ def _metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _full_name(metric: Any) -> str:
-    """mse and mean_squared_error are the same metric."""
+    """Mse and mean_squared_error are the same metric."""
     if isinstance(metric, str) and metric not in ("accuracy", "acc"):
         try:
             metric = keras.metrics.get(metric)
         except ValueError as error:
-            raise ArgumentError(
-                f"evaluation_metric {metric!r} is not a metric of Keras"
-            ) from error
+            raise ArgumentError(f"evaluation_metric {metric!r} is not a metric of Keras") from error
     return str(getattr(metric, "name", None) or getattr(metric, "__name__", metric))

@@ -120,7 +120,9 @@ def _named(
             return found, list(found)
         check_columns(list(found), names)
         return {name: found[name] for name in names}, bound
-    arrays = [_array(each) for each in value] if isinstance(value, list | tuple) else [_array(value)]
+    arrays = (
+        [_array(each) for each in value] if isinstance(value, list | tuple) else [_array(value)]
+    )
     if bound is None:
         single = len(arrays) == 1
         names = [default] if single else [f"{default}_{i}" for i in range(len(arrays))]

@@ -10,10 +10,14 @@ import keras_tuner
 from cerebros_spark.errors import ArgumentError
 
 # KerasTuner's own inference says "min" for R² and F1 and fails for others.
-_MAXIMIZED = ("accuracy", "acc", "auc", "precision", "recall", "f1", "fbeta", "r2", "iou",
-              "sensitivity", "specificity", "cosine", "true_positives", "true_negatives")  # fmt: skip
-_MINIMIZED = ("loss", "error", "mse", "mae", "mape", "msle", "rmse", "crossentropy", "hinge",
-              "poisson", "kl_divergence", "logcosh", "huber", "false_positives", "false_negatives")  # fmt: skip
+_MAXIMIZED = (
+    *("accuracy", "acc", "auc", "precision", "recall", "f1", "fbeta", "r2", "iou"),
+    *("sensitivity", "specificity", "cosine", "true_positives", "true_negatives"),
+)
+_MINIMIZED = (
+    *("loss", "error", "mse", "mae", "mape", "msle", "rmse", "crossentropy", "hinge"),
+    *("poisson", "kl_divergence", "logcosh", "huber", "false_positives", "false_negatives"),
+)
 
 
 def objective_of(value: Any) -> keras_tuner.Objective:

@@ -118,13 +118,13 @@ def find(resources: Resources, data: str | None) -> Prepared:
 
 
 def _marked(df: Any, validation: Any) -> Any:
-    from pyspark.sql import functions as F
+    from pyspark.sql.functions import lit
 
     if not is_spark(validation):
         raise ArgumentError("validation_data must be a Spark DataFrame, as x is")
     missing = [name for name in df.columns if name not in validation.columns]
     if missing:
         raise DataError(f"the column {missing[0]!r} is missing in validation_data")
-    return df.withColumn(VALIDATION_COLUMN, F.lit(False)).unionByName(
-        validation.select(*df.columns).withColumn(VALIDATION_COLUMN, F.lit(True))
+    return df.withColumn(VALIDATION_COLUMN, lit(False)).unionByName(
+        validation.select(*df.columns).withColumn(VALIDATION_COLUMN, lit(True))
     )

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import keras
 import keras_tuner
 import pandas as pd
+from keras import Model
 
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.engine import EngineReport
@@ -89,19 +89,19 @@ class ModelSelectionResult:
         return min(self.trials, key=self._rank)
 
     @functools.cached_property
-    def best_model(self) -> keras.Model:
+    def best_model(self) -> Model:
         """The best network, with the weights of the epoch whose score is reported."""
         return self.get_model(self.best_trial.trial_id)
 
-    def get_best_model(self) -> keras.Model:
+    def get_best_model(self) -> Model:
         """The best network, as :attr:`best_model`."""
         return self.best_model
 
-    def keras(self) -> keras.Model:
+    def keras(self) -> Model:
         """The best network, as :attr:`best_model`."""
         return self.best_model
 
-    def get_model(self, trial: str) -> keras.Model:
+    def get_model(self, trial: str) -> Model:
         """A trial's network, with the weights of its best epoch."""
         record = self._record(trial)
         if record.state is None:
@@ -194,7 +194,9 @@ class ModelSelectionResult:
             for group, target in zip(self._layout.outputs, self._targets, strict=True)
         ]
         return Scorer(
-            spec=TrialSpec(record.trial_id, record.index, "keras", record.program, 0, 1, batch_size),
+            spec=TrialSpec(
+                record.trial_id, record.index, "keras", record.program, 0, 1, batch_size
+            ),
             state=read_state(self._store, record.state),
             layout=self._layout,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
@@ -220,5 +222,3 @@ def _output_names(group: Sequence[str], target: Target) -> list[str]:
     if len(group) not in (1, target.width):
         return [f"{group[0]}__output"]
     return [f"{name}__output" for name in group]
-
-

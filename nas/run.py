@@ -226,4 +226,3 @@ def _run_id(store: Store, project_name: str, overwrite: bool) -> str:
         name = f"{project_name}-{number}"
     logger.info("the run's journal is %s", store.address(journal_key(name)))
     return name
-

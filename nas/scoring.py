@@ -54,12 +54,12 @@ class Scorer:
 
     def transform(self, df: DataFrame) -> DataFrame:
         """The DataFrame with the output columns added."""
-        from pyspark.sql import types as T
+        from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
         needed = [name for group in self.layout.inputs for name in group]
         plain, names = _plain(df, needed)
         added = [
-            T.StructField(name, T.DoubleType() if single else T.ArrayType(T.DoubleType()))
+            StructField(name, DoubleType() if single else ArrayType(DoubleType()))
             for output in self.outputs
             for name in output.names
             for single in [output.width == len(output.names)]
@@ -77,7 +77,7 @@ class Scorer:
         def score(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             yield from _predict_frames(sent.value, names, frames)
 
-        scored = plain.mapInPandas(score, T.StructType(fields))
+        scored = plain.mapInPandas(score, StructType(fields))
         return scored.drop(*(alias for name, alias in names.items() if alias != name))
 
     def metric_states(self, df: DataFrame) -> list[MetricState]:
@@ -161,7 +161,7 @@ def _side_by_side(frame: Any, group: Sequence[str], names: dict[str, str]) -> np
     parts = []
     for name in group:
         values = np.asarray(frame[names.get(name, name)])
-        array = np.stack(values) if values.dtype == object else values
+        array = np.stack(list(values)) if values.dtype == object else values
         parts.append(array.reshape(len(array), -1))
     joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     return joined if joined.dtype.kind in "iu" and len(parts) == 1 else joined.astype("float32")
@@ -182,9 +182,9 @@ def _plain(df: DataFrame, needed: Sequence[str]) -> tuple[DataFrame, dict[str, s
 
 
 def _quote(name: str) -> Any:
-    from pyspark.sql import functions as F
+    from pyspark.sql.functions import col
 
-    return F.col("`" + name.replace("`", "``") + "`")
+    return col("`" + name.replace("`", "``") + "`")
 
 
 # On the executors ------------------------------------------------------------------------

@@ -243,5 +243,3 @@ class Search:
             f"all {len(self._records)} trials failed; the first, {first.trial_id}: {first.error}\n"
             f"{first.traceback or ''}"
         )
-
-

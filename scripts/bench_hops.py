@@ -9,6 +9,7 @@ report, the driver's decision, fetching and setting the next state.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import sys
@@ -122,7 +123,7 @@ def figures(records: list[dict[str, Any]], report: Any) -> list[tuple[str, Any, 
     gaps: list[float] = []
     for own in by_worker.values():
         own.sort(key=lambda unit: unit["began"])
-        for before, after in zip(own, own[1:], strict=False):
+        for before, after in itertools.pairwise(own):
             if before["unit"]["phase"] == after["unit"]["phase"] == "train":
                 gaps.append(after["began"] - before["began"] - before["seconds"])
     train = [unit for unit in units if unit["unit"]["phase"] == "train"]

@@ -37,10 +37,9 @@ def main() -> None:
 
 def regression(spark: object, args: argparse.Namespace) -> None:
     """Diabetes: 442 patients, 10 measurements, the progression of the disease."""
+    import autokeras as ak
     from sklearn.datasets import load_diabetes
     from sklearn.linear_model import RidgeCV
-
-    import autokeras as ak
 
     train, test = split(load_diabetes(as_frame=True).frame, args.seed)
     search, result = searched(
@@ -55,12 +54,11 @@ def regression(spark: object, args: argparse.Namespace) -> None:
 
 def classification(spark: object, args: argparse.Namespace) -> None:
     """Breast cancer: 569 samples, 30 measurements, malignant or benign."""
+    import autokeras as ak
     from sklearn.datasets import load_breast_cancer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-
-    import autokeras as ak
 
     frame = load_breast_cancer(as_frame=True).frame
     frame.columns = [name.replace(" ", "_") for name in frame.columns]

@@ -1,0 +1,1 @@
+"""Where workers come from: threads of this process, or tasks of a Spark application."""

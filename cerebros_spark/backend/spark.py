@@ -162,7 +162,11 @@ class SparkBackend:
         master = self._context.master
         slots = _slots(self._context)
         # Elsewhere executors may still be on their way: the start timeout decides.
-        if master.startswith("local") and not master.startswith("local-cluster") and self.num_workers > slots:
+        if (
+            master.startswith("local")
+            and not master.startswith("local-cluster")
+            and self.num_workers > slots
+        ):
             raise BackendError(
                 f"num_workers={self.num_workers} is more than the {slots} task slots of "
                 f"{master!r}: lower num_workers, or start Spark with more"

@@ -327,8 +327,14 @@ def _with_statistics(
     for source, column in zip(sources, columns, strict=True):
         here = slice(at, at + column.width)
         at += column.width
-        told = {"mean": mean[here], "variance": variance[here]}
-        done.append(dataclasses.replace(column, **told, classes=classes.get(source.alias)))
+        done.append(
+            dataclasses.replace(
+                column,
+                mean=mean[here],
+                variance=variance[here],
+                classes=classes.get(source.alias),
+            )
+        )
     return tuple(done)
 
 

@@ -100,9 +100,9 @@ def _foreign_modules(node: Any) -> Iterator[str]:
     """Modules outside Keras that a configuration's objects are defined in."""
     if isinstance(node, dict):
         module = node.get("module")
-        if isinstance(module, str) and "class_name" in node:
-            if module.split(".")[0] not in ("keras", "builtins"):
-                yield module
+        own = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
+        if own and "class_name" in node:
+            yield str(module)
         for value in node.values():
             yield from _foreign_modules(value)
     elif isinstance(node, list):

@@ -40,8 +40,9 @@ class Pause(enum.Enum):
 class Tuner(Protocol):
     """Chooses candidates. Same seed and same answers, same proposals."""
 
-    hyperparameters: Any
-    """The search space as known so far, a ``keras_tuner.HyperParameters``."""
+    @property
+    def hyperparameters(self) -> Any:
+        """The search space as known so far, a ``keras_tuner.HyperParameters``."""
 
     def learn(self, hyperparameters: Any) -> None:
         """Adds hyperparameters that a space has asked for to the search space."""

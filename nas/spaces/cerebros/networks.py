@@ -169,8 +169,7 @@ class CerebrosNetworks:
             future,
             flat_inputs(tensors, base_models=bases),
             output_names=[
-                f"{output.name}_standard" if output.mean else output.name
-                for output in self.outputs
+                f"{output.name}_standard" if output.mean else output.name for output in self.outputs
             ],
         )
         outputs = [
