@@ -93,6 +93,7 @@ class Engine:
         self._kept: dict[str, StateRef] = {}
         self._current: dict[str, StateRef] = {}
         self._forget: list[list[str]] = [[] for _ in range(backend.num_workers)]
+        self._garbage: list[str] = []
         self._out: list[Result] = []
         self._first = 0.0
         self._last = 0.0
@@ -159,6 +160,9 @@ class Engine:
             if isinstance(event, UnitDone):
                 self._commit(event)
             self._handle(event)
+            # After the next units have gone out: nobody waits for it.
+            while self._garbage:
+                self._store.delete(self._garbage.pop())
         results, self._out = self._out, []
         return results
 
@@ -206,13 +210,13 @@ class Engine:
         if result.state is not None:
             before, self._current[unit.trial_id] = self._current[unit.trial_id], result.state
             if self._kept.get(unit.trial_id) != before:
-                self._store.delete(before.key)
+                self._garbage.append(before.key)
 
     def _keep(self, trial_id: str) -> None:
         before = self._kept.get(trial_id)
         self._kept[trial_id] = self._current[trial_id]
         if before is not None and before != self._current[trial_id]:
-            self._store.delete(before.key)
+            self._garbage.append(before.key)
 
     def _epoch_result(self, done: EpochDone) -> EpochResult:
         merger = self._merger(self._specs[done.trial_id])

@@ -53,7 +53,7 @@ def read(store: Store, run_id: str) -> list[dict[str, Any]]:
             raise StoreError(
                 f"line {number + 1} of the journal of {run_id!r} is damaged"
             ) from error
-        if record.get("number") != number:
+        if not isinstance(record, dict) or record.get("number") != number:
             raise StoreError(f"line {number + 1} of the journal of {run_id!r} is out of order")
         records.append(record)
     return records

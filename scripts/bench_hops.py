@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=100_000, help="training rows in all")
+    parser.add_argument("--rows", type=int, default=240_000, help="training rows in all")
     parser.add_argument("--width", type=int, default=196, help="units in each hidden layer")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--master", default=None, help="default: local[WORKERS]")

@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import own_layers
+import pytest
+
+from cerebros_spark.data.arrays import prepare_arrays
+from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.shards import open_shard
+from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.seeds import derive
+from cerebros_spark.store import LocalStore
+from cerebros_spark.training.keras_model import StateVariables, describe, initial_state, rebuild
+from cerebros_spark.training.keras_trainer import KerasTrainer
+from cerebros_spark.training.metrics import MetricsMerger, check_additive, merger_key
+from cerebros_spark.training.trainer import create
+from cerebros_spark.types import TrialSpec
+
+BATCH = 16
+LABELS = ["price", "sold"]
+
+
+def columns(rows: int = 107) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(rows, 3)), rng.normal(size=(rows, 2))
+    price = first.sum(axis=1) + rng.normal(size=rows) / 10
+    return {"a": first, "b": second, "price": price, "sold": (second[:, 0] > 0).astype("int32")}
+
+
+class Data:
+    """Prepared data in two partitions, opened for models with these inputs and outputs."""
+
+    def __init__(self, folder: Path, features: list[str], labels: list[str]) -> None:
+        self.store = LocalStore(folder)
+        self.manifest = prepare_arrays(
+            columns(), self.store, feature_columns=features, label_columns=labels,
+            validation=0.3, partitions=2,
+        )  # fmt: skip
+        self.layout = default_layout(self.manifest, inputs=len(features), outputs=len(labels))
+
+    def open(self, shard, memory: int = 2**20):
+        return open_shard(self.store, shard, self.manifest, self.layout, memory)
+
+    @property
+    def train(self):
+        return self.open(self.manifest.train[0])
+
+    @property
+    def validation(self):
+        return [self.open(shard) for shard in self.manifest.validation]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Data:
+    return Data(tmp_path_factory.mktemp("plain"), ["a"], ["price"])
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory) -> Data:
+    return Data(tmp_path_factory.mktemp("several"), ["a", "b"], LABELS)
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory) -> Data:
+    return Data(tmp_path_factory.mktemp("binary"), ["b"], ["sold"])
+
+
+def network(metrics=("mae",), dropout: float = 0.3, layers=(), **more) -> keras.Model:
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(6, activation="elu")(inputs)
+    hidden = keras.layers.BatchNormalization()(hidden)
+    hidden = keras.layers.Dropout(dropout)(hidden)
+    for layer in layers:
+        hidden = layer(hidden)
+    model = keras.Model(inputs, keras.layers.Dense(1, name="price")(hidden))
+    model.compile(optimizer=keras.optimizers.Adam(0.05), loss="mse", metrics=list(metrics), **more)
+    return model
+
+
+def two_headed() -> keras.Model:
+    first, second = keras.Input((3,)), keras.Input((2,))
+    both = keras.layers.Concatenate()([first, second])
+    hidden = keras.layers.Dropout(0.2)(keras.layers.Dense(5, activation="tanh")(both))
+    model = keras.Model(
+        [first, second],
+        [
+            keras.layers.Dense(1, name="price")(hidden),
+            keras.layers.Dense(1, activation="sigmoid", name="sold")(hidden),
+        ],
+    )
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.05, momentum=0.9),
+        loss={"price": "mse", "sold": "binary_crossentropy"},
+        metrics={
+            "price": [keras.metrics.RootMeanSquaredError()],
+            "sold": ["accuracy", keras.metrics.AUC(name="auc")],
+        },
+    )
+    return model
+
+
+def spec(model: keras.Model) -> TrialSpec:
+    return TrialSpec("t", 0, "keras", describe(model), 0, 9, BATCH)
+
+
+def opened(model: keras.Model):
+    program = KerasTrainer().open([spec(model)])
+    program.load([initial_state(model)])
+    return program
+
+
+def keras_loop(model: keras.Model, shard, seed: int) -> None:
+    """What a unit must equal: Keras itself, batch after batch."""
+    generators = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+    for number, generator in enumerate(generators):
+        generator.assign(np.array([derive(seed, "generator", number), 0], np.uint32))
+    for chunk in shard.chunks(BATCH, derive(seed, "order")):
+        for start in range(0, len(chunk.order), BATCH):
+            rows = chunk.order[start : start + BATCH]
+            x, y = [each[rows] for each in chunk.x], [each[rows] for each in chunk.y]
+            model.train_on_batch(x[0] if len(x) == 1 else x, y[0] if len(y) == 1 else y)
+
+
+def rows_of(shards) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    chunks = [chunk for shard in shards for chunk in shard.chunks(BATCH, None)]
+    return (
+        [np.concatenate(parts) for parts in zip(*(c.x for c in chunks), strict=True)],
+        [np.concatenate(parts) for parts in zip(*(c.y for c in chunks), strict=True)],
+    )
+
+
+@pytest.mark.parametrize("memory", [2**20, 400], ids=["resident", "streamed"])
+def test_units_equal_a_plain_keras_loop_bit_for_bit(plain, memory):
+    shard = plain.open(plain.manifest.train[0], memory)
+    assert shard.resident == (memory > 1000)
+    model = network()
+    program, reference = opened(model), rebuild(describe(model))
+    StateVariables(reference).write(initial_state(model))
+    for seed in (1, 2, 3):
+        program.train(shard, [seed])
+        keras_loop(reference, shard, seed)
+    assert program.dump()[0] == StateVariables(reference).read()
+    assert program.dump()[0] != initial_state(model)
+    assert int(reference.optimizer.iterations) == 3 * -(-shard.rows // BATCH)
+
+
+def test_several_inputs_and_outputs_equal_a_plain_keras_loop(several):
+    model = two_headed()
+    program, reference = opened(model), rebuild(describe(model))
+    StateVariables(reference).write(initial_state(model))
+    for seed in (1, 2):
+        program.train(several.train, [seed])
+        keras_loop(reference, several.train, seed)
+    assert program.dump()[0] == StateVariables(reference).read()
+
+
+def test_training_metrics_are_those_of_the_unit_alone(plain):
+    model = network(dropout=0.0)
+    program = opened(model)
+    program.train(plain.train, [1])
+    state = program.dump()
+    again = program.train(plain.train, [2])
+    program.load(state)
+    assert program.train(plain.train, [2]) == again
+    (metrics,) = again
+    # Keras keeps sums and counts in turn: of the loss, then of each metric.
+    assert [count for (count,) in metrics[1::2]] == [plain.train.rows] * 2
+
+
+def test_a_state_carries_the_optimizer(plain):
+    model = network()
+    first, second = opened(model), opened(model)
+    first.train(plain.train, [1])
+    second.load(first.dump())
+    assert second.dump() == first.dump()
+    for program in (first, second):
+        program.train(plain.train, [2])
+    assert second.dump() == first.dump()
+    # The weights alone, with a fresh optimizer, take another way.
+    fresh = rebuild(describe(model))
+    trained = rebuild(describe(model))
+    StateVariables(trained).write(state_after(model, plain, [1]))
+    fresh.set_weights(trained.get_weights())
+    third = opened(model)
+    third.load([initial_state(fresh)])
+    third.train(plain.train, [2])
+    assert third.dump() != first.dump()
+
+
+def state_after(model, data, seeds) -> bytes:
+    program = opened(model)
+    for seed in seeds:
+        program.train(data.train, [seed])
+    return program.dump()[0]
+
+
+def test_a_unit_depends_on_its_seed_and_state_alone(plain):
+    model = network(dropout=0.5)
+    program = opened(model)
+    program.train(plain.train, [5])
+    first = program.dump()
+    # Other work in between leaves nothing behind.
+    program.train(plain.train, [6])
+    program.evaluate(plain.validation[0])
+    keras.utils.set_random_seed(99)
+    program.load([initial_state(model)])
+    program.train(plain.train, [5])
+    assert program.dump() == first
+    program.load([initial_state(model)])
+    program.train(plain.train, [6])
+    assert program.dump() != first
+
+
+def test_dropout_draws_from_the_seed(plain):
+    # The same order of the same rows, so that only the dropout's draws can differ.
+    model = network(dropout=0.5)
+    with_dropout = state_after(model, plain, [5])
+    reference = rebuild(describe(model))
+    StateVariables(reference).write(initial_state(model))
+    chunk = next(iter(plain.train.chunks(BATCH, derive(5, "order"))))
+    for start in range(0, len(chunk.order), BATCH):
+        rows = chunk.order[start : start + BATCH]
+        reference.train_on_batch(chunk.x[0][rows], chunk.y[0][rows])
+    assert StateVariables(reference).read() != with_dropout
+
+
+def test_evaluation_changes_no_state(plain):
+    program = opened(network())
+    program.train(plain.train, [1])
+    before = program.dump()
+    first = program.evaluate(plain.validation[0])
+    assert program.evaluate(plain.validation[0]) == first
+    assert program.dump() == before
+
+
+@pytest.mark.parametrize("memory", [2**20, 400], ids=["resident", "streamed"])
+def test_each_step_is_traced_once_for_all_units(plain, memory):
+    program = opened(network())
+    for epoch in range(3):
+        for shard in plain.manifest.train:
+            program.train(plain.open(shard, memory), [epoch])
+        for shard in plain.manifest.validation:
+            program.evaluate(plain.open(shard, memory))
+        program.load(program.dump())
+    assert program.traces == 2
+
+
+def test_nothing_is_traced_before_it_is_needed(plain):
+    program = opened(network())
+    assert program.traces == 0
+    program.evaluate(plain.validation[0])
+    assert program.traces == 1
+
+
+def merged(model, data, program=None) -> dict[str, float]:
+    program = program or opened(model)
+    states = [program.evaluate(shard)[0] for shard in data.validation]
+    labels = [((1,), data.manifest.column(g[0]).dtype) for g in data.layout.outputs]
+    return MetricsMerger(describe(model), labels).results(states)
+
+
+def by_keras(model, data) -> dict[str, float]:
+    x, y = rows_of(data.validation)
+    return model.evaluate(
+        x[0] if len(x) == 1 else x,
+        y[0] if len(y) == 1 else y,
+        batch_size=BATCH,
+        verbose=0,
+        return_dict=True,
+    )
+
+
+def test_partitions_of_unequal_size_merge_into_one_evaluation(plain):
+    sizes = [shard.rows for shard in plain.validation]
+    assert len(set(sizes)) == 1 or sum(sizes) == 32
+    metrics = ["mae", keras.metrics.RootMeanSquaredError(), keras.metrics.R2Score()]
+    model = network(metrics)
+    assert merged(model, plain) == pytest.approx(by_keras(model, plain), rel=1e-6)
+
+
+def test_a_weighted_mean_of_the_partitions_would_be_another_number(plain):
+    model = network([keras.metrics.RootMeanSquaredError()])
+    program = opened(model)
+    labels = [((1,), "float32")]
+    merger = MetricsMerger(describe(model), labels)
+    states = [program.evaluate(shard)[0] for shard in plain.validation]
+    rmse = merger.results(states)["root_mean_squared_error"]
+    parts = [merger.results([state])["root_mean_squared_error"] for state in states]
+    rows = [shard.rows for shard in plain.validation]
+    assert rmse != pytest.approx(np.average(parts, weights=rows), rel=1e-6)
+
+
+def test_classification_metrics_merge_into_one_evaluation(binary):
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Dense(1, activation="sigmoid", name="sold")(inputs)
+    model = keras.Model(inputs, outputs)
+    metrics = ["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.AUC(curve="PR", name="pr")]
+    metrics += [keras.metrics.Precision(), keras.metrics.Recall()]
+    model.compile(loss="binary_crossentropy", metrics=metrics)
+    got, wanted = merged(model, binary), by_keras(model, binary)
+    assert got.keys() == wanted.keys()
+    assert got == pytest.approx(wanted, rel=1e-6)
+    assert 0 < got["auc"] < 1
+
+
+def test_metrics_of_several_outputs_merge_into_one_evaluation(several):
+    model = two_headed()
+    got, wanted = merged(model, several), by_keras(model, several)
+    assert {"loss", "price_loss", "sold_auc", "sold_accuracy"} <= set(got)
+    assert got.keys() == wanted.keys()
+    assert got == pytest.approx(wanted, rel=1e-6)
+
+
+def test_weight_decay_and_regularization_stay_in_the_loss(plain):
+    dense = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1))
+    model = network(layers=[dense])
+    assert merged(model, plain) == pytest.approx(by_keras(model, plain), rel=1e-6)
+
+
+def test_programs_that_differ_in_their_metrics_have_mergers_of_their_own():
+    one, same = describe(network(["mae"])), describe(network(["mae"], dropout=0.5))
+    assert merger_key(one) == merger_key(same)
+    assert merger_key(one) != merger_key(describe(network(["mse"])))
+
+
+def test_a_metric_that_does_not_add_up_is_refused():
+    # Right after compile(), when Keras has not made the metrics' variables yet.
+    with pytest.raises(ArgumentError, match=r"'largest' \(Largest\).*additive = True"):
+        check_additive(network([own_layers.Largest()]))
+    check_additive(network([own_layers.Rows(name="rows"), own_layers.Bias(name="bias"), "mae"]))
+
+
+def test_a_metric_that_does_not_add_up_is_found_among_several_outputs():
+    model = two_headed()
+    model.compile(
+        loss=["mse", "binary_crossentropy"],
+        metrics={"price": ["mae"], "sold": ["accuracy", own_layers.Largest()]},
+    )
+    with pytest.raises(ArgumentError, match="'largest'"):
+        check_additive(model)
+    model.compile(
+        loss=["mse", "binary_crossentropy"], weighted_metrics=[["mae"], [own_layers.Largest()]]
+    )
+    with pytest.raises(ArgumentError, match="'largest'"):
+        check_additive(model)
+
+
+def test_own_metrics_that_add_up_merge(plain):
+    model = network([own_layers.Rows(name="rows"), own_layers.Bias(name="bias")])
+    got = merged(model, plain)
+    assert got["rows"] == sum(shard.rows for shard in plain.validation)
+    assert got == pytest.approx(by_keras(model, plain), rel=1e-6)
+
+
+def test_a_metric_outside_compile_is_refused(plain):
+    class Extra(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean = keras.metrics.Mean(name="activity")
+
+        def call(self, inputs):
+            self.mean.update_state(inputs)
+            return inputs
+
+    model = network(layers=[Extra()])
+    merger = MetricsMerger(describe(network()), [((1,), "float32")])
+    model.evaluate(np.zeros((2, 3)), np.zeros((2, 1)), verbose=0)
+    state = tuple((0.0,) for _ in model.metrics_variables)
+    with pytest.raises(ArgumentError, match="metrics must be passed to compile"):
+        merger.results([state])
+
+
+def test_a_layer_of_ones_own_survives_in_a_fresh_process(tmp_path):
+    model = network(layers=[own_layers.Scaled(0.5)])
+    program = describe(model)
+    assert json.loads(program)["imports"] == ["own_layers"]
+    again = rebuild(program)
+    StateVariables(again).write(initial_state(model))
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    (tmp_path / "program.json").write_text(program)
+    (tmp_path / "state").write_bytes(initial_state(model))
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import numpy as np\n"
+        "from cerebros_spark.training.keras_model import StateVariables, rebuild\n"
+        "model = rebuild(open('program.json').read())\n"
+        "StateVariables(model).write(open('state', 'rb').read())\n"
+        "np.save('y.npy', model.predict(np.load('x.npy'), verbose=0))\n"
+    )
+    here = str(Path(own_layers.__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": here}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "y.npy"), model.predict(x, verbose=0), rtol=1e-6, atol=1e-7
+    )
+
+
+def test_a_stock_model_needs_no_imports():
+    assert json.loads(describe(network()))["imports"] == []
+
+
+def test_what_cannot_be_sent_out_is_refused():
+    uncompiled = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    with pytest.raises(TrialError, match="not compiled"):
+        describe(uncompiled)
+
+
+def test_a_rebuilt_model_keeps_the_optimizer_and_its_rate():
+    again = rebuild(describe(network()))
+    assert type(again.optimizer) is keras.optimizers.Adam
+    assert float(again.optimizer.learning_rate) == pytest.approx(0.05)
+
+
+def test_predictions_are_those_of_keras(several):
+    model = two_headed()
+    x, _ = rows_of(several.validation)
+    for got, wanted in zip(opened(model).predict(x), model.predict(x, verbose=0), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def test_the_trainer_takes_one_trial_at_a_time():
+    one = spec(network())
+    with pytest.raises(ArgumentError, match="one trial at a time, but got 2"):
+        KerasTrainer().open([one, one])
+
+
+def test_an_unknown_trainer_is_named():
+    with pytest.raises(ValueError, match="no trainer called 'torch'"):
+        create("torch")

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from cerebros_spark.errors import StoreError
+from cerebros_spark.training.state import layout, pack, unpack
+
+
+def arrays() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [
+        rng.normal(size=(3, 4)).astype("float32"),
+        np.array(17, "int64"),
+        np.array([2**32 - 1, 0], "uint32"),
+        rng.normal(size=(5,)).astype("float32"),
+        np.zeros((0, 3), "float32"),
+        np.array([True, False]),
+        rng.normal(size=(2, 2)),
+        np.array([np.nan, np.inf, -0.0, 1e-45], "float32"),
+        rng.normal(size=(4,)).astype("float16"),
+    ]
+
+
+NAMES = [f"v{i}" for i in range(len(arrays()))]
+
+
+def test_every_type_and_shape_comes_back_bit_for_bit():
+    given = arrays()
+    again = unpack(pack(given, NAMES), given, NAMES)
+    assert [a.dtype for a in again] == [a.dtype for a in given]
+    assert [a.shape for a in again] == [a.shape for a in given]
+    assert [a.tobytes() for a in again] == [a.tobytes() for a in given]
+
+
+def test_arrays_that_are_not_in_c_order_come_back():
+    given = [np.asfortranarray(np.arange(12.0).reshape(3, 4)), np.arange(10)[::2]]
+    again = unpack(pack(given, ["a", "b"]), given, ["a", "b"])
+    np.testing.assert_array_equal(again[0], given[0])
+    np.testing.assert_array_equal(again[1], given[1])
+
+
+def test_the_same_state_gives_the_same_bytes():
+    assert pack(arrays(), NAMES) == pack(arrays(), NAMES)
+
+
+def test_it_is_a_safetensors_file_with_one_tensor_for_each_type():
+    tensors = load(pack(arrays(), NAMES))
+    assert sorted(tensors) == ["bool", "float16", "float32", "float64", "int64", "uint32"]
+    assert tensors["float32"].size == 12 + 5 + 4
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda a, n: ([a[0].T, *a[1:]], n),
+        lambda a, n: ([a[0].astype("float64"), *a[1:]], n),
+        lambda a, n: (a, ["renamed", *n[1:]]),
+        lambda a, n: (a[:-1], n[:-1]),
+        lambda a, n: ([*a, np.zeros(1)], [*n, "more"]),
+        lambda a, n: ([a[3], a[1], a[2], a[0], *a[4:]], n),
+    ],
+    ids=["shape", "dtype", "name", "fewer", "more", "order"],
+)
+def test_a_state_of_another_network_is_refused(other):
+    like, names = other(arrays(), NAMES)
+    assert layout(like, names) != layout(arrays(), NAMES)
+    with pytest.raises(StoreError, match="another network"):
+        unpack(pack(arrays(), NAMES), like, names)
+
+
+def test_damaged_bytes_are_refused():
+    data = pack(arrays(), NAMES)
+    for damaged in (b"", b"\x00", data[:7], data[:100], data[:-1], b"garbage" * 50, data[8:]):
+        with pytest.raises(StoreError):
+            unpack(damaged, arrays(), NAMES)
+
+
+def test_bytes_of_another_format_are_refused_and_not_run():
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("model", "x")
+    for data in (pickle.dumps({"weights": 1}), held.getvalue()):
+        with pytest.raises(StoreError):
+            unpack(data, arrays(), NAMES)
