@@ -83,7 +83,7 @@ def check_additive(model: Any) -> None:
     Keras' own can. A metric of one's own must derive from ``keras.metrics.Mean`` or ``Sum`` or
     say ``additive = True``.
     """
-    for metric in _leaves(model.metrics):
+    for metric in [*_leaves(model.metrics), *_as_passed(model)]:
         own = not type(metric).__module__.startswith("keras.")
         safe = isinstance(metric, (keras.metrics.Mean, keras.metrics.Sum))
         if own and not safe and not getattr(metric, "additive", False):
@@ -100,3 +100,11 @@ def _leaves(metrics: Sequence[Any]) -> list[Any]:
         inner = getattr(metric, "metrics", None)
         found.extend(_leaves(inner) if inner else [metric])
     return found
+
+
+def _as_passed(model: Any) -> list[Any]:
+    """The metrics as compile() was given them: Keras sorts them only at the first step."""
+    config = model.get_compile_config()
+    passed = [config.get("metrics"), config.get("weighted_metrics")]
+    flat = keras.tree.flatten(keras.saving.deserialize_keras_object(passed))
+    return [metric for metric in flat if isinstance(metric, keras.metrics.Metric)]

