@@ -100,6 +100,11 @@ class Store:
         """The URL of a key, for a library that reads or writes there by itself."""
         return f"{self.url.rstrip('/')}/{key}"
 
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec file system, for a library that takes one."""
+        return self._fs
+
     def _path(self, key: str) -> str:
         if key.startswith("/") or ".." in key.split("/"):
             raise ArgumentError(f"a key is a relative path without '..', but got {key!r}")

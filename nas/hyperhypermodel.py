@@ -215,7 +215,8 @@ class HyperHyperModel:
             y,
             validation=resources.validation if validation_split is None else validation_split,
             validation_data=validation_data,
-            seed=request.seed,
+            # Not the run's: without a seed the same data would be prepared anew for each run.
+            seed=0 if self._seed is None else self._seed,
         )
         self._fitted = run(request, resources, self.tuner, prepared)
         return self._fitted

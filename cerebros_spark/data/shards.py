@@ -320,7 +320,7 @@ def _filesystem(store: Store) -> Any:
         def isfile(self, path: str) -> bool:
             return bool(self.fs.isfile(path))
 
-    return Wrapped(store._fs)
+    return Wrapped(store.filesystem)
 
 
 @contextlib.contextmanager
