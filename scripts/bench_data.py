@@ -1,16 +1,18 @@
-"""Measures reading a shard: Petastorm (as workers do) against plain Arrow, and memory.
-
-Usage: python scripts/bench_data.py [rows] [width]
-"""
+#!/usr/bin/env python3
+"""Reading a shard: as workers do (Petastorm) beside plain Arrow, and the memory it takes."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import _bench
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -20,14 +22,25 @@ from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.store import LocalStore
 
-
-def peak_mb() -> float:
-    """The most memory this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+_MIB = 2**20
 
 
-def make(store: LocalStore, rows: int, width: int) -> Manifest:
-    """Prepares random rows."""
+def main() -> None:
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--budgets", type=int, nargs="+", default=[64, 128], help="in MiB")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store = LocalStore(folder)
+        manifest = prepared(store, args.rows, args.width)
+        _bench.show("data", figures(store, manifest, args.budgets), args.json)
+
+
+def prepared(store: LocalStore, rows: int, width: int) -> Manifest:
+    """Random rows, prepared as one shard."""
     rng = np.random.default_rng(0)
     columns = {
         "x": rng.normal(size=(rows, width)).astype("float32"),
@@ -38,46 +51,41 @@ def make(store: LocalStore, rows: int, width: int) -> Manifest:
     )
 
 
-def measure(store: LocalStore, manifest: Manifest) -> None:
-    """Reads the training shard in each way."""
+def figures(
+    store: LocalStore, manifest: Manifest, budgets: list[int]
+) -> list[tuple[str, Any, str]]:
+    """Reads the training shard in each way; the peaks are of the process so far."""
     (shard,) = manifest.train
     layout = default_layout(manifest)
-    size = shard.rows * sum(column.row_bytes for column in manifest.columns) / 2**20
-    print(f"{shard.rows:,} rows, {size:.0f} MiB decoded")
+    size = shard.rows * sum(column.row_bytes for column in manifest.columns) / _MIB
+    rows: list[tuple[str, Any, str]] = [("rows", shard.rows, ""), ("decoded size", size, "MiB")]
     for _ in open_shard(store, manifest.validation[0], manifest, layout, 1).chunks(64, 0):
         pass  # imports, allocators
-    before = peak_mb()
-    for budget in (64, 128, 256):
+    before = peak()
+    for budget in sorted(budgets):
         start = time.perf_counter()
-        data = open_shard(store, shard, manifest, layout, budget * 2**20)
+        data = open_shard(store, shard, manifest, layout, budget * _MIB)
         if data.resident:
             continue
-        rows = sum(len(chunk.order) for chunk in data.chunks(64, 1))
-        seconds = time.perf_counter() - start
-        peak = peak_mb() - before
-        print(f"streamed, budget {budget} MiB: {rows / seconds:,.0f} rows/s, peak +{peak:.0f} MiB")
+        count = sum(len(chunk.order) for chunk in data.chunks(64, 1))
+        speed = count / (time.perf_counter() - start)
+        rows.append((f"streamed within {budget} MiB", speed, "rows/s"))
+        rows.append((f"streamed within {budget} MiB, peak memory", peak() - before, "MiB"))
     start = time.perf_counter()
     open_shard(store, shard, manifest, layout, 2**50)
-    seconds = time.perf_counter() - start
-    print(f"resident: {shard.rows / seconds:,.0f} rows/s, peak +{peak_mb() - before:.0f} MiB")
+    rows.append(("kept decoded", shard.rows / (time.perf_counter() - start), "rows/s"))
     start = time.perf_counter()
-    table = pq.read_table(store.address(shard.key).removeprefix("file://"))
-    values = table["x"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    seconds = time.perf_counter() - start
-    print(f"plain Arrow: {len(table) / seconds:,.0f} rows/s ({values.nbytes / 2**20:.0f} MiB)")
+    for path in sorted(Path(store.address(shard.key).removeprefix("file://")).glob("*.parquet")):
+        pq.read_table(path)
+    rows.append(("plain Arrow", shard.rows / (time.perf_counter() - start), "rows/s"))
+    return rows
 
 
-def main() -> None:
-    """Prepares in one process, so that its memory does not count, and reads in another."""
-    rows, width = (int(a) for a in (*sys.argv[1:3], *("1000000", "64")[len(sys.argv) - 1 :]))
-    with tempfile.TemporaryDirectory() as folder:
-        import multiprocessing
-
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(1) as pool:
-            manifest = pool.apply(make, (LocalStore(Path(folder)), rows, width))
-        measure(LocalStore(Path(folder)), manifest)
+def peak() -> float:
+    """The most memory this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
     main()

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""How long ``import cerebros_spark`` takes, in fresh processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+import _bench
+
+_CODE = "import time; t = time.perf_counter(); import {name}; print(time.perf_counter() - t)"
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    args = parser.parse_args()
+    rows: list[tuple[str, Any, str]] = []
+    for name in ("cerebros_spark", "nas", "json"):
+        seconds = [measured(name) for _ in range(args.runs)]
+        rows.append((f"import {name}, median", statistics.median(seconds), "s"))
+        rows.append((f"import {name}, longest", max(seconds), "s"))
+    _bench.show("import", rows, args.json)
+
+
+def measured(name: str) -> float:
+    """Seconds of one import in a process of its own."""
+    command = [sys.executable, "-c", _CODE.format(name=name)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
+    main()

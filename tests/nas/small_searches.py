@@ -1,0 +1,74 @@
+"""Searches that take a second or two: the smallest networks, a hundred rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import autokeras as ak
+import numpy as np
+import pandas as pd
+
+from cerebros_spark import LocalStore
+from nas import CerebrosSpace, HyperHyperModel
+
+ROWS = 90
+FEATURES = ["a", "b", "c"]
+
+
+def small_space(**more: Any) -> CerebrosSpace:
+    """One level, at most two units."""
+    bounds: dict[str, Any] = {
+        "minimum_levels": 1,
+        "maximum_levels": 1,
+        "maximum_units_per_level": 2,
+        "maximum_neurons_per_unit": 3,
+        "predecessor_level_connection_affinity_factor_first": 1.0,
+        "predecessor_level_connection_affinity_factor_main": 1.0,
+        "num_lateral_connection_tries_per_unit": 1,
+    }
+    return CerebrosSpace(**{**bounds, **more})
+
+
+def table(rows: int = ROWS, seed: int = 0) -> pd.DataFrame:
+    """Three features, labels of every kind, and a mark on every third row."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.normal(size=(rows, 3)), columns=FEATURES)
+    score = frame["a"] - 2 * frame["b"]
+    frame["y"] = 100 + 5 * score + rng.normal(size=rows)
+    frame["binary"] = (score > 0).astype("int64")
+    frame["three"] = pd.cut(score, [-np.inf, -1, 1, np.inf], labels=False).astype("int64")
+    frame["late"] = np.arange(rows) % 3 == 0
+    return frame
+
+
+def search(
+    folder: Path,
+    *,
+    inputs: Any = None,
+    outputs: Any = None,
+    max_trials: int = 2,
+    seed: int | None = 0,
+    bind: dict[str, Any] | None = None,
+    **more: Any,
+) -> HyperHyperModel:
+    """A search with its store in a folder; ``bind`` goes to ``resource_bind``."""
+    outputs = ak.RegressionHead() if outputs is None else outputs
+    heads = outputs if isinstance(outputs, list) else [outputs]
+    if all(isinstance(head, ak.Head) for head in heads):
+        more.setdefault("space", small_space())
+    made = HyperHyperModel(
+        inputs=ak.Input() if inputs is None else inputs,
+        outputs=outputs,
+        project_name="small",
+        max_trials=max_trials,
+        seed=seed,
+        **more,
+    )
+    made.resource_bind(**{"store": LocalStore(folder), **(bind or {})})
+    return made
+
+
+def columns(label: str = "y", **more: Any) -> dict[str, Any]:
+    """What binds the table's columns."""
+    return {"feature_columns": FEATURES, "label_columns": [label], "validation": "late", **more}
