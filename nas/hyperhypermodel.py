@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import autokeras as ak
 import keras
+import pandas as pd
 
 from cerebros_spark.backend.base import Backend
 from cerebros_spark.backend.local import LocalBackend
@@ -309,13 +310,17 @@ class HyperHyperModel:
         if is_spark(x):
             values = result.evaluate(x, batch_size)
         else:
-            values = result.best_model.evaluate(
+            if y is None and not isinstance(x, Mapping | pd.DataFrame):
+                raise ArgumentError("y is missing; pass the labels, or a DataFrame that holds them")
+            told = result.best_model.evaluate(
                 result.model_inputs(x),
                 result.model_labels(x if y is None else y),
                 batch_size=batch_size,
                 verbose=verbose,
                 return_dict=True,
             )
+            # Keras sorts the dict by name; a list has the order of compile().
+            values = {name: told[name] for name in result.best_model.get_metrics_result()}
         return values if return_dict else list(values.values())
 
     def export_model(self) -> keras.Model:

@@ -182,6 +182,12 @@ class ModelSelectionResult:
             self._layout,
             [target.label_dtype for target in self._targets],
         )
+        for array, target in zip(labels, self._targets, strict=True):
+            if array.shape[1:] != target.label_shape:
+                raise DataError(
+                    f"the labels of {target.name!r} must have {target.label_shape[0]} values in a "
+                    f"row, but got {array.shape[1]}"
+                )
         return labels[0] if len(labels) == 1 else labels
 
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:

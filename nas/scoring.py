@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,7 @@ def inputs_of(frame: Any, layout: Layout, names: dict[str, str] | None = None) -
         names: What a column is called in the frame, where that is another name.
     """
     return [
-        _side_by_side(frame, group, names or {}).reshape(-1, *shape)
+        _shaped(_side_by_side(frame, group, names or {}), group, shape)
         for group, shape in zip(layout.inputs, layout.input_shapes, strict=True)
     ]
 
@@ -155,6 +156,15 @@ def check_columns(found: Sequence[str], needed: Sequence[str]) -> None:
             raise DataError(
                 f"the column {name!r} is missing{hint} The columns are: {', '.join(found)}"
             )
+
+
+def _shaped(array: np.ndarray, group: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
+    if array.shape[1] != math.prod(shape):
+        raise DataError(
+            f"{', '.join(group)} must have {math.prod(shape)} values in a row, but got "
+            f"{array.shape[1]}"
+        )
+    return array.reshape(-1, *shape)
 
 
 def _side_by_side(frame: Any, group: Sequence[str], names: dict[str, str]) -> np.ndarray:

@@ -71,7 +71,9 @@ class DriverServer:
             _SERVICE, {_METHOD: grpc.unary_unary_rpc_method_handler(self._exchange)}
         )
         # One thread for each waiting worker, and some for those that come back.
-        self._pool = futures.ThreadPoolExecutor(2 * workers + 2, thread_name_prefix="cerebros-driver")
+        self._pool = futures.ThreadPoolExecutor(
+            2 * workers + 2, thread_name_prefix="cerebros-driver"
+        )
         self._server = grpc.server(self._pool, handlers=[handler], options=_OPTIONS)
         try:
             self.port = self._server.add_insecure_port(f"{host}:0")

@@ -6,6 +6,7 @@ hop sets variables.
 
 from __future__ import annotations
 
+import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -61,6 +62,7 @@ class KerasProgram:
         self._batch_size = spec.batch_size
         self._chunks = chunks
         self._model = rebuild(spec.program)
+        update_without_replicas(self._model.optimizer)
         self._variables = StateVariables(self._model)
         self._generators = [
             v for v in self._model.variables if v.path.endswith("seed_generator_state")
@@ -151,6 +153,18 @@ def build_metrics(model: Any, x: Any, y: Any) -> None:
     model.compute_loss(x=one_row[0], y=one_row[1], y_pred=predictions)
     model.compute_metrics(one_row[0], one_row[1], predictions)
     model.reset_metrics()
+
+
+def update_without_replicas(optimizer: Any) -> None:
+    """Has an optimizer update variables directly, as Keras does on its other backends.
+
+    On TensorFlow it sums gradients over replicas first. There is one replica here, and that sum
+    is a custom gradient, which TensorFlow keeps for as long as the process lives, with the whole
+    graph around it: a worker would grow with every trial.
+    """
+    for kind in type(optimizer).__mro__:
+        if kind.__name__ == "BaseOptimizer":
+            optimizer._backend_update_step = types.MethodType(kind._backend_update_step, optimizer)
 
 
 def metric_state(model: Any) -> MetricState:

@@ -25,7 +25,7 @@ def random_tuner(
         keras_tuner.oracles.RandomSearchOracle(
             objective=objective,
             max_trials=max_trials,
-            seed=seed,
+            seed=seed + 1,  # KerasTuner takes 0 for none
             hyperparameters=hyperparameters,
         )
     )

@@ -77,7 +77,7 @@ def test_a_line_that_is_json_but_no_record_is_named(store, journal):
 
 
 def test_a_missing_journal_is_a_store_error(store):
-    with pytest.raises(StoreError, match="journal.jsonl"):
+    with pytest.raises(StoreError, match=r"journal.jsonl"):
         read(store, "never ran")
 
 

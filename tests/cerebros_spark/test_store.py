@@ -27,7 +27,9 @@ def store(request, tmp_path) -> Store:
 def files(store: Store) -> list[str]:
     """Everything that lies in the store, temporaries too."""
     fs, root = fsspec.core.url_to_fs(store.url)
-    return sorted(str(path).rpartition(str(root).strip("/"))[2].strip("/") for path in fs.find(root))
+    return sorted(
+        str(path).rpartition(str(root).strip("/"))[2].strip("/") for path in fs.find(root)
+    )
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\xff\n\r\n", bytes(range(256)) * 4096])
@@ -53,7 +55,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_bytes_and_nothing_else(store
 
         patched.setattr(os, "replace", fail)
         patched.setattr(type(store._fs), "mv", fail)
-        with pytest.raises(StoreError, match="'folder/key' can't be written.*No space left"):
+        with pytest.raises(StoreError, match=r"'folder/key' can't be written.*No space left"):
             store.write("folder/key", b"new")
     assert store.read("folder/key") == b"old"
     assert files(store) == ["folder/key"]
@@ -95,7 +97,7 @@ def test_delete_takes_a_key_a_folder_or_nothing(store):
 
 
 def test_a_missing_key_is_a_store_error_that_names_it(store):
-    with pytest.raises(StoreError, match="'no/such.key' can't be read") as caught:
+    with pytest.raises(StoreError, match=r"'no/such.key' can't be read") as caught:
         store.read("no/such.key")
     assert isinstance(caught.value, OSError)
     assert isinstance(caught.value, CerebrosError)

@@ -64,7 +64,7 @@ def test_a_result_survives_the_wire_and_is_hashable_as_before():
 
 
 def test_a_failure_survives_the_wire():
-    failure = UnitFailure(UNIT, 1, "ValueError: ü\n\"quoted\"", "Traceback …\n  File \\x\n")
+    failure = UnitFailure(UNIT, 1, 'ValueError: ü\n"quoted"', "Traceback …\n  File \\x\n")
     assert types.unit_failure(json.loads(to_wire(failure))) == failure
 
 

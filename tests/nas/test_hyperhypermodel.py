@@ -152,6 +152,9 @@ def test_evaluate_takes_frames_and_arrays_alike(model, frame):
         (frame[FEATURES].to_numpy(), frame[["y"]].to_numpy()),
     ):
         assert model.evaluate(x, y) == pytest.approx(wanted, rel=1e-5)
+    best = model.export_model()
+    by_keras = best.evaluate(frame[FEATURES], frame[["y"]], batch_size=32, verbose=0)
+    assert wanted == pytest.approx(by_keras, rel=1e-5)
     named = model.evaluate(frame, return_dict=True)
     assert list(named.values()) == wanted
     errors = model.predict(frame)[:, 0] - frame["y"]
@@ -170,7 +173,7 @@ def test_the_exported_network_needs_keras_alone(model, frame, tmp_path):
         "ours = [n for n in sys.modules if n.split('.')[0] in ('nas', 'cerebros_spark')]\n"
         "assert not ours, ours\n"
     )
-    subprocess.run([sys.executable, "-P", "-c", code], check=True, cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model.predict(frame), rtol=1e-5)
 
 
@@ -345,6 +348,14 @@ def test_numpy_arrays_need_no_column_names(frame, tmp_path):
     result = made.fit(x, y, epochs=1, verbose=0)
     assert made.predict(x).shape == (ROWS, 1)
     assert result.get_output_columns() == ["target__output"]
+    # Not as many rows of three as fit into it.
+    for wrong in (np.hstack([x, x]), x[:, :2]):
+        for call in (made.predict, lambda each: made.evaluate(each, y)):
+            with pytest.raises(DataError, match=r"features must have 3 values in a row, but got"):
+                call(wrong)
+    # Keras would compare each prediction with all of them.
+    with pytest.raises(DataError, match="must have 1 values in a row, but got 3"):
+        made.evaluate(x, x)
 
 
 def test_several_inputs_and_outputs(frame, tmp_path):
@@ -373,8 +384,8 @@ def test_several_inputs_and_outputs(frame, tmp_path):
         if name.startswith("val_")
     }
     assert {f"val_{name}": pytest.approx(value, rel=1e-5) for name, value in told.items()} == best
-    by_list = made.predict([frame[["a", "b"]].to_numpy(), frame[["c"]].to_numpy()])
-    np.testing.assert_allclose(by_list[0], regression, rtol=1e-5)
+    by_column = made.predict([frame[name].to_numpy() for name in FEATURES])
+    np.testing.assert_allclose(by_column[0], regression, rtol=1e-5)
 
 
 def test_arrays_for_several_inputs_and_outputs(frame, tmp_path):
@@ -397,9 +408,7 @@ def test_arrays_for_several_inputs_and_outputs(frame, tmp_path):
 def test_classification(frame, tmp_path, kind):
     x = frame[FEATURES].to_numpy()
     y = np.eye(3)[frame["three"]] if kind == "one-hot" else frame[kind].to_numpy()
-    made = search(
-        tmp_path, outputs=ak.ClassificationHead(), max_trials=1, objective="val_accuracy"
-    )
+    made = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1, objective="val_accuracy")
     result = made.fit(x, y, epochs=6, batch_size=8, verbose=0)
     probabilities = made.predict(x)
     if kind == "binary":
@@ -537,7 +546,7 @@ def test_a_trial_that_raises_while_it_is_built_leaves_the_others(frame, tmp_path
 
 def test_losses_that_are_no_numbers_fail_the_trial_and_say_so(frame, tmp_path):
     made = search(tmp_path, max_trials=1, space=small_space(learning_rate=1e30), bind=columns())
-    with pytest.raises(SearchError, match="no longer a finite number.*learning rate"):
+    with pytest.raises(SearchError, match=r"no longer a finite number.*learning rate"):
         made.fit(frame, epochs=2, verbose=0)
 
 
@@ -559,3 +568,30 @@ def test_nothing_is_printed(frame, tmp_path, capfd, verbose):
     assert told.out == ""
     if not verbose:
         assert told.err == ""
+
+
+# What can't be scored --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["predict", "evaluate"])
+def test_a_missing_column_is_named_with_what_it_may_be(model, frame, call):
+    for given in (frame.rename(columns={"b": "bb"}), {"a": frame["a"], "bb": frame["b"]}):
+        with pytest.raises(DataError, match=r"the column 'b' is missing.*'bb'"):
+            getattr(model, call)(given)
+
+
+def test_evaluate_needs_labels(model, frame):
+    with pytest.raises(DataError, match="the column 'y' is missing"):
+        model.evaluate(frame[FEATURES])
+
+
+@pytest.mark.parametrize("call", ["predict", "evaluate"])
+def test_arrays_of_another_width_are_refused(model, frame, call):
+    more = (frame["y"],) if call == "evaluate" else ()
+    with pytest.raises(ArgumentError, match=r"3 feature columns.*shapes \[\(90, 2\)\]"):
+        getattr(model, call)(frame[["a", "b"]].to_numpy(), *more)
+
+
+def test_evaluate_of_arrays_without_labels_is_refused(model, frame):
+    with pytest.raises(ArgumentError, match="y is missing"):
+        model.evaluate(frame[FEATURES].to_numpy())

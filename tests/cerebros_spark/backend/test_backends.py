@@ -136,7 +136,7 @@ def test_a_network_is_traced_once_on_each_worker_and_phase(ran):
 
 
 def test_the_journal_tells_epochs_and_ends(ran):
-    assert [record["kind"] for record in read(ran.store, ran.run_id)][0] == "run"
+    assert next(record["kind"] for record in read(ran.store, ran.run_id)) == "run"
     epochs = {(r["trial"], r["epoch"]): r["logs"] for r in ran.records("epoch")}
     assert epochs == {
         (name, epoch): log
@@ -294,9 +294,7 @@ def test_slots_that_others_hold_are_told_after_the_timeout(spark, tmp_path):
         while not os.path.exists(released.value):
             time.sleep(0.05)
 
-    holder = threading.Thread(
-        target=lambda: context.parallelize([0], 1).foreach(hold), daemon=True
-    )
+    holder = threading.Thread(target=lambda: context.parallelize([0], 1).foreach(hold), daemon=True)
     holder.start()
     try:
         while not context.statusTracker().getActiveStageIds():
@@ -312,7 +310,7 @@ def test_slots_that_others_hold_are_told_after_the_timeout(spark, tmp_path):
 def test_workers_that_do_not_see_the_store_are_an_error(spark):
     backend = SparkBackend(spark.sparkContext, num_workers=2)
     store = Store("memory://only-in-this-process")
-    with pytest.raises(StoreError, match="a worker can't see the store.*every worker share"):
+    with pytest.raises(StoreError, match=r"a worker can't see the store.*every worker share"):
         backend.check(store)
     assert store.list("") == []
 

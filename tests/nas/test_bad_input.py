@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import autokeras as ak
+import keras_tuner
+import numpy as np
+import pandas as pd
+import pytest
+from small_searches import FEATURES, columns, search, small_space, table
+
+import cerebros_spark
+import nas
+from cerebros_spark import LocalBackend, LocalStore, SparkBackend, Store
+from cerebros_spark.errors import (
+    ArgumentError,
+    BackendError,
+    CerebrosError,
+    DataError,
+    NotFittedError,
+    StoreError,
+)
+from cerebros_spark.training.keras_trainer import KerasTrainer
+from nas import HyperHyperModel
+
+REGRESSION, CLASSES = ak.RegressionHead, ak.ClassificationHead
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return table()
+
+
+@pytest.fixture(autouse=True)
+def _no_training(monkeypatch):
+    """Whatever is wrong is found before any network is trained."""
+
+    def fail(*_):
+        raise AssertionError("training began")
+
+    monkeypatch.setattr(KerasTrainer, "open", fail)
+
+
+def refused(made: HyperHyperModel, kind: type, message: str, *arguments, **more) -> None:
+    """``fit`` fails with the message and leaves nothing half-written."""
+    with pytest.raises(kind, match=message) as caught:
+        made.fit(*arguments, **{"epochs": 1, "verbose": 0, **more})
+    assert isinstance(caught.value, CerebrosError)
+    left_nothing(made._resources.store)
+
+
+def left_nothing(store: Store) -> None:
+    """No journal, and no prepared data that is not whole."""
+    assert store.list("runs") == []
+    folders = {key.split("/")[1] for key in store.list("data")}
+    for folder in folders:
+        assert f"data/{folder}/manifest.json" in store.list("data")
+
+
+# Keywords --------------------------------------------------------------------------------
+
+CALLS = [
+    (HyperHyperModel, (ak.Input(), REGRESSION()), {"max_trails": 3}),
+    (nas.CerebrosSpace, (), {"minimum_level": 1}),
+    (nas.CerebrosBlock, (), {"spaces": None}),
+    (LocalBackend, (), {"workers": 2}),
+    (LocalStore, (), {"path": "x"}),
+    (SparkBackend, (), {"workers": 2}),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "more"), CALLS, ids=lambda v: getattr(v, "__name__", "")
+)
+def test_a_misspelt_keyword_of_a_constructor_is_refused(call, arguments, more):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(more))}'"):
+        call(*arguments, **more)
+
+
+METHODS = [
+    (kind, name)
+    for kind in (HyperHyperModel, nas.ModelSelectionResult)
+    for name, value in inspect.getmembers(kind, inspect.isfunction)
+    if not name.startswith("_")
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), METHODS, ids=lambda v: getattr(v, "__name__", v))
+def test_a_misspelt_keyword_of_a_method_is_refused(kind, name):
+    signature = inspect.signature(getattr(kind, name))
+    catching = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+    assert not catching, f"{name} swallows misspelt keywords"
+    with pytest.raises(TypeError, match="nonsense"):
+        getattr(kind, name)(object(), nonsense=1)
+
+
+def test_methods_are_really_looked_at():
+    names = {name for _, name in METHODS}
+    assert {"fit", "predict", "evaluate", "resource_bind", "tuner_bind", "transform"} <= names
+
+
+# Constructors and bindings ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"max_trials": 0}, "max_trials must be at least 1, but got 0"),
+        ({"max_trials": -3}, "max_trials must be at least 1, but got -3"),
+        ({"max_trials": 2.5}, "max_trials must be at least 1, but got 2.5"),
+        ({"max_trials": True}, "max_trials must be at least 1, but got True"),
+        ({"tuner": "baysian"}, "no tuner called 'baysian'; there is .*'random'"),
+        ({"objective": "val_bliss"}, "direction of the objective 'val_bliss' is not known"),
+        ({"objective": ["val_loss", "val_mae"]}, "one objective is optimized, but got 2"),
+        ({"outputs": "regression"}, "outputs must be heads.*'regression'"),
+        ({"outputs": ak.Input()}, "outputs must be heads"),
+    ],
+)
+def test_the_constructor_refuses(more, message):
+    with pytest.raises(ArgumentError, match=message):
+        HyperHyperModel(**{"inputs": ak.Input(), "outputs": REGRESSION(), **more})
+
+
+def test_a_space_beside_a_graph_is_refused():
+    node = ak.Input()
+    with pytest.raises(ArgumentError, match="give it to a CerebrosBlock"):
+        HyperHyperModel(node, REGRESSION()(ak.DenseBlock()(node)), space=small_space())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"backend": "spark"}, "backend must be a SparkBackend or a LocalBackend.*'spark'"),
+        ({"store": "/tmp/x"}, "store must be a Store.*'/tmp/x'"),
+        ({"feature_columns": "a"}, "feature_columns must be a list of column names.*'a'"),
+        ({"feature_columns": ["a", 3]}, "feature_columns must hold column names, but got 3"),
+        ({"label_columns": [[]]}, r"label_columns must hold column names, but got \[\]"),
+        ({"max_concurrent_trials": 0}, "max_concurrent_trials must be at least 1, but got 0"),
+        ({"shard_memory": 0}, "shard_memory must be at least 1, but got 0"),
+        ({"program_memory": -1}, "program_memory must be at least 1, but got -1"),
+    ],
+)
+def test_resource_bind_refuses(more, message, tmp_path):
+    with pytest.raises(ArgumentError, match=message):
+        search(tmp_path, bind=more)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"tuner": "rnadom"}, "no tuner called 'rnadom'"),
+        ({"hyperparameters": {"units": 3}}, "must be a keras_tuner.HyperParameters"),
+        ({"objective": 3}, "objective must be a metric's name"),
+        ({"max_trials": 0}, "max_trials must be at least 1, but got 0"),
+    ],
+)
+def test_tuner_bind_refuses_and_keeps_what_was_bound(more, message, tmp_path):
+    made = search(tmp_path, max_trials=5)
+    with pytest.raises(ArgumentError, match=message):
+        made.tuner_bind(**more)
+    assert made.tuner.max_trials == 5
+    assert made.tuner.name == "random"
+
+
+def test_a_space_whose_minimum_is_over_its_maximum_is_refused():
+    with pytest.raises(ArgumentError, match=r"minimum_levels=3, maximum_levels=2"):
+        small_space(minimum_levels=3, maximum_levels=2)
+
+
+# What fit is asked for -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3"])
+def test_numbers_of_fit_must_be_whole_and_positive(frame, tmp_path, name, value):
+    made = search(tmp_path, bind=columns())
+    message = f"{name} must be a whole number from 1, but got {value!r}"
+    refused(made, ArgumentError, message, frame, **{name: value})
+
+
+def test_max_model_size_must_be_positive(frame, tmp_path):
+    made = search(tmp_path, bind=columns(), max_model_size=0)
+    refused(made, ArgumentError, "max_model_size must be a whole number from 1", frame)
+
+
+def test_prepared_data_is_asked_for_with_the_same_checks(tmp_path):
+    made = search(tmp_path)
+    with pytest.raises(ArgumentError, match="epochs must be a whole number from 1, but got 0"):
+        made.fit_on_prepared_data(epochs=0)
+    with pytest.raises(DataError, match=r"one prepared data set was looked for.*0 were found"):
+        made.fit_on_prepared_data(epochs=1)
+    left_nothing(made._resources.store)
+
+
+def test_x_without_y_is_refused(frame, tmp_path):
+    refused(search(tmp_path), ArgumentError, "y is missing", frame[FEATURES].to_numpy())
+    refused(search(tmp_path), ArgumentError, "y is missing", frame[FEATURES])
+    refused(search(tmp_path), ArgumentError, "x is missing")
+    refused(search(tmp_path), ArgumentError, "x is missing", None, frame["y"])
+
+
+def test_an_objective_that_no_network_reports_is_refused(frame, tmp_path):
+    made = search(tmp_path, objective="val_accuracy", bind=columns())
+    message = r"'val_accuracy' is not among the metrics.*val_loss, val_mean_squared_error"
+    with pytest.raises(ArgumentError, match=message):
+        made.fit(frame, epochs=1, verbose=0)
+    made = search(tmp_path, objective=keras_tuner.Objective("val_los", "min"), bind=columns())
+    with pytest.raises(ArgumentError, match="'val_los' is not among"):
+        made.fit(frame, epochs=1, verbose=0)
+
+
+@pytest.mark.xfail(strict=True, reason="it is found when the first trial is built")
+def test_an_objective_that_no_network_reports_leaves_no_journal(frame, tmp_path):
+    made = search(tmp_path, objective="val_accuracy", bind=columns())
+    refused(made, ArgumentError, "not among the metrics", frame)
+
+
+def test_an_unknown_metric_is_refused(frame, tmp_path):
+    made = search(tmp_path, bind=columns(evaluation_metric="maee"))
+    refused(made, ArgumentError, "evaluation_metric 'maee' is not a metric of Keras", frame)
+
+
+def test_an_input_shape_that_does_not_fit_is_refused(frame, tmp_path):
+    made = search(tmp_path, bind=columns())
+    message = r"input shape \(2, 2\) has 4 elements, but the columns a, b, c have 3"
+    refused(made, ArgumentError, message, frame, input_shape=(2, 2))
+
+
+def test_columns_that_do_not_fit_the_inputs_are_refused(frame, tmp_path):
+    made = search(tmp_path, inputs=[ak.Input(), ak.Input()], bind=columns())
+    refused(made, ArgumentError, "the model has 2 inputs.*group the names in 2 lists", frame)
+
+
+# Columns ---------------------------------------------------------------------------------
+
+
+def test_a_missing_column_is_named_with_what_it_may_be(frame, tmp_path):
+    made = search(tmp_path, bind=columns(feature_columns=["a", "bb"]))
+    refused(made, DataError, "column 'bb'", frame)
+    made = search(tmp_path, bind=columns("yy"))
+    refused(made, DataError, "column 'yy'", frame)
+    made = search(tmp_path, bind=columns(validation="lat"))
+    refused(made, DataError, "column 'lat'.*[dD]id you mean 'late'", frame)
+
+
+def test_a_label_that_is_also_a_feature_is_refused(frame, tmp_path):
+    made = search(tmp_path, bind=columns(feature_columns=["a", "y"]))
+    refused(made, ArgumentError, "'y' is a label and a feature", frame)
+
+
+def test_strings_are_refused(frame, tmp_path):
+    made = search(tmp_path, bind=columns())
+    refused(made, DataError, "the column 'b' has the type.*index or one-hot", frame.assign(b="x"))
+    made = search(tmp_path, outputs=CLASSES(), bind=columns("three"))
+    words = frame.assign(three=frame["three"].map({0: "low", 1: "mid", 2: "high"}))
+    refused(made, DataError, "the column 'three' has the type", words)
+
+
+def test_values_that_are_no_numbers_are_counted(frame, tmp_path):
+    made = search(tmp_path, bind=columns())
+    frame.loc[[3, 4, 5], "b"] = np.nan
+    frame.loc[[7, 8], "y"] = np.inf
+    message = "'b' has NaN in 3 of 90 rows; the column 'y' has infinite values .* in 2 of 90"
+    refused(made, DataError, message, frame)
+
+
+def test_arrays_of_unequal_length_are_refused(frame, tmp_path):
+    x, y = frame[FEATURES].to_numpy(), frame["y"].to_numpy()
+    refused(search(tmp_path), DataError, "has 89 rows, but 'features' has 90", x, y[:-1])
+
+
+def test_no_rows_are_refused(tmp_path):
+    refused(search(tmp_path), DataError, "no rows", np.zeros((0, 3)), np.zeros(0))
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_an_empty_split_is_refused(frame, tmp_path, marked):
+    made = search(tmp_path, bind=columns())
+    missing = "training" if marked else "validation"
+    refused(made, DataError, f"'late' leaves no {missing} rows of 90", frame.assign(late=marked))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.2, 1.5, float("nan"), True])
+def test_a_split_that_is_no_fraction_is_refused(frame, tmp_path, value):
+    made = search(tmp_path, bind=columns(validation=value))
+    refused(made, ArgumentError, "validation must be a fraction between 0 and 1", frame)
+
+
+def test_a_mark_that_is_not_boolean_is_refused(frame, tmp_path):
+    made = search(tmp_path, bind=columns())
+    message = "validation column 'late' must be boolean"
+    refused(made, DataError, message, frame.assign(late=frame["late"].astype(int)))
+
+
+def test_fewer_rows_than_partitions_are_refused(frame, tmp_path):
+    made = search(tmp_path, bind=columns(backend=LocalBackend(8), validation=0.2))
+    refused(made, DataError, "leaves 2 validation rows, fewer than the 8 partitions", frame[:10])
+
+
+def test_validation_data_must_fit(frame, tmp_path):
+    x, y = frame[FEATURES].to_numpy(), frame["y"].to_numpy()
+    made = search(tmp_path)
+    refused(made, ArgumentError, r"validation_data must be \(x, y\)", x, y, validation_data=x)
+    more = (frame[["a", "b"]], frame["y"])
+    given = frame[FEATURES], frame["y"]
+    refused(made, DataError, "column 'c' is missing", *given, validation_data=more)
+
+
+# Labels and heads ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "labels", "message"),
+    [
+        (CLASSES(num_classes=3), [0, 1, 3], r"'target' holds the class 3.*0 … 2 of 3 classes"),
+        (CLASSES(), [-1, 0, 1], "'target' holds the class -1"),
+        (CLASSES(), [1, 1, 1], "'target' holds the one class 1 only"),
+        (CLASSES(), [0.5, 1.5, 2.5], "'target' holds no class numbers"),
+        (CLASSES(), [0, 2, 7], "3 different classes between 0 and 7"),
+        (CLASSES(num_classes=4), np.eye(3), "3 values a row, but .* num_classes=4"),
+        (REGRESSION(output_dim=2), [1.0, 2.0, 3.0], "1 values a row, but .* output_dim=2"),
+    ],
+)
+def test_labels_that_do_not_suit_the_head_are_refused(frame, tmp_path, head, labels, message):
+    made = search(tmp_path, outputs=head)
+    x = frame[FEATURES].to_numpy()
+    y = np.resize(np.asarray(labels), (len(x), *np.shape(labels)[1:]))
+    refused(made, DataError, message, x, y)
+
+
+# Workers and store -----------------------------------------------------------------------
+
+
+def test_a_store_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file/store' can't be made"):
+        LocalStore(tmp_path / "file" / "store")
+    made = HyperHyperModel(ak.Input(), REGRESSION(), "name", directory=tmp_path / "file")
+    with pytest.raises(StoreError, match="file/name' can't be made"):
+        made.fit(np.zeros((9, 1)), np.zeros(9))
+
+
+@pytest.fixture(scope="module")
+def rows(spark):
+    return spark.createDataFrame(table()).cache()
+
+
+def on_spark(spark, folder: Path, workers: int = 2, **more) -> HyperHyperModel:
+    backend = SparkBackend(spark_context=spark.sparkContext, num_workers=workers)
+    return search(folder, bind={**columns(), "backend": backend, **more})
+
+
+def test_more_workers_than_slots_are_refused(spark, rows, tmp_path):
+    made = on_spark(spark, tmp_path, workers=3)
+    refused(made, BackendError, r"num_workers=3 is more than the 2 task slots", rows)
+    assert made._resources.store.list("") == []
+
+
+def test_a_store_that_workers_do_not_see_is_refused(spark, rows, tmp_path):
+    made = on_spark(spark, tmp_path, store=Store("memory://not-shared"))
+    refused(made, StoreError, "a worker can't see the store.*every worker share", rows)
+    assert made._resources.store.list("") == []
+
+
+def test_a_dataframe_without_bound_columns_is_refused(spark, rows, tmp_path):
+    made = on_spark(spark, tmp_path, feature_columns=None)
+    refused(made, ArgumentError, "needs feature_columns and label_columns", rows)
+
+
+def test_dataframes_get_the_same_checks(spark, rows, tmp_path):
+    from pyspark.sql import functions as F  # noqa: N812
+
+    made = on_spark(spark, tmp_path)
+    nulls = rows.withColumn("b", F.when(F.col("binary") == 1, F.col("b")))
+    count = nulls.where("b is null").count()
+    refused(made, DataError, f"'b' has nulls in {count} of 90 rows", nulls)
+    refused(made, DataError, "column 'c'", rows.drop("c"))
+    refused(made, DataError, "'a' has the type string", rows.withColumn("a", F.lit("x")))
+    refused(made, DataError, "leaves no validation rows", rows.withColumn("late", F.lit(False)))
+    refused(made, ArgumentError, "y goes with arrays", rows, table()["y"])
+    refused(made, ArgumentError, "must be a Spark DataFrame", rows, validation_data=(1, 2))
+
+
+# Before fit ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda made: made.predict(np.zeros((3, 3))),
+        lambda made: made.evaluate(np.zeros((3, 3)), np.zeros(3)),
+        lambda made: made.export_model(),
+        lambda made: made.result,
+    ],
+    ids=["predict", "evaluate", "export_model", "result"],
+)
+def test_nothing_can_be_asked_before_fit(tmp_path, call):
+    with pytest.raises(NotFittedError, match=r"call fit\(\) first") as caught:
+        call(search(tmp_path))
+    assert isinstance(caught.value, RuntimeError)
+
+
+def test_every_error_is_ours_and_a_builtin_too():
+    assert cerebros_spark.CerebrosError is CerebrosError
+    for kind, builtin in (
+        (ArgumentError, ValueError),
+        (DataError, ValueError),
+        (StoreError, OSError),
+        (BackendError, RuntimeError),
+    ):
+        assert issubclass(kind, CerebrosError)
+        assert issubclass(kind, builtin)

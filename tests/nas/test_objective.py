@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import keras_tuner
+import pytest
+
+from cerebros_spark.errors import ArgumentError
+from nas.objective import better, objective_of
+
+
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        ("val_loss", "min"),
+        ("loss", "min"),
+        ("val_mae", "min"),
+        ("val_mean_squared_error", "min"),
+        ("val_root_mean_squared_error", "min"),
+        ("price_loss", "min"),
+        ("val_accuracy_loss", "min"),
+        ("val_false_positives", "min"),
+        ("val_binary_crossentropy", "min"),
+        ("val_accuracy", "max"),
+        ("val_auc", "max"),
+        ("val_auc_1", "max"),
+        ("val_sold_AUC", "max"),
+        ("val_r2_score", "max"),
+        ("val_f1_score", "max"),
+        ("val_precision", "max"),
+        ("val_recall", "max"),
+        ("val_true_positives", "max"),
+    ],
+)
+def test_the_direction_is_known_from_the_name(name, direction):
+    objective = objective_of(name)
+    assert objective.name == name
+    assert objective.direction == direction
+
+
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_an_objective_keeps_its_direction(direction):
+    given = keras_tuner.Objective("val_loss", direction)
+    assert objective_of(given) is given
+
+
+def test_an_unknown_name_asks_for_a_direction():
+    with pytest.raises(ArgumentError, match=r"'val_bliss' is not known.*Objective\('val_bliss'"):
+        objective_of("val_bliss")
+
+
+def test_a_wrong_direction_is_refused():
+    with pytest.raises(ArgumentError, match="'up', not min or max"):
+        objective_of(keras_tuner.Objective("val_loss", "up"))
+
+
+def test_several_objectives_are_refused():
+    with pytest.raises(ArgumentError, match="one objective is optimized, but got 2"):
+        objective_of(["val_loss", "val_accuracy"])
+
+
+@pytest.mark.parametrize("value", [None, 3, len])
+def test_anything_else_is_refused(value):
+    with pytest.raises(ArgumentError, match="must be a metric's name or an Objective"):
+        objective_of(value)
+
+
+def test_better_follows_the_direction():
+    least, most = objective_of("val_loss"), objective_of("val_auc")
+    assert better(least, 1.0, 2.0)
+    assert not better(least, 2.0, 1.0)
+    assert better(most, 2.0, 1.0)
+    assert not better(most, 1.0, 2.0)
+    for objective in (least, most):
+        assert not better(objective, 1.0, 1.0)
+        assert better(objective, 1e300, None)
+        for broken in (float("nan"), float("inf"), float("-inf")):
+            assert not better(objective, broken, None)
+            assert not better(objective, broken, 0.0)
