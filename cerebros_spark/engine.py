@@ -255,6 +255,7 @@ class Engine:
     def _tidy(self, trial_id: str, kept: StateRef | None) -> None:
         """Removes a trial's states but the kept one, those of lost workers too."""
         self._current.pop(trial_id, None)
+        self._specs.pop(trial_id, None)
         folder = f"runs/{self._job.run_id}/trials/{trial_id}/state"
         for key in self._store.list(folder):
             if kept is None or key != kept.key:

@@ -135,7 +135,7 @@ class _Trial:
     phase: Phase = Phase.TRAIN
     todo: list[int] = field(default_factory=list)
     running: dict[int, Unit] = field(default_factory=dict)
-    attempts: dict[int, int] = field(default_factory=dict)
+    attempts: dict[tuple[Phase, int], int] = field(default_factory=dict)
     train: list[MetricState] = field(default_factory=list)
     validation: dict[int, MetricState] = field(default_factory=dict)
     waits: bool = False
@@ -300,7 +300,6 @@ class Hopper:
         if trial.phase is Phase.TRAIN and self._validation:
             trial.phase = Phase.VALIDATE
             trial.todo = list(range(self._partitions))
-            trial.attempts = {}
             return []
         trial.waits = True
         trial.chain += trial.longest_validation
@@ -318,9 +317,9 @@ class Hopper:
 
     def _start_epoch(self, trial: _Trial) -> None:
         trial.phase = Phase.TRAIN
+        trial.attempts = {}
         trial.train = []
         trial.validation = {}
-        trial.attempts = {}
         trial.epoch_seconds = 0.0
         trial.longest_validation = 0.0
         trial.epoch_rows = 0
@@ -364,7 +363,7 @@ class Hopper:
         trial = self._trials[unit.trial_id]
         del trial.running[unit.partition]
         trial.todo.insert(0, unit.partition)
-        trial.attempts[unit.partition] = unit.attempt + 1
+        trial.attempts[self._place(trial, unit.partition)] = unit.attempt + 1
 
     def _hand_out(self) -> list[Instruction]:
         instructions: list[Instruction] = []
@@ -415,13 +414,21 @@ class Hopper:
             phase=trial.phase,
             partition=worker,
             visit=trial.visit,
-            attempt=trial.attempts.get(worker, 0),
+            attempt=trial.attempts.get(self._place(trial, worker), 0),
             state=trial.state,
         )
         trial.running[worker] = unit
         self._busy[worker] = unit
         self._idle.discard(worker)
         return RunUnits(worker, (unit,))
+
+    @staticmethod
+    def _place(trial: _Trial, partition: int) -> tuple[Phase, int]:
+        """What attempts are counted by. A state is named by visit and attempt, so two workers
+        that are given the same visit, whatever their partitions, must not have the same attempt.
+        """
+        number = trial.visit if trial.phase is Phase.TRAIN else partition
+        return trial.phase, number
 
     def _impossible(self, why: str) -> ProtocolError:
         story = "\n  ".join(self._story)

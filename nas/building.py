@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +9,7 @@ import keras
 
 from cerebros_spark.errors import TrialError
 from cerebros_spark.seeds import derive
-from cerebros_spark.training.keras_model import describe, initial_state
+from cerebros_spark.training.keras_model import describe, drawing_from, initial_state
 from cerebros_spark.training.metrics import check_additive
 from cerebros_spark.types import TrialSpec
 from nas.spaces.base import Space
@@ -51,7 +48,7 @@ class Builder:
             TrialError: If the network is larger than allowed, or can't be sent out.
             Exception: Whatever the space raises.
         """
-        with initializers(derive(self.seed, trial_id, "weights")):
+        with drawing_from(derive(self.seed, trial_id, "weights")):
             model = self.space.build(hyperparameters)
         if not isinstance(model, keras.Model):
             raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
@@ -74,17 +71,3 @@ class Builder:
             parameters=parameters,
         )
         return Built(spec, initial_state(model))
-
-
-@contextlib.contextmanager
-def initializers(seed: int) -> Iterator[None]:
-    """Has Keras' initializers draw from a seed, and leaves the user's generator as it was.
-
-    An initializer without a seed of its own takes one from Python's global generator.
-    """
-    before = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before)

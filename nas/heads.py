@@ -10,7 +10,7 @@ from typing import Any
 import autokeras as ak
 import keras
 
-from cerebros_spark.data.manifest import Layout, Manifest
+from cerebros_spark.data.manifest import Column, Layout, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 
 
@@ -76,9 +76,10 @@ def _target(
     metrics = _metrics(head.metrics, evaluation_metric)
     label = ", ".join(names)
     if isinstance(head, ak.ClassificationHead):
-        one = len(columns) == 1 and columns[0].shape == ()
-        classes = columns[0].classes if one else None
-        kind = _scalar(head, label, classes) if one else _vector(head, label, width)
+        if width == 1 and len(columns) == 1:
+            kind = _scalar(head, label, columns[0].classes)
+        else:
+            kind = _vector(head, label, width, columns)
         return Target(head, head.name, *kind, metrics, (width,), dtype)
     if isinstance(head, ak.RegressionHead):
         if head.output_dim not in (None, width):
@@ -132,30 +133,48 @@ def _scalar(head: Any, label: str, classes: tuple[int, ...] | None) -> tuple[int
     if count == 2:
         return 1, 2, "sigmoid", head.loss or keras.losses.BinaryCrossentropy()
     given = head.loss
+    if given == "categorical_crossentropy":
+        given = keras.losses.CategoricalCrossentropy()
     if given is None or isinstance(given, keras.losses.CategoricalCrossentropy):
         # What AutoKeras infers is for one-hot labels; these are class numbers.
         given = keras.losses.SparseCategoricalCrossentropy()
     return count, count, "softmax", given
 
 
-def _vector(head: Any, label: str, width: int) -> tuple[int, int, str, Any]:
+def _vector(
+    head: Any, label: str, width: int, columns: Sequence[Column]
+) -> tuple[int, int, str, Any]:
     """Width, classes, activation and loss for one-hot or several labels."""
     if head.num_classes not in (None, width):
         raise DataError(
             f"the label {label!r} has {width} values a row, but its ClassificationHead has "
             f"num_classes={head.num_classes}"
         )
-    if head.multi_label:
+    sigmoid = head.multi_label or isinstance(head.loss, keras.losses.BinaryCrossentropy)
+    for column in columns:
+        wrong = column.off_binary if sigmoid else column.off_one_hot
+        if wrong and len(columns) == 1:
+            what = "values other than 0 and 1" if sigmoid else "something other than one 1 among 0s"
+            raise DataError(
+                f"the label column {column.name!r} has {what} in {wrong:,} rows; a "
+                "ClassificationHead takes class numbers, one-hot vectors, or with "
+                "multi_label=True vectors of 0 and 1"
+            )
+    if sigmoid:
         return width, width, "sigmoid", head.loss or keras.losses.BinaryCrossentropy()
-    if isinstance(head.loss, keras.losses.BinaryCrossentropy):
-        return width, width, "sigmoid", head.loss
     return width, width, "softmax", head.loss or keras.losses.CategoricalCrossentropy()
 
 
+def check_metrics(metrics: Sequence[Any]) -> None:
+    """Raises ArgumentError if Keras knows no metric of such a name."""
+    for metric in metrics:
+        _full_name(metric)
+
+
 def _metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
-    found = list(own)
-    names = {_full_name(metric) for metric in found}
-    return tuple(found + [metric for metric in more if _full_name(metric) not in names])
+    """The head's metrics and the user's; of two that are the same, the user's name counts."""
+    names = {_full_name(metric) for metric in more}
+    return (*(metric for metric in own if _full_name(metric) not in names), *more)
 
 
 def _full_name(metric: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,11 @@ from cerebros_spark.backend.local import LocalBackend
 from cerebros_spark.errors import ArgumentError, NotFittedError
 from cerebros_spark.store import LocalStore, Store
 from nas.binding import BoundTuner, Resources, columns_of
+from nas.heads import check_metrics
 from nas.inputs import is_spark
 from nas.preparation import find, prepare_data
 from nas.result import ModelSelectionResult
-from nas.run import Request, run
+from nas.run import Request, run, understood
 from nas.spaces.cerebros import CerebrosSpace
 
 logger = logging.getLogger("nas")
@@ -47,6 +49,8 @@ class HyperHyperModel:
         seed: Seed of everything that is drawn. A new one is drawn if it is None.
         max_model_size: Number of weights a network may have; larger ones fail as trials.
         space: Bounds of the Cerebros networks; the published ones if it is None.
+        base_models: By number of the input, a ``keras.Model`` that the input passes first
+            (transfer learning). For Cerebros networks only.
 
     Raises:
         ArgumentError: If an argument can't be used.
@@ -66,16 +70,24 @@ class HyperHyperModel:
         max_model_size: int | None = None,
         *,
         space: CerebrosSpace | None = None,
+        base_models: Mapping[int, keras.Model] | None = None,
     ) -> None:
         self._inputs = _listed(inputs)
         self._outputs = _listed(outputs)
         self._heads = [_head_of(output) for output in self._outputs]
         self._is_graph = any(not isinstance(output, ak.Head) for output in self._outputs)
-        if self._is_graph and space is not None:
+        if self._is_graph and (space is not None or base_models):
             raise ArgumentError(
-                "space is for inputs and heads without blocks between them; give it to a "
-                "CerebrosBlock of the graph"
+                "space and base_models are for inputs and heads without blocks between them; give "
+                "the space to a CerebrosBlock of the graph"
             )
+        if not self._is_graph:
+            _check_plain(self._inputs)
+        if not re.fullmatch(r"[\w.-]+", project_name) or not project_name.strip("."):
+            raise ArgumentError(
+                f"project_name must be letters, digits, '.', '_' and '-', but got {project_name!r}"
+            )
+        self._base_models = base_models
         self._space = space or CerebrosSpace()
         self.project_name = project_name
         self._directory = directory
@@ -124,13 +136,15 @@ class HyperHyperModel:
             store = LocalStore(Path(self._directory or ".") / self.project_name)
         if max_concurrent_trials is None:
             max_concurrent_trials = 2 * getattr(backend, "num_workers", 1)
+        metrics = tuple(_listed(evaluation_metric)) if evaluation_metric else ()
+        check_metrics(metrics)
         self._resources = Resources(
             backend=backend,
             store=store,
             feature_columns=columns_of("feature_columns", feature_columns),
             label_columns=columns_of("label_columns", label_columns),
             validation=validation,
-            evaluation_metric=tuple(_listed(evaluation_metric)) if evaluation_metric else (),
+            evaluation_metric=metrics,
             max_concurrent_trials=max_concurrent_trials,
             shard_memory=shard_memory,
             program_memory=program_memory,
@@ -175,6 +189,7 @@ class HyperHyperModel:
         y: Any = None,
         batch_size: int = 32,
         epochs: int | None = None,
+        callbacks: None = None,
         validation_split: float | None = None,
         validation_data: Any = None,
         verbose: int = 1,
@@ -191,6 +206,7 @@ class HyperHyperModel:
             batch_size: Rows in a training step.
             epochs: Epochs of a trial. If None, up to 1,000, and a trial ends when its
                 ``val_loss`` has not got better by 1e-4 for 10 epochs, as in AutoKeras.
+            callbacks: Must be None: callbacks are not supported yet.
             validation_split: Fraction of the rows that validate, instead of the bound one.
             validation_data: Rows that validate instead of a fraction: ``(x, y)`` for arrays, a
                 Spark DataFrame for a Spark DataFrame.
@@ -207,6 +223,8 @@ class HyperHyperModel:
                 can't be used; the message names it.
             SearchError: If all trials fail.
         """
+        if callbacks is not None:
+            raise ArgumentError("callbacks must be None: they are not supported yet")
         resources = self._bound()
         request = self._request(batch_size, epochs, verbose, input_shape, reproducible)
         resources.backend.check(resources.store)
@@ -218,6 +236,7 @@ class HyperHyperModel:
             validation_data=validation_data,
             # Not the run's: without a seed the same data would be prepared anew for each run.
             seed=0 if self._seed is None else self._seed,
+            inspect=lambda prepared: understood(request, resources, prepared),
         )
         self._fitted = run(request, resources, self.tuner, prepared)
         return self._fitted
@@ -351,6 +370,7 @@ class HyperHyperModel:
             outputs=tuple(self._outputs),
             heads=tuple(self._heads),
             space=None if self._is_graph else self._space,
+            base_models=self._base_models,
             project_name=self.project_name,
             overwrite=self._overwrite,
             max_model_size=self._max_model_size,
@@ -365,6 +385,15 @@ class HyperHyperModel:
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _check_plain(inputs: list[Any]) -> None:
+    for node in inputs:
+        if isinstance(node, ak.ImageInput | ak.TextInput):
+            raise ArgumentError(
+                f"between an {type(node).__name__} and a head there must be blocks, for example "
+                "ak.ConvBlock(); Cerebros networks are for ak.Input and ak.StructuredDataInput"
+            )
 
 
 def _head_of(output: Any) -> Any:

@@ -95,8 +95,9 @@ def predictors_of(x: Any, groups: Sequence[Sequence[str]]) -> Any:
     """
     names = [name for group in groups for name in group]
     if isinstance(x, pd.DataFrame | Mapping):
-        check_columns(list(x), names)
-        return {name: np.asarray(x[name]) for name in names}
+        found = {str(name): x[name] for name in x}
+        check_columns(list(found), names)
+        return {name: np.asarray(found[name]) for name in names}
     arrays = [np.asarray(each) for each in x] if isinstance(x, list | tuple) else [np.asarray(x)]
     if len(arrays) == len(names):
         return dict(zip(names, arrays, strict=True))
@@ -157,6 +158,11 @@ def _appended(
 
 
 def _array(value: Any) -> np.ndarray:
+    if type(value).__module__.startswith("tensorflow") and hasattr(value, "element_spec"):
+        raise ArgumentError(
+            "x is a tf.data.Dataset; pass arrays, a pandas DataFrame or a Spark DataFrame: the "
+            "data is cut into partitions, and a Dataset can't be"
+        )
     array = np.asarray(value)
     if array.dtype == object and len(array) and isinstance(array[0], np.ndarray | list):
         array = np.stack([np.asarray(each) for each in array])

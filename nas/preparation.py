@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +36,18 @@ def prepare_data(
     validation: float | str,
     validation_data: Any,
     seed: int,
+    inspect: Callable[[Prepared], Any],
 ) -> Prepared:
     """Prepares what ``fit`` was given.
+
+    Args:
+        resources: What was bound.
+        x: What ``fit`` was given, as ``y`` and ``validation_data``.
+        y: See ``x``.
+        validation: Fraction, or name of the column that marks validation rows.
+        validation_data: See ``x``.
+        seed: Seed of the shuffle.
+        inspect: Called with the data as it will be, before anything is written.
 
     Raises:
         ArgumentError, DataError: If it can't be trained on.
@@ -63,6 +74,7 @@ def prepare_data(
             validation=arrays.validation,
             partitions=partitions,
             seed=seed,
+            inspect=lambda planned: inspect(Prepared(planned, arrays.features, arrays.labels)),
         )
         return Prepared(manifest, arrays.features, arrays.labels)
     if y is not None:
@@ -84,6 +96,9 @@ def prepare_data(
         validation=validation,
         partitions=partitions,
         seed=seed,
+        inspect=lambda planned: inspect(
+            Prepared(planned, resources.feature_columns, resources.label_columns)
+        ),
     )
     return Prepared(manifest, resources.feature_columns, resources.label_columns)
 

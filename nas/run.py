@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras_tuner
 import numpy as np
 
 from cerebros_spark.data.layout import default_layout
@@ -16,11 +17,12 @@ from cerebros_spark.errors import ArgumentError
 from cerebros_spark.journal import journal_key
 from cerebros_spark.seeds import derive
 from cerebros_spark.store import Store
+from cerebros_spark.training.keras_model import describe, drawing_from
 from cerebros_spark.training.metrics import MetricsMerger, merger_key
 from cerebros_spark.types import TrialSpec
 from cerebros_spark.worker import WorkerJob
 from nas.binding import BoundTuner, Resources
-from nas.building import Builder, initializers
+from nas.building import Builder
 from nas.heads import Target, targets
 from nas.preparation import Prepared
 from nas.progress import Progress
@@ -49,6 +51,7 @@ class Request:
     outputs: tuple[Any, ...]
     heads: tuple[Any, ...]
     space: CerebrosSpace | None
+    base_models: Mapping[int, Any] | None
     project_name: str
     overwrite: bool
     max_model_size: int | None
@@ -78,15 +81,7 @@ def run(
         SearchError: If all trials fail.
     """
     manifest = prepared.manifest
-    layout = default_layout(
-        manifest,
-        inputs=len(request.inputs),
-        outputs=len(request.heads),
-        feature_columns=prepared.features,
-        label_columns=prepared.labels,
-        input_shape=request.input_shape,
-    )
-    goals = targets(request.heads, manifest, layout, resources.evaluation_metric)
+    layout, goals = understood(request, resources, prepared)
     epochs = request.epochs or _OPEN_EPOCHS
     builder = Builder(
         space=_space(request, goals, manifest, layout, epochs),
@@ -96,9 +91,9 @@ def run(
         max_model_size=request.max_model_size,
     )
     tuner = bound.make(derive(request.seed, "tuner"))
-    _populate(tuner, builder)
-    run_id = _run_id(resources.store, request.project_name, request.overwrite)
     mergers = _mergers(goals)
+    _check_objective(bound.objective, mergers, _populate(tuner, builder, goals))
+    run_id = _run_id(resources.store, request.project_name, request.overwrite)
     engine = Engine(
         resources.backend,
         WorkerJob(
@@ -130,16 +125,18 @@ def run(
         builder,
         bound.objective,
         slots=resources.max_concurrent_trials,
-        metric_names=lambda built: _both(mergers(built.spec).names),
         progress=progress,
         patience=None if request.epochs else _OPEN_PATIENCE,
     )
     try:
-        engine.start()
+        _start(engine, resources.store, run_id)
         trials = search.run()
+    except BaseException:
+        _close_quietly(engine)
+        raise
     finally:
         progress.close()
-        report = engine.close()
+    report = engine.close()
     logger.info(
         "%d trials in %.1f s, %.2f times the least possible; workers busy %s",
         len(trials),
@@ -163,6 +160,7 @@ def _space(
             request.outputs,
             goals,
             layout.input_shapes,
+            [_statistics(manifest, group) for group in layout.inputs],
             batch_size=request.batch_size,
             rows=manifest.train_rows,
             epochs=epochs,
@@ -175,6 +173,7 @@ def _space(
             for g in goals
         ],
         normalizations=[_statistics(manifest, group) for group in layout.inputs],
+        base_models=request.base_models,
         seed=derive(request.seed, "space"),
     )
 
@@ -186,12 +185,72 @@ def _statistics(manifest: Manifest, names: Sequence[str]) -> tuple[np.ndarray, n
     return mean, variance
 
 
-def _populate(tuner: Tuner, builder: Builder) -> None:
-    """Has the tuner know the space before it proposes: one network is built and thrown away."""
+def understood(
+    request: Request, resources: Resources, prepared: Prepared
+) -> tuple[Layout, tuple[Target, ...]]:
+    """What the data means to inputs and heads.
+
+    Raises:
+        DataError, ArgumentError: If it does not suit them.
+    """
+    layout = default_layout(
+        prepared.manifest,
+        inputs=len(request.inputs),
+        outputs=len(request.heads),
+        feature_columns=prepared.features,
+        label_columns=prepared.labels,
+        input_shape=request.input_shape,
+    )
+    goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
+    return layout, goals
+
+
+def _populate(tuner: Tuner, builder: Builder, goals: Sequence[Target]) -> str:
+    """Has the tuner know the space before it proposes: one network is built and thrown away.
+
+    Returns:
+        The network's program.
+    """
     known = tuner.hyperparameters
-    with initializers(0):
-        builder.space.build(known)
+    with drawing_from(0):
+        model = builder.space.build(known)
     tuner.learn(known)
+    return describe(model)
+
+
+def _check_objective(
+    objective: keras_tuner.Objective, mergers: Callable[[TrialSpec], MetricsMerger], program: str
+) -> None:
+    """Has losses and metrics compute once, and looks whether the objective is among them."""
+    try:
+        names = mergers(TrialSpec("first", 0, "keras", program, 0, 1, 1)).names
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(
+            f"the loss or a metric does not suit the head and its labels: {error}"
+        ) from error
+    names |= {f"val_{name}" for name in names}
+    if objective.name not in names:
+        raise ArgumentError(
+            f"the objective {objective.name!r} is not among the metrics that the networks "
+            f"report: {', '.join(sorted(names))}"
+        )
+
+
+def _start(engine: Engine, store: Store, run_id: str) -> None:
+    """Starts the workers; if they can't be had, nothing of the run is left."""
+    try:
+        engine.start()
+    except BaseException:
+        store.delete(f"runs/{run_id}")
+        raise
+
+
+def _close_quietly(engine: Engine) -> None:
+    """Lets the workers go after an error, which must not be hidden by another."""
+    try:
+        engine.close()
+    except Exception:
+        logger.exception("the workers could not be let go in good order")
 
 
 def _mergers(goals: Sequence[Target]) -> Callable[[TrialSpec], MetricsMerger]:
@@ -208,10 +267,6 @@ def _mergers(goals: Sequence[Target]) -> Callable[[TrialSpec], MetricsMerger]:
         return by_trial[spec.trial_id]
 
     return merger
-
-
-def _both(names: set[str]) -> set[str]:
-    return names | {f"val_{name}" for name in names}
 
 
 def _run_id(store: Store, project_name: str, overwrite: bool) -> str:

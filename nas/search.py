@@ -6,13 +6,12 @@ import concurrent.futures
 import logging
 import math
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras_tuner
 
 from cerebros_spark.engine import Engine
-from cerebros_spark.errors import ArgumentError, SearchError
+from cerebros_spark.errors import SearchError
 from cerebros_spark.types import EpochResult, Status, TrialResult
 from nas.building import Builder, Built
 from nas.objective import better
@@ -59,7 +58,6 @@ class Search:
         builder: Builds them.
         objective: What is optimized.
         slots: How many trials are in flight at a time.
-        metric_names: Gives the names of the metrics that a built trial will report.
         progress: Shows how far it is.
         patience: When to end a trial before its last epoch; None for never.
     """
@@ -72,7 +70,6 @@ class Search:
         objective: keras_tuner.Objective,
         *,
         slots: int,
-        metric_names: Callable[[Built], set[str]],
         progress: Progress,
         patience: Patience | None = None,
     ) -> None:
@@ -81,7 +78,6 @@ class Search:
         self._builder = builder
         self._objective = objective
         self._slots = slots
-        self._metric_names = metric_names
         self._progress = progress
         self._patience = patience
         self._tracks: dict[str, _Track] = {}
@@ -97,8 +93,7 @@ class Search:
             The trials, in the order they were proposed.
 
         Raises:
-            SearchError: If no trial has a score.
-            ArgumentError: If no trial reports the objective.
+            SearchError: If all trials fail.
         """
         # One thread builds: networks are made while others train, in the order of proposals.
         with concurrent.futures.ThreadPoolExecutor(1, "cerebros-build") as executor:
@@ -117,8 +112,12 @@ class Search:
     # Proposals and builds ----------------------------------------------------------------
 
     def _propose(self, executor: concurrent.futures.Executor) -> bool:
-        """Fills free slots; False when everything is done."""
-        while not self._exhausted and len(self._tracks) < self._slots:
+        """Fills a free slot; False when everything is done.
+
+        One network is built at a time, and the next is proposed when the tuner has learned what
+        hyperparameters that one asked for.
+        """
+        while not self._exhausted and not self._building and len(self._tracks) < self._slots:
             proposal = self._tuner.propose()
             if proposal is Pause.DONE:
                 self._exhausted = True
@@ -144,19 +143,12 @@ class Search:
                 told = "".join(traceback.format_exception(error))
                 self._end(name, Status.FAILED, 0.0, f"{type(error).__name__}: {error}", told)
                 continue
-            self._check_objective(built)
             track = self._tracks[name]
+            # In the order of proposals: what the tuner knows must not depend on timing.
+            self._tuner.learn(track.proposal.hyperparameters)
             track.built = built
             values = dict(track.proposal.hyperparameters.values)
             self._engine.submit(built.spec, built.state, values)
-
-    def _check_objective(self, built: Built) -> None:
-        names = self._metric_names(built)
-        if self._objective.name not in names:
-            raise ArgumentError(
-                f"the objective {self._objective.name!r} is not among the metrics that the "
-                f"networks report: {', '.join(sorted(names))}"
-            )
 
     # Results -----------------------------------------------------------------------------
 
@@ -170,7 +162,7 @@ class Search:
         for name, value in result.logs.items():
             track.history.setdefault(name, []).append(value)
         track.epochs = result.epoch + 1
-        score = result.logs[self._objective.name]
+        score = result.logs.get(self._objective.name, math.nan)
         improved = better(self._objective, score, track.score)
         if improved:
             track.score, track.best_epoch = score, result.epoch
@@ -206,8 +198,8 @@ class Search:
             index=track.index,
             status=status,
             values=dict(track.proposal.hyperparameters.values),
-            score=track.score,
-            best_epoch=track.best_epoch,
+            score=None if status is Status.FAILED else track.score,
+            best_epoch=None if status is Status.FAILED else track.best_epoch,
             epochs=track.epochs,
             parameters=spec.parameters if spec else 0,
             seconds=seconds,
@@ -226,7 +218,7 @@ class Search:
 
     def _best(self) -> float | None:
         scores = [track.score for track in self._tracks.values()]
-        scores += [record.score for record in self._records]
+        scores += [record.score for record in self._records]  # None if it failed
         best: float | None = None
         for score in scores:
             if score is not None and better(self._objective, score, best):

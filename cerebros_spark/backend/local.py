@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Sequence
 
-from cerebros_spark.backend.base import Backend, WorkerEvent
+from cerebros_spark.backend.base import Backend, WorkerEvent, check_workers
 from cerebros_spark.errors import ArgumentError, BackendError
 from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerReady
 from cerebros_spark.store import Store
@@ -28,14 +28,14 @@ class LocalBackend:
     """
 
     def __init__(self, num_workers: int = 2, *, threads_per_worker: int = 1) -> None:
-        if num_workers < 1:
-            raise ArgumentError(f"num_workers must be at least 1, but got {num_workers!r}")
+        check_workers(num_workers)
         if threads_per_worker < 1:
             raise ArgumentError(
                 f"threads_per_worker must be at least 1, but got {threads_per_worker!r}"
             )
         self.num_workers = num_workers
         self.threads = threads_per_worker
+        self._deterministic = False
         self._threads: list[threading.Thread] = []
         self._links: list[_Link] = []
         self._events: queue.Queue[WorkerEvent | BaseException] = queue.Queue()
@@ -49,6 +49,7 @@ class LocalBackend:
         """Starts a thread for each worker."""
         check_store(job.store, job.run_id)
         devices.configure(job.threads, None, job.deterministic, self.num_workers)
+        self._deterministic = job.deterministic
         self._events = queue.Queue()
         self._links = [_Link(number, self._events) for number in range(self.num_workers)]
         self._threads = [
@@ -82,6 +83,8 @@ class LocalBackend:
         for thread in self._threads:
             thread.join()
         self._threads, self._links = [], []
+        if self._deterministic:
+            devices.relax()
 
     def _serve(self, job: WorkerJob, link: _Link) -> None:
         try:

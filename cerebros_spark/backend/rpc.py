@@ -106,7 +106,7 @@ class DriverServer:
         desk = self._desks[message["worker"]]
         if not self._take(desk, message):
             return _message(stop=True)
-        return self._give(desk, message["seen"])
+        return self._give(desk, message["seen"], context)
 
     def _take(self, desk: _Desk, message: dict[str, Any]) -> bool:
         """Takes in what a worker says; False if it was replaced by another."""
@@ -128,7 +128,7 @@ class DriverServer:
             self.events.put(_event(fields))
         return True
 
-    def _give(self, desk: _Desk, seen: int) -> bytes:
+    def _give(self, desk: _Desk, seen: int, context: Any) -> bytes:
         with self._lock:
             lost = desk.outstanding if desk.number > seen else None
             waiting, incarnation = desk.waiting, desk.incarnation
@@ -143,6 +143,9 @@ class DriverServer:
             with self._lock:
                 if desk.incarnation != incarnation:
                     return _message(stop=True)
+                if not context.is_active():
+                    waiting.put(given)  # the worker hung up; it will ask again
+                    return _message(wait=True)
                 desk.number += 1
                 desk.outstanding = lost = given
         return _message(number=desk.number, assignment=dataclasses.asdict(lost))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
+import re
 import secrets
 import sys
 import time
@@ -11,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cerebros_spark.backend.base import Backend, WorkerEvent
+from cerebros_spark.backend.base import Backend, WorkerEvent, check_workers
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
 from cerebros_spark.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.hopper import WorkerReady
@@ -48,29 +50,39 @@ class SparkBackend:
         self._context = spark_context or _active_context()
         self.threads = int(self._context.getConf().get("spark.task.cpus", "1"))
         self.num_workers = _slots(self._context) if num_workers is None else num_workers
-        if self.num_workers < 1:
-            raise ArgumentError(f"num_workers must be at least 1, but got {num_workers!r}")
+        check_workers(self.num_workers)
         self._start_timeout = start_timeout
         self._server: DriverServer | None = None
-        self._thread: Any = None
-        self._group = ""
-        self._error: BaseException | None = None
+        self._job: _SparkJob | None = None
         self._ready: list[WorkerEvent] = []
 
     def check(self, store: Store) -> None:
         """Looks at the task slots, and at the store from short tasks on the executors."""
+        if self._context.getConf().get("spark.speculation", "false").lower() == "true":
+            raise BackendError(
+                "spark.speculation is on: Spark would start workers a second time while the first "
+                "still train. Start the application with spark.speculation=false"
+            )
         self._check_slots()
         token = f"check-{uuid.uuid4().hex}"
         store.write(probe_key(token), token.encode())
+        told: list[str] = []
+        numbers = self._context.parallelize(range(self.num_workers), self.num_workers)
+        job = _SparkJob(
+            self._context,
+            "cerebros_spark check",
+            lambda: told.extend(numbers.map(_look(store, token)).collect()),
+        )
         try:
-            told = self._context.parallelize(range(self.num_workers), self.num_workers).map(
-                _look(store, token)
-            )
-            missing = [message for message in told.collect() if message]
-        except Exception as error:
-            raise BackendError(_explain(error)) from error
+            job.wait(self._start_timeout)
+            if job.running:
+                raise BackendError(self._too_few(0))
+            if job.error is not None:
+                raise BackendError(_explain(job.error)) from job.error
         finally:
+            job.cancel()
             store.delete(f"runs/{token}")
+        missing = [message for message in told if message]
         if missing:
             raise StoreError(missing[0])
 
@@ -80,10 +92,15 @@ class SparkBackend:
         host = self._context.getConf().get("spark.driver.host")
         bind = self._context.getConf().get("spark.driver.bindAddress", host)
         secret = secrets.token_hex(32)
-        self._error, self._ready = None, []
+        self._ready = []
         self._server = DriverServer(self.num_workers, bind, secret)
-        self._group = f"cerebros-{uuid.uuid4().hex[:8]}"
-        self._run_in_thread(_task(job, f"{host}:{self._server.port}", secret))
+        task = _task(job, f"{host}:{self._server.port}", secret)
+        numbers = self._context.parallelize(range(self.num_workers), self.num_workers)
+        self._job = _SparkJob(
+            self._context,
+            "cerebros_spark workers",
+            lambda: numbers.mapPartitionsWithIndex(task).count(),
+        )
         try:
             self._wait_for_all()
         except BaseException:
@@ -103,8 +120,8 @@ class SparkBackend:
             try:
                 event = self._served().events.get(timeout=min(1.0, max(0.0, timeout)))
             except queue.Empty:
-                if self._error is not None:
-                    raise BackendError(_explain(self._error)) from self._error
+                if self._job is not None and not self._job.running:
+                    raise BackendError(_explain(self._job.error)) from self._job.error
                 if time.monotonic() >= deadline:
                     return None
                 continue
@@ -117,31 +134,14 @@ class SparkBackend:
         if self._server is None:
             return
         self._server.stop()
-        self._thread.join(timeout=10.0)
-        if self._thread.is_alive():
-            # A task that trains does not ask before its unit is done.
-            self._context.cancelJobGroup(self._group)
-            self._thread.join(timeout=30.0)
+        if self._job is not None:
+            # A task that trains asks when its unit is done; after a while it is ended.
+            self._job.wait(10.0)
+            self._job.cancel()
         self._server.close()
-        self._server = None
+        self._server = self._job = None
 
     # The Spark job -----------------------------------------------------------------------
-
-    def _run_in_thread(self, task: Callable[[int, Iterator[Any]], Iterator[Any]]) -> None:
-        from pyspark import InheritableThread
-
-        context, group, workers = self._context, self._group, self.num_workers
-
-        def run() -> None:
-            context.setJobGroup(group, "cerebros_spark workers", interruptOnCancel=True)
-            try:
-                context.parallelize(range(workers), workers).mapPartitionsWithIndex(task).count()
-            except BaseException as error:
-                self._error = error
-
-        self._thread = InheritableThread(target=run, name="cerebros-spark-job")
-        self._thread.daemon = True
-        self._thread.start()
 
     def _wait_for_all(self) -> None:
         deadline = time.monotonic() + self._start_timeout
@@ -151,12 +151,15 @@ class SparkBackend:
             if isinstance(event, WorkerReady):
                 here.add(event.worker)
             elif time.monotonic() > deadline:
-                raise BackendError(
-                    f"only {len(here)} of num_workers={self.num_workers} workers started within "
-                    f"{self._start_timeout:g} s: the cluster has too few free task slots. Lower "
-                    "num_workers, add executors or cores, or end other jobs of this application"
-                )
+                raise BackendError(self._too_few(len(here)))
         self._ready = [WorkerReady(worker) for worker in sorted(here)]
+
+    def _too_few(self, here: int) -> str:
+        return (
+            f"only {here} of num_workers={self.num_workers} workers started within "
+            f"{self._start_timeout:g} s: the cluster has too few free task slots. Lower "
+            "num_workers, add executors or cores, or end other jobs of this application"
+        )
 
     def _check_slots(self) -> None:
         master = self._context.master
@@ -176,6 +179,40 @@ class SparkBackend:
         if self._server is None:
             raise BackendError("the workers were not started")
         return self._server
+
+
+class _SparkJob:
+    """A Spark job in a thread, which can be waited for and cancelled."""
+
+    def __init__(self, context: Any, title: str, action: Callable[[], Any]) -> None:
+        from pyspark import InheritableThread
+
+        self.error: BaseException | None = None
+        self._context = context
+        self._group = f"cerebros-{uuid.uuid4().hex[:8]}"
+
+        def run() -> None:
+            context.setJobGroup(self._group, title, interruptOnCancel=True)
+            try:
+                action()
+            except BaseException as error:
+                self.error = error
+
+        self._thread = InheritableThread(target=run, name=title, daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return bool(self._thread.is_alive())
+
+    def wait(self, seconds: float) -> None:
+        self._thread.join(timeout=seconds)
+
+    def cancel(self) -> None:
+        """Ends the job if it still runs."""
+        if self.running:
+            self._context.cancelJobGroup(self._group)
+            self._thread.join(timeout=30.0)
 
 
 def _task(
@@ -230,12 +267,28 @@ def _active_context() -> Any:
 
 
 def _slots(context: Any) -> int:
-    cpus = int(context.getConf().get("spark.task.cpus", "1"))
-    return max(1, int(context.defaultParallelism) // cpus)
+    """Task slots of the application, as far as its configuration tells."""
+    conf = context.getConf()
+    cpus = int(conf.get("spark.task.cpus", "1"))
+    return max(1, _cores(context.master, conf, context.defaultParallelism) // cpus)
 
 
-def _explain(error: BaseException) -> str:
-    text = str(error)
+def _cores(master: str, conf: Any, otherwise: int) -> int:
+    cluster = re.fullmatch(r"local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*\d+\s*\]", master)
+    if cluster:
+        return int(cluster[1]) * int(cluster[2])
+    local = re.fullmatch(r"local(?:\[\s*(\d+|\*)\s*(?:,.*)?\])?", master)
+    if local:
+        return (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
+    if conf.get("spark.executor.instances"):
+        return int(conf.get("spark.executor.instances")) * int(
+            conf.get("spark.executor.cores", "1")
+        )
+    return int(conf.get("spark.cores.max", str(otherwise)))
+
+
+def _explain(error: BaseException | None) -> str:
+    text = str(error) if error else "its tasks ended though the run had not"
     if "No module named 'cerebros_spark'" in text:
         return (
             "the workers' Python can't import cerebros_spark: set PYSPARK_PYTHON to an "

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,7 @@ def prepare_arrays(
     validation: float | str = 0.2,
     partitions: int,
     seed: int = 0,
+    inspect: Callable[[Manifest], None] | None = None,
 ) -> Manifest:
     """Splits arrays into shuffled shards of equal size, and describes them.
 
@@ -59,6 +61,8 @@ def prepare_arrays(
             boolean column that is true in validation rows.
         partitions: Number of training shards, and of validation shards.
         seed: Seed of the shuffle.
+        inspect: Called with the manifest, its shards not there yet, before anything is written;
+            what it raises ends the preparation.
 
     Returns:
         The manifest, which is in the store too.
@@ -82,8 +86,10 @@ def prepare_arrays(
     name = checks.fingerprint(("arrays", _content_hash(stored, mark)), described, request)
     manifest = checks.find(store, name)
     if manifest is not None:
+        checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
     described = tuple(_with_statistics(c, stored[c.name], train) for c in described)
+    checks.inspected(inspect, name, described, request.seed)
     with checks.writing(store, name):
         shards = (
             _write(store, f"{checks.folder(name)}/train", described, stored, train, request),
@@ -187,7 +193,7 @@ def _with_statistics(column: Column, values: np.ndarray, train: np.ndarray) -> C
         column,
         mean=tuple(mean.tolist()),
         variance=tuple(variance.tolist()),
-        classes=_classes(values) if column.role == "label" else None,
+        **(_label_facts(values) if column.role == "label" else {}),
     )
 
 
@@ -205,11 +211,18 @@ def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.asarray(mean), np.asarray(variance)
 
 
-def _classes(values: np.ndarray) -> tuple[int, ...] | None:
-    if values.ndim > 1 or not np.array_equal(values, np.floor(values)):
-        return None
-    found = np.unique(values)
-    return tuple(int(value) for value in found) if len(found) <= checks.CLASS_LIMIT else None
+def _label_facts(values: np.ndarray) -> dict[str, Any]:
+    rows = values.reshape(len(values), -1)
+    facts: dict[str, Any] = {}
+    if values.ndim > 1:
+        off_binary = ((rows != 0) & (rows != 1)).any(axis=1)
+        facts["off_binary"] = int(off_binary.sum())
+        facts["off_one_hot"] = int((off_binary | (rows.sum(axis=1) != 1)).sum())
+    if rows.shape[1] == 1 and np.array_equal(rows, np.floor(rows)):
+        found = np.unique(rows)
+        if len(found) <= checks.CLASS_LIMIT:
+            facts["classes"] = tuple(int(value) for value in found)
+    return facts
 
 
 def _write(

@@ -12,7 +12,7 @@ import hashlib
 import json
 import keyword
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cerebros_spark.data.manifest import FORMAT, Column, Manifest, Shard, manifest_key
@@ -87,6 +87,17 @@ class Facts:
     infinities: int = 0
     null_elements: int = 0
     lengths: tuple[int, int] | None = None
+
+
+def inspected(
+    inspect: Callable[[Manifest], None] | None,
+    name: str,
+    columns: tuple[Column, ...],
+    seed: int,
+) -> None:
+    """Shows the caller what the data is, before anything is written."""
+    if inspect is not None:
+        inspect(Manifest(fingerprint=name, columns=columns, train=(), validation=(), seed=seed))
 
 
 def flatten(columns: Sequence[str | Sequence[str]], argument: str) -> tuple[str, ...]:

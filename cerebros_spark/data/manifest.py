@@ -29,6 +29,8 @@ class Column:
         variance: Population variance of each element over the training rows.
         classes: For an integer (or integral) label of at most 1,000 different values: those
             values, ascending, over all rows. None where the column is no class label.
+        off_binary: For an array label: rows that hold a value other than 0 and 1.
+        off_one_hot: For an array label: rows that are not one 1 among zeros.
         stored_as: The column's name in the shards' files where it can't be ``name``, because the
             reader takes only ASCII identifiers; empty where it is ``name``.
     """
@@ -40,6 +42,8 @@ class Column:
     mean: tuple[float, ...] = ()
     variance: tuple[float, ...] = ()
     classes: tuple[int, ...] | None = None
+    off_binary: int = 0
+    off_one_hot: int = 0
     stored_as: str = ""
 
     @property
@@ -125,6 +129,8 @@ class Manifest:
                 mean=tuple(c["mean"]),
                 variance=tuple(c["variance"]),
                 classes=None if c["classes"] is None else tuple(c["classes"]),
+                off_binary=c["off_binary"],
+                off_one_hot=c["off_one_hot"],
                 stored_as=c.get("stored_as", ""),
             )
             for c in value["columns"]

@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +65,14 @@ class _Source:
         return self.column.dtype == "float32"
 
     @property
-    def scalar_label(self) -> bool:
-        return self.column.role == "label" and not self.array
+    def label(self) -> bool:
+        return self.column.role == "label"
+
+    @property
+    def first(self) -> Any:
+        """The value, or that of an array's first element."""
+        value = F.col(self.alias)
+        return F.get(value, F.lit(0)) if self.array else value
 
 
 def prepare(
@@ -78,6 +84,7 @@ def prepare(
     validation: float | str = 0.2,
     partitions: int,
     seed: int = 0,
+    inspect: Callable[[Manifest], None] | None = None,
 ) -> Manifest:
     """Splits a DataFrame into shuffled shards of equal size, and describes them.
 
@@ -96,6 +103,8 @@ def prepare(
             boolean column that is true in validation rows.
         partitions: Number of training shards, and of validation shards.
         seed: Seed of the shuffle.
+        inspect: Called with the manifest, its shards not there yet, before anything is written;
+            what it raises ends the preparation.
 
     Returns:
         The manifest, which is in the store too.
@@ -122,11 +131,13 @@ def prepare(
     name = checks.fingerprint(("spark", *content), columns, request)
     manifest = checks.find(store, name)
     if manifest is not None:
+        checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
     ordered = frame.sort("held_out", "h1", "h2").persist(StorageLevel.MEMORY_AND_DISK)
     try:
         ranked = _ranked(ordered, content)
         columns = _with_statistics(ranked, rows - held_out, columns, survey, sources)
+        checks.inspected(inspect, name, columns, request.seed)
         with checks.writing(store, name):
             shards = (
                 _write(ranked, store, f"{checks.folder(name)}/train", (0, rows - held_out),
@@ -230,9 +241,15 @@ def _questions(source: _Source) -> Iterator[tuple[str, Any]]:
         yield "least", F.min(F.array_min(value) if source.array else value)
         # NaN is greater than any other value for Spark.
         yield "greatest", F.max(F.array_max(value) if source.array else value)
-    if source.scalar_label:
-        yield "distinct", F.approx_count_distinct(value)
-        yield "fractional", F.count_if(value != F.floor(value)) if source.floating else F.lit(0)
+    if source.label:
+        first = source.first
+        yield "distinct", F.approx_count_distinct(first)
+        yield "fractional", F.count_if(first != F.floor(first)) if source.floating else F.lit(0)
+    if source.label and source.array:
+        off_binary = F.exists(value, lambda element: (element != 0) & (element != 1))
+        ones = F.size(F.filter(value, lambda element: element == 1))
+        yield "off_binary", F.count_if(off_binary)
+        yield "off_one_hot", F.count_if(off_binary | (ones != 1))
 
 
 def _check(
@@ -333,6 +350,11 @@ def _with_statistics(
                 mean=mean[here],
                 variance=variance[here],
                 classes=classes.get(source.alias),
+                **{
+                    name: survey[f"{source.alias}_{name}"]
+                    for name in ("off_binary", "off_one_hot")
+                    if source.label and source.array
+                },
             )
         )
     return tuple(done)
@@ -362,19 +384,21 @@ def _moments(
 def _classes(frame: DataFrame, survey: Row, sources: list[_Source]) -> dict[str, tuple[int, ...]]:
     """The values of each class label, by the column's alias."""
     labels = [
-        source.alias
+        source
         for source in sources
-        if source.scalar_label
+        if source.label
+        and not (source.array and survey[f"{source.alias}_longest"] > 1)
         and survey[f"{source.alias}_fractional"] == 0
         and survey[f"{source.alias}_distinct"] <= _SURELY_TOO_MANY
     ]
     if not labels:
         return {}
-    found = frame.agg(*(F.collect_set(label).alias(label) for label in labels)).head()
+    told = [F.collect_set(source.first).alias(source.alias) for source in labels]
+    found = frame.agg(*told).head().asDict()
     return {
-        label: tuple(sorted({int(value) for value in found[label]}))
-        for label in labels
-        if len(found[label]) <= checks.CLASS_LIMIT
+        alias: tuple(sorted({int(value) for value in values}))
+        for alias, values in found.items()
+        if len(values) <= checks.CLASS_LIMIT
     }
 
 

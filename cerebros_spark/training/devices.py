@@ -16,6 +16,14 @@ logger = logging.getLogger("cerebros_spark")
 _CHATTER = re.compile(rb"I\d{4} |WARNING: All log messages before absl|To enable the following")
 
 
+def relax() -> None:
+    """Takes back the wish for deterministic operations, for what the process does next."""
+    # TensorFlow has a public way in, but none out.
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()
+
+
 def quiet() -> None:
     """Keeps TensorFlow's start-up chatter off the user's terminal; errors still show."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

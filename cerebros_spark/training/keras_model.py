@@ -5,7 +5,10 @@ The driver describes a model once; workers rebuild it from the text.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
+import threading
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -49,10 +52,31 @@ def rebuild(program: str) -> keras.Model:
     """The compiled model that :func:`describe` wrote, its optimizer built, its weights new."""
     description = json.loads(program)
     import_foreign(description)
-    model = keras.models.model_from_json(json.dumps(description["architecture"]))
-    model.compile_from_config(description["compile"])
-    model.optimizer.build(model.trainable_variables)
+    with drawing_from(0):
+        model = keras.models.model_from_json(json.dumps(description["architecture"]))
+        model.compile_from_config(description["compile"])
+        model.optimizer.build(model.trainable_variables)
     return model
+
+
+_drawing = threading.RLock()
+
+
+@contextlib.contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Has Keras' initializers draw from a seed, and leaves the user's generator as it was.
+
+    An initializer without a seed of its own takes one from Python's global generator. Threads
+    that build models (workers of a ``LocalBackend`` beside the driver) take turns here, or they
+    would draw from one another's streams.
+    """
+    with _drawing:
+        before = random.getstate()
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(before)
 
 
 def import_foreign(description: dict[str, Any]) -> None:

@@ -72,7 +72,6 @@ class OracleTuner:
     def conclude(self, trial_id: str, status: Status) -> None:
         """Ends the trial with the oracle."""
         trial = self._running.pop(trial_id)
-        self.learn(trial.hyperparameters)
         failed = status is Status.FAILED or not trial.metrics.exists(self._oracle.objective.name)
         trial.status = "FAILED" if failed else "COMPLETED"
         self._oracle.end_trial(trial)

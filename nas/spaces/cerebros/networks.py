@@ -19,7 +19,7 @@ from nas.spaces.cerebros.space import CerebrosSpace
 
 # A standard deviation below this share of the mean is rounding, in float32: the feature is
 # constant, and to divide by it would turn the last bit into a large number.
-_CONSTANT = 1e-6
+_CONSTANT = 2e-7
 
 
 @dataclass(frozen=True)
