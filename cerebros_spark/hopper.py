@@ -424,8 +424,10 @@ class Hopper:
 
     @staticmethod
     def _place(trial: _Trial, partition: int) -> tuple[Phase, int]:
-        """What attempts are counted by. A state is named by visit and attempt, so two workers
-        that are given the same visit, whatever their partitions, must not have the same attempt.
+        """What attempts are counted by.
+
+        A state is named by visit and attempt, so two workers that are given the same visit,
+        whatever their partitions, must not have the same attempt.
         """
         number = trial.visit if trial.phase is Phase.TRAIN else partition
         return trial.phase, number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,7 @@ class BoundTuner:
         self.max_trials = max_trials
         self.hyperparameters = hyperparameters
         self.running: Tuner | None = None
+        self.declare: Callable[[Any], Any] | None = None
 
     def make(self, seed: int) -> Tuner:
         """A new tuner of this kind."""
@@ -89,10 +90,16 @@ class BoundTuner:
     def search_space_summary(self) -> str:
         """Writes the search space to standard output, and gives it as text.
 
-        Before ``fit`` only the overrides are known.
+        Before ``fit`` the space of an AutoKeras graph is not known yet, only the overrides are.
         """
-        known = self.running.hyperparameters if self.running else self.hyperparameters
-        text = search_space_summary(known or keras_tuner.HyperParameters())
+        if self.running:
+            known = self.running.hyperparameters
+        else:
+            overrides = self.hyperparameters
+            known = keras_tuner.HyperParameters() if overrides is None else overrides.copy()
+            if self.declare is not None:
+                self.declare(known)
+        text = search_space_summary(known)
         sys.stdout.write(text + "\n")
         return text
 

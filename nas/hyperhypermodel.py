@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -25,6 +26,7 @@ from nas.preparation import find, prepare_data
 from nas.result import ModelSelectionResult
 from nas.run import Request, run, understood
 from nas.spaces.cerebros import CerebrosSpace
+from nas.spaces.cerebros.hyperparameters import declare
 
 logger = logging.getLogger("nas")
 
@@ -95,7 +97,7 @@ class HyperHyperModel:
         self._seed = seed
         self._max_model_size = max_model_size
         self._resources: Resources | None = None
-        self.tuner = BoundTuner(tuner, objective, max_trials, None)
+        self.tuner = self._declared(BoundTuner(tuner, objective, max_trials, None))
         self._fitted: ModelSelectionResult | None = None
 
     # Binding -----------------------------------------------------------------------------
@@ -172,11 +174,13 @@ class HyperHyperModel:
             ArgumentError: If an argument can't be used.
         """
         bound = self.tuner
-        self.tuner = BoundTuner(
-            tuner,
-            bound.objective if objective is None else objective,
-            bound.max_trials if max_trials is None else max_trials,
-            hyperparameters,
+        self.tuner = self._declared(
+            BoundTuner(
+                tuner,
+                bound.objective if objective is None else objective,
+                bound.max_trials if max_trials is None else max_trials,
+                hyperparameters,
+            )
         )
         if overwrite is not None:
             self._overwrite = overwrite
@@ -347,6 +351,12 @@ class HyperHyperModel:
         return self.result.best_model
 
     # Inside ------------------------------------------------------------------------------
+
+    def _declared(self, tuner: BoundTuner) -> BoundTuner:
+        """Has the tuner tell its space before ``fit``, where that needs no data."""
+        if not self._is_graph:
+            tuner.declare = functools.partial(declare, space=self._space)
+        return tuner
 
     def _bound(self) -> Resources:
         if self._resources is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
 
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -46,9 +48,11 @@ class Progress:
             smoothing=0.1,
             desc=f"0/{max_trials} trials",
         )
-        self._redirect = logging_redirect_tqdm() if shown else None
-        if self._redirect is not None:
-            self._redirect.__enter__()
+        self._context = contextlib.ExitStack()
+        if shown:
+            self._context.enter_context(logging_redirect_tqdm())
+        elif verbose:
+            self._context.enter_context(_audible())
 
     def epoch(self, rows: int, best: float | None) -> None:
         """An epoch of a trial has finished."""
@@ -83,8 +87,7 @@ class Progress:
     def close(self) -> None:
         """Takes the bar off."""
         self._bar.close()
-        if self._redirect is not None:
-            self._redirect.__exit__(None, None, None)
+        self._context.close()
 
     def _state(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-9)
@@ -106,6 +109,24 @@ class Progress:
             self._state(),
             left,
         )
+
+
+@contextlib.contextmanager
+def _audible() -> Iterator[None]:
+    """Shows the search's log lines where nobody has set up logging."""
+    if logger.hasHandlers():
+        yield
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%X"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _in_notebook() -> bool:

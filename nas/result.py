@@ -38,6 +38,7 @@ class ModelSelectionResult:
         objective: What was optimized.
         store: Where the weights lie.
         layout: Which columns make up the network's inputs and outputs.
+        input_dtypes: Type of each input.
         targets: What the outputs are.
         engine_report: How well the workers were used.
     """
@@ -48,6 +49,7 @@ class ModelSelectionResult:
         objective: keras_tuner.Objective,
         store: Store,
         layout: Layout,
+        input_dtypes: Sequence[str],
         targets: Sequence[Target],
         engine_report: EngineReport,
     ) -> None:
@@ -57,6 +59,7 @@ class ModelSelectionResult:
         self._store = store
         self._layout = layout
         self._targets = tuple(targets)
+        self._input_dtypes = tuple(input_dtypes)
         self._output_columns = [
             name
             for group, target in zip(layout.outputs, targets, strict=True)
@@ -172,7 +175,7 @@ class ModelSelectionResult:
 
     def model_inputs(self, x: Any) -> Any:
         """Arrays, a dict or a pandas DataFrame as what the network takes."""
-        inputs = inputs_of(predictors_of(x, self._layout.inputs), self._layout)
+        inputs = inputs_of(predictors_of(x, self._layout.inputs), self._layout, self._input_dtypes)
         return inputs[0] if len(inputs) == 1 else inputs
 
     def model_labels(self, y: Any) -> Any:
@@ -205,6 +208,7 @@ class ModelSelectionResult:
             ),
             state=read_state(self._store, record.state),
             layout=self._layout,
+            input_dtypes=self._input_dtypes,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
             outputs=tuple(outputs),
         )

@@ -10,7 +10,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.engine import Engine
 from cerebros_spark.errors import ArgumentError
@@ -144,7 +144,10 @@ def run(
         report.makespan / max(report.floor, 1e-9),
         ", ".join(f"{share:.0%}" for share in report.busy),
     )
-    return ModelSelectionResult(trials, bound.objective, resources.store, layout, goals, report)
+    dtypes = [input_dtype(manifest, group) for group in layout.inputs]
+    return ModelSelectionResult(
+        trials, bound.objective, resources.store, layout, dtypes, goals, report
+    )
 
 
 def _space(

@@ -221,16 +221,10 @@ def _task(
     """What each Spark task runs: a worker, until the run is over."""
 
     def run(number: int, _: Iterator[Any]) -> Iterator[Any]:
-        from pyspark import TaskContext
-
         link = WorkerLink(address, number, secret)
         try:
             check_store(job.store, job.run_id)
-            from cerebros_spark.training import devices
-
-            resources = TaskContext.get().resources()
-            gpus = list(resources["gpu"].addresses) if "gpu" in resources else None
-            devices.configure(job.threads, gpus, job.deterministic)
+            configure_task(job.threads, job.deterministic)
             Worker(job, number).serve(link)
         except BackendError:
             raise
@@ -242,6 +236,23 @@ def _task(
         return iter(())
 
     return run
+
+
+def configure_task(threads: int | None = None, deterministic: bool = False) -> None:
+    """Gives TensorFlow in a Spark task its threads and the GPU that Spark assigned to the task.
+
+    Args:
+        threads: Number of threads; as many as the task has CPUs by default.
+        deterministic: Ask for operations that give the same bits each time.
+    """
+    from pyspark import TaskContext
+
+    from cerebros_spark.training import devices
+
+    task = TaskContext.get()
+    resources = task.resources() if task else {}
+    gpus = list(resources["gpu"].addresses) if "gpu" in resources else None
+    devices.configure(threads or (task.cpus() if task else 1), gpus, deterministic)
 
 
 def _look(store: Store, token: str) -> Callable[[int], str]:

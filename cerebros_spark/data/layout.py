@@ -56,6 +56,14 @@ def default_layout(
     return Layout(features, labels, shapes)
 
 
+def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
+    """NumPy name of the type in which columns side by side reach a model.
+
+    A single column keeps its type; several are float32.
+    """
+    return manifest.column(names[0]).dtype if len(names) == 1 else "float32"
+
+
 def _groups(manifest: Manifest, role: str, columns: Columns | None, count: int) -> Groups:
     argument = f"{role}_columns"
     end = "input" if role == "feature" else "output"

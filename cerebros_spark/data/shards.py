@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
 from cerebros_spark.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.store import Store
@@ -137,8 +138,8 @@ def _tensor(manifest: Manifest, names: Sequence[str], shape: tuple[int, ...] | N
             f"the input shape {shape} has {math.prod(shape)} elements, but the columns "
             f"{', '.join(names)} have {width} in a row"
         )
-    dtype = columns[0].dtype if len(columns) == 1 else "float32"
-    return _Tensor(columns, (width,) if shape is None else shape, np.dtype(dtype))
+    dtype = np.dtype(input_dtype(manifest, names))
+    return _Tensor(columns, (width,) if shape is None else shape, dtype)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ hop sets variables.
 
 from __future__ import annotations
 
+import functools
 import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -67,6 +68,7 @@ class KerasProgram:
         self._generators = [
             v for v in self._model.variables if v.path.endswith("seed_generator_state")
         ]
+        self._rows: Any = None  # of the batch that is being traced
         self._train: Any = None
         self._test: Any = None
         self.traces = 0
@@ -106,6 +108,7 @@ class KerasProgram:
             if getattr(self, name) is None:
                 step = self._model.train_step if name == "_train" else self._model.test_step
                 build_metrics(self._model, x, y)
+                self._weigh_losses()
                 setattr(self, name, self._loop(step, x, y))
             getattr(self, name)(x, y, tf.constant(order, tf.int64), batch_size)
         return [metric_state(self._model)]
@@ -119,6 +122,7 @@ class KerasProgram:
 
             def body(start: Any) -> Any:
                 batch = order[start : tf.minimum(start + batch_size, rows)]
+                self._rows = tf.shape(batch)[0]
                 step(tf.nest.map_structure(lambda value: tf.gather(value, batch), (x, y)))
                 return start + batch_size
 
@@ -134,7 +138,23 @@ class KerasProgram:
             tf.TensorSpec((), tf.int64),
         ]
         compiled = tf.function(loop, input_signature=signature, autograph=False)
-        return compiled.get_concrete_function()
+        try:
+            return compiled.get_concrete_function()
+        finally:
+            self._rows = None
+
+    def _weigh_losses(self) -> None:
+        """Has the loss of each of several outputs count rows.
+
+        Keras weighs a batch by its size where that is known while tracing, and here it is not:
+        a small last batch would count as much as a full one.
+        """
+        for tracker in self._model._compile_loss.metrics:
+            if "update_state" not in vars(tracker):
+                tracker.update_state = functools.partial(self._update_by_rows, tracker.update_state)
+
+    def _update_by_rows(self, update: Callable[..., Any], value: Any, sample_weight: Any) -> Any:
+        return update(value, sample_weight=sample_weight if self._rows is None else self._rows)
 
     def _variables_size(self) -> int:
         everything = [*self._model.variables, *self._model.optimizer.variables]
@@ -164,7 +184,8 @@ def update_without_replicas(optimizer: Any) -> None:
     """
     for kind in type(optimizer).__mro__:
         if kind.__name__ == "BaseOptimizer":
-            optimizer._backend_update_step = types.MethodType(kind._backend_update_step, optimizer)
+            update: Any = kind.__dict__["_backend_update_step"]
+            optimizer._backend_update_step = types.MethodType(update, optimizer)
 
 
 def metric_state(model: Any) -> MetricState:

@@ -210,7 +210,6 @@ def test_an_objective_that_no_network_reports_is_refused(frame, tmp_path):
         made.fit(frame, epochs=1, verbose=0)
 
 
-@pytest.mark.xfail(strict=True, reason="it is found when the first trial is built")
 def test_an_objective_that_no_network_reports_leaves_no_journal(frame, tmp_path):
     made = search(tmp_path, objective="val_accuracy", bind=columns())
     refused(made, ArgumentError, "not among the metrics", frame)

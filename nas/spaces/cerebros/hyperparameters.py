@@ -44,6 +44,26 @@ def sample(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tuple[Moi
         return _sample(hp, space)
 
 
+def declare(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> None:
+    """Registers all hyperparameters of complete networks, the learning rate among them.
+
+    Args:
+        hp: A ``keras_tuner.HyperParameters``.
+        space: The bounds.
+        prefix: Put before the names of all but the learning rate.
+    """
+    sample(hp, space, prefix)
+    learning_rate(hp, space)
+
+
+def learning_rate(hp: Any, space: CerebrosSpace) -> float:
+    """The hyperparameter of that name."""
+    rates = space.choices("learning_rate")
+    if len(rates) == 1:
+        return float(hp.Fixed("learning_rate", rates[0]))
+    return float(hp.Choice("learning_rate", list(rates)))
+
+
 def future_from(
     hp: Any,
     space: CerebrosSpace,

@@ -13,7 +13,7 @@ import numpy as np
 from cerebros_spark.errors import ArgumentError
 from nas.spaces.cerebros.checks import check_activation, check_count
 from nas.spaces.cerebros.future import NetworkFuture, OutputFuture
-from nas.spaces.cerebros.hyperparameters import future_from
+from nas.spaces.cerebros.hyperparameters import future_from, learning_rate
 from nas.spaces.cerebros.materialize import flat_inputs, materialize
 from nas.spaces.cerebros.space import CerebrosSpace
 
@@ -197,13 +197,8 @@ class CerebrosNetworks:
     def _make_optimizer(self, hp: Any) -> Any:
         if not isinstance(self._optimizer, str):
             return _made(keras.optimizers.get, self._optimizer)
-        rates = self.space.choices("learning_rate")
-        if len(rates) == 1:
-            rate = hp.Fixed("learning_rate", rates[0])
-        else:
-            rate = hp.Choice("learning_rate", list(rates))
         optimizer = keras.optimizers.get(self._optimizer)
-        return type(optimizer)(learning_rate=rate)
+        return type(optimizer)(learning_rate=learning_rate(hp, self.space))
 
     def _normalized(self, number: int, tensor: Any) -> Any:
         statistics = self._normalizations[number]

@@ -319,7 +319,6 @@ def test_metrics_of_several_outputs_merge_into_one_evaluation(several):
     assert got == pytest.approx(wanted, rel=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="Keras averages them over batches, whatever their size")
 def test_losses_of_single_outputs_are_over_rows(several):
     model = two_headed()
     program = KerasTrainer().open([dataclasses.replace(spec(model), batch_size=9)])
