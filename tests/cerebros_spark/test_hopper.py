@@ -46,6 +46,7 @@ class Cluster:
         self.asked: dict[str, EpochDone] = {}
         self.ended: dict[str, TrialDone] = {}
         self.late: list[tuple[int, Unit]] = []
+        self.keys: set[tuple[str, int, int]] = set()
 
     def tell(self, event: object) -> None:
         if isinstance(event, UnitDone) and self.hopper.expects(
@@ -74,6 +75,9 @@ class Cluster:
         assert unit.state == self.states[unit.trial_id], "a unit starts from a stale state"
         others = [u for u in self.held.values() if u.trial_id == unit.trial_id]
         if unit.phase is Phase.TRAIN:
+            key = (unit.trial_id, unit.visit, unit.attempt)
+            assert key not in self.keys, "two units would write the same state"
+            self.keys.add(key)
             assert not [u for u in others if self._counts(u)], "one trial on two workers"
         self.held[instruction.worker] = unit
 

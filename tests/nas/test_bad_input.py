@@ -124,7 +124,7 @@ def test_the_constructor_refuses(more, message):
 
 def test_a_space_beside_a_graph_is_refused():
     node = ak.Input()
-    with pytest.raises(ArgumentError, match="give it to a CerebrosBlock"):
+    with pytest.raises(ArgumentError, match="give the space to a CerebrosBlock"):
         HyperHyperModel(node, REGRESSION()(ak.DenseBlock()(node)), space=small_space())
 
 
@@ -216,8 +216,8 @@ def test_an_objective_that_no_network_reports_leaves_no_journal(frame, tmp_path)
 
 
 def test_an_unknown_metric_is_refused(frame, tmp_path):
-    made = search(tmp_path, bind=columns(evaluation_metric="maee"))
-    refused(made, ArgumentError, "evaluation_metric 'maee' is not a metric of Keras", frame)
+    with pytest.raises(ArgumentError, match="evaluation_metric 'maee' is not a metric of Keras"):
+        search(tmp_path, bind=columns(evaluation_metric="maee"))
 
 
 def test_an_input_shape_that_does_not_fit_is_refused(frame, tmp_path):
@@ -303,7 +303,7 @@ def test_validation_data_must_fit(frame, tmp_path):
     refused(made, ArgumentError, r"validation_data must be \(x, y\)", x, y, validation_data=x)
     more = (frame[["a", "b"]], frame["y"])
     given = frame[FEATURES], frame["y"]
-    refused(made, DataError, "column 'c' is missing", *given, validation_data=more)
+    refused(made, DataError, "there is no column 'c'", *given, validation_data=more)
 
 
 # Labels and heads ------------------------------------------------------------------------

@@ -576,12 +576,12 @@ def test_nothing_is_printed(frame, tmp_path, capfd, verbose):
 @pytest.mark.parametrize("call", ["predict", "evaluate"])
 def test_a_missing_column_is_named_with_what_it_may_be(model, frame, call):
     for given in (frame.rename(columns={"b": "bb"}), {"a": frame["a"], "bb": frame["b"]}):
-        with pytest.raises(DataError, match=r"the column 'b' is missing.*'bb'"):
+        with pytest.raises(DataError, match=r"there is no column 'b'.*'bb'"):
             getattr(model, call)(given)
 
 
 def test_evaluate_needs_labels(model, frame):
-    with pytest.raises(DataError, match="the column 'y' is missing"):
+    with pytest.raises(DataError, match="there is no column 'y'"):
         model.evaluate(frame[FEATURES])
 
 
@@ -595,3 +595,56 @@ def test_arrays_of_another_width_are_refused(model, frame, call):
 def test_evaluate_of_arrays_without_labels_is_refused(model, frame):
     with pytest.raises(ArgumentError, match="y is missing"):
         model.evaluate(frame[FEATURES].to_numpy())
+
+
+def test_class_numbers_in_a_column_of_width_one_are_class_numbers(tmp_path, frame):
+    labels = frame[["binary"]].to_numpy()
+    made = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1)
+    result = made.fit(frame[FEATURES].to_numpy(), labels, epochs=1, verbose=0)
+    assert result.best_model.layers[-1].activation.__name__ == "sigmoid"
+    with pytest.raises(DataError, match="holds the one class 0 only"):
+        made.fit(frame[FEATURES].to_numpy(), labels * 0, epochs=1, verbose=0)
+
+
+def test_vectors_that_are_not_one_hot_are_refused(tmp_path, frame):
+    vectors = np.eye(3)[frame["three"]]
+    vectors[:5] *= 2
+    made = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1)
+    with pytest.raises(DataError, match=r"'target' has something other than one 1 .* in 5 rows"):
+        made.fit(frame[FEATURES].to_numpy(), vectors, epochs=1, verbose=0)
+    assert made._resources.store.list("") == []
+
+
+def test_the_users_metric_name_is_the_one_that_counts(tmp_path, frame):
+    made = search(tmp_path, max_trials=1, objective="val_mse", bind={"evaluation_metric": "mse"})
+    result = made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    assert set(result.get_best_model_history()) == {"loss", "mse", "val_loss", "val_mse"}
+
+
+def test_a_frame_with_numbers_for_names_is_fine(tmp_path, frame):
+    numbered = pd.DataFrame(frame[FEATURES].to_numpy())
+    made = search(tmp_path, max_trials=1)
+    made.fit(numbered, frame["y"], epochs=1, verbose=0)
+    assert made.predict(numbered).shape == (len(frame), 1)
+
+
+@pytest.mark.parametrize("name", ["team/exp", "", "..", "a b"])
+def test_a_project_name_that_is_no_folder_is_refused(name):
+    with pytest.raises(ArgumentError, match="project_name must be letters"):
+        HyperHyperModel(ak.Input(), ak.RegressionHead(), project_name=name)
+
+
+def test_the_space_is_told_before_fit(capsys):
+    made = HyperHyperModel(ak.Input(), ak.RegressionHead(), space=small_space())
+    text = made.tuner.search_space_summary()
+    assert "cerebros/wiring" in text
+    assert "learning_rate" in text
+    assert capsys.readouterr().out.strip() == text
+
+
+def test_a_base_model_stands_behind_its_input(tmp_path, frame):
+    base = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="learned_before")])
+    made = search(tmp_path, max_trials=1, base_models={0: base})
+    result = made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    names = [layer.name for layer in result.best_model._flatten_layers()]
+    assert "learned_before" in names

@@ -130,12 +130,12 @@ def test_a_taken_output_column_is_an_error(model, dataframes):
 
 @pytest.mark.parametrize("call", ["predict", "evaluate"])
 def test_a_missing_column_is_named_at_once(model, dataframes, call):
-    with pytest.raises(DataError, match=r"the column 'features' is missing.*'feature'"):
+    with pytest.raises(DataError, match=r"there is no column 'features'.*'feature'"):
         getattr(model, call)(dataframes["array"].withColumnRenamed("features", "feature"))
 
 
 def test_evaluate_needs_the_labels(model, dataframes):
-    with pytest.raises(DataError, match="the column 'y' is missing"):
+    with pytest.raises(DataError, match="there is no column 'y'"):
         model.evaluate(dataframes["array"].drop("y"))
 
 
@@ -202,3 +202,38 @@ def test_the_store_holds_the_data_and_the_run(model):
     store: LocalStore = model._resources.store
     assert any(key.endswith("manifest.json") for key in store.list("data"))
     assert "runs/small/journal.jsonl" in store.list("runs")
+
+
+def test_predict_changes_no_value_of_other_columns(spark, model, dataframes):
+    big = 2**53 + 1
+    df = dataframes["array"].select(
+        "features",
+        F.when(F.col("id") > 0, F.lit(big)).alias("big"),
+        F.when(F.col("id") > 1, F.lit(float("nan"))).alias("odd"),
+    )
+    out = model.predict(df).select("big", "odd").collect()
+    assert sorted(map(str, out)) == sorted(map(str, df.select("big", "odd").collect()))
+
+
+def test_nulls_among_the_features_are_told(model, dataframes):
+    df = dataframes["array"].withColumn("features", F.when(F.col("id") > 3, F.col("features")))
+    with pytest.raises(Exception, match="the column 'features' holds 4 nulls"):
+        model.predict(df.coalesce(1)).collect()
+
+
+def test_vectors_that_are_not_one_hot_are_counted_by_spark(spark, dataframes, tmp_path):
+    backend = SparkBackend(spark_context=spark.sparkContext, num_workers=2)
+    made = search(
+        tmp_path,
+        outputs=ak.ClassificationHead(),
+        bind={**BOUND, "label_columns": ["wide"], "backend": backend},
+    )
+    wide = F.when(F.col("id") < 7, F.array(F.lit(1), F.lit(1))).otherwise(
+        F.array(F.lit(0), F.lit(1))
+    )
+    with pytest.raises(DataError, match=r"'wide' has something other than one 1 .* in 7 rows"):
+        made.fit(dataframes["array"].withColumn("wide", wide), epochs=1, verbose=0)
+    assert LocalStore(tmp_path).list("data") == []
+    one = dataframes["array"].withColumn("wide", F.array(F.lit(1)))
+    with pytest.raises(DataError, match="holds the one class 1 only"):
+        made.fit(one, epochs=1, verbose=0)

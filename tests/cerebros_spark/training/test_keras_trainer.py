@@ -445,3 +445,30 @@ def test_the_trainer_takes_one_trial_at_a_time():
 def test_an_unknown_trainer_is_named():
     with pytest.raises(ValueError, match="no trainer called 'torch'"):
         create("torch")
+
+
+def test_nothing_of_a_program_stays_when_it_is_let_go(tmp_path):
+    import gc
+
+    data = Data(tmp_path, ["a"], ["price"])
+    trainer = KerasTrainer()
+
+    def graphs() -> int:
+        gc.collect()
+        return sum("FuncGraph" in type(each).__name__ for each in gc.get_objects())
+
+    def once(seed: int) -> None:
+        inputs = keras.Input((3,))
+        hidden = keras.layers.BatchNormalization()(keras.layers.Dense(4, "elu")(inputs))
+        made = keras.Model(inputs, keras.layers.Dense(1)(hidden))
+        made.compile("adam", "mse")
+        spec = TrialSpec(f"t{seed}", seed, "keras", describe(made), seed, 1, BATCH)
+        program = trainer.open([spec])
+        program.train(data.train, [seed])
+        program.evaluate(data.validation[0])
+
+    once(0)
+    before = graphs()
+    for seed in range(1, 4):
+        once(seed)
+    assert graphs() <= before

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from small_searches import FEATURES, search, small_space, table
+
+from cerebros_spark import LocalBackend
+from cerebros_spark.journal import read
+
+
+def states(made) -> dict[tuple[str, int], str]:
+    """Digests of every committed state of the last run, by trial and visit."""
+    store = made._resources.store
+    (run,) = {key.split("/")[1] for key in store.list("runs")}
+    records = read(store, run)
+    told = {(r["trial"], 0): r["state"]["sha256"] for r in records if r["kind"] == "trial"}
+    for record in records:
+        if record["kind"] == "unit" and record["state"]:
+            unit = record["unit"]
+            told[unit["trial_id"], unit["visit"] + 1] = record["state"]["sha256"]
+    return told
+
+
+def test_a_reproducible_search_repeats_whatever_the_threads_do(tmp_path):
+    frame = table()
+    seen = []
+    for attempt in range(3):
+        made = search(
+            tmp_path / str(attempt),
+            max_trials=6,
+            space=small_space(regularization=("batch_normalization", "dropout")),
+            bind={"backend": LocalBackend(num_workers=2)},
+        )
+        result = made.fit(frame[FEATURES], frame["y"], epochs=2, verbose=0, reproducible=True)
+        board = result.leaderboard().drop(columns="seconds").to_dict("records")
+        seen.append((json.dumps(board), states(made)))
+    assert seen[1] == seen[0]
+    assert seen[2] == seen[0]
+
+
+def test_random_operations_need_no_seed_after_a_reproducible_search(tmp_path):
+    import tensorflow as tf
+
+    frame = table()
+    search(tmp_path, max_trials=1).fit(
+        frame[FEATURES], frame["y"], epochs=1, verbose=0, reproducible=True
+    )
+    assert np.isfinite(tf.random.normal((2,)).numpy()).all()
+
+
+def test_the_users_random_generator_is_left_alone(tmp_path):
+    import random
+
+    frame = table()
+    random.seed(5)
+    expected = random.random()
+    random.seed(5)
+    search(tmp_path, max_trials=1).fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    assert random.random() == expected
+
+
+def test_without_a_seed_the_data_is_still_found_again(tmp_path):
+    frame = table()
+    for _ in range(2):
+        search(tmp_path, max_trials=1, seed=None).fit(
+            frame[FEATURES], frame["y"], epochs=1, verbose=0
+        )
+    store = search(tmp_path)._resources.store
+    assert len({key.split("/")[1] for key in store.list("data")}) == 1
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_lines_are_shown_where_logging_is_not_set_up(tmp_path, verbose):
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from small_searches import *\n"
+        "frame = table()\n"
+        "search(sys.argv[2], max_trials=1).fit(frame[FEATURES], frame['y'], epochs=1,"
+        " verbose=int(sys.argv[3]))\n"
+    )
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code, here, str(tmp_path), str(verbose)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert ("trial-0000 completed: val_loss" in done.stderr) == bool(verbose)
+    assert done.stdout == ""
