@@ -141,7 +141,9 @@ def test_a_manifest_survives_json():
     manifest = Manifest(
         "f",
         (
-            Column("a b", "float32", (2, 3), "feature", (0.1,) * 6, (1 / 3,) * 6, None, "column_0"),
+            Column(
+                "a b", "float32", (2, 3), "feature", (0.1,) * 6, (1 / 3,) * 6, stored_as="column_0"
+            ),
             Column("y", "int64", (), "label", classes=(-1, 2**60)),
         ),
         (Shard("data/f/train/shard=0", 3),),
