@@ -5,18 +5,18 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 supported() {
-    "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
 }
 
 find_python() {
     local candidate
-    for candidate in "${PYTHON:-python3.11}" python3.11 python3.12 python3.10 python3; do
+    for candidate in "${PYTHON:-python3.11}" python3.11 python3.12 python3; do
         if command -v "$candidate" >/dev/null && supported "$candidate"; then
             echo "$candidate"
             return
         fi
     done
-    echo "No Python 3.10, 3.11 or 3.12 was found. Install one, or name it: PYTHON=/path/to/python" >&2
+    echo "No Python 3.11 or 3.12 was found. Install one, or name it: PYTHON=/path/to/python" >&2
     return 1
 }
 

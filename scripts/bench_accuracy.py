@@ -65,12 +65,15 @@ def breast_cancer(seed: int, args: argparse.Namespace) -> tuple[float, float]:
     """Accuracy of the search and of logistic regression."""
     import autokeras as ak
     from sklearn.datasets import load_breast_cancer
-    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     x, y, x_test, y_test = split(load_breast_cancer(), seed)
-    linear = make_pipeline(StandardScaler(), LogisticRegressionCV(max_iter=5000)).fit(x, y)
+    penalties = {"C": np.logspace(-3, 2, 11)}
+    chosen = GridSearchCV(LogisticRegression(max_iter=5000), penalties)
+    linear = make_pipeline(StandardScaler(), chosen).fit(x, y)
     search = searched(ak.ClassificationHead(), x, y, seed, args)
     right = (search.predict(x_test)[:, 0] > 0.5) == y_test
     return float(right.mean()), float(linear.score(x_test, y_test))
