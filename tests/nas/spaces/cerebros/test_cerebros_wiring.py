@@ -21,7 +21,7 @@ from nas.spaces.cerebros.wiring import draw_future, draw_upstream
 
 # The plan of the published space for seed 8675309. It changes only when the draws do, and then
 # seeds of earlier searches mean other networks: say so in the changelog.
-GOLDEN = "e041abf25a0e71b0c83520cdafdb309620f4d8261491ed9e674ad3894b07f1b7"
+GOLDEN = "20b84c1ebd295368c484ed81c284c539cf5161edca35464fba6c8978fdff55ae"
 
 
 def published(seed: int = 8675309):  # type: ignore[no-untyped-def]
