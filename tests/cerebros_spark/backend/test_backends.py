@@ -324,9 +324,9 @@ def test_the_number_of_workers_is_that_of_the_slots_by_default(spark):
 
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_backend_has_at_least_one_worker(spark, value):
-    with pytest.raises(ArgumentError, match=f"num_workers must be a whole number from 1, but got {value}"):
+    with pytest.raises(ArgumentError, match=f"whole number from 1, but got {value}"):
         LocalBackend(value)
-    with pytest.raises(ArgumentError, match=f"num_workers must be a whole number from 1, but got {value}"):
+    with pytest.raises(ArgumentError, match=f"whole number from 1, but got {value}"):
         SparkBackend(spark.sparkContext, value)
 
 
