@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import resource
 import sys
@@ -35,7 +36,9 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(folder)
-        manifest = prepared(store, args.rows, args.width)
+        # In a process of its own, so that its memory does not count here.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            manifest = pool.apply(prepared, (store, args.rows, args.width))
         _bench.show("data", figures(store, manifest, args.budgets), args.json)
 
 
