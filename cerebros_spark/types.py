@@ -1,6 +1,6 @@
 """The frozen values that cross rooms.
 
-All of them have a JSON form (:func:`to_wire`, :func:`from_wire`): it is what travels between
+All of them have a JSON form (:func:`to_wire`, and a reader for each): it is what travels between
 driver and workers and what stands in the journal. Floats survive it bit for bit.
 """
 

@@ -5,9 +5,7 @@ It holds one partition. The same code runs in a Spark task and in a thread of th
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import logging
 import math
 import time
@@ -32,6 +30,7 @@ from cerebros_spark.types import (
     Unit,
     UnitFailure,
     UnitResult,
+    to_wire,
     trial_spec,
 )
 
@@ -200,7 +199,7 @@ class Worker:
         hop = {"fetch": 0.0, "set": 0.0, "dump": 0.0, "write": 0.0}
         if all(self._held.get(unit.trial_id) == unit.state.sha256 for unit in units):
             return hop
-        states = [self._fetch(unit.state) for unit in units]
+        states = [read_state(self._job.store, unit.state) for unit in units]
         hop["fetch"] = watch.lap()
         program.load(states)
         for unit in units:
@@ -223,9 +222,6 @@ class Worker:
             refs.append(ref)
         hop["write"] = watch.lap()
         return refs
-
-    def _fetch(self, ref: StateRef) -> bytes:
-        return read_state(self._job.store, ref)
 
     def _report(
         self,
@@ -334,7 +330,7 @@ def read_state(store: Store, ref: StateRef) -> bytes:
 
 def write_spec(store: Store, run_id: str, spec: TrialSpec) -> None:
     """Puts a trial's spec where workers look for it."""
-    store.write(spec_key(run_id, spec.trial_id), json.dumps(dataclasses.asdict(spec)).encode())
+    store.write(spec_key(run_id, spec.trial_id), to_wire(spec).encode())
 
 
 class _Watch:

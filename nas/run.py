@@ -92,7 +92,7 @@ def run(
     )
     tuner = bound.make(derive(request.seed, "tuner"))
     mergers = _mergers(goals)
-    _check_objective(bound.objective, mergers, _populate(tuner, builder, goals))
+    _check_objective(bound.objective, mergers, _populate(tuner, builder))
     run_id = _run_id(resources.store, request.project_name, request.overwrite)
     engine = Engine(
         resources.backend,
@@ -208,7 +208,7 @@ def understood(
     return layout, goals
 
 
-def _populate(tuner: Tuner, builder: Builder, goals: Sequence[Target]) -> str:
+def _populate(tuner: Tuner, builder: Builder) -> str:
     """Has the tuner know the space before it proposes: one network is built and thrown away.
 
     Returns:
