@@ -100,12 +100,7 @@ def searched(head: Any, x: Any, y: Any, seed: int, args: argparse.Namespace) -> 
         inputs=ak.Input(),
         outputs=head,
         seed=seed,
-        space=CerebrosSpace(
-            maximum_levels=3,
-            activation=("elu", "linear"),
-            regularization=("batch_normalization", "none"),
-            learning_rate=(0.01, 0.003, 0.001),
-        ),
+        space=CerebrosSpace(learning_rate=(0.0664, 0.01, 0.003, 0.001), maximum_levels=4),
     )
     with tempfile.TemporaryDirectory() as folder:
         search.resource_bind(
