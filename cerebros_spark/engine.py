@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cerebros_spark.backend.base import Backend
+from cerebros_spark.backend.base import Backend, WorkerEvent
+from cerebros_spark.errors import StoreError
 from cerebros_spark.hopper import (
     EpochAnswered,
     EpochDone,
@@ -19,11 +20,14 @@ from cerebros_spark.hopper import (
     Instruction,
     RunUnits,
     TrialDone,
-    TrialStopped,
+    TrialFailed,
     TrialSubmitted,
     UnitDone,
+    UnitFailed,
+    WorkerLost,
 )
-from cerebros_spark.journal import Journal
+from cerebros_spark.journal import Journal, Record
+from cerebros_spark.recovery import Recovery, States, recovered
 from cerebros_spark.store import Store
 from cerebros_spark.types import (
     EpochResult,
@@ -32,7 +36,14 @@ from cerebros_spark.types import (
     TrialResult,
     TrialSpec,
 )
-from cerebros_spark.worker import Assignment, WorkerJob, probe_key, state_key, write_spec
+from cerebros_spark.worker import (
+    Assignment,
+    WorkerJob,
+    probe_key,
+    reference,
+    state_key,
+    write_spec,
+)
 
 logger = logging.getLogger("cerebros_spark")
 
@@ -54,13 +65,20 @@ class EngineReport:
         makespan: Seconds from the first unit handed out to the last one reported.
         floor: Seconds that no schedule could have undercut.
         busy: For each worker the share of the makespan that it worked on rows.
-        units: Number of units that count.
+        units: Number of units that count, of this session.
+        lost: How often a worker was lost.
     """
 
     makespan: float
     floor: float
     busy: tuple[float, ...]
     units: int
+    lost: int = 0
+
+    @classmethod
+    def of_nothing(cls, workers: int) -> EngineReport:
+        """The report of a session in which nothing was trained."""
+        return cls(0.0, 0.0, (0.0,) * workers, 0)
 
 
 class Engine:
@@ -70,8 +88,10 @@ class Engine:
         backend: Where the workers come from.
         job: What they are told: run, store, prepared data.
         merger: Gives the merger for a trial.
+        journal: The run's journal.
         reproducible: Fix the order of visits in advance.
-        label: What was asked for; it goes into the journal as the run's first record.
+        history: What the journal held when this session began. The trials in it that have not
+            ended go on where they were; their epochs that were not answered come again.
     """
 
     def __init__(
@@ -79,19 +99,17 @@ class Engine:
         backend: Backend,
         job: WorkerJob,
         merger: Callable[[TrialSpec], Merger],
+        journal: Journal,
         *,
         reproducible: bool = False,
-        label: dict[str, Any] | None = None,
+        history: Sequence[Record] = (),
     ) -> None:
         self._backend = backend
         self._job = job
         self._store: Store = job.store
         self._merger = merger
+        self._journal = journal
         self._hopper = Hopper(backend.num_workers, reproducible=reproducible)
-        self._journal = Journal(job.store, job.run_id)
-        self._specs: dict[str, TrialSpec] = {}
-        self._kept: dict[str, StateRef] = {}
-        self._current: dict[str, StateRef] = {}
         self._forget: list[list[str]] = [[] for _ in range(backend.num_workers)]
         self._garbage: list[str] = []
         self._out: list[Result] = []
@@ -99,26 +117,35 @@ class Engine:
         self._last = 0.0
         self._busy = [0.0] * backend.num_workers
         self._units = 0
-        self._store.write(probe_key(job.run_id), job.run_id.encode())
-        self._journal.append("run", run=job.run_id, data=job.manifest.fingerprint, **(label or {}))
+        self._lost = 0
+        self._here: set[int] = set()
+        self._held: WorkerEvent | None = None
+        found: Recovery = recovered(self._hopper, self._store, job.run_id, history)
+        self._trials = found.trials
+        self._unheard = found.unheard
 
     def start(self) -> None:
         """Starts the workers; raises BackendError or StoreError if they can't work."""
+        self._journal.append("session", session=self._job.session, at=time.time())
+        self._store.write(probe_key(self._job.run_id), self._job.run_id.encode())
         self._backend.start(self._job)
+        for instruction, logs in self._unheard:
+            self._carry_out(instruction, logs)
+        self._unheard = ()
 
-    def submit(self, spec: TrialSpec, state: bytes, values: dict[str, Any]) -> None:
+    def submit(self, spec: TrialSpec, state: bytes, **about: Any) -> None:
         """Adds a trial.
 
         Args:
             spec: The trial.
             state: Its initial state.
-            values: Its hyperparameters, for the journal.
+            **about: What else the journal is to know of it.
+
+        Raises:
+            StoreError: If it can't be written to the store.
         """
-        ref = StateRef(
-            key=state_key(self._job.run_id, spec.trial_id, 0, 0),
-            size=len(state),
-            sha256=hashlib.sha256(state).hexdigest(),
-        )
+        key = state_key(self._job.run_id, spec.trial_id, 0, self._job.session, 0)
+        ref = reference(key, state)
         self._store.write(ref.key, state)
         write_spec(self._store, self._job.run_id, spec)
         self._journal.append(
@@ -127,11 +154,10 @@ class Engine:
             index=spec.index,
             epochs=spec.epochs,
             batch_size=spec.batch_size,
-            values=values,
             state=dataclasses.asdict(ref),
+            **about,
         )
-        self._specs[spec.trial_id] = spec
-        self._current[spec.trial_id] = ref
+        self._trials[spec.trial_id] = States(spec, first=ref, current=ref)
         self._handle(TrialSubmitted(spec.trial_id, spec.index, spec.epochs, ref))
 
     def answer(self, trial_id: str, *, proceed: bool, keep: bool) -> None:
@@ -142,59 +168,105 @@ class Engine:
             proceed: Whether it goes on to its next epoch, if it has one.
             keep: Whether the state of this epoch is to be kept, instead of the one kept before.
         """
+        states = self._trials[trial_id]
+        kept = states.current if keep else states.kept
+        self._journal.append(
+            "answer",
+            trial=trial_id,
+            proceed=proceed,
+            keep=keep,
+            kept=None if kept is None else dataclasses.asdict(kept),
+        )
         if keep:
-            self._keep(trial_id)
+            self._discard(states.keep())
         self._handle(EpochAnswered(trial_id, proceed))
-
-    def stop(self, trial_id: str) -> None:
-        """Ends a trial now."""
-        self._handle(TrialStopped(trial_id))
 
     def wait(self, timeout: float) -> list[Result]:
         """What has finished, after waiting for ``timeout`` seconds at most for something."""
         deadline = time.monotonic() + timeout
         while not self._out:
-            event = self._backend.next_event(max(0.0, deadline - time.monotonic()))
-            if event is None:
+            events = self._arrived(max(0.0, deadline - time.monotonic()))
+            if not events:
                 break
-            if isinstance(event, UnitDone):
-                self._commit(event)
-            self._handle(event)
+            self._handle(*events)
             # After the next units have gone out: nobody waits for it.
             while self._garbage:
-                self._store.delete(self._garbage.pop())
+                self._delete(self._garbage.pop())
         results, self._out = self._out, []
         return results
-
-    def kept(self, trial_id: str) -> StateRef | None:
-        """The state that is kept of a trial."""
-        return self._kept.get(trial_id)
 
     def close(self) -> EngineReport:
         """Lets the workers go and tells how well they were used."""
         self._backend.stop()
-        self._store.delete(probe_key(self._job.run_id))
+        self._delete(probe_key(self._job.run_id))
         self._sweep()
         makespan = max(self._last - self._first, 1e-9)
         busy = tuple(seconds / makespan for seconds in self._busy)
-        return EngineReport(makespan, self._hopper.floor, busy, self._units)
+        return EngineReport(makespan, self._hopper.floor, busy, self._units, self._lost)
 
     # Events and instructions -------------------------------------------------------------
 
-    def _handle(self, event: Event) -> None:
-        for instruction in self._hopper.handle(event):
+    def _handle(self, *events: Event) -> None:
+        for instruction in self._hopper.handle(*events):
             self._carry_out(instruction)
 
-    def _carry_out(self, instruction: Instruction) -> None:
+    def _arrived(self, timeout: float) -> list[WorkerEvent]:
+        """What the workers have to say, written down: finished units that came together.
+
+        They are scheduled together. Anything else comes alone: whether a report counts must not
+        depend on what has not been handled yet.
+        """
+        events: list[WorkerEvent] = []
+        reporting: set[int] = set()
+        while True:
+            event = self._next(0.0 if events else timeout)
+            if event is None:
+                return events
+            alone = not isinstance(event, UnitDone) or event.result.worker in reporting
+            if events and alone:
+                self._held = event
+                return events
+            self._note(event)
+            events.append(event)
+            if alone or not isinstance(event, UnitDone):
+                return events
+            reporting.add(event.result.worker)
+
+    def _next(self, timeout: float) -> WorkerEvent | None:
+        event, self._held = self._held, None
+        return event if event is not None else self._backend.next_event(timeout)
+
+    def _carry_out(self, instruction: Instruction, logs: dict[str, float] | None = None) -> None:
         if isinstance(instruction, RunUnits):
             worker = instruction.worker
             forget, self._forget[worker] = tuple(self._forget[worker]), []
             self._first = self._first or time.monotonic()
             self._backend.send(worker, Assignment(instruction.units, forget))
         elif isinstance(instruction, EpochDone):
-            self._out.append(self._epoch_result(instruction))
+            self._end_epoch(instruction, logs)
         else:
             self._out.append(self._trial_result(instruction))
+
+    def _note(self, event: WorkerEvent) -> None:
+        """Writes down what a worker says, before anything acts on it."""
+        if isinstance(event, UnitDone):
+            self._commit(event)
+        elif isinstance(event, UnitFailed):
+            failure = event.failure
+            if failure.again:
+                logger.warning("%s is to be run again: %s", failure.unit, failure.error)
+        elif isinstance(event, WorkerLost):
+            self._here.discard(event.worker)
+            self._note_loss(event.worker, event.reason)
+        elif event.worker in self._here:
+            self._note_loss(event.worker, "its process ended, and another has come")
+        else:
+            self._here.add(event.worker)
+
+    def _note_loss(self, worker: int, reason: str) -> None:
+        self._lost += 1
+        self._journal.append("lost", worker=worker, reason=reason)
+        logger.warning("worker %d was lost: %s", worker, reason)
 
     def _commit(self, event: UnitDone) -> None:
         """Writes a finished unit down. From here on it has happened."""
@@ -208,55 +280,85 @@ class Engine:
         self._busy[result.worker] += result.seconds
         self._units += 1
         if result.state is not None:
-            before, self._current[unit.trial_id] = self._current[unit.trial_id], result.state
-            if self._kept.get(unit.trial_id) != before:
-                self._garbage.append(before.key)
+            self._discard(self._trials[unit.trial_id].move_on(result.state))
 
-    def _keep(self, trial_id: str) -> None:
-        before = self._kept.get(trial_id)
-        self._kept[trial_id] = self._current[trial_id]
-        if before is not None and before != self._current[trial_id]:
-            self._garbage.append(before.key)
-
-    def _epoch_result(self, done: EpochDone) -> EpochResult:
-        merger = self._merger(self._specs[done.trial_id])
-        logs = merger.results(done.train)
-        logs.update(
-            {f"val_{name}": value for name, value in merger.results(done.validation).items()}
+    def _end_epoch(self, done: EpochDone, logs: dict[str, float] | None) -> None:
+        """Merges an epoch's metrics; what can't be merged fails the trial."""
+        if logs is None:
+            try:
+                merger = self._merger(self._trials[done.trial_id].spec)
+                logs = merger.results(done.train)
+                validation = merger.results(done.validation)
+            except Exception as error:
+                told = "".join(traceback.format_exception(error))
+                name = type(error).__name__
+                self._handle(TrialFailed(done.trial_id, f"{name}: {error}", told))
+                return
+            logs.update({f"val_{name}": value for name, value in validation.items()})
+            self._journal.append("epoch", trial=done.trial_id, epoch=done.epoch, logs=logs)
+        self._out.append(
+            EpochResult(done.trial_id, done.epoch, logs, done.state, done.seconds, done.rows)
         )
-        self._journal.append("epoch", trial=done.trial_id, epoch=done.epoch, logs=logs)
-        return EpochResult(done.trial_id, done.epoch, logs, done.state, done.seconds, done.rows)
 
     def _trial_result(self, done: TrialDone) -> TrialResult:
-        kept = self._kept.get(done.trial_id)
-        self._journal.append(
-            "end",
-            trial=done.trial_id,
-            status=done.status.value,
-            epochs=done.epochs,
-            seconds=done.seconds,
-            error=done.error,
-            kept=None if kept is None else dataclasses.asdict(kept),
-        )
+        states = self._trials[done.trial_id]
+        result = TrialResult(**dataclasses.asdict(done), kept=states.kept)
+        self._journal.append("end", trial=done.trial_id, **_without(result, "trial_id"))
         for waiting in self._forget:
             waiting.append(done.trial_id)
-        self._tidy(done.trial_id, kept)
-        return TrialResult(
-            done.trial_id, done.status, done.epochs, done.seconds, done.error, done.traceback
-        )
+        states.current = None
+        self._tidy(f"runs/{self._job.run_id}/trials/{done.trial_id}")
+        return result
+
+    # What lies in the store --------------------------------------------------------------
 
     def _sweep(self) -> None:
         """Removes states that nobody will read: units that came back after their trial's end."""
-        needed = {ref.key for ref in (*self._kept.values(), *self._current.values())}
-        for key in self._store.list(f"runs/{self._job.run_id}/trials"):
-            if "/state/" in key and key not in needed:
-                self._store.delete(key)
+        self._tidy(f"runs/{self._job.run_id}/trials")
 
-    def _tidy(self, trial_id: str, kept: StateRef | None) -> None:
-        """Removes a trial's states but the kept one, those of lost workers too."""
-        self._current.pop(trial_id, None)
-        self._specs.pop(trial_id, None)
-        folder = f"runs/{self._job.run_id}/trials/{trial_id}/state"
-        for key in self._store.list(folder):
-            if kept is None or key != kept.key:
-                self._store.delete(key)
+    def _tidy(self, folder: str) -> None:
+        needed = {key for states in self._trials.values() for key in states.needed()}
+        try:
+            keys = self._store.list(folder)
+        except StoreError:
+            logger.warning("what is no longer needed in %s stays there", folder, exc_info=True)
+            return
+        for key in keys:
+            if "/state/" in key and key not in needed:
+                self._delete(key)
+
+    def _discard(self, ref: StateRef | None) -> None:
+        if ref is not None:
+            self._garbage.append(ref.key)
+
+    def _delete(self, key: str) -> None:
+        """Deletes what is no longer needed: if that fails nothing is lost but room."""
+        try:
+            self._store.delete(key)
+        except StoreError:
+            logger.warning("%s could not be deleted", key, exc_info=True)
+
+
+def begin(job: WorkerJob, **asked: Any) -> Journal:
+    """A new run's journal, with what was asked for as its first record."""
+    journal = Journal(job.store, job.run_id)
+    journal.append("run", run=job.run_id, **{**about(job), **asked})
+    return journal
+
+
+def about(job: WorkerJob) -> dict[str, Any]:
+    """What the journal's first record says of the job."""
+    return {
+        "data": job.manifest.fingerprint,
+        "layout": dataclasses.asdict(job.layout),
+        "partitions": job.manifest.partitions,
+        "shard_memory": job.shard_memory,
+        "threads": job.threads,
+        "deterministic": job.deterministic,
+    }
+
+
+def _without(value: Any, name: str) -> dict[str, Any]:
+    fields = dataclasses.asdict(value)
+    del fields[name]
+    return fields

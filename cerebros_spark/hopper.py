@@ -13,12 +13,14 @@ Worker w holds partition w.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from cerebros_spark.errors import ProtocolError
+from cerebros_spark.matching import match
 from cerebros_spark.types import (
     MetricState,
     Phase,
@@ -49,9 +51,14 @@ class WorkerReady:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker is gone, and what it was doing with it."""
+    """A worker is gone, and what it was doing with it.
+
+    ``fatal`` says that the worker itself told that it can't go on, whatever its unit was.
+    """
 
     worker: int
+    reason: str = ""
+    fatal: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,15 @@ class UnitDone:
 
 
 @dataclass(frozen=True)
+class UnitCommitted:
+    """The journal of an earlier driver holds this finished unit: no worker of this one ran it."""
+
+    result: UnitResult
+
+
+@dataclass(frozen=True)
 class UnitFailed:
-    """A unit raised: its trial has failed."""
+    """A unit raised: its trial has failed, or the unit is to be run again."""
 
     failure: UnitFailure
 
@@ -83,8 +97,25 @@ class TrialStopped:
     trial_id: str
 
 
+@dataclass(frozen=True)
+class TrialFailed:
+    """The driver has found that a trial can't go on: it is to end now, wherever it is."""
+
+    trial_id: str
+    error: str
+    traceback: str = ""
+
+
 Event = (
-    TrialSubmitted | WorkerReady | WorkerLost | UnitDone | UnitFailed | EpochAnswered | TrialStopped
+    TrialSubmitted
+    | WorkerReady
+    | WorkerLost
+    | UnitDone
+    | UnitCommitted
+    | UnitFailed
+    | EpochAnswered
+    | TrialStopped
+    | TrialFailed
 )
 
 
@@ -133,9 +164,10 @@ class _Trial:
     epoch: int = 0
     visit: int = 0
     phase: Phase = Phase.TRAIN
-    todo: list[int] = field(default_factory=list)
-    running: dict[int, Unit] = field(default_factory=dict)
+    todo: set[int] = field(default_factory=set)
+    running: set[int] = field(default_factory=set)
     attempts: dict[tuple[Phase, int], int] = field(default_factory=dict)
+    setbacks: dict[tuple[Phase, int], list[bool]] = field(default_factory=dict)
     train: list[MetricState] = field(default_factory=list)
     validation: dict[int, MetricState] = field(default_factory=dict)
     waits: bool = False
@@ -156,14 +188,22 @@ class Hopper:
         reproducible: Fix the order of visits in advance, whatever the timing: trial i starts
             epoch e at partition (i + e) mod P and goes round.
         validation: Whether epochs end with validation units.
+        max_attempts: How often a unit is tried at most, if its worker dies or it fails and may
+            be run again, before its trial fails.
     """
 
     def __init__(
-        self, partitions: int, *, reproducible: bool = False, validation: bool = True
+        self,
+        partitions: int,
+        *,
+        reproducible: bool = False,
+        validation: bool = True,
+        max_attempts: int = 4,
     ) -> None:
         self._partitions = partitions
         self._reproducible = reproducible
         self._validation = validation
+        self._max_attempts = max_attempts
         self._trials: dict[str, _Trial] = {}
         self._ended: set[str] = set()
         self._idle: set[int] = set()
@@ -172,34 +212,42 @@ class Hopper:
         self._longest_chain = 0.0
         self._units_done = 0
         self._seconds_done = 0.0
-        self._story: deque[str] = deque(maxlen=40)
+        self._story: deque[Event] = deque(maxlen=40)
         self._handlers: dict[type, Callable[[Any], list[Instruction]]] = {
             TrialSubmitted: self._submitted,
             WorkerReady: self._ready,
             WorkerLost: self._lost,
             UnitDone: self._done,
+            UnitCommitted: self._committed,
             UnitFailed: self._failed,
             EpochAnswered: self._answered,
             TrialStopped: self._stopped,
+            TrialFailed: self._stopped,
         }
 
-    def handle(self, event: Event) -> list[Instruction]:
-        """Takes in one event and says what is to be done now.
+    def handle(self, *events: Event) -> list[Instruction]:
+        """Takes in events, in their order, and says what is to be done now.
+
+        Work is handed out once, after all of them: events that arrive together are scheduled
+        together, which makes better schedules.
 
         Raises:
-            ProtocolError: If the event can't be; the message tells the last events.
+            ProtocolError: If an event can't be; the message tells the last events. What the
+                others led to is not told, so there is no going on from here.
         """
-        self._story.append(repr(event))
-        instructions = self._handlers[type(event)](event)
+        instructions: list[Instruction] = []
+        for event in events:
+            self._story.append(event)
+            instructions += self._handlers[type(event)](event)
         return instructions + self._hand_out()
 
     def expects(self, worker: int, unit: Unit) -> bool:
-        """Whether a report of this unit by this worker would count."""
+        """Whether a report of this unit by this worker would count, if it were handled next."""
         return self._busy.get(worker) == unit and unit.trial_id in self._trials
 
     @property
     def floor(self) -> float:
-        """Seconds below which no schedule of the work done so far can be.
+        """Seconds below which no schedule of the work done so far by these workers can be.
 
         The larger of the busiest partition's work and the longest trial's chain of units that
         must follow one another (of validation units, which run side by side, the longest).
@@ -218,61 +266,53 @@ class Hopper:
         if event.trial_id in self._trials or event.trial_id in self._ended:
             raise self._impossible(f"trial {event.trial_id!r} was submitted twice")
         trial = _Trial(event.trial_id, event.index, event.epochs, event.state)
-        trial.todo = self._order(trial)
+        trial.todo = set(range(self._partitions))
         self._trials[event.trial_id] = trial
         return []
 
     def _ready(self, event: WorkerReady) -> list[Instruction]:
         if not 0 <= event.worker < self._partitions:
             raise self._impossible(f"there is no worker {event.worker}")
-        self._take_back(event.worker)
+        instructions = self._take_back(event.worker, "it was restarted")
         self._idle.add(event.worker)
-        return []
+        return instructions
 
     def _lost(self, event: WorkerLost) -> list[Instruction]:
-        self._take_back(event.worker)
         self._idle.discard(event.worker)
-        return []
+        return self._take_back(event.worker, event.reason)
 
     def _done(self, event: UnitDone) -> list[Instruction]:
         result = event.result
         trial = self._release(result.worker, result.unit)
         if trial is None:
             return []
-        partition = result.unit.partition
-        self._partition_seconds[partition] += result.seconds
-        self._units_done += 1
-        self._seconds_done += result.seconds
-        trial.units += 1
-        trial.seconds += result.seconds
-        trial.epoch_seconds += result.seconds
-        trial.epoch_rows += result.rows
         trial.residence.add(result.worker)
-        if result.unit.phase is Phase.TRAIN:
-            if result.state is None:
-                raise self._impossible("a training unit came back without a state")
-            trial.state = result.state
-            trial.visit += 1
-            trial.chain += result.seconds
-            trial.train.append(result.metrics)
-        else:
-            trial.longest_validation = max(trial.longest_validation, result.seconds)
-            trial.validation[partition] = result.metrics
-        return self._advance(trial)
+        self._lengthen(trial, result)
+        return self._count(trial, result)
+
+    def _committed(self, event: UnitCommitted) -> list[Instruction]:
+        unit = event.result.unit
+        trial = self._find(unit.trial_id)
+        if trial is None or not self._next(trial, unit):
+            raise self._impossible(f"{unit} was committed out of turn")
+        trial.todo.remove(unit.partition)
+        return self._count(trial, event.result)
 
     def _failed(self, event: UnitFailed) -> list[Instruction]:
         failure = event.failure
         trial = self._release(failure.worker, failure.unit)
         if trial is None:
             return []
+        if failure.again:
+            setbacks = self._set_back(trial, failure.unit, died=False)
+            if len(setbacks) < self._max_attempts:
+                return []
         return [self._end(trial, Status.FAILED, failure.error, failure.traceback)]
 
     def _answered(self, event: EpochAnswered) -> list[Instruction]:
-        trial = self._trials.get(event.trial_id)
+        trial = self._find(event.trial_id)
         if trial is None:
-            if event.trial_id in self._ended:
-                return []
-            raise self._impossible(f"there is no trial {event.trial_id!r}")
+            return []
         if not trial.waits:
             raise self._impossible(f"trial {event.trial_id!r} did not ask")
         trial.waits = False
@@ -284,22 +324,70 @@ class Hopper:
         self._start_epoch(trial)
         return []
 
-    def _stopped(self, event: TrialStopped) -> list[Instruction]:
-        trial = self._trials.get(event.trial_id)
+    def _stopped(self, event: TrialStopped | TrialFailed) -> list[Instruction]:
+        trial = self._find(event.trial_id)
         if trial is None:
-            if event.trial_id in self._ended:
-                return []
-            raise self._impossible(f"there is no trial {event.trial_id!r}")
+            return []
+        if isinstance(event, TrialFailed):
+            return [self._end(trial, Status.FAILED, event.error, event.traceback)]
         return [self._end(trial, Status.STOPPED)]
 
+    def _find(self, trial_id: str) -> _Trial | None:
+        """The trial; None if it has ended."""
+        if trial_id not in self._trials and trial_id not in self._ended:
+            raise self._impossible(f"there is no trial {trial_id!r}")
+        return self._trials.get(trial_id)
+
     # A trial's way -----------------------------------------------------------------------
+
+    def _next(self, trial: _Trial, unit: Unit) -> bool:
+        """Whether this unit may be the next of its trial, of which nothing runs."""
+        here = (unit.epoch, unit.phase) == (trial.epoch, trial.phase) and not trial.running
+        in_turn = unit.phase is Phase.VALIDATE or unit.visit == trial.visit
+        return here and in_turn and unit.partition in self._open(trial)
+
+    def _open(self, trial: _Trial) -> AbstractSet[int]:
+        """The partitions that the trial may visit now."""
+        if trial.phase is Phase.VALIDATE:
+            return trial.todo
+        if trial.running:
+            return frozenset()
+        if self._reproducible and trial.todo:
+            return {(trial.index + trial.epoch + trial.visit) % self._partitions}
+        return trial.todo
+
+    def _count(self, trial: _Trial, result: UnitResult) -> list[Instruction]:
+        """Takes a finished unit into account."""
+        if result.unit.phase is Phase.TRAIN:
+            if result.state is None:
+                raise self._impossible("a training unit came back without a state")
+            trial.state = result.state
+            trial.visit += 1
+            trial.train.append(result.metrics)
+        else:
+            trial.validation[result.unit.partition] = result.metrics
+        self._units_done += 1
+        self._seconds_done += result.seconds
+        trial.units += 1
+        trial.seconds += result.seconds
+        trial.epoch_seconds += result.seconds
+        trial.epoch_rows += result.rows
+        return self._advance(trial)
+
+    def _lengthen(self, trial: _Trial, result: UnitResult) -> None:
+        """Takes a unit that was run here into account for the floor."""
+        self._partition_seconds[result.unit.partition] += result.seconds
+        if result.unit.phase is Phase.TRAIN:
+            trial.chain += result.seconds
+        else:
+            trial.longest_validation = max(trial.longest_validation, result.seconds)
 
     def _advance(self, trial: _Trial) -> list[Instruction]:
         if trial.todo or trial.running:
             return []
         if trial.phase is Phase.TRAIN and self._validation:
             trial.phase = Phase.VALIDATE
-            trial.todo = list(range(self._partitions))
+            trial.todo = set(range(self._partitions))
             return []
         trial.waits = True
         trial.chain += trial.longest_validation
@@ -318,16 +406,13 @@ class Hopper:
     def _start_epoch(self, trial: _Trial) -> None:
         trial.phase = Phase.TRAIN
         trial.attempts = {}
+        trial.setbacks = {}
         trial.train = []
         trial.validation = {}
         trial.epoch_seconds = 0.0
         trial.longest_validation = 0.0
         trial.epoch_rows = 0
-        trial.todo = self._order(trial)
-
-    def _order(self, trial: _Trial) -> list[int]:
-        first = trial.index + trial.epoch
-        return [(first + step) % self._partitions for step in range(self._partitions)]
+        trial.todo = set(range(self._partitions))
 
     def _end(
         self, trial: _Trial, status: Status, error: str | None = None, traceback: str | None = None
@@ -342,72 +427,101 @@ class Hopper:
 
     def _release(self, worker: int, unit: Unit) -> _Trial | None:
         """Frees the worker of a reported unit; gives the trial if the report still counts."""
-        trial = self._trials.get(unit.trial_id)
-        if trial is None and unit.trial_id not in self._ended:
-            raise self._impossible(f"trial {unit.trial_id!r} is not known")
+        trial = self._find(unit.trial_id)
         if self._busy.get(worker) != unit:
             return None  # a duplicate, or from a worker that was given up for dead
         del self._busy[worker]
         self._idle.add(worker)
-        if trial is None:
-            return None
-        del trial.running[unit.partition]
+        if trial is not None:
+            trial.running.remove(unit.partition)
         return trial
 
-    def _take_back(self, worker: int) -> None:
-        unit = self._busy.pop(worker, None)
+    def _take_back(self, worker: int, reason: str) -> list[Instruction]:
+        """Takes its unit from a dead worker; ends the trial if that was one worker too many."""
         for trial in self._trials.values():
             trial.residence.discard(worker)
+        unit = self._busy.pop(worker, None)
         if unit is None or unit.trial_id not in self._trials:
-            return
+            return []
         trial = self._trials[unit.trial_id]
-        del trial.running[unit.partition]
-        trial.todo.insert(0, unit.partition)
+        trial.running.remove(unit.partition)
+        setbacks = self._set_back(trial, unit, died=True)
+        if len(setbacks) < self._max_attempts:
+            return []
+        last = f"; the last time: {reason}" if reason else ""
+        error = (
+            f"the worker died in {sum(setbacks)} of {len(setbacks)} attempts to "
+            f"{unit.phase.value} epoch {unit.epoch + 1} on partition {unit.partition}{last}. "
+            "The network may need more memory than a worker has"
+        )
+        return [self._end(trial, Status.FAILED, error)]
+
+    def _set_back(self, trial: _Trial, unit: Unit, *, died: bool) -> list[bool]:
+        """Puts a unit back that came to nothing; tells for each time so far if a worker died."""
+        trial.todo.add(unit.partition)
         trial.attempts[self._place(trial, unit.partition)] = unit.attempt + 1
+        setbacks = trial.setbacks.setdefault((unit.phase, unit.partition), [])
+        setbacks.append(died)
+        return setbacks
+
+    # Handing out -------------------------------------------------------------------------
 
     def _hand_out(self) -> list[Instruction]:
-        instructions: list[Instruction] = []
-        for worker in sorted(self._idle):
-            choice = self._choose(worker)
-            if choice is not None:
-                instructions.append(self._run(choice, worker))
-        return instructions
-
-    def _choose(self, worker: int) -> _Trial | None:
-        """The runnable trial with most work left; at a tie one that is resident there."""
-        best: _Trial | None = None
-        best_rank: tuple[float, bool, int] | None = None
-        for trial in self._trials.values():
-            if not self._runnable(trial, worker):
+        """Makes as many idle workers busy as can be, those trials first that have most left."""
+        trials: list[_Trial] = []
+        options: list[AbstractSet[int]] = []
+        validated: set[int] = set()
+        for trial, open_to in self._candidates():
+            if trial.phase is Phase.TRAIN:
+                trials.append(trial)
+                options.append(open_to)
                 continue
-            rank = (self._work_left(trial), worker in trial.residence, -trial.index)
-            if best_rank is None or rank > best_rank:
-                best, best_rank = trial, rank
-        return best
+            # Its units don't wait for one another, so each is a job of its own. A worker needs
+            # but one such job to choose from, the most important.
+            fresh = sorted(open_to - validated)
+            validated |= open_to
+            trials += [trial] * len(fresh)
+            options += [{worker} for worker in fresh]
+        if not trials:
+            return []
+        chosen = match(options, self._workers())
+        pairs = sorted((worker, job) for job, worker in chosen.items())
+        return [self._run(trials[job], worker) for worker, job in pairs]
 
-    def _runnable(self, trial: _Trial, worker: int) -> bool:
-        if worker not in trial.todo:
-            return False
-        if trial.phase is Phase.VALIDATE:
-            return True
-        if trial.running:
-            return False
-        return not self._reproducible or trial.todo[0] == worker
+    def _candidates(self) -> list[tuple[_Trial, AbstractSet[int]]]:
+        """Trials that idle workers could run, and those workers; the most important first.
 
-    def _work_left(self, trial: _Trial) -> float:
-        """Estimated seconds of work left, rounded so that noise decides nothing."""
+        That is the trial with most work left; at a tie one that is resident there.
+        """
+        if not self._idle:
+            return []
+        usual = self._seconds_done / self._units_done if self._units_done else 1.0
+        ranked = []
+        for trial in self._trials.values():
+            workers = self._open(trial) & self._idle
+            if workers:
+                resident = not workers.isdisjoint(trial.residence)
+                left = self._work_left(trial, usual)
+                ranked.append(((left, resident, -trial.index), trial, workers))
+        ranked.sort(key=lambda entry: entry[0], reverse=True)
+        return [(trial, workers) for _, trial, workers in ranked]
+
+    def _workers(self) -> list[int]:
+        """The idle workers; first those that most trials have still to visit in their epoch."""
+        if len(self._idle) == 1:
+            return list(self._idle)
+        visitors = Counter(w for t in self._trials.values() for w in t.todo & self._idle)
+        return sorted(self._idle, key=lambda worker: (-visitors[worker], worker))
+
+    def _work_left(self, trial: _Trial, usual: float) -> float:
+        """Estimated seconds of work left; ``usual`` is what a unit costs that is not known."""
         phases = 2 if self._validation else 1
         left = (trial.epochs - trial.epoch - 1) * self._partitions * phases + len(trial.todo)
         if trial.phase is Phase.TRAIN and self._validation:
             left += self._partitions
-        if trial.units:
-            cost = trial.seconds / trial.units
-        else:
-            cost = self._seconds_done / self._units_done if self._units_done else 1.0
-        return float(f"{left * cost:.1g}")
+        return left * (trial.seconds / trial.units if trial.units else usual)
 
     def _run(self, trial: _Trial, worker: int) -> RunUnits:
-        trial.todo.remove(worker)
         unit = Unit(
             trial_id=trial.trial_id,
             epoch=trial.epoch,
@@ -417,9 +531,10 @@ class Hopper:
             attempt=trial.attempts.get(self._place(trial, worker), 0),
             state=trial.state,
         )
-        trial.running[worker] = unit
+        trial.todo.remove(worker)
+        trial.running.add(worker)
         self._busy[worker] = unit
-        self._idle.discard(worker)
+        self._idle.remove(worker)
         return RunUnits(worker, (unit,))
 
     @staticmethod
@@ -433,5 +548,5 @@ class Hopper:
         return trial.phase, number
 
     def _impossible(self, why: str) -> ProtocolError:
-        story = "\n  ".join(self._story)
+        story = "\n  ".join(repr(event) for event in self._story)
         return ProtocolError(f"{why}. The last events were:\n  {story}")

@@ -1,36 +1,86 @@
 """The journal of a run: one line of JSON for each thing that has happened.
 
 A line is durable before anything acts on it. What is not in the journal never happened; what is
-there happened once.
+there happened once. Each line carries a digest of itself and of all lines before it, so a line
+that was changed, lost or moved is found.
+
+``python -m cerebros_spark.journal RUN`` prints a journal and audits it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.errors import StoreError
 from cerebros_spark.store import Store
 
+Record = dict[str, Any]
+
+_DIGEST = 16  # hexadecimal digits
+_TAIL = len(',"digest":""}') + _DIGEST
+
 
 class Journal:
     """Appends to the journal of one run.
 
-    Kinds of records: ``run`` (what was asked for), ``trial`` (a trial, its values and first
-    state), ``unit`` (a finished unit: a :class:`~cerebros_spark.types.UnitResult`), ``epoch``
-    (a trial's metrics over all rows), ``end`` (how a trial ended).
+    Kinds of records, in the order a trial meets them:
+
+    * ``run``: what was asked for; the first record.
+    * ``session``: a driver has begun to work on the run, for the first time or again.
+    * ``proposal``: the tuner's values for a trial.
+    * ``trial``: the trial was built; its hyperparameters and first state.
+    * ``unit``: a finished unit, a :class:`~cerebros_spark.types.UnitResult`.
+    * ``epoch``: a trial's metrics over all rows.
+    * ``answer``: whether the trial goes on, and whether the epoch's state is kept.
+    * ``end``: how the trial ended.
+    * ``lost``: a worker died. For the reader; nothing is concluded from it.
+    * ``done``: the search is over.
+
+    Args:
+        store: Where it lies.
+        run_id: The run.
+        after: What the journal holds already, as :func:`recover` gave it; None for a new one.
     """
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str, after: Recovered | None = None) -> None:
         self._store = store
-        self._key = journal_key(run_id)
-        self._number = 0
+        self._run_id = run_id
+        self._number = len(after.records) if after else 0
+        self._digest = after.digest if after else ""
+        self._size = after.size if after else 0
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Adds one record; it is durable when this returns."""
+        """Adds one record; it is durable when this returns.
+
+        Raises:
+            StoreError: If it can't be written, or another process writes to the same run.
+        """
         record = {"number": self._number, "kind": kind, **fields}
-        self._store.append(self._key, json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        text = json.dumps(record, separators=(",", ":"), default=_plain)
+        digest = _chained(self._digest, text)
+        line = f'{text[:-1]},"digest":"{digest}"}}\n'.encode()
+        self._store.append(journal_key(self._run_id), line, at=self._size)
         self._number += 1
+        self._digest = digest
+        self._size += len(line)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A journal as it was found.
+
+    Attributes:
+        records: Its records, in order.
+        digest: The last one's digest.
+        size: Bytes they take.
+    """
+
+    records: tuple[Record, ...]
+    digest: str
+    size: int
 
 
 def journal_key(run_id: str) -> str:
@@ -38,22 +88,59 @@ def journal_key(run_id: str) -> str:
     return f"runs/{run_id}/journal.jsonl"
 
 
-def read(store: Store, run_id: str) -> list[dict[str, Any]]:
+def read(store: Store, run_id: str) -> tuple[Record, ...]:
     """The records of a run in order. An unfinished last line, cut by a crash, is left out.
 
     Raises:
         StoreError: If there is no journal, or a line in it is missing or damaged.
     """
-    lines = store.read(journal_key(run_id)).split(b"\n")
-    records = []
-    for number, line in enumerate(lines[:-1]):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
+    return _parse(store.read(journal_key(run_id)), store.address(journal_key(run_id))).records
+
+
+def recover(store: Store, run_id: str) -> Recovered:
+    """Reads a journal in order to go on with it; an unfinished last line is cut off for good.
+
+    Raises:
+        StoreError: As :func:`read`.
+    """
+    data = store.read(journal_key(run_id))
+    recovered = _parse(data, store.address(journal_key(run_id)))
+    if recovered.size < len(data):
+        store.write(journal_key(run_id), data[: recovered.size])
+    return recovered
+
+
+def _parse(data: bytes, address: str) -> Recovered:
+    lines = data.split(b"\n")[:-1]
+    records: list[Record] = []
+    digest = ""
+    for number, line in enumerate(lines):
+        text = line[:-_TAIL].decode(errors="replace") + "}"
+        expected = _chained(digest, text)
+        if line[-_TAIL:] != f',"digest":"{expected}"}}'.encode():
             raise StoreError(
-                f"line {number + 1} of the journal of {run_id!r} is damaged"
-            ) from error
-        if not isinstance(record, dict) or record.get("number") != number:
-            raise StoreError(f"line {number + 1} of the journal of {run_id!r} is out of order")
-        records.append(record)
-    return records
+                f"line {number + 1} of {address} is damaged, or lines before it were changed: "
+                "restore the file from a copy, or start anew with overwrite=True"
+            )
+        records.append(json.loads(text))
+        digest = expected
+    return Recovered(tuple(records), digest, sum(len(line) + 1 for line in lines))
+
+
+def as_written(value: Any) -> Any:
+    """A value as it comes back from a journal: tuples as lists, NumPy's numbers as Python's."""
+    return json.loads(json.dumps(value, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return value.item()
+
+
+def _chained(before: str, text: str) -> str:
+    return hashlib.sha256(f"{before}\n{text}".encode()).hexdigest()[:_DIGEST]
+
+
+if __name__ == "__main__":
+    from cerebros_spark.audit import main
+
+    main()

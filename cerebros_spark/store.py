@@ -1,20 +1,54 @@
 """Stores: bytes by key, below one prefix, written atomically.
 
 Everything this project keeps (prepared data, model states, the journal) goes through a store.
-The file systems themselves are fsspec's.
+The file systems themselves are fsspec's. What fails but may pass, like a full disk or a mount
+that is away for a moment, is tried again here and nowhere else.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
+import logging
 import os
 import posixpath
 import uuid
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import fsspec
+import tenacity
 
 from cerebros_spark.errors import ArgumentError, StoreError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("cerebros_spark")
+
+_T = TypeVar("_T")
+_BLOCK = 2**22
+_DELETIONS = 5
+
+# Errors that say the same however often one asks.
+_FINAL = (
+    FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, StoreError,
+)  # fmt: skip
+_ADVICE = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there or raise the quota",
+    errno.EFBIG: "raise the limit on the size of files",
+    errno.EACCES: "check the rights there",
+    errno.EPERM: "check the rights there",
+    errno.EROFS: "it is mounted read-only",
+}
+# What file systems without locks, or that can't sync a folder, answer.
+_UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 
 
 class Store:
@@ -24,10 +58,20 @@ class Store:
     never a part: ``write`` puts them under another name first and then moves it in place.
     A store pickles as its address, so workers open their own.
 
+    An operation that fails with an error that may pass is tried again, after waits that become
+    four times as long each. What fails in the end is a StoreError that names the key.
+
     Args:
         url: Where the store lies, for example ``file:///data/runs`` or ``memory://runs``.
         **options: Options for the fsspec file system.
+
+    Attributes:
+        tries: How often an operation is tried in all.
+        first_wait: Seconds before the second try.
     """
+
+    tries: int = 4
+    first_wait: float = 0.1
 
     def __init__(self, url: str, **options: Any) -> None:
         try:
@@ -43,58 +87,89 @@ class Store:
         """Opens the store at a path or URL."""
         if "://" not in prefix_path:
             return LocalStore(prefix_path)
+        if prefix_path.startswith("file://") and not options:
+            return LocalStore(fsspec.core.strip_protocol(prefix_path))
         return Store(prefix_path, **options)
 
     def read(self, key: str) -> bytes:
-        """The bytes of a key; raises StoreError if there is none."""
-        try:
-            return bytes(self._fs.cat_file(self._path(key)))
-        except OSError as error:
-            raise StoreError(f"{key!r} can't be read from {self.url}: {error}") from error
+        """The bytes of a key; raises StoreError, at once if there is none."""
+        path = self._path(key)
+        return self._tried("read from", key, lambda: bytes(self._fs.cat_file(path)))
+
+    def digest(self, key: str) -> tuple[int, str]:
+        """Size and sha256 of a key's bytes, which are read in blocks and not kept."""
+        path = self._path(key)
+
+        def digest() -> tuple[int, str]:
+            size, content = 0, hashlib.sha256()
+            with self._fs.open(path, "rb") as file:
+                while block := file.read(_BLOCK):
+                    size += len(block)
+                    content.update(block)
+            return size, content.hexdigest()
+
+        return self._tried("read from", key, digest)
 
     def write(self, key: str, data: bytes) -> None:
         """Puts bytes under a key, all of them or none."""
         path = self._path(key)
-        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-        try:
-            self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
-            try:
-                self._fs.pipe_file(temporary, data)
-                self._fs.mv(temporary, path)
-            except BaseException:
-                if self._fs.exists(temporary):
-                    self._fs.rm_file(temporary)
-                raise
-        except OSError as error:
-            raise StoreError(f"{key!r} can't be written to {self.url}: {error}") from error
+        self._tried("written to", key, lambda: self._write(path, data))
 
-    def append(self, key: str, data: bytes) -> None:
-        """Adds bytes at the end of a key's; they are durable when this returns."""
+    def append(self, key: str, data: bytes, at: int | None = None) -> None:
+        """Adds bytes at the end of a key's, all of them or none.
+
+        On a file system that has locks and can cut a file (see LocalStore) that holds whatever
+        happens. On others the old bytes are put back after a failure, and two processes that
+        append at the very same moment are not kept apart.
+
+        Args:
+            key: The key; it is made if it is not there.
+            data: The bytes to add.
+            at: How many bytes there must be before, 0 for a key that is not there; None for any.
+
+        Raises:
+            StoreError: If there are more or fewer bytes than ``at``; nothing is added. Or if
+                they can't be added.
+        """
         path = self._path(key)
+        unfinished = _Unfinished()
+
+        def append() -> None:
+            self._append(key, path, data, at, unfinished)
+
         try:
-            self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
-            with self._fs.open(path, "ab") as file:
-                file.write(data)
-        except (OSError, ValueError, NotImplementedError) as error:
-            raise StoreError(f"{key!r} can't be appended to in {self.url}: {error}") from error
+            self._tried("appended to in", key, append)
+        except StoreError as error:
+            if unfinished.length is None:
+                raise
+            raise StoreError(
+                f"{error}; some of the new bytes may be left after the first {unfinished.length}"
+            ) from error
 
     def list(self, prefix: str) -> list[str]:
         """The keys below a folder, sorted; empty if there is no such folder."""
         folder = self._path(prefix)
-        self._fs.invalidate_cache(folder)
         start = len(self._root) + 1
-        return sorted(
-            path[start:] for path in self._fs.find(folder) if not str(path).endswith(".tmp")
-        )
+        paths = self._tried("listed in", prefix, lambda: self._find(folder))
+        return sorted(path[start:] for path in paths if not path.endswith(".tmp"))
 
     def delete(self, prefix: str) -> None:
         """Removes a key, or all keys below a folder; nothing happens if there is none."""
         path = self._path(prefix)
-        try:
-            if self._fs.exists(path):
-                self._fs.rm(path, recursive=True)
-        except OSError as error:
-            raise StoreError(f"{prefix!r} can't be deleted from {self.url}: {error}") from error
+        self._tried("deleted from", prefix, lambda: self._delete(path))
+
+    def changed(self, key: str) -> datetime | None:
+        """When a key's bytes were last written; None where the file system does not tell."""
+        path = self._path(key)
+
+        def changed() -> datetime | None:
+            try:
+                found: datetime = self._fs.modified(path)
+            except NotImplementedError:
+                return None
+            return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+
+        return self._tried("looked at in", key, changed)
 
     def address(self, key: str) -> str:
         """The URL of a key, for a library that reads or writes there by itself."""
@@ -104,6 +179,116 @@ class Store:
     def filesystem(self) -> Any:
         """The fsspec file system, for a library that takes one."""
         return self._fs
+
+    # One try -----------------------------------------------------------------------------
+
+    def _write(self, path: str, data: bytes) -> None:
+        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+        self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
+        try:
+            self._fs.pipe_file(temporary, data)
+            self._fs.mv(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error tells more
+                self._fs.rm_file(temporary)
+            raise
+
+    def _append(
+        self, key: str, path: str, data: bytes, at: int | None, unfinished: _Unfinished
+    ) -> None:
+        try:
+            # A key that must have bytes already is not made.
+            with self._tail(path, create=not at) as tail:
+                length = self._undo(key, tail, data, unfinished)
+                if at is not None and length != at:
+                    raise self._other_length(key, length, at)
+                try:
+                    tail.add(data)
+                except BaseException:
+                    unfinished.length = length
+                    with contextlib.suppress(OSError):  # then the next try cuts it
+                        tail.cut(length)
+                        unfinished.length = None
+                    raise
+        except FileNotFoundError as error:
+            if not at:
+                raise
+            raise self._other_length(key, 0, at) from error
+
+    def _undo(self, key: str, tail: _Tail, data: bytes, unfinished: _Unfinished) -> int:
+        """Removes what an earlier try left, but nothing that it did not write; the length."""
+        length, before = tail.length(), unfinished.length
+        if before is None or length == before:
+            return length
+        if length < before or not data.startswith(tail.read(before)):
+            raise self._other_length(key, length, before)
+        tail.cut(before)
+        return before
+
+    def _other_length(self, key: str, length: int, wanted: int) -> StoreError:
+        return StoreError(
+            f"{key!r} in {self.url} is {length} bytes long, not {wanted}: another process writes "
+            "to it"
+        )
+
+    @contextlib.contextmanager
+    def _tail(self, path: str, create: bool) -> Iterator[_Tail]:
+        """The end of a file, to append to."""
+        if create:
+            self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
+        yield _AnyTail(self, path)
+
+    def _find(self, folder: str) -> Iterable[str]:
+        self._fs.invalidate_cache(folder)
+        return [str(path) for path in self._fs.find(folder)]
+
+    def _delete(self, path: str) -> None:
+        # Where another process removes something of it at the same time, the rest is left to do.
+        for _ in range(_DELETIONS):
+            self._fs.invalidate_cache(posixpath.dirname(path))
+            try:
+                self._fs.info(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm(path, recursive=True)
+        raise OSError(errno.EBUSY, "another process writes there", path)
+
+    # Again and again ---------------------------------------------------------------------
+
+    def _tried(self, done: str, key: str, attempt: Callable[[], _T]) -> _T:
+        """What the call gives, if need be at a later try; what fails for good is a StoreError."""
+
+        def told(state: tenacity.RetryCallState) -> None:
+            logger.warning(
+                "%r can't be %s %s (%s): try %d of %d follows in %.1f s",
+                key,
+                done,
+                self.url,
+                state.outcome.exception() if state.outcome else None,
+                state.attempt_number + 1,
+                self.tries,
+                state.upcoming_sleep,
+            )
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_may_pass),
+            stop=tenacity.stop_after_attempt(self.tries),
+            wait=tenacity.wait_exponential(multiplier=self.first_wait, exp_base=4),
+            before_sleep=told,
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except StoreError:
+            raise
+        except (OSError, ValueError, NotImplementedError) as error:
+            often = f" ({self.tries} tries)" if _may_pass(error) and self.tries > 1 else ""
+            advice = _ADVICE.get(getattr(error, "errno", None) or 0)
+            raise StoreError(
+                f"{key!r} can't be {done} {self.url}{often}: {error or type(error).__name__}"
+                + (f"; {advice}" if advice else "")
+            ) from error
 
     def _path(self, key: str) -> str:
         if key.startswith("/") or ".." in key.split("/"):
@@ -119,6 +304,9 @@ class Store:
 
 class LocalStore(Store):
     """A store in a folder of this machine, or of a file system that all machines mount.
+
+    What was written or appended is durable when the call returns, its name included. Appends
+    of several processes take turns.
 
     Args:
         prefix_path: The folder; it is made if it is not there.
@@ -138,39 +326,222 @@ class LocalStore(Store):
         super().__init__(f"file://{folder.as_posix()}")
         self._folder = folder
 
-    def write(self, key: str, data: bytes) -> None:
-        """Puts bytes under a key, all of them or none; durable when this returns."""
-        path = Path(self._path(key))
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    def _write(self, path: str, data: bytes) -> None:
+        target = Path(path)
+        temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
+        _make_folder(target.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(temporary, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise StoreError(f"{key!r} can't be written to {self.url}: {error}") from error
-
-    def append(self, key: str, data: bytes) -> None:
-        """Adds bytes at the end of a key's; durable when this returns."""
-        path = Path(self._path(key))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "ab") as file:
+            with open(temporary, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            raise StoreError(f"{key!r} can't be appended to in {self.url}: {error}") from error
+            os.replace(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error tells more
+                temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+
+    @contextlib.contextmanager
+    def _tail(self, path: str, create: bool) -> Iterator[_Tail]:
+        file = Path(path)
+        flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        if create:
+            _make_folder(file.parent)
+            flags |= os.O_CREAT
+        while True:
+            made = create and not file.exists()
+            descriptor = os.open(file, flags, 0o666)
+            try:
+                _lock(descriptor)
+                if not _is_at(descriptor, file):
+                    continue  # deleted or replaced while this waited for the lock
+                if made:
+                    _sync_folder(file.parent)
+                yield _LocalTail(descriptor, file, made)
+                return
+            finally:
+                _unlock(descriptor)
+                os.close(descriptor)
+
+    def _find(self, folder: str) -> Iterable[str]:
+        if os.path.isfile(folder):
+            return [folder]
+
+        def told(error: OSError) -> None:
+            # What another process has removed meanwhile is not there.
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise error
+
+        walk = os.walk(folder, onerror=told)
+        return [os.path.join(parent, name) for parent, _, names in walk for name in names]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (LocalStore, (str(self._folder),))
 
 
+class _Unfinished:
+    """What a failed append could not undo: how long the file was before; None if nothing."""
+
+    length: int | None = None
+
+
+class _Tail(Protocol):
+    """The end of a file."""
+
+    def length(self) -> int:
+        """Bytes there are; 0 if there is no file."""
+
+    def read(self, start: int) -> bytes:
+        """The bytes from there to the end."""
+
+    def cut(self, length: int) -> None:
+        """Takes away all bytes after the first so many."""
+
+    def add(self, data: bytes) -> None:
+        """Adds bytes; if that fails there may be some of them."""
+
+
+class _AnyTail:
+    """On any file system: what can't be cut is written anew."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store = store
+        self._path = path
+
+    def length(self) -> int:
+        fs = self._store.filesystem
+        fs.invalidate_cache(posixpath.dirname(self._path))
+        try:
+            return int(fs.info(self._path)["size"])
+        except FileNotFoundError:
+            return 0
+
+    def read(self, start: int) -> bytes:
+        return bytes(self._store.filesystem.cat_file(self._path))[start:]
+
+    def cut(self, length: int) -> None:
+        if self.length() == length:
+            return
+        if length == 0:
+            self._store.filesystem.rm_file(self._path)
+            return
+        old = self.read(0)[:length]
+        if len(old) < length:
+            raise OSError(errno.EIO, f"{length - len(old)} bytes are lost", self._path)
+        self._store._write(self._path, old)
+
+    def add(self, data: bytes) -> None:
+        with self._store.filesystem.open(self._path, "ab") as file:
+            file.write(data)
+
+
+class _LocalTail:
+    """On this machine's file systems, of a file that is open and locked."""
+
+    def __init__(self, descriptor: int, path: Path, made: bool) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._made = made
+
+    def length(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, start: int) -> bytes:
+        with open(self._path, "rb") as file:
+            file.seek(start)
+            return file.read()
+
+    def cut(self, length: int) -> None:
+        os.ftruncate(self._descriptor, length)
+        os.fsync(self._descriptor)
+        # Two processes may think that they made it; only an empty one is nobody's.
+        if self._made and length == 0:
+            self._path.unlink()
+
+    def add(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+        os.fsync(self._descriptor)
+
+
+def write_checked(store: Store, key: str, data: bytes) -> None:
+    """Writes a small file whose first line is the sha256 of the rest."""
+    store.write(key, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+
+
+def read_checked(store: Store, key: str) -> bytes:
+    """What :func:`write_checked` wrote.
+
+    Raises:
+        StoreError: If it can't be read or is not what was written.
+    """
+    digest, _, data = store.read(key).partition(b"\n")
+    if digest != hashlib.sha256(data).hexdigest().encode():
+        raise StoreError(
+            f"{key!r} in {store.url} is not what was written there: the file was changed or cut "
+            "short"
+        )
+    return data
+
+
 def _reopen(url: str, options: dict[str, Any]) -> Store:
     return Store(url, **options)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, OSError) and not isinstance(error, _FINAL)
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; their names are durable."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        # Another process may make it too; if a file is in the way, what comes next says so.
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable, where the file system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with _unsupported_is_well():
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Waits until no other process has the file locked, and locks it, where that can be."""
+    if fcntl is not None:
+        with _unsupported_is_well():
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _unlock(descriptor: int) -> None:
+    """Gives the lock back, though a child of this process may have the file open as well."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # it is closed next, which does the same
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one at that path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def _unsupported_is_well() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise

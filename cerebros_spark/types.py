@@ -128,12 +128,22 @@ class UnitResult:
 
 @dataclass(frozen=True)
 class UnitFailure:
-    """What a worker reports of a unit that raised: the trial's error, not the search's."""
+    """What a worker reports of a unit that raised: the trial's error, not the search's.
+
+    Attributes:
+        unit: The unit.
+        worker: The worker that ran it.
+        error: What went wrong, in words.
+        traceback: Where it went wrong.
+        again: Whether the unit may succeed if it is run again: the store misbehaved, not the
+            trial.
+    """
 
     unit: Unit
     worker: int
     error: str
     traceback: str
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,7 +170,17 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial has ended."""
+    """A trial has ended.
+
+    Attributes:
+        trial_id: The trial.
+        status: How it ended.
+        epochs: How many epochs it finished.
+        seconds: Seconds of work on its units, summed over workers.
+        error: Why it failed.
+        traceback: Where it failed.
+        kept: The state that was kept of it; None if none was.
+    """
 
     trial_id: str
     status: Status
@@ -168,6 +188,7 @@ class TrialResult:
     seconds: float
     error: str | None = None
     traceback: str | None = None
+    kept: StateRef | None = None
 
 
 def to_wire(value: Any) -> str:

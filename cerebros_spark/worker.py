@@ -18,9 +18,9 @@ from typing import Protocol
 
 from cerebros_spark.data.manifest import Layout, Manifest, Shard
 from cerebros_spark.data.shards import ShardData, open_shard
-from cerebros_spark.errors import DataError, StoreError, TrialError
+from cerebros_spark.errors import StoreError, TrialError
 from cerebros_spark.seeds import derive
-from cerebros_spark.store import Store
+from cerebros_spark.store import Store, read_checked, write_checked
 from cerebros_spark.training.trainer import Program, Trainer, create
 from cerebros_spark.types import (
     MetricState,
@@ -53,6 +53,8 @@ class WorkerJob:
             longest goes first.
         threads: TensorFlow's threads in each worker.
         deterministic: Whether the same units must give the same bits.
+        session: Number of the driver's session on this run, from 0. A worker of an earlier
+            driver may still write, so the keys of states name the session.
     """
 
     run_id: str
@@ -63,6 +65,7 @@ class WorkerJob:
     program_memory: int
     threads: int
     deterministic: bool
+    session: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,9 @@ def spec_key(run_id: str, trial_id: str) -> str:
     return f"runs/{run_id}/trials/{trial_id}/spec.json"
 
 
-def state_key(run_id: str, trial_id: str, visit: int, attempt: int) -> str:
+def state_key(run_id: str, trial_id: str, visit: int, session: int, attempt: int) -> str:
     """Where a trial's state after so many visits lies in the store."""
-    return f"runs/{run_id}/trials/{trial_id}/state/{visit:06d}-{attempt}.safetensors"
+    return f"runs/{run_id}/trials/{trial_id}/state/{visit:06d}-{session}-{attempt}.safetensors"
 
 
 def probe_key(run_id: str) -> str:
@@ -133,6 +136,14 @@ class Worker:
         self._programs: OrderedDict[tuple[str, ...], Program] = OrderedDict()
         self._specs: dict[str, TrialSpec] = {}
         self._held: dict[str, str] = {}  # trial -> digest of the state its program holds
+        self._pulse = 0
+        self._running: Program | None = None
+
+    @property
+    def progress(self) -> int:
+        """A number that changes while work goes on; may be read from another thread."""
+        running = self._running
+        return self._pulse + (running.steps if running is not None else 0)
 
     def serve(self, link: Link) -> None:
         """Works until the run is over."""
@@ -148,24 +159,28 @@ class Worker:
         """Runs units together. What goes wrong in one of their trials is reported, not raised.
 
         Raises:
-            StoreError: If the store fails.
-            DataError: If the shard can't be read.
+            StoreError, DataError: If the shard can't be read: no trial can be trained here.
         """
+        training = units[0].phase is Phase.TRAIN
+        shard = self._train_shard if training else self._validation_shard
+        self._pulse += 1
         try:
-            return self._run(units)
-        except (StoreError, DataError):
-            raise
+            return self._run(units, shard)
         except Exception as error:
             self._forget([unit.trial_id for unit in units])
-            return [self._failure(unit, error) for unit in units]
+            # The store's fault is not the trial's: the unit may be run again.
+            again = isinstance(error, OSError)
+            return [self._failure(unit, error, again) for unit in units]
+        finally:
+            self._running = None
+            self._pulse += 1
 
     # A unit ------------------------------------------------------------------------------
 
-    def _run(self, units: tuple[Unit, ...]) -> list[Report]:
+    def _run(self, units: tuple[Unit, ...], shard: ShardData) -> list[Report]:
         phase = units[0].phase
-        shard = self._train_shard if phase is Phase.TRAIN else self._validation_shard
         watch = _Watch()
-        program = self._program(units)
+        self._running = program = self._program(units)
         traces = program.traces
         opening = watch.lap()
         hop = self._load(program, units, watch)
@@ -173,7 +188,7 @@ class Worker:
         if phase is Phase.TRAIN:
             for unit in units:
                 self._held.pop(unit.trial_id, None)
-            metrics = program.train(shard, [self._seed(unit) for unit in units])
+            metrics = program.train(shard, self._seeds(units))
         else:
             metrics = program.evaluate(shard)
         seconds = watch.lap() + opening
@@ -215,8 +230,10 @@ class Worker:
         hop["dump"] = watch.lap()
         refs = []
         for unit, state in zip(units, states, strict=True):
-            key = state_key(self._job.run_id, unit.trial_id, unit.visit + 1, unit.attempt)
-            ref = StateRef(key, len(state), hashlib.sha256(state).hexdigest())
+            key = state_key(
+                self._job.run_id, unit.trial_id, unit.visit + 1, self._job.session, unit.attempt
+            )
+            ref = reference(key, state)
             self._job.store.write(key, state)
             self._held[unit.trial_id] = ref.sha256
             refs.append(ref)
@@ -253,13 +270,15 @@ class Worker:
             hop_seconds=hop,
         )
 
-    def _failure(self, unit: Unit, error: Exception) -> UnitFailure:
+    def _failure(self, unit: Unit, error: Exception, again: bool = False) -> UnitFailure:
         told = "".join(traceback.format_exception(error))
-        return UnitFailure(unit, self._number, f"{type(error).__name__}: {error}", told)
+        return UnitFailure(unit, self._number, f"{type(error).__name__}: {error}", told, again)
 
-    def _seed(self, unit: Unit) -> int:
-        spec = self._spec(unit.trial_id)
-        return derive(spec.seed, unit.trial_id, "epoch", unit.epoch, "partition", unit.partition)
+    def _seeds(self, units: Sequence[Unit]) -> list[int]:
+        return [
+            unit_seed(self._spec(unit.trial_id).seed, unit.trial_id, unit.epoch, unit.partition)
+            for unit in units
+        ]
 
     # What stays --------------------------------------------------------------------------
 
@@ -278,8 +297,7 @@ class Worker:
 
     def _spec(self, trial_id: str) -> TrialSpec:
         if trial_id not in self._specs:
-            key = spec_key(self._job.run_id, trial_id)
-            self._specs[trial_id] = trial_spec(self._job.store.read(key))
+            self._specs[trial_id] = read_spec(self._job.store, self._job.run_id, trial_id)
         return self._specs[trial_id]
 
     def _program(self, units: Sequence[Unit]) -> Program:
@@ -328,9 +346,24 @@ def read_state(store: Store, ref: StateRef) -> bytes:
     return data
 
 
+def reference(key: str, state: bytes) -> StateRef:
+    """The reference of a state that lies, or is to lie, under a key."""
+    return StateRef(key, len(state), hashlib.sha256(state).hexdigest())
+
+
+def unit_seed(seed: int, trial_id: str, epoch: int, partition: int) -> int:
+    """The seed of everything that is drawn in one training unit."""
+    return derive(seed, trial_id, "epoch", epoch, "partition", partition)
+
+
 def write_spec(store: Store, run_id: str, spec: TrialSpec) -> None:
     """Puts a trial's spec where workers look for it."""
-    store.write(spec_key(run_id, spec.trial_id), to_wire(spec).encode())
+    write_checked(store, spec_key(run_id, spec.trial_id), to_wire(spec).encode())
+
+
+def read_spec(store: Store, run_id: str, trial_id: str) -> TrialSpec:
+    """A trial's spec; raises StoreError if it is not what was written."""
+    return trial_spec(read_checked(store, spec_key(run_id, trial_id)))
 
 
 class _Watch:

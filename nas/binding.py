@@ -56,12 +56,22 @@ class BoundTuner:
         objective: What it optimizes: a metric's name, or a ``keras_tuner.Objective``.
         max_trials: Number of trials.
         hyperparameters: Overrides of the space.
+        max_consecutive_failed_trials: After so many failures in a row the search ends; None for
+            never.
     """
 
-    def __init__(self, name: str, objective: Any, max_trials: int, hyperparameters: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        objective: Any,
+        max_trials: int,
+        hyperparameters: Any,
+        max_consecutive_failed_trials: int | None = 10,
+    ) -> None:
         self._factory = tuner_factory(name)
-        if isinstance(max_trials, bool) or not isinstance(max_trials, int) or max_trials < 1:
-            raise ArgumentError(f"max_trials must be at least 1, but got {max_trials!r}")
+        _check_count("max_trials", max_trials)
+        if max_consecutive_failed_trials is not None:
+            _check_count("max_consecutive_failed_trials", max_consecutive_failed_trials)
         wrong = not isinstance(hyperparameters, keras_tuner.HyperParameters | None)
         if wrong:
             raise ArgumentError(
@@ -72,6 +82,7 @@ class BoundTuner:
         self.objective = objective_of(objective)
         self.max_trials = max_trials
         self.hyperparameters = hyperparameters
+        self.max_consecutive_failed_trials = max_consecutive_failed_trials
         self.running: Tuner | None = None
         self.declare: Callable[[Any], Any] | None = None
 
@@ -102,6 +113,11 @@ class BoundTuner:
         text = search_space_summary(known)
         sys.stdout.write(text + "\n")
         return text
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{name} must be at least 1, but got {value!r}")
 
 
 def columns_of(argument: str, value: Any) -> Columns | None:

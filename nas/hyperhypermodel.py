@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,6 @@ from nas.run import Request, run, understood
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
 
-logger = logging.getLogger("nas")
-
 _GIB = 1024**3
 
 
@@ -47,8 +43,10 @@ class HyperHyperModel:
         directory: Folder of the store, unless ``resource_bind`` gives one.
         objective: What is optimized, unless ``tuner_bind`` says otherwise.
         tuner: Name of the tuner, unless ``tuner_bind`` says otherwise.
-        overwrite: Remove an earlier run of the same name. Otherwise a new run gets a number.
-        seed: Seed of everything that is drawn. A new one is drawn if it is None.
+        overwrite: Remove an earlier run of the same name. Otherwise ``fit`` goes on with it: what
+            is finished is not done again, and a run that is over gives its result at once.
+        seed: Seed of everything that is drawn. If it is None a new one is drawn; a run that is
+            gone on with keeps its own.
         max_model_size: Number of weights a network may have; larger ones fail as trials.
         space: Bounds of the Cerebros networks; the published ones if it is None.
         base_models: By number of the input, a ``keras.Model`` that the input passes first
@@ -159,6 +157,7 @@ class HyperHyperModel:
         objective: Any = None,
         max_trials: int | None = None,
         overwrite: bool | None = None,
+        max_consecutive_failed_trials: int | None = 10,
     ) -> None:
         """Says how candidates are chosen.
 
@@ -169,6 +168,8 @@ class HyperHyperModel:
             objective: A metric's name, or a ``keras_tuner.Objective``.
             max_trials: Number of trials.
             overwrite: Remove an earlier run of the same name.
+            max_consecutive_failed_trials: After so many trials that failed one after the other
+                the search ends with an error that shows the first; None for never.
 
         Raises:
             ArgumentError: If an argument can't be used.
@@ -180,6 +181,7 @@ class HyperHyperModel:
                 bound.objective if objective is None else objective,
                 bound.max_trials if max_trials is None else max_trials,
                 hyperparameters,
+                max_consecutive_failed_trials,
             )
         )
         if overwrite is not None:
@@ -219,6 +221,11 @@ class HyperHyperModel:
             reproducible: Repeat bit for bit: the same seed, data and number of workers give the
                 same leaderboard and the same weights. Costs some speed.
 
+        A run of the same project in the same store that did not come to its end (the driver was
+        killed, the workers went away) is gone on with, unless ``overwrite`` is set; all arguments
+        must be the same. When ``fit`` is interrupted (Ctrl-C, SIGTERM, an error of the cluster)
+        :attr:`result` has the trials so far.
+
         Returns:
             The result.
 
@@ -242,8 +249,8 @@ class HyperHyperModel:
             seed=0 if self._seed is None else self._seed,
             inspect=lambda prepared: understood(request, resources, prepared),
         )
-        self._fitted = run(request, resources, self.tuner, prepared)
-        return self._fitted
+        run(request, resources, self.tuner, prepared, self._keep)
+        return self.result
 
     def fit_on_prepared_data(
         self,
@@ -272,8 +279,8 @@ class HyperHyperModel:
         resources = self._bound()
         request = self._request(batch_size, epochs, verbose, input_shape, reproducible)
         resources.backend.check(resources.store)
-        self._fitted = run(request, resources, self.tuner, find(resources, data))
-        return self._fitted
+        run(request, resources, self.tuner, find(resources, data), self._keep)
+        return self.result
 
     # After the search --------------------------------------------------------------------
 
@@ -358,6 +365,9 @@ class HyperHyperModel:
             tuner.declare = functools.partial(declare, space=self._space)
         return tuner
 
+    def _keep(self, result: ModelSelectionResult) -> None:
+        self._fitted = result
+
     def _bound(self) -> Resources:
         if self._resources is None:
             self.resource_bind()
@@ -372,9 +382,7 @@ class HyperHyperModel:
         input_shape: Sequence[int] | None,
         reproducible: bool,
     ) -> Request:
-        seed = secrets.randbelow(2**31) if self._seed is None else self._seed
-        if self._seed is None:
-            logger.info("no seed was given; this run's is %d", seed)
+        self._fitted = None
         return Request(
             inputs=tuple(self._inputs),
             outputs=tuple(self._outputs),
@@ -384,7 +392,7 @@ class HyperHyperModel:
             project_name=self.project_name,
             overwrite=self._overwrite,
             max_model_size=self._max_model_size,
-            seed=seed,
+            seed=self._seed,
             batch_size=batch_size,
             epochs=epochs,
             verbose=verbose,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cerebros_spark.data import storage
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.binding import Columns, Resources
@@ -114,8 +115,7 @@ def find(resources: Resources, data: str | None) -> Prepared:
         DataError: If there is no such data, or it is cut for another number of workers.
     """
     store = resources.store
-    keys = [key for key in store.list("data") if key.endswith("/manifest.json")]
-    found = [Manifest.from_json(store.read(key).decode()) for key in keys]
+    found = storage.every(store)
     names = ", ".join(manifest.fingerprint for manifest in found) or "none"
     fitting = [m for m in found if data is None or m.fingerprint == data]
     if len(fitting) != 1:

@@ -54,6 +54,13 @@ class Progress:
         elif verbose:
             self._context.enter_context(_audible())
 
+    def recall(self, trials: int, epochs: int, left_out: int) -> None:
+        """An earlier session has done this much: trials, epochs, and epochs they left out."""
+        self._ended += trials
+        self._done += epochs + left_out
+        self._bar.set_description_str(f"{self._ended}/{self._max_trials} trials", refresh=False)
+        self._bar.update(epochs + left_out)
+
     def epoch(self, rows: int, best: float | None) -> None:
         """An epoch of a trial has finished."""
         self._rows += rows

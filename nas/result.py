@@ -71,7 +71,7 @@ class ModelSelectionResult:
 
         Columns: ``trial``, ``score`` (the objective at the trial's best epoch), ``epochs``
         (finished), ``parameters`` (weights of the network), ``seconds`` (of work, summed over
-        workers), ``status``.
+        workers), ``status``, and of failed trials ``error`` and ``traceback``.
         """
         rows = [
             {
@@ -81,6 +81,8 @@ class ModelSelectionResult:
                 "parameters": trial.parameters,
                 "seconds": trial.seconds,
                 "status": trial.status.value,
+                "error": trial.error,
+                "traceback": trial.traceback,
             }
             for trial in sorted(self.trials, key=self._rank)
         ]

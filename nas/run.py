@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,21 +14,28 @@ import numpy as np
 
 from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.engine import Engine
+from cerebros_spark.engine import Engine, EngineReport, about, begin
 from cerebros_spark.errors import ArgumentError
-from cerebros_spark.journal import journal_key
+from cerebros_spark.journal import Journal, Recovered, journal_key
 from cerebros_spark.seeds import derive
-from cerebros_spark.store import Store
 from cerebros_spark.training.keras_model import describe, drawing_from
 from cerebros_spark.training.metrics import MetricsMerger, merger_key
 from cerebros_spark.types import TrialSpec
-from cerebros_spark.worker import WorkerJob
+from cerebros_spark.worker import WorkerJob, read_spec
 from nas.binding import BoundTuner, Resources
 from nas.building import Builder
 from nas.heads import Target, targets
+from nas.interruption import ended_by_sigterm
 from nas.preparation import Prepared
 from nas.progress import Progress
 from nas.result import ModelSelectionResult
+from nas.resuming import (
+    check_same,
+    compiled_parts,
+    describe_space,
+    digest_models,
+    earlier,
+)
 from nas.search import Patience, Search
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
@@ -55,7 +64,7 @@ class Request:
     project_name: str
     overwrite: bool
     max_model_size: int | None
-    seed: int
+    seed: int | None
     batch_size: int
     epochs: int | None
     verbose: int
@@ -72,51 +81,61 @@ class Request:
 
 
 def run(
-    request: Request, resources: Resources, bound: BoundTuner, prepared: Prepared
-) -> ModelSelectionResult:
-    """Searches.
+    request: Request,
+    resources: Resources,
+    bound: BoundTuner,
+    prepared: Prepared,
+    keep: Callable[[ModelSelectionResult], None],
+) -> None:
+    """Searches, or goes on with a search that did not come to its end.
+
+    Args:
+        request: What is asked for.
+        resources: Where to train and on what.
+        bound: The tuner.
+        prepared: The data.
+        keep: Is given the result; if the search ends early, the result so far.
 
     Raises:
         DataError, ArgumentError, BackendError, StoreError: Before any training.
-        SearchError: If all trials fail.
+        SearchError: If all trials fail, or too many one after the other.
     """
+    found = earlier(resources.store, request.project_name, request.overwrite)
+    request = dataclasses.replace(request, seed=_seed(request.seed, found))
     manifest = prepared.manifest
     layout, goals = understood(request, resources, prepared)
     epochs = request.epochs or _OPEN_EPOCHS
     builder = Builder(
         space=_space(request, goals, manifest, layout, epochs),
-        seed=request.seed,
+        seed=_chosen(request),
         epochs=epochs,
         batch_size=request.batch_size,
         max_model_size=request.max_model_size,
     )
-    tuner = bound.make(derive(request.seed, "tuner"))
+    tuner = bound.make(derive(builder.seed, "tuner"))
     mergers = _mergers(goals)
-    _check_objective(bound.objective, mergers, _populate(tuner, builder))
-    run_id = _run_id(resources.store, request.project_name, request.overwrite)
+    program = _populate(tuner, builder)
+    _check_objective(bound.objective, mergers, program)
+    job = WorkerJob(
+        run_id=request.project_name,
+        store=resources.store,
+        manifest=manifest,
+        layout=layout,
+        shard_memory=resources.shard_memory,
+        program_memory=resources.program_memory,
+        threads=resources.backend.threads,
+        deterministic=request.reproducible,
+        session=_sessions(found),
+    )
+    asked = _asked(request, resources, bound, tuner, program)
+    journal = _journal(job, asked, found)
     engine = Engine(
         resources.backend,
-        WorkerJob(
-            run_id=run_id,
-            store=resources.store,
-            manifest=manifest,
-            layout=layout,
-            shard_memory=resources.shard_memory,
-            program_memory=resources.program_memory,
-            threads=resources.backend.threads,
-            deterministic=request.reproducible,
-        ),
+        job,
         mergers,
+        journal,
         reproducible=request.reproducible,
-        label={
-            "seed": request.seed,
-            "epochs": epochs,
-            "batch_size": request.batch_size,
-            "tuner": bound.name,
-            "max_trials": bound.max_trials,
-            "objective": [bound.objective.name, bound.objective.direction],
-            "reproducible": request.reproducible,
-        },
+        history=found.records if found else (),
     )
     progress = Progress(bound.max_trials, epochs, bound.objective.name, request.verbose)
     search = Search(
@@ -124,30 +143,112 @@ def run(
         tuner,
         builder,
         bound.objective,
+        journal,
         slots=resources.max_concurrent_trials,
         progress=progress,
         patience=None if request.epochs else _OPEN_PATIENCE,
+        failures_in_a_row=bound.max_consecutive_failed_trials,
     )
+    if found:
+        search.recall(found.records, _specs(job, found))
+
+    def result(report: EngineReport) -> ModelSelectionResult:
+        dtypes = [input_dtype(manifest, group) for group in layout.inputs]
+        return ModelSelectionResult(
+            search.trials, bound.objective, resources.store, layout, dtypes, goals, report
+        )
+
+    if found and found.records[-1]["kind"] == "done":
+        logger.info("the run %r is over: this is its result", request.project_name)
+        progress.close()
+        keep(result(EngineReport.of_nothing(job.manifest.partitions)))
+        return
     try:
-        _start(engine, resources.store, run_id)
-        trials = search.run()
+        with ended_by_sigterm():
+            _start(engine, job, fresh=found is None)
+            search.run()
     except BaseException:
-        _close_quietly(engine)
+        report = _close_quietly(engine) or EngineReport.of_nothing(manifest.partitions)
+        if any(trial.score is not None for trial in search.trials):
+            keep(result(report))
         raise
     finally:
         progress.close()
     report = engine.close()
     logger.info(
         "%d trials in %.1f s, %.2f times the least possible; workers busy %s",
-        len(trials),
+        len(search.trials),
         report.makespan,
         report.makespan / max(report.floor, 1e-9),
         ", ".join(f"{share:.0%}" for share in report.busy),
     )
-    dtypes = [input_dtype(manifest, group) for group in layout.inputs]
-    return ModelSelectionResult(
-        trials, bound.objective, resources.store, layout, dtypes, goals, report
-    )
+    keep(result(report))
+
+
+# What was asked for, and what is there ---------------------------------------------------
+
+
+def _chosen(request: Request) -> int:
+    assert request.seed is not None
+    return request.seed
+
+
+def _seed(asked: int | None, found: Recovered | None) -> int:
+    if asked is not None:
+        return asked
+    if found is not None:
+        return int(found.records[0]["seed"])
+    drawn = secrets.randbelow(2**31)
+    logger.info("no seed was given; this run's is %d", drawn)
+    return drawn
+
+
+def _sessions(found: Recovered | None) -> int:
+    records = found.records if found else ()
+    return sum(record["kind"] == "session" for record in records)
+
+
+def _asked(
+    request: Request, resources: Resources, bound: BoundTuner, tuner: Tuner, program: str
+) -> dict[str, Any]:
+    """Everything that decides what a run is, as the journal's first record has it."""
+    overrides = bound.hyperparameters
+    return {
+        "partitions": resources.backend.num_workers,
+        "seed": request.seed,
+        "epochs": request.epochs,
+        "batch_size": request.batch_size,
+        "reproducible": request.reproducible,
+        "tuner": bound.name,
+        "max_trials": bound.max_trials,
+        "objective": [bound.objective.name, bound.objective.direction],
+        "max_model_size": request.max_model_size,
+        "max_concurrent_trials": resources.max_concurrent_trials,
+        "hyperparameters": None if overrides is None else overrides.get_config(),
+        "space": describe_space(request.space),
+        "base_models": digest_models(request.base_models),
+        "compiled": compiled_parts(program),
+        "searched": tuner.hyperparameters.get_config()["space"],
+    }
+
+
+def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> Journal:
+    address = job.store.address(journal_key(job.run_id))
+    if found is None:
+        logger.info("the run's journal is %s", address)
+        return begin(job, **asked)
+    # What was asked for comes first: a changed seed changes the data's fingerprint, too.
+    check_same(found, {**asked, **about(job)}, job.run_id)
+    logger.info("going on with the run whose journal is %s", address)
+    return Journal(job.store, job.run_id, found)
+
+
+def _specs(job: WorkerJob, found: Recovered) -> dict[str, TrialSpec]:
+    names = [record["trial"] for record in found.records if record["kind"] == "trial"]
+    return {name: read_spec(job.store, job.run_id, name) for name in names}
+
+
+# The parts -------------------------------------------------------------------------------
 
 
 def _space(
@@ -177,7 +278,7 @@ def _space(
         ],
         normalizations=[_statistics(manifest, group) for group in layout.inputs],
         base_models=request.base_models,
-        seed=derive(request.seed, "space"),
+        seed=derive(_chosen(request), "space"),
     )
 
 
@@ -239,21 +340,23 @@ def _check_objective(
         )
 
 
-def _start(engine: Engine, store: Store, run_id: str) -> None:
-    """Starts the workers; if they can't be had, nothing of the run is left."""
+def _start(engine: Engine, job: WorkerJob, *, fresh: bool) -> None:
+    """Starts the workers; if they can't be had, nothing is left of a run that is new."""
     try:
         engine.start()
     except BaseException:
-        store.delete(f"runs/{run_id}")
+        if fresh:
+            job.store.delete(f"runs/{job.run_id}")
         raise
 
 
-def _close_quietly(engine: Engine) -> None:
+def _close_quietly(engine: Engine) -> EngineReport | None:
     """Lets the workers go after an error, which must not be hidden by another."""
     try:
-        engine.close()
+        return engine.close()
     except Exception:
         logger.exception("the workers could not be let go in good order")
+        return None
 
 
 def _mergers(goals: Sequence[Target]) -> Callable[[TrialSpec], MetricsMerger]:
@@ -270,17 +373,3 @@ def _mergers(goals: Sequence[Target]) -> Callable[[TrialSpec], MetricsMerger]:
         return by_trial[spec.trial_id]
 
     return merger
-
-
-def _run_id(store: Store, project_name: str, overwrite: bool) -> str:
-    """Name of the run: the project's, with a number if there is a run of that name."""
-    taken = {key.split("/")[1] for key in store.list("runs")}
-    if project_name in taken and overwrite:
-        store.delete(f"runs/{project_name}")
-        taken.remove(project_name)
-    name, number = project_name, 1
-    while name in taken:
-        number += 1
-        name = f"{project_name}-{number}"
-    logger.info("the run's journal is %s", store.address(journal_key(name)))
-    return name

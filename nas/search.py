@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import logging
 import math
 import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import keras_tuner
 
 from cerebros_spark.engine import Engine
-from cerebros_spark.errors import SearchError
-from cerebros_spark.types import EpochResult, Status, TrialResult
+from cerebros_spark.errors import SearchError, StoreError
+from cerebros_spark.journal import Journal, Record, as_written
+from cerebros_spark.types import EpochResult, StateRef, Status, TrialResult, TrialSpec, state_ref
 from nas.building import Builder, Built
 from nas.objective import better
 from nas.progress import Progress
@@ -40,9 +43,10 @@ class _Track:
 
     index: int
     proposal: Proposal
-    built: Built | None = None
+    spec: TrialSpec | None = None
     score: float | None = None
     best_epoch: int | None = None
+    kept: StateRef | None = None
     epochs: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
     waited: int = 0
@@ -53,13 +57,16 @@ class Search:
     """Runs trials until the tuner has no more.
 
     Args:
-        engine: Trains them; started already.
+        engine: Trains them.
         tuner: Chooses them.
         builder: Builds them.
         objective: What is optimized.
+        journal: The run's journal.
         slots: How many trials are in flight at a time.
         progress: Shows how far it is.
         patience: When to end a trial before its last epoch; None for never.
+        failures_in_a_row: After so many trials that failed one after the other the search ends;
+            None for never.
     """
 
     def __init__(
@@ -68,46 +75,89 @@ class Search:
         tuner: Tuner,
         builder: Builder,
         objective: keras_tuner.Objective,
+        journal: Journal,
         *,
         slots: int,
         progress: Progress,
         patience: Patience | None = None,
+        failures_in_a_row: int | None = None,
     ) -> None:
         self._engine = engine
         self._tuner = tuner
         self._builder = builder
         self._objective = objective
+        self._journal = journal
         self._slots = slots
         self._progress = progress
         self._patience = patience
+        self._failures_in_a_row = failures_in_a_row
         self._tracks: dict[str, _Track] = {}
         self._records: list[TrialRecord] = []
         self._building: dict[str, concurrent.futures.Future[Built]] = {}
         self._proposed = 0
+        self._failed: list[TrialRecord] = []  # one after the other, up to now
         self._exhausted = False
 
-    def run(self) -> tuple[TrialRecord, ...]:
-        """Runs the search.
-
-        Returns:
-            The trials, in the order they were proposed.
+    def run(self) -> None:
+        """Runs the search to its end, or on from where :meth:`recall` has brought it.
 
         Raises:
-            SearchError: If all trials fail.
+            SearchError: If all trials fail, or too many one after the other.
         """
         # One thread builds: networks are made while others train, in the order of proposals.
         with concurrent.futures.ThreadPoolExecutor(1, "cerebros-build") as executor:
             try:
+                for name, track in self._tracks.items():
+                    if track.spec is None:
+                        self._build(executor, name)
                 while self._propose(executor):
                     waits = _BUILD_POLL_SECONDS if self._building else _IDLE_POLL_SECONDS
                     for result in self._engine.wait(waits):
                         self._hear(result)
                     self._collect()
+                    self._check_failures()
             except BaseException:
                 executor.shutdown(wait=False, cancel_futures=True)
                 raise
         self._check_any_score()
-        return tuple(sorted(self._records, key=lambda record: record.index))
+        self._journal.append("done")
+
+    @property
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """The trials so far, in the order they were proposed; those that run included."""
+        running = [self._record(n, t, Status.RUNNING) for n, t in self._tracks.items()]
+        return tuple(sorted([*self._records, *running], key=lambda record: record.index))
+
+    def recall(self, records: Sequence[Record], specs: Mapping[str, TrialSpec]) -> None:
+        """Brings tuner and trials to where an earlier driver's journal ends.
+
+        The tuner is asked and told again what it was asked and told, in the same order, so it
+        comes to the same state, its random generator included.
+
+        Args:
+            records: The journal.
+            specs: The trials that were built, by name.
+
+        Raises:
+            SearchError: If the tuner proposes something else than it did.
+        """
+        logs: dict[str, Record] = {}
+        for record in records:
+            name = record.get("trial", "")
+            if record["kind"] == "proposal":
+                self._recall_proposal(record)
+            elif record["kind"] == "trial":
+                self._recall_trial(record, specs[name])
+            elif record["kind"] == "epoch":
+                logs[name] = record
+            elif record["kind"] == "answer":
+                self._take_in(name, logs[name]["epoch"], logs[name]["logs"])
+                self._tracks[name].kept = state_ref(record["kept"]) if record["kept"] else None
+            elif record["kind"] == "end":
+                self._conclude(_trial_result(record))
+        epochs = sum(record.epochs for record in self.trials)
+        left_out = sum(self._builder.epochs - record.epochs for record in self._records)
+        self._progress.recall(len(self._records), epochs, left_out)
 
     # Proposals and builds ----------------------------------------------------------------
 
@@ -123,13 +173,23 @@ class Search:
                 self._exhausted = True
             if isinstance(proposal, Pause):
                 break
-            name = f"trial-{self._proposed:04d}"
-            self._tracks[name] = _Track(self._proposed, proposal)
-            self._building[name] = executor.submit(
-                self._builder, name, self._proposed, proposal.hyperparameters
-            )
-            self._proposed += 1
+            name = self._track(proposal)
+            values = dict(proposal.hyperparameters.values)
+            self._journal.append("proposal", trial=name, values=values)
+            self._build(executor, name)
         return bool(self._tracks)
+
+    def _track(self, proposal: Proposal) -> str:
+        name = f"trial-{self._proposed:04d}"
+        self._tracks[name] = _Track(self._proposed, proposal)
+        self._proposed += 1
+        return name
+
+    def _build(self, executor: concurrent.futures.Executor, name: str) -> None:
+        track = self._tracks[name]
+        self._building[name] = executor.submit(
+            self._builder, name, track.index, track.proposal.hyperparameters
+        )
 
     def _collect(self) -> None:
         """Hands over the networks that are built, in their order."""
@@ -137,39 +197,76 @@ class Search:
             if not self._building[name].done():
                 return
             future = self._building.pop(name)
+            track = self._tracks[name]
+            known = track.proposal.hyperparameters
             try:
                 built = future.result()
             except Exception as error:
-                told = "".join(traceback.format_exception(error))
-                self._end(name, Status.FAILED, 0.0, f"{type(error).__name__}: {error}", told)
+                self._fail(name, error)
                 continue
-            track = self._tracks[name]
+            track.spec = built.spec
+            try:
+                self._engine.submit(built.spec, built.state, hyperparameters=known.get_config())
+            except StoreError as error:
+                self._fail(name, error)
+                continue
             # In the order of proposals: what the tuner knows must not depend on timing.
-            self._tuner.learn(track.proposal.hyperparameters)
-            track.built = built
-            values = dict(track.proposal.hyperparameters.values)
-            self._engine.submit(built.spec, built.state, values)
+            self._tuner.learn(known)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        """Ends a trial that never reached the workers."""
+        told = "".join(traceback.format_exception(error))
+        result = TrialResult(name, Status.FAILED, 0, 0.0, f"{type(error).__name__}: {error}", told)
+        fields = dataclasses.asdict(result)
+        del fields["trial_id"]
+        self._journal.append("end", trial=name, **fields)
+        self._end(result)
+
+    def _recall_proposal(self, record: Record) -> None:
+        proposal = self._tuner.propose()
+        values = None if isinstance(proposal, Pause) else proposal.hyperparameters.values
+        if values is None or as_written(values) != record["values"]:
+            raise SearchError(
+                f"the run can't be gone on with: for {record['trial']} the tuner proposes "
+                f"{values!r}, but it proposed {record['values']!r} before. Was keras-tuner or "
+                "the space changed? Start anew with overwrite=True or another project_name"
+            )
+        assert not isinstance(proposal, Pause)
+        self._track(proposal)
+
+    def _recall_trial(self, record: Record, spec: TrialSpec) -> None:
+        track = self._tracks[record["trial"]]
+        known = track.proposal.hyperparameters
+        then = keras_tuner.HyperParameters.from_config(record["hyperparameters"])
+        known.merge(then)
+        known.values = then.values
+        self._tuner.learn(known)
+        track.spec = spec
 
     # Results -----------------------------------------------------------------------------
 
     def _hear(self, result: EpochResult | TrialResult) -> None:
         if isinstance(result, TrialResult):
-            self._end(
-                result.trial_id, result.status, result.seconds, result.error, result.traceback
-            )
+            self._end(result)
             return
-        track = self._tracks[result.trial_id]
-        for name, value in result.logs.items():
-            track.history.setdefault(name, []).append(value)
-        track.epochs = result.epoch + 1
-        score = result.logs.get(self._objective.name, math.nan)
-        improved = better(self._objective, score, track.score)
+        proceed, improved = self._take_in(result.trial_id, result.epoch, result.logs)
         if improved:
-            track.score, track.best_epoch = score, result.epoch
-        proceed = self._tuner.observe(track.proposal.trial_id, result.epoch, result.logs)
-        proceed = self._patient(track, result.logs) and proceed
+            self._tracks[result.trial_id].kept = result.state
         self._engine.answer(result.trial_id, proceed=proceed, keep=improved)
         self._progress.epoch(result.rows, self._best())
+
+    def _take_in(self, name: str, epoch: int, logs: dict[str, float]) -> tuple[bool, bool]:
+        """Notes an epoch's metrics; whether the trial is to go on, and whether it got better."""
+        track = self._tracks[name]
+        for metric, value in logs.items():
+            track.history.setdefault(metric, []).append(value)
+        track.epochs = epoch + 1
+        score = logs.get(self._objective.name, math.nan)
+        improved = better(self._objective, score, track.score)
+        if improved:
+            track.score, track.best_epoch = score, epoch
+        proceed = self._tuner.observe(track.proposal.trial_id, epoch, logs)
+        return self._patient(track, logs) and proceed, improved
 
     def _patient(self, track: _Track, logs: dict[str, float]) -> bool:
         if self._patience is None:
@@ -181,40 +278,56 @@ class Search:
             track.waited += 1
         return track.waited < self._patience.epochs
 
-    def _end(
-        self,
-        name: str,
-        status: Status,
-        seconds: float,
-        error: str | None,
-        told: str | None,
-    ) -> None:
-        track = self._tracks.pop(name)
-        if status is not Status.FAILED and track.score is None:
-            status, error = Status.FAILED, f"no epoch had a finite {self._objective.name}"
-        spec = track.built.spec if track.built else None
-        record = TrialRecord(
+    def _end(self, result: TrialResult) -> None:
+        record = self._conclude(result)
+        if record.status is Status.FAILED:
+            logger.warning(
+                "%s failed: %s\n%s", record.trial_id, record.error, record.traceback or ""
+            )
+        self._progress.trial(record)
+        self._failed = [*self._failed, record] if record.status is Status.FAILED else []
+
+    def _conclude(self, result: TrialResult) -> TrialRecord:
+        """Makes a trial that has ended a record, and tells the tuner."""
+        track = self._tracks.pop(result.trial_id)
+        if result.status is not Status.FAILED and track.score is None:
+            reason = f"no epoch had a finite {self._objective.name}"
+            result = dataclasses.replace(result, status=Status.FAILED, error=reason)
+        record = self._record(result.trial_id, track, result.status, result)
+        self._tuner.conclude(track.proposal.trial_id, record.status)
+        self._records.append(record)
+        return record
+
+    def _record(
+        self, name: str, track: _Track, status: Status, result: TrialResult | None = None
+    ) -> TrialRecord:
+        failed = status is Status.FAILED
+        return TrialRecord(
             trial_id=name,
             index=track.index,
             status=status,
             values=dict(track.proposal.hyperparameters.values),
-            score=None if status is Status.FAILED else track.score,
-            best_epoch=None if status is Status.FAILED else track.best_epoch,
+            score=None if failed else track.score,
+            best_epoch=None if failed else track.best_epoch,
             epochs=track.epochs,
-            parameters=spec.parameters if spec else 0,
-            seconds=seconds,
+            parameters=track.spec.parameters if track.spec else 0,
+            seconds=result.seconds if result else 0.0,
             history=track.history,
-            program=spec.program if spec else "",
-            state=self._engine.kept(name),
-            error=error,
-            traceback=told,
+            program=track.spec.program if track.spec else "",
+            state=track.kept,
+            error=result.error if result else None,
+            traceback=result.traceback if result else None,
         )
-        if status is Status.FAILED:
-            logger.warning("%s failed: %s", name, error)
-            logger.debug("%s failed:\n%s", name, told)
-        self._tuner.conclude(track.proposal.trial_id, status)
-        self._records.append(record)
-        self._progress.trial(record)
+
+    def _check_failures(self) -> None:
+        """Raises SearchError if too many trials have failed, one after the other."""
+        if self._failures_in_a_row is None or len(self._failed) < self._failures_in_a_row:
+            return
+        first = self._failed[0]
+        raise SearchError(
+            f"{len(self._failed)} trials failed one after the other; the first, "
+            f"{first.trial_id}: {first.error}\n{first.traceback or ''}"
+        )
 
     def _best(self) -> float | None:
         scores = [track.score for track in self._tracks.values()]
@@ -235,3 +348,11 @@ class Search:
             f"all {len(self._records)} trials failed; the first, {first.trial_id}: {first.error}\n"
             f"{first.traceback or ''}"
         )
+
+
+def _trial_result(record: Record) -> TrialResult:
+    """Reads a trial's end from the journal."""
+    fields = {k: v for k, v in record.items() if k not in ("number", "kind", "trial")}
+    fields["status"] = Status(fields["status"])
+    fields["kept"] = None if fields["kept"] is None else state_ref(fields["kept"])
+    return TrialResult(trial_id=record["trial"], **fields)

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], An
     from cerebros_spark import LocalStore, SparkBackend
     from cerebros_spark.data.arrays import prepare_arrays
     from cerebros_spark.data.layout import default_layout
-    from cerebros_spark.engine import Engine
+    from cerebros_spark.engine import Engine, begin
     from cerebros_spark.journal import read
     from cerebros_spark.training.keras_model import describe, initial_state
     from cerebros_spark.training.metrics import MetricsMerger
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], An
         threads=1,
         deterministic=False,
     )
-    engine = Engine(backend, job, lambda spec: merger)
+    engine = Engine(backend, job, lambda spec: merger, begin(job))
     engine.start()
     try:
         for index in range(args.trials):
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], An
                 batch_size=args.batch_size,
                 parameters=model.count_params(),
             )
-            engine.submit(spec, state, {})
+            engine.submit(spec, state)
         running = args.trials
         while running:
             for result in engine.wait(5.0):

@@ -1,55 +1,74 @@
 """The line between driver and workers: workers pull their work over gRPC.
 
-No port is opened on the workers' side. A request can be sent again without harm: assignments
-are numbered and handed out again until the worker says it has them, and the scheduler counts a
-report once however often it comes. Messages are JSON; nothing is unpickled.
+No port is opened on the workers' side. A request can be sent again without harm: it is numbered,
+taken in once and answered as often as it is asked, and an assignment is handed out again until the
+worker says that it has it. The line is encrypted, and only this run's workers get in.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hmac
-import json
+import hashlib
 import logging
 import queue
-import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import tenacity
 
+from cerebros_spark.backend import messages
+from cerebros_spark.backend.credentials import Access, Doorkeeper, new_certificate, new_secret
+from cerebros_spark.backend.desk import Desk, RpcEvent
+from cerebros_spark.backend.heart import Heart
+from cerebros_spark.backend.messages import (
+    MAX_BYTES,
+    About,
+    Answer,
+    Beat,
+    MessageError,
+    Request,
+    Word,
+)
 from cerebros_spark.errors import BackendError
-from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerReady
-from cerebros_spark.types import UnitResult, unit, unit_failure, unit_result
 from cerebros_spark.worker import Assignment, Report
 
 logger = logging.getLogger("cerebros_spark")
 
 _SERVICE = "cerebros_spark.Driver"
-_METHOD = "Exchange"
 _POLL_SECONDS = 15.0
-_MAX_BYTES = 64 * 1024 * 1024
 _OPTIONS = [
-    ("grpc.max_receive_message_length", _MAX_BYTES),
-    ("grpc.max_send_message_length", _MAX_BYTES),
-    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_BYTES),
+    ("grpc.max_send_message_length", MAX_BYTES),
+    # A compressed message may be far larger than it looks: none is taken.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
 ]
-
-RpcEvent = WorkerReady | UnitDone | UnitFailed | BackendError
-
-
-@dataclass
-class _Desk:
-    """What the driver keeps of one worker."""
-
-    incarnation: str = ""
-    number: int = 0
-    outstanding: Assignment | None = None
-    waiting: queue.Queue[Assignment | None] = dataclasses.field(default_factory=queue.Queue)
+_SERVER_OPTIONS = [
+    *_OPTIONS,
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+]
+_CHANNEL_OPTIONS = [
+    *_OPTIONS,
+    # The driver is in the cluster; a proxy is for what is outside.
+    ("grpc.enable_http_proxy", 0),
+    # A connection that was cut without a word is noticed and made anew.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_OTHER_VERSION = "have the same version of cerebros_spark on the driver and on the executors"
+_ADVICE = {
+    grpc.StatusCode.UNAUTHENTICATED: "this worker belongs to another run: end it",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "use fewer metrics, or smaller ones",
+    grpc.StatusCode.INVALID_ARGUMENT: _OTHER_VERSION,
+    grpc.StatusCode.UNIMPLEMENTED: _OTHER_VERSION,
+}
 
 
 class DriverServer:
@@ -58,183 +77,248 @@ class DriverServer:
     Args:
         workers: Number of workers.
         host: The address to listen on.
-        secret: What a worker must show.
+        public_host: The address that workers connect to, if it is another one.
+        lease: Seconds without progress after which a worker is given up. Waiting for work
+            counts as progress.
+        poll: Seconds that a worker waits for work before it has to ask again.
+        clock: Seconds that never go back.
+
+    Attributes:
+        events: What the workers have to say.
+        access: What workers need to connect.
     """
 
-    def __init__(self, workers: int, host: str, secret: str) -> None:
+    def __init__(
+        self,
+        workers: int,
+        host: str,
+        *,
+        public_host: str | None = None,
+        lease: float = 60.0,
+        poll: float = _POLL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.events: queue.Queue[RpcEvent] = queue.Queue()
-        self._secret = secret
-        self._desks = [_Desk() for _ in range(workers)]
-        self._lock = threading.Lock()
-        self._stopping = False
-        handler = grpc.method_handlers_generic_handler(
-            _SERVICE, {_METHOD: grpc.unary_unary_rpc_method_handler(self._exchange)}
-        )
-        # One thread for each waiting worker, and some for those that come back.
+        self._lease = lease
+        self._poll = poll
+        self._desks = [Desk(worker, self.events, clock) for worker in range(workers)]
+        secret = new_secret()
+        certificate, credentials = new_certificate()
+        handlers = {
+            "Exchange": grpc.unary_unary_rpc_method_handler(self._exchange),
+            "Beat": grpc.unary_unary_rpc_method_handler(self._beat),
+        }
+        # One thread for each waiting worker, and some for beats and those that come back.
         self._pool = futures.ThreadPoolExecutor(
             2 * workers + 2, thread_name_prefix="cerebros-driver"
         )
-        self._server = grpc.server(self._pool, handlers=[handler], options=_OPTIONS)
+        self._server = grpc.server(
+            self._pool,
+            handlers=[grpc.method_handlers_generic_handler(_SERVICE, handlers)],
+            interceptors=[Doorkeeper(secret)],
+            options=_SERVER_OPTIONS,
+        )
         try:
-            self.port = self._server.add_insecure_port(f"{host}:0")
+            port = self._server.add_secure_port(_address(host, 0), credentials)
         except RuntimeError as error:
             raise BackendError(f"the driver can't listen on {host!r}: {error}") from error
+        self.access = Access(_address(public_host or host, port), secret, certificate)
         self._server.start()
 
     def send(self, worker: int, assignment: Assignment) -> None:
         """Hands an assignment to a worker, which waits for it or will ask for it."""
-        self._desks[worker].waiting.put(assignment)
+        self._desks[worker].send(assignment)
+
+    def expire(self) -> None:
+        """Gives up workers whose lease has run out: a WorkerLost of each follows as an event."""
+        for desk in self._desks:
+            desk.expire(self._lease)
+
+    def lose(self, worker: int, reason: str) -> None:
+        """Gives a worker up of which it is known that its process is gone."""
+        self._desks[worker].lose(reason)
+
+    def about(self, worker: int) -> About:
+        """What the worker's newest process said of itself; nothing if none ever came."""
+        return self._desks[worker].about()
+
+    def missing(self, seconds: float) -> list[int]:
+        """The workers of which no process has been here for at least so long."""
+        return [worker for worker, desk in enumerate(self._desks) if desk.missing(seconds)]
 
     def stop(self) -> None:
         """Tells every worker that asks that the run is over."""
-        self._stopping = True
         for desk in self._desks:
-            desk.waiting.put(None)
+            desk.stop()
 
     def close(self) -> None:
         """Stops listening."""
+        self.stop()
         self._server.stop(grace=1.0).wait()
         self._pool.shutdown()
 
-    # A request ---------------------------------------------------------------------------
+    # Requests ----------------------------------------------------------------------------
 
-    def _exchange(self, request: bytes, context: Any) -> bytes:
-        metadata = dict(context.invocation_metadata())
-        if not hmac.compare_digest(str(metadata.get("secret", "")), self._secret):
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "this run's secret was not shown")
-        message = json.loads(request)
-        desk = self._desks[message["worker"]]
-        if not self._take(desk, message):
-            return _message(stop=True)
-        return self._give(desk, message["seen"], context)
+    def _exchange(self, data: bytes, context: Any) -> bytes:
+        def answer() -> Answer:
+            request = messages.read_request(data, len(self._desks))
+            digest = hashlib.sha256(data).digest()
+            return self._desks[request.worker].exchange(request, digest, self._poll)
 
-    def _take(self, desk: _Desk, message: dict[str, Any]) -> bool:
-        """Takes in what a worker says; False if it was replaced by another."""
-        with self._lock:
-            if message["hello"] and message["incarnation"] != desk.incarnation:
-                desk.incarnation = message["incarnation"]
-                desk.number, desk.outstanding = 0, None
-                desk.waiting.put(None)  # whoever waits for the old one stops
-                desk.waiting = queue.Queue()
-                if self._stopping:
-                    desk.waiting.put(None)
-                self.events.put(WorkerReady(message["worker"]))
-            if message["incarnation"] != desk.incarnation:
-                return False
-        if message["fatal"]:
-            self.events.put(BackendError(f"worker {message['worker']} stopped: {message['fatal']}"))
-            return False
-        for fields in message["reports"]:
-            self.events.put(_event(fields))
-        return True
+        return _answer(answer, context)
 
-    def _give(self, desk: _Desk, seen: int, context: Any) -> bytes:
-        with self._lock:
-            lost = desk.outstanding if desk.number > seen else None
-            waiting, incarnation = desk.waiting, desk.incarnation
-        if lost is None:
-            try:
-                given = waiting.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                return _message(wait=True)
-            if given is None:
-                waiting.put(None)  # for the next time it asks
-                return _message(stop=True)
-            with self._lock:
-                if desk.incarnation != incarnation:
-                    return _message(stop=True)
-                if not context.is_active():
-                    waiting.put(given)  # the worker hung up; it will ask again
-                    return _message(wait=True)
-                desk.number += 1
-                desk.outstanding = lost = given
-        return _message(number=desk.number, assignment=dataclasses.asdict(lost))
+    def _beat(self, data: bytes, context: Any) -> bytes:
+        def answer() -> Answer:
+            beat = messages.read_beat(data, len(self._desks))
+            return self._desks[beat.worker].beat(beat)
+
+        return _answer(answer, context)
 
 
 class WorkerLink:
     """A worker's end.
 
+    From its first answer on, a thread tells the driver how the work gets on.
+
     Args:
-        address: The driver's ``host:port``.
+        access: What the driver gave out.
         worker: The worker's number.
-        secret: The run's secret.
+        progress: Gives a number that changes while work goes on; it is called from a thread.
+        about: What the process says of itself: a few numbers and texts by name.
+        beat_seconds: Seconds between two beats; they must be well below the driver's lease.
         patience: Seconds to keep trying when the driver does not answer.
+        on_revoked: Called once, from any thread, when the driver has replaced this process or
+            given it up, or is gone. By default the process ends at once, with status 70, so
+            that Spark starts another.
     """
 
-    def __init__(self, address: str, worker: int, secret: str, patience: float = 60.0) -> None:
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-        self._call = self._channel.unary_unary(f"/{_SERVICE}/{_METHOD}")
-        self._address = address
+    def __init__(
+        self,
+        access: Access,
+        worker: int,
+        progress: Callable[[], int],
+        *,
+        about: Mapping[str, int | str] | None = None,
+        beat_seconds: float = 5.0,
+        patience: float = 60.0,
+        on_revoked: Callable[[], None] | None = None,
+    ) -> None:
+        self._channel = access.channel(_CHANNEL_OPTIONS)
+        self._exchange_call = self._channel.unary_unary(f"/{_SERVICE}/Exchange")
+        self._beat_call = self._channel.unary_unary(f"/{_SERVICE}/Beat")
+        self._access = access
         self._worker = worker
-        self._secret = secret
+        self._progress = progress
+        self._about: About | None = dict(about or {})
         self._patience = patience
         self._incarnation = uuid.uuid4().hex
-        self._hello = True
+        self._requests = 0
         self._seen = 0
+        self._heart = Heart(self._beat, beat_seconds, patience, on_revoked)
 
     def exchange(self, reports: Sequence[Report]) -> Assignment | None:
-        """Reports and waits for the next assignment; None when the run is over."""
-        told = [_fields(report) for report in reports]
+        """Reports and waits for the next assignment; None when the run is over.
+
+        Raises:
+            BackendError: If the driver can't be reached or refuses the request.
+        """
+        told = tuple(reports)
         while True:
-            answer = self._request(told, None)
-            told = []
-            self._hello = False
-            if answer.get("stop"):
-                return None
-            if not answer.get("wait"):
+            answer = self._request(told, None, self._patience)
+            told, self._about = (), None
+            if answer.word is not Word.AGAIN:
                 break
-        self._seen = answer["number"]
-        fields = answer["assignment"]
-        units = tuple(unit(each) for each in fields["units"])
-        return Assignment(units, tuple(fields["forget"]))
+            self._heart.start()
+        if answer.word is Word.REVOKED:
+            self._heart.revoke("the driver has replaced it or given it up")
+        if answer.assignment is None:
+            return None
+        self._heart.start()
+        self._seen = answer.number
+        return answer.assignment
 
     def fatal(self, error: BaseException) -> None:
-        """Says that this worker can't go on, and why."""
-        self._request([], f"{type(error).__name__}: {error}")
+        """Says that this process ends, and why. A driver that can't be told is only logged."""
+        self._heart.leave()
+        try:
+            self._request((), f"{type(error).__name__}: {error}", min(self._patience, 10.0))
+        except BackendError as unheard:
+            logger.warning("worker %d can't tell why it ends: %s", self._worker, unheard)
 
     def close(self) -> None:
         """Hangs up."""
+        self._heart.leave()
         self._channel.close()
+        self._heart.join()
 
-    def _request(self, reports: list[dict[str, Any]], fatal: str | None) -> dict[str, Any]:
-        message = {
-            "worker": self._worker,
-            "incarnation": self._incarnation,
-            "hello": self._hello,
-            "seen": self._seen,
-            "reports": reports,
-            "fatal": fatal,
-        }
-        data = json.dumps(message, separators=(",", ":")).encode()
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                answer = self._call(
-                    data, timeout=_POLL_SECONDS + 15.0, metadata=(("secret", self._secret),)
-                )
-                return dict(json.loads(answer))
-            except grpc.RpcError as error:
-                lost = error.code() in (
-                    grpc.StatusCode.UNAVAILABLE,
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                )
-                if not lost or time.monotonic() > deadline:
-                    raise BackendError(
-                        f"the driver at {self._address} can't be reached: {error.details()}"
-                    ) from error
-                time.sleep(0.2)
+    def _request(self, reports: tuple[Report, ...], fatal: str | None, patience: float) -> Answer:
+        self._requests += 1
+        request = Request(
+            self._worker,
+            self._incarnation,
+            self._requests,
+            self._seen,
+            self._about,
+            reports,
+            fatal,
+        )
+        data = messages.write(request)
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_passes),
+            wait=tenacity.wait_exponential(multiplier=0.1, max=2.0),
+            stop=tenacity.stop_after_delay(patience),
+            reraise=True,
+        )
+        try:
+            told = retrying(
+                self._exchange_call,
+                data,
+                timeout=_POLL_SECONDS + 15.0,
+                metadata=self._access.metadata,
+            )
+            return messages.read_answer(told)
+        except grpc.RpcError as error:
+            raise BackendError(self._explain(error)) from error
+        except MessageError as error:
+            driver = f"the driver at {self._access.address}"
+            raise BackendError(
+                f"{driver} can't be understood ({error}): {_OTHER_VERSION}"
+            ) from error
+
+    def _beat(self, number: int) -> Word:
+        beat = Beat(self._worker, self._incarnation, number, int(self._progress()))
+        told = self._beat_call(
+            messages.write(beat),
+            timeout=min(10.0, self._patience),
+            metadata=self._access.metadata,
+        )
+        return messages.read_answer(told).word
+
+    def _explain(self, error: Any) -> str:
+        driver = f"the driver at {self._access.address}"
+        if _passes(error):
+            return (
+                f"{driver} can't be reached: {error.details()}; see whether it still runs, and "
+                "whether executors may connect to that address (spark.driver.host)"
+            )
+        advice = _ADVICE.get(error.code(), "see the driver's log")
+        return f"{driver} refuses worker {self._worker}: {error.details()}; {advice}"
 
 
-def _message(**fields: Any) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode()
+def _passes(error: BaseException) -> bool:
+    """Whether it may be over in a moment."""
+    return isinstance(error, grpc.RpcError) and error.code() in _PASSING
 
 
-def _fields(report: Report) -> dict[str, Any]:
-    kind = "result" if isinstance(report, UnitResult) else "failure"
-    return {"kind": kind, "value": dataclasses.asdict(report)}
+def _answer(answer: Callable[[], Answer], context: Any) -> bytes:
+    try:
+        return messages.write(answer())
+    except MessageError as error:
+        logger.warning("a message from %s is refused: %s", context.peer(), error)
+        context.set_code(grpc.StatusCode.INVALID_ARGUMENT)
+        context.set_details(str(error))
+        return b""
 
 
-def _event(fields: dict[str, Any]) -> UnitDone | UnitFailed:
-    if fields["kind"] == "result":
-        return UnitDone(unit_result(fields["value"]))
-    return UnitFailed(unit_failure(fields["value"]))
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -6,38 +6,47 @@ import logging
 import os
 import queue
 import re
-import secrets
+import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from cerebros_spark.backend.base import Backend, WorkerEvent, check_workers
+from cerebros_spark.backend.credentials import Access
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
 from cerebros_spark.errors import ArgumentError, BackendError, StoreError
-from cerebros_spark.hopper import WorkerReady
+from cerebros_spark.hopper import UnitDone, WorkerLost, WorkerReady
 from cerebros_spark.store import Store
 from cerebros_spark.worker import Assignment, Worker, WorkerJob, check_store, probe_key
 
 logger = logging.getLogger("cerebros_spark")
 
+_WATCH_SECONDS = 1.0
+_GRACE_SECONDS = 10.0
+_DEATHS = 3
+
 
 class SparkBackend:
     """Trains in tasks of a Spark application.
 
-    One ordinary Spark job of ``num_workers`` tasks runs while a search does and holds their
-    slots; the tasks pull their work from the driver. Each uses ``spark.task.cpus`` threads and
-    the GPU that Spark assigned to it, if it did.
+    A Spark job of one task for each worker runs while a search does and holds the task's slot; the
+    tasks pull their work from the driver. Each uses ``spark.task.cpus`` threads and the GPU that
+    Spark assigned to it, if it did. A task that dies is started again, by Spark or, where Spark
+    has tried as often as it may, by another job; the other workers go on meanwhile.
 
     Args:
         spark_context: The SparkContext. The active one if it is None.
         num_workers: Number of workers, and of the partitions that the data is cut into. As many
             as the cluster has task slots if it is None.
-        start_timeout: Seconds within which all workers must have come.
+        start_timeout: Seconds within which all workers must have come, and within which one that
+            was lost must be back.
+        lease: Seconds without a sign of progress (a training step, a chunk read, a question for
+            work) after which a worker is given up and its task is started again.
 
     Raises:
-        ArgumentError: If there is no SparkContext or ``num_workers`` is below 1.
+        ArgumentError: If there is no SparkContext or an argument is out of range.
     """
 
     def __init__(
@@ -46,14 +55,25 @@ class SparkBackend:
         num_workers: int | None = None,
         *,
         start_timeout: float = 120.0,
+        lease: float = 300.0,
     ) -> None:
         self._context = spark_context or _active_context()
         self.threads = int(self._context.getConf().get("spark.task.cpus", "1"))
         self.num_workers = _slots(self._context) if num_workers is None else num_workers
         check_workers(self.num_workers)
+        for name, value in (("start_timeout", start_timeout), ("lease", lease)):
+            if not value > 0:
+                raise ArgumentError(f"{name} must be a number of seconds, but got {value!r}")
         self._start_timeout = start_timeout
+        self._lease = lease
         self._server: DriverServer | None = None
-        self._job: _SparkJob | None = None
+        self._launch: Callable[[int], _SparkJob]
+        self._jobs: list[_SparkJob] = []
+        self._came: set[int] = set()  # workers that have been here
+        self._away: set[int] = set()  # of them those that are known to be gone
+        self._busy: set[int] = set()  # those that were given a unit
+        self._deaths: list[int] = []
+        self._reasons: list[str] = []
         self._ready: list[WorkerEvent] = []
 
     def check(self, store: Store) -> None:
@@ -87,20 +107,25 @@ class SparkBackend:
             raise StoreError(missing[0])
 
     def start(self, job: WorkerJob) -> None:
-        """Starts the Spark job and waits until every worker has registered."""
+        """Starts the Spark jobs and waits until every worker has registered."""
         self._check_slots()
-        host = self._context.getConf().get("spark.driver.host")
-        bind = self._context.getConf().get("spark.driver.bindAddress", host)
-        secret = secrets.token_hex(32)
+        conf = self._context.getConf()
+        host = conf.get("spark.driver.host")
+        bind = conf.get("spark.driver.bindAddress", host)
         self._ready = []
-        self._server = DriverServer(self.num_workers, bind, secret)
-        task = _task(job, f"{host}:{self._server.port}", secret)
-        numbers = self._context.parallelize(range(self.num_workers), self.num_workers)
-        self._job = _SparkJob(
-            self._context,
-            "cerebros_spark workers",
-            lambda: numbers.mapPartitionsWithIndex(task).count(),
-        )
+        self._came, self._away, self._busy = set(), set(), set()
+        self._deaths = [0] * self.num_workers
+        self._reasons = [""] * self.num_workers
+        self._server = DriverServer(self.num_workers, bind, public_host=host, lease=self._lease)
+        access = self._server.access
+
+        def launch(number: int) -> _SparkJob:
+            one = self._context.parallelize([number], 1)
+            title = f"cerebros_spark worker {number}"
+            return _SparkJob(self._context, title, lambda: one.foreach(_task(job, access)))
+
+        self._launch = launch
+        self._jobs = [launch(number) for number in range(self.num_workers)]
         try:
             self._wait_for_all()
         except BaseException:
@@ -109,50 +134,119 @@ class SparkBackend:
 
     def send(self, worker: int, assignment: Assignment) -> None:
         """Gives an idle worker something to do."""
+        if assignment.units:
+            self._busy.add(worker)
         self._served().send(worker, assignment)
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """The next thing a worker has to say."""
+        """The next thing a worker has to say, or that is to be said of one."""
         if self._ready:
             return self._ready.pop(0)
         deadline = time.monotonic() + timeout
         while True:
+            left = max(0.0, deadline - time.monotonic())
             try:
-                event = self._served().events.get(timeout=min(1.0, max(0.0, timeout)))
+                event = self._served().events.get(timeout=min(_WATCH_SECONDS, left))
             except queue.Empty:
-                if self._job is not None and not self._job.running:
-                    raise BackendError(_explain(self._job.error)) from self._job.error
+                self._watch()
                 if time.monotonic() >= deadline:
                     return None
                 continue
-            if isinstance(event, BackendError):
-                raise event
+            self._heed(event)
             return event
 
     def stop(self) -> None:
-        """Ends the Spark job."""
+        """Ends the Spark jobs."""
         if self._server is None:
             return
         self._server.stop()
-        if self._job is not None:
-            # A task that trains asks when its unit is done; after a while it is ended.
-            self._job.wait(10.0)
-            self._job.cancel()
+        # A task that trains asks when its unit is done; after a while it is ended.
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for job in self._jobs:
+            job.wait(max(0.0, deadline - time.monotonic()))
+        for job in self._jobs:
+            job.cancel()
         self._server.close()
-        self._server = self._job = None
+        self._server, self._jobs = None, []
+
+    # Workers that come, die and stay away ------------------------------------------------
+
+    def _heed(self, event: WorkerEvent) -> None:
+        """What an event says of its worker's health."""
+        if isinstance(event, WorkerReady):
+            worker = event.worker
+            # One that died in a unit is the scheduler's matter: it may be the network's fault.
+            if worker in self._came and worker not in self._away and worker not in self._busy:
+                self._died(worker, "its process ended")
+            self._came.add(worker)
+            self._away.discard(worker)
+            self._busy.discard(worker)
+        elif isinstance(event, WorkerLost):
+            self._away.add(event.worker)
+            if event.fatal:
+                self._died(event.worker, event.reason)
+            else:
+                self._end_task(event.worker, event.reason)
+        elif isinstance(event, UnitDone):
+            self._busy.discard(event.result.worker)
+            self._deaths[event.result.worker] = 0
+        else:
+            self._busy.discard(event.failure.worker)
+
+    def _watch(self) -> None:
+        """Gives up workers that hang, and starts again those whose Spark job has ended."""
+        server = self._served()
+        server.expire()
+        for worker, job in enumerate(self._jobs):
+            if not job.running:
+                if len(self._came) < self.num_workers:
+                    raise BackendError(_explain(job.error)) from job.error
+                reason = self._reasons[worker] = _explain(job.error)
+                if worker not in self._away and worker not in self._busy:
+                    self._died(worker, reason)
+                server.lose(worker, reason)
+                self._jobs[worker] = self._launch(worker)
+        away = server.missing(self._start_timeout) if len(self._came) == self.num_workers else []
+        for worker in away:
+            raise BackendError(
+                f"worker {worker} has been away for {self._start_timeout:g} s, and nobody else "
+                f"holds its partition{self._last_word(worker)}. What is finished is kept: see to "
+                "the cluster and run the same again with overwrite=False"
+            )
+
+    def _died(self, worker: int, reason: str) -> None:
+        """Counts a death that no unit is to blame for; raises BackendError at the third."""
+        self._reasons[worker] = reason
+        self._deaths[worker] += 1
+        if self._deaths[worker] >= _DEATHS:
+            raise BackendError(
+                f"worker {worker} died {_DEATHS} times without finishing a unit"
+                f"{self._last_word(worker)}. What is finished is kept: see to the cause and run "
+                "the same again with overwrite=False"
+            )
+
+    def _last_word(self, worker: int) -> str:
+        reason = self._reasons[worker]
+        return f"; the last it said: {reason}" if reason else ""
+
+    def _end_task(self, worker: int, reason: str) -> None:
+        """Has Spark end the task of a worker that was given up, and start it anew."""
+        attempt = self._served().about(worker).get("attempt")
+        if attempt is not None:
+            # PySpark has no method of its own for it.
+            self._context._jsc.sc().killTaskAttempt(attempt, True, reason)
 
     # The Spark job -----------------------------------------------------------------------
 
     def _wait_for_all(self) -> None:
         deadline = time.monotonic() + self._start_timeout
-        here: set[int] = set()
-        while len(here) < self.num_workers:
+        while len(self._came) < self.num_workers:
             event = self.next_event(0.2)
-            if isinstance(event, WorkerReady):
-                here.add(event.worker)
-            elif time.monotonic() > deadline:
-                raise BackendError(self._too_few(len(here)))
-        self._ready = [WorkerReady(worker) for worker in sorted(here)]
+            if isinstance(event, WorkerLost):
+                raise BackendError(f"worker {event.worker} can't start: {event.reason}")
+            if time.monotonic() > deadline:
+                raise BackendError(self._too_few(len(self._came)))
+        self._ready = [WorkerReady(worker) for worker in sorted(self._came)]
 
     def _too_few(self, here: int) -> str:
         return (
@@ -215,17 +309,25 @@ class _SparkJob:
             self._thread.join(timeout=30.0)
 
 
-def _task(
-    job: WorkerJob, address: str, secret: str
-) -> Callable[[int, Iterator[Any]], Iterator[Any]]:
+def _task(job: WorkerJob, access: Access) -> Callable[[int], None]:
     """What each Spark task runs: a worker, until the run is over."""
 
-    def run(number: int, _: Iterator[Any]) -> Iterator[Any]:
-        link = WorkerLink(address, number, secret)
+    def run(number: int) -> None:
+        from pyspark import TaskContext
+
+        worker = Worker(job, number)
+        task = TaskContext.get()
+        assert task is not None
+        about = {
+            "attempt": task.taskAttemptId(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        link = WorkerLink(access, number, progress=lambda: worker.progress, about=about)
         try:
             check_store(job.store, job.run_id)
             configure_task(job.threads, job.deterministic)
-            Worker(job, number).serve(link)
+            worker.serve(link)
         except BackendError:
             raise
         except Exception as error:
@@ -233,7 +335,6 @@ def _task(
             raise
         finally:
             link.close()
-        return iter(())
 
     return run
 
@@ -306,7 +407,14 @@ def _explain(error: BaseException | None) -> str:
             f"environment that has it (this one is {sys.executable}), or send one along with "
             "spark-submit --archives"
         )
-    return f"Spark ended the workers' job: {text}"
+    return f"Spark ended its job: {_without_stack(text)}"
+
+
+def _without_stack(text: str) -> str:
+    """What Spark says of an error, less the JVM's stacks; a Python traceback stays."""
+    text = text.partition("Driver stacktrace:")[0]
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("at ", "... "))]
+    return "\n".join(line for line in lines if line.strip()).strip()
 
 
 def _conforms(backend: SparkBackend) -> Backend:

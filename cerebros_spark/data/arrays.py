@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cerebros_spark.data import checks
+from cerebros_spark.data import checks, storage
 from cerebros_spark.data.checks import Facts, Request
-from cerebros_spark.data.manifest import Column, Manifest, Shard
+from cerebros_spark.data.manifest import Column, Manifest, Shard, ShardFile
 from cerebros_spark.errors import DataError, StoreError
 from cerebros_spark.seeds import derive
 from cerebros_spark.store import Store
@@ -84,20 +84,18 @@ def prepare_arrays(
     checks.check_facts(rows, [_facts(name, given[name], stored[name]) for name in given])
     train, held_out = _split(rows, mark, request)
     name = checks.fingerprint(("arrays", _content_hash(stored, mark)), described, request)
-    manifest = checks.find(store, name)
+    manifest = storage.find(store, name)
     if manifest is not None:
         checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
     described = tuple(_with_statistics(c, stored[c.name], train) for c in described)
     checks.inspected(inspect, name, described, request.seed)
-    with checks.writing(store, name):
+    with storage.writing(store, name) as folder:
         shards = (
-            _write(store, f"{checks.folder(name)}/train", described, stored, train, request),
-            _write(
-                store, f"{checks.folder(name)}/validation", described, stored, held_out, request
-            ),
+            _write(store, f"{folder}/train", described, stored, train, request),
+            _write(store, f"{folder}/validation", described, stored, held_out, request),
         )
-        return checks.finish(store, name, described, shards, request.seed)
+        return storage.finish(store, folder, name, described, shards, request.seed)
 
 
 def _mark(columns: Mapping[str, np.ndarray], request: Request) -> np.ndarray | None:
@@ -240,15 +238,19 @@ def _write(
     for number, rows in enumerate(sizes):
         own = order[number :: request.partitions]
         folder = f"{key}/shard={number}"
+        files = []
         for file, start in enumerate(range(0, rows, many)):
             table = _table(columns, stored, own[start : start + many])
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink, row_group_size=group, compression="snappy")
-            store.write(f"{folder}/part-{file:05d}.snappy.parquet", sink.getvalue().to_pybytes())
-            written = pq.read_metadata(pa.BufferReader(sink.getvalue())).num_rows
+            data = sink.getvalue().to_pybytes()
+            written = pq.read_metadata(pa.BufferReader(data)).num_rows
             if written != table.num_rows:
                 raise StoreError(f"{folder!r} has {written} of {table.num_rows} rows")
-        shards.append(Shard(folder, rows))
+            name = f"part-{file:05d}.snappy.parquet"
+            store.write(f"{folder}/{name}", data)
+            files.append(ShardFile(name, len(data), hashlib.sha256(data).hexdigest()))
+        shards.append(Shard(folder, rows, tuple(files)))
     return tuple(shards)
 
 

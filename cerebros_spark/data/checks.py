@@ -1,4 +1,4 @@
-"""What preparing data from Spark and from arrays have in common: checks, sizes, names, storage.
+"""What preparing data from Spark and from arrays have in common: checks, sizes, names.
 
 Nothing here computes on rows; both sides hand over what they counted, so that the same mistake
 gives the same message on both.
@@ -6,20 +6,16 @@ gives the same message on both.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import json
 import keyword
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cerebros_spark.data.manifest import FORMAT, Column, Manifest, Shard, manifest_key
+from cerebros_spark.data.manifest import FORMAT, Column, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from cerebros_spark.store import Store
-
-logger = logging.getLogger("cerebros_spark")
 
 CLASS_LIMIT = 1000
 """A label of more different values than this is no class label."""
@@ -366,65 +362,3 @@ def fingerprint(content: Sequence[object], columns: Sequence[Column], request: R
         "seed": request.seed,
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def find(store: Store, name: str) -> Manifest | None:
-    """The manifest of finished data of that fingerprint, or None."""
-    key = manifest_key(name)
-    if not store.list(key):
-        return None
-    try:
-        manifest = Manifest.from_json(store.read(key).decode())
-    except (ValueError, KeyError, TypeError) as error:
-        logger.warning("the manifest %r can't be used (%s): the data is prepared again", key, error)
-        return None
-    logger.info("prepared data %s is in the store already: used as it is", name)
-    return manifest
-
-
-def folder(name: str) -> str:
-    """The key of the folder of the data of that fingerprint."""
-    return manifest_key(name).rpartition("/")[0]
-
-
-@contextlib.contextmanager
-def writing(store: Store, name: str) -> Iterator[None]:
-    """Keeps a folder of prepared data whole or absent.
-
-    What an earlier, unfinished preparation left is removed first; if the block fails, what it
-    wrote is removed too.
-    """
-    store.delete(folder(name))
-    try:
-        yield
-    except BaseException:
-        store.delete(folder(name))
-        raise
-
-
-def finish(
-    store: Store,
-    name: str,
-    columns: Sequence[Column],
-    shards: tuple[tuple[Shard, ...], tuple[Shard, ...]],
-    seed: int,
-) -> Manifest:
-    """Writes the manifest, which makes the data count.
-
-    Args:
-        store: Where the shards are.
-        name: The fingerprint.
-        columns: The columns with their statistics.
-        shards: Training and validation shards.
-        seed: Seed of the shuffle.
-    """
-    manifest = Manifest(name, tuple(columns), *shards, seed)
-    store.write(manifest_key(name), manifest.to_json().encode())
-    logger.info(
-        "prepared %s training and %s validation rows in %d partitions: %s",
-        f"{manifest.train_rows:,}",
-        f"{manifest.validation_rows:,}",
-        manifest.partitions,
-        name,
-    )
-    return manifest

@@ -6,6 +6,7 @@ The manifest is written after the last shard, so data without one is unfinished 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -13,7 +14,11 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 1
+FORMAT = 2
+
+
+class OtherFormatError(ValueError):
+    """A manifest was written by another version, in another format."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,33 @@ class Column:
 
 
 @dataclass(frozen=True)
+class ShardFile:
+    """One file of a shard, as it was written.
+
+    Attributes:
+        name: Its key below the shard's.
+        size: Its size in bytes.
+        sha256: The sha256 of its bytes, in hexadecimal digits.
+    """
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Shard:
-    """One shard: the key of its folder below the store's prefix, and how many rows it holds."""
+    """One shard.
+
+    Attributes:
+        key: The key of its folder below the store's prefix.
+        rows: How many rows it holds.
+        files: Its files, by name; none where they are not known, and can't be checked.
+    """
 
     key: str
     rows: int
+    files: tuple[ShardFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,37 +138,65 @@ class Manifest:
         raise KeyError(name)
 
     def to_json(self) -> str:
-        """The manifest as JSON text."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1)
+        """The manifest as JSON text, with a digest of what it says."""
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        return json.dumps({"sha256": _digest(content), **content}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Reads what :meth:`to_json` wrote."""
-        value: dict[str, Any] = json.loads(text)
-        if value.pop("format") != FORMAT:
-            raise ValueError(f"this manifest is not of format {FORMAT}")
-        columns = tuple(
-            Column(
-                name=c["name"],
-                dtype=c["dtype"],
-                shape=tuple(c["shape"]),
-                role=c["role"],
-                mean=tuple(c["mean"]),
-                variance=tuple(c["variance"]),
-                classes=None if c["classes"] is None else tuple(c["classes"]),
-                off_binary=c["off_binary"],
-                off_one_hot=c["off_one_hot"],
-                stored_as=c.get("stored_as", ""),
-            )
-            for c in value["columns"]
+        """Reads what :meth:`to_json` wrote.
+
+        Raises:
+            OtherFormatError: If it was written in another format.
+            ValueError: If it is not what was written: cut short, altered, or something else.
+        """
+        try:
+            value: dict[str, Any] = json.loads(text)
+            written = value.pop("format")
+            if written != FORMAT:
+                raise OtherFormatError(f"it has the format {written}, not {FORMAT}")
+            digest = value.pop("sha256")
+            if digest != _digest({"format": FORMAT, **value}):
+                raise ValueError("its content does not fit its sha256: it was altered")
+            return _manifest(value)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"it is no manifest ({type(error).__name__}: {error})") from error
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """The sha256 of what JSON says, however it is laid out."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _manifest(value: dict[str, Any]) -> Manifest:
+    columns = tuple(
+        Column(
+            name=c["name"],
+            dtype=c["dtype"],
+            shape=tuple(c["shape"]),
+            role=c["role"],
+            mean=tuple(c["mean"]),
+            variance=tuple(c["variance"]),
+            classes=None if c["classes"] is None else tuple(c["classes"]),
+            off_binary=c["off_binary"],
+            off_one_hot=c["off_one_hot"],
+            stored_as=c["stored_as"],
         )
-        return cls(
-            fingerprint=value["fingerprint"],
-            columns=columns,
-            train=tuple(Shard(**s) for s in value["train"]),
-            validation=tuple(Shard(**s) for s in value["validation"]),
-            seed=value["seed"],
-        )
+        for c in value["columns"]
+    )
+    return Manifest(
+        fingerprint=value["fingerprint"],
+        columns=columns,
+        train=tuple(_shard(shard) for shard in value["train"]),
+        validation=tuple(_shard(shard) for shard in value["validation"]),
+        seed=value["seed"],
+    )
+
+
+def _shard(value: dict[str, Any]) -> Shard:
+    files = tuple(ShardFile(f["name"], f["size"], f["sha256"]) for f in value["files"])
+    return Shard(value["key"], value["rows"], files)
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
-from cerebros_spark.data import checks
+from cerebros_spark.data import checks, storage
 from cerebros_spark.data.checks import Facts, Request
-from cerebros_spark.data.manifest import Column, Manifest, Shard
+from cerebros_spark.data.manifest import Column, Manifest, Shard, ShardFile
 from cerebros_spark.errors import DataError, StoreError
 from cerebros_spark.store import Store
 
@@ -129,7 +129,7 @@ def prepare(
     checks.check_split(rows - held_out, held_out, request)
     content = (rows, survey["xor"], survey["sum"])
     name = checks.fingerprint(("spark", *content), columns, request)
-    manifest = checks.find(store, name)
+    manifest = storage.find(store, name)
     if manifest is not None:
         checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
@@ -138,14 +138,15 @@ def prepare(
         ranked = _ranked(ordered, content)
         columns = _with_statistics(ranked, rows - held_out, columns, survey, sources)
         checks.inspected(inspect, name, columns, request.seed)
-        with checks.writing(store, name):
-            shards = (
-                _write(ranked, store, f"{checks.folder(name)}/train", (0, rows - held_out),
-                       columns, request.partitions),
-                _write(ranked, store, f"{checks.folder(name)}/validation", (rows - held_out, rows),
-                       columns, request.partitions),
-            )  # fmt: skip
-            return checks.finish(store, name, columns, shards, request.seed)
+        with storage.writing(store, name) as folder:
+            train = _write(
+                ranked, store, f"{folder}/train", (0, rows - held_out), columns, partitions
+            )
+            validating = _write(
+                ranked, store, f"{folder}/validation", (rows - held_out, rows), columns, partitions
+            )
+            shards = _with_files(ranked, store, (train, validating))
+            return storage.finish(store, folder, name, columns, shards, request.seed)
     finally:
         ordered.unpersist()
 
@@ -452,6 +453,34 @@ def _verify(ranked: DataFrame, address: str, number: str, sizes: tuple[int, ...]
     wanted = dict(enumerate(sizes))
     if found != wanted:
         raise StoreError(f"{address} holds {found} rows by shard, but {wanted} were written")
+
+
+def _with_files(
+    ranked: DataFrame, store: Store, splits: tuple[tuple[Shard, ...], tuple[Shard, ...]]
+) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:
+    """The shards with their files' digests, computed on the executors."""
+
+    def look(key: str) -> tuple[str, tuple[ShardFile, ...], str]:
+        try:
+            return key, storage.shard_files(store, key), ""
+        except StoreError as error:  # Spark would wrap it in its own and a long trace
+            return key, (), str(error)
+
+    keys = [shard.key for split in splits for shard in split]
+    context = ranked.sparkSession.sparkContext
+    try:
+        told = context.parallelize(keys, len(keys)).map(look).collect()
+    except Exception as error:
+        raise StoreError(f"shards can't be read again from {store.url}: {error}") from error
+    for _, _, problem in told:
+        if problem:
+            raise StoreError(problem)
+    found = {key: files for key, files, _ in told}
+    train, validation = (
+        tuple(dataclasses.replace(shard, files=found[shard.key]) for shard in split)
+        for split in splits
+    )
+    return train, validation
 
 
 def _spark_address(store: Store, key: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cerebros_spark.data import storage
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
 from cerebros_spark.errors import ArgumentError, DataError, StoreError
@@ -65,7 +66,7 @@ class ShardData(Protocol):
 def open_shard(
     store: Store, shard: Shard, manifest: Manifest, layout: Layout, memory_budget: int
 ) -> ShardData:
-    """Opens a shard for a model.
+    """Opens a shard for a model, once its files are known to be those that were written.
 
     Where the decoded rows fit the budget, they are read here and kept. Otherwise they are read
     anew in each pass, in chunks of half the budget: while the caller works on one chunk the next
@@ -86,13 +87,14 @@ def open_shard(
     Raises:
         ArgumentError: If the layout does not fit the manifest.
         DataError: If the shard has another number of rows than the manifest says.
-        StoreError: If the shard can't be read.
+        StoreError: If the shard can't be read, or a file of it was altered.
     """
     inputs = tuple(
         _tensor(manifest, names, shape)
         for names, shape in zip(layout.inputs, layout.input_shapes, strict=True)
     )
     outputs = tuple(_tensor(manifest, names, None) for names in layout.outputs)
+    storage.check_files(store, shard)
     source = _Source(store, shard, inputs, outputs)
     if source.row_bytes * shard.rows <= memory_budget:
         return _Resident(source)

@@ -68,12 +68,18 @@ class KerasProgram:
         self._generators = [
             v for v in self._model.variables if v.path.endswith("seed_generator_state")
         ]
+        self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
         self._rows: Any = None  # of the batch that is being traced
         self._train: Any = None
         self._test: Any = None
         self.traces = 0
         count = len(self._model.variables) + len(self._model.optimizer.variables)
         self.nbytes = 4 * self._variables_size() + _GRAPH_BYTES_PER_VARIABLE * count
+
+    @property
+    def steps(self) -> int:
+        """How many training and validation steps have been run so far."""
+        return int(self._steps.numpy())
 
     def load(self, states: Sequence[bytes]) -> None:
         """Takes on a state."""
@@ -124,6 +130,7 @@ class KerasProgram:
                 batch = order[start : tf.minimum(start + batch_size, rows)]
                 self._rows = tf.shape(batch)[0]
                 step(tf.nest.map_structure(lambda value: tf.gather(value, batch), (x, y)))
+                self._steps.assign_add(1)
                 return start + batch_size
 
             zero = tf.constant(0, tf.int64)

@@ -23,6 +23,10 @@ class Program(Protocol):
     traces: int
     """How often a step has been traced so far."""
 
+    @property
+    def steps(self) -> int:
+        """How many steps have been run so far; may be asked from another thread meanwhile."""
+
     def load(self, states: Sequence[bytes]) -> None:
         """Takes on the given states, one for each trial."""
 

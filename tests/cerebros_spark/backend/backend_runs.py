@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,15 @@ def run(
     *,
     reproducible: bool = True,
     stop_after: int | None = None,
+    disturb: Callable[[int], None] = lambda epochs: None,
 ) -> dict[str, Any]:
     """Trains the trials to their end; keeps the state of each one's first epoch.
 
-    Gives each trial's logs by epoch, how it ended, and the state that was kept.
+    Gives each trial's logs by epoch, how it ended, and the state that was kept. ``disturb`` is
+    called after each epoch with their number.
     """
     from cerebros_spark.data.layout import default_layout
-    from cerebros_spark.engine import Engine
+    from cerebros_spark.engine import Engine, begin
     from cerebros_spark.training.metrics import MetricsMerger
     from cerebros_spark.types import EpochResult
     from cerebros_spark.worker import WorkerJob
@@ -97,6 +100,7 @@ def run(
         backend,
         job,
         lambda spec: MetricsMerger(spec.program, [((1,), "float32")]),
+        begin(job),
         reproducible=reproducible,
     )
     logs: dict[str, list[dict[str, float]]] = {spec.trial_id: [] for spec, _ in trials}
@@ -104,22 +108,22 @@ def run(
     try:
         engine.start()
         for each, state in trials:
-            engine.submit(each, state, {"index": each.index})
+            engine.submit(each, state, values={"index": each.index})
         while len(ends) < len(trials):
             for result in engine.wait(5.0):
                 if isinstance(result, EpochResult):
                     logs[result.trial_id].append(result.logs)
+                    disturb(sum(len(each) for each in logs.values()))
                     proceed = stop_after is None or result.epoch + 1 < stop_after
                     engine.answer(result.trial_id, proceed=proceed, keep=result.epoch == 0)
                 else:
                     ends[result.trial_id] = dataclasses.asdict(result)
     finally:
         report = engine.close()
-    kept = {name: engine.kept(name) for name in ends}
     return {
         "logs": logs,
         "ends": ends,
-        "kept": {name: ref and dataclasses.asdict(ref) for name, ref in kept.items()},
+        "kept": {name: end["kept"] for name, end in ends.items()},
         "report": dataclasses.asdict(report),
     }
 

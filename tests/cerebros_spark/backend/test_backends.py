@@ -12,11 +12,11 @@ import stubborn_layers
 from backend_runs import EPOCHS, PARTITIONS, TRIALS, in_fresh_process, network, run, spec
 
 from cerebros_spark import LocalBackend, LocalStore, SparkBackend, Store
-from cerebros_spark.errors import ArgumentError, BackendError, CerebrosError, StoreError
+from cerebros_spark.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.journal import read
 from cerebros_spark.training.keras_model import StateVariables, rebuild
 from cerebros_spark.types import state_ref
-from cerebros_spark.worker import read_state
+from cerebros_spark.worker import read_spec, read_state
 
 NAMES = [f"trial-{index:04d}" for index in range(TRIALS)]
 
@@ -149,10 +149,11 @@ def test_the_journal_tells_epochs_and_ends(ran):
         assert end["kept"] == ran.told["kept"][name]
 
 
-def test_only_the_kept_states_are_left(ran):
-    kept = sorted(ref["key"] for ref in ran.told["kept"].values())
-    assert len(kept) == TRIALS
-    assert ran.states() == kept
+def test_only_the_first_and_the_kept_states_are_left(ran):
+    kept = {ref["key"] for ref in ran.told["kept"].values()}
+    first = {record["state"]["key"] for record in ran.records("trial")}
+    assert len(kept) == len(first) == TRIALS
+    assert set(ran.states()) == kept | first
     assert not [key for key in ran.store.list(f"runs/{ran.run_id}") if key.endswith("probe")]
 
 
@@ -162,8 +163,8 @@ def test_the_kept_state_is_that_of_the_epoch_it_was_kept_in(ran):
         last = [r for r in trained if r["unit"]["trial_id"] == name and r["unit"]["epoch"] == 0][-1]
         assert ran.told["kept"][name] == last["state"]
         data = read_state(ran.store, state_ref(last["state"]))
-        program = json.loads(ran.store.read(f"runs/{ran.run_id}/trials/{name}/spec.json"))
-        StateVariables(rebuild(program["program"])).write(data)
+        program = read_spec(ran.store, ran.run_id, name).program
+        StateVariables(rebuild(program)).write(data)
 
 
 def test_the_report_tells_how_busy_the_workers_were(ran):
@@ -237,9 +238,11 @@ def test_failing_trials_leave_the_others(backend, tmp_path):
     assert told["logs"]["trial-0001"] == told["logs"]["trial-0002"] == []
     ended = {r["trial"]: r for r in read(store, "run") if r["kind"] == "end"}
     assert "will not be trained" in ended["trial-0001"]["error"]
-    # Nothing of the failed trials is left but what was asked for.
+    # Nothing of the failed trials is left but where they began.
     left = [key for key in store.list("runs") if key.endswith(".safetensors")]
-    assert {key.split("/")[3] for key in left} == {"trial-0000", "trial-0003"}
+    began = [key for key in left if "/000000-" in key]
+    assert {key.split("/")[3] for key in began} == set(ends)
+    assert {key.split("/")[3] for key in set(left) - set(began)} == {"trial-0000", "trial-0003"}
 
 
 def test_a_stopped_trial_ends_after_its_epoch(backend, tmp_path):
@@ -259,18 +262,20 @@ def test_a_backend_serves_one_run_after_another(backend, tmp_path):
     assert not [t for t in threading.enumerate() if t.name.startswith("cerebros-")]
 
 
-def test_a_changed_state_stops_the_run_and_says_so(backend, tmp_path, monkeypatch):
+def test_a_changed_state_is_named_and_fails_its_trial_alone(backend, tmp_path, monkeypatch):
     store = LocalStore(tmp_path)
-    each, state = spec(network(3), 0)
     write = LocalStore.write
 
     def damaged(self, key, data):
-        write(self, key, data[:-1] if key.endswith("000000-0.safetensors") else data)
+        write(self, key, data[:-1] if "trial-0000/state/000000" in key else data)
 
     monkeypatch.setattr(LocalStore, "write", damaged)
-    with pytest.raises(CerebrosError, match="not what was written"):
-        run(backend, store, "run", [(each, state)], reproducible=False)
-    assert not [t for t in threading.enumerate() if t.name.startswith("cerebros-worker")]
+    trials = [spec(network(3), index, epochs=1) for index in range(2)]
+    ends = run(backend, store, "run", trials, reproducible=False)["ends"]
+    assert ends["trial-0000"]["status"].value == "failed"
+    assert "not what was written" in ends["trial-0000"]["error"]
+    assert "trial-0000/state/000000" in ends["trial-0000"]["error"]
+    assert ends["trial-0001"]["status"].value == "completed"
 
 
 # What can't be had -----------------------------------------------------------------------

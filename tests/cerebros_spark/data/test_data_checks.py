@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebros_spark.data import checks
-from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
+from cerebros_spark.data.manifest import Column, Layout
 from cerebros_spark.errors import ArgumentError, DataError
 from cerebros_spark.store import LocalStore, Store
 
@@ -135,33 +134,6 @@ def test_the_fingerprint_depends_on_all_that_decides_the_data():
     assert len(fingerprints) == 6
     with_statistics = [Column("a", "float32", (), "feature", (1.0,), (2.0,)), columns[1]]
     assert checks.fingerprint(("spark", 1, 2, 3), with_statistics, request) in fingerprints
-
-
-def test_a_manifest_survives_json():
-    manifest = Manifest(
-        "f",
-        (
-            Column(
-                "a b", "float32", (2, 3), "feature", (0.1,) * 6, (1 / 3,) * 6, stored_as="column_0"
-            ),
-            Column("y", "int64", (), "label", classes=(-1, 2**60)),
-        ),
-        (Shard("data/f/train/shard=0", 3),),
-        (Shard("data/f/validation/shard=0", 1),),
-        7,
-    )
-    assert Manifest.from_json(manifest.to_json()) == manifest
-    assert manifest.columns[0].stored == "column_0"
-    assert manifest.columns[1].stored == "y"
-    assert manifest.columns[0].row_bytes == np.dtype("float32").itemsize * 6
-
-
-def test_a_manifest_that_can_not_be_read_counts_as_none(tmp_path, caplog):
-    store = LocalStore(tmp_path)
-    assert checks.find(store, "abc") is None
-    store.write("data/abc/manifest.json", b'{"format": 99}')
-    assert checks.find(store, "abc") is None
-    assert "prepared again" in caplog.text
 
 
 @pytest.mark.parametrize("sign", "#?")

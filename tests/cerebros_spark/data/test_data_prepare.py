@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from pathlib import Path
@@ -12,7 +13,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
-from cerebros_spark.data import checks
+from cerebros_spark.data import checks, storage
 from cerebros_spark.data import prepare as module
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
@@ -138,9 +139,12 @@ def test_partitioning_and_types_of_the_source_do_not_matter(frame, prepared, tmp
     assert "used as it is" in caplog.text
     # Written a second time, elsewhere, it is the same to the byte.
     elsewhere = LocalStore(tmp_path)
-    assert prepare(other, elsewhere, **arguments, partitions=3).fingerprint == manifest.fingerprint
-    for shard in (*manifest.train, *manifest.validation):
-        pd.testing.assert_frame_equal(read(store, shard), read(elsewhere, shard))
+    again = prepare(other, elsewhere, **arguments, partitions=3)
+    assert again.fingerprint == manifest.fingerprint
+    for mine, theirs in zip(
+        (*manifest.train, *manifest.validation), (*again.train, *again.validation), strict=True
+    ):
+        pd.testing.assert_frame_equal(read(store, mine), read(elsewhere, theirs))
 
 
 def test_read_again_in_another_session_it_is_the_same(spark, frame, prepared, tmp_path):
@@ -162,7 +166,7 @@ def test_other_content_is_other_data(frame, prepared, monkeypatch):
     def stop(store, name):
         raise StopError(name)
 
-    monkeypatch.setattr(checks, "find", stop)
+    monkeypatch.setattr(storage, "find", stop)
     names = set()
     changed = F.when(F.col("id") == 5, F.lit(0.5)).otherwise(F.col("number"))
     for df, extra in [
@@ -384,7 +388,7 @@ def test_a_failure_in_the_middle_leaves_nothing(frame, tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="disk is full"):
         prepare(frame, store, **COLUMNS, partitions=2)
     assert store.list("data") == []
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert kept().size() <= before
 
 
@@ -395,13 +399,40 @@ def test_a_folder_that_can_not_be_written(frame, tmp_path, monkeypatch):
         prepare(frame, LocalStore(tmp_path), **COLUMNS, partitions=2)
 
 
-def test_unfinished_data_is_written_again(frame, tmp_path):
+def test_unfinished_data_does_not_count(frame, tmp_path):
     store = LocalStore(tmp_path)
     first = prepare(frame, store, **COLUMNS, partitions=2)
     store.delete(manifest_key(first.fingerprint))
     store.write(f"{first.train[0].key}/part-99999.parquet", b"half a file")
-    assert prepare(frame, store, **COLUMNS, partitions=2) == first
-    assert not any("99999" in key for key in store.list("data"))
+    again = prepare(frame, store, **COLUMNS, partitions=2)
+    assert again.fingerprint == first.fingerprint
+    folders = [{s.key.split("/")[2] for s in (*m.train, *m.validation)} for m in (first, again)]
+    assert [len(names) for names in folders] == [1, 1]
+    assert folders[0] != folders[1]
+    assert len(read(store, again.train[0])) == again.train[0].rows
+
+
+def test_the_executors_tell_what_is_in_each_file(prepared):
+    store, manifest = prepared
+    for shard in (*manifest.train, *manifest.validation):
+        folder = Path(store.address(shard.key).removeprefix("file://"))
+        assert {file.name: (file.size, file.sha256) for file in shard.files} == {
+            path.name: (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+            for path in folder.glob("*.parquet")
+        }
+        assert shard.files
+        open_shard(store, shard, manifest, default_layout(manifest), 2**30)
+
+
+def test_executors_that_do_not_see_the_shards(frame, tmp_path):
+    class Elsewhere(LocalStore):
+        def __reduce__(self):
+            return (LocalStore, (str(tmp_path / "elsewhere"),))
+
+    store = Elsewhere(tmp_path / "here")
+    with pytest.raises(StoreError, match=r"^no file of the shard 'data/.*every worker share"):
+        prepare(frame, store, **COLUMNS, partitions=2)
+    assert store.list("data") == []
 
 
 def test_a_shard_is_cut_into_files_of_known_size(spark, tmp_path, monkeypatch):

@@ -177,22 +177,78 @@ def test_a_shard_of_another_number_of_rows(prepared, budget, rows):
         open_shard(store, shard, manifest, LAYOUT, budget)
 
 
-@pytest.mark.parametrize("where", ["middle", "end"])
-def test_a_corrupt_shard(tmp_path, where):
-    store = LocalStore(tmp_path)
-    manifest = prepare_arrays(
+def test_a_shard_whose_files_are_not_known_is_read_unchecked(prepared, caplog):
+    store, manifest = prepared
+    shard = dataclasses.replace(manifest.train[0], files=())
+    assert open_shard(store, shard, manifest, LAYOUT, GREAT).rows == 400
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Three files a shard, to be damaged; Parquet alone would not notice all of it."""
+    store = LocalStore(tmp_path / "a store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "FILE_ROWS", 300)
+        manifest = prepare_arrays(
+            COLUMNS, store, feature_columns=["id", "a b", "image"], label_columns=["label"],
+            partitions=1,
+        )  # fmt: skip
+    return store, manifest
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "part-00001.snappy.parquet was altered: its sha256": flip_a_bit,
+    r"part-00001.snappy.parquet .*has [\d,]+ bytes, but [\d,]+ were written": (
+        lambda path: path.write_bytes(path.read_bytes()[:-1])
+    ),
+    "part-00001.snappy.parquet .*has 0 bytes": lambda path: path.write_bytes(b""),
+    "part-00001.snappy.parquet .*is missing": lambda path: path.unlink(),
+    "part-00009.snappy.parquet .*was not written with this data": (
+        lambda path: path.with_name("part-00009.snappy.parquet").write_bytes(path.read_bytes())
+    ),
+}
+
+
+@pytest.mark.parametrize("budget", [GREAT, 10])
+@pytest.mark.parametrize("message", DAMAGE)
+def test_a_damaged_file_is_named_before_a_row_is_read(small, message, budget):
+    store, manifest = small
+    shard = manifest.train[0]
+    assert open_shard(store, shard, manifest, LAYOUT, budget).rows == 800
+    DAMAGE[message](Path(store._folder / shard.key / "part-00001.snappy.parquet"))
+    pattern = message.replace("parquet was", "parquet of the prepared data was")
+    with pytest.raises(StoreError, match=pattern) as caught:
+        open_shard(store, shard, manifest, LAYOUT, budget)
+    folder = store.address(f"data/{manifest.fingerprint}")
+    assert f"remove the folder {folder} and run again" in str(caught.value)
+    assert f"{folder}/" in str(caught.value)
+
+
+def test_what_the_message_says_helps(small):
+    store, manifest = small
+    flip_a_bit(next(Path(store._folder / manifest.train[0].key).glob("*.parquet")))
+    with pytest.raises(StoreError):
+        open_shard(store, manifest.train[0], manifest, LAYOUT, GREAT)
+    store.delete(f"data/{manifest.fingerprint}")
+    again = prepare_arrays(
         COLUMNS, store, feature_columns=["id", "a b", "image"], label_columns=["label"],
         partitions=1,
     )  # fmt: skip
-    (file,) = Path(tmp_path / manifest.train[0].key).glob("*.parquet")
-    data = bytearray(file.read_bytes())
-    if where == "middle":
-        data[100 : len(data) // 2] = bytes(len(data) // 2 - 100)
-    else:
-        del data[len(data) // 2 :]
-    file.write_bytes(bytes(data))
-    with pytest.raises(StoreError, match=r"train/shard=0' \(800 rows expected\) can't be read"):
-        open_shard(store, manifest.train[0], manifest, LAYOUT, GREAT)
+    assert again.fingerprint == manifest.fingerprint
+    assert open_shard(store, again.train[0], again, LAYOUT, GREAT).rows == 800
+
+
+def test_files_that_readers_hide_do_not_count(small):
+    store, manifest = small
+    for name in (".part-00000.snappy.parquet.crc", "_SUCCESS"):
+        store.write(f"{manifest.train[0].key}/{name}", b"x")
+    assert open_shard(store, manifest.train[0], manifest, LAYOUT, GREAT).rows == 800
 
 
 def test_bad_arguments(prepared):

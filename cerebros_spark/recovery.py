@@ -1,0 +1,145 @@
+"""What a run's journal says of its trials: the scheduler and the states as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cerebros_spark.hopper import (
+    EpochAnswered,
+    EpochDone,
+    Event,
+    Hopper,
+    TrialDone,
+    TrialFailed,
+    TrialStopped,
+    TrialSubmitted,
+    UnitCommitted,
+)
+from cerebros_spark.journal import Record
+from cerebros_spark.store import Store
+from cerebros_spark.types import (
+    StateRef,
+    Status,
+    TrialSpec,
+    UnitResult,
+    state_ref,
+    unit_result,
+)
+from cerebros_spark.worker import read_spec
+
+Logs = dict[str, float]
+
+
+@dataclass
+class States:
+    """The states of one trial that are needed.
+
+    Attributes:
+        spec: The trial.
+        first: The state it started from: with it the trial can be trained again, to compare.
+        current: The state after its last visit; None once it has ended.
+        kept: The state of its best epoch.
+    """
+
+    spec: TrialSpec
+    first: StateRef
+    current: StateRef | None
+    kept: StateRef | None = None
+
+    def move_on(self, state: StateRef) -> StateRef | None:
+        """Another visit was committed; gives the state that is no longer needed."""
+        before, self.current = self.current, state
+        return before if before not in (self.first, self.kept) else None
+
+    def keep(self) -> StateRef | None:
+        """Keeps the current state; gives the one that was kept before."""
+        before, self.kept = self.kept, self.current
+        return before if before != self.kept else None
+
+    def needed(self) -> set[str]:
+        """The keys that must not be deleted."""
+        return {ref.key for ref in (self.first, self.current, self.kept) if ref is not None}
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A run as its journal tells it.
+
+    Attributes:
+        trials: By name, the states of every trial that was built.
+        unheard: What the scheduler had to say when the driver died: epochs that were not
+            answered, with their metrics if they had been merged, and ends not written down.
+    """
+
+    trials: dict[str, States] = field(default_factory=dict)
+    unheard: tuple[tuple[EpochDone | TrialDone, Logs | None], ...] = ()
+
+
+def recovered(hopper: Hopper, store: Store, run_id: str, records: Sequence[Record]) -> Recovery:
+    """Brings a new scheduler to where a journal ends.
+
+    Args:
+        hopper: The scheduler. No worker may be ready yet.
+        store: Where the trials' specs lie.
+        run_id: The run.
+        records: The journal.
+
+    Raises:
+        StoreError: If a trial's spec is missing or damaged.
+        ProtocolError: If the records contradict each other.
+    """
+    trials: dict[str, States] = {}
+    open_ends: dict[str, tuple[EpochDone | TrialDone, Logs | None]] = {}
+    for record in records:
+        name = record["unit"]["trial_id"] if record["kind"] == "unit" else record.get("trial", "")
+        if record["kind"] == "trial":
+            first = state_ref(record["state"])
+            trials[name] = States(read_spec(store, run_id, name), first=first, current=first)
+        if name not in trials:
+            continue
+        if record["kind"] == "epoch":
+            open_ends[name] = (open_ends[name][0], record["logs"])
+            continue
+        for instruction in hopper.handle(*_events(record, trials[name], name in hopper.running)):
+            assert isinstance(instruction, EpochDone | TrialDone)
+            open_ends[name] = (instruction, None)
+        _follow(record, trials[name], open_ends)
+    return Recovery(trials, tuple(open_ends.values()))
+
+
+def _events(record: Record, states: States, running: bool) -> list[Event]:
+    """What a record means to the scheduler."""
+    kind, name = record["kind"], states.spec.trial_id
+    if kind == "trial":
+        return [TrialSubmitted(name, states.spec.index, states.spec.epochs, states.first)]
+    if kind == "unit":
+        return [UnitCommitted(_unit_result(record))]
+    if kind == "answer":
+        return [EpochAnswered(name, record["proceed"])]
+    if kind == "end" and running:
+        if record["status"] == Status.FAILED.value:
+            return [TrialFailed(name, record["error"], record["traceback"] or "")]
+        return [TrialStopped(name)]
+    return []
+
+
+def _follow(
+    record: Record, states: States, open_ends: dict[str, tuple[EpochDone | TrialDone, Logs | None]]
+) -> None:
+    """Keeps a trial's states as the engine kept them."""
+    name = states.spec.trial_id
+    if record["kind"] == "unit" and record["state"] is not None:
+        states.move_on(state_ref(record["state"]))
+    elif record["kind"] == "answer":
+        if record["keep"]:
+            states.keep()
+        if name in open_ends and isinstance(open_ends[name][0], EpochDone):
+            del open_ends[name]
+    elif record["kind"] == "end":
+        states.current = None
+        open_ends.pop(name, None)
+
+
+def _unit_result(record: Record) -> UnitResult:
+    return unit_result({k: v for k, v in record.items() if k not in ("number", "kind")})

@@ -1,0 +1,351 @@
+#!/usr/bin/env python3
+"""Kills processes of a search at random moments, and compares what it finds all the same.
+
+First one search runs undisturbed. Then, in each run, the same search runs in a process of its own
+while its processes are killed:
+
+* ``--kill workers``: Spark's Python workers and executors are killed (SIGKILL), or stopped for
+  good (SIGSTOP: they hang);
+* ``--kill driver``: the driver is killed at a random moment of its life, and the same script is
+  run again until it comes to its end.
+
+Compared are the state after every visit, each trial's best weights and the leaderboard, bit by
+bit. ``--master standalone`` starts a real Spark standalone master with two workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import _bench
+
+RUN = "chaos"
+WORKERS = 2
+LEASE = 20.0
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What came of one run."""
+
+    kills: list[str]
+    seconds: float
+    repeated: int
+    lost: int
+    twice: int
+    mismatches: int
+
+
+def main() -> None:
+    """Runs everything and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kill", choices=("workers", "driver"), default="workers")
+    parser.add_argument("--kills", type=int, default=2, help="most kills in a run")
+    parser.add_argument("--master", default=None, help="a Spark master, or 'standalone'")
+    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--search", metavar="FOLDER", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.master is None:
+        args.master = "local[2]" if args.kill == "driver" else "local-cluster[2,1,1024]"
+    if args.search:
+        search(args)
+        return
+    _bench.prepare_environment()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, cluster(args.master) as master:
+        args.master = master
+        chaos = Chaos(args, Path(folder))
+        calm = chaos.undisturbed()
+        print(f"undisturbed: {calm:.1f} s", flush=True)
+        outcomes = []
+        for number in range(args.runs):
+            outcome = chaos.run(number)
+            outcomes.append(outcome)
+            print(
+                f"run {number}: {', '.join(outcome.kills) or 'no kill'}; {outcome.seconds:.1f} s, "
+                f"{outcome.repeated} units repeated, {outcome.lost} lost, {outcome.twice} twice, "
+                f"{outcome.mismatches} mismatches",
+                flush=True,
+            )
+    kills = sum(len(outcome.kills) for outcome in outcomes)
+    rows: list[tuple[str, Any, str]] = [
+        ("runs", len(outcomes), ""),
+        ("kills", kills, ""),
+        ("units repeated", sum(o.repeated for o in outcomes), ""),
+        ("most units repeated for a kill", max(_rate(o) for o in outcomes), ""),
+        ("finished units repeated or lost", sum(o.lost + o.twice for o in outcomes), ""),
+        ("mismatches", sum(o.mismatches for o in outcomes), ""),
+        ("time lost for a kill", sum(o.seconds - calm for o in outcomes) / max(kills, 1), "s"),
+    ]
+    _bench.show(f"chaos: {args.kill} killed, {args.master}", rows, args.json)
+    sys.exit(1 if any(o.mismatches or o.lost or o.twice for o in outcomes) else 0)
+
+
+def _rate(outcome: Outcome) -> float:
+    return outcome.repeated / len(outcome.kills) if outcome.kills else float(outcome.repeated)
+
+
+def search(args: argparse.Namespace) -> None:
+    """The search itself; writes what it found."""
+    _bench.prepare_environment()
+    import autokeras as ak
+    from sklearn.datasets import load_breast_cancer
+
+    from cerebros_spark import LocalStore, SparkBackend
+    from nas import CerebrosSpace, HyperHyperModel
+
+    spark = _bench.session(args.master)
+    x, y = load_breast_cancer(return_X_y=True)
+    model = HyperHyperModel(
+        inputs=ak.Input(),
+        outputs=ak.ClassificationHead(),
+        project_name=RUN,
+        seed=args.seed,
+        space=CerebrosSpace(
+            maximum_levels=2,
+            maximum_units_per_level=2,
+            predecessor_level_connection_affinity_factor_first=1.0,
+            predecessor_level_connection_affinity_factor_main=1.0,
+            regularization=("batch_normalization", "dropout"),
+            learning_rate=(0.01, 0.003),
+        ),
+    )
+    model.resource_bind(
+        backend=SparkBackend(spark.sparkContext, num_workers=WORKERS, lease=LEASE),
+        store=LocalStore(args.search),
+    )
+    model.tuner_bind("random", max_trials=args.trials)
+    result = model.fit(x, y, epochs=args.epochs, batch_size=16, verbose=0, reproducible=True)
+    weights = {trial.trial_id: _digest(result.get_model(trial.trial_id)) for trial in result.trials}
+    board = json.loads(result.leaderboard().drop(columns="seconds").to_json(orient="records"))
+    told = {"weights": weights, "leaderboard": board, "history": result.get_history()}
+    Path(args.search, "found.json").write_text(json.dumps(told))
+    spark.stop()
+
+
+def _digest(model: Any) -> str:
+    import numpy as np
+
+    parts = [np.asarray(each).tobytes() for each in [*model.weights, *model.optimizer.variables]]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+class Chaos:
+    """Runs searches and disturbs them.
+
+    Args:
+        args: What the user asked for.
+        folder: Where the stores are made.
+    """
+
+    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+        self._args = args
+        self._folder = folder
+        self._calm = 0.0
+        self._expected: dict[str, Any] = {}
+        self._records: tuple[dict[str, Any], ...] = ()
+
+    def undisturbed(self) -> float:
+        """The search as it should be; gives its seconds."""
+        store = self._folder / "calm"
+        began = time.monotonic()
+        process = self._start(store)
+        self._finish(process)
+        self._calm = time.monotonic() - began
+        self._expected = json.loads((store / "found.json").read_text())
+        self._records = self._journal(store)
+        return self._calm
+
+    def run(self, number: int) -> Outcome:
+        """One disturbed search."""
+        chance = random.Random(f"{self._args.seed} {number}")
+        store = self._folder / f"run-{number}"
+        began = time.monotonic()
+        disturb = self._kill_driver if self._args.kill == "driver" else self._kill_workers
+        kills, copies = disturb(store, chance)
+        seconds = time.monotonic() - began
+        return self._outcome(store, kills, seconds, copies)
+
+    # Disturbances ------------------------------------------------------------------------
+
+    def _kill_workers(self, store: Path, chance: random.Random) -> tuple[list[str], list[Any]]:
+        """Kills workers when the journal has reached random lengths."""
+        count = chance.randint(1, self._args.kills)
+        first = next(r["number"] for r in self._records if r["kind"] == "trial")
+        last = max(r["number"] for r in self._records if r["kind"] == "unit") - 2
+        moments = sorted(chance.sample(range(first, last), count))
+        kinds = [chance.choice(["worker", "worker", "executor", "hang"]) for _ in moments]
+        process = self._start(store)
+        kills = []
+        for moment, kind in zip(moments, kinds, strict=True):
+            while self._length(store) < moment and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(chance.random() * 0.3)
+            told = self._strike(process, kind, chance)
+            if told:
+                kills.append(f"{told} at record {self._length(store)}")
+        self._finish(process)
+        return kills, []
+
+    def _strike(self, process: Any, kind: str, chance: random.Random) -> str:
+        """Kills one of the search's processes; says which, or nothing if there is none."""
+        import psutil
+
+        pattern = "CoarseGrainedExecutorBackend" if kind == "executor" else "pyspark.daemon"
+        found = []
+        for each in _descendants(process.pid):
+            with contextlib.suppress(psutil.Error):
+                line = " ".join(each.cmdline())
+                parent = " ".join(each.parent().cmdline()) if each.parent() else ""
+                forked = kind == "executor" or "pyspark.daemon" in parent
+                if pattern in line and forked and each.status() != psutil.STATUS_ZOMBIE:
+                    found.append(each)
+        if not found or process.poll() is not None:
+            return ""
+        victim = chance.choice(sorted(found, key=lambda each: each.pid))
+        os.kill(victim.pid, signal.SIGSTOP if kind == "hang" else signal.SIGKILL)
+        return {"hang": "worker stopped"}.get(kind, f"{kind} killed")
+
+    def _kill_driver(self, store: Path, chance: random.Random) -> tuple[list[str], list[Any]]:
+        """Kills the driver at a random moment of its life, then runs the script again."""
+        moment = chance.uniform(0.1, 1.0) * self._calm
+        process = self._start(store)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        if process.poll() is not None:
+            return [], []
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        left = self._journal(store)
+        again = self._start(store)
+        self._finish(again)
+        return [f"driver killed after {moment:.1f} s, at record {len(left)}"], list(left)
+
+    # What came of it ---------------------------------------------------------------------
+
+    def _outcome(self, store: Path, kills: list[str], seconds: float, before: list[Any]) -> Outcome:
+        from cerebros_spark.audit import audit
+
+        records = self._journal(store)
+        found = json.loads((store / "found.json").read_text())
+        mismatches = sum(found[name] != self._expected[name] for name in found)
+        mismatches += _states(records) != _states(self._records)
+        mismatches += list(records[: len(before)]) != before
+        units = [record["unit"] for record in records if record["kind"] == "unit"]
+        places = {(u["trial_id"], u["epoch"], u["phase"], u["partition"]) for u in units}
+        expected = sum(record["kind"] == "unit" for record in self._records)
+        for fault in audit(records):
+            print(f"FAULT {fault}", flush=True)
+            mismatches += 1
+        return Outcome(
+            kills=kills,
+            seconds=seconds,
+            repeated=sum(unit["attempt"] for unit in units),
+            lost=expected - len(places),
+            twice=len(units) - len(places),
+            mismatches=mismatches,
+        )
+
+    # Processes ---------------------------------------------------------------------------
+
+    def _start(self, store: Path) -> subprocess.Popen[bytes]:
+        args = self._args
+        command = [sys.executable, __file__, "--search", str(store), "--master", args.master]
+        command += ["--seed", str(args.seed), "--trials", str(args.trials)]
+        command += ["--epochs", str(args.epochs)]
+        log = open(f"{store}.log", "ab")  # noqa: SIM115 - the process writes to it
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+    def _finish(self, process: subprocess.Popen[bytes]) -> None:
+        if process.wait(timeout=600) != 0:
+            logs = sorted(self._folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
+            sys.exit(f"the search ended with {process.returncode}:\n{logs[-1].read_text()[-5000:]}")
+
+    def _journal(self, store: Path) -> tuple[dict[str, Any], ...]:
+        from cerebros_spark import LocalStore
+        from cerebros_spark.journal import read
+
+        return read(LocalStore(store), RUN) if self._length(store) else ()
+
+    @staticmethod
+    def _length(store: Path) -> int:
+        path = store / "runs" / RUN / "journal.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _states(records: Any) -> dict[tuple[str, int], str]:
+    return {
+        (r["unit"]["trial_id"], r["unit"]["visit"]): r["state"]["sha256"]
+        for r in records
+        if r["kind"] == "unit" and r["state"] is not None
+    }
+
+
+def _descendants(pid: int) -> list[Any]:
+    """The processes of a search: its own, and those of a standalone cluster."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        mine = psutil.Process(pid).children(recursive=True)
+        others = psutil.Process().children(recursive=True)
+        return list({each.pid: each for each in [*mine, *others]}.values())
+    return []
+
+
+@contextlib.contextmanager
+def cluster(master: str) -> Iterator[str]:
+    """A standalone Spark master with workers, if that is asked for; gives the master's URL."""
+    if master != "standalone":
+        yield master
+        return
+    import pyspark
+
+    home = os.path.dirname(pyspark.__file__)
+    environment = {**os.environ, "SPARK_HOME": home, "SPARK_LOCAL_IP": "127.0.0.1"}
+    spark_class = os.path.join(home, "bin", "spark-class")
+    url = "spark://127.0.0.1:17077"
+    with tempfile.TemporaryDirectory(prefix="spark-") as folder, contextlib.ExitStack() as stack:
+
+        def start(*arguments: str) -> None:
+            process = subprocess.Popen(
+                [spark_class, *arguments],
+                env=environment,
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+
+        deploy = "org.apache.spark.deploy"
+        start(f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", "17077")
+        time.sleep(5)
+        for number in range(WORKERS):
+            work = os.path.join(folder, str(number))
+            start(f"{deploy}.worker.Worker", "--cores", "1", "--memory", "1g", "-d", work, url)
+        time.sleep(5)
+        yield url
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
+    main()

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import multiprocessing
+import os
+import time
+
+import numpy as np
+import pytest
+
+from cerebros_spark.data import storage
+from cerebros_spark.data.arrays import prepare_arrays
+from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.manifest import (
+    Column,
+    Manifest,
+    OtherFormatError,
+    Shard,
+    ShardFile,
+    manifest_key,
+)
+from cerebros_spark.data.shards import open_shard
+from cerebros_spark.errors import StoreError
+from cerebros_spark.store import LocalStore, Store
+
+MANIFEST = Manifest(
+    "f",
+    (
+        Column("a b", "float32", (2, 3), "feature", (0.1,) * 6, (1 / 3,) * 6, stored_as="column_0"),
+        Column("y", "int64", (), "label", classes=(-1, 2**60)),
+    ),
+    (Shard("data/f/1/train/shard=0", 3, (ShardFile("part-0", 17, "ab" * 32),)),),
+    (Shard("data/f/1/validation/shard=0", 1),),
+    7,
+)
+COLUMNS = {"x": np.arange(1000.0), "y": np.arange(1000) % 2}
+ARGUMENTS = {"feature_columns": ["x"], "label_columns": ["y"], "partitions": 2}
+
+
+def files(store: LocalStore) -> list:
+    return [path for path in store._folder.rglob("*") if path.is_file()]
+
+
+def folders(manifest: Manifest) -> set[str]:
+    return {shard.key.split("/")[2] for shard in (*manifest.train, *manifest.validation)}
+
+
+def check_usable(store: Store, manifest: Manifest) -> None:
+    found = []
+    for shard in (*manifest.train, *manifest.validation):
+        data = open_shard(store, shard, manifest, default_layout(manifest), 2**30)
+        found += [chunk.x[0][:, 0] for chunk in data.chunks(1000, None)]
+    assert sorted(np.concatenate(found)) == list(range(1000))
+
+
+def make_old(store: LocalStore, folder: str) -> None:
+    """As if written the day before yesterday."""
+    for path in (store._folder / folder).rglob("*"):
+        os.utime(path, (time.time() - 2 * 86_400,) * 2)
+
+
+# Manifests -------------------------------------------------------------------------------
+
+
+def test_a_manifest_survives_json():
+    assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
+    assert MANIFEST.columns[0].stored == "column_0"
+    assert MANIFEST.columns[1].stored == "y"
+    assert MANIFEST.columns[0].row_bytes == np.dtype("float32").itemsize * 6
+
+
+def test_numbers_that_are_none_survive_json():
+    odd = dataclasses.replace(MANIFEST.columns[0], mean=(float("inf"), -0.0, 1e-320))
+    manifest = dataclasses.replace(MANIFEST, columns=(odd,))
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_any_change_of_a_manifest_is_found():
+    text = MANIFEST.to_json()
+    spaces = {i for i, sign in enumerate(text) if sign.isspace()}
+    for at in sorted(set(range(len(text))) - spaces):
+        sign = "1" if text[at] != "1" else "2"
+        with pytest.raises(ValueError, match=r"."):
+            Manifest.from_json(text[:at] + sign + text[at + 1 :])
+    for length in range(0, len(text) - 1, 7):
+        with pytest.raises(ValueError, match=r"."):
+            Manifest.from_json(text[:length])
+
+
+@pytest.mark.parametrize("text", ["", "17", "[]", "null", "{}", '{"format": 2}', '"format"'])
+def test_what_is_no_manifest_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r"."):
+        Manifest.from_json(text)
+
+
+def test_another_format_is_told_apart():
+    with pytest.raises(OtherFormatError, match="it has the format 1, not 2"):
+        Manifest.from_json('{"format": 1, "fingerprint": "f"}')
+
+
+def test_data_of_another_format_is_left_aside(tmp_path, caplog):
+    store = LocalStore(tmp_path)
+    assert storage.find(store, "abc") is None
+    store.write("data/abc/manifest.json", b'{"format": 1}')
+    with caplog.at_level(logging.INFO, "cerebros_spark"):
+        assert storage.find(store, "abc") is None
+        assert storage.every(store) == []
+    assert "'data/abc/manifest.json' is left aside: it has the format 1, not 2" in caplog.text
+
+
+@pytest.mark.parametrize("text", [b"", b'{"format": 2, "sha256": "0"}', b"\xff"])
+def test_an_altered_manifest_is_named(tmp_path, caplog, text):
+    store = LocalStore(tmp_path)
+    store.write("data/abc/manifest.json", text)
+    assert storage.find(store, "abc") is None
+    assert "abc/manifest.json can't be used" in caplog.text
+    assert "the data is prepared again" in caplog.text
+    with pytest.raises(StoreError, match=r"file://.*data/abc/manifest.json can't be used.*remove"):
+        storage.every(store)
+
+
+def test_data_whose_manifest_was_altered_is_prepared_again(tmp_path):
+    store = LocalStore(tmp_path)
+    first = prepare_arrays(COLUMNS, store, **ARGUMENTS)
+    key = manifest_key(first.fingerprint)
+    value = json.loads(store.read(key))
+    value["train"][0]["rows"] -= 1
+    store.write(key, json.dumps(value).encode())
+    again = prepare_arrays(COLUMNS, store, **ARGUMENTS)
+    assert again.fingerprint == first.fingerprint
+    assert folders(again) != folders(first)
+    assert storage.every(store) == [again]
+    check_usable(store, again)
+
+
+def test_all_data_is_found(tmp_path):
+    store = LocalStore(tmp_path)
+    made = [prepare_arrays(COLUMNS, store, **ARGUMENTS, seed=seed) for seed in (1, 2)]
+    store.write("data/x/1/train/manifest.json", b"not one")
+    assert sorted(m.fingerprint for m in storage.every(store)) == sorted(
+        m.fingerprint for m in made
+    )
+
+
+# Folders ---------------------------------------------------------------------------------
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    store = LocalStore(tmp_path)
+
+    def stop():
+        with storage.writing(store, "f") as folder:
+            store.write(f"{folder}/train/x", b"x")
+            assert files(store)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert files(store) == []
+
+
+def test_a_failure_is_told_though_its_remains_can_not_be_removed(tmp_path, monkeypatch, caplog):
+    store = LocalStore(tmp_path)
+
+    def fail(prefix):
+        raise StoreError("the mount is gone")
+
+    monkeypatch.setattr(store, "delete", fail)
+    with pytest.raises(ValueError, match="first"), storage.writing(store, "f"):
+        raise ValueError("first")
+    assert "can't be removed: the mount is gone" in caplog.text
+
+
+def test_what_another_process_writes_stays_and_what_was_abandoned_goes(tmp_path):
+    store = LocalStore(tmp_path)
+    name = prepare_arrays(COLUMNS, store, **ARGUMENTS).fingerprint
+    store.delete(f"data/{name}")
+    store.write(f"data/{name}/going-on/train/shard=0/part-0", b"x")
+    store.write(f"data/{name}/abandoned/train/shard=0/part-0", b"x")
+    make_old(store, f"data/{name}/abandoned")
+    manifest = prepare_arrays(COLUMNS, store, **ARGUMENTS)
+    left = {key.split("/")[2] for key in store.list(f"data/{name}")}
+    assert left == {"manifest.json", "going-on", *folders(manifest)}
+    make_old(store, f"data/{name}")
+    # Found again, with something new in one of two old folders.
+    store.write(f"data/{name}/young/part-1", b"x")
+    store.write(f"data/{name}/going-on/train/shard=0/part-1", b"x")
+    assert prepare_arrays(COLUMNS, store, **ARGUMENTS) == manifest
+    assert f"data/{name}/going-on/train/shard=0/part-0" in store.list("data")
+    make_old(store, f"data/{name}/going-on")
+    assert prepare_arrays(COLUMNS, store, **ARGUMENTS) == manifest
+    left = {key.split("/")[2] for key in store.list(f"data/{name}")}
+    assert left == {"manifest.json", "young", *folders(manifest)}
+    check_usable(store, manifest)
+
+
+def test_where_the_file_system_tells_no_times_nothing_is_abandoned(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path)
+    store.write("data/f/old/part-0", b"x")
+    make_old(store, "data/f/old")
+
+    def unknown(path):
+        raise NotImplementedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.filesystem, "modified", unknown, raising=False)
+        with storage.writing(store, "f"):
+            pass
+        assert store.list("data") == ["data/f/old/part-0"]
+    with storage.writing(store, "f"):
+        pass
+    assert store.list("data") == []
+
+
+def test_who_finishes_second_takes_what_the_first_has_made(tmp_path, caplog):
+    store = LocalStore(tmp_path)
+    inner = []
+
+    def meanwhile(planned):
+        # After the look for finished data, before anything is written.
+        inner.append(prepare_arrays(COLUMNS, store, **ARGUMENTS))
+
+    with caplog.at_level(logging.INFO, "cerebros_spark"):
+        outer = prepare_arrays(COLUMNS, store, **ARGUMENTS, inspect=meanwhile)
+    assert inner == [outer]
+    assert "another process has prepared" in caplog.text
+    left = {key.split("/")[2] for key in store.list(f"data/{outer.fingerprint}")}
+    assert left == {"manifest.json", *folders(outer)}
+    check_usable(store, outer)
+
+
+def prepare_at_the_same_time(path, barrier, answers):
+    store = LocalStore(path)
+    manifest = prepare_arrays(COLUMNS, store, **ARGUMENTS, inspect=lambda planned: barrier.wait(60))
+    check_usable(store, manifest)
+    answers.put(manifest.to_json())
+
+
+def test_processes_that_prepare_the_same_data_do_not_meet(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(3), context.Queue()
+    processes = [
+        context.Process(target=prepare_at_the_same_time, args=(tmp_path, barrier, answers))
+        for _ in range(3)
+    ]
+    for process in processes:
+        process.start()
+    told = [Manifest.from_json(answers.get(timeout=120)) for _ in processes]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    store = LocalStore(tmp_path)
+    (kept,) = storage.every(store)
+    assert kept in told
+    assert {manifest.fingerprint for manifest in told} == {kept.fingerprint}
+    # Whatever each was told to use is whole, also after all of them have ended.
+    for manifest in [*told, prepare_arrays(COLUMNS, store, **ARGUMENTS)]:
+        check_usable(store, manifest)
+
+
+def test_a_killed_preparation_is_no_hindrance(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(2), context.Queue()
+    process = context.Process(target=die_in_the_middle, args=(tmp_path, barrier))
+    process.start()
+    barrier.wait(60)
+    process.kill()
+    process.join(60)
+    store = LocalStore(tmp_path)
+    assert storage.every(store) == []
+    assert store.list("data")
+    manifest = prepare_arrays(COLUMNS, store, **ARGUMENTS)
+    check_usable(store, manifest)
+    assert storage.every(store) == [manifest]
+    answers.close()
+
+
+def die_in_the_middle(path, barrier):
+    class Slow(LocalStore):
+        def write(self, key, data):
+            super().write(key, data)
+            if "validation" in key:
+                barrier.wait(60)
+                time.sleep(600)
+
+    prepare_arrays(COLUMNS, Slow(path), **ARGUMENTS)
+
+
+def test_another_store_does_as_well():
+    store = Store.create("memory://storage")
+    manifest = prepare_arrays(COLUMNS, store, **ARGUMENTS)
+    assert prepare_arrays(COLUMNS, store, **ARGUMENTS) == manifest
+    check_usable(store, manifest)
+    (shard, *_) = manifest.train
+    assert shard.files == storage.shard_files(store, shard.key)
+    store.append(f"{shard.key}/{shard.files[0].name}", b"x")
+    with pytest.raises(StoreError, match=r"memory://.*shard=0/part.* bytes, but"):
+        open_shard(store, shard, manifest, default_layout(manifest), 2**30)

@@ -1,0 +1,303 @@
+"""Searches whose driver dies, and the same script run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_searches import columns, search, small_space, table
+
+from cerebros_spark import LocalBackend, LocalStore
+from cerebros_spark.audit import audit
+from cerebros_spark.errors import ArgumentError, SearchError
+from cerebros_spark.journal import Journal, journal_key, read
+from nas import HyperHyperModel
+from nas.result import ModelSelectionResult
+
+TRIALS, EPOCHS = 3, 2
+
+
+class DriverDied(BaseException):
+    """Stands in for a SIGKILL: nothing of the driver's runs after it."""
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return table()
+
+
+def made(folder: Path, **more) -> HyperHyperModel:
+    space = small_space(learning_rate=(0.01, 0.05, 0.1))
+    return search(folder, space=space, max_trials=TRIALS, bind=columns(), **more)
+
+
+def fit(model: HyperHyperModel, frame: pd.DataFrame, **more) -> ModelSelectionResult:
+    arguments = {"epochs": EPOCHS, "batch_size": 16, "verbose": 0, "reproducible": True}
+    return model.fit(frame, **{**arguments, **more})
+
+
+def told(result: ModelSelectionResult) -> tuple:
+    """Everything a search found, but how long it took."""
+    board = result.leaderboard().drop(columns="seconds").to_json()
+    values = [trial.values for trial in result.trials]
+    models = [result.get_model(trial.trial_id) for trial in result.trials]
+    weights = [[np.asarray(each).tobytes() for each in model.weights] for model in models]
+    return board, values, weights, result.get_history()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(frame, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    result = fit(made(folder), frame)
+    return told(result), read(LocalStore(folder), "small")
+
+
+def dies_at(monkeypatch, number: int, part: float) -> None:
+    """Has the driver die while it writes a record, of which only a part reaches the disk."""
+    append = LocalStore.append
+
+    def dying(self, key, data, at=None):
+        if b'"number":%d,' % number in data[:20]:
+            append(self, key, data[: int(len(data) * part)], at=at)
+            raise DriverDied
+        append(self, key, data, at=at)
+
+    monkeypatch.setattr(LocalStore, "append", dying)
+    # A driver that is dead tidies nothing up.
+    monkeypatch.setattr("cerebros_spark.engine.Engine._sweep", lambda self: None)
+
+
+def killed(folder: Path, frame, number: int, part: float) -> tuple:
+    """Runs a search whose driver dies at a record; gives the journal it left."""
+    with pytest.MonkeyPatch.context() as patch:
+        dies_at(patch, number, part)
+        with pytest.raises(DriverDied):
+            fit(made(folder), frame)
+    return read(LocalStore(folder), "small")
+
+
+@pytest.mark.parametrize(
+    ("share", "part"), [(0.05, 1.0), (0.3, 0.5), (0.5, 0.0), (0.7, 1.0), (0.97, 0.5)]
+)
+def test_a_driver_that_dies_anywhere_loses_nothing(frame, tmp_path, undisturbed, share, part):
+    expected, records = undisturbed
+    number = 2 + int((len(records) - 2) * share)
+    left = killed(tmp_path, frame, number, part)
+    assert len(left) == number + (part == 1.0)
+    result = fit(made(tmp_path), frame)
+    assert told(result) == expected
+    after = read(LocalStore(tmp_path), "small")
+    assert after[: len(left)] == left, "what was in the journal stays there"
+    assert audit(after) == []
+    done = [r["unit"] for r in after if r["kind"] == "unit"]
+    assert len(done) == TRIALS * EPOCHS * 2 * 2, "a finished unit was run again"
+    assert result.engine_report.units == len(done) - sum(r["kind"] == "unit" for r in left)
+
+
+def test_a_driver_may_die_more_than_once(frame, tmp_path, undisturbed):
+    expected, records = undisturbed
+    for number in (len(records) // 3, 2 * len(records) // 3):
+        killed(tmp_path, frame, number, 0.3)
+    assert told(fit(made(tmp_path), frame)) == expected
+    after = read(LocalStore(tmp_path), "small")
+    assert [r["session"] for r in after if r["kind"] == "session"] == [0, 1, 2]
+    assert audit(after) == []
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from small_searches import table
+from test_resuming import fit, made
+result = fit(made(Path({folder!r})), table())
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_gone_on_with(frame, tmp_path, undisturbed):
+    """A real SIGKILL, in the middle of training."""
+    _, records = undisturbed
+    script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    journal = tmp_path / journal_key("small")
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not journal.exists() or journal.read_bytes().count(b"\n") < len(records) // 2:
+        assert process.poll() is None, "the search was over before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = read(LocalStore(tmp_path), "small")
+    assert left[-1]["kind"] != "done"
+    again = subprocess.run([sys.executable, "-c", script], timeout=200)
+    assert again.returncode == 0
+    after = read(LocalStore(tmp_path), "small")
+    assert after[: len(left)] == left
+    assert audit(after) == []
+
+    def states(found):
+        return sorted(
+            (r["unit"]["trial_id"], r["unit"]["visit"], r["state"]["sha256"])
+            for r in found
+            if r["kind"] == "unit" and r["state"]
+        )
+
+    assert len(states(after)) == TRIALS * EPOCHS * 2
+    # TensorFlow has as many threads in that process as in this one only if nothing used it before.
+    other = tmp_path / "alone"
+    alone = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(other))
+    assert subprocess.run([sys.executable, "-c", alone], timeout=200).returncode == 0
+    assert states(after) == states(read(LocalStore(other), "small"))
+
+
+@pytest.fixture(scope="module")
+def abandoned(frame, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("abandoned")
+    killed(folder, frame, 12, 0.5)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "seed = 0, and now it is 1"),
+        ({"epochs": 3}, "epochs = 2, and now it is 3"),
+        ({"batch_size": 8}, "batch_size = 16, and now it is 8"),
+        ({"reproducible": False}, "reproducible = True, and now it is False"),
+        ({"max_trials": 4}, "max_trials = 3, and now it is 4"),
+        ({"objective": "val_mean_squared_error"}, "objective"),
+        ({"space": small_space()}, r"space.learning_rate = \[0.01, 0.05, 0.1\]"),
+        ({"workers": 3}, r"partitions = 2, and now it is 3 \(the number of workers\)"),
+        ({"rows": 60}, r"data = .*its rows, columns or split"),
+        ({"metric": "mae"}, "compiled"),
+    ],
+)
+def test_a_changed_argument_is_named(frame, abandoned, change, named):
+    before = LocalStore(abandoned).read(journal_key("small"))
+    more = {name: change[name] for name in ("seed", "objective") if name in change}
+    fitting = {n: change[n] for n in ("epochs", "batch_size", "reproducible") if n in change}
+    bind = columns(evaluation_metric=change.get("metric"))
+    if "workers" in change:
+        bind["backend"] = LocalBackend(change["workers"])
+    model = search(
+        abandoned,
+        space=change.get("space", small_space(learning_rate=(0.01, 0.05, 0.1))),
+        max_trials=change.get("max_trials", TRIALS),
+        bind=bind,
+        **more,
+    )
+    with pytest.raises(ArgumentError, match=named) as caught:
+        fit(model, frame.iloc[: change.get("rows", len(frame))], **fitting)
+    assert "overwrite=True" in str(caught.value)
+    whole = before[: before.rindex(b"\n") + 1]
+    assert LocalStore(abandoned).read(journal_key("small")) == whole
+
+
+def test_without_a_seed_a_run_keeps_the_one_that_was_drawn(frame, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        dies_at(patch, 20, 0.5)
+        with pytest.raises(DriverDied):
+            fit(made(tmp_path, seed=None), frame)
+    fit(made(tmp_path, seed=None), frame)
+    records = read(LocalStore(tmp_path), "small")
+    assert Counter(record["kind"] for record in records)["run"] == 1
+    assert audit(records) == []
+
+
+def test_another_process_that_goes_on_with_the_run_ends_this_one(frame, tmp_path):
+    store = LocalStore(tmp_path)
+    append = LocalStore.append
+    with pytest.MonkeyPatch.context() as patch:
+
+        def intruded(self, key, data, at=None):
+            if b'"kind":"unit"' in data and at is not None:
+                patch.setattr(LocalStore, "append", append)
+                append(self, key, b"someone else's\n", at=at)
+            append(self, key, data, at=at)
+
+        patch.setattr(LocalStore, "append", intruded)
+        with pytest.raises(OSError, match="another process"):
+            fit(made(tmp_path), frame)
+    assert store.read(journal_key("small")).endswith(b"someone else's\n")
+
+
+def test_an_interrupted_search_has_the_result_so_far(frame, tmp_path, undisturbed):
+    _, records = undisturbed
+    last = max(r["number"] for r in records if r["kind"] == "end") - 2
+    with pytest.MonkeyPatch.context() as patch:
+        append = Journal.append
+
+        def interrupted(self, kind, **fields):
+            append(self, kind, **fields)
+            if self._number == last:
+                signal.raise_signal(signal.SIGINT)
+
+        patch.setattr(Journal, "append", interrupted)
+        model = made(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, frame)
+    so_far = model.result
+    assert {t.status.value for t in so_far.trials} >= {"completed"}
+    assert so_far.keras().predict(frame[["a", "b", "c"]].to_numpy("float32"), verbose=0).shape
+    result = fit(made(tmp_path), frame)
+    assert set(result.leaderboard()["status"]) == {"completed"}
+    assert audit(read(LocalStore(tmp_path), "small")) == []
+
+
+def test_sigterm_ends_a_search_in_good_order(frame, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        append = Journal.append
+
+        def terminated(self, kind, **fields):
+            append(self, kind, **fields)
+            if kind == "answer":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        patch.setattr(Journal, "append", terminated)
+        model = made(tmp_path)
+        with pytest.raises(SystemExit) as ended:
+            fit(model, frame)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert fit(made(tmp_path), frame).best_trial.score is not None
+    assert audit(read(LocalStore(tmp_path), "small")) == []
+
+
+def test_a_tuner_that_proposes_something_else_is_an_error(frame, tmp_path):
+    killed(tmp_path, frame, 30, 0.5)
+    store = LocalStore(tmp_path)
+    lines = store.read(journal_key("small")).decode().splitlines()
+    records = [json.loads(line) for line in lines if line.endswith("}")]
+    for record in records:
+        record.pop("digest", None)
+        if record["kind"] == "proposal":
+            record["values"]["learning_rate"] = 0.7
+    store.delete(journal_key("small"))
+    journal = Journal(store, "small")
+    for record in records:
+        kind = record.pop("kind")
+        record.pop("number")
+        journal.append(kind, **record)
+    with pytest.raises(SearchError, match=r"trial-0000 the tuner proposes"):
+        fit(made(tmp_path), frame)
+
+
+def test_many_failures_in_a_row_end_the_search_with_the_first(frame, tmp_path):
+    model = made(tmp_path, max_model_size=1)
+    model.tuner_bind("random", max_trials=50, max_consecutive_failed_trials=4)
+    with pytest.raises(
+        SearchError, match=r"(?s)4 trials failed one after .*trial-0000.*TrialError"
+    ):
+        fit(model, frame)
+    ends = [r for r in read(LocalStore(tmp_path), "small") if r["kind"] == "end"]
+    assert [end["trial"] for end in ends] == [f"trial-{i:04d}" for i in range(4)]
+    assert all("max_model_size" in end["traceback"] for end in ends)
