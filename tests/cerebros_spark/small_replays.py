@@ -1,0 +1,43 @@
+"""``small_replays.py FOLDER`` runs a small search there, which is then trained again."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+TRIALS = 2
+
+
+def searched(folder: str) -> Any:
+    """Networks with everything that draws random numbers or keeps state."""
+    import autokeras as ak
+    import numpy as np
+
+    from cerebros_spark import LocalStore
+    from nas import CerebrosSpace, HyperHyperModel
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 4)).astype("float32")
+    y = x[:, 0] - 2 * x[:, 1] + rng.normal(size=90) / 10
+    search = HyperHyperModel(
+        inputs=ak.Input(),
+        outputs=ak.RegressionHead(dropout=0.2),
+        project_name="small",
+        seed=0,
+        space=CerebrosSpace(
+            minimum_levels=1,
+            maximum_levels=1,
+            maximum_units_per_level=2,
+            predecessor_level_connection_affinity_factor_first=1.0,
+            predecessor_level_connection_affinity_factor_main=1.0,
+            regularization=("batch_normalization", "dropout"),
+            learning_rate=0.01,
+        ),
+    )
+    search.resource_bind(store=LocalStore(folder))
+    search.tuner_bind("random", max_trials=TRIALS)
+    return search.fit(x, y, epochs=2, batch_size=16, verbose=0)
+
+
+if __name__ == "__main__":
+    searched(sys.argv[1])
