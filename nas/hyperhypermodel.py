@@ -382,7 +382,6 @@ class HyperHyperModel:
         input_shape: Sequence[int] | None,
         reproducible: bool,
     ) -> Request:
-        self._fitted = None
         return Request(
             inputs=tuple(self._inputs),
             outputs=tuple(self._outputs),

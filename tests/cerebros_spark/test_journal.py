@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from cerebros_spark.errors import StoreError
-from cerebros_spark.journal import Journal, journal_key, read
+from cerebros_spark.journal import Journal, as_written, journal_key, read, recover
 from cerebros_spark.store import LocalStore, Store
 
 
@@ -55,17 +56,17 @@ def test_a_damaged_line_is_named(store, journal):
     lines = store.read(journal_key("run")).split(b"\n")
     lines[1] = lines[1][:20]
     store.write(journal_key("run"), b"\n".join(lines))
-    with pytest.raises(StoreError, match="line 2 of the journal of 'run' is damaged"):
+    with pytest.raises(StoreError, match=r"line 2 of .*runs/run/journal.jsonl is damaged"):
         read(store, "run")
 
 
 def test_a_missing_or_doubled_line_is_named(store, journal):
     first, second, third, _ = store.read(journal_key("run")).split(b"\n")
     store.write(journal_key("run"), b"\n".join([first, third, b""]))
-    with pytest.raises(StoreError, match="line 2 of the journal of 'run' is out of order"):
+    with pytest.raises(StoreError, match=r"line 2 of .* lines before it were changed"):
         read(store, "run")
     store.write(journal_key("run"), b"\n".join([first, second, second, third, b""]))
-    with pytest.raises(StoreError, match="line 3 of the journal of 'run' is out of order"):
+    with pytest.raises(StoreError, match=r"line 3 of .* lines before it were changed"):
         read(store, "run")
 
 
@@ -87,3 +88,48 @@ def test_numbers_that_json_lacks_come_back(store):
     assert logs["loss"] == math.inf
     assert logs["r2"] == -math.inf
     assert math.isnan(logs["x"])
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_any_changed_byte_is_found(store, journal, number):
+    text = bytearray(store.read(journal_key("run")))
+    text[(2 * number + 1) * len(text) // 6] ^= 1
+    store.write(journal_key("run"), bytes(text))
+    with pytest.raises(StoreError, match=rf"line {number + 1} of"):
+        read(store, "run")
+
+
+@pytest.mark.parametrize("cut", [1, 30])
+def test_a_journal_is_gone_on_with_after_its_last_whole_line(store, journal, cut):
+    text = store.read(journal_key("run"))
+    store.write(journal_key("run"), text[:-cut])
+    found = recover(store, "run")
+    assert [record["kind"] for record in found.records] == ["run", "trial"]
+    again = Journal(store, "run", found)
+    again.append("unit", value=1)
+    assert [record["kind"] for record in read(store, "run")] == ["run", "trial", "unit"]
+    with pytest.raises(StoreError, match="another process"):
+        journal.append("unit", value=2)
+    assert len(read(store, "run")) == 3
+
+
+def test_a_journal_of_half_a_line_is_empty(store):
+    store.write(journal_key("run"), b'{"number":0,"ki')
+    assert recover(store, "run").records == ()
+    Journal(store, "run", recover(store, "run")).append("run")
+    assert len(read(store, "run")) == 1
+
+
+def test_two_that_begin_the_same_run_are_told(store):
+    first, second = Journal(store, "run"), Journal(store, "run")
+    first.append("run")
+    with pytest.raises(StoreError, match="another process"):
+        second.append("run")
+
+
+def test_numpy_numbers_and_tuples_come_back_as_json_has_them(store):
+    value = {"rate": np.float32(0.5), "units": (np.int64(3), 4)}
+    Journal(store, "run").append("trial", **value)
+    (record,) = read(store, "run")
+    assert {name: record[name] for name in value} == as_written(value)
+    assert as_written(value) == {"rate": 0.5, "units": [3, 4]}

@@ -45,7 +45,7 @@ def test_a_head_is_as_its_user_made_it_after_a_search(tmp_path):
     head = ak.ClassificationHead(dropout=0.0)
     output = head(CerebrosBlock(space=small_space())(node))
     frame = table()
-    made = search(tmp_path, inputs=node, outputs=output, max_trials=1)
+    made = search(tmp_path, inputs=node, outputs=output, max_trials=1, overwrite=True)
     made.fit(frame[FEATURES], frame["three"], epochs=1, verbose=0)
     assert (head.num_classes, head.loss) == (None, None)
     four = np.arange(len(frame)) % 4
