@@ -160,7 +160,7 @@ class Chaos:
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self._args = args
         self._folder = folder
-        self._calm = 0.0
+        self._calm = self._opening = 0.0  # seconds to the end, and to the journal's first line
         self._expected: dict[str, Any] = {}
         self._records: tuple[dict[str, Any], ...] = ()
 
@@ -169,6 +169,9 @@ class Chaos:
         store = self._folder / "calm"
         began = time.monotonic()
         process = self._start(store)
+        while process.poll() is None and not self._length(store):
+            time.sleep(0.01)
+        self._opening = time.monotonic() - began
         self._finish(process)
         self._calm = time.monotonic() - began
         self._expected = json.loads((store / "found.json").read_text())
@@ -197,8 +200,7 @@ class Chaos:
         process = self._start(store)
         kills = []
         for moment, kind in zip(moments, kinds, strict=True):
-            while self._length(store) < moment and process.poll() is None:
-                time.sleep(0.01)
+            self._await(process, store, moment)
             time.sleep(chance.random() * 0.3)
             told = self._strike(process, kind, chance)
             if told:
@@ -227,10 +229,14 @@ class Chaos:
 
     def _kill_driver(self, store: Path, chance: random.Random) -> tuple[list[str], list[Any]]:
         """Kills the driver at a random moment of its life, then runs the script again."""
-        moment = chance.uniform(0.1, 1.0) * self._calm
+        share = chance.uniform(-0.2, 1.0)
         process = self._start(store)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moment)
+        if share < 0:  # before the journal's first line
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(-5 * share * self._opening)
+        else:
+            self._await(process, store, int(share * len(self._records)))
+            time.sleep(chance.random() * 0.2)
         if process.poll() is not None:
             return [], []
         process.send_signal(signal.SIGKILL)
@@ -238,7 +244,12 @@ class Chaos:
         left = self._journal(store)
         again = self._start(store)
         self._finish(again)
-        return [f"driver killed after {moment:.1f} s, at record {len(left)}"], list(left)
+        return [f"driver killed at record {len(left)} of {len(self._records)}"], list(left)
+
+    def _await(self, process: subprocess.Popen[bytes], store: Path, length: int) -> None:
+        """Waits until the journal has so many lines, or the process has ended."""
+        while self._length(store) < length and process.poll() is None:
+            time.sleep(0.01)
 
     # What came of it ---------------------------------------------------------------------
 

@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+# The files that take longest come first, so that two processes end at about the same time.
+LONGEST = (
+    "test_hyperhypermodel",
+    "test_backends",
+    "test_resuming",
+    "test_spark_losses",
+    "test_search_spark",
+    "test_data_prepare",
+    "test_reproducible",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """Spark in this process, on two cores."""
