@@ -11,7 +11,7 @@ from typing import Any
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.journal import Record, journal_key, read
 from cerebros_spark.store import Store
-from cerebros_spark.types import Phase
+from cerebros_spark.types import Phase, Status
 
 _SILENT = frozenset({"number", "kind", "trial", "hyperparameters", "traceback", "values"})
 
@@ -20,36 +20,20 @@ def audit(records: Sequence[Record]) -> list[str]:
     """What is wrong with a journal; empty if nothing is.
 
     Every trial must have visited each partition once in each epoch, for training and for
-    validation, each visit from the state that the one before it left; nothing may follow its end.
+    validation, on the partition's worker, each visit from the state that the one before it left;
+    nothing may follow its end, and a run that is over has no trial without one.
 
     Args:
         records: The journal, as :func:`cerebros_spark.journal.read` gives it.
     """
     if not records or records[0]["kind"] != "run":
         return ["the journal does not begin with a run"]
-    partitions = records[0]["partitions"]
-    faults: list[str] = []
-    trials: dict[str, _Trial] = {}
-    sessions = 0
-    for record in records:
-        if record["kind"] == "session":
-            if record["session"] != sessions:
-                faults.append(f"record {record['number']}: session {sessions} was to come")
-            sessions += 1
-            continue
-        name = trial_of(record)
-        if record["kind"] == "proposal" or name is None:
-            continue
-        if record["kind"] == "trial":
-            if name in trials:
-                faults.append(f"record {record['number']}: {name} was built twice")
-            trials[name] = _Trial(partitions, record["state"]["sha256"])
-        elif name in trials:
-            told = trials[name].take(record)
-            faults += [f"record {record['number']}: {name}: {fault}" for fault in told]
-        elif record["kind"] != "end":
-            faults.append(f"record {record['number']}: {name} was never built")
-    return faults
+    run = _Run(records[0]["partitions"])
+    return [
+        f"record {record['number']}: {fault}"
+        for record in records[1:]
+        for fault in run.take(record)
+    ]
 
 
 def trial_of(record: Record) -> str | None:
@@ -58,14 +42,60 @@ def trial_of(record: Record) -> str | None:
     return None if name is None else str(name)
 
 
+class _Run:
+    """Follows a run through its journal."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self._trials: dict[str, _Trial] = {}
+        self._open: set[str] = set()
+        self._sessions = 0
+        self._over = False
+
+    def take(self, record: Record) -> Iterator[str]:
+        """Takes in the next record; gives what is wrong with it."""
+        kind, name = record["kind"], trial_of(record)
+        if self._over:
+            yield f"a record of kind {kind!r} after the run was over"
+        if kind == "session":
+            if record["session"] != self._sessions:
+                yield f"session {self._sessions} was to come"
+            self._sessions += 1
+        elif kind == "done":
+            self._over = True
+            for each in sorted(self._open):
+                yield f"the run is over, but {each} has not ended"
+        elif name is not None:
+            for fault in self._about_trial(kind, name, record):
+                yield f"{name}: {fault}"
+
+    def _about_trial(self, kind: str, name: str, record: Record) -> Iterator[str]:
+        if kind in ("proposal", "trial"):
+            self._open.add(name)
+        elif kind == "end":
+            self._open.discard(name)
+        if kind == "unit" and not self._sessions:
+            yield "trained, but no session had begun"
+        if kind == "trial":
+            if name in self._trials:
+                yield "built twice"
+            self._trials[name] = _Trial(self._partitions, record["epochs"], record["state"])
+        elif name in self._trials:
+            yield from self._trials[name].take(record)
+        elif kind not in ("proposal", "end"):
+            yield "was never built"
+
+
 @dataclass
 class _Trial:
     """Follows one trial through the journal."""
 
     partitions: int
-    state: str
+    epochs: int
+    state: dict[str, Any]
     epoch: int = 0
     visit: int = 0
+    kept: dict[str, Any] | None = None
     trained: set[int] = field(default_factory=set)
     validated: set[int] = field(default_factory=set)
     merged: bool = False
@@ -78,46 +108,61 @@ class _Trial:
         if record["kind"] == "unit":
             yield from self._unit(record)
         elif record["kind"] == "epoch":
-            if record["epoch"] != self.epoch:
-                yield f"epoch {record['epoch']} is told, but it was in epoch {self.epoch}"
-            yield from self._complete()
-            self.merged = True
+            yield from self._epoch(record)
         elif record["kind"] == "answer":
-            if not self.merged:
-                yield "an answer that nothing asked for"
-            self.epoch += 1
-            self.trained, self.validated, self.merged = set(), set(), False
+            yield from self._answer(record)
         elif record["kind"] == "end":
             self.ended = True
+            if record["status"] == Status.COMPLETED.value and self.epoch != self.epochs:
+                yield f"completed after {self.epoch} of {self.epochs} epochs"
+            if record["kept"] != self.kept:
+                yield "another state is kept than was kept last"
 
     def _unit(self, record: Record) -> Iterator[str]:
         unit = record["unit"]
+        training = unit["phase"] == Phase.TRAIN.value
         place = f"epoch {unit['epoch']}, {unit['phase']}, partition {unit['partition']}"
+        seen = self.trained if training else self.validated
+        if unit["partition"] in seen:
+            yield f"{place}: a second time"
+        if not 0 <= unit["partition"] < self.partitions:
+            yield f"{place}: there is no such partition"
+        if record["worker"] != unit["partition"]:
+            yield f"{place}: on worker {record['worker']}, which does not hold it"
         if unit["epoch"] != self.epoch:
             yield f"{place}: it was in epoch {self.epoch}"
-        if unit["state"]["sha256"] != self.state:
+        if unit["state"] != self.state:
             yield f"{place}: it did not start from the state before it"
-        if unit["phase"] == Phase.TRAIN.value:
-            if unit["partition"] in self.trained:
-                yield f"{place}: a second time"
-            if unit["visit"] != self.visit:
-                yield f"{place}: visit {unit['visit']}, but {self.visit} was next"
-            self.trained.add(unit["partition"])
+        if unit["visit"] != self.visit:
+            yield f"{place}: visit {unit['visit']}, but {self.visit} was next"
+        seen.add(unit["partition"])
+        if training:
             self.visit = unit["visit"] + 1
-            self.state = record["state"]["sha256"]
-        else:
-            if unit["partition"] in self.validated:
-                yield f"{place}: a second time"
-            if len(self.trained) < self.partitions:
-                yield f"{place}: before the last training visit"
-            self.validated.add(unit["partition"])
+            self.state = record["state"]
+        elif len(self.trained) < self.partitions:
+            yield f"{place}: before the last training visit"
 
-    def _complete(self) -> Iterator[str]:
+    def _epoch(self, record: Record) -> Iterator[str]:
+        if self.merged:
+            yield f"epoch {record['epoch']} is told twice"
+        if record["epoch"] != self.epoch:
+            yield f"epoch {record['epoch']} is told, but it was in epoch {self.epoch}"
         everywhere = set(range(self.partitions))
         for phase, seen in (("training", self.trained), ("validation", self.validated)):
-            if seen != everywhere and (phase == "training" or seen):
-                missing = ", ".join(str(each) for each in sorted(everywhere - seen))
+            missing = ", ".join(str(each) for each in sorted(everywhere - seen))
+            if missing:
                 yield f"epoch {self.epoch}: no {phase} on partition {missing}"
+        self.merged = True
+
+    def _answer(self, record: Record) -> Iterator[str]:
+        if not self.merged:
+            yield "an answer that nothing asked for"
+        if record["keep"]:
+            self.kept = self.state
+        if record["kept"] != self.kept:
+            yield "another state is kept than that of its epoch"
+        self.epoch += 1
+        self.trained, self.validated, self.merged = set(), set(), False
 
 
 def line(record: Record) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -112,7 +113,7 @@ class Engine:
         self._hopper = Hopper(backend.num_workers, reproducible=reproducible)
         self._forget: list[list[str]] = [[] for _ in range(backend.num_workers)]
         self._garbage: list[str] = []
-        self._out: list[Result] = []
+        self._out: deque[EpochResult | TrialDone] = deque()
         self._first = 0.0
         self._last = 0.0
         self._busy = [0.0] * backend.num_workers
@@ -144,7 +145,7 @@ class Engine:
         Raises:
             StoreError: If it can't be written to the store.
         """
-        key = state_key(self._job.run_id, spec.trial_id, 0, self._job.session, 0)
+        key = state_key(self._job, spec.trial_id, 0, 0)
         ref = reference(key, state)
         self._store.write(ref.key, state)
         write_spec(self._store, self._job.run_id, spec)
@@ -181,8 +182,12 @@ class Engine:
             self._discard(states.keep())
         self._handle(EpochAnswered(trial_id, proceed))
 
-    def wait(self, timeout: float) -> list[Result]:
-        """What has finished, after waiting for ``timeout`` seconds at most for something."""
+    def wait(self, timeout: float) -> Result | None:
+        """What has finished next, after waiting for ``timeout`` seconds at most.
+
+        An end is written down when it is given out: one at a time, so that the journal has ends
+        and answers in the order in which the caller heard of them.
+        """
         deadline = time.monotonic() + timeout
         while not self._out:
             events = self._arrived(max(0.0, deadline - time.monotonic()))
@@ -192,14 +197,22 @@ class Engine:
             # After the next units have gone out: nobody waits for it.
             while self._garbage:
                 self._delete(self._garbage.pop())
-        results, self._out = self._out, []
-        return results
+        if not self._out:
+            return None
+        told = self._out.popleft()
+        return self._trial_result(told) if isinstance(told, TrialDone) else told
 
-    def close(self) -> EngineReport:
-        """Lets the workers go and tells how well they were used."""
+    def close(self, *, over: bool = True) -> EngineReport:
+        """Lets the workers go and tells how well they were used.
+
+        Args:
+            over: Whether the run is over. Otherwise nothing of it is removed: another driver may
+                have taken it over, or may come to go on with it.
+        """
         self._backend.stop()
-        self._delete(probe_key(self._job.run_id))
-        self._sweep()
+        if over:
+            self._delete(probe_key(self._job.run_id))
+            self._tidy(f"runs/{self._job.run_id}/trials")
         makespan = max(self._last - self._first, 1e-9)
         busy = tuple(seconds / makespan for seconds in self._busy)
         return EngineReport(makespan, self._hopper.floor, busy, self._units, self._lost)
@@ -245,7 +258,7 @@ class Engine:
         elif isinstance(instruction, EpochDone):
             self._end_epoch(instruction, logs)
         else:
-            self._out.append(self._trial_result(instruction))
+            self._out.append(instruction)
 
     def _note(self, event: WorkerEvent) -> None:
         """Writes down what a worker says, before anything acts on it."""
@@ -312,11 +325,8 @@ class Engine:
 
     # What lies in the store --------------------------------------------------------------
 
-    def _sweep(self) -> None:
-        """Removes states that nobody will read: units that came back after their trial's end."""
-        self._tidy(f"runs/{self._job.run_id}/trials")
-
     def _tidy(self, folder: str) -> None:
+        """Removes states that nobody will read: of lost workers, or after a trial's end."""
         needed = {key for states in self._trials.values() for key in states.needed()}
         try:
             keys = self._store.list(folder)

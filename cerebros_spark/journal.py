@@ -51,6 +51,7 @@ class Journal:
         self._number = len(after.records) if after else 0
         self._digest = after.digest if after else ""
         self._size = after.size if after else 0
+        self._torn = after.torn if after else b""
 
     def append(self, kind: str, **fields: Any) -> None:
         """Adds one record; it is durable when this returns.
@@ -62,10 +63,17 @@ class Journal:
         text = json.dumps(record, separators=(",", ":"), default=_plain)
         digest = _chained(self._digest, text)
         line = f'{text[:-1]},"digest":"{digest}"}}\n'.encode()
-        self._store.append(journal_key(self._run_id), line, at=self._size)
+        self._store.append(journal_key(self._run_id), line, at=self._size, instead_of=self._torn)
+        self._torn = b""
         self._number += 1
         self._digest = digest
         self._size += len(line)
+
+    def discard(self) -> None:
+        """Removes the run, unless somebody else has written to its journal since."""
+        key = journal_key(self._run_id)
+        if self._store.digest(key)[0] == self._size:
+            self._store.delete(f"runs/{self._run_id}")
 
 
 @dataclass(frozen=True)
@@ -76,11 +84,13 @@ class Recovered:
         records: Its records, in order.
         digest: The last one's digest.
         size: Bytes they take.
+        torn: What comes after them: half a line, cut by a crash.
     """
 
     records: tuple[Record, ...]
     digest: str
     size: int
+    torn: bytes = b""
 
 
 def journal_key(run_id: str) -> str:
@@ -98,16 +108,15 @@ def read(store: Store, run_id: str) -> tuple[Record, ...]:
 
 
 def recover(store: Store, run_id: str) -> Recovered:
-    """Reads a journal in order to go on with it; an unfinished last line is cut off for good.
+    """Reads a journal in order to go on with it.
+
+    The first new record takes the place of an unfinished last line; until then nothing is changed,
+    for its writer may still live.
 
     Raises:
         StoreError: As :func:`read`.
     """
-    data = store.read(journal_key(run_id))
-    recovered = _parse(data, store.address(journal_key(run_id)))
-    if recovered.size < len(data):
-        store.write(journal_key(run_id), data[: recovered.size])
-    return recovered
+    return _parse(store.read(journal_key(run_id)), store.address(journal_key(run_id)))
 
 
 def _parse(data: bytes, address: str) -> Recovered:
@@ -124,7 +133,8 @@ def _parse(data: bytes, address: str) -> Recovered:
             )
         records.append(json.loads(text))
         digest = expected
-    return Recovered(tuple(records), digest, sum(len(line) + 1 for line in lines))
+    size = sum(len(line) + 1 for line in lines)
+    return Recovered(tuple(records), digest, size, data[size:])
 
 
 def as_written(value: Any) -> Any:

@@ -115,7 +115,7 @@ class Store:
         path = self._path(key)
         self._tried("written to", key, lambda: self._write(path, data))
 
-    def append(self, key: str, data: bytes, at: int | None = None) -> None:
+    def append(self, key: str, data: bytes, at: int | None = None, instead_of: bytes = b"") -> None:
         """Adds bytes at the end of a key's, all of them or none.
 
         On a file system that has locks and can cut a file (see LocalStore) that holds whatever
@@ -126,6 +126,8 @@ class Store:
             key: The key; it is made if it is not there.
             data: The bytes to add.
             at: How many bytes there must be before, 0 for a key that is not there; None for any.
+            instead_of: Bytes after those ``at`` that the data takes the place of, if they are
+                still there: what a crash left of an earlier append.
 
         Raises:
             StoreError: If there are more or fewer bytes than ``at``; nothing is added. Or if
@@ -135,7 +137,7 @@ class Store:
         unfinished = _Unfinished()
 
         def append() -> None:
-            self._append(key, path, data, at, unfinished)
+            self._append(key, path, data, at, instead_of, unfinished)
 
         try:
             self._tried("appended to in", key, append)
@@ -194,12 +196,21 @@ class Store:
             raise
 
     def _append(
-        self, key: str, path: str, data: bytes, at: int | None, unfinished: _Unfinished
+        self,
+        key: str,
+        path: str,
+        data: bytes,
+        at: int | None,
+        instead_of: bytes,
+        unfinished: _Unfinished,
     ) -> None:
         try:
             # A key that must have bytes already is not made.
             with self._tail(path, create=not at) as tail:
                 length = self._undo(key, tail, data, unfinished)
+                if instead_of and length != at and tail.read(at or 0) == instead_of:
+                    tail.cut(at or 0)
+                    length = at or 0
                 if at is not None and length != at:
                     raise self._other_length(key, length, at)
                 try:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import secrets
 import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -38,6 +39,9 @@ logger = logging.getLogger("cerebros_spark")
 
 Report = UnitResult | UnitFailure
 
+_REST_SECONDS = 5.0
+_REST_STEP = 0.5
+
 
 @dataclass(frozen=True)
 class WorkerJob:
@@ -53,8 +57,9 @@ class WorkerJob:
             longest goes first.
         threads: TensorFlow's threads in each worker.
         deterministic: Whether the same units must give the same bits.
-        session: Number of the driver's session on this run, from 0. A worker of an earlier
-            driver may still write, so the keys of states name the session.
+        session: Number of the driver's session on this run, from 0.
+        token: Drawn by each driver. A worker of an earlier driver, or of a run that was
+            overwritten, may still write, so the keys of states hold it.
     """
 
     run_id: str
@@ -66,6 +71,7 @@ class WorkerJob:
     threads: int
     deterministic: bool
     session: int = 0
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,10 @@ def spec_key(run_id: str, trial_id: str) -> str:
     return f"runs/{run_id}/trials/{trial_id}/spec.json"
 
 
-def state_key(run_id: str, trial_id: str, visit: int, session: int, attempt: int) -> str:
+def state_key(job: WorkerJob, trial_id: str, visit: int, attempt: int) -> str:
     """Where a trial's state after so many visits lies in the store."""
-    return f"runs/{run_id}/trials/{trial_id}/state/{visit:06d}-{session}-{attempt}.safetensors"
+    name = f"{visit:06d}-{job.token}-{attempt}.safetensors"
+    return f"runs/{job.run_id}/trials/{trial_id}/state/{name}"
 
 
 def probe_key(run_id: str) -> str:
@@ -138,12 +145,19 @@ class Worker:
         self._held: dict[str, str] = {}  # trial -> digest of the state its program holds
         self._pulse = 0
         self._running: Program | None = None
+        self._steps_before = 0  # of the program that runs
 
     @property
     def progress(self) -> int:
-        """A number that changes while work goes on; may be read from another thread."""
+        """A number that changes while work goes on; may be read from another thread.
+
+        Until the first step of a unit (a shard is opened, a network is built and traced) only
+        the processor's time tells that it does.
+        """
         running = self._running
-        return self._pulse + (running.steps if running is not None else 0)
+        steps = running.steps if running is not None else 0
+        preparing = running is None or steps == self._steps_before
+        return self._pulse + steps + (int(time.process_time()) if preparing else 0)
 
     def serve(self, link: Link) -> None:
         """Works until the run is over."""
@@ -170,9 +184,17 @@ class Worker:
             self._forget([unit.trial_id for unit in units])
             # The store's fault is not the trial's: the unit may be run again.
             again = isinstance(error, OSError)
+            if again and error.__cause__ is not None:
+                self._rest(units[0].attempt)
             return [self._failure(unit, error, again) for unit in units]
         finally:
             self._running = None
+            self._pulse += 1
+
+    def _rest(self, attempt: int) -> None:
+        """Gives a store that can't be reached time to come back, longer each time."""
+        for _ in range(round(_REST_SECONDS * 2**attempt / _REST_STEP)):
+            time.sleep(_REST_STEP)
             self._pulse += 1
 
     # A unit ------------------------------------------------------------------------------
@@ -181,6 +203,7 @@ class Worker:
         phase = units[0].phase
         watch = _Watch()
         self._running = program = self._program(units)
+        self._steps_before = program.steps
         traces = program.traces
         opening = watch.lap()
         hop = self._load(program, units, watch)
@@ -230,9 +253,7 @@ class Worker:
         hop["dump"] = watch.lap()
         refs = []
         for unit, state in zip(units, states, strict=True):
-            key = state_key(
-                self._job.run_id, unit.trial_id, unit.visit + 1, self._job.session, unit.attempt
-            )
+            key = state_key(self._job, unit.trial_id, unit.visit + 1, unit.attempt)
             ref = reference(key, state)
             self._job.store.write(key, state)
             self._held[unit.trial_id] = ref.sha256
@@ -252,10 +273,13 @@ class Worker:
         hop: dict[str, float],
     ) -> Report:
         if metrics and not all(math.isfinite(value) for value in metrics[0]):
-            doing = "training" if unit.phase is Phase.TRAIN else "validation"
+            # Which partition is validated first is chance, and the message is part of the result.
+            where = f"validation of epoch {unit.epoch + 1}"
+            if unit.phase is Phase.TRAIN:
+                where = f"training of epoch {unit.epoch + 1} on partition {unit.partition}"
             error = TrialError(
-                f"the loss is no longer a finite number in {doing} of epoch {unit.epoch + 1} on "
-                f"partition {unit.partition}; a lower learning rate or clipped gradients may help"
+                f"the loss is no longer a finite number in {where}; a lower learning rate or "
+                "clipped gradients may help"
             )
             return self._failure(unit, error)
         return UnitResult(

@@ -45,7 +45,11 @@ def earlier(store: Store, project_name: str, overwrite: bool) -> Recovered | Non
     if journal_key(project_name) not in store.list(f"runs/{project_name}"):
         return None
     found = recover(store, project_name)
-    return found if found.records else None
+    if any(record["kind"] == "proposal" for record in found.records):
+        return found
+    # Its workers never came, or it was killed before it began: nothing was done.
+    store.delete(f"runs/{project_name}")
+    return None
 
 
 def check_same(found: Recovered, asked: Mapping[str, Any], project_name: str) -> None:

@@ -149,8 +149,6 @@ def run(
         patience=None if request.epochs else _OPEN_PATIENCE,
         failures_in_a_row=bound.max_consecutive_failed_trials,
     )
-    if found:
-        search.recall(found.records, _specs(job, found))
 
     def result(report: EngineReport) -> ModelSelectionResult:
         dtypes = [input_dtype(manifest, group) for group in layout.inputs]
@@ -158,17 +156,19 @@ def run(
             search.trials, bound.objective, resources.store, layout, dtypes, goals, report
         )
 
-    if found and found.records[-1]["kind"] == "done":
-        logger.info("the run %r is over: this is its result", request.project_name)
-        progress.close()
-        keep(result(EngineReport.of_nothing(job.manifest.partitions)))
-        return
+    nothing = EngineReport.of_nothing(manifest.partitions)
     try:
+        if found:
+            search.recall(found.records, _specs(job, found))
+            if found.records[-1]["kind"] == "done":
+                logger.info("the run %r is over: this is its result", request.project_name)
+                keep(result(nothing))
+                return
         with ended_by_sigterm():
-            _start(engine, job, fresh=found is None)
+            _start(engine, journal, fresh=found is None)
             search.run()
     except BaseException:
-        report = _close_quietly(engine) or EngineReport.of_nothing(manifest.partitions)
+        report = _close_quietly(engine) or nothing
         if any(trial.score is not None for trial in search.trials):
             keep(result(report))
         raise
@@ -340,20 +340,20 @@ def _check_objective(
         )
 
 
-def _start(engine: Engine, job: WorkerJob, *, fresh: bool) -> None:
+def _start(engine: Engine, journal: Journal, *, fresh: bool) -> None:
     """Starts the workers; if they can't be had, nothing is left of a run that is new."""
     try:
         engine.start()
     except BaseException:
         if fresh:
-            job.store.delete(f"runs/{job.run_id}")
+            journal.discard()
         raise
 
 
 def _close_quietly(engine: Engine) -> EngineReport | None:
     """Lets the workers go after an error, which must not be hidden by another."""
     try:
-        return engine.close()
+        return engine.close(over=False)
     except Exception:
         logger.exception("the workers could not be let go in good order")
         return None

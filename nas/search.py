@@ -112,7 +112,8 @@ class Search:
                         self._build(executor, name)
                 while self._propose(executor):
                     waits = _BUILD_POLL_SECONDS if self._building else _IDLE_POLL_SECONDS
-                    for result in self._engine.wait(waits):
+                    result = self._engine.wait(waits)
+                    if result is not None:
                         self._hear(result)
                     self._collect()
                     self._check_failures()
@@ -154,6 +155,8 @@ class Search:
                 self._take_in(name, logs[name]["epoch"], logs[name]["logs"])
                 self._tracks[name].kept = state_ref(record["kept"]) if record["kept"] else None
             elif record["kind"] == "end":
+                if "hyperparameters" in record:
+                    _restore(self._tracks[name].proposal, record["hyperparameters"])
                 self._conclude(_trial_result(record))
         epochs = sum(record.epochs for record in self.trials)
         left_out = sum(self._builder.epochs - record.epochs for record in self._records)
@@ -219,7 +222,9 @@ class Search:
         result = TrialResult(name, Status.FAILED, 0, 0.0, f"{type(error).__name__}: {error}", told)
         fields = dataclasses.asdict(result)
         del fields["trial_id"]
-        self._journal.append("end", trial=name, **fields)
+        # What the build had asked for when it failed: the tuner learns of it all the same.
+        known = self._tracks[name].proposal.hyperparameters.get_config()
+        self._journal.append("end", trial=name, hyperparameters=known, **fields)
         self._end(result)
 
     def _recall_proposal(self, record: Record) -> None:
@@ -236,11 +241,8 @@ class Search:
 
     def _recall_trial(self, record: Record, spec: TrialSpec) -> None:
         track = self._tracks[record["trial"]]
-        known = track.proposal.hyperparameters
-        then = keras_tuner.HyperParameters.from_config(record["hyperparameters"])
-        known.merge(then)
-        known.values = then.values
-        self._tuner.learn(known)
+        _restore(track.proposal, record["hyperparameters"])
+        self._tuner.learn(track.proposal.hyperparameters)
         track.spec = spec
 
     # Results -----------------------------------------------------------------------------
@@ -350,9 +352,17 @@ class Search:
         )
 
 
+def _restore(proposal: Proposal, config: Record) -> None:
+    """Brings a proposal to where building its network brought it."""
+    then = keras_tuner.HyperParameters.from_config(config)
+    proposal.hyperparameters.merge(then, overwrite=False)
+    proposal.hyperparameters.values = then.values
+
+
 def _trial_result(record: Record) -> TrialResult:
     """Reads a trial's end from the journal."""
-    fields = {k: v for k, v in record.items() if k not in ("number", "kind", "trial")}
+    others = ("number", "kind", "trial", "hyperparameters")
+    fields = {name: value for name, value in record.items() if name not in others}
     fields["status"] = Status(fields["status"])
     fields["kept"] = None if fields["kept"] is None else state_ref(fields["kept"])
     return TrialResult(trial_id=record["trial"], **fields)

@@ -103,11 +103,11 @@ def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], An
             engine.submit(spec, state)
         running = args.trials
         while running:
-            for result in engine.wait(5.0):
-                if isinstance(result, EpochResult):
-                    engine.answer(result.trial_id, proceed=True, keep=False)
-                else:
-                    running -= 1
+            result = engine.wait(5.0)
+            if isinstance(result, EpochResult):
+                engine.answer(result.trial_id, proceed=True, keep=False)
+            elif result is not None:
+                running -= 1
     finally:
         report = engine.close()
     spark.stop()

@@ -64,6 +64,8 @@ class Desk:
         self._refused: set[str] = set()
         self._vacant_since = clock()
         self._about: About = {}
+        self._departed: About = {}
+        self._unheard = 0  # newcomers that the driver has not heard of
         self._over = False
 
     def exchange(self, request: Request, digest: bytes, poll: float) -> Answer:
@@ -110,10 +112,15 @@ class Desk:
                     tenant.progressed = tenant.beat_at
             return _AGAIN
 
-    def send(self, assignment: Assignment) -> None:
-        """Lays down work. It is meant for who sits here now, and for nobody who comes later."""
+    def welcome(self) -> None:
+        """The driver has heard of a newcomer: what it sends from now on may be meant for it."""
         with self._changed:
-            if self._tenant is not None:
+            self._unheard -= 1
+
+    def send(self, assignment: Assignment) -> None:
+        """Lays down work for who sits here, unless the driver can only have meant another."""
+        with self._changed:
+            if self._tenant is not None and not self._unheard:
                 self._tenant.queue.append(assignment)
                 self._changed.notify_all()
 
@@ -143,6 +150,11 @@ class Desk:
         """What the newest incarnation said of itself; nothing if none ever came."""
         with self._changed:
             return dict(self._about)
+
+    def departed(self) -> About:
+        """What the last incarnation that was lost had said of itself."""
+        with self._changed:
+            return dict(self._departed)
 
     def stop(self) -> None:
         """Answers everyone from now on that the run is over."""
@@ -189,9 +201,11 @@ class Desk:
         if request.fatal is not None:
             self._lose(request.fatal, fatal=True)
         elif newcomer:
+            self._unheard += 1
             self._events.put(WorkerReady(self._worker))
 
     def _lose(self, reason: str, *, fatal: bool = False) -> None:
+        self._departed = self._about
         self._vacate()
         self._events.put(WorkerLost(self._worker, reason, fatal))
 

@@ -33,6 +33,7 @@ from cerebros_spark.backend.messages import (
     Word,
 )
 from cerebros_spark.errors import BackendError
+from cerebros_spark.hopper import WorkerReady
 from cerebros_spark.worker import Assignment, Report
 
 logger = logging.getLogger("cerebros_spark")
@@ -98,10 +99,11 @@ class DriverServer:
         poll: float = _POLL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.events: queue.Queue[RpcEvent] = queue.Queue()
+        self.events = _Events()
         self._lease = lease
         self._poll = poll
         self._desks = [Desk(worker, self.events, clock) for worker in range(workers)]
+        self.events.desks = self._desks
         secret = new_secret()
         certificate, credentials = new_certificate()
         handlers = {
@@ -138,6 +140,10 @@ class DriverServer:
         """Gives a worker up of which it is known that its process is gone."""
         self._desks[worker].lose(reason)
 
+    def departed(self, worker: int) -> About:
+        """What the worker's process that was lost last had said of itself."""
+        return self._desks[worker].departed()
+
     def about(self, worker: int) -> About:
         """What the worker's newest process said of itself; nothing if none ever came."""
         return self._desks[worker].about()
@@ -173,6 +179,18 @@ class DriverServer:
             return self._desks[beat.worker].beat(beat)
 
         return _answer(answer, context)
+
+
+class _Events(queue.Queue[RpcEvent]):
+    """What workers have to say. Who takes out that one is ready can send it work."""
+
+    desks: Sequence[Desk] = ()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> RpcEvent:
+        event = super().get(block, timeout)
+        if isinstance(event, WorkerReady):
+            self.desks[event.worker].welcome()
+        return event
 
 
 class WorkerLink:

@@ -26,6 +26,7 @@ logger = logging.getLogger("cerebros_spark")
 _WATCH_SECONDS = 1.0
 _GRACE_SECONDS = 10.0
 _DEATHS = 3
+_BEAT_SECONDS = 5.0
 
 
 class SparkBackend:
@@ -42,8 +43,9 @@ class SparkBackend:
             as the cluster has task slots if it is None.
         start_timeout: Seconds within which all workers must have come, and within which one that
             was lost must be back.
-        lease: Seconds without a sign of progress (a training step, a chunk read, a question for
-            work) after which a worker is given up and its task is started again.
+        lease: Seconds without a sign of progress (a training or validation step; before the
+            first one, a second of processor time) after which a worker is given up and its task
+            is started again.
 
     Raises:
         ArgumentError: If there is no SparkContext or an argument is out of range.
@@ -117,16 +119,18 @@ class SparkBackend:
         self._deaths = [0] * self.num_workers
         self._reasons = [""] * self.num_workers
         self._server = DriverServer(self.num_workers, bind, public_host=host, lease=self._lease)
-        access = self._server.access
+        # Several beats in a lease: one that is late must not cost a worker.
+        task = _task(job, self._server.access, min(_BEAT_SECONDS, self._lease / 4))
 
         def launch(number: int) -> _SparkJob:
             one = self._context.parallelize([number], 1)
             title = f"cerebros_spark worker {number}"
-            return _SparkJob(self._context, title, lambda: one.foreach(_task(job, access)))
+            return _SparkJob(self._context, title, lambda: one.foreach(task))
 
         self._launch = launch
-        self._jobs = [launch(number) for number in range(self.num_workers)]
         try:
+            for number in range(self.num_workers):
+                self._jobs.append(launch(number))
             self._wait_for_all()
         except BaseException:
             self.stop()
@@ -205,7 +209,7 @@ class SparkBackend:
                 if worker not in self._away and worker not in self._busy:
                     self._died(worker, reason)
                 server.lose(worker, reason)
-                self._jobs[worker] = self._launch(worker)
+                self._jobs[worker] = self._launch_again(worker)
         away = server.missing(self._start_timeout) if len(self._came) == self.num_workers else []
         for worker in away:
             raise BackendError(
@@ -213,6 +217,15 @@ class SparkBackend:
                 f"holds its partition{self._last_word(worker)}. What is finished is kept: see to "
                 "the cluster and run the same again with overwrite=False"
             )
+
+    def _launch_again(self, worker: int) -> _SparkJob:
+        try:
+            return self._launch(worker)
+        except Exception as error:
+            raise BackendError(
+                f"worker {worker} can't be started again, Spark is gone: {error}. What is finished "
+                "is kept: start Spark and run the same again with overwrite=False"
+            ) from error
 
     def _died(self, worker: int, reason: str) -> None:
         """Counts a death that no unit is to blame for; raises BackendError at the third."""
@@ -231,7 +244,7 @@ class SparkBackend:
 
     def _end_task(self, worker: int, reason: str) -> None:
         """Has Spark end the task of a worker that was given up, and start it anew."""
-        attempt = self._served().about(worker).get("attempt")
+        attempt = self._served().departed(worker).get("attempt")
         if attempt is not None:
             # PySpark has no method of its own for it.
             self._context._jsc.sc().killTaskAttempt(attempt, True, reason)
@@ -309,7 +322,7 @@ class _SparkJob:
             self._thread.join(timeout=30.0)
 
 
-def _task(job: WorkerJob, access: Access) -> Callable[[int], None]:
+def _task(job: WorkerJob, access: Access, beat_seconds: float) -> Callable[[int], None]:
     """What each Spark task runs: a worker, until the run is over."""
 
     def run(number: int) -> None:
@@ -323,7 +336,13 @@ def _task(job: WorkerJob, access: Access) -> Callable[[int], None]:
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
-        link = WorkerLink(access, number, progress=lambda: worker.progress, about=about)
+        link = WorkerLink(
+            access,
+            number,
+            progress=lambda: worker.progress,
+            about=about,
+            beat_seconds=beat_seconds,
+        )
         try:
             check_store(job.store, job.run_id)
             configure_task(job.threads, job.deterministic)

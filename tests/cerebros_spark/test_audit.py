@@ -32,7 +32,7 @@ def whole() -> list[tuple[str, dict]]:
         ("run", {"run": "r", "partitions": PARTITIONS}),
         ("session", {"session": 0}),
         ("proposal", {"trial": "t", "values": {}}),
-        ("trial", {"trial": "t", "index": 0, "state": ref("s0")}),
+        ("trial", {"trial": "t", "index": 0, "epochs": 2, "state": ref("s0")}),
     ]
     visit = 0
     for epoch in range(2):
@@ -42,8 +42,9 @@ def whole() -> list[tuple[str, dict]]:
         for partition in range(PARTITIONS):
             told.append(unit("t", epoch, "validate", partition, visit, f"s{visit}", ""))
         told.append(("epoch", {"trial": "t", "epoch": epoch, "logs": {"loss": 1.0}}))
-        told.append(("answer", {"trial": "t", "proceed": True, "keep": True, "kept": None}))
-    return [*told, ("end", {"trial": "t", "status": "completed"}), ("done", {})]
+        kept = ref("s2")  # of the first epoch
+        told.append(("answer", {"trial": "t", "proceed": True, "keep": not epoch, "kept": kept}))
+    return [*told, ("end", {"trial": "t", "status": "completed", "kept": kept}), ("done", {})]
 
 
 def records(told: list[tuple[str, dict]]) -> list[dict]:
@@ -79,6 +80,16 @@ def changed(change) -> list[tuple[str, dict]]:
         (lambda told: told.pop(8), "an answer that nothing asked for"),
         (lambda told: told.append(copy.deepcopy(told[4])), "after its end"),
         (lambda told: told.insert(4, copy.deepcopy(told[3])), "built twice"),
+        (lambda told: told.insert(9, copy.deepcopy(told[8])), "is told twice"),
+        (lambda told: told[4][1].update(worker=1), "on worker 1, which does not hold it"),
+        (lambda told: told[5][1]["unit"].update(partition=2), "there is no such partition"),
+        (lambda told: told[6][1]["unit"].update(visit=1), "visit 1, but 2 was next"),
+        (lambda told: told[9][1].update(kept=ref("s1")), "another state is kept than that"),
+        (lambda told: told[-2][1].update(kept=None), "another state is kept than was kept last"),
+        (lambda told: told[3][1].update(epochs=3), "completed after 2 of 3 epochs"),
+        (lambda told: told.pop(-2), "over, but t has not ended"),
+        (lambda told: told.insert(4, told.pop(-1)), "after the run was over"),
+        (lambda told: told.pop(1), "no session had begun"),
         (lambda told: told.pop(3), "was never built"),
         (lambda told: told.append(("session", {"session": 2})), "session 1 was to come"),
         (lambda told: told.pop(0), "does not begin with a run"),
@@ -90,7 +101,7 @@ def test_what_is_wrong_is_named(change, fault):
 
 def test_a_trial_that_could_not_be_built_is_no_fault():
     told = whole()
-    told += [("proposal", {"trial": "u", "values": {}}), ("end", {"trial": "u"})]
+    told[-1:-1] = [("proposal", {"trial": "u", "values": {}}), ("end", {"trial": "u"})]
     assert audit(records(told)) == []
 
 

@@ -722,3 +722,19 @@ def test_a_checked_file_that_was_changed_is_named(store):
             read_checked(store, "folder/spec")
     with pytest.raises(StoreError, match="'folder/none' can't be read"):
         read_checked(store, "folder/none")
+
+
+def test_an_append_takes_the_place_of_what_a_crash_left(store):
+    store.append("log", b"one\n")
+    store.append("log", b"tw")
+    store.append("log", b"two\n", at=4, instead_of=b"tw")
+    assert store.read("log") == b"one\ntwo\n"
+
+
+def test_an_append_takes_the_place_of_nothing_else(store):
+    store.append("log", b"one\ntwo\n")
+    with pytest.raises(StoreError, match="another process"):
+        store.append("log", b"new\n", at=4, instead_of=b"tw")
+    assert store.read("log") == b"one\ntwo\n"
+    store.append("log", b"three\n", at=8, instead_of=b"tw")
+    assert store.read("log") == b"one\ntwo\nthree\n"

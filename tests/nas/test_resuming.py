@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import autokeras as ak
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +20,7 @@ from small_searches import columns, search, small_space, table
 
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.audit import audit
-from cerebros_spark.errors import ArgumentError, SearchError
+from cerebros_spark.errors import ArgumentError, BackendError, SearchError
 from cerebros_spark.journal import Journal, journal_key, read
 from nas import HyperHyperModel
 from nas.result import ModelSelectionResult
@@ -35,9 +37,10 @@ def frame() -> pd.DataFrame:
     return table()
 
 
-def made(folder: Path, **more) -> HyperHyperModel:
+def made(folder: Path, *, bind: dict | None = None, **more) -> HyperHyperModel:
     space = small_space(learning_rate=(0.01, 0.05, 0.1))
-    return search(folder, space=space, max_trials=TRIALS, bind=columns(), **more)
+    bound = columns(**(bind or {}))
+    return search(folder, space=space, max_trials=TRIALS, bind=bound, **more)
 
 
 def fit(model: HyperHyperModel, frame: pd.DataFrame, **more) -> ModelSelectionResult:
@@ -49,7 +52,8 @@ def told(result: ModelSelectionResult) -> tuple:
     """Everything a search found, but how long it took."""
     board = result.leaderboard().drop(columns="seconds").to_json()
     values = [trial.values for trial in result.trials]
-    models = [result.get_model(trial.trial_id) for trial in result.trials]
+    kept = [trial.trial_id for trial in result.trials if trial.state is not None]
+    models = [result.get_model(trial_id) for trial_id in kept]
     weights = [[np.asarray(each).tobytes() for each in model.weights] for model in models]
     return board, values, weights, result.get_history()
 
@@ -65,15 +69,13 @@ def dies_at(monkeypatch, number: int, part: float) -> None:
     """Has the driver die while it writes a record, of which only a part reaches the disk."""
     append = LocalStore.append
 
-    def dying(self, key, data, at=None):
+    def dying(self, key, data, at=None, **more):
         if b'"number":%d,' % number in data[:20]:
-            append(self, key, data[: int(len(data) * part)], at=at)
+            append(self, key, data[: int(len(data) * part)], at=at, **more)
             raise DriverDied
-        append(self, key, data, at=at)
+        append(self, key, data, at=at, **more)
 
     monkeypatch.setattr(LocalStore, "append", dying)
-    # A driver that is dead tidies nothing up.
-    monkeypatch.setattr("cerebros_spark.engine.Engine._sweep", lambda self: None)
 
 
 def killed(folder: Path, frame, number: int, part: float) -> tuple:
@@ -197,8 +199,7 @@ def test_a_changed_argument_is_named(frame, abandoned, change, named):
     with pytest.raises(ArgumentError, match=named) as caught:
         fit(model, frame.iloc[: change.get("rows", len(frame))], **fitting)
     assert "overwrite=True" in str(caught.value)
-    whole = before[: before.rindex(b"\n") + 1]
-    assert LocalStore(abandoned).read(journal_key("small")) == whole
+    assert LocalStore(abandoned).read(journal_key("small")) == before, "its writer may still live"
 
 
 def test_without_a_seed_a_run_keeps_the_one_that_was_drawn(frame, tmp_path):
@@ -215,18 +216,21 @@ def test_without_a_seed_a_run_keeps_the_one_that_was_drawn(frame, tmp_path):
 def test_another_process_that_goes_on_with_the_run_ends_this_one(frame, tmp_path):
     store = LocalStore(tmp_path)
     append = LocalStore.append
+    there: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
 
-        def intruded(self, key, data, at=None):
+        def intruded(self, key, data, at=None, **more):
             if b'"kind":"unit"' in data and at is not None:
                 patch.setattr(LocalStore, "append", append)
                 append(self, key, b"someone else's\n", at=at)
-            append(self, key, data, at=at)
+                there.update(self.list("runs"))
+            append(self, key, data, at=at, **more)
 
         patch.setattr(LocalStore, "append", intruded)
         with pytest.raises(OSError, match="another process"):
             fit(made(tmp_path), frame)
     assert store.read(journal_key("small")).endswith(b"someone else's\n")
+    assert there <= set(store.list("runs")), "what the other one needs was removed"
 
 
 def test_an_interrupted_search_has_the_result_so_far(frame, tmp_path, undisturbed):
@@ -270,6 +274,66 @@ def test_sigterm_ends_a_search_in_good_order(frame, tmp_path):
     assert signal.getsignal(signal.SIGTERM) == before
     assert fit(made(tmp_path), frame).best_trial.score is not None
     assert audit(read(LocalStore(tmp_path), "small")) == []
+
+
+def test_workers_that_can_not_be_had_leave_a_run_that_another_has_taken_over(frame, tmp_path):
+    class Late(LocalBackend):
+        """Stands in for a cluster without room: another driver comes while this one waits."""
+
+        def start(self, job):
+            fit(made(tmp_path), frame)
+            raise BackendError("no workers")
+
+    with pytest.raises(BackendError, match="no workers"):
+        fit(made(tmp_path / "alone", bind={"backend": Failing(2)}), frame)
+    assert LocalStore(tmp_path / "alone").list("runs") == []
+    with pytest.raises(BackendError, match="no workers"):
+        fit(made(tmp_path, bind={"backend": Late(2)}), frame)
+    assert read(LocalStore(tmp_path), "small")[-1]["kind"] == "done"
+    assert fit(made(tmp_path), frame).engine_report.units == 0
+
+
+class Failing(LocalBackend):
+    """Stands in for a cluster without room."""
+
+    def start(self, job):
+        raise BackendError("no workers")
+
+
+def test_a_network_that_could_not_be_built_is_recalled_with_what_it_asked_for(tmp_path):
+    """A deeper block asks for more, and the tuner learns of it from failed builds, too."""
+    frame = table()
+
+    def asked() -> HyperHyperModel:
+        keras.backend.clear_session()
+        node = ak.Input()
+        output = ak.RegressionHead()(ak.DenseBlock()(node))
+        return search(
+            tmp_path,
+            inputs=node,
+            outputs=output,
+            max_trials=5,
+            max_model_size=20_000,
+            bind=columns(),
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        append = Journal.append
+
+        def dying(self, kind, **fields):
+            append(self, kind, **fields)
+            if kind == "end" and sum(r["kind"] == "end" for r in read(self._store, "small")) == 4:
+                raise DriverDied
+
+        patch.setattr(Journal, "append", dying)
+        with pytest.raises(DriverDied):
+            fit(asked(), frame)
+    left = read(LocalStore(tmp_path), "small")
+    assert any(r["kind"] == "end" and r["status"] == "failed" for r in left)
+    result = fit(asked(), frame)
+    assert len(result.trials) == 5
+    again = fit(asked(), frame)
+    assert told(again) == told(result)
 
 
 def test_a_tuner_that_proposes_something_else_is_an_error(frame, tmp_path):

@@ -110,14 +110,14 @@ def run(
         for each, state in trials:
             engine.submit(each, state, values={"index": each.index})
         while len(ends) < len(trials):
-            for result in engine.wait(5.0):
-                if isinstance(result, EpochResult):
-                    logs[result.trial_id].append(result.logs)
-                    disturb(sum(len(each) for each in logs.values()))
-                    proceed = stop_after is None or result.epoch + 1 < stop_after
-                    engine.answer(result.trial_id, proceed=proceed, keep=result.epoch == 0)
-                else:
-                    ends[result.trial_id] = dataclasses.asdict(result)
+            result = engine.wait(5.0)
+            if isinstance(result, EpochResult):
+                logs[result.trial_id].append(result.logs)
+                disturb(sum(len(each) for each in logs.values()))
+                proceed = stop_after is None or result.epoch + 1 < stop_after
+                engine.answer(result.trial_id, proceed=proceed, keep=result.epoch == 0)
+            elif result is not None:
+                ends[result.trial_id] = dataclasses.asdict(result)
     finally:
         report = engine.close()
     return {
