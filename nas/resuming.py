@@ -30,26 +30,21 @@ _WORDS = {
 
 
 def earlier(store: Store, project_name: str, overwrite: bool) -> Recovered | None:
-    """The journal of an earlier run of that name; None if there is none.
+    """The journal of an earlier run of that name; None if there is none to go on with.
 
     Args:
         store: Where runs lie.
         project_name: The run's name.
-        overwrite: Remove it instead.
+        overwrite: Whether it is to be replaced.
 
     Raises:
         StoreError: If its journal is damaged.
     """
-    if overwrite:
-        store.delete(f"runs/{project_name}")
-    if journal_key(project_name) not in store.list(f"runs/{project_name}"):
+    if overwrite or journal_key(project_name) not in store.list(f"runs/{project_name}"):
         return None
     found = recover(store, project_name)
-    if any(record["kind"] == "proposal" for record in found.records):
-        return found
-    # Its workers never came, or it was killed before it began: nothing was done.
-    store.delete(f"runs/{project_name}")
-    return None
+    # Without a proposal its workers never came, or it was killed before it began.
+    return found if any(record["kind"] == "proposal" for record in found.records) else None
 
 
 def check_same(found: Recovered, asked: Mapping[str, Any], project_name: str) -> None:

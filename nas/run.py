@@ -156,24 +156,37 @@ def run(
             search.trials, bound.objective, resources.store, layout, dtypes, goals, report
         )
 
-    nothing = EngineReport.of_nothing(manifest.partitions)
     try:
         if found:
             search.recall(found.records, _specs(job, found))
-            if found.records[-1]["kind"] == "done":
-                logger.info("the run %r is over: this is its result", request.project_name)
-                keep(result(nothing))
-                return
+        if found and found.records[-1]["kind"] == "done":
+            logger.info("the run %r is over: this is its result", request.project_name)
+            keep(result(EngineReport.of_nothing(manifest.partitions)))
+        else:
+            _search(engine, search, journal, fresh=found is None, keep=keep, result=result)
+    finally:
+        progress.close()
+
+
+def _search(
+    engine: Engine,
+    search: Search,
+    journal: Journal,
+    *,
+    fresh: bool,
+    keep: Callable[[ModelSelectionResult], None],
+    result: Callable[[EngineReport], ModelSelectionResult],
+) -> None:
+    """Runs a search to its end, or to where it is interrupted; the result is kept either way."""
+    try:
         with ended_by_sigterm():
-            _start(engine, journal, fresh=found is None)
+            _start(engine, journal, fresh=fresh)
             search.run()
     except BaseException:
-        report = _close_quietly(engine) or nothing
+        report = _close_quietly(engine)
         if any(trial.score is not None for trial in search.trials):
             keep(result(report))
         raise
-    finally:
-        progress.close()
     report = engine.close()
     logger.info(
         "%d trials in %.1f s, %.2f times the least possible; workers busy %s",
@@ -236,6 +249,7 @@ def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> 
     address = job.store.address(journal_key(job.run_id))
     if found is None:
         logger.info("the run's journal is %s", address)
+        job.store.delete(f"runs/{job.run_id}")
         return begin(job, **asked)
     # What was asked for comes first: a changed seed changes the data's fingerprint, too.
     check_same(found, {**asked, **about(job)}, job.run_id)
@@ -350,13 +364,13 @@ def _start(engine: Engine, journal: Journal, *, fresh: bool) -> None:
         raise
 
 
-def _close_quietly(engine: Engine) -> EngineReport | None:
+def _close_quietly(engine: Engine) -> EngineReport:
     """Lets the workers go after an error, which must not be hidden by another."""
     try:
         return engine.close(over=False)
     except Exception:
         logger.exception("the workers could not be let go in good order")
-        return None
+        return EngineReport.of_nothing(0)
 
 
 def _mergers(goals: Sequence[Target]) -> Callable[[TrialSpec], MetricsMerger]:

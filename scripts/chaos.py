@@ -260,8 +260,10 @@ class Chaos:
         found = json.loads((store / "found.json").read_text())
         mismatches = sum(found[name] != self._expected[name] for name in found)
         mismatches += _states(records) != _states(self._records)
-        mismatches += list(records[: len(before)]) != before
-        units = [record["unit"] for record in records if record["kind"] == "unit"]
+        finished = [record for record in records if record["kind"] == "unit"]
+        before = [record for record in before if record["kind"] == "unit"]
+        mismatches += finished[: len(before)] != before
+        units = [record["unit"] for record in finished]
         places = {(u["trial_id"], u["epoch"], u["phase"], u["partition"]) for u in units}
         expected = sum(record["kind"] == "unit" for record in self._records)
         for fault in audit(records):

@@ -202,6 +202,13 @@ def test_a_changed_argument_is_named(frame, abandoned, change, named):
     assert LocalStore(abandoned).read(journal_key("small")) == before, "its writer may still live"
 
 
+def test_a_run_is_replaced_only_when_the_next_one_begins(frame, abandoned):
+    before = LocalStore(abandoned).list("runs")
+    with pytest.raises(ArgumentError, match="val_nonsense_loss"):
+        fit(made(abandoned, overwrite=True, objective="val_nonsense_loss"), frame)
+    assert LocalStore(abandoned).list("runs") == before
+
+
 def test_without_a_seed_a_run_keeps_the_one_that_was_drawn(frame, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         dies_at(patch, 20, 0.5)
