@@ -24,6 +24,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a run that was killed, or show its result"
+    )
     parser.add_argument("--folder", default="runs", help="where runs and models go")
     args = parser.parse_args()
     _bench.prepare_environment(logging.INFO)
@@ -100,7 +103,9 @@ def searched(
     from cerebros_spark import LocalStore, SparkBackend
     from nas import HyperHyperModel
 
-    search = HyperHyperModel(inputs=ak.Input(), outputs=head, seed=args.seed)
+    search = HyperHyperModel(
+        inputs=ak.Input(), outputs=head, seed=args.seed, overwrite=not args.resume
+    )
     search.resource_bind(
         backend=SparkBackend(spark_context=spark.sparkContext, num_workers=args.workers),
         store=LocalStore(prefix_path=os.path.join(args.folder, name)),
@@ -120,7 +125,8 @@ def report(name: str, args: argparse.Namespace, result: object, score: str) -> N
     """Prints what was found and saves the best network."""
     path = os.path.abspath(os.path.join(args.folder, f"{name}.keras"))
     result.best_model.save(path)
-    print(f"\n{name}\n{result.leaderboard().to_string(index=False)}")
+    board = result.leaderboard().drop(columns="traceback").dropna(axis="columns", how="all")
+    print(f"\n{name}\n{board.to_string(index=False)}")
     print(f"{name}: {score}")
     print(f"{name}: the best network is in {path}\n")
 
