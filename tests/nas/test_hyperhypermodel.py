@@ -457,10 +457,11 @@ def test_autokeras_blocks_in_a_graph(frame, tmp_path):
 def test_data_that_was_prepared_once_serves_again(frame, tmp_path):
     first = search(tmp_path, max_trials=1, bind=columns())
     score = first.fit(frame, epochs=1, verbose=0, reproducible=True).best_trial.score
+    predicted = first.predict(frame)
     second = search(tmp_path, max_trials=1, bind=columns(), overwrite=True)
     again = second.fit_on_prepared_data(epochs=1, verbose=0, reproducible=True)
     assert again.best_trial.score == score
-    np.testing.assert_array_equal(second.predict(frame), first.predict(frame))
+    np.testing.assert_array_equal(second.predict(frame), predicted)
     unbound = search(tmp_path, max_trials=1, overwrite=True)
     fingerprint = LocalStore(tmp_path).list("data")[0].split("/")[1]
     unbound.fit_on_prepared_data(fingerprint, epochs=1, verbose=0)
