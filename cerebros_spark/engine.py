@@ -155,7 +155,7 @@ class Engine:
             index=spec.index,
             epochs=spec.epochs,
             batch_size=spec.batch_size,
-            state=dataclasses.asdict(ref),
+            state=ref,
             **about,
         )
         self._trials[spec.trial_id] = States(spec, first=ref, current=ref)
@@ -176,7 +176,7 @@ class Engine:
             trial=trial_id,
             proceed=proceed,
             keep=keep,
-            kept=None if kept is None else dataclasses.asdict(kept),
+            kept=kept,
         )
         if keep:
             self._discard(states.keep())
@@ -288,7 +288,7 @@ class Engine:
         if not self._hopper.expects(result.worker, unit):
             logger.info("a late report of %s is left aside", unit)
             return
-        self._journal.append("unit", **dataclasses.asdict(result))
+        self._journal.append("unit", **vars(result))
         self._last = time.monotonic()
         self._busy[result.worker] += result.seconds
         self._units += 1

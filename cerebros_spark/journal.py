@@ -9,6 +9,7 @@ that was changed, lost or moved is found.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -143,7 +144,8 @@ def as_written(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    return value.item()
+    """A frozen value as its fields, a NumPy number as Python's."""
+    return vars(value) if dataclasses.is_dataclass(value) else value.item()
 
 
 def _chained(before: str, text: str) -> str:

@@ -14,20 +14,19 @@ import logging
 import os
 import posixpath
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import fsspec
 import tenacity
 
+from cerebros_spark.appending import AnyTail, Append, Tail
 from cerebros_spark.errors import ArgumentError, StoreError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from cerebros_spark.local_files import locked_tail, write_whole
+from cerebros_spark.retries import retried
 
 logger = logging.getLogger("cerebros_spark")
 
@@ -47,8 +46,6 @@ _ADVICE = {
     errno.EPERM: "check the rights there",
     errno.EROFS: "it is mounted read-only",
 }
-# What file systems without locks, or that can't sync a folder, answer.
-_UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 
 
 class Store:
@@ -134,18 +131,20 @@ class Store:
                 they can't be added.
         """
         path = self._path(key)
-        unfinished = _Unfinished()
-
-        def append() -> None:
-            self._append(key, path, data, at, instead_of, unfinished)
-
+        append = Append(
+            lambda create: self._tail(path, create),
+            f"{key!r} in {self.url}",
+            data,
+            at,
+            instead_of,
+        )
         try:
             self._tried("appended to in", key, append)
         except StoreError as error:
-            if unfinished.length is None:
+            if append.left_after is None:
                 raise
             raise StoreError(
-                f"{error}; some of the new bytes may be left after the first {unfinished.length}"
+                f"{error}; some of the new bytes may be left after the first {append.left_after}"
             ) from error
 
     def list(self, prefix: str) -> list[str]:
@@ -195,59 +194,11 @@ class Store:
                 self._fs.rm_file(temporary)
             raise
 
-    def _append(
-        self,
-        key: str,
-        path: str,
-        data: bytes,
-        at: int | None,
-        instead_of: bytes,
-        unfinished: _Unfinished,
-    ) -> None:
-        try:
-            # A key that must have bytes already is not made.
-            with self._tail(path, create=not at) as tail:
-                length = self._undo(key, tail, data, unfinished)
-                if instead_of and length != at and tail.read(at or 0) == instead_of:
-                    tail.cut(at or 0)
-                    length = at or 0
-                if at is not None and length != at:
-                    raise self._other_length(key, length, at)
-                try:
-                    tail.add(data)
-                except BaseException:
-                    unfinished.length = length
-                    with contextlib.suppress(OSError):  # then the next try cuts it
-                        tail.cut(length)
-                        unfinished.length = None
-                    raise
-        except FileNotFoundError as error:
-            if not at:
-                raise
-            raise self._other_length(key, 0, at) from error
-
-    def _undo(self, key: str, tail: _Tail, data: bytes, unfinished: _Unfinished) -> int:
-        """Removes what an earlier try left, but nothing that it did not write; the length."""
-        length, before = tail.length(), unfinished.length
-        if before is None or length == before:
-            return length
-        if length < before or not data.startswith(tail.read(before)):
-            raise self._other_length(key, length, before)
-        tail.cut(before)
-        return before
-
-    def _other_length(self, key: str, length: int, wanted: int) -> StoreError:
-        return StoreError(
-            f"{key!r} in {self.url} is {length} bytes long, not {wanted}: another process writes "
-            "to it"
-        )
-
-    @contextlib.contextmanager
-    def _tail(self, path: str, create: bool) -> Iterator[_Tail]:
+    def _tail(self, path: str, create: bool) -> AbstractContextManager[Tail]:
         """The end of a file, to append to."""
         if create:
             self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
-        yield _AnyTail(self, path)
+        return contextlib.nullcontext(AnyTail(self._fs, path, self._write))
 
     def _find(self, folder: str) -> Iterable[str]:
         self._fs.invalidate_cache(folder)
@@ -282,15 +233,14 @@ class Store:
                 state.upcoming_sleep,
             )
 
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_may_pass),
-            stop=tenacity.stop_after_attempt(self.tries),
-            wait=tenacity.wait_exponential(multiplier=self.first_wait, exp_base=4),
-            before_sleep=told,
-            reraise=True,
-        )
         try:
-            return retrying(attempt)
+            return retried(
+                attempt,
+                retry=tenacity.retry_if_exception(_may_pass),
+                stop=tenacity.stop_after_attempt(self.tries),
+                wait=tenacity.wait_exponential(multiplier=self.first_wait, exp_base=4),
+                before_sleep=told,
+            )
         except StoreError:
             raise
         except (OSError, ValueError, NotImplementedError) as error:
@@ -338,42 +288,10 @@ class LocalStore(Store):
         self._folder = folder
 
     def _write(self, path: str, data: bytes) -> None:
-        target = Path(path)
-        temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
-        _make_folder(target.parent)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):  # the first error tells more
-                temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(target.parent)
+        write_whole(path, data)
 
-    @contextlib.contextmanager
-    def _tail(self, path: str, create: bool) -> Iterator[_Tail]:
-        file = Path(path)
-        flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        if create:
-            _make_folder(file.parent)
-            flags |= os.O_CREAT
-        while True:
-            made = create and not file.exists()
-            descriptor = os.open(file, flags, 0o666)
-            try:
-                _lock(descriptor)
-                if not _is_at(descriptor, file):
-                    continue  # deleted or replaced while this waited for the lock
-                if made:
-                    _sync_folder(file.parent)
-                yield _LocalTail(descriptor, file, made)
-                return
-            finally:
-                _unlock(descriptor)
-                os.close(descriptor)
+    def _tail(self, path: str, create: bool) -> AbstractContextManager[Tail]:
+        return locked_tail(Path(path), create)
 
     def _find(self, folder: str) -> Iterable[str]:
         if os.path.isfile(folder):
@@ -389,92 +307,6 @@ class LocalStore(Store):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (LocalStore, (str(self._folder),))
-
-
-class _Unfinished:
-    """What a failed append could not undo: how long the file was before; None if nothing."""
-
-    length: int | None = None
-
-
-class _Tail(Protocol):
-    """The end of a file."""
-
-    def length(self) -> int:
-        """Bytes there are; 0 if there is no file."""
-
-    def read(self, start: int) -> bytes:
-        """The bytes from there to the end."""
-
-    def cut(self, length: int) -> None:
-        """Takes away all bytes after the first so many."""
-
-    def add(self, data: bytes) -> None:
-        """Adds bytes; if that fails there may be some of them."""
-
-
-class _AnyTail:
-    """On any file system: what can't be cut is written anew."""
-
-    def __init__(self, store: Store, path: str) -> None:
-        self._store = store
-        self._path = path
-
-    def length(self) -> int:
-        fs = self._store.filesystem
-        fs.invalidate_cache(posixpath.dirname(self._path))
-        try:
-            return int(fs.info(self._path)["size"])
-        except FileNotFoundError:
-            return 0
-
-    def read(self, start: int) -> bytes:
-        return bytes(self._store.filesystem.cat_file(self._path))[start:]
-
-    def cut(self, length: int) -> None:
-        if self.length() == length:
-            return
-        if length == 0:
-            self._store.filesystem.rm_file(self._path)
-            return
-        old = self.read(0)[:length]
-        if len(old) < length:
-            raise OSError(errno.EIO, f"{length - len(old)} bytes are lost", self._path)
-        self._store._write(self._path, old)
-
-    def add(self, data: bytes) -> None:
-        with self._store.filesystem.open(self._path, "ab") as file:
-            file.write(data)
-
-
-class _LocalTail:
-    """On this machine's file systems, of a file that is open and locked."""
-
-    def __init__(self, descriptor: int, path: Path, made: bool) -> None:
-        self._descriptor = descriptor
-        self._path = path
-        self._made = made
-
-    def length(self) -> int:
-        return os.fstat(self._descriptor).st_size
-
-    def read(self, start: int) -> bytes:
-        with open(self._path, "rb") as file:
-            file.seek(start)
-            return file.read()
-
-    def cut(self, length: int) -> None:
-        os.ftruncate(self._descriptor, length)
-        os.fsync(self._descriptor)
-        # Two processes may think that they made it; only an empty one is nobody's.
-        if self._made and length == 0:
-            self._path.unlink()
-
-    def add(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self._descriptor, left) :]
-        os.fsync(self._descriptor)
 
 
 def write_checked(store: Store, key: str, data: bytes) -> None:
@@ -503,56 +335,3 @@ def _reopen(url: str, options: dict[str, Any]) -> Store:
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError) and not isinstance(error, _FINAL)
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes a folder and those above it; their names are durable."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        # Another process may make it too; if a file is in the way, what comes next says so.
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable, where the file system can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with _unsupported_is_well():
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> None:
-    """Waits until no other process has the file locked, and locks it, where that can be."""
-    if fcntl is not None:
-        with _unsupported_is_well():
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _unlock(descriptor: int) -> None:
-    """Gives the lock back, though a child of this process may have the file open as well."""
-    if fcntl is not None:
-        with contextlib.suppress(OSError):  # it is closed next, which does the same
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the one at that path."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-@contextlib.contextmanager
-def _unsupported_is_well() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise

@@ -34,6 +34,7 @@ from cerebros_spark.backend.messages import (
 )
 from cerebros_spark.errors import BackendError
 from cerebros_spark.hopper import WorkerReady
+from cerebros_spark.retries import retried
 from cerebros_spark.worker import Assignment, Report
 
 logger = logging.getLogger("cerebros_spark")
@@ -281,18 +282,14 @@ class WorkerLink:
             fatal,
         )
         data = messages.write(request)
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_passes),
-            wait=tenacity.wait_exponential(multiplier=0.1, max=2.0),
-            stop=tenacity.stop_after_delay(patience),
-            reraise=True,
-        )
         try:
-            told = retrying(
-                self._exchange_call,
-                data,
-                timeout=_POLL_SECONDS + 15.0,
-                metadata=self._access.metadata,
+            told = retried(
+                lambda: self._exchange_call(
+                    data, timeout=_POLL_SECONDS + 15.0, metadata=self._access.metadata
+                ),
+                retry=tenacity.retry_if_exception(_passes),
+                wait=tenacity.wait_exponential(multiplier=0.1, max=2.0),
+                stop=tenacity.stop_after_delay(patience),
             )
             return messages.read_answer(told)
         except grpc.RpcError as error:

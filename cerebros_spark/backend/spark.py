@@ -77,6 +77,7 @@ class SparkBackend:
         self._deaths: list[int] = []
         self._reasons: list[str] = []
         self._ready: list[WorkerEvent] = []
+        self._watch_at = 0.0  # when the workers are looked after next, by the monotonic clock
 
     def check(self, store: Store) -> None:
         """Looks at the task slots, and at the store from short tasks on the executors."""
@@ -148,11 +149,16 @@ class SparkBackend:
             return self._ready.pop(0)
         deadline = time.monotonic() + timeout
         while True:
-            left = max(0.0, deadline - time.monotonic())
-            try:
-                event = self._served().events.get(timeout=min(_WATCH_SECONDS, left))
-            except queue.Empty:
+            now = time.monotonic()
+            # By the clock, so not between each report and its answer; and what workers have said
+            # comes first, for it tells more than that they are gone.
+            if now >= self._watch_at and self._served().events.empty():
                 self._watch()
+                self._watch_at = time.monotonic() + _WATCH_SECONDS
+            wait = min(max(self._watch_at, now), deadline) - now
+            try:
+                event = self._served().events.get(block=wait > 0, timeout=max(wait, 0.0))
+            except queue.Empty:
                 if time.monotonic() >= deadline:
                     return None
                 continue

@@ -94,8 +94,9 @@ class StateVariables:
     def __init__(self, model: keras.Model) -> None:
         everything = [*model.variables, *model.optimizer.variables]
         self._variables = [variable.value for variable in everything]
-        self._names = [f"{i}" for i in range(len(everything))]
         self._like = [np.empty(v.shape, v.dtype.as_numpy_dtype) for v in self._variables]
+        names = [f"{i}" for i in range(len(everything))]
+        self._layout = state.layout(self._like, names)
 
     def read(self) -> bytes:
         """The state as bytes."""
@@ -103,12 +104,12 @@ class StateVariables:
             tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype).numpy()
             for v in self._variables
         ]
-        return state.pack(arrays, self._names)
+        return state.pack(arrays, self._layout)
 
     def write(self, data: bytes) -> None:
         """Sets the state from bytes."""
         for variable, array in zip(
-            self._variables, state.unpack(data, self._like, self._names), strict=True
+            self._variables, state.unpack(data, self._like, self._layout), strict=True
         ):
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=array)
 

@@ -16,36 +16,34 @@ from safetensors.numpy import load, save
 from cerebros_spark.errors import StoreError
 
 
-def pack(arrays: Sequence[np.ndarray], names: Sequence[str]) -> bytes:
+def pack(arrays: Sequence[np.ndarray], described: str) -> bytes:
     """Writes arrays as one safetensors file.
 
     Args:
         arrays: The variables' values.
-        names: The variables' names; with types and shapes they form the layout, which
-            :func:`unpack` checks.
+        described: Their :func:`layout`, which :func:`unpack` checks.
     """
     flat: dict[str, list[np.ndarray]] = {}
     for array in arrays:
         flat.setdefault(str(array.dtype), []).append(np.ravel(array))
     tensors = {dtype: np.concatenate(parts) for dtype, parts in flat.items()}
-    return bytes(save(tensors, metadata={"layout": layout(arrays, names)}))
+    return bytes(save(tensors, metadata={"layout": described}))
 
 
-def unpack(data: bytes, like: Sequence[Any], names: Sequence[str]) -> list[np.ndarray]:
+def unpack(data: bytes, like: Sequence[Any], described: str) -> list[np.ndarray]:
     """Reads what :func:`pack` wrote.
 
     Args:
         data: The bytes.
         like: One value with ``shape`` and ``dtype`` for each variable, in the order of packing.
-        names: The variables' names.
+        described: Their :func:`layout`.
 
     Raises:
         StoreError: If the bytes are no state, or one of another network.
     """
-    expected = layout(like, names)
     try:
         header = int.from_bytes(data[:8], "little")
-        if f'"{expected}"'.encode() not in data[8 : 8 + header]:
+        if f'"{described}"'.encode() not in data[8 : 8 + header]:
             raise StoreError(
                 "the state belongs to another network: names, shapes or types of its variables "
                 "differ"

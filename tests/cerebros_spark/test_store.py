@@ -17,6 +17,7 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from cerebros_spark import local_files
 from cerebros_spark import store as module
 from cerebros_spark.errors import ArgumentError, CerebrosError, StoreError
 from cerebros_spark.store import LocalStore, Store, read_checked, write_checked
@@ -277,7 +278,7 @@ def test_an_append_waits_for_the_lock_and_sees_what_was_done_meanwhile(tmp_path)
 
 
 def test_append_where_there_are_no_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "fcntl", None)
+    monkeypatch.setattr(local_files, "fcntl", None)
     store = LocalStore(tmp_path)
     store.append("log", b"one", at=0)
     store.append("log", b"two", at=3)
