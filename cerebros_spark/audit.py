@@ -161,6 +161,10 @@ class _Trial:
             self.kept = self.state
         if record["kept"] != self.kept:
             yield "another state is kept than that of its epoch"
+        if record.get("state") is not None:
+            self.state = record["state"]
+        if record["proceed"] is None:
+            return  # it is held, and will be answered once more
         self.epoch += 1
         self.trained, self.validated, self.merged = set(), set(), False
 

@@ -31,6 +31,7 @@ from cerebros_spark.journal import Journal, Record
 from cerebros_spark.recovery import Recovery, States, recovered
 from cerebros_spark.store import Store
 from cerebros_spark.types import (
+    EpochAnswer,
     EpochResult,
     MetricState,
     StateRef,
@@ -40,6 +41,7 @@ from cerebros_spark.types import (
 from cerebros_spark.worker import (
     Assignment,
     WorkerJob,
+    changed_key,
     probe_key,
     reference,
     state_key,
@@ -125,6 +127,11 @@ class Engine:
         self._trials = found.trials
         self._unheard = found.unheard
 
+    @property
+    def specs(self) -> dict[str, TrialSpec]:
+        """The trials that were built, in this session or before, by name."""
+        return {name: states.spec for name, states in self._trials.items()}
+
     def start(self) -> None:
         """Starts the workers; raises BackendError or StoreError if they can't work."""
         self._journal.append("session", session=self._job.session, at=time.time())
@@ -161,26 +168,38 @@ class Engine:
         self._trials[spec.trial_id] = States(spec, first=ref, current=ref)
         self._handle(TrialSubmitted(spec.trial_id, spec.index, spec.epochs, ref))
 
-    def answer(self, trial_id: str, *, proceed: bool, keep: bool) -> None:
-        """Answers an EpochResult.
+    def answer(self, trial_id: str, answer: EpochAnswer) -> None:
+        """Answers an EpochResult; a trial that was held is answered once more.
 
-        Args:
-            trial_id: The trial.
-            proceed: Whether it goes on to its next epoch, if it has one.
-            keep: Whether the state of this epoch is to be kept, instead of the one kept before.
+        Raises:
+            StoreError: If a changed state can't be written to the store.
         """
         states = self._trials[trial_id]
-        kept = states.current if keep else states.kept
+        assert states.current is not None
+        changed = None
+        if answer.state is not None:
+            changed = reference(changed_key(self._job, states.current), answer.state)
+            self._store.write(changed.key, answer.state)
         self._journal.append(
             "answer",
             trial=trial_id,
-            proceed=proceed,
-            keep=keep,
-            kept=kept,
+            proceed=answer.proceed,
+            keep=answer.keep,
+            kept=states.current if answer.keep else states.kept,
+            state=changed,
+            learning_rate=answer.learning_rate,
+            error=answer.error,
+            traceback=answer.traceback,
+            **answer.about,
         )
-        if keep:
+        if answer.keep:
             self._discard(states.keep())
-        self._handle(EpochAnswered(trial_id, proceed))
+        if changed is not None:
+            self._discard(states.change(changed, lasting=answer.learning_rate is None))
+        if answer.error is not None:
+            self._handle(TrialFailed(trial_id, answer.error, answer.traceback or ""))
+        elif answer.proceed is not None:
+            self._handle(EpochAnswered(trial_id, answer.proceed, states.current))
 
     def wait(self, timeout: float) -> Result | None:
         """What has finished next, after waiting for ``timeout`` seconds at most.

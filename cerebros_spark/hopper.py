@@ -84,10 +84,14 @@ class UnitFailed:
 
 @dataclass(frozen=True)
 class EpochAnswered:
-    """The answer to an EpochDone: go on, or stop here."""
+    """The answer to an EpochDone: go on, or stop here.
+
+    ``state`` is what the next epoch starts from, if that is not the one the epoch ended with.
+    """
 
     trial_id: str
     proceed: bool
+    state: StateRef | None = None
 
 
 @dataclass(frozen=True)
@@ -317,6 +321,7 @@ class Hopper:
             raise self._impossible(f"trial {event.trial_id!r} did not ask")
         trial.waits = False
         trial.epoch += 1
+        trial.state = event.state or trial.state
         if trial.epoch >= trial.epochs:
             return [self._end(trial, Status.COMPLETED)]
         if not event.proceed:

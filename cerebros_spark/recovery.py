@@ -40,26 +40,36 @@ class States:
         first: The state it started from: with it the trial can be trained again, to compare.
         current: The state after its last visit; None once it has ended.
         kept: The state of its best epoch.
+        lasting: States that the driver has made and that can't be made again from the journal:
+            whoever trains the trial again starts from them.
     """
 
     spec: TrialSpec
     first: StateRef
     current: StateRef | None
     kept: StateRef | None = None
+    lasting: list[StateRef] = field(default_factory=list)
 
     def move_on(self, state: StateRef) -> StateRef | None:
         """Another visit was committed; gives the state that is no longer needed."""
         before, self.current = self.current, state
-        return before if before not in (self.first, self.kept) else None
+        return before if before not in (self.first, self.kept, *self.lasting) else None
+
+    def change(self, state: StateRef, *, lasting: bool) -> StateRef | None:
+        """The driver has changed the state; gives the one that is no longer needed."""
+        if lasting:
+            self.lasting.append(state)
+        return self.move_on(state)
 
     def keep(self) -> StateRef | None:
         """Keeps the current state; gives the one that was kept before."""
         before, self.kept = self.kept, self.current
-        return before if before != self.kept else None
+        return before if before not in (self.kept, *self.lasting) else None
 
     def needed(self) -> set[str]:
         """The keys that must not be deleted."""
-        return {ref.key for ref in (self.first, self.current, self.kept) if ref is not None}
+        refs = (self.first, self.current, self.kept, *self.lasting)
+        return {ref.key for ref in refs if ref is not None}
 
 
 @dataclass(frozen=True)
@@ -101,10 +111,11 @@ def recovered(hopper: Hopper, store: Store, run_id: str, records: Sequence[Recor
         if record["kind"] == "epoch":
             open_ends[name] = (open_ends[name][0], record["logs"])
             continue
+        _follow(record, trials[name], open_ends)
         for instruction in hopper.handle(*_events(record, trials[name], name in hopper.running)):
             assert isinstance(instruction, EpochDone | TrialDone)
-            open_ends[name] = (instruction, None)
-        _follow(record, trials[name], open_ends)
+            if record["kind"] != "end":
+                open_ends[name] = (instruction, None)
     return Recovery(trials, tuple(open_ends.values()))
 
 
@@ -115,8 +126,10 @@ def _events(record: Record, states: States, running: bool) -> list[Event]:
         return [TrialSubmitted(name, states.spec.index, states.spec.epochs, states.first)]
     if kind == "unit":
         return [UnitCommitted(_unit_result(record))]
-    if kind == "answer":
-        return [EpochAnswered(name, record["proceed"])]
+    if kind == "answer" and record.get("error") is not None:
+        return [TrialFailed(name, record["error"], record["traceback"] or "")]
+    if kind == "answer" and record["proceed"] is not None:
+        return [EpochAnswered(name, record["proceed"], states.current)]
     if kind == "end" and running:
         if record["status"] == Status.FAILED.value:
             return [TrialFailed(name, record["error"], record["traceback"] or "")]
@@ -134,6 +147,8 @@ def _follow(
     elif record["kind"] == "answer":
         if record["keep"]:
             states.keep()
+        if record.get("state") is not None:
+            states.change(state_ref(record["state"]), lasting=record["learning_rate"] is None)
         if name in open_ends and isinstance(open_ends[name][0], EpochDone):
             del open_ends[name]
     elif record["kind"] == "end":

@@ -19,8 +19,9 @@ from cerebros_spark.errors import ArgumentError
 from cerebros_spark.journal import Record, read
 from cerebros_spark.store import Store
 from cerebros_spark.training import devices
-from cerebros_spark.training.trainer import create
-from cerebros_spark.types import Phase, state_ref, unit_result
+from cerebros_spark.training.callbacks import LearningRates
+from cerebros_spark.training.trainer import Program, create
+from cerebros_spark.types import Phase, TrialSpec, UnitResult, state_ref, unit_result
 from cerebros_spark.worker import read_spec, read_state, reference, unit_seed
 
 
@@ -93,23 +94,45 @@ class Replay:
         program.load([read_state(self._store, state_ref(first["state"]))])
         states: list[int] = []
         metrics: list[int] = []
-        units = [record for record in mine if record["kind"] == "unit"]
-        for record in units:
-            then = unit_result(_fields(record))
-            unit = then.unit
-            shard = self._shard(unit.phase, unit.partition)
-            if unit.phase is Phase.TRAIN:
-                seed = unit_seed(spec.seed, trial_id, unit.epoch, unit.partition)
-                (now,) = program.train(shard, [seed])
-                assert then.state is not None
-                (state,) = program.dump()
-                if reference("", state).sha256 != then.state.sha256:
-                    states.append(unit.visit + 1)
-            else:
-                (now,) = program.evaluate(shard)
-            if repr(now) != repr(then.metrics):  # not ==: a NaN is to equal itself
-                metrics.append(record["number"])
-        return Comparison(trial_id, len(units), tuple(states), tuple(metrics))
+        rates: LearningRates | None = None
+        units = 0
+        for record in mine:
+            if record["kind"] == "unit":
+                units += 1
+                then = unit_result(_fields(record))
+                same_state, same_metrics = self._again(program, spec, then)
+                if not same_state:
+                    states.append(then.unit.visit + 1)
+                if not same_metrics:
+                    metrics.append(record["number"])
+            elif record["kind"] == "answer" and record.get("state") is not None:
+                # What callbacks had changed. The journal knows a learning rate; of anything else
+                # the store has kept the state.
+                ref = state_ref(record["state"])
+                if record["learning_rate"] is None:
+                    program.load([read_state(self._store, ref)])
+                    continue
+                rates = rates or LearningRates(spec.program)
+                state = rates.applied(program.dump()[0], record["learning_rate"])
+                if reference("", state).sha256 != ref.sha256:
+                    states.append(then.unit.visit)
+                program.load([state])
+        return Comparison(trial_id, units, tuple(states), tuple(metrics))
+
+    def _again(self, program: Program, spec: TrialSpec, then: UnitResult) -> tuple[bool, bool]:
+        """Runs a unit again; whether its state and its metrics are the same."""
+        unit = then.unit
+        shard = self._shard(unit.phase, unit.partition)
+        same = True
+        if unit.phase is Phase.TRAIN:
+            seed = unit_seed(spec.seed, unit.trial_id, unit.epoch, unit.partition)
+            (now,) = program.train(shard, [seed])
+            assert then.state is not None
+            (state,) = program.dump()
+            same = reference("", state).sha256 == then.state.sha256
+        else:
+            (now,) = program.evaluate(shard)
+        return same, repr(now) == repr(then.metrics)  # not ==: a NaN is to equal itself
 
     def _shard(self, phase: Phase, partition: int) -> ShardData:
         place = (phase, partition)

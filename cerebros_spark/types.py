@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cerebros_spark.errors import ArgumentError
@@ -92,6 +92,31 @@ class Unit:
     visit: int
     attempt: int
     state: StateRef
+
+
+@dataclass(frozen=True)
+class EpochAnswer:
+    """What becomes of a trial that has finished an epoch.
+
+    Attributes:
+        proceed: Whether it goes on to its next epoch, if it has one. None holds it: it rests
+            until another answer says so.
+        keep: Whether the epoch's state is to be kept, instead of the one kept before.
+        state: The state its next epoch starts from, if that is not the one it ended with.
+        learning_rate: The one learning rate that makes this state of that; None if more has
+            changed.
+        about: What else the journal is to know, in JSON's types.
+        error: Why the trial has failed; None if it has not.
+        traceback: Where it failed.
+    """
+
+    proceed: bool | None
+    keep: bool = False
+    state: bytes | None = None
+    learning_rate: float | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    traceback: str | None = None
 
 
 #: The variables of a model's metrics, one tuple of numbers each. They add up over partitions.

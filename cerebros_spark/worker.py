@@ -105,6 +105,11 @@ def state_key(job: WorkerJob, trial_id: str, visit: int, attempt: int) -> str:
     return f"runs/{job.run_id}/trials/{trial_id}/state/{name}"
 
 
+def changed_key(job: WorkerJob, before: StateRef) -> str:
+    """Where a state lies that the driver has made of another one."""
+    return f"{before.key.removesuffix('.safetensors')}-{job.token}.safetensors"
+
+
 def probe_key(run_id: str) -> str:
     """Where the driver leaves the run's name, for workers to see that the store is the same."""
     return f"runs/{run_id}/probe"

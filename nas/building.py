@@ -41,7 +41,9 @@ class Builder:
     batch_size: int
     max_model_size: int | None = None
 
-    def __call__(self, trial_id: str, index: int, hyperparameters: Any) -> Built:
+    def __call__(
+        self, trial_id: str, index: int, hyperparameters: Any, epochs: int | None = None
+    ) -> Built:
         """Builds a trial. Its initial weights depend on the seed and the trial's name alone.
 
         Raises:
@@ -66,7 +68,7 @@ class Builder:
             trainer="keras",
             program=program,
             seed=self.seed,
-            epochs=self.epochs,
+            epochs=epochs or self.epochs,
             batch_size=self.batch_size,
             parameters=parameters,
         )

@@ -17,6 +17,7 @@ from cerebros_spark.backend.base import Backend
 from cerebros_spark.backend.local import LocalBackend
 from cerebros_spark.errors import ArgumentError, NotFittedError
 from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.training.callbacks import check_callbacks
 from nas.binding import BoundTuner, Resources, columns_of
 from nas.heads import check_metrics
 from nas.inputs import is_spark
@@ -195,7 +196,7 @@ class HyperHyperModel:
         y: Any = None,
         batch_size: int = 32,
         epochs: int | None = None,
-        callbacks: None = None,
+        callbacks: Any = None,
         validation_split: float | None = None,
         validation_data: Any = None,
         verbose: int = 1,
@@ -212,7 +213,10 @@ class HyperHyperModel:
             batch_size: Rows in a training step.
             epochs: Epochs of a trial. If None, up to 1,000, and a trial ends when its
                 ``val_loss`` has not got better by 1e-4 for 10 epochs, as in AutoKeras.
-            callbacks: Must be None: callbacks are not supported yet.
+            callbacks: Keras callbacks, of which every trial gets copies of its own. They are
+                called at the ends of epochs, with the metrics over all rows; one that needs to be
+                called for batches is refused. What they know is kept when a run is gone on with,
+                as far as it is plain data (or what their ``get_state`` gives to ``set_state``).
             validation_split: Fraction of the rows that validate, instead of the bound one.
             validation_data: Rows that validate instead of a fraction: ``(x, y)`` for arrays, a
                 Spark DataFrame for a Spark DataFrame.
@@ -234,10 +238,8 @@ class HyperHyperModel:
                 can't be used; the message names it.
             SearchError: If all trials fail.
         """
-        if callbacks is not None:
-            raise ArgumentError("callbacks must be None: they are not supported yet")
         resources = self._bound()
-        request = self._request(batch_size, epochs, verbose, input_shape, reproducible)
+        request = self._request(batch_size, epochs, callbacks, verbose, input_shape, reproducible)
         resources.backend.check(resources.store)
         prepared = prepare_data(
             resources,
@@ -257,6 +259,7 @@ class HyperHyperModel:
         data: str | None = None,
         batch_size: int = 32,
         epochs: int | None = None,
+        callbacks: Any = None,
         verbose: int = 1,
         *,
         input_shape: Sequence[int] | None = None,
@@ -268,6 +271,7 @@ class HyperHyperModel:
             data: Fingerprint of the prepared data; may be None if the store holds one only.
             batch_size: As in :meth:`fit`.
             epochs: As in :meth:`fit`.
+            callbacks: As in :meth:`fit`.
             verbose: As in :meth:`fit`.
             input_shape: As in :meth:`fit`.
             reproducible: As in :meth:`fit`.
@@ -277,7 +281,7 @@ class HyperHyperModel:
                 workers.
         """
         resources = self._bound()
-        request = self._request(batch_size, epochs, verbose, input_shape, reproducible)
+        request = self._request(batch_size, epochs, callbacks, verbose, input_shape, reproducible)
         resources.backend.check(resources.store)
         run(request, resources, self.tuner, find(resources, data), self._keep)
         return self.result
@@ -378,6 +382,7 @@ class HyperHyperModel:
         self,
         batch_size: int,
         epochs: int | None,
+        callbacks: Any,
         verbose: int,
         input_shape: Sequence[int] | None,
         reproducible: bool,
@@ -397,6 +402,7 @@ class HyperHyperModel:
             verbose=verbose,
             input_shape=input_shape,
             reproducible=reproducible,
+            callbacks=check_callbacks(() if callbacks is None else callbacks),
         )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import keras_tuner
 import numpy as np
 
@@ -18,10 +20,15 @@ from cerebros_spark.engine import Engine, EngineReport, about, begin
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.journal import Journal, Recovered, journal_key
 from cerebros_spark.seeds import derive
+from cerebros_spark.training.callbacks import (
+    TrialCallbacks,
+    check_monitors,
+    describe_callbacks,
+)
 from cerebros_spark.training.keras_model import describe, drawing_from
 from cerebros_spark.training.metrics import MetricsMerger, merger_key
 from cerebros_spark.types import TrialSpec
-from cerebros_spark.worker import WorkerJob, read_spec
+from cerebros_spark.worker import WorkerJob, read_state
 from nas.binding import BoundTuner, Resources
 from nas.building import Builder
 from nas.heads import Target, targets
@@ -36,7 +43,7 @@ from nas.resuming import (
     digest_models,
     earlier,
 )
-from nas.search import Patience, Search
+from nas.search import Rules, Search
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.graph import GraphSpace
@@ -46,7 +53,7 @@ logger = logging.getLogger("nas")
 
 # What AutoKeras does where no epochs are given.
 _OPEN_EPOCHS = 1000
-_OPEN_PATIENCE = Patience(monitor="val_loss", epochs=10, min_delta=1e-4)
+_OPEN_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Request:
     verbose: int
     input_shape: Sequence[int] | None
     reproducible: bool
+    callbacks: tuple[keras.callbacks.Callback, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "max_model_size"):
@@ -116,6 +124,7 @@ def run(
     mergers = _mergers(goals)
     program = _populate(tuner, builder)
     _check_objective(bound.objective, mergers, program)
+    callbacks = _callbacks(request, mergers, program)
     job = WorkerJob(
         run_id=request.project_name,
         store=resources.store,
@@ -144,10 +153,14 @@ def run(
         builder,
         bound.objective,
         journal,
-        slots=resources.max_concurrent_trials,
+        rules=Rules(
+            slots=resources.max_concurrent_trials,
+            failures_in_a_row=bound.max_consecutive_failed_trials,
+            by_clock=request.reproducible,
+        ),
         progress=progress,
-        patience=None if request.epochs else _OPEN_PATIENCE,
-        failures_in_a_row=bound.max_consecutive_failed_trials,
+        callbacks=callbacks,
+        fetch=functools.partial(read_state, resources.store),
     )
 
     def result(report: EngineReport) -> ModelSelectionResult:
@@ -158,7 +171,7 @@ def run(
 
     try:
         if found:
-            search.recall(found.records, _specs(job, found))
+            search.recall(found.records)
         if found and found.records[-1]["kind"] == "done":
             logger.info("the run %r is over: this is its result", request.project_name)
             keep(result(EngineReport.of_nothing(manifest.partitions)))
@@ -232,6 +245,7 @@ def _asked(
         "epochs": request.epochs,
         "batch_size": request.batch_size,
         "reproducible": request.reproducible,
+        "callbacks": describe_callbacks(request.callbacks),
         "tuner": bound.name,
         "max_trials": bound.max_trials,
         "objective": [bound.objective.name, bound.objective.direction],
@@ -255,11 +269,6 @@ def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> 
     check_same(found, {**asked, **about(job)}, job.run_id)
     logger.info("going on with the run whose journal is %s", address)
     return Journal(job.store, job.run_id, found)
-
-
-def _specs(job: WorkerJob, found: Recovered) -> dict[str, TrialSpec]:
-    names = [record["trial"] for record in found.records if record["kind"] == "trial"]
-    return {name: read_spec(job.store, job.run_id, name) for name in names}
 
 
 # The parts -------------------------------------------------------------------------------
@@ -341,12 +350,11 @@ def _check_objective(
 ) -> None:
     """Has losses and metrics compute once, and looks whether the objective is among them."""
     try:
-        names = mergers(TrialSpec("first", 0, "keras", program, 0, 1, 1)).names
+        names = _reported(mergers(TrialSpec("first", 0, "keras", program, 0, 1, 1)))
     except (ValueError, TypeError) as error:
         raise ArgumentError(
             f"the loss or a metric does not suit the head and its labels: {error}"
         ) from error
-    names |= {f"val_{name}" for name in names}
     if objective.name not in names:
         raise ArgumentError(
             f"the objective {objective.name!r} is not among the metrics that the networks "
@@ -371,6 +379,38 @@ def _close_quietly(engine: Engine) -> EngineReport:
     except Exception:
         logger.exception("the workers could not be let go in good order")
         return EngineReport.of_nothing(0)
+
+
+def _callbacks(
+    request: Request, mergers: Callable[[TrialSpec], MetricsMerger], program: str
+) -> Callable[[TrialSpec], TrialCallbacks] | None:
+    """What makes the callbacks of a trial; None if there are none.
+
+    Raises:
+        ArgumentError: If one monitors a metric that is not there, or can't tell its direction.
+    """
+    asked = request.callbacks
+    stops = any(isinstance(each, keras.callbacks.EarlyStopping) for each in asked)
+    if request.epochs is None and not stops:
+        asked += (keras.callbacks.EarlyStopping(**_OPEN_STOPPING),)
+    if not asked:
+        return None
+
+    def made(spec: TrialSpec) -> TrialCallbacks:
+        metrics = mergers(spec).metrics
+        return TrialCallbacks(asked, spec.trial_id, spec.program, metrics, spec.epochs)
+
+    first = TrialSpec("first", 0, "keras", program, 0, 1, 1)
+    check_monitors(asked, _reported(mergers(first)))
+    try:
+        made(first)
+    except ValueError as error:
+        raise ArgumentError(f"callbacks: {error}") from error
+    return made
+
+
+def _reported(merger: MetricsMerger) -> set[str]:
+    return merger.names | {f"val_{name}" for name in merger.names}
 
 
 def _mergers(goals: Sequence[Target]) -> Callable[[TrialSpec], MetricsMerger]:

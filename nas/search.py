@@ -5,22 +5,32 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import logging
-import math
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import keras_tuner
 
 from cerebros_spark.engine import Engine
-from cerebros_spark.errors import SearchError, StoreError
+from cerebros_spark.errors import SearchError, StoreError, TrialError
 from cerebros_spark.journal import Journal, Record, as_written
-from cerebros_spark.types import EpochResult, StateRef, Status, TrialResult, TrialSpec, state_ref
+from cerebros_spark.training.callbacks import Change, TrialCallbacks
+from cerebros_spark.types import (
+    EpochAnswer,
+    EpochResult,
+    StateRef,
+    Status,
+    TrialResult,
+    TrialSpec,
+    state_ref,
+)
 from nas.building import Builder, Built
 from nas.objective import better
 from nas.progress import Progress
+from nas.tracks import Track
 from nas.trials import TrialRecord
-from nas.tuners.base import Pause, Proposal, Tuner
+from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
+from nas.turns import Turns
 
 logger = logging.getLogger("nas")
 
@@ -29,28 +39,19 @@ _IDLE_POLL_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Ends a trial whose metric has stopped getting better (Keras' EarlyStopping)."""
+class Rules:
+    """How a search is run.
 
-    monitor: str
-    epochs: int
-    min_delta: float
+    Attributes:
+        slots: How many trials are in flight at a time; those that are held don't count.
+        failures_in_a_row: After so many trials that failed one after the other the search ends;
+            None for never.
+        by_clock: Hear of results in an order that does not depend on how fast trials are.
+    """
 
-
-@dataclass
-class _Track:
-    """What is known of a running trial."""
-
-    index: int
-    proposal: Proposal
-    spec: TrialSpec | None = None
-    score: float | None = None
-    best_epoch: int | None = None
-    kept: StateRef | None = None
-    epochs: int = 0
-    history: dict[str, list[float]] = field(default_factory=dict)
-    waited: int = 0
-    watched: float = math.inf
+    slots: int
+    failures_in_a_row: int | None = None
+    by_clock: bool = False
 
 
 class Search:
@@ -62,11 +63,10 @@ class Search:
         builder: Builds them.
         objective: What is optimized.
         journal: The run's journal.
-        slots: How many trials are in flight at a time.
+        rules: How the search is run.
         progress: Shows how far it is.
-        patience: When to end a trial before its last epoch; None for never.
-        failures_in_a_row: After so many trials that failed one after the other the search ends;
-            None for never.
+        callbacks: Makes the callbacks of a trial; None where there are none.
+        fetch: Gives the bytes of a state.
     """
 
     def __init__(
@@ -77,26 +77,29 @@ class Search:
         objective: keras_tuner.Objective,
         journal: Journal,
         *,
-        slots: int,
+        rules: Rules,
         progress: Progress,
-        patience: Patience | None = None,
-        failures_in_a_row: int | None = None,
+        callbacks: Callable[[TrialSpec], TrialCallbacks] | None,
+        fetch: Callable[[StateRef], bytes],
     ) -> None:
         self._engine = engine
         self._tuner = tuner
         self._builder = builder
         self._objective = objective
         self._journal = journal
-        self._slots = slots
+        self._rules = rules
         self._progress = progress
-        self._patience = patience
-        self._failures_in_a_row = failures_in_a_row
-        self._tracks: dict[str, _Track] = {}
+        self._callbacks = callbacks
+        self._fetch = fetch
+        self._turns = Turns(rules.by_clock)
+        self._tracks: dict[str, Track] = {}
         self._records: list[TrialRecord] = []
+        self._names: dict[str, str] = {}  # by the tuner's
         self._building: dict[str, concurrent.futures.Future[Built]] = {}
-        self._proposed = 0
+        self._released: dict[str, bool] = {}  # held trials, and what the tuner has said of them
         self._failed: list[TrialRecord] = []  # one after the other, up to now
         self._exhausted = False
+        self._waits = False  # the tuner has nothing to propose until it hears more
 
     def run(self) -> None:
         """Runs the search to its end, or on from where :meth:`recall` has brought it.
@@ -110,12 +113,9 @@ class Search:
                 for name, track in self._tracks.items():
                     if track.spec is None:
                         self._build(executor, name)
+                self._release()
                 while self._propose(executor):
-                    waits = _BUILD_POLL_SECONDS if self._building else _IDLE_POLL_SECONDS
-                    result = self._engine.wait(waits)
-                    if result is not None:
-                        self._hear(result)
-                    self._collect()
+                    self._listen()
                     self._check_failures()
             except BaseException:
                 executor.shutdown(wait=False, cancel_futures=True)
@@ -126,10 +126,10 @@ class Search:
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
         """The trials so far, in the order they were proposed; those that run included."""
-        running = [self._record(n, t, Status.RUNNING) for n, t in self._tracks.items()]
+        running = [track.record(Status.RUNNING) for track in self._tracks.values()]
         return tuple(sorted([*self._records, *running], key=lambda record: record.index))
 
-    def recall(self, records: Sequence[Record], specs: Mapping[str, TrialSpec]) -> None:
+    def recall(self, records: Sequence[Record]) -> None:
         """Brings tuner and trials to where an earlier driver's journal ends.
 
         The tuner is asked and told again what it was asked and told, in the same order, so it
@@ -137,11 +137,11 @@ class Search:
 
         Args:
             records: The journal.
-            specs: The trials that were built, by name.
 
         Raises:
             SearchError: If the tuner proposes something else than it did.
         """
+        specs = self._engine.specs
         logs: dict[str, Record] = {}
         for record in records:
             name = record.get("trial", "")
@@ -152,8 +152,7 @@ class Search:
             elif record["kind"] == "epoch":
                 logs[name] = record
             elif record["kind"] == "answer":
-                self._take_in(name, logs[name]["epoch"], logs[name]["logs"])
-                self._tracks[name].kept = state_ref(record["kept"]) if record["kept"] else None
+                self._recall_answer(record, logs[name])
             elif record["kind"] == "end":
                 if "hyperparameters" in record:
                     _restore(self._tracks[name].proposal, record["hyperparameters"])
@@ -170,29 +169,57 @@ class Search:
         One network is built at a time, and the next is proposed when the tuner has learned what
         hyperparameters that one asked for.
         """
-        while not self._exhausted and not self._building and len(self._tracks) < self._slots:
+        while not self._exhausted and not self._building and self._in_flight < self._rules.slots:
             proposal = self._tuner.propose()
             if proposal is Pause.DONE:
                 self._exhausted = True
+            self._waits = proposal is Pause.WAIT
             if isinstance(proposal, Pause):
                 break
-            name = self._track(proposal)
+            track = self._track(proposal)
             values = dict(proposal.hyperparameters.values)
-            self._journal.append("proposal", trial=name, values=values)
-            self._build(executor, name)
+            self._journal.append("proposal", trial=track.name, values=values)
+            self._build(executor, track.name)
+        if self._tracks and not self._in_flight:
+            raise SearchError(
+                f"{type(self._tuner).__name__} holds {len(self._tracks)} trials and proposes no "
+                "other: a tuner must let the trials it holds go on, or end them"
+            )
         return bool(self._tracks)
 
-    def _track(self, proposal: Proposal) -> str:
-        name = f"trial-{self._proposed:04d}"
-        self._tracks[name] = _Track(self._proposed, proposal)
-        self._proposed += 1
-        return name
+    @property
+    def _in_flight(self) -> int:
+        return sum(not track.held for track in self._tracks.values())
+
+    def _track(self, proposal: Proposal) -> Track:
+        index = len(self._names)
+        name = f"trial-{index:04d}"
+        self._names[proposal.trial_id] = name
+        track = self._tracks[name] = Track(name, index, proposal)
+        self._turns.begin(name, index)
+        return track
 
     def _build(self, executor: concurrent.futures.Executor, name: str) -> None:
-        track = self._tracks[name]
-        self._building[name] = executor.submit(
-            self._builder, name, track.index, track.proposal.hyperparameters
-        )
+        self._building[name] = executor.submit(self._construct, self._tracks[name])
+
+    def _construct(self, track: Track) -> Built:
+        """Builds a trial: with new weights or its parent's, as its callbacks leave them."""
+        proposal = track.proposal
+        built = self._builder(track.name, track.index, proposal.hyperparameters, proposal.epochs)
+        if proposal.parent is not None:
+            built = dataclasses.replace(built, state=self._kept_of(proposal.parent))
+        if self._callbacks is not None:
+            track.callbacks = self._callbacks(built.spec)
+            changed = track.callbacks.begin(built.state).state
+            built = dataclasses.replace(built, state=changed or built.state)
+        return built
+
+    def _kept_of(self, parent: str) -> bytes:
+        name = self._names[parent]
+        kept = next((each.state for each in self._records if each.trial_id == name), None)
+        if kept is None:
+            raise TrialError(f"it was to start from {name}, of which no state was kept")
+        return self._fetch(kept)
 
     def _collect(self) -> None:
         """Hands over the networks that are built, in their order."""
@@ -227,6 +254,148 @@ class Search:
         self._journal.append("end", trial=name, hyperparameters=known, **fields)
         self._end(result)
 
+    # Results -----------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Waits for something to happen, and hears of what has."""
+        waits = _BUILD_POLL_SECONDS if self._building else _IDLE_POLL_SECONDS
+        result = self._engine.wait(waits)
+        while result is not None:
+            self._turns.came(result)
+            result = self._engine.wait(0.0)
+        self._collect()
+        # By the clock, free slots come first: what is proposed must not depend on how long a
+        # network takes to build.
+        while not (self._rules.by_clock and self._free):
+            told = self._turns.next()
+            if told is None:
+                return
+            self._hear(told)
+            if not self._rules.by_clock:
+                continue
+            result = self._engine.wait(0.0)
+            if result is not None:
+                self._turns.came(result)
+
+    @property
+    def _free(self) -> bool:
+        """Whether there is a slot that the tuner has not been asked to fill."""
+        slots = self._in_flight < self._rules.slots
+        return bool(self._building) or (slots and not self._exhausted and not self._waits)
+
+    def _hear(self, result: EpochResult | TrialResult) -> None:
+        self._waits = False
+        if isinstance(result, TrialResult):
+            self._end(result)
+            return
+        track = self._tracks[result.trial_id]
+        answer = self._answer(track, result)
+        if answer.keep:
+            track.kept = result.state
+        self._engine.answer(track.name, answer)
+        self._progress.epoch(result.rows, self._best())
+        self._release()
+
+    def _answer(self, track: Track, result: EpochResult) -> EpochAnswer:
+        """What becomes of a trial that has finished an epoch; an error of a callback ends it."""
+        try:
+            stops, added = self._end_epoch(track, result)
+        except Exception as error:
+            return _failed(error)
+        improved, proceed = self._take_in(track, result.epoch, result.logs, added, stops)
+        if track.callbacks is None:
+            return EpochAnswer(proceed, improved)
+        try:
+            change = self._begin_epoch(track, proceed, result.logs)
+        except Exception as error:
+            self._let_go(track, proceed=False)
+            return dataclasses.replace(_failed(error), keep=improved, about={"logs": added})
+        about = {"callbacks": track.callbacks.saved(), "logs": added}
+        return EpochAnswer(proceed, improved, change.state, change.learning_rate, about)
+
+    def _end_epoch(self, track: Track, result: EpochResult) -> tuple[bool, dict[str, float]]:
+        """Calls the callbacks: whether they stop the trial, and what they add to its metrics."""
+        if self._callbacks is None:
+            return False, {}
+        if track.callbacks is None:
+            assert track.spec is not None
+            track.callbacks = self._callbacks(track.spec)
+            track.callbacks.begin(self._fetch(result.state), track.saved)
+        if track.callbacks.look_at_models:
+            track.callbacks.show(self._fetch(result.state))
+        return track.callbacks.end_epoch(result.epoch, result.logs)
+
+    def _begin_epoch(self, track: Track, proceed: bool | None, logs: dict[str, float]) -> Change:
+        assert track.spec is not None
+        assert track.callbacks is not None
+        if proceed is False:
+            track.callbacks.finish(logs)
+            return Change()
+        return track.callbacks.go_on(track.epochs)
+
+    def _take_in(
+        self, track: Track, epoch: int, logs: dict[str, float], added: dict[str, float], stops: bool
+    ) -> tuple[bool, bool | None]:
+        """Notes an epoch and tells the tuner.
+
+        Returns:
+            Whether it is the best epoch, and whether the trial goes on; None if it is held.
+        """
+        improved = track.take_in(self._objective, epoch, logs)
+        track.note(added)
+        verdicts = dict(self._tuner.observe(track.proposal.trial_id, epoch, logs))
+        proceed = verdicts.pop(track.proposal.trial_id, None)
+        self._told(verdicts)
+        assert track.spec is not None
+        if stops or track.epochs >= track.spec.epochs:
+            proceed = False
+        track.held = proceed is None
+        self._turns.heard(track.name, proceed)
+        return improved, proceed
+
+    def _told(self, verdicts: Verdicts) -> None:
+        """Takes note of what the tuner says of trials that it held."""
+        for trial_id, proceed in verdicts.items():
+            self._released[self._names[trial_id]] = proceed
+
+    def _release(self) -> None:
+        """Has trials that were held go on, or end, as the tuner has said."""
+        for name, proceed in list(self._released.items()):
+            del self._released[name]
+            track = self._tracks.get(name)
+            if track is None or not track.held:
+                continue
+            self._let_go(track, proceed)
+            self._engine.answer(name, EpochAnswer(proceed))
+
+    def _let_go(self, track: Track, proceed: bool) -> None:
+        track.held = False
+        self._turns.release(track.name, proceed)
+
+    def _end(self, result: TrialResult) -> None:
+        record = self._conclude(result)
+        if record.status is Status.FAILED:
+            logger.warning(
+                "%s failed: %s\n%s", record.trial_id, record.error, record.traceback or ""
+            )
+        self._progress.trial(record)
+        self._failed = [*self._failed, record] if record.status is Status.FAILED else []
+        self._release()
+
+    def _conclude(self, result: TrialResult) -> TrialRecord:
+        """Makes a trial that has ended a record, and tells the tuner."""
+        track = self._tracks.pop(result.trial_id)
+        self._turns.end(track.name, trained=track.spec is not None)
+        if result.status is not Status.FAILED and track.score is None:
+            reason = f"no epoch had a finite {self._objective.name}"
+            result = dataclasses.replace(result, status=Status.FAILED, error=reason)
+        record = track.record(result.status, result)
+        self._records.append(record)
+        self._told(self._tuner.conclude(track.proposal.trial_id, record.status))
+        return record
+
+    # What an earlier driver did ----------------------------------------------------------
+
     def _recall_proposal(self, record: Record) -> None:
         proposal = self._tuner.propose()
         values = None if isinstance(proposal, Pause) else proposal.hyperparameters.values
@@ -245,85 +414,27 @@ class Search:
         self._tuner.learn(track.proposal.hyperparameters)
         track.spec = spec
 
-    # Results -----------------------------------------------------------------------------
-
-    def _hear(self, result: EpochResult | TrialResult) -> None:
-        if isinstance(result, TrialResult):
-            self._end(result)
+    def _recall_answer(self, record: Record, epoch: Record) -> None:
+        track = self._tracks[record["trial"]]
+        track.kept = state_ref(record["kept"]) if record["kept"] else None
+        if track.held:
+            self._released.pop(track.name, None)
+            self._let_go(track, record["proceed"])
             return
-        proceed, improved = self._take_in(result.trial_id, result.epoch, result.logs)
-        if improved:
-            self._tracks[result.trial_id].kept = result.state
-        self._engine.answer(result.trial_id, proceed=proceed, keep=improved)
-        self._progress.epoch(result.rows, self._best())
+        track.saved = record.get("callbacks")
+        stops = record["proceed"] is False
+        failed = record.get("error") is not None
+        if not failed or "logs" in record:
+            self._take_in(track, epoch["epoch"], epoch["logs"], record.get("logs", {}), stops)
+        if failed and "logs" in record:
+            self._let_go(track, proceed=False)
 
-    def _take_in(self, name: str, epoch: int, logs: dict[str, float]) -> tuple[bool, bool]:
-        """Notes an epoch's metrics; whether the trial is to go on, and whether it got better."""
-        track = self._tracks[name]
-        for metric, value in logs.items():
-            track.history.setdefault(metric, []).append(value)
-        track.epochs = epoch + 1
-        score = logs.get(self._objective.name, math.nan)
-        improved = better(self._objective, score, track.score)
-        if improved:
-            track.score, track.best_epoch = score, epoch
-        proceed = self._tuner.observe(track.proposal.trial_id, epoch, logs)
-        return self._patient(track, logs) and proceed, improved
-
-    def _patient(self, track: _Track, logs: dict[str, float]) -> bool:
-        if self._patience is None:
-            return True
-        value = logs[self._patience.monitor]
-        if value < track.watched - self._patience.min_delta:
-            track.watched, track.waited = value, 0
-        else:
-            track.waited += 1
-        return track.waited < self._patience.epochs
-
-    def _end(self, result: TrialResult) -> None:
-        record = self._conclude(result)
-        if record.status is Status.FAILED:
-            logger.warning(
-                "%s failed: %s\n%s", record.trial_id, record.error, record.traceback or ""
-            )
-        self._progress.trial(record)
-        self._failed = [*self._failed, record] if record.status is Status.FAILED else []
-
-    def _conclude(self, result: TrialResult) -> TrialRecord:
-        """Makes a trial that has ended a record, and tells the tuner."""
-        track = self._tracks.pop(result.trial_id)
-        if result.status is not Status.FAILED and track.score is None:
-            reason = f"no epoch had a finite {self._objective.name}"
-            result = dataclasses.replace(result, status=Status.FAILED, error=reason)
-        record = self._record(result.trial_id, track, result.status, result)
-        self._tuner.conclude(track.proposal.trial_id, record.status)
-        self._records.append(record)
-        return record
-
-    def _record(
-        self, name: str, track: _Track, status: Status, result: TrialResult | None = None
-    ) -> TrialRecord:
-        failed = status is Status.FAILED
-        return TrialRecord(
-            trial_id=name,
-            index=track.index,
-            status=status,
-            values=dict(track.proposal.hyperparameters.values),
-            score=None if failed else track.score,
-            best_epoch=None if failed else track.best_epoch,
-            epochs=track.epochs,
-            parameters=track.spec.parameters if track.spec else 0,
-            seconds=result.seconds if result else 0.0,
-            history=track.history,
-            program=track.spec.program if track.spec else "",
-            state=track.kept,
-            error=result.error if result else None,
-            traceback=result.traceback if result else None,
-        )
+    # How it stands -----------------------------------------------------------------------
 
     def _check_failures(self) -> None:
         """Raises SearchError if too many trials have failed, one after the other."""
-        if self._failures_in_a_row is None or len(self._failed) < self._failures_in_a_row:
+        most = self._rules.failures_in_a_row
+        if most is None or len(self._failed) < most:
             return
         first = self._failed[0]
         raise SearchError(
@@ -350,6 +461,11 @@ class Search:
             f"all {len(self._records)} trials failed; the first, {first.trial_id}: {first.error}\n"
             f"{first.traceback or ''}"
         )
+
+
+def _failed(error: Exception) -> EpochAnswer:
+    told = "".join(traceback.format_exception(error))
+    return EpochAnswer(proceed=False, error=f"{type(error).__name__}: {error}", traceback=told)
 
 
 def _restore(proposal: Proposal, config: Record) -> None:

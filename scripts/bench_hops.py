@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], An
     from cerebros_spark.journal import read
     from cerebros_spark.training.keras_model import describe, initial_state
     from cerebros_spark.training.metrics import MetricsMerger
-    from cerebros_spark.types import EpochResult, TrialSpec
+    from cerebros_spark.types import EpochAnswer, EpochResult, TrialSpec
     from cerebros_spark.worker import WorkerJob
 
     spark = _bench.session(args.master or f"local[{args.workers}]")
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], An
         while running:
             result = engine.wait(5.0)
             if isinstance(result, EpochResult):
-                engine.answer(result.trial_id, proceed=True, keep=False)
+                engine.answer(result.trial_id, EpochAnswer(proceed=True))
             elif result is not None:
                 running -= 1
     finally:

@@ -51,6 +51,11 @@ class MetricsMerger:
         """Names of the metrics, as ``model.fit`` tells them."""
         return set(self._model.get_metrics_result())
 
+    @property
+    def metrics(self) -> list[Any]:
+        """The metrics themselves, built; those of the compiled ones are in their ``metrics``."""
+        return list(self._model.metrics)
+
     def results(self, states: Sequence[MetricState]) -> dict[str, float]:
         """The metrics by name over the rows of all the units.
 

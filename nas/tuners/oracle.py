@@ -14,7 +14,7 @@ from typing import Any
 import keras_tuner
 
 from cerebros_spark.types import Status
-from nas.tuners.base import Pause, Proposal, Tuner
+from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
 
 logger = logging.getLogger("nas")
 
@@ -61,21 +61,23 @@ class OracleTuner:
         self._running[trial.trial_id] = trial
         return Proposal(trial.trial_id, trial.hyperparameters)
 
-    def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> bool:
+    def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
         """Passes the metrics on; an oracle that has seen enough stops the trial."""
         finite = {name: value for name, value in logs.items() if math.isfinite(value)}
         if self._oracle.objective.name in finite:
             trial = self._oracle.update_trial(trial_id, finite, step=epoch)
-            return bool(trial.status != keras_tuner.engine.trial.TrialStatus.STOPPED)
-        return True
+            stopped = trial.status == keras_tuner.engine.trial.TrialStatus.STOPPED
+            return {trial_id: not stopped}
+        return {trial_id: True}
 
-    def conclude(self, trial_id: str, status: Status) -> None:
+    def conclude(self, trial_id: str, status: Status) -> Verdicts:
         """Ends the trial with the oracle."""
         trial = self._running.pop(trial_id)
         failed = status is Status.FAILED or not trial.metrics.exists(self._oracle.objective.name)
         trial.status = "FAILED" if failed else "COMPLETED"
         self._oracle.end_trial(trial)
         self._oracle.save()
+        return {}
 
 
 def _conforms(tuner: OracleTuner) -> Tuner:

@@ -11,6 +11,7 @@ TRIALS = 2
 def searched(folder: str) -> Any:
     """Networks with everything that draws random numbers or keeps state."""
     import autokeras as ak
+    import keras
     import numpy as np
 
     from cerebros_spark import LocalStore
@@ -36,7 +37,24 @@ def searched(folder: str) -> Any:
     )
     search.resource_bind(store=LocalStore(folder))
     search.tuner_bind("random", max_trials=TRIALS)
-    return search.fit(x, y, epochs=2, batch_size=16, verbose=0)
+    callbacks = [keras.callbacks.LearningRateScheduler(_slower), _shrinking()]
+    return search.fit(x, y, epochs=3, batch_size=16, callbacks=callbacks, verbose=0)
+
+
+def _slower(epoch: int, rate: float) -> float:
+    return rate / 2 if epoch else rate
+
+
+def _shrinking() -> Any:
+    """A callback that makes the weights of the first epoch smaller."""
+    import keras
+
+    class Shrinking(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 0:
+                self.model.set_weights([0.9 * weight for weight in self.model.get_weights()])
+
+    return Shrinking()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.errors import ArgumentError, DataError, NotFittedError, SearchError
 from cerebros_spark.journal import read
 from nas import CerebrosBlock, HyperHyperModel
-from nas.search import Patience
 from nas.spaces.cerebros import CerebrosNetworks
 
 TRIALS, EPOCHS = 4, 4
@@ -480,12 +479,16 @@ def test_prepared_data_that_does_not_fit_is_refused(frame, tmp_path):
         more.fit_on_prepared_data(epochs=1)
 
 
+def stopping(**how: float) -> dict:
+    return {"monitor": "val_loss", **how}
+
+
 # When trials end -------------------------------------------------------------------------
 
 
 def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(nas.run, "_OPEN_EPOCHS", 9)
-    monkeypatch.setattr(nas.run, "_OPEN_PATIENCE", Patience("val_loss", 2, 1e9))
+    monkeypatch.setattr(nas.run, "_OPEN_STOPPING", stopping(patience=2, min_delta=1e9))
     made = search(tmp_path, max_trials=2, bind=columns())
     result = made.fit(frame, verbose=0)
     # No epoch is better than the first by 1e9, so each ends after it and two more.
@@ -496,7 +499,7 @@ def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, mon
 
 def test_without_epochs_a_trial_that_gets_better_goes_on(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(nas.run, "_OPEN_EPOCHS", 4)
-    monkeypatch.setattr(nas.run, "_OPEN_PATIENCE", Patience("val_loss", 2, -1e9))
+    monkeypatch.setattr(nas.run, "_OPEN_STOPPING", stopping(patience=4, min_delta=0.0))
     result = search(tmp_path, max_trials=1, bind=columns()).fit(frame, verbose=0)
     assert result.leaderboard()["epochs"].tolist() == [4]
     assert set(result.leaderboard()["status"]) == {"completed"}

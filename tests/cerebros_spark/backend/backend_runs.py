@@ -80,7 +80,7 @@ def run(
     from cerebros_spark.data.layout import default_layout
     from cerebros_spark.engine import Engine, begin
     from cerebros_spark.training.metrics import MetricsMerger
-    from cerebros_spark.types import EpochResult
+    from cerebros_spark.types import EpochAnswer, EpochResult
     from cerebros_spark.worker import WorkerJob
 
     manifest = prepare(store, partitions=backend.num_workers)
@@ -115,7 +115,8 @@ def run(
                 logs[result.trial_id].append(result.logs)
                 disturb(sum(len(each) for each in logs.values()))
                 proceed = stop_after is None or result.epoch + 1 < stop_after
-                engine.answer(result.trial_id, proceed=proceed, keep=result.epoch == 0)
+                answer = EpochAnswer(proceed, keep=result.epoch == 0)
+                engine.answer(result.trial_id, answer)
             elif result is not None:
                 ends[result.trial_id] = dataclasses.asdict(result)
     finally:

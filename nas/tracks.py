@@ -1,0 +1,82 @@
+"""What a search knows of a trial while it runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import keras_tuner
+
+from cerebros_spark.training.callbacks import TrialCallbacks
+from cerebros_spark.types import StateRef, Status, TrialResult, TrialSpec
+from nas.objective import better
+from nas.trials import TrialRecord
+from nas.tuners.base import Proposal
+
+
+@dataclass
+class Track:
+    """A trial that has not ended.
+
+    Attributes:
+        name: The trial's name.
+        index: Its number, in the order of proposals.
+        proposal: What the tuner proposed.
+        spec: The trial as it was built; None until then.
+        score: The best epoch's objective so far.
+        best_epoch: That epoch.
+        kept: That epoch's state.
+        epochs: How many epochs it has finished.
+        history: Each metric's value at each epoch.
+        held: Whether it rests until the tuner says whether it goes on.
+        callbacks: Its callbacks, from its first epoch in this process on.
+        saved: What they knew when the last epoch was answered.
+    """
+
+    name: str
+    index: int
+    proposal: Proposal
+    spec: TrialSpec | None = None
+    score: float | None = None
+    best_epoch: int | None = None
+    kept: StateRef | None = None
+    epochs: int = 0
+    history: dict[str, list[float]] = field(default_factory=dict)
+    held: bool = False
+    callbacks: TrialCallbacks | None = None
+    saved: list[dict[str, object]] | None = None
+
+    def take_in(self, objective: keras_tuner.Objective, epoch: int, logs: dict[str, float]) -> bool:
+        """Notes an epoch's metrics; whether it is the best so far."""
+        self.note(logs)
+        self.epochs = epoch + 1
+        score = logs.get(objective.name, math.nan)
+        improved = better(objective, score, self.score)
+        if improved:
+            self.score, self.best_epoch = score, epoch
+        return improved
+
+    def note(self, logs: dict[str, float]) -> None:
+        """Adds to the history."""
+        for metric, value in logs.items():
+            self.history.setdefault(metric, []).append(value)
+
+    def record(self, status: Status, result: TrialResult | None = None) -> TrialRecord:
+        """The trial as the result of a search tells of it."""
+        failed = status is Status.FAILED
+        return TrialRecord(
+            trial_id=self.name,
+            index=self.index,
+            status=status,
+            values=dict(self.proposal.hyperparameters.values),
+            score=None if failed else self.score,
+            best_epoch=None if failed else self.best_epoch,
+            epochs=self.epochs,
+            parameters=self.spec.parameters if self.spec else 0,
+            seconds=result.seconds if result else 0.0,
+            history=self.history,
+            program=self.spec.program if self.spec else "",
+            state=self.kept,
+            error=result.error if result else None,
+            traceback=result.traceback if result else None,
+        )
