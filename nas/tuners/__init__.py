@@ -9,7 +9,11 @@ from typing import Any
 from cerebros_spark.errors import ArgumentError
 
 #: name -> module:function; the function takes objective, max_trials, seed, hyperparameters.
-TUNERS = {"random": "nas.tuners.random:random_tuner"}
+TUNERS = {
+    "asha": "nas.tuners.asha:asha_tuner",
+    "hyperband": "nas.tuners.hyperband:hyperband_tuner",
+    "random": "nas.tuners.random:random_tuner",
+}
 
 
 def tuner_factory(name: str) -> Callable[..., Any]:

@@ -10,7 +10,11 @@ from nas.tuners.oracle import OracleTuner
 
 
 def random_tuner(
-    *, objective: keras_tuner.Objective, max_trials: int, seed: int, hyperparameters: Any = None
+    *,
+    objective: keras_tuner.Objective,
+    max_trials: int | None,
+    seed: int,
+    hyperparameters: Any = None,
 ) -> OracleTuner:
     """KerasTuner's random search.
 
