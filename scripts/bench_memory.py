@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Resident memory of one process over many small trials, driver and workers together."""
+"""Resident memory over many small trials of one search: the driver's, and the workers'."""
 
 from __future__ import annotations
 
@@ -15,34 +15,75 @@ import psutil
 
 
 def main() -> None:
-    """Runs searches one after another and prints the memory after each."""
+    """Runs one search and prints the memory as its trials end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=5, help="how often memory is read")
+    parser.add_argument("--every", type=int, default=25, help="trials between two readings")
+    parser.add_argument("--master", help="a Spark master; by default the workers are threads")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     _bench.prepare_environment()
     import autokeras as ak
 
-    from cerebros_spark import LocalBackend, LocalStore
+    from cerebros_spark import LocalBackend, LocalStore, SparkBackend
     from nas import CerebrosSpace, HyperHyperModel
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 5))
     y = x[:, 0] + x[:, 1]
-    each = args.trials // args.steps
-    rows: list[tuple[str, Any, str]] = []
+    backend: Any = LocalBackend(num_workers=2)
+    if args.master:
+        backend = SparkBackend(_bench.session(args.master).sparkContext, num_workers=2)
+    readings = Readings(args.every)
     with tempfile.TemporaryDirectory() as folder:
-        for step in range(args.steps):
-            search = HyperHyperModel(
-                ak.Input(), ak.RegressionHead(), seed=step, space=CerebrosSpace(maximum_levels=2)
-            )
-            search.resource_bind(backend=LocalBackend(num_workers=2), store=LocalStore(folder))
-            search.tuner_bind("random", max_trials=each)
-            search.fit(x, y, epochs=1, verbose=0)
-            resident = psutil.Process().memory_info().rss / 2**20
-            rows.append((f"resident after {each * (step + 1)} trials", resident, "MiB"))
-    _bench.show("memory", rows, args.json)
+        search = HyperHyperModel(
+            ak.Input(), ak.RegressionHead(), seed=0, space=CerebrosSpace(maximum_levels=2)
+        )
+        search.resource_bind(backend=backend, store=LocalStore(folder))
+        search.tuner_bind("random", max_trials=args.trials)
+        search.fit(x, y, epochs=1, callbacks=[readings.callback()], verbose=0)
+    _bench.show("memory", readings.rows, args.json)
+
+
+class Readings:
+    """Reads memory each time so many trials have ended."""
+
+    def __init__(self, every: int) -> None:
+        self.rows: list[tuple[str, Any, str]] = []
+        self._every = every
+        self._ended = 0
+
+    def callback(self) -> Any:
+        """A callback whose copies count together."""
+        import keras
+
+        readings = self
+
+        class Reading(keras.callbacks.Callback):
+            def __deepcopy__(self, memo: Any) -> Any:
+                return type(self)()
+
+            def on_train_end(self, logs: Any = None) -> None:
+                readings.count()
+
+        return Reading()
+
+    def count(self) -> None:
+        """A trial has ended."""
+        self._ended += 1
+        if self._ended % self._every:
+            return
+        driver = psutil.Process()
+        after = f"after {self._ended} trials"
+        self.rows.append((f"driver {after}", driver.memory_info().rss / 2**20, "MiB"))
+        # Spark's Python workers are children of its JVM.
+        workers = [
+            child.memory_info().rss / 2**20
+            for child in driver.children(recursive=True)
+            if "python" in child.name() and child.memory_info().rss > 300 * 2**20
+        ]
+        for number, resident in enumerate(sorted(workers)):
+            self.rows.append((f"  worker {number}", resident, "MiB"))
 
 
 if __name__ == "__main__":

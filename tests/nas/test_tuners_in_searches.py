@@ -1,0 +1,84 @@
+"""Tuners that stop and hold trials, in real searches."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from small_searches import columns, search, table
+
+from cerebros_spark import LocalStore
+from cerebros_spark.audit import audit
+from cerebros_spark.journal import Journal, read
+from cerebros_spark.worker import Worker
+
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return table()
+
+
+def made(folder, tuner, trials=6):
+    model = search(folder, bind=columns(max_concurrent_trials=3))
+    options = {"reduction_factor": 2, "hyperparameters": None}
+    if tuner == "hyperband":
+        options["max_epochs"] = EPOCHS
+    model.tuner_bind(tuner, max_trials=trials, **options)
+    return model
+
+
+def fit(model, frame):
+    return model.fit(frame, epochs=EPOCHS, verbose=0, reproducible=True)
+
+
+def outcome(result):
+    return [(t.trial_id, t.status, t.history, t.state.sha256) for t in result.trials]
+
+
+@pytest.fixture
+def uneven(monkeypatch):
+    """Workers that take random times."""
+    run = Worker.run
+
+    def slow(self, units):
+        time.sleep(random.random() / 20)
+        return run(self, units)
+
+    monkeypatch.setattr(Worker, "run", slow)
+
+
+@pytest.mark.parametrize("tuner", ["asha", "hyperband"])
+def test_a_search_that_stops_trials_repeats_whatever_the_timing(frame, tmp_path, tuner, uneven):
+    first = fit(made(tmp_path / "a", tuner), frame)
+    again = fit(made(tmp_path / "b", tuner), frame)
+    assert outcome(first) == outcome(again)
+    epochs = [trial.epochs for trial in first.trials]
+    assert len(epochs) == 6
+    assert 1 in epochs, "none was stopped early"
+    assert EPOCHS in epochs, "none came through"
+    assert audit(read(LocalStore(tmp_path / "a"), "small")) == []
+
+
+@pytest.mark.parametrize("tuner", ["asha", "hyperband"])
+@pytest.mark.parametrize("answered", [2, 7])
+def test_a_search_that_holds_trials_can_be_gone_on_with(
+    frame, tmp_path, tuner, answered, monkeypatch
+):
+    whole = fit(made(tmp_path / "whole", tuner), frame)
+    append, seen = Journal.append, []
+
+    def killed(self, kind, **fields):
+        append(self, kind, **fields)
+        seen.append(kind)
+        if seen.count("answer") == answered:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(made(tmp_path / "cut", tuner), frame)
+    monkeypatch.setattr(Journal, "append", append)
+    assert outcome(fit(made(tmp_path / "cut", tuner), frame)) == outcome(whole)
+    assert audit(read(LocalStore(tmp_path / "cut"), "small")) == []
