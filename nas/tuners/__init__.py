@@ -8,8 +8,15 @@ from typing import Any
 
 from cerebros_spark.errors import ArgumentError
 
-#: name -> module:function; the function takes objective, max_trials, seed, hyperparameters.
-TUNERS = {"random": "nas.tuners.random:random_tuner"}
+#: name -> module:function; the function takes objective, max_trials, seed, hyperparameters, and
+#: the options of its own by keyword.
+TUNERS = {
+    "bayesian": "nas.tuners.bayesian:bayesian_tuner",
+    "deephyper": "nas.tuners.deephyper:deephyper_tuner",
+    "greedy": "nas.tuners.greedy:greedy_tuner",
+    "grid": "nas.tuners.grid:grid_tuner",
+    "random": "nas.tuners.random:random_tuner",
+}
 
 
 def tuner_factory(name: str) -> Callable[..., Any]:
