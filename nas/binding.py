@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from cerebros_spark.errors import ArgumentError
 from cerebros_spark.store import Store
 from nas.objective import objective_of
 from nas.summary import search_space_summary
-from nas.tuners import tuner_factory
 from nas.tuners.base import Tuner
+from nas.tuners.kinds import kind_of
 
 Columns = list[str | list[str]]
 
@@ -52,51 +52,73 @@ class BoundTuner:
     """The tuner as it was bound, and the space it searches.
 
     Args:
-        name: Name of the tuner.
-        objective: What it optimizes: a metric's name, or a ``keras_tuner.Objective``.
-        max_trials: Number of trials.
+        tuner: Name of the tuner; or a ``keras_tuner.Oracle`` or an object with the methods of
+            ``nas.tuners.base.Tuner``, of which each search makes a copy.
+        objective: What it optimizes: a metric's name, or a ``keras_tuner.Objective``. None for
+            an oracle's own.
+        max_trials: Number of trials; None for as many as the tuner has by itself.
         hyperparameters: Overrides of the space.
         max_consecutive_failed_trials: After so many failures in a row the search ends; None for
             never.
+        options: Options of the algorithm, by name.
+        otherwise: The objective if neither ``objective`` nor the tuner has one.
+
+    Attributes:
+        options: As JSON has them; for an oracle its class and its settings.
     """
 
     def __init__(
         self,
-        name: str,
+        tuner: Any,
         objective: Any,
-        max_trials: int,
+        max_trials: int | None,
         hyperparameters: Any,
         max_consecutive_failed_trials: int | None = 10,
+        *,
+        options: Mapping[str, Any] | None = None,
+        otherwise: Any = "val_loss",
     ) -> None:
-        self._factory = tuner_factory(name)
-        _check_count("max_trials", max_trials)
+        kind = kind_of(tuner, options or {})
+        if max_trials is not None:
+            _check_count("max_trials", max_trials)
         if max_consecutive_failed_trials is not None:
             _check_count("max_consecutive_failed_trials", max_consecutive_failed_trials)
-        wrong = not isinstance(hyperparameters, keras_tuner.HyperParameters | None)
-        if wrong:
+        if not isinstance(hyperparameters, keras_tuner.HyperParameters | None):
             raise ArgumentError(
                 "hyperparameters must be a keras_tuner.HyperParameters, but got "
                 f"{hyperparameters!r}"
             )
-        self.name = name
-        self.objective = objective_of(objective)
-        self.max_trials = max_trials
-        self.hyperparameters = hyperparameters
+        if hyperparameters is not None and not kind.told:
+            raise ArgumentError(
+                f"hyperparameters are for a tuner's name; give them to the {kind.name} when it "
+                "is made"
+            )
+        self.name = kind.name
+        self.options = kind.options
+        own = kind.objective or otherwise
+        self.objective = objective_of(own if objective is None else objective)
+        self.max_trials = kind.max_trials if max_trials is None else max_trials
+        self.hyperparameters = kind.hyperparameters if hyperparameters is None else hyperparameters
         self.max_consecutive_failed_trials = max_consecutive_failed_trials
         self.running: Tuner | None = None
         self.declare: Callable[[Any], Any] | None = None
+        self._kind = kind
+        self._make(seed=0)  # options that can't be used are told of now
 
-    def make(self, seed: int) -> Tuner:
-        """A new tuner of this kind."""
+    def make(self, seed: int, epochs: int) -> Tuner:
+        """A new tuner of this kind, for trials of so many epochs."""
+        self.running = self._make(seed, epochs)
+        return self.running
+
+    def _make(self, seed: int, epochs: int | None = None) -> Tuner:
         overrides = None if self.hyperparameters is None else self.hyperparameters.copy()
-        tuner: Tuner = self._factory(
+        return self._kind.make(
             objective=self.objective,
             max_trials=self.max_trials,
             seed=seed,
             hyperparameters=overrides,
+            epochs=epochs,
         )
-        self.running = tuner
-        return tuner
 
     def search_space_summary(self) -> str:
         """Writes the search space to standard output, and gives it as text.

@@ -40,10 +40,12 @@ class HyperHyperModel:
         outputs: AutoKeras heads. If only inputs and heads are given, what lies between is
             searched among Cerebros networks; otherwise it is the graph the blocks make.
         project_name: Name of the run in the store.
-        max_trials: Number of trials, unless ``tuner_bind`` says otherwise.
+        max_trials: Number of trials, unless ``tuner_bind`` says otherwise. None for all that the
+            tuner has by itself; ``"grid"`` has an end, ``"random"`` has none.
         directory: Folder of the store, unless ``resource_bind`` gives one.
         objective: What is optimized, unless ``tuner_bind`` says otherwise.
-        tuner: Name of the tuner, unless ``tuner_bind`` says otherwise.
+        tuner: Name of the tuner, unless ``tuner_bind`` says otherwise. An oracle or a tuner as
+            ``tuner_bind`` takes it goes by its own objective and number of trials.
         overwrite: Remove an earlier run of the same name. Otherwise ``fit`` goes on with it: what
             is finished is not done again, and a run that is over gives its result at once.
         seed: Seed of everything that is drawn. If it is None a new one is drawn; a run that is
@@ -62,10 +64,10 @@ class HyperHyperModel:
         inputs: Any,
         outputs: Any,
         project_name: str = "auto_model",
-        max_trials: int = 100,
+        max_trials: int | None = 100,
         directory: str | os.PathLike[str] | None = None,
         objective: Any = "val_loss",
-        tuner: str = "random",
+        tuner: Any = "random",
         overwrite: bool = False,
         seed: int | None = None,
         max_model_size: int | None = None,
@@ -96,7 +98,15 @@ class HyperHyperModel:
         self._seed = seed
         self._max_model_size = max_model_size
         self._resources: Resources | None = None
-        self.tuner = self._declared(BoundTuner(tuner, objective, max_trials, None))
+        named = isinstance(tuner, str)
+        bound = BoundTuner(
+            tuner,
+            objective if named else None,
+            max_trials if named else None,
+            None,
+            otherwise=objective,
+        )
+        self.tuner = self._declared(bound)
         self._fitted: ModelSelectionResult | None = None
 
     # Binding -----------------------------------------------------------------------------
@@ -153,36 +163,48 @@ class HyperHyperModel:
 
     def tuner_bind(
         self,
-        tuner: str = "random",
+        tuner: Any = "random",
         hyperparameters: Any = None,
         objective: Any = None,
         max_trials: int | None = None,
         overwrite: bool | None = None,
         max_consecutive_failed_trials: int | None = 10,
+        **options: Any,
     ) -> None:
         """Says how candidates are chosen.
 
         Args:
-            tuner: Name of the tuner: ``"random"``.
+            tuner: Name of the tuner: ``"random"``, ``"grid"``, ``"greedy"``, ``"bayesian"``,
+                ``"deephyper"`` (an extra); or a ``keras_tuner.Oracle``, or an object with the
+                methods of ``nas.tuners.base.Tuner``, which bring their own objective, number of
+                trials and overrides, unless the first two are given here.
             hyperparameters: A ``keras_tuner.HyperParameters``; what is declared there overrides
                 the space, for example ``hp.Fixed("learning_rate", 1e-4)``.
             objective: A metric's name, or a ``keras_tuner.Objective``.
-            max_trials: Number of trials.
+            max_trials: Number of trials. If it is None, what was bound before: a constructor's
+                None lets ``"grid"`` go through the whole grid.
             overwrite: Remove an earlier run of the same name.
             max_consecutive_failed_trials: After so many trials that failed one after the other
                 the search ends with an error that shows the first; None for never.
+            **options: Options of the tuner of that name, for example ``exploration=0.3`` for
+                ``"greedy"``; its factory in ``nas.tuners`` describes them.
 
         Raises:
             ArgumentError: If an argument can't be used.
         """
         bound = self.tuner
+        if isinstance(tuner, str):
+            objective = bound.objective if objective is None else objective
+            max_trials = bound.max_trials if max_trials is None else max_trials
         self.tuner = self._declared(
             BoundTuner(
                 tuner,
-                bound.objective if objective is None else objective,
-                bound.max_trials if max_trials is None else max_trials,
+                objective,
+                max_trials,
                 hyperparameters,
                 max_consecutive_failed_trials,
+                options=options,
+                otherwise=bound.objective,
             )
         )
         if overwrite is not None:

@@ -22,14 +22,15 @@ class Progress:
     """Shows how far a search is.
 
     Args:
-        max_trials: Number of trials.
+        max_trials: Number of trials; None if it is not known.
         epochs: Epochs of a trial, at most.
         objective: Name of what is optimized.
         verbose: 0 shows nothing.
     """
 
-    def __init__(self, max_trials: int, epochs: int, objective: str, verbose: int) -> None:
+    def __init__(self, max_trials: int | None, epochs: int, objective: str, verbose: int) -> None:
         self._max_trials = max_trials
+        self._of = "" if max_trials is None else f"/{max_trials}"
         self._epochs = epochs
         self._objective = objective
         self._verbose = verbose
@@ -41,12 +42,12 @@ class Progress:
         self._logged = self._began
         shown = bool(verbose) and (sys.stderr.isatty() or _in_notebook())
         self._bar = tqdm(
-            total=max_trials * epochs,
+            total=None if max_trials is None else max_trials * epochs,
             unit="epoch",
             disable=not shown,
             dynamic_ncols=True,
             smoothing=0.1,
-            desc=f"0/{max_trials} trials",
+            desc=f"0{self._of} trials",
         )
         self._context = contextlib.ExitStack()
         if shown:
@@ -58,7 +59,7 @@ class Progress:
         """An earlier session has done this much: trials, epochs, and epochs they left out."""
         self._ended += trials
         self._done += epochs + left_out
-        self._bar.set_description_str(f"{self._ended}/{self._max_trials} trials", refresh=False)
+        self._bar.set_description_str(f"{self._ended}{self._of} trials", refresh=False)
         self._bar.update(epochs + left_out)
 
     def epoch(self, rows: int, best: float | None) -> None:
@@ -73,7 +74,7 @@ class Progress:
     def trial(self, record: TrialRecord) -> None:
         """A trial has ended: one line."""
         self._ended += 1
-        self._bar.set_description_str(f"{self._ended}/{self._max_trials} trials", refresh=False)
+        self._bar.set_description_str(f"{self._ended}{self._of} trials", refresh=False)
         left_out = self._epochs - record.epochs
         self._done += left_out
         self._bar.update(left_out)
@@ -106,16 +107,21 @@ class Progress:
         if not self._verbose or not self._bar.disable or now - self._logged < _LOG_SECONDS:
             return
         self._logged = now
-        share = self._done / (self._max_trials * self._epochs)
-        left = (now - self._began) * (1 - share) / max(share, 1e-9)
         logger.info(
-            "%d/%d trials, %d epochs, %s, about %.0f s left",
+            "%d%s trials, %d epochs, %s%s",
             self._ended,
-            self._max_trials,
+            self._of,
             self._done,
             self._state(),
-            left,
+            self._left(now),
         )
+
+    def _left(self, now: float) -> str:
+        if self._max_trials is None:
+            return ""
+        share = self._done / (self._max_trials * self._epochs)
+        left = (now - self._began) * (1 - share) / max(share, 1e-9)
+        return f", about {left:.0f} s left"
 
 
 @contextlib.contextmanager

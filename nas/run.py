@@ -120,7 +120,7 @@ def run(
         batch_size=request.batch_size,
         max_model_size=request.max_model_size,
     )
-    tuner = bound.make(derive(builder.seed, "tuner"))
+    tuner = bound.make(derive(builder.seed, "tuner"), epochs)
     mergers = _mergers(goals)
     program = _populate(tuner, builder)
     _check_objective(bound.objective, mergers, program)
@@ -247,6 +247,7 @@ def _asked(
         "reproducible": request.reproducible,
         "callbacks": describe_callbacks(request.callbacks),
         "tuner": bound.name,
+        "tuner options": bound.options,
         "max_trials": bound.max_trials,
         "objective": [bound.objective.name, bound.objective.direction],
         "max_model_size": request.max_model_size,

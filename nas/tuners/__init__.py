@@ -8,9 +8,14 @@ from typing import Any
 
 from cerebros_spark.errors import ArgumentError
 
-#: name -> module:function; the function takes objective, max_trials, seed, hyperparameters.
+#: name -> module:function; the function takes objective, max_trials, seed, hyperparameters, and
+#: the options of its own by keyword.
 TUNERS = {
     "asha": "nas.tuners.asha:asha_tuner",
+    "bayesian": "nas.tuners.bayesian:bayesian_tuner",
+    "deephyper": "nas.tuners.deephyper:deephyper_tuner",
+    "greedy": "nas.tuners.greedy:greedy_tuner",
+    "grid": "nas.tuners.grid:grid_tuner",
     "hyperband": "nas.tuners.hyperband:hyperband_tuner",
     "random": "nas.tuners.random:random_tuner",
 }

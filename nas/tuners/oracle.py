@@ -6,17 +6,18 @@ choose, are used.
 
 from __future__ import annotations
 
-import logging
+import copy
 import math
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import keras_tuner
 
+from cerebros_spark.errors import ArgumentError
 from cerebros_spark.types import Status
+from nas.objective import objective_of
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
-
-logger = logging.getLogger("nas")
 
 _NEVER = 10**9  # failures in a row are counted by the search
 
@@ -24,19 +25,45 @@ _NEVER = 10**9  # failures in a row are counted by the search
 class OracleTuner:
     """A KerasTuner oracle in the tuner's slot.
 
+    What Hyperband writes into the values is understood: a trial of ``tuner/epochs`` that goes on
+    at ``tuner/initial_epoch`` from the trial ``tuner/trial_id`` becomes a proposal of the
+    difference's epochs with that parent.
+
     Args:
-        oracle: The oracle, made with a seed of its own.
+        oracle: The oracle, not used yet. The tuner works with a copy. If it has no seed of its
+            own KerasTuner draws one, and a run can't be gone on with: another would be drawn.
+        objective: What is optimized instead of the oracle's own objective.
+        max_trials: Number of trials instead of the oracle's own.
+
+    Raises:
+        ArgumentError: If it has been used, can't be copied, or has several objectives.
     """
 
-    def __init__(self, oracle: keras_tuner.Oracle) -> None:
-        self._oracle = oracle
+    def __init__(
+        self,
+        oracle: keras_tuner.Oracle,
+        objective: keras_tuner.Objective | None = None,
+        max_trials: int | None = None,
+    ) -> None:
+        self._oracle = _copied(oracle)
+        self._oracle.objective = objective or oracle_objective(oracle)
+        if self._oracle.objective is None:
+            raise ArgumentError(
+                f"the {type(oracle).__name__} has no objective; pass one, for example "
+                'objective=keras_tuner.Objective("val_loss", "min")'
+            )
+        if max_trials is not None:
+            self._oracle.max_trials = max_trials
+        # What the user declared everywhere; elsewhere it is not declared again.
+        self._declared = {hp.name for hp in self._oracle.hyperparameters.space if not hp.conditions}
         # The oracle writes files about its trials; the journal is what counts here.
         self._folder = tempfile.TemporaryDirectory(prefix="cerebros-oracle-")
-        oracle._set_project_dir(self._folder.name, "oracle")
-        oracle.verbose = 0
-        oracle.max_retries_per_trial = 0
-        oracle.max_consecutive_failed_trials = _NEVER
-        self._running: dict[str, Any] = {}
+        self._oracle._set_project_dir(self._folder.name, "oracle")
+        self._oracle.verbose = 0
+        self._oracle.max_retries_per_trial = 0
+        self._oracle.max_consecutive_failed_trials = _NEVER
+        self._oracle.populate_space = _completing(self._oracle)
+        self._proposals: dict[str, Proposal] = {}
         self._asked = 0
 
     @property
@@ -45,39 +72,125 @@ class OracleTuner:
         return self._oracle.get_space()
 
     def learn(self, hyperparameters: Any) -> None:
-        """Adds hyperparameters that a space has asked for to the search space."""
-        self._oracle.update_space(hyperparameters)
+        """Adds hyperparameters that a space has asked for to the search space.
+
+        Raises:
+            ArgumentError: If the oracle does not allow new ones.
+        """
+        try:
+            self._oracle.update_space(self._as_declared(hyperparameters))
+        except RuntimeError as error:
+            raise ArgumentError(
+                f"the {type(self._oracle).__name__} does not take what the space asks for: {error}"
+            ) from error
 
     def propose(self) -> Proposal | Pause:
         """Asks the oracle for a trial."""
+        for earlier in self._oracle.trials.values():
+            _complete(self._oracle.hyperparameters, earlier.hyperparameters.values)
         # The oracle gives one name one trial at a time, so every request has a name of its own.
-        slot = f"slot-{self._asked}"
-        trial = self._oracle.create_trial(slot)
+        trial = self._oracle.create_trial(f"slot-{self._asked}")
         if trial.status == keras_tuner.engine.trial.TrialStatus.STOPPED:
             return Pause.DONE
         if trial.status != keras_tuner.engine.trial.TrialStatus.RUNNING:
             return Pause.WAIT
         self._asked += 1
-        self._running[trial.trial_id] = trial
-        return Proposal(trial.trial_id, trial.hyperparameters)
+        # The oracle keeps its own: it completes the values by what other trials asked for.
+        known = trial.hyperparameters.copy()
+        epochs = known.values.get("tuner/epochs")
+        proposal = Proposal(
+            trial.trial_id,
+            known,
+            None if epochs is None else epochs - known.values.get("tuner/initial_epoch", 0),
+            known.values.get("tuner/trial_id"),
+        )
+        self._proposals[trial.trial_id] = proposal
+        return proposal
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
         """Passes the metrics on; an oracle that has seen enough stops the trial."""
         finite = {name: value for name, value in logs.items() if math.isfinite(value)}
-        if self._oracle.objective.name in finite:
-            trial = self._oracle.update_trial(trial_id, finite, step=epoch)
-            stopped = trial.status == keras_tuner.engine.trial.TrialStatus.STOPPED
-            return {trial_id: not stopped}
-        return {trial_id: True}
+        if self._oracle.objective.name not in finite:
+            return {trial_id: True}
+        trial = self._oracle.update_trial(trial_id, finite, step=epoch)
+        return {trial_id: trial.status != keras_tuner.engine.trial.TrialStatus.STOPPED}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
         """Ends the trial with the oracle."""
-        trial = self._running.pop(trial_id)
+        trial = self._oracle.trials[trial_id]
+        known = self._proposals.pop(trial_id).hyperparameters
+        self.learn(known)
+        # As the oracle knows the space by now, with the values the network was built with.
+        trial.hyperparameters = self._oracle.hyperparameters.copy()
+        trial.hyperparameters.values = dict(known.values)
+        _complete(trial.hyperparameters, trial.hyperparameters.values)
         failed = status is Status.FAILED or not trial.metrics.exists(self._oracle.objective.name)
         trial.status = "FAILED" if failed else "COMPLETED"
         self._oracle.end_trial(trial)
         self._oracle.save()
         return {}
+
+    def _as_declared(self, hyperparameters: Any) -> Any:
+        """Without what the user has declared for every condition."""
+        left = keras_tuner.HyperParameters()
+        left.merge([hp for hp in hyperparameters.space if hp.name not in self._declared])
+        return left
+
+
+def oracle_objective(oracle: keras_tuner.Oracle) -> keras_tuner.Objective | None:
+    """What an oracle optimizes; None if nothing was said.
+
+    Raises:
+        ArgumentError: If it has several objectives, or no direction.
+    """
+    objective = oracle.objective
+    several = getattr(objective, "objectives", None)
+    if several is not None:
+        raise ArgumentError(
+            "one objective is optimized, but the "
+            f"{type(oracle).__name__} has {len(several)}: {objective}"
+        )
+    if objective is None or objective.name == "default_objective":
+        return None
+    return objective_of(objective)
+
+
+def _copied(oracle: keras_tuner.Oracle) -> Any:
+    if oracle.trials:
+        raise ArgumentError(
+            f"the {type(oracle).__name__} has been used for {len(oracle.trials)} trials; pass a "
+            "new one"
+        )
+    try:
+        return copy.deepcopy(oracle)
+    except Exception as error:
+        raise ArgumentError(
+            f"the {type(oracle).__name__} can't be copied, which each search needs: {error}"
+        ) from error
+
+
+def _complete(space: Any, values: dict[str, Any]) -> None:
+    """Adds the default of what is active and has no value.
+
+    KerasTuner would draw it, without a seed.
+    """
+    for definition in space.space:
+        active = all(condition.is_active(values) for condition in definition.conditions)
+        if active and definition.name not in values:
+            values[definition.name] = definition.default
+
+
+def _completing(oracle: Any) -> Callable[[str], dict[str, Any]]:
+    """``populate_space`` that gives a value to everything active."""
+    populate = oracle.populate_space
+
+    def completed(trial_id: str) -> dict[str, Any]:
+        response: dict[str, Any] = populate(trial_id)
+        if response.get("values"):
+            _complete(oracle.hyperparameters, response["values"])
+        return response
+
+    return completed
 
 
 def _conforms(tuner: OracleTuner) -> Tuner:

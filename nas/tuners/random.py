@@ -6,7 +6,16 @@ from typing import Any
 
 import keras_tuner
 
-from nas.tuners.oracle import OracleTuner
+from nas.tuners.native import NativeTuner, needed
+from nas.tuners.space import Values
+
+
+class RandomTuner(NativeTuner):
+    """Draws every candidate from the whole space."""
+
+    def choose(self, number: int) -> Values | None:
+        """Values drawn at random."""
+        return self.random(self.generator(number))
 
 
 def random_tuner(
@@ -15,8 +24,8 @@ def random_tuner(
     max_trials: int | None,
     seed: int,
     hyperparameters: Any = None,
-) -> OracleTuner:
-    """KerasTuner's random search.
+) -> RandomTuner:
+    """Random search (Bergstra and Bengio, JMLR 2012, section 2).
 
     Args:
         objective: What is optimized, with its direction.
@@ -24,12 +33,13 @@ def random_tuner(
         seed: Seed of the draws.
         hyperparameters: Overrides: a hyperparameter declared there keeps that definition, so
             ``hp.Fixed("learning_rate", 1e-4)`` takes it out of the search.
+
+    Raises:
+        ArgumentError: If ``max_trials`` is None.
     """
-    return OracleTuner(
-        keras_tuner.oracles.RandomSearchOracle(
-            objective=objective,
-            max_trials=max_trials,
-            seed=seed + 1,  # KerasTuner takes 0 for none
-            hyperparameters=hyperparameters,
-        )
+    return RandomTuner(
+        objective=objective,
+        max_trials=needed("random", max_trials),
+        seed=seed,
+        hyperparameters=hyperparameters,
     )
