@@ -42,9 +42,10 @@ def outcome(result):
 def uneven(monkeypatch):
     """Workers that take random times."""
     run = Worker.run
+    times = random.SystemRandom()  # networks draw from Python's own generator meanwhile
 
     def slow(self, units):
-        time.sleep(random.random() / 20)
+        time.sleep(times.random() / 20)
         return run(self, units)
 
     monkeypatch.setattr(Worker, "run", slow)
