@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from nas.hyperhypermodel import HyperHyperModel
     from nas.result import ModelSelectionResult
     from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
+    from nas.spaces.fixed import FixedModel
     from nas.spaces.residual_mlp import ResidualMLP, ResidualMLPBlock
 
 _PUBLIC = {
     "CerebrosBlock": "nas.spaces.cerebros",
     "CerebrosSpace": "nas.spaces.cerebros",
+    "FixedModel": "nas.spaces.fixed",
     "HyperHyperModel": "nas.hyperhypermodel",
     "ModelSelectionResult": "nas.result",
     "ResidualMLP": "nas.spaces.residual_mlp",
@@ -28,6 +30,7 @@ _PUBLIC = {
 __all__ = [
     "CerebrosBlock",
     "CerebrosSpace",
+    "FixedModel",
     "HyperHyperModel",
     "ModelSelectionResult",
     "ResidualMLP",
