@@ -15,7 +15,7 @@ import pytest
 from own_models import CUSTOM, Gap, OwnStep, Registered, Subclassed, Unwritable, with_customs
 from small_searches import FEATURES, table
 
-from cerebros_spark import LocalStore, SparkBackend
+from cerebros_spark import LocalBackend, LocalStore, SparkBackend
 from cerebros_spark.errors import ArgumentError, SearchError, TrialError
 from cerebros_spark.replay import Replay
 from cerebros_spark.types import TrialSpec
@@ -139,6 +139,22 @@ def test_a_fixed_models_training_is_searched(tmp_path, frame):
     assert known["optimizer"].values == ["nadam", "adam", "sgd", "rmsprop", "adamw"]
     assert known["optimizer"].default == "nadam"
     assert known["learning_rate"].default == pytest.approx(0.02)
+
+
+def test_nadam_trains_as_keras_does(tmp_path, frame):
+    model = FixedModel(
+        regression(), keep_weights=True, optimizers=[], learning_rate=0.02, batch_sizes=[ROWS]
+    )
+    made = searcher(tmp_path, model, max_trials=1)
+    made.resource_bind(
+        backend=LocalBackend(1), store=LocalStore(tmp_path), validation="late", label_columns=["y"]
+    )
+    made.fit(frame[[*FEATURES, "y", "late"]], epochs=3, verbose=0)
+    alone = model.build(keras_tuner.HyperParameters())
+    early = frame[~frame["late"]]
+    x, y = early[FEATURES].to_numpy("float32"), early["y"].to_numpy("float32")
+    wanted = alone.fit(x, y, batch_size=ROWS, epochs=3, verbose=0).history["loss"]
+    assert made.result.get_best_model_history()["loss"] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_its_own_optimizer_keeps_its_settings():
