@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cerebros_spark.audit import located, trial_of
 from cerebros_spark.data.manifest import Layout, Manifest, manifest_key
@@ -19,7 +20,6 @@ from cerebros_spark.errors import ArgumentError
 from cerebros_spark.journal import Record, read
 from cerebros_spark.store import Store
 from cerebros_spark.training import devices
-from cerebros_spark.training.callbacks import LearningRates
 from cerebros_spark.training.trainer import Program, create
 from cerebros_spark.types import Phase, TrialSpec, UnitResult, state_ref, unit_result
 from cerebros_spark.worker import read_spec, read_state, reference, unit_seed
@@ -53,12 +53,18 @@ class Replay:
     Args:
         store: Where the run and its data lie.
         run_id: The run.
+        custom_objects: The run's own layers, losses and metrics by name, as ``HyperHyperModel``
+            was given them; the store does not hold them. Registered ones of modules that can be
+            imported need not be named.
 
     Raises:
         StoreError: If the journal or the data is missing or damaged.
     """
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(
+        self, store: Store, run_id: str, custom_objects: Mapping[str, Any] | None = None
+    ) -> None:
+        self._custom_objects = custom_objects
         self._store = store
         self._run_id = run_id
         self._records = read(store, run_id)
@@ -84,13 +90,19 @@ class Replay:
 
         Raises:
             ArgumentError: If there is no such trial.
+            TrialError: If it needs layers, losses or metrics that are not known here.
         """
         if trial_id not in self.trials:
             raise ArgumentError(f"there is no trial {trial_id!r} in the run {self._run_id!r}")
+        # Here, for it loads TensorFlow.
+        from cerebros_spark.training.callbacks import LearningRates
+        from cerebros_spark.training.keras_model import known
+
         mine = [record for record in self._records if trial_of(record) == trial_id]
         first = next(record for record in mine if record["kind"] == "trial")
         spec = read_spec(self._store, self._run_id, trial_id)
-        program = create(spec.trainer).open([spec])
+        with known(self._custom_objects):
+            program = create(spec.trainer).open([spec])
         program.load([read_state(self._store, state_ref(first["state"]))])
         states: list[int] = []
         metrics: list[int] = []
@@ -112,7 +124,8 @@ class Replay:
                 if record["learning_rate"] is None:
                     program.load([read_state(self._store, ref)])
                     continue
-                rates = rates or LearningRates(spec.program)
+                with known(self._custom_objects):
+                    rates = rates or LearningRates(spec.program)
                 state = rates.applied(program.dump()[0], record["learning_rate"])
                 if reference("", state).sha256 != ref.sha256:
                     states.append(then.unit.visit)
@@ -156,7 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Replays trials and prints what came out; ends the process with 1 if something differs."""
     parser = argparse.ArgumentParser(
         prog="python -m cerebros_spark.replay",
-        description="Trains trials again, alone, and compares them with the journal bit by bit.",
+        description="Trains trials again, alone, and compares them with the journal bit by bit. "
+        "Layers, losses and metrics of one's own must be registered in modules that can be "
+        "imported here; others are for Replay(..., custom_objects=...) in Python.",
     )
     parser.add_argument("run", metavar="RUN", help="folder or URL of the run: STORE/runs/NAME")
     parser.add_argument("trials", metavar="TRIAL", nargs="*", help="all trials by default")

@@ -12,10 +12,10 @@ import secrets
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from cerebros_spark.data.manifest import Layout, Manifest, Shard
 from cerebros_spark.data.shards import ShardData, open_shard
@@ -60,6 +60,7 @@ class WorkerJob:
         session: Number of the driver's session on this run, from 0.
         token: Drawn by each driver. A worker of an earlier driver, or of a run that was
             overwritten, may still write, so the keys of states hold it.
+        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
     """
 
     run_id: str
@@ -72,6 +73,7 @@ class WorkerJob:
     deterministic: bool
     session: int = 0
     token: str = field(default_factory=lambda: secrets.token_hex(4))
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -337,10 +339,18 @@ class Worker:
             return self._programs[name]
         specs = [self._spec(unit.trial_id) for unit in units]
         trainer = self._trainers.setdefault(specs[0].trainer, create(specs[0].trainer))
-        program = trainer.open(specs)
+        program = self._open(trainer, specs)
         self._make_room(program.nbytes)
         self._programs[name] = program
         return program
+
+    def _open(self, trainer: Trainer, specs: Sequence[TrialSpec]) -> Program:
+        if not self._job.custom_objects:
+            return trainer.open(specs)
+        from cerebros_spark.training.keras_model import known
+
+        with known(self._job.custom_objects):
+            return trainer.open(specs)
 
     def _make_room(self, nbytes: int) -> None:
         total = nbytes + sum(program.nbytes for program in self._programs.values())

@@ -14,15 +14,28 @@ if TYPE_CHECKING:
     from nas.hyperhypermodel import HyperHyperModel
     from nas.result import ModelSelectionResult
     from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
+    from nas.spaces.fixed import FixedModel
+    from nas.spaces.residual_mlp import ResidualMLP, ResidualMLPBlock
 
 _PUBLIC = {
     "CerebrosBlock": "nas.spaces.cerebros",
     "CerebrosSpace": "nas.spaces.cerebros",
+    "FixedModel": "nas.spaces.fixed",
     "HyperHyperModel": "nas.hyperhypermodel",
     "ModelSelectionResult": "nas.result",
+    "ResidualMLP": "nas.spaces.residual_mlp",
+    "ResidualMLPBlock": "nas.spaces.residual_mlp",
 }
 
-__all__ = ["CerebrosBlock", "CerebrosSpace", "HyperHyperModel", "ModelSelectionResult"]
+__all__ = [
+    "CerebrosBlock",
+    "CerebrosSpace",
+    "FixedModel",
+    "HyperHyperModel",
+    "ModelSelectionResult",
+    "ResidualMLP",
+    "ResidualMLPBlock",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 
 from cerebros_spark.errors import TrialError
 from cerebros_spark.seeds import derive
-from cerebros_spark.training.keras_model import describe, drawing_from, initial_state
+from cerebros_spark.training.keras_model import describe, drawing_from, initial_state, known
 from cerebros_spark.training.metrics import check_additive
 from cerebros_spark.types import TrialSpec
 from nas.spaces.base import Space
@@ -31,8 +32,9 @@ class Builder:
         space: Where networks come from.
         seed: Seed of the run.
         epochs: Epochs of a trial, at most.
-        batch_size: Rows in a training step.
+        batch_size: Rows in a training step, where no hyperparameter ``batch_size`` says otherwise.
         max_model_size: Weights a network may have; None for any number.
+        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
     """
 
     space: Space
@@ -40,6 +42,7 @@ class Builder:
     epochs: int
     batch_size: int
     max_model_size: int | None = None
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(
         self, trial_id: str, index: int, hyperparameters: Any, epochs: int | None = None
@@ -61,7 +64,8 @@ class Builder:
                 f"max_model_size={self.max_model_size:,}"
             )
         program = describe(model)
-        check_additive(model)
+        with known(self.custom_objects):
+            check_additive(model)
         spec = TrialSpec(
             trial_id=trial_id,
             index=index,
@@ -69,7 +73,17 @@ class Builder:
             program=program,
             seed=self.seed,
             epochs=epochs or self.epochs,
-            batch_size=self.batch_size,
+            batch_size=_batch_size(hyperparameters, self.batch_size),
             parameters=parameters,
         )
         return Built(spec, initial_state(model))
+
+
+def _batch_size(hyperparameters: Any, otherwise: int) -> int:
+    """The value of a hyperparameter ``batch_size``, as KerasTuner's users name it."""
+    size = hyperparameters.values.get("batch_size", otherwise)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise TrialError(
+            f"the hyperparameter 'batch_size' must be a whole number from 1, but got {size!r}"
+        )
+    return size

@@ -15,6 +15,7 @@ import pandas as pd
 
 from cerebros_spark.backend.base import Backend
 from cerebros_spark.backend.local import LocalBackend
+from cerebros_spark.backend.shipping import packed
 from cerebros_spark.errors import ArgumentError, NotFittedError
 from cerebros_spark.store import LocalStore, Store
 from cerebros_spark.training.callbacks import check_callbacks
@@ -26,6 +27,7 @@ from nas.result import ModelSelectionResult
 from nas.run import Request, run, understood
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
+from nas.spaces.own import Source, custom_objects_of, source_of
 
 _GIB = 1024**3
 
@@ -36,8 +38,9 @@ class HyperHyperModel:
     The arguments are those of ``autokeras.AutoModel`` where it has them.
 
     Args:
-        inputs: AutoKeras input nodes, for example ``ak.Input()``.
-        outputs: AutoKeras heads. If only inputs and heads are given, what lies between is
+        inputs: AutoKeras input nodes, for example ``ak.Input()``. None where ``hypermodel`` is
+            given.
+        outputs: AutoKeras heads; likewise. If only inputs and heads are given, what lies between is
             searched among Cerebros networks; otherwise it is the graph the blocks make.
         project_name: Name of the run in the store.
         max_trials: Number of trials, unless ``tuner_bind`` says otherwise. None for all that the
@@ -54,6 +57,15 @@ class HyperHyperModel:
         space: Bounds of the Cerebros networks; the published ones if it is None.
         base_models: By number of the input, a ``keras.Model`` that the input passes first
             (transfer learning). For Cerebros networks only.
+        hypermodel: Instead of inputs and outputs, what builds the networks: a function
+            ``build(hp)`` that gives a compiled ``keras.Model``; a ``keras_tuner.HyperModel``; or
+            one ``keras.Model``, or ``FixedModel`` of it, of which optimizer, learning rate and
+            batch size are searched. Losses and metrics are those of ``compile``. A hyperparameter
+            named ``batch_size`` is the trial's batch size, in any space.
+        custom_objects: Classes and functions by name: layers, losses and metrics of your own.
+            They are sent to the workers. What is registered with
+            ``keras.saving.register_keras_serializable`` in a module that workers can import, or
+            in a notebook, need not be named.
 
     Raises:
         ArgumentError: If an argument can't be used.
@@ -61,8 +73,8 @@ class HyperHyperModel:
 
     def __init__(
         self,
-        inputs: Any,
-        outputs: Any,
+        inputs: Any = None,
+        outputs: Any = None,
         project_name: str = "auto_model",
         max_trials: int | None = 100,
         directory: str | os.PathLike[str] | None = None,
@@ -74,11 +86,17 @@ class HyperHyperModel:
         *,
         space: CerebrosSpace | None = None,
         base_models: Mapping[int, keras.Model] | None = None,
+        hypermodel: Any = None,
+        custom_objects: Mapping[str, Any] | None = None,
     ) -> None:
-        self._inputs = _listed(inputs)
-        self._outputs = _listed(outputs)
+        self._own = _own(hypermodel, inputs, outputs, space, base_models)
+        self._custom_objects = custom_objects_of(custom_objects)
+        self._inputs = [] if self._own else _listed(inputs)
+        self._outputs = [] if self._own else _listed(outputs)
         self._heads = [_head_of(output) for output in self._outputs]
-        self._is_graph = any(not isinstance(output, ak.Head) for output in self._outputs)
+        self._is_graph = self._own is None and any(
+            not isinstance(output, ak.Head) for output in self._outputs
+        )
         if self._is_graph and (space is not None or base_models):
             raise ArgumentError(
                 "space and base_models are for inputs and heads without blocks between them; give "
@@ -387,7 +405,7 @@ class HyperHyperModel:
 
     def _declared(self, tuner: BoundTuner) -> BoundTuner:
         """Has the tuner tell its space before ``fit``, where that needs no data."""
-        if not self._is_graph:
+        if not self._is_graph and self._own is None:
             tuner.declare = functools.partial(declare, space=self._space)
         return tuner
 
@@ -398,6 +416,8 @@ class HyperHyperModel:
         if self._resources is None:
             self.resource_bind()
         assert self._resources is not None
+        if not isinstance(self._resources.backend, LocalBackend):
+            packed(self._custom_objects)  # whether they can be sent, before anything is done
         return self._resources
 
     def _request(
@@ -413,7 +433,7 @@ class HyperHyperModel:
             inputs=tuple(self._inputs),
             outputs=tuple(self._outputs),
             heads=tuple(self._heads),
-            space=None if self._is_graph else self._space,
+            space=None if self._is_graph or self._own else self._space,
             base_models=self._base_models,
             project_name=self.project_name,
             overwrite=self._overwrite,
@@ -425,7 +445,26 @@ class HyperHyperModel:
             input_shape=input_shape,
             reproducible=reproducible,
             callbacks=check_callbacks(() if callbacks is None else callbacks),
+            own=self._own,
+            custom_objects=self._custom_objects,
         )
+
+
+def _own(hypermodel: Any, *others: Any) -> Source | None:
+    """What builds networks of the user's own; None if inputs and outputs are given instead."""
+    if hypermodel is None:
+        if others[0] is None or others[1] is None:
+            raise ArgumentError(
+                "inputs and outputs are missing, for example inputs=ak.Input(), "
+                "outputs=ak.RegressionHead(); or give hypermodel=, a function or model of your own"
+            )
+        return None
+    if any(other is not None for other in others):
+        raise ArgumentError(
+            "hypermodel stands for the whole network: leave out inputs, outputs, space and "
+            "base_models"
+        )
+    return source_of(hypermodel)
 
 
 def _listed(value: Any) -> list[Any]:

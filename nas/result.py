@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras_tuner
 import pandas as pd
 from keras import Model
 
+from cerebros_spark.backend.shipping import packed
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.engine import EngineReport
 from cerebros_spark.errors import ArgumentError, DataError
 from cerebros_spark.store import Store
-from cerebros_spark.training.keras_model import StateVariables, rebuild
+from cerebros_spark.training.keras_model import StateVariables, known, rebuild
 from cerebros_spark.training.metrics import MetricsMerger
 from cerebros_spark.types import Status, TrialSpec
 from cerebros_spark.worker import read_state
@@ -41,6 +42,7 @@ class ModelSelectionResult:
         input_dtypes: Type of each input.
         targets: What the outputs are.
         engine_report: How well the workers were used.
+        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class ModelSelectionResult:
         input_dtypes: Sequence[str],
         targets: Sequence[Target],
         engine_report: EngineReport,
+        custom_objects: Mapping[str, Any] | None = None,
     ) -> None:
+        self._custom_objects = dict(custom_objects or {})
         self.trials = tuple(trials)
         self.objective = objective
         self.engine_report = engine_report
@@ -111,7 +115,8 @@ class ModelSelectionResult:
         record = self._record(trial)
         if record.state is None:
             raise ArgumentError(f"{trial} has no weights: {record.error}")
-        model = rebuild(record.program)
+        with known(self._custom_objects):
+            model = rebuild(record.program)
         StateVariables(model).write(read_state(self._store, record.state))
         return model
 
@@ -173,7 +178,8 @@ class ModelSelectionResult:
         if not states:
             raise DataError("there are no rows to evaluate")
         labels = [(target.label_shape, target.label_dtype) for target in self._targets]
-        return MetricsMerger(scorer.spec.program, labels).results(states)
+        merger = MetricsMerger(scorer.spec.program, labels, self._custom_objects)
+        return merger.results(states)
 
     def model_inputs(self, x: Any) -> Any:
         """Arrays, a dict or a pandas DataFrame as what the network takes."""
@@ -213,6 +219,7 @@ class ModelSelectionResult:
             input_dtypes=self._input_dtypes,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
             outputs=tuple(outputs),
+            custom_objects=packed(self._custom_objects),
         )
 
     def _record(self, trial: str) -> TrialRecord:

@@ -24,6 +24,7 @@ _WORDS = {
     "data": "the data (its rows, columns or split)",
     "compiled": "a head's loss, metrics or number of classes, or evaluation_metric",
     "searched": "a block or another part of the graph that is searched",
+    "hypermodel": "the function, HyperModel or model that hypermodel names",
     "layout": "feature_columns, label_columns or input_shape",
     "threads": "the number of threads in a worker",
 }

@@ -7,7 +7,7 @@ import functools
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -25,12 +25,13 @@ from cerebros_spark.training.callbacks import (
     check_monitors,
     describe_callbacks,
 )
-from cerebros_spark.training.keras_model import describe, drawing_from
+from cerebros_spark.training.keras_model import describe, drawing_from, known
 from cerebros_spark.training.metrics import MetricsMerger, merger_key
 from cerebros_spark.types import TrialSpec
 from cerebros_spark.worker import WorkerJob, read_state
 from nas.binding import BoundTuner, Resources
 from nas.building import Builder
+from nas.compiled import matched
 from nas.heads import Target, targets
 from nas.interruption import ended_by_sigterm
 from nas.preparation import Prepared
@@ -47,6 +48,7 @@ from nas.search import Rules, Search
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.graph import GraphSpace
+from nas.spaces.own import OwnSpace, Source, describe_source
 from nas.tuners.base import Tuner
 
 logger = logging.getLogger("nas")
@@ -60,7 +62,7 @@ _OPEN_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
 class Request:
     """What is asked of one search; the attributes are ``HyperHyperModel``'s arguments.
 
-    ``space`` is None where the networks are an AutoKeras graph's.
+    ``space`` is None where the networks are an AutoKeras graph's, or are built by ``own``.
     """
 
     inputs: tuple[Any, ...]
@@ -78,6 +80,8 @@ class Request:
     input_shape: Sequence[int] | None
     reproducible: bool
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
+    own: Source | None = None
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "max_model_size"):
@@ -119,9 +123,10 @@ def run(
         epochs=epochs,
         batch_size=request.batch_size,
         max_model_size=request.max_model_size,
+        custom_objects=request.custom_objects,
     )
     tuner = bound.make(derive(builder.seed, "tuner"), epochs)
-    mergers = _mergers(goals)
+    mergers = _mergers(goals, request.custom_objects)
     program = _populate(tuner, builder)
     _check_objective(bound.objective, mergers, program)
     callbacks = _callbacks(request, mergers, program)
@@ -135,6 +140,7 @@ def run(
         threads=resources.backend.threads,
         deterministic=request.reproducible,
         session=_sessions(found),
+        custom_objects=request.custom_objects,
     )
     asked = _asked(request, resources, bound, tuner, program)
     journal = _journal(job, asked, found)
@@ -166,7 +172,14 @@ def run(
     def result(report: EngineReport) -> ModelSelectionResult:
         dtypes = [input_dtype(manifest, group) for group in layout.inputs]
         return ModelSelectionResult(
-            search.trials, bound.objective, resources.store, layout, dtypes, goals, report
+            search.trials,
+            bound.objective,
+            resources.store,
+            layout,
+            dtypes,
+            goals,
+            report,
+            custom_objects=request.custom_objects,
         )
 
     try:
@@ -254,6 +267,7 @@ def _asked(
         "max_concurrent_trials": resources.max_concurrent_trials,
         "hyperparameters": None if overrides is None else overrides.get_config(),
         "space": describe_space(request.space),
+        "hypermodel": describe_source(request.own),
         "base_models": digest_models(request.base_models),
         "compiled": compiled_parts(program),
         "searched": tuner.hyperparameters.get_config()["space"],
@@ -282,6 +296,9 @@ def _space(
     layout: Layout,
     epochs: int,
 ) -> Space:
+    if request.own is not None:
+        dtypes = [input_dtype(manifest, group) for group in layout.inputs]
+        return OwnSpace(request.own, layout.input_shapes, dtypes, request.custom_objects)
     if request.space is None:
         return GraphSpace(
             request.inputs,
@@ -321,6 +338,9 @@ def understood(
     Raises:
         DataError, ArgumentError: If it does not suit them.
     """
+    if request.own is not None:
+        _check_no_metrics(resources)
+        return matched(request.own, request.custom_objects, prepared, request.input_shape)
     layout = default_layout(
         prepared.manifest,
         inputs=len(request.inputs),
@@ -331,6 +351,14 @@ def understood(
     )
     goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
     return layout, goals
+
+
+def _check_no_metrics(resources: Resources) -> None:
+    if resources.evaluation_metric:
+        raise ArgumentError(
+            f"evaluation_metric={list(resources.evaluation_metric)!r} is for heads; a network of "
+            "your own is given its metrics in compile()"
+        )
 
 
 def _populate(tuner: Tuner, builder: Builder) -> str:
@@ -399,7 +427,8 @@ def _callbacks(
 
     def made(spec: TrialSpec) -> TrialCallbacks:
         metrics = mergers(spec).metrics
-        return TrialCallbacks(asked, spec.trial_id, spec.program, metrics, spec.epochs)
+        with known(request.custom_objects):
+            return TrialCallbacks(asked, spec.trial_id, spec.program, metrics, spec.epochs)
 
     first = TrialSpec("first", 0, "keras", program, 0, 1, 1)
     check_monitors(asked, _reported(mergers(first)))
@@ -414,7 +443,9 @@ def _reported(merger: MetricsMerger) -> set[str]:
     return merger.names | {f"val_{name}" for name in merger.names}
 
 
-def _mergers(goals: Sequence[Target]) -> Callable[[TrialSpec], MetricsMerger]:
+def _mergers(
+    goals: Sequence[Target], custom_objects: Mapping[str, Any]
+) -> Callable[[TrialSpec], MetricsMerger]:
     labels = [(goal.label_shape, goal.label_dtype) for goal in goals]
     by_trial: dict[str, MetricsMerger] = {}
     by_key: dict[str, MetricsMerger] = {}
@@ -423,7 +454,7 @@ def _mergers(goals: Sequence[Target]) -> Callable[[TrialSpec], MetricsMerger]:
         if spec.trial_id not in by_trial:
             key = merger_key(spec.program)
             if key not in by_key:
-                by_key[key] = MetricsMerger(spec.program, labels)
+                by_key[key] = MetricsMerger(spec.program, labels, custom_objects)
             by_trial[spec.trial_id] = by_key[key]
         return by_trial[spec.trial_id]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cerebros_spark.backend.shipping import unpacked
 from cerebros_spark.backend.spark import configure_task
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
@@ -55,6 +56,7 @@ class Scorer:
         input_dtypes: Type of each input.
         label_dtypes: Type of each output's labels.
         outputs: The columns to write.
+        custom_objects: Layers, losses and metrics that are not Keras' own, packed.
     """
 
     spec: TrialSpec
@@ -63,6 +65,7 @@ class Scorer:
     input_dtypes: tuple[str, ...]
     label_dtypes: tuple[str, ...]
     outputs: tuple[OutputColumns, ...]
+    custom_objects: bytes = b""
 
     def transform(self, df: DataFrame) -> DataFrame:
         """The DataFrame with the output columns added.
@@ -248,12 +251,15 @@ _opened: dict[str, Any] = {}
 
 def _open(scorer: Scorer) -> Any:
     """The scorer's program, kept in this process for the batches and jobs that follow."""
-    digest = hashlib.sha256(scorer.state + scorer.spec.program.encode()).hexdigest()
+    parts = scorer.state + scorer.spec.program.encode() + scorer.custom_objects
+    digest = hashlib.sha256(parts).hexdigest()
     if digest not in _opened:
         configure_task()
+        from cerebros_spark.training.keras_model import known
         from cerebros_spark.training.keras_trainer import KerasTrainer
 
-        program = KerasTrainer().open([scorer.spec])
+        with known(unpacked(scorer.custom_objects)):
+            program = KerasTrainer().open([scorer.spec])
         program.load([scorer.state])
         _opened.clear()  # one network at a time
         _opened[digest] = program

@@ -16,7 +16,12 @@ MODULES = sorted(p.relative_to(ROOT) for name in PACKAGES for p in (ROOT / name)
 
 # Where PySpark may be imported when the module is, and where only inside a function.
 SPARK = {"cerebros_spark/data/prepare.py"}
-SPARK_LATER = {"cerebros_spark/backend/spark.py", "nas/scoring.py", "nas/preparation.py"}
+SPARK_LATER = {
+    "cerebros_spark/backend/shipping.py",
+    "cerebros_spark/backend/spark.py",
+    "nas/scoring.py",
+    "nas/preparation.py",
+}
 KERAS_FAMILY = {"keras", "tensorflow", "autokeras", "keras_tuner"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import queue
@@ -16,6 +17,7 @@ from typing import Any
 from cerebros_spark.backend.base import Backend, WorkerEvent, check_workers
 from cerebros_spark.backend.credentials import Access
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
+from cerebros_spark.backend.shipping import packed, unpacked
 from cerebros_spark.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.hopper import UnitDone, WorkerLost, WorkerReady
 from cerebros_spark.store import Store
@@ -112,6 +114,7 @@ class SparkBackend:
     def start(self, job: WorkerJob) -> None:
         """Starts the Spark jobs and waits until every worker has registered."""
         self._check_slots()
+        custom_objects = packed(job.custom_objects)
         conf = self._context.getConf()
         host = conf.get("spark.driver.host")
         bind = conf.get("spark.driver.bindAddress", host)
@@ -121,7 +124,8 @@ class SparkBackend:
         self._reasons = [""] * self.num_workers
         self._server = DriverServer(self.num_workers, bind, public_host=host, lease=self._lease)
         # Several beats in a lease: one that is late must not cost a worker.
-        task = _task(job, self._server.access, min(_BEAT_SECONDS, self._lease / 4))
+        beat = min(_BEAT_SECONDS, self._lease / 4)
+        task = _task(job, custom_objects, self._server.access, beat)
 
         def launch(number: int) -> _SparkJob:
             one = self._context.parallelize([number], 1)
@@ -328,12 +332,18 @@ class _SparkJob:
             self._thread.join(timeout=30.0)
 
 
-def _task(job: WorkerJob, access: Access, beat_seconds: float) -> Callable[[int], None]:
+def _task(
+    job: WorkerJob, custom_objects: bytes, access: Access, beat_seconds: float
+) -> Callable[[int], None]:
     """What each Spark task runs: a worker, until the run is over."""
+    bare = dataclasses.replace(job, custom_objects={})
 
     def run(number: int) -> None:
         from pyspark import TaskContext
 
+        # Filled below, when TensorFlow is set up: what is unpacked may import it.
+        objects: dict[str, Any] = {}
+        job = dataclasses.replace(bare, custom_objects=objects)
         worker = Worker(job, number)
         task = TaskContext.get()
         assert task is not None
@@ -352,6 +362,7 @@ def _task(job: WorkerJob, access: Access, beat_seconds: float) -> Callable[[int]
         try:
             check_store(job.store, job.run_id)
             configure_task(job.threads, job.deterministic)
+            objects.update(unpacked(custom_objects))
             worker.serve(link)
         except BackendError:
             raise

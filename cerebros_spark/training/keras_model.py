@@ -9,7 +9,7 @@ import contextlib
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -49,10 +49,16 @@ def describe(model: keras.Model) -> str:
 
 
 def rebuild(program: str) -> keras.Model:
-    """The compiled model that :func:`describe` wrote, its optimizer built, its weights new."""
+    """The compiled model that :func:`describe` wrote, its optimizer built, its weights new.
+
+    Layers, losses and metrics that are not Keras' own must be registered in a module that can be
+    imported here, or be :func:`known`.
+
+    Raises:
+        TrialError: If one of them can't be found.
+    """
     description = json.loads(program)
-    import_foreign(description)
-    with drawing_from(0):
+    with drawing_from(0), imported(description):
         model = keras.models.model_from_json(json.dumps(description["architecture"]))
         model.compile_from_config(description["compile"])
         model.optimizer.build(model.trainable_variables)
@@ -79,10 +85,47 @@ def drawing_from(seed: int) -> Iterator[None]:
             random.setstate(before)
 
 
-def import_foreign(description: dict[str, Any]) -> None:
-    """Imports the modules that define a program's own layers, losses and metrics."""
+@contextlib.contextmanager
+def known(custom_objects: Mapping[str, Any] | None) -> Iterator[None]:
+    """Has Keras know layers, losses and metrics of a user's own by their names.
+
+    Args:
+        custom_objects: Classes and functions by name; None or empty for none.
+    """
+    if not custom_objects:
+        yield
+        return
+    # Building a network clears Keras' session, and with it the scopes of all threads.
+    with _drawing, keras.saving.custom_object_scope(dict(custom_objects)):
+        yield
+
+
+@contextlib.contextmanager
+def imported(description: dict[str, Any]) -> Iterator[None]:
+    """Imports the modules that define a program's own layers, losses and metrics.
+
+    A module that is not here is no error yet: its objects may be :func:`known`.
+
+    Raises:
+        TrialError: If Keras can't find one of them in what follows.
+    """
+    missing = []
     for module in description["imports"]:
-        import_module(module)
+        try:
+            import_module(module)
+        except ImportError as error:
+            missing.append(f"{module} ({error})")
+    try:
+        yield
+    except TypeError as error:
+        if "Could not locate" not in str(error):
+            raise
+        told = str(error).partition(". Make sure")[0]
+        where = f"; modules that can't be imported here: {', '.join(missing)}" if missing else ""
+        raise TrialError(
+            f"{told}{where}. Register it with keras.saving.register_keras_serializable in a module "
+            "that every worker can import, or pass it in custom_objects"
+        ) from error
 
 
 class StateVariables:

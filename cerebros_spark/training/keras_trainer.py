@@ -189,6 +189,12 @@ def update_without_replicas(optimizer: Any) -> None:
     is a custom gradient, which TensorFlow keeps for as long as the process lives, with the whole
     graph around it: a worker would grow with every trial.
     """
+    own = next(k for k in type(optimizer).__mro__ if "_backend_update_step" in k.__dict__)
+    if own.__name__ != "TFOptimizer":
+        # Nadam does more in this step, and without that its weights become NaN: leave it, and
+        # leave out the sum alone.
+        optimizer._all_reduce_sum_gradients = list
+        return
     for kind in type(optimizer).__mro__:
         if kind.__name__ == "BaseOptimizer":
             update: Any = kind.__dict__["_backend_update_step"]

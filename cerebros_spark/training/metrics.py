@@ -8,7 +8,7 @@ once, by Keras itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from cerebros_spark.errors import ArgumentError
-from cerebros_spark.training.keras_model import import_foreign
+from cerebros_spark.training.keras_model import imported, known
 from cerebros_spark.training.keras_trainer import build_metrics
 from cerebros_spark.types import MetricState
 
@@ -30,18 +30,24 @@ class MetricsMerger:
     Args:
         program: The program of a trial, as ``keras_model.describe`` wrote it.
         labels: Shape of a row and dtype of each model output's labels.
+        custom_objects: Losses and metrics that are not Keras' own, by name.
     """
 
-    def __init__(self, program: str, labels: Sequence[tuple[tuple[int, ...], str]]) -> None:
+    def __init__(
+        self,
+        program: str,
+        labels: Sequence[tuple[tuple[int, ...], str]],
+        custom_objects: Mapping[str, Any] | None = None,
+    ) -> None:
         description = json.loads(program)
-        import_foreign(description)
         inputs, outputs = [], []
         for output in description["outputs"]:
             node = keras.Input(tuple(output["shape"]), dtype=output["dtype"])
             inputs.append(node)
             outputs.append(keras.layers.Identity(name=output["name"])(node))
         self._model = keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0])
-        self._model.compile_from_config(description["compile"])
+        with known(custom_objects), imported(description):
+            self._model.compile_from_config(description["compile"])
         rows = [tf.zeros((1, *shape), dtype) for shape, dtype in labels]
         x = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in inputs]
         build_metrics(self._model, x, rows[0] if len(rows) == 1 else rows)

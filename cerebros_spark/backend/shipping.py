@@ -1,0 +1,79 @@
+"""Layers, losses and metrics of a user's own on their way to Spark's processes.
+
+They travel by value inside the Spark job's own code, as Spark sends every function: what was
+defined in a notebook or in a file that only the driver has need not be importable there. Nothing
+that lies in the store is ever unpacked so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cerebros_spark.errors import ArgumentError
+
+
+def packed(objects: Mapping[str, Any]) -> bytes:
+    """The objects as bytes, those of the user's own modules with their code.
+
+    Args:
+        objects: Classes and functions by name.
+
+    Raises:
+        ArgumentError: If one can't be sent; the message names it.
+    """
+    if not objects:
+        return b""
+    from pyspark import cloudpickle
+
+    with _by_value(objects):
+        for name, value in objects.items():
+            try:
+                cloudpickle.dumps(value)
+            except Exception as error:
+                raise ArgumentError(
+                    f"custom_objects[{name!r}] can't be sent to the workers: {error}. It must not "
+                    "hold open files, locks, sessions or tensors"
+                ) from error
+        return bytes(cloudpickle.dumps(dict(objects)))
+
+
+def unpacked(data: bytes) -> dict[str, Any]:
+    """What :func:`packed` made bytes of."""
+    if not data:
+        return {}
+    from pyspark import cloudpickle
+
+    found: dict[str, Any] = cloudpickle.loads(data)
+    return found
+
+
+@contextlib.contextmanager
+def _by_value(objects: Mapping[str, Any]) -> Iterator[None]:
+    """Has the modules of the objects sent with their code, unless they are installed ones."""
+    from pyspark import cloudpickle
+
+    known = cloudpickle.list_registry_pickle_by_value()
+    modules = {str(getattr(each, "__module__", "")) for each in objects.values()}
+    own = [
+        sys.modules[name]
+        for name in sorted(modules)
+        if name in sys.modules and name not in known and _is_own(name)
+    ]
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_own(module: str) -> bool:
+    """Whether a module is a file of the user's: no installed package, nothing of Python's."""
+    path = getattr(sys.modules[module], "__file__", None)
+    installed = {sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")}
+    return path is not None and not any(path.startswith(folder) for folder in installed)

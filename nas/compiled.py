@@ -1,0 +1,251 @@
+"""What a user's own compiled network asks of the data, where there are no heads to tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import keras_tuner
+
+from cerebros_spark.data.layout import default_layout, input_dtype
+from cerebros_spark.data.manifest import Layout, Manifest
+from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.training.keras_model import describe, drawing_from, known, rebuild
+from nas.heads import Target
+from nas.preparation import Prepared
+from nas.spaces.complete import known_inputs
+from nas.spaces.own import OwnSpace, Source
+
+
+def matched(
+    source: Source,
+    custom_objects: Mapping[str, Any],
+    prepared: Prepared,
+    input_shape: Any,
+) -> tuple[Layout, tuple[Target, ...]]:
+    """Builds a first network and holds it against the data.
+
+    Args:
+        source: What builds networks.
+        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
+        prepared: The data.
+        input_shape: Shape of one row of the input, as ``fit`` was given it; None for the columns'
+            own, or the network's where the data is flat.
+
+    Returns:
+        The columns of inputs and outputs, and what the outputs are.
+
+    Raises:
+        ArgumentError: If the network can't be trained on the data, or by workers at all.
+    """
+    manifest = prepared.manifest
+    hp = keras_tuner.HyperParameters()
+    shapes = _shapes_of(source, custom_objects, hp)
+    count = len(shapes) if shapes else _groups(prepared.features)
+    first = _layout(prepared, count, 1, input_shape, shapes, labels=False)
+    dtypes = [input_dtype(manifest, group) for group in first.inputs]
+    space = OwnSpace(source, first.input_shapes, dtypes, custom_objects)
+    try:
+        with drawing_from(0):
+            model = space.build(hp)
+    except TrialError as error:
+        raise ArgumentError(str(error)) from error
+    check_inputs(model, first)
+    layout = _layout(prepared, count, len(model.outputs), input_shape, shapes)
+    goals = _targets(model, manifest, layout, custom_objects)
+    _check_rebuilt(model, custom_objects)
+    return layout, goals
+
+
+def check_inputs(model: keras.Model, layout: Layout) -> None:
+    """Raises ArgumentError if the data's rows are not what the model takes."""
+    for tensor, shape, group in zip(model.inputs, layout.input_shapes, layout.inputs, strict=True):
+        wanted = tuple(tensor.shape[1:])
+        fits = len(wanted) == len(shape) and all(
+            size in (None, given) for size, given in zip(wanted, shape, strict=True)
+        )
+        if not fits:
+            raise ArgumentError(
+                f"the model's input {tensor.name!r} takes rows of shape {wanted}, but the data's "
+                f"are {shape} (columns {', '.join(group)}): bind other feature_columns, give "
+                "input_shape to fit(), or change the model's Input"
+            )
+
+
+def _shapes_of(
+    source: Source, custom_objects: Mapping[str, Any], hp: Any
+) -> list[tuple[Any, ...]] | None:
+    """Shape of one row of each input, if a network knows it without the data."""
+    with drawing_from(0):
+        keras.backend.clear_session()
+        with known(custom_objects):
+            try:
+                model = source.build(hp)
+            except ArgumentError:
+                return None  # a fixed model that gets its inputs from the data
+        return known_inputs(model) if isinstance(model, keras.Model) else None
+
+
+def _groups(columns: Any) -> int:
+    """How many inputs the names of columns are grouped for."""
+    grouped = columns is not None and any(not isinstance(each, str) for each in columns)
+    return len(columns) if grouped else 1
+
+
+def _layout(
+    prepared: Prepared,
+    inputs: int,
+    outputs: int,
+    input_shape: Any,
+    shapes: list[tuple[Any, ...]] | None,
+    labels: bool = True,
+) -> Layout:
+    def made(shape: Any) -> Layout:
+        return default_layout(
+            prepared.manifest,
+            inputs=inputs,
+            outputs=outputs,
+            feature_columns=prepared.features,
+            label_columns=prepared.labels if labels else None,
+            input_shape=shape,
+        )
+
+    layout = made(input_shape)
+    if input_shape is not None or not shapes:
+        return layout
+    # Flat rows take the shape of an input that has as many elements, as an image's.
+    reshaped = [
+        wanted if len(shape) == 1 and _same_size(wanted, shape) else shape
+        for wanted, shape in zip(shapes, layout.input_shapes, strict=True)
+    ]
+    return layout if reshaped == list(layout.input_shapes) else made(reshaped)
+
+
+def _same_size(wanted: Sequence[Any], shape: Sequence[int]) -> bool:
+    return None not in wanted and bool(wanted) and math.prod(wanted) == math.prod(shape)
+
+
+def _targets(
+    model: keras.Model, manifest: Manifest, layout: Layout, custom_objects: Mapping[str, Any]
+) -> tuple[Target, ...]:
+    losses = _losses(model, custom_objects)
+    found = []
+    for number, group in enumerate(layout.outputs):
+        name, shape = model.output_names[number], tuple(model.outputs[number].shape[1:])
+        columns = [manifest.column(column) for column in group]
+        width = sum(column.width for column in columns)
+        dtypes = {column.dtype for column in columns}
+        _check_output(name, shape, group, width, losses[number])
+        if _is_sparse(losses[number]):
+            _check_classes(name, shape, columns)
+        found.append(
+            Target(
+                head=None,
+                name=name,
+                width=math.prod(shape),
+                num_classes=None,
+                activation="",
+                loss=None,
+                metrics=(),
+                label_shape=(width,),
+                label_dtype=dtypes.pop() if len(dtypes) == 1 else "float32",
+            )
+        )
+    return tuple(found)
+
+
+def _check_output(
+    name: str, shape: tuple[Any, ...], group: Sequence[str], width: int, loss: Any
+) -> None:
+    labels = f"the labels ({', '.join(group)}) are rows of shape {(width,)}"
+    if len(shape) != 1 or shape[0] is None:
+        raise ArgumentError(
+            f"the model's output {name!r} has rows of shape {shape}, but {labels}: an output must "
+            "be a row of known length; end the model in Flatten or a Dense layer"
+        )
+    # What a loss of the user's own makes of other labels is its own matter.
+    own = loss is None or not type(loss).__module__.startswith("keras.") or _is_wrapped(loss)
+    if shape[0] != width and not own and not _is_sparse(loss):
+        hint = " (for class numbers: sparse_categorical_crossentropy)" if width == 1 else ""
+        raise ArgumentError(
+            f"the model's output {name!r} has rows of shape {shape}, but {labels}: bind other "
+            f"label_columns, or change the last layer or the loss{hint}"
+        )
+
+
+def _check_classes(name: str, shape: tuple[Any, ...], columns: Sequence[Any]) -> None:
+    classes = columns[0].classes
+    if len(columns) == 1 and classes and not 0 <= classes[0] <= classes[-1] < shape[0]:
+        wrong = classes[0] if classes[0] < 0 else classes[-1]
+        raise ArgumentError(
+            f"the label column {columns[0].name!r} holds the class {wrong}, but the model's output "
+            f"{name!r} has {shape[0]} classes, 0 … {shape[0] - 1}"
+        )
+
+
+def _is_sparse(loss: Any) -> bool:
+    return isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+
+
+def _is_wrapped(loss: Any) -> bool:
+    """Whether a loss is a function of the user's that Keras put into a class of its own."""
+    function = getattr(loss, "fn", None)
+    return function is not None and not function.__module__.startswith("keras.")
+
+
+def _losses(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[Any]:
+    """The loss of each output, None where it is not known."""
+    with known(custom_objects):
+        given = keras.saving.deserialize_keras_object(model.get_compile_config().get("loss"))
+        if isinstance(given, dict):
+            each = [given.get(name) for name in model.output_names]
+        elif isinstance(given, list | tuple):
+            each = list(given)
+        else:
+            each = [given] * len(model.outputs)
+        if len(each) != len(model.outputs):
+            raise ArgumentError(
+                f"the model has {len(model.outputs)} outputs, but is compiled with {len(each)} "
+                "losses"
+            )
+        return [_object_of(loss) for loss in each]
+
+
+def _object_of(loss: Any) -> Any:
+    """A loss as an object, also where it was given as a name or as Keras' function."""
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
+    own = not isinstance(loss, str) and not getattr(loss, "__module__", "").startswith("keras.")
+    if name is None or own:
+        return loss
+    title = "".join(part.capitalize() for part in name.split("_"))
+    kind = getattr(keras.losses, _SHORT.get(name, title), None)
+    return kind() if isinstance(kind, type) else None
+
+
+_SHORT = {
+    "mse": "MeanSquaredError",
+    "mae": "MeanAbsoluteError",
+    "mape": "MeanAbsolutePercentageError",
+    "msle": "MeanSquaredLogarithmicError",
+}
+
+
+def _check_rebuilt(model: keras.Model, custom_objects: Mapping[str, Any]) -> None:
+    """Makes the network from its text, as workers do, and looks whether it is the same."""
+    try:
+        with known(custom_objects):
+            again = rebuild(describe(model))
+    except TrialError as error:
+        raise ArgumentError(
+            f"workers can't make the model {model.name!r} again: {error}"
+        ) from error
+    before = [(tuple(v.shape), v.dtype) for v in model.variables]
+    after = [(tuple(v.shape), v.dtype) for v in again.variables]
+    if before != after:
+        raise ArgumentError(
+            f"made again from its configuration, the model {model.name!r} has other weights "
+            f"({len(after)} instead of {len(before)}, or of other shapes): see to get_config() and "
+            "build() of its own layers and models"
+        )

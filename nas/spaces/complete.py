@@ -1,0 +1,168 @@
+"""A user's model made complete: named outputs, known inputs, constants instead of adapted state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from cerebros_spark.errors import ArgumentError, TrialError
+
+Shapes = Sequence[tuple[int, ...]] | None
+
+
+def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None) -> keras.Model:
+    """A compiled model as a functional one that holds the same layers and weights.
+
+    Only functional models have outputs with names, which a merged metric needs. A Sequential
+    without an Input and a subclassed model are called with inputs of the data's shapes.
+
+    Args:
+        model: The model, as its user made it.
+        input_shapes: Shape of one row of each input, for a model that doesn't know them.
+        input_dtypes: Type of each input, likewise.
+
+    Raises:
+        TrialError: If it is no model, or not compiled.
+        ArgumentError: If it can't be trained here; the message says why and what to do.
+    """
+    if not isinstance(model, keras.Model):
+        raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
+    if not model.compiled:
+        raise TrialError(
+            f"the model {model.name!r} is not compiled; call compile() before it is returned"
+        )
+    whole = functional(model, input_shapes, input_dtypes)
+    if whole is not model:
+        whole.compile_from_config(model.get_compile_config())
+    return without_adapted(whole)
+
+
+def functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> keras.Model:
+    """A model as a functional one; see :func:`completed`."""
+    if knows_outputs(model):
+        if isinstance(model._outputs_struct, dict):
+            raise _dict_of_outputs(model)
+        return model
+    for step in ("train_step", "test_step", "compute_loss"):
+        if getattr(type(model), step) is not getattr(keras.Model, step):
+            raise ArgumentError(
+                f"{type(model).__name__}.{step} can't be used: the model is trained as part of a "
+                "functional one. Build it from inputs and outputs (keras.Model.__init__(inputs=, "
+                "outputs=)), or write a loss for compile()"
+            )
+    if isinstance(model, keras.Sequential):
+        if not model.built:
+            model.build((None, *_needed(model, input_shapes)[0]))
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return _called(model, _needed(model, input_shapes), input_dtypes)
+
+
+def knows_outputs(model: keras.Model) -> bool:
+    """Whether a model has inputs and outputs with names, as functional ones have."""
+    return hasattr(model, "output_names") and hasattr(model, "inputs")
+
+
+def known_inputs(model: keras.Model) -> list[tuple[Any, ...]] | None:
+    """Shape of one row of each input; None if the model does not say."""
+    inputs = getattr(model, "inputs", None)
+    return None if not inputs else [tuple(tensor.shape[1:]) for tensor in inputs]
+
+
+def without_adapted(model: keras.Model) -> keras.Model:
+    """Writes the statistics of adapted Normalization layers into the architecture.
+
+    As weights they would not count: Keras takes an adapted layer's statistics from its variables
+    once, and not when the variables are set.
+    """
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, keras.layers.Normalization)
+        and layer.input_mean is None
+        and layer.built
+    ]
+    if not layers:
+        return model
+    found = {layer.name: _statistics(layer) for layer in layers}
+    if len(found) < len(layers):
+        raise ArgumentError(
+            f"two Normalization layers of {model.name!r} have the same name; give them different "
+            "names"
+        )
+    config = json.loads(model.to_json())
+    _patch(config, found)
+    rebuilt = keras.models.model_from_json(json.dumps(config))
+    if model.compiled:
+        rebuilt.compile_from_config(model.get_compile_config())
+    gone = {id(variable) for layer in layers for variable in layer.variables}
+    rebuilt.set_weights([v.numpy() for v in model.weights if id(v) not in gone])
+    return rebuilt
+
+
+def _statistics(layer: Any) -> dict[str, Any]:
+    mean = np.asarray(layer.adapt_mean)
+    variance = np.asarray(layer.adapt_variance)
+    return {"mean": mean.tolist(), "variance": variance.tolist()}
+
+
+def _patch(node: Any, found: dict[str, dict[str, Any]]) -> None:
+    if isinstance(node, dict):
+        config = node.get("config")
+        if node.get("class_name") == "Normalization" and isinstance(config, dict):
+            config.update(found.get(str(config.get("name")), {}))
+        for value in node.values():
+            _patch(value, found)
+    elif isinstance(node, list):
+        for value in node:
+            _patch(value, found)
+
+
+def _needed(model: keras.Model, input_shapes: Shapes) -> Sequence[tuple[int, ...]]:
+    if input_shapes is None:
+        raise ArgumentError(f"the model {model.name!r} has no inputs yet; give it an Input first")
+    return input_shapes
+
+
+def _called(model: keras.Model, shapes: Sequence[tuple[int, ...]], dtypes: Any) -> keras.Model:
+    """A subclassed model behind inputs of the data's shapes."""
+    title = type(model).__name__
+    try:
+        model.get_config()
+    except NotImplementedError as error:
+        raise ArgumentError(
+            f"the subclassed model {title} has no get_config, so workers can't make it again: "
+            "write get_config() (and from_config, if its arguments are not plain values), or "
+            "build it from inputs and outputs"
+        ) from error
+    types = dtypes or ["float32"] * len(shapes)
+    nodes = [
+        keras.Input(shape, dtype=dtype, name=f"input_{i}")
+        for i, (shape, dtype) in enumerate(zip(shapes, types, strict=True))
+    ]
+    try:
+        tensors = model(nodes if len(nodes) > 1 else nodes[0])
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(
+            f"the subclassed model {title} can't be called with rows of the data's shapes "
+            f"{list(shapes)}: {error}"
+        ) from error
+    if isinstance(tensors, dict):
+        raise _dict_of_outputs(model)
+    several = isinstance(tensors, list | tuple)
+    # A subclassed model's own name is not in its config, and metrics are named after outputs.
+    named = [
+        keras.layers.Identity(name=f"output_{i}" if several else "output")(tensor)
+        for i, tensor in enumerate(tensors if several else [tensors])
+    ]
+    return keras.Model(nodes, named if several else named[0])
+
+
+def _dict_of_outputs(model: keras.Model) -> ArgumentError:
+    return ArgumentError(
+        f"the model {model.name!r} gives a dict of outputs; give a list: labels are matched with "
+        "outputs by their order"
+    )

@@ -1,0 +1,230 @@
+"""One architecture whose optimizer, learning rate and batch size are searched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from cerebros_spark.errors import ArgumentError
+from nas.spaces.cerebros.checks import check_count, check_real
+from nas.spaces.complete import functional, without_adapted
+
+# What changes with every model of a process, or follows from the rest.
+_NAMES = frozenset(
+    {"name", "keras_history", "input_layers", "output_layers", "compile_config", "build_config"}
+)
+
+
+class FixedModel:
+    """Searches how one model is best trained.
+
+    Hyperparameters: ``optimizer``, ``learning_rate`` (drawn on a logarithmic scale) and
+    ``batch_size``, which is the trial's, whatever ``fit`` is given. The optimizer that the model
+    is compiled with is among the candidates, with all of its settings but the learning rate, and
+    is the default. The model itself is not trained or changed.
+
+    Args:
+        model: A ``keras.Model``: functional, Sequential, or subclassed with ``get_config``. One
+            without inputs gets those of the data.
+        keep_weights: Begin every trial with the model's own weights (a pretrained model). By
+            default a trial draws new ones from its seed. Statistics that ``Normalization`` layers
+            were adapted to are kept either way.
+        learning_rate: Lowest and highest learning rate.
+        optimizers: Names of Keras optimizers.
+        batch_sizes: Rows in a training step.
+        loss: Keras loss, instead of the one the model is compiled with.
+        metrics: Keras metrics, instead of those the model is compiled with.
+
+    Raises:
+        ArgumentError: If an argument can't be used, or there is no loss.
+
+    Example:
+        >>> search = HyperHyperModel(hypermodel=FixedModel(model, keep_weights=True))
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        keep_weights: bool = False,
+        learning_rate: Sequence[float] = (1e-4, 1e-1),
+        optimizers: Sequence[str] = ("adam", "sgd", "rmsprop", "adamw"),
+        batch_sizes: Sequence[int] = (16, 32, 64),
+        loss: Any = None,
+        metrics: Any = None,
+    ) -> None:
+        if not isinstance(model, keras.Model):
+            raise ArgumentError(f"model must be a keras.Model, but got {model!r}")
+        if not isinstance(keep_weights, bool):
+            raise ArgumentError(f"keep_weights must be True or False, but got {keep_weights!r}")
+        if keep_weights and not model.built:
+            raise ArgumentError(
+                f"keep_weights=True, but the model {model.name!r} is not built and has no weights"
+            )
+        self._model = model
+        self._keep = keep_weights
+        self._rates = _rates(learning_rate)
+        self._sizes = _sizes(batch_sizes)
+        self._compiled = _compiled(model, loss, metrics)
+        self._own = self._compiled.get("optimizer") if model.compiled else None
+        self._optimizers = _optimizers(optimizers, self._own_name)
+
+    def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> keras.Model:
+        """A new compiled copy of the model.
+
+        Args:
+            hp: A ``keras_tuner.HyperParameters``.
+            input_shapes: Shape of one row of each input, for a model that doesn't know them.
+            input_dtypes: Type of each input, likewise.
+        """
+        copy = self._copy(input_shapes, input_dtypes)
+        default = self._own_name or self._optimizers[0]
+        name = hp.Choice("optimizer", list(self._optimizers), default=default)
+        low, high = self._rates
+        rate = low
+        if low < high:
+            rate = hp.Float("learning_rate", low, high, sampling="log", default=self._default())
+        size = 32 if 32 in self._sizes else self._sizes[0]
+        hp.Choice("batch_size", list(self._sizes), default=size)
+        copy.compile_from_config({**self._compiled, "optimizer": self._optimizer(name, rate)})
+        return copy
+
+    def describe(self) -> Any:
+        """What tells it from another, as JSON."""
+        return {
+            "fixed": digest(self._model, self._keep),
+            "keep_weights": self._keep,
+            "optimizers": list(self._optimizers),
+            "optimizer": _plain(self._own),
+        }
+
+    @property
+    def model(self) -> keras.Model:
+        """The model, as its user made it."""
+        return self._model
+
+    def _copy(self, input_shapes: Any, input_dtypes: Any) -> keras.Model:
+        model = self._model
+        if not model.built:
+            # The user's own stays unbuilt.
+            model = type(model).from_config(_config(model))
+        whole = without_adapted(functional(model, input_shapes, input_dtypes))
+        copy = keras.models.model_from_json(whole.to_json())
+        if self._keep:
+            copy.set_weights(whole.get_weights())
+        return copy
+
+    @property
+    def _own_name(self) -> str | None:
+        return None if self._own is None else str(self._own["class_name"]).lower()
+
+    def _optimizer(self, name: str, rate: float) -> Any:
+        if name == self._own_name and self._own is not None:
+            config = dict(self._own["config"])
+            if "learning_rate" in config:
+                config["learning_rate"] = rate
+            return {**self._own, "config": config}
+        made = keras.optimizers.get({"class_name": name, "config": {"learning_rate": rate}})
+        return keras.saving.serialize_keras_object(made)
+
+    def _default(self) -> float:
+        """The model's own learning rate, where it is one number within the bounds."""
+        low, high = self._rates
+        own = self._own["config"].get("learning_rate") if self._own else None
+        if not isinstance(own, int | float):
+            own = 1e-3
+        return float(min(max(own, low), high))
+
+
+def digest(model: keras.Model, weights: bool) -> str:
+    """A digest of a model's architecture and, if asked for, weights; layer names don't count."""
+    text = json.dumps(_plain(_config(model)), sort_keys=True, default=repr)
+    found = hashlib.sha256(text.encode())
+    for weight in model.get_weights() if weights else ():
+        found.update(np.ascontiguousarray(weight).tobytes())
+    return found.hexdigest()
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items() if key not in _NAMES}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    return node
+
+
+def _config(model: keras.Model) -> Any:
+    try:
+        return model.get_config()
+    except NotImplementedError as error:
+        raise ArgumentError(
+            f"the model {type(model).__name__} has no get_config, so workers can't make it again: "
+            "write get_config() (and from_config, if its arguments are not plain values)"
+        ) from error
+
+
+def _compiled(model: keras.Model, loss: Any, metrics: Any) -> dict[str, Any]:
+    config = dict(model.get_compile_config()) if model.compiled else {}
+    if loss is None and config.get("loss") is None:
+        raise ArgumentError(
+            f"the model {model.name!r} has no loss: compile it, or give FixedModel(model, loss=...)"
+        )
+    given = {
+        name: value for name, value in (("loss", loss), ("metrics", metrics)) if value is not None
+    }
+    if not given and config:
+        return config
+    for name in keras.tree.flatten(loss):
+        if isinstance(name, str):
+            try:
+                keras.losses.get(name)
+            except ValueError as error:
+                raise ArgumentError(f"loss {name!r} is not a loss of Keras") from error
+    # A model without a body writes what Keras makes of them.
+    blank = keras.Sequential([keras.Input((1,))])
+    try:
+        blank.compile(**given)
+        told = blank.get_compile_config()
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(
+            f"Keras can't use loss={loss!r}, metrics={metrics!r}: {error}"
+        ) from error
+    return {**told, **config, **{name: told[name] for name in given}}
+
+
+def _rates(given: Any) -> tuple[float, float]:
+    values = given if isinstance(given, list | tuple) else (given, given)
+    if len(values) != 2:
+        raise ArgumentError(f"learning_rate must be (lowest, highest), but got {given!r}")
+    low, high = (check_real("learning_rate", value) for value in values)
+    if not 0 < low <= high:
+        raise ArgumentError(
+            f"learning_rate must be (lowest, highest), both more than 0, but got {given!r}"
+        )
+    return low, high
+
+
+def _sizes(given: Any) -> tuple[int, ...]:
+    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
+        raise ArgumentError(f"batch_sizes must be a list of numbers of rows, but got {given!r}")
+    return tuple(check_count("batch_sizes: each", size) for size in given)
+
+
+def _optimizers(given: Any, own: str | None) -> tuple[str, ...]:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ArgumentError(f"optimizers must be a list of names, but got {given!r}")
+    for name in given:
+        try:
+            keras.optimizers.get(name)
+        except (ValueError, TypeError) as error:
+            raise ArgumentError(
+                f"optimizers has {name!r}, which is no optimizer of Keras"
+            ) from error
+    names = [*([own] if own else []), *(str(name).lower() for name in given)]
+    if not names:
+        raise ArgumentError("optimizers must name at least one optimizer of Keras, but got none")
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,40 @@
+"""Residual multi-layer perceptrons: Dense blocks that a copy of their input bypasses.
+
+The rooms:
+
+- ``plan``: what a network looks like, checked; no Keras in it.
+- ``layers``: a plan as Keras layers.
+- ``model``: one network by its arguments (:class:`~.model.ResidualMLP`).
+- ``block``: the same as a block of an AutoKeras graph (:class:`~.block.ResidualMLPBlock`).
+
+The names below load on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.spaces.residual_mlp.block import ResidualMLPBlock
+    from nas.spaces.residual_mlp.model import ResidualMLP
+    from nas.spaces.residual_mlp.plan import ResidualBlock, ResidualPlan
+
+_PUBLIC = {
+    "ResidualBlock": "plan",
+    "ResidualMLP": "model",
+    "ResidualMLPBlock": "block",
+    "ResidualPlan": "plan",
+}
+
+__all__ = ["ResidualBlock", "ResidualMLP", "ResidualMLPBlock", "ResidualPlan"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,327 @@
+"""One residual multi-layer perceptron by its arguments, alone or behind a base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from cerebros_spark.errors import ArgumentError
+from nas.spaces.cerebros.checks import check_count, check_member, check_real
+from nas.spaces.residual_mlp.layers import materialize
+from nas.spaces.residual_mlp.plan import (
+    REGULARIZATIONS,
+    ResidualBlock,
+    ResidualPlan,
+    check_rate,
+    widths_of,
+)
+
+_BLOCKS = ((7, 75, 8), (5, 75, 10))
+
+
+class ResidualMLP:
+    """Builds a residual multi-layer perceptron, alone or in tandem with a base model.
+
+    In each block a few Dense layers follow one another, and a copy of the block's input goes
+    around them: what comes out of the last Dense layer and that copy, concatenated, are what the
+    next block reads. So depth costs less than in a plain perceptron: gradients and early features
+    have a short way. (Residual connections: He, Zhang, Ren and Sun, "Deep Residual Learning for
+    Image Recognition", CVPR 2016; concatenated rather than added: Huang, Liu, van der Maaten and
+    Weinberger, "Densely Connected Convolutional Networks", CVPR 2017.)
+
+    The network is ``input → (three channels) → (resizing) → (base model) → (Flatten) → block 1 →
+    inter-block layers → block 2 → … → final Dense layers → output``; what is in parentheses is
+    there where it is asked for. All layers are Keras' own. Batch normalization has a momentum of
+    0.9.
+
+    Args:
+        problem_type: ``"classification"`` or ``"regression"``.
+        learning_rate: Adam's learning rate.
+        input_shape: Shape of one row of the data, without the batch: ``(32, 32, 3)``, ``(10,)``,
+            or 10 for short.
+        bw_images: The rows are grey images, ``(height, width)`` or ``(height, width, 1)``, and
+            the base model is for colour: the one channel is handed over three times.
+        base_model: A ``keras.Model`` with one input and one output that the data passes first,
+            for example a pretrained network without its top (transfer learning). It becomes a
+            layer, so its weights are shared with it. ``""`` or None for none.
+        base_model_input_shape: Shape of one row that the base model expects, where it is not that
+            of the data: images are resized to it. ``""`` or None for that of the data.
+        flatten_after_base_model: Flatten what comes out of the base model (without one, the data)
+            if its rows are not vectors.
+        blocks: For each block ``[layers, first width, decrease]``: how many Dense layers it has,
+            how many units the first, and how many less each has than the one before.
+            ``layers * decrease`` must be less than the first width.
+        residual_bypass_dense_layers: For each block a list with the units of the Dense layers in
+            its bypass, empty for none: ``[[], [5]]``. ``""`` or None for none in any.
+        b_norm_or_dropout_residual_bypass_layers: ``"dropout"`` or ``"bnorm"`` (batch
+            normalization): what follows each Dense layer of a bypass.
+        dropout_rate_for_bypass_layers: Fraction that dropout in the bypasses drops.
+        inter_block_layers_per_block: Units of the Dense layers between each two blocks.
+        b_norm_or_dropout_last_layers: What follows each final Dense layer, as in the bypasses.
+        dropout_rate: Fraction that dropout after the final Dense layers drops.
+        activation: Activation of every Dense layer but the output's: a name or a Keras function.
+        final_dense_layers: Units of the Dense layers after the last block.
+        number_of_classes: Units of the output: 1 for two classes, otherwise the number of
+            classes; for a regression the number of labels, 1 by default.
+        final_activation: Activation of the output; None for none. By default softmax for several
+            classes, sigmoid for one unit of a classification, none for a regression.
+        loss: Keras loss, or its name. By default categorical cross-entropy (one-hot labels),
+            binary cross-entropy for one unit, mean squared error for a regression.
+
+    Raises:
+        ArgumentError: If an argument can't be used; the message names it.
+
+    Example:
+        >>> builder = ResidualMLP(input_shape=10, number_of_classes=3, blocks=[[4, 30, 5]])
+        >>> model = builder.make_tandem_model()
+    """
+
+    def __init__(
+        self,
+        problem_type: str = "classification",
+        learning_rate: float = 0.0007,
+        input_shape: Any = None,
+        bw_images: bool = False,
+        base_model: Any = "",
+        base_model_input_shape: Any = "",
+        flatten_after_base_model: bool = True,
+        blocks: Sequence[Sequence[int]] = _BLOCKS,
+        residual_bypass_dense_layers: Any = "",
+        b_norm_or_dropout_residual_bypass_layers: str = "dropout",
+        dropout_rate_for_bypass_layers: float = 0.7,
+        inter_block_layers_per_block: Sequence[int] = (),
+        b_norm_or_dropout_last_layers: str = "dropout",
+        dropout_rate: float = 0.18,
+        activation: Any = "relu",
+        final_dense_layers: Sequence[int] = (),
+        number_of_classes: int | None = None,
+        final_activation: Any = "default",
+        loss: Any = None,
+    ) -> None:
+        check_member("problem_type", problem_type, ("classification", "regression"))
+        for name, flag in (
+            ("bw_images", bw_images),
+            ("flatten_after_base_model", flatten_after_base_model),
+        ):
+            if not isinstance(flag, bool):
+                raise ArgumentError(f"{name} must be True or False, but got {flag!r}")
+        self._regression = problem_type == "regression"
+        self._learning_rate = check_real("learning_rate", learning_rate)
+        if not self._learning_rate:
+            raise ArgumentError(f"learning_rate must be more than 0, but got {learning_rate!r}")
+        self._input_shape = _shape("input_shape", input_shape)
+        self._grey = bw_images
+        self._base_model = _base_model(base_model)
+        self._base_shape = self._resized_to(base_model_input_shape)
+        self._flatten = flatten_after_base_model
+        self._plan = ResidualPlan(
+            blocks=_blocks(blocks, residual_bypass_dense_layers),
+            inter_block=widths_of("inter_block_layers_per_block", inter_block_layers_per_block),
+            final=widths_of("final_dense_layers", final_dense_layers),
+            bypass_regularization=check_member(
+                "b_norm_or_dropout_residual_bypass_layers",
+                b_norm_or_dropout_residual_bypass_layers,
+                REGULARIZATIONS,
+            ),
+            bypass_dropout_rate=check_rate(
+                "dropout_rate_for_bypass_layers", dropout_rate_for_bypass_layers
+            ),
+            final_regularization=check_member(
+                "b_norm_or_dropout_last_layers", b_norm_or_dropout_last_layers, REGULARIZATIONS
+            ),
+            final_dropout_rate=check_rate("dropout_rate", dropout_rate),
+        )
+        self._activation = activation_of("activation", activation)
+        if number_of_classes is None and not self._regression:
+            raise ArgumentError(
+                "number_of_classes is missing: 1 for two classes, otherwise their number"
+            )
+        count = 1 if number_of_classes is None else number_of_classes
+        self._outputs = check_count("number_of_classes", count)
+        self._final_activation = self._chosen_activation(final_activation)
+        self._loss = _loss(loss) if loss is not None else self._default_loss()
+
+    def make_tandem_model(self) -> keras.Model:
+        """A new compiled network.
+
+        Its optimizer is Adam; its metrics are accuracy, or root mean squared and mean absolute
+        error. Initial weights come from Keras' global generator (``keras.utils.set_random_seed``).
+
+        Raises:
+            ArgumentError: If data, base model and blocks don't fit one another.
+        """
+        node = keras.Input(self._input_shape, name="input")
+        tensor = self._flat(self._through_base(node))
+        tensor = materialize(self._plan, tensor, self._activation)
+        output = keras.layers.Dense(
+            self._outputs, activation=self._final_activation, name="output"
+        )(tensor)
+        model = keras.Model(node, output, name="residual_mlp")
+        metrics: list[Any] = ["accuracy"]
+        if self._regression:
+            metrics = [keras.metrics.RootMeanSquaredError(), keras.metrics.MeanAbsoluteError()]
+        # A loss object of its own for each network.
+        loss = keras.losses.deserialize(keras.losses.serialize(self._loss))
+        model.compile(
+            optimizer=keras.optimizers.Adam(self._learning_rate), loss=loss, metrics=metrics
+        )
+        return model
+
+    # From the input to the blocks --------------------------------------------------------
+
+    def _resized_to(self, shape: Any) -> tuple[int, ...] | None:
+        if _absent(shape):
+            return None
+        asked = _shape("base_model_input_shape", shape)
+        if self._base_model is None:
+            raise ArgumentError(
+                f"base_model_input_shape={shape!r} is for a base model, but there is none"
+            )
+        return asked
+
+    def _through_base(self, tensor: Any) -> Any:
+        if self._grey:
+            tensor = self._coloured(tensor)
+        wanted = self._base_shape
+        if wanted is not None and wanted != tuple(tensor.shape[1:]):
+            tensor = self._resized(tensor, wanted)
+        if self._base_model is None:
+            return tensor
+        try:
+            output = self._base_model(tensor)
+        except ValueError as error:
+            raise ArgumentError(
+                f"base_model {self._base_model.name!r} takes rows of shape "
+                f"{tuple(self._base_model.input_shape[1:])}, but gets {tuple(tensor.shape[1:])}; "
+                "images are resized to base_model_input_shape, and bw_images=True gives grey ones "
+                "three channels"
+            ) from error
+        if isinstance(output, list | tuple | dict):
+            raise ArgumentError(
+                f"base_model {self._base_model.name!r} must have one output, but has {len(output)}"
+            )
+        return output
+
+    def _coloured(self, tensor: Any) -> Any:
+        shape = tuple(tensor.shape[1:])
+        if len(shape) == 2:
+            tensor = keras.layers.Reshape((*shape, 1), name="channel")(tensor)
+        elif len(shape) != 3 or shape[-1] != 1:
+            raise ArgumentError(
+                f"bw_images is for an input_shape of (height, width) or (height, width, 1), but "
+                f"got {shape}"
+            )
+        return keras.layers.Concatenate(name="channels")([tensor] * 3)
+
+    def _resized(self, tensor: Any, wanted: tuple[int, ...]) -> Any:
+        shape = tuple(tensor.shape[1:])
+        if len(shape) != 3 or len(wanted) != 3 or shape[-1] != wanted[-1]:
+            raise ArgumentError(
+                f"rows of shape {shape} can't be resized to base_model_input_shape={wanted}: both "
+                "must be images of (height, width, channels) with as many channels"
+            )
+        return keras.layers.Resizing(wanted[0], wanted[1], name="resizing")(tensor)
+
+    def _flat(self, tensor: Any) -> Any:
+        shape = tuple(tensor.shape[1:])
+        if len(shape) == 1:
+            return tensor
+        if not self._flatten:
+            raise ArgumentError(
+                f"the first block would get rows of shape {shape}, but it reads vectors; set "
+                "flatten_after_base_model=True, or end the base model in a pooling layer"
+            )
+        if not all(isinstance(size, int) for size in shape):
+            raise ArgumentError(
+                f"the first block would get rows of the unknown shape {shape}; set "
+                "base_model_input_shape, or end the base model in a pooling layer"
+            )
+        return keras.layers.Flatten(name="flatten")(tensor)
+
+    # The output --------------------------------------------------------------------------
+
+    def _chosen_activation(self, given: Any) -> Any:
+        if given is None or given != "default":
+            return None if given is None else activation_of("final_activation", given)
+        if self._regression:
+            return None
+        return "softmax" if self._outputs > 1 else "sigmoid"
+
+    def _default_loss(self) -> Any:
+        if self._regression:
+            return keras.losses.MeanSquaredError()
+        if self._outputs == 1:
+            return keras.losses.BinaryCrossentropy()
+        return keras.losses.CategoricalCrossentropy(from_logits=False)
+
+
+def activation_of(name: str, value: Any) -> Any:
+    """A name or function of Keras; raises ArgumentError for what it can't save."""
+    try:
+        found = keras.activations.get(value)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(f"{name} {value!r} is not an activation of Keras") from error
+    if getattr(found, "__name__", "") == "<lambda>":
+        raise ArgumentError(
+            f"{name} is a lambda, which can't be saved with a model; give a name such as 'relu', "
+            "or a function registered with keras.saving.register_keras_serializable"
+        )
+    return value
+
+
+def _loss(value: Any) -> Any:
+    try:
+        # The class itself, as in the examples of Keras.
+        return value() if isinstance(value, type) else keras.losses.get(value)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(f"loss {value!r} is not a loss of Keras") from error
+
+
+def _base_model(value: Any) -> keras.Model | None:
+    if _absent(value):
+        return None
+    if not isinstance(value, keras.Model):
+        raise ArgumentError(f"base_model must be a keras.Model, but got {value!r}")
+    if not value.built:
+        raise ArgumentError(f"base_model {value.name!r} is not built; give it an Input first")
+    if len(value.inputs) != 1:
+        raise ArgumentError(
+            f"base_model {value.name!r} must have one input, but has {len(value.inputs)}"
+        )
+    return value
+
+
+def _shape(name: str, value: Any) -> tuple[int, ...]:
+    sizes = value if isinstance(value, list | tuple) else (value,)
+    if not sizes:
+        raise ArgumentError(f"{name} must be the shape of one row, but got {value!r}")
+    return tuple(check_count(f"{name}={value!r}: each size", size) for size in sizes)
+
+
+def _blocks(blocks: Any, bypasses: Any) -> tuple[ResidualBlock, ...]:
+    if isinstance(blocks, str) or not isinstance(blocks, Sequence):
+        raise ArgumentError(
+            f"blocks must be a list of [layers, first width, decrease], but got {blocks!r}"
+        )
+    bypasses = [[]] * len(blocks) if _absent(bypasses) else bypasses
+    if not isinstance(bypasses, Sequence) or len(bypasses) != len(blocks):
+        raise ArgumentError(
+            f"residual_bypass_dense_layers must hold one list for each of the {len(blocks)} "
+            f"blocks, but got {bypasses!r}"
+        )
+    made = []
+    for number, (block, bypass) in enumerate(zip(blocks, bypasses, strict=True), 1):
+        if isinstance(block, str) or not isinstance(block, Sequence) or len(block) != 3:
+            raise ArgumentError(
+                f"block {number} must be [layers, first width, decrease], but got {block!r}"
+            )
+        checked = widths_of(f"residual_bypass_dense_layers of block {number}", bypass)
+        layers, width, decrease = block
+        made.append(ResidualBlock(layers, width, decrease, checked, number))
+    return tuple(made)
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value == "")
