@@ -97,8 +97,15 @@ class HyperHyperModel:
         self._seed = seed
         self._max_model_size = max_model_size
         self._resources: Resources | None = None
-        told = (objective, max_trials) if isinstance(tuner, str) else (None, None)
-        self.tuner = self._declared(BoundTuner(tuner, *told, None, otherwise=objective))
+        named = isinstance(tuner, str)
+        bound = BoundTuner(
+            tuner,
+            objective if named else None,
+            max_trials if named else None,
+            None,
+            otherwise=objective,
+        )
+        self.tuner = self._declared(bound)
         self._fitted: ModelSelectionResult | None = None
 
     # Binding -----------------------------------------------------------------------------
