@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras_tuner
@@ -19,14 +20,16 @@ from cerebros_spark.errors import ArgumentError
 from cerebros_spark.seeds import derive
 from nas.tuners.encoding import Encoding
 from nas.tuners.native import NativeTuner, between, initial_trials, needed, whole
-from nas.tuners.space import Values, holds, is_active
+from nas.tuners.space import Values, holds, is_active, is_number, unit_of, value_at
 
 _LIARS: dict[str, Callable[[np.ndarray], float]] = {"min": np.min, "mean": np.mean, "max": np.max}
 _TREES = 100
-# A share of the candidates are the best trials' values with some of them drawn anew.
+# A share of the candidates are the best trials' values with some of them changed.
 _MUTATED = 0.3
 _PARENTS = 5
-_CHANGED = 0.3
+_CHANGED = 0.5
+_NEAR = 0.1  # standard deviation, in shares of a number's range
+_BELOW_ONE = np.nextafter(1.0, 0.0)
 
 
 class BayesianTuner(NativeTuner):
@@ -34,7 +37,7 @@ class BayesianTuner(NativeTuner):
 
     Args:
         kappa: Weight of the standard deviation.
-        num_initial_points: Trials before the surrogate is asked.
+        num_initial_points: Scored trials before the surrogate is asked.
         num_candidates: Candidates the acquisition chooses among.
         starting_points: Values tried first.
         liar: What a trial in flight is told to have reached.
@@ -72,7 +75,7 @@ class BayesianTuner(NativeTuner):
             if self.space.key(values) not in seen:
                 return values
         generator = self.generator(number)
-        if number >= self._num_initial_points and self.scored():
+        if len(self.scored()) >= self._num_initial_points:
             best = self._best_candidate(number, generator)
             if best is not None:
                 return best
@@ -99,8 +102,7 @@ class BayesianTuner(NativeTuner):
         found = [self.space.draw(generator) for _ in range(self._num_candidates - mutated)]
         for number in range(mutated):
             values = parents[number % len(parents)].values
-            kept = {n: v for n, v in values.items() if generator.random() >= _CHANGED}
-            found.append(self.space.draw(generator, kept))
+            found.append(self.space.fill({}, partial(_mutated, values=values, generator=generator)))
         return found
 
     def _scores(self) -> np.ndarray:
@@ -144,14 +146,14 @@ def bayesian_tuner(
         seed: Seed of the draws and of the surrogate.
         hyperparameters: Overrides: a hyperparameter declared there keeps that definition.
         kappa: Weight of the standard deviation, from 0: the larger, the more is explored.
-        num_initial_points: Trials before the surrogate is asked, starting points included; by
-            default a quarter of ``max_trials``, but from 1 to 10.
+        num_initial_points: Trials that must have ended with a score before the surrogate is
+            asked, starting points included; until then candidates are random. By default a
+            quarter of ``max_trials``, but from 1 to 10.
         num_candidates: Candidates the acquisition chooses among. Most are drawn at random,
-            the others are the best trials' values with some of them drawn anew.
+            the others are the best trials' values with some of them changed.
         starting_points: Values that are tried first, by name; what is missing has its default.
         liar: The score a trial in flight is taken to have reached, of those known, as they are
-            minimised: ``"max"``, the worst, keeps trials in flight apart, which is what a
-            cluster is for; ``"mean"``; or ``"min"``, the best.
+            minimised: ``"max"``, the worst, as in DeepHyper; ``"mean"``; or ``"min"``, the best.
 
     Raises:
         ArgumentError: If an option can't be used, or ``max_trials`` is None.
@@ -172,10 +174,25 @@ def bayesian_tuner(
     )
 
 
+def _mutated(definition: Any, values: Values, generator: np.random.Generator) -> Any:
+    """The value itself, a number near it, or another choice."""
+    value: Any = values.get(definition.name)
+    if not holds(definition, value):
+        return value_at(definition, generator.random())
+    if generator.random() >= _CHANGED:
+        return value
+    if not is_number(definition):
+        return value_at(definition, generator.random())
+    unit = unit_of(definition, value) + generator.normal(0, _NEAR)
+    return value_at(definition, float(np.clip(unit, 0, _BELOW_ONE)))
+
+
 def _lower_confidence_bound(
     surrogate: RandomForestRegressor, rows: np.ndarray, kappa: float
 ) -> np.ndarray:
-    by_tree = np.stack([tree.predict(rows) for tree in surrogate.estimators_])
+    # What a forest does for its trees once, and each tree would do again.
+    rows = np.ascontiguousarray(rows, np.float32)
+    by_tree = np.stack([t.predict(rows, check_input=False) for t in surrogate.estimators_])
     bound: np.ndarray = by_tree.mean(axis=0) - kappa * by_tree.std(axis=0)
     return bound
 

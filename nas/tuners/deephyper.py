@@ -30,7 +30,7 @@ class DeepHyperTuner(NativeTuner):
     Args:
         surrogate: DeepHyper's name of the surrogate.
         kappa: Weight of the standard deviation.
-        num_initial_points: Trials before the surrogate is asked.
+        num_initial_points: Scored trials before the surrogate is asked.
         **common: As :class:`~nas.tuners.native.NativeTuner`.
     """
 
@@ -45,7 +45,7 @@ class DeepHyperTuner(NativeTuner):
     def choose(self, number: int) -> Values | None:
         """What DeepHyper proposes; random values at first, or if it repeats itself."""
         generator = self.generator(number)
-        if number >= self._num_initial_points and self.scored():
+        if len(self.scored()) >= self._num_initial_points:
             dimensions = _Dimensions(self.space)
             if dimensions.names:
                 values = self._asked(dimensions, int(generator.integers(2**31)))
@@ -180,8 +180,8 @@ def deephyper_tuner(
         surrogate: DeepHyper's name of the surrogate: ``"ET"`` (extremely randomized trees),
             ``"RF"``, ``"GBRT"``, ``"GP"`` and others.
         kappa: Weight of the standard deviation in the acquisition, from 0.
-        num_initial_points: Random trials before the surrogate is asked; by default a quarter of
-            ``max_trials``, but from 1 to 10.
+        num_initial_points: Trials that must have ended with a score before the surrogate is
+            asked; by default a quarter of ``max_trials``, but from 1 to 10.
 
     Raises:
         ArgumentError: If the package is missing, an option can't be used, or ``max_trials`` is

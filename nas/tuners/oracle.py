@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import keras_tuner
@@ -62,9 +61,11 @@ class OracleTuner:
         self._oracle.verbose = 0
         self._oracle.max_retries_per_trial = 0
         self._oracle.max_consecutive_failed_trials = _NEVER
-        self._oracle.populate_space = _completing(self._oracle)
+        config = self._oracle.hyperparameters.get_config()
+        self._oracle.hyperparameters = _Completing.from_config(config)
         self._proposals: dict[str, Proposal] = {}
         self._asked = 0
+        self._done = False
 
     @property
     def hyperparameters(self) -> Any:
@@ -85,12 +86,17 @@ class OracleTuner:
             ) from error
 
     def propose(self) -> Proposal | Pause:
-        """Asks the oracle for a trial."""
-        for earlier in self._oracle.trials.values():
-            _complete(self._oracle.hyperparameters, earlier.hyperparameters.values)
+        """Asks the oracle for a trial. Once it has none it is not asked again."""
+        if self._done:
+            return Pause.DONE
+        for trial in self._oracle.trials.values():
+            # Oracles go on from earlier values, and expect what was learned since among them.
+            known = trial.hyperparameters
+            known.values = self._oracle.hyperparameters.completed(known.values)
         # The oracle gives one name one trial at a time, so every request has a name of its own.
         trial = self._oracle.create_trial(f"slot-{self._asked}")
         if trial.status == keras_tuner.engine.trial.TrialStatus.STOPPED:
+            self._done = True
             return Pause.DONE
         if trial.status != keras_tuner.engine.trial.TrialStatus.RUNNING:
             return Pause.WAIT
@@ -123,7 +129,7 @@ class OracleTuner:
         # As the oracle knows the space by now, with the values the network was built with.
         trial.hyperparameters = self._oracle.hyperparameters.copy()
         trial.hyperparameters.values = dict(known.values)
-        _complete(trial.hyperparameters, trial.hyperparameters.values)
+        trial.hyperparameters.ensure_active_values()
         failed = status is Status.FAILED or not trial.metrics.exists(self._oracle.objective.name)
         trial.status = "FAILED" if failed else "COMPLETED"
         self._oracle.end_trial(trial)
@@ -169,28 +175,28 @@ def _copied(oracle: keras_tuner.Oracle) -> Any:
         ) from error
 
 
-def _complete(space: Any, values: dict[str, Any]) -> None:
-    """Adds the default of what is active and has no value.
+class _Completing(keras_tuner.HyperParameters):
+    """HyperParameters whose values are completed by defaults.
 
-    KerasTuner would draw it, without a seed.
+    KerasTuner draws them, without a seed; and it drops the value of a name that is declared
+    under two conditions, since one of them does not hold.
     """
-    for definition in space.space:
-        active = all(condition.is_active(values) for condition in definition.conditions)
-        if active and definition.name not in values:
-            values[definition.name] = definition.default
 
+    def copy(self) -> _Completing:
+        made: _Completing = _Completing.from_config(self.get_config())
+        return made
 
-def _completing(oracle: Any) -> Callable[[str], dict[str, Any]]:
-    """``populate_space`` that gives a value to everything active."""
-    populate = oracle.populate_space
+    def ensure_active_values(self) -> None:
+        self.values: dict[str, Any] = self.completed(self.values)
 
-    def completed(trial_id: str) -> dict[str, Any]:
-        response: dict[str, Any] = populate(trial_id)
-        if response.get("values"):
-            _complete(oracle.hyperparameters, response["values"])
-        return response
-
-    return completed
+    def completed(self, values: dict[str, Any]) -> dict[str, Any]:
+        known = {hp.name for hp in self.space}
+        found = {name: value for name, value in values.items() if name not in known}
+        for definition in self.space:
+            name = definition.name
+            if name not in found and all(c.is_active(found) for c in definition.conditions):
+                found[name] = values.get(name, definition.default)
+        return found
 
 
 def _conforms(tuner: OracleTuner) -> Tuner:

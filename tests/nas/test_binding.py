@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import autokeras as ak
+import keras_tuner
+import pytest
+
+from cerebros_spark.errors import ArgumentError
+from nas.binding import BoundTuner
+from nas.hyperhypermodel import HyperHyperModel
+from nas.tuners import TUNERS
+from nas.tuners.base import Proposal
+from nas.tuners.oracle import OracleTuner
+from nas.tuners.random import random_tuner
+
+OBJECTIVE = keras_tuner.Objective("val_mae", "min")
+
+
+def model(**more) -> HyperHyperModel:
+    return HyperHyperModel(ak.Input(), ak.RegressionHead(), **more)
+
+
+def oracle(**more) -> keras_tuner.Oracle:
+    asked = {"objective": OBJECTIVE, "max_trials": 7, "seed": 3, **more}
+    return keras_tuner.oracles.RandomSearchOracle(**asked)
+
+
+def test_options_reach_the_tuner_and_are_written_down():
+    made = model(max_trials=5)
+    made.tuner_bind("greedy", exploration=0.3)
+    assert made.tuner.options == {"exploration": 0.3}
+    assert made.tuner.make(0)._exploration == 0.3
+    made.tuner_bind("bayesian", starting_points=[{"x": 1}], kappa=2)
+    assert json.loads(json.dumps(made.tuner.options)) == made.tuner.options
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("greedy", {"explore": 1}, "'greedy' has no option 'explore'; its options are: 'explorati"),
+        ("random", {"kappa": 1}, "'random' has no option 'kappa'; its options are: none"),
+        ("greedy", {"seed": 1}, "'greedy' has no option 'seed'"),
+        ("greedy", {"exploration": 2}, "exploration must be a number between 0 and 1, but got 2"),
+        ("greedy", {"exploration": object()}, "must be numbers, texts, lists and dicts"),
+        (None, {}, "tuner must be a name, a keras_tuner.Oracle, or an object with the methods"),
+    ],
+)
+def test_what_can_not_be_used_is_refused_at_once(name, options, message):
+    made = model(max_trials=5)
+    with pytest.raises(ArgumentError, match=message):
+        made.tuner_bind(name, **options)
+    assert made.tuner.name == "random"
+
+
+@pytest.mark.parametrize("name", sorted(set(TUNERS) - {"deephyper"}))
+def test_every_tuner_can_be_bound_by_name(name):
+    made = model(max_trials=5)
+    made.tuner_bind(name)
+    assert made.tuner.name == name
+    assert made.tuner.max_trials == 5
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deephyper") is not None, reason="it is installed")
+def test_a_missing_package_is_told_with_what_to_install():
+    with pytest.raises(ArgumentError, match=r"pip install cerebros-spark\[deephyper\]"):
+        model().tuner_bind("deephyper")
+
+
+def test_a_grid_needs_no_number_of_trials():
+    made = model(tuner="grid", max_trials=None)
+    assert made.tuner.max_trials is None
+    made.tuner_bind("grid", points=3)
+    assert made.tuner.max_trials is None
+    with pytest.raises(ArgumentError, match="'random' has no end of its own: give it max_trials"):
+        made.tuner_bind("random")
+
+
+def test_an_oracle_has_its_own_objective_and_trials_unless_others_are_given():
+    made = model(max_trials=5)
+    made.tuner_bind(oracle())
+    bound = made.tuner
+    assert (bound.name, bound.objective, bound.max_trials) == ("RandomSearchOracle", OBJECTIVE, 7)
+    tuner = bound.make(0)
+    assert isinstance(tuner, OracleTuner)
+    assert isinstance(tuner.propose(), Proposal)
+    assert isinstance(bound.make(0).propose(), Proposal)
+    other = keras_tuner.Objective("val_accuracy", "max")
+    made.tuner_bind(oracle(), objective=other, max_trials=3)
+    assert (made.tuner.objective, made.tuner.max_trials) == (other, 3)
+    made = model(tuner=oracle(objective=None), objective="val_mse")
+    assert made.tuner.objective == keras_tuner.Objective("val_mse", "min")
+
+
+def test_an_oracles_settings_are_written_down():
+    first = BoundTuner(oracle(), None, None, None).options
+    assert json.loads(json.dumps(first, allow_nan=False)) == first
+    assert first == BoundTuner(oracle(), None, None, None).options
+    assert first != BoundTuner(oracle(seed=4), None, None, None).options
+    endless = keras_tuner.oracles.HyperbandOracle(OBJECTIVE, hyperband_iterations=None, seed=1)
+    options = BoundTuner(endless, None, None, None).options
+    assert options["hyperband_iterations"] == "inf"
+    assert options["max_epochs"] == 100
+
+
+def test_what_belongs_into_an_oracle_is_refused_beside_it():
+    with pytest.raises(ArgumentError, match="hyperparameters are for a tuner's name"):
+        model().tuner_bind(oracle(), keras_tuner.HyperParameters())
+    with pytest.raises(ArgumentError, match="exploration: options are for a tuner's name"):
+        model().tuner_bind(oracle(), exploration=1)
+    with pytest.raises(ArgumentError, match=r"one objective is optimized, but the .* has 2"):
+        model().tuner_bind(oracle(objective=["val_loss", "val_mae"]))
+
+
+def test_a_tuner_may_be_bound_itself():
+    tuner = random_tuner(objective=OBJECTIVE, max_trials=4, seed=9)
+    made = model(objective="val_mse")
+    made.tuner_bind(tuner)
+    assert made.tuner.name.endswith("RandomTuner")
+    assert made.tuner.max_trials == 4
+    assert made.tuner.objective.name == "val_mse"
+    assert isinstance(made.tuner.make(0).propose(), Proposal)
+    assert not tuner.trials
