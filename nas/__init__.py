@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cerebros_spark.training.devices import load_tensorflow
 
 if TYPE_CHECKING:
+    from nas.drawing import draw_network
     from nas.hyperhypermodel import HyperHyperModel
     from nas.result import ModelSelectionResult
     from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
@@ -20,9 +21,16 @@ _PUBLIC = {
     "CerebrosSpace": "nas.spaces.cerebros",
     "HyperHyperModel": "nas.hyperhypermodel",
     "ModelSelectionResult": "nas.result",
+    "draw_network": "nas.drawing",
 }
 
-__all__ = ["CerebrosBlock", "CerebrosSpace", "HyperHyperModel", "ModelSelectionResult"]
+__all__ = [
+    "CerebrosBlock",
+    "CerebrosSpace",
+    "HyperHyperModel",
+    "ModelSelectionResult",
+    "draw_network",
+]
 
 
 def __getattr__(name: str) -> Any:
