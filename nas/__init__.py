@@ -14,22 +14,34 @@ if TYPE_CHECKING:
     from nas.drawing import draw_network
     from nas.hyperhypermodel import HyperHyperModel
     from nas.result import ModelSelectionResult
+    from nas.simple import DenseUnit, SimpleCerebrosRandomSearch
     from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
+    from nas.spaces.cerebros.decays import simple_sigmoid, zero_7_exp_decay, zero_95_exp_decay
 
 _PUBLIC = {
     "CerebrosBlock": "nas.spaces.cerebros",
     "CerebrosSpace": "nas.spaces.cerebros",
+    "DenseUnit": "nas.simple",
     "HyperHyperModel": "nas.hyperhypermodel",
     "ModelSelectionResult": "nas.result",
+    "SimpleCerebrosRandomSearch": "nas.simple",
     "draw_network": "nas.drawing",
+    "simple_sigmoid": "nas.spaces.cerebros.decays",
+    "zero_7_exp_decay": "nas.spaces.cerebros.decays",
+    "zero_95_exp_decay": "nas.spaces.cerebros.decays",
 }
 
 __all__ = [
     "CerebrosBlock",
     "CerebrosSpace",
+    "DenseUnit",
     "HyperHyperModel",
     "ModelSelectionResult",
+    "SimpleCerebrosRandomSearch",
     "draw_network",
+    "simple_sigmoid",
+    "zero_7_exp_decay",
+    "zero_95_exp_decay",
 ]
 
 
