@@ -11,30 +11,45 @@ from typing import TYPE_CHECKING, Any
 from cerebros_spark.training.devices import load_tensorflow
 
 if TYPE_CHECKING:
+    from nas.drawing import draw_network
     from nas.hyperhypermodel import HyperHyperModel
     from nas.result import ModelSelectionResult
+    from nas.simple import DenseUnit, SimpleCerebrosRandomSearch
     from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
+    from nas.spaces.cerebros.decays import simple_sigmoid, zero_7_exp_decay, zero_95_exp_decay
     from nas.spaces.fixed import FixedModel
     from nas.spaces.residual_mlp import ResidualMLP, ResidualMLPBlock
 
 _PUBLIC = {
     "CerebrosBlock": "nas.spaces.cerebros",
     "CerebrosSpace": "nas.spaces.cerebros",
+    "DenseUnit": "nas.simple",
     "FixedModel": "nas.spaces.fixed",
     "HyperHyperModel": "nas.hyperhypermodel",
     "ModelSelectionResult": "nas.result",
     "ResidualMLP": "nas.spaces.residual_mlp",
     "ResidualMLPBlock": "nas.spaces.residual_mlp",
+    "SimpleCerebrosRandomSearch": "nas.simple",
+    "draw_network": "nas.drawing",
+    "simple_sigmoid": "nas.spaces.cerebros.decays",
+    "zero_7_exp_decay": "nas.spaces.cerebros.decays",
+    "zero_95_exp_decay": "nas.spaces.cerebros.decays",
 }
 
 __all__ = [
     "CerebrosBlock",
     "CerebrosSpace",
+    "DenseUnit",
     "FixedModel",
     "HyperHyperModel",
     "ModelSelectionResult",
     "ResidualMLP",
     "ResidualMLPBlock",
+    "SimpleCerebrosRandomSearch",
+    "draw_network",
+    "simple_sigmoid",
+    "zero_7_exp_decay",
+    "zero_95_exp_decay",
 ]
 
 

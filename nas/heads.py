@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,12 @@ import keras
 
 from cerebros_spark.data.manifest import Column, Layout, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
+
+# Losses that compare numbers with numbers: classes and functions of Keras alike.
+_REGRESSIONS = (
+    *("meansquarederror", "meanabsoluteerror", "meanabsolutepercentageerror"),
+    *("meansquaredlogarithmicerror", "huber", "logcosh"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,25 @@ class Target:
     variance: tuple[float, ...] = ()
 
 
+class PlainHead(ak.Head):
+    """An output that is all said: nothing about it is inferred from the data.
+
+    Args:
+        width: Number of output values.
+        activation: Final activation, a name of Keras.
+        loss: Keras loss.
+        metrics: Keras metrics.
+        name: Name of the output.
+    """
+
+    def __init__(
+        self, width: int, activation: str, loss: Any, metrics: Sequence[Any], name: str
+    ) -> None:
+        super().__init__(loss=loss, metrics=list(metrics), name=name)
+        self.width = width
+        self.activation = activation
+
+
 def targets(
     heads: Sequence[Any], manifest: Manifest, layout: Layout, evaluation_metric: Sequence[Any]
 ) -> tuple[Target, ...]:
@@ -75,6 +101,17 @@ def _target(
     dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
     metrics = _metrics(head.metrics, evaluation_metric)
     label = ", ".join(names)
+    if isinstance(head, PlainHead):
+        if width not in (1, head.width):
+            raise DataError(
+                f"the label {label!r} has {width} values a row, but the output {head.name!r} has "
+                f"{head.width}; give as many, or one class number"
+            )
+        goal = Target(
+            *(head, head.name, head.width, None, head.activation, head.loss, metrics, (width,)),
+            label_dtype=dtype,
+        )
+        return _in_label_units(goal, columns) if _is_plain_regression(goal) else goal
     if isinstance(head, ak.ClassificationHead):
         if width == 1 and len(columns) == 1:
             kind = _scalar(head, label, columns[0].classes)
@@ -87,21 +124,27 @@ def _target(
                 f"the label {label!r} has {width} values a row, but its RegressionHead has "
                 f"output_dim={head.output_dim}"
             )
-        return Target(
-            head=head,
-            name=head.name,
-            width=width,
-            num_classes=None,
-            activation="linear",
-            loss=head.loss,
-            metrics=metrics,
-            label_shape=(width,),
-            label_dtype=dtype,
-            mean=tuple(value for column in columns for value in column.mean),
-            variance=tuple(value for column in columns for value in column.variance),
-        )
+        goal = Target(head, head.name, width, None, "linear", head.loss, metrics, (width,), dtype)
+        return _in_label_units(goal, columns)
     raise ArgumentError(
         f"outputs must be ClassificationHead or RegressionHead, but got {type(head).__name__}"
+    )
+
+
+def _is_plain_regression(goal: Target) -> bool:
+    """Whether the output is a number that is compared with the label as it is."""
+    loss = keras.losses.get(goal.loss)
+    kind = getattr(loss, "__name__", type(loss).__name__).replace("_", "").lower()
+    linear = goal.activation == "linear" and goal.label_shape == (goal.width,)
+    return linear and kind in _REGRESSIONS
+
+
+def _in_label_units(goal: Target, columns: Sequence[Column]) -> Target:
+    """The output with the labels' mean and variance behind it."""
+    return dataclasses.replace(
+        goal,
+        mean=tuple(value for column in columns for value in column.mean),
+        variance=tuple(value for column in columns for value in column.variance),
     )
 
 

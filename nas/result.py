@@ -20,6 +20,7 @@ from cerebros_spark.training.keras_model import StateVariables, known, rebuild
 from cerebros_spark.training.metrics import MetricsMerger
 from cerebros_spark.types import Status, TrialSpec
 from cerebros_spark.worker import read_state
+from nas.drawing import draw_network
 from nas.heads import Target
 from nas.inputs import predictors_of
 from nas.scoring import OutputColumns, Scorer, inputs_of, labels_of
@@ -119,6 +120,20 @@ class ModelSelectionResult:
             model = rebuild(record.program)
         StateVariables(model).write(read_state(self._store, record.state))
         return model
+
+    def draw(self, trial: str | None = None) -> str:
+        """A picture of a trial's network, as SVG text (see :func:`nas.draw_network`).
+
+        Args:
+            trial: Name of the trial; the best one by default.
+
+        Raises:
+            ArgumentError: There is no such trial, or its network could not be built.
+        """
+        record = self.best_trial if trial is None else self._record(trial)
+        if not record.program:
+            raise ArgumentError(f"{record.trial_id} has no network to draw: {record.error}")
+        return draw_network(record.program)
 
     def get_best_model_history(self) -> dict[str, list[float]]:
         """The best trial's metrics by name, a value for each epoch."""

@@ -44,6 +44,40 @@ def sample(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tuple[Moi
         return _sample(hp, space)
 
 
+def assign(
+    hp: Any, moiety: Moiety, wiring: int, space: CerebrosSpace, prefix: str = "cerebros"
+) -> None:
+    """Sets the hyperparameters of complete networks to one network, which :func:`sample` reads.
+
+    Args:
+        hp: A ``keras_tuner.HyperParameters`` without any; they are declared.
+        moiety: Levels, units, neurons and the rest; within the bounds of the space.
+        wiring: Names the wiring; from 0 to :data:`MAX_WIRING`.
+        space: The bounds.
+        prefix: Name scope of the hyperparameters.
+    """
+    values: dict[str, Any] = {
+        "levels": len(moiety.neurons),
+        "wiring": wiring,
+        "activation": moiety.activation,
+        "merge": moiety.merge,
+        "regularization": moiety.regularization,
+        "unit": "neuron" if moiety.dendrites else "dense",
+    }
+    for level, sizes in enumerate(moiety.neurons, start=1):
+        values[f"units_{level}"] = len(sizes)
+        for number, size in enumerate(sizes):
+            values[f"neurons_{level}_{number}"] = size
+            if moiety.dendrites:
+                values[f"dendrites_{level}_{number}"] = moiety.dendrites[level - 1][number]
+    values = {f"{prefix}/{name}" if prefix else name: value for name, value in values.items()}
+    # A hyperparameter that is registered keeps the value that is there already.
+    hp.values = dict(values)
+    declare(hp, space, prefix)
+    known = {each.name for each in hp.space}
+    hp.values = {name: value for name, value in hp.values.items() if name in known}
+
+
 def declare(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> None:
     """Registers all hyperparameters of complete networks, the learning rate among them.
 

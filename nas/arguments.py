@@ -1,0 +1,193 @@
+"""The arguments of :class:`nas.SimpleCerebrosRandomSearch`, checked before any work."""
+
+from __future__ import annotations
+
+import logging
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+
+from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training.keras_model import describe, drawing_from
+from cerebros_spark.training.metrics import MetricsMerger
+from nas.heads import PlainHead
+from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
+from nas.spaces.cerebros.checks import check_activation, check_real
+from nas.spaces.cerebros.decays import simple_sigmoid
+
+logger = logging.getLogger("nas")
+
+Shape = tuple[int, ...]
+
+
+def arrays_of(name: str, value: Any) -> list[np.ndarray]:
+    """The arrays or tensors of a list, as arrays with rows; raises ArgumentError."""
+    if not isinstance(value, list | tuple) or not value:
+        raise ArgumentError(
+            f"{name} must be a list of arrays, one for each input or output, but got "
+            f"{type(value).__name__}"
+        )
+    arrays = [np.asarray(each) for each in value]
+    rows = {array.shape[0] if array.ndim else 0 for array in arrays}
+    if len(rows) > 1 or 0 in rows:
+        raise ArgumentError(
+            f"{name} must hold arrays of the same number of rows, but their shapes are "
+            f"{[array.shape for array in arrays]}"
+        )
+    return arrays
+
+
+def check_shapes(
+    input_shapes: Sequence[Any],
+    output_shapes: Sequence[Any],
+    x: Sequence[np.ndarray],
+    y: Sequence[np.ndarray],
+) -> list[int]:
+    """Compares the shapes that were given with those that are there.
+
+    Returns:
+        The width of each output.
+
+    Raises:
+        ArgumentError: They differ, in number or size.
+    """
+    inputs = _shapes("input_shapes", input_shapes, "training_data", len(x))
+    outputs = _shapes("output_shapes", output_shapes, "labels", len(y))
+    if len(x[0]) != len(y[0]):
+        raise ArgumentError(
+            f"training_data and labels must have the same number of rows, but got {len(x[0])} and "
+            f"{len(y[0])}"
+        )
+    for number, (shape, array) in enumerate(zip(inputs, x, strict=True)):
+        if shape != (array.shape[1:] or (1,)):
+            raise ArgumentError(
+                f"input_shapes[{number}] is {input_shapes[number]!r}, but training_data[{number}] "
+                f"has rows of shape {array.shape[1:]}"
+            )
+    for number, (shape, array) in enumerate(zip(outputs, y, strict=True)):
+        if len(shape) != 1 or (array.shape[1:] or (1,)) not in (shape, (1,)):
+            raise ArgumentError(
+                f"output_shapes[{number}] is {output_shapes[number]!r}, but labels[{number}] has "
+                f"rows of shape {array.shape[1:]}; it must be their length, or the number of "
+                "classes where they are class numbers"
+            )
+    return [shape[0] for shape in outputs]
+
+
+def warn_of_leaks(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> None:
+    """Logs a warning for each feature that is a label: a network would only have to copy it."""
+    for number, array in enumerate(x):
+        features = array.reshape(len(array), -1)
+        for output, labels in enumerate(y):
+            for column in labels.reshape(len(labels), -1).T:
+                same = np.flatnonzero((features == column[:, None]).all(axis=0))
+                if len(same):
+                    logger.warning(
+                        "training_data[%d] holds labels[%d] itself, in column %d; leave it out, or "
+                        "the networks learn to copy it",
+                        *(number, output, same[0]),
+                    )
+
+
+def activation_name(name: str, value: Any) -> str:
+    """The name by which Keras knows an activation; None is none. Raises ArgumentError."""
+    if value is None:
+        return "linear"
+    if value is simple_sigmoid:
+        return "sigmoid"
+    known = getattr(value, "__name__", "")
+    if callable(value) and getattr(keras.activations, known, None) is value:
+        return check_activation(name, known)
+    return check_activation(name, value)
+
+
+def for_each_output(name: str, value: Any, count: int) -> list[Any]:
+    """A value for each output: those of a list, or the same for all; raises ArgumentError."""
+    if not isinstance(value, list | tuple):
+        return [value] * count
+    if len(value) != count:
+        raise ArgumentError(
+            f"{name} must be one for all {count} outputs, or a list with one for each, but got "
+            f"{value!r}"
+        )
+    return list(value)
+
+
+def metrics_for_each_output(metrics: Any, count: int) -> list[list[Any]]:
+    """The metrics of each output: lists in a list, or the same for all; raises ArgumentError."""
+    if not isinstance(metrics, list | tuple):
+        raise ArgumentError(f"metrics must be a list of Keras metrics, but got {metrics!r}")
+    if not any(isinstance(each, list | tuple) for each in metrics):
+        return [list(metrics)] * count
+    if not all(isinstance(each, list | tuple) for each in metrics):
+        raise ArgumentError(f"metrics must hold metrics or lists of them, but got {metrics!r}")
+    return [list(each) for each in for_each_output("metrics", metrics, count)]
+
+
+def check_split(value: Any) -> float:
+    """The fraction of the rows that validate; raises ArgumentError."""
+    fraction = check_real("validation_split", value, 0.0, 1.0)
+    if fraction in (0.0, 1.0):
+        raise ArgumentError(f"validation_split must be above 0 and below 1, but got {value!r}")
+    return fraction
+
+
+def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.ndarray]) -> None:
+    """Has losses and metrics compute once, and looks whether one has the name.
+
+    Args:
+        metric: What ``metric_to_rank_by`` is to be.
+        heads: The outputs.
+        labels: Their labels.
+
+    Raises:
+        ArgumentError: There is none of that name, or losses and metrics don't suit the outputs.
+    """
+    smallest = CerebrosSpace(
+        *(1, 1, 1, 1, 1, 1),
+        predecessor_level_connection_affinity_factor_first=1.0,
+        predecessor_level_connection_affinity_factor_main=1.0,
+    )
+    rows = [(array.shape[1:] or (1,), array.dtype.name) for array in labels]
+    try:
+        outputs = [
+            Output(head.name, head.width, head.activation, head.loss, tuple(head.metrics))
+            for head in heads
+        ]
+        # A network of one unit reports what a large one does.
+        with drawing_from(0):
+            hp = keras_tuner.HyperParameters()
+            model = CerebrosNetworks(smallest, [(1,)], outputs).build(hp)
+            names = MetricsMerger(describe(model), rows).names
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(
+            f"loss or metrics don't suit the outputs and their labels: {error}"
+        ) from error
+    every = sorted([*names, *(f"val_{name}" for name in names)])
+    if metric not in every:
+        raise ArgumentError(
+            f"metric_to_rank_by must be one of {', '.join(every)}, but got {metric!r}"
+        )
+
+
+def _shapes(name: str, value: Any, arrays: str, count: int) -> list[Shape]:
+    if not isinstance(value, list | tuple) or len(value) != count:
+        raise ArgumentError(
+            f"{name} must be a list with one entry for each of the {count} arrays of {arrays}, "
+            f"but got {value!r}"
+        )
+    try:
+        return [
+            tuple(map(operator.index, each))
+            if isinstance(each, list | tuple)
+            else (operator.index(each),)
+            for each in value
+        ]
+    except TypeError as error:
+        raise ArgumentError(
+            f"{name} must hold whole numbers or shapes, but got {value!r}"
+        ) from error

@@ -1,0 +1,58 @@
+"""Pictures of networks, as SVG text.
+
+The rooms:
+
+- ``plans``: a Cerebros plan → graph of its units.
+- ``layers``: a Keras model, or a trial's program → graph of its layers.
+- ``units``: such a graph, of a Cerebros network → graph of its units.
+- ``places``: a graph → where its nodes and lines lie.
+- ``svg``: those → the picture.
+
+NetworkX and matplotlib are imported when the first picture is drawn. Nothing here touches
+``pyplot``, so a user's own figures and backend are left alone, and no display is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def draw_network(network: Any) -> str:
+    """Draws a network as an SVG picture.
+
+    A Cerebros network is drawn by units, in the manner of the original's pictures: inputs as
+    triangles on top, then level by level an oval for each unit, labelled with its number of
+    neurons, with a square on top where it merges what it reads; the outputs in red below.
+    Connections to the next level, skip connections, lateral and gated connections have styles of
+    their own, and a line is the wider the more often its source is read. Any other network is
+    drawn by layers.
+
+    Args:
+        network: A plan (:class:`~nas.spaces.cerebros.future.NetworkFuture`), a ``keras.Model``
+            that is functional or sequential, or the text of ``TrialRecord.program``.
+
+    Returns:
+        The SVG text. The same network gives the same text.
+
+    Raises:
+        ArgumentError: The network is none of these.
+
+    Example:
+        >>> pathlib.Path("best.svg").write_text(draw_network(result.best_model))
+    """
+    from nas.drawing.svg import svg_of
+
+    return svg_of(_graph(network))
+
+
+def _graph(network: Any) -> Any:
+    from nas.drawing.layers import architecture_of, layer_graph, named_by_class
+    from nas.drawing.plans import plan_graph
+    from nas.drawing.units import unit_graph
+    from nas.spaces.cerebros.future import NetworkFuture
+
+    if isinstance(network, NetworkFuture):
+        return plan_graph(network)
+    layers = layer_graph(architecture_of(network))
+    units = unit_graph(layers)
+    return named_by_class(layers) if units is None else units

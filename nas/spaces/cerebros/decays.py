@@ -1,0 +1,53 @@
+"""The functions of a distance by which Cerebros weakens connections, under its names."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+
+def zero_7_exp_decay(distance: float) -> float:
+    """0.7 to the power of the distance: how picks from levels further up become fewer.
+
+    Args:
+        distance: Levels, or places on a level, from reader to source.
+    """
+    return float(0.7**distance)
+
+
+def zero_95_exp_decay(distance: float) -> float:
+    """0.95 to the power of the distance: how lateral connections become less likely.
+
+    Args:
+        distance: Levels, or places on a level, from reader to source.
+    """
+    return float(0.95**distance)
+
+
+def simple_sigmoid(x: Any) -> Any:
+    """The logistic function 1 / (1 + exp(-x)), the activation of the gates.
+
+    Args:
+        x: A number, or a tensor of any shape.
+
+    Returns:
+        A number in [0, 1], or a tensor of the shape of ``x``.
+    """
+    if not isinstance(x, numbers.Real):
+        from keras import activations
+
+        return activations.sigmoid(x)
+    value = float(x)
+    power = math.exp(-abs(value))  # of nothing positive: it doesn't overflow
+    return 1 / (1 + power) if value >= 0 else power / (1 + power)
+
+
+def base_of(decay: Any) -> Any:
+    """The base of a decay of this module, any other as it is.
+
+    A :class:`~nas.spaces.cerebros.space.CerebrosSpace` can write a base down, and multiplies it
+    by itself, which gives the same bits on every machine.
+    """
+    bases = {zero_7_exp_decay: 0.7, zero_95_exp_decay: 0.95}
+    return bases.get(decay, decay) if callable(decay) else decay

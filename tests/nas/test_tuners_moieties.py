@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import keras_tuner
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cerebros_spark.errors import ArgumentError
+from cerebros_spark.seeds import derive
+from cerebros_spark.types import Status
+from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare, sample
+from nas.spaces.cerebros.moiety import draw_moiety
+from nas.spaces.cerebros.space import CerebrosSpace
+from nas.tuners.base import Pause
+from nas.tuners.moieties import MoietyTuner
+
+SPACES = {
+    "published": CerebrosSpace(),
+    "one of a kind": CerebrosSpace(*(2, 2, 3, 3, 4, 4)),
+    "choices": CerebrosSpace(
+        unit=("dense", "neuron"), merge=("add", "concatenate"), activation=("elu", "relu")
+    ),
+}
+
+
+def tuner(space=SPACES["published"], moieties=3, tries=2, seed=0, direction="min", **more):
+    objective = keras_tuner.Objective("score", direction)
+    return MoietyTuner(
+        space, moieties=moieties, tries=tries, seed=seed, objective=objective, **more
+    )
+
+
+def proposals(made) -> list:
+    found = []
+    while not isinstance(proposal := made.propose(), Pause):
+        found.append(proposal)
+    assert proposal is Pause.DONE
+    return found
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(sorted(SPACES)),
+    seed=st.integers(0, 2**32 - 1),
+    wiring=st.integers(0, MAX_WIRING),
+)
+def test_what_is_assigned_is_sampled(name, seed, wiring):
+    space = SPACES[name]
+    moiety = draw_moiety(space, seed)
+    hp = keras_tuner.HyperParameters()
+    assign(hp, moiety, wiring, space)
+    values = dict(hp.values)
+    assert sample(hp, space) == (moiety, wiring)
+    assert hp.values == values
+    known = keras_tuner.HyperParameters()
+    declare(known, space)
+    assert [each.name for each in known.space] == [each.name for each in hp.space]
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_each_moiety_is_proposed_in_every_try(space):
+    found = proposals(tuner(space))
+    assert [each.trial_id for each in found] == [
+        f"moiety-{moiety}-try-{number}" for moiety in range(3) for number in range(2)
+    ]
+    drawn = [sample(each.hyperparameters, space) for each in found]
+    assert [moiety for moiety, _ in drawn] == [
+        draw_moiety(space, derive(0, "moiety", index)) for index in (0, 0, 1, 1, 2, 2)
+    ]
+    assert len({wiring for _, wiring in drawn}) == 6
+
+
+def test_more_tries_keep_those_there_were():
+    few = {each.trial_id: each.hyperparameters.values for each in proposals(tuner())}
+    many = {
+        each.trial_id: each.hyperparameters.values for each in proposals(tuner(moieties=4, tries=3))
+    }
+    assert {name: many[name] for name in few} == few
+    assert proposals(tuner(seed=1))[0].hyperparameters.values != few["moiety-0-try-0"]
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("min", 1), ("max", -1)])
+def test_patience_counts_epochs_that_got_no_better(direction, sign):
+    made = tuner(patience=2, direction=direction)
+    told = [5, 4, 4, float("nan"), 1]
+    verdicts = [
+        made.observe("a", epoch, {"score": sign * score})["a"] for epoch, score in enumerate(told)
+    ]
+    assert verdicts == [True, True, True, False, True]
+    assert made.observe("b", 0, {"score": 9.0}) == {"b": True}
+    assert made.conclude("a", Status.STOPPED) == {}
+
+
+def test_without_patience_all_go_on():
+    made = tuner()
+    assert all(made.observe("a", epoch, {"score": 1.0})["a"] for epoch in range(50))
+
+
+def test_the_space_is_known_from_the_start():
+    made = tuner()
+    names = [each.name for each in made.hyperparameters.space]
+    assert "cerebros/levels" in names
+    made.learn(keras_tuner.HyperParameters())
+    assert [each.name for each in made.hyperparameters.space] == names
+
+
+def test_several_learning_rates_are_refused():
+    with pytest.raises(ArgumentError, match="learning_rate must be one value"):
+        tuner(CerebrosSpace(learning_rate=(0.1, 0.01)))
