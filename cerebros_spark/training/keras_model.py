@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from cerebros_spark.errors import TrialError
 from cerebros_spark.training import state
+from cerebros_spark.training.optimizers import check_optimizer, leave_undecayed, undecayed
 
 
 def describe(model: keras.Model) -> str:
@@ -29,6 +30,7 @@ def describe(model: keras.Model) -> str:
     """
     if not getattr(model, "compiled", False):
         raise TrialError("the model is not compiled; call compile() before it is returned")
+    check_optimizer(model.optimizer, model.variables)
     try:
         architecture = json.loads(model.to_json())
         compiled = json.loads(json.dumps(model.get_compile_config()))
@@ -38,14 +40,16 @@ def describe(model: keras.Model) -> str:
         {"name": name, "shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype)}
         for name, tensor in zip(model.output_names, model.outputs, strict=True)
     ]
-    return json.dumps(
-        {
-            "architecture": architecture,
-            "compile": compiled,
-            "imports": sorted(set(_foreign_modules([architecture, compiled]))),
-            "outputs": outputs,
-        }
-    )
+    described = {
+        "architecture": architecture,
+        "compile": compiled,
+        "imports": sorted(set(_foreign_modules([architecture, compiled]))),
+        "outputs": outputs,
+    }
+    without_decay = undecayed(model.optimizer, model.trainable_variables)
+    if without_decay:
+        described["undecayed"] = without_decay
+    return json.dumps(described)
 
 
 def rebuild(program: str) -> keras.Model:
@@ -55,8 +59,17 @@ def rebuild(program: str) -> keras.Model:
     with drawing_from(0):
         model = keras.models.model_from_json(json.dumps(description["architecture"]))
         model.compile_from_config(description["compile"])
-        model.optimizer.build(model.trainable_variables)
+        _build_optimizer(model)
+        leave_undecayed(
+            model.optimizer, model.trainable_variables, description.get("undecayed", ())
+        )
     return model
+
+
+def _build_optimizer(model: keras.Model) -> None:
+    # A second time, some make their variables anew.
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
 _drawing = threading.RLock()
@@ -116,8 +129,7 @@ class StateVariables:
 
 def initial_state(model: keras.Model) -> bytes:
     """The state of a compiled model as it stands."""
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+    _build_optimizer(model)
     return StateVariables(model).read()
 
 

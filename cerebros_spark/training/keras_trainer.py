@@ -7,7 +7,6 @@ hop sets variables.
 from __future__ import annotations
 
 import functools
-import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.seeds import derive
 from cerebros_spark.training.keras_model import StateVariables, rebuild
+from cerebros_spark.training.optimizers import update_without_replicas
 from cerebros_spark.types import MetricState, TrialSpec
 
 _GRAPH_BYTES_PER_VARIABLE = 100_000  # measured: a traced train and test step of a small network
@@ -180,19 +180,6 @@ def build_metrics(model: Any, x: Any, y: Any) -> None:
     model.compute_loss(x=one_row[0], y=one_row[1], y_pred=predictions)
     model.compute_metrics(one_row[0], one_row[1], predictions)
     model.reset_metrics()
-
-
-def update_without_replicas(optimizer: Any) -> None:
-    """Has an optimizer update variables directly, as Keras does on its other backends.
-
-    On TensorFlow it sums gradients over replicas first. There is one replica here, and that sum
-    is a custom gradient, which TensorFlow keeps for as long as the process lives, with the whole
-    graph around it: a worker would grow with every trial.
-    """
-    for kind in type(optimizer).__mro__:
-        if kind.__name__ == "BaseOptimizer":
-            update: Any = kind.__dict__["_backend_update_step"]
-            optimizer._backend_update_step = types.MethodType(update, optimizer)
 
 
 def metric_state(model: Any) -> MetricState:
