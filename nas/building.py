@@ -9,7 +9,12 @@ import keras
 
 from cerebros_spark.errors import TrialError
 from cerebros_spark.seeds import derive
-from cerebros_spark.training.keras_model import describe, drawing_from, initial_state
+from cerebros_spark.training.keras_model import (
+    describe,
+    drawing_from,
+    initial_state,
+    under_policy,
+)
 from cerebros_spark.training.metrics import check_additive
 from cerebros_spark.types import TrialSpec
 from nas.spaces.base import Space
@@ -33,6 +38,8 @@ class Builder:
         epochs: Epochs of a trial, at most.
         batch_size: Rows in a training step.
         max_model_size: Weights a network may have; None for any number.
+        dtype_policy: Keras' policy under which networks are built; None for the thread's own.
+            Keras keeps it by thread.
     """
 
     space: Space
@@ -40,6 +47,7 @@ class Builder:
     epochs: int
     batch_size: int
     max_model_size: int | None = None
+    dtype_policy: Any = None
 
     def __call__(self, trial_id: str, index: int, hyperparameters: Any) -> Built:
         """Builds a trial. Its initial weights depend on the seed and the trial's name alone.
@@ -48,7 +56,7 @@ class Builder:
             TrialError: If the network is larger than allowed, or can't be sent out.
             Exception: Whatever the space raises.
         """
-        with drawing_from(derive(self.seed, trial_id, "weights")):
+        with drawing_from(derive(self.seed, trial_id, "weights")), under_policy(self.dtype_policy):
             model = self.space.build(hyperparameters)
         if not isinstance(model, keras.Model):
             raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")

@@ -25,6 +25,7 @@ _WORDS = {
     "compiled": "a head's loss, metrics or number of classes, or evaluation_metric",
     "searched": "a block or another part of the graph that is searched",
     "layout": "feature_columns, label_columns or input_shape",
+    "dtype_policy": "keras.config.dtype_policy()",
     "threads": "the number of threads in a worker",
 }
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import keras_tuner
 import numpy as np
 
@@ -18,7 +19,7 @@ from cerebros_spark.engine import Engine, EngineReport, about, begin
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.journal import Journal, Recovered, journal_key
 from cerebros_spark.seeds import derive
-from cerebros_spark.training.keras_model import describe, drawing_from
+from cerebros_spark.training.keras_model import describe, drawing_from, under_policy
 from cerebros_spark.training.metrics import MetricsMerger, merger_key
 from cerebros_spark.types import TrialSpec
 from cerebros_spark.worker import WorkerJob, read_spec
@@ -111,6 +112,7 @@ def run(
         epochs=epochs,
         batch_size=request.batch_size,
         max_model_size=request.max_model_size,
+        dtype_policy=keras.config.dtype_policy(),
     )
     tuner = bound.make(derive(builder.seed, "tuner"))
     mergers = _mergers(goals)
@@ -156,6 +158,7 @@ def run(
             search.trials, bound.objective, resources.store, layout, dtypes, goals, report
         )
 
+    policy = keras.config.dtype_policy()
     try:
         if found:
             search.recall(found.records, _specs(job, found))
@@ -166,6 +169,8 @@ def run(
             _search(engine, search, journal, fresh=found is None, keep=keep, result=result)
     finally:
         progress.close()
+        # A graph clears what Keras keeps for the process, each time it is built.
+        keras.config.set_dtype_policy(policy)
 
 
 def _search(
@@ -240,9 +245,16 @@ def _asked(
         "hyperparameters": None if overrides is None else overrides.get_config(),
         "space": describe_space(request.space),
         "base_models": digest_models(request.base_models),
+        "dtype_policy": _policy(),
         "compiled": compiled_parts(program),
         "searched": tuner.hyperparameters.get_config()["space"],
     }
+
+
+def _policy() -> str | None:
+    """The name of Keras' policy where it is not the usual one."""
+    name: str = keras.config.dtype_policy().name
+    return None if name == keras.config.floatx() else name
 
 
 def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> Journal:
@@ -330,7 +342,7 @@ def _populate(tuner: Tuner, builder: Builder) -> str:
         The network's program.
     """
     known = tuner.hyperparameters
-    with drawing_from(0):
+    with drawing_from(0), under_policy(builder.dtype_policy):
         model = builder.space.build(known)
     tuner.learn(known)
     return describe(model)

@@ -33,7 +33,7 @@ def describe(model: keras.Model) -> str:
     check_optimizer(model.optimizer, model.variables)
     try:
         architecture = json.loads(model.to_json())
-        compiled = json.loads(json.dumps(model.get_compile_config()))
+        compiled = json.loads(json.dumps(_compile_config(model)))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TrialError(f"the model can't be written as JSON: {error}") from error
     outputs = [
@@ -46,17 +46,34 @@ def describe(model: keras.Model) -> str:
         "imports": sorted(set(_foreign_modules([architecture, compiled]))),
         "outputs": outputs,
     }
+    policy = keras.saving.serialize_keras_object(model.dtype_policy)
+    if policy != keras.saving.serialize_keras_object(keras.DTypePolicy("float32")):
+        described["dtype_policy"] = policy
     without_decay = undecayed(model.optimizer, model.trainable_variables)
     if without_decay:
         described["undecayed"] = without_decay
     return json.dumps(described)
 
 
+def _compile_config(model: keras.Model) -> dict[str, Any]:
+    """Keras' own, with what Keras leaves out: whether compile() was to scale the loss."""
+    config: dict[str, Any] = model.get_compile_config()
+    if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
+        config["optimizer"] = keras.optimizers.serialize(model.optimizer)
+    elif model.dtype_policy.name == "mixed_float16":
+        config["auto_scale_loss"] = False
+    return config
+
+
 def rebuild(program: str) -> keras.Model:
-    """The compiled model that :func:`describe` wrote, its optimizer built, its weights new."""
+    """The compiled model that :func:`describe` wrote, its optimizer built, its weights new.
+
+    Its precision is the described model's, whatever the policy of this process.
+    """
     description = json.loads(program)
     import_foreign(description)
-    with drawing_from(0):
+    policy = description.get("dtype_policy", "float32")
+    with drawing_from(0), under_policy(keras.dtype_policies.get(policy)):
         model = keras.models.model_from_json(json.dumps(description["architecture"]))
         model.compile_from_config(description["compile"])
         _build_optimizer(model)
@@ -70,6 +87,17 @@ def _build_optimizer(model: keras.Model) -> None:
     # A second time, some make their variables anew.
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+
+
+@contextlib.contextmanager
+def under_policy(policy: Any) -> Iterator[None]:
+    """Has Keras make layers under a dtype policy in this thread; None changes nothing."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(before if policy is None else policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 _drawing = threading.RLock()
@@ -90,6 +118,18 @@ def drawing_from(seed: int) -> Iterator[None]:
             yield
         finally:
             random.setstate(before)
+
+
+@contextlib.contextmanager
+def undisturbed(model: keras.Model) -> Iterator[None]:
+    """For tracing a model whose layers compute in another precision than they keep.
+
+    Keras notes the precision that it is in for the process, and ``clear_session()`` in a thread
+    that builds a model would wipe the note out.
+    """
+    mixed = any(layer.compute_dtype != layer.variable_dtype for layer in model._flatten_layers())
+    with _drawing if mixed else contextlib.nullcontext():
+        yield
 
 
 def import_foreign(description: dict[str, Any]) -> None:

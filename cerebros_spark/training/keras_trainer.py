@@ -17,7 +17,7 @@ import tensorflow as tf
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.seeds import derive
-from cerebros_spark.training.keras_model import StateVariables, rebuild
+from cerebros_spark.training.keras_model import StateVariables, rebuild, undisturbed
 from cerebros_spark.training.optimizers import update_without_replicas
 from cerebros_spark.types import MetricState, TrialSpec
 
@@ -115,7 +115,8 @@ class KerasProgram:
                 step = self._model.train_step if name == "_train" else self._model.test_step
                 build_metrics(self._model, x, y)
                 self._weigh_losses()
-                setattr(self, name, self._loop(step, x, y))
+                with undisturbed(self._model):
+                    setattr(self, name, self._loop(step, x, y))
             getattr(self, name)(x, y, tf.constant(order, tf.int64), batch_size)
         return [metric_state(self._model)]
 

@@ -65,7 +65,9 @@ class GraphSpace:
     def build(self, hp: Any) -> keras.Model:
         """The compiled network of the values in ``hp``."""
         # Without this the names of blocks count on, and the space grows with every build.
+        policy = keras.config.dtype_policy()
         keras.backend.clear_session()
+        keras.config.set_dtype_policy(policy)
         graph = Graph(inputs=self._inputs, outputs=self._outputs)
         for node, shape in zip(self._inputs, self._input_shapes, strict=True):
             node.shape = list(shape)

@@ -207,7 +207,11 @@ class CerebrosNetworks:
         mean, variance = statistics
         axis = tuple(range(-mean.ndim, 0)) if mean.ndim else None
         layer = keras.layers.Normalization(
-            axis=axis, mean=mean, variance=variance, name=f"input{number}_normalization"
+            axis=axis,
+            mean=mean,
+            variance=variance,
+            name=f"input{number}_normalization",
+            dtype=keras.config.floatx(),  # a mean may be beyond half precision
         )
         return layer(tensor)
 
@@ -253,6 +257,7 @@ def _in_label_units(output: Output, tensor: Any) -> Any:
         scale=scale[0] if single else scale,
         offset=output.mean[0] if single else list(output.mean),
         name=output.name,
+        dtype=keras.config.floatx(),  # labels may be beyond half precision
     )
     return layer(tensor)
 
