@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ class Builder:
         max_model_size: Weights a network may have; None for any number.
         dtype_policy: Keras' policy under which networks are built; None for the thread's own.
             Keras keeps it by thread.
+        class_weight: What rows of a class count in training; None where all count the same.
     """
 
     space: Space
@@ -48,6 +50,7 @@ class Builder:
     batch_size: int
     max_model_size: int | None = None
     dtype_policy: Any = None
+    class_weight: Mapping[int, float] | None = None
 
     def __call__(self, trial_id: str, index: int, hyperparameters: Any) -> Built:
         """Builds a trial. Its initial weights depend on the seed and the trial's name alone.
@@ -66,7 +69,7 @@ class Builder:
                 f"the network has {parameters:,} parameters, more than "
                 f"max_model_size={self.max_model_size:,}"
             )
-        program = describe(model)
+        program = describe(model, self.class_weight)
         check_additive(model)
         spec = TrialSpec(
             trial_id=trial_id,

@@ -42,6 +42,7 @@ from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.graph import GraphSpace
 from nas.tuners.base import Tuner
+from nas.weights import check_class_weight
 
 logger = logging.getLogger("nas")
 
@@ -71,6 +72,8 @@ class Request:
     verbose: int
     input_shape: Sequence[int] | None
     reproducible: bool
+    class_weight: Mapping[int, float] | None = None
+    loss_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "max_model_size"):
@@ -113,6 +116,7 @@ def run(
         batch_size=request.batch_size,
         max_model_size=request.max_model_size,
         dtype_policy=keras.config.dtype_policy(),
+        class_weight=request.class_weight,
     )
     tuner = bound.make(derive(builder.seed, "tuner"))
     mergers = _mergers(goals)
@@ -246,6 +250,8 @@ def _asked(
         "space": describe_space(request.space),
         "base_models": digest_models(request.base_models),
         "dtype_policy": _policy(),
+        "class_weight": request.class_weight,
+        "loss_weights": request.loss_weights,
         "compiled": compiled_parts(program),
         "searched": tuner.hyperparameters.get_config()["space"],
     }
@@ -294,6 +300,7 @@ def _space(
             batch_size=request.batch_size,
             rows=manifest.train_rows,
             epochs=epochs,
+            loss_weights=request.loss_weights,
         )
     return CerebrosNetworks(
         request.space,
@@ -305,6 +312,7 @@ def _space(
         normalizations=[_statistics(manifest, group) for group in layout.inputs],
         base_models=request.base_models,
         seed=derive(_chosen(request), "space"),
+        loss_weights=request.loss_weights,
     )
 
 
@@ -332,6 +340,7 @@ def understood(
         input_shape=request.input_shape,
     )
     goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
+    check_class_weight(request.class_weight, goals)
     return layout, goals
 
 

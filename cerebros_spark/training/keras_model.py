@@ -9,7 +9,7 @@ import contextlib
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -22,8 +22,13 @@ from cerebros_spark.training import state
 from cerebros_spark.training.optimizers import check_optimizer, leave_undecayed, undecayed
 
 
-def describe(model: keras.Model) -> str:
+def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None) -> str:
     """A built and compiled model as JSON: architecture, compile configuration, outputs.
+
+    Args:
+        model: The model.
+        class_weight: What rows of a class count in training, as in ``keras.Model.fit``; classes
+            that are left out count 1.
 
     Raises:
         TrialError: If the model is not compiled, or can't be written as JSON.
@@ -52,6 +57,8 @@ def describe(model: keras.Model) -> str:
     without_decay = undecayed(model.optimizer, model.trainable_variables)
     if without_decay:
         described["undecayed"] = without_decay
+    if class_weight is not None:
+        described["class_weight"] = {str(number): float(w) for number, w in class_weight.items()}
     return json.dumps(described)
 
 

@@ -16,7 +16,7 @@ def parts(optimizer: Any) -> list[Any]:
     """An optimizer and those that it wraps, itself first."""
     wrapped = getattr(optimizer, "inner_optimizer", None)
     inner = [] if wrapped is None else [wrapped]
-    if isinstance(optimizer, getattr(keras.optimizers, "MultiOptimizer", ())):
+    if type(optimizer).__name__ == "MultiOptimizer":  # newer than the oldest Keras there may be
         inner += list(optimizer.optimizers)
     return [optimizer, *(part for each in inner for part in parts(each))]
 
