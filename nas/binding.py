@@ -33,8 +33,14 @@ class Resources:
     max_concurrent_trials: int
     shard_memory: int
     program_memory: int
+    sample_weight_column: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.sample_weight_column, str | None):
+            raise ArgumentError(
+                "sample_weight_column must be the name of a column, but got "
+                f"{self.sample_weight_column!r}"
+            )
         if not isinstance(self.store, Store):
             raise ArgumentError(
                 f"store must be a Store such as LocalStore(prefix_path=...), but got {self.store!r}"

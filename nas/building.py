@@ -10,7 +10,13 @@ import keras
 
 from cerebros_spark.errors import TrialError
 from cerebros_spark.seeds import derive
-from cerebros_spark.training.keras_model import describe, drawing_from, initial_state, known
+from cerebros_spark.training.keras_model import (
+    describe,
+    drawing_from,
+    initial_state,
+    known,
+    under_policy,
+)
 from cerebros_spark.training.metrics import check_additive
 from cerebros_spark.types import TrialSpec
 from nas.spaces.base import Space
@@ -35,6 +41,9 @@ class Builder:
         batch_size: Rows in a training step, where no hyperparameter ``batch_size`` says otherwise.
         max_model_size: Weights a network may have; None for any number.
         custom_objects: Layers, losses and metrics that are not Keras' own, by name.
+        dtype_policy: Keras' policy under which networks are built; None for the thread's own.
+            Keras keeps it by thread.
+        class_weight: What rows of a class count in training; None where all count the same.
     """
 
     space: Space
@@ -43,6 +52,8 @@ class Builder:
     batch_size: int
     max_model_size: int | None = None
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    dtype_policy: Any = None
+    class_weight: Mapping[int, float] | None = None
 
     def __call__(
         self, trial_id: str, index: int, hyperparameters: Any, epochs: int | None = None
@@ -53,7 +64,7 @@ class Builder:
             TrialError: If the network is larger than allowed, or can't be sent out.
             Exception: Whatever the space raises.
         """
-        with drawing_from(derive(self.seed, trial_id, "weights")):
+        with drawing_from(derive(self.seed, trial_id, "weights")), under_policy(self.dtype_policy):
             model = self.space.build(hyperparameters)
         if not isinstance(model, keras.Model):
             raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
@@ -63,7 +74,7 @@ class Builder:
                 f"the network has {parameters:,} parameters, more than "
                 f"max_model_size={self.max_model_size:,}"
             )
-        program = describe(model)
+        program = describe(model, self.class_weight)
         with known(self.custom_objects):
             check_additive(model)
         spec = TrialSpec(

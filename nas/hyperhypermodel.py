@@ -11,6 +11,7 @@ from typing import Any
 
 import autokeras as ak
 import keras
+import numpy as np
 import pandas as pd
 
 from cerebros_spark.backend.base import Backend
@@ -28,6 +29,7 @@ from nas.run import Request, run, understood
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
 from nas.spaces.own import Source, custom_objects_of, source_of
+from nas.weights import checked_class_weight, checked_loss_weights
 
 _GIB = 1024**3
 
@@ -66,6 +68,9 @@ class HyperHyperModel:
             They are sent to the workers. What is registered with
             ``keras.saving.register_keras_serializable`` in a module that workers can import, or
             in a notebook, need not be named.
+        loss_weights: What each output's loss counts in the sum that is trained, as in
+            ``keras.Model.compile``: a list in the order of the heads, or a dict by the heads'
+            names; 1 by default. The reported losses of single outputs are unweighted.
 
     Raises:
         ArgumentError: If an argument can't be used.
@@ -88,6 +93,7 @@ class HyperHyperModel:
         base_models: Mapping[int, keras.Model] | None = None,
         hypermodel: Any = None,
         custom_objects: Mapping[str, Any] | None = None,
+        loss_weights: Sequence[float] | Mapping[str, float] | None = None,
     ) -> None:
         self._own = _own(hypermodel, inputs, outputs, space, base_models)
         self._custom_objects = custom_objects_of(custom_objects)
@@ -109,6 +115,7 @@ class HyperHyperModel:
                 f"project_name must be letters, digits, '.', '_' and '-', but got {project_name!r}"
             )
         self._base_models = base_models
+        self._loss_weights = checked_loss_weights(loss_weights, self._heads)
         self._space = space or CerebrosSpace()
         self.project_name = project_name
         self._directory = directory
@@ -141,6 +148,7 @@ class HyperHyperModel:
         max_concurrent_trials: int | None = None,
         shard_memory: int = _GIB,
         program_memory: int = 2 * _GIB,
+        sample_weight_column: str | None = None,
     ) -> None:
         """Says where to train and on what.
 
@@ -156,6 +164,11 @@ class HyperHyperModel:
             max_concurrent_trials: Trials in flight at a time; twice the workers by default.
             shard_memory: Bytes of decoded rows a worker keeps; a larger shard is streamed.
             program_memory: Bytes of compiled networks a worker keeps, about.
+            sample_weight_column: Column of a DataFrame, Spark's or pandas', with what each row
+                counts: one number of 0 or more. The losses of training and validation are
+                weighted with it, as ``sample_weight`` of ``keras.Model.fit`` and
+                ``validation_data`` of three parts do; metrics are not, unless they are among
+                the ``weighted_metrics`` of a network's own ``compile``.
 
         Raises:
             ArgumentError: If an argument can't be used.
@@ -177,6 +190,7 @@ class HyperHyperModel:
             max_concurrent_trials=max_concurrent_trials,
             shard_memory=shard_memory,
             program_memory=program_memory,
+            sample_weight_column=sample_weight_column,
         )
 
     def tuner_bind(
@@ -243,6 +257,8 @@ class HyperHyperModel:
         *,
         input_shape: Sequence[int] | None = None,
         reproducible: bool = False,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
     ) -> ModelSelectionResult:
         """Searches.
 
@@ -258,12 +274,17 @@ class HyperHyperModel:
                 called for batches is refused. What they know is kept when a run is gone on with,
                 as far as it is plain data (or what their ``get_state`` gives to ``set_state``).
             validation_split: Fraction of the rows that validate, instead of the bound one.
-            validation_data: Rows that validate instead of a fraction: ``(x, y)`` for arrays, a
-                Spark DataFrame for a Spark DataFrame.
+            validation_data: Rows that validate instead of a fraction: ``(x, y)`` or
+                ``(x, y, sample_weight)`` for arrays, a Spark DataFrame for a Spark DataFrame.
             verbose: 0 shows no progress.
             input_shape: Shape of one row of the input, for a flat column that is an image.
             reproducible: Repeat bit for bit: the same seed, data and number of workers give the
                 same leaderboard and the same weights. Costs some speed.
+            class_weight: What rows of a class count in training, by class number; 1 for classes
+                that are left out, as in ``keras.Model.fit``. For a single output with classes.
+                Rows that have a sample weight too count the product.
+            sample_weight: What each row of arrays counts, of shape ``(rows,)``, all 0 or more; a
+                DataFrame has a column for it, see :meth:`resource_bind`.
 
         A run of the same project in the same store that did not come to its end (the driver was
         killed, the workers went away) is gone on with, unless ``overwrite`` is set; all arguments
@@ -279,7 +300,9 @@ class HyperHyperModel:
             SearchError: If all trials fail.
         """
         resources = self._bound()
-        request = self._request(batch_size, epochs, callbacks, verbose, input_shape, reproducible)
+        request = self._request(
+            batch_size, epochs, callbacks, verbose, input_shape, reproducible, class_weight
+        )
         resources.backend.check(resources.store)
         prepared = prepare_data(
             resources,
@@ -287,6 +310,7 @@ class HyperHyperModel:
             y,
             validation=resources.validation if validation_split is None else validation_split,
             validation_data=validation_data,
+            sample_weight=sample_weight,
             # Not the run's: without a seed the same data would be prepared anew for each run.
             seed=0 if self._seed is None else self._seed,
             inspect=lambda prepared: understood(request, resources, prepared),
@@ -304,6 +328,7 @@ class HyperHyperModel:
         *,
         input_shape: Sequence[int] | None = None,
         reproducible: bool = False,
+        class_weight: Mapping[int, float] | None = None,
     ) -> ModelSelectionResult:
         """Searches on data that an earlier ``fit`` prepared in the same store.
 
@@ -315,13 +340,18 @@ class HyperHyperModel:
             verbose: As in :meth:`fit`.
             input_shape: As in :meth:`fit`.
             reproducible: As in :meth:`fit`.
+            class_weight: As in :meth:`fit`.
+
+        Data that was prepared with sample weights is trained with them.
 
         Raises:
             DataError: If there is no such data, or it has not as many partitions as there are
                 workers.
         """
         resources = self._bound()
-        request = self._request(batch_size, epochs, callbacks, verbose, input_shape, reproducible)
+        request = self._request(
+            batch_size, epochs, callbacks, verbose, input_shape, reproducible, class_weight
+        )
         resources.backend.check(resources.store)
         run(request, resources, self.tuner, find(resources, data), self._keep)
         return self.result
@@ -363,6 +393,8 @@ class HyperHyperModel:
         batch_size: int = 32,
         verbose: int = 0,
         return_dict: bool = False,
+        *,
+        sample_weight: Any = None,
     ) -> Any:
         """The best network's loss and metrics over all rows.
 
@@ -372,6 +404,8 @@ class HyperHyperModel:
             batch_size: Rows at a time.
             verbose: Passed on to Keras.
             return_dict: Give the values by name.
+            sample_weight: What each row of arrays counts, of shape ``(rows,)``; all the same if
+                it is None, whatever the search was weighted with.
 
         Returns:
             As ``keras.Model.evaluate``: a list, the loss first, or a dict.
@@ -382,6 +416,8 @@ class HyperHyperModel:
         """
         result = self.result
         if is_spark(x):
+            if sample_weight is not None:
+                raise ArgumentError("sample_weight goes with arrays, but x is a Spark DataFrame")
             values = result.evaluate(x, batch_size)
         else:
             if y is None and not isinstance(x, Mapping | pd.DataFrame):
@@ -391,6 +427,7 @@ class HyperHyperModel:
                 result.model_labels(x if y is None else y),
                 batch_size=batch_size,
                 verbose=verbose,
+                sample_weight=None if sample_weight is None else np.asarray(sample_weight),
                 return_dict=True,
             )
             # Keras sorts the dict by name; a list has the order of compile().
@@ -428,6 +465,7 @@ class HyperHyperModel:
         verbose: int,
         input_shape: Sequence[int] | None,
         reproducible: bool,
+        class_weight: Mapping[int, float] | None,
     ) -> Request:
         return Request(
             inputs=tuple(self._inputs),
@@ -447,6 +485,8 @@ class HyperHyperModel:
             callbacks=check_callbacks(() if callbacks is None else callbacks),
             own=self._own,
             custom_objects=self._custom_objects,
+            class_weight=checked_class_weight(class_weight),
+            loss_weights=self._loss_weights,
         )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.scoring import check_columns
+from nas.weights import add_weights, joined, weights_of
 
 Columns = list[str | list[str]]
 
@@ -27,12 +28,14 @@ class Arrays:
         features: Names of the features, grouped by model input where there are several.
         labels: Names of the labels, likewise.
         validation: Fraction, or name of the column that marks validation rows.
+        weight: Name of the column with the rows' sample weights; None if there is none.
     """
 
     columns: dict[str, np.ndarray]
     features: Columns
     labels: Columns
     validation: float | str
+    weight: str | None
 
 
 def is_spark(value: Any) -> bool:
@@ -51,8 +54,10 @@ def arrays_of(
     label_columns: Columns | None,
     validation: float | str,
     validation_data: Any = None,
+    sample_weight: Any = None,
+    weight_column: str | None = None,
 ) -> Arrays:
-    """Names the arrays of ``x`` and ``y``.
+    """Names the arrays of ``x`` and ``y``, and of the sample weights.
 
     Names that were bound are used; otherwise a pandas column keeps its name, and an array is
     called ``features`` or ``target``, with a number if there are several.
@@ -75,15 +80,27 @@ def arrays_of(
             feature_names = list(features)
     else:
         labels, label_names = _named(y, label_columns, "y", "target")
+    if feature_columns is None and weight_column in feature_names:
+        feature_names.remove(weight_column)
+        del features[weight_column]
     columns = {**features, **labels}
     if isinstance(validation, str) and isinstance(x, pd.DataFrame):
         check_columns(list(x.columns), [validation])
         columns[validation] = x[validation].to_numpy()
         if feature_columns is None:
             feature_names = [name for name in feature_names if name != validation]
+    rows = len(next(iter(columns.values())))
+    weights = weights_of(x, rows, sample_weight, weight_column)
     if validation_data is not None:
         columns, validation = _appended(columns, validation_data, feature_names, label_names)
-    return Arrays(columns, feature_names, label_names, validation)
+        more_x, _, *more_weights = validation_data
+        more_rows = len(columns[validation]) - rows
+        more = weights_of(
+            more_x, more_rows, more_weights[0] if more_weights else None, weight_column
+        )
+        weights = joined(weights, more, rows, more_rows)
+    weight = add_weights(columns, weights, weight_column)
+    return Arrays(columns, feature_names, label_names, validation, weight)
 
 
 def predictors_of(x: Any, groups: Sequence[Sequence[str]]) -> Any:
@@ -138,10 +155,10 @@ def _named(
 def _appended(
     columns: dict[str, np.ndarray], validation_data: Any, features: Columns, labels: Columns
 ) -> tuple[dict[str, np.ndarray], str]:
-    if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-        raise ArgumentError("validation_data must be (x, y)")
+    if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+        raise ArgumentError("validation_data must be (x, y) or (x, y, sample_weight)")
     more = arrays_of(
-        *validation_data,
+        *validation_data[:2],
         feature_columns=features,
         label_columns=labels,
         validation=0.0,

@@ -11,6 +11,7 @@ from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.binding import Columns, Resources
 from nas.inputs import VALIDATION_COLUMN, arrays_of, is_spark
+from nas.weights import check_bound
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def prepare_data(
     *,
     validation: float | str,
     validation_data: Any,
+    sample_weight: Any,
     seed: int,
     inspect: Callable[[Prepared], Any],
 ) -> Prepared:
@@ -47,6 +49,7 @@ def prepare_data(
         y: See ``x``.
         validation: Fraction, or name of the column that marks validation rows.
         validation_data: See ``x``.
+        sample_weight: See ``x``.
         seed: Seed of the shuffle.
         inspect: Called with the data as it will be, before anything is written.
 
@@ -66,6 +69,8 @@ def prepare_data(
             label_columns=resources.label_columns,
             validation=validation,
             validation_data=validation_data,
+            sample_weight=sample_weight,
+            weight_column=resources.sample_weight_column,
         )
         manifest = prepare_arrays(
             arrays.columns,
@@ -75,11 +80,17 @@ def prepare_data(
             validation=arrays.validation,
             partitions=partitions,
             seed=seed,
+            weight_column=arrays.weight,
             inspect=lambda planned: inspect(Prepared(planned, arrays.features, arrays.labels)),
         )
         return Prepared(manifest, arrays.features, arrays.labels)
     if y is not None:
         raise ArgumentError("y goes with arrays; a Spark DataFrame holds its labels")
+    if sample_weight is not None:
+        raise ArgumentError(
+            "sample_weight goes with arrays; name the column of a Spark DataFrame with "
+            "resource_bind(sample_weight_column=...)"
+        )
     if not resources.feature_columns or not resources.label_columns:
         raise ArgumentError(
             "a Spark DataFrame needs feature_columns and label_columns: bind them with "
@@ -97,6 +108,7 @@ def prepare_data(
         validation=validation,
         partitions=partitions,
         seed=seed,
+        weight_column=resources.sample_weight_column,
         inspect=lambda planned: inspect(
             Prepared(planned, resources.feature_columns, resources.label_columns)
         ),
@@ -112,7 +124,8 @@ def find(resources: Resources, data: str | None) -> Prepared:
         data: The data's fingerprint; None for the only one.
 
     Raises:
-        DataError: If there is no such data, or it is cut for another number of workers.
+        DataError: If there is no such data, it is cut for another number of workers, or it has
+            not the sample weights that are bound.
     """
     store = resources.store
     found = storage.every(store)
@@ -129,6 +142,7 @@ def find(resources: Resources, data: str | None) -> Prepared:
             f"the data is cut into {manifest.partitions} partitions, but the backend has "
             f"{resources.backend.num_workers} workers; use as many, or call fit()"
         )
+    check_bound(resources.sample_weight_column, manifest.weight)
     return Prepared(manifest, resources.feature_columns, resources.label_columns)
 
 

@@ -26,6 +26,7 @@ _WORDS = {
     "searched": "a block or another part of the graph that is searched",
     "hypermodel": "the function, HyperModel or model that hypermodel names",
     "layout": "feature_columns, label_columns or input_shape",
+    "dtype_policy": "keras.config.dtype_policy()",
     "threads": "the number of threads in a worker",
 }
 

@@ -25,7 +25,7 @@ from cerebros_spark.training.callbacks import (
     check_monitors,
     describe_callbacks,
 )
-from cerebros_spark.training.keras_model import describe, drawing_from, known
+from cerebros_spark.training.keras_model import describe, drawing_from, known, under_policy
 from cerebros_spark.training.metrics import MetricsMerger, merger_key
 from cerebros_spark.types import TrialSpec
 from cerebros_spark.worker import WorkerJob, read_state
@@ -50,6 +50,7 @@ from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.graph import GraphSpace
 from nas.spaces.own import OwnSpace, Source, describe_source
 from nas.tuners.base import Tuner
+from nas.weights import check_class_weight
 
 logger = logging.getLogger("nas")
 
@@ -82,6 +83,8 @@ class Request:
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
     own: Source | None = None
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    class_weight: Mapping[int, float] | None = None
+    loss_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "max_model_size"):
@@ -124,6 +127,8 @@ def run(
         batch_size=request.batch_size,
         max_model_size=request.max_model_size,
         custom_objects=request.custom_objects,
+        dtype_policy=keras.config.dtype_policy(),
+        class_weight=request.class_weight,
     )
     tuner = bound.make(derive(builder.seed, "tuner"), epochs)
     mergers = _mergers(goals, request.custom_objects)
@@ -182,6 +187,7 @@ def run(
             custom_objects=request.custom_objects,
         )
 
+    policy = keras.config.dtype_policy()
     try:
         if found:
             search.recall(found.records)
@@ -192,6 +198,8 @@ def run(
             _search(engine, search, journal, fresh=found is None, keep=keep, result=result)
     finally:
         progress.close()
+        # A graph clears what Keras keeps for the process, each time it is built.
+        keras.config.set_dtype_policy(policy)
 
 
 def _search(
@@ -269,9 +277,18 @@ def _asked(
         "space": describe_space(request.space),
         "hypermodel": describe_source(request.own),
         "base_models": digest_models(request.base_models),
+        "dtype_policy": _policy(),
+        "class_weight": request.class_weight,
+        "loss_weights": request.loss_weights,
         "compiled": compiled_parts(program),
         "searched": tuner.hyperparameters.get_config()["space"],
     }
+
+
+def _policy() -> str | None:
+    """The name of Keras' policy where it is not the usual one."""
+    name: str = keras.config.dtype_policy().name
+    return None if name == keras.config.floatx() else name
 
 
 def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> Journal:
@@ -309,6 +326,7 @@ def _space(
             batch_size=request.batch_size,
             rows=manifest.train_rows,
             epochs=epochs,
+            loss_weights=request.loss_weights,
         )
     return CerebrosNetworks(
         request.space,
@@ -320,6 +338,7 @@ def _space(
         normalizations=[_statistics(manifest, group) for group in layout.inputs],
         base_models=request.base_models,
         seed=derive(_chosen(request), "space"),
+        loss_weights=request.loss_weights,
     )
 
 
@@ -350,6 +369,7 @@ def understood(
         input_shape=request.input_shape,
     )
     goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
+    check_class_weight(request.class_weight, goals)
     return layout, goals
 
 
@@ -368,7 +388,7 @@ def _populate(tuner: Tuner, builder: Builder) -> str:
         The network's program.
     """
     known = tuner.hyperparameters
-    with drawing_from(0):
+    with drawing_from(0), under_policy(builder.dtype_policy):
         model = builder.space.build(known)
     tuner.learn(known)
     return describe(model)

@@ -43,6 +43,7 @@ def prepare_arrays(
     validation: float | str = 0.2,
     partitions: int,
     seed: int = 0,
+    weight_column: str | None = None,
     inspect: Callable[[Manifest], None] | None = None,
 ) -> Manifest:
     """Splits arrays into shuffled shards of equal size, and describes them.
@@ -61,6 +62,8 @@ def prepare_arrays(
             boolean column that is true in validation rows.
         partitions: Number of training shards, and of validation shards.
         seed: Seed of the shuffle.
+        weight_column: Column with the rows' sample weights: one number of 0 or more a row, kept
+            as float32. None for no weights.
         inspect: Called with the manifest, its shards not there yet, before anything is written;
             what it raises ends the preparation.
 
@@ -73,7 +76,7 @@ def prepare_arrays(
         StoreError: If the shards can't be written; nothing is left.
     """
     request = checks.check_request(
-        list(columns), feature_columns, label_columns, validation, partitions, seed
+        list(columns), feature_columns, label_columns, validation, partitions, seed, weight_column
     )
     checks.check_address(store)
     mark = _mark(columns, request)
@@ -81,7 +84,9 @@ def prepare_arrays(
     rows = _rows(given if mark is None else {**given, str(request.validation): mark})
     described = _describe(given, request)
     stored = {c.name: _cast(given[c.name], c) for c in described}
-    checks.check_facts(rows, [_facts(name, given[name], stored[name]) for name in given])
+    checks.check_facts(
+        rows, [_facts(column, given[column.name], stored[column.name]) for column in described]
+    )
     train, held_out = _split(rows, mark, request)
     name = checks.fingerprint(("arrays", _content_hash(stored, mark)), described, request)
     manifest = storage.find(store, name)
@@ -89,6 +94,7 @@ def prepare_arrays(
         checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
     described = tuple(_with_statistics(c, stored[c.name], train) for c in described)
+    checks.check_weights(described)
     checks.inspected(inspect, name, described, request.seed)
     with storage.writing(store, name) as folder:
         shards = (
@@ -133,6 +139,10 @@ def _describe(given: Mapping[str, np.ndarray], request: Request) -> tuple[Column
         dtype = "float32" if array.dtype.kind == "f" else _INTEGERS.get(array.dtype.name)
         if dtype is None or array.ndim == 0:
             raise checks.unusable_type(name, _kind(array))
+        if request.role(name) == "weight":
+            dtype = "float32"
+            if array.ndim > 1:
+                raise checks.not_one_weight(name, _kind(array))
         stored_as = "" if file_name == name else file_name
         shape = tuple(int(size) for size in array.shape[1:])
         described.append(Column(name, dtype, shape, request.role(name), stored_as=stored_as))
@@ -146,7 +156,7 @@ def _cast(array: np.ndarray, column: Column) -> np.ndarray:
     return values.reshape(len(values), column.width) if column.shape else values
 
 
-def _facts(name: str, given: np.ndarray, values: np.ndarray) -> Facts:
+def _facts(column: Column, given: np.ndarray, values: np.ndarray) -> Facts:
     flat = values.reshape(len(values), values.size // max(len(values), 1))
     nans = infinities = 0
     if values.dtype.kind == "f":
@@ -155,13 +165,16 @@ def _facts(name: str, given: np.ndarray, values: np.ndarray) -> Facts:
     masked = np.ma.getmask(given)
     nulls = int(masked.reshape(flat.shape).any(axis=1).sum()) if masked is not np.ma.nomask else 0
     array = values.ndim > 1
+    weights = np.ma.getdata(given) if column.role == "weight" and len(values) else np.zeros(1)
     return Facts(
-        name,
+        column.name,
         nulls=0 if array else nulls,
         nans=nans,
         infinities=infinities,
         null_elements=nulls if array else 0,
         lengths=(flat.shape[1],) * 2 if array else None,
+        negatives=int((weights < 0).sum()),
+        least=float(weights.min()),
     )
 
 

@@ -46,6 +46,7 @@ class Request:
         validation: Fraction of all rows, or the name of the column that marks validation rows.
         partitions: Number of partitions, P.
         seed: Seed of the shuffle.
+        weight: Name of the column with the rows' sample weights, if there is one.
     """
 
     features: tuple[str, ...]
@@ -53,14 +54,17 @@ class Request:
     validation: float | str
     partitions: int
     seed: int
+    weight: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns to be stored, features first."""
-        return self.features + self.labels
+        return self.features + self.labels + (() if self.weight is None else (self.weight,))
 
     def role(self, name: str) -> str:
-        """``"feature"`` or ``"label"``."""
+        """``"feature"``, ``"label"`` or ``"weight"``."""
+        if name == self.weight:
+            return "weight"
         return "feature" if name in self.features else "label"
 
 
@@ -75,6 +79,8 @@ class Facts:
         infinities: Rows with a value that is infinite as float32.
         null_elements: Rows whose array has a null element.
         lengths: Smallest and greatest array length; None for a number.
+        negatives: Of sample weights, rows with a negative one.
+        least: Of sample weights, the least.
     """
 
     name: str
@@ -83,6 +89,8 @@ class Facts:
     infinities: int = 0
     null_elements: int = 0
     lengths: tuple[int, int] | None = None
+    negatives: int = 0
+    least: float = 0.0
 
 
 def inspected(
@@ -130,6 +138,7 @@ def check_request(
     validation: float | str,
     partitions: int,
     seed: int,
+    weight_column: str | None = None,
 ) -> Request:
     """Checks the arguments that both preparations take.
 
@@ -140,6 +149,7 @@ def check_request(
         validation: Fraction in (0, 1) of all rows, or the name of a boolean column.
         partitions: Number of partitions, at least 1.
         seed: Seed of the shuffle.
+        weight_column: Name of the column with the rows' sample weights, if there is one.
 
     Returns:
         The arguments in their one form.
@@ -167,9 +177,16 @@ def check_request(
         wanted.append(validation)
     else:
         validation = _fraction(validation)
+    if weight_column is not None:
+        if weight_column in wanted:
+            raise ArgumentError(
+                f"the column {weight_column!r} holds sample weights; it can't be a feature, a "
+                "label or the validation mark too"
+            )
+        wanted.append(weight_column)
     for name in wanted:
         _check_exists(name, existing)
-    return Request(features, labels, validation, int(partitions), int(seed))
+    return Request(features, labels, validation, int(partitions), int(seed), weight_column)
 
 
 def _is_integer(value: object) -> bool:
@@ -215,6 +232,18 @@ def unusable_type(name: str, kind: str) -> DataError:
     )
 
 
+def not_one_weight(name: str, kind: str) -> DataError:
+    """The error for sample weights that are not one number a row.
+
+    Args:
+        name: The column.
+        kind: Its type in words.
+    """
+    return DataError(
+        f"the sample weight column {name!r} must hold one number a row, but has the type {kind}"
+    )
+
+
 def not_boolean(name: str, kind: str) -> DataError:
     """The error for a validation column that is not boolean."""
     return DataError(
@@ -252,6 +281,8 @@ def _problems(rows: int, facts: Facts) -> Iterator[str]:
         yield told(facts.nans, "NaN")
     if facts.infinities:
         yield told(facts.infinities, "infinite values (or too large for float32)")
+    if facts.negatives:
+        yield told(facts.negatives, f"negative sample weights (the least is {facts.least:g})")
     if facts.null_elements:
         yield told(facts.null_elements, "null elements in its arrays")
     if facts.lengths and facts.lengths[0] != facts.lengths[1]:
@@ -259,6 +290,20 @@ def _problems(rows: int, facts: Facts) -> Iterator[str]:
         yield f"the column {facts.name!r} has arrays of unequal length, from {low:,} to {high:,}"
     elif facts.lengths == (0, 0):
         yield f"the column {facts.name!r} has only empty arrays"
+
+
+def check_weights(columns: Sequence[Column]) -> None:
+    """Refuses data whose training rows count nothing.
+
+    Raises:
+        DataError: If all sample weights of the training rows are 0.
+    """
+    for column in columns:
+        if column.role == "weight" and not any(column.mean):
+            raise DataError(
+                f"the sample weights in {column.name!r} are 0 in all training rows: nothing could "
+                "be learned"
+            )
 
 
 def validation_size(rows: int, validation: float) -> int:

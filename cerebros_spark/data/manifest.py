@@ -16,6 +16,9 @@ import numpy as np
 
 FORMAT = 2
 
+#: Of data with sample weights, which readers of the other format would leave out unsaid.
+_FORMAT_WITH_WEIGHTS = 3
+
 
 class OtherFormatError(ValueError):
     """A manifest was written by another version, in another format."""
@@ -29,7 +32,7 @@ class Column:
         name: The column's name in the user's DataFrame.
         dtype: NumPy name of the element type in the shards (``float32``, ``int64`` …).
         shape: Shape of one row's value: ``()`` for a number, ``(n,)`` for an array.
-        role: ``"feature"`` or ``"label"``.
+        role: ``"feature"``, ``"label"`` or ``"weight"`` (the rows' sample weights).
         mean: Mean of each element over the training rows, flattened.
         variance: Population variance of each element over the training rows.
         classes: For an integer (or integral) label of at most 1,000 different values: those
@@ -103,7 +106,8 @@ class Manifest:
 
     Attributes:
         fingerprint: Names the content: same rows, columns, split, P and seed, same fingerprint.
-        columns: Features first, in the order they were asked for, then labels.
+        columns: Features first, in the order they were asked for, then labels, then the sample
+            weights, if there are any.
         train: The training shards; partition p of the run is ``train[p]``.
         validation: The validation shards, as many as ``train``.
         seed: Seed of the shuffle.
@@ -130,6 +134,11 @@ class Manifest:
         """Number of validation rows in all shards."""
         return sum(shard.rows for shard in self.validation)
 
+    @property
+    def weight(self) -> Column | None:
+        """The column with the rows' sample weights, if the data has them."""
+        return next((column for column in self.columns if column.role == "weight"), None)
+
     def column(self, name: str) -> Column:
         """The column of that name; raises KeyError."""
         for column in self.columns:
@@ -139,7 +148,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as JSON text, with a digest of what it says."""
-        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        written = FORMAT if self.weight is None else _FORMAT_WITH_WEIGHTS
+        content = {"format": written, **dataclasses.asdict(self)}
         return json.dumps({"sha256": _digest(content), **content}, indent=1)
 
     @classmethod
@@ -153,10 +163,10 @@ class Manifest:
         try:
             value: dict[str, Any] = json.loads(text)
             written = value.pop("format")
-            if written != FORMAT:
+            if written not in (FORMAT, _FORMAT_WITH_WEIGHTS):
                 raise OtherFormatError(f"it has the format {written}, not {FORMAT}")
             digest = value.pop("sha256")
-            if digest != _digest({"format": FORMAT, **value}):
+            if digest != _digest({"format": written, **value}):
                 raise ValueError("its content does not fit its sha256: it was altered")
             return _manifest(value)
         except (AttributeError, KeyError, TypeError) as error:

@@ -69,6 +69,10 @@ class _Source:
         return self.column.role == "label"
 
     @property
+    def weight(self) -> bool:
+        return self.column.role == "weight"
+
+    @property
     def first(self) -> Any:
         """The value, or that of an array's first element."""
         value = F.col(self.alias)
@@ -84,6 +88,7 @@ def prepare(
     validation: float | str = 0.2,
     partitions: int,
     seed: int = 0,
+    weight_column: str | None = None,
     inspect: Callable[[Manifest], None] | None = None,
 ) -> Manifest:
     """Splits a DataFrame into shuffled shards of equal size, and describes them.
@@ -103,6 +108,8 @@ def prepare(
             boolean column that is true in validation rows.
         partitions: Number of training shards, and of validation shards.
         seed: Seed of the shuffle.
+        weight_column: Column with the rows' sample weights: one number of 0 or more a row, kept
+            as float32. None for no weights.
         inspect: Called with the manifest, its shards not there yet, before anything is written;
             what it raises ends the preparation.
 
@@ -115,7 +122,7 @@ def prepare(
         StoreError: If the shards can't be written; nothing is left.
     """
     request = checks.check_request(
-        df.columns, feature_columns, label_columns, validation, partitions, seed
+        df.columns, feature_columns, label_columns, validation, partitions, seed, weight_column
     )
     checks.check_address(store)
     sources = _sources(df.schema, request)
@@ -137,6 +144,7 @@ def prepare(
     try:
         ranked = _ranked(ordered, content)
         columns = _with_statistics(ranked, rows - held_out, columns, survey, sources)
+        checks.check_weights(columns)
         checks.inspected(inspect, name, columns, request.seed)
         with storage.writing(store, name) as folder:
             train = _write(
@@ -172,6 +180,10 @@ def _source(number: int, field: T.StructField, role: str, stored_as: str) -> _So
     dtype = "float32" if vector else _dtype(kind.elementType if array else kind)
     if dtype is None:
         raise checks.unusable_type(field.name, kind.simpleString())
+    if role == "weight":
+        if array or vector:
+            raise checks.not_one_weight(field.name, kind.simpleString())
+        dtype = "float32"
     if vector:
         # vector_to_array fails on null without telling the column.
         value = F.when(value.isNotNull(), vector_to_array(value, "float32"))
@@ -242,6 +254,8 @@ def _questions(source: _Source) -> Iterator[tuple[str, Any]]:
         yield "least", F.min(F.array_min(value) if source.array else value)
         # NaN is greater than any other value for Spark.
         yield "greatest", F.max(F.array_max(value) if source.array else value)
+    if source.weight:
+        yield "negatives", F.count_if(value < 0)
     if source.label:
         first = source.first
         yield "distinct", F.approx_count_distinct(first)
@@ -274,6 +288,8 @@ def _check(
                 if source.null_elements
                 else 0,
                 lengths=lengths,
+                negatives=survey[f"{source.alias}_negatives"] if source.weight else 0,
+                least=survey[f"{source.alias}_least"] or 0.0 if source.weight else 0.0,
             )
         )
     checks.check_facts(rows, facts)

@@ -30,11 +30,13 @@ class Chunk:
         x: One array for each model input, of shape ``(rows, *input_shape)``.
         y: One array for each model output, of shape ``(rows, width)``.
         order: Row numbers, int64: a permutation of ``0 … rows - 1``.
+        weights: The rows' sample weights, of shape ``(rows,)``; None where there are none.
     """
 
     x: list[np.ndarray]
     y: list[np.ndarray]
     order: np.ndarray
+    weights: np.ndarray | None = None
 
 
 class ShardData(Protocol):
@@ -95,7 +97,8 @@ def open_shard(
     )
     outputs = tuple(_tensor(manifest, names, None) for names in layout.outputs)
     storage.check_files(store, shard)
-    source = _Source(store, shard, inputs, outputs)
+    weights = () if manifest.weight is None else (_tensor(manifest, (manifest.weight.name,), ()),)
+    source = _Source(store, shard, inputs, outputs, weights)
     if source.row_bytes * shard.rows <= memory_budget:
         return _Resident(source)
     return _Streamed(source, memory_budget)
@@ -152,10 +155,11 @@ class _Source:
     shard: Shard
     inputs: tuple[_Tensor, ...]
     outputs: tuple[_Tensor, ...]
+    weights: tuple[_Tensor, ...] = ()
 
     @property
     def tensors(self) -> tuple[_Tensor, ...]:
-        return self.inputs + self.outputs
+        return self.inputs + self.outputs + self.weights
 
     @property
     def row_bytes(self) -> int:
@@ -199,7 +203,11 @@ class _Source:
     def chunk(self, arrays: list[np.ndarray], generator: np.random.Generator | None) -> Chunk:
         """Arrays, as x and y, with an order."""
         count = len(self.inputs)
-        return Chunk(arrays[:count], arrays[count:], _order(len(arrays[0]), generator))
+        end = count + len(self.outputs)
+        order = _order(len(arrays[0]), generator)
+        return Chunk(
+            arrays[:count], arrays[count:end], order, arrays[end] if self.weights else None
+        )
 
 
 class _Resident:
@@ -215,7 +223,7 @@ class _Resident:
     def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
         _check_batch_size(batch_size)
         order = _order(self.rows, _generator(seed))
-        yield Chunk(self._chunk.x, self._chunk.y, order)
+        yield Chunk(self._chunk.x, self._chunk.y, order, self._chunk.weights)
 
 
 class _Streamed:

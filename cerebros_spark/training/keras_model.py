@@ -19,50 +19,96 @@ import tensorflow as tf
 
 from cerebros_spark.errors import TrialError
 from cerebros_spark.training import state
+from cerebros_spark.training.optimizers import check_optimizer, leave_undecayed, undecayed
 
 
-def describe(model: keras.Model) -> str:
+def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None) -> str:
     """A built and compiled model as JSON: architecture, compile configuration, outputs.
+
+    Args:
+        model: The model.
+        class_weight: What rows of a class count in training, as in ``keras.Model.fit``; classes
+            that are left out count 1.
 
     Raises:
         TrialError: If the model is not compiled, or can't be written as JSON.
     """
     if not getattr(model, "compiled", False):
         raise TrialError("the model is not compiled; call compile() before it is returned")
+    check_optimizer(model.optimizer, model.variables)
     try:
         architecture = json.loads(model.to_json())
-        compiled = json.loads(json.dumps(model.get_compile_config()))
+        compiled = json.loads(json.dumps(_compile_config(model)))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TrialError(f"the model can't be written as JSON: {error}") from error
     outputs = [
         {"name": name, "shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype)}
         for name, tensor in zip(model.output_names, model.outputs, strict=True)
     ]
-    return json.dumps(
-        {
-            "architecture": architecture,
-            "compile": compiled,
-            "imports": sorted(set(_foreign_modules([architecture, compiled]))),
-            "outputs": outputs,
-        }
-    )
+    described = {
+        "architecture": architecture,
+        "compile": compiled,
+        "imports": sorted(set(_foreign_modules([architecture, compiled]))),
+        "outputs": outputs,
+    }
+    policy = keras.saving.serialize_keras_object(model.dtype_policy)
+    if policy != keras.saving.serialize_keras_object(keras.DTypePolicy("float32")):
+        described["dtype_policy"] = policy
+    without_decay = undecayed(model.optimizer, model.trainable_variables)
+    if without_decay:
+        described["undecayed"] = without_decay
+    if class_weight is not None:
+        described["class_weight"] = {str(number): float(w) for number, w in class_weight.items()}
+    return json.dumps(described)
+
+
+def _compile_config(model: keras.Model) -> dict[str, Any]:
+    """Keras' own, with what Keras leaves out: whether compile() was to scale the loss."""
+    config: dict[str, Any] = model.get_compile_config()
+    if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
+        config["optimizer"] = keras.optimizers.serialize(model.optimizer)
+    elif model.dtype_policy.name == "mixed_float16":
+        config["auto_scale_loss"] = False
+    return config
 
 
 def rebuild(program: str) -> keras.Model:
     """The compiled model that :func:`describe` wrote, its optimizer built, its weights new.
 
-    Layers, losses and metrics that are not Keras' own must be registered in a module that can be
-    imported here, or be :func:`known`.
+    Its precision is the described model's, whatever the policy of this process. Layers, losses and
+    metrics that are not Keras' own must be registered in a module that can be imported here, or be
+    :func:`known`.
 
     Raises:
         TrialError: If one of them can't be found.
     """
     description = json.loads(program)
-    with drawing_from(0), imported(description):
+    policy = keras.dtype_policies.get(description.get("dtype_policy", "float32"))
+    with drawing_from(0), imported(description), under_policy(policy):
         model = keras.models.model_from_json(json.dumps(description["architecture"]))
         model.compile_from_config(description["compile"])
-        model.optimizer.build(model.trainable_variables)
+        _build_optimizer(model)
+        leave_undecayed(
+            model.optimizer, model.trainable_variables, description.get("undecayed", ())
+        )
     return model
+
+
+def _build_optimizer(model: keras.Model) -> None:
+    # A second time, some make their variables anew.
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+@contextlib.contextmanager
+def under_policy(policy: Any) -> Iterator[None]:
+    """Has Keras make layers under a dtype policy in this thread; None changes nothing."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(before if policy is None else policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 _drawing = threading.RLock()
@@ -97,6 +143,18 @@ def known(custom_objects: Mapping[str, Any] | None) -> Iterator[None]:
         return
     # Building a network clears Keras' session, and with it the scopes of all threads.
     with _drawing, keras.saving.custom_object_scope(dict(custom_objects)):
+        yield
+
+
+@contextlib.contextmanager
+def undisturbed(model: keras.Model) -> Iterator[None]:
+    """For tracing a model whose layers compute in another precision than they keep.
+
+    Keras notes the precision that it is in for the process, and ``clear_session()`` in a thread
+    that builds a model would wipe the note out.
+    """
+    mixed = any(layer.compute_dtype != layer.variable_dtype for layer in model._flatten_layers())
+    with _drawing if mixed else contextlib.nullcontext():
         yield
 
 
@@ -159,8 +217,7 @@ class StateVariables:
 
 def initial_state(model: keras.Model) -> bytes:
     """The state of a compiled model as it stands."""
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+    _build_optimizer(model)
     return StateVariables(model).read()
 
 

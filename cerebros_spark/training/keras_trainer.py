@@ -7,7 +7,6 @@ hop sets variables.
 from __future__ import annotations
 
 import functools
-import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +17,9 @@ import tensorflow as tf
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.seeds import derive
-from cerebros_spark.training.keras_model import StateVariables, rebuild
+from cerebros_spark.training.keras_model import StateVariables, rebuild, undisturbed
+from cerebros_spark.training.optimizers import update_without_replicas
+from cerebros_spark.training.weights import class_weights, weighted
 from cerebros_spark.types import MetricState, TrialSpec
 
 _GRAPH_BYTES_PER_VARIABLE = 100_000  # measured: a traced train and test step of a small network
@@ -28,7 +29,7 @@ class KerasTrainer:
     """Opens trials as Keras models. Shards that are kept decoded are shared by all of them."""
 
     def __init__(self) -> None:
-        self._tensors: weakref.WeakKeyDictionary[ShardData, tuple[Any, Any]] = (
+        self._tensors: weakref.WeakKeyDictionary[ShardData, tuple[Any, ...]] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -40,16 +41,18 @@ class KerasTrainer:
 
     def chunks(
         self, shard: ShardData, batch_size: int, seed: int | None
-    ) -> Iterator[tuple[Any, Any, np.ndarray]]:
-        """The shard's chunks with x and y as tensors; a resident shard's are made once."""
+    ) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
+        """The shard's chunks as tensors, and their order; a resident shard's are made once.
+
+        The tensors are x and y, and the sample weights if the shard has any.
+        """
         for chunk in shard.chunks(batch_size, seed):
             if shard.resident:
                 if shard not in self._tensors:
                     self._tensors[shard] = _tensors(chunk)
-                x, y = self._tensors[shard]
+                yield self._tensors[shard], chunk.order
             else:
-                x, y = _tensors(chunk)
-            yield x, y, chunk.order
+                yield _tensors(chunk), chunk.order
 
 
 class KerasProgram:
@@ -58,12 +61,15 @@ class KerasProgram:
     def __init__(
         self,
         spec: TrialSpec,
-        chunks: Callable[[ShardData, int, int | None], Iterator[tuple[Any, Any, np.ndarray]]],
+        chunks: Callable[
+            [ShardData, int, int | None], Iterator[tuple[tuple[Any, ...], np.ndarray]]
+        ],
     ) -> None:
         self._batch_size = spec.batch_size
         self._chunks = chunks
         self._model = rebuild(spec.program)
         update_without_replicas(self._model.optimizer)
+        self._class_weights = class_weights(spec.program)
         self._variables = StateVariables(self._model)
         self._generators = [
             v for v in self._model.variables if v.path.endswith("seed_generator_state")
@@ -110,26 +116,33 @@ class KerasProgram:
     def _run(self, name: str, shard: ShardData, seed: int | None) -> list[MetricState]:
         self._model.reset_metrics()
         batch_size = tf.constant(self._batch_size, tf.int64)
-        for x, y, order in self._chunks(shard, self._batch_size, seed):
+        for data, order in self._chunks(shard, self._batch_size, seed):
             if getattr(self, name) is None:
-                step = self._model.train_step if name == "_train" else self._model.test_step
-                build_metrics(self._model, x, y)
+                step = self._train_step if name == "_train" else self._test_step
+                build_metrics(self._model, *data[:2])
                 self._weigh_losses()
-                setattr(self, name, self._loop(step, x, y))
-            getattr(self, name)(x, y, tf.constant(order, tf.int64), batch_size)
+                with undisturbed(self._model):
+                    setattr(self, name, self._loop(step, data))
+            getattr(self, name)(data, tf.constant(order, tf.int64), batch_size)
         return [metric_state(self._model)]
 
-    def _loop(self, step: Callable[[Any], Any], x: Any, y: Any) -> Any:
+    def _train_step(self, data: tuple[Any, ...]) -> None:
+        self._model.train_step(weighted(data, self._class_weights))
+
+    def _test_step(self, data: tuple[Any, ...]) -> None:
+        self._model.test_step(weighted(data, None))
+
+    def _loop(self, step: Callable[[Any], Any], data: tuple[Any, ...]) -> Any:
         """Compiles a function that takes a step on each batch of the rows in order."""
 
-        def loop(x: Any, y: Any, order: Any, batch_size: Any) -> None:
+        def loop(data: tuple[Any, ...], order: Any, batch_size: Any) -> None:
             self.traces += 1
             rows = tf.shape(order, out_type=tf.int64)[0]
 
             def body(start: Any) -> Any:
                 batch = order[start : tf.minimum(start + batch_size, rows)]
                 self._rows = tf.shape(batch)[0]
-                step(tf.nest.map_structure(lambda value: tf.gather(value, batch), (x, y)))
+                step(tf.nest.map_structure(lambda value: tf.gather(value, batch), data))
                 self._steps.assign_add(1)
                 return start + batch_size
 
@@ -137,10 +150,10 @@ class KerasProgram:
             tf.while_loop(lambda start: start < rows, body, [zero], parallel_iterations=1)
 
         any_rows = tf.nest.map_structure(
-            lambda value: tf.TensorSpec((None, *value.shape[1:]), value.dtype), (x, y)
+            lambda value: tf.TensorSpec((None, *value.shape[1:]), value.dtype), data
         )
         signature = [
-            *any_rows,
+            any_rows,
             tf.TensorSpec((None,), tf.int64),
             tf.TensorSpec((), tf.int64),
         ]
@@ -182,25 +195,6 @@ def build_metrics(model: Any, x: Any, y: Any) -> None:
     model.reset_metrics()
 
 
-def update_without_replicas(optimizer: Any) -> None:
-    """Has an optimizer update variables directly, as Keras does on its other backends.
-
-    On TensorFlow it sums gradients over replicas first. There is one replica here, and that sum
-    is a custom gradient, which TensorFlow keeps for as long as the process lives, with the whole
-    graph around it: a worker would grow with every trial.
-    """
-    own = next(k for k in type(optimizer).__mro__ if "_backend_update_step" in k.__dict__)
-    if own.__name__ != "TFOptimizer":
-        # Nadam does more in this step, and without that its weights become NaN: leave it, and
-        # leave out the sum alone.
-        optimizer._all_reduce_sum_gradients = list
-        return
-    for kind in type(optimizer).__mro__:
-        if kind.__name__ == "BaseOptimizer":
-            update: Any = kind.__dict__["_backend_update_step"]
-            optimizer._backend_update_step = types.MethodType(update, optimizer)
-
-
 def metric_state(model: Any) -> MetricState:
     """The variables of a model's metrics, the loss' first."""
     return tuple(
@@ -209,7 +203,8 @@ def metric_state(model: Any) -> MetricState:
     )
 
 
-def _tensors(chunk: Chunk) -> tuple[Any, Any]:
+def _tensors(chunk: Chunk) -> tuple[Any, ...]:
     x = [tf.constant(array) for array in chunk.x]
     y = [tf.constant(array) for array in chunk.y]
-    return x[0] if len(x) == 1 else x, y[0] if len(y) == 1 else y
+    weights = () if chunk.weights is None else (tf.constant(chunk.weights),)
+    return x[0] if len(x) == 1 else x, y[0] if len(y) == 1 else y, *weights

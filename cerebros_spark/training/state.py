@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load, save
+from safetensors import deserialize
+from safetensors.numpy import save
 
 from cerebros_spark.errors import StoreError
 
@@ -48,7 +49,11 @@ def unpack(data: bytes, like: Sequence[Any], described: str) -> list[np.ndarray]
                 "the state belongs to another network: names, shapes or types of its variables "
                 "differ"
             )
-        tensors = load(data)
+        # safetensors' own reader has no bfloat16; tensors are called by their NumPy types.
+        types = {str(np.dtype(value.dtype)): np.dtype(value.dtype) for value in like}
+        tensors = {
+            name: np.frombuffer(told["data"], types[name]) for name, told in deserialize(data)
+        }
     except StoreError:
         raise
     except Exception as error:

@@ -39,6 +39,7 @@ class GraphSpace:
         rows: Number of training rows; with the batch size it sets AutoKeras' learning-rate
             schedules.
         epochs: Epochs of a trial.
+        loss_weights: What each output's loss counts in the sum of them; None for 1.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class GraphSpace:
         batch_size: int,
         rows: int,
         epochs: int,
+        loss_weights: Sequence[float] | None = None,
     ) -> None:
         self._inputs = list(inputs)
         self._outputs = list(outputs)
@@ -61,11 +63,14 @@ class GraphSpace:
         self._batch_size = batch_size
         self._rows = rows
         self._epochs = epochs
+        self._loss_weights = loss_weights
 
     def build(self, hp: Any) -> keras.Model:
         """The compiled network of the values in ``hp``."""
         # Without this the names of blocks count on, and the space grows with every build.
+        policy = keras.config.dtype_policy()
         keras.backend.clear_session()
+        keras.config.set_dtype_policy(policy)
         graph = Graph(inputs=self._inputs, outputs=self._outputs)
         for node, shape in zip(self._inputs, self._input_shapes, strict=True):
             node.shape = list(shape)
@@ -77,6 +82,10 @@ class GraphSpace:
             for target in self._targets:
                 stack.enter_context(_told(target))
             model = graph.build(hp)
+        if self._loss_weights is not None:
+            names = [target.name for target in self._targets]
+            weights = dict(zip(names, self._loss_weights, strict=True))
+            model.compile_from_config({**model.get_compile_config(), "loss_weights": weights})
         return normalized(model, self._statistics)
 
 

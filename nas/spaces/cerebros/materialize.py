@@ -148,10 +148,12 @@ class _Layers:
         merged = self._merged(unit)
         if unit.kind == "merge":
             return merged
-        return self._dense(unit, name or self._name(unit, "dense"))(merged)
+        # In full precision whatever the policy: small probabilities vanish in half of it.
+        dtype = keras.config.floatx()
+        return self._dense(unit, name or self._name(unit, "dense"), dtype)(merged)
 
-    def _dense(self, unit: UnitFuture, name: str) -> Any:
-        return keras.layers.Dense(unit.neurons, activation=unit.activation, name=name)
+    def _dense(self, unit: UnitFuture, name: str, dtype: str | None = None) -> Any:
+        return keras.layers.Dense(unit.neurons, activation=unit.activation, name=name, dtype=dtype)
 
     def _merged(self, unit: UnitFuture) -> Any:
         sources = self._sources(unit)

@@ -90,6 +90,7 @@ class CerebrosNetworks:
         seed: Seed of the wirings. Initial weights come from Keras' global seed, which the caller
             sets before each build.
         jit_compile: Passed on to ``model.compile``.
+        loss_weights: What each output's loss counts in the sum of them; 1 by default.
 
     Raises:
         ArgumentError: The arguments don't fit together; the message names them.
@@ -112,6 +113,7 @@ class CerebrosNetworks:
         optimizer: Any = "adam",
         seed: int = 0,
         jit_compile: bool | str = "auto",
+        loss_weights: Sequence[float] | None = None,
     ) -> None:
         count = len(input_shapes)
         self.space = space
@@ -133,6 +135,7 @@ class CerebrosNetworks:
         self._base_models = dict(base_models or {})
         self._optimizer = _identifier("optimizer", optimizer)
         self._jit_compile = jit_compile
+        self._loss_weights = loss_weights
         self._widths = [self._width(i) for i in range(count)]
         self._check_base_models(count)
 
@@ -185,11 +188,15 @@ class CerebrosNetworks:
         metrics = {
             o.name: [_made(keras.metrics.get, metric) for metric in o.metrics] for o in self.outputs
         }
+        weights = None
+        if self._loss_weights is not None:
+            weights = dict(zip(losses, self._loss_weights, strict=True))
         only = self.outputs[0].name if len(self.outputs) == 1 else None
         model.compile(
             optimizer=optimizer,
             # Plain values for a lone output: a dict would put its name into the metrics' names.
             loss=losses if only is None else losses[only],
+            loss_weights=weights if only is None or weights is None else weights[only],
             metrics=metrics if only is None else metrics[only],
             jit_compile=self._jit_compile,
         )
@@ -207,7 +214,11 @@ class CerebrosNetworks:
         mean, variance = statistics
         axis = tuple(range(-mean.ndim, 0)) if mean.ndim else None
         layer = keras.layers.Normalization(
-            axis=axis, mean=mean, variance=variance, name=f"input{number}_normalization"
+            axis=axis,
+            mean=mean,
+            variance=variance,
+            name=f"input{number}_normalization",
+            dtype=keras.config.floatx(),  # a mean may be beyond half precision
         )
         return layer(tensor)
 
@@ -253,6 +264,7 @@ def _in_label_units(output: Output, tensor: Any) -> Any:
         scale=scale[0] if single else scale,
         offset=output.mean[0] if single else list(output.mean),
         name=output.name,
+        dtype=keras.config.floatx(),  # labels may be beyond half precision
     )
     return layer(tensor)
 

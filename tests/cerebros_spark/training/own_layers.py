@@ -50,3 +50,73 @@ class Bias(keras.metrics.Mean):
 
     def update_state(self, y_true: object, y_pred: object, sample_weight: object = None) -> None:
         super().update_state(y_pred - keras.ops.cast(y_true, y_pred.dtype))
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class Restarted(keras.optimizers.Optimizer):
+    """Gradients are summed up, and the sums set to zero every few steps."""
+
+    def __init__(self, learning_rate: float = 0.1, every: int = 2, **more: object) -> None:
+        super().__init__(learning_rate=learning_rate, **more)
+        self.every = every
+
+    def build(self, variables: list) -> None:
+        super().build(variables)
+        self.sums = self.add_optimizer_variables(variables, "sum")
+
+    def update_step(self, gradient: object, variable: object, learning_rate: object) -> None:
+        held = self.sums[self._get_variable_index(variable)]
+        kept = keras.ops.cast(self.iterations % self.every > 0, held.dtype)
+        self.assign(held, held * kept + gradient)
+        self.assign_sub(variable, learning_rate * held)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "every": self.every}
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class Noisy(Restarted):
+    """Draws from a generator that is not among its variables."""
+
+    def __init__(self, *args: object, **more: object) -> None:
+        super().__init__(*args, **more)
+        self.generator = keras.random.SeedGenerator(1)
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class SquareRoot(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that falls with the root of the steps."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def __call__(self, step: object) -> object:
+        return self.rate / keras.ops.sqrt(keras.ops.cast(step, "float32") + 1.0)
+
+    def get_config(self) -> dict:
+        return {"rate": self.rate}
+
+
+class Unwritten(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule without get_config."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def __call__(self, step: object) -> object:
+        return self.rate
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class Counting(keras.optimizers.schedules.LearningRateSchedule):
+    """Counts steps for itself."""
+
+    def __init__(self) -> None:
+        self.count = keras.Variable(0.0)
+
+    def __call__(self, step: object) -> object:
+        self.count.assign_add(1.0)
+        return 0.1 / (1.0 + self.count)
+
+    def get_config(self) -> dict:
+        return {}

@@ -1,0 +1,52 @@
+"""What a row counts in a step: its sample weight times its class' weight, as in Keras."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def class_weights(program: str) -> np.ndarray | None:
+    """What rows count by class, as the program of a trial tells it.
+
+    Returns:
+        A weight for each class from 0, and at the end 1 for all greater classes; None if the
+        program has no class weights.
+    """
+    told = json.loads(program).get("class_weight")
+    if told is None:
+        return None
+    table = np.ones(max(map(int, told), default=-1) + 2, "float32")
+    for number, weight in told.items():
+        table[int(number)] = weight
+    return table
+
+
+def weighted(data: tuple[Any, ...], by_class: np.ndarray | None) -> tuple[Any, ...]:
+    """A batch as Keras' steps take it.
+
+    Args:
+        data: x and y, and a weight for each row if there are sample weights.
+        by_class: What :func:`class_weights` gave; None in validation.
+
+    Returns:
+        x and y, and where rows are weighted a weight for each row and output.
+    """
+    x, y, *given = data
+    weights = given[0] if given else None
+    if by_class is not None:
+        of_class = tf.gather(by_class, tf.minimum(_classes(y), len(by_class) - 1))
+        weights = of_class if weights is None else weights * of_class
+    if weights is None:
+        return x, y
+    return x, y, tf.nest.map_structure(lambda _: weights, y)
+
+
+def _classes(y: Any) -> Any:
+    """The rows' classes, of class numbers or one-hot vectors."""
+    if y.shape[-1] != 1:
+        return tf.argmax(y, axis=-1, output_type=tf.int32)
+    return tf.cast(tf.round(tf.squeeze(y, axis=-1)), tf.int32)

@@ -1,0 +1,112 @@
+"""Small trials and what they must equal: Keras itself, batch after batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cerebros_spark.data.arrays import prepare_arrays
+from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.shards import ShardData, open_shard
+from cerebros_spark.seeds import derive
+from cerebros_spark.store import LocalStore
+from cerebros_spark.training.keras_model import (
+    StateVariables,
+    describe,
+    drawing_from,
+    initial_state,
+    rebuild,
+)
+from cerebros_spark.training.keras_trainer import KerasProgram, KerasTrainer
+from cerebros_spark.types import TrialSpec
+
+BATCH = 16
+
+
+def columns(rows: int = 107) -> dict[str, np.ndarray]:
+    """Two features, a label of each kind, and a weight for each row."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(rows, 3)), rng.normal(size=(rows, 2))
+    return {
+        "a": first,
+        "b": second,
+        "price": first.sum(axis=1) + rng.normal(size=rows) / 10,
+        "sold": (second[:, 0] > 0).astype("int32"),
+        "kind": np.digitize(first[:, 0], [-0.5, 0.5]).astype("int64"),
+        "one_hot": np.eye(3)[np.digitize(first[:, 0], [-0.5, 0.5])],
+        "weight": np.where(np.arange(rows) % 7 == 0, 0.0, rng.uniform(0.1, 3.0, rows)),
+    }
+
+
+class Data:
+    """Prepared data in two partitions, opened for models with these inputs and outputs."""
+
+    def __init__(self, folder: Path, features: list[str], labels: list[str], **more: Any) -> None:
+        self.store = LocalStore(folder)
+        self.manifest = prepare_arrays(
+            columns(), self.store, feature_columns=features, label_columns=labels,
+            validation=0.3, partitions=2, **more,
+        )  # fmt: skip
+        self.layout = default_layout(self.manifest, inputs=len(features), outputs=len(labels))
+
+    def open(self, shard: Any, memory: int = 2**20) -> ShardData:
+        return open_shard(self.store, shard, self.manifest, self.layout, memory)
+
+    @property
+    def train(self) -> list[ShardData]:
+        return [self.open(shard) for shard in self.manifest.train]
+
+    @property
+    def validation(self) -> list[ShardData]:
+        return [self.open(shard) for shard in self.manifest.validation]
+
+
+def network(optimizer: Any = "sgd", loss: Any = "mse", layers: Any = (), **more: Any) -> Any:
+    """Three numbers in, one out."""
+    with drawing_from(7):
+        inputs = keras.Input((3,))
+        hidden = keras.layers.Dense(6, activation="elu", name="hidden")(inputs)
+        for layer in layers:
+            hidden = layer(hidden)
+        model = keras.Model(inputs, keras.layers.Dense(1, name="price")(hidden))
+    model.compile(optimizer=optimizer, loss=loss, **more)
+    return model
+
+
+def opened(model: Any, batch_size: int = BATCH, program: str | None = None) -> KerasProgram:
+    spec = TrialSpec("t", 0, "keras", program or describe(model), 0, 9, batch_size)
+    made = KerasTrainer().open([spec])
+    made.load([initial_state(model)])
+    return made
+
+
+def reference(model: Any) -> Any:
+    """A model of its own with the same state, for Keras to train."""
+    return restored(model, initial_state(model))
+
+
+def restored(model: Any, state: bytes) -> Any:
+    """A model of the same kind with that state."""
+    again = rebuild(describe(model))
+    StateVariables(again).write(state)
+    return again
+
+
+def keras_loop(model: Any, shard: ShardData, seed: int, **more: Any) -> None:
+    """One unit by Keras itself."""
+    generators = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+    for number, generator in enumerate(generators):
+        generator.assign(np.array([derive(seed, "generator", number), 0], np.uint32))
+    for chunk in shard.chunks(BATCH, derive(seed, "order")):
+        for start in range(0, len(chunk.order), BATCH):
+            rows = chunk.order[start : start + BATCH]
+            x, y = [each[rows] for each in chunk.x], [each[rows] for each in chunk.y]
+            model.train_on_batch(x[0] if len(x) == 1 else x, y[0] if len(y) == 1 else y, **more)
+
+
+def everything(model: Any) -> list[np.ndarray]:
+    """All variables of a model and its optimizer."""
+    return [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
