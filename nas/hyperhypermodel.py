@@ -24,8 +24,9 @@ from nas.binding import BoundTuner, Resources, columns_of
 from nas.heads import check_metrics
 from nas.inputs import is_spark
 from nas.preparation import find, prepare_data
+from nas.request import Request, understood
 from nas.result import ModelSelectionResult
-from nas.run import Request, run, understood
+from nas.run import run
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
 from nas.spaces.own import Source, custom_objects_of, source_of

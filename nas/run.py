@@ -6,93 +6,34 @@ import dataclasses
 import functools
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import keras_tuner
-import numpy as np
 
-from cerebros_spark.data.layout import default_layout, input_dtype
-from cerebros_spark.data.manifest import Layout, Manifest
+from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.engine import Engine, EngineReport, about, begin
-from cerebros_spark.errors import ArgumentError
 from cerebros_spark.journal import Journal, Recovered, journal_key
 from cerebros_spark.seeds import derive
-from cerebros_spark.training.callbacks import (
-    TrialCallbacks,
-    check_monitors,
-    describe_callbacks,
-)
-from cerebros_spark.training.keras_model import describe, drawing_from, known, under_policy
-from cerebros_spark.training.metrics import MetricsMerger, merger_key
-from cerebros_spark.types import TrialSpec
 from cerebros_spark.worker import WorkerJob, read_state
 from nas.binding import BoundTuner, Resources
 from nas.building import Builder
-from nas.compiled import matched
-from nas.heads import Target, targets
 from nas.interruption import ended_by_sigterm
+from nas.parts import callbacks_of, check_objective, mergers_of, populate, space_of
 from nas.preparation import Prepared
 from nas.progress import Progress
+from nas.request import Request, asked_for, chosen, understood
 from nas.result import ModelSelectionResult
 from nas.resuming import (
     check_same,
-    compiled_parts,
-    describe_space,
-    digest_models,
     earlier,
 )
 from nas.search import Rules, Search
-from nas.spaces.base import Space
-from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
-from nas.spaces.graph import GraphSpace
-from nas.spaces.own import OwnSpace, Source, describe_source
-from nas.tuners.base import Tuner
-from nas.weights import check_class_weight
 
 logger = logging.getLogger("nas")
 
 # What AutoKeras does where no epochs are given.
 _OPEN_EPOCHS = 1000
-_OPEN_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of one search; the attributes are ``HyperHyperModel``'s arguments.
-
-    ``space`` is None where the networks are an AutoKeras graph's, or are built by ``own``.
-    """
-
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
-    heads: tuple[Any, ...]
-    space: CerebrosSpace | None
-    base_models: Mapping[int, Any] | None
-    project_name: str
-    overwrite: bool
-    max_model_size: int | None
-    seed: int | None
-    batch_size: int
-    epochs: int | None
-    verbose: int
-    input_shape: Sequence[int] | None
-    reproducible: bool
-    callbacks: tuple[keras.callbacks.Callback, ...] = ()
-    own: Source | None = None
-    custom_objects: Mapping[str, Any] = field(default_factory=dict)
-    class_weight: Mapping[int, float] | None = None
-    loss_weights: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "max_model_size"):
-            value = getattr(self, name)
-            if name != "batch_size" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ArgumentError(f"{name} must be a whole number from 1, but got {value!r}")
 
 
 def run(
@@ -121,8 +62,8 @@ def run(
     layout, goals = understood(request, resources, prepared)
     epochs = request.epochs or _OPEN_EPOCHS
     builder = Builder(
-        space=_space(request, goals, manifest, layout, epochs),
-        seed=_chosen(request),
+        space=space_of(request, goals, manifest, layout, epochs),
+        seed=chosen(request),
         epochs=epochs,
         batch_size=request.batch_size,
         max_model_size=request.max_model_size,
@@ -131,10 +72,10 @@ def run(
         class_weight=request.class_weight,
     )
     tuner = bound.make(derive(builder.seed, "tuner"), epochs)
-    mergers = _mergers(goals, request.custom_objects)
-    program = _populate(tuner, builder)
-    _check_objective(bound.objective, mergers, program)
-    callbacks = _callbacks(request, mergers, program)
+    mergers = mergers_of(goals, request.custom_objects)
+    program = populate(tuner, builder)
+    check_objective(bound.objective, mergers, program)
+    callbacks = callbacks_of(request, mergers, program)
     job = WorkerJob(
         run_id=request.project_name,
         store=resources.store,
@@ -147,7 +88,7 @@ def run(
         session=_sessions(found),
         custom_objects=request.custom_objects,
     )
-    asked = _asked(request, resources, bound, tuner, program)
+    asked = asked_for(request, resources, bound, tuner, program)
     journal = _journal(job, asked, found)
     engine = Engine(
         resources.backend,
@@ -232,14 +173,6 @@ def _search(
     keep(result(report))
 
 
-# What was asked for, and what is there ---------------------------------------------------
-
-
-def _chosen(request: Request) -> int:
-    assert request.seed is not None
-    return request.seed
-
-
 def _seed(asked: int | None, found: Recovered | None) -> int:
     if asked is not None:
         return asked
@@ -255,42 +188,6 @@ def _sessions(found: Recovered | None) -> int:
     return sum(record["kind"] == "session" for record in records)
 
 
-def _asked(
-    request: Request, resources: Resources, bound: BoundTuner, tuner: Tuner, program: str
-) -> dict[str, Any]:
-    """Everything that decides what a run is, as the journal's first record has it."""
-    overrides = bound.hyperparameters
-    return {
-        "partitions": resources.backend.num_workers,
-        "seed": request.seed,
-        "epochs": request.epochs,
-        "batch_size": request.batch_size,
-        "reproducible": request.reproducible,
-        "callbacks": describe_callbacks(request.callbacks),
-        "tuner": bound.name,
-        "tuner options": bound.options,
-        "max_trials": bound.max_trials,
-        "objective": [bound.objective.name, bound.objective.direction],
-        "max_model_size": request.max_model_size,
-        "max_concurrent_trials": resources.max_concurrent_trials,
-        "hyperparameters": None if overrides is None else overrides.get_config(),
-        "space": describe_space(request.space),
-        "hypermodel": describe_source(request.own),
-        "base_models": digest_models(request.base_models),
-        "dtype_policy": _policy(),
-        "class_weight": request.class_weight,
-        "loss_weights": request.loss_weights,
-        "compiled": compiled_parts(program),
-        "searched": tuner.hyperparameters.get_config()["space"],
-    }
-
-
-def _policy() -> str | None:
-    """The name of Keras' policy where it is not the usual one."""
-    name: str = keras.config.dtype_policy().name
-    return None if name == keras.config.floatx() else name
-
-
 def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> Journal:
     address = job.store.address(journal_key(job.run_id))
     if found is None:
@@ -301,114 +198,6 @@ def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> 
     check_same(found, {**asked, **about(job)}, job.run_id)
     logger.info("going on with the run whose journal is %s", address)
     return Journal(job.store, job.run_id, found)
-
-
-# The parts -------------------------------------------------------------------------------
-
-
-def _space(
-    request: Request,
-    goals: Sequence[Target],
-    manifest: Manifest,
-    layout: Layout,
-    epochs: int,
-) -> Space:
-    if request.own is not None:
-        dtypes = [input_dtype(manifest, group) for group in layout.inputs]
-        return OwnSpace(request.own, layout.input_shapes, dtypes, request.custom_objects)
-    if request.space is None:
-        return GraphSpace(
-            request.inputs,
-            request.outputs,
-            goals,
-            layout.input_shapes,
-            [_statistics(manifest, group) for group in layout.inputs],
-            batch_size=request.batch_size,
-            rows=manifest.train_rows,
-            epochs=epochs,
-            loss_weights=request.loss_weights,
-        )
-    return CerebrosNetworks(
-        request.space,
-        layout.input_shapes,
-        [
-            Output(g.name, g.width, g.activation, g.loss, g.metrics, g.mean, g.variance)
-            for g in goals
-        ],
-        normalizations=[_statistics(manifest, group) for group in layout.inputs],
-        base_models=request.base_models,
-        seed=derive(_chosen(request), "space"),
-        loss_weights=request.loss_weights,
-    )
-
-
-def _statistics(manifest: Manifest, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    columns = [manifest.column(name) for name in names]
-    mean = np.concatenate([np.asarray(column.mean) for column in columns])
-    variance = np.concatenate([np.asarray(column.variance) for column in columns])
-    return mean, variance
-
-
-def understood(
-    request: Request, resources: Resources, prepared: Prepared
-) -> tuple[Layout, tuple[Target, ...]]:
-    """What the data means to inputs and heads.
-
-    Raises:
-        DataError, ArgumentError: If it does not suit them.
-    """
-    if request.own is not None:
-        _check_no_metrics(resources)
-        return matched(request.own, request.custom_objects, prepared, request.input_shape)
-    layout = default_layout(
-        prepared.manifest,
-        inputs=len(request.inputs),
-        outputs=len(request.heads),
-        feature_columns=prepared.features,
-        label_columns=prepared.labels,
-        input_shape=request.input_shape,
-    )
-    goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
-    check_class_weight(request.class_weight, goals)
-    return layout, goals
-
-
-def _check_no_metrics(resources: Resources) -> None:
-    if resources.evaluation_metric:
-        raise ArgumentError(
-            f"evaluation_metric={list(resources.evaluation_metric)!r} is for heads; a network of "
-            "your own is given its metrics in compile()"
-        )
-
-
-def _populate(tuner: Tuner, builder: Builder) -> str:
-    """Has the tuner know the space before it proposes: one network is built and thrown away.
-
-    Returns:
-        The network's program.
-    """
-    known = tuner.hyperparameters
-    with drawing_from(0), under_policy(builder.dtype_policy):
-        model = builder.space.build(known)
-    tuner.learn(known)
-    return describe(model)
-
-
-def _check_objective(
-    objective: keras_tuner.Objective, mergers: Callable[[TrialSpec], MetricsMerger], program: str
-) -> None:
-    """Has losses and metrics compute once, and looks whether the objective is among them."""
-    try:
-        names = _reported(mergers(TrialSpec("first", 0, "keras", program, 0, 1, 1)))
-    except (ValueError, TypeError) as error:
-        raise ArgumentError(
-            f"the loss or a metric does not suit the head and its labels: {error}"
-        ) from error
-    if objective.name not in names:
-        raise ArgumentError(
-            f"the objective {objective.name!r} is not among the metrics that the networks "
-            f"report: {', '.join(sorted(names))}"
-        )
 
 
 def _start(engine: Engine, journal: Journal, *, fresh: bool) -> None:
@@ -428,54 +217,3 @@ def _close_quietly(engine: Engine) -> EngineReport:
     except Exception:
         logger.exception("the workers could not be let go in good order")
         return EngineReport.of_nothing(0)
-
-
-def _callbacks(
-    request: Request, mergers: Callable[[TrialSpec], MetricsMerger], program: str
-) -> Callable[[TrialSpec], TrialCallbacks] | None:
-    """What makes the callbacks of a trial; None if there are none.
-
-    Raises:
-        ArgumentError: If one monitors a metric that is not there, or can't tell its direction.
-    """
-    asked = request.callbacks
-    stops = any(isinstance(each, keras.callbacks.EarlyStopping) for each in asked)
-    if request.epochs is None and not stops:
-        asked += (keras.callbacks.EarlyStopping(**_OPEN_STOPPING),)
-    if not asked:
-        return None
-
-    def made(spec: TrialSpec) -> TrialCallbacks:
-        metrics = mergers(spec).metrics
-        with known(request.custom_objects):
-            return TrialCallbacks(asked, spec.trial_id, spec.program, metrics, spec.epochs)
-
-    first = TrialSpec("first", 0, "keras", program, 0, 1, 1)
-    check_monitors(asked, _reported(mergers(first)))
-    try:
-        made(first)
-    except ValueError as error:
-        raise ArgumentError(f"callbacks: {error}") from error
-    return made
-
-
-def _reported(merger: MetricsMerger) -> set[str]:
-    return merger.names | {f"val_{name}" for name in merger.names}
-
-
-def _mergers(
-    goals: Sequence[Target], custom_objects: Mapping[str, Any]
-) -> Callable[[TrialSpec], MetricsMerger]:
-    labels = [(goal.label_shape, goal.label_dtype) for goal in goals]
-    by_trial: dict[str, MetricsMerger] = {}
-    by_key: dict[str, MetricsMerger] = {}
-
-    def merger(spec: TrialSpec) -> MetricsMerger:
-        if spec.trial_id not in by_trial:
-            key = merger_key(spec.program)
-            if key not in by_key:
-                by_key[key] = MetricsMerger(spec.program, labels, custom_objects)
-            by_trial[spec.trial_id] = by_key[key]
-        return by_trial[spec.trial_id]
-
-    return merger

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from small_searches import FEATURES, ROWS, columns, search, small_space, table
 
+import nas.parts
 import nas.run
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.errors import ArgumentError, DataError, NotFittedError, SearchError
@@ -488,7 +489,7 @@ def stopping(**how: float) -> dict:
 
 def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(nas.run, "_OPEN_EPOCHS", 9)
-    monkeypatch.setattr(nas.run, "_OPEN_STOPPING", stopping(patience=2, min_delta=1e9))
+    monkeypatch.setattr(nas.parts, "_OPEN_STOPPING", stopping(patience=2, min_delta=1e9))
     made = search(tmp_path, max_trials=2, bind=columns())
     result = made.fit(frame, verbose=0)
     # No epoch is better than the first by 1e9, so each ends after it and two more.
@@ -499,7 +500,7 @@ def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, mon
 
 def test_without_epochs_a_trial_that_gets_better_goes_on(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(nas.run, "_OPEN_EPOCHS", 4)
-    monkeypatch.setattr(nas.run, "_OPEN_STOPPING", stopping(patience=4, min_delta=0.0))
+    monkeypatch.setattr(nas.parts, "_OPEN_STOPPING", stopping(patience=4, min_delta=0.0))
     result = search(tmp_path, max_trials=1, bind=columns()).fit(frame, verbose=0)
     assert result.leaderboard()["epochs"].tolist() == [4]
     assert set(result.leaderboard()["status"]) == {"completed"}

@@ -1,0 +1,159 @@
+"""The parts of a search, made of what is asked: its space, mergers and callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+
+from cerebros_spark.data.layout import input_dtype
+from cerebros_spark.data.manifest import Layout, Manifest
+from cerebros_spark.errors import ArgumentError
+from cerebros_spark.seeds import derive
+from cerebros_spark.training.callbacks import (
+    TrialCallbacks,
+    check_monitors,
+)
+from cerebros_spark.training.keras_model import describe, drawing_from, known, under_policy
+from cerebros_spark.training.metrics import MetricsMerger, merger_key
+from cerebros_spark.types import TrialSpec
+from nas.building import Builder
+from nas.heads import Target
+from nas.request import Request, chosen
+from nas.spaces.base import Space
+from nas.spaces.cerebros import CerebrosNetworks, Output
+from nas.spaces.graph import GraphSpace
+from nas.spaces.own import OwnSpace
+from nas.tuners.base import Tuner
+
+# What AutoKeras does where no epochs are given.
+_OPEN_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
+
+
+def space_of(
+    request: Request,
+    goals: Sequence[Target],
+    manifest: Manifest,
+    layout: Layout,
+    epochs: int,
+) -> Space:
+    """Where the networks come from."""
+    if request.own is not None:
+        dtypes = [input_dtype(manifest, group) for group in layout.inputs]
+        return OwnSpace(request.own, layout.input_shapes, dtypes, request.custom_objects)
+    if request.space is None:
+        return GraphSpace(
+            request.inputs,
+            request.outputs,
+            goals,
+            layout.input_shapes,
+            [_statistics(manifest, group) for group in layout.inputs],
+            batch_size=request.batch_size,
+            rows=manifest.train_rows,
+            epochs=epochs,
+            loss_weights=request.loss_weights,
+        )
+    return CerebrosNetworks(
+        request.space,
+        layout.input_shapes,
+        [
+            Output(g.name, g.width, g.activation, g.loss, g.metrics, g.mean, g.variance)
+            for g in goals
+        ],
+        normalizations=[_statistics(manifest, group) for group in layout.inputs],
+        base_models=request.base_models,
+        seed=derive(chosen(request), "space"),
+        loss_weights=request.loss_weights,
+    )
+
+
+def _statistics(manifest: Manifest, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    columns = [manifest.column(name) for name in names]
+    mean = np.concatenate([np.asarray(column.mean) for column in columns])
+    variance = np.concatenate([np.asarray(column.variance) for column in columns])
+    return mean, variance
+
+
+def populate(tuner: Tuner, builder: Builder) -> str:
+    """Has the tuner know the space before it proposes: one network is built and thrown away.
+
+    Returns:
+        The network's program.
+    """
+    known = tuner.hyperparameters
+    with drawing_from(0), under_policy(builder.dtype_policy):
+        model = builder.space.build(known)
+    tuner.learn(known)
+    return describe(model)
+
+
+def mergers_of(
+    goals: Sequence[Target], custom_objects: Mapping[str, Any]
+) -> Callable[[TrialSpec], MetricsMerger]:
+    """Gives a trial's merger; trials that are compiled the same way share one."""
+    labels = [(goal.label_shape, goal.label_dtype) for goal in goals]
+    by_trial: dict[str, MetricsMerger] = {}
+    by_key: dict[str, MetricsMerger] = {}
+
+    def merger(spec: TrialSpec) -> MetricsMerger:
+        if spec.trial_id not in by_trial:
+            key = merger_key(spec.program)
+            if key not in by_key:
+                by_key[key] = MetricsMerger(spec.program, labels, custom_objects)
+            by_trial[spec.trial_id] = by_key[key]
+        return by_trial[spec.trial_id]
+
+    return merger
+
+
+def check_objective(
+    objective: keras_tuner.Objective, mergers: Callable[[TrialSpec], MetricsMerger], program: str
+) -> None:
+    """Has losses and metrics compute once, and looks whether the objective is among them."""
+    try:
+        names = _reported(mergers(TrialSpec("first", 0, "keras", program, 0, 1, 1)))
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(
+            f"the loss or a metric does not suit the head and its labels: {error}"
+        ) from error
+    if objective.name not in names:
+        raise ArgumentError(
+            f"the objective {objective.name!r} is not among the metrics that the networks "
+            f"report: {', '.join(sorted(names))}"
+        )
+
+
+def callbacks_of(
+    request: Request, mergers: Callable[[TrialSpec], MetricsMerger], program: str
+) -> Callable[[TrialSpec], TrialCallbacks] | None:
+    """What makes the callbacks of a trial; None if there are none.
+
+    Raises:
+        ArgumentError: If one monitors a metric that is not there, or can't tell its direction.
+    """
+    asked = request.callbacks
+    stops = any(isinstance(each, keras.callbacks.EarlyStopping) for each in asked)
+    if request.epochs is None and not stops:
+        asked += (keras.callbacks.EarlyStopping(**_OPEN_STOPPING),)
+    if not asked:
+        return None
+
+    def made(spec: TrialSpec) -> TrialCallbacks:
+        metrics = mergers(spec).metrics
+        with known(request.custom_objects):
+            return TrialCallbacks(asked, spec.trial_id, spec.program, metrics, spec.epochs)
+
+    first = TrialSpec("first", 0, "keras", program, 0, 1, 1)
+    check_monitors(asked, _reported(mergers(first)))
+    try:
+        made(first)
+    except ValueError as error:
+        raise ArgumentError(f"callbacks: {error}") from error
+    return made
+
+
+def _reported(merger: MetricsMerger) -> set[str]:
+    return merger.names | {f"val_{name}" for name in merger.names}

@@ -1,0 +1,139 @@
+"""What is asked of one search, and what the data means to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.manifest import Layout
+from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training.callbacks import (
+    describe_callbacks,
+)
+from nas.binding import BoundTuner, Resources
+from nas.compiled import matched
+from nas.heads import Target, targets
+from nas.preparation import Prepared
+from nas.resuming import (
+    compiled_parts,
+    describe_space,
+    digest_models,
+)
+from nas.spaces.cerebros import CerebrosSpace
+from nas.spaces.own import Source, describe_source
+from nas.tuners.base import Tuner
+from nas.weights import check_class_weight
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of one search; the attributes are ``HyperHyperModel``'s arguments.
+
+    ``space`` is None where the networks are an AutoKeras graph's, or are built by ``own``.
+    """
+
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    heads: tuple[Any, ...]
+    space: CerebrosSpace | None
+    base_models: Mapping[int, Any] | None
+    project_name: str
+    overwrite: bool
+    max_model_size: int | None
+    seed: int | None
+    batch_size: int
+    epochs: int | None
+    verbose: int
+    input_shape: Sequence[int] | None
+    reproducible: bool
+    callbacks: tuple[keras.callbacks.Callback, ...] = ()
+    own: Source | None = None
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    class_weight: Mapping[int, float] | None = None
+    loss_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "max_model_size"):
+            value = getattr(self, name)
+            if name != "batch_size" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ArgumentError(f"{name} must be a whole number from 1, but got {value!r}")
+
+
+def understood(
+    request: Request, resources: Resources, prepared: Prepared
+) -> tuple[Layout, tuple[Target, ...]]:
+    """What the data means to inputs and heads.
+
+    Raises:
+        DataError, ArgumentError: If it does not suit them.
+    """
+    if request.own is not None:
+        _check_no_metrics(resources)
+        return matched(request.own, request.custom_objects, prepared, request.input_shape)
+    layout = default_layout(
+        prepared.manifest,
+        inputs=len(request.inputs),
+        outputs=len(request.heads),
+        feature_columns=prepared.features,
+        label_columns=prepared.labels,
+        input_shape=request.input_shape,
+    )
+    goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
+    check_class_weight(request.class_weight, goals)
+    return layout, goals
+
+
+def _check_no_metrics(resources: Resources) -> None:
+    if resources.evaluation_metric:
+        raise ArgumentError(
+            f"evaluation_metric={list(resources.evaluation_metric)!r} is for heads; a network of "
+            "your own is given its metrics in compile()"
+        )
+
+
+def chosen(request: Request) -> int:
+    """The seed, given or drawn."""
+    assert request.seed is not None
+    return request.seed
+
+
+def asked_for(
+    request: Request, resources: Resources, bound: BoundTuner, tuner: Tuner, program: str
+) -> dict[str, Any]:
+    """Everything that decides what a run is, as the journal's first record has it."""
+    overrides = bound.hyperparameters
+    return {
+        "partitions": resources.backend.num_workers,
+        "seed": request.seed,
+        "epochs": request.epochs,
+        "batch_size": request.batch_size,
+        "reproducible": request.reproducible,
+        "callbacks": describe_callbacks(request.callbacks),
+        "tuner": bound.name,
+        "tuner options": bound.options,
+        "max_trials": bound.max_trials,
+        "objective": [bound.objective.name, bound.objective.direction],
+        "max_model_size": request.max_model_size,
+        "max_concurrent_trials": resources.max_concurrent_trials,
+        "hyperparameters": None if overrides is None else overrides.get_config(),
+        "space": describe_space(request.space),
+        "hypermodel": describe_source(request.own),
+        "base_models": digest_models(request.base_models),
+        "dtype_policy": _policy(),
+        "class_weight": request.class_weight,
+        "loss_weights": request.loss_weights,
+        "compiled": compiled_parts(program),
+        "searched": tuner.hyperparameters.get_config()["space"],
+    }
+
+
+def _policy() -> str | None:
+    """The name of Keras' policy where it is not the usual one."""
+    name: str = keras.config.dtype_policy().name
+    return None if name == keras.config.floatx() else name
