@@ -435,6 +435,18 @@ class HyperHyperModel:
             values = {name: told[name] for name in result.best_model.get_metrics_result()}
         return values if return_dict else list(values.values())
 
+    def search_space_summary(self) -> str:
+        """Writes the search space to standard output, and gives it as text."""
+        return self.tuner.search_space_summary()
+
+    def results_summary(self, num_trials: int = 10) -> str:
+        """Writes the best trials to standard output, and gives it as text."""
+        return self.result.results_summary(num_trials)
+
+    def get_best_hyperparameters(self, num_trials: int = 1) -> list[Any]:
+        """The ``keras_tuner.HyperParameters`` of the best trials, the best first."""
+        return self.result.get_best_hyperparameters(num_trials)
+
     def export_model(self) -> keras.Model:
         """The best network: a plain ``keras.Model`` that Keras alone saves and loads."""
         return self.result.best_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from nas.drawing import draw_network
 from nas.heads import Target
 from nas.inputs import predictors_of
 from nas.scoring import OutputColumns, Scorer, inputs_of, labels_of
+from nas.summary import results_summary
 from nas.trials import TrialRecord
 
 if TYPE_CHECKING:
@@ -120,6 +122,18 @@ class ModelSelectionResult:
             model = rebuild(record.program)
         StateVariables(model).write(read_state(self._store, record.state))
         return model
+
+    def get_best_hyperparameters(self, num_trials: int = 1) -> list[Any]:
+        """The ``keras_tuner.HyperParameters`` of the best trials, the best first."""
+        ranked = sorted(self.trials, key=self._rank)
+        return [trial.hyperparameters.copy() for trial in ranked[:num_trials]]
+
+    def results_summary(self, num_trials: int = 10) -> str:
+        """Writes the best trials to standard output, as KerasTuner does, and gives it as text."""
+        ranked = sorted(self.trials, key=self._rank)[:num_trials]
+        text = results_summary(ranked, self.objective, self._store.url)
+        sys.stdout.write(text + "\n")
+        return text
 
     def draw(self, trial: str | None = None) -> str:
         """A picture of a trial's network, as SVG text (see :func:`nas.draw_network`).

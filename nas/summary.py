@@ -1,8 +1,13 @@
-"""The search space in words."""
+"""The search space and the results in words."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import keras_tuner
+
+from nas.trials import TrialRecord
 
 
 def search_space_summary(hyperparameters: Any) -> str:
@@ -22,4 +27,26 @@ def search_space_summary(hyperparameters: Any) -> str:
         given = ", ".join(f"{k}={v!r}" for k, v in config.items() if v is not None)
         when = f" if {' and '.join(conditions)}" if conditions else ""
         lines.append(f"  {name}: {type(hp).__name__}({given}){when}")
+    return "\n".join(lines)
+
+
+def results_summary(
+    trials: Sequence[TrialRecord], objective: keras_tuner.Objective, place: str
+) -> str:
+    """Trials with their hyperparameters and scores, as KerasTuner tells them.
+
+    Args:
+        trials: The trials, the best first.
+        objective: What was optimized.
+        place: Where the run lies.
+    """
+    lines = [f"Results summary of {place}", f"Showing {len(trials)} trials"]
+    lines.append(f"Objective(name={objective.name!r}, direction={objective.direction!r})")
+    for trial in trials:
+        lines += ["", f"{trial.trial_id} summary", "Hyperparameters:"]
+        lines += [f"{name}: {value}" for name, value in trial.values.items()]
+        if trial.score is None:
+            lines.append(f"{trial.status.value}: {trial.error}")
+        else:
+            lines.append(f"Score: {trial.score}")
     return "\n".join(lines)

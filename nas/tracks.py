@@ -79,4 +79,5 @@ class Track:
             state=self.kept,
             error=result.error if result else None,
             traceback=result.traceback if result else None,
+            hyperparameters=self.proposal.hyperparameters.copy(),
         )

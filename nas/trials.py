@@ -27,6 +27,7 @@ class TrialRecord:
         state: The weights of the best epoch; None if there is none.
         error: Why it failed.
         traceback: Where it failed.
+        hyperparameters: The ``keras_tuner.HyperParameters`` it was built with.
     """
 
     trial_id: str
@@ -43,3 +44,4 @@ class TrialRecord:
     state: StateRef | None = None
     error: str | None = None
     traceback: str | None = None
+    hyperparameters: Any = field(default=None, repr=False, compare=False)
