@@ -238,7 +238,7 @@ class SimpleCerebrosRandomSearch:
             "number_of_tries_per_architecture_moity", number_of_tries_per_architecture_moity
         )
         check_count("number_of_generations", number_of_generations)
-        self._patience = None if patience is None else check_count("patience", patience)
+        self._callbacks = [] if patience is None else [self._stopping(patience)]
         self._epochs = check_count("epochs", epochs)
         self._batch_size = check_count("batch_size", batch_size)
         self._seed = check_count("seed", seed, 0)
@@ -262,6 +262,13 @@ class SimpleCerebrosRandomSearch:
             validation=self._validation_split,
         )
 
+    def _stopping(self, patience: int) -> keras.callbacks.Callback:
+        return keras.callbacks.EarlyStopping(
+            monitor=self._objective.name,
+            mode=self._objective.direction,
+            patience=check_count("patience", patience),
+        )
+
     def run_random_search(self) -> float:
         """Draws and trains all networks, moieties × tries, and writes what came of them.
 
@@ -282,8 +289,6 @@ class SimpleCerebrosRandomSearch:
             moieties=self._moieties,
             tries=self._tries,
             seed=self._seed,
-            objective=self._objective,
-            patience=self._patience,
         )
         self._search.tuner_bind(
             tuner=tuner, objective=self._objective, max_trials=self._moieties * self._tries
@@ -293,6 +298,7 @@ class SimpleCerebrosRandomSearch:
             self._y,
             batch_size=self._batch_size,
             epochs=self._epochs,
+            callbacks=self._callbacks,
             verbose=self._verbose,
             reproducible=self._reproducible,
         )

@@ -71,7 +71,7 @@ def kind_of(tuner: Any, options: Mapping[str, Any]) -> TunerKind:
     if all(callable(getattr(tuner, name, None)) for name in _METHODS):
         return TunerKind(
             name=_class(tuner),
-            options={},
+            options=_settings(tuner),
             make=lambda **_: copy.deepcopy(tuner),
             max_trials=getattr(tuner, "max_trials", None),
         )
@@ -123,6 +123,13 @@ def _oracle(oracle: keras_tuner.Oracle) -> TunerKind:
         max_trials=oracle.max_trials,
         hyperparameters=oracle.hyperparameters,
     )
+
+
+def _settings(tuner: Any) -> dict[str, Any]:
+    """What a tuner object tells of itself, if it does."""
+    config: Any = getattr(tuner, "get_config", dict)()
+    written: dict[str, Any] = json.loads(json.dumps(config, default=repr))
+    return _finite(written)
 
 
 def _class(thing: Any) -> str:

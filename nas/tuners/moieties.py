@@ -9,7 +9,6 @@ import keras_tuner
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.seeds import derive
 from cerebros_spark.types import Status
-from nas.objective import better
 from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.space import CerebrosSpace
@@ -20,7 +19,7 @@ class MoietyTuner:
     """Draws moieties (levels, units, neurons) and proposes each of them in several wirings.
 
     The method is that of Cerebros (David Thrower, cerebros-core-algorithm-alpha). What it proposes
-    depends on the seed alone. A trial may be ended early, as Keras' EarlyStopping does.
+    depends on the seed alone.
 
     Args:
         space: The bounds.
@@ -28,9 +27,6 @@ class MoietyTuner:
         tries: How many wirings of each are tried.
         seed: Seed of the draws. Another number of moieties or tries changes none of those that
             are there in both.
-        objective: What is optimized; what ``patience`` watches.
-        patience: A trial ends when the objective has not got better for so many epochs; None for
-            never.
 
     Raises:
         ArgumentError: The space searches several learning rates, which moieties don't have.
@@ -43,8 +39,6 @@ class MoietyTuner:
         moieties: int,
         tries: int,
         seed: int,
-        objective: keras_tuner.Objective,
-        patience: int | None = None,
     ) -> None:
         if len(space.choices("learning_rate")) > 1:
             raise ArgumentError(
@@ -55,11 +49,7 @@ class MoietyTuner:
         self._tries = tries
         self._count = moieties * tries
         self._seed = seed
-        self._objective = objective
-        self._patience = patience
         self._proposed = 0
-        self._best: dict[str, float] = {}
-        self._waited: dict[str, int] = {}
         self._known = keras_tuner.HyperParameters()
         declare(self._known, space)
 
@@ -85,20 +75,16 @@ class MoietyTuner:
         return Proposal(name, values)
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Lets the trial go on unless its objective has not got better for too long."""
-        score = logs.get(self._objective.name, float("nan"))
-        if better(self._objective, score, self._best.get(trial_id)):
-            self._best[trial_id], self._waited[trial_id] = score, 0
-        else:
-            self._waited[trial_id] = self._waited.get(trial_id, 0) + 1
-        waited = self._waited[trial_id]
-        return {trial_id: self._patience is None or waited < self._patience}
+        """Lets the trial go on."""
+        return {trial_id: True}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Forgets the trial; none is held."""
-        self._best.pop(trial_id, None)
-        self._waited.pop(trial_id, None)
+        """Does nothing: no proposal depends on it."""
         return {}
+
+    def get_config(self) -> dict[str, Any]:
+        """What its proposals depend on besides space and seed."""
+        return {"moieties": self._count // self._tries, "tries": self._tries}
 
 
 def _conforms(tuner: MoietyTuner) -> Tuner:

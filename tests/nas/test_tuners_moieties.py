@@ -23,11 +23,8 @@ SPACES = {
 }
 
 
-def tuner(space=SPACES["published"], moieties=3, tries=2, seed=0, direction="min", **more):
-    objective = keras_tuner.Objective("score", direction)
-    return MoietyTuner(
-        space, moieties=moieties, tries=tries, seed=seed, objective=objective, **more
-    )
+def tuner(space=SPACES["published"], moieties=3, tries=2, seed=0):
+    return MoietyTuner(space, moieties=moieties, tries=tries, seed=seed)
 
 
 def proposals(made) -> list:
@@ -79,21 +76,11 @@ def test_more_tries_keep_those_there_were():
     assert proposals(tuner(seed=1))[0].hyperparameters.values != few["moiety-0-try-0"]
 
 
-@pytest.mark.parametrize(("direction", "sign"), [("min", 1), ("max", -1)])
-def test_patience_counts_epochs_that_got_no_better(direction, sign):
-    made = tuner(patience=2, direction=direction)
-    told = [5, 4, 4, float("nan"), 1]
-    verdicts = [
-        made.observe("a", epoch, {"score": sign * score})["a"] for epoch, score in enumerate(told)
-    ]
-    assert verdicts == [True, True, True, False, True]
-    assert made.observe("b", 0, {"score": 9.0}) == {"b": True}
-    assert made.conclude("a", Status.STOPPED) == {}
-
-
-def test_without_patience_all_go_on():
+def test_all_trials_go_on_and_what_it_is_asked_for_is_told():
     made = tuner()
-    assert all(made.observe("a", epoch, {"score": 1.0})["a"] for epoch in range(50))
+    assert all(made.observe("a", epoch, {"score": 1.0}) == {"a": True} for epoch in range(50))
+    assert made.conclude("a", Status.COMPLETED) == {}
+    assert made.get_config() == {"moieties": 3, "tries": 2}
 
 
 def test_the_space_is_known_from_the_start():
