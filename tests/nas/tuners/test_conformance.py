@@ -23,9 +23,9 @@ OBJECTIVE = keras_tuner.Objective("val_loss", "min")
 ORACLES: dict[str, Callable[..., keras_tuner.Oracle]] = {
     "RandomSearchOracle": keras_tuner.oracles.RandomSearchOracle,
     "BayesianOptimizationOracle": functools.partial(
-        # Its surrogate takes a second for a proposal, so only the last of a test are its own.
+        # Its surrogate takes seconds for a proposal here; test_oracles.py has a space of one.
         keras_tuner.oracles.BayesianOptimizationOracle,
-        num_initial_points=8,
+        num_initial_points=20,
     ),
     "HyperbandOracle": functools.partial(keras_tuner.oracles.HyperbandOracle, max_epochs=4),
     "GridSearchOracle": keras_tuner.oracles.GridSearchOracle,
