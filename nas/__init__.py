@@ -14,15 +14,25 @@ if TYPE_CHECKING:
     from nas.hyperhypermodel import HyperHyperModel
     from nas.result import ModelSelectionResult
     from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
+    from nas.spaces.small_blocks import SmallImageBlock, TokenBlock
 
 _PUBLIC = {
     "CerebrosBlock": "nas.spaces.cerebros",
     "CerebrosSpace": "nas.spaces.cerebros",
     "HyperHyperModel": "nas.hyperhypermodel",
     "ModelSelectionResult": "nas.result",
+    "SmallImageBlock": "nas.spaces.small_blocks",
+    "TokenBlock": "nas.spaces.small_blocks",
 }
 
-__all__ = ["CerebrosBlock", "CerebrosSpace", "HyperHyperModel", "ModelSelectionResult"]
+__all__ = [
+    "CerebrosBlock",
+    "CerebrosSpace",
+    "HyperHyperModel",
+    "ModelSelectionResult",
+    "SmallImageBlock",
+    "TokenBlock",
+]
 
 
 def __getattr__(name: str) -> Any:

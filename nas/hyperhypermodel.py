@@ -24,8 +24,10 @@ from nas.inputs import is_spark
 from nas.preparation import find, prepare_data
 from nas.result import ModelSelectionResult
 from nas.run import Request, run, understood
+from nas.spaces.assembly import assembled, needs_blocks
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
+from nas.spaces.graph import check_graph
 
 _GIB = 1024**3
 
@@ -38,7 +40,9 @@ class HyperHyperModel:
     Args:
         inputs: AutoKeras input nodes, for example ``ak.Input()``.
         outputs: AutoKeras heads. If only inputs and heads are given, what lies between is
-            searched among Cerebros networks; otherwise it is the graph the blocks make.
+            searched: among Cerebros networks, or where an input is an ``ak.ImageInput`` or an
+            ``ak.TextInput`` among small networks for those. Otherwise it is the graph that the
+            blocks make.
         project_name: Name of the run in the store.
         max_trials: Number of trials, unless ``tuner_bind`` says otherwise.
         directory: Folder of the store, unless ``resource_bind`` gives one.
@@ -77,13 +81,16 @@ class HyperHyperModel:
         self._outputs = _listed(outputs)
         self._heads = [_head_of(output) for output in self._outputs]
         self._is_graph = any(not isinstance(output, ak.Head) for output in self._outputs)
+        if not self._is_graph and needs_blocks(self._inputs):
+            self._inputs, self._outputs, self._heads = assembled(self._inputs, self._heads)
+            self._is_graph = True
+        if self._is_graph:
+            check_graph(self._inputs, self._outputs)
         if self._is_graph and (space is not None or base_models):
             raise ArgumentError(
-                "space and base_models are for inputs and heads without blocks between them; give "
-                "the space to a CerebrosBlock of the graph"
+                "space and base_models are for ak.Input and ak.StructuredDataInput with heads and "
+                "no blocks between them; give the space to a CerebrosBlock of a graph"
             )
-        if not self._is_graph:
-            _check_plain(self._inputs)
         if not re.fullmatch(r"[\w.-]+", project_name) or not project_name.strip("."):
             raise ArgumentError(
                 f"project_name must be letters, digits, '.', '_' and '-', but got {project_name!r}"
@@ -408,15 +415,6 @@ class HyperHyperModel:
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _check_plain(inputs: list[Any]) -> None:
-    for node in inputs:
-        if isinstance(node, ak.ImageInput | ak.TextInput):
-            raise ArgumentError(
-                f"between an {type(node).__name__} and a head there must be blocks, for example "
-                "ak.ConvBlock(); Cerebros networks are for ak.Input and ak.StructuredDataInput"
-            )
 
 
 def _head_of(output: Any) -> Any:

@@ -46,7 +46,7 @@ from nas.resuming import (
 from nas.search import Rules, Search
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
-from nas.spaces.graph import GraphSpace
+from nas.spaces.graph import GraphSpace, check_shapes
 from nas.tuners.base import Tuner
 
 logger = logging.getLogger("nas")
@@ -328,6 +328,7 @@ def understood(
         label_columns=prepared.labels,
         input_shape=request.input_shape,
     )
+    check_shapes(request.inputs, layout.input_shapes)
     goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
     return layout, goals
 
