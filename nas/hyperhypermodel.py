@@ -77,8 +77,9 @@ class HyperHyperModel:
         space: CerebrosSpace | None = None,
         base_models: Mapping[int, keras.Model] | None = None,
     ) -> None:
-        self._inputs = _listed(inputs)
-        self._outputs = _listed(outputs)
+        # A block gives a list, so several of them make lists in a list.
+        self._inputs = keras.tree.flatten(inputs)
+        self._outputs = keras.tree.flatten(outputs)
         self._heads = [_head_of(output) for output in self._outputs]
         self._is_graph = any(not isinstance(output, ak.Head) for output in self._outputs)
         if not self._is_graph and needs_blocks(self._inputs):

@@ -11,7 +11,7 @@ import autokeras as ak
 import keras
 import keras_tuner
 import numpy as np
-from keras.src.applications.efficientnet import EfficientNet
+from keras.src.applications.efficientnet import DEFAULT_BLOCKS_ARGS, EfficientNet
 from keras.src.applications.resnet import ResNet, stack_residual_blocks_v1, stack_residual_blocks_v2
 
 from nas import CerebrosBlock, CerebrosSpace, SmallImageBlock, TokenBlock
@@ -70,7 +70,9 @@ def _shallow(block: Any) -> Any:
         return functools.partial(ResNet, stack, preact, True, name="resnet")
 
     if isinstance(block, ak.EfficientNetBlock):
-        tiny = functools.partial(EfficientNet, 0.1, 0.1, 32, 0.0, name="efficient")
+        tiny = functools.partial(
+            EfficientNet, 0.1, 0.1, 32, 0.0, blocks_args=DEFAULT_BLOCKS_ARGS[:2], name="efficient"
+        )
         block.models = {"tiny": tiny}
     elif block.version == "v2":
         block.models = {"tiny": build(stack_residual_blocks_v2, True)}

@@ -84,7 +84,7 @@ def test_a_cerebros_space_is_not_for_images():
 
 
 def test_an_unknown_kind_of_image_network_is_refused():
-    with pytest.raises(ArgumentError, match="block_type must be one of .* but got 'resnet'"):
+    with pytest.raises(ArgumentError, match=r"block_type must be one of .* but got 'resnet'"):
         SmallImageBlock(block_type="resnet")
 
 
@@ -149,13 +149,13 @@ def test_overrides_reach_what_is_searched_under_a_condition(tmp_path):
     made = searched(tmp_path, node, head, max_model_size=10**6)
     hp = fixed(
         **{
+            "learning_rate": 1e-4,
             "left.eye/block_type": "residual",
             "left.eye/residual/filters": 16,
             "left.eye/residual/stages": 1,
             "left.eye/residual/units": 1,
         }
     )
-    hp.Fixed("learning_rate", 1e-4)
     made.tuner_bind("random", hyperparameters=hp, max_trials=2)
     result = made.fit(COLOUR, CLASSES, epochs=1, verbose=0)
     board = result.leaderboard()
