@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nas.spaces.cerebros.decays import simple_sigmoid, zero_7_exp_decay, zero_95_exp_decay
     from nas.spaces.fixed import FixedModel
     from nas.spaces.residual_mlp import ResidualMLP, ResidualMLPBlock
+    from nas.spaces.small_blocks import SmallImageBlock, TokenBlock
 
 _PUBLIC = {
     "CerebrosBlock": "nas.spaces.cerebros",
@@ -30,6 +31,8 @@ _PUBLIC = {
     "ResidualMLP": "nas.spaces.residual_mlp",
     "ResidualMLPBlock": "nas.spaces.residual_mlp",
     "SimpleCerebrosRandomSearch": "nas.simple",
+    "SmallImageBlock": "nas.spaces.small_blocks",
+    "TokenBlock": "nas.spaces.small_blocks",
     "draw_network": "nas.drawing",
     "simple_sigmoid": "nas.spaces.cerebros.decays",
     "zero_7_exp_decay": "nas.spaces.cerebros.decays",
@@ -46,6 +49,8 @@ __all__ = [
     "ResidualMLP",
     "ResidualMLPBlock",
     "SimpleCerebrosRandomSearch",
+    "SmallImageBlock",
+    "TokenBlock",
     "draw_network",
     "simple_sigmoid",
     "zero_7_exp_decay",

@@ -27,8 +27,10 @@ from nas.preparation import find, prepare_data
 from nas.request import Request, understood
 from nas.result import ModelSelectionResult
 from nas.run import run
+from nas.spaces.assembly import assembled, needs_blocks
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
+from nas.spaces.graph import check_graph
 from nas.spaces.own import Source, custom_objects_of, source_of
 from nas.weights import checked_class_weight, checked_loss_weights
 
@@ -44,7 +46,9 @@ class HyperHyperModel:
         inputs: AutoKeras input nodes, for example ``ak.Input()``. None where ``hypermodel`` is
             given.
         outputs: AutoKeras heads; likewise. If only inputs and heads are given, what lies between is
-            searched among Cerebros networks; otherwise it is the graph the blocks make.
+            searched: among Cerebros networks, or where an input is an ``ak.ImageInput`` or an
+            ``ak.TextInput`` among small networks for those. Otherwise it is the graph that the
+            blocks make.
         project_name: Name of the run in the store.
         max_trials: Number of trials, unless ``tuner_bind`` says otherwise. None for all that the
             tuner has by itself; ``"grid"`` has an end, ``"random"`` has none.
@@ -98,19 +102,23 @@ class HyperHyperModel:
     ) -> None:
         self._own = _own(hypermodel, inputs, outputs, space, base_models)
         self._custom_objects = custom_objects_of(custom_objects)
-        self._inputs = [] if self._own else _listed(inputs)
-        self._outputs = [] if self._own else _listed(outputs)
+        # A block gives a list, so several of them make lists in a list.
+        self._inputs = [] if self._own else keras.tree.flatten(inputs)
+        self._outputs = [] if self._own else keras.tree.flatten(outputs)
         self._heads = [_head_of(output) for output in self._outputs]
         self._is_graph = self._own is None and any(
             not isinstance(output, ak.Head) for output in self._outputs
         )
+        if self._own is None and not self._is_graph and needs_blocks(self._inputs):
+            self._inputs, self._outputs, self._heads = assembled(self._inputs, self._heads)
+            self._is_graph = True
+        if self._is_graph:
+            check_graph(self._inputs, self._outputs)
         if self._is_graph and (space is not None or base_models):
             raise ArgumentError(
-                "space and base_models are for inputs and heads without blocks between them; give "
-                "the space to a CerebrosBlock of the graph"
+                "space and base_models are for ak.Input and ak.StructuredDataInput with heads and "
+                "no blocks between them; give the space to a CerebrosBlock of a graph"
             )
-        if not self._is_graph:
-            _check_plain(self._inputs)
         if not re.fullmatch(r"[\w.-]+", project_name) or not project_name.strip("."):
             raise ArgumentError(
                 f"project_name must be letters, digits, '.', '_' and '-', but got {project_name!r}"
@@ -522,15 +530,6 @@ def _own(hypermodel: Any, *others: Any) -> Source | None:
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _check_plain(inputs: list[Any]) -> None:
-    for node in inputs:
-        if isinstance(node, ak.ImageInput | ak.TextInput):
-            raise ArgumentError(
-                f"between an {type(node).__name__} and a head there must be blocks, for example "
-                "ak.ConvBlock(); Cerebros networks are for ak.Input and ak.StructuredDataInput"
-            )
 
 
 def _head_of(output: Any) -> Any:

@@ -24,6 +24,7 @@ from nas.resuming import (
     digest_models,
 )
 from nas.spaces.cerebros import CerebrosSpace
+from nas.spaces.graph import check_shapes
 from nas.spaces.own import Source, describe_source
 from nas.tuners.base import Tuner
 from nas.weights import check_class_weight
@@ -84,6 +85,7 @@ def understood(
         label_columns=prepared.labels,
         input_shape=request.input_shape,
     )
+    check_shapes(request.inputs, layout.input_shapes)
     goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
     check_class_weight(request.class_weight, goals)
     return layout, goals

@@ -6,24 +6,19 @@ AutoKeras' own ``fit`` is not used. Its graph is told shapes and losses, and the
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import autokeras as ak
 import keras
 import numpy as np
-from autokeras import keras_layers
 from autokeras.graph import Graph
 
 from cerebros_spark.errors import ArgumentError
 from nas.heads import Target
-
-_KEEPS_VALUES = (
-    keras_layers.CastToFloat32,
-    keras_layers.ExpandLastDim,
-    keras.layers.Flatten,
-    keras.layers.Reshape,
-)
+from nas.spaces.adapting import adapted
+from nas.spaces.overrides import overridden
 
 
 class GraphSpace:
@@ -71,92 +66,101 @@ class GraphSpace:
         policy = keras.config.dtype_policy()
         keras.backend.clear_session()
         keras.config.set_dtype_policy(policy)
-        graph = Graph(inputs=self._inputs, outputs=self._outputs)
-        for node, shape in zip(self._inputs, self._input_shapes, strict=True):
-            node.shape = list(shape)
-            node.dtype = "float32"
-            node.batch_size = self._batch_size
-            node.num_samples = self._rows
-        graph.set_fit_args(0, epochs=self._epochs)
+        graph = _Graph(inputs=self._inputs, outputs=self._outputs)
         with contextlib.ExitStack() as stack:
+            for node, shape in zip(self._inputs, self._input_shapes, strict=True):
+                stack.enter_context(_told(node, self._about_input(node, shape)))
             for target in self._targets:
-                stack.enter_context(_told(target))
+                stack.enter_context(_told(target.head, _about_labels(target)))
+            graph.set_fit_args(0, epochs=self._epochs)
+            stack.enter_context(overridden(hp))
             model = graph.build(hp)
         if self._loss_weights is not None:
             names = [target.name for target in self._targets]
             weights = dict(zip(names, self._loss_weights, strict=True))
             model.compile_from_config({**model.get_compile_config(), "loss_weights": weights})
-        return normalized(model, self._statistics)
+        return adapted(model, self._statistics)
+
+    def _about_input(self, node: Any, shape: Sequence[int]) -> dict[str, Any]:
+        told = {
+            "shape": list(shape),
+            "dtype": "float32",
+            "batch_size": self._batch_size,
+            "num_samples": self._rows,
+        }
+        if type(node) in (ak.Input, ak.ImageInput):
+            # Rows come as float32, so AutoKeras' own layers, which cast them and which nobody
+            # can load without AutoKeras, have nothing to do.
+            told["build"] = _as_image if isinstance(node, ak.ImageInput) else _as_it_is
+        return told
+
+
+class _Graph(Graph):
+    def compile(self) -> None:
+        """Does nothing.
+
+        AutoKeras hands the columns' types of a StructuredDataInput to a StructuredDataBlock, which
+        does not use them, and fails where the block reads something else.
+        """
+
+
+def _as_it_is(hp: Any, inputs: Any = None) -> Any:
+    return inputs
+
+
+def _as_image(hp: Any, inputs: Any = None) -> Any:
+    """An image without an axis of channels gets one."""
+    if len(inputs.shape) == 4:
+        return inputs
+    return keras.layers.Reshape((*inputs.shape[1:], 1))(inputs)
+
+
+def _about_labels(target: Target) -> dict[str, Any]:
+    told = {"shape": [target.width], "loss": target.loss, "metrics": list(target.metrics)}
+    if target.num_classes is not None:
+        told["num_classes"] = target.num_classes
+    return told
 
 
 @contextlib.contextmanager
-def _told(target: Target) -> Iterator[None]:
-    """Tells a head about its labels; afterwards it is again as its user made it."""
-    told = {
-        "shape": [target.width],
-        "loss": target.loss,
-        "metrics": list(target.metrics),
-        "num_classes": target.num_classes,
-    }
-    head = target.head
-    before = {name: getattr(head, name, None) for name in told}
-    if target.num_classes is None:
-        del told["num_classes"]
-    vars(head).update(told)
+def _told(block: Any, told: Mapping[str, Any]) -> Iterator[None]:
+    """Tells a node or head about the data; afterwards it is again as its user made it."""
+    before = {name: getattr(block, name, None) for name in told}
+    vars(block).update(told)
     try:
         yield
     finally:
-        vars(head).update({name: before[name] for name in told})
+        vars(block).update(before)
 
 
-def normalized(
-    model: keras.Model, statistics: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> keras.Model:
-    """Gives the Normalization layers that read an input the input's statistics, as constants.
-
-    AutoKeras would adapt them, which is a pass over the data on one machine, and an adapted
-    layer's statistics are not restored with the weights.
-
-    Raises:
-        ArgumentError: If a Normalization layer reads something else than an input.
-    """
-    found = {}
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
-            number = _input_read_by(layer, model)
-            mean, variance = _by_axis(layer, *statistics[number])
-            found[layer.name] = {"mean": mean.tolist(), "variance": variance.tolist()}
-    if not found:
-        return model
-    config = json.loads(model.to_json())
-    for each in config["config"]["layers"]:
-        each["config"].update(found.get(each["config"]["name"], {}))
-    rebuilt = keras.models.model_from_json(json.dumps(config))
-    rebuilt.compile_from_config(model.get_compile_config())
-    return rebuilt
+def check_graph(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Raises ArgumentError if nodes make no graph, or two blocks have one name."""
+    try:
+        graph = Graph(inputs=list(inputs), outputs=list(outputs))
+    except ValueError as error:
+        raise ArgumentError(
+            f"the graph of inputs and outputs can't be used: {error} Every input must lead to an "
+            "output, and every output must come from the given inputs"
+        ) from error
+    name, count = Counter(block.name for block in graph.blocks).most_common(1)[0]
+    if count > 1:
+        raise ArgumentError(
+            f"{count} blocks of the graph are named {name!r}, so their hyperparameters would be "
+            'one; give them names, for example ak.DenseBlock(name="left")'
+        )
 
 
-def _input_read_by(layer: keras.layers.Layer, model: keras.Model) -> int:
-    """Number of the model input that a layer reads, perhaps through casts and reshapes."""
-    tensor = layer.input
-    while True:
-        operation, _, _ = tensor._keras_history
-        if isinstance(operation, keras.layers.InputLayer):
-            return [node.name for node in model.inputs].index(tensor.name)
-        if not isinstance(operation, _KEEPS_VALUES) or isinstance(operation.input, list):
+def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raises ArgumentError if rows do not have the shape that an input stands for."""
+    for number, (node, shape) in enumerate(zip(inputs, shapes, strict=True)):
+        if isinstance(node, ak.ImageInput) and len(shape) not in (2, 3):
             raise ArgumentError(
-                f"the Normalization {layer.name!r} reads {operation.name!r}; statistics are known "
-                "of inputs only: put ak.Normalization() right behind its input, or use "
-                "batch normalization there"
+                f"input {number} is an ImageInput, whose rows are (height, width) or (height, "
+                f"width, channels), but the data's rows are {shape}; say it to fit, for example "
+                "input_shape=(28, 28, 1)"
             )
-        tensor = operation.input
-
-
-def _by_axis(
-    layer: keras.layers.Normalization, mean: np.ndarray, variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics of the last axis from those of each element."""
-    last = layer.input.shape[-1]
-    mean, variance = mean.reshape(-1, last), variance.reshape(-1, last)
-    overall = mean.mean(axis=0)
-    return overall, (variance + np.square(mean - overall)).mean(axis=0)
+        if isinstance(node, ak.TextInput) and len(shape) != 1:
+            raise ArgumentError(
+                f"input {number} is a TextInput, whose rows are token ids of one length, but the "
+                f"data's rows are {shape}"
+            )

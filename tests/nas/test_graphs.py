@@ -51,8 +51,3 @@ def test_a_head_is_as_its_user_made_it_after_a_search(tmp_path):
     four = np.arange(len(frame)) % 4
     result = made.fit(frame[FEATURES], four, epochs=1, verbose=0)
     assert result.best_model.output_shape == (None, 4)
-
-
-def test_an_image_input_needs_blocks(tmp_path):
-    with pytest.raises(ArgumentError, match=r"ImageInput .* there must be blocks"):
-        search(tmp_path, inputs=ak.ImageInput())

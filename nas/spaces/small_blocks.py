@@ -1,0 +1,142 @@
+"""Blocks for images and texts that a CPU trains in reasonable time, without any download."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import autokeras as ak
+import keras
+
+from cerebros_spark.errors import ArgumentError
+
+_KINDS = ("vanilla", "residual")
+
+
+@keras.saving.register_keras_serializable(package="cerebros")
+class SmallImageBlock(ak.Block):
+    """Searches small convolutional networks.
+
+    ``ak.ImageBlock`` chooses among ResNets from 50 layers, Xception and EfficientNets up to B7, for
+    images of 32 to 224 pixels. This block chooses between ``ak.ConvBlock`` and a residual network
+    of the kind made for images of 32 pixels (He et al., CVPR 2016, section 4.2), and works from 4
+    pixels up.
+
+    Args:
+        block_type: ``"vanilla"`` or ``"residual"``; searched if it is None.
+        normalize: Whether each channel is normalized; searched if it is None.
+        augment: Whether images are shifted, flipped and turned while training; searched if it is
+            None.
+        name: Name of the block; by default AutoKeras counts.
+        tunable: False to keep all hyperparameters at their defaults.
+
+    Raises:
+        ArgumentError: If there is no such kind.
+    """
+
+    def __init__(
+        self,
+        block_type: str | None = None,
+        normalize: bool | None = None,
+        augment: bool | None = None,
+        name: str | None = None,
+        tunable: bool = True,
+    ) -> None:
+        super().__init__(name=name, tunable=tunable)
+        if block_type not in (None, *_KINDS):
+            raise ArgumentError(f"block_type must be one of {_KINDS}, but got {block_type!r}")
+        self.block_type = block_type
+        self.normalize = normalize
+        self.augment = augment
+
+    def build(self, hp: Any, inputs: Any = None) -> Any:
+        """Adds one network to the graph; its output is a feature map."""
+        (images,) = keras.tree.flatten(inputs)
+        if _chosen(hp, "normalize", self.normalize, default=True):
+            images = ak.Normalization(name="normalization").build(hp, images)
+        if _chosen(hp, "augment", self.augment, default=False):
+            # AutoKeras' zoom has no effect; contrast depends on the scale of the pixels.
+            block = ak.ImageAugmentation(name="shift", zoom_factor=0.0, contrast_factor=0.0)
+            images = block.build(hp, images)
+        kind = self.block_type or hp.Choice("block_type", list(_KINDS))
+        if self.block_type is not None:
+            return _network(hp, kind, images)
+        with hp.conditional_scope("block_type", [kind]):
+            return _network(hp, kind, images)
+
+    def get_config(self) -> dict[str, Any]:
+        """The block's arguments as values that JSON can hold."""
+        return {
+            **super().get_config(),
+            "block_type": self.block_type,
+            "normalize": self.normalize,
+            "augment": self.augment,
+        }
+
+
+@keras.saving.register_keras_serializable(package="cerebros")
+class TokenBlock(ak.Block):
+    """Searches networks for rows of token ids: ``ak.TextBlock`` behind a vocabulary's bound.
+
+    Ids beyond the vocabulary all count as one word, the last. So the size of the vocabulary can be
+    searched, provided that frequent words have small ids.
+
+    Args:
+        max_tokens: Size of the vocabulary; searched if it is None.
+        name: Name of the block; by default AutoKeras counts.
+        tunable: False to keep all hyperparameters at their defaults.
+    """
+
+    def __init__(
+        self, max_tokens: int | None = None, name: str | None = None, tunable: bool = True
+    ) -> None:
+        super().__init__(name=name, tunable=tunable)
+        self.max_tokens = max_tokens
+
+    def build(self, hp: Any, inputs: Any = None) -> Any:
+        """Adds one network to the graph; its output is flat."""
+        (ids,) = keras.tree.flatten(inputs)
+        tokens = self.max_tokens or hp.Choice("max_tokens", [500, 5000, 20000], default=5000)
+        known = keras.ops.minimum(ids, tokens)
+        return ak.TextBlock(max_tokens=tokens, name="text").build(hp, known)
+
+    def get_config(self) -> dict[str, Any]:
+        """The block's arguments as values that JSON can hold."""
+        return {**super().get_config(), "max_tokens": self.max_tokens}
+
+
+def _chosen(hp: Any, name: str, value: bool | None, *, default: bool) -> bool:
+    return hp.Boolean(name, default=default) if value is None else value
+
+
+def _network(hp: Any, kind: str, images: Any) -> Any:
+    if kind == "vanilla":
+        return ak.ConvBlock(name="conv").build(hp, images)
+    with hp.name_scope("residual"):
+        return _residual(hp, images)
+
+
+def _residual(hp: Any, x: Any) -> Any:
+    """Stages of residual units; each stage halves the image and doubles the filters."""
+    filters = hp.Choice("filters", [16, 32, 64])
+    stages = hp.Choice("stages", [1, 2, 3], default=2)
+    units = hp.Choice("units", [1, 2, 3])
+    x = _convolved(x, filters)
+    for stage in range(stages):
+        for unit in range(units):
+            halved = stage > 0 and unit == 0
+            x = _unit(x, filters * 2**stage, strides=2 if halved else 1)
+    return x
+
+
+def _unit(x: Any, filters: int, strides: int) -> Any:
+    inner = _convolved(x, filters, strides)
+    inner = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(inner)
+    inner = keras.layers.BatchNormalization()(inner)
+    if strides > 1 or x.shape[-1] != filters:
+        x = keras.layers.Conv2D(filters, 1, strides=strides, padding="same")(x)
+    return keras.layers.ReLU()(keras.layers.Add()([x, inner]))
+
+
+def _convolved(x: Any, filters: int, strides: int = 1) -> Any:
+    x = keras.layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False)(x)
+    return keras.layers.ReLU()(keras.layers.BatchNormalization()(x))

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from cerebros_spark.errors import ArgumentError
+from nas.spaces.adapting import adapted
+
+ROWS = 50
+
+
+def statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As the manifest has them: of each element, flattened."""
+    flat = x.reshape(len(x), -1).astype("float64")
+    return flat.mean(axis=0), flat.var(axis=0)
+
+
+def model_of(inputs, outputs) -> keras.Model:
+    model = keras.Model(inputs, outputs)
+    model.compile("adam", "mse")
+    return model
+
+
+def rows(*shape: int) -> np.ndarray:
+    rng = np.random.default_rng(len(shape))
+    return (7 + rng.random((ROWS, *shape)) * np.arange(1, shape[-1] + 1)).astype("float32")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("axis", [-1, 3, (1, 2), None, (1, 2, 3)])
+def test_an_image_gets_what_adapt_would_find(channels, axis):
+    x = rows(4, 6, channels)
+    node = keras.Input((4, 6, channels))
+    made = model_of(node, keras.layers.Normalization(axis=axis)(node))
+    wanted = keras.layers.Normalization(axis=axis)
+    wanted.adapt(x)
+    got = adapted(made, [statistics(x)])
+    np.testing.assert_allclose(got(x), wanted(x), rtol=1e-4, atol=1e-4)
+    assert got.weights == []
+    assert got.compiled
+
+
+def test_statistics_go_through_reshapes_and_random_layers():
+    x = rows(24)
+    node = keras.Input((24,))
+    image = keras.layers.RandomFlip()(keras.layers.Reshape((4, 2, 3))(node))
+    got = adapted(model_of(node, keras.layers.Normalization()(image)), [statistics(x)])
+    told = keras.ops.convert_to_numpy(got(x, training=False)).reshape(-1, 3)
+    np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(told.std(axis=0), 1, atol=1e-3)
+
+
+def test_a_second_normalization_reads_normal_rows():
+    x = rows(5)
+    node = keras.Input((5,))
+    once = keras.layers.Normalization()(node)
+    got = adapted(model_of(node, keras.layers.Normalization()(once)), [statistics(x)])
+    told = keras.ops.convert_to_numpy(got(x))
+    np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(told.std(axis=0), 1, atol=1e-3)
+
+
+def test_each_input_has_its_own_statistics_also_side_by_side():
+    xs = [rows(2), 100 * rows(3)]
+    nodes = [keras.Input((2,)), keras.Input((3,))]
+    both = keras.layers.Concatenate()(nodes)
+    got = adapted(model_of(nodes, keras.layers.Normalization()(both)), [statistics(x) for x in xs])
+    told = keras.ops.convert_to_numpy(got(xs))
+    np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(told.std(axis=0), 1, atol=1e-3)
+
+
+def test_random_contrast_cuts_no_normal_row_off():
+    x = rows(4, 4, 1)
+    node = keras.Input((4, 4, 1))
+    normal = keras.layers.Normalization()(node)
+    made = model_of(node, keras.layers.RandomContrast(0.1, seed=0)(normal))
+    got = adapted(made, [statistics(x)])
+    assert keras.ops.convert_to_numpy(got(x, training=True)).min() < -1
+
+
+def test_statistics_of_what_is_computed_are_not_known():
+    node = keras.Input((5,))
+    dense = keras.layers.Dense(3, name="middle")(node)
+    made = model_of(node, keras.layers.Normalization()(dense))
+    with pytest.raises(ArgumentError, match="reads 'middle'"):
+        adapted(made, [statistics(rows(5))])
