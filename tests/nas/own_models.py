@@ -93,4 +93,9 @@ def with_customs(hp: Any) -> keras.Model:
     return model
 
 
-CUSTOM = {"Doubled": Doubled, "half_squared": half_squared, "Gap": Gap}
+CUSTOM = {
+    "Doubled": Doubled,
+    "Subclassed": Subclassed,
+    "half_squared": half_squared,
+    "Gap": Gap,
+}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,51 +11,25 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+from exported import check_in_a_fresh_process, keep
 from small_graphs import CLASSES, COLOUR, GRAY, ROWS, TABLE, TABLE_OF_BLOCKS, TOKENS, Row
 
 from cerebros_spark import LocalStore, SparkBackend
 from nas import HyperHyperModel
 
-_FRESH_PROCESS = """
-import pathlib, sys
-import keras, numpy
-for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
-    rows = numpy.load(path.with_suffix(".npz"))
-    model = keras.models.load_model(path)
-    x = [rows[name] for name in sorted(rows) if name.startswith("x")]
-    told = model.predict(x if len(x) > 1 else x[0], batch_size=64, verbose=0)
-    told = told if isinstance(told, list) else [told]
-    wanted = [rows[name] for name in sorted(rows) if name.startswith("y")]
-    same = all(numpy.array_equal(a, b) for a, b in zip(told, wanted, strict=True))
-    print(path.stem, "same" if same else "other")
-own = [name for name in sys.modules if name.split(".")[0] in ("autokeras", "nas", "cerebros_spark")]
-print("imported", own)
-"""
-
 # The networks of full depth: mostly the time to trace them, once on each worker.
 _SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def searched(folder: Path, inputs: Any, outputs: Any, **bind: Any) -> HyperHyperModel:
+def searched(store: Path, inputs: Any, outputs: Any, **bind: Any) -> HyperHyperModel:
     made = HyperHyperModel(inputs, outputs, project_name="blocks", seed=1)
-    made.resource_bind(store=LocalStore(folder), **bind)
+    made.resource_bind(store=LocalStore(store), **bind)
     return made
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory) -> Path:
+def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("exported")
-
-
-def keep(folder: Path, name: str, model: keras.Model, x: list[np.ndarray]) -> None:
-    """Saves a model, and what it says to rows."""
-    told = model.predict(x if len(x) > 1 else x[0], batch_size=64, verbose=0)
-    told = told if isinstance(told, list) else [told]
-    stem = name.replace(" ", "_").replace(",", "")
-    model.save(folder / f"{stem}.keras")
-    arrays = {f"x{i}": each for i, each in enumerate(x)}
-    arrays |= {f"y{i}": each for i, each in enumerate(told)}
-    np.savez(folder / f"{stem}.npz", **arrays)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +39,7 @@ def keep(folder: Path, name: str, model: keras.Model, x: list[np.ndarray]) -> No
         for name, row in TABLE_OF_BLOCKS.items()
     ],
 )
-def test_a_block_trains_by_hops(name: str, row: Row, tmp_path, exported):
+def test_a_block_trains_by_hops(name: str, row: Row, tmp_path, folder):
     made = searched(tmp_path, *row.graph())
     made.tuner_bind("random", hyperparameters=row.overrides(), max_trials=1)
     result = made.fit(
@@ -78,10 +50,10 @@ def test_a_block_trains_by_hops(name: str, row: Row, tmp_path, exported):
     assert np.isfinite([*history["loss"], *history["val_loss"]]).all()
     assert json.loads(result.best_trial.program)["imports"] == []
     rows = row.x.reshape(ROWS, *(row.input_shape or row.x.shape[1:]))
-    keep(exported, name, made.export_model(), [rows])
+    keep(folder, name, made.export_model(), [rows])
 
 
-def test_several_inputs_and_outputs_train_on_spark(spark, tmp_path, exported):
+def test_several_inputs_and_outputs_train_on_spark(spark, tmp_path, folder):
     keras.backend.clear_session()
     image, ids, table = ak.ImageInput(), ak.TextInput(), ak.Input()
     convolved = ak.ConvBlock(num_blocks=1, num_layers=1, filters=4)(ak.Normalization()(image))
@@ -113,10 +85,10 @@ def test_several_inputs_and_outputs_train_on_spark(spark, tmp_path, exported):
     history = result.get_best_model_history()
     assert {"val_regression_head_1_r2_score", "val_classification_head_1_accuracy"} <= set(history)
     assert made.predict(frame).columns[-2:] == ["y__output", "class__output"]
-    keep(exported, "on Spark", made.export_model(), [GRAY, TOKENS.astype("int32"), TABLE])
+    keep(folder, "on Spark", made.export_model(), [GRAY, TOKENS.astype("int32"), TABLE])
 
 
-def test_images_alone_train_on_spark(spark, tmp_path, exported):
+def test_images_alone_train_on_spark(spark, tmp_path, folder):
     made = searched(
         tmp_path,
         ak.ImageInput(),
@@ -135,18 +107,9 @@ def test_images_alone_train_on_spark(spark, tmp_path, exported):
     )
     result = made.fit(frame, epochs=1, verbose=0, input_shape=(8, 8, 3))
     assert result.leaderboard()["status"].tolist() == ["completed"]
-    keep(exported, "images alone", made.export_model(), [COLOUR])
+    keep(folder, "images alone", made.export_model(), [COLOUR])
 
 
 # The last one: it looks at what the tests above it have saved.
-def test_what_was_exported_loads_in_a_fresh_process_with_keras_alone(exported):
-    saved = sorted(path.stem for path in exported.glob("*.keras"))
-    ended = subprocess.run(
-        [sys.executable, "-c", _FRESH_PROCESS, str(exported)],
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    assert saved
-    assert ended.stdout.splitlines() == [*(f"{name} same" for name in saved), "imported []"]
+def test_what_was_exported_loads_in_a_fresh_process_with_keras_alone(folder):
+    check_in_a_fresh_process(folder)
