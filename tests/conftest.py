@@ -20,12 +20,19 @@ if TYPE_CHECKING:
 # The files that take longest come first, so that two processes end at about the same time.
 LONGEST = (
     "test_hyperhypermodel",
+    "test_autokeras_blocks",
+    "test_own_builders",
     "test_backends",
     "test_resuming",
     "test_spark_losses",
     "test_search_spark",
     "test_data_prepare",
     "test_reproducible",
+    "test_simple",
+    "test_tuners_in_searches",
+    "test_weighted_search",
+    "test_models_exported",
+    "test_callbacks",
 )
 
 

@@ -31,7 +31,7 @@ def test_options_reach_the_tuner_and_are_written_down():
     made = model(max_trials=5)
     made.tuner_bind("greedy", exploration=0.3)
     assert made.tuner.options == {"exploration": 0.3}
-    assert made.tuner.make(0)._exploration == 0.3
+    assert made.tuner.make(0, epochs=3)._exploration == 0.3
     made.tuner_bind("bayesian", starting_points=[{"x": 1}], kappa=2)
     assert json.loads(json.dumps(made.tuner.options)) == made.tuner.options
 
@@ -82,10 +82,10 @@ def test_an_oracle_has_its_own_objective_and_trials_unless_others_are_given():
     made.tuner_bind(oracle())
     bound = made.tuner
     assert (bound.name, bound.objective, bound.max_trials) == ("RandomSearchOracle", OBJECTIVE, 7)
-    tuner = bound.make(0)
+    tuner = bound.make(0, epochs=3)
     assert isinstance(tuner, OracleTuner)
     assert isinstance(tuner.propose(), Proposal)
-    assert isinstance(bound.make(0).propose(), Proposal)
+    assert isinstance(bound.make(0, epochs=3).propose(), Proposal)
     other = keras_tuner.Objective("val_accuracy", "max")
     made.tuner_bind(oracle(), objective=other, max_trials=3)
     assert (made.tuner.objective, made.tuner.max_trials) == (other, 3)
@@ -120,5 +120,5 @@ def test_a_tuner_may_be_bound_itself():
     assert made.tuner.name.endswith("RandomTuner")
     assert made.tuner.max_trials == 4
     assert made.tuner.objective.name == "val_mse"
-    assert isinstance(made.tuner.make(0).propose(), Proposal)
+    assert isinstance(made.tuner.make(0, epochs=3).propose(), Proposal)
     assert not tuner.trials

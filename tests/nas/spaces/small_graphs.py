@@ -130,13 +130,6 @@ TABLE_OF_BLOCKS: dict[str, Row] = {
         ak.ImageInput,
         fixed=_AS_IT_IS,
     ),
-    "ResNetBlock v1, 50 layers": Row(
-        lambda x: ak.ResNetBlock(version="v1")(x),
-        COLOUR,
-        ak.ImageInput,
-        fixed={**_AS_IT_IS, "res_net_block_1/version": "resnet50"},
-        slow=True,
-    ),
     "XceptionBlock": Row(
         lambda x: ak.XceptionBlock()(x),
         COLOUR,
@@ -149,13 +142,6 @@ TABLE_OF_BLOCKS: dict[str, Row] = {
         COLOUR,
         ak.ImageInput,
         fixed={"efficient_net_block_1/imagenet_size": False},
-    ),
-    "EfficientNetBlock, b0": Row(
-        lambda x: ak.EfficientNetBlock(version="b0")(x),
-        COLOUR,
-        ak.ImageInput,
-        fixed={"efficient_net_block_1/imagenet_size": False},
-        slow=True,
     ),
     "Embedding": Row(
         lambda x: ak.Embedding(max_features=700, embedding_dim=32)(x), TOKENS, ak.TextInput
