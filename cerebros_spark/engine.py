@@ -204,8 +204,8 @@ class Engine:
     def wait(self, timeout: float) -> Result | None:
         """What has finished next, after waiting for ``timeout`` seconds at most.
 
-        An end is written down when it is given out: one at a time, so that the journal has ends
-        and answers in the order in which the caller heard of them.
+        The caller answers an EpochResult (:meth:`answer`) and takes note of a TrialResult
+        (:meth:`conclude`) in the order in which it heeds them: that is the journal's order.
         """
         deadline = time.monotonic() + timeout
         while not self._out:
@@ -219,7 +219,18 @@ class Engine:
         if not self._out:
             return None
         told = self._out.popleft()
-        return self._trial_result(told) if isinstance(told, TrialDone) else told
+        if isinstance(told, EpochResult):
+            return told
+        kept = self._trials[told.trial_id].kept
+        return TrialResult(**dataclasses.asdict(told), kept=kept)
+
+    def conclude(self, result: TrialResult) -> None:
+        """Takes note of a trial's end: writes it down, and removes the states it leaves."""
+        self._journal.append("end", trial=result.trial_id, **_without(result, "trial_id"))
+        for waiting in self._forget:
+            waiting.append(result.trial_id)
+        self._trials[result.trial_id].current = None
+        self._tidy(f"runs/{self._job.run_id}/trials/{result.trial_id}")
 
     def close(self, *, over: bool = True) -> EngineReport:
         """Lets the workers go and tells how well they were used.
@@ -331,16 +342,6 @@ class Engine:
         self._out.append(
             EpochResult(done.trial_id, done.epoch, logs, done.state, done.seconds, done.rows)
         )
-
-    def _trial_result(self, done: TrialDone) -> TrialResult:
-        states = self._trials[done.trial_id]
-        result = TrialResult(**dataclasses.asdict(done), kept=states.kept)
-        self._journal.append("end", trial=done.trial_id, **_without(result, "trial_id"))
-        for waiting in self._forget:
-            waiting.append(done.trial_id)
-        states.current = None
-        self._tidy(f"runs/{self._job.run_id}/trials/{done.trial_id}")
-        return result
 
     # What lies in the store --------------------------------------------------------------
 

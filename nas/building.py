@@ -24,10 +24,11 @@ from nas.spaces.base import Space
 
 @dataclass(frozen=True)
 class Built:
-    """A trial, and the state it starts from."""
+    """A trial, the state it starts from, and what else the journal is to know of it."""
 
     spec: TrialSpec
     state: bytes
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

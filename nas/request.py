@@ -27,7 +27,7 @@ from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.graph import check_shapes
 from nas.spaces.own import Source, describe_source
 from nas.tuners.base import Tuner
-from nas.weights import check_class_weight
+from nas.weights import check_class_labels, check_class_weight
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ def understood(
     """
     if request.own is not None:
         _check_no_metrics(resources)
-        return matched(request.own, request.custom_objects, prepared, request.input_shape)
+        found = matched(request.own, request.custom_objects, prepared, request.input_shape)
+        check_class_labels(request.class_weight, prepared.manifest, found[0].outputs)
+        return found
     layout = default_layout(
         prepared.manifest,
         inputs=len(request.inputs),

@@ -169,7 +169,7 @@ class Search:
         One network is built at a time, and the next is proposed when the tuner has learned what
         hyperparameters that one asked for.
         """
-        while not self._exhausted and not self._building and self._in_flight < self._rules.slots:
+        while self._asks and not self._building and self._in_flight < self._rules.slots:
             proposal = self._tuner.propose()
             if proposal is Pause.DONE:
                 self._exhausted = True
@@ -210,8 +210,9 @@ class Search:
             built = dataclasses.replace(built, state=self._kept_of(proposal.parent))
         if self._callbacks is not None:
             track.callbacks = self._callbacks(built.spec)
-            changed = track.callbacks.begin(built.state).state
-            built = dataclasses.replace(built, state=changed or built.state)
+            state = track.callbacks.begin(built.state).state or built.state
+            about = as_written({"callbacks": track.callbacks.saved()})
+            built = dataclasses.replace(built, state=state, about=about)
         return built
 
     def _kept_of(self, parent: str) -> bytes:
@@ -236,7 +237,9 @@ class Search:
                 continue
             track.spec = built.spec
             try:
-                self._engine.submit(built.spec, built.state, hyperparameters=known.get_config())
+                self._engine.submit(
+                    built.spec, built.state, hyperparameters=known.get_config(), **built.about
+                )
             except StoreError as error:
                 self._fail(name, error)
                 continue
@@ -259,6 +262,8 @@ class Search:
     def _listen(self) -> None:
         """Waits for something to happen, and hears of what has."""
         waits = _BUILD_POLL_SECONDS if self._building else _IDLE_POLL_SECONDS
+        if self._turns.ready and not (self._rules.by_clock and self._free):
+            waits = 0.0
         result = self._engine.wait(waits)
         while result is not None:
             self._turns.came(result)
@@ -281,11 +286,17 @@ class Search:
     def _free(self) -> bool:
         """Whether there is a slot that the tuner has not been asked to fill."""
         slots = self._in_flight < self._rules.slots
-        return bool(self._building) or (slots and not self._exhausted and not self._waits)
+        return bool(self._building) or (slots and self._asks)
+
+    @property
+    def _asks(self) -> bool:
+        """Whether the tuner may have a proposal: it is not asked again before it hears more."""
+        return not self._exhausted and not self._waits
 
     def _hear(self, result: EpochResult | TrialResult) -> None:
         self._waits = False
         if isinstance(result, TrialResult):
+            self._engine.conclude(result)
             self._end(result)
             return
         track = self._tracks[result.trial_id]
@@ -300,6 +311,8 @@ class Search:
         """What becomes of a trial that has finished an epoch; an error of a callback ends it."""
         try:
             stops, added = self._end_epoch(track, result)
+        except StoreError:
+            raise  # not the trial's fault: the epoch is answered when the run is gone on with
         except Exception as error:
             return _failed(error)
         improved, proceed = self._take_in(track, result.epoch, result.logs, added, stops)
@@ -307,23 +320,20 @@ class Search:
             return EpochAnswer(proceed, improved)
         try:
             change = self._begin_epoch(track, proceed, result.logs)
+            about = as_written({"callbacks": track.callbacks.saved(), "logs": added})
         except Exception as error:
             self._let_go(track, proceed=False)
             return dataclasses.replace(_failed(error), keep=improved, about={"logs": added})
-        about = {"callbacks": track.callbacks.saved(), "logs": added}
         return EpochAnswer(proceed, improved, change.state, change.learning_rate, about)
 
     def _end_epoch(self, track: Track, result: EpochResult) -> tuple[bool, dict[str, float]]:
         """Calls the callbacks: whether they stop the trial, and what they add to its metrics."""
         if self._callbacks is None:
             return False, {}
-        if track.callbacks is None:
-            assert track.spec is not None
-            track.callbacks = self._callbacks(track.spec)
-            track.callbacks.begin(self._fetch(result.state), track.saved)
-        if track.callbacks.look_at_models:
-            track.callbacks.show(self._fetch(result.state))
-        return track.callbacks.end_epoch(result.epoch, result.logs)
+        callbacks = self._awake(track)
+        if callbacks.look_at_models:
+            callbacks.show(self._fetch(result.state))
+        return callbacks.end_epoch(result.epoch, result.logs)
 
     def _begin_epoch(self, track: Track, proceed: bool | None, logs: dict[str, float]) -> Change:
         assert track.spec is not None
@@ -366,7 +376,25 @@ class Search:
             if track is None or not track.held:
                 continue
             self._let_go(track, proceed)
-            self._engine.answer(name, EpochAnswer(proceed))
+            self._engine.answer(name, self._released_answer(track, proceed))
+
+    def _released_answer(self, track: Track, proceed: bool) -> EpochAnswer:
+        if proceed or self._callbacks is None:
+            return EpochAnswer(proceed)
+        try:
+            self._awake(track).finish({})
+        except Exception as error:
+            return _failed(error)
+        return EpochAnswer(proceed)
+
+    def _awake(self, track: Track) -> TrialCallbacks:
+        """A trial's callbacks, brought to where an earlier driver's were if need be."""
+        if track.callbacks is None:
+            assert self._callbacks is not None
+            assert track.spec is not None
+            track.callbacks = self._callbacks(track.spec)
+            track.callbacks.resume(track.saved or [])
+        return track.callbacks
 
     def _let_go(self, track: Track, proceed: bool) -> None:
         track.held = False
@@ -413,6 +441,7 @@ class Search:
         _restore(track.proposal, record["hyperparameters"])
         self._tuner.learn(track.proposal.hyperparameters)
         track.spec = spec
+        track.saved = record.get("callbacks")
 
     def _recall_answer(self, record: Record, epoch: Record) -> None:
         track = self._tracks[record["trial"]]
@@ -425,7 +454,15 @@ class Search:
         stops = record["proceed"] is False
         failed = record.get("error") is not None
         if not failed or "logs" in record:
-            self._take_in(track, epoch["epoch"], epoch["logs"], record.get("logs", {}), stops)
+            told = self._take_in(
+                track, epoch["epoch"], epoch["logs"], record.get("logs", {}), stops
+            )
+            if not failed and told[1] != record["proceed"]:
+                raise SearchError(
+                    f"the run can't be gone on with: of {track.name} the tuner says {told[1]!r} "
+                    f"after epoch {track.epochs}, but it said {record['proceed']!r} before. Start "
+                    "anew with overwrite=True or another project_name"
+                )
         if failed and "logs" in record:
             self._let_go(track, proceed=False)
 

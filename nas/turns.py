@@ -59,11 +59,22 @@ class Turns:
         """The result to be heard now; None if there is none, or another is to be heard first."""
         if not self.by_clock:
             return self._line.popleft() if self._line else None
-        due = [(turn.due, turn.index, name) for name, turn in self._turns.items()]
-        if not due or min(due)[0] == math.inf:
-            return None
-        waiting = self._came.get(min(due)[2])
+        first = self._first()
+        waiting = None if first is None else self._came.get(first)
         return waiting.popleft() if waiting else None
+
+    def _first(self) -> str | None:
+        """Whose turn it is."""
+        due = [(turn.due, turn.index, name) for name, turn in self._turns.items()]
+        return None if not due or min(due)[0] == math.inf else min(due)[2]
+
+    @property
+    def ready(self) -> bool:
+        """Whether a result can be heard now."""
+        if not self.by_clock:
+            return bool(self._line)
+        first = self._first()
+        return first is not None and bool(self._came.get(first))
 
     def heard(self, name: str, proceed: bool | None) -> None:
         """An epoch was heard of: whether the trial goes on, or is held if it is None."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cerebros_spark.data.manifest import Column
+from cerebros_spark.data.manifest import Column, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.heads import Target
 from nas.scoring import check_columns
@@ -169,6 +169,42 @@ def check_class_weight(weights: Mapping[int, float] | None, goals: Sequence[Targ
             raise ArgumentError(
                 f"class_weight has the class {number}, but {goal.name!r} has the classes "
                 f"0 … {goal.num_classes - 1}"
+            )
+
+
+def check_class_labels(
+    weights: Mapping[int, float] | None, manifest: Manifest, outputs: Sequence[Sequence[str]]
+) -> None:
+    """Makes sure that the labels of a network of the user's own are classes to be weighed.
+
+    Args:
+        weights: What :func:`checked_class_weight` gave.
+        manifest: The prepared data.
+        outputs: The label columns of each output.
+
+    Raises:
+        ArgumentError: If there are several outputs, or labels that are no classes 0, 1, 2 …, or a
+            class is unknown.
+    """
+    if weights is None:
+        return
+    names = [name for group in outputs for name in group]
+    if len(names) != 1:
+        raise ArgumentError(
+            f"class_weight is for one label column, but there are {len(names)} "
+            f"({', '.join(names)}); give sample weights"
+        )
+    classes = manifest.column(names[0]).classes
+    if classes is None or classes[0] < 0:
+        raise ArgumentError(
+            f"class_weight is for labels that are classes 0, 1, 2 …, but {names[0]!r} holds other "
+            "values; give sample weights"
+        )
+    for number in weights:
+        if number not in classes:
+            raise ArgumentError(
+                f"class_weight has the class {number}, but {names[0]!r} has the classes "
+                f"{', '.join(map(str, classes))}"
             )
 
 

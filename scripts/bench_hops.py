@@ -107,6 +107,7 @@ def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], An
             if isinstance(result, EpochResult):
                 engine.answer(result.trial_id, EpochAnswer(proceed=True))
             elif result is not None:
+                engine.conclude(result)
                 running -= 1
     finally:
         report = engine.close()

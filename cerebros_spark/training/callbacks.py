@@ -41,6 +41,9 @@ _MODEL_FREE = (
     keras.callbacks.RemoteMonitor,
 )
 _PLAIN = (bool, int, float, str, type(None))
+# The model, and what CSVLogger finds out when it opens its file.
+_NOT_KEPT = ("params", "_model", "validation_data", "append", "append_header")
+_ARRAYS = "biuf"  # kinds of NumPy's types that JSON has numbers for
 
 
 @dataclass(frozen=True)
@@ -92,19 +95,26 @@ class TrialCallbacks:
         if not all(type(each) in _MODEL_FREE for each in self._callbacks):
             self._load_model()
 
-    def begin(self, state: bytes, saved: Sequence[Any] | None = None) -> Change:
-        """A trial begins to train, or goes on with what :meth:`saved` gave."""
+    def begin(self, state: bytes) -> Change:
+        """The trial begins to train; gives what the callbacks have changed."""
         self.show(state)
+        self._train_begin()
+        return self.go_on(0)
+
+    def resume(self, saved: Sequence[Any]) -> None:
+        """The trial goes on, and the callbacks with what :meth:`saved` gave another process."""
+        for each in self._callbacks:
+            if isinstance(each, keras.callbacks.CSVLogger):
+                each.append = True
+        self._train_begin()
+        for each, attributes in zip(self._callbacks, saved, strict=True):
+            _restore(each, attributes)
+
+    def _train_begin(self) -> None:
         for each in self._callbacks:
             if isinstance(each, keras.callbacks.CSVLogger):
                 os.makedirs(os.path.dirname(each.filename), exist_ok=True)
-                each.append = each.append or saved is not None
             each.on_train_begin()
-        if saved is not None:
-            for each, attributes in zip(self._callbacks, saved, strict=True):
-                _restore(each, attributes)
-            return Change()
-        return self.go_on(0)
 
     def show(self, state: bytes) -> None:
         """Has the callbacks' model be the trial's, as it stands now."""
@@ -226,7 +236,7 @@ def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
 
 def describe_callbacks(callbacks: Sequence[Callback]) -> list[Any]:
     """What can be written down of callbacks: their classes and plain attributes."""
-    return [[type(each).__name__, _saved(each)] for each in callbacks]
+    return [[type(each).__name__, _attributes(each)] for each in callbacks]
 
 
 def check_monitors(callbacks: Sequence[Callback], names: set[str]) -> None:
@@ -289,11 +299,14 @@ def _rate(model: Any) -> float | None:
 
 def _saved(callback: Callback) -> dict[str, Any]:
     own: Callable[[], dict[str, Any]] | None = getattr(callback, "get_state", None)
-    if own is not None:
-        return own()
+    return _attributes(callback) if own is None else own()
+
+
+def _attributes(callback: Callback) -> dict[str, Any]:
+    """The plain ones."""
     kept = {}
     for name, value in vars(callback).items():
-        if name not in ("params", "_model", "validation_data"):
+        if name not in _NOT_KEPT:
             plain = _plain(value)
             if plain is not _plain:
                 kept[name] = plain
@@ -311,26 +324,33 @@ def _restore(callback: Callback, attributes: Mapping[str, Any]) -> None:
 
 def _plain(value: Any) -> Any:
     """A value in JSON's types; this function itself if it has none."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, _PLAIN):
+    if type(value) in _PLAIN:
         return value
-    if isinstance(value, np.ndarray):
-        return {"array": value.tolist(), "dtype": str(value.dtype)}
-    if isinstance(value, list | tuple):
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind not in _ARRAYS:
+            return _plain
+        kind = "array" if isinstance(value, np.ndarray) else "number"
+        return {kind: value.tolist(), "dtype": str(value.dtype)}
+    if type(value) in (list, tuple):
         items = [_plain(each) for each in value]
-        return _plain if _plain in items else items
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        entries = {key: _plain(each) for key, each in value.items()}
-        return _plain if _plain in entries.values() else {"dict": entries}
+        if _plain in items:
+            return _plain
+        return items if isinstance(value, list) else {"tuple": items}
+    if type(value) is dict:
+        entries = [[_plain(key), _plain(each)] for key, each in value.items()]
+        return _plain if any(_plain in entry for entry in entries) else {"dict": entries}
     return _plain
 
 
 def _unplain(value: Any) -> Any:
     if isinstance(value, list):
         return [_unplain(each) for each in value]
-    if isinstance(value, dict) and "array" in value:
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
         return np.asarray(value["array"], value["dtype"])
-    if isinstance(value, dict):
-        return {key: _unplain(each) for key, each in value["dict"].items()}
-    return value
+    if "number" in value:
+        return np.dtype(value["dtype"]).type(value["number"])
+    if "tuple" in value:
+        return tuple(_unplain(each) for each in value["tuple"])
+    return {_unplain(key): _unplain(each) for key, each in value["dict"]}

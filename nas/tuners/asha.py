@@ -17,6 +17,7 @@ from cerebros_spark.errors import ArgumentError
 from cerebros_spark.types import Status
 from nas.objective import better
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
+from nas.tuners.native import whole
 from nas.tuners.random import random_tuner
 
 
@@ -118,9 +119,8 @@ class Asha:
 
 def check_halving(min_epochs: int, reduction_factor: int) -> None:
     """Raises ArgumentError if rungs can't be made of these."""
-    if min_epochs < 1:
-        raise ArgumentError(f"min_epochs must be at least 1, but got {min_epochs!r}")
-    if reduction_factor < 2:
+    whole("min_epochs", min_epochs)
+    if whole("reduction_factor", reduction_factor) < 2:
         raise ArgumentError(f"reduction_factor must be at least 2, but got {reduction_factor!r}")
 
 

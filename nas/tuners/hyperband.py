@@ -13,10 +13,12 @@ from typing import Any
 
 import keras_tuner
 
+from cerebros_spark.errors import ArgumentError
 from cerebros_spark.types import Status
 from nas.objective import better
 from nas.tuners.asha import check_halving
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
+from nas.tuners.native import whole
 from nas.tuners.random import random_tuner
 
 
@@ -45,6 +47,10 @@ def hyperband_tuner(
         ArgumentError: If a number is too small.
     """
     check_halving(min_epochs, reduction_factor)
+    if whole("max_epochs", max_epochs) < min_epochs:
+        raise ArgumentError(
+            f"max_epochs must be at least min_epochs={min_epochs}, but got {max_epochs!r}"
+        )
     inner = random_tuner(
         objective=objective, max_trials=max_trials, seed=seed, hyperparameters=hyperparameters
     )

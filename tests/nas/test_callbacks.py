@@ -8,9 +8,10 @@ import pytest
 from keras import callbacks as kc
 from small_searches import FEATURES, columns, search, table
 
+import nas.run
 from cerebros_spark import LocalStore
 from cerebros_spark.audit import audit
-from cerebros_spark.errors import ArgumentError, SearchError
+from cerebros_spark.errors import ArgumentError, SearchError, StoreError
 from cerebros_spark.journal import Journal, read
 from cerebros_spark.training.keras_model import StateVariables, rebuild
 from cerebros_spark.worker import read_state
@@ -278,3 +279,72 @@ def test_other_callbacks_are_named_when_a_run_is_gone_on_with(frame, tmp_path):
     other = [kc.EarlyStopping("val_loss", patience=3, min_delta=HUGE), *several()[1:]]
     with pytest.raises(ArgumentError, match="callbacks"):
         run(tmp_path, frame, other)
+
+
+# What callbacks can do wrong ---------------------------------------------------------------
+
+
+class Unwritable(keras.callbacks.Callback):
+    def get_state(self):
+        raise RuntimeError("no words for it")
+
+
+def test_a_state_that_can_not_be_told_fails_its_trial_alone(frame, tmp_path):
+    with pytest.raises(SearchError, match=r"all 2 trials failed[\s\S]*no words for it"):
+        fit(tmp_path, frame, [Unwritable()], epochs=1)
+    assert audit(read(LocalStore(tmp_path), "small")) == []
+
+
+class Keeping(keras.callbacks.Callback):
+    """Keeps values of every kind, and the weights that its trial began with."""
+
+    def on_train_begin(self, logs=None):
+        self.best = (np.inf, -1)
+        self.by_epoch = {}
+        self.single = np.float32(0.1)
+        self.odd = np.fft.fft([1.0, 2.0])
+        self.first = sum(float(np.abs(w).sum()) for w in self.model.get_weights())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.best = min(self.best, (logs["val_loss"], epoch))
+        self.by_epoch[epoch] = logs["val_loss"]
+        self.single *= np.float32(1.1)
+        now = sum(float(np.abs(w).sum()) for w in self.model.get_weights())
+        logs["moved"] = now - self.first
+        logs["single"] = float(self.single)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("epoch", 1), ("answer", 2)])
+def test_values_of_every_kind_are_kept(frame, tmp_path, kind, count, monkeypatch):
+    whole = run(tmp_path / "whole", frame, [Keeping()])
+    append, seen = Journal.append, []
+
+    def killed(self, written, **fields):
+        append(self, written, **fields)
+        seen.append(written)
+        if seen.count(kind) == count:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", frame, [Keeping()])
+    monkeypatch.setattr(Journal, "append", append)
+    resumed = run(tmp_path / "cut", frame, [Keeping()])
+    assert [t.history for t in resumed.trials] == [t.history for t in whole.trials]
+
+
+def test_a_store_that_is_away_is_not_the_trials_fault(frame, tmp_path, monkeypatch):
+    read_state, calls = nas.run.read_state, []
+
+    def away(store, ref):
+        calls.append(ref)
+        if len(calls) == 3:
+            raise StoreError("away for a minute")
+        return read_state(store, ref)
+
+    monkeypatch.setattr(nas.run, "read_state", away)
+    with pytest.raises(StoreError, match="away for a minute"):
+        run(tmp_path, frame, [Watching()])
+    monkeypatch.setattr(nas.run, "read_state", read_state)
+    result = run(tmp_path, frame, [Watching()])
+    assert set(result.leaderboard()["status"]) == {"completed"}

@@ -477,3 +477,22 @@ def test_a_batch_size_must_be_a_number_of_rows(tmp_path, frame):
         searcher(tmp_path, build, max_trials=1).fit(
             frame[FEATURES], frame["y"], epochs=1, verbose=0
         )
+
+
+@pytest.mark.parametrize(
+    ("label", "weights", "message"),
+    [
+        ("y", {0: 1.0, 1: 2.0}, "'y' holds other values"),
+        ("three", {0: 1.0, 7: 2.0}, "has the class 7, but 'three' has the classes 0, 1, 2"),
+    ],
+)
+def test_classes_that_are_weighed_must_be_there(tmp_path, frame, label, weights, message):
+    made = searcher(tmp_path, small)
+    with pytest.raises(ArgumentError, match=message):
+        made.fit(frame[FEATURES], frame[label], epochs=1, class_weight=weights, verbose=0)
+
+
+def test_classes_of_two_outputs_can_not_be_weighed(tmp_path, frame):
+    labels = [frame["y"], frame["binary"]]
+    with pytest.raises(ArgumentError, match="class_weight is for one label column"):
+        searcher(tmp_path, Tuned()).fit(frame[FEATURES], labels, epochs=1, class_weight={0: 2.0})

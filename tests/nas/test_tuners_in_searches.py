@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import time
+from typing import ClassVar
 
+import keras
 import pytest
 from small_searches import columns, search, table
 
@@ -81,4 +83,58 @@ def test_a_search_that_holds_trials_can_be_gone_on_with(
         fit(made(tmp_path / "cut", tuner), frame)
     monkeypatch.setattr(Journal, "append", append)
     assert outcome(fit(made(tmp_path / "cut", tuner), frame)) == outcome(whole)
+    assert audit(read(LocalStore(tmp_path / "cut"), "small")) == []
+
+
+class Ended(keras.callbacks.Callback):
+    """Counts the trials that ended well."""
+
+    ended: ClassVar[list[int]] = []
+
+    def on_train_end(self, logs=None):
+        self.ended.append(1)
+
+
+@pytest.mark.parametrize("cut", ["end", "answer"])
+def test_trials_that_fail_beside_held_ones_do_not_mislead_who_goes_on(
+    frame, tmp_path, cut, monkeypatch
+):
+    # A network whose loss is no number at once, while the other trials take their time.
+    fail = RuntimeError("the second trial fails")
+    run = Worker.run
+
+    def failing(self, units):
+        if units[0].trial_id == "trial-0001":
+            return [self._failure(units[0], fail)]
+        time.sleep(0.05)
+        return run(self, units)
+
+    monkeypatch.setattr(Worker, "run", failing)
+    Ended.ended.clear()
+    whole = made(tmp_path / "whole", "hyperband").fit(
+        frame, epochs=EPOCHS, callbacks=[Ended()], verbose=0, reproducible=True
+    )
+    statuses = [trial.status.value for trial in whole.trials]
+    assert statuses.count("failed") == 1
+    assert len(Ended.ended) == len(statuses) - 1, "held trials end, too"
+    append, seen = Journal.append, []
+
+    def killed(self, kind, **fields):
+        append(self, kind, **fields)
+        seen.append(kind)
+        if seen[-1] == cut and "end" in seen:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path / "cut", "hyperband").fit(
+            frame, epochs=EPOCHS, callbacks=[Ended()], verbose=0, reproducible=True
+        )
+    monkeypatch.setattr(Journal, "append", append)
+    resumed = made(tmp_path / "cut", "hyperband").fit(
+        frame, epochs=EPOCHS, callbacks=[Ended()], verbose=0, reproducible=True
+    )
+    assert [(t.status, t.history) for t in resumed.trials] == [
+        (t.status, t.history) for t in whole.trials
+    ]
     assert audit(read(LocalStore(tmp_path / "cut"), "small")) == []

@@ -118,6 +118,7 @@ def run(
                 answer = EpochAnswer(proceed, keep=result.epoch == 0)
                 engine.answer(result.trial_id, answer)
             elif result is not None:
+                engine.conclude(result)
                 ends[result.trial_id] = dataclasses.asdict(result)
     finally:
         report = engine.close()
