@@ -216,9 +216,10 @@ class HyperHyperModel:
 
         Args:
             tuner: Name of the tuner: ``"random"``, ``"grid"``, ``"greedy"``, ``"bayesian"``,
-                ``"deephyper"`` (an extra); or a ``keras_tuner.Oracle``, or an object with the
-                methods of ``nas.tuners.base.Tuner``, which bring their own objective, number of
-                trials and overrides, unless the first two are given here.
+                ``"asha"``, ``"hyperband"``, ``"deephyper"`` (an extra); or a
+                ``keras_tuner.Oracle``, or an object with the methods of ``nas.tuners.base.Tuner``,
+                which bring their own objective, number of trials and overrides, unless the first
+                two are given here.
             hyperparameters: A ``keras_tuner.HyperParameters``; what is declared there overrides
                 the space, for example ``hp.Fixed("learning_rate", 1e-4)``.
             objective: A metric's name, or a ``keras_tuner.Objective``.

@@ -8,17 +8,14 @@ Hyperparameter and Neural Architecture Search", 2020), so that no trial ever res
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras_tuner
 
 from cerebros_spark.errors import ArgumentError
-from cerebros_spark.types import Status
-from nas.objective import better
-from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
-from nas.tuners.native import whole
-from nas.tuners.random import random_tuner
+from nas.tuners.base import Tuner, Verdicts
+from nas.tuners.native import needed, whole
+from nas.tuners.random import RandomTuner
 
 
 def asha_tuner(
@@ -46,60 +43,35 @@ def asha_tuner(
         ArgumentError: If a number is too small.
     """
     check_halving(min_epochs, reduction_factor)
-    inner = random_tuner(
-        objective=objective, max_trials=max_trials, seed=seed, hyperparameters=hyperparameters
+    return Asha(
+        min_epochs,
+        reduction_factor,
+        objective=objective,
+        max_trials=needed("asha", max_trials),
+        seed=seed,
+        hyperparameters=hyperparameters,
     )
-    return Asha(inner, objective, min_epochs, reduction_factor)
 
 
-class Asha:
-    """Stops the trials that another tuner proposes.
+class Asha(RandomTuner):
+    """Stops most of the trials that random search proposes.
 
     Args:
-        inner: Who proposes.
-        objective: What is optimized.
         min_epochs: Epochs of the first rung.
         reduction_factor: How much longer each rung is, and how few go on from it.
+        **common: As for every tuner of ours.
     """
 
-    def __init__(
-        self,
-        inner: Tuner,
-        objective: keras_tuner.Objective,
-        min_epochs: int,
-        reduction_factor: int,
-    ) -> None:
-        self._inner = inner
-        self._objective = objective
+    def __init__(self, min_epochs: int, reduction_factor: int, **common: Any) -> None:
+        super().__init__(**common)
         self._min_epochs = min_epochs
         self._factor = reduction_factor
-        self._best: dict[str, float] = {}  # each trial's so far
         self._rungs: dict[int, list[float]] = {}
-
-    @property
-    def hyperparameters(self) -> Any:
-        """The search space as known so far."""
-        return self._inner.hyperparameters
-
-    def learn(self, hyperparameters: Any) -> None:
-        """Adds hyperparameters that a space has asked for to the search space."""
-        self._inner.learn(hyperparameters)
-
-    def propose(self) -> Proposal | Pause:
-        """A random candidate."""
-        return self._inner.propose()
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
         """Stops a trial that is at a rung and not among the best there."""
-        self._inner.observe(trial_id, epoch, logs)
-        score = logs.get(self._objective.name, math.nan)
-        if better(self._objective, score, self._best.get(trial_id)):
-            self._best[trial_id] = score
+        super().observe(trial_id, epoch, logs)
         return {trial_id: not self._is_rung(epoch + 1) or self._passes(trial_id, epoch + 1)}
-
-    def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Hears that a trial has ended."""
-        return self._inner.conclude(trial_id, status)
 
     def _is_rung(self, epochs: int) -> bool:
         rung = self._min_epochs
@@ -108,12 +80,12 @@ class Asha:
         return rung == epochs
 
     def _passes(self, trial_id: str, rung: int) -> bool:
-        if trial_id not in self._best:
-            return False  # no epoch had a finite score
-        score = self._best[trial_id]
+        score = self.trials[trial_id].score
+        if score is None:
+            return False
         here = self._rungs.setdefault(rung, [])
         here.append(score)
-        ahead = sum(better(self._objective, other, score) for other in here)
+        ahead = sum(other < score for other in here)
         return ahead < max(1, len(here) // self._factor)
 
 

@@ -15,11 +15,10 @@ import keras_tuner
 
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.types import Status
-from nas.objective import better
 from nas.tuners.asha import check_halving
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
-from nas.tuners.native import whole
-from nas.tuners.random import random_tuner
+from nas.tuners.native import needed, whole
+from nas.tuners.random import RandomTuner
 
 
 def hyperband_tuner(
@@ -51,10 +50,15 @@ def hyperband_tuner(
         raise ArgumentError(
             f"max_epochs must be at least min_epochs={min_epochs}, but got {max_epochs!r}"
         )
-    inner = random_tuner(
-        objective=objective, max_trials=max_trials, seed=seed, hyperparameters=hyperparameters
+    return Hyperband(
+        max_epochs,
+        min_epochs,
+        reduction_factor,
+        objective=objective,
+        max_trials=needed("hyperband", max_trials),
+        seed=seed,
+        hyperparameters=hyperparameters,
     )
-    return Hyperband(inner, objective, max_epochs, min_epochs, reduction_factor)
 
 
 @dataclass
@@ -70,27 +74,20 @@ class _Bracket:
     closed: bool = False
 
 
-class Hyperband:
-    """Holds the trials that another tuner proposes at rungs, and lets the best go on.
+class Hyperband(RandomTuner):
+    """Holds the trials that random search proposes at rungs, and lets the best go on.
 
     Args:
-        inner: Who proposes.
-        objective: What is optimized.
         max_epochs: Epochs of the last rung.
         min_epochs: Epochs of the shortest rung, at least.
         reduction_factor: How many times longer each rung is, and how few go on from it.
+        **common: As for every tuner of ours.
     """
 
     def __init__(
-        self,
-        inner: Tuner,
-        objective: keras_tuner.Objective,
-        max_epochs: int,
-        min_epochs: int,
-        reduction_factor: int,
+        self, max_epochs: int, min_epochs: int, reduction_factor: int, **common: Any
     ) -> None:
-        self._inner = inner
-        self._objective = objective
+        super().__init__(**common)
         self._max_epochs = max_epochs
         self._factor = reduction_factor
         self._most = 0  # halvings in the longest bracket
@@ -99,22 +96,12 @@ class Hyperband:
         self._halvings = self._most  # in the next bracket
         self._filling: _Bracket | None = None
         self._of: dict[str, _Bracket] = {}
-        self._best: dict[str, float] = {}
         self._running: set[str] = set()
         self._next: Proposal | Pause | None = None
 
-    @property
-    def hyperparameters(self) -> Any:
-        """The search space as known so far."""
-        return self._inner.hyperparameters
-
-    def learn(self, hyperparameters: Any) -> None:
-        """Adds hyperparameters that a space has asked for to the search space."""
-        self._inner.learn(hyperparameters)
-
     def propose(self) -> Proposal | Pause:
         """A random candidate, for the bracket that is being filled."""
-        proposal, self._next = self._next or self._inner.propose(), None
+        proposal, self._next = self._next or super().propose(), None
         if isinstance(proposal, Pause):
             return proposal
         if self._filling is None:
@@ -130,22 +117,19 @@ class Hyperband:
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
         """Holds a trial that is at its bracket's rung, until all the others are."""
-        self._inner.observe(trial_id, epoch, logs)
-        score = logs.get(self._objective.name, math.nan)
-        if better(self._objective, score, self._best.get(trial_id)):
-            self._best[trial_id] = score
+        super().observe(trial_id, epoch, logs)
         bracket = self._of[trial_id]
         if epoch + 1 < bracket.rungs[bracket.rung]:
             return {trial_id: True}
         if bracket.rung + 1 == len(bracket.rungs):
             return {trial_id: False}
-        bracket.scores[trial_id] = self._best.get(trial_id)
+        bracket.scores[trial_id] = self.trials[trial_id].score
         self._running.discard(trial_id)
         return self._settled(bracket)
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
         """Hears that a trial has ended: its bracket does not wait for it."""
-        self._inner.conclude(trial_id, status)
+        super().conclude(trial_id, status)
         bracket = self._of[trial_id]
         self._running.discard(trial_id)
         bracket.alive.discard(trial_id)
@@ -166,7 +150,7 @@ class Hyperband:
         if not self._running and self._filling is not None and self._next is None:
             # Nobody is left to report. If there are no more candidates either, the bracket that
             # was being filled has to do with those it has.
-            self._next = self._inner.propose()
+            self._next = super().propose()
             if self._next is Pause.DONE:
                 last, self._filling = self._filling, None
                 last.closed = True
@@ -177,17 +161,16 @@ class Hyperband:
         """At the end of a rung: the best go on, the others do not."""
         if not bracket.closed or not bracket.alive or bracket.scores.keys() != bracket.alive:
             return {}
-        ranked = sorted(bracket.scores, key=lambda name: self._rank(bracket.scores[name]))
+        ranked = sorted(bracket.scores, key=lambda name: _rank(bracket.scores[name]))
         chosen = set(ranked[: max(1, len(ranked) // self._factor)])
         bracket.rung += 1
         bracket.alive, bracket.scores = set(chosen), {}
         self._running |= chosen
         return {name: name in chosen for name in ranked}
 
-    def _rank(self, score: float | None) -> float:
-        if score is None:
-            return math.inf
-        return score if self._objective.direction == "min" else -score
+
+def _rank(score: float | None) -> float:
+    return math.inf if score is None else score
 
 
 def _conforms(tuner: Hyperband) -> Tuner:
