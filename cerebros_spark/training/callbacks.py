@@ -8,6 +8,7 @@ rate, weights) is what the trial's next epoch starts from, on whichever worker.
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -299,7 +300,15 @@ def _rate(model: Any) -> float | None:
 
 def _saved(callback: Callback) -> dict[str, Any]:
     own: Callable[[], dict[str, Any]] | None = getattr(callback, "get_state", None)
-    return _attributes(callback) if own is None else own()
+    if own is not None:
+        return own()
+    kept = _attributes(callback)
+    if not type(callback).__module__.startswith("keras."):
+        for name in vars(callback).keys() - kept.keys() - set(_NOT_KEPT):
+            value = getattr(callback, name)
+            if not callable(value):
+                _warn_of_loss(type(callback).__name__, name, type(value).__name__)
+    return kept
 
 
 def _attributes(callback: Callback) -> dict[str, Any]:
@@ -311,6 +320,18 @@ def _attributes(callback: Callback) -> dict[str, Any]:
             if plain is not _plain:
                 kept[name] = plain
     return kept
+
+
+@functools.cache
+def _warn_of_loss(callback: str, attribute: str, kind: str) -> None:
+    """Warns once for an attribute."""
+    logger.warning(
+        "callbacks: %s.%s is a %s and starts anew when a run is gone on with; what must be kept "
+        "can be given by get_state() and taken by set_state()",
+        callback,
+        attribute,
+        kind,
+    )
 
 
 def _restore(callback: Callback, attributes: Mapping[str, Any]) -> None:

@@ -101,6 +101,11 @@ def _named(name: str, options: dict[str, Any]) -> TunerKind:
         given = copy.deepcopy(options)
         if "max_epochs" in known and epochs is not None:
             given.setdefault("max_epochs", epochs)
+            if given["max_epochs"] > epochs:
+                raise ArgumentError(
+                    f"max_epochs of the tuner {name!r} is {given['max_epochs']}, but trials are "
+                    f"trained for {epochs}; leave it out, or give fit() as many epochs"
+                )
         tuner: Tuner = factory(**common, **given)
         return tuner
 

@@ -104,6 +104,13 @@ def test_an_oracles_settings_are_written_down():
     assert options["max_epochs"] == 100
 
 
+def test_brackets_longer_than_a_trial_are_refused():
+    bound = BoundTuner("hyperband", "val_loss", 3, None, options={"max_epochs": 9})
+    assert bound.make(0, epochs=9)
+    with pytest.raises(ArgumentError, match=r"max_epochs .* is 9, but trials are trained for 4"):
+        bound.make(0, epochs=4)
+
+
 def test_what_belongs_into_an_oracle_is_refused_beside_it():
     with pytest.raises(ArgumentError, match="hyperparameters are for a tuner's name"):
         model().tuner_bind(oracle(), keras_tuner.HyperParameters())
