@@ -103,6 +103,7 @@ def trained(name: str, epochs: int) -> dict[str, list[float]]:
         search = HyperHyperModel(
             hypermodel=functools.partial(network, width=x.shape[1], classes=classes),
             project_name=name,
+            max_trials=None,
             seed=0,
         )
         search.resource_bind(backend=LocalBackend(num_workers=1), store=LocalStore(folder))
