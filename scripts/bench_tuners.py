@@ -104,10 +104,10 @@ def trained(name: str, epochs: int) -> dict[str, list[float]]:
             hypermodel=functools.partial(network, width=x.shape[1], classes=classes),
             project_name=name,
             max_trials=None,
+            tuner="grid",
             seed=0,
         )
         search.resource_bind(backend=LocalBackend(num_workers=1), store=LocalStore(folder))
-        search.tuner_bind("grid")
         search.fit(x, y, epochs=epochs, verbose=0, reproducible=True)
         return {key(trial.values): trial.history["val_loss"] for trial in search.result.trials}
 
