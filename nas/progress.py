@@ -6,11 +6,12 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from cerebros_spark.types import Status
 from nas.trials import TrialRecord
 
 logger = logging.getLogger("nas")
@@ -55,12 +56,15 @@ class Progress:
         elif verbose:
             self._context.enter_context(_audible())
 
-    def recall(self, trials: int, epochs: int, left_out: int) -> None:
-        """An earlier session has done this much: trials, epochs, and epochs they left out."""
-        self._ended += trials
-        self._done += epochs + left_out
+    def recall(self, trials: Sequence[TrialRecord]) -> None:
+        """An earlier session has done this much."""
+        ended = [record for record in trials if record.status is not Status.RUNNING]
+        done = sum(record.epochs for record in trials)
+        done += sum(self._epochs - record.epochs for record in ended)  # what they left out
+        self._ended += len(ended)
+        self._done += done
         self._bar.set_description_str(f"{self._ended}{self._of} trials", refresh=False)
-        self._bar.update(epochs + left_out)
+        self._bar.update(done)
 
     def epoch(self, rows: int, best: float | None) -> None:
         """An epoch of a trial has finished."""

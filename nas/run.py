@@ -18,10 +18,14 @@ from cerebros_spark.seeds import derive
 from cerebros_spark.worker import WorkerJob, read_state
 from nas.binding import BoundTuner, Resources
 from nas.building import Builder
+from nas.callbacks import Callbacks
+from nas.dialogue import Dialogue
 from nas.interruption import ended_by_sigterm
+from nas.ledger import Ledger
 from nas.parts import callbacks_of, check_objective, mergers_of, populate, space_of
 from nas.preparation import Prepared
 from nas.progress import Progress
+from nas.recalling import recall
 from nas.request import Request, asked_for, chosen, understood
 from nas.result import ModelSelectionResult
 from nas.resuming import (
@@ -29,6 +33,8 @@ from nas.resuming import (
     earlier,
 )
 from nas.search import Rules, Search
+from nas.turns import Turns
+from nas.workshop import Workshop
 
 logger = logging.getLogger("nas")
 
@@ -75,7 +81,8 @@ def run(
     mergers = mergers_of(goals, request.custom_objects)
     program = populate(tuner, builder)
     check_objective(bound.objective, mergers, program)
-    callbacks = callbacks_of(request, mergers, program)
+    fetch = functools.partial(read_state, resources.store)
+    callbacks = Callbacks(callbacks_of(request, mergers, program), fetch)
     job = WorkerJob(
         run_id=request.project_name,
         store=resources.store,
@@ -99,26 +106,25 @@ def run(
         history=found.records if found else (),
     )
     progress = Progress(bound.max_trials, epochs, bound.objective.name, request.verbose)
+    ledger = Ledger(bound.objective)
+    dialogue = Dialogue(tuner, ledger, Turns(request.reproducible))
     search = Search(
         engine,
-        tuner,
-        builder,
-        bound.objective,
+        dialogue,
+        Workshop(builder, ledger, callbacks, fetch),
+        callbacks,
         journal,
         rules=Rules(
             slots=resources.max_concurrent_trials,
             failures_in_a_row=bound.max_consecutive_failed_trials,
-            by_clock=request.reproducible,
         ),
         progress=progress,
-        callbacks=callbacks,
-        fetch=functools.partial(read_state, resources.store),
     )
 
     def result(report: EngineReport) -> ModelSelectionResult:
         dtypes = [input_dtype(manifest, group) for group in layout.inputs]
         return ModelSelectionResult(
-            search.trials,
+            ledger.trials,
             bound.objective,
             resources.store,
             layout,
@@ -131,12 +137,13 @@ def run(
     policy = keras.config.dtype_policy()
     try:
         if found:
-            search.recall(found.records)
+            recall(dialogue, found.records, engine.specs)
+            progress.recall(ledger.trials)
         if found and found.records[-1]["kind"] == "done":
             logger.info("the run %r is over: this is its result", request.project_name)
             keep(result(EngineReport.of_nothing(manifest.partitions)))
         else:
-            _search(engine, search, journal, fresh=found is None, keep=keep, result=result)
+            _search(engine, search, ledger, journal, fresh=found is None, keep=keep, result=result)
     finally:
         progress.close()
         # A graph clears what Keras keeps for the process, each time it is built.
@@ -146,6 +153,7 @@ def run(
 def _search(
     engine: Engine,
     search: Search,
+    ledger: Ledger,
     journal: Journal,
     *,
     fresh: bool,
@@ -159,13 +167,13 @@ def _search(
             search.run()
     except BaseException:
         report = _close_quietly(engine)
-        if any(trial.score is not None for trial in search.trials):
+        if any(trial.score is not None for trial in ledger.trials):
             keep(result(report))
         raise
     report = engine.close()
     logger.info(
         "%d trials in %.1f s, %.2f times the least possible; workers busy %s",
-        len(search.trials),
+        len(ledger.trials),
         report.makespan,
         report.makespan / max(report.floor, 1e-9),
         ", ".join(f"{share:.0%}" for share in report.busy),

@@ -14,6 +14,23 @@ from nas.trials import TrialRecord
 from nas.tuners.base import Proposal
 
 
+@dataclass(frozen=True)
+class FinishedEpoch:
+    """An epoch that a trial has finished.
+
+    Attributes:
+        number: Its number, from 0.
+        logs: Its metrics over all rows.
+        added: What callbacks add to them.
+        stops: Whether callbacks stop the trial.
+    """
+
+    number: int
+    logs: dict[str, float]
+    added: dict[str, float] = field(default_factory=dict)
+    stops: bool = False
+
+
 @dataclass
 class Track:
     """A trial that has not ended.
@@ -46,20 +63,16 @@ class Track:
     callbacks: TrialCallbacks | None = None
     saved: list[dict[str, object]] | None = None
 
-    def take_in(self, objective: keras_tuner.Objective, epoch: int, logs: dict[str, float]) -> bool:
-        """Notes an epoch's metrics; whether it is the best so far."""
-        self.note(logs)
-        self.epochs = epoch + 1
-        score = logs.get(objective.name, math.nan)
+    def take_in(self, objective: keras_tuner.Objective, epoch: FinishedEpoch) -> bool:
+        """Notes an epoch; whether it is the best so far."""
+        for metric, value in (*epoch.logs.items(), *epoch.added.items()):
+            self.history.setdefault(metric, []).append(value)
+        self.epochs = epoch.number + 1
+        score = epoch.logs.get(objective.name, math.nan)
         improved = better(objective, score, self.score)
         if improved:
-            self.score, self.best_epoch = score, epoch
+            self.score, self.best_epoch = score, epoch.number
         return improved
-
-    def note(self, logs: dict[str, float]) -> None:
-        """Adds to the history."""
-        for metric, value in logs.items():
-            self.history.setdefault(metric, []).append(value)
 
     def record(self, status: Status, result: TrialResult | None = None) -> TrialRecord:
         """The trial as the result of a search tells of it."""

@@ -99,6 +99,12 @@ def test_the_scheduler_is_pure():
     assert ours <= {"cerebros_spark.errors", "cerebros_spark.matching", "cerebros_spark.types"}
 
 
+@pytest.mark.parametrize("name", ["dialogue", "ledger", "recalling", "tracks", "turns"])
+def test_what_a_search_has_come_to_needs_neither_engine_nor_networks(name):
+    rooms = {each.rpartition(".")[0] for each in imports(Path(f"nas/{name}.py"))}
+    assert not rooms & {"cerebros_spark.engine", "nas.building", "nas.search", "nas.workshop"}
+
+
 def test_nothing_is_printed(module):
     for node in ast.walk(ast.parse((ROOT / module).read_text())):
         called = node.func if isinstance(node, ast.Call) else None

@@ -1,0 +1,80 @@
+"""The callbacks of a search's trials, called where a trial begins and where its epochs end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from cerebros_spark.journal import as_written
+from cerebros_spark.training.callbacks import Change, TrialCallbacks
+from cerebros_spark.types import EpochResult, StateRef, TrialSpec
+from nas.building import Built
+from nas.tracks import FinishedEpoch, Track
+
+
+class Callbacks:
+    """Calls the callbacks of trials; where there are none, nothing comes of it.
+
+    Args:
+        make: Makes those of one trial; None where there are none.
+        fetch: Gives the bytes of a state.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[TrialSpec], TrialCallbacks] | None,
+        fetch: Callable[[StateRef], bytes],
+    ) -> None:
+        self._make = make
+        self._fetch = fetch
+
+    def begin(self, track: Track, built: Built) -> Built:
+        """A trial was built: gives it as its callbacks leave it."""
+        if self._make is None:
+            return built
+        track.callbacks = self._make(built.spec)
+        state = track.callbacks.begin(built.state).state or built.state
+        about = as_written({"callbacks": track.callbacks.saved()})
+        return dataclasses.replace(built, state=state, about=about)
+
+    def end_epoch(self, track: Track, result: EpochResult) -> FinishedEpoch:
+        """An epoch has ended: gives it with what the callbacks make of it."""
+        if self._make is None:
+            return FinishedEpoch(result.epoch, result.logs)
+        callbacks = self._awake(track, self._make)
+        if callbacks.look_at_models:
+            callbacks.show(self._fetch(result.state))
+        stops, added = callbacks.end_epoch(result.epoch, result.logs)
+        return FinishedEpoch(result.epoch, result.logs, added, stops)
+
+    def go_on(
+        self, track: Track, epoch: FinishedEpoch, proceed: bool | None
+    ) -> tuple[Change, dict[str, Any]]:
+        """After an epoch it was decided whether a trial goes on, or is held if it is None.
+
+        Returns:
+            What the callbacks have changed, and what the journal is to know of them.
+        """
+        if track.callbacks is None:
+            return Change(), {}
+        change = Change()
+        if proceed is False:
+            track.callbacks.finish(epoch.logs)
+        else:
+            change = track.callbacks.go_on(track.epochs)
+        return change, as_written({"callbacks": track.callbacks.saved(), "logs": epoch.added})
+
+    def finish(self, track: Track) -> None:
+        """A trial that was held ends."""
+        if self._make is not None:
+            self._awake(track, self._make).finish({})
+
+    @staticmethod
+    def _awake(track: Track, make: Callable[[TrialSpec], TrialCallbacks]) -> TrialCallbacks:
+        """A trial's callbacks, brought to where an earlier driver's were if need be."""
+        if track.callbacks is None:
+            assert track.spec is not None
+            track.callbacks = make(track.spec)
+            track.callbacks.resume(track.saved or [])
+        return track.callbacks

@@ -1,0 +1,103 @@
+"""Brings the dialogue with a tuner, and with it the trials, to where an earlier journal ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras_tuner
+
+from cerebros_spark.errors import SearchError
+from cerebros_spark.journal import Record, as_written
+from cerebros_spark.types import Status, TrialResult, TrialSpec, state_ref
+from nas.dialogue import Dialogue
+from nas.tracks import FinishedEpoch
+from nas.tuners.base import Pause, Proposal
+
+
+def recall(dialogue: Dialogue, records: Sequence[Record], specs: Mapping[str, TrialSpec]) -> None:
+    """Brings tuner and trials to where an earlier driver's journal ends.
+
+    The tuner is asked and told again what it was asked and told, in the same order, so it
+    comes to the same state, its random generator included.
+
+    Args:
+        dialogue: The dialogue with a new tuner, not begun.
+        records: The journal.
+        specs: The trials that were built, by name.
+
+    Raises:
+        SearchError: If the tuner proposes something else than it did.
+    """
+    tracks = dialogue.ledger.tracks
+    logs: dict[str, Record] = {}
+    for record in records:
+        name = record.get("trial", "")
+        if record["kind"] == "proposal":
+            _proposal(dialogue, record)
+        elif record["kind"] == "trial":
+            _trial(dialogue, record, specs[name])
+        elif record["kind"] == "epoch":
+            logs[name] = record
+        elif record["kind"] == "answer":
+            _answer(dialogue, record, logs[name])
+        elif record["kind"] == "end":
+            if "hyperparameters" in record:
+                _restore(tracks[name].proposal, record["hyperparameters"])
+            dialogue.conclude(_trial_result(record))
+
+
+def _proposal(dialogue: Dialogue, record: Record) -> None:
+    track = dialogue.propose()
+    values = None if isinstance(track, Pause) else track.proposal.hyperparameters.values
+    if values is None or as_written(values) != record["values"]:
+        raise SearchError(
+            f"the run can't be gone on with: for {record['trial']} the tuner proposes "
+            f"{values!r}, but it proposed {record['values']!r} before. Was keras-tuner or "
+            "the space changed? Start anew with overwrite=True or another project_name"
+        )
+
+
+def _trial(dialogue: Dialogue, record: Record, spec: TrialSpec) -> None:
+    track = dialogue.ledger.tracks[record["trial"]]
+    _restore(track.proposal, record["hyperparameters"])
+    dialogue.learn(track)
+    track.spec = spec
+    track.saved = record.get("callbacks")
+
+
+def _answer(dialogue: Dialogue, record: Record, epoch: Record) -> None:
+    track = dialogue.ledger.tracks[record["trial"]]
+    track.kept = state_ref(record["kept"]) if record["kept"] else None
+    if track.held:
+        dialogue.let_go(track, record["proceed"])
+        return
+    track.saved = record.get("callbacks")
+    stops = record["proceed"] is False
+    failed = record.get("error") is not None
+    if not failed or "logs" in record:
+        finished = FinishedEpoch(epoch["epoch"], epoch["logs"], record.get("logs", {}), stops)
+        _, proceed = dialogue.take_in(track, finished)
+        if not failed and proceed != record["proceed"]:
+            raise SearchError(
+                f"the run can't be gone on with: of {track.name} the tuner says {proceed!r} "
+                f"after epoch {track.epochs}, but it said {record['proceed']!r} before. Start "
+                "anew with overwrite=True or another project_name"
+            )
+    if failed and "logs" in record:
+        dialogue.let_go(track, proceed=False)
+
+
+def _restore(proposal: Proposal, config: Record) -> None:
+    """Brings a proposal to where building its network brought it."""
+    then = keras_tuner.HyperParameters.from_config(config)
+    proposal.hyperparameters.merge(then, overwrite=False)
+    proposal.hyperparameters.values = then.values
+
+
+def _trial_result(record: Record) -> TrialResult:
+    """Reads a trial's end from the journal."""
+    others = ("number", "kind", "trial", "hyperparameters")
+    fields = {name: value for name, value in record.items() if name not in others}
+    fields["status"] = Status(fields["status"])
+    fields["kept"] = None if fields["kept"] is None else state_ref(fields["kept"])
+    return TrialResult(trial_id=record["trial"], **fields)
