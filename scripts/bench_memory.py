@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Resident memory over many small trials of one search: the driver's, and the workers'."""
+"""Resident memory over many small trials of one search: the driver's, and the workers'.
+
+The networks are multi-layer perceptrons, no two alike; each is built, traced, trained for an
+epoch and evaluated.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +27,8 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     _bench.prepare_environment()
-    import autokeras as ak
-
     from cerebros_spark import LocalBackend, LocalStore, SparkBackend
-    from nas import CerebrosSpace, HyperHyperModel
+    from nas import HyperHyperModel
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 5))
@@ -36,13 +38,23 @@ def main() -> None:
         backend = SparkBackend(_bench.session(args.master).sparkContext, num_workers=2)
     readings = Readings(args.every)
     with tempfile.TemporaryDirectory() as folder:
-        search = HyperHyperModel(
-            ak.Input(), ak.RegressionHead(), seed=0, space=CerebrosSpace(maximum_levels=2)
-        )
+        search = HyperHyperModel(hypermodel=network, seed=0)
         search.resource_bind(backend=backend, store=LocalStore(folder))
         search.tuner_bind("random", max_trials=args.trials)
         search.fit(x, y, epochs=1, callbacks=[readings.callback()], verbose=0)
     _bench.show("memory", readings.rows, args.json)
+
+
+def network(hp: Any) -> Any:
+    """A multi-layer perceptron."""
+    import keras
+
+    layers: list[Any] = [keras.Input((5,))]
+    for number in range(hp.Int("layers", 1, 4)):
+        layers.append(keras.layers.Dense(hp.Int(f"units_{number}", 4, 64), "relu"))
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(hp.Float("rate", 1e-4, 1e-2, sampling="log")), "mse")
+    return model
 
 
 class Readings:
