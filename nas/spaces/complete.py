@@ -66,10 +66,10 @@ def knows_outputs(model: keras.Model) -> bool:
     return hasattr(model, "output_names") and hasattr(model, "inputs")
 
 
-def known_inputs(model: keras.Model) -> list[tuple[Any, ...]] | None:
-    """Shape of one row of each input; None if the model does not say."""
+def known_inputs(model: keras.Model) -> dict[str, tuple[Any, ...]] | None:
+    """Shape of one row of each input, by its name; None if the model does not say."""
     inputs = getattr(model, "inputs", None)
-    return None if not inputs else [tuple(tensor.shape[1:]) for tensor in inputs]
+    return None if not inputs else {tensor.name: tuple(tensor.shape[1:]) for tensor in inputs}
 
 
 def without_adapted(model: keras.Model) -> keras.Model:

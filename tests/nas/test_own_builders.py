@@ -111,6 +111,30 @@ def test_a_hypermodel_builds_networks_with_two_outputs(tmp_path, frame):
     assert "val_dense_2_accuracy" in made.result.get_best_model_history()
 
 
+def test_columns_named_like_inputs_and_outputs_belong_to_them(tmp_path):
+    def build(hp: Any) -> keras.Model:
+        left, right = keras.Input((1,), name="left"), keras.Input((1,), name="right")
+        ends = [
+            keras.layers.Dense(1, kernel_initializer="zeros", name=name)(node)
+            for name, node in (("double", left), ("half", right))
+        ]
+        model = keras.Model([left, right], ends)
+        model.compile(keras.optimizers.SGD(0.0), {"double": "mse", "half": "mae"})
+        return model
+
+    x = {"right": np.full((ROWS, 1), 3.0), "left": np.full((ROWS, 1), 5.0)}
+    y = {"half": np.full((ROWS, 1), 1.5), "double": np.full((ROWS, 1), 10.0)}
+    made = searcher(tmp_path, build, max_trials=1)
+    history = made.fit(x, y, epochs=1, verbose=0).get_best_model_history()
+    assert history["double_loss"] == pytest.approx([100.0])
+    assert history["half_loss"] == pytest.approx([1.5])
+    told = made.evaluate({**x, **y}, return_dict=True)
+    assert [told["double_loss"], told["half_loss"]] == pytest.approx([100.0, 1.5])
+    model = made.export_model()
+    model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
+    assert [float(each[0, 0]) for each in made.predict(x)] == [6.0, 4.0]
+
+
 def test_a_batch_size_is_heeded_in_every_space(tmp_path, frame):
     hp = keras_tuner.HyperParameters()
     hp.Fixed("batch_size", 7)
