@@ -16,7 +16,7 @@ from cerebros_spark.training.keras_model import describe, drawing_from, known, r
 from nas.heads import Target
 from nas.preparation import Prepared
 from nas.spaces.complete import known_inputs
-from nas.spaces.own import OwnSpace, Source
+from nas.spaces.own import OwnSpace, Source, built_anew
 
 
 def matched(
@@ -81,12 +81,10 @@ def _shapes_of(
 ) -> dict[str, tuple[Any, ...]] | None:
     """Shape of one row of each input by its name, if a network knows it without the data."""
     with drawing_from(0):
-        keras.backend.clear_session()
-        with known(custom_objects):
-            try:
-                model = source.build(hp)
-            except ArgumentError:
-                return None  # a fixed model that gets its inputs from the data
+        try:
+            model = built_anew(source, hp, custom_objects)
+        except ArgumentError:
+            return None  # a fixed model that gets its inputs from the data
         return known_inputs(model) if isinstance(model, keras.Model) else None
 
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.training.keras_model import under_policy
 
 Shapes = Sequence[tuple[int, ...]] | None
 
@@ -35,10 +36,11 @@ def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None)
         raise TrialError(
             f"the model {model.name!r} is not compiled; call compile() before it is returned"
         )
-    whole = functional(model, input_shapes, input_dtypes)
-    if whole is not model:
-        whole.compile_from_config(model.get_compile_config())
-    return without_adapted(whole)
+    with under_policy(model.dtype_policy):
+        whole = functional(model, input_shapes, input_dtypes)
+        if whole is not model:
+            whole.compile_from_config(model.get_compile_config())
+        return without_adapted(whole)
 
 
 def functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> keras.Model:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training.keras_model import under_policy
 from nas.spaces.cerebros.checks import check_count, check_real
 from nas.spaces.complete import functional, without_adapted
 
@@ -81,7 +82,8 @@ class FixedModel:
             input_shapes: Shape of one row of each input, for a model that doesn't know them.
             input_dtypes: Type of each input, likewise.
         """
-        copy = self._copy(input_shapes, input_dtypes)
+        with under_policy(self._model.dtype_policy):
+            copy = self._copy(input_shapes, input_dtypes)
         default = self._own_name or self._optimizers[0]
         name = hp.Choice("optimizer", list(self._optimizers), default=default)
         low, high = self._rates
