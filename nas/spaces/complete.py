@@ -11,6 +11,7 @@ import numpy as np
 
 from cerebros_spark.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras_model import under_policy
+from cerebros_spark.training.optimizers import leave_undecayed, undecayed
 
 Shapes = Sequence[tuple[int, ...]] | None
 
@@ -39,8 +40,15 @@ def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None)
     with under_policy(model.dtype_policy):
         whole = functional(model, input_shapes, input_dtypes)
         if whole is not model:
-            whole.compile_from_config(model.get_compile_config())
+            compile_like(whole, model)
         return without_adapted(whole)
+
+
+def compile_like(model: keras.Model, other: keras.Model) -> None:
+    """Compiles a model as another one that has the same trainable variables, in the same order."""
+    model.compile_from_config(other.get_compile_config())
+    left_out = undecayed(other.optimizer, other.trainable_variables)
+    leave_undecayed(model.optimizer, model.trainable_variables, left_out)
 
 
 def functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> keras.Model:
@@ -99,7 +107,7 @@ def without_adapted(model: keras.Model) -> keras.Model:
     _patch(config, found)
     rebuilt = keras.models.model_from_json(json.dumps(config))
     if model.compiled:
-        rebuilt.compile_from_config(model.get_compile_config())
+        compile_like(rebuilt, model)
     gone = {id(variable) for layer in layers for variable in layer.variables}
     rebuilt.set_weights([v.numpy() for v in model.weights if id(v) not in gone])
     return rebuilt

@@ -18,6 +18,7 @@ from small_searches import FEATURES, table
 from cerebros_spark import LocalBackend, LocalStore, SparkBackend
 from cerebros_spark.errors import ArgumentError, SearchError, TrialError
 from cerebros_spark.replay import Replay
+from cerebros_spark.training.optimizers import undecayed
 from cerebros_spark.types import TrialSpec
 from cerebros_spark.worker import read_spec
 from nas import FixedModel, HyperHyperModel
@@ -285,6 +286,18 @@ def test_custom_objects_are_known_everywhere(tmp_path, frame):
     np.testing.assert_allclose(
         np.load(tmp_path / "told.npy"), made.predict(frame[FEATURES]), rtol=1e-5
     )
+
+
+def test_what_does_not_decay_is_kept_where_a_model_is_made_functional():
+    def build(hp: Any) -> keras.Model:
+        optimizer = keras.optimizers.AdamW(0.01)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(1)])
+        model.compile(optimizer, "mse")
+        return model
+
+    model = OwnSpace(source_of(build), [(3,)], ["float32"], {}).build(None)
+    assert undecayed(model.optimizer, model.trainable_variables) == [[1, 3]]
 
 
 def test_a_replay_is_given_them_too(tmp_path, frame):
