@@ -288,6 +288,25 @@ def test_custom_objects_are_known_everywhere(tmp_path, frame):
     )
 
 
+class Falling(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step: Any) -> Any:
+        return 0.01 / (1 + keras.ops.cast(step, "float32"))
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+def test_a_schedule_may_be_a_custom_object(tmp_path, frame):
+    def build(hp: Any) -> keras.Model:
+        model = regression(compiled=False)
+        model.compile(keras.optimizers.SGD(Falling()), "mse")
+        return model
+
+    made = fitted(tmp_path, build, frame, max_trials=1, custom_objects={"Falling": Falling})
+    steps = made.export_model().optimizer
+    assert float(steps.learning_rate) == pytest.approx(0.01 / (1 + int(steps.iterations)))
+
+
 def test_what_does_not_decay_is_kept_where_a_model_is_made_functional():
     def build(hp: Any) -> keras.Model:
         optimizer = keras.optimizers.AdamW(0.01)
