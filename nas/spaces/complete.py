@@ -56,7 +56,8 @@ def functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> k
     if knows_outputs(model):
         if isinstance(model._outputs_struct, dict):
             raise _dict_of_outputs(model)
-        return model
+        if not isinstance(model._inputs_struct, dict):
+            return model
     for step in ("train_step", "test_step", "compute_loss"):
         if getattr(type(model), step) is not getattr(keras.Model, step):
             raise ArgumentError(
@@ -64,6 +65,10 @@ def functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> k
                 "functional one. Build it from inputs and outputs (keras.Model.__init__(inputs=, "
                 "outputs=)), or write a loss for compile()"
             )
+    if knows_outputs(model):
+        # Rows come as a list, in the order in which Keras has the inputs of a dict.
+        ends = model.outputs if isinstance(model._outputs_struct, list | tuple) else model.output
+        return keras.Model(model.inputs, ends, name=model.name)
     if isinstance(model, keras.Sequential):
         if not model.built:
             model.build((None, *_needed(model, input_shapes)[0]))

@@ -136,6 +136,21 @@ def test_columns_named_like_inputs_and_outputs_belong_to_them(tmp_path):
     assert [float(each[0, 0]) for each in made.predict(x)] == [6.0, 4.0]
 
 
+def test_inputs_may_be_a_dict(tmp_path):
+    def build(hp: Any) -> keras.Model:
+        nodes = {name: keras.Input((1,), name=name) for name in ("right", "left")}
+        end = keras.layers.Subtract()([nodes["right"], nodes["left"]])
+        model = keras.Model(nodes, keras.layers.Dense(1, kernel_initializer="ones")(end))
+        model.compile(keras.optimizers.SGD(0.0), "mae")
+        return model
+
+    x = {"right": np.full((ROWS, 1), 3.0), "left": np.full((ROWS, 1), 5.0)}
+    made = searcher(tmp_path, build, max_trials=1)
+    made.fit(x, np.zeros((ROWS, 1)), epochs=1, verbose=0)
+    assert made.predict(x)[0, 0] == -2.0
+    assert made.export_model().predict(x, verbose=0)[0, 0] == -2.0
+
+
 def test_a_batch_size_is_heeded_in_every_space(tmp_path, frame):
     hp = keras_tuner.HyperParameters()
     hp.Fixed("batch_size", 7)
