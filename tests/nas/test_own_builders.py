@@ -207,6 +207,18 @@ def test_its_own_optimizer_keeps_its_settings():
     )
 
 
+def test_what_scales_its_loss_is_kept_at_every_rate():
+    model = regression(compiled=False)
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5), initial_scale=4.0)
+    model.compile(scaled, "mse")
+    hp = keras_tuner.HyperParameters()
+    hp.Fixed("learning_rate", 0.3)
+    made = FixedModel(model, learning_rate=(0.1, 1.0), optimizers=[]).build(hp)
+    assert hp.values["optimizer"] == "sgd"
+    assert float(made.optimizer.learning_rate) == pytest.approx(0.3)
+    assert made.optimizer.initial_scale == 4.0
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_weights_are_kept_where_that_is_asked_for(keep):
     model = regression()
