@@ -76,6 +76,18 @@ def regression(*, compiled: bool = True, name: str = "fixed") -> keras.Model:
 # What builds -----------------------------------------------------------------------------
 
 
+def test_the_best_hyperparameters_are_those_of_trials_with_a_score(tmp_path, frame):
+    def build(hp: Any) -> keras.Model:
+        if hp.Choice("fails", [False, True]):
+            raise ValueError("not this one")
+        return regression()
+
+    made = searcher(tmp_path, build)
+    made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    assert len(made.result.trials) == 2
+    assert [hp.values for hp in made.get_best_hyperparameters(9)] == [{"fails": False}]
+
+
 def test_a_function_builds(tmp_path, frame):
     made = fitted(tmp_path, small, frame, "three", max_trials=4)
     values = [trial.values for trial in made.result.trials]
