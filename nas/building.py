@@ -75,8 +75,8 @@ class Builder:
                 f"the network has {parameters:,} parameters, more than "
                 f"max_model_size={self.max_model_size:,}"
             )
-        program = describe(model, self.class_weight)
         with known(self.custom_objects):
+            program = describe(model, self.class_weight)
             check_additive(model)
         spec = TrialSpec(
             trial_id=trial_id,

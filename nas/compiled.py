@@ -16,7 +16,7 @@ from cerebros_spark.training.keras_model import describe, drawing_from, known, r
 from nas.heads import Target
 from nas.preparation import Prepared
 from nas.spaces.complete import known_inputs
-from nas.spaces.own import OwnSpace, Source
+from nas.spaces.own import OwnSpace, Source, built_anew
 
 
 def matched(
@@ -44,7 +44,7 @@ def matched(
     hp = keras_tuner.HyperParameters()
     shapes = _shapes_of(source, custom_objects, hp)
     count = len(shapes) if shapes else _groups(prepared.features)
-    first = _layout(prepared, count, 1, input_shape, shapes, labels=False)
+    first = _layout(prepared, count, 1, input_shape, shapes)
     dtypes = [input_dtype(manifest, group) for group in first.inputs]
     space = OwnSpace(source, first.input_shapes, dtypes, custom_objects)
     try:
@@ -53,7 +53,9 @@ def matched(
     except TrialError as error:
         raise ArgumentError(str(error)) from error
     check_inputs(model, first)
-    layout = _layout(prepared, count, len(model.outputs), input_shape, shapes)
+    layout = _layout(
+        prepared, count, len(model.outputs), input_shape, shapes, labels=model.output_names
+    )
     goals = _targets(model, manifest, layout, custom_objects)
     _check_rebuilt(model, custom_objects)
     return layout, goals
@@ -76,15 +78,13 @@ def check_inputs(model: keras.Model, layout: Layout) -> None:
 
 def _shapes_of(
     source: Source, custom_objects: Mapping[str, Any], hp: Any
-) -> list[tuple[Any, ...]] | None:
-    """Shape of one row of each input, if a network knows it without the data."""
+) -> dict[str, tuple[Any, ...]] | None:
+    """Shape of one row of each input by its name, if a network knows it without the data."""
     with drawing_from(0):
-        keras.backend.clear_session()
-        with known(custom_objects):
-            try:
-                model = source.build(hp)
-            except ArgumentError:
-                return None  # a fixed model that gets its inputs from the data
+        try:
+            model = built_anew(source, hp, custom_objects)
+        except ArgumentError:
+            return None  # a fixed model that gets its inputs from the data
         return known_inputs(model) if isinstance(model, keras.Model) else None
 
 
@@ -99,17 +99,21 @@ def _layout(
     inputs: int,
     outputs: int,
     input_shape: Any,
-    shapes: list[tuple[Any, ...]] | None,
-    labels: bool = True,
+    shapes: Mapping[str, tuple[Any, ...]] | None,
+    labels: Sequence[str] | None = None,
 ) -> Layout:
+    """The columns of inputs and outputs; of inputs alone without the outputs' names."""
+
     def made(shape: Any) -> Layout:
         return default_layout(
             prepared.manifest,
             inputs=inputs,
             outputs=outputs,
             feature_columns=prepared.features,
-            label_columns=prepared.labels if labels else None,
+            label_columns=None if labels is None else prepared.labels,
             input_shape=shape,
+            input_names=list(shapes or ()),
+            output_names=labels or (),
         )
 
     layout = made(input_shape)
@@ -118,7 +122,7 @@ def _layout(
     # Flat rows take the shape of an input that has as many elements, as an image's.
     reshaped = [
         wanted if len(shape) == 1 and _same_size(wanted, shape) else shape
-        for wanted, shape in zip(shapes, layout.input_shapes, strict=True)
+        for wanted, shape in zip(shapes.values(), layout.input_shapes, strict=True)
     ]
     return layout if reshaped == list(layout.input_shapes) else made(reshaped)
 

@@ -453,7 +453,7 @@ class HyperHyperModel:
         return self.result.results_summary(num_trials)
 
     def get_best_hyperparameters(self, num_trials: int = 1) -> list[Any]:
-        """The ``keras_tuner.HyperParameters`` of the best trials, the best first."""
+        """The ``keras_tuner.HyperParameters`` of trials with a score, the best first."""
         return self.result.get_best_hyperparameters(num_trials)
 
     def export_model(self) -> keras.Model:

@@ -83,11 +83,12 @@ def populate(tuner: Tuner, builder: Builder) -> str:
     Returns:
         The network's program.
     """
-    known = tuner.hyperparameters
+    asked = tuner.hyperparameters
     with drawing_from(0), under_policy(builder.dtype_policy):
-        model = builder.space.build(known)
-    tuner.learn(known)
-    return describe(model)
+        model = builder.space.build(asked)
+    tuner.learn(asked)
+    with known(builder.custom_objects):
+        return describe(model)
 
 
 def mergers_of(

@@ -86,6 +86,8 @@ def understood(
         feature_columns=prepared.features,
         label_columns=prepared.labels,
         input_shape=request.input_shape,
+        input_names=[node.name for node in request.inputs],
+        output_names=[head.name for head in request.heads],
     )
     check_shapes(request.inputs, layout.input_shapes)
     goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)

@@ -124,8 +124,8 @@ class ModelSelectionResult:
         return model
 
     def get_best_hyperparameters(self, num_trials: int = 1) -> list[Any]:
-        """The ``keras_tuner.HyperParameters`` of the best trials, the best first."""
-        ranked = sorted(self.trials, key=self._rank)
+        """The ``keras_tuner.HyperParameters`` of trials with a score, the best first."""
+        ranked = sorted((t for t in self.trials if t.score is not None), key=self._rank)
         return [trial.hyperparameters.copy() for trial in ranked[:num_trials]]
 
     def results_summary(self, num_trials: int = 10) -> str:

@@ -23,10 +23,13 @@ def default_layout(
     feature_columns: Columns | None = None,
     label_columns: Columns | None = None,
     input_shape: Sequence[int] | Sequence[Sequence[int] | None] | None = None,
+    input_names: Sequence[str] = (),
+    output_names: Sequence[str] = (),
 ) -> Layout:
     """Distributes the columns over the inputs and outputs of a model.
 
-    One input gets all features side by side, and as many inputs as features get one each; any
+    One input gets all features side by side, and as many inputs as features get one each: that
+    of its own name, as in Keras, if all are named like the inputs, or else in their order. Any
     other way is told by grouping the names in lists, one list for each input. So it is with
     labels and outputs.
 
@@ -39,6 +42,8 @@ def default_layout(
         input_shape: Shape of one row of the input, without the batch; for several inputs a list
             with a shape, or None, for each. By default a single column keeps its own shape and
             columns side by side are ``(total width,)``.
+        input_names: Names of the model's inputs, if it tells them.
+        output_names: Names of its outputs, likewise.
 
     Returns:
         The layout.
@@ -47,8 +52,8 @@ def default_layout(
         ArgumentError: If the columns can't be distributed, or a shape has another number of
             elements than its columns.
     """
-    features = _groups(manifest, "feature", feature_columns, inputs)
-    labels = _groups(manifest, "label", label_columns, outputs)
+    features = _groups(manifest, "feature", feature_columns, inputs, input_names)
+    labels = _groups(manifest, "label", label_columns, outputs, output_names)
     asked = _shapes(input_shape, len(features))
     shapes = tuple(
         _shape(manifest, group, shape) for group, shape in zip(features, asked, strict=True)
@@ -64,7 +69,9 @@ def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
     return manifest.column(names[0]).dtype if len(names) == 1 else "float32"
 
 
-def _groups(manifest: Manifest, role: str, columns: Columns | None, count: int) -> Groups:
+def _groups(
+    manifest: Manifest, role: str, columns: Columns | None, count: int, ends: Sequence[str]
+) -> Groups:
     argument = f"{role}_columns"
     end = "input" if role == "feature" else "output"
     existing = tuple(column.name for column in manifest.columns if column.role == role)
@@ -83,7 +90,7 @@ def _groups(manifest: Manifest, role: str, columns: Columns | None, count: int) 
     if count == 1:
         return (names,)
     if count == len(names):
-        return tuple((name,) for name in names)
+        return tuple((name,) for name in (ends if sorted(ends) == sorted(names) else names))
     raise ArgumentError(
         f"the model has {count} {end}s, but {argument} has {len(names)} columns "
         f"({', '.join(names)}): group the names in {count} lists, one for each {end}"

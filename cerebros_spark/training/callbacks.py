@@ -41,6 +41,7 @@ _MODEL_FREE = (
     keras.callbacks.History,
     keras.callbacks.RemoteMonitor,
 )
+_RATE_SETTERS = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 _PLAIN = (bool, int, float, str, type(None))
 # The model, and what CSVLogger finds out when it opens its file.
 _NOT_KEPT = ("params", "_model", "validation_data", "append", "append_header")
@@ -72,6 +73,9 @@ class TrialCallbacks:
         program: The trial's program.
         metrics: Its metrics, built; they tell which direction is better.
         epochs: Epochs of the trial at most.
+
+    Raises:
+        ArgumentError: If one sets the learning rate, which is a schedule's.
     """
 
     def __init__(
@@ -169,6 +173,12 @@ class TrialCallbacks:
         self._variables = StateVariables(self._model)
         for each in self._callbacks:
             each.set_model(self._model)
+            if isinstance(each, _RATE_SETTERS) and _rate(self._model) is None:
+                raise ArgumentError(
+                    f"{type(each).__name__} sets the learning rate, but that of the "
+                    f"optimizer {self._model.optimizer.name!r} is a schedule; give the optimizer "
+                    "a number, or leave the callback out"
+                )
 
     def _change(self) -> Change:
         if self._variables is None:

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 
 from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.training.keras_model import under_policy
+from cerebros_spark.training.optimizers import leave_undecayed, undecayed
 
 Shapes = Sequence[tuple[int, ...]] | None
 
@@ -35,10 +37,18 @@ def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None)
         raise TrialError(
             f"the model {model.name!r} is not compiled; call compile() before it is returned"
         )
-    whole = functional(model, input_shapes, input_dtypes)
-    if whole is not model:
-        whole.compile_from_config(model.get_compile_config())
-    return without_adapted(whole)
+    with under_policy(model.dtype_policy):
+        whole = functional(model, input_shapes, input_dtypes)
+        if whole is not model:
+            compile_like(whole, model)
+        return without_adapted(whole)
+
+
+def compile_like(model: keras.Model, other: keras.Model) -> None:
+    """Compiles a model as another one that has the same trainable variables, in the same order."""
+    model.compile_from_config(other.get_compile_config())
+    left_out = undecayed(other.optimizer, other.trainable_variables)
+    leave_undecayed(model.optimizer, model.trainable_variables, left_out)
 
 
 def functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> keras.Model:
@@ -46,7 +56,8 @@ def functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> k
     if knows_outputs(model):
         if isinstance(model._outputs_struct, dict):
             raise _dict_of_outputs(model)
-        return model
+        if not isinstance(model._inputs_struct, dict):
+            return model
     for step in ("train_step", "test_step", "compute_loss"):
         if getattr(type(model), step) is not getattr(keras.Model, step):
             raise ArgumentError(
@@ -54,6 +65,10 @@ def functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> k
                 "functional one. Build it from inputs and outputs (keras.Model.__init__(inputs=, "
                 "outputs=)), or write a loss for compile()"
             )
+    if knows_outputs(model):
+        # Rows come as a list, in the order in which Keras has the inputs of a dict.
+        ends = model.outputs if isinstance(model._outputs_struct, list | tuple) else model.output
+        return keras.Model(model.inputs, ends, name=model.name)
     if isinstance(model, keras.Sequential):
         if not model.built:
             model.build((None, *_needed(model, input_shapes)[0]))
@@ -66,10 +81,10 @@ def knows_outputs(model: keras.Model) -> bool:
     return hasattr(model, "output_names") and hasattr(model, "inputs")
 
 
-def known_inputs(model: keras.Model) -> list[tuple[Any, ...]] | None:
-    """Shape of one row of each input; None if the model does not say."""
+def known_inputs(model: keras.Model) -> dict[str, tuple[Any, ...]] | None:
+    """Shape of one row of each input, by its name; None if the model does not say."""
     inputs = getattr(model, "inputs", None)
-    return None if not inputs else [tuple(tensor.shape[1:]) for tensor in inputs]
+    return None if not inputs else {tensor.name: tuple(tensor.shape[1:]) for tensor in inputs}
 
 
 def without_adapted(model: keras.Model) -> keras.Model:
@@ -97,7 +112,7 @@ def without_adapted(model: keras.Model) -> keras.Model:
     _patch(config, found)
     rebuilt = keras.models.model_from_json(json.dumps(config))
     if model.compiled:
-        rebuilt.compile_from_config(model.get_compile_config())
+        compile_like(rebuilt, model)
     gone = {id(variable) for layer in layers for variable in layer.variables}
     rebuilt.set_weights([v.numpy() for v in model.weights if id(v) not in gone])
     return rebuilt

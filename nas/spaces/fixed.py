@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training.keras_model import under_policy
 from nas.spaces.cerebros.checks import check_count, check_real
 from nas.spaces.complete import functional, without_adapted
 
@@ -81,7 +82,8 @@ class FixedModel:
             input_shapes: Shape of one row of each input, for a model that doesn't know them.
             input_dtypes: Type of each input, likewise.
         """
-        copy = self._copy(input_shapes, input_dtypes)
+        with under_policy(self._model.dtype_policy):
+            copy = self._copy(input_shapes, input_dtypes)
         default = self._own_name or self._optimizers[0]
         name = hp.Choice("optimizer", list(self._optimizers), default=default)
         low, high = self._rates
@@ -120,24 +122,37 @@ class FixedModel:
 
     @property
     def _own_name(self) -> str | None:
-        return None if self._own is None else str(self._own["class_name"]).lower()
+        return None if self._own is None else str(_innermost(self._own)["class_name"]).lower()
 
     def _optimizer(self, name: str, rate: float) -> Any:
         if name == self._own_name and self._own is not None:
-            config = dict(self._own["config"])
-            if "learning_rate" in config:
-                config["learning_rate"] = rate
-            return {**self._own, "config": config}
+            return _at_rate(self._own, rate)
         made = keras.optimizers.get({"class_name": name, "config": {"learning_rate": rate}})
         return keras.saving.serialize_keras_object(made)
 
     def _default(self) -> float:
         """The model's own learning rate, where it is one number within the bounds."""
         low, high = self._rates
-        own = self._own["config"].get("learning_rate") if self._own else None
+        own = _innermost(self._own)["config"].get("learning_rate") if self._own else None
         if not isinstance(own, int | float):
             own = 1e-3
         return float(min(max(own, low), high))
+
+
+def _innermost(optimizer: Any) -> Any:
+    """An optimizer's configuration without what scales its loss."""
+    inner = optimizer["config"].get("inner_optimizer")
+    return optimizer if inner is None else _innermost(inner)
+
+
+def _at_rate(optimizer: Any, rate: float) -> Any:
+    """An optimizer's configuration with another learning rate."""
+    config = dict(optimizer["config"])
+    if config.get("inner_optimizer") is not None:
+        config["inner_optimizer"] = _at_rate(config["inner_optimizer"], rate)
+    elif "learning_rate" in config:
+        config["learning_rate"] = rate
+    return {**optimizer, "config": config}
 
 
 def digest(model: keras.Model, weights: bool) -> str:

@@ -11,7 +11,7 @@ import keras
 import keras_tuner
 
 from cerebros_spark.errors import ArgumentError, TrialError
-from cerebros_spark.training.keras_model import imported, known
+from cerebros_spark.training.keras_model import imported, known, under_policy
 from nas.spaces.complete import completed
 from nas.spaces.fixed import FixedModel
 
@@ -56,10 +56,7 @@ class OwnSpace:
             ArgumentError: If it can't be completed.
             Exception: Whatever the user's own code raises.
         """
-        # Without this the names of layers count on, and with them the names of metrics.
-        keras.backend.clear_session()
-        with known(self._custom_objects):
-            model = self._source.build(hp, *self._inputs)
+        model = built_anew(self._source, hp, self._custom_objects, *self._inputs)
         # Anew: who builds may have cleared the session, too.
         with known(self._custom_objects), imported({"imports": []}):
             model = completed(model, *self._inputs)
@@ -72,6 +69,26 @@ class OwnSpace:
                 f"has {outputs}: hyperparameters must not change the shape of an output"
             )
         return model
+
+
+def built_anew(
+    source: Source,
+    hp: Any,
+    custom_objects: Mapping[str, Any],
+    shapes: Any = None,
+    dtypes: Any = None,
+) -> Any:
+    """What a source builds, with names that count from the start.
+
+    Otherwise the names of layers count on, and with them the names of metrics. Keras forgets its
+    dtype policy with them, so that is set again.
+    """
+    policy = keras.config.dtype_policy()
+    with under_policy(policy):
+        keras.backend.clear_session()
+        keras.config.set_dtype_policy(policy)
+        with known(custom_objects):
+            return source.build(hp, shapes, dtypes)
 
 
 class _Function:

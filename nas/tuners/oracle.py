@@ -18,6 +18,7 @@ from cerebros_spark.types import Status
 from nas.objective import objective_of
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
 
+_FIXED = keras_tuner.engine.hyperparameters.Fixed
 _NEVER = 10**9  # failures in a row are counted by the search
 
 
@@ -93,6 +94,7 @@ class OracleTuner:
             # Oracles go on from earlier values, and expect what was learned since among them.
             known = trial.hyperparameters
             known.values = self._oracle.hyperparameters.completed(known.values)
+        self._forget_outgrown()
         # The oracle gives one name one trial at a time, so every request has a name of its own.
         trial = self._oracle.create_trial(f"slot-{self._asked}")
         if trial.status == keras_tuner.engine.trial.TrialStatus.STOPPED:
@@ -135,6 +137,17 @@ class OracleTuner:
         self._oracle.end_trial(trial)
         self._oracle.save()
         return {}
+
+    def _forget_outgrown(self) -> None:
+        """Has the Bayesian oracle begin anew with its surrogate when the space has grown.
+
+        It asks the surrogate about trials in flight before it fits it again, and fails where that
+        knows fewer hyperparameters than there are now.
+        """
+        surrogate = getattr(self._oracle, "gpr", None)
+        searched = [hp for hp in self._oracle.hyperparameters.space if not isinstance(hp, _FIXED)]
+        if getattr(surrogate, "n_features_in_", len(searched)) != len(searched):
+            self._oracle.gpr = self._oracle._make_gpr()
 
     def _as_declared(self, hyperparameters: Any) -> Any:
         """Without what the user has declared for every condition."""

@@ -15,6 +15,7 @@ from cerebros_spark.errors import ArgumentError, SearchError, StoreError
 from cerebros_spark.journal import Journal, read
 from cerebros_spark.training.keras_model import StateVariables, rebuild
 from cerebros_spark.worker import read_state
+from nas import HyperHyperModel
 
 HUGE = 1e9  # no epoch is better than another by so much
 
@@ -86,6 +87,20 @@ def test_a_scheduler_sets_the_rate_of_the_first_epoch_too(frame, tmp_path):
         np.testing.assert_allclose(trial.history["learning_rate"], rates, rtol=1e-6)
         rate = float(np.asarray(network(tmp_path, trial).optimizer.learning_rate))
         assert rate == pytest.approx(rates[trial.best_epoch])
+
+
+@pytest.mark.parametrize("setter", [kc.ReduceLROnPlateau(), kc.LearningRateScheduler(float)])
+def test_a_rate_that_a_schedule_sets_is_not_set_by_a_callback(setter, frame, tmp_path):
+    def build(hp):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        falling = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+        model.compile(keras.optimizers.SGD(falling), "mse")
+        return model
+
+    made = HyperHyperModel(hypermodel=build, max_trials=1)
+    made.resource_bind(store=LocalStore(tmp_path), **columns())
+    with pytest.raises(ArgumentError, match=rf"{type(setter).__name__} sets .*'sgd' is a schedule"):
+        made.fit(frame, epochs=2, callbacks=[setter], verbose=0)
 
 
 def test_checkpoints_of_each_trial_are_its_own(frame, tmp_path):

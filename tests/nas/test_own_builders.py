@@ -18,6 +18,7 @@ from small_searches import FEATURES, table
 from cerebros_spark import LocalBackend, LocalStore, SparkBackend
 from cerebros_spark.errors import ArgumentError, SearchError, TrialError
 from cerebros_spark.replay import Replay
+from cerebros_spark.training.optimizers import undecayed
 from cerebros_spark.types import TrialSpec
 from cerebros_spark.worker import read_spec
 from nas import FixedModel, HyperHyperModel
@@ -75,6 +76,18 @@ def regression(*, compiled: bool = True, name: str = "fixed") -> keras.Model:
 # What builds -----------------------------------------------------------------------------
 
 
+def test_the_best_hyperparameters_are_those_of_trials_with_a_score(tmp_path, frame):
+    def build(hp: Any) -> keras.Model:
+        if hp.Choice("fails", [False, True]):
+            raise ValueError("not this one")
+        return regression()
+
+    made = searcher(tmp_path, build)
+    made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    assert len(made.result.trials) == 2
+    assert [hp.values for hp in made.get_best_hyperparameters(9)] == [{"fails": False}]
+
+
 def test_a_function_builds(tmp_path, frame):
     made = fitted(tmp_path, small, frame, "three", max_trials=4)
     values = [trial.values for trial in made.result.trials]
@@ -109,6 +122,45 @@ def test_a_hypermodel_builds_networks_with_two_outputs(tmp_path, frame):
     assert {trial.values["units"] for trial in made.result.trials} <= {3, 5}
     assert [each.shape for each in made.predict(frame[FEATURES])] == [(ROWS, 1), (ROWS, 2)]
     assert "val_dense_2_accuracy" in made.result.get_best_model_history()
+
+
+def test_columns_named_like_inputs_and_outputs_belong_to_them(tmp_path):
+    def build(hp: Any) -> keras.Model:
+        left, right = keras.Input((1,), name="left"), keras.Input((1,), name="right")
+        ends = [
+            keras.layers.Dense(1, kernel_initializer="zeros", name=name)(node)
+            for name, node in (("double", left), ("half", right))
+        ]
+        model = keras.Model([left, right], ends)
+        model.compile(keras.optimizers.SGD(0.0), {"double": "mse", "half": "mae"})
+        return model
+
+    x = {"right": np.full((ROWS, 1), 3.0), "left": np.full((ROWS, 1), 5.0)}
+    y = {"half": np.full((ROWS, 1), 1.5), "double": np.full((ROWS, 1), 10.0)}
+    made = searcher(tmp_path, build, max_trials=1)
+    history = made.fit(x, y, epochs=1, verbose=0).get_best_model_history()
+    assert history["double_loss"] == pytest.approx([100.0])
+    assert history["half_loss"] == pytest.approx([1.5])
+    told = made.evaluate({**x, **y}, return_dict=True)
+    assert [told["double_loss"], told["half_loss"]] == pytest.approx([100.0, 1.5])
+    model = made.export_model()
+    model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
+    assert [float(each[0, 0]) for each in made.predict(x)] == [6.0, 4.0]
+
+
+def test_inputs_may_be_a_dict(tmp_path):
+    def build(hp: Any) -> keras.Model:
+        nodes = {name: keras.Input((1,), name=name) for name in ("right", "left")}
+        end = keras.layers.Subtract()([nodes["right"], nodes["left"]])
+        model = keras.Model(nodes, keras.layers.Dense(1, kernel_initializer="ones")(end))
+        model.compile(keras.optimizers.SGD(0.0), "mae")
+        return model
+
+    x = {"right": np.full((ROWS, 1), 3.0), "left": np.full((ROWS, 1), 5.0)}
+    made = searcher(tmp_path, build, max_trials=1)
+    made.fit(x, np.zeros((ROWS, 1)), epochs=1, verbose=0)
+    assert made.predict(x)[0, 0] == -2.0
+    assert made.export_model().predict(x, verbose=0)[0, 0] == -2.0
 
 
 def test_a_batch_size_is_heeded_in_every_space(tmp_path, frame):
@@ -165,6 +217,18 @@ def test_its_own_optimizer_keeps_its_settings():
         0.8,
         pytest.approx(0.3),
     )
+
+
+def test_what_scales_its_loss_is_kept_at_every_rate():
+    model = regression(compiled=False)
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5), initial_scale=4.0)
+    model.compile(scaled, "mse")
+    hp = keras_tuner.HyperParameters()
+    hp.Fixed("learning_rate", 0.3)
+    made = FixedModel(model, learning_rate=(0.1, 1.0), optimizers=[]).build(hp)
+    assert hp.values["optimizer"] == "sgd"
+    assert float(made.optimizer.learning_rate) == pytest.approx(0.3)
+    assert made.optimizer.initial_scale == 4.0
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -261,6 +325,37 @@ def test_custom_objects_are_known_everywhere(tmp_path, frame):
     np.testing.assert_allclose(
         np.load(tmp_path / "told.npy"), made.predict(frame[FEATURES]), rtol=1e-5
     )
+
+
+class Falling(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step: Any) -> Any:
+        return 0.01 / (1 + keras.ops.cast(step, "float32"))
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+def test_a_schedule_may_be_a_custom_object(tmp_path, frame):
+    def build(hp: Any) -> keras.Model:
+        model = regression(compiled=False)
+        model.compile(keras.optimizers.SGD(Falling()), "mse")
+        return model
+
+    made = fitted(tmp_path, build, frame, max_trials=1, custom_objects={"Falling": Falling})
+    steps = made.export_model().optimizer
+    assert float(steps.learning_rate) == pytest.approx(0.01 / (1 + int(steps.iterations)))
+
+
+def test_what_does_not_decay_is_kept_where_a_model_is_made_functional():
+    def build(hp: Any) -> keras.Model:
+        optimizer = keras.optimizers.AdamW(0.01)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(1)])
+        model.compile(optimizer, "mse")
+        return model
+
+    model = OwnSpace(source_of(build), [(3,)], ["float32"], {}).build(None)
+    assert undecayed(model.optimizer, model.trainable_variables) == [[1, 3]]
 
 
 def test_a_replay_is_given_them_too(tmp_path, frame):

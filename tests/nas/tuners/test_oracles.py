@@ -50,6 +50,24 @@ def test_kerastuners_surrogate_is_asked():
     assert all(0 <= each["x"] <= 1 for each in values)
 
 
+def test_kerastuners_surrogate_follows_a_space_that_grows():
+    def grows(hp):
+        space(hp)
+        for number in range(hp.Int("layers", 1, 3)):
+            hp.Choice(f"width_{number}", [1, 2])
+
+    oracle = keras_tuner.oracles.BayesianOptimizationOracle(
+        OBJECTIVE, max_trials=12, num_initial_points=3, seed=1
+    )
+    tuner = OracleTuner(oracle)
+    known = tuner.hyperparameters
+    grows(known)
+    tuner.learn(known)
+    found = Simulation(tuner, loss, builds=grows, in_flight=3, epochs=4).run()
+    assert len(found.values) == 12
+    assert any("width_2" in each for each in found.values)
+
+
 def test_an_oracle_is_copied_and_can_be_used_twice():
     oracle = keras_tuner.oracles.RandomSearchOracle(OBJECTIVE, max_trials=4, seed=1)
     assert searched(oracle).values == searched(oracle).values
