@@ -206,9 +206,11 @@ class Engine:
 
         The caller answers an EpochResult (:meth:`answer`) and takes note of a TrialResult
         (:meth:`conclude`) in the order in which it heeds them: that is the journal's order.
+        None comes before its time if a worker is left without work: see :attr:`idle`.
         """
         deadline = time.monotonic() + timeout
         while not self._out:
+            idle = self.idle
             events = self._arrived(max(0.0, deadline - time.monotonic()))
             if not events:
                 break
@@ -216,6 +218,8 @@ class Engine:
             # After the next units have gone out: nobody waits for it.
             while self._garbage:
                 self._delete(self._garbage.pop())
+            if self.idle > idle:
+                break
         if not self._out:
             return None
         told = self._out.popleft()
@@ -223,6 +227,11 @@ class Engine:
             return told
         kept = self._trials[told.trial_id].kept
         return TrialResult(**dataclasses.asdict(told), kept=kept)
+
+    @property
+    def idle(self) -> int:
+        """How many workers have nothing to do, since every trial waits for another worker."""
+        return self._hopper.idle
 
     def conclude(self, result: TrialResult) -> None:
         """Takes note of a trial's end: writes it down, and removes the states it leaves."""

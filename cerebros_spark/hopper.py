@@ -264,6 +264,11 @@ class Hopper:
         """The trials that have not ended, oldest first."""
         return tuple(self._trials)
 
+    @property
+    def idle(self) -> int:
+        """How many workers have nothing to do: all trials wait for others, or for answers."""
+        return len(self._idle)
+
     # Events ------------------------------------------------------------------------------
 
     def _submitted(self, event: TrialSubmitted) -> list[Instruction]:

@@ -30,7 +30,7 @@ class Resources:
     label_columns: Columns | None
     validation: float | str
     evaluation_metric: tuple[Any, ...]
-    max_concurrent_trials: int
+    max_concurrent_trials: int | None
     shard_memory: int
     program_memory: int
     sample_weight_column: str | None = None
@@ -50,8 +50,19 @@ class Resources:
                 f"backend must be a SparkBackend or a LocalBackend, but got {self.backend!r}"
             )
         for name in ("max_concurrent_trials", "shard_memory", "program_memory"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be at least 1, but got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ArgumentError(f"{name} must be at least 1, but got {value!r}")
+
+    @property
+    def slots(self) -> int:
+        """How many trials are in flight at a time."""
+        return self.max_concurrent_trials or 2 * self.backend.num_workers
+
+    @property
+    def most_slots(self) -> int:
+        """How many may be where a worker would have nothing to do otherwise."""
+        return self.max_concurrent_trials or 4 * self.backend.num_workers
 
 
 class BoundTuner:

@@ -170,7 +170,9 @@ class HyperHyperModel:
             validation: Fraction of the rows that validate, or the name of a boolean column that
                 marks them.
             evaluation_metric: A Keras metric, or a list of them, reported besides the heads' own.
-            max_concurrent_trials: Trials in flight at a time; twice the workers by default.
+            max_concurrent_trials: Trials in flight at a time. By default twice the workers, and up
+                to four times where a worker would have nothing to do otherwise (not if
+                ``reproducible``).
             shard_memory: Bytes of decoded rows a worker keeps; a larger shard is streamed.
             program_memory: Bytes of compiled networks a worker keeps, about.
             sample_weight_column: Column of a DataFrame, Spark's or pandas', with what each row
@@ -185,8 +187,6 @@ class HyperHyperModel:
         backend = backend if backend is not None else LocalBackend(num_workers=2)
         if store is None:
             store = LocalStore(Path(self._directory or ".") / self.project_name)
-        if max_concurrent_trials is None:
-            max_concurrent_trials = 2 * getattr(backend, "num_workers", 1)
         metrics = tuple(_listed(evaluation_metric)) if evaluation_metric else ()
         check_metrics(metrics)
         self._resources = Resources(

@@ -115,7 +115,8 @@ def run(
         callbacks,
         journal,
         rules=Rules(
-            slots=resources.max_concurrent_trials,
+            slots=resources.slots,
+            most_slots=resources.most_slots,
             failures_in_a_row=bound.max_consecutive_failed_trials,
         ),
         progress=progress,

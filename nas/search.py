@@ -32,11 +32,13 @@ class Rules:
 
     Attributes:
         slots: How many trials are in flight at a time; those that are held don't count.
+        most_slots: How many there may be where workers would have nothing to do otherwise.
         failures_in_a_row: After so many trials that failed one after the other the search ends;
             None for never.
     """
 
     slots: int
+    most_slots: int
     failures_in_a_row: int | None = None
 
 
@@ -119,8 +121,14 @@ class Search:
 
     @property
     def _asks(self) -> bool:
-        """Whether there is a slot that the tuner may have a proposal for."""
-        return self._pause is None and self._ledger.in_flight < self._rules.slots
+        """Whether there is a slot that the tuner may have a proposal for.
+
+        More than the usual ones there are when a worker is idle: a long unit of one trial holds
+        up the others, which have still to visit that partition.
+        """
+        spare = self._engine.idle > 0 and not self._turns.by_clock
+        slots = self._rules.most_slots if spare else self._rules.slots
+        return self._pause is None and self._ledger.in_flight < slots
 
     def _collect(self) -> None:
         """Hands over the networks that are built, in their order."""
