@@ -62,7 +62,7 @@ class Resources:
     @property
     def most_slots(self) -> int:
         """How many may be where a worker would have nothing to do otherwise."""
-        return self.max_concurrent_trials or 4 * self.backend.num_workers
+        return self.max_concurrent_trials or 8 * self.backend.num_workers
 
 
 class BoundTuner:

@@ -171,7 +171,7 @@ class HyperHyperModel:
                 marks them.
             evaluation_metric: A Keras metric, or a list of them, reported besides the heads' own.
             max_concurrent_trials: Trials in flight at a time. By default twice the workers, and up
-                to four times where a worker would have nothing to do otherwise (not if
+                to eight times where a worker would have nothing to do otherwise (not if
                 ``reproducible``).
             shard_memory: Bytes of decoded rows a worker keeps; a larger shard is streamed.
             program_memory: Bytes of compiled networks a worker keeps, about.

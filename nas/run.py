@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from cerebros_spark.collecting import settled
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.engine import Engine, EngineReport, about, begin
 from cerebros_spark.journal import Journal, Recovered, journal_key
@@ -163,7 +164,7 @@ def _search(
 ) -> None:
     """Runs a search to its end, or to where it is interrupted; the result is kept either way."""
     try:
-        with ended_by_sigterm():
+        with ended_by_sigterm(), settled():
             _start(engine, journal, fresh=fresh)
             search.run()
     except BaseException:

@@ -22,7 +22,7 @@ import numpy as np
 def main() -> None:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--trials", type=int, default=48)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=12, help="most epochs of a trial")
     parser.add_argument("--rows", type=int, default=100_000, help="training rows in all")

@@ -18,6 +18,7 @@ from cerebros_spark.backend.base import Backend, WorkerEvent, check_workers
 from cerebros_spark.backend.credentials import Access
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
 from cerebros_spark.backend.shipping import packed, unpacked
+from cerebros_spark.collecting import settled
 from cerebros_spark.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.hopper import UnitDone, WorkerLost, WorkerReady
 from cerebros_spark.store import Store
@@ -363,7 +364,8 @@ def _task(
             check_store(job.store, job.run_id)
             configure_task(job.threads, job.deterministic)
             objects.update(unpacked(custom_objects))
-            worker.serve(link)
+            with settled():
+                worker.serve(link)
         except BackendError:
             raise
         except Exception as error:
