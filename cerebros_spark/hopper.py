@@ -316,7 +316,9 @@ class Hopper:
             setbacks = self._set_back(trial, failure.unit, died=False)
             if len(setbacks) < self._max_attempts:
                 return []
-        return [self._end(trial, Status.FAILED, failure.error, failure.traceback)]
+        # The epochs it finished are none the worse for it.
+        status = Status.STOPPED if failure.diverged and trial.epoch else Status.FAILED
+        return [self._end(trial, status, failure.error, failure.traceback)]
 
     def _answered(self, event: EpochAnswered) -> list[Instruction]:
         trial = self._find(event.trial_id)

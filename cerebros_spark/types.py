@@ -162,6 +162,7 @@ class UnitFailure:
         traceback: Where it went wrong.
         again: Whether the unit may succeed if it is run again: the store misbehaved, not the
             trial.
+        diverged: Whether the loss is no longer finite, and nothing else is wrong.
     """
 
     unit: Unit
@@ -169,6 +170,7 @@ class UnitFailure:
     error: str
     traceback: str
     again: bool = False
+    diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class TrialResult:
         status: How it ended.
         epochs: How many epochs it finished.
         seconds: Seconds of work on its units, summed over workers.
-        error: Why it failed.
+        error: Why it failed, or that it diverged after its first epoch and was stopped for it.
         traceback: Where it failed.
         kept: The state that was kept of it; None if none was.
     """

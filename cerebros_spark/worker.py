@@ -5,7 +5,6 @@ It holds one partition. The same code runs in a Spark task and in a thread of th
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import logging
 import math
@@ -289,7 +288,7 @@ class Worker:
                 f"the loss is no longer a finite number in {where}; a lower learning rate or "
                 "clipped gradients may help"
             )
-            return self._failure(unit, error)
+            return self._failure(unit, error, diverged=True)
         return UnitResult(
             unit=unit,
             worker=self._number,
@@ -302,9 +301,12 @@ class Worker:
             hop_seconds=hop,
         )
 
-    def _failure(self, unit: Unit, error: Exception, again: bool = False) -> UnitFailure:
+    def _failure(
+        self, unit: Unit, error: Exception, again: bool = False, diverged: bool = False
+    ) -> UnitFailure:
         told = "".join(traceback.format_exception(error))
-        return UnitFailure(unit, self._number, f"{type(error).__name__}: {error}", told, again)
+        name = type(error).__name__
+        return UnitFailure(unit, self._number, f"{name}: {error}", told, again, diverged)
 
     def _seeds(self, units: Sequence[Unit]) -> list[int]:
         return [
@@ -372,15 +374,14 @@ class Worker:
             self._held.pop(trial_id, None)
 
     def _drop(self, names: Sequence[tuple[str, ...]]) -> None:
-        """Lets go of programs, and of their memory at once."""
+        """Lets go of programs, and of their memory."""
         for name in names:
             del self._programs[name]
             for trial_id in name:
                 self._held.pop(trial_id, None)
         if names:
-            # Graphs refer to themselves in circles. Left to Python's own time they pile up, and
-            # the process grows by half a megabyte a trial.
-            gc.collect()
+            for trainer in self._trainers.values():
+                trainer.tidy()
 
 
 def read_state(store: Store, ref: StateRef) -> bytes:

@@ -17,13 +17,13 @@ class Callbacks:
     """Calls the callbacks of trials; where there are none, nothing comes of it.
 
     Args:
-        make: Makes those of one trial; None where there are none.
+        make: Makes those of one trial, given its first epoch; None where there are none.
         fetch: Gives the bytes of a state.
     """
 
     def __init__(
         self,
-        make: Callable[[TrialSpec], TrialCallbacks] | None,
+        make: Callable[[TrialSpec, int], TrialCallbacks] | None,
         fetch: Callable[[StateRef], bytes],
     ) -> None:
         self._make = make
@@ -33,7 +33,7 @@ class Callbacks:
         """A trial was built: gives it as its callbacks leave it."""
         if self._make is None:
             return built
-        track.callbacks = self._make(built.spec)
+        track.callbacks = self._make(built.spec, track.proposal.first_epoch)
         state = track.callbacks.begin(built.state).state or built.state
         about = as_written({"callbacks": track.callbacks.saved()})
         return dataclasses.replace(built, state=state, about=about)
@@ -71,10 +71,10 @@ class Callbacks:
             self._awake(track, self._make).finish({})
 
     @staticmethod
-    def _awake(track: Track, make: Callable[[TrialSpec], TrialCallbacks]) -> TrialCallbacks:
+    def _awake(track: Track, make: Callable[[TrialSpec, int], TrialCallbacks]) -> TrialCallbacks:
         """A trial's callbacks, brought to where an earlier driver's were if need be."""
         if track.callbacks is None:
             assert track.spec is not None
-            track.callbacks = make(track.spec)
+            track.callbacks = make(track.spec, track.proposal.first_epoch)
             track.callbacks.resume(track.saved or [])
         return track.callbacks

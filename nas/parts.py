@@ -129,7 +129,7 @@ def check_objective(
 
 def callbacks_of(
     request: Request, mergers: Callable[[TrialSpec], MetricsMerger], program: str
-) -> Callable[[TrialSpec], TrialCallbacks] | None:
+) -> Callable[[TrialSpec, int], TrialCallbacks] | None:
     """What makes the callbacks of a trial; None if there are none.
 
     Raises:
@@ -142,15 +142,17 @@ def callbacks_of(
     if not asked:
         return None
 
-    def made(spec: TrialSpec) -> TrialCallbacks:
+    def made(spec: TrialSpec, first_epoch: int) -> TrialCallbacks:
         metrics = mergers(spec).metrics
         with known(request.custom_objects):
-            return TrialCallbacks(asked, spec.trial_id, spec.program, metrics, spec.epochs)
+            return TrialCallbacks(
+                asked, spec.trial_id, spec.program, metrics, spec.epochs, first_epoch
+            )
 
     first = TrialSpec("first", 0, "keras", program, 0, 1, 1)
     check_monitors(asked, _reported(mergers(first)))
     try:
-        made(first)
+        made(first, 0)
     except ValueError as error:
         raise ArgumentError(f"callbacks: {error}") from error
     return made

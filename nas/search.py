@@ -195,11 +195,13 @@ class Search:
     def _hear(self, result: EpochResult | TrialResult) -> None:
         if self._pause is Pause.WAIT:
             self._pause = None  # not before: a tuner that has heard nothing more still waits
+        track = self._ledger.tracks[result.trial_id]
         if isinstance(result, TrialResult):
             self._engine.conclude(result)
+            if result.status is Status.STOPPED and result.error is not None:
+                self._finish(track, result.error)
             self._end(result)
             return
-        track = self._ledger.tracks[result.trial_id]
         answer = self._answer(track, result)
         if answer.keep:
             track.kept = result.state
@@ -233,6 +235,14 @@ class Search:
                 except Exception as error:
                     answer = _failed(error)
             self._engine.answer(track.name, answer)
+
+    def _finish(self, track: Track, error: str) -> None:
+        """Tells callbacks that a trial has diverged: the epochs before that count."""
+        logger.warning("%s ends with %d epochs: %s", track.name, track.epochs, error)
+        try:
+            self._callbacks.finish(track)
+        except Exception:
+            logger.warning("%s: a callback failed at its end", track.name, exc_info=True)
 
     def _end(self, result: TrialResult) -> None:
         record = self._dialogue.conclude(result)

@@ -74,9 +74,9 @@ class SimpleCerebrosRandomSearch:
         maximum_units_per_level: Most units on a level.
         minimum_neurons_per_unit: Fewest neurons of a unit.
         maximum_neurons_per_unit: Most neurons of a unit.
-        activation: Activation of the hidden units, a name of Keras.
-        final_activation: Activation of the outputs, a name of Keras or None; or a list, one for
-            each output.
+        activation: Activation of the hidden units, one of Keras or its name.
+        final_activation: Activation of the outputs, one of Keras, its name, or None; or a
+            list, one for each output.
         number_of_architecture_moities_to_try: How many moieties (levels, units and neurons) are
             drawn. (The name is the original's.)
         number_of_tries_per_architecture_moity: How often each is wired anew and trained, with
@@ -150,7 +150,7 @@ class SimpleCerebrosRandomSearch:
         maximum_units_per_level: int = 4,
         minimum_neurons_per_unit: int = 1,
         maximum_neurons_per_unit: int = 4,
-        activation: str = "elu",
+        activation: Any = "elu",
         final_activation: Any = None,
         number_of_architecture_moities_to_try: int = 7,
         number_of_tries_per_architecture_moity: int = 1,
@@ -219,7 +219,7 @@ class SimpleCerebrosRandomSearch:
             p_lateral_connection=p_lateral_connection,
             p_lateral_connection_decay=base_of(p_lateral_connection_decay),
             num_lateral_connection_tries_per_unit=num_lateral_connection_tries_per_unit,
-            activation=activation,
+            activation=activation_name("activation", activation),
             learning_rate=check_real("learning_rate", learning_rate),
         )
         self._x = arrays_of("training_data", training_data)

@@ -25,7 +25,7 @@ class TrialRecord:
         history: Each metric's value at each epoch, as ``model.fit`` would tell.
         program: The network, as the trainer wrote it; empty if it could not be built.
         state: The weights of the best epoch; None if there is none.
-        error: Why it failed.
+        error: Why it failed; or that it diverged after its first epoch and was stopped for it.
         traceback: Where it failed.
         hyperparameters: The ``keras_tuner.HyperParameters`` it was built with.
     """

@@ -183,29 +183,45 @@ def check_class_labels(
         outputs: The label columns of each output.
 
     Raises:
-        ArgumentError: If there are several outputs, or labels that are no classes 0, 1, 2 …, or a
-            class is unknown.
+        ArgumentError: If there are several outputs, or labels that are neither classes 0, 1, 2 …
+            nor one-hot, or a class is unknown.
     """
     if weights is None:
         return
-    names = [name for group in outputs for name in group]
-    if len(names) != 1:
+    if len(outputs) != 1:
+        names = ", ".join(name for group in outputs for name in group)
         raise ArgumentError(
-            f"class_weight is for one label column, but there are {len(names)} "
-            f"({', '.join(names)}); give sample weights"
+            f"class_weight is for a single output, but there are {len(outputs)} ({names}); give "
+            "sample weights"
         )
-    classes = manifest.column(names[0]).classes
+    columns = [manifest.column(name) for name in outputs[0]]
+    named = ", ".join(repr(column.name) for column in columns)
+    classes = _one_hot(columns) if sum(map(_width, columns)) > 1 else columns[0].classes
     if classes is None or classes[0] < 0:
         raise ArgumentError(
-            f"class_weight is for labels that are classes 0, 1, 2 …, but {names[0]!r} holds other "
-            "values; give sample weights"
+            f"class_weight is for labels that are classes 0, 1, 2 … or one-hot, but {named} holds "
+            "other values; give sample weights"
         )
     for number in weights:
         if number not in classes:
             raise ArgumentError(
-                f"class_weight has the class {number}, but {names[0]!r} has the classes "
+                f"class_weight has the class {number}, but {named} has the classes "
                 f"{', '.join(map(str, classes))}"
             )
+
+
+def _one_hot(columns: Sequence[Column]) -> tuple[int, ...] | None:
+    """The classes of one-hot labels; None if the labels are something else."""
+    for column in columns:
+        if column.shape and column.off_one_hot:
+            return None
+        if not column.shape and not (column.classes and {0, 1}.issuperset(column.classes)):
+            return None
+    return tuple(range(sum(map(_width, columns))))
+
+
+def _width(column: Column) -> int:
+    return math.prod(column.shape)
 
 
 def checked_loss_weights(value: Any, heads: Sequence[Any]) -> tuple[float, ...] | None:

@@ -43,6 +43,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cheap_collections() -> Iterator[None]:
+    """Networks come and go in nearly every test."""
+    from cerebros_spark.collecting import settled
+    from cerebros_spark.training.devices import load_tensorflow
+
+    load_tensorflow()
+    with settled():
+        yield
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """Spark in this process, on two cores."""

@@ -73,6 +73,7 @@ class TrialCallbacks:
         program: The trial's program.
         metrics: Its metrics, built; they tell which direction is better.
         epochs: Epochs of the trial at most.
+        first_epoch: The number of its first; not 0 where it goes on from another trial.
 
     Raises:
         ArgumentError: If one sets the learning rate, which is a schedule's.
@@ -85,15 +86,16 @@ class TrialCallbacks:
         program: str,
         metrics: Sequence[Any],
         epochs: int,
+        first_epoch: int = 0,
     ) -> None:
         self._callbacks = [_copied(each, name) for each in callbacks]
         self._program = program
-        self._epochs = epochs
+        self._first_epoch = first_epoch
         self._model: Any = _Stub(metrics)
         self._variables: StateVariables | None = None
         self._before = b""
         for each in self._callbacks:
-            each.set_params({"epochs": epochs, "steps": None, "verbose": 0})
+            each.set_params({"epochs": first_epoch + epochs, "steps": None, "verbose": 0})
             each.set_model(self._model)
             if getattr(each, "monitor_op", self) is None:
                 each._set_monitor_op()  # knows the metrics' directions
@@ -149,14 +151,14 @@ class TrialCallbacks:
             each.on_test_end(dict(validation))
         told = dict(logs)  # one for all of them: they may add to it, as in Keras
         for each in self._callbacks:
-            each.on_epoch_end(epoch, told)
+            each.on_epoch_end(self._first_epoch + epoch, told)
         added = {name: float(value) for name, value in told.items() if name not in logs}
         return bool(self._model.stop_training), added
 
     def go_on(self, epoch: int) -> Change:
         """The next epoch begins; gives what they have changed since the last :meth:`show`."""
         for each in self._callbacks:
-            each.on_epoch_begin(epoch)
+            each.on_epoch_begin(self._first_epoch + epoch)
         return self._change()
 
     def finish(self, logs: Mapping[str, float]) -> None:
@@ -256,7 +258,9 @@ def check_monitors(callbacks: Sequence[Callback], names: set[str]) -> None:
     Raises:
         ArgumentError: If it is not; the message names it.
     """
-    for each in callbacks:
+    for number, each in enumerate(callbacks):
+        if any(_may_add(before) for before in callbacks[:number]):
+            return
         monitor = getattr(each, "monitor", None)
         if isinstance(monitor, str) and monitor not in names:
             raise ArgumentError(
@@ -268,6 +272,12 @@ def check_monitors(callbacks: Sequence[Callback], names: set[str]) -> None:
 def set_learning_rate(model: Any, rate: float) -> None:
     """Sets an optimizer's learning rate, which must not be a schedule."""
     model.optimizer.learning_rate = rate
+
+
+def _may_add(callback: Callback) -> bool:
+    """Whether later callbacks may see more metrics than it did."""
+    own = type(callback).on_epoch_end is not Callback.on_epoch_end
+    return own and not type(callback).__module__.startswith("keras.")
 
 
 class _Stub:

@@ -49,6 +49,9 @@ class Trainer(Protocol):
     def open(self, specs: Sequence[TrialSpec]) -> Program:
         """Builds the trials; the costly part, done once for a trial on a worker."""
 
+    def tidy(self) -> None:
+        """Frees the memory of programs that nobody has any more."""
+
 
 def create(name: str) -> Trainer:
     """The trainer of a name, as a TrialSpec holds it."""

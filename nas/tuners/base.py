@@ -33,12 +33,15 @@ class Proposal:
         epochs: Epochs of this trial at most; None for the search's.
         parent: The tuner's name of an ended trial of the same values, whose best epoch's state
             this one starts from; None to start anew.
+        first_epoch: Epochs that its values have been trained for before: what its callbacks
+            count on from.
     """
 
     trial_id: str
     hyperparameters: Any
     epochs: int | None = None
     parent: str | None = None
+    first_epoch: int = 0
 
 
 class Pause(enum.Enum):

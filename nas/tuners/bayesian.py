@@ -203,7 +203,11 @@ def _points(value: Any) -> list[Mapping[str, Any]]:
         raise ArgumentError(
             f"starting_points must be a list of dicts of values by name, but got {value!r}"
         )
-    return list(value)
+    return [{name: _plain(each) for name, each in point.items()} for point in value]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_point(point: Mapping[str, Any], definitions: Sequence[Any]) -> None:

@@ -106,11 +106,13 @@ class OracleTuner:
         # The oracle keeps its own: it completes the values by what other trials asked for.
         known = trial.hyperparameters.copy()
         epochs = known.values.get("tuner/epochs")
+        first = known.values.get("tuner/initial_epoch", 0)
         proposal = Proposal(
             trial.trial_id,
             known,
-            None if epochs is None else epochs - known.values.get("tuner/initial_epoch", 0),
+            None if epochs is None else epochs - first,
             known.values.get("tuner/trial_id"),
+            first,
         )
         self._proposals[trial.trial_id] = proposal
         return proposal

@@ -49,8 +49,9 @@ def done(worker: int, unit: Unit, seconds: float = 1.0) -> UnitDone:
     return UnitDone(result(worker, unit, seconds))
 
 
-def failed(worker: int, unit: Unit, again: bool = False) -> UnitFailed:
-    return UnitFailed(UnitFailure(unit, worker, "ValueError: no", "Traceback …", again))
+def failed(worker: int, unit: Unit, again: bool = False, diverged: bool = False) -> UnitFailed:
+    failure = UnitFailure(unit, worker, "ValueError: no", "Traceback …", again, diverged)
+    return UnitFailed(failure)
 
 
 @dataclass
@@ -133,11 +134,12 @@ class Cluster:
         if self.trials[unit.trial_id].lives:
             self._commit(event.result)
 
-    def fail(self, worker: int, again: bool = False) -> None:
+    def fail(self, worker: int, again: bool = False, diverged: bool = False) -> None:
         unit = self.held.pop(worker)
         self.late.append((worker, unit))
-        self.queue.append(failed(worker, unit, again))
-        self._count(unit, fatal=not again)
+        self.queue.append(failed(worker, unit, again, diverged))
+        stops = diverged and unit.epoch
+        self._count(unit, not again, Status.STOPPED if stops else Status.FAILED)
 
     def answer(self, name: str, proceed: bool = True) -> None:
         del self.asked[name]
@@ -225,13 +227,13 @@ class Cluster:
             self.late.append((worker, unit))
             self._count(unit, fatal=False)
 
-    def _count(self, unit: Unit, fatal: bool) -> None:
+    def _count(self, unit: Unit, fatal: bool, status: Status = Status.FAILED) -> None:
         trial = self.trials[unit.trial_id]
         if not trial.lives:
             return
         trial.setbacks[unit.partition] += 1
         if fatal or trial.setbacks[unit.partition] == self.max_attempts:
-            trial.status = Status.FAILED
+            trial.status = status
             self.journal.append(TrialFailed(unit.trial_id, "it failed"))
 
     def _take(self, instruction: RunUnits | EpochDone | TrialDone) -> None:
@@ -557,6 +559,21 @@ def test_a_failed_trial_leaves_the_others_running() -> None:
     assert cluster.ended[unit.trial_id].status is Status.FAILED
     assert cluster.ended[unit.trial_id].error == "ValueError: no"
     assert cluster.held[0].trial_id != unit.trial_id
+
+
+@pytest.mark.parametrize(("epochs_before", "status"), [(0, Status.FAILED), (1, Status.STOPPED)])
+def test_a_trial_that_diverges_is_stopped_once_it_has_an_epoch(epochs_before, status) -> None:
+    cluster = cluster_of(1, [3])
+    while cluster.held[0].epoch < epochs_before:
+        cluster.finish(0)
+        cluster.flush()
+        for name in list(cluster.asked):
+            cluster.answer(name)
+            cluster.flush()
+    cluster.fail(0, diverged=True)
+    cluster.flush()
+    end = cluster.ended["t0"]
+    assert (end.status, end.epochs, end.error) == (status, epochs_before, "ValueError: no")
 
 
 def test_a_unit_that_may_succeed_is_run_again_but_not_for_ever() -> None:

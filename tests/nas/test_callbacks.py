@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 from keras import callbacks as kc
@@ -28,6 +29,18 @@ def frame():
 def fit(folder, frame, callbacks, *, trials=2, epochs=3, **more):
     made = search(folder, max_trials=trials, bind=columns(), **more)
     return made.fit(frame, epochs=epochs, callbacks=callbacks, verbose=0)
+
+
+class ClosedWell(kc.Callback):
+    ends = 0
+
+    def on_train_end(self, logs=None):
+        type(self).ends += 1
+
+
+class Adding(kc.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_added"] = float(epoch == 1)
 
 
 def network(folder, trial) -> keras.Model:
@@ -126,6 +139,42 @@ def test_checkpoints_of_each_trial_are_its_own(frame, tmp_path):
 def test_a_loss_that_is_no_number_needs_no_callback(frame, tmp_path):
     result = fit(tmp_path, frame, [kc.TerminateOnNaN()], epochs=1)
     assert set(result.leaderboard()["status"]) == {"completed"}
+
+
+def test_a_trial_that_diverges_late_keeps_its_good_epochs(frame, tmp_path):
+    rates = kc.LearningRateScheduler(lambda epoch, rate: 1e-3 if epoch < 2 else 1e30)
+    result = fit(tmp_path, frame, [rates, ClosedWell()], trials=1, epochs=5)
+    trial = result.best_trial
+    assert (trial.status.value, trial.epochs) == ("stopped", 2)
+    assert "no longer a finite number in training of epoch 3" in trial.error
+    assert trial.score == min(trial.history["val_loss"])
+    assert all(np.isfinite(w).all() for w in network(tmp_path, trial).get_weights())
+    assert ClosedWell.ends == 1
+    assert audit(read(LocalStore(tmp_path), "small")) == []
+
+
+def test_what_another_callback_adds_may_be_monitored(frame, tmp_path):
+    stopping = kc.EarlyStopping("val_added", mode="max", patience=1)
+    result = fit(tmp_path, frame, [Adding(), stopping], trials=1, epochs=5)
+    assert result.leaderboard()["epochs"].tolist() == [3]  # 0, 1, and from then on 0
+    with pytest.raises(ArgumentError, match="EarlyStopping monitors 'val_added'"):
+        fit(tmp_path / "early", frame, [stopping, Adding()])
+    with pytest.raises(ArgumentError, match=r"val_added.*mode"):
+        fit(tmp_path / "auto", frame, [Adding(), kc.EarlyStopping("val_added")])
+
+
+def test_callbacks_count_on_where_a_trial_goes_on_from_another(frame, tmp_path):
+    objective = keras_tuner.Objective("val_loss", "min")
+    oracle = keras_tuner.oracles.HyperbandOracle(objective, max_epochs=3, factor=3, seed=0)
+    made = search(tmp_path, bind=columns())
+    made.tuner_bind(oracle)
+    result = made.fit(frame, epochs=3, callbacks=[Watching()], verbose=0)
+    seen = {
+        trial.values["tuner/initial_epoch"]: answers(tmp_path, trial.trial_id)[-1]
+        for trial in result.trials
+    }
+    known = {first: answer["callbacks"][0]["epochs"] for first, answer in seen.items()}
+    assert known[1] == [1, 2]
 
 
 # One's own -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import keras
 import keras_tuner
 import numpy as np
 import own_models
+import pandas as pd
 import pytest
 from own_models import CUSTOM, Gap, OwnStep, Registered, Subclassed, Unwritable, with_customs
 from small_searches import FEATURES, table
@@ -587,7 +588,28 @@ def test_classes_that_are_weighed_must_be_there(tmp_path, frame, label, weights,
         made.fit(frame[FEATURES], frame[label], epochs=1, class_weight=weights, verbose=0)
 
 
+@pytest.mark.parametrize("separate", [False, True], ids=["one column", "a column a class"])
+def test_classes_of_one_hot_labels_can_be_weighed(tmp_path, frame, separate):
+    def classifier(hp):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, "softmax")])
+        model.compile("sgd", "categorical_crossentropy")
+        return model
+
+    one_hot = np.eye(3, dtype="float32")[frame["three"]]
+    losses = []
+    for weights in (None, {0: 0.0, 1: 0.0, 2: 0.0}):
+        made = searcher(tmp_path / str(weights), classifier)
+        labels = pd.DataFrame(one_hot, columns=list("klm")) if separate else one_hot
+        made.fit(frame[FEATURES], labels, epochs=1, class_weight=weights, verbose=0)
+        losses.append(made.result.best_trial.history["loss"][0])
+    assert losses[0] > 0
+    assert losses[1] == 0
+    off = one_hot + 1
+    with pytest.raises(ArgumentError, match=r"classes 0, 1, 2 … or one-hot, but .* other values"):
+        searcher(tmp_path, classifier).fit(frame[FEATURES], off, epochs=1, class_weight={0: 2.0})
+
+
 def test_classes_of_two_outputs_can_not_be_weighed(tmp_path, frame):
     labels = [frame["y"], frame["binary"]]
-    with pytest.raises(ArgumentError, match="class_weight is for one label column"):
+    with pytest.raises(ArgumentError, match="class_weight is for a single output"):
         searcher(tmp_path, Tuned()).fit(frame[FEATURES], labels, epochs=1, class_weight={0: 2.0})

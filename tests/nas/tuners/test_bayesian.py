@@ -53,7 +53,8 @@ def test_starting_points_come_first_and_the_rest_of_them_is_the_default():
 
 
 def test_a_starting_point_is_tried_once():
-    found = searched(starting_points=[{"x": 0.5}, {"x": 0.5, "y": 0.0}], max_trials=4).values
+    points = [{"x": np.float64(0.5)}, {"x": 0.5, "y": 0.0}]
+    found = searched(starting_points=points, max_trials=4).values
     assert found.count({"x": 0.5, "y": 0.0, "z": 0.0}) == 1
 
 
