@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cerebros_spark.training.keras_model import (
     rebuild,
 )
 from cerebros_spark.training.keras_trainer import KerasProgram, KerasTrainer
+from cerebros_spark.training.metrics import MetricsMerger
 from cerebros_spark.types import TrialSpec
 
 BATCH = 16
@@ -110,3 +112,70 @@ def keras_loop(model: Any, shard: ShardData, seed: int, **more: Any) -> None:
 def everything(model: Any) -> list[np.ndarray]:
     """All variables of a model and its optimizer."""
     return [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
+
+
+def check_same_variables(model: Any, wanted: Any) -> None:
+    """That all variables are another model's."""
+    for got, each in zip(everything(model), everything(wanted), strict=True):
+        # TensorFlow may arrange arithmetic differently in a loop, so the last bit is left out.
+        np.testing.assert_allclose(got, each, rtol=1e-5, atol=1e-6)
+
+
+def merged(model: Any, data: Data, states: list[Any]) -> dict[str, float]:
+    """The metrics of units, merged."""
+    columns = [data.manifest.column(group[0]) for group in data.layout.outputs]
+    labels = [((column.width,), column.dtype) for column in columns]
+    return MetricsMerger(describe(model), labels).results(states)
+
+
+def evaluated(model: Any, data: Data, program: KerasProgram | None = None) -> dict[str, float]:
+    """The metrics over all validation rows, merged."""
+    program = program or opened(model)
+    return merged(model, data, [program.evaluate(shard)[0] for shard in data.validation])
+
+
+def rows_of(shards: list[ShardData]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The rows of all shards: inputs and labels."""
+    chunks = [chunk for shard in shards for chunk in shard.chunks(BATCH, None)]
+    return (
+        [np.concatenate(parts) for parts in zip(*(c.x for c in chunks), strict=True)],
+        [np.concatenate(parts) for parts in zip(*(c.y for c in chunks), strict=True)],
+    )
+
+
+def evaluated_by_keras(model: Any, data: Data, batch_size: int = BATCH) -> dict[str, float]:
+    """What :func:`evaluated` must equal."""
+    x, y = rows_of(data.validation)
+    return model.evaluate(
+        x[0] if len(x) == 1 else x,
+        y[0] if len(y) == 1 else y,
+        batch_size=batch_size,
+        verbose=0,
+        return_dict=True,
+    )
+
+
+def hopped(model: Any, data: Data) -> tuple[Any, Any]:
+    """The model after a unit on each of two workers, and after the same two by Keras alone.
+
+    That one worker does the same as the two is looked at here: the same bits.
+    """
+    stays, hops, by_keras = opened(model), opened(model), reference(model)
+    assert by_keras.optimizer.get_config() == model.optimizer.get_config()
+    one, other = data.train
+    stays.train(one, [1])
+    hops.load(stays.dump())
+    for program in (stays, hops):
+        program.train(other, [2])
+    assert hops.dump() == stays.dump()
+    assert hops.dump()[0] != initial_state(model)
+    assert hops.traces == stays.traces == 1
+    keras_loop(by_keras, one, 1)
+    keras_loop(by_keras, other, 2)
+    return restored(model, hops.dump()[0]), by_keras
+
+
+def graphs() -> int:
+    """How many of TensorFlow's graphs there are."""
+    gc.collect()
+    return sum("FuncGraph" in type(each).__name__ for each in gc.get_objects())

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -11,61 +10,31 @@ import keras
 import numpy as np
 import own_layers
 import pytest
+from small_trials import (
+    BATCH,
+    Data,
+    evaluated,
+    evaluated_by_keras,
+    graphs,
+    keras_loop,
+    opened,
+    reference,
+    restored,
+    rows_of,
+)
 
-from cerebros_spark.data.arrays import prepare_arrays
-from cerebros_spark.data.layout import default_layout
-from cerebros_spark.data.shards import open_shard
 from cerebros_spark.errors import ArgumentError, TrialError
 from cerebros_spark.seeds import derive
-from cerebros_spark.store import LocalStore
 from cerebros_spark.training.keras_model import StateVariables, describe, initial_state, rebuild
 from cerebros_spark.training.keras_trainer import KerasTrainer
 from cerebros_spark.training.metrics import MetricsMerger, check_additive, merger_key
 from cerebros_spark.training.trainer import create
 from cerebros_spark.types import TrialSpec
 
-BATCH = 16
-LABELS = ["price", "sold"]
-
-
-def columns(rows: int = 107) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    first, second = rng.normal(size=(rows, 3)), rng.normal(size=(rows, 2))
-    price = first.sum(axis=1) + rng.normal(size=rows) / 10
-    return {"a": first, "b": second, "price": price, "sold": (second[:, 0] > 0).astype("int32")}
-
-
-class Data:
-    """Prepared data in two partitions, opened for models with these inputs and outputs."""
-
-    def __init__(self, folder: Path, features: list[str], labels: list[str]) -> None:
-        self.store = LocalStore(folder)
-        self.manifest = prepare_arrays(
-            columns(), self.store, feature_columns=features, label_columns=labels,
-            validation=0.3, partitions=2,
-        )  # fmt: skip
-        self.layout = default_layout(self.manifest, inputs=len(features), outputs=len(labels))
-
-    def open(self, shard, memory: int = 2**20):
-        return open_shard(self.store, shard, self.manifest, self.layout, memory)
-
-    @property
-    def train(self):
-        return self.open(self.manifest.train[0])
-
-    @property
-    def validation(self):
-        return [self.open(shard) for shard in self.manifest.validation]
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> Data:
-    return Data(tmp_path_factory.mktemp("plain"), ["a"], ["price"])
-
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory) -> Data:
-    return Data(tmp_path_factory.mktemp("several"), ["a", "b"], LABELS)
+    return Data(tmp_path_factory.mktemp("several"), ["a", "b"], ["price", "sold"])
 
 
 @pytest.fixture(scope="module")
@@ -107,115 +76,82 @@ def two_headed() -> keras.Model:
     return model
 
 
-def spec(model: keras.Model) -> TrialSpec:
-    return TrialSpec("t", 0, "keras", describe(model), 0, 9, BATCH)
-
-
-def opened(model: keras.Model):
-    program = KerasTrainer().open([spec(model)])
-    program.load([initial_state(model)])
-    return program
-
-
-def keras_loop(model: keras.Model, shard, seed: int) -> None:
-    """What a unit must equal: Keras itself, batch after batch."""
-    generators = [v for v in model.variables if v.path.endswith("seed_generator_state")]
-    for number, generator in enumerate(generators):
-        generator.assign(np.array([derive(seed, "generator", number), 0], np.uint32))
-    for chunk in shard.chunks(BATCH, derive(seed, "order")):
-        for start in range(0, len(chunk.order), BATCH):
-            rows = chunk.order[start : start + BATCH]
-            x, y = [each[rows] for each in chunk.x], [each[rows] for each in chunk.y]
-            model.train_on_batch(x[0] if len(x) == 1 else x, y[0] if len(y) == 1 else y)
-
-
-def rows_of(shards) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    chunks = [chunk for shard in shards for chunk in shard.chunks(BATCH, None)]
-    return (
-        [np.concatenate(parts) for parts in zip(*(c.x for c in chunks), strict=True)],
-        [np.concatenate(parts) for parts in zip(*(c.y for c in chunks), strict=True)],
-    )
-
-
 @pytest.mark.parametrize("memory", [2**20, 400], ids=["resident", "streamed"])
 def test_units_equal_a_plain_keras_loop_bit_for_bit(plain, memory):
     shard = plain.open(plain.manifest.train[0], memory)
     assert shard.resident == (memory > 1000)
     model = network()
-    program, reference = opened(model), rebuild(describe(model))
-    StateVariables(reference).write(initial_state(model))
+    program, alone = opened(model), reference(model)
     for seed in (1, 2, 3):
         program.train(shard, [seed])
-        keras_loop(reference, shard, seed)
-    assert program.dump()[0] == StateVariables(reference).read()
+        keras_loop(alone, shard, seed)
+    assert program.dump()[0] == StateVariables(alone).read()
     assert program.dump()[0] != initial_state(model)
-    assert int(reference.optimizer.iterations) == 3 * -(-shard.rows // BATCH)
+    assert int(alone.optimizer.iterations) == 3 * -(-shard.rows // BATCH)
 
 
 def test_several_inputs_and_outputs_equal_a_plain_keras_loop(several):
     model = two_headed()
-    program, reference = opened(model), rebuild(describe(model))
-    StateVariables(reference).write(initial_state(model))
+    program, alone = opened(model), reference(model)
     for seed in (1, 2):
-        program.train(several.train, [seed])
-        keras_loop(reference, several.train, seed)
-    assert program.dump()[0] == StateVariables(reference).read()
+        program.train(several.train[0], [seed])
+        keras_loop(alone, several.train[0], seed)
+    assert program.dump()[0] == StateVariables(alone).read()
 
 
 def test_training_metrics_are_those_of_the_unit_alone(plain):
     model = network(dropout=0.0)
     program = opened(model)
-    program.train(plain.train, [1])
+    program.train(plain.train[0], [1])
     state = program.dump()
-    again = program.train(plain.train, [2])
+    again = program.train(plain.train[0], [2])
     program.load(state)
-    assert program.train(plain.train, [2]) == again
+    assert program.train(plain.train[0], [2]) == again
     (metrics,) = again
     # Keras keeps sums and counts in turn: of the loss, then of each metric.
-    assert [count for (count,) in metrics[1::2]] == [plain.train.rows] * 2
+    assert [count for (count,) in metrics[1::2]] == [plain.train[0].rows] * 2
 
 
 def test_a_state_carries_the_optimizer(plain):
     model = network()
     first, second = opened(model), opened(model)
-    first.train(plain.train, [1])
+    first.train(plain.train[0], [1])
     second.load(first.dump())
     assert second.dump() == first.dump()
     for program in (first, second):
-        program.train(plain.train, [2])
+        program.train(plain.train[0], [2])
     assert second.dump() == first.dump()
     # The weights alone, with a fresh optimizer, take another way.
     fresh = rebuild(describe(model))
-    trained = rebuild(describe(model))
-    StateVariables(trained).write(state_after(model, plain, [1]))
+    trained = restored(model, state_after(model, plain, [1]))
     fresh.set_weights(trained.get_weights())
     third = opened(model)
     third.load([initial_state(fresh)])
-    third.train(plain.train, [2])
+    third.train(plain.train[0], [2])
     assert third.dump() != first.dump()
 
 
 def state_after(model, data, seeds) -> bytes:
     program = opened(model)
     for seed in seeds:
-        program.train(data.train, [seed])
+        program.train(data.train[0], [seed])
     return program.dump()[0]
 
 
 def test_a_unit_depends_on_its_seed_and_state_alone(plain):
     model = network(dropout=0.5)
     program = opened(model)
-    program.train(plain.train, [5])
+    program.train(plain.train[0], [5])
     first = program.dump()
     # Other work in between leaves nothing behind.
-    program.train(plain.train, [6])
+    program.train(plain.train[0], [6])
     program.evaluate(plain.validation[0])
     keras.utils.set_random_seed(99)
     program.load([initial_state(model)])
-    program.train(plain.train, [5])
+    program.train(plain.train[0], [5])
     assert program.dump() == first
     program.load([initial_state(model)])
-    program.train(plain.train, [6])
+    program.train(plain.train[0], [6])
     assert program.dump() != first
 
 
@@ -223,18 +159,17 @@ def test_dropout_draws_from_the_seed(plain):
     # The same order of the same rows, so that only the dropout's draws can differ.
     model = network(dropout=0.5)
     with_dropout = state_after(model, plain, [5])
-    reference = rebuild(describe(model))
-    StateVariables(reference).write(initial_state(model))
-    chunk = next(iter(plain.train.chunks(BATCH, derive(5, "order"))))
+    alone = reference(model)
+    chunk = next(iter(plain.train[0].chunks(BATCH, derive(5, "order"))))
     for start in range(0, len(chunk.order), BATCH):
         rows = chunk.order[start : start + BATCH]
-        reference.train_on_batch(chunk.x[0][rows], chunk.y[0][rows])
-    assert StateVariables(reference).read() != with_dropout
+        alone.train_on_batch(chunk.x[0][rows], chunk.y[0][rows])
+    assert StateVariables(alone).read() != with_dropout
 
 
 def test_evaluation_changes_no_state(plain):
     program = opened(network())
-    program.train(plain.train, [1])
+    program.train(plain.train[0], [1])
     before = program.dump()
     first = program.evaluate(plain.validation[0])
     assert program.evaluate(plain.validation[0]) == first
@@ -260,30 +195,12 @@ def test_nothing_is_traced_before_it_is_needed(plain):
     assert program.traces == 1
 
 
-def merged(model, data, program=None) -> dict[str, float]:
-    program = program or opened(model)
-    states = [program.evaluate(shard)[0] for shard in data.validation]
-    labels = [((1,), data.manifest.column(g[0]).dtype) for g in data.layout.outputs]
-    return MetricsMerger(describe(model), labels).results(states)
-
-
-def by_keras(model, data) -> dict[str, float]:
-    x, y = rows_of(data.validation)
-    return model.evaluate(
-        x[0] if len(x) == 1 else x,
-        y[0] if len(y) == 1 else y,
-        batch_size=BATCH,
-        verbose=0,
-        return_dict=True,
-    )
-
-
 def test_partitions_of_unequal_size_merge_into_one_evaluation(plain):
     sizes = [shard.rows for shard in plain.validation]
     assert len(set(sizes)) == 1 or sum(sizes) == 32
     metrics = ["mae", keras.metrics.RootMeanSquaredError(), keras.metrics.R2Score()]
     model = network(metrics)
-    assert merged(model, plain) == pytest.approx(by_keras(model, plain), rel=1e-6)
+    assert evaluated(model, plain) == pytest.approx(evaluated_by_keras(model, plain), rel=1e-6)
 
 
 def test_a_weighted_mean_of_the_partitions_would_be_another_number(plain):
@@ -305,7 +222,7 @@ def test_classification_metrics_merge_into_one_evaluation(binary):
     metrics = ["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.AUC(curve="PR", name="pr")]
     metrics += [keras.metrics.Precision(), keras.metrics.Recall()]
     model.compile(loss="binary_crossentropy", metrics=metrics)
-    got, wanted = merged(model, binary), by_keras(model, binary)
+    got, wanted = evaluated(model, binary), evaluated_by_keras(model, binary)
     assert got.keys() == wanted.keys()
     assert got == pytest.approx(wanted, rel=1e-6)
     assert 0 < got["auc"] < 1
@@ -313,7 +230,7 @@ def test_classification_metrics_merge_into_one_evaluation(binary):
 
 def test_metrics_of_several_outputs_merge_into_one_evaluation(several):
     model = two_headed()
-    got, wanted = merged(model, several), by_keras(model, several)
+    got, wanted = evaluated(model, several), evaluated_by_keras(model, several)
     assert {"loss", "price_loss", "sold_auc", "sold_accuracy"} <= set(got)
     assert got.keys() == wanted.keys()
     assert got == pytest.approx(wanted, rel=1e-6)
@@ -321,17 +238,15 @@ def test_metrics_of_several_outputs_merge_into_one_evaluation(several):
 
 def test_losses_of_single_outputs_are_over_rows(several):
     model = two_headed()
-    program = KerasTrainer().open([dataclasses.replace(spec(model), batch_size=9)])
-    program.load([initial_state(model)])
-    x, y = rows_of(several.validation)
-    wanted = model.evaluate(x, y, batch_size=len(x[0]), verbose=0, return_dict=True)
-    assert merged(model, several, program) == pytest.approx(wanted, rel=1e-5)
+    program = opened(model, batch_size=9)
+    wanted = evaluated_by_keras(model, several, batch_size=107)
+    assert evaluated(model, several, program) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_weight_decay_and_regularization_stay_in_the_loss(plain):
     dense = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1))
     model = network(layers=[dense])
-    assert merged(model, plain) == pytest.approx(by_keras(model, plain), rel=1e-6)
+    assert evaluated(model, plain) == pytest.approx(evaluated_by_keras(model, plain), rel=1e-6)
 
 
 def test_programs_that_differ_in_their_metrics_have_mergers_of_their_own():
@@ -364,9 +279,9 @@ def test_a_metric_that_does_not_add_up_is_found_among_several_outputs():
 
 def test_own_metrics_that_add_up_merge(plain):
     model = network([own_layers.Rows(name="rows"), own_layers.Bias(name="bias")])
-    got = merged(model, plain)
+    got = evaluated(model, plain)
     assert got["rows"] == sum(shard.rows for shard in plain.validation)
-    assert got == pytest.approx(by_keras(model, plain), rel=1e-6)
+    assert got == pytest.approx(evaluated_by_keras(model, plain), rel=1e-6)
 
 
 def test_a_metric_outside_compile_is_refused(plain):
@@ -437,7 +352,7 @@ def test_predictions_are_those_of_keras(several):
 
 
 def test_the_trainer_takes_one_trial_at_a_time():
-    one = spec(network())
+    one = TrialSpec("t", 0, "keras", describe(network()), 0, 9, BATCH)
     with pytest.raises(ArgumentError, match="one trial at a time, but got 2"):
         KerasTrainer().open([one, one])
 
@@ -447,15 +362,8 @@ def test_an_unknown_trainer_is_named():
         create("torch")
 
 
-def test_nothing_of_a_program_stays_when_it_is_let_go(tmp_path):
-    import gc
-
-    data = Data(tmp_path, ["a"], ["price"])
+def test_nothing_of_a_program_stays_when_it_is_let_go(plain):
     trainer = KerasTrainer()
-
-    def graphs() -> int:
-        gc.collect()
-        return sum("FuncGraph" in type(each).__name__ for each in gc.get_objects())
 
     def once(seed: int) -> None:
         inputs = keras.Input((3,))
@@ -464,8 +372,8 @@ def test_nothing_of_a_program_stays_when_it_is_let_go(tmp_path):
         made.compile("adam", "mse")
         spec = TrialSpec(f"t{seed}", seed, "keras", describe(made), seed, 1, BATCH)
         program = trainer.open([spec])
-        program.train(data.train, [seed])
-        program.evaluate(data.validation[0])
+        program.train(plain.train[0], [seed])
+        program.evaluate(plain.validation[0])
 
     once(0)
     before = graphs()

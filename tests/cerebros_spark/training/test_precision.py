@@ -6,15 +6,17 @@ import threading
 import keras
 import numpy as np
 import pytest
-from small_trials import Data, everything, keras_loop, network, opened, reference, restored
+from small_trials import (
+    evaluated,
+    evaluated_by_keras,
+    everything,
+    hopped,
+    network,
+    opened,
+    restored,
+)
 
 from cerebros_spark.training.keras_model import describe, rebuild, under_policy
-from cerebros_spark.training.metrics import MetricsMerger
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Data:
-    return Data(tmp_path_factory.mktemp("plain"), ["a"], ["price"])
 
 
 def made_under(policy: str, **more):
@@ -44,20 +46,10 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_precision_hops_with_the_network(data, name):
+def test_precision_hops_with_the_network(plain, name):
     model = MODELS[name]()
     assert keras.config.dtype_policy().name == "float32"
-    first, second, stays = opened(model), opened(model), opened(model)
-    by_keras = reference(model)
-    one, other = data.train
-    first.train(one, [1])
-    second.load(first.dump())
-    second.train(other, [2])
-    for seed, shard in ((1, one), (2, other)):
-        stays.train(shard, [seed])
-        keras_loop(by_keras, shard, seed)
-    assert second.dump() == stays.dump()
-    trained = restored(model, second.dump()[0])
+    trained, by_keras = hopped(model, plain)
     for got, wanted in zip(everything(trained), everything(by_keras), strict=True):
         assert got.dtype == wanted.dtype
         # Half precision rounds at other places where TensorFlow fuses other operations.
@@ -67,7 +59,6 @@ def test_precision_hops_with_the_network(data, name):
     x = np.ones((4, 3), "float32")
     before, after = model.predict(x, verbose=0), trained.predict(x, verbose=0)
     assert before.dtype == after.dtype
-    assert first.traces == second.traces == 1
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -86,14 +77,14 @@ def test_a_rebuilt_network_is_the_described_one(name):
         assert again.optimizer.get_config() == model.optimizer.get_config()
 
 
-def test_the_scale_of_the_loss_travels(data):
+def test_the_scale_of_the_loss_travels(plain):
     model = network(
         keras.optimizers.LossScaleOptimizer(
             keras.optimizers.SGD(0.01), initial_scale=2.0**14, dynamic_growth_steps=2
         )
     )
     program = opened(model)
-    program.train(data.train[0], [1])
+    program.train(plain.train[0], [1])
     trained = restored(model, program.dump()[0])
     # Two steps of growth, twice, and one more step.
     assert float(trained.optimizer.dynamic_scale) > 2.0**14
@@ -101,25 +92,20 @@ def test_the_scale_of_the_loss_travels(data):
     assert int(trained.optimizer.iterations) > 0
 
 
-def test_a_loss_that_overflows_in_half_precision_lowers_the_scale(data):
+def test_a_loss_that_overflows_in_half_precision_lowers_the_scale(plain):
     model = made_under("mixed_float16")
     model.optimizer.initial_scale = 2.0**40
     program = opened(model)
-    program.train(data.train[0], [1])
+    program.train(plain.train[0], [1])
     trained = restored(model, program.dump()[0])
     assert float(trained.optimizer.dynamic_scale) < 2.0**40
     assert all(np.isfinite(weight).all() for weight in trained.get_weights())
 
 
-def test_metrics_merge_as_keras_evaluates(data):
+def test_metrics_merge_as_keras_evaluates(plain):
     model = made_under("mixed_bfloat16")
-    program = opened(model)
-    states = [program.evaluate(shard)[0] for shard in data.validation]
-    got = MetricsMerger(describe(model), [((1,), "float32")]).results(states)
-    chunks = [chunk for shard in data.validation for chunk in shard.chunks(16, None)]
-    x, y = (np.concatenate([getattr(c, n)[0] for c in chunks]) for n in ("x", "y"))
-    wanted = model.evaluate(x, y, batch_size=16, verbose=0, return_dict=True)
-    assert got == pytest.approx(wanted, rel=1e-3)
+    wanted = evaluated_by_keras(model, plain)
+    assert evaluated(model, plain) == pytest.approx(wanted, rel=1e-3)
 
 
 def test_a_program_in_full_precision_says_nothing_of_it():

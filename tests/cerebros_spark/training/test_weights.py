@@ -3,11 +3,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from small_trials import BATCH, Data, everything, opened, reference, restored
+from small_trials import BATCH, Data, check_same_variables, merged, opened, reference, restored
 
 from cerebros_spark.seeds import derive
 from cerebros_spark.training.keras_model import describe, drawing_from
-from cerebros_spark.training.metrics import MetricsMerger
 
 CLASS_WEIGHT = {0: 0.2, 2: 3.0}
 OUTPUT_LOSSES = {"price_loss", "sold_loss"}
@@ -95,12 +94,6 @@ def same_as(wanted: dict[str, float], got: dict[str, float]) -> bool:
     return {name: got[name] for name in wanted} == pytest.approx(wanted, rel=1e-5)
 
 
-def merged(model, data, states) -> dict[str, float]:
-    columns = [data.manifest.column(group[0]) for group in data.layout.outputs]
-    labels = [((column.width,), column.dtype) for column in columns]
-    return MetricsMerger(describe(model), labels).results(states)
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_sample_weights_train_as_in_keras(prepared, name):
     data, model = prepared[name], MODELS[name]()
@@ -112,9 +105,7 @@ def test_sample_weights_train_as_in_keras(prepared, name):
         got = merged(model, data, [state])
         assert same_as(wanted, got)
         assert set(got) - set(wanted) == (OUTPUT_LOSSES if name == "several" else set())
-    trained = restored(model, program.dump()[0])
-    for got, wanted in zip(everything(trained), everything(by_keras), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+    check_same_variables(restored(model, program.dump()[0]), by_keras)
     assert program.traces == 1
 
 
@@ -181,9 +172,7 @@ def test_class_weights_train_as_in_keras(prepared, tmp_path, loss):
         (state,) = program.train(data.train[0], [seed])
         wanted = fit_by_keras(by_keras, data.train[0], seed, class_weight=weights)
         assert merged(model, data, [state]) == pytest.approx(wanted, rel=1e-5)
-    trained = restored(model, program.dump()[0])
-    for got, wanted in zip(everything(trained), everything(by_keras), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+    check_same_variables(restored(model, program.dump()[0]), by_keras)
     assert program.traces == 1
 
 
@@ -214,9 +203,7 @@ def test_sample_weights_and_class_weights_multiply(prepared):
     x, y, weights = rows_in_order(data.train[0], 1)
     by_class = np.array([CLASS_WEIGHT.get(int(each), 1.0) for each in y[:, 0]], "float32")
     by_keras.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, sample_weight=weights * by_class)
-    trained = restored(model, program.dump()[0])
-    for got, wanted in zip(everything(trained), everything(by_keras), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+    check_same_variables(restored(model, program.dump()[0]), by_keras)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +218,4 @@ def test_loss_weights_train_as_in_keras(prepared, weights):
     assert same_as(wanted, told)
     by_parts = 3.0 * told["price_loss"] + 0.25 * told["sold_loss"]
     assert told["loss"] == pytest.approx(by_parts, rel=1e-5)
-    trained = restored(model, program.dump()[0])
-    for got, each in zip(everything(trained), everything(by_keras), strict=True):
-        np.testing.assert_allclose(got, each, rtol=1e-5, atol=1e-6)
+    check_same_variables(restored(model, program.dump()[0]), by_keras)
