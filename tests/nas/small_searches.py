@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import autokeras as ak
 import numpy as np
 import pandas as pd
+import pytest
 
 from cerebros_spark import LocalStore
+from cerebros_spark.journal import Journal
 from nas import CerebrosSpace, HyperHyperModel
 
 ROWS = 90
@@ -72,3 +76,33 @@ def search(
 def columns(label: str = "y", **more: Any) -> dict[str, Any]:
     """What binds the table's columns."""
     return {"feature_columns": FEATURES, "label_columns": [label], "validation": "late", **more}
+
+
+@contextlib.contextmanager
+def after_each_record(act: Callable[[list[str]], None]) -> Iterator[None]:
+    """Within, each record of a run is followed by a call with the kinds of all written so far."""
+    append = Journal.append
+    kinds: list[str] = []
+
+    def watched(self: Journal, kind: str, **fields: Any) -> None:
+        append(self, kind, **fields)
+        kinds.append(kind)
+        act(kinds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "append", watched)
+        yield
+
+
+@contextlib.contextmanager
+def killed(
+    due: Callable[[list[str]], bool], by: type[BaseException] = KeyboardInterrupt
+) -> Iterator[None]:
+    """A run that is killed within, after the first record whose kind and those before are due."""
+
+    def kill(kinds: list[str]) -> None:
+        if due(kinds):
+            raise by
+
+    with pytest.raises(by), after_each_record(kill):
+        yield

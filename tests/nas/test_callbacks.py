@@ -7,13 +7,13 @@ import keras_tuner
 import numpy as np
 import pytest
 from keras import callbacks as kc
-from small_searches import FEATURES, columns, search, table
+from small_searches import FEATURES, columns, killed, search, table
 
 import nas.run
 from cerebros_spark import LocalStore
 from cerebros_spark.audit import audit
 from cerebros_spark.errors import ArgumentError, SearchError, StoreError
-from cerebros_spark.journal import Journal, read
+from cerebros_spark.journal import read
 from cerebros_spark.training.keras_model import StateVariables, rebuild
 from cerebros_spark.worker import read_state
 from nas import HyperHyperModel
@@ -312,29 +312,24 @@ def run(folder, frame, callbacks=None):
     return made.fit(frame, epochs=6, callbacks=told, verbose=0, reproducible=True)
 
 
+@pytest.fixture(scope="module")
+def whole(frame, tmp_path_factory):
+    """A run with these callbacks that nothing disturbs, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(folder, frame), folder
+
+
 @pytest.mark.parametrize("answered", [1, 3])
-def test_what_callbacks_know_is_kept_when_a_run_is_gone_on_with(
-    frame, tmp_path, answered, monkeypatch
-):
-    whole = run(tmp_path / "whole", frame)
-    append, seen = Journal.append, []
-
-    def killed(self, kind, **fields):
-        append(self, kind, **fields)
-        seen.append(kind)
-        if seen.count("answer") == answered:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Journal, "append", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", frame)
-    monkeypatch.setattr(Journal, "append", append)
-    resumed = run(tmp_path / "cut", frame)
+def test_what_callbacks_know_is_kept_when_a_run_is_gone_on_with(frame, tmp_path, whole, answered):
+    whole, folder = whole
+    with killed(lambda kinds: kinds.count("answer") == answered):
+        run(tmp_path, frame)
+    resumed = run(tmp_path, frame)
     assert [t.history for t in resumed.trials] == [t.history for t in whole.trials]
     assert [t.state.sha256 for t in resumed.trials] == [t.state.sha256 for t in whole.trials]
     assert [t.epochs for t in resumed.trials] == [3, 3]
     for trial in whole.trials:
-        last = [answers(tmp_path / name, trial.trial_id)[-1] for name in ("whole", "cut")]
+        last = [answers(each, trial.trial_id)[-1] for each in (folder, tmp_path)]
         assert last[0]["callbacks"] == last[1]["callbacks"]
 
 
@@ -378,23 +373,19 @@ class Keeping(keras.callbacks.Callback):
         logs["single"] = float(self.single)
 
 
+@pytest.fixture(scope="module")
+def kept(frame, tmp_path_factory):
+    """The histories of a run with that callback that nothing disturbs."""
+    result = run(tmp_path_factory.mktemp("kept"), frame, [Keeping()])
+    return [trial.history for trial in result.trials]
+
+
 @pytest.mark.parametrize(("kind", "count"), [("epoch", 1), ("answer", 2)])
-def test_values_of_every_kind_are_kept(frame, tmp_path, kind, count, monkeypatch):
-    whole = run(tmp_path / "whole", frame, [Keeping()])
-    append, seen = Journal.append, []
-
-    def killed(self, written, **fields):
-        append(self, written, **fields)
-        seen.append(written)
-        if seen.count(kind) == count:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Journal, "append", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", frame, [Keeping()])
-    monkeypatch.setattr(Journal, "append", append)
-    resumed = run(tmp_path / "cut", frame, [Keeping()])
-    assert [t.history for t in resumed.trials] == [t.history for t in whole.trials]
+def test_values_of_every_kind_are_kept(frame, tmp_path, kept, kind, count):
+    with killed(lambda kinds: kinds.count(kind) == count):
+        run(tmp_path, frame, [Keeping()])
+    resumed = run(tmp_path, frame, [Keeping()])
+    assert [trial.history for trial in resumed.trials] == kept
 
 
 def test_a_store_that_is_away_is_not_the_trials_fault(frame, tmp_path, monkeypatch):

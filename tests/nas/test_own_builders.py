@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,9 @@ import numpy as np
 import own_models
 import pandas as pd
 import pytest
+from exported import check_in_a_fresh_process, keep
 from own_models import CUSTOM, Gap, OwnStep, Registered, Subclassed, Unwritable, with_customs
-from small_searches import FEATURES, table
+from small_searches import FEATURES, search, table
 
 from cerebros_spark import LocalBackend, LocalStore, SparkBackend
 from cerebros_spark.errors import ArgumentError, SearchError, TrialError
@@ -36,9 +35,19 @@ def frame():
 
 
 def searcher(folder: Path, hypermodel: Any, **more: Any) -> HyperHyperModel:
-    more = {"max_trials": 2, "seed": 0, "project_name": "own", **more}
+    more = {"max_trials": 1, "seed": 0, "project_name": "own", **more}
     made = HyperHyperModel(hypermodel=hypermodel, **more)
     made.resource_bind(store=LocalStore(folder))
+    return made
+
+
+def on_spark(made: HyperHyperModel, spark: Any, folder: Path) -> HyperHyperModel:
+    made.resource_bind(
+        backend=SparkBackend(spark_context=spark.sparkContext, num_workers=2),
+        store=LocalStore(folder),
+        feature_columns=FEATURES,
+        label_columns=["y"],
+    )
     return made
 
 
@@ -83,14 +92,14 @@ def test_the_best_hyperparameters_are_those_of_trials_with_a_score(tmp_path, fra
             raise ValueError("not this one")
         return regression()
 
-    made = searcher(tmp_path, build)
+    made = searcher(tmp_path, build, max_trials=2)
     made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
     assert len(made.result.trials) == 2
     assert [hp.values for hp in made.get_best_hyperparameters(9)] == [{"fails": False}]
 
 
 def test_a_function_builds(tmp_path, frame):
-    made = fitted(tmp_path, small, frame, "three", max_trials=4)
+    made = fitted(tmp_path, small, frame, "three", max_trials=2)
     values = [trial.values for trial in made.result.trials]
     assert all(2 <= value["units"] <= 9 for value in values)
     sizes = [spec.batch_size for spec in specs(tmp_path, made)]
@@ -118,7 +127,7 @@ class Tuned(keras_tuner.HyperModel):
 
 
 def test_a_hypermodel_builds_networks_with_two_outputs(tmp_path, frame):
-    made = searcher(tmp_path, Tuned())
+    made = searcher(tmp_path, Tuned(), max_trials=2)
     made.fit(frame[FEATURES], [frame["y"], frame["binary"]], epochs=1, verbose=0)
     assert {trial.values["units"] for trial in made.result.trials} <= {3, 5}
     assert [each.shape for each in made.predict(frame[FEATURES])] == [(ROWS, 1), (ROWS, 2)]
@@ -167,13 +176,10 @@ def test_inputs_may_be_a_dict(tmp_path):
 def test_a_batch_size_is_heeded_in_every_space(tmp_path, frame):
     hp = keras_tuner.HyperParameters()
     hp.Fixed("batch_size", 7)
-    made = HyperHyperModel(
-        ak.Input(), ak.RegressionHead(), project_name="own", max_trials=1, seed=0
-    )
-    made.resource_bind(store=LocalStore(tmp_path))
+    made = search(tmp_path, max_trials=1)
     made.tuner_bind(hyperparameters=hp)
     made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
-    assert specs(tmp_path, made)[0].batch_size == 7
+    assert read_spec(LocalStore(tmp_path), "small", "trial-0000").batch_size == 7
 
 
 # One model -------------------------------------------------------------------------------
@@ -181,7 +187,7 @@ def test_a_batch_size_is_heeded_in_every_space(tmp_path, frame):
 
 def test_a_fixed_models_training_is_searched(tmp_path, frame):
     model = FixedModel(regression(), learning_rate=(0.001, 0.05))
-    made = fitted(tmp_path, model, frame, max_trials=4)
+    made = fitted(tmp_path, model, frame, max_trials=2)
     for trial, spec in zip(made.result.trials, specs(tmp_path, made), strict=True):
         assert set(trial.values) == {"optimizer", "learning_rate", "batch_size"}
         assert spec.batch_size == trial.values["batch_size"] in (16, 32, 64)
@@ -198,7 +204,7 @@ def test_nadam_trains_as_keras_does(tmp_path, frame):
     model = FixedModel(
         regression(), keep_weights=True, optimizers=[], learning_rate=0.02, batch_sizes=[ROWS]
     )
-    made = searcher(tmp_path, model, max_trials=1)
+    made = searcher(tmp_path, model)
     made.resource_bind(
         backend=LocalBackend(1), store=LocalStore(tmp_path), validation="late", label_columns=["y"]
     )
@@ -243,8 +249,8 @@ def test_weights_are_kept_where_that_is_asked_for(keep):
 
 
 def test_the_trials_weights_come_from_its_seed(tmp_path, frame):
-    first = fitted(tmp_path / "a", regression(), frame)
-    second = fitted(tmp_path / "b", regression(), frame)
+    first = fitted(tmp_path / "a", regression(), frame, max_trials=2)
+    second = fitted(tmp_path / "b", regression(), frame, max_trials=2)
     for one, other in zip(first.result.trials, second.result.trials, strict=True):
         assert one.score == pytest.approx(other.score, rel=1e-5)
 
@@ -305,27 +311,27 @@ def test_flat_rows_take_the_shape_of_an_image(tmp_path, frame):
 # Custom objects --------------------------------------------------------------------------
 
 
-def test_custom_objects_are_known_everywhere(tmp_path, frame):
-    made = fitted(tmp_path, with_customs, frame, custom_objects=CUSTOM)
+@pytest.fixture(scope="module")
+def customs(tmp_path_factory, frame):
+    """A search over networks with custom objects, and its store."""
+    folder = tmp_path_factory.mktemp("customs")
+    return fitted(folder, with_customs, frame, custom_objects=CUSTOM), LocalStore(folder)
+
+
+def test_custom_objects_are_known_everywhere(tmp_path, frame, customs):
+    made, _ = customs
     assert {"val_gap", "val_loss"} <= set(made.result.get_best_model_history())
     best = made.export_model()
     assert any(type(layer) is own_models.Doubled for layer in best.layers)
     assert made.evaluate(frame, return_dict=True)["loss"] > 0
     assert "Doubled" not in keras.saving.get_custom_objects()
 
-    best.save(tmp_path / "best.keras")
-    np.save(tmp_path / "rows.npy", frame[FEATURES].to_numpy("float32"))
-    code = (
-        "import keras, numpy as np, own_models, sys\n"
-        "model = keras.saving.load_model('best.keras', custom_objects=own_models.CUSTOM)\n"
-        "np.save('told.npy', model.predict(np.load('rows.npy'), verbose=0))\n"
-        "assert 'nas' not in sys.modules\n"
-    )
-    path = {"PYTHONPATH": str(Path(own_models.__file__).parent), "CUDA_VISIBLE_DEVICES": "-1"}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=path)
+    rows = frame[FEATURES].to_numpy("float32")
     np.testing.assert_allclose(
-        np.load(tmp_path / "told.npy"), made.predict(frame[FEATURES]), rtol=1e-5
+        made.predict(frame[FEATURES]), best.predict(rows, verbose=0), rtol=1e-5
     )
+    keep(tmp_path, "best", best, [rows])
+    check_in_a_fresh_process(custom=(tmp_path, "own_models"), tolerance=1e-5)
 
 
 class Falling(keras.optimizers.schedules.LearningRateSchedule):
@@ -359,9 +365,8 @@ def test_what_does_not_decay_is_kept_where_a_model_is_made_functional():
     assert undecayed(model.optimizer, model.trainable_variables) == [[1, 3]]
 
 
-def test_a_replay_is_given_them_too(tmp_path, frame):
-    fitted(tmp_path, with_customs, frame, custom_objects=CUSTOM, max_trials=1)
-    store = LocalStore(tmp_path)
+def test_a_replay_is_given_them_too(customs):
+    _, store = customs
     found = Replay(store, "own", CUSTOM).compare("trial-0000")
     assert found.units == 4
     with pytest.raises(TrialError, match=r"Could not locate .*custom_objects"):
@@ -387,15 +392,10 @@ def test_all_of_it_runs_on_spark(spark, tmp_path, frame):
         hypermodel=with_customs,
         custom_objects={**CUSTOM, "Registered": Registered},
         project_name="own",
-        max_trials=2,
+        max_trials=1,
         seed=0,
     )
-    made.resource_bind(
-        backend=SparkBackend(spark_context=spark.sparkContext, num_workers=2),
-        store=LocalStore(tmp_path),
-        feature_columns=FEATURES,
-        label_columns=["y"],
-    )
+    on_spark(made, spark, tmp_path)
     df = spark.createDataFrame(frame)
     made.fit(df, epochs=1, verbose=0)
     board = made.result.leaderboard()
@@ -414,12 +414,7 @@ def test_what_can_not_be_sent_is_named_before_any_work(spark, tmp_path, frame):
         return lock and x
 
     made = HyperHyperModel(hypermodel=regression(), custom_objects={"held": held})
-    made.resource_bind(
-        backend=SparkBackend(spark_context=spark.sparkContext, num_workers=2),
-        store=LocalStore(tmp_path),
-        feature_columns=FEATURES,
-        label_columns=["y"],
-    )
+    on_spark(made, spark, tmp_path)
     with pytest.raises(ArgumentError, match=r"custom_objects\['held'\] can't be sent"):
         made.fit(spark.createDataFrame(frame), epochs=1, verbose=0)
     assert not LocalStore(tmp_path).list("data")
@@ -570,9 +565,7 @@ def test_a_batch_size_must_be_a_number_of_rows(tmp_path, frame):
         return regression()
 
     with pytest.raises(SearchError, match=r"'batch_size' must be a whole number from 1.*0\.5"):
-        searcher(tmp_path, build, max_trials=1).fit(
-            frame[FEATURES], frame["y"], epochs=1, verbose=0
-        )
+        searcher(tmp_path, build).fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from exported import check_in_a_fresh_process, keep
 from keras import activations, losses, metrics
 from sklearn.datasets import load_diabetes
 
@@ -82,7 +81,7 @@ def table(folder, search) -> pd.DataFrame:
     return pd.read_csv(folder / "houses" / "results.csv")
 
 
-def example(folder: Path, **more) -> SimpleCerebrosRandomSearch:
+def example(folder: Path, moieties: int = 2, **more) -> SimpleCerebrosRandomSearch:
     """The published example with every argument it has, on fewer rows and for fewer epochs."""
     x, price = houses()
     training_x = [tf.constant(x)]
@@ -105,7 +104,7 @@ def example(folder: Path, **more) -> SimpleCerebrosRandomSearch:
         maximum_neurons_per_unit=4,
         activation="elu",
         final_activation=None,
-        number_of_architecture_moities_to_try=2,
+        number_of_architecture_moities_to_try=moieties,
         number_of_tries_per_architecture_moity=1,
         number_of_generations=3,
         minimum_skip_connection_depth=1,
@@ -148,7 +147,7 @@ def test_the_published_example_runs(tmp_path):
 @pytest.mark.slow
 def test_the_published_example_runs_on_spark(tmp_path, spark):
     backend = SparkBackend(spark_context=spark.sparkContext, num_workers=2)
-    search = example(tmp_path, backend=backend)
+    search = example(tmp_path, moieties=1, backend=backend)
     assert np.isfinite(search.run_random_search())
     x, _ = houses()
     assert search.get_best_model().predict(x, verbose=0).shape == (150, 1)
@@ -218,18 +217,8 @@ def test_the_best_value_is_that_of_the_best_model(search, tmp_path):
 
 def test_keras_alone_loads_the_best_model(search, tmp_path):
     x, _ = houses()
-    search.get_best_model().save(tmp_path / "best.keras")
-    np.save(tmp_path / "x.npy", x.astype("float32"))
-    code = (
-        "import sys, keras, numpy as np\n"
-        f"model = keras.saving.load_model({str(tmp_path / 'best.keras')!r})\n"
-        f"np.save({str(tmp_path / 'y.npy')!r}, model.predict(np.load("
-        f"{str(tmp_path / 'x.npy')!r}), verbose=0))\n"
-        "assert 'nas' not in sys.modules and 'cerebros_spark' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
-    expected = search.get_best_model().predict(x.astype("float32"), verbose=0)
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-5)
+    keep(tmp_path, "best", search.get_best_model(), [x.astype("float32")])
+    check_in_a_fresh_process(tmp_path, tolerance=1e-5)
 
 
 def test_the_same_seed_repeats_and_the_trial_number_counts(search, tmp_path):
@@ -241,7 +230,13 @@ def test_the_same_seed_repeats_and_the_trial_number_counts(search, tmp_path):
         search.get_best_model().get_weights(), again.get_best_model().get_weights(), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    other = made(tmp_path / "other", meta_trial_number=1, number_of_tries_per_architecture_moity=1)
+    other = made(
+        tmp_path / "other",
+        meta_trial_number=1,
+        number_of_architecture_moities_to_try=1,
+        number_of_tries_per_architecture_moity=1,
+        epochs=1,
+    )
     other.run_random_search()
     assert other.result.trials[0].values != search.result.trials[0].values
 
@@ -300,6 +295,7 @@ def test_several_inputs_and_outputs(tmp_path):
         metrics=[[metrics.RootMeanSquaredError()], ["accuracy"]],
         metric_to_rank_by="val_output_1_accuracy",
         direction="maximize",
+        maximum_levels=1,
         number_of_architecture_moities_to_try=2,
         number_of_tries_per_architecture_moity=1,
     )
@@ -398,6 +394,7 @@ def test_a_decay_of_ones_own_is_used(tmp_path):
     search = made(
         tmp_path,
         minimum_levels=2,
+        epochs=1,
         predecessor_level_connection_affinity_factor_decay_main=none_beyond_one,
         number_of_architecture_moities_to_try=1,
         number_of_tries_per_architecture_moity=1,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from typing import ClassVar
 
 import keras
 import pytest
-from small_searches import columns, search, table
+from small_searches import columns, killed, search, table
 
 from cerebros_spark import LocalStore
 from cerebros_spark.audit import audit
-from cerebros_spark.journal import Journal, read
+from cerebros_spark.journal import read
 from cerebros_spark.worker import Worker
 
 EPOCHS = 4
@@ -32,12 +33,19 @@ def made(folder, tuner, trials=5):
     return model
 
 
-def fit(model, frame):
-    return model.fit(frame, epochs=EPOCHS, verbose=0, reproducible=True)
+def fit(model, frame, **more):
+    return model.fit(frame, epochs=EPOCHS, verbose=0, reproducible=True, **more)
 
 
 def outcome(result):
     return [(t.trial_id, t.status, t.history, t.state.sha256) for t in result.trials]
+
+
+@pytest.fixture(scope="module", params=["asha", "hyperband"])
+def undisturbed(request, frame, tmp_path_factory):
+    """A tuner, and the result of a search that it leads."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, fit(made(folder, request.param), frame)
 
 
 @pytest.fixture
@@ -53,37 +61,26 @@ def uneven(monkeypatch):
     monkeypatch.setattr(Worker, "run", slow)
 
 
-@pytest.mark.parametrize("tuner", ["asha", "hyperband"])
-def test_a_search_that_stops_trials_repeats_whatever_the_timing(frame, tmp_path, tuner, uneven):
-    first = fit(made(tmp_path / "a", tuner), frame)
-    again = fit(made(tmp_path / "b", tuner), frame)
+def test_a_search_that_stops_trials_repeats_whatever_the_timing(
+    frame, tmp_path, undisturbed, uneven
+):
+    tuner, first = undisturbed
+    again = fit(made(tmp_path, tuner), frame)
     assert outcome(first) == outcome(again)
     epochs = [trial.epochs for trial in first.trials]
     assert len(epochs) == 5
     assert 1 in epochs, "none was stopped early"
     assert EPOCHS in epochs, "none came through"
-    assert audit(read(LocalStore(tmp_path / "a"), "small")) == []
+    assert audit(read(LocalStore(tmp_path), "small")) == []
 
 
-@pytest.mark.parametrize(("tuner", "answered"), [("asha", 3), ("hyperband", 5)])
-def test_a_search_that_holds_trials_can_be_gone_on_with(
-    frame, tmp_path, tuner, answered, monkeypatch
-):
-    whole = fit(made(tmp_path / "whole", tuner), frame)
-    append, seen = Journal.append, []
-
-    def killed(self, kind, **fields):
-        append(self, kind, **fields)
-        seen.append(kind)
-        if seen.count("answer") == answered:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Journal, "append", killed)
-    with pytest.raises(KeyboardInterrupt):
-        fit(made(tmp_path / "cut", tuner), frame)
-    monkeypatch.setattr(Journal, "append", append)
-    assert outcome(fit(made(tmp_path / "cut", tuner), frame)) == outcome(whole)
-    assert audit(read(LocalStore(tmp_path / "cut"), "small")) == []
+def test_a_search_that_holds_trials_can_be_gone_on_with(frame, tmp_path, undisturbed):
+    tuner, whole = undisturbed
+    answered = {"asha": 3, "hyperband": 5}[tuner]
+    with killed(lambda kinds: kinds.count("answer") == answered):
+        fit(made(tmp_path, tuner), frame)
+    assert outcome(fit(made(tmp_path, tuner), frame)) == outcome(whole)
+    assert audit(read(LocalStore(tmp_path), "small")) == []
 
 
 class Ended(keras.callbacks.Callback):
@@ -95,11 +92,9 @@ class Ended(keras.callbacks.Callback):
         self.ended.append(1)
 
 
-@pytest.mark.parametrize("cut", ["end", "answer"])
-def test_trials_that_fail_beside_held_ones_do_not_mislead_who_goes_on(
-    frame, tmp_path, cut, monkeypatch
-):
-    # A network whose loss is no number at once, while the other trials take their time.
+@contextlib.contextmanager
+def one_fails():
+    """Workers of which the second trial's fail at once, while the others take their time."""
     fail = RuntimeError("the second trial fails")
     run = Worker.run
 
@@ -109,32 +104,29 @@ def test_trials_that_fail_beside_held_ones_do_not_mislead_who_goes_on(
         time.sleep(0.05)
         return run(self, units)
 
-    monkeypatch.setattr(Worker, "run", failing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "run", failing)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(frame, tmp_path_factory):
+    """What comes out of such a search."""
     Ended.ended.clear()
-    whole = made(tmp_path / "whole", "hyperband").fit(
-        frame, epochs=EPOCHS, callbacks=[Ended()], verbose=0, reproducible=True
-    )
-    statuses = [trial.status.value for trial in whole.trials]
+    folder = tmp_path_factory.mktemp("whole")
+    with one_fails():
+        result = fit(made(folder, "hyperband"), frame, callbacks=[Ended()])
+    statuses = [trial.status.value for trial in result.trials]
     assert statuses.count("failed") == 1
     assert len(Ended.ended) == len(statuses) - 1, "held trials end, too"
-    append, seen = Journal.append, []
+    return [(trial.status, trial.history) for trial in result.trials]
 
-    def killed(self, kind, **fields):
-        append(self, kind, **fields)
-        seen.append(kind)
-        if seen[-1] == cut and "end" in seen:
-            raise KeyboardInterrupt
 
-    monkeypatch.setattr(Journal, "append", killed)
-    with pytest.raises(KeyboardInterrupt):
-        made(tmp_path / "cut", "hyperband").fit(
-            frame, epochs=EPOCHS, callbacks=[Ended()], verbose=0, reproducible=True
-        )
-    monkeypatch.setattr(Journal, "append", append)
-    resumed = made(tmp_path / "cut", "hyperband").fit(
-        frame, epochs=EPOCHS, callbacks=[Ended()], verbose=0, reproducible=True
-    )
-    assert [(t.status, t.history) for t in resumed.trials] == [
-        (t.status, t.history) for t in whole.trials
-    ]
-    assert audit(read(LocalStore(tmp_path / "cut"), "small")) == []
+@pytest.mark.parametrize("cut", ["end", "answer"])
+def test_trials_that_fail_beside_held_ones_do_not_mislead_who_goes_on(frame, tmp_path, whole, cut):
+    with one_fails():
+        with killed(lambda kinds: kinds[-1] == cut and "end" in kinds):
+            fit(made(tmp_path, "hyperband"), frame, callbacks=[Ended()])
+        resumed = fit(made(tmp_path, "hyperband"), frame, callbacks=[Ended()])
+    assert [(trial.status, trial.history) for trial in resumed.trials] == whole
+    assert audit(read(LocalStore(tmp_path), "small")) == []

@@ -30,16 +30,21 @@ LAYOUT = Layout((("id",), ("a b", "image")), (("label",), ("label", "id")), ((1,
 GREAT = 2**40
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    store = LocalStore(tmp_path_factory.mktemp("a store"))
+def in_files(folder, rows: int, partitions: int):
+    """The columns in a store, with so many rows in a file."""
+    store = LocalStore(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checks, "FILE_ROWS", 64)
+        patch.setattr(checks, "FILE_ROWS", rows)
         manifest = prepare_arrays(
             COLUMNS, store, feature_columns=["id", "a b", "image"], label_columns=["label"],
-            partitions=2,
+            partitions=partitions,
         )  # fmt: skip
     return store, manifest
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return in_files(tmp_path_factory.mktemp("a store"), 64, 2)
 
 
 def visited(chunks):
@@ -186,14 +191,7 @@ def test_a_shard_whose_files_are_not_known_is_read_unchecked(prepared, caplog):
 @pytest.fixture
 def small(tmp_path):
     """Three files a shard, to be damaged; Parquet alone would not notice all of it."""
-    store = LocalStore(tmp_path / "a store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checks, "FILE_ROWS", 300)
-        manifest = prepare_arrays(
-            COLUMNS, store, feature_columns=["id", "a b", "image"], label_columns=["label"],
-            partitions=1,
-        )  # fmt: skip
-    return store, manifest
+    return in_files(tmp_path / "a store", 300, 1)
 
 
 def flip_a_bit(path):

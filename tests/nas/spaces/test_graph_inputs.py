@@ -5,7 +5,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from small_graphs import CLASSES, COLOUR, GRAY, ROWS, TABLE, TOKENS
+from small_graphs import CLASSES, COLOUR, GRAY, ROWS, TABLE, TOKENS, augmented
 
 from cerebros_spark import LocalStore
 from cerebros_spark.errors import ArgumentError
@@ -172,15 +172,8 @@ def test_augmentation_repeats_bit_for_bit(tmp_path):
     for folder in ("one", "two"):
         keras.backend.clear_session()
         node = ak.ImageInput()
-        augmentation = ak.ImageAugmentation(
-            translation_factor=0.1,
-            vertical_flip=True,
-            horizontal_flip=True,
-            rotation_factor=0.1,
-            contrast_factor=0.1,
-        )
         head = ak.ClassificationHead(dropout=0.25)
-        made = searched(tmp_path / folder, node, head(ak.Flatten()(augmentation(node))))
+        made = searched(tmp_path / folder, node, head(augmented(node)))
         made.tuner_bind("random", hyperparameters=fixed())
         result = made.fit(GRAY, CLASSES, epochs=2, batch_size=8, verbose=0, reproducible=True)
         weights.append(result.best_model.get_weights())

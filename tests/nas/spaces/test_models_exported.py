@@ -153,10 +153,6 @@ def test_custom_objects_train_by_hops(name: str, tmp_path, with_objects):
     keep(with_objects, name, model, [x])
 
 
-# The last ones: they look at what the tests above them have saved.
-def test_it_loads_in_a_fresh_process_with_keras_alone(alone):
-    check_in_a_fresh_process(alone)
-
-
-def test_it_loads_in_a_fresh_process_with_its_objects(with_objects):
-    check_in_a_fresh_process(with_objects, "own_models")
+# The last one: it looks at what the tests above it have saved.
+def test_they_load_in_a_fresh_process_with_keras_alone_or_with_their_objects(alone, with_objects):
+    check_in_a_fresh_process(alone, custom=(with_objects, "own_models"))

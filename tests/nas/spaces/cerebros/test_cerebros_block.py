@@ -16,12 +16,7 @@ from cerebros_spark.errors import ArgumentError
 from nas.spaces.cerebros.block import CerebrosBlock
 from nas.spaces.cerebros.space import CerebrosSpace
 
-
-@pytest.fixture(autouse=True)
-def _fresh_keras():  # type: ignore[no-untyped-def]
-    keras.backend.clear_session()
-    yield
-    keras.backend.clear_session()
+pytestmark = pytest.mark.usefixtures("fresh_keras")
 
 
 def small(**more) -> CerebrosSpace:  # type: ignore[no-untyped-def]

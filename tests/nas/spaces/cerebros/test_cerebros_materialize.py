@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from cerebros_strategies import drawn
+from exported import check_in_a_fresh_process, keep
 from hypothesis import given, settings
 
 from cerebros_spark.errors import ArgumentError
@@ -17,12 +16,7 @@ from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.space import CerebrosSpace
 from nas.spaces.cerebros.wiring import draw_future
 
-
-@pytest.fixture(autouse=True)
-def _fresh_keras():  # type: ignore[no-untyped-def]
-    keras.backend.clear_session()
-    yield
-    keras.backend.clear_session()
+pytestmark = pytest.mark.usefixtures("fresh_keras")
 
 
 def build(future: NetworkFuture, **more) -> keras.Model:  # type: ignore[no-untyped-def]
@@ -244,21 +238,8 @@ def test_keras_alone_loads_a_saved_network(tmp_path: Path) -> None:
     model = build(network(space, inputs=(3, 2), outputs=(1, 2)))
     assert of_type(model, keras.layers.Activation)
     rng = np.random.default_rng(0)
-    values = [rng.normal(size=(4, 3)), rng.normal(size=(4, 2))]
-    model.save(tmp_path / "model.keras")
-    np.savez(tmp_path / "data.npz", a=values[0], b=values[1])
-    code = (
-        "import sys, keras, numpy as np; d = np.load('data.npz'); "
-        "m = keras.models.load_model('model.keras'); "
-        "p = m.predict([d['a'], d['b']], verbose=0); "
-        "np.savez('out.npz', p=p[0], q=p[1]); "
-        "assert not [n for n in sys.modules if n.split('.')[0] in ('nas', 'cerebros_spark')]"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
-    loaded = np.load(tmp_path / "out.npz")
-    expected = model.predict(values, verbose=0)
-    np.testing.assert_allclose(loaded["p"], expected[0], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(loaded["q"], expected[1], rtol=1e-5, atol=1e-6)
+    keep(tmp_path, "model", model, [rng.normal(size=(4, 3)), rng.normal(size=(4, 2))])
+    check_in_a_fresh_process(tmp_path, tolerance=1e-5)
 
 
 def test_a_short_fit_lowers_the_loss() -> None:

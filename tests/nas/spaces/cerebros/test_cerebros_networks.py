@@ -14,12 +14,7 @@ from cerebros_spark.errors import ArgumentError
 from nas.spaces.cerebros.networks import CerebrosNetworks, Output
 from nas.spaces.cerebros.space import CerebrosSpace
 
-
-@pytest.fixture(autouse=True)
-def _fresh_keras():  # type: ignore[no-untyped-def]
-    keras.backend.clear_session()
-    yield
-    keras.backend.clear_session()
+pytestmark = pytest.mark.usefixtures("fresh_keras")
 
 
 def small(**more) -> CerebrosSpace:  # type: ignore[no-untyped-def]

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from exported import check_in_a_fresh_process, keep
 
 from cerebros_spark.errors import ArgumentError
 from nas import ResidualMLP
@@ -186,32 +184,25 @@ def test_data_that_are_no_vectors_are_flattened_without_a_base_model_too():
     assert made(input_shape=(4, 5)).get_layer("flatten").output.shape == (None, 20)
 
 
-@pytest.mark.parametrize("with_base", [False, True])
-def test_keras_alone_loads_a_saved_network(tmp_path: Path, with_base: bool):
-    more: dict[str, Any] = {"input_shape": (8, 8), "residual_bypass_dense_layers": [[5], [4]]}
-    if with_base:
-        more |= {
-            "bw_images": True,
-            "base_model": base(),
-            "base_model_input_shape": (12, 12, 3),
-            "b_norm_or_dropout_residual_bypass_layers": "bnorm",
-        }
-    model = made(**more, final_dense_layers=[6], activation=keras.activations.gelu)
+def test_keras_alone_loads_saved_networks(tmp_path: Path):
     rows = np.random.default_rng(0).normal(size=(5, 8, 8)).astype("float32")
-    model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "rows.npy", rows)
-    code = (
-        "import json, sys, keras, numpy as np\n"
-        "model = keras.saving.load_model('model.keras')\n"
-        "told = model.predict(np.load('rows.npy'), verbose=0)\n"
-        "assert 'nas' not in sys.modules and model.compiled\n"
-        "print('told', json.dumps(told.tolist()))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True
-    )
-    told = json.loads(done.stdout.rpartition("told ")[2])
-    np.testing.assert_allclose(told, model.predict(rows, verbose=0), rtol=1e-5)
+    behind_a_base = {
+        "bw_images": True,
+        "base_model": base(),
+        "base_model_input_shape": (12, 12, 3),
+        "b_norm_or_dropout_residual_bypass_layers": "bnorm",
+    }
+    for name, more in (("alone", {}), ("behind a base model", behind_a_base)):
+        model = made(
+            input_shape=(8, 8),
+            residual_bypass_dense_layers=[[5], [4]],
+            final_dense_layers=[6],
+            activation=keras.activations.gelu,
+            **more,
+        )
+        assert model.compiled
+        keep(tmp_path, name, model, [rows])
+    check_in_a_fresh_process(tmp_path, tolerance=1e-5)
 
 
 # Errors ----------------------------------------------------------------------------------

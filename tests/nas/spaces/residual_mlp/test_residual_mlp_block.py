@@ -12,9 +12,7 @@ from nas import ResidualMLPBlock
 SMALL = {"blocks": (1, 2), "layers": (1, 2), "width": (2, 6), "bypass_width": (1, 4)}
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    keras.backend.clear_session()
+pytestmark = pytest.mark.usefixtures("fresh_keras")
 
 
 def proposals(block: ResidualMLPBlock, count: int, seed: int):
