@@ -48,6 +48,8 @@ class SparkBackend:
         lease: Seconds without a sign of progress (a training or validation step; before the
             first one, a second of processor time) after which a worker is given up and its task
             is started again.
+        port: The driver's port that workers connect to, for networks that let only named ports
+            through; a free one if it is 0.
 
     Raises:
         ArgumentError: If there is no SparkContext or an argument is out of range.
@@ -60,6 +62,7 @@ class SparkBackend:
         *,
         start_timeout: float = 120.0,
         lease: float = 300.0,
+        port: int = 0,
     ) -> None:
         self._context = spark_context or _active_context()
         self.threads = int(self._context.getConf().get("spark.task.cpus", "1"))
@@ -68,8 +71,11 @@ class SparkBackend:
         for name, value in (("start_timeout", start_timeout), ("lease", lease)):
             if not value > 0:
                 raise ArgumentError(f"{name} must be a number of seconds, but got {value!r}")
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
+            raise ArgumentError(f"port must be a whole number from 0 to 65535, but got {port!r}")
         self._start_timeout = start_timeout
         self._lease = lease
+        self._port = port
         self._server: DriverServer | None = None
         self._launch: Callable[[int], _SparkJob]
         self._jobs: list[_SparkJob] = []
@@ -122,7 +128,9 @@ class SparkBackend:
         self._came, self._away, self._busy = set(), set(), set()
         self._deaths = [0] * self.num_workers
         self._reasons = [""] * self.num_workers
-        self._server = DriverServer(self.num_workers, bind, public_host=host, lease=self._lease)
+        self._server = DriverServer(
+            self.num_workers, bind, public_host=host, port=self._port, lease=self._lease
+        )
         # Several beats in a lease: one that is late must not cost a worker.
         beat = min(_BEAT_SECONDS, self._lease / 4)
         task = _task(job, custom_objects, self._server.access, beat)
