@@ -94,6 +94,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--python-prefix", metavar="FOLDER", help="where Python lies on the executors' machines"
     )
+    parser.add_argument(
+        "--cache", type=Path, default=ARCHIVES, help="where archives are kept (%(default)s)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the command; pack nothing")
     args = parser.parse_args(words)
     if not os.path.isfile(args.script):
@@ -133,13 +136,13 @@ def address_towards(master: str) -> str | None:
 
 def packed(args: argparse.Namespace, show: bool) -> list[str]:
     """The options that send environment and packages along."""
-    environment = _packing.environment_path(ARCHIVES, args.python_prefix)
-    packages = _packing.package_path(ROOT, ARCHIVES)
+    environment = _packing.environment_path(args.cache, args.python_prefix)
+    packages = _packing.package_path(ROOT, args.cache)
     if not show:
         if not environment.exists():
             print(f"submit: packing {sys.prefix}, once, into {environment} …", file=sys.stderr)
-        _packing.environment_archive(ARCHIVES, args.python_prefix)
-        _packing.package_archive(ROOT, ARCHIVES)
+        _packing.environment_archive(args.cache, args.python_prefix)
+        _packing.package_archive(ROOT, args.cache)
     return ["--archives", f"{environment}#environment", "--py-files", str(packages)]
 
 

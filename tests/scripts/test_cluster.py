@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -14,12 +15,16 @@ import psutil
 import pytest
 from _standalone import ClusterError, Wanted
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "cluster.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPT = SCRIPTS / "cluster.py"
+# Nothing of this project but what is sent; and the second compiler would cost more than it gains.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+ENVIRONMENT["SPARK_DAEMON_JAVA_OPTS"] = "-XX:TieredStopAtLevel=1"
 
 
 def cluster(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, str(SCRIPT), *map(str, arguments), "--folder", str(folder)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=240)
+    return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
 
 
 def free_port() -> int:
@@ -39,6 +44,36 @@ def started(tmp_path_factory):
     assert done.stdout == f"spark://127.0.0.1:{port}\n"
     yield folder, port, page
     cluster(folder, "stop")
+
+
+def test_a_submitted_script_finds_environment_and_packages_on_the_executors(
+    started, small_environment, tmp_path
+):
+    """The environment is a small one: Spark's own Python parts come from Spark."""
+    python, environment = small_environment
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import json, sys; from pyspark import SparkContext\n"
+        "def look(_):\n"
+        "    import cerebros_spark, nas\n"
+        "    return sys.prefix, cerebros_spark.__file__, nas.__file__\n"
+        "context = SparkContext.getOrCreate()\n"
+        "seen = context.parallelize([0], 1).map(look).first()\n"
+        "open(sys.argv[1], 'w').write(json.dumps([seen, context.getConf().getAll()]))\n"
+    )
+    options = ["--folder", started[0], "--cache", tmp_path / "cache"]
+    options += ["--conf", "spark.executor.memory=512m"]
+    words = [python, SCRIPTS / "submit.py", *options, script, tmp_path / "told.json"]
+    done = subprocess.run(
+        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    (prefix, *packages), settings = json.loads((tmp_path / "told.json").read_text())
+    assert Path(prefix).name == "environment"
+    assert prefix != str(python.parent.parent)
+    assert all("packages-" in path and ".zip" in path for path in packages)
+    assert dict(settings)["spark.driver.host"] == "127.0.0.1"
+    assert dict(settings)["spark.speculation"] == "false"
 
 
 def test_a_cluster_is_started_shown_joined_and_stopped(started, tmp_path):
@@ -85,11 +120,10 @@ def test_a_master_that_is_not_there_is_named(tmp_path):
 
 
 def test_a_process_that_ends_at_once_is_shown_with_its_log(tmp_path):
-    more = {"JAVA_HOME": str(tmp_path / "nowhere")}
     words = [sys.executable, str(SCRIPT), "start", "--folder", str(tmp_path), "--port"]
     done = subprocess.run(
         [*words, str(free_port()), "--webui-port", str(free_port())],
-        env={**os.environ, **more},
+        env={**ENVIRONMENT, "JAVA_HOME": str(tmp_path / "nowhere")},
         capture_output=True,
         text=True,
     )
