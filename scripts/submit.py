@@ -45,7 +45,8 @@ def main() -> None:
     try:
         master = args.master or MASTERS.get(args.kind) or Cluster(args.folder).master()
         show = args.dry_run or args.kind != "standalone"
-        settings = configuration(args, master)
+        local = None if args.host else address_towards(master)
+        settings = configuration(args, args.host or local)
         archives = [] if args.python else packed(args, show)
     except (ClusterError, _packing.PackingError, OSError) as error:
         sys.exit(f"submit: {error}")
@@ -54,15 +55,16 @@ def main() -> None:
     for name, value in settings.items():
         command += ["--conf", f"{name}={value}"]
     command += [*archives, args.script, *args.arguments]
-    pythons = {
+    variables = {
         "PYSPARK_PYTHON": args.python or "./environment/bin/python",
         "PYSPARK_DRIVER_PYTHON": sys.executable,
     }
+    if local:
+        variables["SPARK_LOCAL_IP"] = local  # else the driver's web page is on all addresses
     if show:
-        print(shlex.join(["env", *(f"{n}={v}" for n, v in pythons.items()), *command]))
+        print(shlex.join(["env", *(f"{n}={v}" for n, v in variables.items()), *command]))
     else:
-        sys.stdout.flush()
-        os.execve(command[0], command, spark_environment(**pythons))
+        os.execve(command[0], command, spark_environment(**variables))
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,10 +109,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def configuration(args: argparse.Namespace, master: str) -> dict[str, str]:
+def configuration(args: argparse.Namespace, host: str | None) -> dict[str, str]:
     """Spark's settings by name; the user's own come last and win."""
     settings = dict(SETTINGS)
-    if host := args.host or address_towards(master):
+    if host:
         settings["spark.driver.host"] = host
     if args.kind == "kubernetes":
         settings[IMAGE] = "IMAGE"

@@ -50,6 +50,13 @@ def test_a_dry_run_shows_the_whole_command(tmp_path):
     assert packages.startswith(f"{tmp_path}/packages-")
     assert "PYSPARK_PYTHON=./environment/bin/python" in words
     assert f"PYSPARK_DRIVER_PYTHON={sys.executable}" in words
+    assert "SPARK_LOCAL_IP=127.0.0.1" in words
+
+
+def test_an_address_that_is_another_machines_name_is_told_and_not_listened_on(tmp_path):
+    words = shown(tmp_path, *MASTER, "--host", "gateway", QUICKSTART)
+    assert "spark.driver.host=gateway" in after(words, "--conf")
+    assert not [word for word in words if word.startswith("SPARK_LOCAL_IP")]
 
 
 def test_a_python_that_is_there_already_needs_no_archive(tmp_path):
