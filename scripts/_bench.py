@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from _spark import java_home, spark_home
+from _spark import address_towards, java_home, spark_home
 
 
 def prepare_environment(level: int = logging.WARNING) -> None:
@@ -31,8 +31,10 @@ def session(master: str | None = None) -> Any:
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if not submitted:
         os.environ.setdefault("SPARK_HOME", spark_home())
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        builder = builder.master(master or "local[2]")
+        master = master or "local[2]"
+        if address := address_towards(master):
+            os.environ.setdefault("SPARK_LOCAL_IP", address)
+        builder = builder.master(master)
         builder = builder.config("spark.ui.enabled", "false")
         builder = builder.config("spark.ui.showConsoleProgress", "false")
         builder = builder.config("spark.sql.shuffle.partitions", "4")

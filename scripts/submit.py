@@ -15,13 +15,12 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import _packing
-from _spark import spark_environment, spark_home
+from _spark import address_towards, spark_environment, spark_home
 from _standalone import Cluster, ClusterError
 from cluster import FOLDER
 
@@ -117,23 +116,6 @@ def configuration(args: argparse.Namespace, host: str | None) -> dict[str, str]:
     if args.kind == "kubernetes":
         settings[IMAGE] = "IMAGE"
     return settings | dict(word.split("=", 1) for word in args.conf)
-
-
-def address_towards(master: str) -> str | None:
-    """This machine's address on the way to a standalone master; None for other masters.
-
-    Raises:
-        OSError: If there is no way.
-    """
-    if not master.startswith("spark://"):
-        return None
-    host, _, port = master.removeprefix("spark://").partition(",")[0].rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((host, int(port)))  # sends nothing
-        except (OSError, ValueError) as error:
-            raise OSError(f"--master {master}: {error}") from error
-        return str(probe.getsockname()[0])
 
 
 def packed(args: argparse.Namespace, show: bool) -> list[str]:

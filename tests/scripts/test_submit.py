@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from _packing import package_archive, package_path
-from submit import address_towards
+from _spark import address_towards
 
 ROOT = Path(__file__).parents[2]
 SUBMIT = ROOT / "scripts" / "submit.py"
@@ -94,6 +94,7 @@ def test_what_cannot_work_is_named(tmp_path, words, told):
 
 def test_the_driver_is_found_at_its_address_towards_the_master():
     assert address_towards("spark://127.0.0.1:7077,127.0.0.1:7078") == "127.0.0.1"
+    assert address_towards("local[2]") == "127.0.0.1"
     assert address_towards("yarn") is None
 
 
