@@ -27,6 +27,8 @@ from cluster import FOLDER
 ROOT = Path(__file__).parent.parent
 ARCHIVES = ROOT / "build" / "archives"
 
+# An executor unpacks the environment before its first heartbeat, for which Spark waits so long.
+SETTINGS_OF_ARCHIVES = {"spark.network.timeout": "600s"}
 # Workers are tasks that last as long as the search: a copy of one would be a second worker, and an
 # executor must not be sent home while it holds one.
 SETTINGS = {
@@ -110,7 +112,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def configuration(args: argparse.Namespace, host: str | None) -> dict[str, str]:
     """Spark's settings by name; the user's own come last and win."""
-    settings = dict(SETTINGS)
+    settings = dict(SETTINGS) if args.python else {**SETTINGS, **SETTINGS_OF_ARCHIVES}
     if host:
         settings["spark.driver.host"] = host
     if args.kind == "kubernetes":

@@ -15,6 +15,8 @@ import psutil
 import pytest
 from _standalone import ClusterError, Wanted
 
+pytestmark = pytest.mark.timeout(900)  # several JVMs, one after the other
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SCRIPT = SCRIPTS / "cluster.py"
 # Nothing of this project but what is sent; and the second compiler would cost more than it gains.
@@ -65,7 +67,7 @@ def test_a_submitted_script_finds_environment_and_packages_on_the_executors(
     options += ["--conf", "spark.executor.memory=512m"]
     words = [python, SCRIPTS / "submit.py", *options, script, tmp_path / "told.json"]
     done = subprocess.run(
-        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=200
+        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-4000:]
     (prefix, *packages), settings = json.loads((tmp_path / "told.json").read_text())

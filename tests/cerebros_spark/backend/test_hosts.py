@@ -64,6 +64,7 @@ def master(hosts, environment, tmp_path) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_host_that_is_cut_off_and_comes_back_changes_nothing(
     hosts, master, environment, tmp_path
 ):
