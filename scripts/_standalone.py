@@ -19,6 +19,8 @@ from _spark import spark_environment, spark_home
 _DEPLOY = "org.apache.spark.deploy"
 _MASTER = "master.url"
 _TAIL = 2000
+# Seconds; Spark's 60 are short for a machine whose disk is busy with unpacking environments.
+_SILENCE = 300
 
 
 class ClusterError(RuntimeError):
@@ -161,6 +163,9 @@ class Cluster:
     def _launch(self, wanted: Wanted, name: str, *arguments: str) -> None:
         spark_class = os.path.join(spark_home(), "bin", "spark-class")
         environment = spark_environment(SPARK_LOCAL_IP=wanted.host)
+        # The last of two settings wins: the user's.
+        options = f"-Dspark.worker.timeout={_SILENCE} {environment.get('SPARK_MASTER_OPTS', '')}"
+        environment["SPARK_MASTER_OPTS"] = options.strip()
         self._daemons.start(name, [spark_class, *arguments], environment)
 
     def _wait(self, wanted: Wanted, before: set[str], workers: int) -> None:

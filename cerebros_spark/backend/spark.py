@@ -44,7 +44,8 @@ class SparkBackend:
         num_workers: Number of workers, and of the partitions that the data is cut into. As many
             as the cluster has task slots if it is None.
         start_timeout: Seconds within which all workers must have come, and within which one that
-            was lost must be back.
+            was lost must be back. By default 120, or 600 where executors have archives to unpack
+            first (``spark.archives``).
         lease: Seconds without a sign of progress (a training or validation step; before the
             first one, a second of processor time) after which a worker is given up and its task
             is started again.
@@ -60,7 +61,7 @@ class SparkBackend:
         spark_context: Any = None,
         num_workers: int | None = None,
         *,
-        start_timeout: float = 120.0,
+        start_timeout: float | None = None,
         lease: float = 300.0,
         port: int = 0,
     ) -> None:
@@ -68,6 +69,8 @@ class SparkBackend:
         self.threads = int(self._context.getConf().get("spark.task.cpus", "1"))
         self.num_workers = _slots(self._context) if num_workers is None else num_workers
         check_workers(self.num_workers)
+        if start_timeout is None:
+            start_timeout = _start_timeout(self._context.getConf())
         for name, value in (("start_timeout", start_timeout), ("lease", lease)):
             if not value > 0:
                 raise ArgumentError(f"{name} must be a number of seconds, but got {value!r}")
@@ -420,6 +423,12 @@ def _active_context() -> Any:
             "there is no Spark: start a SparkSession and pass spark_context=spark.sparkContext"
         )
     return context
+
+
+def _start_timeout(conf: Any) -> float:
+    """Seconds for executors to come; with an environment to unpack they take minutes."""
+    unpack = any(conf.get(name, "") for name in ("spark.archives", "spark.yarn.dist.archives"))
+    return 600.0 if unpack else 120.0
 
 
 def _slots(context: Any) -> int:
