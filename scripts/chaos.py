@@ -330,33 +330,14 @@ def cluster(master: str) -> Iterator[str]:
     if master != "standalone":
         yield master
         return
-    import pyspark
+    from _standalone import Cluster, Wanted
 
-    home = os.path.dirname(pyspark.__file__)
-    environment = {**os.environ, "SPARK_HOME": home, "SPARK_LOCAL_IP": "127.0.0.1"}
-    spark_class = os.path.join(home, "bin", "spark-class")
-    url = "spark://127.0.0.1:17077"
-    with tempfile.TemporaryDirectory(prefix="spark-") as folder, contextlib.ExitStack() as stack:
-
-        def start(*arguments: str) -> None:
-            process = subprocess.Popen(
-                [spark_class, *arguments],
-                env=environment,
-                cwd=folder,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-
-        deploy = "org.apache.spark.deploy"
-        start(f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", "17077")
-        time.sleep(5)
-        for number in range(WORKERS):
-            work = os.path.join(folder, str(number))
-            start(f"{deploy}.worker.Worker", "--cores", "1", "--memory", "1g", "-d", work, url)
-        time.sleep(5)
-        yield url
+    with tempfile.TemporaryDirectory(prefix="spark-") as folder:
+        cluster = Cluster(Path(folder))
+        try:
+            yield cluster.start(Wanted(workers=WORKERS, port=17077, webui_port=18080))
+        finally:
+            cluster.stop()
 
 
 if __name__ == "__main__":

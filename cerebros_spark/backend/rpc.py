@@ -80,6 +80,7 @@ class DriverServer:
         workers: Number of workers.
         host: The address to listen on.
         public_host: The address that workers connect to, if it is another one.
+        port: The port to listen on; a free one if it is 0.
         lease: Seconds without progress after which a worker is given up. Waiting for work
             counts as progress.
         poll: Seconds that a worker waits for work before it has to ask again.
@@ -96,6 +97,7 @@ class DriverServer:
         host: str,
         *,
         public_host: str | None = None,
+        port: int = 0,
         lease: float = 60.0,
         poll: float = _POLL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
@@ -122,9 +124,11 @@ class DriverServer:
             options=_SERVER_OPTIONS,
         )
         try:
-            port = self._server.add_secure_port(_address(host, 0), credentials)
+            port = self._server.add_secure_port(_address(host, port), credentials)
         except RuntimeError as error:
-            raise BackendError(f"the driver can't listen on {host!r}: {error}") from error
+            raise BackendError(
+                f"the driver can't listen on {host!r}{f', port {port}' if port else ''}: {error}"
+            ) from error
         self.access = Access(_address(public_host or host, port), secret, certificate)
         self._server.start()
 

@@ -45,10 +45,13 @@ class SparkBackend:
         num_workers: Number of workers, and of the partitions that the data is cut into. As many
             as the cluster has task slots if it is None.
         start_timeout: Seconds within which all workers must have come, and within which one that
-            was lost must be back.
+            was lost must be back. By default 120, or 600 where executors have archives to unpack
+            first (``spark.archives``).
         lease: Seconds without a sign of progress (a training or validation step; before the
             first one, a second of processor time) after which a worker is given up and its task
             is started again.
+        port: The driver's port that workers connect to, for networks that let only named ports
+            through; a free one if it is 0.
 
     Raises:
         ArgumentError: If there is no SparkContext or an argument is out of range.
@@ -59,18 +62,24 @@ class SparkBackend:
         spark_context: Any = None,
         num_workers: int | None = None,
         *,
-        start_timeout: float = 120.0,
+        start_timeout: float | None = None,
         lease: float = 300.0,
+        port: int = 0,
     ) -> None:
         self._context = spark_context or _active_context()
         self.threads = int(self._context.getConf().get("spark.task.cpus", "1"))
         self.num_workers = _slots(self._context) if num_workers is None else num_workers
         check_workers(self.num_workers)
+        if start_timeout is None:
+            start_timeout = _start_timeout(self._context.getConf())
         for name, value in (("start_timeout", start_timeout), ("lease", lease)):
             if not value > 0:
                 raise ArgumentError(f"{name} must be a number of seconds, but got {value!r}")
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
+            raise ArgumentError(f"port must be a whole number from 0 to 65535, but got {port!r}")
         self._start_timeout = start_timeout
         self._lease = lease
+        self._port = port
         self._server: DriverServer | None = None
         self._launch: Callable[[int], _SparkJob]
         self._jobs: list[_SparkJob] = []
@@ -123,7 +132,9 @@ class SparkBackend:
         self._came, self._away, self._busy = set(), set(), set()
         self._deaths = [0] * self.num_workers
         self._reasons = [""] * self.num_workers
-        self._server = DriverServer(self.num_workers, bind, public_host=host, lease=self._lease)
+        self._server = DriverServer(
+            self.num_workers, bind, public_host=host, port=self._port, lease=self._lease
+        )
         # Several beats in a lease: one that is late must not cost a worker.
         beat = min(_BEAT_SECONDS, self._lease / 4)
         task = _task(job, custom_objects, self._server.access, beat)
@@ -414,6 +425,12 @@ def _active_context() -> Any:
             "there is no Spark: start a SparkSession and pass spark_context=spark.sparkContext"
         )
     return context
+
+
+def _start_timeout(conf: Any) -> float:
+    """Seconds for executors to come; with an environment to unpack they take minutes."""
+    unpack = any(conf.get(name, "") for name in ("spark.archives", "spark.yarn.dist.archives"))
+    return 600.0 if unpack else 120.0
 
 
 def _slots(context: Any) -> int:

