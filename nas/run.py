@@ -126,6 +126,7 @@ def run(
             goals,
             report,
             custom_objects=request.custom_objects,
+            run_id=request.project_name,
         )
 
     policy = keras.config.dtype_policy()
