@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,7 @@ from nas.resuming import (
     earlier,
 )
 from nas.search import Rules, Search
+from nas.watching import Watched, Watchers, identity_of
 
 logger = logging.getLogger("nas")
 
@@ -98,6 +100,7 @@ def run(
         reproducible=request.reproducible,
         history=found.records if found else (),
     )
+    watchers = Watchers(request.watchers)
     progress = Progress(bound.max_trials, epochs, bound.objective.name, request.verbose)
     search = Search(
         engine,
@@ -113,6 +116,7 @@ def run(
         progress=progress,
         callbacks=callbacks,
         fetch=functools.partial(read_state, resources.store),
+        watchers=watchers,
     )
 
     def result(report: EngineReport) -> ModelSelectionResult:
@@ -129,15 +133,26 @@ def run(
             run_id=request.project_name,
         )
 
+    def kept(report: EngineReport) -> None:
+        told = result(report)
+        keep(told)
+        watchers.found(told)
+
+    def watched() -> None:
+        if watchers:
+            watchers.begin(_watched(request, job, bound, asked), search.trials)
+
     policy = keras.config.dtype_policy()
     try:
         if found:
             search.recall(found.records)
-        if found and found.records[-1]["kind"] == "done":
-            logger.info("the run %r is over: this is its result", request.project_name)
-            keep(result(EngineReport.of_nothing(manifest.partitions)))
-        else:
-            _search(engine, search, journal, fresh=found is None, keep=keep, result=result)
+        with watchers.until_the_end():
+            if found and found.records[-1]["kind"] == "done":
+                logger.info("the run %r is over: this is its result", request.project_name)
+                watched()
+                kept(EngineReport.of_nothing(manifest.partitions))
+            else:
+                _search(engine, search, journal, fresh=found is None, begun=watched, kept=kept)
     finally:
         progress.close()
         # A graph clears what Keras keeps for the process, each time it is built.
@@ -150,18 +165,19 @@ def _search(
     journal: Journal,
     *,
     fresh: bool,
-    keep: Callable[[ModelSelectionResult], None],
-    result: Callable[[EngineReport], ModelSelectionResult],
+    begun: Callable[[], None],
+    kept: Callable[[EngineReport], None],
 ) -> None:
     """Runs a search to its end, or to where it is interrupted; the result is kept either way."""
     try:
         with ended_by_sigterm():
             _start(engine, journal, fresh=fresh)
+            begun()
             search.run()
     except BaseException:
         report = _close_quietly(engine)
         if any(trial.score is not None for trial in search.trials):
-            keep(result(report))
+            kept(report)
         raise
     report = engine.close()
     logger.info(
@@ -171,7 +187,24 @@ def _search(
         report.makespan / max(report.floor, 1e-9),
         ", ".join(f"{share:.0%}" for share in report.busy),
     )
-    keep(result(report))
+    kept(report)
+
+
+def _watched(request: Request, job: WorkerJob, bound: BoundTuner, asked: dict[str, Any]) -> Watched:
+    """What those who look on are told of the search."""
+
+    def steps(batch_size: int) -> int:
+        return sum(math.ceil(shard.rows / batch_size) for shard in job.manifest.train)
+
+    return Watched(
+        run_id=job.run_id,
+        identity=identity_of(job.store, job.run_id),
+        store=job.store.url,
+        objective=bound.objective,
+        asked={**asked, **about(job)},
+        steps=steps,
+        custom_objects=request.custom_objects,
+    )
 
 
 def _seed(asked: int | None, found: Recovered | None) -> int:

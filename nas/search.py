@@ -31,6 +31,7 @@ from nas.tracks import Track
 from nas.trials import TrialRecord
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
 from nas.turns import Turns
+from nas.watching import Watchers
 
 logger = logging.getLogger("nas")
 
@@ -67,6 +68,7 @@ class Search:
         progress: Shows how far it is.
         callbacks: Makes the callbacks of a trial; None where there are none.
         fetch: Gives the bytes of a state.
+        watchers: Who looks on.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Search:
         progress: Progress,
         callbacks: Callable[[TrialSpec], TrialCallbacks] | None,
         fetch: Callable[[StateRef], bytes],
+        watchers: Watchers | None = None,
     ) -> None:
         self._engine = engine
         self._tuner = tuner
@@ -91,6 +94,7 @@ class Search:
         self._progress = progress
         self._callbacks = callbacks
         self._fetch = fetch
+        self._watchers = watchers or Watchers()
         self._turns = Turns(rules.by_clock)
         self._tracks: dict[str, Track] = {}
         self._records: list[TrialRecord] = []
@@ -305,6 +309,8 @@ class Search:
             track.kept = result.state
         self._engine.answer(track.name, answer)
         self._progress.epoch(result.rows, self._best())
+        if self._watchers:
+            self._watchers.update(track.record(Status.RUNNING))
         self._release()
 
     def _answer(self, track: Track, result: EpochResult) -> EpochAnswer:
@@ -407,6 +413,7 @@ class Search:
                 "%s failed: %s\n%s", record.trial_id, record.error, record.traceback or ""
             )
         self._progress.trial(record)
+        self._watchers.update(record)
         self._failed = [*self._failed, record] if record.status is Status.FAILED else []
         self._release()
 
