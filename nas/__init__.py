@@ -13,6 +13,7 @@ from cerebros_spark.training.devices import load_tensorflow
 if TYPE_CHECKING:
     from nas.drawing import draw_network
     from nas.hyperhypermodel import HyperHyperModel
+    from nas.mlflow_logger import MLflowLogger
     from nas.result import ModelSelectionResult
     from nas.simple import DenseUnit, SimpleCerebrosRandomSearch
     from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
@@ -27,6 +28,7 @@ _PUBLIC = {
     "DenseUnit": "nas.simple",
     "FixedModel": "nas.spaces.fixed",
     "HyperHyperModel": "nas.hyperhypermodel",
+    "MLflowLogger": "nas.mlflow_logger",
     "ModelSelectionResult": "nas.result",
     "ResidualMLP": "nas.spaces.residual_mlp",
     "ResidualMLPBlock": "nas.spaces.residual_mlp",
@@ -45,6 +47,7 @@ __all__ = [
     "DenseUnit",
     "FixedModel",
     "HyperHyperModel",
+    "MLflowLogger",
     "ModelSelectionResult",
     "ResidualMLP",
     "ResidualMLPBlock",

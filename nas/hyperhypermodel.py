@@ -19,10 +19,10 @@ from cerebros_spark.backend.local import LocalBackend
 from cerebros_spark.backend.shipping import packed
 from cerebros_spark.errors import ArgumentError, NotFittedError
 from cerebros_spark.store import LocalStore, Store
-from cerebros_spark.training.callbacks import check_callbacks
 from nas.binding import BoundTuner, Resources, columns_of
 from nas.heads import check_metrics
 from nas.inputs import is_spark
+from nas.lookouts import called_and_watching
 from nas.preparation import find, prepare_data
 from nas.request import Request, understood
 from nas.result import ModelSelectionResult
@@ -283,6 +283,7 @@ class HyperHyperModel:
                 called at the ends of epochs, with the metrics over all rows; one that needs to be
                 called for batches is refused. What they know is kept when a run is gone on with,
                 as far as it is plain data (or what their ``get_state`` gives to ``set_state``).
+                ``keras.callbacks.TensorBoard`` writes a folder for each trial.
             validation_split: Fraction of the rows that validate, instead of the bound one.
             validation_data: Rows that validate instead of a fraction: ``(x, y)`` or
                 ``(x, y, sample_weight)`` for arrays, a Spark DataFrame for a Spark DataFrame.
@@ -489,6 +490,7 @@ class HyperHyperModel:
         reproducible: bool,
         class_weight: Mapping[int, float] | None,
     ) -> Request:
+        called, watchers = called_and_watching(callbacks)
         return Request(
             inputs=tuple(self._inputs),
             outputs=tuple(self._outputs),
@@ -504,7 +506,8 @@ class HyperHyperModel:
             verbose=verbose,
             input_shape=input_shape,
             reproducible=reproducible,
-            callbacks=check_callbacks(() if callbacks is None else callbacks),
+            callbacks=called,
+            watchers=watchers,
             own=self._own,
             custom_objects=self._custom_objects,
             class_weight=checked_class_weight(class_weight),

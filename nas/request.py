@@ -27,6 +27,7 @@ from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.graph import check_shapes
 from nas.spaces.own import Source, describe_source
 from nas.tuners.base import Tuner
+from nas.watching import Watcher
 from nas.weights import check_class_labels, check_class_weight
 
 
@@ -56,6 +57,7 @@ class Request:
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
     class_weight: Mapping[int, float] | None = None
     loss_weights: tuple[float, ...] | None = None
+    watchers: tuple[Watcher, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "max_model_size"):

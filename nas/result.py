@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from cerebros_spark.worker import read_state
 from nas.drawing import draw_network
 from nas.heads import Target
 from nas.inputs import predictors_of
+from nas.reporting import write_report
 from nas.scoring import OutputColumns, Scorer, inputs_of, labels_of
 from nas.summary import results_summary
 from nas.trials import TrialRecord
@@ -46,6 +48,7 @@ class ModelSelectionResult:
         targets: What the outputs are.
         engine_report: How well the workers were used.
         custom_objects: Layers, losses and metrics that are not Keras' own, by name.
+        run_id: The run in the store.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class ModelSelectionResult:
         targets: Sequence[Target],
         engine_report: EngineReport,
         custom_objects: Mapping[str, Any] | None = None,
+        run_id: str = "",
     ) -> None:
+        self._run_id = run_id
         self._custom_objects = dict(custom_objects or {})
         self.trials = tuple(trials)
         self.objective = objective
@@ -148,6 +153,18 @@ class ModelSelectionResult:
         if not record.program:
             raise ArgumentError(f"{record.trial_id} has no network to draw: {record.error}")
         return draw_network(record.program)
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Writes the run as one HTML page that needs nothing else (see :mod:`nas.reporting`).
+
+        Args:
+            path: The HTML file; an older one is replaced.
+
+        Raises:
+            ArgumentError: The path is a folder, or its name does not end in ``.html``.
+            StoreError: The run is no longer in the store, or the page can't be written.
+        """
+        write_report(self._store, self._run_id, path)
 
     def get_best_model_history(self) -> dict[str, list[float]]:
         """The best trial's metrics by name, a value for each epoch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,7 @@ from nas.resuming import (
 )
 from nas.search import Rules, Search
 from nas.turns import Turns
+from nas.watching import Watched, Watchers, identity_of
 from nas.workshop import Workshop
 
 logger = logging.getLogger("nas")
@@ -106,6 +108,7 @@ def run(
         reproducible=request.reproducible,
         history=found.records if found else (),
     )
+    watchers = Watchers(request.watchers)
     progress = Progress(bound.max_trials, epochs, bound.objective.name, request.verbose)
     ledger = Ledger(bound.objective)
     dialogue = Dialogue(tuner, ledger, Turns(request.reproducible))
@@ -121,6 +124,7 @@ def run(
             failures_in_a_row=bound.max_consecutive_failed_trials,
         ),
         progress=progress,
+        watchers=watchers,
     )
 
     def result(report: EngineReport) -> ModelSelectionResult:
@@ -134,18 +138,32 @@ def run(
             goals,
             report,
             custom_objects=request.custom_objects,
+            run_id=request.project_name,
         )
+
+    def kept(report: EngineReport) -> None:
+        told = result(report)
+        keep(told)
+        watchers.found(told)
+
+    def watched() -> None:
+        if watchers:
+            watchers.begin(_watched(request, job, bound, asked), ledger.trials)
 
     policy = keras.config.dtype_policy()
     try:
         if found:
             recall(dialogue, found.records, engine.specs)
             progress.recall(ledger.trials)
-        if found and found.records[-1]["kind"] == "done":
-            logger.info("the run %r is over: this is its result", request.project_name)
-            keep(result(EngineReport.of_nothing(manifest.partitions)))
-        else:
-            _search(engine, search, ledger, journal, fresh=found is None, keep=keep, result=result)
+        with watchers.until_the_end():
+            if found and found.records[-1]["kind"] == "done":
+                logger.info("the run %r is over: this is its result", request.project_name)
+                watched()
+                kept(EngineReport.of_nothing(manifest.partitions))
+            else:
+                _search(
+                    engine, search, ledger, journal, fresh=found is None, begun=watched, kept=kept
+                )
     finally:
         progress.close()
         # A graph clears what Keras keeps for the process, each time it is built.
@@ -159,18 +177,19 @@ def _search(
     journal: Journal,
     *,
     fresh: bool,
-    keep: Callable[[ModelSelectionResult], None],
-    result: Callable[[EngineReport], ModelSelectionResult],
+    begun: Callable[[], None],
+    kept: Callable[[EngineReport], None],
 ) -> None:
     """Runs a search to its end, or to where it is interrupted; the result is kept either way."""
     try:
         with ended_by_sigterm(), settled():
             _start(engine, journal, fresh=fresh)
+            begun()
             search.run()
     except BaseException:
         report = _close_quietly(engine)
         if any(trial.score is not None for trial in ledger.trials):
-            keep(result(report))
+            kept(report)
         raise
     report = engine.close()
     logger.info(
@@ -180,7 +199,24 @@ def _search(
         report.makespan / max(report.floor, 1e-9),
         ", ".join(f"{share:.0%}" for share in report.busy),
     )
-    keep(result(report))
+    kept(report)
+
+
+def _watched(request: Request, job: WorkerJob, bound: BoundTuner, asked: dict[str, Any]) -> Watched:
+    """What those who look on are told of the search."""
+
+    def steps(batch_size: int) -> int:
+        return sum(math.ceil(shard.rows / batch_size) for shard in job.manifest.train)
+
+    return Watched(
+        run_id=job.run_id,
+        identity=identity_of(job.store, job.run_id),
+        store=job.store.url,
+        objective=bound.objective,
+        asked={**asked, **about(job)},
+        steps=steps,
+        custom_objects=request.custom_objects,
+    )
 
 
 def _seed(asked: int | None, found: Recovered | None) -> int:

@@ -18,6 +18,7 @@ from nas.progress import Progress
 from nas.tracks import Track
 from nas.trials import TrialRecord
 from nas.tuners.base import Pause
+from nas.watching import Watchers
 from nas.workshop import Workshop
 
 logger = logging.getLogger("nas")
@@ -53,6 +54,7 @@ class Search:
         journal: The run's journal.
         rules: How the search is run.
         progress: Shows how far it is.
+        watchers: Who looks on.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Search:
         *,
         rules: Rules,
         progress: Progress,
+        watchers: Watchers | None = None,
     ) -> None:
         self._engine = engine
         self._dialogue = dialogue
@@ -75,6 +78,7 @@ class Search:
         self._journal = journal
         self._rules = rules
         self._progress = progress
+        self._watchers = watchers or Watchers()
         self._failed: list[TrialRecord] = []  # one after the other, up to now
         self._pause: Pause | None = None  # why the tuner is not asked
 
@@ -207,6 +211,8 @@ class Search:
             track.kept = result.state
         self._engine.answer(track.name, answer)
         self._progress.epoch(result.rows, self._ledger.best)
+        if self._watchers:
+            self._watchers.update(track.record(Status.RUNNING))
         self._release()
 
     def _answer(self, track: Track, result: EpochResult) -> EpochAnswer:
@@ -252,6 +258,7 @@ class Search:
                 "%s failed: %s\n%s", record.trial_id, record.error, record.traceback or ""
             )
         self._progress.trial(record)
+        self._watchers.update(record)
         self._failed = [*self._failed, record] if failed else []
         self._release()
 

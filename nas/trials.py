@@ -45,3 +45,16 @@ class TrialRecord:
     error: str | None = None
     traceback: str | None = None
     hyperparameters: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def active(self) -> dict[str, Any]:
+        """Those of its hyperparameters whose conditions hold, in the order they were declared."""
+        declared = [] if self.hyperparameters is None else list(self.hyperparameters.space)
+        inactive = {each.name for each in declared} - {
+            each.name
+            for each in declared
+            if all(condition.is_active(self.values) for condition in each.conditions)
+        }
+        order = {each.name: place for place, each in reversed(list(enumerate(declared)))}
+        names = sorted(self.values, key=lambda name: order.get(name, len(order)))
+        return {name: self.values[name] for name in names if name not in inactive}

@@ -99,7 +99,7 @@ class TrialCallbacks:
             each.set_model(self._model)
             if getattr(each, "monitor_op", self) is None:
                 each._set_monitor_op()  # knows the metrics' directions
-        if not all(type(each) in _MODEL_FREE for each in self._callbacks):
+        if look_at_models(self._callbacks):
             self._load_model()
 
     def begin(self, state: bytes) -> Change:
@@ -245,6 +245,11 @@ def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
             ) from error
         found.append(each)
     return tuple(found)
+
+
+def look_at_models(callbacks: Sequence[Callback]) -> bool:
+    """Whether any of them may look at weights or optimizer, or change them."""
+    return not all(type(each) in _MODEL_FREE for each in callbacks)
 
 
 def describe_callbacks(callbacks: Sequence[Callback]) -> list[Any]:

@@ -1,0 +1,43 @@
+"""What is given as callbacks: those that trials call, and those that look on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from cerebros_spark.training.callbacks import check_callbacks, look_at_models
+from nas.event_files import EventFiles
+from nas.learning_rates import LearningRateLog
+from nas.watching import Watcher
+
+
+def called_and_watching(
+    callbacks: Any,
+) -> tuple[tuple[keras.callbacks.Callback, ...], tuple[Watcher, ...]]:
+    """Callbacks of which each trial has its own, and what looks on at the whole search.
+
+    Args:
+        callbacks: What the user gave: one, several or None.
+
+    Raises:
+        ArgumentError: If one can't be used; the message names it.
+    """
+    if callbacks is None:
+        return (), ()
+    called: list[Any] = []
+    watchers: list[Watcher] = []
+    for each in callbacks if isinstance(callbacks, list | tuple) else [callbacks]:
+        if isinstance(each, Watcher):
+            watchers.append(each)
+        # A class derived from it may do anything: it is looked at as any callback is.
+        elif type(each) is keras.callbacks.TensorBoard:
+            watchers.append(EventFiles(each))
+        else:
+            called.append(each)
+    checked = check_callbacks(called)
+    writes = any(isinstance(each, EventFiles) for each in watchers)
+    if writes and look_at_models(checked):
+        # First, so that it sees the rate before another changes it for the next epoch.
+        checked = (LearningRateLog(), *checked)
+    return checked, tuple(watchers)

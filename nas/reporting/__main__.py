@@ -1,0 +1,42 @@
+"""``python -m nas.reporting RUN report.html``: the page of a run, once or again and again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from cerebros_spark.audit import located
+from cerebros_spark.training.devices import load_tensorflow
+from nas.reporting import check_path, write_report
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the page of a run; with ``--every`` until the run is over."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nas.reporting", description="Writes a run as one HTML page."
+    )
+    parser.add_argument("run", metavar="RUN", help="folder or URL of the run: STORE/runs/NAME")
+    parser.add_argument("page", metavar="PAGE", help="the HTML file, for example report.html")
+    parser.add_argument(
+        "--every",
+        type=float,
+        metavar="SECONDS",
+        help="write it again and again, with so many seconds between, until the run is over",
+    )
+    args = parser.parse_args(arguments)
+    if args.every is not None and not args.every > 0:
+        parser.error(f"--every must be more than 0 seconds, but got {args.every}")
+    check_path(args.page)
+    store, name = located(args.run)
+    load_tensorflow()
+    over = write_report(store, name, args.page)
+    while args.every is not None and not over:
+        time.sleep(args.every)
+        over = write_report(store, name, args.page)
+    sys.stdout.write(f"{args.page}: the run {name!r} is {'over' if over else 'not over'}\n")
+
+
+if __name__ == "__main__":
+    main()
