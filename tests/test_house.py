@@ -20,6 +20,7 @@ SPARK_LATER = {
     "cerebros_spark/backend/shipping.py",
     "cerebros_spark/backend/spark.py",
     "nas/scoring.py",
+    "nas/outputs.py",
     "nas/preparation.py",
 }
 KERAS_FAMILY = {"keras", "tensorflow", "autokeras", "keras_tuner"}
