@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.heads import Target
-
 if TYPE_CHECKING:
     from pyspark.sql.types import StructField
+
+    from nas.heads import Target
 
 _OUTPUT, _CLASS = "__output", "__class"
 

@@ -61,7 +61,7 @@ class ModelSelectionResult:
         engine_report: EngineReport,
         custom_objects: Mapping[str, Any] | None = None,
     ) -> None:
-        self._custom_objects = dict(custom_objects or {})
+        self.custom_objects = dict(custom_objects or {})
         self.trials = tuple(trials)
         self.objective = objective
         self.engine_report = engine_report
@@ -120,7 +120,7 @@ class ModelSelectionResult:
         record = self._record(trial)
         if record.state is None:
             raise ArgumentError(f"{trial} has no weights: {record.error}")
-        with known(self._custom_objects):
+        with known(self.custom_objects):
             model = rebuild(record.program)
         StateVariables(model).write(read_state(self._store, record.state))
         return model
@@ -221,7 +221,7 @@ class ModelSelectionResult:
         if not states:
             raise DataError("there are no rows to evaluate")
         labels = [(target.label_shape, target.label_dtype) for target in self._targets]
-        merger = MetricsMerger(scorer.spec.program, labels, self._custom_objects)
+        merger = MetricsMerger(scorer.spec.program, labels, self.custom_objects)
         return merger.results(states)
 
     def model_inputs(self, x: Any) -> Any:
@@ -257,7 +257,7 @@ class ModelSelectionResult:
             input_dtypes=self._input_dtypes,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
             outputs=self._columns(),
-            custom_objects=packed(self._custom_objects),
+            custom_objects=packed(self.custom_objects),
         )
 
     def _columns(self) -> tuple[OutputColumns, ...]:
