@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from nas.hyperhypermodel import HyperHyperModel
     from nas.mlflow_logger import MLflowLogger
     from nas.result import ModelSelectionResult
+    from nas.scikit import CerebrosClassifier, CerebrosRegressor
     from nas.simple import DenseUnit, SimpleCerebrosRandomSearch
     from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
     from nas.spaces.cerebros.decays import simple_sigmoid, zero_7_exp_decay, zero_95_exp_decay
     from nas.spaces.fixed import FixedModel
     from nas.spaces.residual_mlp import ResidualMLP, ResidualMLPBlock
     from nas.spaces.small_blocks import SmallImageBlock, TokenBlock
+    from nas.spark_ml import CerebrosEstimator, CerebrosModel
 
 _PUBLIC = {
     "CerebrosBlock": "nas.spaces.cerebros",
+    "CerebrosClassifier": "nas.scikit",
+    "CerebrosEstimator": "nas.spark_ml",
+    "CerebrosModel": "nas.spark_ml",
+    "CerebrosRegressor": "nas.scikit",
     "CerebrosSpace": "nas.spaces.cerebros",
     "DenseUnit": "nas.simple",
     "FixedModel": "nas.spaces.fixed",
@@ -43,6 +49,10 @@ _PUBLIC = {
 
 __all__ = [
     "CerebrosBlock",
+    "CerebrosClassifier",
+    "CerebrosEstimator",
+    "CerebrosModel",
+    "CerebrosRegressor",
     "CerebrosSpace",
     "DenseUnit",
     "FixedModel",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cerebros_spark.errors import ArgumentError, DataError
-from nas.scoring import check_columns
+from nas.matrices import check_columns
 from nas.weights import add_weights, joined, weights_of
 
 Columns = list[str | list[str]]

@@ -25,8 +25,10 @@ from cerebros_spark.worker import read_state
 from nas.drawing import draw_network
 from nas.heads import Target
 from nas.inputs import predictors_of
+from nas.matrices import inputs_of, labels_of
+from nas.outputs import OutputColumns, kind_of_classes, output_names
 from nas.reporting import write_report
-from nas.scoring import OutputColumns, Scorer, inputs_of, labels_of
+from nas.scoring import Scorer
 from nas.summary import results_summary
 from nas.trials import TrialRecord
 
@@ -64,7 +66,7 @@ class ModelSelectionResult:
         run_id: str = "",
     ) -> None:
         self._run_id = run_id
-        self._custom_objects = dict(custom_objects or {})
+        self.custom_objects = dict(custom_objects or {})
         self.trials = tuple(trials)
         self.objective = objective
         self.engine_report = engine_report
@@ -75,7 +77,7 @@ class ModelSelectionResult:
         self._output_columns = [
             name
             for group, target in zip(layout.outputs, targets, strict=True)
-            for name in _output_names(group, target)
+            for name in output_names(group, target)
         ]
 
     def leaderboard(self) -> pd.DataFrame:
@@ -123,7 +125,7 @@ class ModelSelectionResult:
         record = self._record(trial)
         if record.state is None:
             raise ArgumentError(f"{trial} has no weights: {record.error}")
-        with known(self._custom_objects):
+        with known(self.custom_objects):
             model = rebuild(record.program)
         StateVariables(model).write(read_state(self._store, record.state))
         return model
@@ -180,7 +182,9 @@ class ModelSelectionResult:
         """Names the columns that :meth:`transform` adds.
 
         Args:
-            output_columns: As many names as there are by default: one for each label column.
+            output_columns: As many names as there are by default: one for each label column. Class
+                columns go by them: ``<label>__class`` beside ``<label>__output``, and
+                ``<name>__class`` beside any other name.
         """
         if len(output_columns) != len(self._output_columns):
             raise ArgumentError(
@@ -194,6 +198,10 @@ class ModelSelectionResult:
         """Names of the columns that :meth:`transform` adds: ``<label>__output`` by default."""
         return list(self._output_columns)
 
+    def get_class_columns(self) -> list[str]:
+        """Names of the class columns that :meth:`transform` adds; none for regressions."""
+        return [name for output in self._columns() for name in output.class_names]
+
     def transform(self, df: DataFrame) -> DataFrame:
         """Adds the best network's outputs to a Spark DataFrame, computed on the executors.
 
@@ -201,8 +209,14 @@ class ModelSelectionResult:
             df: Must have the feature columns. All of its columns are kept.
 
         Returns:
-            The DataFrame with the output columns: a number, or an array where a label column
-            has several outputs (the probabilities of more than two classes).
+            The DataFrame with the output columns, in double precision: a number, or an array where
+            a label column has several outputs (the probabilities of more than two classes). Each
+            ``ClassificationHead``'s are followed by its class, an integer: the class number, or
+            for one-hot labels the position of the largest probability; 1 is the class of two
+            whose probability is over a half. With several labels a row (``multi_label=True``) it
+            is an array of 0 and 1, or a column for each label column. Where a network gives NaN,
+            output and class are null. Networks of a builder of your own get no class columns:
+            nothing says what their outputs mean.
 
         Raises:
             DataError: If a column is missing.
@@ -224,7 +238,7 @@ class ModelSelectionResult:
         if not states:
             raise DataError("there are no rows to evaluate")
         labels = [(target.label_shape, target.label_dtype) for target in self._targets]
-        merger = MetricsMerger(scorer.spec.program, labels, self._custom_objects)
+        merger = MetricsMerger(scorer.spec.program, labels, self.custom_objects)
         return merger.results(states)
 
     def model_inputs(self, x: Any) -> Any:
@@ -251,11 +265,6 @@ class ModelSelectionResult:
         """The best network, ready to be sent to executors."""
         record = self.best_trial
         assert record.state is not None
-        names = iter(self._output_columns)
-        outputs = [
-            OutputColumns(tuple(next(names) for _ in _output_names(group, target)), target.width)
-            for group, target in zip(self._layout.outputs, self._targets, strict=True)
-        ]
         return Scorer(
             spec=TrialSpec(
                 record.trial_id, record.index, "keras", record.program, 0, 1, batch_size
@@ -264,8 +273,19 @@ class ModelSelectionResult:
             layout=self._layout,
             input_dtypes=self._input_dtypes,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
-            outputs=tuple(outputs),
-            custom_objects=packed(self._custom_objects),
+            outputs=self._columns(),
+            custom_objects=packed(self.custom_objects),
+        )
+
+    def _columns(self) -> tuple[OutputColumns, ...]:
+        names = iter(self._output_columns)
+        return tuple(
+            OutputColumns(
+                tuple(next(names) for _ in output_names(group, target)),
+                target.width,
+                kind_of_classes(target),
+            )
+            for group, target in zip(self._layout.outputs, self._targets, strict=True)
         )
 
     def _record(self, trial: str) -> TrialRecord:
@@ -281,9 +301,3 @@ class ModelSelectionResult:
         failed = trial.status is Status.FAILED or trial.score is None
         score = math.inf if trial.score is None else trial.score
         return failed, score if self.objective.direction == "min" else -score, trial.index
-
-
-def _output_names(group: Sequence[str], target: Target) -> list[str]:
-    if len(group) not in (1, target.width):
-        return [f"{group[0]}__output"]
-    return [f"{name}__output" for name in group]

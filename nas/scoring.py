@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
+import functools
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
 from cerebros_spark.errors import DataError
 from cerebros_spark.types import MetricState, TrialSpec
+from nas.matrices import check_columns, inputs_of, labels_of, lined_up
+from nas.outputs import OutputColumns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,24 +28,13 @@ if TYPE_CHECKING:
 
 _SCORES = "__cerebros_scores"
 
+#: Spark's names of types of one number each.
+_NUMBERS = ("boolean", "byte", "short", "integer", "long", "float", "double", "decimal")
 
-@dataclass(frozen=True)
-class OutputColumns:
-    """The columns that one model output becomes.
+#: NumPy's types of inputs in Spark's words.
+_SPARK_TYPES = {"float32": "float", "float64": "double", "int32": "int", "int64": "bigint"}
 
-    Attributes:
-        names: One name: the column holds the output's value, an array if it has several. As
-            many names as values: one column for each.
-        width: Number of values of the output.
-    """
-
-    names: tuple[str, ...]
-    width: int
-
-    @property
-    def single(self) -> bool:
-        """Whether each column holds one number."""
-        return self.width == len(self.names)
+_NAMED = 8  # so many columns an error calls by name
 
 
 @dataclass(frozen=True)
@@ -55,7 +47,7 @@ class Scorer:
         layout: Which columns make up its inputs and outputs.
         input_dtypes: Type of each input.
         label_dtypes: Type of each output's labels.
-        outputs: The columns to write.
+        outputs: The columns to write, for each output.
         custom_objects: Layers, losses and metrics that are not Keras' own, packed.
     """
 
@@ -68,30 +60,25 @@ class Scorer:
     custom_objects: bytes = b""
 
     def transform(self, df: DataFrame) -> DataFrame:
-        """The DataFrame with the output columns added.
+        """The DataFrame with the output columns added, and the class columns.
 
         Only the features go to Python; what else is in the DataFrame stays as it is.
         """
-        from pyspark.sql.functions import col, pandas_udf, struct
-        from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
+        from pyspark.sql.functions import pandas_udf, struct
+        from pyspark.sql.types import StructType
 
-        needed = list(dict.fromkeys(name for group in self.layout.inputs for name in group))
-        check_columns(df.columns, needed)
-        names = [name for output in self.outputs for name in output.names]
-        for name in names:
+        check_columns(df.columns, [name for group in self.layout.inputs for name in group])
+        added = [name for output in self.outputs for name in output.added]
+        for name in added:
             if name in df.columns:
                 raise DataError(
                     f"the DataFrame has a column {name!r} already; choose other names with "
                     "set_output_columns()"
                 )
-        schema = StructType(
-            [
-                StructField(name, DoubleType() if output.single else ArrayType(DoubleType()))
-                for output in self.outputs
-                for name in output.names
-            ]
-        )
-        sent = df.sparkSession.sparkContext.broadcast(self)
+        layout, features = _sent_features(df, self.layout, self.input_dtypes)
+        scorer = dataclasses.replace(self, layout=layout)
+        schema = StructType([field for output in self.outputs for field in output.fields()])
+        sent = df.sparkSession.sparkContext.broadcast(scorer)
 
         def score(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             for frame in batches:
@@ -104,26 +91,28 @@ class Scorer:
             "batches": Iterator[pd.DataFrame],
             "return": Iterator[pd.DataFrame],
         }
-        scores = pandas_udf(score, schema)(struct(*(_plain(df, name) for name in needed)))
-        scored = df.withColumn(_SCORES, scores)
+        scored = df.withColumn(_SCORES, pandas_udf(score, schema)(struct(*features)))
         kept = [_quote(name) for name in df.columns]
-        return scored.select(*kept, *(col(_SCORES)[name].alias(name) for name in names))
+        return scored.select(*kept, *(c for output in self.outputs for c in output.of(_SCORES)))
 
     def outputs_of(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The outputs for the features in a pandas frame, as columns."""
+        """The outputs for the features in a pandas frame that came from Arrow, as columns."""
         import pandas as pd
 
         told: dict[str, Any] = {}
         if len(frame) == 0:
-            return pd.DataFrame({name: [] for output in self.outputs for name in output.names})
-        arrays = _open(self).predict(inputs_of(frame, self.layout, self.input_dtypes))
+            return pd.DataFrame({field.name: [] for o in self.outputs for field in o.fields()})
+        columns = {name: lined_up(frame[name].to_numpy()) for name in frame}
+        arrays = _open(self).predict(inputs_of(columns, self.layout, self.input_dtypes))
         for output, values in zip(self.outputs, arrays, strict=True):
-            flat = values.reshape(len(frame), -1).astype("float64")
-            if output.single:
-                told.update({name: flat[:, i] for i, name in enumerate(output.names)})
-            else:
-                told[output.names[0]] = list(flat)
+            told.update(output.told(values.reshape(len(frame), -1).astype("float64")))
         return pd.DataFrame(told)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Names the network and its weights."""
+        parts = (self.state, self.spec.program.encode(), self.custom_objects)
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def metric_states(self, df: DataFrame) -> list[MetricState]:
         """The metric variables of each partition's rows."""
@@ -166,66 +155,36 @@ class _Frames:
             yield Chunk(x, y, np.arange(len(frame), dtype=np.int64))
 
 
-def inputs_of(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndarray]:
-    """Features as model inputs, each of shape ``(rows, *input_shape)``.
+def _sent_features(
+    df: DataFrame, layout: Layout, dtypes: Sequence[str]
+) -> tuple[Layout, list[Any]]:
+    """The features as columns that are quick to send, and the layout that reads them.
 
-    Args:
-        frame: A pandas frame, or arrays by column name.
-        layout: Which columns make up which input.
-        dtypes: Type of each input.
-
-    Raises:
-        DataError: If a column holds nulls, or arrays of another length than in training.
+    Numbers that make up one input go as one array: Arrow writes one column far faster than
+    dozens, and Python need not put them side by side.
     """
-    return [
-        _shaped(_side_by_side(frame, group), group, shape).astype(dtype, copy=False)
-        for group, shape, dtype in zip(layout.inputs, layout.input_shapes, dtypes, strict=True)
-    ]
+    from pyspark.sql.functions import array, lit, when
 
-
-def labels_of(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndarray]:
-    """Labels, each of shape ``(rows, width)``; arguments as for :func:`inputs_of`."""
-    return [
-        _side_by_side(frame, group).astype(dtype)
-        for group, dtype in zip(layout.outputs, dtypes, strict=True)
-    ]
-
-
-def check_columns(found: Sequence[str], needed: Sequence[str]) -> None:
-    """Raises DataError if a column is missing."""
-    for name in needed:
-        if name not in found:
-            close = difflib.get_close_matches(name, found, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise DataError(
-                f"there is no column {name!r}.{hint} The columns are: {', '.join(found)}"
-            )
-
-
-def _shaped(array: np.ndarray, group: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
-    if array.shape[1] != math.prod(shape):
-        raise DataError(
-            f"{', '.join(group)} must have {math.prod(shape)} values in a row, but got "
-            f"{array.shape[1]}"
-        )
-    return array.reshape(-1, *shape)
-
-
-def _side_by_side(frame: Any, group: Sequence[str]) -> np.ndarray:
-    parts = [_rows_of(np.asarray(frame[name]), name) for name in group]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-
-
-def _rows_of(values: np.ndarray, name: str) -> np.ndarray:
-    """A column as a matrix with its rows."""
-    if values.dtype == object:
-        nulls = sum(value is None for value in values)
-        lengths = {np.size(value) for value in values if value is not None}
-        if nulls or len(lengths) > 1:
-            what = f"{nulls} nulls" if nulls else f"arrays of {len(lengths)} different lengths"
-            raise DataError(f"the column {name!r} holds {what}; fill or drop these rows first")
-        values = np.stack([np.asarray(value) for value in values])
-    return values.reshape(len(values), -1)
+    groups: list[tuple[str, ...]] = []
+    sent: dict[str, Any] = {}
+    for number, (group, dtype) in enumerate(zip(layout.inputs, dtypes, strict=True)):
+        numbers = all(df.schema[name].dataType.typeName() in _NUMBERS for name in group)
+        if len(group) == 1 or not numbers or dtype not in _SPARK_TYPES:
+            sent.update({name: _plain(df, name) for name in group})
+            groups.append(group)
+            continue
+        packed = array(*(_quote(name).cast(_SPARK_TYPES[dtype]) for name in group))
+        nullable = [name for name in group if df.schema[name].nullable]
+        if nullable:
+            missing = functools.reduce(or_, (_quote(name).isNull() for name in nullable))
+            packed = when(missing, lit(None)).otherwise(packed)
+        # The name is what an error calls them.
+        called = ", ".join(group) if len(group) <= _NAMED else f"{group[0]} … {group[-1]}"
+        if called in sent or called in df.columns:
+            called = f"{called} (input {number})"
+        sent[called] = packed.alias(called)
+        groups.append((called,))
+    return dataclasses.replace(layout, inputs=tuple(groups)), list(sent.values())
 
 
 def _plain(df: DataFrame, name: str) -> Any:
@@ -251,8 +210,7 @@ _opened: dict[str, Any] = {}
 
 def _open(scorer: Scorer) -> Any:
     """The scorer's program, kept in this process for the batches and jobs that follow."""
-    parts = scorer.state + scorer.spec.program.encode() + scorer.custom_objects
-    digest = hashlib.sha256(parts).hexdigest()
+    digest = scorer.digest
     if digest not in _opened:
         configure_task()
         from cerebros_spark.training.keras_model import known

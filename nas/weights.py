@@ -12,7 +12,7 @@ import pandas as pd
 from cerebros_spark.data.manifest import Column, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.heads import Target
-from nas.scoring import check_columns
+from nas.matrices import check_columns
 
 #: What an array of sample weights is called where it is prepared.
 SAMPLE_WEIGHT = "sample_weight"

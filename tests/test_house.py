@@ -15,11 +15,18 @@ PACKAGES = ["cerebros_spark", "nas"]
 MODULES = sorted(p.relative_to(ROOT) for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
 
 # Where PySpark may be imported when the module is, and where only inside a function.
-SPARK = {"cerebros_spark/data/prepare.py"}
+SPARK = {
+    "cerebros_spark/data/prepare.py",
+    "nas/spark_ml/estimator.py",
+    "nas/spark_ml/model.py",
+    "nas/spark_ml/params.py",
+    "nas/spark_ml/saving.py",
+}
 SPARK_LATER = {
     "cerebros_spark/backend/shipping.py",
     "cerebros_spark/backend/spark.py",
     "nas/scoring.py",
+    "nas/outputs.py",
     "nas/preparation.py",
 }
 KERAS_FAMILY = {"keras", "tensorflow", "autokeras", "keras_tuner"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,6 +24,10 @@ from cerebros_spark.training.keras_model import StateVariables, rebuild, undistu
 from cerebros_spark.training.optimizers import update_without_replicas
 from cerebros_spark.training.weights import class_weights, weighted
 from cerebros_spark.types import MetricState, TrialSpec
+
+# Rows predicted at a time: so many that the widest layer gives about so many values.
+_VALUES_AT_A_TIME = 2**20
+_FEWEST_ROWS, _MOST_ROWS = 32, 2**14
 
 _GRAPH_BYTES_PER_VARIABLE = 100_000  # measured: a traced train and test step of a small network
 
@@ -88,6 +93,7 @@ class KerasProgram:
         self._rows: Any = None  # of the batch that is being traced
         self._train: Any = None
         self._test: Any = None
+        self._predict: Any = None
         self.traces = 0
         count = len(self._model.variables) + len(self._model.optimizer.variables)
         self.nbytes = 4 * self._variables_size() + _GRAPH_BYTES_PER_VARIABLE * count
@@ -118,10 +124,43 @@ class KerasProgram:
 
     def predict(self, x: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs for rows: for each input an array in, for each output an array out."""
-        outputs = self._model.predict(
-            x[0] if len(x) == 1 else list(x), batch_size=max(self._batch_size, 1024), verbose=0
+        if self._predict is None:
+            self._predict = self._prediction()
+        rows = self._rows_at_a_time
+        parts = [
+            [output.numpy() for output in self._predict(self._taken(x, start, start + rows))]
+            for start in range(0, len(x[0]), rows)
+        ]
+        return (
+            parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
         )
-        return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+    def _taken(self, x: Sequence[np.ndarray], start: int, stop: int) -> list[Any]:
+        return [
+            tf.cast(tf.convert_to_tensor(each[start:stop]), tensor.dtype)
+            for each, tensor in zip(x, self._model.inputs, strict=True)
+        ]
+
+    @functools.cached_property
+    def _rows_at_a_time(self) -> int:
+        """As many rows as let a small network work at its pace, and a large one in its memory."""
+        widest = max(_widths(self._model), default=1)
+        return max(_FEWEST_ROWS, min(_MOST_ROWS, _VALUES_AT_A_TIME // widest))
+
+    def _prediction(self) -> Any:
+        """Compiles the network, as it predicts, for any number of rows.
+
+        Keras' own ``predict`` spends longer on a small network's batches than the network does.
+        """
+
+        def predict(inputs: list[Any]) -> list[Any]:
+            outputs = self._model(inputs[0] if len(inputs) == 1 else inputs, training=False)
+            return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+        signature = [tf.TensorSpec((None, *i.shape[1:]), i.dtype) for i in self._model.inputs]
+        compiled = tf.function(predict, input_signature=[signature], autograph=False)
+        with undisturbed(self._model):
+            return compiled.get_concrete_function()
 
     def _run(self, name: str, shard: ShardData, seed: int | None) -> list[MetricState]:
         self._model.reset_metrics()
@@ -189,6 +228,14 @@ class KerasProgram:
     def _variables_size(self) -> int:
         everything = [*self._model.variables, *self._model.optimizer.variables]
         return sum(int(np.prod(v.shape)) for v in everything)
+
+
+def _widths(model: Any) -> Iterator[int]:
+    """How many values a row has at each point of a network."""
+    for layer in model._flatten_layers():
+        for node in layer._inbound_nodes:
+            for tensor in node.output_tensors:
+                yield math.prod(size or 1 for size in tensor.shape[1:])
 
 
 def build_metrics(model: Any, x: Any, y: Any) -> None:

@@ -160,7 +160,7 @@ def test_classes_become_an_array_of_probabilities(spark, frame, tmp_path):
     )
     made.fit(df, epochs=1, verbose=0)
     out = made.predict(df.select(*FEATURES))
-    assert out.columns == [*FEATURES, "three__output", "y__output"]
+    assert out.columns == [*FEATURES, "three__output", "three__class", "y__output"]
     rows = out.toPandas()
     probabilities, values = made.predict(rows[FEATURES])
     np.testing.assert_allclose(np.stack(rows["three__output"]), probabilities, rtol=1e-4)

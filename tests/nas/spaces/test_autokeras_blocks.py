@@ -84,7 +84,7 @@ def test_several_inputs_and_outputs_train_on_spark(spark, tmp_path, folder):
     assert result.leaderboard()["status"].tolist() == ["completed"]
     history = result.get_best_model_history()
     assert {"val_regression_head_1_r2_score", "val_classification_head_1_accuracy"} <= set(history)
-    assert made.predict(frame).columns[-2:] == ["y__output", "class__output"]
+    assert made.predict(frame).columns[-3:] == ["y__output", "class__output", "class__class"]
     keep(folder, "on Spark", made.export_model(), [GRAY, TOKENS.astype("int32"), TABLE])
 
 

@@ -1,0 +1,92 @@
+"""Columns of a frame as the arrays that a network takes, and what is wrong with them in words."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cerebros_spark.data.manifest import Layout
+from cerebros_spark.errors import DataError
+
+
+def inputs_of(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndarray]:
+    """Features as model inputs, each of shape ``(rows, *input_shape)``.
+
+    Args:
+        frame: A pandas frame, or arrays by column name.
+        layout: Which columns make up which input.
+        dtypes: Type of each input.
+
+    Raises:
+        DataError: If a column holds nulls, or arrays of another length than in training.
+    """
+    return [
+        _shaped(_side_by_side(frame, group), group, shape).astype(dtype, copy=False)
+        for group, shape, dtype in zip(layout.inputs, layout.input_shapes, dtypes, strict=True)
+    ]
+
+
+def labels_of(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndarray]:
+    """Labels, each of shape ``(rows, width)``; arguments as for :func:`inputs_of`."""
+    return [
+        _side_by_side(frame, group).astype(dtype)
+        for group, dtype in zip(layout.outputs, dtypes, strict=True)
+    ]
+
+
+def lined_up(values: np.ndarray) -> np.ndarray:
+    """A column of arrays that came from Arrow as one matrix, without copying where that can be.
+
+    Its arrays are views of one buffer, one behind the other; to copy them together row by row
+    costs more than a small network does. Only for what Arrow made: arrays of a user's own may
+    share a buffer in another order. Anything else is given back as it is.
+    """
+    if values.dtype != object or not len(values) or any(value is None for value in values):
+        return values
+    whole, width = getattr(values[0], "base", None), np.size(values[0])
+    if not isinstance(whole, np.ndarray) or whole.size != len(values) * width:
+        return values
+    if any(getattr(value, "base", None) is not whole or len(value) != width for value in values):
+        return values
+    return whole.reshape(len(values), width)
+
+
+def check_columns(found: Sequence[str], needed: Sequence[str]) -> None:
+    """Raises DataError if a column is missing."""
+    for name in needed:
+        if name not in found:
+            close = difflib.get_close_matches(name, found, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise DataError(
+                f"there is no column {name!r}.{hint} The columns are: {', '.join(found)}"
+            )
+
+
+def _shaped(array: np.ndarray, group: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
+    if array.shape[1] != math.prod(shape):
+        raise DataError(
+            f"{', '.join(group)} must have {math.prod(shape)} values in a row, but got "
+            f"{array.shape[1]}"
+        )
+    return array.reshape(-1, *shape)
+
+
+def _side_by_side(frame: Any, group: Sequence[str]) -> np.ndarray:
+    parts = [_rows_of(np.asarray(frame[name]), name) for name in group]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _rows_of(values: np.ndarray, name: str) -> np.ndarray:
+    """A column as a matrix with its rows."""
+    if values.dtype == object:
+        nulls = sum(value is None for value in values)
+        lengths = {np.size(value) for value in values if value is not None}
+        if nulls or len(lengths) > 1:
+            what = f"{nulls} nulls" if nulls else f"arrays of {len(lengths)} different lengths"
+            raise DataError(f"the column {name!r} holds {what}; fill or drop these rows first")
+        values = np.stack([np.asarray(value) for value in values])
+    return values.reshape(len(values), -1)

@@ -1,0 +1,215 @@
+"""Searches with scikit-learn's face: CerebrosClassifier and CerebrosRegressor, on arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import autokeras as ak
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from cerebros_spark.backend.local import LocalBackend
+from cerebros_spark.store import Store
+from nas.hyperhypermodel import HyperHyperModel
+from nas.result import ModelSelectionResult
+from nas.spaces.cerebros import CerebrosSpace
+from nas.temporary import in_store
+
+_BATCH = 1024
+
+#: Checks of scikit-learn that can't hold, with the reason, for its ``check_estimator``.
+EXPECTED_FAILED_CHECKS = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "a row that counts twice is one row of a step and of the split, and two rows are two"
+    ),
+}
+
+
+class _Searching(BaseEstimator):
+    """What both estimators share: a search on arrays, in this process."""
+
+    def __init__(
+        self,
+        max_trials: int | None = 10,
+        epochs: int | None = None,
+        batch_size: int = 32,
+        tuner: Any = "random",
+        tuner_options: Mapping[str, Any] | None = None,
+        objective: Any = "val_loss",
+        validation: float = 0.2,
+        space: CerebrosSpace | None = None,
+        num_workers: int = 2,
+        store: Store | str | os.PathLike[str] | None = None,
+        overwrite: bool = True,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.max_trials = max_trials
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.tuner = tuner
+        self.tuner_options = tuner_options
+        self.objective = objective
+        self.validation = validation
+        self.space = space
+        self.num_workers = num_workers
+        self.store = store
+        self.overwrite = overwrite
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _search(self, X: np.ndarray, y: np.ndarray, head: Any, sample_weight: Any) -> None:
+        if len(X) < 2:
+            raise ValueError(
+                f"a search needs rows that train and validate, but got {len(X)} sample"
+            )
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float32)
+        seed = None
+        if self.random_state is not None:
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        search = HyperHyperModel(
+            inputs=ak.Input(),
+            outputs=head,
+            project_name="scikit",
+            max_trials=self.max_trials,
+            objective=self.objective,
+            overwrite=self.overwrite,
+            seed=seed,
+            space=self.space,
+        )
+        search.tuner_bind(self.tuner, **dict(self.tuner_options or {}))
+
+        def searched(store: Store) -> ModelSelectionResult:
+            search.resource_bind(
+                backend=LocalBackend(num_workers=self.num_workers),
+                store=store,
+                validation=self.validation,
+            )
+            return search.fit(
+                X,
+                y,
+                batch_size=self.batch_size,
+                epochs=self.epochs,
+                verbose=self.verbose,
+                reproducible=seed is not None,
+                sample_weight=sample_weight,
+            )
+
+        result = in_store(self.store, searched)
+        self.model_ = result.best_model
+        self.result_ = result
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        told = self.model_.predict(X, batch_size=_BATCH, verbose=0)
+        return np.asarray(told, dtype=np.float64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        # The result belongs to a store of this machine; the network goes along whole.
+        return {name: value for name, value in state.items() if name != "result_"}
+
+
+class CerebrosClassifier(ClassifierMixin, _Searching):
+    """The best network for classes of any kind (numbers, strings), found by a search.
+
+    Args:
+        max_trials: Number of networks that are tried; None for all that the tuner has by itself.
+        epochs: Epochs of a trial. If None, up to 1,000, and a trial ends when its ``val_loss`` has
+            not got better for 10 epochs.
+        batch_size: Rows in a training step.
+        tuner: Name of the tuner, or what else ``HyperHyperModel.tuner_bind`` takes.
+        tuner_options: Options of the tuner of that name.
+        objective: What is optimized: a metric's name, or a ``keras_tuner.Objective``.
+        validation: Fraction of the rows that validate.
+        space: Bounds of the networks; the published ones if it is None.
+        num_workers: Trials that are trained at a time, as threads of this process.
+        store: Where the run is kept: a folder or a store. If None, a temporary folder that is
+            removed with ``result_``, at the latest when the process ends.
+        overwrite: Begin anew where the store holds a run; otherwise it is gone on with.
+        random_state: Seed, or a generator to draw it from; with one, the same fit gives the same
+            network bit for bit. None draws a new one each time, and is faster.
+        verbose: 0 shows no progress.
+
+    Attributes:
+        model_: The best network, a ``keras.Model``.
+        result_: The ``ModelSelectionResult``: leaderboard, histories and more. It stays behind when
+            the estimator is pickled or copied.
+        n_features_in_: Number of features in ``fit``.
+        feature_names_in_: Their names, where all are strings.
+        classes_: The classes, sorted.
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CerebrosClassifier:
+        """Searches.
+
+        Args:
+            X: Numbers of shape ``(rows, features)``: an array or a pandas DataFrame.
+            y: The class of each row.
+            sample_weight: What each row counts in the losses, 0 or more.
+
+        Raises:
+            ValueError: Before any training, if something can't be used; the message names it.
+            SearchError: If all trials fail.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float32)
+        check_classification_targets(y)
+        self.classes_, numbers = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y holds the one class {self.classes_[0]!r} only; there must be at least two"
+            )
+        head = ak.ClassificationHead()
+        self._search(X, numbers.astype(np.int64), head, sample_weight)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each class, of shape ``(rows, classes)``, in ``classes_``' order."""
+        told = self._outputs(X)
+        return np.hstack([1 - told, told]) if told.shape[1] == 1 else told
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each row."""
+        places = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[places])
+
+
+class CerebrosRegressor(RegressorMixin, _Searching):
+    """The best network for numbers, one or several a row, found by a search.
+
+    Arguments and attributes are those of :class:`CerebrosClassifier`, without ``classes_``.
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CerebrosRegressor:
+        """Searches.
+
+        Args:
+            X: Numbers of shape ``(rows, features)``: an array or a pandas DataFrame.
+            y: Numbers of shape ``(rows,)`` or ``(rows, outputs)``.
+            sample_weight: What each row counts in the losses, 0 or more.
+
+        Raises:
+            ValueError: Before any training, if something can't be used; the message names it.
+            SearchError: If all trials fail.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True)
+        self._flat = y.ndim == 1
+        self._search(X, np.asarray(y, np.float32), ak.RegressionHead(), sample_weight)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The numbers of each row, of the shape that ``y`` had."""
+        told = self._outputs(X)
+        return told[:, 0] if self._flat else told
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

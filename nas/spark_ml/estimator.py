@@ -1,0 +1,111 @@
+"""CerebrosEstimator: a search as an Estimator of Spark ML."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import autokeras as ak
+from pyspark.ml import Estimator
+from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
+
+from cerebros_spark.backend.spark import SparkBackend
+from cerebros_spark.errors import ArgumentError
+from cerebros_spark.store import Store
+from nas.hyperhypermodel import HyperHyperModel
+from nas.result import ModelSelectionResult
+from nas.spark_ml.model import CerebrosModel
+from nas.spark_ml.params import SearchParams
+from nas.temporary import in_store
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_HEADS = {"classification": ak.ClassificationHead, "regression": ak.RegressionHead}
+
+
+class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultParamsWritable):
+    """The best network for a DataFrame, found by a search on its cluster.
+
+    Args:
+        search: Makes the search, for spaces, graphs, tuners' options and all else that has no
+            parameter here: it is given the estimator and returns a ``HyperHyperModel``, with any
+            tuner bound; the estimator binds the resources. ``problemType``, ``tuner``,
+            ``objective``, ``maxTrials``, ``projectName`` and ``seed`` are then its own affair. It
+            is copied along, but can't be saved.
+        **params: The parameters by name; see ``explainParams()``.
+    """
+
+    def __init__(
+        self,
+        *,
+        search: Callable[[CerebrosEstimator], HyperHyperModel] | None = None,
+        **params: Any,
+    ) -> None:
+        super().__init__()
+        self._search = search
+        self.setParams(**params)
+
+    def setParams(self, **params: Any) -> CerebrosEstimator:
+        """Sets parameters by name.
+
+        Raises:
+            ArgumentError: If there is no such parameter.
+        """
+        for name in params:
+            if not self.hasParam(name):
+                known = ", ".join(param.name for param in self.params)
+                raise ArgumentError(f"there is no parameter {name!r}; there are {known}")
+        self._set(**params)
+        return self
+
+    def write(self) -> Any:
+        """Writes the parameters; raises ArgumentError if there is a ``search``, which is code."""
+        if self._search is not None:
+            raise ArgumentError(
+                "an estimator with search=... can't be saved: it is a function; save its model, or "
+                "make the estimator by code"
+            )
+        return super().write()
+
+    def _fit(self, dataset: DataFrame) -> CerebrosModel:
+        search = self._search(self) if self._search else self._own_search()
+        result = in_store(self.getStorePath(), lambda store: self._fitted(search, dataset, store))
+        return self._copyValues(CerebrosModel._of(result))
+
+    def _own_search(self) -> HyperHyperModel:
+        kind = self.getProblemType()
+        if kind not in _HEADS:
+            raise ArgumentError(
+                f"problemType must be 'classification' or 'regression', but got {kind!r}"
+            )
+        return HyperHyperModel(
+            inputs=ak.Input(),
+            outputs=_HEADS[kind](),
+            project_name=self.getProjectName() or f"{self.uid}-{uuid.uuid4().hex[:12]}",
+            max_trials=self.getMaxTrials(),
+            objective=self.getObjective(),
+            tuner=self.getTuner(),
+            seed=self.getSeed(),
+        )
+
+    def _fitted(
+        self, search: HyperHyperModel, dataset: DataFrame, store: Store
+    ) -> ModelSelectionResult:
+        mark = self._found(self.validationIndicatorCol)
+        search.resource_bind(
+            backend=SparkBackend(dataset.sparkSession.sparkContext, self.getNumWorkers()),
+            store=store,
+            feature_columns=[self.getFeaturesCols()],
+            label_columns=[self.getLabelCol()],
+            validation=mark or self.getValidation(),
+            sample_weight_column=self._found(self.weightCol),
+        )
+        return search.fit(
+            dataset,
+            batch_size=self.getBatchSize(),
+            epochs=self.getEpochs(),
+            verbose=0,
+            reproducible=self.getReproducible(),
+        )

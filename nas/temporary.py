@@ -1,0 +1,39 @@
+"""Stores that nobody asked for: a temporary folder that lives as long as the search's result."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+
+from cerebros_spark.store import LocalStore, Store
+from nas.result import ModelSelectionResult
+
+
+def in_store(
+    store: Store | str | os.PathLike[str] | None, search: Callable[[Store], ModelSelectionResult]
+) -> ModelSelectionResult:
+    """Searches in a store.
+
+    Args:
+        store: A store, the URL of one, or a folder. None for a temporary folder: it is removed
+            with the result, at the latest when the process ends, and at once if the search fails.
+        search: Searches in the store that it is given.
+    """
+    if isinstance(store, Store):
+        return search(store)
+    if isinstance(store, str) and "://" in store:
+        return search(Store(store))
+    if store is not None:
+        return search(LocalStore(store))
+    folder = tempfile.mkdtemp(prefix="cerebros-")
+    try:
+        result = search(LocalStore(folder))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    # The result reads the weights of its trials from there.
+    weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
+    return result

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""How fast new rows are scored: `transform` on Spark, Keras alone, and one call a row.
+
+A multi-layer perceptron of 2 x 64 units scores generated rows. Both sides have the same cores:
+`transform` in `local[THREADS]`, with a thread for each task, into Spark's sink that keeps nothing;
+`keras.Model.predict(batch_size=1024)` on the array in this process, with as many threads. They take
+turns, and the best of each counts. Cerebro's way, one `predict` call a row inside the UDF, scores a
+sample in as many tasks; what counts is the time of its loops alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import _bench
+import numpy as np
+import psutil
+
+_BATCH = 1024
+
+
+def main() -> None:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--features", choices=["columns", "array"], default="columns")
+    parser.add_argument("--sample", type=int, default=2_000, help="rows scored one by one")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    args = parser.parse_args()
+    _bench.prepare_environment()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        _bench.show(f"transform, {args.features}", run(args, folder), args.json)
+
+
+def run(args: argparse.Namespace, folder: str) -> list[tuple[str, Any, str]]:
+    """The table: name, figure, unit."""
+    import pandas as pd
+
+    from cerebros_spark import LocalStore
+    from nas import HyperHyperModel
+
+    spark = _bench.session(f"local[{args.threads}]")
+    x = np.random.default_rng(0).normal(size=(args.rows, args.width)).astype("float32")
+    names = [f"f{i}" for i in range(args.width)]
+    search = HyperHyperModel(hypermodel=network(args.width), max_trials=1, seed=0)
+    search.resource_bind(store=LocalStore(folder))
+    if args.features == "columns":
+        few = pd.DataFrame(x[:200], columns=names)
+        search.resource_bind(
+            store=LocalStore(folder), feature_columns=[names], label_columns=["target"]
+        )
+        search.fit(few.assign(target=few["f0"]), epochs=1, verbose=0)
+    else:
+        search.fit(x[:200], x[:200, 0], epochs=1, verbose=0)
+    df = spark.read.parquet(written(x, names, folder, args)).cache()
+    df.count()
+    model = search.export_model()
+    sides: dict[str, Callable[[], Any]] = {
+        "transform": lambda: scored(search.predict(df)),
+        "predict": lambda: model.predict(x, batch_size=_BATCH, verbose=0),
+    }
+    first, _ = timed(sides["transform"])  # opens the network in Spark's processes
+    timed(sides["predict"])
+    taken: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+    for _ in range(args.repeats):
+        for side, call in sides.items():
+            taken[side].append(timed(call))
+    seconds, cpu = ({side: min(t[i] for t in taken[side]) for side in sides} for i in (0, 1))
+    one_by_one = rows_one_by_one(spark, model, x[: args.sample], args.threads)
+    spark.stop()
+    speed = {side: args.rows / seconds[side] for side in sides}
+    return [
+        ("rows", args.rows, ""),
+        ("transform", speed["transform"], "rows/s"),
+        ("Keras' predict, in this process", speed["predict"], "rows/s"),
+        ("one predict call a row, in Spark", one_by_one, "rows/s"),
+        ("transform / one call a row", speed["transform"] / one_by_one, "times"),
+        ("transform / Keras' predict", speed["transform"] / speed["predict"], "times"),
+        ("processor time of transform, all processes", cpu["transform"], "s"),
+        ("processor time of Keras' predict", cpu["predict"], "s"),
+        ("first transform, with opening the network", first, "s"),
+    ]
+
+
+def network(width: int) -> Any:
+    """A perceptron of 2 x 64 units."""
+    import keras
+
+    layers = [keras.Input((width,)), *(keras.layers.Dense(64, "relu") for _ in range(2))]
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def written(x: np.ndarray, names: list[str], folder: str, args: argparse.Namespace) -> str:
+    """The rows as Parquet, two files a thread."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = os.path.join(folder, "rows")
+    os.makedirs(path)
+    for number, part in enumerate(np.array_split(x, 2 * args.threads)):
+        columns: dict[str, Any] = {"id": np.arange(len(part))}
+        if args.features == "columns":
+            columns.update({name: part[:, i] for i, name in enumerate(names)})
+        else:
+            ends = np.arange(0, part.size + 1, part.shape[1], dtype="int32")
+            columns["features"] = pa.ListArray.from_arrays(ends, part.ravel())
+        pq.write_table(pa.table(columns), os.path.join(path, f"{number}.parquet"))
+    return path
+
+
+def scored(df: Any) -> None:
+    """Computes all rows and columns and keeps none."""
+    df.write.format("noop").mode("overwrite").save()
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds, and seconds of processor time of this process and those below it."""
+    before, start = processor(), time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    after = processor()
+    return seconds, sum(after[p] - before.get(p, 0.0) for p in after)
+
+
+def processor() -> dict[int, float]:
+    """Processor time by process."""
+    me = psutil.Process()
+    found = {}
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        found[process.pid] = times.user + times.system
+    return found
+
+
+def rows_one_by_one(spark: Any, model: Any, x: np.ndarray, tasks: int) -> float:
+    """Rows a second when each row is a `predict` call, in all tasks together."""
+    from cerebros_spark.training.keras_model import describe
+
+    program, weights = describe(model), model.get_weights()
+
+    def loop(parts: Iterator[np.ndarray]) -> Iterator[float]:
+        from cerebros_spark.backend.spark import configure_task
+        from cerebros_spark.training.keras_model import rebuild
+
+        configure_task()
+        copy = rebuild(program)
+        copy.set_weights(weights)
+        for rows in parts:
+            copy.predict(rows[:1], verbose=0)
+            start = time.perf_counter()
+            for row in rows:
+                copy.predict(row[None], verbose=0)
+            yield time.perf_counter() - start
+
+    parts = spark.sparkContext.parallelize(np.array_split(x, tasks), tasks)
+    return len(x) / max(parts.mapPartitions(loop).collect())
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
+    main()

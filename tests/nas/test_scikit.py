@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import copy
+import gc
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from small_searches import FEATURES, small_space, table
+
+from nas import CerebrosClassifier, CerebrosRegressor
+from nas.scikit import EXPECTED_FAILED_CHECKS
+
+NAMES = np.array(["low", "middle", "high"])
+
+
+def tiny(**more):
+    """Arguments of one small network that learns quickly."""
+    space = small_space(learning_rate=(0.05,))
+    small = {"max_trials": 1, "epochs": 2, "space": space, "num_workers": 1, "random_state": 0}
+    return {**small, **more}
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return table(150)
+
+
+@pytest.fixture(scope="module")
+def classifier(frame):
+    return CerebrosClassifier(**tiny(epochs=20)).fit(frame[FEATURES], NAMES[frame["three"]])
+
+
+@pytest.fixture(scope="module")
+def regressor(frame):
+    return CerebrosRegressor(**tiny()).fit(frame[FEATURES].to_numpy(), frame["y"])
+
+
+def test_classes_are_the_users_own(classifier, frame):
+    assert classifier.classes_.tolist() == ["high", "low", "middle"]
+    told = classifier.predict(frame[FEATURES])
+    assert set(told) <= set(NAMES)
+    assert (told == NAMES[frame["three"]]).mean() > 0.6
+
+
+def test_probabilities_are_in_the_classes_order(classifier, frame):
+    told = classifier.predict_proba(frame[FEATURES])
+    assert told.shape == (len(frame), 3)
+    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
+    classes = classifier.classes_[told.argmax(axis=1)]
+    np.testing.assert_array_equal(classes, classifier.predict(frame[FEATURES]))
+
+
+def test_two_classes_have_two_probabilities(frame):
+    made = CerebrosClassifier(**tiny(epochs=20)).fit(frame[FEATURES], frame["binary"] == 1)
+    assert made.classes_.tolist() == [False, True]
+    told = made.predict_proba(frame[FEATURES])
+    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(made.predict(frame[FEATURES]), told[:, 1] > 0.5)
+    assert made.score(frame[FEATURES], frame["binary"] == 1) > 0.7
+
+
+def test_names_of_columns_are_kept_and_checked(classifier, frame):
+    assert classifier.feature_names_in_.tolist() == FEATURES
+    assert classifier.n_features_in_ == 3
+    with pytest.raises(ValueError, match="feature names"):
+        classifier.predict(frame[FEATURES].rename(columns={"a": "other"}))
+    with pytest.raises(ValueError, match="2 features"):
+        classifier.predict(frame[FEATURES[:2]])
+
+
+def test_the_result_has_the_leaderboard_and_the_network(regressor, frame):
+    assert regressor.result_.leaderboard()["status"].tolist() == ["completed"]
+    x = frame[FEATURES].to_numpy("float32")
+    wanted = regressor.result_.best_model.predict(x, verbose=0)[:, 0]
+    np.testing.assert_allclose(regressor.predict(x), wanted, rtol=1e-6)
+
+
+def test_several_numbers_a_row(frame):
+    y = frame[["y", "a"]].to_numpy()
+    made = CerebrosRegressor(**tiny(epochs=1)).fit(frame[FEATURES], y)
+    assert made.predict(frame[FEATURES]).shape == y.shape
+
+
+def test_a_clone_fits_the_same_network_again(regressor, frame):
+    again = clone(regressor)
+    assert again.get_params()["epochs"] == 2
+    with pytest.raises(NotFittedError):
+        again.predict(frame[FEATURES].to_numpy())
+    again.fit(frame[FEATURES].to_numpy(), frame["y"])
+    x = frame[FEATURES].to_numpy()
+    np.testing.assert_array_equal(again.predict(x), regressor.predict(x))
+
+
+def test_a_copy_predicts_without_the_result(regressor, frame):
+    x = frame[FEATURES].to_numpy()
+    copied = copy.deepcopy(regressor)
+    np.testing.assert_array_equal(copied.predict(x), regressor.predict(x))
+    assert not hasattr(copied, "result_")
+
+
+def test_parameters_of_the_search_can_be_set(frame, tmp_path):
+    made = CerebrosRegressor(**tiny()).set_params(
+        tuner="bayesian", tuner_options={"kappa": 1.0}, store=tmp_path, max_trials=2, epochs=1
+    )
+    made.fit(frame[FEATURES], frame["y"])
+    assert len(made.result_.trials) == 2
+    assert (tmp_path / "runs").is_dir()
+    del made
+    gc.collect()
+    assert (tmp_path / "runs").is_dir()
+
+
+def test_temporary_folders_go_with_the_result(frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = CerebrosRegressor(**tiny(epochs=1)).fit(frame[FEATURES], frame["y"])
+    folders = list(Path(tmp_path).iterdir())
+    assert len(folders) == 1
+    assert made.result_.get_model("trial_0000") is not None
+    made.fit(frame[FEATURES], frame["y"])
+    gc.collect()
+    assert len(list(tmp_path.iterdir())) == 1
+    del made
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="no-such"):
+        CerebrosRegressor(**tiny(tuner="no-such")).fit(frame[FEATURES], frame["y"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sample_weights_count(frame):
+    x, y = frame[FEATURES], frame["y"]
+    plain = CerebrosRegressor(**tiny()).fit(x, y).predict(x)
+    weighted = CerebrosRegressor(**tiny()).fit(x, y, sample_weight=np.arange(len(x)))
+    assert not np.allclose(plain, weighted.predict(x))
+
+
+@pytest.mark.slow
+def test_in_a_pipeline_and_in_cross_validation(frame):
+    made = make_pipeline(StandardScaler(), CerebrosClassifier(**tiny(epochs=10)))
+    scores = cross_val_score(made, frame[FEATURES], frame["binary"], cv=2)
+    assert scores.mean() > 0.6
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [CerebrosClassifier(**tiny(epochs=20)), CerebrosRegressor(**tiny(epochs=20))],
+    expected_failed_checks=lambda estimator: EXPECTED_FAILED_CHECKS,
+)
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)

@@ -1,0 +1,165 @@
+"""What transform adds, with a network whose outputs are known: it gives its features back."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import types as T  # noqa: N812
+
+from cerebros_spark.data.manifest import Layout
+from cerebros_spark.errors import DataError
+from cerebros_spark.training.keras_model import StateVariables, describe
+from cerebros_spark.types import TrialSpec
+from nas.matrices import lined_up
+from nas.outputs import OutputColumns
+from nas.scoring import Scorer
+
+WIDTH = 3
+ROWS = [[0.1, 0.9, 0.3], [0.5, 0.2, 0.5], [0.6, 0.7, 0.8], [0.0, 0.1, 0.2], [0.9, 0.0, 0.4]]
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Three outputs: all features, the first, and all once more."""
+    row = keras.Input((WIDTH,))
+    same = keras.layers.Dense(WIDTH, use_bias=False)
+    one = keras.layers.Dense(1, use_bias=False)
+    model = keras.Model(row, [same(row), one(row), keras.layers.Identity()(row)])
+    same.set_weights([np.eye(WIDTH)])
+    one.set_weights([np.eye(WIDTH)[:, :1]])
+    model.compile("sgd", ["mse", "mse", "mse"])
+    return model
+
+
+@pytest.fixture(scope="module")
+def scorer(network):
+    def made(outputs, inputs=("a", "b", "c")):
+        return Scorer(
+            spec=TrialSpec("trial", 0, "keras", describe(network), 0, 1, 1024),
+            state=StateVariables(network).read(),
+            layout=Layout((tuple(inputs),), (("x",), ("y",), ("z",)), ((WIDTH,),)),
+            input_dtypes=("float32",),
+            label_dtypes=("float32",) * 3,
+            outputs=tuple(outputs),
+        )
+
+    return made
+
+
+KINDS = [
+    OutputColumns(("one_hot__output",), WIDTH, "single"),
+    OutputColumns(("binary__output",), 1, "single"),
+    OutputColumns(("marks",), WIDTH, "multiple"),
+]
+
+
+@pytest.fixture(scope="module")
+def df(spark):
+    return spark.createDataFrame(ROWS, "a double, b double, c double").coalesce(1)
+
+
+@pytest.fixture(scope="module")
+def scored(scorer, df):
+    return scorer(KINDS).transform(df)
+
+
+@pytest.fixture(scope="module")
+def rows(scored):
+    return scored.collect()
+
+
+def test_each_output_is_followed_by_its_class(scored):
+    added = ["one_hot__output", "one_hot__class", "binary__output", "binary__class"]
+    assert scored.columns == ["a", "b", "c", *added, "marks", "marks__class"]
+    types = {field.name: field.dataType for field in scored.schema}
+    assert types["one_hot__output"] == T.ArrayType(T.DoubleType())
+    assert types["binary__output"] == T.DoubleType()
+    assert types["one_hot__class"] == types["binary__class"] == T.IntegerType()
+    assert types["marks__class"] == T.ArrayType(T.IntegerType())
+
+
+def test_outputs_are_the_networks(rows):
+    np.testing.assert_allclose([row["one_hot__output"] for row in rows], ROWS, rtol=1e-6)
+    np.testing.assert_allclose([row["binary__output"] for row in rows], [r[0] for r in ROWS])
+
+
+def test_the_class_is_the_largest_and_above_a_half(rows):
+    assert [row["one_hot__class"] for row in rows] == [1, 0, 2, 2, 0]
+    assert [row["binary__class"] for row in rows] == [0, 0, 1, 0, 1]
+    wanted = [[0, 1, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0], [1, 0, 0]]
+    assert [row["marks__class"] for row in rows] == wanted
+
+
+def test_nan_is_null_and_of_no_class(scorer, spark):
+    (row,) = (
+        scorer(KINDS)
+        .transform(spark.createDataFrame([[math.nan, 0.2, 0.9]], "a double, b double, c double"))
+        .collect()
+    )
+    assert row["binary__output"] is None
+    assert row["binary__class"] is None
+    assert row["one_hot__class"] is None
+    assert row["marks__class"] == [None, 0, 1]
+
+
+def test_label_columns_have_columns_of_their_own(scorer, df):
+    names = ("p", "q", "r__output")
+    kinds = [OutputColumns(names, WIDTH, "multiple"), KINDS[1], OutputColumns(("z",), WIDTH)]
+    out = scorer(kinds).transform(df)
+    assert out.columns[3:] == [
+        *names, "p__class", "q__class", "r__class", "binary__output", "binary__class", "z",
+    ]  # fmt: skip
+    assert [tuple(row)[6:9] for row in out.take(3)] == [(0, 1, 0), (0, 0, 0), (1, 1, 1)]
+    one_hot = [OutputColumns(names, WIDTH, "single"), *kinds[1:]]
+    told = scorer(one_hot).transform(df)
+    assert told.columns[6] == "p__class"
+    assert [row["p__class"] for row in told.collect()] == [1, 0, 2, 2, 0]
+
+
+def test_a_taken_class_column_is_an_error(scorer, df):
+    with pytest.raises(DataError, match="a column 'marks__class' already"):
+        scorer(KINDS).transform(df.withColumn("marks__class", F.lit(0)))
+
+
+def test_the_network_runs_once_for_all_columns(scored):
+    plan = scored._jdf.queryExecution().executedPlan().toString()
+    assert plan.count("ArrowEvalPython ") == 1
+    assert plan.split("ArrowEvalPython ")[1].split("]")[0].count("score(") == 1
+
+
+def test_numbers_of_any_type_are_features(scorer, spark):
+    df = spark.createDataFrame(ROWS, "a double, b double, c double").select(
+        F.col("a").cast("decimal(10,2)"), F.lit(7).alias("b"), F.lit(True).alias("c"), "b"
+    )
+    df = df.toDF("a", "b", "c", "d.e")
+    out = scorer(KINDS).transform(df).collect()
+    wanted = [[row[0], 7, 1] for row in ROWS]
+    np.testing.assert_allclose([row["one_hot__output"] for row in out], wanted, rtol=1e-6)
+
+
+def test_nulls_among_numbers_are_told(scorer, df):
+    holed = df.withColumn("b", F.when(F.col("a") > 0.55, F.col("b")))
+    with pytest.raises(Exception, match="the column 'a, b, c' holds 3 nulls"):
+        scorer(KINDS).transform(holed).collect()
+
+
+def test_rows_of_arrow_are_taken_as_they_lie():
+    whole = np.arange(12, dtype="float32")
+    rows = np.empty(4, object)
+    rows[:] = [whole[i : i + 3] for i in range(0, 12, 3)]
+    matrix = lined_up(rows)
+    assert np.shares_memory(matrix, whole)
+    np.testing.assert_array_equal(matrix, whole.reshape(4, 3))
+
+
+@pytest.mark.parametrize(
+    "rows", [[None, np.ones(2)], [np.ones(2), np.ones(2)], [np.ones(3), np.ones(1)], [[1.0, 2.0]]]
+)
+def test_other_rows_are_left_alone(rows):
+    values = np.empty(len(rows), object)
+    values[:] = rows
+    assert lined_up(values) is values
