@@ -20,7 +20,7 @@ from nas.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
 from nas.temporary import in_store
 
-_BATCH = 1024
+_BATCH = 256
 
 #: Checks of scikit-learn that can't hold, with the reason, for its ``check_estimator``.
 EXPECTED_FAILED_CHECKS = {
@@ -108,8 +108,10 @@ class _Searching(BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
-        told = self.model_.predict(X, batch_size=_BATCH, verbose=0)
-        return np.asarray(told, dtype=np.float64)
+        # Whole batches: a row's last bits must not depend on how many others there are.
+        whole = np.zeros((-len(X) % _BATCH, X.shape[1]), X.dtype)
+        told = self.model_.predict(np.concatenate([X, whole]), batch_size=_BATCH, verbose=0)
+        return np.asarray(told[: len(X)], dtype=np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()

@@ -74,7 +74,7 @@ def test_names_of_columns_are_kept_and_checked(classifier, frame):
     with pytest.raises(ValueError, match="feature names"):
         classifier.predict(frame[FEATURES].rename(columns={"a": "other"}))
     with pytest.raises(ValueError, match="2 features"):
-        classifier.predict(frame[FEATURES[:2]])
+        classifier.predict(frame[FEATURES[:2]].to_numpy())
 
 
 def test_the_result_has_the_leaderboard_and_the_network(regressor, frame):
@@ -124,7 +124,7 @@ def test_temporary_folders_go_with_the_result(frame, tmp_path, monkeypatch):
     made = CerebrosRegressor(**tiny(epochs=1)).fit(frame[FEATURES], frame["y"])
     folders = list(Path(tmp_path).iterdir())
     assert len(folders) == 1
-    assert made.result_.get_model("trial_0000") is not None
+    assert made.result_.get_model("trial-0000") is not None
     made.fit(frame[FEATURES], frame["y"])
     gc.collect()
     assert len(list(tmp_path.iterdir())) == 1
