@@ -208,4 +208,4 @@ def test_without_the_package_it_is_said_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ArgumentError, match=r'pip install "cerebros-spark\[tensorboard\]"'):
         fit(tmp_path / "store", tmp_path / "logs")
-    assert not (tmp_path / "store").exists()
+    assert list((tmp_path / "store").rglob("*")) == []
