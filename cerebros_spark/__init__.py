@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cerebros_spark.backend.local import LocalBackend
     from cerebros_spark.backend.spark import SparkBackend
     from cerebros_spark.errors import CerebrosError
+    from cerebros_spark.s3_store import S3Store
     from cerebros_spark.store import LocalStore, Store
 
 __version__ = "0.1.0"
@@ -21,11 +22,20 @@ _PUBLIC = {
     "CerebrosError": "cerebros_spark.errors",
     "LocalBackend": "cerebros_spark.backend.local",
     "LocalStore": "cerebros_spark.store",
+    "S3Store": "cerebros_spark.s3_store",
     "SparkBackend": "cerebros_spark.backend.spark",
     "Store": "cerebros_spark.store",
 }
 
-__all__ = ["CerebrosError", "LocalBackend", "LocalStore", "SparkBackend", "Store", "__version__"]
+__all__ = [
+    "CerebrosError",
+    "LocalBackend",
+    "LocalStore",
+    "S3Store",
+    "SparkBackend",
+    "Store",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
