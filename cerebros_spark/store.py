@@ -68,6 +68,8 @@ class Store:
     Attributes:
         tries: How often an operation is tried in all.
         first_wait: Seconds before the second try.
+        spark_writes: Whether Spark's own writer reaches the store by its URL. If not, executors
+            write through the store.
 
     Raises:
         ArgumentError: If there is no such kind of store, what it needs is not installed, or an
@@ -76,6 +78,7 @@ class Store:
 
     tries: int = 4
     first_wait: float = 0.1
+    spark_writes: bool = True
 
     def __init__(self, url: str, **options: Any) -> None:
         self._open(url, options)
