@@ -15,6 +15,9 @@ logger = logging.getLogger("cerebros_spark")
 # What TensorFlow's native library says of itself at information level.
 _CHATTER = re.compile(rb"I\d{4} |WARNING: All log messages before absl|To enable the following")
 
+# The GPUs that this process was given.
+_shown: str | None = None
+
 
 def relax() -> None:
     """Takes back the wish for deterministic operations, for what the process does next."""
@@ -65,13 +68,14 @@ def configure(
     Args:
         threads: Threads for one operation, and operations at a time. Two workers on one
             machine would otherwise both take all of its cores.
-        gpus: Addresses of the GPUs that are this process' own; the others are hidden. None
-            leaves things as they are.
+        gpus: Addresses of the GPUs that are this process' own, as ``nvidia-smi`` numbers them;
+            the others are hidden, and memory is taken as it is needed. None leaves things as they
+            are. A process that was given others before keeps those: CUDA looks once.
         deterministic: Ask for operations that give the same bits each time.
         workers: Number of workers in this process.
     """
     if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        _show_only(gpus)
     load_tensorflow()
     import tensorflow as tf
 
@@ -91,3 +95,22 @@ def configure(
                 "Start a fresh process to compare runs bit for bit.",
                 threads,
             )
+
+
+def _show_only(gpus: Sequence[str]) -> None:
+    """Hides all other GPUs from CUDA, which must not have started yet."""
+    global _shown
+    wanted = ",".join(gpus)
+    if _shown is not None and _shown != wanted:
+        logger.warning(
+            "this Python process uses GPU %s since an earlier task and can't change to GPU %s, "
+            "which Spark has assigned to this one: two tasks may share a GPU. Start the "
+            "application with spark.python.worker.reuse=false to have a process for each task",
+            _shown,
+            wanted,
+        )
+        return
+    _shown = wanted
+    # Addresses are nvidia-smi's, which CUDA numbers by speed unless it is told.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    os.environ["CUDA_VISIBLE_DEVICES"] = wanted
