@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 
+from cerebros_spark.errors import ArgumentError
+
 logger = logging.getLogger("cerebros_spark")
 
 # What TensorFlow's native library says of itself at information level.
@@ -34,12 +36,33 @@ def quiet() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
+def check_keras_backend() -> None:
+    """Refuses a process whose Keras runs, or would run, on something other than TensorFlow.
+
+    Raises:
+        ArgumentError: If so; the message says what to do.
+    """
+    told = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    keras = sys.modules.get("keras")
+    if keras is not None and hasattr(keras, "backend"):
+        told = keras.backend.backend()
+    if told != "tensorflow":
+        raise ArgumentError(
+            f"the Keras trainer needs the TensorFlow backend, but Keras is on {told!r} here: unset "
+            "KERAS_BACKEND and start a fresh process"
+        )
+
+
 def load_tensorflow() -> None:
     """Imports TensorFlow and Keras without the lines they print while they load.
 
     The environment has no say in those of the native library, so the process' error stream is
     held back for the seconds it takes; whatever else was written meanwhile is passed on.
+
+    Raises:
+        ArgumentError: If Keras is told to run on something else, or does already.
     """
+    check_keras_backend()
     if "tensorflow" in sys.modules:
         return
     quiet()

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
+import keras
 import pytest
 import tensorflow as tf
 
+from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training import devices
 
 
@@ -47,3 +51,43 @@ def test_a_process_that_has_a_gpu_already_says_that_it_keeps_it(grown, caplog):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
     assert "uses GPU 1 since an earlier task and can't change to GPU 0" in caplog.text
     assert "spark.python.worker.reuse=false" in caplog.text
+
+
+OTHER_BACKEND = """
+import importlib, sys
+from cerebros_spark.errors import ArgumentError
+calls = [
+    lambda: getattr(importlib.import_module("nas"), "HyperHyperModel"),
+    lambda: importlib.import_module("cerebros_spark").LocalBackend().check(None),
+    lambda: importlib.import_module("cerebros_spark.training.trainer").create("keras"),
+]
+for call in calls:
+    try:
+        call()
+    except ArgumentError as error:
+        print(error)
+print("tensorflow" in sys.modules, "keras" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_of_keras_is_refused_at_once(backend):
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_BACKEND],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *told, loaded = done.stdout.splitlines()
+    assert loaded == "False False"
+    assert len(told) == 3
+    for line in told:
+        assert line.startswith("the Keras trainer needs the TensorFlow backend, but Keras is on")
+        assert f"{backend!r} here: unset KERAS_BACKEND" in line
+
+
+def test_keras_that_was_imported_on_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ArgumentError, match="Keras is on 'jax' here"):
+        devices.load_tensorflow()
