@@ -101,7 +101,7 @@ class Store:
 
         Args:
             prefix_path: A path, or a URL that fsspec knows: ``s3://bucket/prefix`` gives an
-                S3Store, ``file:///folder`` a LocalStore.
+                S3Store, ``hdfs://host:port/folder`` an HDFSStore, ``file:///folder`` a LocalStore.
             **options: Options for the file system, without credentials.
 
         Raises:
@@ -117,6 +117,10 @@ class Store:
             from cerebros_spark.s3_store import S3Store
 
             return S3Store(prefix_path, **options)
+        if scheme == "hdfs":
+            from cerebros_spark.hdfs_store import HDFSStore
+
+            return HDFSStore(prefix_path, **options)
         return Store(prefix_path, **options)
 
     def read(self, key: str) -> bytes:

@@ -13,6 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import pyarrow.fs
 import pytest
 
 from cerebros_spark import s3_store
@@ -21,10 +22,20 @@ from cerebros_spark.store import LocalStore, Store
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
-KINDS = ["local", "file url", "memory", "s3"]
+KINDS = ["local", "file url", "memory", "s3", "hdfs"]
 # Where processes that append at the same moment are kept apart.
 KEPT_APART = ["local", "s3"]
 PART = 5 * 2**20
+
+
+def no_hdfs(**options) -> pyarrow.fs.FileSystem:
+    """Arrow's local file system in place of its HDFS, of which no server can be had here.
+
+    So tried is what the store makes of Arrow's calls, and not what HDFS does: its leases, and its
+    renames, which don't replace.
+    """
+    assert (options["host"], options["port"]) == ("namenode", 9000)
+    return pyarrow.fs.LocalFileSystem()
 
 
 def opened(kind: str, request) -> Store:
@@ -33,6 +44,9 @@ def opened(kind: str, request) -> Store:
     if kind == "memory":
         return Store.create(f"memory://{uuid.uuid4().hex}")
     folder = request.getfixturevalue("tmp_path")
+    if kind == "hdfs":
+        request.getfixturevalue("monkeypatch").setattr(pyarrow.fs, "HadoopFileSystem", no_hdfs)
+        return Store.create(f"hdfs://namenode:9000{folder}")
     return LocalStore(folder) if kind == "local" else Store(f"file://{folder}", auto_mkdir=False)
 
 
@@ -259,3 +273,20 @@ def test_credentials_among_the_options_are_refused_and_not_told(url, options, na
         Store.create(url, **options)
     assert "environment" in str(caught.value)
     assert "SECRET" not in str(caught.value)
+
+
+def test_hdfs_without_its_library_says_what_it_needs(monkeypatch):
+    def missing(**options):
+        raise OSError("Unable to load libjvm: /usr/java/libjvm.so: cannot open")
+
+    monkeypatch.setattr(pyarrow.fs, "HadoopFileSystem", missing)
+    with pytest.raises(
+        StoreError, match=r"hdfs://host:9/x can't be opened: .*set JAVA_HOME, HADOO"
+    ):
+        Store.create("hdfs://host:9/x")
+
+
+@pytest.mark.parametrize("url", ["hdfs://host:9", "hdfs://host:9/", "hdfs:///"])
+def test_an_hdfs_url_needs_a_folder(url):
+    with pytest.raises(ArgumentError, match=r"an HDFS store is at hdfs://host:port/folder, but"):
+        Store.create(url)
