@@ -13,10 +13,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import pyarrow.fs
 import pytest
 
 from cerebros_spark import s3_store
+from cerebros_spark.data.arrays import prepare_arrays
+from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.shards import open_shard
 from cerebros_spark.errors import ArgumentError, StoreError
 from cerebros_spark.store import LocalStore, Store
 
@@ -246,6 +250,26 @@ def test_a_whole_run_is_deleted(any_store):
     any_store.append("runs/one/journal.jsonl", b"x")
     any_store.delete("runs/one")
     assert any_store.list("") == ["runs/one-more/journal.jsonl"]
+
+
+def test_shards_are_read_from_where_they_were_written(any_store):
+    x = np.arange(40, dtype="float32").reshape(20, 2)
+    manifest = prepare_arrays(
+        {"x": x, "y": x[:, 0]},
+        any_store,
+        feature_columns=["x"],
+        label_columns=["y"],
+        validation=0.5,
+        partitions=2,
+    )
+    shards = [*manifest.train, *manifest.validation]
+    read = [open_shard(any_store, s, manifest, default_layout(manifest), 2**20) for s in shards]
+    chunks = [chunk for shard in read for chunk in shard.chunks(4, 1)]
+    rows = np.concatenate([chunk.x[0] for chunk in chunks])
+    assert sorted(map(tuple, rows)) == sorted(map(tuple, x))
+    streamed = open_shard(any_store, shards[0], manifest, default_layout(manifest), 16)
+    assert not streamed.resident
+    assert sum(len(chunk.y[0]) for chunk in streamed.chunks(2, 1)) == shards[0].rows
 
 
 def test_a_store_pickles_as_its_address(any_store):
