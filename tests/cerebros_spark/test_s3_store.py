@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import pickle
 
+import fsspec
 import pytest
 from faulty import Faults
 from fsspec.asyn import sync
@@ -56,6 +57,15 @@ def test_urls_of_hadoop_are_taken_too(bucket):
 def test_a_url_without_a_bucket_is_refused(url):
     with pytest.raises(ArgumentError, match=r"an S3 store is at s3://bucket/prefix, but got 's3:"):
         Store.create(url)
+
+
+def test_without_s3fs_it_is_said_what_to_install(monkeypatch):
+    def missing(url, **options):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(ArgumentError, match=r's3fs.*pip install "cerebros-spark\[s3\]"'):
+        Store.create("s3://bucket/x")
 
 
 def test_an_option_reaches_the_file_system_and_the_workers(bucket, s3_server, monkeypatch):
@@ -146,6 +156,38 @@ def test_what_can_not_be_deleted_is_told(store, monkeypatch):
     message = r"'folder' can't be deleted from s3://.*Access Denied \('a/key'\); .*s3:DeleteObject"
     with pytest.raises(StoreError, match=message):
         store.delete("folder")
+
+
+@pytest.mark.parametrize(
+    ("known", "secret", "advice"),
+    [(True, True, "need s3:ListBucket"), (True, False, "not valid"), (False, True, "not valid")],
+    ids=["no rights", "wrong secret", "unknown"],
+)
+def test_missing_rights_are_told_at_once(
+    store, bucket, s3_server, monkeypatch, caplog, known, secret, advice
+):
+    import boto3
+    from moto.core import set_initial_no_auth_action_count
+
+    address = s3_server["AWS_ENDPOINT_URL_S3"]
+    iam, name = boto3.client("iam", endpoint_url=address), f"user-{bucket}"
+    iam.create_user(UserName=name)
+    made = iam.create_access_key(UserName=name)["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", made["AccessKeyId"] if known else "AKIAUNKNOWN")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", made["SecretAccessKey"] if secret else "wrong")
+    again = pickle.loads(pickle.dumps(store))
+
+    @set_initial_no_auth_action_count(0)
+    def refused() -> None:
+        with pytest.raises(StoreError, match=rf"s3://{bucket}/x can't be opened: .*{advice}"):
+            Store.create(f"s3://{bucket}/x")
+        for call in (lambda: again.write("a/key", b"x"), lambda: again.append("a/key", b"x")):
+            with pytest.raises(StoreError, match=rf"'a/key' can't be .* s3://{bucket}/.*{advice}"):
+                call()
+
+    refused()
+    assert not caplog.records
+    store.write("a/key", b"rights are asked for no longer")
 
 
 def test_a_bucket_that_is_not_there_is_told_at_once(s3_server, caplog):
