@@ -13,19 +13,32 @@ if TYPE_CHECKING:
     from cerebros_spark.backend.local import LocalBackend
     from cerebros_spark.backend.spark import SparkBackend
     from cerebros_spark.errors import CerebrosError
+    from cerebros_spark.hdfs_store import HDFSStore
+    from cerebros_spark.s3_store import S3Store
     from cerebros_spark.store import LocalStore, Store
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "CerebrosError": "cerebros_spark.errors",
+    "HDFSStore": "cerebros_spark.hdfs_store",
     "LocalBackend": "cerebros_spark.backend.local",
     "LocalStore": "cerebros_spark.store",
+    "S3Store": "cerebros_spark.s3_store",
     "SparkBackend": "cerebros_spark.backend.spark",
     "Store": "cerebros_spark.store",
 }
 
-__all__ = ["CerebrosError", "LocalBackend", "LocalStore", "SparkBackend", "Store", "__version__"]
+__all__ = [
+    "CerebrosError",
+    "HDFSStore",
+    "LocalBackend",
+    "LocalStore",
+    "S3Store",
+    "SparkBackend",
+    "Store",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

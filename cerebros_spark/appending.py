@@ -28,6 +28,25 @@ class Tail(Protocol):
         """Adds bytes; if that fails there may be some of them."""
 
 
+class Attempts(Protocol):
+    """One append, each call of which is a try.
+
+    Attributes:
+        left_after: How long the file was before a failure that could not be undone; None if
+            nothing is left.
+    """
+
+    left_after: int | None
+
+    def __call__(self) -> None:
+        """Adds the bytes."""
+
+
+def other_length(name: str, length: int, wanted: int) -> StoreError:
+    """The error that a file is not as long as it must be."""
+    return StoreError(f"{name} is {length} bytes long, not {wanted}: another process writes to it")
+
+
 class Append:
     """One append. Each call is a try, which first removes what an earlier one left.
 
@@ -72,7 +91,7 @@ class Append:
         except FileNotFoundError as error:
             if not self._at:
                 raise
-            raise self._other_length(0, self._at) from error
+            raise other_length(self._name, 0, self._at) from error
 
     def _add(self, tail: Tail) -> None:
         length, at = self._undo(tail), self._at
@@ -80,7 +99,7 @@ class Append:
             tail.cut(at or 0)
             length = at or 0
         if at is not None and length != at:
-            raise self._other_length(length, at)
+            raise other_length(self._name, length, at)
         try:
             tail.add(self._data)
         except BaseException:
@@ -96,14 +115,9 @@ class Append:
         if before is None or length == before:
             return length
         if length < before or not self._data.startswith(tail.read(before)):
-            raise self._other_length(length, before)
+            raise other_length(self._name, length, before)
         tail.cut(before)
         return before
-
-    def _other_length(self, length: int, wanted: int) -> StoreError:
-        return StoreError(
-            f"{self._name} is {length} bytes long, not {wanted}: another process writes to it"
-        )
 
 
 class AnyTail:

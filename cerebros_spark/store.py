@@ -23,16 +23,19 @@ from typing import Any, TypeVar
 import fsspec
 import tenacity
 
-from cerebros_spark.appending import AnyTail, Append, Tail
+from cerebros_spark.appending import AnyTail, Append, Attempts, Tail
 from cerebros_spark.errors import ArgumentError, StoreError
 from cerebros_spark.local_files import locked_tail, write_whole
 from cerebros_spark.retries import retried
+from cerebros_spark.store_options import check_no_secrets
 
 logger = logging.getLogger("cerebros_spark")
 
 _T = TypeVar("_T")
 _BLOCK = 2**22
-_DELETIONS = 5
+DELETIONS = 5
+# What a kind of URL needs besides.
+_EXTRAS = {"s3": "s3", "s3a": "s3"}
 
 # Errors that say the same however often one asks.
 _FINAL = (
@@ -53,7 +56,7 @@ class Store:
 
     Keys are relative paths with ``/``. A reader sees the old bytes of a key or the new ones,
     never a part: ``write`` puts them under another name first and then moves it in place.
-    A store pickles as its address, so workers open their own.
+    A store pickles as its address, so workers open their own; options must not be credentials.
 
     An operation that fails with an error that may pass is tried again, after waits that become
     four times as long each. What fails in the end is a StoreError that names the key.
@@ -65,27 +68,59 @@ class Store:
     Attributes:
         tries: How often an operation is tried in all.
         first_wait: Seconds before the second try.
+        spark_writes: Whether Spark's own writer reaches the store by its URL. If not, executors
+            write through the store.
+
+    Raises:
+        ArgumentError: If there is no such kind of store, what it needs is not installed, or an
+            option is a credential.
     """
 
     tries: int = 4
     first_wait: float = 0.1
+    spark_writes: bool = True
 
     def __init__(self, url: str, **options: Any) -> None:
-        try:
-            self._fs, root = fsspec.core.url_to_fs(url, **options)
-        except (ImportError, ValueError) as error:
-            raise ArgumentError(f"no store can be opened at {url!r}: {error}") from error
+        self._open(url, options)
+
+    def _open(self, url: str, options: dict[str, Any]) -> None:
+        check_no_secrets(url, options)
         self._options = options
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url, **self._filesystem_options())
+        except (ImportError, ValueError) as error:
+            extra = _EXTRAS.get(url.partition("://")[0])
+            advice = f'; pip install "cerebros-spark[{extra}]"' if extra else ""
+            raise ArgumentError(f"no store can be opened at {url!r}: {error}{advice}") from error
         self._root = str(root).rstrip("/")
         self.url = self._fs.unstrip_protocol(self._root)
 
     @staticmethod
     def create(prefix_path: str, **options: Any) -> Store:
-        """Opens the store at a path or URL."""
-        if "://" not in prefix_path:
+        """Opens the store at a path or URL.
+
+        Args:
+            prefix_path: A path, or a URL that fsspec knows: ``s3://bucket/prefix`` gives an
+                S3Store, ``hdfs://host:port/folder`` an HDFSStore, ``file:///folder`` a LocalStore.
+            **options: Options for the file system, without credentials.
+
+        Raises:
+            ArgumentError: If there is no such kind of store, or an option can't be used.
+            StoreError: If it can't be opened.
+        """
+        scheme, is_url, _ = prefix_path.partition("://")
+        if not is_url:
             return LocalStore(prefix_path)
-        if prefix_path.startswith("file://") and not options:
+        if scheme == "file" and not options:
             return LocalStore(fsspec.core.strip_protocol(prefix_path))
+        if scheme in ("s3", "s3a"):
+            from cerebros_spark.s3_store import S3Store
+
+            return S3Store(prefix_path, **options)
+        if scheme == "hdfs":
+            from cerebros_spark.hdfs_store import HDFSStore
+
+            return HDFSStore(prefix_path, **options)
         return Store(prefix_path, **options)
 
     def read(self, key: str) -> bytes:
@@ -115,9 +150,9 @@ class Store:
     def append(self, key: str, data: bytes, at: int | None = None, instead_of: bytes = b"") -> None:
         """Adds bytes at the end of a key's, all of them or none.
 
-        On a file system that has locks and can cut a file (see LocalStore) that holds whatever
-        happens. On others the old bytes are put back after a failure, and two processes that
-        append at the very same moment are not kept apart.
+        On a file system that has locks and can cut a file (LocalStore), or conditional requests
+        (S3Store), that holds whatever happens. On others the old bytes are put back after a
+        failure, and two processes that append at the very same moment are not kept apart.
 
         Args:
             key: The key; it is made if it is not there.
@@ -130,14 +165,7 @@ class Store:
             StoreError: If there are more or fewer bytes than ``at``; nothing is added. Or if
                 they can't be added.
         """
-        path = self._path(key)
-        append = Append(
-            lambda create: self._tail(path, create),
-            f"{key!r} in {self.url}",
-            data,
-            at,
-            instead_of,
-        )
+        append = self._append(key, data, at, instead_of)
         try:
             self._tried("appended to in", key, append)
         except StoreError as error:
@@ -181,7 +209,14 @@ class Store:
         """The fsspec file system, for a library that takes one."""
         return self._fs
 
+    def _filesystem_options(self) -> dict[str, Any]:
+        return self._options
+
     # One try -----------------------------------------------------------------------------
+
+    def _append(self, key: str, data: bytes, at: int | None, instead_of: bytes) -> Attempts:
+        path, name = self._path(key), f"{key!r} in {self.url}"
+        return Append(lambda create: self._tail(path, create), name, data, at, instead_of)
 
     def _write(self, path: str, data: bytes) -> None:
         temporary = f"{path}.{uuid.uuid4().hex}.tmp"
@@ -206,7 +241,7 @@ class Store:
 
     def _delete(self, path: str) -> None:
         # Where another process removes something of it at the same time, the rest is left to do.
-        for _ in range(_DELETIONS):
+        for _ in range(DELETIONS):
             self._fs.invalidate_cache(posixpath.dirname(path))
             try:
                 self._fs.info(path)
@@ -220,13 +255,14 @@ class Store:
 
     def _tried(self, done: str, key: str, attempt: Callable[[], _T]) -> _T:
         """What the call gives, if need be at a later try; what fails for good is a StoreError."""
+        failed = f"{key!r} can't be {done} {self.url}"
+        if done == "opened":
+            failed = f"the store {self.url} can't be opened"
 
         def told(state: tenacity.RetryCallState) -> None:
             logger.warning(
-                "%r can't be %s %s (%s): try %d of %d follows in %.1f s",
-                key,
-                done,
-                self.url,
+                "%s (%s): try %d of %d follows in %.1f s",
+                failed,
                 state.outcome.exception() if state.outcome else None,
                 state.attempt_number + 1,
                 self.tries,
@@ -236,7 +272,7 @@ class Store:
         try:
             return retried(
                 attempt,
-                retry=tenacity.retry_if_exception(_may_pass),
+                retry=tenacity.retry_if_exception(self._may_pass),
                 stop=tenacity.stop_after_attempt(self.tries),
                 wait=tenacity.wait_exponential(multiplier=self.first_wait, exp_base=4),
                 before_sleep=told,
@@ -244,12 +280,19 @@ class Store:
         except StoreError:
             raise
         except (OSError, ValueError, NotImplementedError) as error:
-            often = f" ({self.tries} tries)" if _may_pass(error) and self.tries > 1 else ""
-            advice = _ADVICE.get(getattr(error, "errno", None) or 0)
+            often = f" ({self.tries} tries)" if self._may_pass(error) and self.tries > 1 else ""
+            advice = self._advice(error)
             raise StoreError(
-                f"{key!r} can't be {done} {self.url}{often}: {error or type(error).__name__}"
+                f"{failed}{often}: {error or type(error).__name__}"
                 + (f"; {advice}" if advice else "")
             ) from error
+
+    def _may_pass(self, error: BaseException) -> bool:
+        return isinstance(error, OSError) and not isinstance(error, _FINAL)
+
+    def _advice(self, error: BaseException) -> str | None:
+        """What to do about an error."""
+        return _ADVICE.get(getattr(error, "errno", None) or 0)
 
     def _path(self, key: str) -> str:
         if key.startswith("/") or ".." in key.split("/"):
@@ -257,7 +300,7 @@ class Store:
         return f"{self._root}/{key}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (self.url, self._options))
+        return (_reopen, (type(self), self.url, self._options))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -329,9 +372,8 @@ def read_checked(store: Store, key: str) -> bytes:
     return data
 
 
-def _reopen(url: str, options: dict[str, Any]) -> Store:
-    return Store(url, **options)
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, OSError) and not isinstance(error, _FINAL)
+def _reopen(kind: type[Store], url: str, options: dict[str, Any]) -> Store:
+    """A store opened without a look at what is there, which is left to its first use."""
+    store = kind.__new__(kind)
+    store._open(url, options)
+    return store

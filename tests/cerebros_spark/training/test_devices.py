@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import keras
+import pytest
+import tensorflow as tf
+
+from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training import devices
+
+
+@pytest.fixture
+def grown(monkeypatch) -> list[str]:
+    """A machine with one visible GPU; those whose memory was told to grow."""
+    found: list[str] = []
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.setenv(name, "")  # put back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(devices, "_shown", None)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"the {kind}"])
+    grow = lambda device, on: found.append(device) if on else None  # noqa: E731
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
+    for name in ("intra", "inter"):
+        setter = f"set_{name}_op_parallelism_threads"
+        monkeypatch.setattr(tf.config.threading, setter, lambda threads: None)
+    return found
+
+
+def test_a_process_sees_the_gpus_it_was_given(grown):
+    devices.configure(1, ["2", "5"], False)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
+    # Otherwise CUDA would number by speed what nvidia-smi numbers by place.
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert grown == ["the GPU"]
+
+
+def test_without_gpus_of_its_own_a_process_keeps_what_it_sees(grown):
+    devices.configure(1, None, False)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert "CUDA_DEVICE_ORDER" not in os.environ
+
+
+def test_a_process_that_has_a_gpu_already_says_that_it_keeps_it(grown, caplog):
+    devices.configure(1, ["1"], False)
+    devices.configure(1, ["1"], False)
+    assert not caplog.records
+    devices.configure(1, ["0"], False)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert "uses GPU 1 since an earlier task and can't change to GPU 0" in caplog.text
+    assert "spark.python.worker.reuse=false" in caplog.text
+
+
+OTHER_BACKEND = """
+import importlib, sys
+from cerebros_spark.errors import ArgumentError
+calls = [
+    lambda: getattr(importlib.import_module("nas"), "HyperHyperModel"),
+    lambda: importlib.import_module("cerebros_spark").LocalBackend().check(None),
+    lambda: importlib.import_module("cerebros_spark.training.trainer").create("keras"),
+]
+for call in calls:
+    try:
+        call()
+    except ArgumentError as error:
+        print(error)
+print("tensorflow" in sys.modules, "keras" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_of_keras_is_refused_at_once(backend):
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_BACKEND],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *told, loaded = done.stdout.splitlines()
+    assert loaded == "False False"
+    assert len(told) == 3
+    for line in told:
+        assert line.startswith("the Keras trainer needs the TensorFlow backend, but Keras is on")
+        assert f"{backend!r} here: unset KERAS_BACKEND" in line
+
+
+def test_keras_that_was_imported_on_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ArgumentError, match="Keras is on 'jax' here"):
+        devices.load_tensorflow()
