@@ -18,7 +18,7 @@ from cerebros_spark.journal import Record, journal_key, read
 from cerebros_spark.store import Store
 from cerebros_spark.types import Status, TrialResult, state_ref
 from cerebros_spark.worker import read_spec
-from nas.tracks import Track
+from nas.tracks import FinishedEpoch, Track
 from nas.trials import TrialRecord
 from nas.tuners.base import Proposal
 
@@ -174,8 +174,9 @@ class _Reader:
         epoch = self.unanswered.pop(track.name, None)
         # An epoch at whose end a callback raised was never told to the tuner.
         if epoch is not None and (record.get("error") is None or "logs" in record):
-            track.take_in(self.objective, epoch["epoch"], epoch["logs"])
-            track.note(record.get("logs", {}))
+            added = record.get("logs", {})
+            finished = FinishedEpoch(epoch["epoch"], epoch["logs"], added)
+            track.take_in(self.objective, finished)
 
     def _ended(self, track: Track, record: Record) -> TrialRecord:
         names = [each.name for each in dataclasses.fields(TrialResult)[2:-1]]
@@ -190,7 +191,8 @@ class _Reader:
         """The run, as far as the journal goes."""
         for name, epoch in self.unanswered.items():
             if name not in self.ended:
-                self.tracks[name].take_in(self.objective, epoch["epoch"], epoch["logs"])
+                finished = FinishedEpoch(epoch["epoch"], epoch["logs"])
+                self.tracks[name].take_in(self.objective, finished)
         return RunView(
             name=self.run_id,
             store=self.store.url,
