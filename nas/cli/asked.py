@@ -162,7 +162,7 @@ class Run:
         if not self.over:
             raise ArgumentError(
                 f"the run {self.name!r} is not over: cerebros-spark resume "
-                f"{self.store.url}/runs/{self.name} goes on with it"
+                f"{shown_place(self.store, self.name)} goes on with it"
             )
         from cerebros_spark.backend.local import LocalBackend
 
@@ -210,6 +210,11 @@ def located_run(place: str) -> tuple[Store, str]:
     if not has_run(store, name):
         raise ArgumentError(f"there is no run at {place!r}: it has no journal")
     return store, name
+
+
+def shown_place(store: Store, name: str) -> str:
+    """A run as the commands take it."""
+    return f"{store.url.removeprefix('file://').rstrip('/')}/runs/{name}"
 
 
 def has_run(store: Store, name: str) -> bool:

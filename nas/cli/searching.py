@@ -11,7 +11,7 @@ import click
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.store import Store
 from cerebros_spark.training.devices import load_tensorflow
-from nas.cli.asked import Asked, earlier, find_run, has_run
+from nas.cli.asked import Asked, earlier, find_run, has_run, shown_place
 from nas.cli.encoding import learned
 from nas.cli.options import listed, settings_of, values_of, verbose_option
 from nas.cli.session import DEFAULT_WORKERS, spark_session
@@ -251,11 +251,6 @@ def _tell(result: Any, store: Store, name: str) -> None:
     for command in ("report", "predict", "export"):
         more_words = " DATA --output predictions" if command == "predict" else ""
         click.echo(f"  cerebros-spark {command} {place}{more_words}")
-
-
-def shown_place(store: Store, name: str) -> str:
-    """A run as the commands take it."""
-    return f"{store.url.removeprefix('file://').rstrip('/')}/runs/{name}"
 
 
 def _progress() -> int:

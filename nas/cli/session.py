@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -67,16 +68,18 @@ def _started(master: str | None, workers: int | None, settings: Mapping[str, str
         session = builder.getOrCreate()
     except Exception as error:  # py4j's errors have no root of their own
         raise BackendError(f"Spark could not be started: {first_line(error)}") from error
-    session.sparkContext.setLogLevel("ERROR")
+    # What goes wrong reaches the user as an error of the command, without Java's stack.
+    told = logging.getLogger("nas").isEnabledFor(logging.INFO)
+    session.sparkContext.setLogLevel("ERROR" if told else "FATAL")
     return session
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of Spark says, without the JVM's stack."""
-    text = str(error).strip() or type(error).__name__
-    lines = [line for line in text.splitlines() if line.strip()]
+    """What an error says in a line; of one from Java's side the deepest reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     # Py4J's own first line tells of Python's call alone; Java's reason follows.
-    told = next(
-        (line for line in lines if not line.startswith("An error occurred while")), lines[0]
-    )
-    return told.strip().removeprefix(": ")
+    told = [line for line in lines if not line.startswith("An error occurred while")]
+    return causes[-1] if causes else (told or lines)[0].removeprefix(": ")

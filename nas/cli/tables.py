@@ -41,6 +41,7 @@ def read_table(
     Raises:
         DataError: If it can't be read.
     """
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     reader = session.read
@@ -55,7 +56,7 @@ def read_table(
         reader = reader.options(numFeatures=vector_size)
     try:
         df = reader.format(kind).load(path)
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
         raise DataError(f"{path!r} can't be read as {kind}: {first_line(error)}") from error
     if not df.columns:
         raise DataError(f"{path!r} holds no columns")
@@ -90,6 +91,7 @@ def write_table(df: DataFrame, path: str, kind: str) -> None:
     Raises:
         ArgumentError: Spark does not write that format, or the place.
     """
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     if kind == "libsvm":
@@ -100,7 +102,7 @@ def write_table(df: DataFrame, path: str, kind: str) -> None:
             writer.csv(path, header=True)
         else:
             writer.parquet(path)
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
         raise ArgumentError(f"{path!r} can't be written: {first_line(error)}") from error
 
 
