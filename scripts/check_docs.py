@@ -83,6 +83,7 @@ def _run(read: Sequence[Document], examples: Sequence[Path]) -> list[str]:
     import _bench
 
     _bench.prepare_environment()
+    spark = _bench.session()  # which all documents find, quick to start jobs
     from _doc_runs import run_document, run_example
 
     wrong = []
@@ -97,6 +98,7 @@ def _run(read: Sequence[Document], examples: Sequence[Path]) -> list[str]:
         fault = run_example(example.resolve())
         print(f"{example}: {'FAULT' if fault else 'run'}\n{fault}", flush=True)
         wrong += [str(example)] if fault else []
+    spark.stop()
     return wrong
 
 

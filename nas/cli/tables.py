@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cerebros_spark.errors import ArgumentError, DataError
@@ -25,6 +26,13 @@ def format_of(path: str, given: str | None = None) -> str:
         return given
     name = path.rstrip("/").lower()
     return next((kind for kind, ends in _ENDINGS.items() if name.endswith(ends)), "parquet")
+
+
+def placed(session: SparkSession, path: str) -> str:
+    """A path as Spark has to be told: a relative one is of this process' folder, not of Java's."""
+    settings = session.sparkContext._jsc.hadoopConfiguration()
+    local = str(settings.get("fs.defaultFS", "file:///")).startswith("file:")
+    return os.path.abspath(os.path.expanduser(path)) if local and "://" not in path else path
 
 
 def read_table(
@@ -55,7 +63,7 @@ def read_table(
     if kind == "libsvm" and vector_size is not None:
         reader = reader.options(numFeatures=vector_size)
     try:
-        df = reader.format(kind).load(path)
+        df = reader.format(kind).load(placed(session, path))
     except (PySparkException, Py4JJavaError) as error:
         raise DataError(f"{path!r} can't be read as {kind}: {first_line(error)}") from error
     if not df.columns:
@@ -77,7 +85,7 @@ def check_new(session: SparkSession, path: str, overwrite: bool) -> None:
         return
     jvm = session.sparkContext._jvm
     assert jvm is not None
-    place = jvm.org.apache.hadoop.fs.Path(path)
+    place = jvm.org.apache.hadoop.fs.Path(placed(session, path))
     files = place.getFileSystem(session.sparkContext._jsc.hadoopConfiguration())
     if files.exists(place):
         raise ArgumentError(f"{path!r} is there already; give --overwrite, or another --output")
@@ -97,11 +105,12 @@ def write_table(df: DataFrame, path: str, kind: str) -> None:
     if kind == "libsvm":
         raise ArgumentError("predictions are written as parquet or csv, not libsvm")
     writer = (_plain(df) if kind == "csv" else df).write.mode("overwrite")
+    place = placed(df.sparkSession, path)
     try:
         if kind == "csv":
-            writer.csv(path, header=True)
+            writer.csv(place, header=True)
         else:
-            writer.parquet(path)
+            writer.parquet(place)
     except (PySparkException, Py4JJavaError) as error:
         raise ArgumentError(f"{path!r} can't be written: {first_line(error)}") from error
 
