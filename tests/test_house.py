@@ -28,6 +28,10 @@ SPARK_LATER = {
     "nas/scoring.py",
     "nas/outputs.py",
     "nas/preparation.py",
+    "nas/cli/encoding.py",
+    "nas/cli/searching.py",
+    "nas/cli/session.py",
+    "nas/cli/tables.py",
 }
 KERAS_FAMILY = {"keras", "tensorflow", "autokeras", "keras_tuner"}
 

@@ -1,0 +1,6 @@
+"""``python -m nas``: the command ``cerebros-spark``."""
+
+from nas.cli.main import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,207 @@
+"""Texts and classes as numbers, and classes back: what is done to a table before a search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cerebros_spark.errors import ArgumentError, DataError
+from nas.cli.tables import quoted
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+MOST_CLASSES = 1000
+
+_WHOLE = ("byte", "short", "integer", "long")
+_NUMBERS = (*_WHOLE, "float", "double", "decimal")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Which columns are used, and what their texts mean.
+
+    Attributes:
+        features: Names of the features.
+        labels: Names of the labels.
+        texts: Name and values of each feature that holds texts. It becomes a vector with a 1 at
+            the place of the row's text; zeros for a missing text, and for one not among them.
+        classes: The label's classes as texts, in the order of their numbers; empty where the label
+            holds numbers that need no other.
+        class_type: Spark's type of the label, where it has classes.
+    """
+
+    features: tuple[str, ...]
+    labels: tuple[str, ...]
+    texts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    classes: tuple[str, ...] = ()
+    class_type: str = ""
+
+    def encoded(self, df: DataFrame) -> DataFrame:
+        """The table with texts as vectors, and the label, where it is there, as class numbers."""
+        from pyspark.ml.feature import OneHotEncoder, StringIndexerModel
+        from pyspark.sql.functions import col, create_map, lit
+
+        for number, (name, values) in enumerate(self.texts):
+            text, place, vector = (f"__{kind}_{number}" for kind in ("text", "place", "vector"))
+            df = df.withColumn(text, col(quoted(name)).cast("string"))
+            # "keep" gives what is unknown a place of its own, the last, which becomes zeros.
+            indexer = StringIndexerModel.from_labels(
+                list(values), inputCol=text, outputCol=place, handleInvalid="keep"
+            )
+            df = indexer.transform(df)
+            encoder = OneHotEncoder(inputCol=place, outputCol=vector, dropLast=True)
+            df = encoder.fit(df).transform(df)
+            df = df.withColumn(name, col(vector)).drop(text, place, vector)
+        if self.classes and self.labels[0] in df.columns:
+            numbers = create_map(*(lit(x) for n, c in enumerate(self.classes) for x in (c, n)))
+            label = col(quoted(self.labels[0])).cast("string")
+            df = df.withColumn(self.labels[0], numbers[label])
+        return df
+
+    def scored(self, df: DataFrame, result: Any) -> DataFrame:
+        """A table as it came, with a search's outputs, and classes as the label has them.
+
+        Raises:
+            DataError: If a feature is missing.
+        """
+        from pyspark.sql.functions import array, col, element_at, lit
+
+        check_there(self.features, df, "it was a feature of the search")
+        kept = [name for name, _ in self.texts]
+        if self.classes and self.labels[0] in df.columns:
+            kept.append(self.labels[0])
+        for number, name in enumerate(kept):
+            df = df.withColumn(f"__kept_{number}", col(quoted(name)))
+        df = result.transform(self.encoded(df))
+        for number, name in enumerate(kept):
+            df = df.withColumn(name, col(f"__kept_{number}")).drop(f"__kept_{number}")
+        if self.classes:
+            texts = array(*(lit(each) for each in self.classes))
+            for name in result.get_class_columns():
+                told = element_at(texts, col(quoted(name)) + 1)
+                df = df.withColumn(name, told.cast(self.class_type))
+        return df
+
+
+def learned(
+    df: DataFrame,
+    *,
+    features: Sequence[str],
+    labels: Sequence[str],
+    head: str,
+    validation: float | str,
+    most_texts: int,
+) -> Encoding:
+    """Looks which columns hold what.
+
+    Args:
+        df: The table.
+        features: The features; all columns but labels and marks if empty.
+        labels: The labels.
+        head: ``"regression"`` or ``"classification"``.
+        validation: Fraction, or the column that marks validation rows.
+        most_texts: A text column with more different values is refused.
+
+    Raises:
+        ArgumentError: If columns are asked for that don't go together.
+        DataError: If one is missing, or can't be used; the message says what to do.
+    """
+    marks = [validation] if isinstance(validation, str) else []
+    check_there(labels, df, "--label names it")
+    check_there(features, df, "--features names it")
+    check_there(marks, df, "--validation names it")
+    features = features or [name for name in df.columns if name not in (*labels, *marks)]
+    both = [name for name in features if name in (*labels, *marks)]
+    if both:
+        raise ArgumentError(f"the column {both[0]!r} is a feature, and a label or a mark as well")
+    if not features:
+        raise DataError("there is no column left to be a feature")
+    kinds = {field.name: field.dataType.typeName() for field in df.schema.fields}
+    texts = [(name, _texts(df, name, most_texts)) for name in features if _is_text(kinds[name])]
+    encoding = Encoding(tuple(features), tuple(labels), tuple(texts))
+    if head == "classification":
+        return _with_classes(df, encoding, kinds)
+    for name in labels:
+        if _is_text(kinds[name]):
+            raise DataError(
+                f"the label column {name!r} holds texts, and a regression needs numbers: give "
+                "--head classification, or read it as numbers"
+            )
+    return encoding
+
+
+def check_there(names: Sequence[str], df: DataFrame, why: str) -> None:
+    """Raises DataError if a table lacks a column."""
+    for name in names:
+        if name not in df.columns:
+            raise DataError(
+                f"there is no column {name!r}, but {why}; there are {', '.join(df.columns)}"
+            )
+
+
+def _is_text(kind: str) -> bool:
+    return kind in ("string", "varchar", "char")
+
+
+def _texts(df: DataFrame, name: str, most: int) -> tuple[str, ...]:
+    from pyspark.sql.functions import col
+
+    column = col(quoted(name))
+    found = df.select(column).where(column.isNotNull()).distinct().limit(most + 1).collect()
+    if len(found) > most:
+        raise DataError(
+            f"the column {name!r} holds more than {most:,} different texts, too many to be one-hot "
+            "encoded: leave it out by naming the others with --features, or raise --max-texts"
+        )
+    if not found:
+        raise DataError(
+            f"the column {name!r} holds no text in any row: leave it out by naming the others with "
+            "--features"
+        )
+    return tuple(sorted(row[0] for row in found))
+
+
+def _with_classes(df: DataFrame, encoding: Encoding, kinds: dict[str, str]) -> Encoding:
+    """The encoding with the classes of its label, unless these are 0, 1, 2 … already."""
+    from pyspark.sql.functions import col
+
+    if len(encoding.labels) != 1:
+        raise ArgumentError(
+            f"--head classification takes one --label, but got {len(encoding.labels)}"
+        )
+    (name,) = encoding.labels
+    kind = kinds[name]
+    if not _is_text(kind) and kind not in (*_NUMBERS, "boolean"):
+        return encoding  # one-hot vectors, or nothing that has classes: heads know
+    label = col(quoted(name))
+    both = df.where(label.isNotNull()).select(
+        label.alias("value"), label.cast("string").alias("text")
+    )
+    rows = both.distinct()
+    found = sorted(tuple(row) for row in rows.limit(MOST_CLASSES + 1).collect())
+    if len(found) > MOST_CLASSES:
+        raise DataError(
+            f"the label column {name!r} holds more than {MOST_CLASSES:,} different values: for "
+            "numbers give --head regression"
+        )
+    values = [value for value, _ in found]
+    if kind in _NUMBERS:
+        if not all(math.isfinite(value) for value in values):
+            return encoding  # preparing the data tells in how many rows
+        if any(value != int(value) for value in values):
+            raise DataError(
+                f"the label column {name!r} holds fractions, which are no classes: give --head "
+                "regression"
+            )
+        if values == list(range(len(values))):
+            return encoding
+    return Encoding(
+        encoding.features,
+        encoding.labels,
+        encoding.texts,
+        tuple(text for _, text in found),
+        "string" if _is_text(kind) else df.select(label).schema[0].dataType.simpleString(),
+    )

@@ -1,0 +1,134 @@
+"""Files of tables as Spark DataFrames, and back."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cerebros_spark.errors import ArgumentError, DataError
+from nas.cli.session import first_line
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+FORMATS = ("parquet", "csv", "libsvm")
+
+_ENDINGS = {
+    "csv": (".csv", ".csv.gz", ".csv.bz2"),
+    "libsvm": (".libsvm", ".svm", ".svmlight"),
+    "parquet": (".parquet", ".pq"),
+}
+
+
+def format_of(path: str, given: str | None = None) -> str:
+    """The format of a file: as given, or as its name ends; Parquet where that does not tell."""
+    if given is not None:
+        return given
+    name = path.rstrip("/").lower()
+    return next((kind for kind, ends in _ENDINGS.items() if name.endswith(ends)), "parquet")
+
+
+def placed(session: SparkSession, path: str) -> str:
+    """A path as Spark has to be told: a relative one is of this process' folder, not of Java's."""
+    settings = session.sparkContext._jsc.hadoopConfiguration()
+    local = str(settings.get("fs.defaultFS", "file:///")).startswith("file:")
+    return os.path.abspath(os.path.expanduser(path)) if local and "://" not in path else path
+
+
+def read_table(
+    session: SparkSession, path: str, kind: str, vector_size: int | None = None
+) -> DataFrame:
+    """The table in a file, or in a folder of files.
+
+    Args:
+        session: The session.
+        path: A path or URL that Spark reads.
+        kind: One of ``FORMATS``. CSV has a line of names first; types are inferred from all rows.
+        vector_size: Number of features of libsvm; the largest index in the file if None.
+
+    Raises:
+        DataError: If it can't be read.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    reader = session.read
+    if kind == "csv":
+        reader = reader.options(
+            header=True,
+            inferSchema=True,
+            ignoreLeadingWhiteSpace=True,
+            ignoreTrailingWhiteSpace=True,
+        )
+    if kind == "libsvm" and vector_size is not None:
+        reader = reader.options(numFeatures=vector_size)
+    try:
+        df = reader.format(kind).load(placed(session, path))
+    except (PySparkException, Py4JJavaError) as error:
+        raise DataError(f"{path!r} can't be read as {kind}: {first_line(error)}") from error
+    if not df.columns:
+        raise DataError(f"{path!r} holds no columns")
+    return df
+
+
+def vector_size_of(df: DataFrame, kind: str) -> int | None:
+    """How many features libsvm has: files of other rows may end with a smaller index."""
+    if kind != "libsvm":
+        return None
+    first = df.first()
+    return None if first is None else int(first["features"].size)
+
+
+def check_new(session: SparkSession, path: str, overwrite: bool) -> None:
+    """Raises ArgumentError if something is at a path, and may not be replaced."""
+    if overwrite:
+        return
+    jvm = session.sparkContext._jvm
+    assert jvm is not None
+    place = jvm.org.apache.hadoop.fs.Path(placed(session, path))
+    files = place.getFileSystem(session.sparkContext._jsc.hadoopConfiguration())
+    if files.exists(place):
+        raise ArgumentError(f"{path!r} is there already; give --overwrite, or another --output")
+
+
+def write_table(df: DataFrame, path: str, kind: str) -> None:
+    """Writes a folder of files, one for each Spark partition; what is there is replaced.
+
+    In CSV arrays are JSON texts.
+
+    Raises:
+        ArgumentError: Spark does not write that format, or the place.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    if kind == "libsvm":
+        raise ArgumentError("predictions are written as parquet or csv, not libsvm")
+    writer = (_plain(df) if kind == "csv" else df).write.mode("overwrite")
+    place = placed(df.sparkSession, path)
+    try:
+        if kind == "csv":
+            writer.csv(place, header=True)
+        else:
+            writer.parquet(place)
+    except (PySparkException, Py4JJavaError) as error:
+        raise ArgumentError(f"{path!r} can't be written: {first_line(error)}") from error
+
+
+def _plain(df: DataFrame) -> DataFrame:
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.sql.functions import to_json
+
+    for field in df.schema.fields:
+        column = df[quoted(field.name)]
+        kind = field.dataType.typeName()
+        if kind in ("vector", "vectorudt"):
+            df = df.withColumn(field.name, to_json(vector_to_array(column)))
+        elif kind in ("array", "struct", "map"):
+            df = df.withColumn(field.name, to_json(column))
+    return df
+
+
+def quoted(name: str) -> str:
+    """A column's name as Spark takes any."""
+    return "`" + name.replace("`", "``") + "`"

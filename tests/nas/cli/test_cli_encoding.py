@@ -1,0 +1,62 @@
+"""What the command line makes of columns: texts as vectors, classes as numbers, and back."""
+
+from __future__ import annotations
+
+import pytest
+
+from cerebros_spark.errors import DataError
+from nas.cli.encoding import Encoding, learned
+
+
+def looked_at(df, **more):
+    arguments = {
+        **{"features": (), "labels": ("y",), "head": "classification"},
+        **{"validation": 0.2, "most_texts": 3},
+    }
+    return learned(df, **{**arguments, **more})
+
+
+def test_texts_become_vectors_and_unknown_ones_zeros(spark):
+    df = spark.createDataFrame([("b", 0), ("a", 1), ("a", 0)], "`a.text` string, y int")
+    encoding = looked_at(df)
+    assert encoding == Encoding(("a.text",), ("y",), (("a.text", ("a", "b")),))
+    new = spark.createDataFrame([("a",), ("b",), ("c",), (None,)], "`a.text` string")
+    rows = [list(row[0].toArray()) for row in encoding.encoded(new).collect()]
+    assert rows == [[1, 0], [0, 1], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "classes"),
+    [
+        ([0, 1, 2], "int", ()),
+        ([0.0, 1.0], "double", ()),
+        ([-1.0, 1.0], "double", ("-1.0", "1.0")),
+        ([9, 10], "bigint", ("9", "10")),
+        ([True, False], "boolean", ("false", "true")),
+        (["10", "9"], "string", ("10", "9")),
+    ],
+)
+def test_classes_are_numbered_in_order(spark, values, kind, classes):
+    df = spark.createDataFrame([(1.0, value) for value in values], f"a double, y {kind}")
+    encoding = looked_at(df)
+    assert encoding.classes == classes
+    if classes:
+        numbers = {row.y for row in encoding.encoded(df).collect()}
+        assert numbers == set(range(len(classes)))
+        assert encoding.class_type == kind
+
+
+def test_a_missing_class_stays_missing(spark):
+    df = spark.createDataFrame([(1.0, "a"), (1.0, "b"), (1.0, None)], "a double, y string")
+    assert [row.y for row in looked_at(df).encoded(df).collect()] == [0, 1, None]
+
+
+def test_columns_of_no_use_are_refused(spark):
+    df = spark.createDataFrame([(None, 0), (None, 1)], "a string, y int")
+    with pytest.raises(DataError, match="'a' holds no text in any row"):
+        looked_at(df)
+    with pytest.raises(DataError, match="no column left to be a feature"):
+        looked_at(df.drop("a"))
+    many = spark.createDataFrame([(1.0, f"{n}") for n in range(1001)], "a double, y string")
+    with pytest.raises(DataError, match="more than 1,000 different values"):
+        looked_at(many)
