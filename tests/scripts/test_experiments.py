@@ -12,10 +12,23 @@ import numpy as np
 import pytest
 from make_criteo import CATEGORIES, make
 
+from cerebros_spark import LocalBackend
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Workers are threads here: that Spark's do the same is for the backend's own tests to show."""
+    monkeypatch.setattr(
+        "cerebros_spark.SparkBackend",
+        lambda context, num_workers: LocalBackend(num_workers=num_workers),
+        raising=False,
+    )
+
 
 def figures(name, module, spark, folder, *words):
     """The figures that an experiment leaves, at the smallest size."""
-    words = ["--trials", "1", "--epochs", "1", "--folder", str(folder), *words]
+    small = ["--trials", "1", "--epochs", "1", "--workers", "1"]
+    words = [*small, "--folder", str(folder), *words]
     args = module.parser().parse_args(words)
     _experiment.leave(name, args, module.run(spark, args))
     told = json.loads((folder / name / "result.json").read_text())
@@ -26,7 +39,7 @@ def figures(name, module, spark, folder, *words):
     return {label: figure["value"] for label, figure in told["figures"].items()}
 
 
-def test_digits_are_read_from_libsvm_and_searched(spark, tmp_path):
+def test_digits_are_read_from_libsvm_and_searched(spark, tmp_path, threads):
     told = figures("digits", digits, spark, tmp_path, "--tuners", "greedy")
     assert 0 <= told["greedy: test accuracy"] <= 1
     assert told["logistic regression: test accuracy"] > 0.9
@@ -36,7 +49,7 @@ def test_digits_are_read_from_libsvm_and_searched(spark, tmp_path):
     np.testing.assert_array_equal([r["features"].toArray() for r in rows], load_digits().data)
 
 
-def test_clicks_are_scored_beside_the_ceiling(spark, tmp_path):
+def test_clicks_are_scored_beside_the_ceiling(spark, tmp_path, threads):
     told = figures("criteo", criteo, spark, tmp_path, "--rows", "4000", "--no-linear")
     assert told["rows"] == 4000
     ceiling = told["true model: test AUC"]
@@ -60,7 +73,7 @@ def test_words_are_hashed_into_buckets_of_their_column(spark, tmp_path):
     np.testing.assert_array_equal(numbers[:, 1], before["I1"].isna())
 
 
-def test_houses_are_scored_in_dollars_beside_the_floor(spark, tmp_path):
+def test_houses_are_scored_in_dollars_beside_the_floor(spark, tmp_path, threads):
     told = figures("houses", houses, spark, tmp_path, "--rows", "400", "--levels", "2")
     floor = told["true model: test error"]
     assert floor < told["ridge regression of their logarithms: test error"]
