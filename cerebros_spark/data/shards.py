@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cerebros_spark.data import storage
+from cerebros_spark.data.decoding import ArraysOfTables
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
 from cerebros_spark.errors import ArgumentError, DataError, StoreError
@@ -275,7 +276,7 @@ def _read(
         # The rows are counted, so the reader need not be asked whether there are more.
         while left > 0:
             with _calls(store, shard):
-                batch = next(reader)._asdict()
+                batch = next(reader)
             left -= len(next(iter(batch.values())))
             yield batch
 
@@ -299,6 +300,8 @@ def _reader(store: Store, shard: Shard, names: Sequence[str], seed: int | None) 
             num_epochs=1,
             filesystem=_filesystem(store),
         )
+        # There is no public way in. The range of versions in pyproject.toml has it.
+        reader._results_queue_reader = ArraysOfTables()
     try:
         with _calls(store, shard):
             found = sum(piece.get_metadata().num_rows for piece in reader.dataset.pieces)

@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Feeding workers with click data of any size: memory within the budget, and speed.
+
+Rows as scripts/make_criteo.py makes them are prepared by Spark as one partition for each worker
+(26 numbers and 26 hashed words a row). One worker's shard is then read in a process of its own,
+with one thread: streamed within --budget, as a search does whose ``shard_memory`` is twice that,
+beside plain Arrow; and a network trains on the stream: embeddings with a perceptron, and a
+Cerebros network of published size on the numbers (6 levels x 4 units x 4 neurons). What share of an
+epoch goes to feeding tells whether the data is the bottleneck.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import _bench
+import pyarrow.parquet as pq
+from make_criteo import make
+
+# The networks and the columns are those of the experiment.
+sys.path.insert(0, str(Path(__file__).parent / "experiments"))
+
+from criteo import network, prepared
+
+from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.manifest import Layout, Manifest
+from cerebros_spark.data.shards import open_shard
+from cerebros_spark.store import LocalStore, Store
+
+Row = tuple[str, Any, str]
+
+_MIB = 2**20
+_BUCKETS = 1000
+
+
+def main() -> None:
+    """Makes and prepares the rows, measures, prints the table, and removes the rows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=5_000_000, help="%(default)s")
+    parser.add_argument("--workers", type=int, default=2, help="partitions (%(default)s)")
+    parser.add_argument("--budget", type=int, default=128, help="MiB for a shard (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=256, help="%(default)s")
+    parser.add_argument(
+        "--train-rows", type=int, default=200_000, help="of the shard, to train on (%(default)s)"
+    )
+    parser.add_argument("--driver-memory", default="4g", help="Spark's (%(default)s)")
+    parser.add_argument("--folder", help="where the rows lie meanwhile; default: the system's")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        store = LocalStore(str(Path(folder) / "store"))
+        # Each in a process of its own, so that memory is its alone.
+        manifest, rows = alone(_preparation, args, folder, store)
+        rows += alone(_reading, args, store, manifest)
+        for name in ("embeddings", "Cerebros"):
+            rows += alone(_training, args, store, manifest, name)
+    _bench.show("criteo", rows, args.json)
+
+
+def alone(function: Any, *arguments: Any) -> Any:
+    """What a function gives in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def _preparation(args: argparse.Namespace, folder: str, store: Store) -> tuple[Manifest, list[Row]]:
+    """Generates and prepares the rows."""
+    began = time.perf_counter()
+    truth = make(Path(folder) / "rows", args.rows, 0)
+    generated = time.perf_counter() - began
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--driver-memory {args.driver_memory} pyspark-shell"
+    _bench.prepare_environment()
+    from cerebros_spark.data.prepare import prepare
+
+    spark = _bench.session(f"local[{args.workers}]")
+    spark.conf.set("spark.sql.shuffle.partitions", str(max(4, args.rows // 250_000)))
+    raw = spark.read.parquet(str(Path(folder) / "rows"))
+    began = time.perf_counter()
+    manifest = prepare(
+        prepared(raw, _BUCKETS),
+        store,
+        feature_columns=["numbers", "words"],
+        label_columns=["label"],
+        validation=0.1,
+        partitions=args.workers,
+    )
+    seconds = time.perf_counter() - began
+    spark.stop()
+    return manifest, [
+        ("rows", args.rows, ""),
+        ("generated", args.rows / generated, f"rows/s (true AUC {truth['auc']:.3f})"),
+        ("prepared by Spark", args.rows / seconds, "rows/s"),
+    ]
+
+
+def _reading(args: argparse.Namespace, store: Store, manifest: Manifest) -> list[Row]:
+    """One worker's shard: streamed, and by plain Arrow row group by row group."""
+    one_thread()
+    layout, shard = layout_of(manifest), manifest.train[0]
+    size = shard.rows * sum(column.row_bytes for column in manifest.columns) / _MIB
+    budget = args.budget * _MIB
+    for _ in open_shard(store, manifest.validation[0], manifest, layout, 1).chunks(64, 0):
+        break  # imports, allocators
+    before = peak()
+    data = open_shard(store, shard, manifest, layout, budget)  # checks digests, once a search
+    began = time.perf_counter(), time.process_time()
+    count = sum(len(chunk.order) for chunk in data.chunks(args.batch_size, 1))
+    wall, work = time.perf_counter() - began[0], time.process_time() - began[1]
+    assert count == shard.rows
+    grown = peak() - before
+    rows: list[Row] = [
+        ("shard of one worker", shard.rows, "rows"),
+        ("shard, decoded", size, f"MiB ({'kept' if data.resident else 'streamed'})"),
+        ("budget for it", args.budget, "MiB"),
+        ("peak memory beyond imports", grown, "MiB"),
+        ("streamed", count / wall, f"rows/s ({count / work:,.0f} a second of processor)"),
+    ]
+    began = time.perf_counter(), time.process_time()
+    count = sum(batch.num_rows for batch in plain(store, shard.key))
+    wall, work = time.perf_counter() - began[0], time.process_time() - began[1]
+    rows.append(("plain Arrow", count / wall, f"rows/s ({count / work:,.0f} likewise)"))
+    return rows
+
+
+def plain(store: Store, key: str) -> Iterator[Any]:
+    """The shard's row groups as Arrow has them."""
+    for path in sorted(Path(store.address(key).removeprefix("file://")).rglob("*.parquet")):
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, use_threads=False)
+
+
+def _training(args: argparse.Namespace, store: Store, manifest: Manifest, name: str) -> list[Row]:
+    """An epoch over so many rows of the stream, and what of it went to feeding."""
+    one_thread()
+    from cerebros_spark.training.keras_model import describe, initial_state
+    from cerebros_spark.training.keras_trainer import KerasTrainer
+    from cerebros_spark.types import TrialSpec
+
+    model = embeddings() if name == "embeddings" else cerebros(manifest)
+    layout = layout_of(manifest, words=name == "embeddings")
+    spec = TrialSpec("trial", 0, "keras", describe(model), 0, 1, args.batch_size)
+    program = KerasTrainer().open([spec])
+    program.load([initial_state(model)])
+    before = peak()
+    shard = manifest.train[0]
+    # Half of what this network's columns take at most, so that the shard is streamed.
+    size = shard.rows * sum(manifest.column(column).row_bytes for column in layout.columns)
+    data = open_shard(store, shard, manifest, layout, min(args.budget * _MIB, size // 2))
+    program.train(Timed(data, 2 * args.batch_size), [0])  # traces
+    timed = Timed(data, args.train_rows)
+    began = time.perf_counter()
+    program.train(timed, [1])
+    seconds = time.perf_counter() - began
+    label = f"{name} ({model.count_params():,} weights)"
+    return [
+        (f"{label}: trained", timed.count / seconds, "rows/s"),
+        (f"{label}: time that went to feeding", 100 * timed.seconds / seconds, "%"),
+        (f"{label}: peak memory beyond the network built", peak() - before, "MiB"),
+    ]
+
+
+class Timed:
+    """The first rows of a shard, and the seconds that reading them took."""
+
+    def __init__(self, data: Any, most: int) -> None:
+        self.rows, self.resident = data.rows, data.resident
+        self.seconds = 0.0
+        self.count = 0
+        self._data, self._most = data, most
+
+    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Any]:
+        """Chunks until there were enough rows; the last is whole."""
+        chunks = self._data.chunks(batch_size, seed)
+        while self.count < self._most:
+            began = time.perf_counter()
+            chunk = next(chunks, None)
+            self.seconds += time.perf_counter() - began
+            if chunk is None:
+                return
+            self.count += len(chunk.order)
+            yield chunk
+            del chunk
+
+
+def layout_of(manifest: Manifest, words: bool = True) -> Layout:
+    """Numbers and words as two inputs, or the numbers alone."""
+    if words:
+        return default_layout(manifest, inputs=2, feature_columns=["numbers", "words"])
+    return default_layout(manifest, feature_columns=["numbers"])
+
+
+def embeddings() -> Any:
+    """The experiment's network, at its defaults: embeddings of 8, and a small perceptron."""
+    import keras_tuner
+
+    return network(keras_tuner.HyperParameters(), _BUCKETS, embedding=8)
+
+
+def cerebros(manifest: Manifest) -> Any:
+    """A Cerebros network of 6 levels, 4 units each, 4 neurons each, on the numbers."""
+    import keras_tuner
+
+    from nas import CerebrosSpace
+    from nas.spaces.cerebros.networks import CerebrosNetworks, Output
+
+    space = CerebrosSpace(
+        minimum_levels=6,
+        maximum_levels=6,
+        minimum_units_per_level=4,
+        maximum_units_per_level=4,
+        minimum_neurons_per_unit=4,
+        maximum_neurons_per_unit=4,
+        learning_rate=0.001,
+    )
+    output = Output("label", 1, activation="sigmoid", loss="binary_crossentropy")
+    shape = manifest.column("numbers").shape
+    return CerebrosNetworks(space, [shape], [output]).build(keras_tuner.HyperParameters())
+
+
+def one_thread() -> None:
+    """TensorFlow as in a worker with one core; Arrow too."""
+    import pyarrow
+
+    from cerebros_spark.training.devices import configure
+
+    pyarrow.set_cpu_count(1)
+    configure(1, [], False)
+
+
+def peak() -> float:
+    """The most memory this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
+    main()
