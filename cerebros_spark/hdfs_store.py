@@ -34,6 +34,8 @@ class HDFSStore(Store):
             do.
     """
 
+    reads_in_place = False
+
     def _open(self, url: str, options: dict[str, Any]) -> None:
         found = re.fullmatch(r"(hdfs://[^/]*)(/.*?)/*", url)
         if not found or not found[2].strip("/"):

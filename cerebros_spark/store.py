@@ -70,6 +70,7 @@ class Store:
         first_wait: Seconds before the second try.
         spark_writes: Whether Spark's own writer reaches the store by its URL. If not, executors
             write through the store.
+        reads_in_place: Whether a shard is read where it lies. If not, workers copy theirs first.
 
     Raises:
         ArgumentError: If there is no such kind of store, what it needs is not installed, or an
@@ -79,6 +80,7 @@ class Store:
     tries: int = 4
     first_wait: float = 0.1
     spark_writes: bool = True
+    reads_in_place: bool = True
 
     def __init__(self, url: str, **options: Any) -> None:
         self._open(url, options)
@@ -141,6 +143,11 @@ class Store:
             return size, content.hexdigest()
 
         return self._tried("read from", key, digest)
+
+    def fetch(self, key: str, target: Path) -> None:
+        """Copies a key's bytes into a file of this machine."""
+        path = self._path(key)
+        self._tried("copied from", key, lambda: self._fs.get_file(path, str(target)))
 
     def write(self, key: str, data: bytes) -> None:
         """Puts bytes under a key, all of them or none."""

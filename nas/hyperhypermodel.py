@@ -6,7 +6,6 @@ import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import autokeras as ak
@@ -18,7 +17,7 @@ from cerebros_spark.backend.base import Backend
 from cerebros_spark.backend.local import LocalBackend
 from cerebros_spark.backend.shipping import packed
 from cerebros_spark.errors import ArgumentError, NotFittedError
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.store import Store
 from nas.binding import BoundTuner, Resources, columns_of
 from nas.heads import check_metrics
 from nas.inputs import is_spark
@@ -52,7 +51,8 @@ class HyperHyperModel:
         project_name: Name of the run in the store.
         max_trials: Number of trials, unless ``tuner_bind`` says otherwise. None for all that the
             tuner has by itself; ``"grid"`` has an end, ``"random"`` has none.
-        directory: Folder of the store, unless ``resource_bind`` gives one.
+        directory: Folder or URL (``s3://bucket/prefix``) that the store's folder lies in, unless
+            ``resource_bind`` gives a store.
         objective: What is optimized, unless ``tuner_bind`` says otherwise.
         tuner: Name of the tuner, unless ``tuner_bind`` says otherwise. An oracle or a tuner as
             ``tuner_bind`` takes it goes by its own objective and number of trials.
@@ -186,7 +186,8 @@ class HyperHyperModel:
         """
         backend = backend if backend is not None else LocalBackend(num_workers=2)
         if store is None:
-            store = LocalStore(Path(self._directory or ".") / self.project_name)
+            folder = os.fspath(self._directory or ".")
+            store = Store.create(f"{folder.rstrip('/')}/{self.project_name}")
         metrics = tuple(_listed(evaluation_metric)) if evaluation_metric else ()
         check_metrics(metrics)
         self._resources = Resources(

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cerebros_spark.data import storage
+from cerebros_spark.data.copies import LocalCopy
 from cerebros_spark.data.decoding import ArraysOfTables
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
@@ -97,9 +98,10 @@ def open_shard(
         for names, shape in zip(layout.inputs, layout.input_shapes, strict=True)
     )
     outputs = tuple(_tensor(manifest, names, None) for names in layout.outputs)
-    storage.check_files(store, shard)
+    place = store if store.reads_in_place else LocalCopy(store, shard)
+    storage.check_files(store, shard, place)
     weights = () if manifest.weight is None else (_tensor(manifest, (manifest.weight.name,), ()),)
-    source = _Source(store, shard, inputs, outputs, weights)
+    source = _Source(place, shard, inputs, outputs, weights)
     if source.row_bytes * shard.rows <= memory_budget:
         return _Resident(source)
     return _Streamed(source, memory_budget)

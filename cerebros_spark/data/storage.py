@@ -130,7 +130,7 @@ def shard_files(store: Store, key: str) -> tuple[ShardFile, ...]:
     Raises:
         StoreError: If there are none, or they can't be read.
     """
-    names = _names(store, key)
+    names = file_names(store, key)
     if not names:
         raise StoreError(
             f"no file of the shard {key!r} is seen in {store.url}: give a store that the driver "
@@ -139,8 +139,13 @@ def shard_files(store: Store, key: str) -> tuple[ShardFile, ...]:
     return tuple(ShardFile(name, *store.digest(f"{key}/{name}")) for name in names)
 
 
-def check_files(store: Store, shard: Shard) -> None:
+def check_files(store: Store, shard: Shard, copy: Store | None = None) -> None:
     """Makes sure that a shard's files are those that were written, to the byte.
+
+    Args:
+        store: Where the shard is.
+        shard: The shard.
+        copy: Where its files are read from, if they were copied there.
 
     Raises:
         StoreError: If not; the message names the file and says what to do.
@@ -148,13 +153,13 @@ def check_files(store: Store, shard: Shard) -> None:
     if not shard.files:
         return
     wanted = {file.name: file for file in shard.files}
-    there = _names(store, shard.key)
+    there = file_names(store, shard.key)
     for name in sorted(wanted.keys() - set(there)):
         raise _damaged(store, shard, name, "is missing")
     for name in there:
         if name not in wanted:
             raise _damaged(store, shard, name, "was not written with this data")
-        size, digest = store.digest(f"{shard.key}/{name}")
+        size, digest = (copy or store).digest(f"{shard.key}/{name}")
         if size != wanted[name].size:
             problem = f"has {size:,} bytes, but {wanted[name].size:,} were written"
             raise _damaged(store, shard, name, problem)
@@ -162,7 +167,7 @@ def check_files(store: Store, shard: Shard) -> None:
             raise _damaged(store, shard, name, "was altered: its sha256 is another")
 
 
-def _names(store: Store, key: str) -> list[str]:
+def file_names(store: Store, key: str) -> list[str]:
     """A shard's files below its key, without those that Spark and readers of Parquet hide."""
     names = [file[len(key) + 1 :] for file in store.list(key)]
     return [name for name in names if not name.rpartition("/")[2].startswith((".", "_"))]

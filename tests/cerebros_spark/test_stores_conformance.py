@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from collections import Counter
@@ -252,7 +254,9 @@ def test_a_whole_run_is_deleted(any_store):
     assert any_store.list("") == ["runs/one-more/journal.jsonl"]
 
 
-def test_shards_are_read_from_where_they_were_written(any_store):
+def test_shards_are_read_and_leave_no_copies(any_store, tmp_path_factory, monkeypatch):
+    disk = tmp_path_factory.mktemp("disk")
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
     x = np.arange(40, dtype="float32").reshape(20, 2)
     manifest = prepare_arrays(
         {"x": x, "y": x[:, 0]},
@@ -266,10 +270,31 @@ def test_shards_are_read_from_where_they_were_written(any_store):
     read = [open_shard(any_store, s, manifest, default_layout(manifest), 2**20) for s in shards]
     chunks = [chunk for shard in read for chunk in shard.chunks(4, 1)]
     rows = np.concatenate([chunk.x[0] for chunk in chunks])
+    assert not list(disk.iterdir()), "what is in memory needs no copy"
     assert sorted(map(tuple, rows)) == sorted(map(tuple, x))
     streamed = open_shard(any_store, shards[0], manifest, default_layout(manifest), 16)
     assert not streamed.resident
     assert sum(len(chunk.y[0]) for chunk in streamed.chunks(2, 1)) == shards[0].rows
+    assert bool(list(disk.iterdir())) != any_store.reads_in_place
+    del streamed
+    gc.collect()
+    assert not list(disk.iterdir())
+
+
+def test_a_shard_that_was_altered_is_told_where_it_lies(any_store):
+    x = {"x": np.ones((8, 1), "float32"), "y": np.ones(8, "float32")}
+    columns = {"feature_columns": ["x"], "label_columns": ["y"]}
+    manifest = prepare_arrays(x, any_store, validation=0.5, partitions=1, **columns)
+    shard, layout = manifest.train[0], default_layout(manifest)
+    key = f"{shard.key}/{shard.files[0].name}"
+    any_store.write(key, any_store.read(key)[::-1])
+    with pytest.raises(StoreError, match="was altered") as caught:
+        open_shard(any_store, shard, manifest, layout, 2**20)
+    assert any_store.address(key) in str(caught.value)
+    any_store.delete(key)
+    with pytest.raises(StoreError, match="is missing") as caught:
+        open_shard(any_store, shard, manifest, layout, 2**20)
+    assert any_store.address(key) in str(caught.value)
 
 
 def test_a_store_pickles_as_its_address(any_store):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 
+import autokeras as ak
 import pandas as pd
 import pytest
 from small_searches import FEATURES, columns, killed, search, small_space, table
@@ -12,6 +13,7 @@ from small_searches import FEATURES, columns, killed, search, small_space, table
 from cerebros_spark import LocalBackend, LocalStore, SparkBackend, Store
 from cerebros_spark.audit import audit
 from cerebros_spark.journal import read
+from nas import HyperHyperModel
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +21,11 @@ def frame() -> pd.DataFrame:
     return table()
 
 
-def made(store: Store, **bind):
+def made(store: Store, max_trials: int = 2, **bind):
     bound = columns(**{"backend": LocalBackend(2), **bind})
-    return search(store, space=small_space(learning_rate=(0.01, 0.05)), bind=bound)
+    return search(
+        store, space=small_space(learning_rate=(0.01, 0.05)), max_trials=max_trials, bind=bound
+    )
 
 
 def fit(model, frame):
@@ -74,9 +78,22 @@ def test_workers_of_spark_open_the_bucket_themselves(
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     store = Store.create(f"s3://{bucket}/spark", endpoint_url=s3_server["AWS_ENDPOINT_URL_S3"])
     backend = SparkBackend(spark_context=spark.sparkContext, num_workers=2)
-    result = fit(made(store, backend=backend), spark.createDataFrame(frame))
-    assert result.leaderboard()["status"].tolist() == ["completed"] * 2
+    result = fit(made(store, 1, backend=backend), spark.createDataFrame(frame))
+    assert result.leaderboard()["status"].tolist() == ["completed"]
     assert not audit(read(store, "small"))
     workers = {r["worker"] for r in read(store, "small") if r["kind"] == "unit"}
     assert workers == {0, 1}
     check_no_secret(store, s3_client, s3_server, caplog.text)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_directory_of_a_search_may_be_a_url(tmp_path, slash):
+    for directory, url in [
+        ("memory://searches" + slash, "memory:///searches/mine"),
+        (f"file://{tmp_path}{slash}", f"file://{tmp_path}/mine"),
+        (f"{tmp_path}{slash}", f"file://{tmp_path}/mine"),
+        (tmp_path, f"file://{tmp_path}/mine"),
+    ]:
+        model = HyperHyperModel(ak.Input(), ak.RegressionHead(), "mine", directory=directory)
+        model.resource_bind()
+        assert model._resources.store.url == url

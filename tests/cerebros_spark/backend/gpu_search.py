@@ -74,7 +74,7 @@ def main() -> None:
     model = keras.Model(inputs, outputs)
     model.compile(optimizer="sgd", loss="mse")
     search = HyperHyperModel(
-        hypermodel=model, custom_objects={"Witness": Witness}, max_trials=2, seed=0
+        hypermodel=model, custom_objects={"Witness": Witness}, max_trials=1, seed=0
     )
     search.resource_bind(
         backend=SparkBackend(context, num_workers=2),
