@@ -33,7 +33,7 @@ def run(spark: Any, args: argparse.Namespace) -> _experiment.Outcome:
         ("searched: test loss", told["loss"], ""),
         ("as compiled, plain Keras: test accuracy", alone["accuracy"], ""),
         ("as compiled, plain Keras: test loss", alone["loss"], ""),
-        ("best learning rate", best["learning_rate"], ""),
+        ("best learning rate", best["learning_rate"], f"({best['learning_rate']:.2g})"),
         ("best batch size", best["batch_size"], f"rows ({best['optimizer']})"),
     ]
     rows += _experiment.of_search("searched", search)
