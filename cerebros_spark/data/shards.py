@@ -5,23 +5,23 @@ A shard that fits the memory budget is decoded once and kept; a greater one is s
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from cerebros_spark.data import storage
 from cerebros_spark.data.copies import LocalCopy
-from cerebros_spark.data.decoding import ArraysOfTables
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
-from cerebros_spark.errors import ArgumentError, DataError, StoreError
+from cerebros_spark.data.reading import largest_group, row_groups
+from cerebros_spark.errors import ArgumentError
 from cerebros_spark.store import Store
+
+# Memory of a row group while it is decoded, in its own sizes: as Arrow has it, and as arrays.
+_GROUPS_DECODED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +73,9 @@ def open_shard(
     """Opens a shard for a model, once its files are known to be those that were written.
 
     Where the decoded rows fit the budget, they are read here and kept. Otherwise they are read
-    anew in each pass, in chunks of half the budget: while the caller works on one chunk the next
-    is filled. A chunk has one batch at least. Beyond the budget the reader needs memory for the
-    row group it decodes, some tens of MiB.
+    anew in each pass, in two chunks: while the caller works on one the next is filled. The budget
+    holds both, and the row group that is being decoded; if it is too small for that, a chunk has
+    an eighth of it, and one batch at least.
 
     Args:
         store: Where the shard is.
@@ -177,7 +177,7 @@ class _Source:
         left = self.shard.rows
         arrays: list[np.ndarray] = []
         filled = 0
-        for batch in _read(self.store, self.shard, self.names, seed):
+        for batch in row_groups(self.store, self.shard, self.names, seed):
             rows, at = len(next(iter(batch.values()))), 0
             while at < rows:
                 if not arrays:
@@ -237,10 +237,10 @@ class _Streamed:
     def __init__(self, source: _Source, memory_budget: int) -> None:
         self.rows = source.shard.rows
         self._source = source
-        self._rows_at_once = max(1, memory_budget // 2 // source.row_bytes)
         # Opening it tells now, not in the middle of an epoch, if the shard is not whole.
-        with _reader(source.store, source.shard, source.names, None):
-            pass
+        group = largest_group(source.store, source.shard, source.names) * source.row_bytes
+        left = max(memory_budget - _GROUPS_DECODED * group, memory_budget // 4)
+        self._rows_at_once = max(1, left // 2 // source.row_bytes)
 
     def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
         _check_batch_size(batch_size)
@@ -267,90 +267,3 @@ def _generator(seed: int | None) -> np.random.Generator | None:
 def _order(rows: int, generator: np.random.Generator | None) -> np.ndarray:
     order = np.arange(rows, dtype=np.int64)
     return order if generator is None else generator.permutation(order)
-
-
-def _read(
-    store: Store, shard: Shard, names: Sequence[str], seed: int | None
-) -> Iterator[dict[str, np.ndarray]]:
-    """The shard's row groups, decoded one at a time, in file order or in a seeded order."""
-    with _reader(store, shard, names, seed) as reader:
-        left = shard.rows
-        # The rows are counted, so the reader need not be asked whether there are more.
-        while left > 0:
-            with _calls(store, shard):
-                batch = next(reader)
-            left -= len(next(iter(batch.values())))
-            yield batch
-
-
-@contextlib.contextmanager
-def _reader(store: Store, shard: Shard, names: Sequence[str], seed: int | None) -> Iterator[Any]:
-    """A Petastorm reader of a shard that has as many rows as it should.
-
-    It works in the calling thread, so that the order is certain and no warning escapes.
-    """
-    with _calls(store, shard):
-        from petastorm import make_batch_reader
-
-        reader = make_batch_reader(
-            # Petastorm loses a path without a host in front, which only this kind of URL has.
-            store.address(shard.key).replace("memory:///", "memory://"),
-            schema_fields=[f"^{name}$" for name in names],
-            reader_pool_type="dummy",
-            shuffle_row_groups=seed is not None,
-            seed=seed,
-            num_epochs=1,
-            filesystem=_filesystem(store),
-        )
-        # There is no public way in. The range of versions in pyproject.toml has it.
-        reader._results_queue_reader = ArraysOfTables()
-    try:
-        with _calls(store, shard):
-            found = sum(piece.get_metadata().num_rows for piece in reader.dataset.pieces)
-            missing = set(names) - set(reader.schema.fields)
-        if found != shard.rows or missing:
-            lacks = f" and lacks the columns {sorted(missing)}" if missing else ""
-            raise DataError(
-                f"the shard {shard.key!r} in {store.url} has {found:,} rows{lacks}, but the "
-                f"manifest says {shard.rows:,}: delete its folder and prepare the data again"
-            )
-        yield reader
-    finally:
-        # Leaving the reader as a context manager would print.
-        reader.stop()
-        reader.join()
-
-
-def _filesystem(store: Store) -> Any:
-    """What Petastorm reads with: its own means on a local disk, elsewhere the store's."""
-    if store.url.startswith("file://"):
-        return None
-    # Petastorm asks for Arrow's old interface, in which Arrow takes other file systems only in
-    # this wrapper, and that lacks two methods.
-    from pyarrow.filesystem import DaskFileSystem
-
-    class Wrapped(DaskFileSystem):
-        def isdir(self, path: str) -> bool:
-            return bool(self.fs.isdir(path))
-
-        def isfile(self, path: str) -> bool:
-            return bool(self.fs.isfile(path))
-
-    return Wrapped(store.filesystem)
-
-
-@contextlib.contextmanager
-def _calls(store: Store, shard: Shard) -> Iterator[None]:
-    """Around calls to Petastorm: its warnings are kept away, its errors tell the shard."""
-    logger = logging.getLogger("petastorm")
-    if logger.level == logging.NOTSET:  # what the user has set stays
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:
-        raise StoreError(
-            f"the shard {shard.key!r} ({shard.rows:,} rows expected) can't be read from "
-            f"{store.url}: {error or type(error).__name__}"
-        ) from error
