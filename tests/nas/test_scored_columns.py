@@ -147,6 +147,15 @@ def test_nulls_among_numbers_are_told(scorer, df):
         scorer(KINDS).transform(holed).collect()
 
 
+def test_nulls_beside_an_array_are_told(scorer, df):
+    both = df.select("a", F.array("b", "c").alias("rest"))
+    told = scorer(KINDS, ("a", "rest")).transform(both).collect()
+    np.testing.assert_allclose([row["one_hot__output"] for row in told], ROWS, rtol=1e-6)
+    holed = both.withColumn("a", F.when(F.col("a") > 0.55, F.col("a")))
+    with pytest.raises(Exception, match="the column 'a' holds 3 nulls"):
+        scorer(KINDS, ("a", "rest")).transform(holed).collect()
+
+
 def test_rows_of_arrow_are_taken_as_they_lie():
     whole = np.arange(12, dtype="float32")
     rows = np.empty(4, object)
