@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pandas as pd
 import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql.functions import udf
 
+from cerebros_spark import LocalStore
 from cerebros_spark.errors import ArgumentError, DataError
+from nas.cli.asked import shown_place
 from nas.cli.encoding import Encoding
 from nas.cli.session import first_line
 from nas.cli.tables import check_new, placed, read_table, write_table
@@ -58,6 +62,11 @@ def test_what_is_read_is_not_replaced(spark, tmp_path, monkeypatch, output):
     with pytest.raises(ArgumentError, match=r"would replace 'data/new\.csv', which is read"):
         check_new(spark, output, True, ["data/new.csv"])
     check_new(spark, "data/new.csv.told", False, ["data/new.csv", f"file://{tmp_path}/data"])
+
+
+def test_a_run_is_shown_as_a_shell_takes_it(tmp_path):
+    store = LocalStore(tmp_path / "my store")
+    assert shlex.split(shown_place(store, "a")) == [f"{tmp_path}/my store/runs/a"]
 
 
 def test_texts_where_numbers_were_are_named(spark):
