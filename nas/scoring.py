@@ -205,8 +205,11 @@ def _plain(df: DataFrame, name: str) -> Any:
     """A column that Arrow can carry: a vector as an array."""
     if df.schema[name].dataType.typeName() in ("vector", "vectorudt"):
         from pyspark.ml.functions import vector_to_array
+        from pyspark.sql.functions import when
 
-        return vector_to_array(_quote(name), "float32").alias(name)
+        # vector_to_array fails on null without telling the column.
+        array = vector_to_array(_quote(name), "float32")
+        return when(_quote(name).isNotNull(), array).alias(name)
     return _quote(name)
 
 
