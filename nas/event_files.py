@@ -261,7 +261,8 @@ class _EventFile:
 
 def _suffix(run_id: str) -> str:
     """Ends the names of a run's files, so that it knows its own."""
-    return f".{run_id}.search"
+    # Without its dots, or those of the run "a.b" would end as those of "b".
+    return f".{run_id.replace('.', '+')}.search"
 
 
 def _is_local(path: Any) -> bool:

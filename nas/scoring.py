@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import or_
+from operator import and_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,36 +164,52 @@ def _sent_features(
     Numbers that make up one input go as one array: Arrow writes one column far faster than
     dozens, and Python need not put them side by side.
     """
-    from pyspark.sql.functions import array, lit, when
-
     groups: list[tuple[str, ...]] = []
     sent: dict[str, Any] = {}
     for number, (group, dtype) in enumerate(zip(layout.inputs, dtypes, strict=True)):
-        numbers = all(df.schema[name].dataType.typeName() in _NUMBERS for name in group)
-        if len(group) == 1 or not numbers or dtype not in _SPARK_TYPES:
-            sent.update({name: _plain(df, name) for name in group})
-            groups.append(group)
-            continue
-        packed = array(*(_quote(name).cast(_SPARK_TYPES[dtype]) for name in group))
-        nullable = [name for name in group if df.schema[name].nullable]
-        if nullable:
-            missing = functools.reduce(or_, (_quote(name).isNull() for name in nullable))
-            packed = when(missing, lit(None)).otherwise(packed)
-        # The name is what an error calls them.
-        called = ", ".join(group) if len(group) <= _NAMED else f"{group[0]} … {group[-1]}"
-        if called in sent or called in df.columns:
-            called = f"{called} (input {number})"
-        sent[called] = packed.alias(called)
-        groups.append((called,))
+        names: list[str] = []
+        for numbers, run in itertools.groupby(group, lambda name: _is_number(df, name)):
+            several = tuple(run)
+            if not numbers or dtype not in _SPARK_TYPES:
+                sent.update({name: _plain(df, name) for name in several})
+                names += several
+                continue
+            # The name is what an error calls them.
+            called = (
+                ", ".join(several) if len(several) <= _NAMED else f"{several[0]} … {several[-1]}"
+            )
+            if called in sent or (len(several) > 1 and called in df.columns):
+                called = f"{called} (input {number})"
+            sent[called] = _packed(df, several, _SPARK_TYPES[dtype]).alias(called)
+            names.append(called)
+        groups.append(tuple(names))
     return dataclasses.replace(layout, inputs=tuple(groups)), list(sent.values())
+
+
+def _is_number(df: DataFrame, name: str) -> bool:
+    return df.schema[name].dataType.typeName() in _NUMBERS
+
+
+def _packed(df: DataFrame, names: Sequence[str], kind: str) -> Any:
+    """Columns of numbers as one: null where one of them is, for Arrow would make that NaN."""
+    from pyspark.sql.functions import array, when
+
+    numbers = [_quote(name).cast(kind) for name in names]
+    nullable = [name for name in names if df.schema[name].nullable]
+    if not nullable:
+        return numbers[0] if len(numbers) == 1 else array(*numbers)
+    return when(functools.reduce(and_, (_quote(n).isNotNull() for n in nullable)), array(*numbers))
 
 
 def _plain(df: DataFrame, name: str) -> Any:
     """A column that Arrow can carry: a vector as an array."""
     if df.schema[name].dataType.typeName() in ("vector", "vectorudt"):
         from pyspark.ml.functions import vector_to_array
+        from pyspark.sql.functions import when
 
-        return vector_to_array(_quote(name), "float32").alias(name)
+        # vector_to_array fails on null without telling the column.
+        array = vector_to_array(_quote(name), "float32")
+        return when(_quote(name).isNotNull(), array).alias(name)
     return _quote(name)
 
 

@@ -25,7 +25,7 @@ def in_store(
     if isinstance(store, Store):
         return search(store)
     if isinstance(store, str) and "://" in store:
-        return search(Store(store))
+        return search(Store.create(store))
     if store is not None:
         return search(LocalStore(store))
     folder = tempfile.mkdtemp(prefix="cerebros-")

@@ -129,7 +129,8 @@ def packed(args: argparse.Namespace, show: bool) -> list[str]:
             print(f"submit: packing {sys.prefix}, once, into {environment} …", file=sys.stderr)
         _packing.environment_archive(args.cache, args.python_prefix)
         _packing.package_archive(ROOT, args.cache)
-    return ["--archives", f"{environment}#environment", "--py-files", str(packages)]
+    # Spark takes a path with a space for a name that ends in "#environment"; a URL it does not.
+    return ["--archives", f"{environment.as_uri()}#environment", "--py-files", str(packages)]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import os
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -213,8 +214,8 @@ def located_run(place: str) -> tuple[Store, str]:
 
 
 def shown_place(store: Store, name: str) -> str:
-    """A run as the commands take it."""
-    return f"{store.url.removeprefix('file://').rstrip('/')}/runs/{name}"
+    """A run as the commands take it, quoted where a shell needs it."""
+    return shlex.quote(f"{store.url.removeprefix('file://').rstrip('/')}/runs/{name}")
 
 
 def has_run(store: Store, name: str) -> bool:

@@ -65,11 +65,13 @@ class Encoding:
         """A table as it came, with a search's outputs, and classes as the label has them.
 
         Raises:
-            DataError: If a feature is missing.
+            DataError: If a feature is missing, or holds texts and held numbers in the search.
         """
         from pyspark.sql.functions import array, col, element_at, lit
 
         check_there(self.features, df, "it was a feature of the search")
+        texts = {name for name, _ in self.texts}
+        _check_numbers([name for name in self.features if name not in texts], df)
         kept = [name for name, _ in self.texts]
         if self.classes and self.labels[0] in df.columns:
             kept.append(self.labels[0])
@@ -139,6 +141,23 @@ def check_there(names: Sequence[str], df: DataFrame, why: str) -> None:
         if name not in df.columns:
             raise DataError(
                 f"there is no column {name!r}, but {why}; there are {', '.join(df.columns)}"
+            )
+
+
+def _check_numbers(names: Sequence[str], df: DataFrame) -> None:
+    """Raises DataError if a column that held numbers holds a text that is none."""
+    from pyspark.sql.functions import col, expr
+
+    kinds = {field.name: field.dataType.typeName() for field in df.schema.fields}
+    for name in names:
+        if not _is_text(kinds[name]):
+            continue
+        column, number = col(quoted(name)), expr(f"try_cast({quoted(name)} as double)")
+        wrong = df.select(column).where(column.isNotNull() & number.isNull()).first()
+        if wrong is not None:
+            raise DataError(
+                f"the column {name!r} holds {wrong[0]!r}, and it held numbers in the search: mend "
+                "such rows, or leave them out"
             )
 
 

@@ -76,10 +76,22 @@ def _started(master: str | None, workers: int | None, settings: Mapping[str, str
 
 def first_line(error: BaseException) -> str:
     """What an error says in a line; of one from Java's side the deepest reason."""
+    told = _from_python(str(error))
+    if told:
+        return told
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     # Py4J's own first line tells of Python's call alone; Java's reason follows.
-    told = [line for line in lines if not line.startswith("An error occurred while")]
-    return causes[-1] if causes else (told or lines)[0].removeprefix(": ")
+    own = [line for line in lines if not line.startswith("An error occurred while")]
+    return causes[-1] if causes else (own or lines)[0].removeprefix(": ")
+
+
+def _from_python(text: str) -> str:
+    """What Python on an executor says, without its traceback; empty if it was not Python."""
+    _, found, after = text.rpartition("Traceback (most recent call last):\n")
+    reasons = (line for line in after.splitlines() if line and not line[0].isspace())
+    told = next(reasons, "") if found else ""
+    name, colon, rest = told.partition(": ")
+    return f"{name.rpartition('.')[2]}{colon}{rest}"

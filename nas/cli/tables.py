@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from cerebros_spark.errors import ArgumentError, DataError
@@ -10,6 +12,7 @@ from nas.cli.session import first_line
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 FORMATS = ("parquet", "csv", "libsvm")
 
@@ -18,6 +21,10 @@ _ENDINGS = {
     "libsvm": (".libsvm", ".svm", ".svmlight"),
     "parquet": (".parquet", ".pq"),
 }
+
+# As spreadsheets and pandas write a quote within quotes: doubled.
+_QUOTES = {"header": True, "quote": '"', "escape": '"'}
+_CSV = {**_QUOTES, "ignoreLeadingWhiteSpace": True, "ignoreTrailingWhiteSpace": True}
 
 
 def format_of(path: str, given: str | None = None) -> str:
@@ -32,19 +39,24 @@ def placed(session: SparkSession, path: str) -> str:
     """A path as Spark has to be told: a relative one is of this process' folder, not of Java's."""
     settings = session.sparkContext._jsc.hadoopConfiguration()
     local = str(settings.get("fs.defaultFS", "file:///")).startswith("file:")
-    return os.path.abspath(os.path.expanduser(path)) if local and "://" not in path else path
+    return os.path.abspath(os.path.expanduser(path)) if local and not _is_url(path) else path
 
 
 def read_table(
-    session: SparkSession, path: str, kind: str, vector_size: int | None = None
+    session: SparkSession,
+    path: str,
+    kind: str,
+    vector_size: int | None = None,
+    texts: Collection[str] = (),
 ) -> DataFrame:
     """The table in a file, or in a folder of files.
 
     Args:
         session: The session.
-        path: A path or URL that Spark reads.
+        path: A path or URL that Spark reads; a pattern, unless a file has that very name.
         kind: One of ``FORMATS``. CSV has a line of names first; types are inferred from all rows.
         vector_size: Number of features of libsvm; the largest index in the file if None.
+        texts: Columns of CSV that hold texts, whatever these look like.
 
     Raises:
         DataError: If it can't be read.
@@ -54,16 +66,16 @@ def read_table(
 
     reader = session.read
     if kind == "csv":
-        reader = reader.options(
-            header=True,
-            inferSchema=True,
-            ignoreLeadingWhiteSpace=True,
-            ignoreTrailingWhiteSpace=True,
-        )
+        reader = reader.options(**_CSV, inferSchema=True)
     if kind == "libsvm" and vector_size is not None:
         reader = reader.options(numFeatures=vector_size)
+    place = _literal(placed(session, path))
     try:
-        df = reader.format(kind).load(placed(session, path))
+        df = reader.format(kind).load(place)
+        if kind == "csv":
+            schema = _with_texts(df.schema, texts)
+            if schema != df.schema:
+                df = session.read.options(**_CSV).schema(schema).csv(place)
     except (PySparkException, Py4JJavaError) as error:
         raise DataError(f"{path!r} can't be read as {kind}: {first_line(error)}") from error
     if not df.columns:
@@ -79,8 +91,22 @@ def vector_size_of(df: DataFrame, kind: str) -> int | None:
     return None if first is None else int(first["features"].size)
 
 
-def check_new(session: SparkSession, path: str, overwrite: bool) -> None:
-    """Raises ArgumentError if something is at a path, and may not be replaced."""
+def check_new(
+    session: SparkSession, path: str, overwrite: bool, needed: Sequence[str] = ()
+) -> None:
+    """Raises ArgumentError if something is at a path, and may not be replaced.
+
+    Args:
+        session: The session.
+        path: The path or URL.
+        overwrite: Whether it may be replaced.
+        needed: Paths and URLs of what is read: they may not lie there even then.
+    """
+    for each in needed:
+        if f"{_real(session, each)}/".startswith(f"{_real(session, path)}/"):
+            raise ArgumentError(
+                f"--output {path!r} would replace {each!r}, which is read: give another --output"
+            )
     if overwrite:
         return
     jvm = session.sparkContext._jvm
@@ -108,11 +134,35 @@ def write_table(df: DataFrame, path: str, kind: str) -> None:
     place = placed(df.sparkSession, path)
     try:
         if kind == "csv":
-            writer.csv(place, header=True)
+            writer.csv(place, **_QUOTES)
         else:
             writer.parquet(place)
     except (PySparkException, Py4JJavaError) as error:
         raise ArgumentError(f"{path!r} can't be written: {first_line(error)}") from error
+
+
+def _is_url(path: str) -> bool:
+    """Whether Hadoop takes it for a URL; ``file:/folder`` is one, too."""
+    return re.match(r"[A-Za-z][\w+.-]*:/", path) is not None
+
+
+def _literal(place: str) -> str:
+    """A path that is no pattern if a file has that very name, such as ``houses [1].csv``."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", place) if os.path.exists(place) else place
+
+
+def _real(session: SparkSession, path: str) -> str:
+    """A path as it can be compared with others."""
+    place = re.sub(r"^file:/+", "/", placed(session, path))
+    return place.rstrip("/") if _is_url(place) else os.path.realpath(place).rstrip("/")
+
+
+def _with_texts(schema: StructType, texts: Collection[str]) -> StructType:
+    from pyspark.sql.types import StringType, StructField, StructType
+
+    return StructType(
+        [StructField(f.name, StringType()) if f.name in texts else f for f in schema.fields]
+    )
 
 
 def _plain(df: DataFrame) -> DataFrame:

@@ -107,8 +107,9 @@ def predict(
     load_tensorflow()
     result = found.finished()
     with spark_session(master, None, settings) as session:
-        check_new(session, output, overwrite)
-        df = read_table(session, data, format_of(data, kind), found.asked.vector_size)
+        check_new(session, output, overwrite, (data, found.store.url))
+        texts = [name for name, _ in found.asked.encoding.texts]
+        df = read_table(session, data, format_of(data, kind), found.asked.vector_size, texts)
         scored = found.asked.encoding.scored(df, result)
         write_table(scored, output, format_of(output, output_format))
         added = [name for name in scored.columns if name not in df.columns]

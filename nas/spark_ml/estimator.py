@@ -100,7 +100,8 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
             feature_columns=[self.getFeaturesCols()],
             label_columns=[self.getLabelCol()],
             validation=mark or self.getValidation(),
-            sample_weight_column=self._found(self.weightCol),
+            # As in Spark ML, "" is no weights.
+            sample_weight_column=self._found(self.weightCol) or None,
         )
         return search.fit(
             dataset,

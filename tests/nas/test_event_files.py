@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 from keras import callbacks as kc
@@ -16,6 +17,7 @@ from cerebros_spark import LocalStore
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.journal import Journal
 from nas import HyperHyperModel
+from nas.event_files import EventFiles
 from nas.watching import Watched, Watcher
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
@@ -136,6 +138,19 @@ def test_a_search_that_is_gone_on_with_has_no_epoch_twice_or_missing(tmp_path, m
     again = fit(tmp_path / "store", tmp_path / "logs")  # it is over
     check_scalars(tmp_path / "logs", again)
     assert mine.read_text() == "kept"
+
+
+def test_a_run_knows_its_files_from_those_of_others(tmp_path):
+    def begun(run_id):
+        watcher = EventFiles(kc.TensorBoard(tmp_path))
+        objective = keras_tuner.Objective("val_loss", "min")
+        watcher.begin(Watched(run_id, "identity", "memory://", objective), [])
+        watcher._write_config({})
+
+    for run_id in ("b", "a.b", "a-b", "b"):
+        begun(run_id)
+    ends = sorted(path.name.rsplit(".", 2)[1:] for path in tmp_path.iterdir())
+    assert ends == [["a+b", "search"], ["a-b", "search"], ["b", "search"]]
 
 
 def build(hp):

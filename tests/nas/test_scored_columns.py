@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import keras
 import numpy as np
 import pytest
+from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
@@ -145,6 +147,29 @@ def test_nulls_among_numbers_are_told(scorer, df):
     holed = df.withColumn("b", F.when(F.col("a") > 0.55, F.col("b")))
     with pytest.raises(Exception, match="the column 'a, b, c' holds 3 nulls"):
         scorer(KINDS).transform(holed).collect()
+
+
+def test_nulls_beside_an_array_are_told(scorer, df):
+    both = df.select("a", F.array("b", "c").alias("rest"))
+    told = scorer(KINDS, ("a", "rest")).transform(both).collect()
+    np.testing.assert_allclose([row["one_hot__output"] for row in told], ROWS, rtol=1e-6)
+    holed = both.withColumn("a", F.when(F.col("a") > 0.55, F.col("a")))
+    with pytest.raises(Exception, match="the column 'a' holds 3 nulls"):
+        scorer(KINDS, ("a", "rest")).transform(holed).collect()
+
+
+def test_a_null_vector_is_told(scorer, spark):
+    kind = T.StructType([T.StructField("v", VectorUDT())])
+    df = spark.createDataFrame([(Vectors.dense(ROWS[0]),), (None,)], kind)
+    with pytest.raises(Exception, match="the column 'v' holds 1 nulls"):
+        scorer(KINDS, ("v",)).transform(df.coalesce(1)).collect()
+
+
+def test_integers_with_a_null_are_not_any_number(scorer, spark):
+    df = spark.createDataFrame([(1,), (None,)], "n int").coalesce(1)
+    whole = dataclasses.replace(scorer(KINDS, ("n",)), input_dtypes=("int32",))
+    with pytest.raises(Exception, match="the column 'n' holds 1 nulls"):
+        whole.transform(df).collect()
 
 
 def test_rows_of_arrow_are_taken_as_they_lie():

@@ -15,6 +15,7 @@ from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import types as T  # noqa: N812
 from small_searches import FEATURES, small_space, table
 
+from cerebros_spark import LocalStore
 from cerebros_spark.errors import ArgumentError
 from nas import CerebrosEstimator, CerebrosModel, HyperHyperModel
 
@@ -170,6 +171,15 @@ def test_copies_keep_the_search_and_what_is_code_is_not_saved(spark, tmp_path):
     assert (copied.getEpochs(), made.getEpochs()) == (2, None)
     with pytest.raises(ArgumentError, match="can't be saved"):
         copied.save(str(tmp_path / "it"))
+
+
+def test_an_empty_weight_column_is_none_as_in_spark_ml(df, tmp_path, monkeypatch):
+    bound = []
+    monkeypatch.setattr(HyperHyperModel, "resource_bind", lambda _, **given: bound.append(given))
+    monkeypatch.setattr(HyperHyperModel, "fit", lambda *_, **given: None)
+    estimator = CerebrosEstimator(search=small, labelCol="y", weightCol="")
+    estimator._fitted(small(estimator), df, LocalStore(tmp_path))
+    assert bound[0]["sample_weight_column"] is None
 
 
 def test_wrong_parameters_are_named(spark, df):

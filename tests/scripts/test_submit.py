@@ -45,12 +45,19 @@ def test_a_dry_run_shows_the_whole_command(tmp_path):
         "spark.driver.host=127.0.0.1",
     } < settings
     (environment,), (packages,) = after(words, "--archives"), after(words, "--py-files")
-    assert environment.startswith(f"{tmp_path}/environment-")
+    assert environment.startswith(f"file://{tmp_path}/environment-")
     assert environment.endswith(".tar.gz#environment")
     assert packages.startswith(f"{tmp_path}/packages-")
     assert "PYSPARK_PYTHON=./environment/bin/python" in words
     assert f"PYSPARK_DRIVER_PYTHON={sys.executable}" in words
     assert "SPARK_LOCAL_IP=127.0.0.1" in words
+
+
+def test_a_folder_with_a_space_is_told_as_a_url(tmp_path):
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    (environment,) = after(shown(folder, *MASTER, QUICKSTART), "--archives")
+    assert environment.startswith(f"file://{tmp_path}/a%20b/environment-")
 
 
 def test_an_address_that_is_another_machines_name_is_told_and_not_listened_on(tmp_path):

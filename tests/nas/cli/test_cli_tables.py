@@ -1,0 +1,85 @@
+"""Tables as files: odd CSV, odd names, and what must not be replaced."""
+
+from __future__ import annotations
+
+import shlex
+
+import pandas as pd
+import pytest
+from pyspark.errors import PySparkException
+from pyspark.sql.functions import udf
+
+from cerebros_spark import LocalStore
+from cerebros_spark.errors import ArgumentError, DataError
+from nas.cli.asked import shown_place
+from nas.cli.encoding import Encoding
+from nas.cli.session import first_line
+from nas.cli.tables import check_new, placed, read_table, write_table
+
+ITEMS = ['5" pipe, steel', 'say "hi"', "plain"]
+
+
+def test_quotes_and_commas_are_read_and_written_as_pandas_does(spark, tmp_path):
+    given = pd.DataFrame({"a": [1, 2, 3], 'it "is"': ITEMS})
+    given.to_csv(tmp_path / "given.csv", index=False)
+    df = read_table(spark, str(tmp_path / "given.csv"), "csv")
+    assert [tuple(row) for row in df.collect()] == list(given.itertuples(index=False, name=None))
+    write_table(df.coalesce(1), str(tmp_path / "told.csv"), "csv")
+    (part,) = (tmp_path / "told.csv").glob("part-*.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(part), given)
+
+
+@pytest.mark.parametrize("values", [("True", "False"), ("01", "2"), ("1.50", "2")])
+def test_texts_stay_texts_where_all_of_them_look_otherwise(spark, tmp_path, values):
+    path = tmp_path / "new.csv"
+    path.write_text("n,flag\n" + "".join(f"1,{value}\n" for value in values))
+    df = read_table(spark, str(path), "csv", texts=["flag"])
+    assert [(row.n, row.flag) for row in df.collect()] == [(1, value) for value in values]
+
+
+def test_a_name_that_is_there_is_no_pattern(spark, tmp_path):
+    for name, value in (("a [1].csv", 1), ("a 1.csv", 2), ("{b}*.csv", 3)):
+        (tmp_path / name).write_text(f"n\n{value}\n")
+    assert read_table(spark, str(tmp_path / "a [1].csv"), "csv").first().n == 1
+    assert read_table(spark, str(tmp_path / "{b}*.csv"), "csv").first().n == 3
+    assert read_table(spark, str(tmp_path / "a *.csv"), "csv").count() == 2
+
+
+def test_urls_with_one_slash_are_urls(spark, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert placed(spark, "file:/data/x") == "file:/data/x"
+    assert placed(spark, "s3a://bucket/x") == "s3a://bucket/x"
+    assert placed(spark, "data/x") == f"{tmp_path}/data/x"
+
+
+@pytest.mark.parametrize("output", ["data/new.csv", "data", ".", "file:///{}/data", "link"])
+def test_what_is_read_is_not_replaced(spark, tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "new.csv").write_text("n\n1\n")
+    (tmp_path / "link").symlink_to("data")
+    output = output.format(tmp_path)
+    with pytest.raises(ArgumentError, match=r"would replace 'data/new\.csv', which is read"):
+        check_new(spark, output, True, ["data/new.csv"])
+    check_new(spark, "data/new.csv.told", False, ["data/new.csv", f"file://{tmp_path}/data"])
+
+
+def test_a_run_is_shown_as_a_shell_takes_it(tmp_path):
+    store = LocalStore(tmp_path / "my store")
+    assert shlex.split(shown_place(store, "a")) == [f"{tmp_path}/my store/runs/a"]
+
+
+def test_texts_where_numbers_were_are_named(spark):
+    df = spark.createDataFrame([("1",), ("about 2",)], "`a b` string")
+    with pytest.raises(DataError, match="'a b' holds 'about 2', and it held numbers"):
+        Encoding(("a b",), ("y",)).scored(df, None)
+
+
+def test_what_python_says_on_an_executor_is_told_in_a_line(spark):
+    @udf("int")
+    def fail(value):
+        raise DataError(f"no {value}")
+
+    with pytest.raises(PySparkException) as caught:
+        spark.range(1).select(fail("id")).collect()
+    assert first_line(caught.value) == "DataError: no 0"
