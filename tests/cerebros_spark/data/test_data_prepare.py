@@ -394,7 +394,7 @@ def test_a_failure_in_the_middle_leaves_nothing(frame, tmp_path, monkeypatch):
 
 def test_a_folder_that_can_not_be_written(frame, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(module, "_spark_address", lambda store, key: f"file://{tmp_path}/file/x")
+    monkeypatch.setattr(LocalStore, "address", lambda store, key: f"file://{tmp_path}/file/x")
     with pytest.raises(StoreError, match="shards can't be written to file://"):
         prepare(frame, LocalStore(tmp_path), **COLUMNS, partitions=2)
 
