@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How fast new rows are scored: `transform` on Spark, Keras alone, and one call a row.
 
-A multi-layer perceptron of 2 x 64 units scores generated rows. Both sides have the same cores:
+A multi-layer perceptron of 2 x 64 units, or a Cerebros network of published size (6 levels x 4
+units x 4 neurons), scores generated rows. Both sides have the same cores:
 `transform` in `local[THREADS]`, with a thread for each task, into Spark's sink that keeps nothing;
 `keras.Model.predict(batch_size=1024)` on the array in this process, with as many threads. They take
 turns, and the best of each counts. Cerebro's way, one `predict` call a row inside the UDF, scores a
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--features", choices=["columns", "array"], default="columns")
+    parser.add_argument("--network", choices=["perceptron", "cerebros"], default="perceptron")
     parser.add_argument("--sample", type=int, default=2_000, help="rows scored one by one")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -42,7 +44,7 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        _bench.show(f"transform, {args.features}", run(args, folder), args.json)
+        _bench.show(f"transform, {args.network}, {args.features}", run(args, folder), args.json)
 
 
 def run(args: argparse.Namespace, folder: str) -> list[tuple[str, Any, str]]:
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace, folder: str) -> list[tuple[str, Any, str]]:
     spark = _bench.session(f"local[{args.threads}]")
     x = np.random.default_rng(0).normal(size=(args.rows, args.width)).astype("float32")
     names = [f"f{i}" for i in range(args.width)]
-    search = HyperHyperModel(hypermodel=network(args.width), max_trials=1, seed=0)
+    search = HyperHyperModel(hypermodel=NETWORKS[args.network](args.width), max_trials=1, seed=0)
     search.resource_bind(store=LocalStore(folder))
     if args.features == "columns":
         few = pd.DataFrame(x[:200], columns=names)
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace, folder: str) -> list[tuple[str, Any, str]]:
     ]
 
 
-def network(width: int) -> Any:
+def perceptron(width: int) -> Any:
     """A perceptron of 2 x 64 units."""
     import keras
 
@@ -103,6 +105,28 @@ def network(width: int) -> Any:
     model = keras.Sequential([*layers, keras.layers.Dense(1)])
     model.compile("adam", "mse")
     return model
+
+
+def cerebros(width: int) -> Any:
+    """A Cerebros network of published size."""
+    import keras_tuner
+
+    from nas import CerebrosSpace
+    from nas.spaces.cerebros import CerebrosNetworks, Output
+
+    space = CerebrosSpace(
+        minimum_levels=6,
+        maximum_levels=6,
+        minimum_units_per_level=4,
+        maximum_units_per_level=4,
+        minimum_neurons_per_unit=4,
+        maximum_neurons_per_unit=4,
+    )
+    networks = CerebrosNetworks(space, [(width,)], [Output("target", 1)])
+    return networks.build(keras_tuner.HyperParameters())
+
+
+NETWORKS = {"perceptron": perceptron, "cerebros": cerebros}
 
 
 def written(x: np.ndarray, names: list[str], folder: str, args: argparse.Namespace) -> str:
