@@ -73,9 +73,9 @@ def open_shard(
     """Opens a shard for a model, once its files are known to be those that were written.
 
     Where the decoded rows fit the budget, they are read here and kept. Otherwise they are read
-    anew in each pass, in two chunks: while the caller works on one the next is filled. The budget
-    holds both, and the row group that is being decoded; if it is too small for that, a chunk has
-    an eighth of it, and one batch at least.
+    anew in each pass, in chunks. The budget holds two, the one that is read and what the caller
+    makes of it or of the one before, and the row group that is being decoded; if it is too small
+    for that, a chunk has an eighth of it, and one batch at least.
 
     Args:
         store: Where the shard is.
@@ -186,10 +186,9 @@ class _Source:
                 self._fill(arrays, filled, batch, at, count)
                 at, filled, left = at + count, filled + count, left - count
                 if filled == len(arrays[0]):
-                    # Nothing here may hold on to what the caller has let go.
-                    done, arrays, filled = arrays, [], 0
-                    yield done
-                    del done
+                    # Nothing here holds on to what the caller lets go.
+                    done, arrays, filled = [arrays], [], 0
+                    yield done.pop()
 
     def _fill(
         self,
@@ -249,10 +248,9 @@ class _Streamed:
         # Petastorm takes seed 0 for none.
         groups = None if generator is None else int(generator.integers(1, 2**32))
         for arrays in self._source.chunks(many, groups):
-            chunk = self._source.chunk(arrays, generator)
+            chunks = [self._source.chunk(arrays, generator)]
             del arrays
-            yield chunk
-            del chunk
+            yield chunks.pop()  # held by nobody here while the caller works on it
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -67,7 +67,9 @@ class KerasTrainer:
                     self._tensors[shard] = _tensors(chunk)
                 yield self._tensors[shard], chunk.order
             else:
-                yield _tensors(chunk), chunk.order
+                order, tensors = chunk.order, [_tensors(chunk)]
+                del chunk  # the copy is enough, and the next one needs the room
+                yield tensors.pop(), order
 
 
 class KerasProgram:
@@ -173,6 +175,7 @@ class KerasProgram:
                 with undisturbed(self._model):
                     setattr(self, name, self._loop(step, data))
             getattr(self, name)(data, tf.constant(order, tf.int64), batch_size)
+            del data, order  # before the next chunk is read
         return [metric_state(self._model)]
 
     def _train_step(self, data: tuple[Any, ...]) -> None:
