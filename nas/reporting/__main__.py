@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
+from time import sleep
 
 from cerebros_spark.audit import located
 from cerebros_spark.training.devices import load_tensorflow
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     load_tensorflow()
     over = write_report(store, name, args.page)
     while args.every is not None and not over:
-        time.sleep(args.every)
+        sleep(args.every)
         over = write_report(store, name, args.page)
     sys.stdout.write(f"{args.page}: the run {name!r} is {'over' if over else 'not over'}\n")
 

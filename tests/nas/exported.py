@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import IO
 
 import keras
 import numpy as np
@@ -13,23 +17,55 @@ import numpy as np
 _FRESH_PROCESS = """
 import importlib, json, pathlib, sys
 import keras, numpy
-saved, tolerance = json.loads(sys.argv[1])
-for path, module in saved:
-    path = pathlib.Path(path)
-    objects = importlib.import_module(module).CUSTOM if module else {}
-    rows = numpy.load(path.with_suffix(".npz"))
-    model = keras.models.load_model(path, custom_objects=objects)
-    x = [rows[name] for name in sorted(rows) if name.startswith("x")]
-    told = model.predict(x if len(x) > 1 else x[0], batch_size=64, verbose=0)
-    told = told if isinstance(told, list) else [told]
-    wanted = [rows[name] for name in sorted(rows) if name.startswith("y")]
-    assert [each.shape for each in told] == [each.shape for each in wanted], path
-    same = all(numpy.allclose(a, b, tolerance, tolerance / 10) for a, b in zip(told, wanted))
-    whole = not rows["compiled"] or model.compiled and model.optimizer is not None
-    print(path.stem, "same" if same and whole else f"other: {told}, {wanted}, {whole}")
-own = [name for name in sys.modules if name.split(".")[0] in ("autokeras", "nas", "cerebros_spark")]
-print("imported", own)
+for line in sys.stdin:
+    saved, tolerance = json.loads(line)
+    told = []
+    for path, module in saved:
+        path = pathlib.Path(path)
+        objects = importlib.import_module(module).CUSTOM if module else {}
+        rows = numpy.load(path.with_suffix(".npz"))
+        model = keras.models.load_model(path, custom_objects=objects)
+        x = [rows[name] for name in sorted(rows) if name.startswith("x")]
+        given = model.predict(x if len(x) > 1 else x[0], batch_size=64, verbose=0)
+        given = given if isinstance(given, list) else [given]
+        wanted = [rows[name] for name in sorted(rows) if name.startswith("y")]
+        assert [each.shape for each in given] == [each.shape for each in wanted], path
+        same = all(numpy.allclose(a, b, tolerance, tolerance / 10) for a, b in zip(given, wanted))
+        whole = not rows["compiled"] or model.compiled and model.optimizer is not None
+        state = "same" if same and whole else f"other: {given}, {wanted}, {whole}"
+        told.append(f"{path.stem} {state}")
+    tops = ("autokeras", "nas", "cerebros_spark")
+    own = [name for name in sys.modules if name.split(".")[0] in tops]
+    print(json.dumps([*told, f"imported {own}"]), flush=True)
+    keras.backend.clear_session()
 """
+
+
+@functools.cache
+def _fresh_process() -> tuple[subprocess.Popen[str], IO[str]]:
+    """A process that has Keras and nothing else, and its errors.
+
+    One for all models: to start it takes longer than to load them.
+    """
+    errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
+    process = subprocess.Popen(
+        [sys.executable, "-c", _FRESH_PROCESS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
+    atexit.register(_end)
+    return process, errors
+
+
+def _end() -> None:
+    """The next model is loaded by another process."""
+    process, _ = _fresh_process()
+    _fresh_process.cache_clear()
+    process.kill()
+    process.communicate()
 
 
 def keep(folder: Path, name: str, model: keras.Model, x: list[np.ndarray]) -> None:
@@ -56,14 +92,20 @@ def check_in_a_fresh_process(
         saved += [(path, custom[1]) for path in sorted(custom[0].glob("*.keras"))]
     assert saved
     asked = json.dumps([[(str(path), module) for path, module in saved], tolerance])
-    ended = subprocess.run(
-        [sys.executable, "-c", _FRESH_PROCESS, asked],
-        capture_output=True,
-        text=True,
-        timeout=250,
-        cwd=Path(__file__).parent,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    process, errors = _fresh_process()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(f"{asked}\n")
+        process.stdin.flush()
+        told = process.stdout.readline()
+    finally:
+        errors.seek(0)
+        words = errors.read()
+        # A module of one's own may have registered objects with Keras.
+        if custom or not told:
+            _end()
+    assert told, words[-3000:]
     names = [path.stem for path, _ in saved]
-    told = ended.stdout.splitlines()
+    told = json.loads(told)
     assert told == [*(f"{name} same" for name in names), "imported []"], told

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cerebros_spark import LocalStore, Store
+from cerebros_spark import LocalBackend, LocalStore, Store
 from cerebros_spark.journal import Journal
 from nas import CerebrosSpace, HyperHyperModel
 
@@ -56,7 +56,10 @@ def search(
     bind: dict[str, Any] | None = None,
     **more: Any,
 ) -> HyperHyperModel:
-    """A search with its store, or a store in a folder; ``bind`` goes to ``resource_bind``."""
+    """A search with its store, or a store in a folder; ``bind`` goes to ``resource_bind``.
+
+    On one worker if nothing else is bound: each worker traces every network anew.
+    """
     outputs = ak.RegressionHead() if outputs is None else outputs
     heads = outputs if isinstance(outputs, list) else [outputs]
     if all(isinstance(head, ak.Head) for head in heads):
@@ -70,7 +73,7 @@ def search(
         **more,
     )
     store = folder if isinstance(folder, Store) else LocalStore(folder)
-    made.resource_bind(**{"store": store, **(bind or {})})
+    made.resource_bind(**{"store": store, "backend": LocalBackend(1), **(bind or {})})
     return made
 
 

@@ -10,7 +10,7 @@ from keras import callbacks as kc
 from small_searches import FEATURES, columns, killed, search, table
 
 import nas.run
-from cerebros_spark import LocalStore
+from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.audit import audit
 from cerebros_spark.errors import ArgumentError, SearchError, StoreError
 from cerebros_spark.journal import read
@@ -26,8 +26,9 @@ def frame():
     return table()
 
 
-def fit(folder, frame, callbacks, *, trials=2, epochs=3, **more):
-    made = search(folder, max_trials=trials, bind=columns(), **more)
+def fit(folder, frame, callbacks, *, trials=2, epochs=3, workers=1, **more):
+    bind = columns(backend=LocalBackend(workers))
+    made = search(folder, max_trials=trials, bind=bind, **more)
     return made.fit(frame, epochs=epochs, callbacks=callbacks, verbose=0)
 
 
@@ -195,7 +196,7 @@ class Watching(keras.callbacks.Callback):
 
 
 def test_a_callback_sees_the_weights_of_its_trial_wherever_they_were_trained(frame, tmp_path):
-    result = fit(tmp_path, frame, Watching())
+    result = fit(tmp_path, frame, Watching(), workers=2)
     for trial in result.trials:
         (known,) = answers(tmp_path, trial.trial_id)[-1]["callbacks"]
         assert known["epochs"] == [0, 1, 2]
@@ -234,15 +235,13 @@ def test_a_callback_that_raises_fails_its_trial_alone(frame, tmp_path):
             with lock:  # what can't be copied is shared
                 return type(self)()
 
-    result = fit(tmp_path, frame, [Raising()], trials=3)
+    result = fit(tmp_path, frame, [Raising()], trials=3, workers=2)
     board = result.leaderboard().set_index("status")
     assert sorted(board.index) == ["completed", "completed", "failed"]
     assert board.loc["failed", "error"] == "RuntimeError: out of coffee"
     assert "on_epoch_end" in board.loc["failed", "traceback"]
     assert audit(read(LocalStore(tmp_path), "small")) == []
-    again = search(tmp_path, max_trials=3, bind=columns()).fit(
-        frame, epochs=3, callbacks=[Raising()], verbose=0
-    )
+    again = fit(tmp_path, frame, [Raising()], trials=3, workers=2)
     assert again.leaderboard().equals(result.leaderboard())
 
 
@@ -309,8 +308,16 @@ def several():
     ]
 
 
+def line(hp):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    rate = hp.Choice("learning_rate", [0.02, 0.05, 0.1])
+    model.compile(keras.optimizers.Adam(rate), "mse")
+    return model
+
+
 def run(folder, frame, callbacks=None):
-    made = search(folder, max_trials=2, bind=columns())
+    made = HyperHyperModel(hypermodel=line, project_name="small", max_trials=2, seed=0)
+    made.resource_bind(store=LocalStore(folder), **columns(backend=LocalBackend(2)))
     told = several() if callbacks is None else callbacks
     return made.fit(frame, epochs=6, callbacks=told, verbose=0, reproducible=True)
 

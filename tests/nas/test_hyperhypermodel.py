@@ -41,7 +41,7 @@ def model(frame, folder):
         folder,
         max_trials=TRIALS,
         space=small_space(learning_rate=(0.05, 0.8)),
-        bind=columns(evaluation_metric="mae"),
+        bind=columns(evaluation_metric="mae", backend=None),  # that of a search by itself
     )
     wild = keras.callbacks.LearningRateScheduler(lambda e, rate: rate if e < EPOCHS - 1 else 100.0)
     made.fit(frame, epochs=EPOCHS, batch_size=8, callbacks=wild, verbose=0)
@@ -363,6 +363,7 @@ def test_several_inputs_and_outputs(frame, tmp_path):
             "feature_columns": [["a", "b"], ["c"]],
             "label_columns": [["y"], ["three"]],
             "validation": "late",
+            "backend": LocalBackend(2),
         },
     )
     result = made.fit(frame, epochs=2, verbose=0)
@@ -461,7 +462,7 @@ def test_data_that_was_prepared_once_serves_again(frame, tmp_path):
 
 
 def test_prepared_data_that_does_not_fit_is_refused(frame, tmp_path):
-    made = search(tmp_path, max_trials=1, bind=columns())
+    made = search(tmp_path, max_trials=1, bind=columns(backend=LocalBackend(2)))
     with pytest.raises(DataError, match="0 were found"):
         made.fit_on_prepared_data(epochs=1)
     made.fit(frame, epochs=1, verbose=0)

@@ -34,10 +34,10 @@ def frame():
     return made
 
 
-def searcher(folder: Path, hypermodel: Any, **more: Any) -> HyperHyperModel:
+def searcher(folder: Path, hypermodel: Any, workers: int = 1, **more: Any) -> HyperHyperModel:
     more = {"max_trials": 1, "seed": 0, "project_name": "own", **more}
     made = HyperHyperModel(hypermodel=hypermodel, **more)
-    made.resource_bind(store=LocalStore(folder))
+    made.resource_bind(store=LocalStore(folder), backend=LocalBackend(workers))
     return made
 
 
@@ -315,7 +315,7 @@ def test_flat_rows_take_the_shape_of_an_image(tmp_path, frame):
 def customs(tmp_path_factory, frame):
     """A search over networks with custom objects, and its store."""
     folder = tmp_path_factory.mktemp("customs")
-    return fitted(folder, with_customs, frame, custom_objects=CUSTOM), LocalStore(folder)
+    return fitted(folder, with_customs, frame, custom_objects=CUSTOM, workers=2), LocalStore(folder)
 
 
 def test_custom_objects_are_known_everywhere(tmp_path, frame, customs):
@@ -396,7 +396,8 @@ def test_all_of_it_runs_on_spark(spark, tmp_path, frame):
         seed=0,
     )
     on_spark(made, spark, tmp_path)
-    df = spark.createDataFrame(frame)
+    # One partition is scored by one process, and each that begins imports TensorFlow.
+    df = spark.createDataFrame(frame).coalesce(1)
     made.fit(df, epochs=1, verbose=0)
     board = made.result.leaderboard()
     assert set(board["status"]) == {"completed"}, board["traceback"].tolist()

@@ -199,7 +199,7 @@ def test_the_command_writes_pages_until_the_run_is_over(searched, tmp_path, caps
         assert "Not over" in out.read_text(encoding="utf-8")
         shutil.copy(folder / journal_key("small"), left / journal_key("small"))
 
-    monkeypatch.setattr("time.sleep", ends)
+    monkeypatch.setattr("nas.reporting.__main__.sleep", ends)
     main([str(left / "runs" / "small"), str(out), "--every", "5"])
     assert "Over: 6 trials" in out.read_text(encoding="utf-8")
     assert capsys.readouterr().out.endswith("the run 'small' is over\n")

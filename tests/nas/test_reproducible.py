@@ -31,7 +31,7 @@ def test_a_reproducible_search_repeats_whatever_the_threads_do(tmp_path):
     for attempt in range(3):
         made = search(
             tmp_path / str(attempt),
-            max_trials=4,
+            max_trials=3,
             space=small_space(regularization=("batch_normalization", "dropout")),
             bind={"backend": LocalBackend(num_workers=2)},
         )

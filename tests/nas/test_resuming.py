@@ -38,12 +38,30 @@ def frame() -> pd.DataFrame:
     return table()
 
 
-def made(
+def wired(
     folder: Path, *, trials: int = TRIALS, bind: dict | None = None, **more
 ) -> HyperHyperModel:
+    """A search of a space of networks."""
     space = small_space(learning_rate=(0.01, 0.05, 0.1))
-    bound = columns(**(bind or {}))
+    bound = columns(**{"backend": LocalBackend(2), **(bind or {})})
     return search(folder, space=space, max_trials=trials, bind=bound, **more)
+
+
+def small(hp) -> keras.Model:
+    """One layer with something that is drawn, so that little is traced."""
+    dropout = keras.layers.Dropout(hp.Float("dropout", 0.1, 0.4))
+    model = keras.Sequential([keras.Input((3,)), dropout, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(hp.Choice("learning_rate", [0.01, 0.05, 0.1])), "mse")
+    return model
+
+
+def made(folder: Path, *, trials: int = TRIALS, **more) -> HyperHyperModel:
+    """A search that costs less, for what happens to a run whatever its networks are."""
+    model = HyperHyperModel(
+        hypermodel=small, project_name="small", max_trials=trials, **{"seed": 0, **more}
+    )
+    model.resource_bind(store=LocalStore(folder), **columns(backend=LocalBackend(2)))
+    return model
 
 
 def fit(model: HyperHyperModel, frame: pd.DataFrame, **more) -> ModelSelectionResult:
@@ -81,12 +99,12 @@ def dies_at(monkeypatch, number: int, part: float) -> None:
     monkeypatch.setattr(LocalStore, "append", dying)
 
 
-def cut_off(folder: Path, frame, number: int, part: float) -> tuple:
+def cut_off(folder: Path, frame, number: int, part: float, make=made) -> tuple:
     """Runs a search whose driver dies at a record; gives the journal it left."""
     with pytest.MonkeyPatch.context() as patch:
         dies_at(patch, number, part)
         with pytest.raises(DriverDied):
-            fit(made(folder), frame)
+            fit(make(folder), frame)
     return read(LocalStore(folder), "small")
 
 
@@ -166,7 +184,7 @@ def test_a_killed_process_is_gone_on_with(frame, tmp_path, undisturbed):
 @pytest.fixture(scope="module")
 def abandoned(frame, tmp_path_factory):
     folder = tmp_path_factory.mktemp("abandoned")
-    cut_off(folder, frame, 12, 0.5)
+    cut_off(folder, frame, 12, 0.5, wired)
     return folder
 
 
@@ -189,9 +207,8 @@ def test_a_changed_argument_is_named(frame, abandoned, change, named):
     before = LocalStore(abandoned).read(journal_key("small"))
     more = {name: change[name] for name in ("seed", "objective") if name in change}
     fitting = {n: change[n] for n in ("epochs", "batch_size", "reproducible") if n in change}
-    bind = columns(evaluation_metric=change.get("metric"))
-    if "workers" in change:
-        bind["backend"] = LocalBackend(change["workers"])
+    backend = LocalBackend(change.get("workers", 2))
+    bind = columns(evaluation_metric=change.get("metric"), backend=backend)
     model = search(
         abandoned,
         space=change.get("space", small_space(learning_rate=(0.01, 0.05, 0.1))),
@@ -208,7 +225,7 @@ def test_a_changed_argument_is_named(frame, abandoned, change, named):
 def test_a_run_is_replaced_only_when_the_next_one_begins(frame, abandoned):
     before = LocalStore(abandoned).list("runs")
     with pytest.raises(ArgumentError, match="val_nonsense_loss"):
-        fit(made(abandoned, overwrite=True, objective="val_nonsense_loss"), frame)
+        fit(wired(abandoned, overwrite=True, objective="val_nonsense_loss"), frame)
     assert LocalStore(abandoned).list("runs") == before
 
 
@@ -279,28 +296,31 @@ def test_sigterm_ends_a_search_in_good_order(frame, tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended, after_each_record(terminate):
-        fit(made(tmp_path, trials=2), frame)
+        fit(wired(tmp_path, trials=2), frame)
     assert ended.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
-    assert fit(made(tmp_path, trials=2), frame).best_trial.score is not None
+    assert fit(wired(tmp_path, trials=2), frame).best_trial.score is not None
     assert audit(read(LocalStore(tmp_path), "small")) == []
 
 
 def test_workers_that_can_not_be_had_leave_a_run_that_another_has_taken_over(frame, tmp_path):
+    def alone(**bind) -> HyperHyperModel:
+        return wired(tmp_path, trials=1, bind={"backend": LocalBackend(1), **bind})
+
     class Late(LocalBackend):
         """Stands in for a cluster without room: another driver comes while this one waits."""
 
         def start(self, job):
-            fit(made(tmp_path, trials=1), frame)
+            fit(alone(), frame)
             raise BackendError("no workers")
 
     with pytest.raises(BackendError, match="no workers"):
-        fit(made(tmp_path / "alone", trials=1, bind={"backend": Failing(2)}), frame)
+        fit(wired(tmp_path / "alone", trials=1, bind={"backend": Failing(1)}), frame)
     assert LocalStore(tmp_path / "alone").list("runs") == []
     with pytest.raises(BackendError, match="no workers"):
-        fit(made(tmp_path, trials=1, bind={"backend": Late(2)}), frame)
+        fit(alone(backend=Late(1)), frame)
     assert read(LocalStore(tmp_path), "small")[-1]["kind"] == "done"
-    assert fit(made(tmp_path, trials=1), frame).engine_report.units == 0
+    assert fit(alone(), frame).engine_report.units == 0
 
 
 class Failing(LocalBackend):
@@ -353,11 +373,11 @@ def test_a_tuner_that_proposes_something_else_is_an_error(frame, tmp_path, aband
         record.pop("number")
         journal.append(kind, **record)
     with pytest.raises(SearchError, match=r"trial-0000 the tuner proposes"):
-        fit(made(tmp_path), frame)
+        fit(wired(tmp_path), frame)
 
 
 def test_many_failures_in_a_row_end_the_search_with_the_first(frame, tmp_path):
-    model = made(tmp_path, max_model_size=1)
+    model = wired(tmp_path, max_model_size=1)
     model.tuner_bind("random", max_trials=50, max_consecutive_failed_trials=4)
     with pytest.raises(
         SearchError, match=r"(?s)4 trials failed one after .*trial-0000.*TrialError"

@@ -9,12 +9,13 @@ from typing import ClassVar
 
 import keras
 import pytest
-from small_searches import columns, killed, search, table
+from small_searches import columns, killed, table
 
-from cerebros_spark import LocalStore
+from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.audit import audit
 from cerebros_spark.journal import read
 from cerebros_spark.worker import Worker
+from nas import HyperHyperModel
 
 EPOCHS = 4
 
@@ -24,8 +25,19 @@ def frame():
     return table()
 
 
+def line(hp):
+    """One layer, so that little is traced."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    rate = hp.Float("learning_rate", 1e-3, 1.0, sampling="log")
+    model.compile(keras.optimizers.Adam(rate), "mse")
+    return model
+
+
 def made(folder, tuner, trials=5):
-    model = search(folder, bind=columns(max_concurrent_trials=3))
+    model = HyperHyperModel(hypermodel=line, project_name="small", seed=0)
+    model.resource_bind(
+        store=LocalStore(folder), **columns(backend=LocalBackend(2), max_concurrent_trials=3)
+    )
     options = {"reduction_factor": 2, "hyperparameters": None}
     if tuner == "hyperband":
         options["max_epochs"] = EPOCHS

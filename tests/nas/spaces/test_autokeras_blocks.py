@@ -17,9 +17,6 @@ from small_graphs import CLASSES, COLOUR, GRAY, ROWS, TABLE, TABLE_OF_BLOCKS, TO
 from cerebros_spark import LocalStore, SparkBackend
 from nas import HyperHyperModel
 
-# The networks of full depth: mostly the time to trace them, once on each worker.
-_SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
-
 
 def searched(store: Path, inputs: Any, outputs: Any, **bind: Any) -> HyperHyperModel:
     made = HyperHyperModel(inputs, outputs, project_name="blocks", seed=1)
@@ -33,11 +30,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "row"),
-    [
-        pytest.param(name, row, id=name, marks=_SLOW * row.slow)
-        for name, row in TABLE_OF_BLOCKS.items()
-    ],
+    ("name", "row"), [pytest.param(name, row, id=name) for name, row in TABLE_OF_BLOCKS.items()]
 )
 def test_a_block_trains_by_hops(name: str, row: Row, tmp_path, folder):
     made = searched(tmp_path, *row.graph())

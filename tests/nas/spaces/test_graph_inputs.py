@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from small_graphs import CLASSES, COLOUR, GRAY, ROWS, TABLE, TOKENS, augmented
 
-from cerebros_spark import LocalStore
+from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.errors import ArgumentError
 from nas import CerebrosSpace, HyperHyperModel, SmallImageBlock
 from nas.spaces.overrides import overridden
 
 
-def searched(folder, inputs, outputs, **more) -> HyperHyperModel:
+def searched(folder, inputs, outputs, workers=1, **more) -> HyperHyperModel:
     made = HyperHyperModel(inputs, outputs, max_trials=1, overwrite=True, **{"seed": 1, **more})
-    made.resource_bind(store=LocalStore(folder))
+    made.resource_bind(store=LocalStore(folder), backend=LocalBackend(workers))
     return made
 
 
@@ -173,7 +173,7 @@ def test_augmentation_repeats_bit_for_bit(tmp_path):
         keras.backend.clear_session()
         node = ak.ImageInput()
         head = ak.ClassificationHead(dropout=0.25)
-        made = searched(tmp_path / folder, node, head(augmented(node)))
+        made = searched(tmp_path / folder, node, head(augmented(node)), workers=2)
         made.tuner_bind("random", hyperparameters=fixed())
         result = made.fit(GRAY, CLASSES, epochs=2, batch_size=8, verbose=0, reproducible=True)
         weights.append(result.best_model.get_weights())

@@ -57,14 +57,14 @@ def test_kerastuners_surrogate_follows_a_space_that_grows():
             hp.Choice(f"width_{number}", [1, 2])
 
     oracle = keras_tuner.oracles.BayesianOptimizationOracle(
-        OBJECTIVE, max_trials=12, num_initial_points=3, seed=1
+        OBJECTIVE, max_trials=8, num_initial_points=3, seed=1
     )
     tuner = OracleTuner(oracle)
     known = tuner.hyperparameters
     grows(known)
     tuner.learn(known)
-    found = Simulation(tuner, loss, builds=grows, in_flight=3, epochs=4).run()
-    assert len(found.values) == 12
+    found = Simulation(tuner, loss, builds=grows, in_flight=3, epochs=2).run()
+    assert len(found.values) == 8
     assert any("width_2" in each for each in found.values)
 
 
