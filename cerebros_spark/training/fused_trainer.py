@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
+import operator
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -16,11 +19,22 @@ from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.fused.program import Compiled, FusedProgram, Rows, whole_batches
 from cerebros_spark.training.fused.reading import Network, Recipe, read
 from cerebros_spark.training.fused.shapes import Shape
+from cerebros_spark.training.fused.states import StateMap
 from cerebros_spark.training.weights import class_weights
 from cerebros_spark.types import TrialSpec
 
 #: Networks of a call. More take as many times longer on a processor.
 SLOTS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A trial as it is known here."""
+
+    recipe: Recipe
+    network: Network
+    shape: Shape | None
+    maps: dict[Shape, StateMap] = dataclasses.field(default_factory=dict)
 
 
 class FusedTrainer:
@@ -30,10 +44,12 @@ class FusedTrainer:
         slots: Networks that one compiled call advances.
     """
 
+    resident = False
+
     def __init__(self, slots: int = SLOTS) -> None:
         self._slots = slots
-        self._compiled: dict[tuple[Recipe, int], Compiled] = {}
-        self._read: dict[str, tuple[Recipe, Network]] = {}
+        self._compiled: dict[tuple[Recipe, int], dict[Shape, Compiled]] = {}
+        self._opened: dict[str, _Opened] = {}
         self._rows: weakref.WeakKeyDictionary[ShardData, dict[Any, Rows]] = (
             weakref.WeakKeyDictionary()
         )
@@ -45,31 +61,38 @@ class FusedTrainer:
             UnreadableError: If one can't be fused.
             ArgumentError: If they have more than their wirings and weights to tell them apart.
         """
-        recipes, networks = zip(*(read(spec.program) for spec in specs), strict=True)
-        batch_sizes = {spec.batch_size for spec in specs}
-        if len(set(recipes)) > 1 or len(batch_sizes) > 1:
+        opened = [self._read(spec) for spec in specs]
+        first = opened[0]
+        kinds = {(each.recipe, each.shape, spec.batch_size)
+                 for each, spec in zip(opened, specs, strict=True)}  # fmt: skip
+        if len(kinds) > 1:
             raise ArgumentError("these trials differ in more than their wirings")
-        compiled = self._covering(recipes[0], networks, specs[0])
+        known = self._compiled.setdefault((first.recipe, specs[0].batch_size), {})
+        shape = first.shape or _covering(known, [each.network for each in opened])
+        if shape not in known:
+            known[shape] = Compiled(first.recipe, shape, specs[0].program, specs[0].batch_size)
+        compiled = known[shape]
+        for each in opened:
+            if shape not in each.maps:
+                each.maps[shape] = StateMap(each.recipe, each.network, compiled)
         weights = class_weights(specs[0].program)
 
         def rows(shard: ShardData, chunk: Chunk, training: bool) -> Rows:
             return self._rows_of(shard, chunk, compiled, weights if training else None, training)
 
-        return FusedProgram(specs, networks, compiled, self._slots, rows)
+        return FusedProgram([each.maps[shape] for each in opened], compiled, self._slots, rows)
 
-    def tidy(self) -> None:
-        """What is compiled serves the trials to come; nothing is let go of."""
+    def tidy(self, trial_ids: Sequence[str]) -> None:
+        """Forgets trials; what is compiled serves those to come."""
+        for trial_id in trial_ids:
+            self._opened.pop(trial_id, None)
 
-    def _covering(self, recipe: Recipe, networks: Sequence[Network], spec: TrialSpec) -> Compiled:
-        """What is compiled for these networks, and those before."""
-        key = recipe, spec.batch_size
-        before = self._compiled.get(key)
-        shape = Shape.of(networks[0]) if before is None else before.shape
-        for network in networks:
-            shape |= Shape.of(network)
-        if before is None or shape != before.shape:
-            self._compiled[key] = Compiled(recipe, shape.roomy(), spec.program, spec.batch_size)
-        return self._compiled[key]
+    def _read(self, spec: TrialSpec) -> _Opened:
+        if spec.trial_id not in self._opened:
+            told = json.loads(spec.program).get("fused")
+            shape = None if told is None else Shape.from_json(told)
+            self._opened[spec.trial_id] = _Opened(*read(spec.program), shape)
+        return self._opened[spec.trial_id]
 
     def _rows_of(
         self,
@@ -87,6 +110,15 @@ class FusedTrainer:
         if key not in known:
             known[key] = _made(chunk, compiled, by_class, training)
         return known[key]
+
+
+def _covering(known: Iterable[Shape], networks: Sequence[Network]) -> Shape:
+    """A shape for networks whose programs name none."""
+    shape = functools.reduce(operator.or_, map(Shape.of, networks))
+    for each in known:
+        if each | shape == each:
+            return each
+    return shape.roomy()
 
 
 def _made(chunk: Chunk, compiled: Compiled, by_class: np.ndarray | None, training: bool) -> Rows:

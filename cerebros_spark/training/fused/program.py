@@ -14,13 +14,13 @@ import tensorflow as tf
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.seeds import derive
 from cerebros_spark.training.fused.forward import Moments, Networks, Wiring
-from cerebros_spark.training.fused.reading import Network, Recipe
+from cerebros_spark.training.fused.reading import Recipe
 from cerebros_spark.training.fused.scoring import Scoring
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.states import Sections, StateMap
 from cerebros_spark.training.fused.updates import Rule, rule
 from cerebros_spark.training.metrics import scoring_model
-from cerebros_spark.types import MetricState, TrialSpec
+from cerebros_spark.types import MetricState
 
 # Rows that are evaluated at a time.
 _EVALUATED = 256
@@ -46,6 +46,9 @@ class Compiled:
         self.sections = Sections(recipe, shape, self.rule.names)
         self.batch_size = batch_size
         self.traces = 0
+        rate = json.loads(recipe.compiled)["optimizer"]["config"]["learning_rate"]
+        #: What gives the learning rate; None where it is part of the state.
+        self.schedule = None if rate is None else keras.saving.deserialize_keras_object(rate)
         self._networks = Networks(recipe, shape)
         self._described = described
         self._scored: Scoring | None = None
@@ -228,37 +231,19 @@ class FusedProgram:
 
     def __init__(
         self,
-        specs: Sequence[TrialSpec],
-        networks: Sequence[Network],
+        maps: Sequence[StateMap],
         compiled: Compiled,
         slots: int,
         rows: Callable[[ShardData, Chunk, bool], Rows],
     ) -> None:
-        self._specs = tuple(specs)
+        self._maps = tuple(maps)
         self._compiled = compiled
         self._slots = slots
         self._rows = rows
-        recipe = compiled.recipe
-        rate = json.loads(recipe.compiled)["optimizer"]["config"]["learning_rate"]
-        self._schedule = None
-        if rate is not None:
-            self._schedule = keras.saving.deserialize_keras_object(rate)
-        self._maps = [
-            StateMap(
-                recipe,
-                network,
-                compiled.shape,
-                compiled.sections,
-                compiled.rule,
-                scheduled=self._schedule is not None,
-                floatx=keras.config.floatx(),
-            )
-            for network in networks
-        ]
-        size = (len(specs), compiled.sections.size)
-        self._vectors = np.zeros(size, recipe.dtype)
-        self._iterations = np.zeros(len(specs), np.int64)
-        self._rates = np.zeros(len(specs), np.float64)
+        self._left: list[dict[str, np.ndarray]] = [{} for _ in maps]
+        self._vectors = np.zeros((len(maps), compiled.sections.size), compiled.recipe.dtype)
+        self._iterations = np.zeros(len(maps), np.int64)
+        self._rates = np.zeros(len(maps), np.float64)
         self._wirings = [self._wiring(first) for first in self._groups]
         self._steps = 0
         self.nbytes = 2 * self._vectors.nbytes
@@ -277,6 +262,7 @@ class FusedProgram:
         """Takes on states, one for each network."""
         for number, (held, data) in enumerate(zip(self._maps, states, strict=True)):
             told = held.unpack(data)
+            self._left[number] = told.flats
             self._vectors[number] = told.vector
             self._iterations[number] = told.iterations
             self._rates[number] = 0.0 if told.learning_rate is None else told.learning_rate
@@ -284,7 +270,7 @@ class FusedProgram:
     def dump(self) -> list[bytes]:
         """The states as they stand."""
         return [
-            held.pack(self._vectors[number], int(self._iterations[number]))
+            held.pack(self._left[number], self._vectors[number], int(self._iterations[number]))
             for number, held in enumerate(self._maps)
         ]
 
@@ -327,7 +313,7 @@ class FusedProgram:
     @property
     def _groups(self) -> range:
         """Where each group of as many networks as there are slots begins."""
-        return range(0, len(self._specs), self._slots)
+        return range(0, len(self._maps), self._slots)
 
     def _unit(
         self, group: slice, wiring: tuple[Any, ...], data: Rows, orders: Sequence[np.ndarray]
@@ -355,11 +341,12 @@ class FusedProgram:
 
     def _planned(self, group: slice, steps: int) -> np.ndarray:
         """The learning rate of each step to come."""
-        if self._schedule is None:
+        schedule = self._compiled.schedule
+        if schedule is None:
             return np.repeat(self._rates[group, None], steps, axis=1)
         return np.array(
             [
-                [float(self._schedule(int(first) + step)) for step in range(steps)]
+                [float(schedule(int(first) + step)) for step in range(steps)]
                 for first in self._iterations[group]
             ]
         )

@@ -10,8 +10,9 @@ has a *slot* in its plane, and the sum over the planes is what the row weighs in
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -103,6 +104,11 @@ class Shape:
             planes=_profile(_reading(bare, network, units)[0]),
             output_planes=_profile(_reading(bare, network, network.outputs)[0]),
         )
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Shape:
+        """Reads what ``dataclasses.asdict`` and JSON have made of a shape."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
 
     def __or__(self, other: Shape) -> Shape:
         """The smallest shape that covers both; they have the same inputs and outputs."""

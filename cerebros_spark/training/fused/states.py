@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import keras
 import numpy as np
 
 from cerebros_spark.training import state
@@ -106,11 +107,22 @@ class Unpacked:
         vector: The weights in the group's shape.
         iterations: Steps the optimizer has taken.
         learning_rate: The learning rate in it; None if a schedule gives it.
+        flats: All of it as it was, by type.
     """
 
     vector: np.ndarray
     iterations: int
     learning_rate: float | None
+    flats: dict[str, np.ndarray]
+
+
+class Trained(Protocol):
+    """What a map of states needs to know of what trains the network."""
+
+    shape: Shape
+    sections: Sections
+    rule: Rule
+    schedule: Any
 
 
 class StateMap:
@@ -119,24 +131,12 @@ class StateMap:
     Args:
         recipe: What the networks have in common.
         network: The network.
-        shape: The shape, which covers it.
-        sections: The parts of a vector.
-        rule: The optimizer's rule.
-        scheduled: Whether a schedule gives the learning rate, so that it is not in the state.
-        floatx: Keras' default type, which the learning rate has.
+        compiled: What trains it, in a shape that covers it.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        network: Network,
-        shape: Shape,
-        sections: Sections,
-        rule: Rule,
-        *,
-        scheduled: bool,
-        floatx: str,
-    ) -> None:
+    def __init__(self, recipe: Recipe, network: Network, compiled: Trained) -> None:
+        shape, sections, rule = compiled.shape, compiled.sections, compiled.rule
+        scheduled, floatx = compiled.schedule is not None, keras.config.floatx()
         self._dtype = recipe.dtype
         self._size = sections.size
         self.hidden = hidden_bank(shape, network)
@@ -164,7 +164,6 @@ class StateMap:
         pairs = list(_pairs(network, shape, sections, self.hidden, self.output, by_slot))
         self._here = np.concatenate([here for here, _ in pairs])
         self._there = np.concatenate([there for _, there in pairs])
-        self._flats: dict[str, np.ndarray] = {}
 
     def unpack(self, data: bytes) -> Unpacked:
         """Takes a state apart.
@@ -172,17 +171,17 @@ class StateMap:
         Raises:
             StoreError: If the bytes are no state of this network.
         """
-        self._flats = state.flats(data, self._like, self._layout)
+        flats = state.flats(data, self._like, self._layout)
         vector = np.zeros(self._size, self._dtype)
-        vector[self._here] = self._flats[self._dtype][self._there]
+        vector[self._here] = flats[self._dtype][self._there]
         rate = None
         if self._rate is not None:
-            rate = float(self._flats[self._rate_dtype][self._place_of_rate])
-        return Unpacked(vector, int(self._flats["int64"][0]), rate)
+            rate = float(flats[self._rate_dtype][self._place_of_rate])
+        return Unpacked(vector, int(flats["int64"][0]), rate, flats)
 
-    def pack(self, vector: np.ndarray, iterations: int) -> bytes:
-        """Puts a state together; what no vector holds is as in the state last taken apart."""
-        flats = {name: flat.copy() for name, flat in self._flats.items()}
+    def pack(self, left: Mapping[str, np.ndarray], vector: np.ndarray, iterations: int) -> bytes:
+        """Puts a state together; what no vector holds is as it was left."""
+        flats = {name: flat.copy() for name, flat in left.items()}
         flats[self._dtype][self._there] = vector[self._here]
         flats["int64"][0] = iterations
         return state.packed(flats, self._layout)
