@@ -39,18 +39,41 @@ logger = logging.getLogger("cerebros_spark")
 # Networks that are drawn to see how large they get.
 _DRAWN = 32
 
+# Seconds, measured on one core: what Keras takes to trace a unit and for a unit in a step, and
+# what compiling takes in all and for a unit. Other machines have about the same proportions.
+_TRACING, _STEP = 0.25, 0.0006
+_COMPILING, _COMPILING_UNIT = 2.0, 0.3
+_MARGIN = 2.0
+
 
 class Fusing:
-    """Marks the trials of a search that can be trained together.
+    """Marks the trials of a search that can be trained together, if it pays.
+
+    To compile a shape takes longer than to trace a small network once; what is compiled is spared
+    the hundreds of small operations of each step.
 
     Args:
         space: Where its networks come from.
         labels: Shape of a row and dtype of each model output's labels.
+        trials: How many trials there will be, at most.
+        epochs: Epochs of a trial, at most.
+        rows: Rows of the training data.
     """
 
-    def __init__(self, space: Any, labels: Sequence[tuple[tuple[int, ...], str]]) -> None:
+    def __init__(
+        self,
+        space: Any,
+        labels: Sequence[tuple[tuple[int, ...], str]],
+        *,
+        trials: int,
+        epochs: int,
+        rows: int,
+    ) -> None:
         self._space = space
         self._labels = labels
+        self._trials = trials
+        self._epochs = epochs
+        self._rows = rows
         self._shapes: dict[tuple[Recipe, int], list[Shape]] = {}
         self._told = False
 
@@ -61,7 +84,9 @@ class Fusing:
             key = recipe, spec.batch_size
             if key not in self._shapes:
                 self._check(recipe, spec.program)
-                self._shapes[key] = self._expected()
+                shapes = self._expected()
+                self._weigh(network, spec.batch_size, (shapes or [Shape.of(network)])[0])
+                self._shapes[key] = shapes
         except UnreadableError as error:
             if not self._told:
                 logger.info("trials are trained one by one by Keras: %s", error)
@@ -83,6 +108,18 @@ class Fusing:
         rule(json.loads(recipe.compiled)["optimizer"])
         rows = [keras.ops.zeros((1, *shape), dtype) for shape, dtype in self._labels]
         Scoring(scoring_model(program, rows))
+
+    def _weigh(self, network: Network, batch_size: int, shape: Shape) -> None:
+        """Raises UnreadableError if Keras would be done before the shape is compiled."""
+        units = len(list(network.units))
+        steps = -(-self._rows // batch_size) * self._epochs
+        alone = self._trials * units * (_TRACING + steps * _STEP)
+        compiling = _COMPILING + _COMPILING_UNIT * shape.levels * shape.units
+        if alone < _MARGIN * compiling:
+            raise UnreadableError(
+                f"about {alone:.0f} s of training by Keras are not worth {compiling:.0f} s of "
+                "compiling"
+            )
 
     def _expected(self) -> list[Shape]:
         """What networks of the space are covered by, if it is a space of Cerebros networks."""

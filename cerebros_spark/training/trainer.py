@@ -21,8 +21,9 @@ class Program(Protocol):
     nbytes: int
     """About how much memory it keeps, in bytes."""
 
-    traces: int
-    """How often a step has been traced so far."""
+    @property
+    def traces(self) -> int:
+        """How often a step has been traced so far."""
 
     @property
     def steps(self) -> int:

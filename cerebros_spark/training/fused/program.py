@@ -244,7 +244,7 @@ class FusedProgram:
         self._vectors = np.zeros((len(maps), compiled.sections.size), compiled.recipe.dtype)
         self._iterations = np.zeros(len(maps), np.int64)
         self._rates = np.zeros(len(maps), np.float64)
-        self._wirings = [self._wiring(first) for first in self._groups]
+        self._wirings: dict[tuple[int, int], tuple[Any, ...]] = {}
         self._steps = 0
         self.nbytes = 2 * self._vectors.nbytes
 
@@ -278,14 +278,13 @@ class FusedProgram:
         """Trains each network on each row of the shard once, in an order drawn from its seed."""
         orders = [derive(seed, "order") for seed in seeds]
         told = []
-        for first, wiring in zip(self._groups, self._wirings, strict=True):
-            group = slice(first, first + self._slots)
-            # One network a group where the rows of each pass are others.
+        for group in self._groups(1 if not shard.resident else self._slots):
+            # One network at a time where the rows of each pass are others.
             passes = [shard.chunks(self._batch_size, order) for order in orders[group]]
             total: Any = 0.0
             for chunks in zip(*passes, strict=True):
                 rows = self._rows(shard, chunks[0], True)
-                total = total + self._unit(group, wiring, rows, [c.order for c in chunks])
+                total = total + self._unit(group, rows, [chunk.order for chunk in chunks])
             told += _told(total)
         return told
 
@@ -296,8 +295,8 @@ class FusedProgram:
             rows = self._rows(shard, chunk, False)
             count = tf.constant(len(chunk.order))
             parts = []
-            for first, wiring in zip(self._groups, self._wirings, strict=True):
-                vectors = self._vectors[first : first + self._slots]
+            for group in self._groups(self._slots):
+                vectors, wiring = self._vectors[group], self._wiring(group)
                 told = self._compiled.evaluate(self._filled(vectors), wiring, rows, count)
                 parts.append(told.numpy()[: len(vectors)])
             total = total + np.concatenate(parts)
@@ -310,14 +309,11 @@ class FusedProgram:
     def _batch_size(self) -> int:
         return self._compiled.batch_size
 
-    @property
-    def _groups(self) -> range:
-        """Where each group of as many networks as there are slots begins."""
-        return range(0, len(self._maps), self._slots)
+    def _groups(self, many: int) -> list[slice]:
+        """So many networks at a time."""
+        return [slice(first, first + many) for first in range(0, len(self._maps), many)]
 
-    def _unit(
-        self, group: slice, wiring: tuple[Any, ...], data: Rows, orders: Sequence[np.ndarray]
-    ) -> np.ndarray:
+    def _unit(self, group: slice, data: Rows, orders: Sequence[np.ndarray]) -> np.ndarray:
         rows, batch = len(orders[0]), self._batch_size
         steps = data.x.shape[0] // batch
         order = np.zeros((self._slots, steps * batch), np.int32)
@@ -326,7 +322,7 @@ class FusedProgram:
         done = -(-rows // batch)
         vectors, sums = self._compiled.train(
             self._filled(self._vectors[group]),
-            wiring,
+            self._wiring(group),
             data,
             tf.constant(order),
             tf.constant(rows),
@@ -351,14 +347,16 @@ class FusedProgram:
             ]
         )
 
-    def _wiring(self, first: int) -> tuple[Any, ...]:
-        banks = [(each.hidden, each.output) for each in self._maps[first : first + self._slots]]
-        parts = []
-        for which in (0, 1):
-            for name in ("row_at", "place_of", "feature_of", "taken"):
-                values = np.stack([getattr(bank[which], name) for bank in banks])
-                parts.append(tf.constant(self._filled(values)))
-        return tuple(parts)
+    def _wiring(self, group: slice) -> tuple[Any, ...]:
+        key = group.start, group.stop
+        if key not in self._wirings:
+            banks = [(each.hidden, each.output) for each in self._maps[group]]
+            self._wirings[key] = tuple(
+                tf.constant(self._filled(np.stack([getattr(bank[which], name) for bank in banks])))
+                for which in (0, 1)
+                for name in ("row_at", "place_of", "feature_of", "taken")
+            )
+        return self._wirings[key]
 
     def _filled(self, values: np.ndarray) -> np.ndarray:
         """Values of a group, with copies of the first network's in the slots that are free."""

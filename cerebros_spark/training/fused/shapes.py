@@ -108,7 +108,10 @@ class Shape:
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Shape:
         """Reads what ``dataclasses.asdict`` and JSON have made of a shape."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+        }
+        return cls(**fields)
 
     def __or__(self, other: Shape) -> Shape:
         """The smallest shape that covers both; they have the same inputs and outputs."""
