@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_searches import columns, search, small_space, table
 
-from cerebros_spark import LocalStore
+from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.audit import audit
 from cerebros_spark.journal import read
 from cerebros_spark.replay import Replay
@@ -27,9 +27,8 @@ def always(monkeypatch):
 
 def fitted(folder, trials: int = 3, **more):
     space = small_space(maximum_levels=2, regularization="batch_normalization")
-    made = search(
-        folder, space=space, max_trials=trials, bind=columns(num_workers=2), tuner="random"
-    )
+    made = search(folder, space=space, max_trials=trials, bind=columns(backend=LocalBackend(2)))
+    made.tuner_bind("random", max_trials=trials)
     return made.fit(table(), epochs=EPOCHS, batch_size=16, verbose=0, **more)
 
 
@@ -62,7 +61,7 @@ def test_a_fused_search_is_kept_whole_and_each_trial_can_be_replayed(tmp_path, a
     assert audit(read(store, "small")) == []
     replay = Replay(store, "small")
     assert all(replay.compare(trial).equal for trial in replay.trials)
-    model = result.export_model()
+    model = result.best_model
     assert isinstance(model, keras.Model)
     scores = model.evaluate(table()[["a", "b", "c"]].to_numpy(), table()["y"], verbose=0)
     assert np.isfinite(scores).all()
@@ -79,7 +78,7 @@ def test_a_search_too_short_to_compile_for_is_left_to_keras(tmp_path, caplog):
 
 def test_what_can_not_be_fused_is_trained_by_keras_and_told_once(tmp_path, always, caplog):
     space = small_space(regularization="dropout")
-    made = search(tmp_path, space=space, bind=columns(num_workers=1))
+    made = search(tmp_path, space=space, bind=columns())
     with caplog.at_level(logging.INFO, "cerebros_spark"):
         made.fit(table(), epochs=1, verbose=0)
     assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
