@@ -21,7 +21,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 SCRIPT = SCRIPTS / "cluster.py"
 # Nothing of this project but what is sent; and the second compiler would cost more than it gains.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-ENVIRONMENT["SPARK_DAEMON_JAVA_OPTS"] = "-XX:TieredStopAtLevel=1"
+ENVIRONMENT["SPARK_DAEMON_JAVA_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 def cluster(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -144,9 +144,11 @@ def spark_context(master: str, settings: Mapping[str, str] | None = None) -> Any
     configuration = pyspark.SparkConf().setMaster(master).setAppName("tests")
     configuration.set("spark.ui.enabled", "false").set("spark.driver.host", "127.0.0.1")
     configuration.setAll(list((settings or {}).items()))
-    # Short jobs: the second compiler would cost more than it gains.
+    # Short jobs: second compiler and parallel collector would cost more than they gain.
     for place in ("driver", "executor"):
-        configuration.set(f"spark.{place}.extraJavaOptions", "-XX:TieredStopAtLevel=1")
+        configuration.set(
+            f"spark.{place}.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+        )
     context = pyspark.SparkContext(conf=configuration)
     context.setLogLevel("ERROR")
     return context

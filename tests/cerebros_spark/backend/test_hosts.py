@@ -34,7 +34,7 @@ def hosts() -> Iterator[Hosts]:
 @pytest.fixture
 def environment() -> dict[str, str]:
     paths = [str(ROOT), str(ROOT / "tests" / "nas"), os.environ.get("PYTHONPATH", "")]
-    options = "-XX:TieredStopAtLevel=1"
+    options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
