@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import json
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +17,8 @@ import numpy as np
 from safetensors import deserialize
 
 from cerebros_spark.data.shards import Chunk
+from cerebros_spark.training.fused.reading import read
+from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.keras_model import describe, initial_state
 from cerebros_spark.training.keras_trainer import KerasTrainer
 from cerebros_spark.types import TrialSpec
@@ -100,15 +106,29 @@ class Trained:
     state: dict[str, np.ndarray]
 
 
-def spec_of(model: keras.Model, number: int = 0, **more: Any) -> TrialSpec:
-    return TrialSpec(f"trial-{number}", number, "fused", describe(model, **more), 0, 1, BATCH)
+def spec_of(model: keras.Model, number: int = 0, shape: Shape | None = None) -> TrialSpec:
+    program = json.loads(describe(model))
+    if shape is not None:
+        program["fused"] = dataclasses.asdict(shape)
+    return TrialSpec(f"trial-{number}", number, "fused", json.dumps(program), 0, 1, BATCH)
+
+
+def shape_of(models: Sequence[keras.Model]) -> Shape:
+    """A shape that covers all of them."""
+    shapes = (Shape.of(read(describe(model))[1]) for model in models)
+    return functools.reduce(operator.or_, shapes)
 
 
 def trained(
-    trainer: Any, models: Sequence[keras.Model], rows: Rows, epochs: int = 3, **more: Any
+    trainer: Any,
+    models: Sequence[keras.Model],
+    rows: Rows,
+    epochs: int = 3,
+    shape: Shape | None = None,
 ) -> list[Trained]:
     """Trains networks together, each with seeds of its own."""
-    program = trainer.open([spec_of(model, i, **more) for i, model in enumerate(models)])
+    trainer.tidy([f"trial-{number}" for number in range(len(models))])
+    program = trainer.open([spec_of(model, i, shape) for i, model in enumerate(models)])
     program.load([initial_state(model) for model in models])
     for epoch in range(epochs):
         metrics = program.train(rows, [10 * i + epoch for i in range(len(models))])
@@ -119,13 +139,11 @@ def trained(
     ]
 
 
-def trained_by_keras(
-    models: Sequence[keras.Model], rows: Rows, epochs: int = 3, **more: Any
-) -> list[Trained]:
+def trained_by_keras(models: Sequence[keras.Model], rows: Rows, epochs: int = 3) -> list[Trained]:
     """The same one by one, by the trainer of Keras models."""
     told = []
     for number, model in enumerate(models):
-        program = KerasTrainer().open([spec_of(model, number, **more)])
+        program = KerasTrainer().open([spec_of(model, number)])
         program.load([initial_state(model)])
         for epoch in range(epochs):
             metrics = program.train(rows, [10 * number + epoch])
