@@ -166,7 +166,7 @@ class Engine:
             **about,
         )
         self._trials[spec.trial_id] = States(spec, first=ref, current=ref)
-        self._handle(TrialSubmitted(spec.trial_id, spec.index, spec.epochs, ref))
+        self._handle(TrialSubmitted(spec.trial_id, spec.index, spec.epochs, ref, spec.group))
 
     def answer(self, trial_id: str, answer: EpochAnswer) -> None:
         """Answers an EpochResult; a trial that was held is answered once more.

@@ -14,7 +14,7 @@ Worker w holds partition w.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,12 +34,17 @@ from cerebros_spark.types import (
 
 @dataclass(frozen=True)
 class TrialSubmitted:
-    """A new trial, with the state it starts from."""
+    """A new trial, with the state it starts from.
+
+    ``group`` names the trials that it may be trained with in one go; it is empty if there are
+    none.
+    """
 
     trial_id: str
     index: int
     epochs: int
     state: StateRef
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,6 +170,7 @@ class _Trial:
     index: int
     epochs: int
     state: StateRef
+    group: str = ""
     epoch: int = 0
     visit: int = 0
     phase: Phase = Phase.TRAIN
@@ -194,6 +200,7 @@ class Hopper:
         validation: Whether epochs end with validation units.
         max_attempts: How often a unit is tried at most, if its worker dies or it fails and may
             be run again, before its trial fails.
+        group_size: How many trials of a group a worker is given in one go, at most.
     """
 
     def __init__(
@@ -203,15 +210,17 @@ class Hopper:
         reproducible: bool = False,
         validation: bool = True,
         max_attempts: int = 4,
+        group_size: int = 16,
     ) -> None:
         self._partitions = partitions
         self._reproducible = reproducible
         self._validation = validation
         self._max_attempts = max_attempts
+        self._group_size = group_size
         self._trials: dict[str, _Trial] = {}
         self._ended: set[str] = set()
         self._idle: set[int] = set()
-        self._busy: dict[int, Unit] = {}
+        self._busy: dict[int, list[Unit]] = {}
         self._partition_seconds = [0.0] * partitions
         self._longest_chain = 0.0
         self._units_done = 0
@@ -247,7 +256,7 @@ class Hopper:
 
     def expects(self, worker: int, unit: Unit) -> bool:
         """Whether a report of this unit by this worker would count, if it were handled next."""
-        return self._busy.get(worker) == unit and unit.trial_id in self._trials
+        return unit in self._busy.get(worker, ()) and unit.trial_id in self._trials
 
     @property
     def floor(self) -> float:
@@ -274,7 +283,7 @@ class Hopper:
     def _submitted(self, event: TrialSubmitted) -> list[Instruction]:
         if event.trial_id in self._trials or event.trial_id in self._ended:
             raise self._impossible(f"trial {event.trial_id!r} was submitted twice")
-        trial = _Trial(event.trial_id, event.index, event.epochs, event.state)
+        trial = _Trial(event.trial_id, event.index, event.epochs, event.state, event.group)
         trial.todo = set(range(self._partitions))
         self._trials[event.trial_id] = trial
         return []
@@ -282,13 +291,13 @@ class Hopper:
     def _ready(self, event: WorkerReady) -> list[Instruction]:
         if not 0 <= event.worker < self._partitions:
             raise self._impossible(f"there is no worker {event.worker}")
-        instructions = self._take_back(event.worker, "it was restarted")
+        instructions = [*self._take_back(event.worker, "it was restarted")]
         self._idle.add(event.worker)
         return instructions
 
     def _lost(self, event: WorkerLost) -> list[Instruction]:
         self._idle.discard(event.worker)
-        return self._take_back(event.worker, event.reason)
+        return [*self._take_back(event.worker, event.reason)]
 
     def _done(self, event: UnitDone) -> list[Instruction]:
         result = event.result
@@ -438,35 +447,48 @@ class Hopper:
     # Workers -----------------------------------------------------------------------------
 
     def _release(self, worker: int, unit: Unit) -> _Trial | None:
-        """Frees the worker of a reported unit; gives the trial if the report still counts."""
+        """Takes a reported unit from a worker; gives the trial if the report still counts.
+
+        The worker is free when it has reported all that it was given.
+        """
         trial = self._find(unit.trial_id)
-        if self._busy.get(worker) != unit:
+        units = self._busy.get(worker, [])
+        if unit not in units:
             return None  # a duplicate, or from a worker that was given up for dead
-        del self._busy[worker]
-        self._idle.add(worker)
+        units.remove(unit)
+        if not units:
+            del self._busy[worker]
+            self._idle.add(worker)
         if trial is not None:
             trial.running.remove(unit.partition)
         return trial
 
-    def _take_back(self, worker: int, reason: str) -> list[Instruction]:
-        """Takes its unit from a dead worker; ends the trial if that was one worker too many."""
+    def _take_back(self, worker: int, reason: str) -> Sequence[Instruction]:
+        """Takes its units from a dead worker; ends trials for which it was one too many."""
         for trial in self._trials.values():
             trial.residence.discard(worker)
-        unit = self._busy.pop(worker, None)
-        if unit is None or unit.trial_id not in self._trials:
-            return []
-        trial = self._trials[unit.trial_id]
-        trial.running.remove(unit.partition)
-        setbacks = self._set_back(trial, unit, died=True)
-        if len(setbacks) < self._max_attempts:
-            return []
+        told = []
+        for unit in self._busy.pop(worker, ()):
+            trial_of = self._trials.get(unit.trial_id)
+            if trial_of is None:
+                continue
+            trial_of.running.remove(unit.partition)
+            setbacks = self._set_back(trial_of, unit, died=True)
+            if len(setbacks) >= self._max_attempts:
+                told.append(self._given_up(trial_of, unit, setbacks, reason))
+        return told
+
+    def _given_up(
+        self, trial: _Trial, unit: Unit, setbacks: Sequence[bool], reason: str
+    ) -> TrialDone:
+        """Ends a trial one of whose units has cost one worker too many."""
         last = f"; the last time: {reason}" if reason else ""
         error = (
             f"the worker died in {sum(setbacks)} of {len(setbacks)} attempts to "
             f"{unit.phase.value} epoch {unit.epoch + 1} on partition {unit.partition}{last}. "
             "The network may need more memory than a worker has"
         )
-        return [self._end(trial, Status.FAILED, error)]
+        return self._end(trial, Status.FAILED, error)
 
     def _set_back(self, trial: _Trial, unit: Unit, *, died: bool) -> list[bool]:
         """Puts a unit back that came to nothing; tells for each time so far if a worker died."""
@@ -498,7 +520,55 @@ class Hopper:
             return []
         chosen = match(options, self._workers())
         pairs = sorted((worker, job) for job, worker in chosen.items())
-        return [self._run(trials[job], worker) for worker, job in pairs]
+        given = {worker: [self._hand(trials[job], worker)] for worker, job in pairs}
+        self._join(given)
+        self._idle -= given.keys()
+        return [RunUnits(worker, tuple(units)) for worker, units in given.items()]
+
+    def _join(self, given: dict[int, list[Unit]]) -> None:
+        """Gives workers units of more trials of the same group, in turns, as long as there are.
+
+        A worker gets half of its share of the group's trials at most: another part of them can
+        be on its way to it meanwhile.
+        """
+        leaders = {worker: units[0] for worker, units in given.items()}
+        most = {}
+        for worker, unit in leaders.items():
+            group = self._trials[unit.trial_id].group
+            members = sum(trial.group == group for trial in self._trials.values())
+            share = -(-members // (2 * self._partitions))
+            together = group and not self._tried(self._trials[unit.trial_id], worker)
+            most[worker] = min(share, self._group_size) if together else 1
+        usual = self._seconds_done / self._units_done if self._units_done else 1.0
+        ranked: list[_Trial] | None = None
+        joining = [worker for worker in given if most[worker] > 1]
+        while joining:
+            if ranked is None:
+                ranked = sorted(
+                    (trial for trial in self._trials.values() if trial.group),
+                    key=lambda trial: (-self._work_left(trial, usual), trial.index),
+                )
+            for worker in list(joining):
+                trial = next(
+                    (trial for trial in ranked if self._fits(trial, worker, leaders[worker])), None
+                )
+                if trial is not None:
+                    given[worker].append(self._hand(trial, worker))
+                if trial is None or len(given[worker]) == most[worker]:
+                    joining.remove(worker)
+
+    def _fits(self, trial: _Trial, worker: int, leader: Unit) -> bool:
+        """Whether a worker may run a unit of a trial with another one."""
+        same = trial.group == self._trials[leader.trial_id].group and trial.phase is leader.phase
+        return same and worker in self._open(trial) and not self._tried(trial, worker)
+
+    @staticmethod
+    def _tried(trial: _Trial, worker: int) -> bool:
+        """Whether the next unit on a partition came to nothing before: then it is run alone.
+
+        A network that kills its workers is to fail alone.
+        """
+        return bool(trial.setbacks.get((trial.phase, worker)))
 
     def _candidates(self) -> list[tuple[_Trial, AbstractSet[int]]]:
         """Trials that idle workers could run, and those workers; the most important first.
@@ -533,7 +603,8 @@ class Hopper:
             left += self._partitions
         return left * (trial.seconds / trial.units if trial.units else usual)
 
-    def _run(self, trial: _Trial, worker: int) -> RunUnits:
+    def _hand(self, trial: _Trial, worker: int) -> Unit:
+        """Hands the unit of a trial on a worker's partition to it."""
         unit = Unit(
             trial_id=trial.trial_id,
             epoch=trial.epoch,
@@ -545,9 +616,8 @@ class Hopper:
         )
         trial.todo.remove(worker)
         trial.running.add(worker)
-        self._busy[worker] = unit
-        self._idle.remove(worker)
-        return RunUnits(worker, (unit,))
+        self._busy.setdefault(worker, []).append(unit)
+        return unit
 
     @staticmethod
     def _place(trial: _Trial, partition: int) -> tuple[Phase, int]:

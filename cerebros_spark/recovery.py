@@ -123,7 +123,8 @@ def _events(record: Record, states: States, running: bool) -> list[Event]:
     """What a record means to the scheduler."""
     kind, name = record["kind"], states.spec.trial_id
     if kind == "trial":
-        return [TrialSubmitted(name, states.spec.index, states.spec.epochs, states.first)]
+        spec = states.spec
+        return [TrialSubmitted(name, spec.index, spec.epochs, states.first, spec.group)]
     if kind == "unit":
         return [UnitCommitted(_unit_result(record))]
     if kind == "answer" and record.get("error") is not None:

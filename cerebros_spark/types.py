@@ -54,6 +54,7 @@ class TrialSpec:
         epochs: How many epochs the trial trains at most.
         batch_size: Rows in a training step.
         parameters: Number of trainable and other weights of the network.
+        group: Names the trials that its trainer can advance together with it; empty for none.
     """
 
     trial_id: str
@@ -64,6 +65,7 @@ class TrialSpec:
     epochs: int
     batch_size: int
     parameters: int = 0
+    group: str = ""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

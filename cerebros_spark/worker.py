@@ -150,6 +150,7 @@ class Worker:
         self._programs: OrderedDict[tuple[str, ...], Program] = OrderedDict()
         self._specs: dict[str, TrialSpec] = {}
         self._held: dict[str, str] = {}  # trial -> digest of the state its program holds
+        self._states: dict[str, tuple[str, bytes]] = {}  # the last one of trials without program
         self._pulse = 0
         self._running: Program | None = None
         self._steps_before = 0  # of the program that runs
@@ -189,6 +190,9 @@ class Worker:
             return self._run(units, shard)
         except Exception as error:
             self._forget([unit.trial_id for unit in units])
+            if len(units) > 1:
+                # One of them may be at fault: the others are none the worse for it.
+                return [report for unit in units for report in self.run((unit,))]
             # The store's fault is not the trial's: the unit may be run again.
             again = isinstance(error, OSError)
             if again and error.__cause__ is not None:
@@ -210,10 +214,11 @@ class Worker:
         phase = units[0].phase
         watch = _Watch()
         self._running = program = self._program(units)
+        resident = self._trainer(units).resident
         self._steps_before = program.steps
         traces = program.traces
         opening = watch.lap()
-        hop = self._load(program, units, watch)
+        hop = self._load(program, units, watch, resident)
         began = time.time()
         if phase is Phase.TRAIN:
             for unit in units:
@@ -224,27 +229,33 @@ class Worker:
         seconds = watch.lap() + opening
         states: list[StateRef | None] = [None] * len(units)
         if phase is Phase.TRAIN:
-            states = list(self._commit(program, units, watch, hop))
+            states = list(self._commit(program, units, watch, hop, resident))
+        # Of what they took together each has its share, one after the other.
+        share = seconds / len(units)
+        hop = {name: taken / len(units) for name, taken in hop.items()}
         return [
             self._report(
                 unit,
                 state,
                 metric,
                 shard.rows,
-                began - opening,
-                seconds,
-                program.traces - traces,
+                began - opening + number * share,
+                share,
+                program.traces - traces if number == 0 else 0,
                 hop,
             )
-            for unit, state, metric in zip(units, states, metrics, strict=True)
+            for number, (unit, state, metric) in enumerate(zip(units, states, metrics, strict=True))
         ]
 
-    def _load(self, program: Program, units: Sequence[Unit], watch: _Watch) -> dict[str, float]:
-        """Brings the program to the units' states; what it holds already isn't fetched."""
+    def _load(
+        self, program: Program, units: Sequence[Unit], watch: _Watch, resident: bool
+    ) -> dict[str, float]:
+        """Brings the program to the units' states; what is here already isn't fetched."""
         hop = {"fetch": 0.0, "set": 0.0, "dump": 0.0, "write": 0.0}
-        if all(self._held.get(unit.trial_id) == unit.state.sha256 for unit in units):
+        held = (self._held.get(unit.trial_id) == unit.state.sha256 for unit in units)
+        if resident and all(held):
             return hop
-        states = [read_state(self._job.store, unit.state) for unit in units]
+        states = [self._state(unit) for unit in units]
         hop["fetch"] = watch.lap()
         program.load(states)
         for unit in units:
@@ -252,8 +263,19 @@ class Worker:
         hop["set"] = watch.lap()
         return hop
 
+    def _state(self, unit: Unit) -> bytes:
+        digest, state = self._states.get(unit.trial_id, ("", b""))
+        if digest == unit.state.sha256:
+            return state
+        return read_state(self._job.store, unit.state)
+
     def _commit(
-        self, program: Program, units: Sequence[Unit], watch: _Watch, hop: dict[str, float]
+        self,
+        program: Program,
+        units: Sequence[Unit],
+        watch: _Watch,
+        hop: dict[str, float],
+        resident: bool,
     ) -> list[StateRef]:
         """Writes the new states, each under a key of its own."""
         states = program.dump()
@@ -264,6 +286,8 @@ class Worker:
             ref = reference(key, state)
             self._job.store.write(key, state)
             self._held[unit.trial_id] = ref.sha256
+            if not resident:
+                self._states[unit.trial_id] = ref.sha256, state
             refs.append(ref)
         hop["write"] = watch.lap()
         return refs
@@ -341,11 +365,18 @@ class Worker:
             self._programs.move_to_end(name)
             return self._programs[name]
         specs = [self._spec(unit.trial_id) for unit in units]
-        trainer = self._trainers.setdefault(specs[0].trainer, create(specs[0].trainer))
+        trainer = self._trainer(units)
         program = self._open(trainer, specs)
-        self._make_room(program.nbytes)
-        self._programs[name] = program
+        if trainer.resident:
+            self._make_room(program.nbytes)
+            self._programs[name] = program
         return program
+
+    def _trainer(self, units: Sequence[Unit]) -> Trainer:
+        name = self._spec(units[0].trial_id).trainer
+        if name not in self._trainers:
+            self._trainers[name] = create(name)
+        return self._trainers[name]
 
     def _open(self, trainer: Trainer, specs: Sequence[TrialSpec]) -> Program:
         if not self._job.custom_objects:
@@ -368,20 +399,21 @@ class Worker:
 
     def _forget(self, trial_ids: Sequence[str]) -> None:
         gone = set(trial_ids)
-        self._drop([name for name in self._programs if gone.intersection(name)])
+        self._drop([name for name in self._programs if gone.intersection(name)], trial_ids)
         for trial_id in gone:
             self._specs.pop(trial_id, None)
             self._held.pop(trial_id, None)
+            self._states.pop(trial_id, None)
 
-    def _drop(self, names: Sequence[tuple[str, ...]]) -> None:
+    def _drop(self, names: Sequence[tuple[str, ...]], trial_ids: Sequence[str] = ()) -> None:
         """Lets go of programs, and of their memory."""
         for name in names:
             del self._programs[name]
             for trial_id in name:
                 self._held.pop(trial_id, None)
-        if names:
+        if names or trial_ids:
             for trainer in self._trainers.values():
-                trainer.tidy()
+                trainer.tidy(trial_ids)
 
 
 def read_state(store: Store, ref: StateRef) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,7 @@ class Builder:
         dtype_policy: Keras' policy under which networks are built; None for the thread's own.
             Keras keeps it by thread.
         class_weight: What rows of a class count in training; None where all count the same.
+        fusing: Marks trials that can be trained together; None to train each by itself.
     """
 
     space: Space
@@ -55,6 +56,7 @@ class Builder:
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
     dtype_policy: Any = None
     class_weight: Mapping[int, float] | None = None
+    fusing: Callable[[TrialSpec], TrialSpec] | None = None
 
     def __call__(
         self, trial_id: str, index: int, hyperparameters: Any, epochs: int | None = None
@@ -88,6 +90,8 @@ class Builder:
             batch_size=_batch_size(hyperparameters, self.batch_size),
             parameters=parameters,
         )
+        if self.fusing is not None:
+            spec = self.fusing(spec)
         return Built(spec, initial_state(model))
 
 

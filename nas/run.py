@@ -22,6 +22,7 @@ from nas.binding import BoundTuner, Resources
 from nas.building import Builder
 from nas.callbacks import Callbacks
 from nas.dialogue import Dialogue
+from nas.fusing import Fusing
 from nas.interruption import ended_by_sigterm
 from nas.ledger import Ledger
 from nas.parts import callbacks_of, check_objective, mergers_of, populate, space_of
@@ -43,6 +44,8 @@ logger = logging.getLogger("nas")
 
 # What AutoKeras does where no epochs are given.
 _OPEN_EPOCHS = 1000
+# As if there were so many trials where none are given.
+_OPEN_TRIALS = 100
 
 
 def run(
@@ -70,8 +73,9 @@ def run(
     manifest = prepared.manifest
     layout, goals = understood(request, resources, prepared)
     epochs = request.epochs or _OPEN_EPOCHS
+    space = space_of(request, goals, manifest, layout, epochs)
     builder = Builder(
-        space=space_of(request, goals, manifest, layout, epochs),
+        space=space,
         seed=chosen(request),
         epochs=epochs,
         batch_size=request.batch_size,
@@ -79,6 +83,13 @@ def run(
         custom_objects=request.custom_objects,
         dtype_policy=keras.config.dtype_policy(),
         class_weight=request.class_weight,
+        fusing=Fusing(
+            space,
+            [(goal.label_shape, goal.label_dtype) for goal in goals],
+            trials=bound.max_trials or _OPEN_TRIALS,
+            epochs=epochs,
+            rows=sum(shard.rows for shard in manifest.train),
+        ),
     )
     tuner = bound.make(derive(builder.seed, "tuner"), epochs)
     mergers = mergers_of(goals, request.custom_objects)

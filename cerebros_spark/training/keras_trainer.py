@@ -35,6 +35,8 @@ _GRAPH_BYTES_PER_VARIABLE = 100_000  # measured: a traced train and test step of
 class KerasTrainer:
     """Opens trials as Keras models. Shards that are kept decoded are shared by all of them."""
 
+    resident = True
+
     def __init__(self) -> None:
         self._tensors: weakref.WeakKeyDictionary[ShardData, tuple[Any, ...]] = (
             weakref.WeakKeyDictionary()
@@ -46,7 +48,7 @@ class KerasTrainer:
             raise ArgumentError(f"this trainer advances one trial at a time, but got {len(specs)}")
         return KerasProgram(specs[0], self.chunks)
 
-    def tidy(self) -> None:
+    def tidy(self, trial_ids: Sequence[str]) -> None:
         """Frees graphs and compiled calls; a process would grow by a megabyte a trial."""
         # Graphs refer to themselves in circles, and would pile up until Python looks for them.
         gc.collect()

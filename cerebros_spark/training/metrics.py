@@ -21,6 +21,31 @@ from cerebros_spark.training.keras_trainer import build_metrics
 from cerebros_spark.types import MetricState
 
 
+def scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
+    """A model with a program's outputs and losses and metrics, and nothing else.
+
+    Args:
+        program: The program of a trial, as ``keras_model.describe`` wrote it.
+        y: For each output some rows of labels.
+
+    Returns:
+        A compiled model that gives what it takes; its metrics are built.
+    """
+    description = json.loads(program)
+    inputs, outputs = [], []
+    for output in description["outputs"]:
+        node = keras.Input(tuple(output["shape"]), dtype=output["dtype"])
+        inputs.append(node)
+        outputs.append(keras.layers.Identity(name=output["name"])(node))
+    model = keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0])
+    with imported(description):
+        model.compile_from_config(description["compile"])
+    rows = [each[:1] for each in y]
+    x = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in inputs]
+    build_metrics(model, x, rows[0] if len(rows) == 1 else rows)
+    return model
+
+
 class MetricsMerger:
     """Adds up metric variables and takes the results, for one way of compiling.
 
@@ -39,18 +64,9 @@ class MetricsMerger:
         labels: Sequence[tuple[tuple[int, ...], str]],
         custom_objects: Mapping[str, Any] | None = None,
     ) -> None:
-        description = json.loads(program)
-        inputs, outputs = [], []
-        for output in description["outputs"]:
-            node = keras.Input(tuple(output["shape"]), dtype=output["dtype"])
-            inputs.append(node)
-            outputs.append(keras.layers.Identity(name=output["name"])(node))
-        self._model = keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0])
-        with known(custom_objects), imported(description):
-            self._model.compile_from_config(description["compile"])
         rows = [tf.zeros((1, *shape), dtype) for shape, dtype in labels]
-        x = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in inputs]
-        build_metrics(self._model, x, rows[0] if len(rows) == 1 else rows)
+        with known(custom_objects):
+            self._model = scoring_model(program, rows)
 
     @property
     def names(self) -> set[str]:

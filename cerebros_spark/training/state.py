@@ -7,7 +7,7 @@ variables costs about as much as one of a few.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,12 @@ def pack(arrays: Sequence[np.ndarray], described: str) -> bytes:
     flat: dict[str, list[np.ndarray]] = {}
     for array in arrays:
         flat.setdefault(str(array.dtype), []).append(np.ravel(array))
-    tensors = {dtype: np.concatenate(parts) for dtype, parts in flat.items()}
-    return bytes(save(tensors, metadata={"layout": described}))
+    return packed({dtype: np.concatenate(parts) for dtype, parts in flat.items()}, described)
+
+
+def packed(flat: Mapping[str, np.ndarray], described: str) -> bytes:
+    """Writes variables that lie end to end already, by their types."""
+    return bytes(save(dict(flat), metadata={"layout": described}))
 
 
 def unpack(data: bytes, like: Sequence[Any], described: str) -> list[np.ndarray]:
@@ -42,22 +46,7 @@ def unpack(data: bytes, like: Sequence[Any], described: str) -> list[np.ndarray]
     Raises:
         StoreError: If the bytes are no state, or one of another network.
     """
-    try:
-        header = int.from_bytes(data[:8], "little")
-        if f'"{described}"'.encode() not in data[8 : 8 + header]:
-            raise StoreError(
-                "the state belongs to another network: names, shapes or types of its variables "
-                "differ"
-            )
-        # safetensors' own reader has no bfloat16; tensors are called by their NumPy types.
-        types = {str(np.dtype(value.dtype)): np.dtype(value.dtype) for value in like}
-        tensors = {
-            name: np.frombuffer(told["data"], types[name]) for name, told in deserialize(data)
-        }
-    except StoreError:
-        raise
-    except Exception as error:
-        raise StoreError(f"the state can't be read, it is damaged: {error}") from error
+    tensors = flats(data, like, described)
     offsets = dict.fromkeys(tensors, 0)
     arrays = []
     for value in like:
@@ -67,6 +56,27 @@ def unpack(data: bytes, like: Sequence[Any], described: str) -> list[np.ndarray]
         arrays.append(tensors[dtype][start : start + size].reshape(value.shape))
         offsets[dtype] = start + size
     return arrays
+
+
+def flats(data: bytes, like: Sequence[Any], described: str) -> dict[str, np.ndarray]:
+    """Reads what :func:`pack` wrote: all variables of a type end to end, by type.
+
+    Takes and raises what :func:`unpack` does. The arrays can't be written to.
+    """
+    try:
+        header = int.from_bytes(data[:8], "little")
+        if f'"{described}"'.encode() not in data[8 : 8 + header]:
+            raise StoreError(
+                "the state belongs to another network: names, shapes or types of its variables "
+                "differ"
+            )
+        # safetensors' own reader has no bfloat16; tensors are called by their NumPy types.
+        types = {str(np.dtype(value.dtype)): np.dtype(value.dtype) for value in like}
+        return {name: np.frombuffer(told["data"], types[name]) for name, told in deserialize(data)}
+    except StoreError:
+        raise
+    except Exception as error:
+        raise StoreError(f"the state can't be read, it is damaged: {error}") from error
 
 
 def layout(values: Sequence[Any], names: Sequence[str]) -> str:

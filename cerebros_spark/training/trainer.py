@@ -21,8 +21,9 @@ class Program(Protocol):
     nbytes: int
     """About how much memory it keeps, in bytes."""
 
-    traces: int
-    """How often a step has been traced so far."""
+    @property
+    def traces(self) -> int:
+        """How often a step has been traced so far."""
 
     @property
     def steps(self) -> int:
@@ -47,11 +48,14 @@ class Program(Protocol):
 class Trainer(Protocol):
     """Knows one way of training."""
 
+    resident: bool
+    """Whether a program is costly to open, so that a worker keeps it for the next visit."""
+
     def open(self, specs: Sequence[TrialSpec]) -> Program:
         """Builds the trials; the costly part, done once for a trial on a worker."""
 
-    def tidy(self) -> None:
-        """Frees the memory of programs that nobody has any more."""
+    def tidy(self, trial_ids: Sequence[str]) -> None:
+        """Frees the memory of programs that nobody has any more, and of trials that ended."""
 
 
 def create(name: str) -> Trainer:
@@ -65,4 +69,9 @@ def create(name: str) -> Trainer:
         from cerebros_spark.training.keras_trainer import KerasTrainer
 
         return KerasTrainer()
+    if name == "fused":
+        check_keras_backend()
+        from cerebros_spark.training.fused_trainer import FusedTrainer
+
+        return FusedTrainer()
     raise ValueError(f"there is no trainer called {name!r}")

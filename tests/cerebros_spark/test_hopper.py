@@ -69,6 +69,7 @@ class Model:
     setbacks: Counter[int] = field(default_factory=Counter)
     status: Status = Status.RUNNING
     commits: list[Unit] = field(default_factory=list)
+    group: str = ""
 
     @property
     def lives(self) -> bool:
@@ -94,7 +95,7 @@ class Cluster:
         self.max_attempts = max_attempts
         self.hopper = self._new_hopper()
         self.ready: set[int] = set()
-        self.held: dict[int, Unit] = {}
+        self.held: dict[int, list[Unit]] = {}
         self.late: list[tuple[int, Unit]] = []
         self.trials: dict[str, Model] = {}
         self.asked: dict[str, EpochDone] = {}
@@ -121,22 +122,20 @@ class Cluster:
         self.ready.discard(worker)
         self.queue.append(WorkerLost(worker, reason))
 
-    def submit(self, index: int, epochs: int) -> None:
+    def submit(self, index: int, epochs: int, group: str = "") -> None:
         name = f"t{index}"
-        self.trials[name] = Model(index, epochs, ref(f"{name}/0"))
-        self._write(TrialSubmitted(name, index, epochs, ref(f"{name}/0")))
+        self.trials[name] = Model(index, epochs, ref(f"{name}/0"), group=group)
+        self._write(TrialSubmitted(name, index, epochs, ref(f"{name}/0"), group))
 
     def finish(self, worker: int) -> None:
-        unit = self.held.pop(worker)
-        self.late.append((worker, unit))
+        unit = self._reported(worker)
         event = done(worker, unit)
         self.queue.append(event)
         if self.trials[unit.trial_id].lives:
             self._commit(event.result)
 
     def fail(self, worker: int, again: bool = False, diverged: bool = False) -> None:
-        unit = self.held.pop(worker)
-        self.late.append((worker, unit))
+        unit = self._reported(worker)
         self.queue.append(failed(worker, unit, again, diverged))
         stops = diverged and unit.epoch
         self._count(unit, not again, Status.STOPPED if stops else Status.FAILED)
@@ -164,7 +163,7 @@ class Cluster:
 
     def repeat(self, worker: int, unit: Unit, how: int) -> None:
         """A report comes twice, or from a worker that was given up for dead."""
-        if self.held.get(worker) != unit:
+        if unit not in self.held.get(worker, ()):
             again = failed(worker, unit, again=how == 1)
             self.queue.append(done(worker, unit) if how == 0 else again)
 
@@ -172,7 +171,7 @@ class Cluster:
         """The driver dies: the journal is replayed, and the workers have to register again."""
         self.flush()
         asked, ended = self.asked, self.ended
-        self.late += self.held.items()
+        self.late += [(worker, unit) for worker, units in self.held.items() for unit in units]
         self.hopper = self._new_hopper()
         self.ready, self.held, self.keys = set(), {}, set()
         self.asked, self.ended = {}, {}
@@ -221,11 +220,17 @@ class Cluster:
             else:
                 trial.asks = True
 
+    def _reported(self, worker: int) -> Unit:
+        """The next of the units that a worker runs together; they are reported in turn."""
+        unit = self.held[worker].pop(0)
+        if not self.held[worker]:
+            del self.held[worker]
+        self.late.append((worker, unit))
+        return unit
+
     def _set_back(self, worker: int) -> None:
-        if worker in self.held:
-            unit = self.held.pop(worker)
-            self.late.append((worker, unit))
-            self._count(unit, fatal=False)
+        while worker in self.held:
+            self._count(self._reported(worker), fatal=False)
 
     def _count(self, unit: Unit, fatal: bool, status: Status = Status.FAILED) -> None:
         trial = self.trials[unit.trial_id]
@@ -238,7 +243,7 @@ class Cluster:
 
     def _take(self, instruction: RunUnits | EpochDone | TrialDone) -> None:
         if isinstance(instruction, RunUnits):
-            self._take_unit(instruction)
+            self._take_units(instruction)
         elif isinstance(instruction, EpochDone):
             assert len(instruction.train) == self.partitions
             assert len(instruction.validation) == self.partitions
@@ -248,25 +253,38 @@ class Cluster:
             self.ended[instruction.trial_id] = instruction
             self.asked.pop(instruction.trial_id, None)
 
-    def _take_unit(self, instruction: RunUnits) -> None:
-        (unit,) = instruction.units
-        trial = self.trials[unit.trial_id]
+    def _take_units(self, instruction: RunUnits) -> None:
         assert instruction.worker in self.ready
         assert instruction.worker not in self.held, "a busy worker was given more"
-        assert unit.partition == instruction.worker
+        kinds = {(self.trials[u.trial_id].group, u.phase) for u in instruction.units}
+        assert len(kinds) == 1
+        if len(instruction.units) > 1:
+            assert kinds.pop()[0], "trials of no group were put together"
+            alone = [
+                u.trial_id
+                for u in instruction.units
+                if self.trials[u.trial_id].setbacks[u.partition]
+            ]
+            assert not alone, "a unit that came to nothing was put with others"
+        for unit in instruction.units:
+            self._take_unit(instruction.worker, unit)
+
+    def _take_unit(self, worker: int, unit: Unit) -> None:
+        trial = self.trials[unit.trial_id]
+        assert unit.partition == worker
         assert trial.lives
         assert (unit.epoch, unit.phase, unit.visit) == (trial.epoch, trial.phase, trial.visit)
         assert unit.partition not in trial.done
         assert unit.state == trial.state, "a unit starts from a stale state"
-        others = [u for u in self.held.values() if u.trial_id == unit.trial_id]
+        others = [u for units in self.held.values() for u in units if u.trial_id == unit.trial_id]
         if unit.phase is Phase.TRAIN:
             key = (unit.trial_id, unit.visit, unit.attempt)
             assert key not in self.keys, "two units would write the same state"
             self.keys.add(key)
             assert not others, "one trial on two workers"
         assert all(u.phase is Phase.VALIDATE for u in others)
-        assert self.hopper.expects(instruction.worker, unit)
-        self.held[instruction.worker] = unit
+        assert self.hopper.expects(worker, unit)
+        self.held.setdefault(worker, []).append(unit)
 
     def _check(self) -> None:
         """What must hold whenever the hopper has handled everything."""
@@ -282,7 +300,7 @@ class Cluster:
             for name in living - self.asked.keys():
                 trial = self.trials[name]
                 waits = trial.phase is Phase.TRAIN and any(
-                    unit.trial_id == name for unit in self.held.values()
+                    unit.trial_id == name for units in self.held.values() for unit in units
                 )
                 assert waits or worker in trial.done, "an idle worker could work"
 
@@ -326,9 +344,11 @@ class Player:
         *["fail", "end", "restart_driver"],
     )
 
-    def __init__(self, cluster: Cluster, epochs: Sequence[int]) -> None:
+    def __init__(self, cluster: Cluster, epochs: Sequence[int], groups: Sequence[str]) -> None:
         self.cluster = cluster
-        self.todo = list(enumerate(epochs))
+        self.todo = [
+            (index, many, groups[index % len(groups)]) for index, many in enumerate(epochs)
+        ]
 
     def play(self, number: int) -> None:
         """Makes a move; three times of four the hopper hears of it at once."""
@@ -414,14 +434,20 @@ NUMBERS = st.integers(0, 4 * len(Player.MOVES) * 30 - 1)
     epochs=st.lists(st.integers(1, 4), min_size=1, max_size=8),
     reproducible=st.booleans(),
     max_attempts=st.integers(1, 4),
+    groups=st.sampled_from([("",), ("a",), ("a", "b"), ("", "a", "a")]),
     # Of a list that may be short Hypothesis makes short ones only.
     moves=st.lists(NUMBERS, max_size=20) | st.lists(NUMBERS, min_size=50, max_size=120),
 )
 def test_every_trial_ends_and_every_visit_is_committed_once(
-    partitions: int, epochs: list[int], reproducible: bool, max_attempts: int, moves: list[int]
+    partitions: int,
+    epochs: list[int],
+    reproducible: bool,
+    max_attempts: int,
+    groups: tuple[str, ...],
+    moves: list[int],
 ) -> None:
     cluster = Cluster(partitions, reproducible=reproducible, max_attempts=max_attempts)
-    player = Player(cluster, epochs)
+    player = Player(cluster, epochs, groups)
     for number in moves:
         player.play(number)
     for worker in set(range(partitions)) - cluster.ready:
@@ -533,11 +559,11 @@ def test_reproducible_runs_visit_in_the_order_fixed_in_advance() -> None:
 
 def test_a_lost_worker_costs_its_unit_alone() -> None:
     cluster = cluster_of(1, [1])
-    first = cluster.held[0]
+    first = cluster.held[0][0]
     cluster.lose(0)
     cluster.start(0)
     cluster.flush()
-    again = cluster.held[0]
+    again = cluster.held[0][0]
     assert (again.epoch, again.partition, again.visit) == (0, 0, 0)
     assert (first.attempt, again.attempt) == (0, 1)
 
@@ -547,24 +573,24 @@ def test_another_partition_at_the_same_visit_counts_as_another_attempt() -> None
     (first,) = cluster.held
     cluster.lose(first, "gone")
     cluster.flush()
-    assert cluster.held[1 - first].visit == 0
-    assert cluster.held[1 - first].attempt == 1
+    assert cluster.held[1 - first][0].visit == 0
+    assert cluster.held[1 - first][0].attempt == 1
 
 
 def test_a_failed_trial_leaves_the_others_running() -> None:
     cluster = cluster_of(1, [1, 1])
-    unit = cluster.held[0]
+    unit = cluster.held[0][0]
     cluster.fail(0)
     cluster.flush()
     assert cluster.ended[unit.trial_id].status is Status.FAILED
     assert cluster.ended[unit.trial_id].error == "ValueError: no"
-    assert cluster.held[0].trial_id != unit.trial_id
+    assert cluster.held[0][0].trial_id != unit.trial_id
 
 
 @pytest.mark.parametrize(("epochs_before", "status"), [(0, Status.FAILED), (1, Status.STOPPED)])
 def test_a_trial_that_diverges_is_stopped_once_it_has_an_epoch(epochs_before, status) -> None:
     cluster = cluster_of(1, [3])
-    while cluster.held[0].epoch < epochs_before:
+    while cluster.held[0][0].epoch < epochs_before:
         cluster.finish(0)
         cluster.flush()
         for name in list(cluster.asked):
@@ -580,7 +606,7 @@ def test_a_unit_that_may_succeed_is_run_again_but_not_for_ever() -> None:
     cluster = cluster_of(1, [1], max_attempts=3)
     for attempt in range(3):
         assert not cluster.ended
-        assert cluster.held[0].attempt == attempt
+        assert cluster.held[0][0].attempt == attempt
         cluster.fail(0, again=True)
         cluster.flush()
     end = cluster.ended["t0"]
@@ -590,7 +616,7 @@ def test_a_unit_that_may_succeed_is_run_again_but_not_for_ever() -> None:
 
 def test_a_trial_that_kills_workers_ends() -> None:
     cluster = cluster_of(1, [2, 1])
-    while cluster.held[0].epoch == 0:
+    while cluster.held[0][0].epoch == 0:
         cluster.finish(0)
         cluster.flush()
         for name in list(cluster.asked):
@@ -622,14 +648,14 @@ def test_a_restarted_worker_and_a_failure_count_together() -> None:
 
 def test_a_stopped_trial_keeps_its_worker_until_that_reports() -> None:
     cluster = cluster_of(1, [5, 1])
-    unit = cluster.held[0]
+    unit = cluster.held[0][0]
     cluster.end(TrialStopped(unit.trial_id))
     cluster.flush()
     assert cluster.ended[unit.trial_id].status is Status.STOPPED
-    assert cluster.held[0] == unit
+    assert cluster.held[0][0] == unit
     cluster.finish(0)
     cluster.flush()
-    assert cluster.held[0].trial_id != unit.trial_id
+    assert cluster.held[0][0].trial_id != unit.trial_id
     assert cluster.trials[unit.trial_id].commits == []
 
 
@@ -706,3 +732,48 @@ def test_an_impossible_event_tells_the_story() -> None:
         hopper.handle(EpochAnswered("t0", True))
     with pytest.raises(ProtocolError, match="no worker 7"):
         hopper.handle(WorkerReady(7))
+
+
+# Groups ----------------------------------------------------------------------------------
+
+
+def handed_out(groups: Sequence[str], workers: int) -> list[list[str]]:
+    """The trials that each worker is given first."""
+    hopper = Hopper(workers)
+    submitted = [TrialSubmitted(f"t{i}", i, 1, ref(f"t{i}"), g) for i, g in enumerate(groups)]
+    events = [*submitted, *(WorkerReady(worker) for worker in range(workers))]
+    told = [i for i in hopper.handle(*events) if isinstance(i, RunUnits)]
+    return [[unit.trial_id for unit in instruction.units] for instruction in told]
+
+
+def test_trials_of_a_group_are_given_out_together_half_a_share_at_a_time():
+    assert [len(units) for units in handed_out(["a"] * 8, workers=2)] == [2, 2]
+    assert [len(units) for units in handed_out(["a"] * 80, workers=2)] == [16, 16]
+    assert handed_out(["a"] * 2, workers=2) == [["t0"], ["t1"]]
+
+
+def test_only_trials_of_one_group_are_put_together():
+    (one,) = handed_out(["a", "b", "a", "", "a", "a"], workers=1)
+    assert one == ["t0", "t2"]
+    (alone,) = handed_out(["", "", "", ""], workers=1)
+    assert alone == ["t0"]
+
+
+def test_a_unit_that_killed_its_worker_is_run_alone():
+    cluster = Cluster(1)
+    for index in range(4):
+        cluster.submit(index, 1, "a")
+    cluster.start(0)
+    cluster.flush()
+    assert len(cluster.held[0]) == 2
+    cluster.lose(0)
+    cluster.start(0)
+    cluster.flush()
+    for _ in range(2):
+        units = cluster.held[0]
+        assert len(units) == 1 or not any(
+            cluster.trials[unit.trial_id].setbacks[0] for unit in units
+        )
+        while 0 in cluster.held and cluster.held[0] is units:
+            cluster.finish(0)
+        cluster.flush()

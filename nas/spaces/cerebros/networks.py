@@ -136,7 +136,7 @@ class CerebrosNetworks:
         self._optimizer = _identifier("optimizer", optimizer)
         self._jit_compile = jit_compile
         self._loss_weights = loss_weights
-        self._widths = [self._width(i) for i in range(count)]
+        self.widths = [self._width(i) for i in range(count)]
         self._check_base_models(count)
 
     def future(self, hp: Any) -> NetworkFuture:
@@ -146,7 +146,7 @@ class CerebrosNetworks:
             hp: A ``keras_tuner.HyperParameters``; what is missing in it is registered.
         """
         outputs = [OutputFuture(output.width, output.activation) for output in self.outputs]
-        return future_from(hp, self.space, self._widths, outputs, self.seed)
+        return future_from(hp, self.space, self.widths, outputs, self.seed)
 
     def build(self, hp: Any) -> keras.Model:
         """The compiled network that the hyperparameter values stand for.

@@ -1,0 +1,248 @@
+"""A trial's state as one vector in the group's shape, and back to Keras' order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from cerebros_spark.training import state
+from cerebros_spark.training.fused.reading import Network, Recipe, Unit
+from cerebros_spark.training.fused.shapes import Bank, Shape, hidden_bank, output_bank
+from cerebros_spark.training.fused.updates import Rule
+
+_MOVING = ("moving_mean", "moving_variance")
+
+
+class Sections:
+    """The parts of a vector: the trained weights, what is kept of each, the moving statistics.
+
+    Args:
+        recipe: What the networks have in common.
+        shape: Their shape.
+        slots: Names of what the optimizer keeps of each weight.
+    """
+
+    def __init__(self, recipe: Recipe, shape: Shape, slots: Sequence[str]) -> None:
+        self.slots = tuple(slots)
+        self.trained: dict[str, tuple[int, ...]] = {}
+        self.moving: dict[str, tuple[int, ...]] = {}
+        hidden, outputs = (sum(planes) for planes in (shape.planes, shape.output_planes))
+        wide = max(shape.outputs)
+        banks = (
+            ("", hidden, shape.neurons, (shape.levels, shape.units, shape.neurons)),
+            ("output_", outputs, wide, (len(shape.outputs), wide)),
+        )
+        for prefix, many, width, bias in banks:
+            self.trained[f"{prefix}kernel"] = (many, width)
+            self.trained[f"{prefix}bias"] = bias
+            if recipe.normalization is not None:
+                self.trained.update({f"{prefix}{name}": (many,) for name in ("gamma", "beta")})
+                self.moving.update({f"{prefix}{name}": (many,) for name in _MOVING})
+        self.size_trained = sum(math.prod(size) for size in self.trained.values())
+        self.size_moving = sum(math.prod(size) for size in self.moving.values())
+
+    @property
+    def size(self) -> int:
+        """Length of the vector."""
+        return self.size_trained * (1 + len(self.slots)) + self.size_moving
+
+    def start(self, name: str, slot: str | None = None) -> int:
+        """Where a part begins."""
+        first = 0
+        if name in self.moving:
+            first = self.size_trained * (1 + len(self.slots))
+            parts = self.moving
+        else:
+            first = 0 if slot is None else self.size_trained * (1 + self.slots.index(slot))
+            parts = self.trained
+        for other, size in parts.items():
+            if other == name:
+                return first
+            first += math.prod(size)
+        raise KeyError(name)
+
+    def split(
+        self, vectors: Any
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]:
+        """Vectors ``(K, size)`` as weights, what is kept of them by slot, moving statistics."""
+        import tensorflow as tf
+
+        def parts(sizes: dict[str, tuple[int, ...]], first: int) -> dict[str, Any]:
+            told = {}
+            for name, size in sizes.items():
+                many = math.prod(size)
+                told[name] = tf.reshape(vectors[:, first : first + many], (-1, *size))
+                first += many
+            return told
+
+        kept = {
+            slot: parts(self.trained, self.size_trained * place)
+            for place, slot in enumerate(self.slots, start=1)
+        }
+        last = self.size_trained * (1 + len(self.slots))
+        return parts(self.trained, 0), kept, parts(self.moving, last)
+
+    def joined(
+        self, weights: dict[str, Any], kept: dict[str, dict[str, Any]], moving: dict[str, Any]
+    ) -> Any:
+        """The way back."""
+        import tensorflow as tf
+
+        parts = [weights[name] for name in self.trained]
+        parts += [kept[slot][name] for slot in self.slots for name in self.trained]
+        parts += [moving[name] for name in self.moving]
+        return tf.concat([tf.reshape(part, (part.shape[0], -1)) for part in parts], axis=1)
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A state, taken apart.
+
+    Attributes:
+        vector: The weights in the group's shape.
+        iterations: Steps the optimizer has taken.
+        learning_rate: The learning rate in it; None if a schedule gives it.
+        flats: All of it as it was, by type.
+    """
+
+    vector: np.ndarray
+    iterations: int
+    learning_rate: float | None
+    flats: dict[str, np.ndarray]
+
+
+class Trained(Protocol):
+    """What a map of states needs to know of what trains the network."""
+
+    shape: Shape
+    sections: Sections
+    rule: Rule
+    schedule: Any
+
+
+class StateMap:
+    """Takes states of one network apart and puts them together.
+
+    Args:
+        recipe: What the networks have in common.
+        network: The network.
+        compiled: What trains it, in a shape that covers it.
+    """
+
+    def __init__(self, recipe: Recipe, network: Network, compiled: Trained) -> None:
+        shape, sections, rule = compiled.shape, compiled.sections, compiled.rule
+        scheduled, floatx = compiled.schedule is not None, keras.config.floatx()
+        self._dtype = recipe.dtype
+        self._size = sections.size
+        self.hidden = hidden_bank(shape, network)
+        self.output = output_bank(shape, network)
+        trained = [v for v in network.variables if v.trainable]
+        like = [(v.shape, self._dtype) for v in network.variables]
+        like.append(((), "int64"))
+        if not scheduled:
+            like.append(((), floatx))
+        for group in rule.slots:
+            like += [(v.shape, self._dtype) for v in trained for _ in group]
+        self._like = [np.empty(shape, dtype) for shape, dtype in like]
+        self._layout = state.layout(self._like, [f"{i}" for i in range(len(like))])
+        self._rate = None if scheduled else len(network.variables) + 1
+        offsets = _offsets(self._like, self._dtype)
+        self._rate_dtype = floatx
+        first = len(network.variables) + (1 if scheduled else 2)
+        starts = {(v.layer, v.role): offsets[i] for i, v in enumerate(network.variables)}
+        by_slot: dict[str | None, dict[tuple[str, str], int]] = {None: starts}
+        for group in rule.slots:
+            for variable in trained:
+                for name in group:
+                    by_slot.setdefault(name, {})[variable.layer, variable.role] = offsets[first]
+                    first += 1
+        pairs = list(_pairs(network, shape, sections, self.hidden, self.output, by_slot))
+        self._here = np.concatenate([here for here, _ in pairs])
+        self._there = np.concatenate([there for _, there in pairs])
+
+    def unpack(self, data: bytes) -> Unpacked:
+        """Takes a state apart.
+
+        Raises:
+            StoreError: If the bytes are no state of this network.
+        """
+        flats = state.flats(data, self._like, self._layout)
+        vector = np.zeros(self._size, self._dtype)
+        vector[self._here] = flats[self._dtype][self._there]
+        rate = None
+        if self._rate is not None:
+            rate = float(flats[self._rate_dtype][self._place_of_rate])
+        return Unpacked(vector, int(flats["int64"][0]), rate, flats)
+
+    def pack(self, left: Mapping[str, np.ndarray], vector: np.ndarray, iterations: int) -> bytes:
+        """Puts a state together; what no vector holds is as it was left."""
+        flats = {name: flat.copy() for name, flat in left.items()}
+        flats[self._dtype][self._there] = vector[self._here]
+        flats["int64"][0] = iterations
+        return state.packed(flats, self._layout)
+
+    @property
+    def _place_of_rate(self) -> int:
+        assert self._rate is not None
+        return _offsets(self._like, self._rate_dtype)[self._rate]
+
+
+def _offsets(like: Sequence[np.ndarray], dtype: str) -> list[int]:
+    """Where each variable begins among those of a type; meaningless for one of another type."""
+    sizes = [value.size if str(value.dtype) == dtype else 0 for value in like]
+    return [0, *np.cumsum(sizes)[:-1].tolist()]
+
+
+def _pairs(
+    network: Network,
+    shape: Shape,
+    sections: Sections,
+    hidden: Bank,
+    output: Bank,
+    by_slot: dict[str | None, dict[tuple[str, str], int]],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Where values are in the vector, and in Keras' order."""
+    units = [unit for level in network.levels for unit in level]
+    wide = max(shape.outputs)
+    for prefix, some, bank, width in (
+        ("", units, hidden, shape.neurons),
+        ("output_", network.outputs, output, wide),
+    ):
+        merged = _merged_widths(network, some)
+        slots = np.split(bank.slot, np.cumsum(merged)[:-1])
+        for unit, slot, many in zip(some, slots, merged, strict=True):
+            for kept, starts in by_slot.items():
+                neurons = np.arange(unit.width)
+                copies = np.arange(many)
+                first = sections.start(f"{prefix}kernel", kept)
+                here = first + slot[:, None] * width + neurons
+                there = starts[unit.dense, "kernel"] + copies[:, None] * unit.width + neurons
+                yield here.ravel(), there.ravel()
+                first = sections.start(f"{prefix}bias", kept)
+                place = unit.number
+                if unit.level > 0:
+                    place += (unit.level - 1) * shape.units
+                yield first + place * width + neurons, starts[unit.dense, "bias"] + neurons
+                roles = ["gamma", "beta", *(_MOVING if kept is None else ())]
+                for role in roles if unit.normalization else ():
+                    first = sections.start(f"{prefix}{role}", kept)
+                    yield first + slot, starts[unit.normalization, role] + copies
+
+
+def _merged_widths(network: Network, units: Sequence[Unit]) -> list[int]:
+    """How many features each unit merges."""
+    told = []
+    for unit in units:
+        widths = [
+            network.widths[read.number]
+            if read.level == 0
+            else network.levels[read.level - 1][read.number].width
+            for read in unit.reads
+        ]
+        told.append(sum(widths))
+    return told

@@ -1,0 +1,181 @@
+"""Small Cerebros networks, and what Keras makes of them, to compare with."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+from safetensors import deserialize
+
+from cerebros_spark.data.shards import Chunk
+from cerebros_spark.training.fused.reading import read
+from cerebros_spark.training.fused.shapes import Shape
+from cerebros_spark.training.keras_model import describe, initial_state
+from cerebros_spark.training.keras_trainer import KerasTrainer
+from cerebros_spark.types import TrialSpec
+from nas import CerebrosSpace
+from nas.spaces.cerebros import CerebrosNetworks, Output
+
+BATCH = 32
+
+
+class Rows:
+    """Rows in memory, as a shard has them."""
+
+    resident = True
+
+    def __init__(
+        self, x: Sequence[np.ndarray], y: Sequence[np.ndarray], weights: Any = None
+    ) -> None:
+        self.x, self.y, self.weights = list(x), list(y), weights
+        self.rows = len(x[0])
+
+    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
+        order = np.arange(self.rows)
+        if seed is not None:
+            order = np.random.Generator(np.random.PCG64(seed)).permutation(self.rows)
+        yield Chunk(self.x, self.y, order, self.weights)
+
+    def first(self, many: int) -> Rows:
+        weights = None if self.weights is None else self.weights[:many]
+        return Rows([x[:many] for x in self.x], [y[:many] for y in self.y], weights)
+
+
+def two_tables(rows: int = 150, seed: int = 0) -> Rows:
+    """Numbers and a small grid of integers; a price and a kind."""
+    rng = np.random.default_rng(seed)
+    numbers = (2 * rng.normal(size=(rows, 5)) + 1).astype("float32")
+    grid = rng.integers(0, 5, size=(rows, 2, 2)).astype("int32")
+    price = 3 * numbers[:, :1] - numbers[:, 1:2] + 1
+    kind = (grid[:, 0, :1] > 2).astype("int32") + (numbers[:, 2:3] > 1)
+    return Rows([numbers, grid], [price, kind.astype("int32")])
+
+
+PRICE = Output("price", 1, mean=(3.0,), variance=(4.0,), metrics=("mae", "root_mean_squared_error"))
+KIND = Output("kind", 3, "softmax", loss="sparse_categorical_crossentropy", metrics=("accuracy",))
+
+
+def network(number: int, optimizer: Any = "adam", **more: Any) -> keras.Model:
+    """One of several networks of different levels, units and wirings, of both tables."""
+    space = CerebrosSpace(
+        **{
+            "minimum_levels": 1,
+            "maximum_levels": 2,
+            "maximum_units_per_level": 2,
+            "p_lateral_connection": 0.3,
+            **more,
+        }
+    )
+    networks = CerebrosNetworks(
+        space,
+        [(5,), (2, 2)],
+        [PRICE, KIND],
+        normalizations=[([1.0] * 5, [4.0] * 5), None],
+        input_dtypes=["float32", "int32"],
+        loss_weights=[1.0, 2.0],
+        optimizer=optimizer,
+    )
+    hp = keras_tuner.HyperParameters()
+    hp.values.update(
+        {
+            "cerebros/levels": space.maximum_levels - number % 2,
+            "cerebros/wiring": number,
+            "cerebros/units_1": 2,
+        }
+    )
+    hp.values.update({"cerebros/units_2": 1 + number % 2, "cerebros/neurons_1_0": 1 + number % 4})
+    keras.utils.set_random_seed(number)
+    return networks.build(hp)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of training: metric states of the last epoch, and the state."""
+
+    metrics: Any
+    validation: Any
+    state: dict[str, np.ndarray]
+
+
+def spec_of(model: keras.Model, number: int = 0, shape: Shape | None = None) -> TrialSpec:
+    program = json.loads(describe(model))
+    if shape is not None:
+        program["fused"] = dataclasses.asdict(shape)
+    return TrialSpec(f"trial-{number}", number, "fused", json.dumps(program), 0, 1, BATCH)
+
+
+def shape_of(models: Sequence[keras.Model]) -> Shape:
+    """A shape that covers all of them."""
+    shapes = (Shape.of(read(describe(model))[1]) for model in models)
+    return functools.reduce(operator.or_, shapes)
+
+
+def trained(
+    trainer: Any,
+    models: Sequence[keras.Model],
+    rows: Rows,
+    epochs: int = 3,
+    shape: Shape | None = None,
+) -> list[Trained]:
+    """Trains networks together, each with seeds of its own."""
+    trainer.tidy([f"trial-{number}" for number in range(len(models))])
+    program = trainer.open([spec_of(model, i, shape) for i, model in enumerate(models)])
+    program.load([initial_state(model) for model in models])
+    for epoch in range(epochs):
+        metrics = program.train(rows, [10 * i + epoch for i in range(len(models))])
+    validation = program.evaluate(rows.first(70))
+    return [
+        Trained(m, v, values_of(s))
+        for m, v, s in zip(metrics, validation, program.dump(), strict=True)
+    ]
+
+
+def trained_by_keras(models: Sequence[keras.Model], rows: Rows, epochs: int = 3) -> list[Trained]:
+    """The same one by one, by the trainer of Keras models."""
+    told = []
+    for number, model in enumerate(models):
+        program = KerasTrainer().open([spec_of(model, number)])
+        program.load([initial_state(model)])
+        for epoch in range(epochs):
+            metrics = program.train(rows, [10 * number + epoch])
+        validation = program.evaluate(rows.first(70))
+        told.append(Trained(metrics[0], validation[0], values_of(program.dump()[0])))
+    return told
+
+
+def values_of(state: bytes) -> dict[str, np.ndarray]:
+    return {name: np.frombuffer(told["data"], name) for name, told in deserialize(state)}
+
+
+def assert_same(one: Sequence[Trained], other: Sequence[Trained], tolerance: float) -> None:
+    """Within a share of the largest value of each kind."""
+    for here, there in zip(one, other, strict=True):
+        assert here.state.keys() == there.state.keys()
+        pairs = [(here.state[name], there.state[name]) for name in here.state]
+        pairs += [(here.metrics, there.metrics), (here.validation, there.validation)]
+        for values, wanted in pairs:
+            values, wanted = np.asarray(values, float), np.asarray(wanted, float)
+            np.testing.assert_allclose(
+                values, wanted, rtol=0, atol=tolerance * np.abs(wanted).max()
+            )
+
+
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
+    """Has Keras work in float64."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")

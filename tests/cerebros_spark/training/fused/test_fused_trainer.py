@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from fused_networks import (
+    Rows,
+    assert_same,
+    double_precision,
+    network,
+    shape_of,
+    spec_of,
+    trained,
+    trained_by_keras,
+    two_tables,
+)
+
+from cerebros_spark.errors import ArgumentError, StoreError
+from cerebros_spark.training.fused.reading import UnreadableError, read
+from cerebros_spark.training.fused_trainer import FusedTrainer
+from cerebros_spark.training.keras_model import describe, initial_state
+
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam(0.01),
+    "decayed": keras.optimizers.AdamW(0.01, weight_decay=0.02),
+    "momentum": keras.optimizers.SGD(0.002, momentum=0.9, nesterov=True),
+    "rmsprop": keras.optimizers.RMSprop(0.003, momentum=0.5, centered=True),
+    "scheduled": keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.01, 20)),
+}
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    return two_tables()
+
+
+@pytest.fixture(scope="module")
+def trainer() -> FusedTrainer:
+    """One for all, so that little is compiled."""
+    return FusedTrainer(slots=2)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_networks_of_different_wirings_come_out_as_keras_trains_them(name, rows):
+    optimizer = keras.optimizers.serialize(OPTIMIZERS[name])
+    size = 3 if name == "adam" else 2
+    more = {"maximum_levels": size, "maximum_units_per_level": size}
+    models = [network(n, optimizer, **more) for n in range(2 if name == "adam" else 1)]
+    assert_same(trained(FusedTrainer(), models, rows), trained_by_keras(models, rows), 1e-4)
+
+
+@pytest.mark.parametrize("regularization", ["batch_normalization", "none"])
+def test_in_double_precision_the_difference_is_rounding(rows, regularization):
+    with double_precision():
+        optimizer = keras.optimizers.serialize(keras.optimizers.Adam(0.01))
+        models = [network(3, optimizer, regularization=regularization)]
+        fused, plain = trained(FusedTrainer(), models, rows), trained_by_keras(models, rows)
+    assert_same(fused, plain, 1e-9)
+
+
+def test_sample_and_class_weights_count(rows):
+    weights = np.random.default_rng(1).uniform(0, 2, rows.rows).astype("float32")
+    weighted = Rows(rows.x, rows.y, weights)
+    models = [network(1)]
+    assert_same(trained(FusedTrainer(), models, weighted), trained_by_keras(models, weighted), 1e-4)
+
+
+def test_a_state_is_the_same_after_it_was_taken_on(trainer):
+    models = [network(number) for number in range(2)]
+    program = trainer.open([spec_of(model, i) for i, model in enumerate(models)])
+    states = [initial_state(model) for model in models]
+    program.load(states)
+    assert program.dump() == states
+    with pytest.raises(StoreError, match="another network"):
+        program.load(states[::-1])
+
+
+def test_a_group_may_have_more_networks_than_slots_or_fewer(trainer, rows):
+    models = [network(number) for number in range(3)]
+    shape = shape_of(models)
+    together, first, second = (
+        trained(trainer, models[:many], rows, 1, shape) for many in (3, 1, 2)
+    )
+    assert_same(together[:1], first, 0)
+    assert_same(together[:2], second, 0)
+
+
+def test_a_network_that_diverges_leaves_the_others_as_they_are(trainer, rows):
+    calm, wild = ([network(0), network(1)] for _ in range(2))
+    kernel = wild[0].get_layer("level1_unit0_dense").kernel
+    kernel.assign(np.full(kernel.shape, np.nan))
+    first, second = (trained(trainer, models, rows, epochs=1) for models in (calm, wild))
+    assert np.isnan(second[0].metrics[0][0])
+    assert_same(second[1:], first[1:], 0)
+
+
+def test_what_comes_later_is_not_compiled_again(trainer, rows):
+    trained(trainer, [network(0), network(1)], rows, epochs=1)
+    program = trainer.open([spec_of(network(number), number) for number in (1, 0)])
+    program.load([initial_state(network(number)) for number in (1, 0)])
+    traces = program.traces
+    program.train(rows, [0, 1])
+    program.evaluate(rows.first(70))
+    assert program.traces == traces
+
+
+def test_trials_that_differ_in_more_than_their_wirings_are_refused():
+    models = [network(0), network(1, activation="relu")]
+    with pytest.raises(ArgumentError, match="more than their wirings"):
+        FusedTrainer().open([spec_of(model, i) for i, model in enumerate(models)])
+
+
+def other_network(*layers: keras.layers.Layer) -> keras.Model:
+    inputs = keras.Input((3,))
+    values = inputs
+    for layer in layers:
+        values = layer(values)
+    model = keras.Model(inputs, keras.layers.Dense(1)(values))
+    model.compile("adam", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (lambda: other_network(keras.layers.Dense(2)), "is on no level"),
+        (lambda: other_network(keras.layers.LayerNormalization()), "LayerNormalization"),
+        (lambda: network(0, regularization="dropout"), "Dropout"),
+        (lambda: network(0, unit="neuron"), "on no level|axon|dendrite"),
+        (lambda: network(0, merge="add"), "Add"),
+    ],
+)
+def test_what_can_not_be_fused_is_told_by_its_name(model, why):
+    with pytest.raises(UnreadableError, match=why):
+        read(describe(model()))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [keras.optimizers.Adam(amsgrad=True), keras.optimizers.SGD(clipnorm=1.0), "nadam"],
+)
+def test_an_optimizer_without_a_rule_is_told(optimizer):
+    if not isinstance(optimizer, str):
+        optimizer = keras.optimizers.serialize(optimizer)
+    with pytest.raises(UnreadableError, match="its optimizer"):
+        FusedTrainer().open([spec_of(network(0, optimizer))])
+
+
+def test_weights_are_read_in_keras_order():
+    model = network(2)
+    _, told = read(describe(model))
+    names = [f"{variable.layer}/{variable.role}" for variable in told.variables]
+    assert names == [variable.path for variable in model.variables]

@@ -1,0 +1,87 @@
+"""Searches whose trials are trained many at a time."""
+
+from __future__ import annotations
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+from small_searches import columns, search, small_space, table
+
+from cerebros_spark import LocalBackend, LocalStore
+from cerebros_spark.audit import audit
+from cerebros_spark.journal import read
+from cerebros_spark.replay import Replay
+from cerebros_spark.worker import read_spec
+from nas import fusing
+
+EPOCHS = 3
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """As if compiling took no time."""
+    monkeypatch.setattr(fusing, "_MARGIN", 0.0)
+
+
+def fitted(folder, trials: int = 3, **more):
+    space = small_space(maximum_levels=2, regularization="batch_normalization")
+    made = search(folder, space=space, max_trials=trials, bind=columns(backend=LocalBackend(2)))
+    made.tuner_bind("random", max_trials=trials)
+    return made.fit(table(), epochs=EPOCHS, batch_size=16, verbose=0, **more)
+
+
+def specs(folder, run="small"):
+    store = LocalStore(folder)
+    names = [r["trial"] for r in read(store, run) if r["kind"] == "trial"]
+    return [read_spec(store, run, name) for name in names]
+
+
+def test_fused_trials_come_out_as_those_of_keras(tmp_path, always, monkeypatch):
+    fused = fitted(tmp_path / "fused", reproducible=True)
+    told = specs(tmp_path / "fused")
+    assert [spec.trainer for spec in told] == ["fused"] * 3
+    assert len({spec.group for spec in told}) == 1
+    monkeypatch.setattr(fusing, "_MARGIN", 1e9)
+    plain = fitted(tmp_path / "plain", reproducible=True)
+    assert [spec.trainer for spec in specs(tmp_path / "plain")] == ["keras"] * 3
+    one, other = (r.leaderboard().sort_values("trial") for r in (fused, plain))
+    assert one["trial"].tolist() == other["trial"].tolist()
+    np.testing.assert_allclose(one["score"], other["score"], rtol=1e-3)
+    for trial in one["trial"]:
+        weights = [r.get_model(trial).get_weights() for r in (fused, plain)]
+        for mine, wanted in zip(*weights, strict=True):
+            np.testing.assert_allclose(mine, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_fused_search_is_kept_whole_and_each_trial_can_be_replayed(tmp_path, always):
+    result = fitted(tmp_path, trials=4)
+    store = LocalStore(tmp_path)
+    assert audit(read(store, "small")) == []
+    replay = Replay(store, "small")
+    assert all(replay.compare(trial).equal for trial in replay.trials)
+    model = result.best_model
+    assert isinstance(model, keras.Model)
+    scores = model.evaluate(table()[["a", "b", "c"]].to_numpy(), table()["y"], verbose=0)
+    assert np.isfinite(scores).all()
+
+
+def test_a_search_too_short_to_compile_for_is_left_to_keras(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "cerebros_spark"):
+        fitted(tmp_path, trials=2)
+    assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
+    told = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
+    assert len(told) == 1
+    assert "compiling" in told[0]
+
+
+def test_what_can_not_be_fused_is_trained_by_keras_and_told_once(tmp_path, always, caplog):
+    space = small_space(regularization="dropout")
+    made = search(tmp_path, space=space, bind=columns())
+    with caplog.at_level(logging.INFO, "cerebros_spark"):
+        made.fit(table(), epochs=1, verbose=0)
+    assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
+    told = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
+    assert len(told) == 1
+    assert "Dropout" in told[0]
