@@ -144,7 +144,14 @@ def read(program: str) -> tuple[Recipe, Network]:
         raise UnreadableError("it takes variables from weight decay")
     if described["imports"]:
         raise UnreadableError(f"it has objects of its own, from {', '.join(described['imports'])}")
-    return _Reader(described).told()
+    try:
+        told = _Reader(described).told()
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # Layers of any kind may be described in ways that are not known here.
+        raise UnreadableError(f"it is described in another way: {error!r}") from error
+    if not told[1].levels:
+        raise UnreadableError("it has no hidden units")
+    return told
 
 
 class _Reader:
