@@ -123,6 +123,7 @@ def other_network(*layers: keras.layers.Layer) -> keras.Model:
 @pytest.mark.parametrize(
     ("model", "why"),
     [
+        (lambda: other_network(), "no hidden units"),
         (lambda: other_network(keras.layers.Dense(2)), "is on no level"),
         (lambda: other_network(keras.layers.LayerNormalization()), "LayerNormalization"),
         (lambda: network(0, regularization="dropout"), "Dropout"),
