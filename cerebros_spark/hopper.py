@@ -291,13 +291,13 @@ class Hopper:
     def _ready(self, event: WorkerReady) -> list[Instruction]:
         if not 0 <= event.worker < self._partitions:
             raise self._impossible(f"there is no worker {event.worker}")
-        instructions = [*self._take_back(event.worker, "it was restarted")]
+        instructions = self._take_back(event.worker, "it was restarted")
         self._idle.add(event.worker)
         return instructions
 
     def _lost(self, event: WorkerLost) -> list[Instruction]:
         self._idle.discard(event.worker)
-        return [*self._take_back(event.worker, event.reason)]
+        return self._take_back(event.worker, event.reason)
 
     def _done(self, event: UnitDone) -> list[Instruction]:
         result = event.result
@@ -463,19 +463,19 @@ class Hopper:
             trial.running.remove(unit.partition)
         return trial
 
-    def _take_back(self, worker: int, reason: str) -> Sequence[Instruction]:
+    def _take_back(self, worker: int, reason: str) -> list[Instruction]:
         """Takes its units from a dead worker; ends trials for which it was one too many."""
         for trial in self._trials.values():
             trial.residence.discard(worker)
-        told = []
+        told: list[Instruction] = []
         for unit in self._busy.pop(worker, ()):
-            trial_of = self._trials.get(unit.trial_id)
-            if trial_of is None:
+            if unit.trial_id not in self._trials:
                 continue
-            trial_of.running.remove(unit.partition)
-            setbacks = self._set_back(trial_of, unit, died=True)
+            trial = self._trials[unit.trial_id]
+            trial.running.remove(unit.partition)
+            setbacks = self._set_back(trial, unit, died=True)
             if len(setbacks) >= self._max_attempts:
-                told.append(self._given_up(trial_of, unit, setbacks, reason))
+                told.append(self._given_up(trial, unit, setbacks, reason))
         return told
 
     def _given_up(
@@ -532,43 +532,45 @@ class Hopper:
         be on its way to it meanwhile.
         """
         leaders = {worker: units[0] for worker, units in given.items()}
-        most = {}
-        for worker, unit in leaders.items():
-            group = self._trials[unit.trial_id].group
-            members = sum(trial.group == group for trial in self._trials.values())
-            share = -(-members // (2 * self._partitions))
-            together = group and not self._tried(self._trials[unit.trial_id], worker)
-            most[worker] = min(share, self._group_size) if together else 1
-        usual = self._seconds_done / self._units_done if self._units_done else 1.0
-        ranked: list[_Trial] | None = None
+        most = {worker: self._most_together(unit) for worker, unit in leaders.items()}
         joining = [worker for worker in given if most[worker] > 1]
+        if not joining:
+            return
+        usual = self._usual_seconds
+        ranked = sorted(
+            (trial for trial in self._trials.values() if trial.group),
+            key=lambda trial: (-self._work_left(trial, usual), trial.index),
+        )
         while joining:
-            if ranked is None:
-                ranked = sorted(
-                    (trial for trial in self._trials.values() if trial.group),
-                    key=lambda trial: (-self._work_left(trial, usual), trial.index),
-                )
             for worker in list(joining):
-                trial = next(
-                    (trial for trial in ranked if self._fits(trial, worker, leaders[worker])), None
-                )
+                fitting = (t for t in ranked if self._fits(t, worker, leaders[worker]))
+                trial = next(fitting, None)
                 if trial is not None:
                     given[worker].append(self._hand(trial, worker))
                 if trial is None or len(given[worker]) == most[worker]:
                     joining.remove(worker)
 
+    def _most_together(self, leader: Unit) -> int:
+        """How many units a worker may run together, this one among them."""
+        trial = self._trials[leader.trial_id]
+        if not trial.group or trial.setbacks:
+            return 1
+        members = sum(other.group == trial.group for other in self._trials.values())
+        return min(-(-members // (2 * self._partitions)), self._group_size)
+
     def _fits(self, trial: _Trial, worker: int, leader: Unit) -> bool:
-        """Whether a worker may run a unit of a trial with another one."""
-        same = trial.group == self._trials[leader.trial_id].group and trial.phase is leader.phase
-        return same and worker in self._open(trial) and not self._tried(trial, worker)
+        """Whether a worker may run a unit of a trial with another one.
 
-    @staticmethod
-    def _tried(trial: _Trial, worker: int) -> bool:
-        """Whether the next unit on a partition came to nothing before: then it is run alone.
-
-        A network that kills its workers is to fail alone.
+        Not in an epoch in which one of its units came to nothing: a network that kills its
+        workers is to fail alone.
         """
-        return bool(trial.setbacks.get((trial.phase, worker)))
+        same = trial.group == self._trials[leader.trial_id].group and trial.phase is leader.phase
+        return same and not trial.setbacks and worker in self._open(trial)
+
+    @property
+    def _usual_seconds(self) -> float:
+        """What a unit has cost so far, in the mean."""
+        return self._seconds_done / self._units_done if self._units_done else 1.0
 
     def _candidates(self) -> list[tuple[_Trial, AbstractSet[int]]]:
         """Trials that idle workers could run, and those workers; the most important first.
@@ -577,7 +579,7 @@ class Hopper:
         """
         if not self._idle:
             return []
-        usual = self._seconds_done / self._units_done if self._units_done else 1.0
+        usual = self._usual_seconds
         ranked = []
         for trial in self._trials.values():
             workers = self._open(trial) & self._idle

@@ -411,8 +411,8 @@ class Worker:
             del self._programs[name]
             for trial_id in name:
                 self._held.pop(trial_id, None)
-        if names or trial_ids:
-            for trainer in self._trainers.values():
+        for trainer in self._trainers.values():
+            if names or not trainer.resident:
                 trainer.tidy(trial_ids)
 
 

@@ -7,9 +7,12 @@ trained beside it, nor on who was there before.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
+import operator
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,7 +32,7 @@ from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.updates import rule
 from cerebros_spark.training.metrics import scoring_model
 from cerebros_spark.types import TrialSpec
-from nas.spaces.cerebros.future import LATERAL, NetworkFuture, OutputFuture
+from nas.spaces.cerebros.future import OutputFuture, UnitFuture
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.networks import CerebrosNetworks
 from nas.spaces.cerebros.wiring import draw_future
@@ -74,25 +77,25 @@ class Fusing:
         self._trials = trials
         self._epochs = epochs
         self._rows = rows
-        self._shapes: dict[tuple[Recipe, int], list[Shape]] = {}
+        self._shapes: dict[tuple[Recipe, int], Shape | None] = {}
         self._told = False
 
     def __call__(self, spec: TrialSpec) -> TrialSpec:
         """The trial as it is, or as one that can be trained with others."""
         try:
             recipe, network = read(spec.program)
-            key = recipe, spec.batch_size
-            if key not in self._shapes:
-                self._check(recipe, spec.program)
-                shapes = self._expected()
-                self._weigh(network, spec.batch_size, (shapes or [Shape.of(network)])[0])
-                self._shapes[key] = shapes
         except UnreadableError as error:
-            if not self._told:
-                logger.info("trials are trained one by one by Keras: %s", error)
-                self._told = True
+            self._tell(error)
             return spec
-        shape = self._covering(self._shapes[key], Shape.of(network))
+        key = recipe, spec.batch_size
+        if key not in self._shapes:
+            self._shapes[key] = self._usual(recipe, spec)
+        usual = self._shapes[key]
+        if usual is None:
+            return spec
+        shape = usual | Shape.of(network)
+        if shape != usual:
+            shape = shape.roomy()
         program = json.loads(spec.program)
         program["fused"] = dataclasses.asdict(shape)
         name = json.dumps([dataclasses.asdict(recipe), program["fused"], spec.batch_size])
@@ -103,15 +106,34 @@ class Fusing:
             group=hashlib.sha256(name.encode()).hexdigest()[:16],
         )
 
-    def _check(self, recipe: Recipe, program: str) -> None:
-        """Raises UnreadableError if the optimizer, a loss or a metric is not one of those."""
-        rule(json.loads(recipe.compiled)["optimizer"])
-        rows = [keras.ops.zeros((1, *shape), dtype) for shape, dtype in self._labels]
-        Scoring(scoring_model(program, rows))
+    def _tell(self, why: UnreadableError) -> None:
+        if not self._told:
+            logger.info("trials are trained one by one by Keras: %s", why)
+            self._told = True
 
-    def _weigh(self, network: Network, batch_size: int, shape: Shape) -> None:
+    def _usual(self, recipe: Recipe, spec: TrialSpec) -> Shape | None:
+        """The shape of nearly all networks of a recipe; None if they are left to Keras.
+
+        It is the space's and the search's alone, so that a search that is gone on with decides
+        as it did before.
+        """
+        try:
+            if not isinstance(self._space, CerebrosNetworks):
+                raise UnreadableError("the networks are no CerebrosNetworks")
+            rule(json.loads(recipe.compiled)["optimizer"])
+            rows = [keras.ops.zeros((1, *shape), dtype) for shape, dtype in self._labels]
+            Scoring(scoring_model(spec.program, rows))
+            networks = list(drawn(self._space))
+            shape = functools.reduce(operator.or_, map(Shape.of, networks)).roomy()
+            self._weigh(networks, spec.batch_size, shape)
+        except UnreadableError as error:
+            self._tell(error)
+            return None
+        return shape
+
+    def _weigh(self, networks: Sequence[Network], batch_size: int, shape: Shape) -> None:
         """Raises UnreadableError if Keras would be done before the shape is compiled."""
-        units = len(list(network.units))
+        units = statistics.fmean(len(list(network.units)) for network in networks)
         steps = -(-self._rows // batch_size) * self._epochs
         alone = self._trials * units * (_TRACING + steps * _STEP)
         compiling = _COMPILING + _COMPILING_UNIT * shape.levels * shape.units
@@ -121,30 +143,6 @@ class Fusing:
                 "compiling"
             )
 
-    def _expected(self) -> list[Shape]:
-        """What networks of the space are covered by, if it is a space of Cerebros networks."""
-        if not isinstance(self._space, CerebrosNetworks):
-            return []
-        total: Shape | None = None
-        for network in drawn(self._space):
-            shape = Shape.of(network)
-            total = shape if total is None else total | shape
-        return [] if total is None else [total.roomy()]
-
-    def _covering(self, shapes: list[Shape], shape: Shape) -> Shape:
-        """The first of the shapes that covers a network; a new one if none does."""
-        for known in shapes:
-            if known | shape == known:
-                return known
-        largest = shape
-        for known in shapes:
-            largest |= known
-        # What is there keeps its room; what was too small gets some.
-        shapes.append(largest if not shapes else (shapes[-1] | shape.roomy() | largest))
-        if len(shapes) == 1:
-            shapes[0] = shapes[0].roomy()
-        return shapes[-1]
-
 
 def drawn(networks: CerebrosNetworks) -> Iterator[Network]:
     """Some networks of a space, without weights or names."""
@@ -152,33 +150,15 @@ def drawn(networks: CerebrosNetworks) -> Iterator[Network]:
     for number in range(_DRAWN):
         seed = derive(networks.seed, "shape", number)
         moiety = draw_moiety(networks.space, seed)
-        yield _network(draw_future(networks.space, moiety, networks.widths, outputs, seed))
+        future = draw_future(networks.space, moiety, networks.widths, outputs, seed)
+        yield Network(
+            tuple(unit.neurons for unit in future.inputs),
+            tuple(tuple(_unit(unit, unit.level) for unit in level) for level in future.hidden),
+            tuple(_unit(unit, -1) for unit in future.outputs),
+            (),
+        )
 
 
-def _network(future: NetworkFuture) -> Network:
-    hidden = tuple(
-        tuple(
-            Unit(
-                unit.level,
-                unit.number,
-                unit.neurons,
-                tuple(Read(e.level, e.unit, e.gated) for e in unit.edges),
-                "",
-                "",
-            )
-            for unit in level
-        )
-        for level in future.hidden
-    )
-    outputs = tuple(
-        Unit(
-            -1,
-            unit.number,
-            unit.neurons,
-            tuple(Read(edge.level, edge.unit) for edge in unit.edges if edge.kind != LATERAL),
-            "",
-            "",
-        )
-        for unit in future.outputs
-    )
-    return Network(tuple(unit.neurons for unit in future.inputs), hidden, outputs, ())
+def _unit(unit: UnitFuture, level: int) -> Unit:
+    reads = tuple(Read(edge.level, edge.unit, edge.gated) for edge in unit.edges)
+    return Unit(level, unit.number, unit.neurons, reads, "", "")

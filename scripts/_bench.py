@@ -56,3 +56,17 @@ def show(name: str, rows: Sequence[tuple[str, Any, str]], path: str | None) -> N
             table = {label: {"value": figure, "unit": unit} for label, figure, unit in rows}
             json.dump({name: table}, file, indent=1)
             file.write("\n")
+
+
+def published_network(shape: tuple[int, ...], output: Any, **space: Any) -> Any:
+    """A Cerebros network of published size: 6 levels of 4 units of 4 neurons, compiled."""
+    import keras_tuner
+
+    from nas import CerebrosSpace
+    from nas.spaces.cerebros import CerebrosNetworks
+
+    bounds = {"levels": 6, "units_per_level": 4, "neurons_per_unit": 4}
+    for name, value in bounds.items():
+        space |= {f"minimum_{name}": value, f"maximum_{name}": value}
+    networks = CerebrosNetworks(CerebrosSpace(**space), [shape], [output])
+    return networks.build(keras_tuner.HyperParameters())

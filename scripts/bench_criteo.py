@@ -209,24 +209,11 @@ def embeddings() -> Any:
 
 
 def cerebros(manifest: Manifest) -> Any:
-    """A Cerebros network of 6 levels, 4 units each, 4 neurons each, on the numbers."""
-    import keras_tuner
+    """A Cerebros network of published size, on the numbers."""
+    from nas.spaces.cerebros import Output
 
-    from nas import CerebrosSpace
-    from nas.spaces.cerebros.networks import CerebrosNetworks, Output
-
-    space = CerebrosSpace(
-        minimum_levels=6,
-        maximum_levels=6,
-        minimum_units_per_level=4,
-        maximum_units_per_level=4,
-        minimum_neurons_per_unit=4,
-        maximum_neurons_per_unit=4,
-        learning_rate=0.001,
-    )
     output = Output("label", 1, activation="sigmoid", loss="binary_crossentropy")
-    shape = manifest.column("numbers").shape
-    return CerebrosNetworks(space, [shape], [output]).build(keras_tuner.HyperParameters())
+    return _bench.published_network(manifest.column("numbers").shape, output, learning_rate=0.001)
 
 
 def one_thread() -> None:

@@ -109,21 +109,9 @@ def perceptron(width: int) -> Any:
 
 def cerebros(width: int) -> Any:
     """A Cerebros network of published size."""
-    import keras_tuner
+    from nas.spaces.cerebros import Output
 
-    from nas import CerebrosSpace
-    from nas.spaces.cerebros import CerebrosNetworks, Output
-
-    space = CerebrosSpace(
-        minimum_levels=6,
-        maximum_levels=6,
-        minimum_units_per_level=4,
-        maximum_units_per_level=4,
-        minimum_neurons_per_unit=4,
-        maximum_neurons_per_unit=4,
-    )
-    networks = CerebrosNetworks(space, [(width,)], [Output("target", 1)])
-    return networks.build(keras_tuner.HyperParameters())
+    return _bench.published_network((width,), Output("target", 1))
 
 
 NETWORKS = {"perceptron": perceptron, "cerebros": cerebros}

@@ -20,7 +20,7 @@ from cerebros_spark.training.fused.program import Compiled, FusedProgram, Rows, 
 from cerebros_spark.training.fused.reading import Network, Recipe, read
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.states import StateMap
-from cerebros_spark.training.weights import class_weights
+from cerebros_spark.training.weights import class_weights, row_weights
 from cerebros_spark.types import TrialSpec
 
 #: Networks of a call. On one core four in one take four fifths of the time of four calls, and each
@@ -49,7 +49,7 @@ class FusedTrainer:
 
     def __init__(self, slots: int = SLOTS) -> None:
         self._slots = slots
-        self._compiled: dict[tuple[Recipe, int], dict[Shape, Compiled]] = {}
+        self._compiled: dict[tuple[Recipe, Shape, int], Compiled] = {}
         self._opened: dict[str, _Opened] = {}
         self._rows: weakref.WeakKeyDictionary[ShardData, dict[Any, Rows]] = (
             weakref.WeakKeyDictionary()
@@ -68,11 +68,11 @@ class FusedTrainer:
                  for each, spec in zip(opened, specs, strict=True)}  # fmt: skip
         if len(kinds) > 1:
             raise ArgumentError("these trials differ in more than their wirings")
-        known = self._compiled.setdefault((first.recipe, specs[0].batch_size), {})
-        shape = first.shape or _covering(known, [each.network for each in opened])
-        if shape not in known:
-            known[shape] = Compiled(first.recipe, shape, specs[0].program, specs[0].batch_size)
-        compiled = known[shape]
+        shape = first.shape or _covering(each.network for each in opened)
+        key = first.recipe, shape, specs[0].batch_size
+        if key not in self._compiled:
+            self._compiled[key] = Compiled(first.recipe, shape, specs[0].program, key[-1])
+        compiled = self._compiled[key]
         for each in opened:
             if shape not in each.maps:
                 each.maps[shape] = StateMap(each.recipe, each.network, compiled)
@@ -107,19 +107,15 @@ class FusedTrainer:
         if not shard.resident:
             return _made(chunk, compiled, by_class, training)
         known = self._rows.setdefault(shard, {})
-        key = compiled.recipe.inputs, compiled.recipe.dtype, compiled.batch_size, training
+        key = compiled.recipe, compiled.batch_size, training
         if key not in known:
             known[key] = _made(chunk, compiled, by_class, training)
         return known[key]
 
 
-def _covering(known: Iterable[Shape], networks: Sequence[Network]) -> Shape:
+def _covering(networks: Iterable[Network]) -> Shape:
     """A shape for networks whose programs name none."""
-    shape = functools.reduce(operator.or_, map(Shape.of, networks))
-    for each in known:
-        if each | shape == each:
-            return each
-    return shape.roomy()
+    return functools.reduce(operator.or_, map(Shape.of, networks)).roomy()
 
 
 def _made(chunk: Chunk, compiled: Compiled, by_class: np.ndarray | None, training: bool) -> Rows:
@@ -134,15 +130,11 @@ def _made(chunk: Chunk, compiled: Compiled, by_class: np.ndarray | None, trainin
         _prepared(each, layers, dtype)
         for each, layers in zip(chunk.x, compiled.recipe.inputs, strict=True)
     ]
-    weights = chunk.weights
-    if by_class is not None:
-        classes = _classes(chunk.y[0])
-        of_class = by_class[np.minimum(classes, len(by_class) - 1)]
-        weights = of_class if weights is None else weights * of_class
+    weights = row_weights(chunk.y[0], chunk.weights, by_class)
     return Rows(
         padded(tf.concat(inputs, axis=1)),
         tuple(padded(tf.constant(each)) for each in chunk.y),
-        None if weights is None else padded(tf.constant(np.ravel(weights), dtype)),
+        None if weights is None else padded(tf.cast(tf.reshape(weights, (-1,)), dtype)),
     )
 
 
@@ -155,9 +147,3 @@ def _prepared(values: np.ndarray, layers: str, dtype: str) -> Any:
             continue
         told = getattr(keras.layers, kind).from_config(config)(told)
     return tf.cast(tf.reshape(told, (len(values), -1)), dtype)
-
-
-def _classes(y: np.ndarray) -> np.ndarray:
-    if y.shape[-1] != 1:
-        return y.argmax(axis=-1)
-    return np.rint(y[..., 0]).astype(np.int64)

@@ -36,13 +36,27 @@ def weighted(data: tuple[Any, ...], by_class: np.ndarray | None) -> tuple[Any, .
         x and y, and where rows are weighted a weight for each row and output.
     """
     x, y, *given = data
-    weights = given[0] if given else None
-    if by_class is not None:
-        of_class = tf.gather(by_class, tf.minimum(_classes(y), len(by_class) - 1))
-        weights = of_class if weights is None else weights * of_class
+    weights = row_weights(y, given[0] if given else None, by_class)
     if weights is None:
         return x, y
     return x, y, tf.nest.map_structure(lambda _: weights, y)
+
+
+def row_weights(y: Any, given: Any, by_class: np.ndarray | None) -> Any:
+    """What each row counts.
+
+    Args:
+        y: The labels; with class weights there is one output.
+        given: The rows' sample weights; None for 1.
+        by_class: What :func:`class_weights` gave; None for 1.
+
+    Returns:
+        A tensor; None if all rows count 1.
+    """
+    if by_class is None:
+        return given
+    of_class = tf.gather(by_class, tf.minimum(_classes(y), len(by_class) - 1))
+    return of_class if given is None else given * of_class
 
 
 def _classes(y: Any) -> Any:

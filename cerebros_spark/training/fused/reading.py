@@ -99,6 +99,12 @@ class Network:
     outputs: tuple[Unit, ...]
     variables: tuple[Variable, ...]
 
+    def width_of(self, read: Read) -> int:
+        """How many features something that is read has."""
+        if read.level == 0:
+            return self.widths[read.number]
+        return self.levels[read.level - 1][read.number].width
+
     @property
     def units(self) -> Iterator[Unit]:
         """All units, the outputs last."""
@@ -189,7 +195,7 @@ class _Reader:
             for level in sorted(levels)
         )
         outputs = tuple(self._unit(name) for name in finals)
-        self._check_whole(hidden, inputs)
+        self._check_whole(hidden, outputs)
         network = Network(
             tuple(self._width_of_input(chain) for chain, _ in flats),
             hidden,
@@ -310,20 +316,15 @@ class _Reader:
 
     # The whole ---------------------------------------------------------------------------
 
-    def _check_whole(self, hidden: Sequence[Sequence[Unit]], inputs: Sequence[str]) -> None:
+    def _check_whole(self, hidden: Sequence[Sequence[Unit]], outputs: Sequence[Unit]) -> None:
         for place, level in enumerate(hidden, start=1):
-            if [unit.level for unit in level] != [place] * len(level) or [
-                unit.number for unit in level
-            ] != list(range(len(level))):
+            if [(unit.level, unit.number) for unit in level] != [
+                (place, number) for number in range(len(level))
+            ]:
                 raise UnreadableError(f"the units of level {place} are not numbered one by one")
-        units = [unit for level in hidden for unit in level]
-        normalized = {bool(unit.normalization) for unit in units}
-        if len(normalized) > 1:
+        # In front of the outputs too, or nowhere.
+        if len({bool(unit.normalization) for level in (*hidden, outputs) for unit in level}) > 1:
             raise UnreadableError("some of its units are normalized and others are not")
-        # In front of an output too, or nowhere.
-        for unit in (self._unit(name) for name, at in self._at.items() if at[0] < 0):
-            if {bool(unit.normalization)} != (normalized or {bool(unit.normalization)}):
-                raise UnreadableError("some of its units are normalized and others are not")
         known = {"InputLayer", *_PREPARING}
         for name in self._order:
             if name not in self._used and self._kind(name) not in known:

@@ -201,11 +201,10 @@ def _reading(
     for unit in units:
         for read in unit.reads:
             if read.level == 0:
-                first, width = int(starts[read.number]), network.widths[read.number]
+                first = int(starts[read.number])
             else:
-                width = network.levels[read.level - 1][read.number].width
                 first = shape.above(read.level) + read.number * shape.neurons
-            feature = np.arange(first, first + width)
+            feature = np.arange(first, first + network.width_of(read))
             row = feature
             if read.level == unit.level:
                 # Beside the unit: behind the rows of what is above its level.

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.training import state
-from cerebros_spark.training.fused.reading import Network, Recipe, Unit
+from cerebros_spark.training.fused.reading import Network, Recipe
 from cerebros_spark.training.fused.shapes import Bank, Shape, hidden_bank, output_bank
 from cerebros_spark.training.fused.updates import Rule
 
@@ -213,7 +213,7 @@ def _pairs(
         ("", units, hidden, shape.neurons),
         ("output_", network.outputs, output, wide),
     ):
-        merged = _merged_widths(network, some)
+        merged = [sum(map(network.width_of, unit.reads)) for unit in some]
         slots = np.split(bank.slot, np.cumsum(merged)[:-1])
         for unit, slot, many in zip(some, slots, merged, strict=True):
             for kept, starts in by_slot.items():
@@ -232,17 +232,3 @@ def _pairs(
                 for role in roles if unit.normalization else ():
                     first = sections.start(f"{prefix}{role}", kept)
                     yield first + slot, starts[unit.normalization, role] + copies
-
-
-def _merged_widths(network: Network, units: Sequence[Unit]) -> list[int]:
-    """How many features each unit merges."""
-    told = []
-    for unit in units:
-        widths = [
-            network.widths[read.number]
-            if read.level == 0
-            else network.levels[read.level - 1][read.number].width
-            for read in unit.reads
-        ]
-        told.append(sum(widths))
-    return told

@@ -1,0 +1,86 @@
+"""A worker that is given the units of several trials at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import keras_tuner
+import numpy as np
+import pytest
+
+from cerebros_spark import LocalStore
+from cerebros_spark.data.arrays import prepare_arrays
+from cerebros_spark.data.layout import default_layout
+from cerebros_spark.training.fused.reading import read
+from cerebros_spark.training.fused.shapes import Shape
+from cerebros_spark.training.keras_model import describe, drawing_from, initial_state
+from cerebros_spark.types import Phase, TrialSpec, Unit, UnitFailure, UnitResult
+from cerebros_spark.worker import Worker, WorkerJob, reference, write_spec
+from nas import CerebrosSpace
+from nas.spaces.cerebros import CerebrosNetworks, Output
+
+TRIALS = ("first", "second", "third")
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory) -> WorkerJob:
+    """Rows in one partition, and the specs of three trials of one network."""
+    store = LocalStore(tmp_path_factory.mktemp("worker"))
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    manifest = prepare_arrays(
+        {"x": x, "y": x.sum(axis=1)}, store, feature_columns=["x"], label_columns=["y"],
+        validation=0.2, partitions=1,
+    )  # fmt: skip
+    program = json.loads(describe(network()))
+    program["fused"] = dataclasses.asdict(Shape.of(read(json.dumps(program))[1]))
+    for number, name in enumerate(TRIALS):
+        spec = TrialSpec(name, number, "fused", json.dumps(program), number, 1, 16, group="g")
+        write_spec(store, "run", spec)
+    layout = default_layout(manifest, inputs=1, outputs=1)
+    return WorkerJob("run", store, manifest, layout, 2**20, 2**30, 1, False)
+
+
+def network():
+    space = CerebrosSpace(minimum_levels=1, maximum_levels=1, maximum_units_per_level=1)
+    with drawing_from(3):
+        networks = CerebrosNetworks(space, [(3,)], [Output("y", 1)])
+        return networks.build(keras_tuner.HyperParameters())
+
+
+def units(job: WorkerJob, broken: str = "") -> tuple[Unit, ...]:
+    """The first unit of each trial; one begins with half of a state."""
+    told = []
+    for name in TRIALS:
+        state = initial_state(network())
+        if name == broken:
+            state = state[: len(state) // 2]
+        key = f"runs/run/trials/{name}/state/{name == broken}"
+        job.store.write(key, state)
+        told.append(Unit(name, 0, Phase.TRAIN, 0, 0, 0, reference(key, state)))
+    return tuple(told)
+
+
+def states(reports) -> dict[str, str]:
+    return {r.unit.trial_id: r.state.sha256 for r in reports if isinstance(r, UnitResult)}
+
+
+def test_one_broken_trial_of_a_group_costs_the_others_nothing(job):
+    worker = Worker(job, 0)
+    whole = worker.run(units(job))
+    assert all(isinstance(report, UnitResult) for report in whole)
+    reports = worker.run(units(job, broken="second"))
+    assert [report.unit.trial_id for report in reports] == list(TRIALS)
+    assert [type(report) for report in reports] == [UnitResult, UnitFailure, UnitResult]
+    assert "second" in str(reports[1].unit)
+    kept = states(whole)
+    del kept["second"]
+    assert states(reports) == kept
+
+
+def test_units_of_a_group_share_the_time_they_took(job):
+    reports = Worker(job, 0).run(units(job))
+    assert len({report.seconds for report in reports}) == 1
+    began = [report.began for report in reports]
+    assert began == sorted(set(began))
+    assert [report.traces > 0 for report in reports] == [True, False, False]
