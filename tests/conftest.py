@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 # The files that take longest come first, so that two processes end at about the same time.
 LONGEST = (
-    "test_hyperhypermodel",
     "test_autokeras_blocks",
-    "test_own_builders",
     "test_backends",
     "test_scikit",
     "test_hosts",
@@ -35,12 +33,19 @@ LONGEST = (
     "test_gpus",
     "test_search_spark",
     "test_data_prepare",
+    "test_custom_objects",
     "test_reproducible",
     "test_simple",
     "test_tuners_in_searches",
+    "test_search_data",
+    "test_search_runs",
     "test_weighted_search",
     "test_models_exported",
     "test_callbacks",
+    "test_own_builders",
+    "test_hyperhypermodel",
+    "test_search_spaces",
+    "test_fixed_model",
 )
 
 
