@@ -13,6 +13,7 @@ Worker w holds partition w.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -21,6 +22,7 @@ from typing import Any
 
 from cerebros_spark.errors import ProtocolError
 from cerebros_spark.matching import match
+from cerebros_spark.ranking import Ranking
 from cerebros_spark.types import (
     MetricState,
     Phase,
@@ -30,6 +32,9 @@ from cerebros_spark.types import (
     UnitFailure,
     UnitResult,
 )
+
+# What a unit costs in the mean has to change so much for trials without any to be ranked anew.
+_DRIFT = 1.25
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,6 @@ class _Trial:
     train: list[MetricState] = field(default_factory=list)
     validation: dict[int, MetricState] = field(default_factory=dict)
     waits: bool = False
-    residence: set[int] = field(default_factory=set)
     units: int = 0
     seconds: float = 0.0  # of work, all units
     chain: float = 0.0  # of work that can't be done side by side
@@ -219,6 +223,12 @@ class Hopper:
         self._group_size = group_size
         self._trials: dict[str, _Trial] = {}
         self._ended: set[str] = set()
+        self._groups: Counter[str] = Counter()  # how many trials of each live
+        self._visitors = [0] * partitions  # how many trials have each still to visit
+        self._waiting: Ranking[str] = Ranking()  # what could be handed out, if its worker is idle
+        self._usual = 1.0  # what a unit costs, as ``_waiting`` has it for trials without any
+        self._fresh: set[str] = set()  # trials of ``_waiting`` that were not there, ...
+        self._freed: set[int] = set()  # ... and workers not idle, when work was last handed out
         self._idle: set[int] = set()
         self._busy: dict[int, list[Unit]] = {}
         self._partition_seconds = [0.0] * partitions
@@ -284,19 +294,21 @@ class Hopper:
         if event.trial_id in self._trials or event.trial_id in self._ended:
             raise self._impossible(f"trial {event.trial_id!r} was submitted twice")
         trial = _Trial(event.trial_id, event.index, event.epochs, event.state, event.group)
-        trial.todo = set(range(self._partitions))
         self._trials[event.trial_id] = trial
+        self._groups[event.group] += 1
+        self._fill(trial)
         return []
 
     def _ready(self, event: WorkerReady) -> list[Instruction]:
         if not 0 <= event.worker < self._partitions:
             raise self._impossible(f"there is no worker {event.worker}")
         instructions = self._take_back(event.worker, "it was restarted")
-        self._idle.add(event.worker)
+        self._free(event.worker)
         return instructions
 
     def _lost(self, event: WorkerLost) -> list[Instruction]:
         self._idle.discard(event.worker)
+        self._freed.discard(event.worker)
         return self._take_back(event.worker, event.reason)
 
     def _done(self, event: UnitDone) -> list[Instruction]:
@@ -304,7 +316,6 @@ class Hopper:
         trial = self._release(result.worker, result.unit)
         if trial is None:
             return []
-        trial.residence.add(result.worker)
         self._lengthen(trial, result)
         return self._count(trial, result)
 
@@ -313,7 +324,7 @@ class Hopper:
         trial = self._find(unit.trial_id)
         if trial is None or not self._next(trial, unit):
             raise self._impossible(f"{unit} was committed out of turn")
-        trial.todo.remove(unit.partition)
+        self._take(trial, unit.partition)
         return self._count(trial, event.result)
 
     def _failed(self, event: UnitFailed) -> list[Instruction]:
@@ -323,6 +334,7 @@ class Hopper:
             return []
         if failure.again:
             setbacks = self._set_back(trial, failure.unit, died=False)
+            self._queue(trial)
             if len(setbacks) < self._max_attempts:
                 return []
         # The epochs it finished are none the worse for it.
@@ -404,11 +416,12 @@ class Hopper:
             trial.longest_validation = max(trial.longest_validation, result.seconds)
 
     def _advance(self, trial: _Trial) -> list[Instruction]:
+        self._queue(trial)
         if trial.todo or trial.running:
             return []
         if trial.phase is Phase.TRAIN and self._validation:
             trial.phase = Phase.VALIDATE
-            trial.todo = set(range(self._partitions))
+            self._fill(trial)
             return []
         trial.waits = True
         trial.chain += trial.longest_validation
@@ -433,7 +446,22 @@ class Hopper:
         trial.epoch_seconds = 0.0
         trial.longest_validation = 0.0
         trial.epoch_rows = 0
+        self._fill(trial)
+
+    def _fill(self, trial: _Trial) -> None:
+        """Has the trial visit all partitions."""
         trial.todo = set(range(self._partitions))
+        for partition in trial.todo:
+            self._visitors[partition] += 1
+        self._queue(trial)
+
+    def _take(self, trial: _Trial, partition: int) -> None:
+        trial.todo.remove(partition)
+        self._visitors[partition] -= 1
+
+    def _put_back(self, trial: _Trial, partition: int) -> None:
+        trial.todo.add(partition)
+        self._visitors[partition] += 1
 
     def _end(
         self, trial: _Trial, status: Status, error: str | None = None, traceback: str | None = None
@@ -441,6 +469,11 @@ class Hopper:
         # Workers that still hold a unit of it report in their own time; it counts no more.
         del self._trials[trial.trial_id]
         self._ended.add(trial.trial_id)
+        self._groups[trial.group] -= 1
+        self._waiting.discard(trial.trial_id)
+        self._fresh.discard(trial.trial_id)
+        for partition in trial.todo:
+            self._visitors[partition] -= 1
         self._longest_chain = max(self._longest_chain, trial.chain)
         return TrialDone(trial.trial_id, status, trial.epoch, trial.seconds, error, traceback)
 
@@ -458,15 +491,13 @@ class Hopper:
         units.remove(unit)
         if not units:
             del self._busy[worker]
-            self._idle.add(worker)
+            self._free(worker)
         if trial is not None:
             trial.running.remove(unit.partition)
         return trial
 
     def _take_back(self, worker: int, reason: str) -> list[Instruction]:
         """Takes its units from a dead worker; ends trials for which it was one too many."""
-        for trial in self._trials.values():
-            trial.residence.discard(worker)
         told: list[Instruction] = []
         for unit in self._busy.pop(worker, ()):
             if unit.trial_id not in self._trials:
@@ -474,6 +505,7 @@ class Hopper:
             trial = self._trials[unit.trial_id]
             trial.running.remove(unit.partition)
             setbacks = self._set_back(trial, unit, died=True)
+            self._queue(trial)
             if len(setbacks) >= self._max_attempts:
                 told.append(self._given_up(trial, unit, setbacks, reason))
         return told
@@ -492,7 +524,7 @@ class Hopper:
 
     def _set_back(self, trial: _Trial, unit: Unit, *, died: bool) -> list[bool]:
         """Puts a unit back that came to nothing; tells for each time so far if a worker died."""
-        trial.todo.add(unit.partition)
+        self._put_back(trial, unit.partition)
         trial.attempts[self._place(trial, unit.partition)] = unit.attempt + 1
         setbacks = trial.setbacks.setdefault((unit.phase, unit.partition), [])
         setbacks.append(died)
@@ -500,12 +532,27 @@ class Hopper:
 
     # Handing out -------------------------------------------------------------------------
 
+    def _free(self, worker: int) -> None:
+        self._idle.add(worker)
+        self._freed.add(worker)
+
+    def _queue(self, trial: _Trial) -> None:
+        """Puts a trial in its place among those that wait, or takes it away from them."""
+        if self._open(trial):
+            if trial.trial_id not in self._waiting:
+                self._fresh.add(trial.trial_id)
+            self._waiting.put(trial.trial_id, self._rank(trial))
+        else:
+            self._waiting.discard(trial.trial_id)
+            self._fresh.discard(trial.trial_id)
+
     def _hand_out(self) -> list[Instruction]:
         """Makes as many idle workers busy as can be, those trials first that have most left."""
         trials: list[_Trial] = []
         options: list[AbstractSet[int]] = []
         validated: set[int] = set()
-        for trial, open_to in self._candidates():
+        for trial in self._candidates():
+            open_to = self._open(trial) & self._idle
             if trial.phase is Phase.TRAIN:
                 trials.append(trial)
                 options.append(open_to)
@@ -516,6 +563,8 @@ class Hopper:
             validated |= open_to
             trials += [trial] * len(fresh)
             options += [{worker} for worker in fresh]
+        self._fresh.clear()
+        self._freed.clear()
         if not trials:
             return []
         chosen = match(options, self._workers())
@@ -534,17 +583,10 @@ class Hopper:
         leaders = {worker: units[0] for worker, units in given.items()}
         most = {worker: self._most_together(unit) for worker, unit in leaders.items()}
         joining = [worker for worker in given if most[worker] > 1]
-        if not joining:
-            return
-        usual = self._usual_seconds
-        ranked = sorted(
-            (trial for trial in self._trials.values() if trial.group),
-            key=lambda trial: (-self._work_left(trial, usual), trial.index),
-        )
         while joining:
             for worker in list(joining):
-                fitting = (t for t in ranked if self._fits(t, worker, leaders[worker]))
-                trial = next(fitting, None)
+                ranked = map(self._trials.__getitem__, self._waiting)
+                trial = next((t for t in ranked if self._fits(t, worker, leaders[worker])), None)
                 if trial is not None:
                     given[worker].append(self._hand(trial, worker))
                 if trial is None or len(given[worker]) == most[worker]:
@@ -555,8 +597,8 @@ class Hopper:
         trial = self._trials[leader.trial_id]
         if not trial.group or trial.setbacks:
             return 1
-        members = sum(other.group == trial.group for other in self._trials.values())
-        return min(-(-members // (2 * self._partitions)), self._group_size)
+        share = -(-self._groups[trial.group] // (2 * self._partitions))
+        return min(share, self._group_size)
 
     def _fits(self, trial: _Trial, worker: int, leader: Unit) -> bool:
         """Whether a worker may run a unit of a trial with another one.
@@ -567,43 +609,45 @@ class Hopper:
         same = trial.group == self._trials[leader.trial_id].group and trial.phase is leader.phase
         return same and not trial.setbacks and worker in self._open(trial)
 
-    @property
-    def _usual_seconds(self) -> float:
-        """What a unit has cost so far, in the mean."""
-        return self._seconds_done / self._units_done if self._units_done else 1.0
+    def _candidates(self) -> list[_Trial]:
+        """Trials that idle workers could run, the most important first: as many as matter.
 
-    def _candidates(self) -> list[tuple[_Trial, AbstractSet[int]]]:
-        """Trials that idle workers could run, and those workers; the most important first.
-
-        That is the trial with most work left; at a tie one that is resident there.
+        Of those that waited before nothing fits workers that were idle before. And of what fits
+        a worker, no more can count than there are workers to take it away.
         """
-        if not self._idle:
-            return []
-        usual = self._usual_seconds
-        ranked = []
-        for trial in self._trials.values():
-            workers = self._open(trial) & self._idle
-            if workers:
-                resident = not workers.isdisjoint(trial.residence)
-                left = self._work_left(trial, usual)
-                ranked.append(((left, resident, -trial.index), trial, workers))
-        ranked.sort(key=lambda entry: entry[0], reverse=True)
-        return [(trial, workers) for _, trial, workers in ranked]
+        self._rank_anew()
+        found = {trial for trial in self._fresh if self._fits_any(trial, self._idle)}
+        for worker in self._freed:
+            fitting = (t for t in self._waiting if worker in self._open(self._trials[t]))
+            found.update(itertools.islice(fitting, len(self._freed)))
+        return [self._trials[name] for name in self._waiting.sorted(found)]
+
+    def _fits_any(self, trial_id: str, workers: AbstractSet[int]) -> bool:
+        return not workers.isdisjoint(self._open(self._trials[trial_id]))
 
     def _workers(self) -> list[int]:
         """The idle workers; first those that most trials have still to visit in their epoch."""
-        if len(self._idle) == 1:
-            return list(self._idle)
-        visitors = Counter(w for t in self._trials.values() for w in t.todo & self._idle)
-        return sorted(self._idle, key=lambda worker: (-visitors[worker], worker))
+        return sorted(self._idle, key=lambda worker: (-self._visitors[worker], worker))
 
-    def _work_left(self, trial: _Trial, usual: float) -> float:
-        """Estimated seconds of work left; ``usual`` is what a unit costs that is not known."""
+    def _rank_anew(self) -> None:
+        """Ranks trials without units once more, if it is known better what a unit costs."""
+        if not self._units_done:
+            return
+        usual = self._seconds_done / self._units_done
+        if max(usual, self._usual) > _DRIFT * min(usual, self._usual):
+            self._usual = usual
+            for name in list(self._waiting):
+                if not self._trials[name].units:
+                    self._waiting.put(name, self._rank(self._trials[name]))
+
+    def _rank(self, trial: _Trial) -> tuple[float, int]:
+        """Trials with most work left, in estimated seconds, come first."""
         phases = 2 if self._validation else 1
         left = (trial.epochs - trial.epoch - 1) * self._partitions * phases + len(trial.todo)
         if trial.phase is Phase.TRAIN and self._validation:
             left += self._partitions
-        return left * (trial.seconds / trial.units if trial.units else usual)
+        seconds = trial.seconds / trial.units if trial.units else self._usual
+        return -left * seconds, trial.index
 
     def _hand(self, trial: _Trial, worker: int) -> Unit:
         """Hands the unit of a trial on a worker's partition to it."""
@@ -616,8 +660,9 @@ class Hopper:
             attempt=trial.attempts.get(self._place(trial, worker), 0),
             state=trial.state,
         )
-        trial.todo.remove(worker)
+        self._take(trial, worker)
         trial.running.add(worker)
+        self._queue(trial)
         self._busy.setdefault(worker, []).append(unit)
         return unit
 

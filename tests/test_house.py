@@ -103,11 +103,11 @@ def test_petastorm_stays_in_its_room(module):
 
 
 def test_the_scheduler_is_pure():
-    allowed = {"__future__", "collections", "dataclasses", "typing", "cerebros_spark"}
+    allowed = {"__future__", "collections", "dataclasses", "itertools", "typing", "cerebros_spark"}
     path = Path("cerebros_spark/hopper.py")
     assert tops(path) <= allowed
     ours = {name.rpartition(".")[0] for name in imports(path) if name.startswith("cerebros")}
-    assert ours <= {"cerebros_spark.errors", "cerebros_spark.matching", "cerebros_spark.types"}
+    assert ours <= {f"cerebros_spark.{name}" for name in ("errors", "matching", "ranking", "types")}
 
 
 @pytest.mark.parametrize("name", ["dialogue", "ledger", "recalling", "tracks", "turns"])

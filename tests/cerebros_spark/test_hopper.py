@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Sequence
 
@@ -137,6 +138,41 @@ def test_with_different_epochs_a_trial_loses_a_step_an_answer_at_most(
 
 
 # Each rule by itself ---------------------------------------------------------------------
+
+
+def uneven_makespan(costs: Sequence[Sequence[int]]) -> int:
+    """Time to train trials for an epoch: for each one what its unit takes on each partition."""
+    hopper = Hopper(len(costs[0]), validation=False)
+    ends: list[tuple[int, int, Unit]] = []
+    clock = 0
+
+    def tell(*events: Event) -> None:
+        for instruction in hopper.handle(*events):
+            if isinstance(instruction, RunUnits):
+                (unit,) = instruction.units
+                cost = costs[int(unit.trial_id)][instruction.worker]
+                heapq.heappush(ends, (clock + cost, instruction.worker, unit))
+            elif isinstance(instruction, EpochDone):
+                tell(EpochAnswered(instruction.trial_id, True))
+
+    submitted = [TrialSubmitted(str(index), index, 1, ref("s")) for index in range(len(costs))]
+    tell(*submitted, *map(WorkerReady, range(len(costs[0]))))
+    while ends:
+        clock, worker, unit = heapq.heappop(ends)
+        tell(done(worker, unit, costs[int(unit.trial_id)][worker]))
+    assert not hopper.running
+    return clock
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(data=st.data(), partitions=st.integers(1, 8), trials=st.integers(1, 16))
+def test_no_schedule_is_longer_than_the_papers_bound(data, partitions, trials) -> None:
+    """C <= C* + (p - 1) Tmax, as by the vector rearrangement of Cerebro; the floor is below C*."""
+    row = st.lists(st.integers(1, 50), min_size=partitions, max_size=partitions)
+    costs = data.draw(st.lists(row, min_size=trials, max_size=trials))
+    floor = max(*map(sum, costs), *map(sum, zip(*costs, strict=True)))
+    longest = max(map(max, costs))
+    assert uneven_makespan(costs) <= floor + (partitions - 1) * longest
 
 
 def cluster_of(

@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""How far the driver goes: the real scheduler and the real journal, with simulated workers.
+
+Trials differ in cost (log-normal, sigma 0.5), workers in speed (by 1 %) and units by chance (by
+20 %). The clock is simulated, but the driver's own time is
+real: a report waits until the driver has dealt with those before it, and a worker waits for the
+answer, so a driver that is too slow leaves workers idle. Nothing is trained, no state is written,
+and a crash of this machine could cost the journal its end: it lies in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import itertools
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import _bench
+
+from cerebros_spark.hopper import (
+    EpochAnswered,
+    EpochDone,
+    Event,
+    Hopper,
+    RunUnits,
+    TrialDone,
+    TrialSubmitted,
+    UnitDone,
+    WorkerReady,
+)
+from cerebros_spark.journal import Journal
+from cerebros_spark.store import LocalStore
+from cerebros_spark.types import Phase, StateRef, Unit, UnitResult
+
+
+def main() -> None:
+    """Runs each size and prints a table of them all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sizes",
+        default="10x100,30x300,100x1000",
+        help="workers x trials, comma-separated (%(default)s)",
+    )
+    parser.add_argument("--in-flight", type=int, default=10, help="trials a worker (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=1, help="of a trial (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="a unit's, in the mean")
+    parser.add_argument("--validation", action="store_true", help="validate each epoch")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", default="/dev/shm", help="of the journal (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    args = parser.parse_args()
+    rows: list[tuple[str, Any, str]] = []
+    for size in args.sizes.split(","):
+        workers, trials = map(int, size.split("x"))
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            simulation = Simulation(workers, trials, args, folder)
+            simulation.run()
+            rows += [(f"{size}: {name}", *rest) for name, *rest in simulation.figures()]
+    _bench.show("scale", rows, args.json)
+
+
+class Simulation:
+    """One search; the workers are a heap of ends of units."""
+
+    def __init__(self, workers: int, trials: int, args: argparse.Namespace, folder: str) -> None:
+        self._workers = workers
+        self._left = iter(range(trials))
+        self._args = args
+        self._random = random.Random(args.seed)
+        self._speeds = [self._random.uniform(0.99, 1.01) for _ in range(workers)]
+        self._costs: dict[str, float] = {}
+        self._store = LocalStore(folder)
+        self._journal = Journal(self._store, "scale")
+        self._hopper = Hopper(workers, validation=args.validation)
+        self._ends: list[tuple[float, int, UnitResult]] = []
+        self._numbers = itertools.count()
+        self._now = 0.0  # on the driver's clock
+        self._busy = 0.0
+        self._decisions: list[float] = []
+        self._driving = 0.0
+        self._units = 0
+
+    def run(self) -> None:
+        """To the end of the last trial."""
+        self._memory_before = _resident()
+        self._handle(*(WorkerReady(worker) for worker in range(self._workers)))
+        for _ in range(self._args.in_flight * self._workers):
+            self._submit()
+        while self._ends:
+            end, _, result = heapq.heappop(self._ends)
+            self._now = max(self._now, end)
+            began = time.perf_counter()
+            self._journal.append("unit", **vars(result))
+            self._spend(time.perf_counter() - began)
+            self._units += 1
+            self._handle(UnitDone(result))
+        if self._hopper.running:
+            raise RuntimeError(f"{len(self._hopper.running)} trials never ended")
+
+    def figures(self) -> Iterator[tuple[str, Any, str]]:
+        """Name, figure and unit."""
+        decisions = sorted(self._decisions)
+        journal = self._store.digest("runs/scale/journal.jsonl")[0]
+        yield "units", self._units, ""
+        yield "busy", 100 * self._busy / (self._workers * self._now), "%"
+        yield "makespan / floor", self._now / self._hopper.floor, ""
+        yield "a decision, mean", 1e3 * sum(decisions) / len(decisions), "ms"
+        yield "a decision, 99th percentile", 1e3 * decisions[len(decisions) * 99 // 100], "ms"
+        yield "driver, decision and journal, for each unit", 1e3 * self._driving / self._units, "ms"
+        yield "journal, for each unit", journal / self._units, "bytes"
+        grown = _resident() - self._memory_before
+        yield "driver's memory, grown by", grown / 2**20, "MiB"
+
+    def _submit(self) -> None:
+        index = next(self._left, None)
+        if index is None:
+            return
+        name = f"trial-{index:05d}"
+        self._costs[name] = self._random.lognormvariate(0.0, 0.5) * self._args.seconds
+        state = StateRef(f"runs/scale/trials/{name}/state/0.safetensors", 1, 64 * "0")
+        self._journal.append("trial", trial=name, index=index, state=state)
+        self._handle(TrialSubmitted(name, index, self._args.epochs, state))
+
+    def _handle(self, *events: Event) -> None:
+        began = time.perf_counter()
+        told = self._hopper.handle(*events)
+        seconds = time.perf_counter() - began
+        self._decisions.append(seconds)
+        self._spend(seconds)
+        for instruction in told:
+            if isinstance(instruction, RunUnits):
+                for unit in instruction.units:
+                    self._start(instruction.worker, unit)
+            elif isinstance(instruction, EpochDone):
+                self._journal.append("epoch", trial=instruction.trial_id, epoch=instruction.epoch)
+                self._handle(EpochAnswered(instruction.trial_id, True))
+            elif isinstance(instruction, TrialDone):
+                self._journal.append("end", trial=instruction.trial_id)
+                del self._costs[instruction.trial_id]
+                self._submit()
+
+    def _start(self, worker: int, unit: Unit) -> None:
+        train = unit.phase is Phase.TRAIN
+        seconds = self._costs[unit.trial_id] * self._speeds[worker] * (1.0 if train else 0.2)
+        seconds *= self._random.uniform(0.8, 1.2)
+        self._busy += seconds
+        state = None
+        if train:
+            key = f"runs/scale/trials/{unit.trial_id}/state/{unit.visit + 1:06d}.safetensors"
+            state = StateRef(key, 200_000, 64 * "0")
+        metrics = ((1.5, 1000.0), (0.5, 1000.0))
+        hop = {"fetch": 0.001, "set": 0.001, "dump": 0.001, "write": 0.001}
+        result = UnitResult(unit, worker, state, metrics, 1000, self._now, seconds, 0, hop)
+        heapq.heappush(self._ends, (self._now + seconds, next(self._numbers), result))
+
+    def _spend(self, seconds: float) -> None:
+        self._now += seconds
+        self._driving += seconds
+
+
+def _resident() -> int:
+    """Bytes at the process' peak."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
+    main()
