@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # The files that take longest come first, so that two processes end at about the same time.
 LONGEST = (
     "test_autokeras_blocks",
+    "test_callbacks",
     "test_backends",
     "test_scikit",
     "test_hosts",
@@ -41,7 +42,6 @@ LONGEST = (
     "test_search_runs",
     "test_weighted_search",
     "test_models_exported",
-    "test_callbacks",
     "test_own_builders",
     "test_hyperhypermodel",
     "test_search_spaces",

@@ -28,7 +28,7 @@ from cerebros_spark.hopper import (
 from cerebros_spark.types import Phase, Status, Unit
 
 # A change of the scheduler should see 10,000 of them.
-EXAMPLES = int(os.environ.get("CEREBROS_EXAMPLES", "500"))
+EXAMPLES = int(os.environ.get("CEREBROS_EXAMPLES", "300"))
 
 NUMBERS = st.integers(0, 4 * len(Player.MOVES) * 30 - 1)
 
