@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cerebros_spark.backend.base import Backend, WorkerEvent
+from cerebros_spark.courier import Assignment
 from cerebros_spark.errors import StoreError
 from cerebros_spark.hopper import (
     EpochAnswered,
@@ -26,6 +27,7 @@ from cerebros_spark.hopper import (
     UnitDone,
     UnitFailed,
     WorkerLost,
+    WorkerReady,
 )
 from cerebros_spark.journal import Journal, Record
 from cerebros_spark.recovery import Recovery, States, recovered
@@ -39,7 +41,6 @@ from cerebros_spark.types import (
     TrialSpec,
 )
 from cerebros_spark.worker import (
-    Assignment,
     WorkerJob,
     changed_key,
     probe_key,
@@ -310,9 +311,9 @@ class Engine:
         elif isinstance(event, WorkerLost):
             self._here.discard(event.worker)
             self._note_loss(event.worker, event.reason)
-        elif event.worker in self._here:
-            self._note_loss(event.worker, "its process ended, and another has come")
-        else:
+        elif isinstance(event, WorkerReady):
+            if event.worker in self._here:
+                self._note_loss(event.worker, "its process ended, and another has come")
             self._here.add(event.worker)
 
     def _note_loss(self, worker: int, reason: str) -> None:

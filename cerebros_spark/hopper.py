@@ -60,6 +60,13 @@ class WorkerReady:
 
 
 @dataclass(frozen=True)
+class WorkerAsks:
+    """A worker will soon be done with what it has, and can take the next already."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
 class WorkerLost:
     """A worker is gone, and what it was doing with it.
 
@@ -123,6 +130,7 @@ class TrialFailed:
 Event = (
     TrialSubmitted
     | WorkerReady
+    | WorkerAsks
     | WorkerLost
     | UnitDone
     | UnitCommitted
@@ -230,7 +238,7 @@ class Hopper:
         self._fresh: set[str] = set()  # trials of ``_waiting`` that were not there, ...
         self._freed: set[int] = set()  # ... and workers not idle, when work was last handed out
         self._idle: set[int] = set()
-        self._busy: dict[int, list[Unit]] = {}
+        self._busy: dict[int, list[list[Unit]]] = {}  # what it works on, and what comes after that
         self._partition_seconds = [0.0] * partitions
         self._longest_chain = 0.0
         self._units_done = 0
@@ -239,6 +247,7 @@ class Hopper:
         self._handlers: dict[type, Callable[[Any], list[Instruction]]] = {
             TrialSubmitted: self._submitted,
             WorkerReady: self._ready,
+            WorkerAsks: self._asks,
             WorkerLost: self._lost,
             UnitDone: self._done,
             UnitCommitted: self._committed,
@@ -266,7 +275,8 @@ class Hopper:
 
     def expects(self, worker: int, unit: Unit) -> bool:
         """Whether a report of this unit by this worker would count, if it were handled next."""
-        return unit in self._busy.get(worker, ()) and unit.trial_id in self._trials
+        held = unit in itertools.chain(*self._busy.get(worker, ()))
+        return held and unit.trial_id in self._trials
 
     @property
     def floor(self) -> float:
@@ -285,7 +295,10 @@ class Hopper:
 
     @property
     def idle(self) -> int:
-        """How many workers have nothing to do: all trials wait for others, or for answers."""
+        """How many workers have nothing to do, now or soon.
+
+        All trials wait for others, or for answers.
+        """
         return len(self._idle)
 
     # Events ------------------------------------------------------------------------------
@@ -305,6 +318,11 @@ class Hopper:
         instructions = self._take_back(event.worker, "it was restarted")
         self._free(event.worker)
         return instructions
+
+    def _asks(self, event: WorkerAsks) -> list[Instruction]:
+        if event.worker in self._busy:
+            self._free(event.worker)
+        return []
 
     def _lost(self, event: WorkerLost) -> list[Instruction]:
         self._idle.discard(event.worker)
@@ -485,11 +503,14 @@ class Hopper:
         The worker is free when it has reported all that it was given.
         """
         trial = self._find(unit.trial_id)
-        units = self._busy.get(worker, [])
-        if unit not in units:
+        batches = self._busy.get(worker, [])
+        batch = next((units for units in batches if unit in units), None)
+        if batch is None:
             return None  # a duplicate, or from a worker that was given up for dead
-        units.remove(unit)
-        if not units:
+        batch.remove(unit)
+        if not batch:
+            batches.remove(batch)
+        if not batches:
             del self._busy[worker]
             self._free(worker)
         if trial is not None:
@@ -499,15 +520,20 @@ class Hopper:
     def _take_back(self, worker: int, reason: str) -> list[Instruction]:
         """Takes its units from a dead worker; ends trials for which it was one too many."""
         told: list[Instruction] = []
-        for unit in self._busy.pop(worker, ()):
-            if unit.trial_id not in self._trials:
-                continue
-            trial = self._trials[unit.trial_id]
-            trial.running.remove(unit.partition)
-            setbacks = self._set_back(trial, unit, died=True)
-            self._queue(trial)
-            if len(setbacks) >= self._max_attempts:
-                told.append(self._given_up(trial, unit, setbacks, reason))
+        for number, batch in enumerate(self._busy.pop(worker, [])):
+            for unit in batch:
+                if unit.trial_id not in self._trials:
+                    continue
+                trial = self._trials[unit.trial_id]
+                trial.running.remove(unit.partition)
+                if number:  # it had not begun, and is not to blame
+                    self._return(trial, unit)
+                    self._queue(trial)
+                    continue
+                setbacks = self._set_back(trial, unit, died=True)
+                self._queue(trial)
+                if len(setbacks) >= self._max_attempts:
+                    told.append(self._given_up(trial, unit, setbacks, reason))
         return told
 
     def _given_up(
@@ -524,11 +550,14 @@ class Hopper:
 
     def _set_back(self, trial: _Trial, unit: Unit, *, died: bool) -> list[bool]:
         """Puts a unit back that came to nothing; tells for each time so far if a worker died."""
-        self._put_back(trial, unit.partition)
-        trial.attempts[self._place(trial, unit.partition)] = unit.attempt + 1
+        self._return(trial, unit)
         setbacks = trial.setbacks.setdefault((unit.phase, unit.partition), [])
         setbacks.append(died)
         return setbacks
+
+    def _return(self, trial: _Trial, unit: Unit) -> None:
+        self._put_back(trial, unit.partition)
+        trial.attempts[self._place(trial, unit.partition)] = unit.attempt + 1
 
     # Handing out -------------------------------------------------------------------------
 
@@ -572,6 +601,8 @@ class Hopper:
         given = {worker: [self._hand(trials[job], worker)] for worker, job in pairs}
         self._join(given)
         self._idle -= given.keys()
+        for worker, units in given.items():
+            self._busy.setdefault(worker, []).append(list(units))
         return [RunUnits(worker, tuple(units)) for worker, units in given.items()]
 
     def _join(self, given: dict[int, list[Unit]]) -> None:
@@ -626,8 +657,12 @@ class Hopper:
         return not workers.isdisjoint(self._open(self._trials[trial_id]))
 
     def _workers(self) -> list[int]:
-        """The idle workers; first those that most trials have still to visit in their epoch."""
-        return sorted(self._idle, key=lambda worker: (-self._visitors[worker], worker))
+        """The idle workers; first those that have nothing left, and of these the most visited."""
+
+        def rank(worker: int) -> tuple[bool, int, int]:
+            return worker in self._busy, -self._visitors[worker], worker
+
+        return sorted(self._idle, key=rank)
 
     def _rank_anew(self) -> None:
         """Ranks trials without units once more, if it is known better what a unit costs."""
@@ -663,7 +698,6 @@ class Hopper:
         self._take(trial, worker)
         trial.running.add(worker)
         self._queue(trial)
-        self._busy.setdefault(worker, []).append(unit)
         return unit
 
     @staticmethod

@@ -5,18 +5,21 @@ It holds one partition. The same code runs in a Spark task and in a thread of th
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import math
 import secrets
+import statistics
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
+from cerebros_spark.courier import Courier, Link, Report
 from cerebros_spark.data.manifest import Layout, Manifest, Shard
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.errors import StoreError, TrialError
@@ -36,8 +39,6 @@ from cerebros_spark.types import (
 )
 
 logger = logging.getLogger("cerebros_spark")
-
-Report = UnitResult | UnitFailure
 
 _REST_SECONDS = 5.0
 _REST_STEP = 0.5
@@ -74,26 +75,6 @@ class WorkerJob:
     session: int = 0
     token: str = field(default_factory=lambda: secrets.token_hex(4))
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a worker is to do next.
-
-    Attributes:
-        units: Units of its partition, one of each of several trials, to be run in one go.
-        forget: Trials that have ended since the last assignment.
-    """
-
-    units: tuple[Unit, ...]
-    forget: tuple[str, ...] = ()
-
-
-class Link(Protocol):
-    """A worker's line to the driver."""
-
-    def exchange(self, reports: Sequence[Report]) -> Assignment | None:
-        """Reports, waits for the next assignment and gives it; None: the run is over."""
 
 
 def spec_key(run_id: str, trial_id: str) -> str:
@@ -151,6 +132,8 @@ class Worker:
         self._specs: dict[str, TrialSpec] = {}
         self._held: dict[str, str] = {}  # trial -> digest of the state its program holds
         self._states: dict[str, tuple[str, bytes]] = {}  # the last one of trials without program
+        self._fetched: dict[str, tuple[str, bytes]] = {}  # states of units that are to come
+        self._took: dict[tuple[str, Phase], float] = {}  # seconds of a trial's last unit
         self._pulse = 0
         self._running: Program | None = None
         self._steps_before = 0  # of the program that runs
@@ -169,20 +152,27 @@ class Worker:
 
     def serve(self, link: Link) -> None:
         """Works until the run is over."""
-        reports: list[Report] = []
-        while True:
-            assignment = link.exchange(reports)
-            if assignment is None:
-                return
-            self._forget(assignment.forget)
-            reports = self.run(assignment.units) if assignment.units else []
+        courier = Courier(link, self._prepare)
+        try:
+            while (assignment := courier.next()) is not None:
+                self._forget(assignment.forget)
+                courier.expect(self._expected(assignment.units))
+                courier.deliver(self.run(assignment.units))
+        finally:
+            courier.stop()
 
-    def run(self, units: tuple[Unit, ...]) -> list[Report]:
-        """Runs units together. What goes wrong in one of their trials is reported, not raised.
+    def run(self, units: tuple[Unit, ...]) -> Callable[[], list[Report]]:
+        """Runs units together.
+
+        Gives what writes their states and makes the reports; that may be called in another thread,
+        while the next units are run. What goes wrong in one of their trials is reported, not
+        raised.
 
         Raises:
             StoreError, DataError: If the shard can't be read: no trial can be trained here.
         """
+        if not units:
+            return list
         training = units[0].phase is Phase.TRAIN
         shard = self._train_shard if training else self._validation_shard
         self._pulse += 1
@@ -192,15 +182,34 @@ class Worker:
             self._forget([unit.trial_id for unit in units])
             if len(units) > 1:
                 # One of them may be at fault: the others are none the worse for it.
-                return [report for unit in units for report in self.run((unit,))]
-            # The store's fault is not the trial's: the unit may be run again.
-            again = isinstance(error, OSError)
-            if again and error.__cause__ is not None:
-                self._rest(units[0].attempt)
-            return [self._failure(unit, error, again) for unit in units]
+                parts = [self.run((unit,)) for unit in units]
+                return lambda: [report for part in parts for report in part()]
+            return functools.partial(self._came_to_nothing, units[0], error)
         finally:
             self._running = None
             self._pulse += 1
+
+    def _prepare(self, units: tuple[Unit, ...]) -> None:
+        """Fetches what units will need, while others run."""
+        for unit in units:
+            self._spec(unit.trial_id)
+            kept = self._states.get(unit.trial_id, ("", b""))[0]
+            if unit.state.sha256 not in (kept, self._held.get(unit.trial_id)):
+                state = read_state(self._job.store, unit.state)
+                self._fetched[unit.trial_id] = unit.state.sha256, state
+
+    def _expected(self, units: tuple[Unit, ...]) -> float | None:
+        """Seconds that units will take, if it is known."""
+        took = [self._took.get((unit.trial_id, unit.phase)) for unit in units]
+        known = [seconds for seconds in took if seconds is not None]
+        return statistics.fmean(known) * len(units) if known else None
+
+    def _came_to_nothing(self, unit: Unit, error: Exception) -> list[Report]:
+        # The store's fault is not the trial's: the unit may be run again.
+        again = isinstance(error, OSError)
+        if again and error.__cause__ is not None:
+            self._rest(unit.attempt)
+        return [self._failure(unit, error, again)]
 
     def _rest(self, attempt: int) -> None:
         """Gives a store that can't be reached time to come back, longer each time."""
@@ -210,7 +219,7 @@ class Worker:
 
     # A unit ------------------------------------------------------------------------------
 
-    def _run(self, units: tuple[Unit, ...], shard: ShardData) -> list[Report]:
+    def _run(self, units: tuple[Unit, ...], shard: ShardData) -> Callable[[], list[Report]]:
         phase = units[0].phase
         watch = _Watch()
         self._running = program = self._program(units)
@@ -227,25 +236,43 @@ class Worker:
         else:
             metrics = program.evaluate(shard)
         seconds = watch.lap() + opening
-        states: list[StateRef | None] = [None] * len(units)
-        if phase is Phase.TRAIN:
-            states = list(self._commit(program, units, watch, hop, resident))
+        states = program.dump() if phase is Phase.TRAIN else []
+        refs = [self._keep(u, state, resident) for u, state in zip(units, states, strict=False)]
+        hop["dump"] = watch.lap()
+        traced = program.traces - traces
         # Of what they took together each has its share, one after the other.
         share = seconds / len(units)
         hop = {name: taken / len(units) for name, taken in hop.items()}
-        return [
-            self._report(
-                unit,
-                state,
-                metric,
-                shard.rows,
-                began - opening + number * share,
-                share,
-                program.traces - traces if number == 0 else 0,
-                hop,
-            )
-            for number, (unit, state, metric) in enumerate(zip(units, states, metrics, strict=True))
-        ]
+        for unit in units:
+            self._took[unit.trial_id, unit.phase] = share
+
+        def report() -> list[Report]:
+            told: list[Report] = []
+            for number, unit in enumerate(units):
+                own = dict(hop)
+                watch = _Watch()
+                try:
+                    if refs:
+                        self._job.store.write(refs[number].key, states[number])
+                except Exception as error:
+                    told += self._came_to_nothing(unit, error)
+                    continue
+                own["write"] = watch.lap()
+                told.append(
+                    self._report(
+                        unit,
+                        refs[number] if refs else None,
+                        metrics[number],
+                        shard.rows,
+                        began - opening + number * share,
+                        share,
+                        traced if number == 0 else 0,
+                        own,
+                    )
+                )
+            return told
+
+        return report
 
     def _load(
         self, program: Program, units: Sequence[Unit], watch: _Watch, resident: bool
@@ -264,33 +291,19 @@ class Worker:
         return hop
 
     def _state(self, unit: Unit) -> bytes:
-        digest, state = self._states.get(unit.trial_id, ("", b""))
-        if digest == unit.state.sha256:
-            return state
+        for known in (self._fetched.pop(unit.trial_id, None), self._states.get(unit.trial_id)):
+            if known is not None and known[0] == unit.state.sha256:
+                return known[1]
         return read_state(self._job.store, unit.state)
 
-    def _commit(
-        self,
-        program: Program,
-        units: Sequence[Unit],
-        watch: _Watch,
-        hop: dict[str, float],
-        resident: bool,
-    ) -> list[StateRef]:
-        """Writes the new states, each under a key of its own."""
-        states = program.dump()
-        hop["dump"] = watch.lap()
-        refs = []
-        for unit, state in zip(units, states, strict=True):
-            key = state_key(self._job, unit.trial_id, unit.visit + 1, unit.attempt)
-            ref = reference(key, state)
-            self._job.store.write(key, state)
-            self._held[unit.trial_id] = ref.sha256
-            if not resident:
-                self._states[unit.trial_id] = ref.sha256, state
-            refs.append(ref)
-        hop["write"] = watch.lap()
-        return refs
+    def _keep(self, unit: Unit, state: bytes, resident: bool) -> StateRef:
+        """Names a new state, and keeps in mind that it is here."""
+        key = state_key(self._job, unit.trial_id, unit.visit + 1, unit.attempt)
+        ref = reference(key, state)
+        self._held[unit.trial_id] = ref.sha256
+        if not resident:
+            self._states[unit.trial_id] = ref.sha256, state
+        return ref
 
     def _report(
         self,
@@ -404,6 +417,9 @@ class Worker:
             self._specs.pop(trial_id, None)
             self._held.pop(trial_id, None)
             self._states.pop(trial_id, None)
+            self._fetched.pop(trial_id, None)
+            for phase in Phase:
+                self._took.pop((trial_id, phase), None)
 
     def _drop(self, names: Sequence[tuple[str, ...]], trial_ids: Sequence[str] = ()) -> None:
         """Lets go of programs, and of their memory."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from cerebros_spark.courier import Assignment
 from cerebros_spark.errors import ArgumentError
-from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerLost, WorkerReady
+from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.store import Store
-from cerebros_spark.worker import Assignment, WorkerJob
+from cerebros_spark.worker import WorkerJob
 
-WorkerEvent = WorkerReady | WorkerLost | UnitDone | UnitFailed
+WorkerEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed
 
 
 def check_workers(num_workers: Any) -> None:

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cerebros_spark.backend.messages import About, Answer, Beat, MessageError, Request, Word
-from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerLost, WorkerReady
+from cerebros_spark.courier import Assignment
+from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.types import Unit, UnitResult
-from cerebros_spark.worker import Assignment
 
-RpcEvent = WorkerReady | WorkerLost | UnitDone | UnitFailed
+RpcEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed
 
 _AGAIN = Answer(Word.AGAIN)
 _OVER = Answer(Word.OVER)
@@ -36,6 +36,7 @@ class _Tenant:
     given: int = 0  # number of the last assignment
     outstanding: Assignment | None = None  # the last assignment, until it is known to be there
     held: set[Unit] = field(default_factory=set)  # units given and not reported
+    asks: bool = False  # for more than it holds, and the driver has been told
     queue: deque[Assignment] = field(default_factory=deque)
     turn: int = 0  # who waits for an answer now; earlier ones need none any more
     waiting: int = 0
@@ -94,7 +95,7 @@ class Desk:
                 raise MessageError("another request had this number")
             if request.fatal is not None:
                 return _OVER
-            return self._wait(tenant, poll)
+            return self._wait(tenant, poll if request.asks else 0.0)
 
     def beat(self, beat: Beat) -> Answer:
         """Takes in a beat."""
@@ -122,13 +123,16 @@ class Desk:
         with self._changed:
             if self._tenant is not None and not self._unheard:
                 self._tenant.queue.append(assignment)
+                self._tenant.asks = False
                 self._changed.notify_all()
 
     def expire(self, lease: float) -> None:
         """Gives the incarnation up if it made no progress for ``lease`` seconds."""
         with self._changed:
             tenant, now = self._tenant, self._clock()
-            if tenant is None or self._over or tenant.waiting or now - tenant.progressed < lease:
+            if tenant is None or self._over or now - tenant.progressed < lease:
+                return
+            if tenant.waiting and not tenant.held:
                 return
             beat = "no beat ever came"
             if tenant.beat_at is not None:
@@ -177,7 +181,9 @@ class Desk:
         if not unseen <= request.seen <= tenant.given:
             raise MessageError(f"there is no assignment {request.seen} to have been seen")
         units = [report.unit for report in request.reports]
-        held = tenant.held if request.seen == tenant.given else set()
+        held = set(tenant.held)
+        if request.seen < tenant.given and tenant.outstanding is not None:
+            held.difference_update(tenant.outstanding.units)
         if len(set(units)) != len(units) or not held.issuperset(units):
             raise MessageError("a report of a unit that the worker does not hold")
 
@@ -189,7 +195,8 @@ class Desk:
         if request.hello is not None:
             self._about = request.hello
         tenant.request, tenant.digest = request.number, digest
-        tenant.progressed = self._clock()
+        if request.reports or newcomer:
+            tenant.progressed = self._clock()
         if request.seen == tenant.given:
             tenant.outstanding = None
         for report in request.reports:
@@ -203,6 +210,11 @@ class Desk:
         elif newcomer:
             self._unheard += 1
             self._events.put(WorkerReady(self._worker))
+        elif request.asks and tenant.held and not tenant.asks:
+            # What it will be given anyway is enough.
+            if tenant.outstanding is None and not tenant.queue:
+                tenant.asks = True
+                self._events.put(WorkerAsks(self._worker))
 
     def _lose(self, reason: str, *, fatal: bool = False) -> None:
         self._departed = self._about
@@ -232,7 +244,8 @@ class Desk:
                 self._changed.wait(left)
         finally:
             tenant.waiting -= 1
-            tenant.progressed = self._clock()
+            if not tenant.held:
+                tenant.progressed = self._clock()
 
     def _answer(self, tenant: _Tenant, turn: int) -> Answer | None:
         if self._over:
@@ -244,7 +257,9 @@ class Desk:
         if tenant.outstanding is None and tenant.queue:
             tenant.outstanding = tenant.queue.popleft()
             tenant.given += 1
-            tenant.held = set(tenant.outstanding.units)
+            if not tenant.held:
+                tenant.progressed = self._clock()
+            tenant.held.update(tenant.outstanding.units)
         if tenant.outstanding is None:
             return None
         return Answer(Word.WORK, tenant.given, tenant.outstanding)

@@ -8,14 +8,17 @@ import threading
 from collections.abc import Sequence
 
 from cerebros_spark.backend.base import Backend, WorkerEvent, check_workers
+from cerebros_spark.courier import Assignment, Report
 from cerebros_spark.errors import ArgumentError, BackendError
-from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerReady
+from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerAsks, WorkerReady
 from cerebros_spark.store import Store
 from cerebros_spark.training import devices
 from cerebros_spark.types import UnitResult
-from cerebros_spark.worker import Assignment, Report, Worker, WorkerJob, check_store
+from cerebros_spark.worker import Worker, WorkerJob, check_store
 
 logger = logging.getLogger("cerebros_spark")
+
+_NOTHING = Assignment(())
 
 
 class LocalBackend:
@@ -64,7 +67,7 @@ class LocalBackend:
 
     def send(self, worker: int, assignment: Assignment) -> None:
         """Gives a worker something to do."""
-        self._links[worker].assignments.put(assignment)
+        self._links[worker].send(assignment)
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
         """The next thing a worker has to say."""
@@ -79,7 +82,7 @@ class LocalBackend:
     def stop(self) -> None:
         """Lets the workers finish their unit and ends their threads."""
         for link in self._links:
-            link.assignments.put(None)
+            link.send(None)
         for thread in self._threads:
             thread.join()
         self._threads, self._links = [], []
@@ -99,17 +102,35 @@ class _Link:
 
     def __init__(self, number: int, events: queue.Queue[WorkerEvent | BaseException]) -> None:
         self.number = number
-        self.assignments: queue.Queue[Assignment | None] = queue.Queue()
+        self._assignments: queue.Queue[Assignment | None] = queue.Queue()
         self._events = events
         self._registered = False
+        self._held = 0  # units given and not reported
+        self._told = False  # the driver knows that this worker has use for work
 
-    def exchange(self, reports: Sequence[Report]) -> Assignment | None:
+    def send(self, assignment: Assignment | None) -> None:
+        self._told = False
+        self._assignments.put(assignment)
+
+    def exchange(self, reports: Sequence[Report], asks: bool) -> Assignment | None:
         if not self._registered:
             self._registered = True
             self._events.put(WorkerReady(self.number))
+        self._held -= len(reports)
         for report in reports:
             self._events.put(event_of(report))
-        return self.assignments.get()
+        if asks and self._held and not self._told:
+            self._told = True
+            self._events.put(WorkerAsks(self.number))
+        try:
+            assignment = self._assignments.get(block=asks)
+        except queue.Empty:
+            return _NOTHING
+        self._held += len(assignment.units) if assignment else 0
+        return assignment
+
+    def hurry(self) -> None:
+        self._assignments.put(_NOTHING)
 
 
 def event_of(report: Report) -> UnitDone | UnitFailed:

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from cerebros_spark.courier import Assignment, Report
 from cerebros_spark.errors import CerebrosError
 from cerebros_spark.types import MetricState, Phase, UnitFailure, UnitResult
-from cerebros_spark.worker import Assignment, Report
 
 #: Bytes of a message, either way.
 MAX_BYTES = 16 * 1024 * 1024
@@ -58,7 +58,8 @@ class Request:
         number: Of the process's requests, rising from 1. A request sent again keeps its number.
         seen: Number of the last assignment that the process has received.
         hello: What a process says of itself until it is answered; then None.
-        reports: Reports of the units of that assignment.
+        reports: Reports of units that the process was given.
+        asks: Whether the process has use for an assignment, and waits for it.
         fatal: Why the process ends, if it does.
     """
 
@@ -68,6 +69,7 @@ class Request:
     seen: int
     hello: About | None
     reports: tuple[Report, ...]
+    asks: bool
     fatal: str | None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import queue
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -32,13 +33,14 @@ from cerebros_spark.backend.messages import (
     Request,
     Word,
 )
+from cerebros_spark.courier import Assignment, Report
 from cerebros_spark.errors import BackendError
 from cerebros_spark.hopper import WorkerReady
 from cerebros_spark.retries import retried
-from cerebros_spark.worker import Assignment, Report
 
 logger = logging.getLogger("cerebros_spark")
 
+_AGAIN = Answer(Word.AGAIN)
 _SERVICE = "cerebros_spark.Driver"
 _POLL_SECONDS = 15.0
 _OPTIONS = [
@@ -237,21 +239,32 @@ class WorkerLink:
         self._incarnation = uuid.uuid4().hex
         self._requests = 0
         self._seen = 0
+        self._waiting = threading.Lock()
+        self._call: grpc.Future | None = None  # that is waited in, and need not be
+        self._hurried = threading.Event()
         self._heart = Heart(self._beat, beat_seconds, patience, on_revoked)
 
-    def exchange(self, reports: Sequence[Report]) -> Assignment | None:
-        """Reports and waits for the next assignment; None when the run is over.
+    def exchange(self, reports: Sequence[Report], asks: bool = True) -> Assignment | None:
+        """Reports, and gives the next assignment; None when the run is over.
+
+        Args:
+            reports: What has come of units.
+            asks: Whether to wait for an assignment.
 
         Raises:
             BackendError: If the driver can't be reached or refuses the request.
         """
         told = tuple(reports)
         while True:
-            answer = self._request(told, None, self._patience)
-            told, self._about = (), None
+            answer = self._request(told, None, self._patience, asks)
+            if answer is not _AGAIN:
+                told, self._about = (), None
             if answer.word is not Word.AGAIN:
                 break
             self._heart.start()
+            if not asks or self._hurried.is_set():
+                self._hurried.clear()
+                return Assignment(())
         if answer.word is Word.REVOKED:
             self._heart.revoke("the driver has replaced it or given it up")
         if answer.assignment is None:
@@ -260,11 +273,19 @@ class WorkerLink:
         self._seen = answer.number
         return answer.assignment
 
+    def hurry(self) -> None:
+        """Has an exchange without reports that waits, or the next one, come back without work."""
+        with self._waiting:
+            self._hurried.set()
+            if self._call is not None:
+                self._call.cancel()
+
     def fatal(self, error: BaseException) -> None:
         """Says that this process ends, and why. A driver that can't be told is only logged."""
         self._heart.leave()
         try:
-            self._request((), f"{type(error).__name__}: {error}", min(self._patience, 10.0))
+            told = f"{type(error).__name__}: {error}"
+            self._request((), told, min(self._patience, 10.0), False)
         except BackendError as unheard:
             logger.warning("worker %d can't tell why it ends: %s", self._worker, unheard)
 
@@ -274,7 +295,9 @@ class WorkerLink:
         self._channel.close()
         self._heart.join()
 
-    def _request(self, reports: tuple[Report, ...], fatal: str | None, patience: float) -> Answer:
+    def _request(
+        self, reports: tuple[Report, ...], fatal: str | None, patience: float, asks: bool
+    ) -> Answer:
         self._requests += 1
         request = Request(
             self._worker,
@@ -283,19 +306,18 @@ class WorkerLink:
             self._seen,
             self._about,
             reports,
+            asks,
             fatal,
         )
         data = messages.write(request)
         try:
             told = retried(
-                lambda: self._exchange_call(
-                    data, timeout=_POLL_SECONDS + 15.0, metadata=self._access.metadata
-                ),
+                lambda: self._called(data, asks and not reports),
                 retry=tenacity.retry_if_exception(_passes),
                 wait=tenacity.wait_exponential(multiplier=0.1, max=2.0),
                 stop=tenacity.stop_after_delay(patience),
             )
-            return messages.read_answer(told)
+            return _AGAIN if told is None else messages.read_answer(told)
         except grpc.RpcError as error:
             raise BackendError(self._explain(error)) from error
         except MessageError as error:
@@ -303,6 +325,23 @@ class WorkerLink:
             raise BackendError(
                 f"{driver} can't be understood ({error}): {_OTHER_VERSION}"
             ) from error
+
+    def _called(self, data: bytes, waits: bool) -> bytes | None:
+        """What the driver answers; None if that was not waited for."""
+        with self._waiting:
+            if waits and self._hurried.is_set():
+                return None
+            call = self._exchange_call.future(
+                data, timeout=_POLL_SECONDS + 15.0, metadata=self._access.metadata
+            )
+            self._call = call if waits else None
+        try:
+            told: bytes = call.result()
+            return told
+        except grpc.FutureCancelledError:
+            return None
+        finally:
+            self._call = None
 
     def _beat(self, number: int) -> Word:
         beat = Beat(self._worker, self._incarnation, number, int(self._progress()))

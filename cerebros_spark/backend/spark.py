@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +20,11 @@ from cerebros_spark.backend.credentials import Access
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
 from cerebros_spark.backend.shipping import packed, unpacked
 from cerebros_spark.collecting import settled
+from cerebros_spark.courier import Assignment
 from cerebros_spark.errors import ArgumentError, BackendError, StoreError
-from cerebros_spark.hopper import UnitDone, WorkerLost, WorkerReady
+from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerLost, WorkerReady
 from cerebros_spark.store import Store
-from cerebros_spark.worker import Assignment, Worker, WorkerJob, check_store, probe_key
+from cerebros_spark.worker import Worker, WorkerJob, check_store, probe_key
 
 logger = logging.getLogger("cerebros_spark")
 
@@ -85,7 +87,7 @@ class SparkBackend:
         self._jobs: list[_SparkJob] = []
         self._came: set[int] = set()  # workers that have been here
         self._away: set[int] = set()  # of them those that are known to be gone
-        self._busy: set[int] = set()  # those that were given a unit
+        self._busy: Counter[int] = Counter()  # units that they were given and have not reported
         self._deaths: list[int] = []
         self._reasons: list[str] = []
         self._ready: list[WorkerEvent] = []
@@ -129,7 +131,7 @@ class SparkBackend:
         host = conf.get("spark.driver.host")
         bind = conf.get("spark.driver.bindAddress", host)
         self._ready = []
-        self._came, self._away, self._busy = set(), set(), set()
+        self._came, self._away, self._busy = set(), set(), Counter()
         self._deaths = [0] * self.num_workers
         self._reasons = [""] * self.num_workers
         self._server = DriverServer(
@@ -155,8 +157,7 @@ class SparkBackend:
 
     def send(self, worker: int, assignment: Assignment) -> None:
         """Gives an idle worker something to do."""
-        if assignment.units:
-            self._busy.add(worker)
+        self._busy[worker] += len(assignment.units)
         self._served().send(worker, assignment)
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
@@ -202,11 +203,11 @@ class SparkBackend:
         if isinstance(event, WorkerReady):
             worker = event.worker
             # One that died in a unit is the scheduler's matter: it may be the network's fault.
-            if worker in self._came and worker not in self._away and worker not in self._busy:
+            if worker in self._came and worker not in self._away and not self._busy[worker]:
                 self._died(worker, "its process ended")
             self._came.add(worker)
             self._away.discard(worker)
-            self._busy.discard(worker)
+            self._busy[worker] = 0
         elif isinstance(event, WorkerLost):
             self._away.add(event.worker)
             if event.fatal:
@@ -214,10 +215,10 @@ class SparkBackend:
             else:
                 self._end_task(event.worker, event.reason)
         elif isinstance(event, UnitDone):
-            self._busy.discard(event.result.worker)
+            self._busy[event.result.worker] -= 1
             self._deaths[event.result.worker] = 0
-        else:
-            self._busy.discard(event.failure.worker)
+        elif isinstance(event, UnitFailed):
+            self._busy[event.failure.worker] -= 1
 
     def _watch(self) -> None:
         """Gives up workers that hang, and starts again those whose Spark job has ended."""
@@ -228,7 +229,7 @@ class SparkBackend:
                 if len(self._came) < self.num_workers:
                     raise BackendError(_explain(job.error)) from job.error
                 reason = self._reasons[worker] = _explain(job.error)
-                if worker not in self._away and worker not in self._busy:
+                if worker not in self._away and not self._busy[worker]:
                     self._died(worker, reason)
                 server.lose(worker, reason)
                 self._jobs[worker] = self._launch_again(worker)

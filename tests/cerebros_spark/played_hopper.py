@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cerebros_spark.hopper import (
@@ -19,6 +19,7 @@ from cerebros_spark.hopper import (
     UnitCommitted,
     UnitDone,
     UnitFailed,
+    WorkerAsks,
     WorkerLost,
     WorkerReady,
 )
@@ -87,6 +88,8 @@ class Cluster:
         self.hopper = self._new_hopper()
         self.ready: set[int] = set()
         self.held: dict[int, list[Unit]] = {}
+        self.next: dict[int, list[Unit]] = {}  # what a worker has got for later
+        self.asking: set[int] = set()  # who has asked for that
         self.late: list[tuple[int, Unit]] = []
         self.trials: dict[str, Model] = {}
         self.asked: dict[str, EpochDone] = {}
@@ -107,6 +110,11 @@ class Cluster:
         self._set_back(worker)
         self.ready.add(worker)
         self.queue.append(WorkerReady(worker))
+
+    def ask(self, worker: int) -> None:
+        """A worker that has something to do asks for more, once."""
+        self.asking.add(worker)
+        self.queue.append(WorkerAsks(worker))
 
     def lose(self, worker: int, reason: str = "") -> None:
         self._set_back(worker)
@@ -162,9 +170,10 @@ class Cluster:
         """The driver dies: the journal is replayed, and the workers have to register again."""
         self.flush()
         asked, ended = self.asked, self.ended
-        self.late += [(worker, unit) for worker, units in self.held.items() for unit in units]
+        self.late += [(worker, unit) for worker, unit in self._given()]
         self.hopper = self._new_hopper()
         self.ready, self.held, self.keys = set(), {}, set()
+        self.next, self.asking = {}, set()
         self.asked, self.ended = {}, {}
         for trial in self.trials.values():
             trial.setbacks = Counter()
@@ -216,12 +225,21 @@ class Cluster:
         unit = self.held[worker].pop(0)
         if not self.held[worker]:
             del self.held[worker]
+            if worker in self.next:
+                self.held[worker] = self.next.pop(worker)
         self.late.append((worker, unit))
         return unit
 
     def _set_back(self, worker: int) -> None:
+        self.asking.discard(worker)
+        # What had not begun is not to blame.
+        self.late += [(worker, unit) for unit in self.next.pop(worker, [])]
         while worker in self.held:
             self._count(self._reported(worker), fatal=False)
+
+    def _given(self) -> Iterator[tuple[int, Unit]]:
+        for units in (self.held, self.next):
+            yield from ((worker, unit) for worker, some in units.items() for unit in some)
 
     def _count(self, unit: Unit, fatal: bool, status: Status = Status.FAILED) -> None:
         trial = self.trials[unit.trial_id]
@@ -246,7 +264,10 @@ class Cluster:
 
     def _take_units(self, instruction: RunUnits) -> None:
         assert instruction.worker in self.ready
-        assert instruction.worker not in self.held, "a busy worker was given more"
+        if instruction.worker in self.held:
+            assert instruction.worker in self.asking, "a busy worker was given more"
+        self.asking.discard(instruction.worker)
+        later = instruction.worker in self.held
         kinds = {(self.trials[u.trial_id].group, u.phase) for u in instruction.units}
         assert len(kinds) == 1
         if len(instruction.units) > 1:
@@ -258,16 +279,16 @@ class Cluster:
             ]
             assert not alone, "a unit that came to nothing was put with others"
         for unit in instruction.units:
-            self._take_unit(instruction.worker, unit)
+            self._take_unit(instruction.worker, unit, self.next if later else self.held)
 
-    def _take_unit(self, worker: int, unit: Unit) -> None:
+    def _take_unit(self, worker: int, unit: Unit, given: dict[int, list[Unit]]) -> None:
         trial = self.trials[unit.trial_id]
         assert unit.partition == worker
         assert trial.lives
         assert (unit.epoch, unit.phase, unit.visit) == (trial.epoch, trial.phase, trial.visit)
         assert unit.partition not in trial.done
         assert unit.state == trial.state, "a unit starts from a stale state"
-        others = [u for units in self.held.values() for u in units if u.trial_id == unit.trial_id]
+        others = [u for _, u in self._given() if u.trial_id == unit.trial_id]
         if unit.phase is Phase.TRAIN:
             key = (unit.trial_id, unit.visit, unit.attempt)
             assert key not in self.keys, "two units would write the same state"
@@ -275,7 +296,7 @@ class Cluster:
             assert not others, "one trial on two workers"
         assert all(u.phase is Phase.VALIDATE for u in others)
         assert self.hopper.expects(worker, unit)
-        self.held.setdefault(worker, []).append(unit)
+        given.setdefault(worker, []).append(unit)
 
     def _check(self) -> None:
         """What must hold whenever the hopper has handled everything."""
@@ -287,13 +308,13 @@ class Cluster:
         assert set(self.asked) == {name for name in living if self.trials[name].asks}
         if self.reproducible:
             return
-        for worker in self.ready - self.held.keys():
+        free = self.ready - self.held.keys() | self.asking
+        for worker in free:
             for name in living - self.asked.keys():
                 trial = self.trials[name]
-                waits = trial.phase is Phase.TRAIN and any(
-                    unit.trial_id == name for units in self.held.values() for unit in units
-                )
-                assert waits or worker in trial.done, "an idle worker could work"
+                runs = {at for at, unit in self._given() if unit.trial_id == name}
+                waits = worker in runs or (runs and trial.phase is Phase.TRAIN)
+                assert waits or worker in trial.done, "a worker could have work"
 
     # To the end --------------------------------------------------------------------------
 
@@ -331,6 +352,7 @@ class Player:
         *["answer"] * 4,
         *["start"] * 3,
         *["submit"] * 3,
+        *["ask"] * 8,
         *["repeat", "fail_again", "lose", "restart"] * 2,
         *["fail", "end", "restart_driver"],
     )
@@ -356,6 +378,12 @@ class Player:
         if held:
             self.cluster.finish(held[pick % len(held)])
         return bool(held)
+
+    def _ask(self, pick: int) -> bool:
+        busy = sorted(self.cluster.held.keys() - self.cluster.next.keys() - self.cluster.asking)
+        if busy:
+            self.cluster.ask(busy[pick % len(busy)])
+        return bool(busy)
 
     def _answer(self, pick: int) -> bool:
         asked = sorted(self.cluster.asked)

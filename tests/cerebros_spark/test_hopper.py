@@ -423,3 +423,35 @@ def test_units_that_killed_their_worker_are_each_run_alone():
         given.append([unit.trial_id for unit in cluster.held[0]])
     assert ["t0"] in given
     assert ["t1"] in given
+
+
+# Before a worker is done -----------------------------------------------------------------
+
+
+def test_what_a_lost_worker_had_not_begun_is_not_to_blame():
+    cluster = cluster_of(1, [1, 1], max_attempts=1)
+    (first,) = cluster.held[0]
+    cluster.ask(0)
+    cluster.flush()
+    (second,) = cluster.next[0]
+    assert second.trial_id != first.trial_id
+    cluster.lose(0)
+    cluster.start(0)
+    cluster.flush()
+    assert cluster.ended[first.trial_id].status is Status.FAILED
+    (again,) = cluster.held[0]
+    assert (again.trial_id, again.attempt) == (second.trial_id, 1)
+
+
+def test_a_worker_without_work_is_served_before_one_that_asks_for_later():
+    cluster = Cluster(2)
+    cluster.submit(0, 1)
+    cluster.start(0)
+    cluster.flush()
+    cluster.ask(0)
+    cluster.flush()
+    cluster.start(1)
+    cluster.submit(1, 1)
+    cluster.flush()
+    assert [unit.trial_id for unit in cluster.held[1]] == ["t1"]
+    assert not cluster.next

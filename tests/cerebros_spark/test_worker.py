@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import queue
 
 import keras_tuner
 import numpy as np
 import pytest
+from faulty import Faults
 
-from cerebros_spark import LocalStore
+from cerebros_spark import LocalStore, worker
+from cerebros_spark.courier import Assignment
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.training.fused.reading import read
@@ -66,10 +69,10 @@ def states(reports) -> dict[str, str]:
 
 
 def test_one_broken_trial_of_a_group_costs_the_others_nothing(job):
-    worker = Worker(job, 0)
-    whole = worker.run(units(job))
+    made = Worker(job, 0)
+    whole = made.run(units(job))()
     assert all(isinstance(report, UnitResult) for report in whole)
-    reports = worker.run(units(job, broken="second"))
+    reports = made.run(units(job, broken="second"))()
     assert [report.unit.trial_id for report in reports] == list(TRIALS)
     assert [type(report) for report in reports] == [UnitResult, UnitFailure, UnitResult]
     assert "second" in str(reports[1].unit)
@@ -79,8 +82,48 @@ def test_one_broken_trial_of_a_group_costs_the_others_nothing(job):
 
 
 def test_units_of_a_group_share_the_time_they_took(job):
-    reports = Worker(job, 0).run(units(job))
+    reports = Worker(job, 0).run(units(job))()
     assert len({report.seconds for report in reports}) == 1
     began = [report.began for report in reports]
     assert began == sorted(set(began))
     assert [report.traces > 0 for report in reports] == [True, False, False]
+
+
+class Script:
+    """A line whose other end follows a plan: assignments in turn, the next one while it asks."""
+
+    def __init__(self, *assignments) -> None:
+        self.left = queue.SimpleQueue()
+        for each in (*assignments, None):
+            self.left.put(each)
+        self.reports = []
+
+    def exchange(self, reports, asks):
+        self.reports += reports
+        return self.left.get() if asks else Assignment(())
+
+    def hurry(self):
+        pass
+
+
+def test_what_is_served_is_what_units_one_after_another_give(job):
+    alone = [report for unit in units(job) for report in Worker(job, 0).run((unit,))()]
+    link = Script(*(Assignment((unit,)) for unit in units(job)))
+    Worker(job, 0).serve(link)
+    assert states(link.reports) == states(alone)
+    assert len(states(alone)) == len(TRIALS)
+
+
+def test_a_state_that_can_not_be_written_is_a_unit_to_be_run_again(job, monkeypatch):
+    monkeypatch.setattr(worker, "_REST_SECONDS", 0.0)
+    made = Worker(job, 0)
+    first, *_ = units(job)
+    finish = made.run((first,))
+    with monkeypatch.context() as broken:
+        broken.setattr(LocalStore, "write", Faults(LocalStore.write))
+        (failed,) = finish()
+    assert isinstance(failed, UnitFailure)
+    assert failed.again
+    (again,) = made.run((dataclasses.replace(first, attempt=1),))()
+    (clean,) = Worker(job, 0).run((first,))()
+    assert again.state.sha256 == clean.state.sha256

@@ -61,7 +61,7 @@ def event(server: DriverServer):
 
 def request(**changes) -> Request:
     """A request as the worker's end makes it."""
-    first = Request(0, "by hand", 1, 0, {}, (), None)
+    first = Request(0, "by hand", 1, 0, {}, (), True, None)
     return dataclasses.replace(first, **changes)
 
 

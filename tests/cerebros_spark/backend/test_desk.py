@@ -7,16 +7,17 @@ import pytest
 from rpc_parts import unit
 
 from cerebros_spark.backend.desk import Desk
-from cerebros_spark.backend.messages import Request, Word
-from cerebros_spark.hopper import WorkerLost, WorkerReady
-from cerebros_spark.worker import Assignment
+from cerebros_spark.backend.messages import MessageError, Request, Word
+from cerebros_spark.courier import Assignment
+from cerebros_spark.hopper import UnitFailed, WorkerAsks, WorkerLost, WorkerReady
+from cerebros_spark.types import UnitFailure
 
 OLD = Assignment((unit(),))
 NEW = Assignment((dataclasses.replace(unit(), attempt=1),))
 
 
 def hello(name: str) -> Request:
-    return Request(0, name, 1, 0, {"attempt": int(name)}, (), None)
+    return Request(0, name, 1, 0, {"attempt": int(name)}, (), True, None)
 
 
 @pytest.fixture
@@ -74,3 +75,60 @@ def test_who_was_lost_is_told_apart_from_who_came_after(desk, events):
 def test_an_empty_desk_loses_nobody(desk, events):
     desk.lose("nobody is here")
     assert events.empty()
+
+
+# Work for later --------------------------------------------------------------------------
+
+
+def seated(desk: Desk, events: queue.Queue) -> None:
+    """A process that has its first assignment."""
+    ask(desk, "1")
+    events.get()
+    desk.welcome()
+    desk.send(OLD)
+    assert ask(desk, "1") == OLD
+
+
+def second(number: int = 2, seen: int = 1, reports=(), asks: bool = True) -> Request:
+    return Request(0, "1", number, seen, None, reports, asks, None)
+
+
+def exchanged(desk: Desk, request: Request) -> Assignment | None:
+    return desk.exchange(request, str(request.number).encode(), poll=0.0).assignment
+
+
+def test_who_asks_while_it_works_is_told_to_the_driver_once_for_each_assignment(desk, events):
+    seated(desk, events)
+    assert exchanged(desk, second(2)) is None
+    assert exchanged(desk, second(3)) is None
+    assert [events.get(), events.empty()] == [WorkerAsks(0), True]
+    desk.send(NEW)
+    assert exchanged(desk, second(4)) == NEW
+    assert exchanged(desk, second(5, seen=2)) is None
+    assert [events.get(), events.empty()] == [WorkerAsks(0), True]
+
+
+def test_units_of_both_assignments_can_be_reported(desk, events):
+    seated(desk, events)
+    desk.send(NEW)
+    assert exchanged(desk, second(2)) == NEW
+    failures = [UnitFailure(a.units[0], 0, "no", "") for a in (OLD, NEW)]
+    # The second one has not been seen yet.
+    with pytest.raises(MessageError, match="does not hold"):
+        exchanged(desk, second(3, reports=(failures[1],)))
+    assert exchanged(desk, second(3, reports=(failures[0],), asks=False)) == NEW
+    exchanged(desk, second(4, seen=2, reports=(failures[1],)))
+    told = [events.get() for _ in range(events.qsize())]
+    assert [e for e in told if isinstance(e, UnitFailed)] == [UnitFailed(f) for f in failures]
+
+
+def test_who_hangs_while_it_asks_is_given_up(events):
+    clock = iter(range(0, 10_000, 10))
+    desk = Desk(0, events, lambda: next(clock))
+    seated(desk, events)
+    exchanged(desk, second(2))
+    events.get()
+    for _ in range(10):
+        desk.expire(50.0)
+    (lost,) = [events.get() for _ in range(events.qsize())]
+    assert isinstance(lost, WorkerLost)

@@ -1,0 +1,149 @@
+"""What goes on between a worker and the driver while the worker trains."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import pytest
+
+from cerebros_spark import courier
+from cerebros_spark.courier import Assignment, Courier
+from cerebros_spark.types import Phase, StateRef, Unit, UnitFailure
+
+NOTHING = Assignment(())
+
+
+def unit(number: int) -> Unit:
+    return Unit(f"t{number}", 0, Phase.TRAIN, 0, 0, 0, StateRef(f"t{number}", 1, "0"))
+
+
+def assignment(number: int) -> Assignment:
+    return Assignment((unit(number),))
+
+
+def failure(number: int) -> UnitFailure:
+    return UnitFailure(unit(number), 0, "no", "")
+
+
+class Line:
+    """A line whose other end is the test."""
+
+    def __init__(self) -> None:
+        self.asked: queue.Queue[tuple[list, bool]] = queue.Queue()
+        self.answers: queue.Queue = queue.Queue()
+        self.prepared: list = []
+
+    def exchange(self, reports, asks):
+        self.asked.put((list(reports), asks))
+        try:
+            answer = self.answers.get(block=asks, timeout=30)
+        except queue.Empty:
+            return NOTHING
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def hurry(self):
+        self.answers.put(NOTHING)
+
+    def next_request(self):
+        """The next exchange that says something: those that were hurried for nothing do not."""
+        while True:
+            told = self.asked.get(timeout=30)
+            if told != ([], False):
+                return told
+
+
+@pytest.fixture
+def line():
+    return Line()
+
+
+@pytest.fixture
+def messenger(line):
+    made = Courier(line, line.prepared.append)
+    yield made
+    made.stop()
+
+
+def test_the_next_assignment_comes_before_the_first_is_done(line, messenger):
+    assert line.next_request() == ([], True)
+    line.answers.put(assignment(0))
+    assert messenger.next() == assignment(0)
+    messenger.expect(0.0)
+    assert line.next_request() == ([], True)
+    line.answers.put(assignment(1))
+    assert messenger.next() == assignment(1)
+    assert line.prepared == [assignment(0).units, assignment(1).units]
+    messenger.deliver(lambda: [failure(0)])
+    assert line.next_request() == ([failure(0)], False)
+
+
+def test_reports_are_made_beside_the_next_units(line, messenger):
+    line.answers.put(assignment(0))
+    messenger.next()
+    release, where = threading.Event(), []
+
+    def reports():
+        where.append(threading.current_thread())
+        release.wait(30)
+        return [failure(0)]
+
+    messenger.deliver(reports)
+    assert line.next_request() == ([], True)
+    release.set()
+    assert line.next_request() == ([failure(0)], True)
+    assert where != [threading.main_thread()]
+
+
+def test_who_waits_for_more_still_reports_at_once(line, messenger):
+    line.answers.put(assignment(0))
+    messenger.next()
+    messenger.expect(0.0)
+    assert [line.next_request() for _ in range(2)] == [([], True)] * 2
+    messenger.deliver(lambda: [failure(0)])
+    assert line.next_request() == ([failure(0)], True)
+
+
+@pytest.mark.parametrize("seconds", [None, 1000.0])
+def test_nothing_is_asked_long_before_the_end(line, messenger, seconds, monkeypatch):
+    monkeypatch.setattr(courier, "LEAD", 1.0)
+    line.answers.put(assignment(0))
+    messenger.next()
+    line.next_request()
+    messenger.expect(seconds)
+    with pytest.raises(queue.Empty):
+        line.asked.get(timeout=0.2)
+
+
+def test_no_more_than_one_assignment_lies_ready(line, messenger):
+    line.answers.put(assignment(0))
+    line.next_request()
+    messenger.next()
+    messenger.expect(0.0)
+    line.next_request()
+    line.answers.put(assignment(1))
+    with pytest.raises(queue.Empty):
+        line.asked.get(timeout=0.2)
+
+
+def test_the_end_and_a_broken_line_reach_the_worker(line, messenger):
+    line.answers.put(None)
+    assert messenger.next() is None
+    broken = Line()
+    other = Courier(broken, broken.prepared.append)
+    broken.answers.put(OSError("cut"))
+    with pytest.raises(OSError, match="cut"):
+        other.next()
+    other.stop()
+
+
+def test_what_can_not_be_prepared_is_left_to_those_who_need_it(line):
+    def fails(units):
+        raise OSError("away")
+
+    made = Courier(line, fails)
+    line.answers.put(assignment(0))
+    assert made.next() == assignment(0)
+    made.stop()
