@@ -210,11 +210,15 @@ class Desk:
         elif newcomer:
             self._unheard += 1
             self._events.put(WorkerReady(self._worker))
-        elif request.asks and tenant.held and not tenant.asks:
-            # What it will be given anyway is enough.
-            if tenant.outstanding is None and not tenant.queue:
-                tenant.asks = True
-                self._events.put(WorkerAsks(self._worker))
+        elif request.asks:
+            self._ask(tenant)
+
+    def _ask(self, tenant: _Tenant) -> None:
+        """Tells the driver that who works here has use for more, unless more is on its way."""
+        on_its_way = tenant.asks or tenant.outstanding is not None or tenant.queue
+        if tenant.held and not on_its_way:
+            tenant.asks = True
+            self._events.put(WorkerAsks(self._worker))
 
     def _lose(self, reason: str, *, fatal: bool = False) -> None:
         self._departed = self._about

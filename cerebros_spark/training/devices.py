@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training.compiled import keep_compiled
 
 logger = logging.getLogger("cerebros_spark")
 
@@ -66,6 +67,7 @@ def load_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     quiet()
+    keep_compiled()
     sys.stderr.flush()
     stream = os.dup(2)
     with tempfile.TemporaryFile() as held:

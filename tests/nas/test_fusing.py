@@ -56,7 +56,7 @@ def test_fused_trials_come_out_as_those_of_keras(tmp_path, always, monkeypatch):
 
 
 def test_a_fused_search_is_kept_whole_and_each_trial_can_be_replayed(tmp_path, always):
-    result = fitted(tmp_path, trials=4)
+    result = fitted(tmp_path, trials=2)
     store = LocalStore(tmp_path)
     assert audit(read(store, "small")) == []
     replay = Replay(store, "small")

@@ -1,0 +1,63 @@
+"""Where compiled programs are kept, so that the next process need not compile them again."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import platform
+import stat
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+logger = logging.getLogger("cerebros_spark")
+
+_FLAGS = "TF_XLA_FLAGS"
+_DIRECTORY = "--tf_xla_persistent_cache_directory"
+_DAYS = 30
+
+
+@functools.cache
+def keep_compiled() -> None:
+    """Has XLA keep what it compiles in a folder of this user on this machine.
+
+    It counts if TensorFlow has not been imported in this process yet. ``TF_XLA_FLAGS`` that name a
+    folder already are left alone. Programs that nobody has used for 30 days are removed.
+    """
+    flags = os.environ.get(_FLAGS, "")
+    if _DIRECTORY in flags:
+        return
+    try:
+        folder = _folder()
+    except OSError as error:
+        logger.info("compiled programs are not kept: %s", error)
+        return
+    os.environ[_FLAGS] = f"{flags} {_DIRECTORY}={folder}".strip()
+
+
+def _folder() -> Path:
+    # What is compiled for one processor or TensorFlow may crash another, so it lies on no share.
+    home = Path(tempfile.gettempdir(), f"cerebros_spark-xla-{os.getuid()}")
+    home.mkdir(mode=0o700, exist_ok=True)
+    about = home.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
+        raise OSError(f"{home} is not this user's alone: others could put programs there")
+    folder = home / hashlib.sha256(_machine().encode()).hexdigest()[:16]
+    folder.mkdir(exist_ok=True)
+    for kept in folder.iterdir():
+        if time.time() - max(kept.stat().st_atime, kept.stat().st_mtime) > _DAYS * 86_400:
+            kept.unlink(missing_ok=True)
+    return folder
+
+
+def _machine() -> str:
+    """All that a compiled program depends on besides itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    told = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    return "\n".join([metadata.version("tensorflow"), platform.machine(), *sorted(told)])

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cerebros_spark.training import compiled
+
+# A fresh process compiles one function.
+SCRIPT = """
+from cerebros_spark.training.devices import load_tensorflow
+load_tensorflow()
+import tensorflow as tf
+print(float(tf.function(lambda x: tf.reduce_sum(x * x), jit_compile=True)(tf.ones(3))))
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(compiled.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
+    compiled.keep_compiled.cache_clear()
+    yield tmp_path
+    compiled.keep_compiled.cache_clear()
+
+
+def kept(folder: Path) -> list[Path]:
+    return sorted(folder.glob("cerebros_spark-xla-*/*/*.pb"))
+
+
+def test_what_one_process_compiles_the_next_one_finds(tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment.pop("TF_XLA_FLAGS", None)
+    found = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment
+        )
+        assert done.stdout == "3.0\n", done.stderr[-2000:]
+        found.append([(path, path.stat().st_mtime_ns) for path in kept(tmp_path)])
+    assert len(found[0]) == 1
+    assert found[1] == found[0]
+
+
+def test_the_folder_is_this_users_alone(here):
+    compiled.keep_compiled()
+    (home,) = here.iterdir()
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert str(home) in os.environ["TF_XLA_FLAGS"]
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(here):
+    home = here / f"cerebros_spark-xla-{os.getuid()}"
+    home.mkdir()
+    home.chmod(0o777)
+    compiled.keep_compiled()
+    assert "TF_XLA_FLAGS" not in os.environ
+
+
+def test_a_folder_of_the_users_own_is_left_alone(here, monkeypatch):
+    told = "--tf_xla_persistent_cache_directory=/somewhere"
+    monkeypatch.setenv("TF_XLA_FLAGS", told)
+    compiled.keep_compiled()
+    assert os.environ["TF_XLA_FLAGS"] == told
+    assert not list(here.iterdir())
+
+
+def test_programs_that_nobody_uses_are_removed(here, monkeypatch):
+    compiled.keep_compiled()
+    (folder,) = here.glob("*/*")
+    old, new = folder / "old.pb", folder / "new.pb"
+    for path in (old, new):
+        path.touch()
+    month = time.time() - 31 * 86_400
+    os.utime(old, (month, month))
+    compiled.keep_compiled.cache_clear()
+    monkeypatch.delenv("TF_XLA_FLAGS")
+    compiled.keep_compiled()
+    assert kept(here) == [new]
