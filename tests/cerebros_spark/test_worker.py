@@ -24,11 +24,12 @@ from nas import CerebrosSpace
 from nas.spaces.cerebros import CerebrosNetworks, Output
 
 TRIALS = ("first", "second", "third")
+PLAIN = ("one", "two")
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory) -> WorkerJob:
-    """Rows in one partition, and the specs of three trials of one network."""
+    """Rows in one partition; trials of one network that train together, and others that don't."""
     store = LocalStore(tmp_path_factory.mktemp("worker"))
     x = np.random.default_rng(0).normal(size=(60, 3))
     manifest = prepare_arrays(
@@ -40,6 +41,8 @@ def job(tmp_path_factory) -> WorkerJob:
     for number, name in enumerate(TRIALS):
         spec = TrialSpec(name, number, "fused", json.dumps(program), number, 1, 16, group="g")
         write_spec(store, "run", spec)
+    for number, name in enumerate(PLAIN):
+        write_spec(store, "run", TrialSpec(name, number, "keras", describe(network()), 0, 1, 16))
     layout = default_layout(manifest, inputs=1, outputs=1)
     return WorkerJob("run", store, manifest, layout, 2**20, 2**30, 1, False)
 
@@ -51,10 +54,10 @@ def network():
         return networks.build(keras_tuner.HyperParameters())
 
 
-def units(job: WorkerJob, broken: str = "") -> tuple[Unit, ...]:
+def units(job: WorkerJob, broken: str = "", names=TRIALS) -> tuple[Unit, ...]:
     """The first unit of each trial; one begins with half of a state."""
     told = []
-    for name in TRIALS:
+    for name in names:
         state = initial_state(network())
         if name == broken:
             state = state[: len(state) // 2]
@@ -107,17 +110,18 @@ class Script:
 
 
 def test_what_is_served_is_what_units_one_after_another_give(job):
-    alone = [report for unit in units(job) for report in Worker(job, 0).run((unit,))()]
-    link = Script(*(Assignment((unit,)) for unit in units(job)))
+    given = units(job, names=PLAIN)
+    alone = [report for unit in given for report in Worker(job, 0).run((unit,))()]
+    link = Script(*(Assignment((unit,)) for unit in given))
     Worker(job, 0).serve(link)
     assert states(link.reports) == states(alone)
-    assert len(states(alone)) == len(TRIALS)
+    assert list(states(alone)) == list(PLAIN)
 
 
 def test_a_state_that_can_not_be_written_is_a_unit_to_be_run_again(job, monkeypatch):
     monkeypatch.setattr(worker, "_REST_SECONDS", 0.0)
     made = Worker(job, 0)
-    first, *_ = units(job)
+    (first,) = units(job, names=PLAIN[:1])
     finish = made.run((first,))
     with monkeypatch.context() as broken:
         broken.setattr(LocalStore, "write", Faults(LocalStore.write))

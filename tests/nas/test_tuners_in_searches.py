@@ -112,7 +112,7 @@ def one_fails():
 
     def failing(self, units):
         if units[0].trial_id == "trial-0001":
-            return [self._failure(units[0], fail)]
+            return lambda: [self._failure(units[0], fail)]
         time.sleep(0.05)
         return run(self, units)
 
