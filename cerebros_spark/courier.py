@@ -127,8 +127,7 @@ class Courier:
         """One exchange; whether there are to be more."""
         with self._changed:
             while not (self._over or self._outbox or self._asks()):
-                left = None if self._ask_at is None else self._ask_at - time.monotonic()
-                self._changed.wait(left)
+                self._changed.wait(self._until_it_asks())
             if self._over:
                 return False
             outbox = list(self._outbox)
@@ -149,7 +148,12 @@ class Courier:
         return assignment is not None
 
     def _asks(self) -> bool:
+        return self._until_it_asks() == 0.0
+
+    def _until_it_asks(self) -> float | None:
+        """Seconds; None if it depends on what comes."""
         if self._given == 0:
-            return True
-        due = self._ask_at is not None and time.monotonic() >= self._ask_at
-        return due and self._given == 1
+            return 0.0
+        if self._given > 1 or self._ask_at is None:
+            return None
+        return max(0.0, self._ask_at - time.monotonic())
