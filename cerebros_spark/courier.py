@@ -20,6 +20,9 @@ Report = UnitResult | UnitFailure
 #: than an answer and a state take, and so little that no other worker would have been free sooner.
 LEAD = 0.05
 
+# Assignments at most that a worker has, the one it works on included, however short they are.
+_MOST = 8
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -60,16 +63,23 @@ class Courier:
         link: The line to the driver.
         prepare: Called with the units of each assignment when it comes; what it raises is left to
             those who run them.
+        estimate: Seconds that units will take; None if that is not known.
     """
 
-    def __init__(self, link: Link, prepare: Callable[[tuple[Unit, ...]], None]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        prepare: Callable[[tuple[Unit, ...]], None],
+        estimate: Callable[[tuple[Unit, ...]], float | None],
+    ) -> None:
         self._link = link
         self._prepare = prepare
+        self._estimate = estimate
         self._changed = threading.Condition()
         self._inbox: deque[Assignment | None] = deque()
         self._outbox: deque[Callable[[], Sequence[Report]]] = deque()
-        self._given = 0  # assignments that have come and whose reports have not been handed over
-        self._ask_at: float | None = None
+        self._given: deque[Assignment] = deque()  # those whose reports have not been handed over
+        self._began = 0.0  # the first of them
         self._error: BaseException | None = None
         self._over = False
         self._thread = threading.Thread(target=self._run, name="cerebros-courier", daemon=True)
@@ -87,20 +97,12 @@ class Courier:
                 raise self._error
             return self._inbox.popleft()
 
-    def expect(self, seconds: float | None) -> None:
-        """Says how long the assignment that begins now will take, if that is known."""
-        with self._changed:
-            self._ask_at = None
-            if seconds is not None:
-                self._ask_at = time.monotonic() + max(0.0, seconds - LEAD)
-            self._changed.notify_all()
-
     def deliver(self, reports: Callable[[], Sequence[Report]]) -> None:
         """Hands over what makes an assignment's reports; it is called in the courier's thread."""
         with self._changed:
             self._outbox.append(reports)
-            self._given -= 1
-            self._ask_at = None
+            self._given.popleft()
+            self._began = time.monotonic()
             self._changed.notify_all()
         self._link.hurry()
 
@@ -132,7 +134,8 @@ class Courier:
                 return False
             outbox = list(self._outbox)
             self._outbox.clear()
-            asks = self._asks()
+            # An exchange with reports can't be hurried, and there may be more to report soon.
+            asks = not self._given if outbox else self._asks()
         reports = [report for made in outbox for report in made()]
         assignment = self._link.exchange(reports, asks)
         if assignment is not None and assignment.units:
@@ -142,7 +145,10 @@ class Courier:
                 logger.debug("%s is left to when it is needed: %s", assignment.units, error)
         with self._changed:
             if assignment is None or assignment.units or assignment.forget:
-                self._given += 1
+                if not self._given:
+                    self._began = time.monotonic()
+                if assignment is not None:
+                    self._given.append(assignment)
                 self._inbox.append(assignment)
                 self._changed.notify_all()
         return assignment is not None
@@ -152,8 +158,14 @@ class Courier:
 
     def _until_it_asks(self) -> float | None:
         """Seconds; None if it depends on what comes."""
-        if self._given == 0:
+        if not self._given:
             return 0.0
-        if self._given > 1 or self._ask_at is None:
+        if len(self._given) == _MOST:
             return None
-        return max(0.0, self._ask_at - time.monotonic())
+        left = self._began - time.monotonic() - LEAD
+        for assignment in self._given:
+            seconds = self._estimate(assignment.units)
+            if seconds is None:
+                return None
+            left += seconds
+        return max(0.0, left)

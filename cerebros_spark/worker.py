@@ -152,11 +152,10 @@ class Worker:
 
     def serve(self, link: Link) -> None:
         """Works until the run is over."""
-        courier = Courier(link, self._prepare)
+        courier = Courier(link, self._prepare, self._expected)
         try:
             while (assignment := courier.next()) is not None:
                 self._forget(assignment.forget)
-                courier.expect(self._expected(assignment.units))
                 courier.deliver(self.run(assignment.units))
         finally:
             courier.stop()

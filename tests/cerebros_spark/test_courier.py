@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 
 import pytest
 
-from cerebros_spark import courier
-from cerebros_spark.courier import Assignment, Courier
+from cerebros_spark.courier import LEAD, Assignment, Courier
 from cerebros_spark.types import Phase, StateRef, Unit, UnitFailure
 
 NOTHING = Assignment(())
@@ -30,6 +30,7 @@ class Line:
     """A line whose other end is the test."""
 
     def __init__(self) -> None:
+        self.seconds: float | None = None  # what units are expected to take
         self.asked: queue.Queue[tuple[list, bool]] = queue.Queue()
         self.answers: queue.Queue = queue.Queue()
         self.prepared: list = []
@@ -60,24 +61,37 @@ def line():
     return Line()
 
 
+def until(condition, seconds: float = 30.0) -> None:
+    """Waits for something that is about to be true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
+
+
+def courier_of(line: Line) -> Courier:
+    return Courier(line, line.prepared.append, lambda units: line.seconds)
+
+
 @pytest.fixture
 def messenger(line):
-    made = Courier(line, line.prepared.append)
+    made = courier_of(line)
     yield made
     made.stop()
 
 
 def test_the_next_assignment_comes_before_the_first_is_done(line, messenger):
+    line.seconds = LEAD
     assert line.next_request() == ([], True)
     line.answers.put(assignment(0))
     assert messenger.next() == assignment(0)
-    messenger.expect(0.0)
     assert line.next_request() == ([], True)
     line.answers.put(assignment(1))
-    assert messenger.next() == assignment(1)
+    until(lambda: len(line.prepared) == 2)
     assert line.prepared == [assignment(0).units, assignment(1).units]
     messenger.deliver(lambda: [failure(0)])
     assert line.next_request() == ([failure(0)], False)
+    assert messenger.next() == assignment(1)
 
 
 def test_reports_are_made_beside_the_next_units(line, messenger):
@@ -98,32 +112,42 @@ def test_reports_are_made_beside_the_next_units(line, messenger):
 
 
 def test_who_waits_for_more_still_reports_at_once(line, messenger):
+    line.seconds = 0.0
     line.answers.put(assignment(0))
     messenger.next()
-    messenger.expect(0.0)
     assert [line.next_request() for _ in range(2)] == [([], True)] * 2
     messenger.deliver(lambda: [failure(0)])
     assert line.next_request() == ([failure(0)], True)
 
 
 @pytest.mark.parametrize("seconds", [None, 1000.0])
-def test_nothing_is_asked_long_before_the_end(line, messenger, seconds, monkeypatch):
-    monkeypatch.setattr(courier, "LEAD", 1.0)
+def test_nothing_is_asked_long_before_the_end(line, messenger, seconds):
+    line.seconds = seconds
     line.answers.put(assignment(0))
-    messenger.next()
     line.next_request()
-    messenger.expect(seconds)
+    messenger.next()
     with pytest.raises(queue.Empty):
         line.asked.get(timeout=0.2)
 
 
-def test_no_more_than_one_assignment_lies_ready(line, messenger):
+def test_as_many_assignments_lie_ready_as_bridge_an_answer(line, messenger):
+    line.seconds = 20 * LEAD
     line.answers.put(assignment(0))
     line.next_request()
+    line.seconds = LEAD
     messenger.next()
-    messenger.expect(0.0)
     line.next_request()
+    line.seconds = 20 * LEAD
     line.answers.put(assignment(1))
+    with pytest.raises(queue.Empty):
+        line.asked.get(timeout=0.2)
+
+
+def test_never_more_than_eight_lie_ready(line, messenger):
+    line.seconds = 0.0
+    for number in range(8):
+        line.next_request()
+        line.answers.put(assignment(number))
     with pytest.raises(queue.Empty):
         line.asked.get(timeout=0.2)
 
@@ -132,7 +156,7 @@ def test_the_end_and_a_broken_line_reach_the_worker(line, messenger):
     line.answers.put(None)
     assert messenger.next() is None
     broken = Line()
-    other = Courier(broken, broken.prepared.append)
+    other = courier_of(broken)
     broken.answers.put(OSError("cut"))
     with pytest.raises(OSError, match="cut"):
         other.next()
@@ -143,7 +167,7 @@ def test_what_can_not_be_prepared_is_left_to_those_who_need_it(line):
     def fails(units):
         raise OSError("away")
 
-    made = Courier(line, fails)
+    made = Courier(line, fails, lambda units: None)
     line.answers.put(assignment(0))
     assert made.next() == assignment(0)
     made.stop()
