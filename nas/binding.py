@@ -64,6 +64,11 @@ class Resources:
         """How many may be where a worker would have nothing to do otherwise."""
         return self.max_concurrent_trials or 8 * self.backend.num_workers
 
+    @property
+    def group_slots(self) -> int:
+        """How many may be where they train together, if the tuner learns nothing from them."""
+        return self.max_concurrent_trials or 16 * self.backend.num_workers
+
 
 class BoundTuner:
     """The tuner as it was bound, and the space it searches.

@@ -172,7 +172,8 @@ class HyperHyperModel:
             evaluation_metric: A Keras metric, or a list of them, reported besides the heads' own.
             max_concurrent_trials: Trials in flight at a time. By default twice the workers, and up
                 to eight times where a worker would have nothing to do otherwise (not if
-                ``reproducible``).
+                ``reproducible``), and sixteen times where trials train together and the tuner
+                does not learn from their scores.
             shard_memory: Bytes of decoded rows a worker keeps; a larger shard is streamed.
             program_memory: Bytes of compiled networks a worker keeps, about.
             sample_weight_column: Column of a DataFrame, Spark's or pandas', with what each row

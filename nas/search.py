@@ -34,12 +34,15 @@ class Rules:
     Attributes:
         slots: How many trials are in flight at a time; those that are held don't count.
         most_slots: How many there may be where workers would have nothing to do otherwise.
+        group_slots: How many there may be where trials train together, if the tuner does not learn
+            from their scores.
         failures_in_a_row: After so many trials that failed one after the other the search ends;
             None for never.
     """
 
     slots: int
     most_slots: int
+    group_slots: int
     failures_in_a_row: int | None = None
 
 
@@ -81,6 +84,8 @@ class Search:
         self._watchers = watchers or Watchers()
         self._failed: list[TrialRecord] = []  # one after the other, up to now
         self._pause: Pause | None = None  # why the tuner is not asked
+        specs = (track.spec for track in self._ledger.tracks.values())
+        self._grouped = any(spec.group for spec in specs if spec)  # whether trials train together
 
     def run(self) -> None:
         """Runs the search to its end, from its beginning or from where it was recalled to.
@@ -130,8 +135,11 @@ class Search:
         More than the usual ones there are when a worker is idle: a long unit of one trial holds
         up the others, which have still to visit that partition.
         """
-        spare = self._engine.idle > 0 and not self._turns.by_clock
-        slots = self._rules.most_slots if spare else self._rules.slots
+        slots = self._rules.slots
+        if self._engine.idle > 0 and not self._turns.by_clock:
+            slots = self._rules.most_slots
+        if self._grouped and not getattr(self._dialogue.tuner, "adaptive", True):
+            slots = max(slots, self._rules.group_slots)
         return self._pause is None and self._ledger.in_flight < slots
 
     def _collect(self) -> None:
@@ -143,6 +151,7 @@ class Search:
                 self._fail(track, error)
                 continue
             track.spec = built.spec
+            self._grouped |= bool(built.spec.group)
             known = track.proposal.hyperparameters.get_config()
             try:
                 self._engine.submit(built.spec, built.state, hyperparameters=known, **built.about)

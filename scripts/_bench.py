@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from _spark import address_towards, java_home, spark_home
 
 
@@ -70,3 +71,21 @@ def published_network(shape: tuple[int, ...], output: Any, **space: Any) -> Any:
         space |= {f"minimum_{name}": value, f"maximum_{name}": value}
     networks = CerebrosNetworks(CerebrosSpace(**space), [shape], [output])
     return networks.build(keras_tuner.HyperParameters())
+
+
+class Rows:
+    """Rows of one input and one output in memory, as a shard has them."""
+
+    resident = True
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.x, self.y, self.rows = x, y, len(x)
+
+    def chunks(self, batch_size: int, seed: int | None) -> Any:
+        """All of them, in an order drawn from the seed."""
+        from cerebros_spark.data.shards import Chunk
+
+        order = np.arange(self.rows)
+        if seed is not None:
+            order = np.random.default_rng(seed).permutation(self.rows)
+        yield Chunk([self.x], [self.y], order)

@@ -21,8 +21,8 @@ from typing import Any
 import _bench
 import numpy as np
 
-_BATCH = 93
-_VALIDATED = 0.35
+BATCH = 93
+VALIDATED = 0.35
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
     ]
 
 
-def networks(args: argparse.Namespace) -> list[Any]:
+def networks(args: argparse.Namespace, optimizer: Any = "adam") -> list[Any]:
     """Compiled networks of the published bounds."""
     import keras
     import keras_tuner
@@ -94,7 +94,10 @@ def networks(args: argparse.Namespace) -> list[Any]:
 
     space = CerebrosSpace(learning_rate=0.01)
     made = CerebrosNetworks(
-        space, [(args.width,)], [Output("price", 1, metrics=("root_mean_squared_error",))]
+        space,
+        [(args.width,)],
+        [Output("price", 1, metrics=("root_mean_squared_error",))],
+        optimizer=optimizer,
     )
     models = []
     for number in range(args.trials):
@@ -110,7 +113,7 @@ def table(args: argparse.Namespace) -> tuple[Any, Any]:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(args.rows, args.width)).astype("float32")
     y = (x @ rng.normal(size=(args.width, 1)) + np.sin(3 * x[:, :1])).astype("float32")
-    split = round(args.rows * (1 - _VALIDATED))
+    split = round(args.rows * (1 - VALIDATED))
     return (x[:split], y[:split]), (x[split:], y[split:])
 
 
@@ -121,11 +124,11 @@ def fused(args: argparse.Namespace, models: list[Any], train: Any, validation: A
     from cerebros_spark.types import TrialSpec
 
     specs = [
-        TrialSpec(f"trial-{i}", i, "fused", describe(model), 0, args.epochs, _BATCH)
+        TrialSpec(f"trial-{i}", i, "fused", describe(model), 0, args.epochs, BATCH)
         for i, model in enumerate(models)
     ]
     states = [initial_state(model) for model in models]
-    shards = [Rows(*train), Rows(*validation)]
+    shards = [_bench.Rows(*train), _bench.Rows(*validation)]
     began = time.perf_counter()
     program = FusedTrainer(args.slots or SLOTS).open(specs)
     program.load(states)
@@ -143,10 +146,10 @@ def by_keras(args: argparse.Namespace, models: list[Any], train: Any, validation
     import keras
     import tensorflow as tf
 
-    steps = -(-len(train[0]) // _BATCH)
+    steps = -(-len(train[0]) // BATCH)
     rows = tf.data.Dataset.from_tensor_slices(train).cache()
-    rows = rows.shuffle(len(train[0])).batch(_BATCH).prefetch(2)
-    held_out = tf.data.Dataset.from_tensor_slices(validation).batch(_BATCH).cache()
+    rows = rows.shuffle(len(train[0])).batch(BATCH).prefetch(2)
+    held_out = tf.data.Dataset.from_tensor_slices(validation).batch(BATCH).cache()
     total = 0.0
     for model in models:
         copy = keras.models.clone_model(model)
@@ -187,24 +190,6 @@ class Ends:
         now = time.perf_counter()
         self.seconds.append(now - self._last)
         self._last = now
-
-
-class Rows:
-    """Rows in memory, as a shard has them."""
-
-    resident = True
-
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
-        self.x, self.y, self.rows = x, y, len(x)
-
-    def chunks(self, batch_size: int, seed: int | None) -> Any:
-        """All of them, in an order drawn from the seed."""
-        from cerebros_spark.data.shards import Chunk
-
-        order = np.arange(self.rows)
-        if seed is not None:
-            order = np.random.default_rng(seed).permutation(self.rows)
-        yield Chunk([self.x], [self.y], order)
 
 
 def _median_weights(models: list[Any]) -> float:

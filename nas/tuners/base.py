@@ -55,7 +55,11 @@ class Pause(enum.Enum):
 
 
 class Tuner(Protocol):
-    """Chooses candidates. Same seed and same answers, same proposals."""
+    """Chooses candidates. Same seed and same answers, same proposals.
+
+    A tuner may have an attribute ``adaptive``. If it is False, proposals do not depend on scores,
+    and it may be asked for many of them at once.
+    """
 
     @property
     def hyperparameters(self) -> Any:

@@ -19,6 +19,8 @@ class GridTuner(NativeTuner):
         **common: As :class:`~nas.tuners.native.NativeTuner`.
     """
 
+    adaptive = False
+
     def __init__(self, *, points: int, **common: Any) -> None:
         super().__init__(**common)
         self._points = points

@@ -60,6 +60,8 @@ class NativeTuner(abc.ABC):
         hyperparameters: Overrides: what is declared there keeps that definition.
     """
 
+    adaptive = True
+
     def __init__(
         self,
         *,

@@ -13,6 +13,8 @@ from nas.tuners.space import Values
 class RandomTuner(NativeTuner):
     """Draws every candidate from the whole space."""
 
+    adaptive = False
+
     def choose(self, number: int) -> Values | None:
         """Values drawn at random."""
         return self.random(self.generator(number))

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""How much faster a search over Cerebros networks is than a plain Keras loop on two processes.
+
+Both train as many networks of the published bounds on the same generated table, on two cores. The
+search is the whole product: `HyperHyperModel` on Spark with two workers, from the arrays to the
+leaderboard, the driver and Spark on the same cores; only the start of Spark is left out. The loop
+is that of bench_fused.py, in two processes at a time; each trains the first --sample networks for
+--loop-epochs epochs, and what those take is told for its half of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import _bench
+import bench_fused
+import numpy as np
+
+
+def main() -> None:
+    """Runs both sides and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--trials", type=int, default=70, help="networks (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=96, help="%(default)s")
+    parser.add_argument("--rows", type=int, default=2930, help="%(default)s")
+    parser.add_argument("--width", type=int, default=38, help="columns (%(default)s)")
+    parser.add_argument("--sample", type=int, default=3, help="networks of a loop (%(default)s)")
+    parser.add_argument("--loop-epochs", type=int, default=5, help="of a loop (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=1, help="%(default)s")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--loop", type=int, help=argparse.SUPPRESS)  # which of the two loops it is
+    args = parser.parse_args()
+    _bench.prepare_environment()
+    if args.loop is not None:
+        print(json.dumps(loop(args)))
+        return
+    _bench.show("search", run(args), args.json)
+
+
+def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
+    """The table: name, figure, unit."""
+    spark = _bench.session("local[2]")
+    found = []
+    for _ in range(args.repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds, report = search(args, spark, folder)
+        found.append((seconds, loops(args), report))
+    spark.stop()
+    ratios = [plain / ours for ours, plain, _ in found]
+    ours, plain = (statistics.median(each[i] for each in found) for i in (0, 1))
+    report = found[-1][2]
+    return [
+        ("networks", args.trials, ""),
+        ("epochs", args.epochs, ""),
+        ("the search, in all", ours, "s"),
+        ("the loops, in all", plain, "s"),
+        ("loops / search, median", statistics.median(ratios), "times"),
+        ("loops / search, least", min(ratios), "times"),
+        ("loops / search, greatest", max(ratios), "times"),
+        ("makespan / floor", report.makespan / report.floor, ""),
+        ("busy share, least", min(report.busy), ""),
+        ("units", report.units, ""),
+    ]
+
+
+def search(args: argparse.Namespace, spark: Any, folder: str) -> tuple[float, Any]:
+    """Seconds of a search, and how well its workers were used."""
+    import autokeras as ak
+
+    from cerebros_spark import LocalStore, SparkBackend
+    from nas import CerebrosSpace, HyperHyperModel
+
+    (x, y), (held_x, held_y) = bench_fused.table(args)
+    x, y = np.concatenate([x, held_x]), np.concatenate([y, held_y])[:, 0]
+    model = HyperHyperModel(
+        inputs=ak.Input(),
+        outputs=ak.RegressionHead(metrics=["root_mean_squared_error"]),
+        space=CerebrosSpace(learning_rate=0.01),
+        project_name="bench",
+        seed=0,
+    )
+    model.resource_bind(
+        backend=SparkBackend(spark.sparkContext, num_workers=2), store=LocalStore(folder)
+    )
+    model.tuner_bind("random", max_trials=args.trials)
+    began = time.perf_counter()
+    result = model.fit(
+        x, y, epochs=args.epochs, batch_size=bench_fused.BATCH, verbose=0,
+        validation_split=bench_fused.VALIDATED,
+    )  # fmt: skip
+    table = result.leaderboard()
+    seconds = time.perf_counter() - began
+    assert list(table["epochs"]) == [args.epochs] * args.trials
+    return seconds, result.engine_report
+
+
+def loops(args: argparse.Namespace) -> float:
+    """Seconds of the slower of two loops that run at the same time."""
+    asked = [f"--{name}={getattr(args, name)}" for name in ("trials", "epochs", "rows", "width")]
+    asked += [f"--sample={args.sample}", f"--loop-epochs={args.loop_epochs}"]
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, *asked, f"--loop={number}"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    told = [process.communicate()[0] for process in running]
+    return max(json.loads(text.splitlines()[-1]) for text in told)
+
+
+def loop(args: argparse.Namespace) -> float:
+    """Seconds that a loop takes for its half of the networks."""
+    from cerebros_spark.training.devices import configure
+
+    configure(1, None, False)
+    args.trials, trials = args.sample, args.trials
+    models = bench_fused.networks(args)
+    train, validation = bench_fused.table(args)
+    return bench_fused.by_keras(args, models, train, validation) / args.sample * trials / 2
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
+    main()

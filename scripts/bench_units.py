@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""How long a unit of the Keras trainer takes, beside `model.fit` on the same arrays.
+
+Both train one epoch on rows in memory, on one core, once everything is traced: a small multi-layer
+perceptron, of which the loop costs more than the arithmetic, and one of 10 million parameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import _bench
+import numpy as np
+
+#: Units of the hidden layers, and rows.
+NETWORKS = {"small": ((64, 64), 5_000), "10 million parameters": ((3_100, 3_100), 512)}
+_WIDTH = 32
+_BATCH = 32
+
+
+def main() -> None:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="%(default)s")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    args = parser.parse_args()
+    _bench.prepare_environment()
+    from cerebros_spark.training.devices import configure
+
+    configure(1, None, False)
+    rows: list[tuple[str, Any, str]] = []
+    for name, (hidden, many) in NETWORKS.items():
+        rows += [(f"{name}: {label}", *rest) for label, *rest in measured(hidden, many, args)]
+    _bench.show("units", rows, args.json)
+
+
+def measured(hidden: tuple[int, ...], rows: int, args: argparse.Namespace) -> list[Any]:
+    """Name, figure and unit for one network; both sides in turn."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, _WIDTH)).astype("float32")
+    y = x[:, :1] * x[:, 1:2]
+    fit, unit = by_fit(network(hidden), x, y), by_trainer(network(hidden), x, y)
+    pairs = [(fit(), unit()) for _ in range(args.repeats + 1)][1:]  # the first ones are traced
+    fits, units = ([pair[i] for pair in pairs] for i in (0, 1))
+    ratios = [plain / ours for plain, ours in pairs]
+    return [
+        ("model.fit", 1e3 * statistics.median(fits), "ms"),
+        ("a unit", 1e3 * statistics.median(units), "ms"),
+        ("model.fit / a unit, median", statistics.median(ratios), "times"),
+        ("model.fit / a unit, least", min(ratios), "times"),
+        ("model.fit / a unit, greatest", max(ratios), "times"),
+    ]
+
+
+def network(hidden: tuple[int, ...]) -> Any:
+    """A compiled perceptron."""
+    import keras
+
+    layers = [keras.Input((_WIDTH,)), *(keras.layers.Dense(units, "relu") for units in hidden)]
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def by_fit(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
+    """What trains an epoch by Keras and gives its seconds."""
+
+    def train() -> float:
+        began = time.perf_counter()
+        model.fit(x, y, batch_size=_BATCH, verbose=0)
+        return time.perf_counter() - began
+
+    return train
+
+
+def by_trainer(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
+    """What runs a unit, its state set before and taken after, and gives its seconds."""
+    from cerebros_spark.training.keras_model import describe, initial_state
+    from cerebros_spark.training.keras_trainer import KerasTrainer
+    from cerebros_spark.types import TrialSpec
+
+    spec = TrialSpec("trial", 0, "keras", describe(model), 0, 1, _BATCH)
+    program = KerasTrainer().open([spec])
+    state = initial_state(model)
+    shard = _bench.Rows(x, y)
+
+    def train() -> float:
+        nonlocal state
+        began = time.perf_counter()
+        program.load([state])
+        program.train(shard, [0])
+        (state,) = program.dump()
+        return time.perf_counter() - began
+
+    return train
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
+    main()
