@@ -38,6 +38,7 @@ def session(master: str | None = None) -> Any:
         builder = builder.master(master)
         builder = builder.config("spark.ui.enabled", "false")
         builder = builder.config("spark.ui.showConsoleProgress", "false")
+        builder = builder.config("spark.python.daemon.module", "cerebros_spark.daemon")
     # The data of these scripts is small, wherever they run.
     builder = builder.config("spark.sql.shuffle.partitions", "4")
     spark = builder.getOrCreate()

@@ -25,11 +25,11 @@ def always(monkeypatch):
     monkeypatch.setattr(fusing, "_MARGIN", 0.0)
 
 
-def fitted(folder, trials: int = 3, **more):
+def fitted(folder, trials: int = 3, tuner: str = "random", epochs: int = EPOCHS, **more):
     space = small_space(maximum_levels=2, regularization="batch_normalization")
     made = search(folder, space=space, max_trials=trials, bind=columns(backend=LocalBackend(2)))
-    made.tuner_bind("random", max_trials=trials)
-    return made.fit(table(), epochs=EPOCHS, batch_size=16, verbose=0, **more)
+    made.tuner_bind(tuner, max_trials=trials)
+    return made.fit(table(), epochs=epochs, batch_size=16, verbose=0, **more)
 
 
 def specs(folder, run="small"):
@@ -65,6 +65,15 @@ def test_a_fused_search_is_kept_whole_and_each_trial_can_be_replayed(tmp_path, a
     assert isinstance(model, keras.Model)
     scores = model.evaluate(table()[["a", "b", "c"]].to_numpy(), table()["y"], verbose=0)
     assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(("tuner", "ahead"), [("random", 6), ("greedy", 4)])
+def test_a_tuner_that_learns_nothing_is_asked_for_many_trials_at_once(
+    tmp_path, always, tuner, ahead
+):
+    fitted(tmp_path, trials=6, tuner=tuner, epochs=1, reproducible=True)
+    kinds = [record["kind"] for record in read(LocalStore(tmp_path), "small")]
+    assert kinds[: kinds.index("answer")].count("proposal") == ahead
 
 
 def test_a_search_too_short_to_compile_for_is_left_to_keras(tmp_path, caplog):
