@@ -1,8 +1,8 @@
 """Spark's daemon of Python workers, with what this project's workers import loaded already.
 
 Spark forks a worker from its daemon for each task that finds none free. By default each of them
-imports TensorFlow and Keras for itself, which takes seconds of processor; from this daemon they have
-them at once::
+imports TensorFlow and Keras for itself, which takes seconds of processor; from this daemon they
+have them at once::
 
     SparkSession.builder.config("spark.python.daemon.module", "cerebros_spark.daemon")
 
