@@ -157,7 +157,7 @@ def test_what_could_not_hop_is_refused_by_name(optimizer, message):
         describe(model)
 
 
-@pytest.mark.parametrize("name", ["nadam", "several", "loss_scale", "averages", "accumulation"])
+@pytest.mark.parametrize("name", ["nadam", "several", "accumulation"])
 def test_nothing_of_a_program_stays_when_it_is_let_go(plain, name):
     def once() -> None:
         opened(network(OPTIMIZERS[name]())).train(plain.train[0], [1])
