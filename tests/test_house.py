@@ -16,6 +16,7 @@ MODULES = sorted(p.relative_to(ROOT) for name in PACKAGES for p in (ROOT / name)
 
 # Where PySpark may be imported when the module is, and where only inside a function.
 SPARK = {
+    "cerebros_spark/daemon.py",
     "cerebros_spark/data/prepare.py",
     "nas/spark_ml/estimator.py",
     "nas/spark_ml/model.py",
