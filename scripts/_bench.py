@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -44,6 +45,20 @@ def session(master: str | None = None) -> Any:
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+def medians(tables: Sequence[Sequence[tuple[str, Any, str]]]) -> list[tuple[str, Any, str]]:
+    """One table of several runs' tables: medians, and from the least to the greatest."""
+    if len(tables) == 1:
+        return list(tables[0])
+    told: list[tuple[str, Any, str]] = []
+    for rows in zip(*tables, strict=True):
+        values = [row[1] for row in rows]
+        spread = f"({min(values):,.3f} to {max(values):,.3f})"
+        told.append(
+            (rows[0][0], float(statistics.median(values)), f"{rows[0][2]} {spread}".strip())
+        )
+    return told
 
 
 def show(name: str, rows: Sequence[tuple[str, Any, str]], path: str | None) -> None:

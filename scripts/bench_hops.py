@@ -31,16 +31,21 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=196, help="units in each hidden layer")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--master", default=None, help="default: local[WORKERS]")
+    parser.add_argument("--repeats", type=int, default=1, help="runs; medians are told")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
 
     _bench.prepare_environment()
-    with tempfile.TemporaryDirectory() as folder:
-        records, report = run(args, folder)
-    _bench.show("hops", figures(records, report), args.json)
+    spark = _bench.session(args.master or f"local[{args.workers}]")
+    tables = []
+    for _ in range(args.repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            tables.append(figures(*run(args, folder, spark)))
+    spark.stop()
+    _bench.show("hops", _bench.medians(tables), args.json)
 
 
-def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], Any]:
+def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[str, Any]], Any]:
     """Trains the trials; gives the journal and the engine's report."""
     import keras
 
@@ -54,7 +59,6 @@ def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], An
     from cerebros_spark.types import EpochAnswer, EpochResult, TrialSpec
     from cerebros_spark.worker import WorkerJob
 
-    spark = _bench.session(args.master or f"local[{args.workers}]")
     generator = np.random.default_rng(0)
     features = generator.normal(size=(args.rows * 10 // 9, 32)).astype("float32")
     labels = (features[:, 0] * features[:, 1] + features[:, 2]).astype("float32")
@@ -111,7 +115,6 @@ def run(args: argparse.Namespace, folder: str) -> tuple[list[dict[str, Any]], An
                 running -= 1
     finally:
         report = engine.close()
-    spark.stop()
     return read(store, "bench"), report
 
 
