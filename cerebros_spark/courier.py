@@ -130,20 +130,23 @@ class Courier:
         with self._changed:
             while not (self._over or self._outbox or self._asks()):
                 self._changed.wait(self._until_it_asks())
-            if self._over:
+            made = self._outbox.popleft() if self._outbox else None
+            if made is None and self._over:
                 return False
-            outbox = list(self._outbox)
-            self._outbox.clear()
             # An exchange with reports can't be hurried, and there may be more to report soon.
-            asks = not self._given if outbox else self._asks()
-        reports = [report for made in outbox for report in made()]
+            asks = self._asks() if made is None else not (self._given or self._outbox)
+            asks = asks and not self._over
+        reports = made() if made else []
         assignment = self._link.exchange(reports, asks)
-        if assignment is not None and assignment.units:
+        # Who waits for a report is not to wait for this.
+        if assignment is not None and assignment.units and not self._outbox:
             try:
                 self._prepare(assignment.units)
             except Exception as error:
                 logger.debug("%s is left to when it is needed: %s", assignment.units, error)
         with self._changed:
+            if assignment is None:
+                self._inbox.clear()  # nobody wants it any more
             if assignment is None or assignment.units or assignment.forget:
                 if not self._given:
                     self._began = time.monotonic()

@@ -266,8 +266,9 @@ class Engine:
     def _arrived(self, timeout: float) -> list[WorkerEvent]:
         """What the workers have to say, written down: finished units that came together.
 
-        They are scheduled together. Anything else comes alone: whether a report counts must not
-        depend on what has not been handled yet.
+        They are scheduled together. Anything else is the last of them: whether a report counts must
+        not depend on what has not been handled yet. And who has heard that a worker is there can
+        send it work, so that is handled before any is handed out.
         """
         events: list[WorkerEvent] = []
         reporting: set[int] = set()
@@ -275,13 +276,12 @@ class Engine:
             event = self._next(0.0 if events else timeout)
             if event is None:
                 return events
-            alone = not isinstance(event, UnitDone) or event.result.worker in reporting
-            if events and alone:
+            if isinstance(event, UnitDone) and event.result.worker in reporting:
                 self._held = event
                 return events
             self._note(event)
             events.append(event)
-            if alone or not isinstance(event, UnitDone):
+            if not isinstance(event, UnitDone):
                 return events
             reporting.add(event.result.worker)
 

@@ -295,11 +295,8 @@ class Hopper:
 
     @property
     def idle(self) -> int:
-        """How many workers have nothing to do, now or soon.
-
-        All trials wait for others, or for answers.
-        """
-        return len(self._idle)
+        """How many workers have nothing to do: all trials wait for others, or for answers."""
+        return len(self._idle - self._busy.keys())
 
     # Events ------------------------------------------------------------------------------
 
@@ -350,6 +347,8 @@ class Hopper:
         trial = self._release(failure.worker, failure.unit)
         if trial is None:
             return []
+        if failure.worker in self._idle:
+            self._freed.add(failure.worker)  # the unit may be the only one for it
         if failure.again:
             setbacks = self._set_back(trial, failure.unit, died=False)
             self._queue(trial)

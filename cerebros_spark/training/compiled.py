@@ -41,6 +41,8 @@ def keep_compiled() -> None:
 def _folder() -> Path:
     # What is compiled for one processor or TensorFlow may crash another, so it lies on no share.
     home = Path(tempfile.gettempdir(), f"cerebros_spark-xla-{os.getuid()}")
+    if any(each.isspace() for each in str(home)):
+        raise OSError(f"TensorFlow's flags can't name {str(home)!r}")
     home.mkdir(mode=0o700, exist_ok=True)
     about = home.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:

@@ -171,3 +171,24 @@ def test_what_can_not_be_prepared_is_left_to_those_who_need_it(line):
     line.answers.put(assignment(0))
     assert made.next() == assignment(0)
     made.stop()
+
+
+def test_what_is_done_is_reported_even_if_the_worker_fails_next(line):
+    made = courier_of(line)
+    line.answers.put(assignment(0))
+    made.next()
+    made.deliver(lambda: [failure(0)])
+    made.stop()
+    asked = [line.asked.get_nowait() for _ in range(line.asked.qsize())]
+    assert [reports for reports, _ in asked if reports] == [[failure(0)]]
+
+
+def test_nothing_that_lies_ready_is_begun_when_the_run_is_over(line, messenger):
+    line.seconds = 0.0
+    for number in range(2):
+        line.next_request()
+        line.answers.put(assignment(number))
+    line.next_request()
+    line.answers.put(None)
+    until(lambda: list(messenger._inbox) == [None])
+    assert messenger.next() is None

@@ -81,3 +81,9 @@ def test_programs_that_nobody_uses_are_removed(here, monkeypatch):
     monkeypatch.delenv("TF_XLA_FLAGS")
     compiled.keep_compiled()
     assert kept(here) == [new]
+
+
+def test_a_folder_that_flags_can_not_name_is_not_used(tmp_path, here, monkeypatch):
+    monkeypatch.setattr(compiled.tempfile, "gettempdir", lambda: str(tmp_path / "a folder"))
+    compiled.keep_compiled()
+    assert "TF_XLA_FLAGS" not in os.environ
