@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -360,8 +359,7 @@ def test_a_network_that_could_not_be_built_is_recalled_with_what_it_asked_for(tm
 def test_a_tuner_that_proposes_something_else_is_an_error(frame, tmp_path, abandoned):
     shutil.copytree(abandoned, tmp_path, dirs_exist_ok=True)
     store = LocalStore(tmp_path)
-    lines = store.read(journal_key("small")).decode().splitlines()
-    records = [json.loads(line) for line in lines if line.endswith("}")]
+    records = read(store, "small")  # without the line that was cut off
     for record in records:
         record.pop("digest", None)
         if record["kind"] == "proposal":
