@@ -14,11 +14,10 @@ from typing import Any, Protocol
 from cerebros_spark.backend.base import Backend, WorkerEvent
 from cerebros_spark.courier import Assignment
 from cerebros_spark.errors import StoreError
-from cerebros_spark.hopper import (
+from cerebros_spark.events import (
     EpochAnswered,
     EpochDone,
     Event,
-    Hopper,
     Instruction,
     RunUnits,
     TrialDone,
@@ -29,8 +28,11 @@ from cerebros_spark.hopper import (
     WorkerLost,
     WorkerReady,
 )
+from cerebros_spark.hopper import Hopper
+from cerebros_spark.job import WorkerJob
 from cerebros_spark.journal import Journal, Record
 from cerebros_spark.recovery import Recovery, States, recovered
+from cerebros_spark.run_files import changed_key, probe_key, reference, state_key, write_spec
 from cerebros_spark.store import Store
 from cerebros_spark.types import (
     EpochAnswer,
@@ -39,14 +41,6 @@ from cerebros_spark.types import (
     StateRef,
     TrialResult,
     TrialSpec,
-)
-from cerebros_spark.worker import (
-    WorkerJob,
-    changed_key,
-    probe_key,
-    reference,
-    state_key,
-    write_spec,
 )
 
 logger = logging.getLogger("cerebros_spark")

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cerebros_spark.hopper import (
+from cerebros_spark.events import (
     EpochAnswered,
     EpochDone,
     Event,
-    Hopper,
     TrialDone,
     TrialFailed,
     TrialStopped,
     TrialSubmitted,
     UnitCommitted,
 )
+from cerebros_spark.hopper import Hopper
 from cerebros_spark.journal import Record
+from cerebros_spark.run_files import read_spec
 from cerebros_spark.store import Store
 from cerebros_spark.types import (
     StateRef,
@@ -26,7 +27,6 @@ from cerebros_spark.types import (
     state_ref,
     unit_result,
 )
-from cerebros_spark.worker import read_spec
 
 Logs = dict[str, float]
 

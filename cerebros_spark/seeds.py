@@ -21,3 +21,8 @@ def derive(seed: int, *names: str | int) -> int:
     """
     text = "\x1f".join([repr(int(seed)), *(repr(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def unit_seed(seed: int, trial_id: str, epoch: int, partition: int) -> int:
+    """The seed of everything that is drawn in one training unit."""
+    return derive(seed, trial_id, "epoch", epoch, "partition", partition)

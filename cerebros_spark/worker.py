@@ -6,25 +6,22 @@ It holds one partition. The same code runs in a Spark task and in a thread of th
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import math
-import secrets
 import statistics
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
 
 from cerebros_spark.courier import Courier, Link, Report
-from cerebros_spark.data.manifest import Layout, Manifest, Shard
+from cerebros_spark.data.manifest import Shard
 from cerebros_spark.data.shards import ShardData, open_shard
-from cerebros_spark.errors import StoreError, TrialError
-from cerebros_spark.seeds import derive
-from cerebros_spark.store import Store, read_checked, write_checked
+from cerebros_spark.errors import TrialError
+from cerebros_spark.job import WorkerJob
+from cerebros_spark.run_files import read_spec, read_state, reference, state_key
+from cerebros_spark.seeds import unit_seed
 from cerebros_spark.training.trainer import Program, Trainer, create
 from cerebros_spark.types import (
     MetricState,
@@ -34,86 +31,12 @@ from cerebros_spark.types import (
     Unit,
     UnitFailure,
     UnitResult,
-    to_wire,
-    trial_spec,
 )
 
 logger = logging.getLogger("cerebros_spark")
 
 _REST_SECONDS = 5.0
 _REST_STEP = 0.5
-
-
-@dataclass(frozen=True)
-class WorkerJob:
-    """What every worker of a run is told when it starts.
-
-    Attributes:
-        run_id: The run.
-        store: Where shards, specs and states lie.
-        manifest: The prepared data.
-        layout: Which columns make up the models' inputs and outputs.
-        shard_memory: Bytes of decoded rows that may be kept; a larger shard is streamed.
-        program_memory: Bytes that resident programs may take, about; the one not used for
-            longest goes first.
-        threads: TensorFlow's threads in each worker.
-        deterministic: Whether the same units must give the same bits.
-        session: Number of the driver's session on this run, from 0.
-        token: Drawn by each driver. A worker of an earlier driver, or of a run that was
-            overwritten, may still write, so the keys of states hold it.
-        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
-    """
-
-    run_id: str
-    store: Store
-    manifest: Manifest
-    layout: Layout
-    shard_memory: int
-    program_memory: int
-    threads: int
-    deterministic: bool
-    session: int = 0
-    token: str = field(default_factory=lambda: secrets.token_hex(4))
-    custom_objects: Mapping[str, Any] = field(default_factory=dict)
-
-
-def spec_key(run_id: str, trial_id: str) -> str:
-    """Where a trial's spec lies in the store."""
-    return f"runs/{run_id}/trials/{trial_id}/spec.json"
-
-
-def state_key(job: WorkerJob, trial_id: str, visit: int, attempt: int) -> str:
-    """Where a trial's state after so many visits lies in the store."""
-    name = f"{visit:06d}-{job.token}-{attempt}.safetensors"
-    return f"runs/{job.run_id}/trials/{trial_id}/state/{name}"
-
-
-def changed_key(job: WorkerJob, before: StateRef) -> str:
-    """Where a state lies that the driver has made of another one."""
-    return f"{before.key.removesuffix('.safetensors')}-{job.token}.safetensors"
-
-
-def probe_key(run_id: str) -> str:
-    """Where the driver leaves the run's name, for workers to see that the store is the same."""
-    return f"runs/{run_id}/probe"
-
-
-def check_store(store: Store, run_id: str) -> None:
-    """Makes sure that this process sees the driver's store.
-
-    Raises:
-        StoreError: If not; the message says what to do.
-    """
-    advice = (
-        f"give a store that the driver and every worker share, at the same path; {store.url} "
-        "is not that here"
-    )
-    try:
-        token = store.read(probe_key(run_id)).decode()
-    except StoreError as error:
-        raise StoreError(f"a worker can't see the store: {error}; {advice}") from error
-    if token != run_id:
-        raise StoreError(f"a worker sees another store than the driver; {advice}")
 
 
 class Worker:
@@ -429,41 +352,6 @@ class Worker:
         for trainer in self._trainers.values():
             if names or not trainer.resident:
                 trainer.tidy(trial_ids)
-
-
-def read_state(store: Store, ref: StateRef) -> bytes:
-    """The bytes of a state, checked against its reference.
-
-    Raises:
-        StoreError: If they can't be read or are not what was written.
-    """
-    data = store.read(ref.key)
-    if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:
-        raise StoreError(
-            f"{ref.key!r} in {store.url} is not what was written there ({len(data)} bytes, "
-            f"{ref.size} expected): the file was changed or cut short"
-        )
-    return data
-
-
-def reference(key: str, state: bytes) -> StateRef:
-    """The reference of a state that lies, or is to lie, under a key."""
-    return StateRef(key, len(state), hashlib.sha256(state).hexdigest())
-
-
-def unit_seed(seed: int, trial_id: str, epoch: int, partition: int) -> int:
-    """The seed of everything that is drawn in one training unit."""
-    return derive(seed, trial_id, "epoch", epoch, "partition", partition)
-
-
-def write_spec(store: Store, run_id: str, spec: TrialSpec) -> None:
-    """Puts a trial's spec where workers look for it."""
-    write_checked(store, spec_key(run_id, spec.trial_id), to_wire(spec).encode())
-
-
-def read_spec(store: Store, run_id: str, trial_id: str) -> TrialSpec:
-    """A trial's spec; raises StoreError if it is not what was written."""
-    return trial_spec(read_checked(store, spec_key(run_id, trial_id)))
 
 
 class _Watch:

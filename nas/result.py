@@ -17,11 +17,11 @@ from cerebros_spark.backend.shipping import packed
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.engine import EngineReport
 from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.run_files import read_state
 from cerebros_spark.store import Store
 from cerebros_spark.training.keras_model import StateVariables, known, rebuild
 from cerebros_spark.training.metrics import MetricsMerger
 from cerebros_spark.types import Status, TrialSpec
-from cerebros_spark.worker import read_state
 from nas.drawing import draw_network
 from nas.heads import Target
 from nas.inputs import predictors_of

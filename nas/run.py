@@ -15,9 +15,10 @@ import keras
 from cerebros_spark.collecting import settled
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.engine import Engine, EngineReport, about, begin
+from cerebros_spark.job import WorkerJob
 from cerebros_spark.journal import Journal, Recovered, journal_key
+from cerebros_spark.run_files import read_state
 from cerebros_spark.seeds import derive
-from cerebros_spark.worker import WorkerJob, read_state
 from nas.binding import BoundTuner, Resources
 from nas.building import Builder
 from nas.callbacks import Callbacks

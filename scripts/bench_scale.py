@@ -24,17 +24,17 @@ from typing import Any
 
 import _bench
 
-from cerebros_spark.hopper import (
+from cerebros_spark.events import (
     EpochAnswered,
     EpochDone,
     Event,
-    Hopper,
     RunUnits,
     TrialDone,
     TrialSubmitted,
     UnitDone,
     WorkerReady,
 )
+from cerebros_spark.hopper import Hopper
 from cerebros_spark.journal import Journal
 from cerebros_spark.store import LocalStore
 from cerebros_spark.types import Phase, StateRef, Unit, UnitResult

@@ -103,12 +103,16 @@ def test_petastorm_stays_in_its_room(module):
         assert "petastorm" not in tops(module)
 
 
-def test_the_scheduler_is_pure():
+@pytest.mark.parametrize(
+    ("name", "rooms"),
+    [("hopper", {"errors", "events", "matching", "ranking", "types"}), ("events", {"types"})],
+)
+def test_the_scheduler_is_pure(name, rooms):
     allowed = {"__future__", "collections", "dataclasses", "itertools", "typing", "cerebros_spark"}
-    path = Path("cerebros_spark/hopper.py")
+    path = Path(f"cerebros_spark/{name}.py")
     assert tops(path) <= allowed
     ours = {name.rpartition(".")[0] for name in imports(path) if name.startswith("cerebros")}
-    assert ours <= {f"cerebros_spark.{name}" for name in ("errors", "matching", "ranking", "types")}
+    assert ours <= {f"cerebros_spark.{name}" for name in rooms}
 
 
 @pytest.mark.parametrize("name", ["dialogue", "ledger", "recalling", "tracks", "turns"])

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from cerebros_spark.courier import Assignment
 from cerebros_spark.errors import ArgumentError
-from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
+from cerebros_spark.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
+from cerebros_spark.job import WorkerJob
 from cerebros_spark.store import Store
-from cerebros_spark.worker import WorkerJob
 
 WorkerEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed
 

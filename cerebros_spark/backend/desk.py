@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from cerebros_spark.backend.messages import About, Answer, Beat, MessageError, Request, Word
 from cerebros_spark.courier import Assignment
-from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
+from cerebros_spark.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.types import Unit, UnitResult
 
 RpcEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed

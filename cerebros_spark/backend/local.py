@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from cerebros_spark.backend.base import Backend, WorkerEvent, check_workers
 from cerebros_spark.courier import Assignment, Report
 from cerebros_spark.errors import ArgumentError, BackendError
-from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerAsks, WorkerReady
+from cerebros_spark.events import UnitDone, UnitFailed, WorkerAsks, WorkerReady
+from cerebros_spark.job import WorkerJob
+from cerebros_spark.run_files import check_store
 from cerebros_spark.store import Store
 from cerebros_spark.training import devices
 from cerebros_spark.types import UnitResult
-from cerebros_spark.worker import Worker, WorkerJob, check_store
+from cerebros_spark.worker import Worker
 
 logger = logging.getLogger("cerebros_spark")
 

@@ -35,7 +35,7 @@ from cerebros_spark.backend.messages import (
 )
 from cerebros_spark.courier import Assignment, Report
 from cerebros_spark.errors import BackendError
-from cerebros_spark.hopper import WorkerReady
+from cerebros_spark.events import WorkerReady
 from cerebros_spark.retries import retried
 
 logger = logging.getLogger("cerebros_spark")

@@ -22,9 +22,11 @@ from cerebros_spark.backend.shipping import packed, unpacked
 from cerebros_spark.collecting import settled
 from cerebros_spark.courier import Assignment
 from cerebros_spark.errors import ArgumentError, BackendError, StoreError
-from cerebros_spark.hopper import UnitDone, UnitFailed, WorkerLost, WorkerReady
+from cerebros_spark.events import UnitDone, UnitFailed, WorkerLost, WorkerReady
+from cerebros_spark.job import WorkerJob
+from cerebros_spark.run_files import check_store, probe_key
 from cerebros_spark.store import Store
-from cerebros_spark.worker import Worker, WorkerJob, check_store, probe_key
+from cerebros_spark.worker import Worker
 
 logger = logging.getLogger("cerebros_spark")
 

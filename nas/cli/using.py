@@ -147,8 +147,8 @@ def export(run: str, output: str) -> None:
     store, name = located_run(run)
     asked = earlier(store, name)
     load_tensorflow()
+    from cerebros_spark.run_files import read_state
     from cerebros_spark.training.keras_model import StateVariables, rebuild
-    from cerebros_spark.worker import read_state
     from nas.reporting.reading import read_run
 
     view = read_run(store, name)

@@ -139,10 +139,10 @@ def _code(run: RunView, best: TrialRecord | None) -> str | None:
         return None
     state = best.state
     return f"""\
+from cerebros_spark.run_files import read_spec, read_state
 from cerebros_spark.store import Store
 from cerebros_spark.training.keras_model import StateVariables, rebuild
 from cerebros_spark.types import StateRef
-from cerebros_spark.worker import read_spec, read_state
 
 store = Store.create({_text(run.store)})
 spec = read_spec(store, {_text(run.name)}, {_text(best.trial_id)})

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from cerebros_spark.hopper import (
+from cerebros_spark.events import (
     EpochAnswered,
     EpochDone,
     Event,
-    Hopper,
     RunUnits,
     TrialDone,
     TrialFailed,
@@ -23,6 +22,7 @@ from cerebros_spark.hopper import (
     WorkerLost,
     WorkerReady,
 )
+from cerebros_spark.hopper import Hopper
 from cerebros_spark.types import Phase, StateRef, Status, Unit, UnitFailure, UnitResult
 
 

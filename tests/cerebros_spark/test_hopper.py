@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from played_hopper import Cluster, Player, done, ref, result
 
 from cerebros_spark.errors import ProtocolError
-from cerebros_spark.hopper import (
+from cerebros_spark.events import (
     EpochAnswered,
     EpochDone,
     Event,
-    Hopper,
     RunUnits,
     TrialDone,
     TrialFailed,
@@ -25,6 +24,7 @@ from cerebros_spark.hopper import (
     UnitCommitted,
     WorkerReady,
 )
+from cerebros_spark.hopper import Hopper
 from cerebros_spark.types import Phase, Status, Unit
 
 # A change of the scheduler should see 10,000 of them.

@@ -14,8 +14,8 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.audit import audit
 from cerebros_spark.errors import ArgumentError, SearchError, StoreError
 from cerebros_spark.journal import read
+from cerebros_spark.run_files import read_state
 from cerebros_spark.training.keras_model import StateVariables, rebuild
-from cerebros_spark.worker import read_state
 from nas import HyperHyperModel
 
 HUGE = 1e9  # no epoch is better than another by so much

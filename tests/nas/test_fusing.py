@@ -13,7 +13,7 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.audit import audit
 from cerebros_spark.journal import read
 from cerebros_spark.replay import Replay
-from cerebros_spark.worker import read_spec
+from cerebros_spark.run_files import read_spec
 from nas import fusing
 
 EPOCHS = 3

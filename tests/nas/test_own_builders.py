@@ -15,8 +15,8 @@ from small_searches import FEATURES, ROWS, search
 
 from cerebros_spark import LocalStore
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.run_files import read_spec
 from cerebros_spark.training.optimizers import undecayed
-from cerebros_spark.worker import read_spec
 from nas import FixedModel
 from nas.spaces.own import OwnSpace, source_of
 

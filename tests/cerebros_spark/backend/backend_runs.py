@@ -79,9 +79,9 @@ def run(
     """
     from cerebros_spark.data.layout import default_layout
     from cerebros_spark.engine import Engine, begin
+    from cerebros_spark.job import WorkerJob
     from cerebros_spark.training.metrics import MetricsMerger
     from cerebros_spark.types import EpochAnswer, EpochResult
-    from cerebros_spark.worker import WorkerJob
 
     manifest = prepare(store, partitions=backend.num_workers)
     job = WorkerJob(

@@ -9,7 +9,7 @@ from rpc_parts import unit
 from cerebros_spark.backend.desk import Desk
 from cerebros_spark.backend.messages import MessageError, Request, Word
 from cerebros_spark.courier import Assignment
-from cerebros_spark.hopper import UnitFailed, WorkerAsks, WorkerLost, WorkerReady
+from cerebros_spark.events import UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.types import UnitFailure
 
 OLD = Assignment((unit(),))

@@ -19,7 +19,7 @@ from cerebros_spark.backend.credentials import new_certificate
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
 from cerebros_spark.courier import Assignment
 from cerebros_spark.errors import BackendError
-from cerebros_spark.hopper import UnitDone, WorkerReady
+from cerebros_spark.events import UnitDone, WorkerReady
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
