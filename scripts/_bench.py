@@ -1,7 +1,8 @@
-"""What the scripts in this folder share: Spark from the installed packages, tables, JSON."""
+"""What the scripts in this folder share: Spark as installed, options, tables, JSON."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -45,6 +46,18 @@ def session(master: str | None = None) -> Any:
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+def comparison_options() -> argparse.ArgumentParser:
+    """Options of the comparisons with a Keras loop: the parent of their parsers."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--trials", type=int, default=70, help="networks (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=96, help="%(default)s")
+    parser.add_argument("--rows", type=int, default=2930, help="%(default)s")
+    parser.add_argument("--width", type=int, default=38, help="columns (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=1, help="%(default)s")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    return parser
 
 
 def medians(tables: Sequence[Sequence[tuple[str, Any, str]]]) -> list[tuple[str, Any, str]]:

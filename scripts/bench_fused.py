@@ -28,17 +28,13 @@ VALIDATED = 0.35
 def main() -> None:
     """Runs both sides and prints the table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_bench.comparison_options()],
     )
-    parser.add_argument("--trials", type=int, default=70, help="networks (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=96, help="%(default)s")
-    parser.add_argument("--rows", type=int, default=2930, help="%(default)s")
-    parser.add_argument("--width", type=int, default=38, help="columns (%(default)s)")
     parser.add_argument("--sample", type=int, default=7, help="networks of Keras (%(default)s)")
     parser.add_argument("--loop-epochs", type=int, default=6, help="of Keras (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=1, help="%(default)s")
     parser.add_argument("--slots", type=int, help="networks of a compiled call")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     if not 2 <= args.loop_epochs <= args.epochs:
         parser.error("--loop-epochs must be 2 or more, and no more than --epochs")

@@ -28,16 +28,12 @@ import numpy as np
 def main() -> None:
     """Runs both sides and prints the table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_bench.comparison_options()],
     )
-    parser.add_argument("--trials", type=int, default=70, help="networks (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=96, help="%(default)s")
-    parser.add_argument("--rows", type=int, default=2930, help="%(default)s")
-    parser.add_argument("--width", type=int, default=38, help="columns (%(default)s)")
     parser.add_argument("--sample", type=int, default=3, help="networks of a loop (%(default)s)")
     parser.add_argument("--loop-epochs", type=int, default=5, help="of a loop (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=1, help="%(default)s")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--loop", type=int, help=argparse.SUPPRESS)  # which of the two loops it is
     args = parser.parse_args()
     _bench.prepare_environment()

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
     path.name
-    for path in sorted((ROOT / "scripts").glob("*.py"))
+    for path in sorted((ROOT / "scripts").glob("[!_]*.py"))
     if "ArgumentParser" in path.read_text()
 ]
 
