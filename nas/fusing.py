@@ -136,7 +136,7 @@ class Fusing:
         units = statistics.fmean(len(list(network.units)) for network in networks)
         steps = -(-self._rows // batch_size) * self._epochs
         alone = self._trials * units * (_TRACING + steps * _STEP)
-        compiling = _COMPILING + _COMPILING_UNIT * shape.levels * shape.units
+        compiling = _COMPILING
         if alone < _MARGIN * compiling:
             raise UnreadableError(
                 f"about {alone:.0f} s of training by Keras are not worth {compiling:.0f} s of "

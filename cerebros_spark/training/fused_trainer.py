@@ -23,9 +23,8 @@ from cerebros_spark.training.fused.states import StateMap
 from cerebros_spark.training.weights import class_weights, row_weights
 from cerebros_spark.types import TrialSpec
 
-#: Networks of a call. On one core four in one take four fifths of the time of four calls, and each
-#: number of them is compiled by itself.
-SLOTS = 1
+#: Networks of a call. To call what is compiled, on its own, takes as long as several steps.
+SLOTS = 8
 
 
 @dataclasses.dataclass(frozen=True)

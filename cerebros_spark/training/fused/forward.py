@@ -1,57 +1,57 @@
-"""The outputs of a group of networks, all at once."""
+"""The outputs of a network, and the gradients of its weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.fused.folding import expanded, folding, placing
+from cerebros_spark.training.fused.folding import (
+    Copies,
+    Folding,
+    Reading,
+    Tables,
+    Wires,
+    expanded,
+)
 from cerebros_spark.training.fused.reading import Recipe
 from cerebros_spark.training.fused.shapes import Shape
+from cerebros_spark.training.fused.steps import Elementwise, Normalized, Plain, See
+from cerebros_spark.training.fused.units import Units
 
-#: Tensors of a group by name; the first axis is the networks'.
+#: Tensors by name.
 Tensors = Mapping[str, Any]
 
+#: Takes the gradient of the raw outputs to the gradients of the weights by name.
+WeightsBack = Callable[[Any], dict[str, Any]]
 
-@dataclass(frozen=True)
-class Wiring:
-    """How the networks of a group are wired, the networks first.
+
+class Wiring(NamedTuple):
+    """How a network is wired.
 
     Attributes:
-        row_at: For each place of the hidden units its row.
-        place_of: For each row its place.
-        feature_of: For each row the feature whose statistics it has.
-        taken: For each slot whether it holds a copy.
-        output_row_at: The same for the outputs.
-        output_place_of: The same for the outputs.
-        output_feature_of: The same for the outputs.
-        output_taken: The same for the outputs.
+        hidden: Its hidden units.
+        outputs: Its outputs.
+        units: How many hidden units it has, a scalar.
     """
 
-    row_at: Any
-    place_of: Any
-    feature_of: Any
-    taken: Any
-    output_row_at: Any
-    output_place_of: Any
-    output_feature_of: Any
-    output_taken: Any
+    hidden: Wires
+    outputs: Wires
+    units: Any
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Mean and variance of each feature over a batch, of shape ``(K, features)``.
+class Wired:
+    """What follows from the wiring: once for all steps."""
 
-    The gated ones, where there are any, come behind the others.
-    """
-
-    mean: Any
-    variance: Any
+    wiring: Wiring
+    hidden: Folding
+    outputs: Folding
+    tables: Tables
 
 
 class Networks:
@@ -65,56 +65,86 @@ class Networks:
     def __init__(self, recipe: Recipe, shape: Shape) -> None:
         self._recipe = recipe
         self._shape = shape
-        self._activation = keras.activations.get(recipe.activation)
-        self._gate = keras.activations.get(recipe.gate)
+        self._activation = Elementwise(keras.activations.get(recipe.activation))
+        self._gate = Elementwise(keras.activations.get(recipe.gate))
         self._outputs = [json.loads(output) for output in recipe.outputs]
-        self._fold = folding(shape.planes)
-        self._output_fold = folding(shape.output_planes)
 
-    def trained(self, weights: Tensors, wiring: Wiring, x: Any, counts: Any) -> tuple[Any, Moments]:
-        """The outputs in training, and the moments of the batch.
+    def wired(self, wiring: Wiring) -> Wired:
+        """Makes ready what does not change from step to step."""
+        shape = self._shape
+        hidden = Folding(wiring.hidden, shape.planes, shape.grid, shape)
+        outputs = Folding(wiring.outputs, shape.output_planes, shape.output_grid, shape)
+        return Wired(wiring, hidden, outputs, Tables.of(hidden, outputs, shape))
+
+    def trained(
+        self, weights: Tensors, wired: Wired, x: Any, counts: Any
+    ) -> tuple[Any, Any, WeightsBack]:
+        """The raw outputs in training, the moments of the batch, and the way back.
 
         Args:
             weights: ``kernel``, ``gamma``, ``beta``, ``bias``, and the same of the outputs.
-            wiring: The wiring.
-            x: The rows, of shape ``(K, batch, inputs)``.
-            counts: 1 for a row that is there, 0 for one that fills up the batch: ``(K, batch)``.
+            wired: What :meth:`wired` has given.
+            x: The rows, of shape ``(batch, inputs)``.
+            counts: 1 for a row that is there, 0 for one that fills up the batch: ``(batch,)``.
 
         Returns:
-            For each output a tensor ``(K, batch, width)``; the moments.
+            What :meth:`finished` takes; mean and variance of each feature, ``(2, features)``; what
+            takes the gradient of the first to the weights'.
         """
-        if self._recipe.normalization is None:
-            none = tf.zeros((x.shape[0], 0), x.dtype)
-            return self._through(weights, wiring, x, lambda values: values), Moments(none, none)
-        epsilon = self._recipe.normalization[1]
-        counted = counts[..., None]
-        rows = tf.reduce_sum(counted, axis=1, keepdims=True)
-        seen: list[tuple[Any, Any]] = []
+        see: See = Plain()
+        if self._recipe.normalization is not None:
+            see = Normalized(counts, self._recipe.normalization[1])
+        units = self._units(wired, see)
+        reading = _reading(weights, wired)
+        passed = units.through(reading, tf.transpose(x))
+        raw = tf.matmul(reading.outputs(), passed.seen.values)
 
-        def normalized(values: Any) -> Any:
-            mean = tf.reduce_sum(values * counted, axis=1, keepdims=True) / rows
-            centred = values - mean
-            variance = tf.reduce_sum(centred * centred * counted, axis=1, keepdims=True) / rows
-            seen.append((mean[:, 0], variance[:, 0]))
-            return centred * tf.math.rsqrt(variance + epsilon)
+        def back(gradient: Any) -> dict[str, Any]:
+            # All products of all features with all neurons: what nobody reads is not used, but one
+            # large product is faster than many small ones.
+            d_all = units.back(reading, passed, tf.reshape(gradient, raw.shape))
+            products = tf.matmul(passed.seen.values, d_all)
+            hidden = wired.hidden.back(_copies(weights, ""), products)
+            outputs = wired.outputs.back(_copies(weights, "output_"), products)
+            return {
+                **hidden._asdict(),
+                **{f"output_{name}": each for name, each in outputs._asdict().items()},
+            }
 
-        outputs = self._through(weights, wiring, x, normalized)
-        return outputs, self._moments(seen)
+        return self._by_output(raw), passed.seen.moments, back
 
-    def inferred(self, weights: Tensors, moving: Tensors, wiring: Wiring, x: Any) -> Any:
-        """The outputs in inference: normalized by the moving statistics."""
-        if self._recipe.normalization is None:
-            return self._through(weights, wiring, x, lambda values: values)
+    def folded(self, weights: Tensors, moving: Tensors, wired: Wired) -> Reading:
+        """The weights for inference: normalized by the moving statistics."""
         scaled = dict(weights)
-        for prefix in ("", "output_"):
-            variance = moving[f"{prefix}moving_variance"] + self._recipe.normalization[1]
-            scale = weights[f"{prefix}gamma"] * tf.math.rsqrt(variance)
-            scaled[f"{prefix}gamma"] = scale
-            shift = weights[f"{prefix}beta"] - scale * moving[f"{prefix}moving_mean"]
-            scaled[f"{prefix}beta"] = shift
-        return self._through(scaled, wiring, x, lambda values: values)
+        if self._recipe.normalization is not None:
+            for prefix in ("", "output_"):
+                variance = moving[f"{prefix}moving_variance"] + self._recipe.normalization[1]
+                scale = weights[f"{prefix}gamma"] * tf.math.rsqrt(variance)
+                scaled[f"{prefix}gamma"] = scale
+                shift = weights[f"{prefix}beta"] - scale * moving[f"{prefix}moving_mean"]
+                scaled[f"{prefix}beta"] = shift
+        return _reading(scaled, wired)
 
-    def moved(self, moving: Tensors, wiring: Wiring, added: Moments, kept: Any) -> dict[str, Any]:
+    def inferred(self, reading: Reading, wired: Wired, x: Any) -> list[Any]:
+        """The outputs in inference, of weights that are folded."""
+        passed = self._units(wired, Plain()).through(reading, tf.transpose(x))
+        return self.finished(self._by_output(tf.matmul(reading.outputs(), passed.seen.values)))
+
+    def finished(self, raw: Any) -> list[Any]:
+        """The outputs as the networks give them: for each one a tensor ``(batch, width)``."""
+        told = []
+        by_row = tf.transpose(raw, (0, 2, 1))  # (outputs, batch, width)
+        for number, (width, output) in enumerate(
+            zip(self._shape.outputs, self._outputs, strict=True)
+        ):
+            values = keras.activations.get(output["activation"])(by_row[number, :, :width])
+            if "scale" in output:
+                scale = tf.constant(output["scale"], values.dtype)
+                values = values * scale + tf.constant(output["offset"], values.dtype)
+            told.append(values)
+        return told
+
+    def moved(self, moving: Tensors, wiring: Wiring, added: Any, kept: Any) -> dict[str, Any]:
         """The moving statistics after some steps.
 
         Args:
@@ -125,111 +155,29 @@ class Networks:
         """
         told = {}
         banks = (
-            ("", wiring.feature_of, self._shape.planes),
-            ("output_", wiring.output_feature_of, self._shape.output_planes),
+            ("", wiring.hidden, self._shape.planes),
+            ("output_", wiring.outputs, self._shape.output_planes),
         )
-        for prefix, feature_of, planes in banks:
-            for name, values in (("mean", added.mean), ("variance", added.variance)):
-                of_rows = tf.gather(values, feature_of, batch_dims=1)
+        for prefix, wires, planes in banks:
+            for name, values in zip(("mean", "variance"), tf.unstack(added), strict=True):
+                of_rows = tf.gather(values, wires.feature_of)
                 key = f"{prefix}moving_{name}"
                 told[key] = moving[key] * kept + expanded(of_rows, planes)
         return told
 
-    # The way through ---------------------------------------------------------------------
+    def _units(self, wired: Wired, see: See) -> Units:
+        return Units(self._shape, self._activation, self._gate, see, wired.wiring.units)
 
-    def _through(
-        self, weights: Tensors, wiring: Wiring, x: Any, see: Callable[[Any], Any]
-    ) -> list[Any]:
-        """The outputs, where units read what ``see`` makes of each feature."""
-        shape, networks = self._shape, x.shape[0]
-        placed = _placed(self._fold, wiring.row_at, wiring.place_of, weights, "")
-        features = [see(x)]
-        for level in range(1, shape.levels + 1):
-            features.append(self._level(level, placed, weights, features, see))
-        placed = _placed(
-            self._output_fold, wiring.output_row_at, wiring.output_place_of, weights, "output_"
-        )
-        wide = max(shape.outputs)
-        dense = tf.reshape(placed, (networks, shape.features, len(shape.outputs), 2 * wide))
-        bias = weights["output_bias"] + tf.reduce_sum(dense[..., wide:], axis=1)
-        kernel = tf.reshape(dense[..., :wide], (networks, shape.features, -1))
-        read = tf.concat(features, axis=2) if shape.levels else features[0]
-        values = tf.matmul(read, kernel) + tf.reshape(bias, (networks, 1, -1))
-        return [
-            self._finished(number, values[..., number * wide : number * wide + width])
-            for number, width in enumerate(shape.outputs)
-        ]
-
-    def _level(
-        self,
-        level: int,
-        placed: Any,
-        weights: Tensors,
-        features: Sequence[Any],
-        see: Callable[[Any], Any],
-    ) -> Any:
-        """What readers see of a level's neurons."""
-        shape, networks = self._shape, placed.shape[0]
-        above, neurons = shape.above(level), shape.neurons
-        start = shape.start(level)
-        block = placed[:, start : start + shape.rows(level) * shape.units]
-        block = tf.reshape(block, (networks, shape.rows(level), shape.units, 2 * neurons))
-        dense = block[..., :neurons]
-        bias = weights["bias"][:, level - 1] + tf.reduce_sum(block[..., neurons:], axis=1)
-        read = features[0] if level == 1 else tf.concat(features, axis=2)
-        kernel = tf.reshape(dense[:, :above], (networks, above, shape.width))
-        values = tf.matmul(read, kernel) + tf.reshape(bias, (networks, 1, shape.width))
-        if not shape.lateral:
-            return see(self._activation(values))
-        plain: list[Any] = []
-        gated: list[Any] = []
-        for number in range(shape.units):
-            own = values[:, :, number * neurons : (number + 1) * neurons]
-            if number:
-                left = number * neurons
-                rows = [dense[:, above : above + left, number]]
-                if shape.gated:
-                    behind = above + shape.width
-                    rows.append(dense[:, behind : behind + left, number])
-                own += tf.matmul(tf.concat([*plain, *gated], axis=2), tf.concat(rows, axis=1))
-            told = self._activation(own)
-            plain.append(see(told))
-            if shape.gated and number < shape.units - 1:
-                gated.append(see(self._gate(told)))
-        return tf.concat(plain, axis=2)
-
-    def _moments(self, seen: Sequence[tuple[Any, Any]]) -> Moments:
-        """Puts what was seen, in the order of the way through, in the order of the features."""
-        shape = self._shape
-        plain, gated, rest = [seen[0]], [], list(seen[1:])
-        none = tf.zeros((seen[0][0].shape[0], shape.neurons), seen[0][0].dtype)
-        for _ in range(shape.levels):
-            if not shape.lateral:
-                plain.append(rest.pop(0))
-                continue
-            for number in range(shape.units):
-                plain.append(rest.pop(0))
-                if shape.gated:
-                    gated.append(rest.pop(0) if number < shape.units - 1 else (none, none))
-        mean, variance = (
-            tf.concat([values[i] for values in (*plain, *gated)], axis=1) for i in (0, 1)
-        )
-        return Moments(mean, variance)
-
-    def _finished(self, number: int, values: Any) -> Any:
-        """An output as the network gives it."""
-        told = self._outputs[number]
-        values = keras.activations.get(told["activation"])(values)
-        if "scale" in told:
-            scale = tf.constant(told["scale"], values.dtype)
-            values = values * scale + tf.constant(told["offset"], values.dtype)
-        return values
+    def _by_output(self, raw: Any) -> Any:
+        """From ``(width of all, batch)`` to ``(outputs, width, batch)``."""
+        return tf.reshape(raw, (len(self._shape.outputs), -1, raw.shape[1]))
 
 
-def _placed(
-    fold: Callable[..., Any], row_at: Any, place_of: Any, weights: Tensors, prefix: str
-) -> Any:
-    """Weights and shifts of all rows side by side, each in its place."""
-    names = ("kernel", "gamma", "beta")
-    folded = fold(*(weights[prefix + name] for name in names))
-    return placing(row_at, place_of)(tf.concat(folded, axis=2))
+def _reading(weights: Tensors, wired: Wired) -> Reading:
+    hidden = wired.hidden.flat(_copies(weights, ""))
+    outputs = wired.outputs.flat(_copies(weights, "output_"))
+    return Reading(wired.tables, tf.concat([hidden, outputs], axis=0))
+
+
+def _copies(weights: Tensors, prefix: str) -> Copies:
+    return Copies(*(weights[prefix + name] for name in Copies._fields))

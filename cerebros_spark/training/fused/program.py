@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.seeds import derive
-from cerebros_spark.training.fused.forward import Moments, Networks, Wiring
+from cerebros_spark.training.fused.folding import Wires
+from cerebros_spark.training.fused.forward import Networks, Wiring
 from cerebros_spark.training.fused.reading import Recipe
 from cerebros_spark.training.fused.scoring import Scoring
-from cerebros_spark.training.fused.shapes import Shape
+from cerebros_spark.training.fused.shapes import Bank, Shape
 from cerebros_spark.training.fused.states import Sections, StateMap
 from cerebros_spark.training.fused.updates import Rule, rule
 from cerebros_spark.training.metrics import scoring_model
@@ -75,7 +76,46 @@ class Compiled:
     def _trained(
         self,
         vectors: Any,
-        wiring: tuple[Any, ...],
+        wiring: Wiring,
+        x: Any,
+        y: Sequence[Any],
+        weights: Any | None,
+        order: Any,
+        rows: Any,
+        iterations: Any,
+        rates: Any,
+        many: Any,
+    ) -> tuple[Any, Any]:
+        """Takes a step on each batch of the rows in order.
+
+        Args:
+            vectors: States of shape ``(networks, size)``.
+            wiring: How they are wired.
+            x: Rows of the shard, ``(rows, inputs)``.
+            y: For each output their labels.
+            weights: What the rows count; None for 1.
+            order: Numbers of the rows, ``(networks, steps * batch)``.
+            rows: How many of them there are.
+            iterations: Steps that were taken before, ``(networks,)``.
+            rates: Learning rate of each step, ``(networks, steps)``.
+            many: How many networks there are: those behind them are left alone.
+
+        Returns:
+            The states after the steps; the sums that make up the metrics.
+        """
+        self.traces += 1
+
+        def train(vector: Any, *more: Any) -> tuple[Any, Any]:
+            wires, ordered, before, planned = more
+            return self._steps(vector, wires, x, y, weights, ordered, rows, before, planned)
+
+        none = tf.zeros((vectors.shape[0], self.scoring(y).width), self._dtype)
+        return _each(train, many, (vectors, none), (vectors, wiring, order, iterations, rates))
+
+    def _steps(
+        self,
+        vector: Any,
+        wiring: Wiring,
         x: Any,
         y: Sequence[Any],
         weights: Any | None,
@@ -84,102 +124,98 @@ class Compiled:
         iterations: Any,
         rates: Any,
     ) -> tuple[Any, Any]:
-        """Takes a step on each batch of the rows in order.
-
-        Args:
-            vectors: States of shape ``(K, size)``.
-            wiring: The fields of a :class:`Wiring`.
-            x: Rows of the shard, ``(rows, inputs)``.
-            y: For each output their labels.
-            weights: What the rows count; None for 1.
-            order: Numbers of the rows, ``(K, steps * batch)``.
-            rows: How many of them there are.
-            iterations: Steps that were taken before, ``(K,)``.
-            rates: Learning rate of each step, ``(K, steps)``.
-
-        Returns:
-            The states after the steps; the sums that make up the metrics.
-        """
-        self.traces += 1
-        wired, networks, batch = Wiring(*wiring), vectors.shape[0], self.batch_size
-        trained, kept, moving = self.sections.split(vectors)
+        """The steps of one network."""
+        batch = self.batch_size
+        wired = self._networks.wired(wiring)
+        trained, kept, moving = self.sections.split(vector)
         numbers = tf.cast(tf.range(batch), tf.int32)
-        none = tf.zeros((networks, self._moments_width), self._dtype)
 
-        def body(step: Any, trained: Any, kept: Any, mean: Any, variance: Any, sums: Any) -> Any:
+        def body(step: Any, trained: Any, kept: Any, moments: Any, sums: Any) -> Any:
             first = step * batch
-            at = tf.slice(order, [0, first], [networks, batch])
-            there = tf.cast(first + numbers < rows, self._dtype)
-            counts = tf.tile(there[None], [networks, 1])
-            batch_weights = None if weights is None else tf.gather(weights, at)
+            at = tf.slice(order, [first], [batch])
+            counts = tf.cast(first + numbers < rows, self._dtype)
+            raw, added, back = self._networks.trained(
+                self._whole(trained, wiring), wired, tf.gather(x, at), counts
+            )
             with tf.GradientTape() as tape:
-                tape.watch(trained)
-                outputs, moments = self._networks.trained(
-                    self._whole(trained, wired), wired, tf.gather(x, at), counts
+                tape.watch(raw)
+                loss, told = self.scoring(y)(
+                    [tf.gather(each, at) for each in y],
+                    self._networks.finished(raw),
+                    counts,
+                    None if weights is None else tf.gather(weights, at),
                 )
-                losses, told = self.scoring(y)(
-                    [tf.gather(each, at) for each in y], outputs, counts, batch_weights
-                )
-                loss = tf.reduce_sum(losses)
-            gradients = tape.gradient(loss, trained, unconnected_gradients="zero")
+            gradients = back(tape.gradient(loss, raw))
             number = tf.cast(iterations + step + 1, self._dtype)
-            rate = tf.slice(rates, [0, step], [networks, 1])[:, 0]
-            trained, kept = self._updated(trained, kept, gradients, rate, number)
+            trained, kept = self._updated(trained, kept, gradients, rates[step], number)
             fade = tf.constant(self._fade, self._dtype)
-            mean = mean * fade + moments.mean * (1 - fade)
-            variance = variance * fade + moments.variance * (1 - fade)
-            return step + 1, trained, kept, mean, variance, sums + told
+            return step + 1, trained, kept, moments * fade + added * (1 - fade), sums + told
 
         steps = (rows + batch - 1) // batch
-        sums = tf.zeros((networks, self.scoring(y).width), self._dtype)
-        _, trained, kept, mean, variance, sums = tf.while_loop(
+        none = tf.zeros((2, self.shape.features), self._dtype)
+        _, trained, kept, moments, sums = tf.while_loop(
             lambda step, *_: step < steps,
             body,
-            [tf.constant(0), trained, kept, none, none, sums],
-            maximum_iterations=rates.shape[1],
+            [tf.constant(0), trained, kept, none, tf.zeros(self.scoring(y).width, self._dtype)],
+            maximum_iterations=rates.shape[0],
         )
         if self.recipe.normalization is not None:
             left = tf.pow(tf.constant(self._fade, self._dtype), tf.cast(steps, self._dtype))
-            moving = self._networks.moved(moving, wired, Moments(mean, variance), left)
+            moving = self._networks.moved(moving, wiring, moments, left)
         return self.sections.joined(trained, kept, moving), sums
 
     def _evaluated(
         self,
         vectors: Any,
-        wiring: tuple[Any, ...],
+        wiring: Wiring,
+        x: Any,
+        y: Sequence[Any],
+        weights: Any | None,
+        rows: Any,
+        many: Any,
+    ) -> Any:
+        """The sums that make up the metrics over all rows."""
+        self.traces += 1
+
+        def evaluate(vector: Any, wires: Any) -> tuple[Any]:
+            return (self._scores(vector, wires, x, y, weights, rows),)
+
+        none = tf.zeros((vectors.shape[0], self.scoring(y).width), self._dtype)
+        return _each(evaluate, many, (none,), (vectors, wiring))[0]
+
+    def _scores(
+        self,
+        vector: Any,
+        wiring: Wiring,
         x: Any,
         y: Sequence[Any],
         weights: Any | None,
         rows: Any,
     ) -> Any:
-        """The sums that make up the metrics over all rows."""
-        self.traces += 1
-        wired, networks, batch = Wiring(*wiring), vectors.shape[0], _EVALUATED
-        trained, _, moving = self.sections.split(vectors)
+        """What the metrics of one network add up to."""
+        batch = _EVALUATED
+        trained, _, moving = self.sections.split(vector)
+        wired = self._networks.wired(wiring)
+        folded = self._networks.folded(self._whole(trained, wiring), moving, wired)
         numbers = tf.cast(tf.range(batch), tf.int32)
 
         def body(step: Any, sums: Any) -> Any:
             first = step * batch
 
-            def all_have(values: Any) -> Any:
-                part = tf.slice(values, [first, 0], [batch, values.shape[1]])
-                return tf.tile(part[None], [networks, 1, 1])
+            def part(values: Any) -> Any:
+                rest = values.shape[1:]
+                return tf.slice(values, [first, *[0] * len(rest)], [batch, *rest])
 
-            there = tf.cast(first + numbers < rows, self._dtype)
-            counts = tf.tile(there[None], [networks, 1])
-            outputs = self._networks.inferred(
-                self._whole(trained, wired), moving, wired, all_have(x)
-            )
-            of_rows = None if weights is None else all_have(weights[:, None])[..., 0]
-            _, told = self.scoring(y)([all_have(each) for each in y], outputs, counts, of_rows)
+            counts = tf.cast(first + numbers < rows, self._dtype)
+            outputs = self._networks.inferred(folded, wired, part(x))
+            of_rows = None if weights is None else part(weights)
+            _, told = self.scoring(y)([part(each) for each in y], outputs, counts, of_rows)
             return step + 1, sums + told
 
-        sums = tf.zeros((networks, self.scoring(y).width), self._dtype)
-        steps = (rows + batch - 1) // batch
         _, sums = tf.while_loop(
-            lambda step, _: step < steps,
+            lambda step, _: step < (rows + batch - 1) // batch,
             body,
-            [tf.constant(0), sums],
+            [tf.constant(0), tf.zeros(self.scoring(y).width, self._dtype)],
             maximum_iterations=x.shape[0] // batch,
         )
         return sums
@@ -190,27 +226,21 @@ class Compiled:
         weights: dict[str, Any] = {}
         after: dict[str, dict[str, Any]] = {slot: {} for slot in kept}
         for name, weight in trained.items():
-            ones = [1] * (len(weight.shape) - 1)
-            weights[name], told = self.rule.step(
-                weight,
-                gradients[name],
-                {slot: parts[name] for slot, parts in kept.items()},
-                tf.reshape(rate, [-1, *ones]),
-                tf.reshape(number, [-1, *ones]),
-            )
+            before = {slot: parts[name] for slot, parts in kept.items()}
+            weights[name], told = self.rule.step(weight, gradients[name], before, rate, number)
             for slot, value in told.items():
                 after[slot][name] = value
         return weights, after
 
-    def _whole(self, trained: dict[str, Any], wired: Wiring) -> dict[str, Any]:
+    def _whole(self, trained: dict[str, Any], wiring: Wiring) -> dict[str, Any]:
         """Weights with scales of 1 and shifts of 0 where there is no normalization.
 
         A slot without a copy has a scale of 0: its weight would be trained otherwise.
         """
         told = dict(trained)
-        for prefix, taken in (("", wired.taken), ("output_", wired.output_taken)):
+        for prefix, wires in (("", wiring.hidden), ("output_", wiring.outputs)):
             if f"{prefix}gamma" not in told:
-                told[f"{prefix}gamma"] = tf.cast(taken, self._dtype)
+                told[f"{prefix}gamma"] = tf.cast(wires.taken, self._dtype)
                 told[f"{prefix}beta"] = tf.zeros_like(told[f"{prefix}gamma"])
         return told
 
@@ -218,12 +248,42 @@ class Compiled:
     def _fade(self) -> float:
         return 0.0 if self.recipe.normalization is None else self.recipe.normalization[0]
 
-    @property
-    def _moments_width(self) -> int:
-        if self.recipe.normalization is None:
-            return 0
-        shape = self.shape
-        return shape.features + (shape.levels * shape.width if shape.gated else 0)
+
+def _each(
+    work: Callable[..., tuple[Any, ...]], many: Any, held: Sequence[Any], given: Any
+) -> tuple[Any, ...]:
+    """Does work on one network after the other.
+
+    A network's results so don't depend on which others are there, to the last bit; and what is
+    small enough for a processor's cache stays in it.
+
+    Args:
+        work: Takes what is given for a network, and gives what is held for it.
+        many: How many networks there are.
+        held: Results to begin with, the networks first; those of networks behind ``many`` remain.
+        given: Tensors, the networks first.
+    """
+
+    def body(number: Any, *arrays: tf.TensorArray) -> Any:
+        def one(values: Any) -> Any:
+            rest = values.shape[1:]
+            return tf.reshape(tf.slice(values, [number, *[0] * len(rest)], [1, *rest]), rest)
+
+        told = work(*tf.nest.map_structure(one, given))
+        written = (a.write(number, each) for a, each in zip(arrays, told, strict=True))
+        return number + 1, *written
+
+    arrays = [
+        tf.TensorArray(each.dtype, size=each.shape[0], element_shape=each.shape[1:]).unstack(each)
+        for each in held
+    ]
+    _, *arrays = tf.while_loop(
+        lambda number, *_: number < many,
+        body,
+        [tf.constant(0), *arrays],
+        maximum_iterations=held[0].shape[0],
+    )
+    return tuple(array.stack() for array in arrays)
 
 
 class FusedProgram:
@@ -244,7 +304,7 @@ class FusedProgram:
         self._vectors = np.zeros((len(maps), compiled.sections.size), compiled.recipe.dtype)
         self._iterations = np.zeros(len(maps), np.int64)
         self._rates = np.zeros(len(maps), np.float64)
-        self._wirings: dict[tuple[int, int], tuple[Any, ...]] = {}
+        self._wirings: dict[tuple[int, int], Wiring] = {}
         self._steps = 0
         self.nbytes = 2 * self._vectors.nbytes
 
@@ -297,7 +357,8 @@ class FusedProgram:
             parts = []
             for group in self._groups(self._slots):
                 vectors, wiring = self._vectors[group], self._wiring(group)
-                told = self._compiled.evaluate(self._filled(vectors), wiring, rows, count)
+                many = tf.constant(len(vectors))
+                told = self._compiled.evaluate(self._filled(vectors), wiring, rows, count, many)
                 parts.append(told.numpy()[: len(vectors)])
             total = total + np.concatenate(parts)
         self._steps += 1
@@ -328,6 +389,7 @@ class FusedProgram:
             tf.constant(rows),
             tf.constant(self._filled(self._iterations[group]), tf.int32),
             tf.constant(self._filled(self._planned(group, steps)), self._compiled.recipe.dtype),
+            tf.constant(len(orders)),
         )
         many = len(orders)
         self._vectors[group] = vectors.numpy()[:many]
@@ -347,21 +409,25 @@ class FusedProgram:
             ]
         )
 
-    def _wiring(self, group: slice) -> tuple[Any, ...]:
+    def _wiring(self, group: slice) -> Wiring:
         key = group.start, group.stop
         if key not in self._wirings:
-            banks = [(each.hidden, each.output) for each in self._maps[group]]
-            self._wirings[key] = tuple(
-                tf.constant(self._filled(np.stack([getattr(bank[which], name) for bank in banks])))
-                for which in (0, 1)
-                for name in ("row_at", "place_of", "feature_of", "taken")
+            maps = self._maps[group]
+            self._wirings[key] = Wiring(
+                self._wires([each.hidden for each in maps]),
+                self._wires([each.output for each in maps]),
+                tf.constant(self._filled(np.array([each.units for each in maps], np.int32))),
             )
         return self._wirings[key]
 
+    def _wires(self, banks: Sequence[Bank]) -> Wires:
+        fields = ([getattr(bank, name) for bank in banks] for name in Wires._fields)
+        return Wires(*(tf.constant(self._filled(np.stack(field))) for field in fields))
+
     def _filled(self, values: np.ndarray) -> np.ndarray:
-        """Values of a group, with copies of the first network's in the slots that are free."""
+        """Values of a group, with zeros for the networks that are not there."""
         free = self._slots - len(values)
-        return np.concatenate([values, np.repeat(values[:1], free, axis=0)]) if free else values
+        return np.concatenate([values, np.zeros((free, *values.shape[1:]), values.dtype)])
 
 
 def _told(sums: np.ndarray) -> list[MetricState]:

@@ -67,23 +67,23 @@ class Scoring:
     def __call__(
         self, y: Sequence[Any], outputs: Sequence[Any], counts: Any, weights: Any | None
     ) -> tuple[Any, Any]:
-        """Loss and metrics of a batch.
+        """Loss and metrics of a batch of one network.
 
         Args:
-            y: For each output the labels, of shape ``(K, batch, width)``.
-            outputs: The networks' outputs, likewise.
-            counts: 1 for a row that is there, otherwise 0: ``(K, batch)``.
+            y: For each output the labels, of shape ``(batch, width)``.
+            outputs: The network's outputs, likewise.
+            counts: 1 for a row that is there, otherwise 0: ``(batch,)``.
             weights: What rows count, of the same shape; None for 1.
 
         Returns:
-            Each network's loss, of shape ``(K,)``; the sums that its metrics hold: ``(K, width)``.
+            The loss, a scalar; the sums that the metrics hold: ``(width,)``.
         """
-        rows = tf.reduce_sum(counts, axis=1)
+        rows = tf.reduce_sum(counts)
         counted = counts if weights is None else counts * weights
         sums = []
         for loss, labels, values in zip(self._losses, y, outputs, strict=True):
             each = _rowwise(loss.call, labels, values, loss.dtype)
-            sums.append(tf.reduce_sum(tf.cast(each, counts.dtype) * counted, axis=1))
+            sums.append(tf.reduce_sum(tf.cast(each, counts.dtype) * counted))
         parts = [s * loss.weight for s, loss in zip(sums, self._losses, strict=True)]
         total = tf.add_n(parts)
         trackers = [(total, rows)]
@@ -93,18 +93,14 @@ class Scoring:
             each = _rowwise(mean.call, y[mean.output], outputs[mean.output], mean.dtype)
             by = counted if mean.weighted else counts
             each = tf.cast(each, counts.dtype)
-            trackers.append((tf.reduce_sum(each * by, axis=1), tf.reduce_sum(by, axis=1)))
+            trackers.append((tf.reduce_sum(each * by), tf.reduce_sum(by)))
         ordered = [trackers[place] for place in self._by_place]
-        return total / rows, tf.stack([value for pair in ordered for value in pair], axis=1)
+        return total / rows, tf.stack([value for pair in ordered for value in pair])
 
 
 def _rowwise(call: Callable[[Any, Any], Any], labels: Any, values: Any, dtype: str) -> Any:
     """What a function of rows gives, for the rows of all networks."""
-    networks, batch, width = values.shape
-    flat = tf.cast(tf.reshape(values, (networks * batch, width)), dtype)
-    wanted = tf.reshape(labels, (networks * batch, labels.shape[-1]))
-    told = call(tf.cast(wanted, dtype), flat)
-    return tf.reshape(told, (networks, batch))
+    return tf.reshape(call(tf.cast(labels, dtype), tf.cast(values, dtype)), [-1])
 
 
 def _means(model: Any) -> Any:

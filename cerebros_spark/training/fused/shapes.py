@@ -12,11 +12,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cerebros_spark.training.fused.reading import Network, Unit
+
+
+class Grid(NamedTuple):
+    """The hidden units, or the outputs, of a shape.
+
+    Attributes:
+        units: How many there are.
+        neurons: Neurons of each.
+        first: Which of all neurons the first one is; those of the hidden units come first.
+    """
+
+    units: int
+    neurons: int
+    first: int
 
 
 @dataclass(frozen=True)
@@ -25,62 +39,51 @@ class Shape:
 
     Attributes:
         inputs: Width of all inputs side by side.
-        levels: Hidden levels.
-        units: Units of a level.
+        units: Hidden units.
         neurons: Neurons of a unit.
-        lateral: Whether units read others of their level.
-        gated: Whether some of that is gated.
+        gated: Whether some of what units read is gated.
         outputs: Width of each output.
         planes: Slots of each plane of the hidden units.
         output_planes: Slots of each plane of the output units.
     """
 
     inputs: int
-    levels: int
     units: int
     neurons: int
-    lateral: bool
     gated: bool
     outputs: tuple[int, ...]
     planes: tuple[int, ...]
     output_planes: tuple[int, ...]
 
     @property
-    def width(self) -> int:
-        """Features of one level."""
-        return self.units * self.neurons
+    def wide(self) -> int:
+        """Features of a hidden unit: its neurons, and behind them the same gated."""
+        return self.neurons * (1 + int(self.gated))
 
-    def above(self, level: int) -> int:
-        """Features above a level, counted from 1."""
-        return self.inputs + (level - 1) * self.width
+    @property
+    def before(self) -> int:
+        """Pieces as wide as a unit's that the inputs and a constant 1 behind them take."""
+        return -(-(self.inputs + 1) // self.wide)
 
     @property
     def features(self) -> int:
-        """Features that an output may read."""
-        return self.above(self.levels + 1)
+        """All features that units and outputs may read."""
+        return (self.before + self.units) * self.wide
 
     @property
-    def beside(self) -> int:
-        """Rows of a unit for what is on its own level: as it is, and gated."""
-        return self.width * (int(self.lateral) + int(self.gated))
-
-    def rows(self, level: int) -> int:
-        """Rows of a unit of a hidden level, those that it doesn't have included."""
-        return self.above(level) + self.beside
-
-    def start(self, level: int) -> int:
-        """Where the places of a hidden level begin: one for each row and unit."""
-        return sum(self.rows(before) * self.units for before in range(1, level))
+    def grid(self) -> Grid:
+        """The hidden units."""
+        return Grid(self.units, self.neurons, 0)
 
     @property
-    def places(self) -> int:
-        """Places of all hidden levels."""
-        return self.start(self.levels + 1)
+    def output_grid(self) -> Grid:
+        """The outputs."""
+        return Grid(len(self.outputs), max(self.outputs), self.units * self.neurons)
 
     @property
-    def output_places(self) -> int:
-        """Places of the outputs."""
-        return self.features * len(self.outputs)
+    def neurons_of_all(self) -> int:
+        """Neurons of all units and outputs."""
+        return self.units * self.neurons + len(self.outputs) * max(self.outputs)
 
     @classmethod
     def of(cls, network: Network) -> Shape:
@@ -88,21 +91,17 @@ class Shape:
         units = [unit for level in network.levels for unit in level]
         bare = cls(
             inputs=sum(network.widths),
-            levels=len(network.levels),
-            units=max((len(level) for level in network.levels), default=1),
+            units=len(units),
             neurons=max((unit.width for unit in units), default=1),
-            lateral=any(read.level == unit.level for unit in units for read in unit.reads),
             gated=any(read.gated for unit in units for read in unit.reads),
             outputs=tuple(unit.width for unit in network.outputs),
             planes=(),
             output_planes=(),
         )
-        if bare.gated:
-            bare = dataclasses.replace(bare, lateral=True)
         return dataclasses.replace(
             bare,
-            planes=_profile(_reading(bare, network, units)[0]),
-            output_planes=_profile(_reading(bare, network, network.outputs)[0]),
+            planes=_profile(bare, _reading(bare, network, units)),
+            output_planes=_profile(bare, _reading(bare, network, network.outputs)),
         )
 
     @classmethod
@@ -117,10 +116,8 @@ class Shape:
         """The smallest shape that covers both; they have the same inputs and outputs."""
         return Shape(
             inputs=self.inputs,
-            levels=max(self.levels, other.levels),
             units=max(self.units, other.units),
             neurons=max(self.neurons, other.neurons),
-            lateral=self.lateral or other.lateral,
             gated=self.gated or other.gated,
             outputs=self.outputs,
             planes=_longer(self.planes, other.planes),
@@ -140,16 +137,16 @@ class Bank:
 
     Attributes:
         slot: For each feature that a unit merges, one after the other, its slot.
-        row_at: For each place its row; as many as there are rows where there is none.
-        place_of: For each row its place; as many as there are places where there is none.
-        feature_of: For each row the feature whose statistics normalize it: gated ones come
-            behind all others. 0 where there is none.
+        row_at: For each unit and each feature the row of the one as the other reads it; as many
+            as there are rows where it doesn't.
+        unit_of: For each row its unit. 0 where there is none.
+        feature_of: For each row its feature. 0 where there is none.
         taken: For each slot whether it is one of ``slot``.
     """
 
     slot: np.ndarray
     row_at: np.ndarray
-    place_of: np.ndarray
+    unit_of: np.ndarray
     feature_of: np.ndarray
     taken: np.ndarray
 
@@ -157,17 +154,25 @@ class Bank:
 def hidden_bank(shape: Shape, network: Network) -> Bank:
     """Where the hidden units of a network are in a shape that covers it."""
     units = [unit for level in network.levels for unit in level]
-    places, features = _reading(shape, network, units)
-    return _bank(places, features, shape.planes, shape.places)
+    return _bank(shape, _reading(shape, network, units), shape.planes, shape.units)
 
 
 def output_bank(shape: Shape, network: Network) -> Bank:
     """Where the outputs of a network are in a shape that covers it."""
-    places, features = _reading(shape, network, network.outputs)
-    return _bank(places, features, shape.output_planes, shape.output_places)
+    reading = _reading(shape, network, network.outputs)
+    return _bank(shape, reading, shape.output_planes, len(shape.outputs))
 
 
-def _bank(places: np.ndarray, features: np.ndarray, planes: Sequence[int], many: int) -> Bank:
+@dataclass(frozen=True)
+class _Reading:
+    """Of all that units merge, unit after unit: the unit's number and the feature's."""
+
+    units: np.ndarray
+    features: np.ndarray
+
+
+def _bank(shape: Shape, reading: _Reading, planes: Sequence[int], units: int) -> Bank:
+    places = reading.units * shape.features + reading.features
     found, inverse, counts = np.unique(places, return_inverse=True, return_counts=True)
     by_count = np.argsort(-counts, kind="stable")
     row = np.empty(len(found), np.int64)
@@ -176,51 +181,42 @@ def _bank(places: np.ndarray, features: np.ndarray, planes: Sequence[int], many:
     # Which copy of its row each one is.
     order = np.argsort(rows, kind="stable")
     starts = np.concatenate(([0], np.cumsum(counts[by_count])))[:-1]
-    copy = np.empty(len(places), np.int64)
-    copy[order] = np.arange(len(places)) - starts[rows[order]]
+    copy = np.empty(len(rows), np.int64)
+    copy[order] = np.arange(len(rows)) - starts[rows[order]]
     starts_of_planes = np.concatenate(([0], np.cumsum(planes)))[:-1].astype(np.int64)
     longest = planes[0]
-    row_at = np.full(many, longest, np.int32)
+    row_at = np.full(units * shape.features, longest, np.int32)
     row_at[found] = row
-    place_of = np.full(longest, many, np.int32)
-    place_of[row] = found
-    feature_of = np.zeros(longest, np.int32)
-    feature_of[rows] = features
+    unit_of, feature_of = np.zeros(longest, np.int32), np.zeros(longest, np.int32)
+    unit_of[rows] = reading.units
+    feature_of[rows] = reading.features
     slot = starts_of_planes[copy] + rows
     taken = np.zeros(sum(planes), bool)
     taken[slot] = True
-    return Bank(slot, row_at, place_of, feature_of, taken)
+    return Bank(slot, row_at.reshape(units, -1), unit_of, feature_of, taken)
 
 
-def _reading(
-    shape: Shape, network: Network, units: Sequence[Unit]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Place and statistics' feature of all that units merge, unit after unit."""
+def _reading(shape: Shape, network: Network, units: Sequence[Unit]) -> _Reading:
     starts = np.concatenate(([0], np.cumsum(network.widths)))
-    places, features = [], []
-    for unit in units:
+    hidden = [unit for level in network.levels for unit in level]
+    place = {(unit.level, unit.number): number for number, unit in enumerate(hidden)}
+    of_units, features = [], []
+    for number, unit in enumerate(units):
         for read in unit.reads:
             if read.level == 0:
                 first = int(starts[read.number])
             else:
-                first = shape.above(read.level) + read.number * shape.neurons
-            feature = np.arange(first, first + network.width_of(read))
-            row = feature
-            if read.level == unit.level:
-                # Beside the unit: behind the rows of what is above its level.
-                row = feature + (shape.width if read.gated else 0)
-                if read.gated:
-                    feature = feature - shape.inputs + shape.features
-            features.append(feature)
-            if unit.level < 0:
-                places.append(row * len(shape.outputs) + unit.number)
-            else:
-                places.append(shape.start(unit.level) + row * shape.units + unit.number)
-    return np.concatenate(places), np.concatenate(features)
+                first = (shape.before + place[read.level, read.number]) * shape.wide
+                first += shape.neurons if read.gated else 0
+            neurons = np.arange(network.width_of(read))
+            of_units.append(np.full(len(neurons), number))
+            features.append(first + neurons)
+    return _Reading(np.concatenate(of_units), np.concatenate(features))
 
 
-def _profile(places: np.ndarray) -> tuple[int, ...]:
-    """How many places are read at least once, at least twice and so on."""
+def _profile(shape: Shape, reading: _Reading) -> tuple[int, ...]:
+    """How many features units read at least once, at least twice and so on."""
+    places = reading.units * shape.features + reading.features
     counts = np.bincount(np.unique(places, return_counts=True)[1])
     return tuple(int(n) for n in np.cumsum(counts[::-1])[::-1][1:])
 

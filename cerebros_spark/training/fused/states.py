@@ -34,12 +34,12 @@ class Sections:
         hidden, outputs = (sum(planes) for planes in (shape.planes, shape.output_planes))
         wide = max(shape.outputs)
         banks = (
-            ("", hidden, shape.neurons, (shape.levels, shape.units, shape.neurons)),
-            ("output_", outputs, wide, (len(shape.outputs), wide)),
+            ("", hidden, shape.neurons, shape.units),
+            ("output_", outputs, wide, len(shape.outputs)),
         )
-        for prefix, many, width, bias in banks:
-            self.trained[f"{prefix}kernel"] = (many, width)
-            self.trained[f"{prefix}bias"] = bias
+        for prefix, many, width, units in banks:
+            self.trained[f"{prefix}kernel"] = (width, many)
+            self.trained[f"{prefix}bias"] = (units, width)
             if recipe.normalization is not None:
                 self.trained.update({f"{prefix}{name}": (many,) for name in ("gamma", "beta")})
                 self.moving.update({f"{prefix}{name}": (many,) for name in _MOVING})
@@ -67,16 +67,16 @@ class Sections:
         raise KeyError(name)
 
     def split(
-        self, vectors: Any
+        self, vector: Any
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]:
-        """Vectors ``(K, size)`` as weights, what is kept of them by slot, moving statistics."""
+        """A vector as weights, what is kept of them by slot, moving statistics."""
         import tensorflow as tf
 
         def parts(sizes: dict[str, tuple[int, ...]], first: int) -> dict[str, Any]:
             told = {}
             for name, size in sizes.items():
                 many = math.prod(size)
-                told[name] = tf.reshape(vectors[:, first : first + many], (-1, *size))
+                told[name] = tf.reshape(vector[first : first + many], size)
                 first += many
             return told
 
@@ -96,7 +96,7 @@ class Sections:
         parts = [weights[name] for name in self.trained]
         parts += [kept[slot][name] for slot in self.slots for name in self.trained]
         parts += [moving[name] for name in self.moving]
-        return tf.concat([tf.reshape(part, (part.shape[0], -1)) for part in parts], axis=1)
+        return tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,7 @@ class StateMap:
         self._size = sections.size
         self.hidden = hidden_bank(shape, network)
         self.output = output_bank(shape, network)
+        self.units = sum(map(len, network.levels))
         trained = [v for v in network.variables if v.trainable]
         like = [(v.shape, self._dtype) for v in network.variables]
         like.append(((), "int64"))
@@ -208,26 +209,22 @@ def _pairs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Where values are in the vector, and in Keras' order."""
     units = [unit for level in network.levels for unit in level]
-    wide = max(shape.outputs)
     for prefix, some, bank, width in (
         ("", units, hidden, shape.neurons),
-        ("output_", network.outputs, output, wide),
+        ("output_", network.outputs, output, max(shape.outputs)),
     ):
         merged = [sum(map(network.width_of, unit.reads)) for unit in some]
         slots = np.split(bank.slot, np.cumsum(merged)[:-1])
-        for unit, slot, many in zip(some, slots, merged, strict=True):
+        for number, (unit, slot, many) in enumerate(zip(some, slots, merged, strict=True)):
             for kept, starts in by_slot.items():
                 neurons = np.arange(unit.width)
                 copies = np.arange(many)
                 first = sections.start(f"{prefix}kernel", kept)
-                here = first + slot[:, None] * width + neurons
+                here = first + slot[:, None] + len(bank.taken) * neurons
                 there = starts[unit.dense, "kernel"] + copies[:, None] * unit.width + neurons
                 yield here.ravel(), there.ravel()
                 first = sections.start(f"{prefix}bias", kept)
-                place = unit.number
-                if unit.level > 0:
-                    place += (unit.level - 1) * shape.units
-                yield first + place * width + neurons, starts[unit.dense, "bias"] + neurons
+                yield first + number * width + neurons, starts[unit.dense, "bias"] + neurons
                 roles = ["gamma", "beta", *(_MOVING if kept is None else ())]
                 for role in roles if unit.normalization else ():
                     first = sections.start(f"{prefix}{role}", kept)
