@@ -43,9 +43,10 @@ logger = logging.getLogger("cerebros_spark")
 _DRAWN = 32
 
 # Seconds, measured on one core: what Keras takes to trace a unit and for a unit in a step, and
-# what compiling takes in all and for a unit. Other machines have about the same proportions.
+# what compiling takes, however many units there are. Other machines have about the same
+# proportions.
 _TRACING, _STEP = 0.25, 0.0006
-_COMPILING, _COMPILING_UNIT = 2.0, 0.3
+_COMPILING = 5.0
 _MARGIN = 2.0
 
 
@@ -125,21 +126,20 @@ class Fusing:
             Scoring(scoring_model(spec.program, rows))
             networks = list(drawn(self._space))
             shape = functools.reduce(operator.or_, map(Shape.of, networks)).roomy()
-            self._weigh(networks, spec.batch_size, shape)
+            self._weigh(networks, spec.batch_size)
         except UnreadableError as error:
             self._tell(error)
             return None
         return shape
 
-    def _weigh(self, networks: Sequence[Network], batch_size: int, shape: Shape) -> None:
+    def _weigh(self, networks: Sequence[Network], batch_size: int) -> None:
         """Raises UnreadableError if Keras would be done before the shape is compiled."""
         units = statistics.fmean(len(list(network.units)) for network in networks)
         steps = -(-self._rows // batch_size) * self._epochs
         alone = self._trials * units * (_TRACING + steps * _STEP)
-        compiling = _COMPILING
-        if alone < _MARGIN * compiling:
+        if alone < _MARGIN * _COMPILING:
             raise UnreadableError(
-                f"about {alone:.0f} s of training by Keras are not worth {compiling:.0f} s of "
+                f"about {alone:.0f} s of training by Keras are not worth {_COMPILING:.0f} s of "
                 "compiling"
             )
 

@@ -15,6 +15,9 @@ _UNIT = re.compile(r"level(\d+)_unit(\d+)_")
 _PREPARING = ("Rescaling", "Normalization", "Flatten", "Reshape")
 
 
+#: Activations that mix the neurons of a unit: those that fill it up would take part.
+_MIXING = ("glu", "log_softmax", "softmax", "sparsemax")
+
 _DENSE_EXTRAS = (
     *(f"{what}_regularizer" for what in ("kernel", "bias", "activity")),
     *("kernel_constraint", "bias_constraint", "lora_rank", "quantization_config"),
@@ -373,6 +376,9 @@ class _Reader:
         gate = self._one("gate", "sigmoid")
         if not isinstance(activation, str) or not isinstance(gate, str):
             raise UnreadableError("an activation is no name of Keras")
+        for each in (activation, gate):
+            if each in _MIXING:
+                raise UnreadableError(f"the activation {each} mixes the neurons of a unit")
         normalization = self._one("normalization", None)
         return Recipe(
             inputs=tuple(_key([_bare(self._layers[n]) for n in chain]) for chain, _ in flats),

@@ -129,6 +129,7 @@ def other_network(*layers: keras.layers.Layer) -> keras.Model:
         (lambda: network(0, regularization="dropout"), "Dropout"),
         (lambda: network(0, unit="neuron"), "on no level|axon|dendrite"),
         (lambda: network(0, merge="add"), "Add"),
+        (lambda: network(0, activation="softmax"), "softmax mixes"),
     ],
 )
 def test_what_can_not_be_fused_is_told_by_its_name(model, why):
