@@ -64,8 +64,10 @@ def network(hidden: tuple[int, ...]) -> Any:
     """A compiled perceptron."""
     import keras
 
-    layers = [keras.Input((_WIDTH,)), *(keras.layers.Dense(units, "relu") for units in hidden)]
-    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    values = inputs = keras.Input((_WIDTH,))
+    for units in hidden:
+        values = keras.layers.Dense(units, "relu")(values)
+    model = keras.Model(inputs, keras.layers.Dense(1)(values))
     model.compile("adam", "mse")
     return model
 

@@ -287,7 +287,7 @@ def _each(
 
 
 class FusedProgram:
-    """Networks of one recipe, resident: compiled with others, advanced together."""
+    """Networks of one recipe, compiled with others, advanced together."""
 
     def __init__(
         self,

@@ -284,6 +284,8 @@ class _Reader:
         plain = config["center"] and config["scale"] and config["axis"] in (-1, 1)
         if not plain or not config.get("trainable", True) or config.get("renorm"):
             raise UnreadableError(f"the layer {name} is no plain batch normalization")
+        if config["epsilon"] == 0:  # what fills up a unit has no variance
+            raise UnreadableError(f"the layer {name} has epsilon=0")
         self._without(name, _NORMALIZATION_EXTRAS)
         self._used.add(name)
         self._note("normalization", (config["momentum"], config["epsilon"]))

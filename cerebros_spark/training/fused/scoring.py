@@ -99,7 +99,7 @@ class Scoring:
 
 
 def _rowwise(call: Callable[[Any, Any], Any], labels: Any, values: Any, dtype: str) -> Any:
-    """What a function of rows gives, for the rows of all networks."""
+    """What a function of rows gives, row by row."""
     return tf.reshape(call(tf.cast(labels, dtype), tf.cast(values, dtype)), [-1])
 
 

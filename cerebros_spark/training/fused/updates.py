@@ -61,6 +61,8 @@ def rule(optimizer: Mapping[str, Any]) -> Rule:
     for name, off in _NOT.items():
         if config.get(name) not in (off, None):
             raise UnreadableError(f"its optimizer has {name}={config[name]!r}")
+    if config.get("epsilon") == 0:  # what fills up a shape would be divided by it
+        raise UnreadableError("its optimizer has epsilon=0")
     plain = _RULES[kind](config)
     decay = config.get("weight_decay")
     if decay is None:

@@ -139,7 +139,12 @@ def test_what_can_not_be_fused_is_told_by_its_name(model, why):
 
 @pytest.mark.parametrize(
     "optimizer",
-    [keras.optimizers.Adam(amsgrad=True), keras.optimizers.SGD(clipnorm=1.0), "nadam"],
+    [
+        keras.optimizers.Adam(amsgrad=True),
+        keras.optimizers.Adam(epsilon=0),
+        keras.optimizers.SGD(clipnorm=1.0),
+        "nadam",
+    ],
 )
 def test_an_optimizer_without_a_rule_is_told(optimizer):
     if not isinstance(optimizer, str):
