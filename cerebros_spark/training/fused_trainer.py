@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import operator
 import weakref
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.errors import ArgumentError
-from cerebros_spark.training.fused.program import Compiled, FusedProgram, Rows, whole_batches
+from cerebros_spark.training.fused.compiled import Compiled
+from cerebros_spark.training.fused.program import FusedProgram
 from cerebros_spark.training.fused.reading import Network, Recipe, read
+from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time, made
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.states import StateMap
-from cerebros_spark.training.weights import class_weights, row_weights
+from cerebros_spark.training.weights import class_weights
 from cerebros_spark.types import TrialSpec
 
 #: Networks of a call. To call what is compiled, on its own, takes as long as several steps.
 SLOTS = 8
 
+_Key = tuple[Recipe, Shape, int]
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclass(frozen=True)
 class _Opened:
     """A trial as it is known here."""
 
     recipe: Recipe
     network: Network
     shape: Shape | None
-    maps: dict[Shape, StateMap] = dataclasses.field(default_factory=dict)
+    batch_size: int
+    class_weights: np.ndarray | None
+    maps: dict[Shape, StateMap] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What is compiled for a shape, and room for the vectors of a call."""
+
+    compiled: Compiled
+    room: np.ndarray
 
 
 class FusedTrainer:
@@ -48,7 +60,7 @@ class FusedTrainer:
 
     def __init__(self, slots: int = SLOTS) -> None:
         self._slots = slots
-        self._compiled: dict[tuple[Recipe, Shape, int], Compiled] = {}
+        self._benches: dict[_Key, _Bench] = {}
         self._opened: dict[str, _Opened] = {}
         self._rows: weakref.WeakKeyDictionary[ShardData, dict[Any, Rows]] = (
             weakref.WeakKeyDictionary()
@@ -63,24 +75,24 @@ class FusedTrainer:
         """
         opened = [self._read(spec) for spec in specs]
         first = opened[0]
-        kinds = {(each.recipe, each.shape, spec.batch_size)
-                 for each, spec in zip(opened, specs, strict=True)}  # fmt: skip
-        if len(kinds) > 1:
+        if len({(each.recipe, each.shape, each.batch_size) for each in opened}) > 1:
             raise ArgumentError("these trials differ in more than their wirings")
         shape = first.shape or _covering(each.network for each in opened)
-        key = first.recipe, shape, specs[0].batch_size
-        if key not in self._compiled:
-            self._compiled[key] = Compiled(first.recipe, shape, specs[0].program, key[-1])
-        compiled = self._compiled[key]
+        key = first.recipe, shape, first.batch_size
+        if key not in self._benches:
+            compiled = Compiled(first.recipe, shape, specs[0].program, first.batch_size)
+            room = np.zeros((self._slots, compiled.sections.size), first.recipe.dtype)
+            self._benches[key] = _Bench(compiled, room)
+        bench = self._benches[key]
         for each in opened:
             if shape not in each.maps:
-                each.maps[shape] = StateMap(each.recipe, each.network, compiled)
-        weights = class_weights(specs[0].program)
+                each.maps[shape] = StateMap(each.recipe, each.network, bench.compiled)
 
         def rows(shard: ShardData, chunk: Chunk, training: bool) -> Rows:
-            return self._rows_of(shard, chunk, compiled, weights if training else None, training)
+            return self._rows_of(shard, chunk, first, training)
 
-        return FusedProgram([each.maps[shape] for each in opened], compiled, self._slots, rows)
+        maps = [each.maps[shape] for each in opened]
+        return FusedProgram(maps, bench.compiled, bench.room, rows)
 
     def tidy(self, trial_ids: Sequence[str]) -> None:
         """Forgets trials; what is compiled serves those to come."""
@@ -90,59 +102,27 @@ class FusedTrainer:
     def _read(self, spec: TrialSpec) -> _Opened:
         if spec.trial_id not in self._opened:
             told = json.loads(spec.program).get("fused")
-            shape = None if told is None else Shape.from_json(told)
-            self._opened[spec.trial_id] = _Opened(*read(spec.program), shape)
+            self._opened[spec.trial_id] = _Opened(
+                *read(spec.program),
+                None if told is None else Shape.from_json(told),
+                spec.batch_size,
+                class_weights(spec.program),
+            )
         return self._opened[spec.trial_id]
 
-    def _rows_of(
-        self,
-        shard: ShardData,
-        chunk: Chunk,
-        compiled: Compiled,
-        by_class: np.ndarray | None,
-        training: bool,
-    ) -> Rows:
+    def _rows_of(self, shard: ShardData, chunk: Chunk, of: _Opened, training: bool) -> Rows:
         """A chunk's rows as tensors; a resident shard's are made once."""
+        weights = of.class_weights if training else None
+        batch = of.batch_size if training else evaluated_at_a_time(len(chunk.order))
         if not shard.resident:
-            return _made(chunk, compiled, by_class, training)
+            return made(chunk, of.recipe, weights, batch)
         known = self._rows.setdefault(shard, {})
-        key = compiled.recipe, compiled.batch_size, training
+        key = of.recipe, of.batch_size, training
         if key not in known:
-            known[key] = _made(chunk, compiled, by_class, training)
+            known[key] = made(chunk, of.recipe, weights, batch)
         return known[key]
 
 
 def _covering(networks: Iterable[Network]) -> Shape:
     """A shape for networks whose programs name none."""
     return functools.reduce(operator.or_, map(Shape.of, networks)).roomy()
-
-
-def _made(chunk: Chunk, compiled: Compiled, by_class: np.ndarray | None, training: bool) -> Rows:
-    rows = len(chunk.order)
-    more = whole_batches(rows, compiled.batch_size, training) - rows
-
-    def padded(values: Any) -> Any:
-        return tf.pad(values, [[0, more], *[[0, 0]] * (len(values.shape) - 1)])
-
-    dtype = compiled.recipe.dtype
-    inputs = [
-        _prepared(each, layers, dtype)
-        for each, layers in zip(chunk.x, compiled.recipe.inputs, strict=True)
-    ]
-    weights = row_weights(chunk.y[0], chunk.weights, by_class)
-    return Rows(
-        padded(tf.concat(inputs, axis=1)),
-        tuple(padded(tf.constant(each)) for each in chunk.y),
-        None if weights is None else padded(tf.cast(tf.reshape(weights, (-1,)), dtype)),
-    )
-
-
-def _prepared(values: np.ndarray, layers: str, dtype: str) -> Any:
-    """What an input is when units read it: flat floats."""
-    told = tf.constant(values)
-    for kind, config in json.loads(layers):
-        if kind == "InputLayer":
-            told = tf.cast(told, config["dtype"])
-            continue
-        told = getattr(keras.layers, kind).from_config(config)(told)
-    return tf.cast(tf.reshape(told, (len(values), -1)), dtype)

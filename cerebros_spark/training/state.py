@@ -46,7 +46,7 @@ def unpack(data: bytes, like: Sequence[Any], described: str) -> list[np.ndarray]
     Raises:
         StoreError: If the bytes are no state, or one of another network.
     """
-    tensors = flats(data, like, described)
+    tensors = flats(data, types(like), described)
     offsets = dict.fromkeys(tensors, 0)
     arrays = []
     for value in like:
@@ -58,10 +58,23 @@ def unpack(data: bytes, like: Sequence[Any], described: str) -> list[np.ndarray]
     return arrays
 
 
-def flats(data: bytes, like: Sequence[Any], described: str) -> dict[str, np.ndarray]:
+def types(like: Sequence[Any]) -> dict[str, np.dtype]:
+    """The types of variables, by name."""
+    return {str(dtype): dtype for dtype in {np.dtype(value.dtype) for value in like}}
+
+
+def flats(data: bytes, types: Mapping[str, np.dtype], described: str) -> dict[str, np.ndarray]:
     """Reads what :func:`pack` wrote: all variables of a type end to end, by type.
 
-    Takes and raises what :func:`unpack` does. The arrays can't be written to.
+    The arrays can't be written to.
+
+    Args:
+        data: The bytes.
+        types: The variables' :func:`types`.
+        described: Their :func:`layout`.
+
+    Raises:
+        StoreError: As :func:`unpack`.
     """
     try:
         header = int.from_bytes(data[:8], "little")
@@ -71,7 +84,6 @@ def flats(data: bytes, like: Sequence[Any], described: str) -> dict[str, np.ndar
                 "differ"
             )
         # safetensors' own reader has no bfloat16; tensors are called by their NumPy types.
-        types = {str(np.dtype(value.dtype)): np.dtype(value.dtype) for value in like}
         return {name: np.frombuffer(told["data"], types[name]) for name, told in deserialize(data)}
     except StoreError:
         raise

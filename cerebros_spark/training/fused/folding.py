@@ -16,23 +16,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from cerebros_spark.training.fused.shapes import Grid, Shape
-
-
-class Wires(NamedTuple):
-    """How the hidden units, or the outputs, of a network are wired.
-
-    Attributes:
-        row_at: For each unit and each feature the row of the one as the other reads it,
-            ``(units, features)``; as many as there are rows where it doesn't.
-        unit_of: For each row its unit.
-        feature_of: For each row its feature.
-        taken: For each slot whether it holds a copy.
-    """
-
-    row_at: Any
-    unit_of: Any
-    feature_of: Any
-    taken: Any
+from cerebros_spark.training.fused.wiring import Wires
 
 
 class Copies(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,33 +15,19 @@ from cerebros_spark.training.fused.folding import (
     Folding,
     Reading,
     Tables,
-    Wires,
     expanded,
 )
 from cerebros_spark.training.fused.reading import Recipe
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.steps import Elementwise, Normalized, Plain, See
 from cerebros_spark.training.fused.units import Units
+from cerebros_spark.training.fused.wiring import Wiring
 
 #: Tensors by name.
 Tensors = Mapping[str, Any]
 
 #: Takes the gradient of the raw outputs to the gradients of the weights by name.
 WeightsBack = Callable[[Any], dict[str, Any]]
-
-
-class Wiring(NamedTuple):
-    """How a network is wired.
-
-    Attributes:
-        hidden: Its hidden units.
-        outputs: Its outputs.
-        units: How many hidden units it has, a scalar.
-    """
-
-    hidden: Wires
-    outputs: Wires
-    units: Any
 
 
 @dataclass(frozen=True)

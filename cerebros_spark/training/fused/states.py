@@ -14,6 +14,7 @@ from cerebros_spark.training import state
 from cerebros_spark.training.fused.reading import Network, Recipe
 from cerebros_spark.training.fused.shapes import Bank, Shape, hidden_bank, output_bank
 from cerebros_spark.training.fused.updates import Rule
+from cerebros_spark.training.fused.wiring import numbers
 
 _MOVING = ("moving_mean", "moving_variance")
 
@@ -104,16 +105,14 @@ class Unpacked:
     """A state, taken apart.
 
     Attributes:
-        vector: The weights in the group's shape.
+        flats: All of it in Keras' order, by type.
         iterations: Steps the optimizer has taken.
-        learning_rate: The learning rate in it; None if a schedule gives it.
-        flats: All of it as it was, by type.
+        learning_rate: The learning rate in it; 0 if a schedule gives it.
     """
 
-    vector: np.ndarray
+    flats: Mapping[str, np.ndarray]
     iterations: int
-    learning_rate: float | None
-    flats: dict[str, np.ndarray]
+    learning_rate: float
 
 
 class Trained(Protocol):
@@ -138,10 +137,9 @@ class StateMap:
         shape, sections, rule = compiled.shape, compiled.sections, compiled.rule
         scheduled, floatx = compiled.schedule is not None, keras.config.floatx()
         self._dtype = recipe.dtype
-        self._size = sections.size
-        self.hidden = hidden_bank(shape, network)
-        self.output = output_bank(shape, network)
-        self.units = sum(map(len, network.levels))
+        hidden, output = hidden_bank(shape, network), output_bank(shape, network)
+        #: How it is wired.
+        self.wiring = numbers(hidden, output, sum(map(len, network.levels)))
         trained = [v for v in network.variables if v.trainable]
         like = [(v.shape, self._dtype) for v in network.variables]
         like.append(((), "int64"))
@@ -149,11 +147,13 @@ class StateMap:
             like.append(((), floatx))
         for group in rule.slots:
             like += [(v.shape, self._dtype) for v in trained for _ in group]
-        self._like = [np.empty(shape, dtype) for shape, dtype in like]
-        self._layout = state.layout(self._like, [f"{i}" for i in range(len(like))])
-        self._rate = None if scheduled else len(network.variables) + 1
-        offsets = _offsets(self._like, self._dtype)
-        self._rate_dtype = floatx
+        values = [np.empty(shape, dtype) for shape, dtype in like]
+        self._types = state.types(values)
+        self._layout = state.layout(values, [f"{i}" for i in range(len(like))])
+        self._rate = None
+        if not scheduled:
+            self._rate = floatx, _offsets(values, floatx)[len(network.variables) + 1]
+        offsets = _offsets(values, self._dtype)
         first = len(network.variables) + (1 if scheduled else 2)
         starts = {(v.layer, v.role): offsets[i] for i, v in enumerate(network.variables)}
         by_slot: dict[str | None, dict[tuple[str, str], int]] = {None: starts}
@@ -162,9 +162,12 @@ class StateMap:
                 for name in group:
                     by_slot.setdefault(name, {})[variable.layer, variable.role] = offsets[first]
                     first += 1
-        pairs = list(_pairs(network, shape, sections, self.hidden, self.output, by_slot))
-        self._here = np.concatenate([here for here, _ in pairs])
-        self._there = np.concatenate([there for _, there in pairs])
+        pairs = list(_pairs(network, shape, sections, hidden, output, by_slot))
+        here = np.concatenate([here for here, _ in pairs])
+        there = np.concatenate([there for _, there in pairs])
+        # One of the two in order: memory is slow to be gone through criss-cross.
+        in_order = np.argsort(there)
+        self._here, self._there = here[in_order], there[in_order]
 
     def unpack(self, data: bytes) -> Unpacked:
         """Takes a state apart.
@@ -172,25 +175,34 @@ class StateMap:
         Raises:
             StoreError: If the bytes are no state of this network.
         """
-        flats = state.flats(data, self._like, self._layout)
-        vector = np.zeros(self._size, self._dtype)
-        vector[self._here] = flats[self._dtype][self._there]
-        rate = None
+        flats = state.flats(data, self._types, self._layout)
+        rate = 0.0
         if self._rate is not None:
-            rate = float(flats[self._rate_dtype][self._place_of_rate])
-        return Unpacked(vector, int(flats["int64"][0]), rate, flats)
+            dtype, place = self._rate
+            rate = float(flats[dtype][place])
+        return Unpacked(flats, int(flats["int64"][0]), rate)
 
-    def pack(self, left: Mapping[str, np.ndarray], vector: np.ndarray, iterations: int) -> bytes:
-        """Puts a state together; what no vector holds is as it was left."""
-        flats = {name: flat.copy() for name, flat in left.items()}
-        flats[self._dtype][self._there] = vector[self._here]
-        flats["int64"][0] = iterations
-        return state.packed(flats, self._layout)
+    def pack(self, unpacked: Unpacked) -> bytes:
+        """Puts a state together."""
+        return state.packed(unpacked.flats, self._layout)
 
-    @property
-    def _place_of_rate(self) -> int:
-        assert self._rate is not None
-        return _offsets(self._like, self._rate_dtype)[self._rate]
+    def lay(self, unpacked: Unpacked, vector: np.ndarray) -> None:
+        """Writes weights into a vector in the group's shape."""
+        vector[:] = 0
+        vector[self._here] = unpacked.flats[self._dtype][self._there]
+
+    def taken(self, unpacked: Unpacked, vector: np.ndarray, steps: int) -> Unpacked:
+        """A state after so many steps, with its weights from a vector.
+
+        What no vector holds is as it was.
+        """
+        weights = unpacked.flats[self._dtype].copy()
+        weights[self._there] = vector[self._here]
+        whole = unpacked.flats["int64"].copy()
+        iterations = unpacked.iterations + steps
+        whole[0] = iterations
+        flats = {**unpacked.flats, self._dtype: weights, "int64": whole}
+        return Unpacked(flats, iterations, unpacked.learning_rate)
 
 
 def _offsets(like: Sequence[np.ndarray], dtype: str) -> list[int]:

@@ -1,0 +1,281 @@
+"""What trains and evaluates networks of one shape: all steps of a unit are one compiled call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from cerebros_spark.training.fused.forward import Networks
+from cerebros_spark.training.fused.reading import Recipe
+from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time
+from cerebros_spark.training.fused.scoring import Scoring
+from cerebros_spark.training.fused.shapes import Shape
+from cerebros_spark.training.fused.states import Sections
+from cerebros_spark.training.fused.updates import Rule, rule
+from cerebros_spark.training.fused.wiring import Wiring, wiring
+from cerebros_spark.training.metrics import scoring_model
+
+
+class Compiled:
+    """What trains and evaluates networks of one recipe in one shape, compiled once.
+
+    Args:
+        recipe: What the networks have in common.
+        shape: The shape that they are padded to.
+        described: The program of one of them; all have its losses and metrics.
+        batch_size: Rows of a step.
+
+    Raises:
+        UnreadableError: If there is no rule for their optimizer.
+    """
+
+    def __init__(self, recipe: Recipe, shape: Shape, described: str, batch_size: int) -> None:
+        self.recipe = recipe
+        self.shape = shape
+        self.rule: Rule = rule(json.loads(recipe.compiled)["optimizer"])
+        self.sections = Sections(recipe, shape, self.rule.names)
+        self.batch_size = batch_size
+        self.traces = 0
+        rate = json.loads(recipe.compiled)["optimizer"]["config"]["learning_rate"]
+        #: What gives the learning rate; None where it is part of the state.
+        self.schedule = None if rate is None else keras.saving.deserialize_keras_object(rate)
+        self._networks = Networks(recipe, shape)
+        self._described = described
+        self._scored: Scoring | None = None
+        self._dtype = tf.as_dtype(recipe.dtype)
+        self._train = tf.function(self._trained, jit_compile=True, autograph=False)
+        self._evaluate = tf.function(self._evaluated, jit_compile=True, autograph=False)
+
+    def train(self, vectors: Any, wirings: Any, rows: Rows, *more: Any) -> Any:
+        """Runs :meth:`_trained`, compiled."""
+        self.scoring(rows.y)
+        return self._train(vectors, wirings, rows.x, rows.y, rows.weights, *more)
+
+    def evaluate(self, vectors: Any, wirings: Any, rows: Rows, *more: Any) -> Any:
+        """Runs :meth:`_evaluated`, compiled."""
+        self.scoring(rows.y)
+        return self._evaluate(vectors, wirings, rows.x, rows.y, rows.weights, *more)
+
+    def scoring(self, y: Sequence[Any]) -> Scoring:
+        """Losses and metrics; what they are, Keras makes out by the labels."""
+        if self._scored is None:
+            self._scored = Scoring(scoring_model(self._described, y))
+        return self._scored
+
+    def _trained(
+        self,
+        vectors: Any,
+        wirings: Any,
+        x: Any,
+        y: Sequence[Any],
+        weights: Any | None,
+        order: Any,
+        rows: Any,
+        iterations: Any,
+        rates: Any,
+        many: Any,
+    ) -> tuple[Any, Any]:
+        """Takes a step on each batch of the rows in order.
+
+        Args:
+            vectors: States of shape ``(networks, size)``.
+            wirings: How they are wired, ``(networks, numbers)``.
+            x: Rows of the shard, ``(rows, inputs)``.
+            y: For each output their labels.
+            weights: What the rows count; None for 1.
+            order: Numbers of the rows, ``(networks, steps * batch)``.
+            rows: How many of them there are.
+            iterations: Steps that were taken before, ``(networks,)``.
+            rates: Learning rate of each step, ``(networks, steps)``.
+            many: How many networks there are: those behind them are left alone.
+
+        Returns:
+            The states after the steps; the sums that make up the metrics.
+        """
+        self.traces += 1
+
+        def train(vector: Any, *more: Any) -> tuple[Any, Any]:
+            numbers, ordered, before, planned = more
+            wires = wiring(numbers, self.shape)
+            return self._steps(vector, wires, x, y, weights, ordered, rows, before, planned)
+
+        none = tf.zeros((vectors.shape[0], self.scoring(y).width), self._dtype)
+        return _each(train, many, (vectors, none), (vectors, wirings, order, iterations, rates))
+
+    def _steps(
+        self,
+        vector: Any,
+        wires: Wiring,
+        x: Any,
+        y: Sequence[Any],
+        weights: Any | None,
+        order: Any,
+        rows: Any,
+        iterations: Any,
+        rates: Any,
+    ) -> tuple[Any, Any]:
+        """The steps of one network."""
+        batch = self.batch_size
+        wired = self._networks.wired(wires)
+        trained, kept, moving = self.sections.split(vector)
+        numbers = tf.cast(tf.range(batch), tf.int32)
+
+        def body(step: Any, trained: Any, kept: Any, moments: Any, sums: Any) -> Any:
+            first = step * batch
+            at = tf.slice(order, [first], [batch])
+            counts = tf.cast(first + numbers < rows, self._dtype)
+            raw, added, back = self._networks.trained(
+                self._whole(trained, wires), wired, tf.gather(x, at), counts
+            )
+            with tf.GradientTape() as tape:
+                tape.watch(raw)
+                loss, told = self.scoring(y)(
+                    [tf.gather(each, at) for each in y],
+                    self._networks.finished(raw),
+                    counts,
+                    None if weights is None else tf.gather(weights, at),
+                )
+            gradients = back(tape.gradient(loss, raw))
+            number = tf.cast(iterations + step + 1, self._dtype)
+            trained, kept = self._updated(trained, kept, gradients, rates[step], number)
+            fade = tf.constant(self._fade, self._dtype)
+            return step + 1, trained, kept, moments * fade + added * (1 - fade), sums + told
+
+        steps = (rows + batch - 1) // batch
+        none = tf.zeros((2, self.shape.features), self._dtype)
+        _, trained, kept, moments, sums = tf.while_loop(
+            lambda step, *_: step < steps,
+            body,
+            [tf.constant(0), trained, kept, none, tf.zeros(self.scoring(y).width, self._dtype)],
+            maximum_iterations=rates.shape[0],
+        )
+        if self.recipe.normalization is not None:
+            left = tf.pow(tf.constant(self._fade, self._dtype), tf.cast(steps, self._dtype))
+            moving = self._networks.moved(moving, wires, moments, left)
+        return self.sections.joined(trained, kept, moving), sums
+
+    def _evaluated(
+        self,
+        vectors: Any,
+        wirings: Any,
+        x: Any,
+        y: Sequence[Any],
+        weights: Any | None,
+        rows: Any,
+        many: Any,
+    ) -> Any:
+        """The sums that make up the metrics over all rows."""
+        self.traces += 1
+
+        def evaluate(vector: Any, numbers: Any) -> tuple[Any]:
+            wires = wiring(numbers, self.shape)
+            return (self._scores(vector, wires, x, y, weights, rows),)
+
+        none = tf.zeros((vectors.shape[0], self.scoring(y).width), self._dtype)
+        return _each(evaluate, many, (none,), (vectors, wirings))[0]
+
+    def _scores(
+        self,
+        vector: Any,
+        wires: Wiring,
+        x: Any,
+        y: Sequence[Any],
+        weights: Any | None,
+        rows: Any,
+    ) -> Any:
+        """What the metrics of one network add up to."""
+        batch = evaluated_at_a_time(x.shape[0])
+        trained, _, moving = self.sections.split(vector)
+        wired = self._networks.wired(wires)
+        folded = self._networks.folded(self._whole(trained, wires), moving, wired)
+        numbers = tf.cast(tf.range(batch), tf.int32)
+
+        def body(step: Any, sums: Any) -> Any:
+            first = step * batch
+
+            def part(values: Any) -> Any:
+                rest = values.shape[1:]
+                return tf.slice(values, [first, *[0] * len(rest)], [batch, *rest])
+
+            counts = tf.cast(first + numbers < rows, self._dtype)
+            outputs = self._networks.inferred(folded, wired, part(x))
+            of_rows = None if weights is None else part(weights)
+            _, told = self.scoring(y)([part(each) for each in y], outputs, counts, of_rows)
+            return step + 1, sums + told
+
+        _, sums = tf.while_loop(
+            lambda step, _: step < (rows + batch - 1) // batch,
+            body,
+            [tf.constant(0), tf.zeros(self.scoring(y).width, self._dtype)],
+            maximum_iterations=x.shape[0] // batch,
+        )
+        return sums
+
+    def _updated(
+        self, trained: Any, kept: Any, gradients: Any, rate: Any, number: Any
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        weights: dict[str, Any] = {}
+        after: dict[str, dict[str, Any]] = {slot: {} for slot in kept}
+        for name, weight in trained.items():
+            before = {slot: parts[name] for slot, parts in kept.items()}
+            weights[name], told = self.rule.step(weight, gradients[name], before, rate, number)
+            for slot, value in told.items():
+                after[slot][name] = value
+        return weights, after
+
+    def _whole(self, trained: dict[str, Any], wires: Wiring) -> dict[str, Any]:
+        """Weights with scales of 1 and shifts of 0 where there is no normalization.
+
+        A slot without a copy has a scale of 0: its weight would be trained otherwise.
+        """
+        told = dict(trained)
+        for prefix, some in (("", wires.hidden), ("output_", wires.outputs)):
+            if f"{prefix}gamma" not in told:
+                told[f"{prefix}gamma"] = tf.cast(some.taken, self._dtype)
+                told[f"{prefix}beta"] = tf.zeros_like(told[f"{prefix}gamma"])
+        return told
+
+    @property
+    def _fade(self) -> float:
+        return 0.0 if self.recipe.normalization is None else self.recipe.normalization[0]
+
+
+def _each(
+    work: Callable[..., tuple[Any, ...]], many: Any, held: Sequence[Any], given: Any
+) -> tuple[Any, ...]:
+    """Does work on one network after the other.
+
+    A network's results so don't depend on which others are there, to the last bit; and what is
+    small enough for a processor's cache stays in it.
+
+    Args:
+        work: Takes what is given for a network, and gives what is held for it.
+        many: How many networks there are.
+        held: Results to begin with, the networks first; those of networks behind ``many`` remain.
+        given: Tensors, the networks first.
+    """
+
+    def body(number: Any, *arrays: tf.TensorArray) -> Any:
+        def one(values: Any) -> Any:
+            rest = values.shape[1:]
+            return tf.reshape(tf.slice(values, [number, *[0] * len(rest)], [1, *rest]), rest)
+
+        told = work(*tf.nest.map_structure(one, given))
+        written = (a.write(number, each) for a, each in zip(arrays, told, strict=True))
+        return number + 1, *written
+
+    arrays = [
+        tf.TensorArray(each.dtype, size=each.shape[0], element_shape=each.shape[1:]).unstack(each)
+        for each in held
+    ]
+    _, *arrays = tf.while_loop(
+        lambda number, *_: number < many,
+        body,
+        [tf.constant(0), *arrays],
+        maximum_iterations=held[0].shape[0],
+    )
+    return tuple(array.stack() for array in arrays)
