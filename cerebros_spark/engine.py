@@ -41,6 +41,7 @@ from cerebros_spark.types import (
     StateRef,
     TrialResult,
     TrialSpec,
+    Unit,
 )
 
 logger = logging.getLogger("cerebros_spark")
@@ -111,6 +112,7 @@ class Engine:
         self._forget: list[list[str]] = [[] for _ in range(backend.num_workers)]
         self._garbage: list[str] = []
         self._out: deque[EpochResult | TrialDone] = deque()
+        self._answered: list[Event] = []  # that the scheduler has not been told of
         self._first = 0.0
         self._last = 0.0
         self._busy = [0.0] * backend.num_workers
@@ -130,6 +132,7 @@ class Engine:
     def start(self) -> None:
         """Starts the workers; raises BackendError or StoreError if they can't work."""
         self._journal.append("session", session=self._job.session, at=time.time())
+        self._journal.commit()
         self._store.write(probe_key(self._job.run_id), self._job.run_id.encode())
         self._backend.start(self._job)
         for instruction, logs in self._unheard:
@@ -161,10 +164,15 @@ class Engine:
             **about,
         )
         self._trials[spec.trial_id] = States(spec, first=ref, current=ref)
-        self._handle(TrialSubmitted(spec.trial_id, spec.index, spec.epochs, ref, spec.group))
+        self._answered.append(
+            TrialSubmitted(spec.trial_id, spec.index, spec.epochs, ref, spec.group)
+        )
+        self.settle()
 
     def answer(self, trial_id: str, answer: EpochAnswer) -> None:
         """Answers an EpochResult; a trial that was held is answered once more.
+
+        It takes effect with :meth:`settle` or :meth:`wait`, together with other answers.
 
         Raises:
             StoreError: If a changed state can't be written to the store.
@@ -192,9 +200,15 @@ class Engine:
         if changed is not None:
             self._discard(states.change(changed, lasting=answer.learning_rate is None))
         if answer.error is not None:
-            self._handle(TrialFailed(trial_id, answer.error, answer.traceback or ""))
+            self._answered.append(TrialFailed(trial_id, answer.error, answer.traceback or ""))
         elif answer.proceed is not None:
-            self._handle(EpochAnswered(trial_id, answer.proceed, states.current))
+            self._answered.append(EpochAnswered(trial_id, answer.proceed, states.current))
+
+    def settle(self) -> None:
+        """Has what was answered take effect: it is written down, and work is handed out."""
+        answered, self._answered = self._answered, []
+        if answered:
+            self._handle(*answered)
 
     def wait(self, timeout: float) -> Result | None:
         """What has finished next, after waiting for ``timeout`` seconds at most.
@@ -204,6 +218,7 @@ class Engine:
         None comes before its time if a worker is left without work: see :attr:`idle`.
         """
         deadline = time.monotonic() + timeout
+        self.settle()
         while not self._out:
             idle = self.idle
             events = self._arrived(max(0.0, deadline - time.monotonic()))
@@ -231,6 +246,7 @@ class Engine:
     def conclude(self, result: TrialResult) -> None:
         """Takes note of a trial's end: writes it down, and removes the states it leaves."""
         self._journal.append("end", trial=result.trial_id, **_without(result, "trial_id"))
+        self._journal.commit()
         for waiting in self._forget:
             waiting.append(result.trial_id)
         self._trials[result.trial_id].current = None
@@ -244,6 +260,7 @@ class Engine:
                 have taken it over, or may come to go on with it.
         """
         self._backend.stop()
+        self._journal.commit()
         if over:
             self._delete(probe_key(self._job.run_id))
             self._tidy(f"runs/{self._job.run_id}/trials")
@@ -254,30 +271,32 @@ class Engine:
     # Events and instructions -------------------------------------------------------------
 
     def _handle(self, *events: Event) -> None:
+        """Tells the scheduler of events, once all that has happened is written down."""
+        self._journal.commit()
         for instruction in self._hopper.handle(*events):
             self._carry_out(instruction)
 
     def _arrived(self, timeout: float) -> list[WorkerEvent]:
-        """What the workers have to say, written down: finished units that came together.
+        """What the workers have to say, noted: finished units that came together.
 
-        They are scheduled together. Anything else is the last of them: whether a report counts must
-        not depend on what has not been handled yet. And who has heard that a worker is there can
-        send it work, so that is handled before any is handed out.
+        They are written down and scheduled together. Anything else is the last of them: whether a
+        report counts must not depend on what has not been handled yet. And who has heard that a
+        worker is there can send it work, so that is handled before any is handed out.
         """
         events: list[WorkerEvent] = []
-        reporting: set[int] = set()
+        units: set[Unit] = set()
         while True:
             event = self._next(0.0 if events else timeout)
             if event is None:
                 return events
-            if isinstance(event, UnitDone) and event.result.worker in reporting:
+            if isinstance(event, UnitDone) and event.result.unit in units:
                 self._held = event
                 return events
             self._note(event)
             events.append(event)
             if not isinstance(event, UnitDone):
                 return events
-            reporting.add(event.result.worker)
+            units.add(event.result.unit)
 
     def _next(self, timeout: float) -> WorkerEvent | None:
         event, self._held = self._held, None
@@ -295,7 +314,7 @@ class Engine:
             self._out.append(instruction)
 
     def _note(self, event: WorkerEvent) -> None:
-        """Writes down what a worker says, before anything acts on it."""
+        """Notes what a worker says, to be written down before anything acts on it."""
         if isinstance(event, UnitDone):
             self._commit(event)
         elif isinstance(event, UnitFailed):
@@ -316,7 +335,7 @@ class Engine:
         logger.warning("worker %d was lost: %s", worker, reason)
 
     def _commit(self, event: UnitDone) -> None:
-        """Writes a finished unit down. From here on it has happened."""
+        """Notes a finished unit. Once that is written, it has happened."""
         result = event.result
         unit = result.unit
         if not self._hopper.expects(result.worker, unit):
@@ -377,6 +396,7 @@ def begin(job: WorkerJob, **asked: Any) -> Journal:
     """A new run's journal, with what was asked for as its first record."""
     journal = Journal(job.store, job.run_id)
     journal.append("run", run=job.run_id, **{**about(job), **asked})
+    journal.commit()
     return journal
 
 

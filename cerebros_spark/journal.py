@@ -1,7 +1,7 @@
 """The journal of a run: one line of JSON for each thing that has happened.
 
-A line is durable before anything acts on it. What is not in the journal never happened; what is
-there happened once. Each line carries a digest of itself and of all lines before it, so a line
+Lines that belong together are written together, and are durable before anything acts on them. What
+is not in the journal never happened; what is there happened once. Each line carries a digest of itself and of all lines before it, so a line
 that was changed, lost or moved is found.
 
 ``python -m cerebros_spark.journal RUN`` prints a journal and audits it.
@@ -53,22 +53,29 @@ class Journal:
         self._digest = after.digest if after else ""
         self._size = after.size if after else 0
         self._torn = after.torn if after else b""
+        self._waiting: list[bytes] = []
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Adds one record; it is durable when this returns.
-
-        Raises:
-            StoreError: If it can't be written, or another process writes to the same run.
-        """
+        """Adds one record to those that :meth:`commit` is to write."""
         record = {"number": self._number, "kind": kind, **fields}
         text = json.dumps(record, separators=(",", ":"), default=_plain)
-        digest = _chained(self._digest, text)
-        line = f'{text[:-1]},"digest":"{digest}"}}\n'.encode()
-        self._store.append(journal_key(self._run_id), line, at=self._size, instead_of=self._torn)
-        self._torn = b""
+        self._digest = _chained(self._digest, text)
+        self._waiting.append(f'{text[:-1]},"digest":"{self._digest}"}}\n'.encode())
         self._number += 1
-        self._digest = digest
-        self._size += len(line)
+
+    def commit(self) -> None:
+        """Writes the records that were added; they are durable when this returns.
+
+        Raises:
+            StoreError: If they can't be written, or another process writes to the same run.
+        """
+        if not self._waiting:
+            return
+        lines = b"".join(self._waiting)
+        self._store.append(journal_key(self._run_id), lines, at=self._size, instead_of=self._torn)
+        self._torn = b""
+        self._size += len(lines)
+        self._waiting.clear()
 
     def discard(self) -> None:
         """Removes the run, unless somebody else has written to its journal since."""

@@ -103,6 +103,7 @@ class Search:
                 check_in_a_row(self._failed, self._rules.failures_in_a_row)
         check_any_score(self._ledger.ended)
         self._journal.append("done")
+        self._journal.commit()
 
     # Proposals and builds ----------------------------------------------------------------
 
@@ -112,6 +113,7 @@ class Search:
         One network is built at a time, and the next is proposed when the tuner has learned what
         hyperparameters that one asked for.
         """
+        self._engine.settle()  # whether a worker is idle
         while self._asks and not self._workshop.busy:
             track = self._dialogue.propose()
             if isinstance(track, Pause):

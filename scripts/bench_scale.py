@@ -100,9 +100,11 @@ class Simulation:
             self._now = max(self._now, end)
             began = time.perf_counter()
             self._journal.append("unit", **vars(result))
+            self._journal.commit()
             self._spend(time.perf_counter() - began)
             self._units += 1
             self._handle(UnitDone(result))
+        self._journal.commit()
         if self._hopper.running:
             raise RuntimeError(f"{len(self._hopper.running)} trials never ended")
 

@@ -121,6 +121,7 @@ def written(store: LocalStore, told: list[tuple[str, dict]]) -> str:
     journal = Journal(store, "mine")
     for kind, fields in told:
         journal.append(kind, **fields)
+    journal.commit()
     return f"{store.url.removeprefix('file://')}/runs/mine"
 
 

@@ -21,7 +21,14 @@ def journal(store) -> Journal:
     journal.append("run", seed=0, name="größer\nals 1")
     journal.append("trial", values={"rate": 0.1, "kinds": ["a", None, True]})
     journal.append("end", seconds=1 / 3)
+    journal.commit()
     return journal
+
+
+def write(journal: Journal, kind: str, **fields) -> None:
+    """One record, at once."""
+    journal.append(kind, **fields)
+    journal.commit()
 
 
 def test_records_come_back_in_order_and_exactly(store, journal):
@@ -32,15 +39,37 @@ def test_records_come_back_in_order_and_exactly(store, journal):
     assert [record["number"] for record in (first, second, third)] == [0, 1, 2]
 
 
-def test_a_record_is_there_when_append_returns(store):
+def test_records_are_there_when_commit_returns_and_not_before(store):
     journal = Journal(store, "run")
-    for number in range(5):
+    write(journal, "unit", value=0)
+    for number in (1, 3, 5):
         journal.append("unit", value=number)
-        assert [record["value"] for record in read(store, "run")] == list(range(number + 1))
+        journal.append("unit", value=number + 1)
+        assert [record["value"] for record in read(store, "run")] == list(range(number))
+        journal.commit()
+        assert [record["value"] for record in read(store, "run")] == list(range(number + 2))
+
+
+def test_to_commit_nothing_writes_nothing(store):
+    Journal(store, "run").commit()
+    assert store.list("runs") == []
+
+
+def test_what_could_not_be_written_is_written_by_the_next_commit(store, journal, monkeypatch):
+    def full(*args, **more):
+        raise StoreError("no space is left")
+
+    journal.append("unit", value=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "append", full)
+        with pytest.raises(StoreError, match="no space"):
+            journal.commit()
+    write(journal, "unit", value=2)
+    assert [record.get("value") for record in read(store, "run")][3:] == [1, 2]
 
 
 def test_each_run_has_a_journal_of_its_own(store, journal):
-    Journal(store, "other").append("run")
+    write(Journal(store, "other"), "run")
     assert len(read(store, "run")) == 3
     assert len(read(store, "other")) == 1
 
@@ -83,7 +112,8 @@ def test_a_missing_journal_is_a_store_error(store):
 
 
 def test_numbers_that_json_lacks_come_back(store):
-    Journal(store, "run").append("epoch", logs={"loss": math.inf, "r2": -math.inf, "x": math.nan})
+    logs = {"loss": math.inf, "r2": -math.inf, "x": math.nan}
+    write(Journal(store, "run"), "epoch", logs=logs)
     logs = read(store, "run")[0]["logs"]
     assert logs["loss"] == math.inf
     assert logs["r2"] == -math.inf
@@ -106,30 +136,30 @@ def test_a_journal_is_gone_on_with_after_its_last_whole_line(store, journal, cut
     found = recover(store, "run")
     assert [record["kind"] for record in found.records] == ["run", "trial"]
     again = Journal(store, "run", found)
-    again.append("unit", value=1)
+    write(again, "unit", value=1)
     assert [record["kind"] for record in read(store, "run")] == ["run", "trial", "unit"]
     with pytest.raises(StoreError, match="another process"):
-        journal.append("unit", value=2)
+        write(journal, "unit", value=2)
     assert len(read(store, "run")) == 3
 
 
 def test_a_journal_of_half_a_line_is_empty(store):
     store.write(journal_key("run"), b'{"number":0,"ki')
     assert recover(store, "run").records == ()
-    Journal(store, "run", recover(store, "run")).append("run")
+    write(Journal(store, "run", recover(store, "run")), "run")
     assert len(read(store, "run")) == 1
 
 
 def test_two_that_begin_the_same_run_are_told(store):
     first, second = Journal(store, "run"), Journal(store, "run")
-    first.append("run")
+    write(first, "run")
     with pytest.raises(StoreError, match="another process"):
-        second.append("run")
+        write(second, "run")
 
 
 def test_numpy_numbers_and_tuples_come_back_as_json_has_them(store):
     value = {"rate": np.float32(0.5), "units": (np.int64(3), 4)}
-    Journal(store, "run").append("trial", **value)
+    write(Journal(store, "run"), "trial", **value)
     (record,) = read(store, "run")
     assert {name: record[name] for name in value} == as_written(value)
     assert as_written(value) == {"rate": 0.5, "units": [3, 4]}

@@ -41,6 +41,7 @@ def rewritten(run: Path, target: Path, change) -> LocalStore:
     for record in read(old, "small"):
         change(record)
         journal.append(record.pop("kind"), **{k: v for k, v in record.items() if k != "number"})
+    journal.commit()
     return store
 
 

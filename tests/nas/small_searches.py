@@ -84,12 +84,13 @@ def columns(label: str = "y", **more: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def after_each_record(act: Callable[[list[str]], None]) -> Iterator[None]:
-    """Within, each record of a run is followed by a call with the kinds of all written so far."""
+    """Within, each record of a run is written by itself, and followed by a call with all kinds."""
     append = Journal.append
     kinds: list[str] = []
 
     def watched(self: Journal, kind: str, **fields: Any) -> None:
         append(self, kind, **fields)
+        self.commit()
         kinds.append(kind)
         act(kinds)
 

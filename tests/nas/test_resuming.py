@@ -88,10 +88,19 @@ def undisturbed(frame, tmp_path_factory):
 def dies_at(monkeypatch, number: int, part: float) -> None:
     """Has the driver die while it writes a record, of which only a part reaches the disk."""
     append = LocalStore.append
+    dead = False
 
     def dying(self, key, data, at=None, **more):
-        if b'"number":%d,' % number in data[:20]:
-            append(self, key, data[: int(len(data) * part)], at=at, **more)
+        nonlocal dead
+        if dead:
+            raise DriverDied
+        first, found, last = data.partition(b'{"number":%d,' % number)
+        if found:
+            record, _, _ = (found + last).partition(b"\n")
+            append(self, key, first + record[: int(len(record) * part)], at=at, **more)
+            if part == 1.0:
+                append(self, key, b"\n", **more)
+            dead = True
             raise DriverDied
         append(self, key, data, at=at, **more)
 
@@ -370,6 +379,7 @@ def test_a_tuner_that_proposes_something_else_is_an_error(frame, tmp_path, aband
         kind = record.pop("kind")
         record.pop("number")
         journal.append(kind, **record)
+    journal.commit()
     with pytest.raises(SearchError, match=r"trial-0000 the tuner proposes"):
         fit(wired(tmp_path), frame)
 
