@@ -343,6 +343,14 @@ class LocalStore(Store):
     def _tail(self, path: str, create: bool) -> AbstractContextManager[Tail]:
         return locked_tail(Path(path), create)
 
+    def _delete(self, path: str) -> None:
+        # Each hop leaves one file: fsspec's way is for folders.
+        if os.path.isfile(path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        super()._delete(path)
+
     def _find(self, folder: str) -> Iterable[str]:
         if os.path.isfile(folder):
             return [folder]

@@ -7,7 +7,9 @@ once, by Keras itself.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +69,12 @@ class MetricsMerger:
         rows = [tf.zeros((1, *shape), dtype) for shape, dtype in labels]
         with known(custom_objects):
             self._model = scoring_model(program, rows)
+        self._variables = self._model.metrics_variables
+        #: Takes the variables' values, one after the other, gives the results. Keras' own metrics are TensorFlow all
+        #: through, and ten times as fast in a graph.
+        self._take = self._taken
+        if all(_is_keras(metric) for metric in _leaves(self._model.metrics)):
+            self._take = tf.function(self._taken, autograph=False)
 
     @property
     def names(self) -> set[str]:
@@ -84,17 +92,25 @@ class MetricsMerger:
         Raises:
             ArgumentError: If the model keeps metrics that are not in its compile configuration.
         """
-        variables = self._model.metrics_variables
+        variables = self._variables
         if any(len(state) != len(variables) for state in states):
             raise ArgumentError(
                 f"the network reports {len(states[0])} metric variables, but its compile() call "
                 f"explains {len(variables)}; metrics must be passed to compile()"
             )
-        for i, variable in enumerate(variables):
-            total = np.sum([np.asarray(state[i], np.float64) for state in states], axis=0)
-            variable.assign(total.reshape(variable.shape).astype(variable.dtype))
-        results = self._model.get_metrics_result()
-        return {name: float(value) for name, value in results.items()}
+        flat = [np.fromiter(itertools.chain.from_iterable(state), np.float64) for state in states]
+        told = self._take(tf.constant(np.sum(flat, axis=0)))
+        return {name: float(value) for name, value in told.items()}
+
+    def _taken(self, totals: Any) -> dict[str, Any]:
+        sizes = [math.prod(variable.shape) for variable in self._variables]
+        values = [
+            (variable, tf.cast(tf.reshape(total, variable.shape), variable.dtype))
+            for variable, total in zip(self._variables, tf.split(totals, sizes), strict=True)
+        ]
+        with keras.StatelessScope(state_mapping=values):
+            told: dict[str, Any] = self._model.get_metrics_result()
+        return told
 
 
 def merger_key(program: str) -> str:
@@ -111,14 +127,17 @@ def check_additive(model: Any) -> None:
     say ``additive = True``.
     """
     for metric in [*_leaves(model.metrics), *_as_passed(model)]:
-        own = not type(metric).__module__.startswith("keras.")
         safe = isinstance(metric, (keras.metrics.Mean, keras.metrics.Sum))
-        if own and not safe and not getattr(metric, "additive", False):
+        if not _is_keras(metric) and not safe and not getattr(metric, "additive", False):
             raise ArgumentError(
                 f"the metric {metric.name!r} ({type(metric).__name__}) is computed partition by "
                 "partition, so its variables must add up; derive it from keras.metrics.Mean, or "
                 "set additive = True on its class if they do"
             )
+
+
+def _is_keras(metric: Any) -> bool:
+    return type(metric).__module__.startswith("keras.")
 
 
 def _leaves(metrics: Sequence[Any]) -> list[Any]:
