@@ -1,8 +1,8 @@
 """The journal of a run: one line of JSON for each thing that has happened.
 
-Lines that belong together are written together, and are durable before anything acts on them. What
-is not in the journal never happened; what is there happened once. Each line carries a digest of itself and of all lines before it, so a line
-that was changed, lost or moved is found.
+Lines that belong together are written together, and are durable before anything acts on them.
+What is not in the journal never happened; what is there happened once. Each line carries a digest
+of itself and of all lines before it, so a line that was changed, lost or moved is found.
 
 ``python -m cerebros_spark.journal RUN`` prints a journal and audits it.
 """

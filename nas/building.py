@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ import keras
 
 from cerebros_spark.errors import TrialError
 from cerebros_spark.seeds import derive
+from cerebros_spark.training.fused.reading import UnreadableError
+from cerebros_spark.training.fused.states import initial
 from cerebros_spark.training.keras_model import (
     describe,
     drawing_from,
@@ -20,6 +23,7 @@ from cerebros_spark.training.keras_model import (
 from cerebros_spark.training.metrics import check_additive
 from cerebros_spark.types import TrialSpec
 from nas.spaces.base import Space
+from nas.spaces.cerebros.networks import CerebrosNetworks
 
 
 @dataclass(frozen=True)
@@ -67,32 +71,68 @@ class Builder:
             TrialError: If the network is larger than allowed, or can't be sent out.
             Exception: Whatever the space raises.
         """
-        with drawing_from(derive(self.seed, trial_id, "weights")), under_policy(self.dtype_policy):
-            model = self.space.build(hyperparameters)
-        if not isinstance(model, keras.Model):
-            raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
-        parameters = model.count_params()
-        if self.max_model_size is not None and parameters > self.max_model_size:
+        seed = derive(self.seed, trial_id, "weights")
+        with under_policy(self.dtype_policy):
+            with drawing_from(seed):
+                made = self._written(hyperparameters)
+            if made is None:
+                with drawing_from(seed):
+                    made = self._built(hyperparameters)
+        if self.max_model_size is not None and made.parameters > self.max_model_size:
             raise TrialError(
-                f"the network has {parameters:,} parameters, more than "
+                f"the network has {made.parameters:,} parameters, more than "
                 f"max_model_size={self.max_model_size:,}"
             )
-        with known(self.custom_objects):
-            program = describe(model, self.class_weight)
-            check_additive(model)
         spec = TrialSpec(
             trial_id=trial_id,
             index=index,
             trainer="keras",
-            program=program,
+            program=made.program(),
             seed=self.seed,
             epochs=epochs or self.epochs,
             batch_size=_batch_size(hyperparameters, self.batch_size),
-            parameters=parameters,
+            parameters=made.parameters,
         )
         if self.fusing is not None:
             spec = self.fusing(spec)
-        return Built(spec, initial_state(model))
+        return Built(spec, made.state())
+
+    def _built(self, hyperparameters: Any) -> _Made:
+        """A network as Keras builds it."""
+        model = self.space.build(hyperparameters)
+        if not isinstance(model, keras.Model):
+            raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
+
+        def program() -> str:
+            with known(self.custom_objects):
+                told = describe(model, self.class_weight)
+                check_additive(model)
+            return told
+
+        return _Made(model.count_params(), program, functools.partial(initial_state, model))
+
+    def _written(self, hyperparameters: Any) -> _Made | None:
+        """The same network, written down without Keras building it; None if it must be built."""
+        if not isinstance(self.space, CerebrosNetworks):
+            return None
+        with known(self.custom_objects):
+            told = self.space.write(hyperparameters, self.class_weight)
+        if told is None:
+            return None
+        try:
+            state = initial(told.weights, told.trainable, told.optimizer)
+        except UnreadableError:
+            return None  # it keeps something else of the weights
+        return _Made(told.parameters, lambda: told.program, lambda: state)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A network that can be sent out."""
+
+    parameters: int
+    program: Callable[[], str]
+    state: Callable[[], bytes]
 
 
 def _batch_size(hyperparameters: Any, otherwise: int) -> int:

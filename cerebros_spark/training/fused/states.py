@@ -13,7 +13,7 @@ import numpy as np
 from cerebros_spark.training import state
 from cerebros_spark.training.fused.reading import Network, Recipe
 from cerebros_spark.training.fused.shapes import Bank, Shape, hidden_bank, output_bank
-from cerebros_spark.training.fused.updates import Rule
+from cerebros_spark.training.fused.updates import Rule, rule
 from cerebros_spark.training.fused.wiring import numbers
 
 _MOVING = ("moving_mean", "moving_variance")
@@ -98,6 +98,29 @@ class Sections:
         parts += [kept[slot][name] for slot in self.slots for name in self.trained]
         parts += [moving[name] for name in self.moving]
         return tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
+
+
+def initial(
+    weights: Sequence[np.ndarray], trainable: Sequence[bool], optimizer: Mapping[str, Any]
+) -> bytes:
+    """The state of a network before its first step, as ``keras_model.initial_state`` gives it.
+
+    Args:
+        weights: Its weights, in Keras' order.
+        trainable: For each of them whether it is trained.
+        optimizer: The optimizer's configuration.
+
+    Raises:
+        UnreadableError: If there is no rule for the optimizer.
+    """
+    values = [*weights, np.asarray(0, "int64")]
+    rate = optimizer["config"]["learning_rate"]
+    if isinstance(rate, int | float):
+        values.append(np.asarray(rate, keras.config.floatx()))
+    trained = [weight for weight, is_trained in zip(weights, trainable, strict=True) if is_trained]
+    for group in rule(optimizer).slots:
+        values += [np.zeros_like(weight) for weight in trained for _ in group]
+    return state.pack(values, state.layout(values, [f"{i}" for i in range(len(values))]))
 
 
 @dataclass(frozen=True)

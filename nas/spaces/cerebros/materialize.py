@@ -58,7 +58,30 @@ def materialize(
         raise ArgumentError(
             f"output_names must hold {len(future.outputs)} names, but got {output_names!r}"
         )
-    return _Layers(future, prefix, tensors).outputs(names)
+    return unit_layers(future, tensors, names, prefix=prefix)
+
+
+def unit_layers(
+    future: NetworkFuture,
+    inputs: Sequence[Any],
+    output_names: Sequence[str | None],
+    *,
+    prefix: str = "",
+    layers: Any = keras.layers,
+) -> list[Any]:
+    """The units of a plan, on top of flat inputs that fit it.
+
+    Args:
+        future: The plan.
+        inputs: A tensor for each input.
+        output_names: Names of the output Dense layers; None for one that is named like the rest.
+        prefix: What all layer names start with.
+        layers: Where layers come from; what stands in for ``keras.layers`` may take other tensors.
+
+    Returns:
+        One tensor for each output.
+    """
+    return _Layers(future, prefix, inputs, layers).outputs(output_names)
 
 
 def flat_inputs(
@@ -115,9 +138,12 @@ def _flat(name: str, tensor: Any) -> Any:
 class _Layers:
     """The layers of one plan, made from the inputs down."""
 
-    def __init__(self, future: NetworkFuture, prefix: str, inputs: Sequence[Any]) -> None:
+    def __init__(
+        self, future: NetworkFuture, prefix: str, inputs: Sequence[Any], layers: Any
+    ) -> None:
         self._future = future
         self._prefix = prefix
+        self._layers = layers
         self._made: dict[tuple[int, int], Any] = {
             (0, number): tensor for number, tensor in enumerate(inputs)
         }
@@ -142,7 +168,7 @@ class _Layers:
             self._dense(unit, self._name(unit, f"dendrite{number}"))(axon)
             for number in range(unit.dendrites)
         ]
-        return _concatenate(dendrites, self._name(unit, "dendrites"))
+        return self._concatenate(dendrites, self._name(unit, "dendrites"))
 
     def _output(self, unit: UnitFuture, name: str | None) -> Any:
         merged = self._merged(unit)
@@ -153,20 +179,20 @@ class _Layers:
         return self._dense(unit, name or self._name(unit, "dense"), dtype)(merged)
 
     def _dense(self, unit: UnitFuture, name: str, dtype: str | None = None) -> Any:
-        return keras.layers.Dense(unit.neurons, activation=unit.activation, name=name, dtype=dtype)
+        return self._layers.Dense(unit.neurons, activation=unit.activation, name=name, dtype=dtype)
 
     def _merged(self, unit: UnitFuture) -> Any:
         sources = self._sources(unit)
         if self._future.merge == "add":
             sources = self._sums(unit, sources)
-        return self._regularized(unit, _concatenate(sources, self._name(unit, "concatenate")))
+        return self._regularized(unit, self._concatenate(sources, self._name(unit, "concatenate")))
 
     def _sources(self, unit: UnitFuture) -> list[Any]:
         sources = []
         for number, edge in enumerate(unit.edges):
             source = self._made[edge.level, edge.unit]
             if edge.gated:
-                source = keras.layers.Activation(
+                source = self._layers.Activation(
                     self._future.gate_activation, name=self._name(unit, f"gate{number}")
                 )(source)
             sources.append(source)
@@ -177,7 +203,7 @@ class _Layers:
         for source in sources:
             by_width.setdefault(source.shape[-1], []).append(source)
         return [
-            keras.layers.Add(name=self._name(unit, f"add{width}"))(same) if same[1:] else same[0]
+            self._layers.Add(name=self._name(unit, f"add{width}"))(same) if same[1:] else same[0]
             for width, same in by_width.items()
         ]
 
@@ -186,13 +212,12 @@ class _Layers:
         name = self._name(unit, kind)
         if kind == "batch_normalization":
             momentum = self._future.batch_normalization_momentum
-            return keras.layers.BatchNormalization(momentum=momentum, name=name)(tensor)
+            return self._layers.BatchNormalization(momentum=momentum, name=name)(tensor)
         if kind == "dropout":
-            return keras.layers.Dropout(self._future.dropout_rate, name=name)(tensor)
+            return self._layers.Dropout(self._future.dropout_rate, name=name)(tensor)
         return tensor
 
-
-def _concatenate(tensors: list[Any], name: str) -> Any:
-    if len(tensors) == 1:
-        return tensors[0]
-    return keras.layers.Concatenate(name=name)(tensors)
+    def _concatenate(self, tensors: list[Any], name: str) -> Any:
+        if len(tensors) == 1:
+            return tensors[0]
+        return self._layers.Concatenate(name=name)(tensors)

@@ -1,0 +1,155 @@
+"""Networks that are written down are those that Keras would build, to the last bit."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from cerebros_spark.training.fused.states import initial
+from cerebros_spark.training.keras_model import describe, drawing_from, initial_state, rebuild
+from nas.spaces.cerebros import CerebrosSpace
+from nas.spaces.cerebros.networks import CerebrosNetworks, Output
+from nas.spaces.cerebros.recorder import in_order
+
+PRICE = Output("price", 1, metrics=("mae",), mean=(10.0,), variance=(4.0,))
+KIND = Output("kind", 3, "softmax", "categorical_crossentropy", ("accuracy",))
+STATISTICS = (np.arange(5.0), np.ones(5))
+
+
+def space(**more) -> CerebrosSpace:
+    return CerebrosSpace(maximum_levels=4, maximum_units_per_level=4, learning_rate=0.01, **more)
+
+
+CASES = {
+    "one output": ([(5,)], [PRICE], {}, {"normalizations": [STATISTICS]}),
+    "several of both": ([(5,), (2, 3)], [PRICE, KIND], {}, {"loss_weights": (1.0, 0.5)}),
+    "integers": ([(4,), (1,)], [KIND], {}, {"input_dtypes": ["int64", "float32"]}),
+    "added": ([(5,)], [PRICE], {"merge": "add"}, {}),
+    "neurons": ([(5,)], [KIND], {"unit": "neuron"}, {}),
+    "plain": ([(5,)], [PRICE], {"regularization": "none", "activation": "relu"}, {}),
+    "momentum": ([(5,)], [PRICE], {}, {"optimizer": keras.optimizers.SGD(0.1, momentum=0.9)}),
+    "rmsprop": ([(5,)], [PRICE], {}, {"optimizer": keras.optimizers.RMSprop(centered=True)}),
+    "decay": ([(5,)], [PRICE], {}, {"optimizer": "adamw"}),
+    "schedule": (
+        [(5,)],
+        [PRICE],
+        {},
+        {"optimizer": keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 100))},
+    ),
+}
+
+
+def drawn(networks: CerebrosNetworks, seed: int) -> keras_tuner.HyperParameters:
+    hp = keras_tuner.HyperParameters()
+    networks.future(hp)
+    for each in hp.space:
+        hp.values[each.name] = each.random_sample(seed)
+    return hp
+
+
+def nameless(program: str) -> dict:
+    """A program without the names that Keras counts up in each process."""
+    told = json.loads(program)
+    told["architecture"]["config"].pop("name")
+    for optimizer in (told["compile"]["optimizer"],
+                      told["architecture"]["compile_config"]["optimizer"]):  # fmt: skip
+        optimizer["config"].pop("name")
+    return told
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("class_weight", [None, {0: 2.0}])
+def test_what_is_written_is_what_keras_would_build(case, class_weight):
+    shapes, outputs, bounds, more = CASES[case]
+    networks = CerebrosNetworks(space(**bounds), shapes, outputs, **more)
+    for seed in range(4):
+        hp = drawn(networks, seed)
+        with drawing_from(seed):
+            model = networks.build(hp)
+        with drawing_from(seed):
+            written = networks.write(hp, class_weight)
+        assert nameless(written.program) == nameless(describe(model, class_weight))
+        assert written.parameters == model.count_params()
+        state = initial(written.weights, written.trainable, written.optimizer)
+        assert state == initial_state(model)
+
+
+def test_what_is_written_can_be_built():
+    networks = CerebrosNetworks(space(), [(5,)], [PRICE], normalizations=[STATISTICS])
+    hp = drawn(networks, 3)
+    with drawing_from(1):
+        written = networks.write(hp)
+    model = rebuild(written.program)
+    model.set_weights(written.weights)
+    x = np.random.default_rng(0).normal(size=(7, 5)).astype("float32")
+    with drawing_from(1):
+        wanted = networks.build(hp)
+    np.testing.assert_array_equal(model(x), wanted(x))
+
+
+def test_to_write_leaves_no_trace_in_what_is_drawn_next():
+    networks = CerebrosNetworks(space(), [(5,)], [PRICE])
+    hp = drawn(networks, 0)
+    with drawing_from(1):
+        first = networks.write(hp)  # makes what all of them have in common
+    with drawing_from(1):
+        second = networks.write(hp)
+    assert first.program == second.program
+    for one, other in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_precision_is_written_too():
+    keras.config.set_dtype_policy("float64")
+    try:
+        networks = CerebrosNetworks(space(), [(5,)], [PRICE])
+        hp = drawn(networks, 0)
+        with drawing_from(0):
+            model = networks.build(hp)
+        with drawing_from(0):
+            written = networks.write(hp)
+        assert nameless(written.program) == nameless(describe(model))
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("why", ["dropout", "mixed", "base model"])
+def test_what_must_be_built_is_not_written(why):
+    bounds = {"regularization": "dropout"} if why == "dropout" else {}
+    more = {}
+    if why == "base model":
+        data = keras.Input((5,))
+        more["base_models"] = {0: keras.Model(data, keras.layers.Dense(2)(data))}
+    networks = CerebrosNetworks(space(**bounds), [(5,)], [PRICE], **more)
+    policy = keras.config.dtype_policy()
+    try:
+        if why == "mixed":
+            keras.config.set_dtype_policy("mixed_float16")
+        assert networks.write(drawn(networks, 0)) is None
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def test_layers_are_in_keras_order_whatever_the_graph():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        tensors = [keras.Input((2,), name=f"input{n}") for n in range(2)]
+        sources: dict[str, list[str]] = {"input0": [], "input1": []}
+        for number in range(12):
+            read = [tensors[n] for n in rng.integers(0, len(tensors), rng.integers(2, 5))]
+            name = f"layer{number}"
+            sources[name] = [each._keras_history.operation.name for each in read]
+            tensors.append(keras.layers.Add(name=name)(read))
+        ends = [tensors[-1], tensors[-2]]
+        reached = [name for name in ("input0", "input1") if name in str(sources)]
+        inputs = [tensor for tensor in tensors[:2] if tensor.name in reached]
+        model = keras.Model(inputs, ends)
+        outputs = [each._keras_history.operation.name for each in ends]
+        wanted = [layer.name for layer in model.layers]
+        assert [n for n in wanted if n in in_order(sources.__getitem__, outputs)] == in_order(
+            sources.__getitem__, outputs
+        )
