@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,10 +51,10 @@ Result = EpochResult | TrialResult
 
 
 class Merger(Protocol):
-    """Makes the metrics of an epoch of its units' metric variables."""
+    """Makes the metrics of epochs of their units' metric variables."""
 
-    def results(self, states: Sequence[MetricState]) -> dict[str, float]:
-        """Metrics by name over the rows of all units."""
+    def results(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+        """For each epoch the metrics by name over the rows of all its units."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Engine:
         self._hopper = Hopper(backend.num_workers, reproducible=reproducible)
         self._forget: list[list[str]] = [[] for _ in range(backend.num_workers)]
         self._garbage: list[str] = []
+        self._deleter = ThreadPoolExecutor(1, "cerebros-delete")
         self._out: deque[EpochResult | TrialDone] = deque()
         self._answered: list[Event] = []  # that the scheduler has not been told of
         self._first = 0.0
@@ -136,7 +138,10 @@ class Engine:
         self._store.write(probe_key(self._job.run_id), self._job.run_id.encode())
         self._backend.start(self._job)
         for instruction, logs in self._unheard:
-            self._carry_out(instruction, logs)
+            if isinstance(instruction, EpochDone) and logs is not None:
+                self._out.append(_told(instruction, logs))
+            else:
+                self._carry_out([instruction])
         self._unheard = ()
 
     def submit(self, spec: TrialSpec, state: bytes, **about: Any) -> None:
@@ -225,9 +230,9 @@ class Engine:
             if not events:
                 break
             self._handle(*events)
-            # After the next units have gone out: nobody waits for it.
+            # What is written down needs them no more. Nobody waits for it.
             while self._garbage:
-                self._delete(self._garbage.pop())
+                self._deleter.submit(self._delete, self._garbage.pop())
             if self.idle > idle:
                 break
         if not self._out:
@@ -259,6 +264,7 @@ class Engine:
             over: Whether the run is over. Otherwise nothing of it is removed: another driver may
                 have taken it over, or may come to go on with it.
         """
+        self._deleter.shutdown()
         self._backend.stop()
         self._journal.commit()
         if over:
@@ -273,8 +279,7 @@ class Engine:
     def _handle(self, *events: Event) -> None:
         """Tells the scheduler of events, once all that has happened is written down."""
         self._journal.commit()
-        for instruction in self._hopper.handle(*events):
-            self._carry_out(instruction)
+        self._carry_out(self._hopper.handle(*events))
 
     def _arrived(self, timeout: float) -> list[WorkerEvent]:
         """What the workers have to say, noted: finished units that came together.
@@ -302,16 +307,15 @@ class Engine:
         event, self._held = self._held, None
         return event if event is not None else self._backend.next_event(timeout)
 
-    def _carry_out(self, instruction: Instruction, logs: dict[str, float] | None = None) -> None:
-        if isinstance(instruction, RunUnits):
-            worker = instruction.worker
-            forget, self._forget[worker] = tuple(self._forget[worker]), []
-            self._first = self._first or time.monotonic()
-            self._backend.send(worker, Assignment(instruction.units, forget))
-        elif isinstance(instruction, EpochDone):
-            self._end_epoch(instruction, logs)
-        else:
-            self._out.append(instruction)
+    def _carry_out(self, instructions: Sequence[Instruction]) -> None:
+        for instruction in instructions:  # first, for workers wait for it
+            if isinstance(instruction, RunUnits):
+                worker = instruction.worker
+                forget, self._forget[worker] = tuple(self._forget[worker]), []
+                self._first = self._first or time.monotonic()
+                self._backend.send(worker, Assignment(instruction.units, forget))
+        self._end_epochs([told for told in instructions if isinstance(told, EpochDone)])
+        self._out.extend(told for told in instructions if isinstance(told, TrialDone))
 
     def _note(self, event: WorkerEvent) -> None:
         """Notes what a worker says, to be written down before anything acts on it."""
@@ -348,23 +352,36 @@ class Engine:
         if result.state is not None:
             self._discard(self._trials[unit.trial_id].move_on(result.state))
 
-    def _end_epoch(self, done: EpochDone, logs: dict[str, float] | None) -> None:
-        """Merges an epoch's metrics; what can't be merged fails the trial."""
-        if logs is None:
-            try:
-                merger = self._merger(self._trials[done.trial_id].spec)
-                logs = merger.results(done.train)
-                validation = merger.results(done.validation)
-            except Exception as error:
-                told = "".join(traceback.format_exception(error))
-                name = type(error).__name__
-                self._handle(TrialFailed(done.trial_id, f"{name}: {error}", told))
+    def _end_epochs(self, epochs: Sequence[EpochDone]) -> None:
+        """Merges epochs' metrics, all at once; what can't be merged fails its trial."""
+        if not epochs:
+            return
+        try:
+            merged = self._merged(epochs)
+        except Exception as error:
+            if len(epochs) > 1:
+                for done in epochs:
+                    self._end_epochs([done])
                 return
-            logs.update({f"val_{name}": value for name, value in validation.items()})
+            told = "".join(traceback.format_exception(error))
+            name = type(error).__name__
+            self._handle(TrialFailed(epochs[0].trial_id, f"{name}: {error}", told))
+            return
+        for done, logs in zip(epochs, merged, strict=True):
             self._journal.append("epoch", trial=done.trial_id, epoch=done.epoch, logs=logs)
-        self._out.append(
-            EpochResult(done.trial_id, done.epoch, logs, done.state, done.seconds, done.rows)
-        )
+            self._out.append(_told(done, logs))
+
+    def _merged(self, epochs: Sequence[EpochDone]) -> list[dict[str, float]]:
+        mergers = [self._merger(self._trials[done.trial_id].spec) for done in epochs]
+        merged: list[dict[str, float]] = [{} for _ in epochs]
+        for merger in set(mergers):
+            numbers = [number for number, each in enumerate(mergers) if each is merger]
+            parts = [(epochs[number].train, epochs[number].validation) for number in numbers]
+            logs = merger.results([units for part in parts for units in part])
+            for number, train, validation in zip(numbers, logs[::2], logs[1::2], strict=True):
+                more = {f"val_{name}": value for name, value in validation.items()}
+                merged[number] = {**train, **more}
+        return merged
 
     # What lies in the store --------------------------------------------------------------
 
@@ -390,6 +407,10 @@ class Engine:
             self._store.delete(key)
         except StoreError:
             logger.warning("%s could not be deleted", key, exc_info=True)
+
+
+def _told(done: EpochDone, logs: dict[str, float]) -> EpochResult:
+    return EpochResult(done.trial_id, done.epoch, logs, done.state, done.seconds, done.rows)
 
 
 def begin(job: WorkerJob, **asked: Any) -> Journal:

@@ -83,8 +83,9 @@ class Fusing:
 
     def __call__(self, spec: TrialSpec) -> TrialSpec:
         """The trial as it is, or as one that can be trained with others."""
+        described = json.loads(spec.program)
         try:
-            recipe, network = read(spec.program)
+            recipe, network = read(described)
         except UnreadableError as error:
             self._tell(error)
             return spec
@@ -97,13 +98,12 @@ class Fusing:
         shape = usual | Shape.of(network)
         if shape != usual:
             shape = shape.roomy()
-        program = json.loads(spec.program)
-        program["fused"] = dataclasses.asdict(shape)
-        name = json.dumps([dataclasses.asdict(recipe), program["fused"], spec.batch_size])
+        described["fused"] = dataclasses.asdict(shape)
+        name = json.dumps([dataclasses.asdict(recipe), described["fused"], spec.batch_size])
         return dataclasses.replace(
             spec,
             trainer="fused",
-            program=json.dumps(program),
+            program=json.dumps(described),
             group=hashlib.sha256(name.encode()).hexdigest()[:16],
         )
 

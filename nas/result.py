@@ -239,7 +239,7 @@ class ModelSelectionResult:
             raise DataError("there are no rows to evaluate")
         labels = [(target.label_shape, target.label_dtype) for target in self._targets]
         merger = MetricsMerger(scorer.spec.program, labels, self.custom_objects)
-        return merger.results(states)
+        return merger.results([states])[0]
 
     def model_inputs(self, x: Any) -> Any:
         """Arrays, a dict or a pandas DataFrame as what the network takes."""

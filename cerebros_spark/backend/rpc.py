@@ -328,13 +328,15 @@ class WorkerLink:
 
     def _called(self, data: bytes, waits: bool) -> bytes | None:
         """What the driver answers; None if that was not waited for."""
+        about = {"timeout": _POLL_SECONDS + 15.0, "metadata": self._access.metadata}
+        if not waits:
+            # A call that can be cancelled costs a thread.
+            answer: bytes = self._exchange_call(data, **about)
+            return answer
         with self._waiting:
-            if waits and self._hurried.is_set():
+            if self._hurried.is_set():
                 return None
-            call = self._exchange_call.future(
-                data, timeout=_POLL_SECONDS + 15.0, metadata=self._access.metadata
-            )
-            self._call = call if waits else None
+            self._call = call = self._exchange_call.future(data, **about)
         try:
             told: bytes = call.result()
             return told

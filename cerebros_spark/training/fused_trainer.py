@@ -101,12 +101,13 @@ class FusedTrainer:
 
     def _read(self, spec: TrialSpec) -> _Opened:
         if spec.trial_id not in self._opened:
-            told = json.loads(spec.program).get("fused")
+            described = json.loads(spec.program)
+            shape = described.get("fused")
             self._opened[spec.trial_id] = _Opened(
-                *read(spec.program),
-                None if told is None else Shape.from_json(told),
+                *read(described),
+                None if shape is None else Shape.from_json(shape),
                 spec.batch_size,
-                class_weights(spec.program),
+                class_weights(described),
             )
         return self._opened[spec.trial_id]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import json
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -88,7 +89,7 @@ class KerasProgram:
         self._chunks = chunks
         self._model = rebuild(spec.program)
         update_without_replicas(self._model.optimizer)
-        self._class_weights = class_weights(spec.program)
+        self._class_weights = class_weights(json.loads(spec.program))
         self._variables = StateVariables(self._model)
         self._generators = [
             v for v in self._model.variables if v.path.endswith("seed_generator_state")

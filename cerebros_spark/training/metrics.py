@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -70,11 +70,14 @@ class MetricsMerger:
         with known(custom_objects):
             self._model = scoring_model(program, rows)
         self._variables = self._model.metrics_variables
-        # Takes the variables' values, one after the other, and gives the results. Keras' own
-        # metrics are TensorFlow all through, and three times as fast in a graph.
-        self._take = self._taken
+        # Keras' own metrics are TensorFlow all through, and many times as fast in a graph.
+        self._in_graph: Any = None
         if all(_is_keras(metric) for metric in _leaves(self._model.metrics)):
-            self._take = tf.function(self._taken, autograph=False)
+            self._in_graph = tf.function(
+                self._each_taken,
+                autograph=False,
+                input_signature=[tf.TensorSpec((None, sum(self._sizes)), tf.float64)],
+            )
 
     @property
     def names(self) -> set[str]:
@@ -86,31 +89,61 @@ class MetricsMerger:
         """The metrics themselves, built; those of the compiled ones are in their ``metrics``."""
         return list(self._model.metrics)
 
-    def results(self, states: Sequence[MetricState]) -> dict[str, float]:
-        """The metrics by name over the rows of all the units.
+    def results(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+        """The metrics by name, for each of some epochs over the rows of all its units.
 
         Raises:
             ArgumentError: If the model keeps metrics that are not in its compile configuration.
         """
-        variables = self._variables
-        if any(len(state) != len(variables) for state in states):
-            raise ArgumentError(
-                f"the network reports {len(states[0])} metric variables, but its compile() call "
-                f"explains {len(variables)}; metrics must be passed to compile()"
-            )
-        flat = [np.fromiter(itertools.chain.from_iterable(state), np.float64) for state in states]
-        told = self._take(tf.constant(np.sum(flat, axis=0)))
-        return {name: float(value) for name, value in told.items()}
+        for state in itertools.chain.from_iterable(epochs):
+            if len(state) != len(self._variables):
+                raise ArgumentError(
+                    f"the network reports {len(state)} metric variables, but its compile() call "
+                    f"explains {len(self._variables)}; metrics must be passed to compile()"
+                )
+        totals = np.array([np.sum([_flat(state) for state in states], axis=0) for states in epochs])
+        if self._in_graph is None:
+            return [self._assigned(total) for total in totals]
+        by_name = {name: each.numpy() for name, each in self._in_graph(totals).items()}
+        return [
+            {name: float(values[number]) for name, values in by_name.items()}
+            for number in range(len(epochs))
+        ]
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [math.prod(variable.shape) for variable in self._variables]
+
+    def _each_taken(self, totals: Any) -> dict[str, Any]:
+        """The results of each row of totals."""
+        given = {
+            name: tf.TensorSpec(value.shape, value.dtype)
+            for name, value in self._taken(totals[0]).items()
+        }
+        told: dict[str, Any] = tf.map_fn(self._taken, totals, fn_output_signature=given)
+        return told
 
     def _taken(self, totals: Any) -> dict[str, Any]:
-        sizes = [math.prod(variable.shape) for variable in self._variables]
-        values = [
-            (variable, tf.cast(tf.reshape(total, variable.shape), variable.dtype))
-            for variable, total in zip(self._variables, tf.split(totals, sizes), strict=True)
-        ]
-        with keras.StatelessScope(state_mapping=values):
+        """The results of the variables' values, one after the other, in a graph."""
+        with keras.StatelessScope(state_mapping=list(self._parts(totals))):
             told: dict[str, Any] = self._model.get_metrics_result()
         return told
+
+    def _assigned(self, totals: np.ndarray) -> dict[str, float]:
+        """The same without one, for metrics that have ways of their own."""
+        for variable, value in self._parts(totals):
+            variable.assign(value)
+        told = self._model.get_metrics_result()
+        return {name: float(value) for name, value in told.items()}
+
+    def _parts(self, totals: Any) -> Iterator[tuple[Any, Any]]:
+        parts = tf.split(totals, self._sizes)
+        for variable, part in zip(self._variables, parts, strict=True):
+            yield variable, tf.cast(tf.reshape(part, variable.shape), variable.dtype)
+
+
+def _flat(state: MetricState) -> np.ndarray:
+    return np.fromiter(itertools.chain.from_iterable(state), np.float64)
 
 
 def merger_key(program: str) -> str:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 
-def class_weights(program: str) -> np.ndarray | None:
-    """What rows count by class, as the program of a trial tells it.
+def class_weights(described: Mapping[str, Any]) -> np.ndarray | None:
+    """What rows count by class.
+
+    Args:
+        described: The JSON of a trial's program.
 
     Returns:
         A weight for each class from 0, and at the end 1 for all greater classes; None if the
         program has no class weights.
     """
-    told = json.loads(program).get("class_weight")
+    told = described.get("class_weight")
     if told is None:
         return None
     table = np.ones(max(map(int, told), default=-1) + 2, "float32")

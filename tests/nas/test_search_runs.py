@@ -168,15 +168,15 @@ def test_a_search_whose_trials_all_fail_tells_the_first_cause(frame, tmp_path):
 
 
 def test_a_trial_that_raises_while_it_is_built_leaves_the_others(frame, tmp_path, monkeypatch):
-    build, built = CerebrosNetworks.build, []
+    write, written = CerebrosNetworks.write, []
 
-    def sometimes(self, hp):
-        built.append(hp)
-        if len(built) == 3:  # the first is thrown away: it makes the space known
+    def sometimes(self, hp, class_weight):
+        written.append(hp)
+        if len(written) == 2:
             raise RuntimeError("no such network")
-        return build(self, hp)
+        return write(self, hp, class_weight)
 
-    monkeypatch.setattr(CerebrosNetworks, "build", sometimes)
+    monkeypatch.setattr(CerebrosNetworks, "write", sometimes)
     result = search(tmp_path, max_trials=3, bind=columns()).fit(frame, epochs=1, verbose=0)
     assert [trial.status.value for trial in result.trials] == ["completed", "failed", "completed"]
     assert "RuntimeError: no such network" in result.trials[1].error

@@ -141,14 +141,16 @@ class Recipe:
     class_weight: str
 
 
-def read(program: str) -> tuple[Recipe, Network]:
-    """The recipe and the network of a program, as ``keras_model.describe`` wrote it.
+def read(described: Mapping[str, Any]) -> tuple[Recipe, Network]:
+    """The recipe and the network of a program.
+
+    Args:
+        described: The program's JSON, as ``keras_model.describe`` wrote it.
 
     Raises:
         UnreadableError: If it is anything but a Cerebros network of Dense units; the message
             says what is in the way.
     """
-    described = json.loads(program)
     if described.get("undecayed"):
         raise UnreadableError("it takes variables from weight decay")
     if described["imports"]:

@@ -125,7 +125,7 @@ def merged(model: Any, data: Data, states: list[Any]) -> dict[str, float]:
     """The metrics of units, merged."""
     columns = [data.manifest.column(group[0]) for group in data.layout.outputs]
     labels = [((column.width,), column.dtype) for column in columns]
-    return MetricsMerger(describe(model), labels).results(states)
+    return MetricsMerger(describe(model), labels).results([states])[0]
 
 
 def evaluated(model: Any, data: Data, program: KerasProgram | None = None) -> dict[str, float]:

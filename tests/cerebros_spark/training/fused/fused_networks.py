@@ -115,7 +115,7 @@ def spec_of(model: keras.Model, number: int = 0, shape: Shape | None = None) -> 
 
 def shape_of(models: Sequence[keras.Model]) -> Shape:
     """A shape that covers all of them."""
-    shapes = (Shape.of(read(describe(model))[1]) for model in models)
+    shapes = (Shape.of(read(json.loads(describe(model)))[1]) for model in models)
     return functools.reduce(operator.or_, shapes)
 
 
