@@ -40,7 +40,7 @@ from nas.spaces.cerebros.wiring import draw_future
 logger = logging.getLogger("cerebros_spark")
 
 # Networks that are drawn to see how large they get.
-_DRAWN = 32
+_DRAWN = 128
 
 # Seconds, measured on one core: what Keras takes to trace a unit and for a unit in a step, and
 # what compiling takes, however many units there are. Other machines have about the same

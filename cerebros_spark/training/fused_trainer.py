@@ -24,7 +24,7 @@ from cerebros_spark.training.weights import class_weights
 from cerebros_spark.types import TrialSpec
 
 #: Networks of a call. To call what is compiled, on its own, takes as long as several steps.
-SLOTS = 8
+SLOTS = 16
 
 _Key = tuple[Recipe, Shape, int]
 

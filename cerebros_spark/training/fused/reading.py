@@ -176,6 +176,7 @@ class _Reader:
         self._config = architecture["config"]
         self._layers = {layer["name"]: layer for layer in self._config["layers"]}
         self._order = list(self._layers)
+        self._read_by = {name: _inbound(layer) for name, layer in self._layers.items()}
         self._seen: dict[str, set[Any]] = {}
         self._at: dict[str, tuple[int, int]] = {}  # Dense layer -> level, number
         self._used: set[str] = set()
@@ -216,10 +217,10 @@ class _Reader:
 
     def _sources(self, name: str) -> list[str]:
         """The layers that a layer reads."""
-        nodes = self._layers[name]["inbound_nodes"]
-        if len(nodes) != 1:
-            raise UnreadableError(f"the layer {name} is called {len(nodes)} times")
-        return [history[0] for history in _tensors(nodes[0]["args"])]
+        calls = self._read_by[name]
+        if len(calls) != 1:
+            raise UnreadableError(f"the layer {name} is called {len(calls)} times")
+        return calls[0]
 
     def _only(self, name: str) -> str:
         sources = self._sources(name)
@@ -231,7 +232,7 @@ class _Reader:
         return [
             other
             for other in self._order
-            if self._layers[other]["inbound_nodes"] and name in self._sources(other)
+            if self._read_by[other] and name in self._sources(other)
         ]
 
     def _prepared(self, name: str) -> tuple[list[str], str]:
@@ -425,10 +426,15 @@ def _histories(told: Sequence[Any]) -> list[Any]:
     return [told] if told and isinstance(told[0], str) else list(told)
 
 
-def _tensors(args: Any) -> Iterator[Any]:
-    if isinstance(args, Mapping):
+def _inbound(layer: Mapping[str, Any]) -> list[list[str]]:
+    """For each call of a layer the layers that it reads."""
+    return [list(_sources(node["args"])) for node in layer["inbound_nodes"]]
+
+
+def _sources(args: Any) -> Iterator[str]:
+    if isinstance(args, dict):
         if args.get("class_name") == "__keras_tensor__":
-            yield args["config"]["keras_history"]
+            yield args["config"]["keras_history"][0]
     elif isinstance(args, list | tuple):
         for each in args:
-            yield from _tensors(each)
+            yield from _sources(each)

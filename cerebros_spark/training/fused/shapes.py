@@ -200,7 +200,9 @@ def _reading(shape: Shape, network: Network, units: Sequence[Unit]) -> _Reading:
     starts = np.concatenate(([0], np.cumsum(network.widths)))
     hidden = [unit for level in network.levels for unit in level]
     place = {(unit.level, unit.number): number for number, unit in enumerate(hidden)}
-    of_units, features = [], []
+    # Of each thing that is read where its features begin and how many there are: a unit may read
+    # a hundred, so this is done without a call of NumPy's for each.
+    of_units, begins, sizes = [], [], []
     for number, unit in enumerate(units):
         for read in unit.reads:
             if read.level == 0:
@@ -208,10 +210,12 @@ def _reading(shape: Shape, network: Network, units: Sequence[Unit]) -> _Reading:
             else:
                 first = (shape.before + place[read.level, read.number]) * shape.wide
                 first += shape.neurons if read.gated else 0
-            neurons = np.arange(network.width_of(read))
-            of_units.append(np.full(len(neurons), number))
-            features.append(first + neurons)
-    return _Reading(np.concatenate(of_units), np.concatenate(features))
+            of_units.append(number)
+            begins.append(first)
+            sizes.append(network.width_of(read))
+    ends = np.cumsum(sizes)
+    within = np.arange(ends[-1]) - np.repeat(ends - sizes, sizes)
+    return _Reading(np.repeat(of_units, sizes), np.repeat(begins, sizes) + within)
 
 
 def _profile(shape: Shape, reading: _Reading) -> tuple[int, ...]:

@@ -188,9 +188,9 @@ class StateMap:
         pairs = list(_pairs(network, shape, sections, hidden, output, by_slot))
         here = np.concatenate([here for here, _ in pairs])
         there = np.concatenate([there for _, there in pairs])
-        # One of the two in order: memory is slow to be gone through criss-cross.
+        # Keras' order has few gaps, so one of the two sides is copied in whole runs.
         in_order = np.argsort(there)
-        self._here, self._there = here[in_order], there[in_order]
+        self._runs = list(_runs(here[in_order], there[in_order]))
 
     def unpack(self, data: bytes) -> Unpacked:
         """Takes a state apart.
@@ -211,8 +211,10 @@ class StateMap:
 
     def lay(self, unpacked: Unpacked, vector: np.ndarray) -> None:
         """Writes weights into a vector in the group's shape."""
+        weights = unpacked.flats[self._dtype]
         vector[:] = 0
-        vector[self._here] = unpacked.flats[self._dtype][self._there]
+        for there, here in self._runs:
+            vector[here] = weights[there]
 
     def taken(self, unpacked: Unpacked, vector: np.ndarray, steps: int) -> Unpacked:
         """A state after so many steps, with its weights from a vector.
@@ -220,7 +222,8 @@ class StateMap:
         What no vector holds is as it was.
         """
         weights = unpacked.flats[self._dtype].copy()
-        weights[self._there] = vector[self._here]
+        for there, here in self._runs:
+            weights[there] = vector[here]
         whole = unpacked.flats["int64"].copy()
         iterations = unpacked.iterations + steps
         whole[0] = iterations
@@ -228,9 +231,17 @@ class StateMap:
         return Unpacked(flats, iterations, unpacked.learning_rate)
 
 
+def _runs(here: np.ndarray, there: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Places in the vector by the runs of those in Keras' order, which rise."""
+    gaps = np.flatnonzero(np.diff(there) != 1) + 1
+    for first, part in zip(there[[0, *gaps]], np.split(here, gaps), strict=True):
+        yield slice(int(first), int(first) + len(part)), part
+
+
 def _offsets(like: Sequence[np.ndarray], dtype: str) -> list[int]:
     """Where each variable begins among those of a type; meaningless for one of another type."""
-    sizes = [value.size if str(value.dtype) == dtype else 0 for value in like]
+    wanted = np.dtype(dtype)
+    sizes = [value.size if value.dtype == wanted else 0 for value in like]
     return [0, *np.cumsum(sizes)[:-1].tolist()]
 
 
