@@ -468,6 +468,12 @@ class Hopper:
         pairs = sorted((worker, job) for job, worker in chosen.items())
         given = {worker: [self._hand(trials[job], worker)] for worker, job in pairs}
         self._join(given)
+        for worker in [worker for worker, units in given.items() if self._waits(worker, units)]:
+            for unit in given.pop(worker):
+                trial = self._trials[unit.trial_id]
+                trial.running.remove(worker)
+                self._put_back(trial, worker)
+                self._queue(trial)
         self._idle -= given.keys()
         for worker, units in given.items():
             self._busy.setdefault(worker, []).append(list(units))
@@ -490,6 +496,10 @@ class Hopper:
                     given[worker].append(self._hand(trial, worker))
                 if trial is None or len(given[worker]) == most[worker]:
                     joining.remove(worker)
+
+    def _waits(self, worker: int, units: Sequence[Unit]) -> bool:
+        """Whether a worker that has something to do yet had better wait for more to do together."""
+        return worker in self._busy and len(units) < self._most_together(units[0])
 
     def _most_together(self, leader: Unit) -> int:
         """How many units a worker may run together, this one among them."""

@@ -20,6 +20,11 @@ from nas.tuners.kinds import kind_of
 Columns = list[str | list[str]]
 
 
+# Trials that train together a worker has use for: enough to run some, to have others wait for it
+# and others visit elsewhere.
+_TOGETHER = 64
+
+
 @dataclass(frozen=True)
 class Resources:
     """Where to train and on what; see ``HyperHyperModel.resource_bind``."""
@@ -64,10 +69,20 @@ class Resources:
         """How many may be where a worker would have nothing to do otherwise."""
         return self.max_concurrent_trials or 8 * self.backend.num_workers
 
-    @property
-    def group_slots(self) -> int:
-        """How many may be where they train together, if the tuner learns nothing from them."""
-        return self.max_concurrent_trials or 16 * self.backend.num_workers
+    def group_slots(self, trials: int | None) -> int:
+        """How many may be where they train together, if the tuner learns nothing from them.
+
+        Trials that begin together end together. So there are as many in each wave of them: a few
+        in a last wave would take as long as many.
+
+        Args:
+            trials: How many there will be, at most; None for any number.
+        """
+        most = self.max_concurrent_trials or _TOGETHER * self.backend.num_workers
+        if trials is None:
+            return most
+        waves = -(-trials // most)
+        return -(-trials // waves)
 
 
 class BoundTuner:

@@ -133,7 +133,7 @@ def run(
         rules=Rules(
             slots=resources.slots,
             most_slots=resources.most_slots,
-            group_slots=resources.group_slots,
+            group_slots=resources.group_slots(bound.max_trials),
             failures_in_a_row=bound.max_consecutive_failed_trials,
         ),
         progress=progress,
