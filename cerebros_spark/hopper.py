@@ -499,7 +499,7 @@ class Hopper:
 
     def _waits(self, worker: int, units: Sequence[Unit]) -> bool:
         """Whether a worker that has something to do yet had better wait for more to do together."""
-        return worker in self._busy and len(units) < self._most_together(units[0])
+        return worker in self._busy and 2 * len(units) < self._most_together(units[0])
 
     def _most_together(self, leader: Unit) -> int:
         """How many units a worker may run together, this one among them."""
@@ -526,9 +526,11 @@ class Hopper:
         """
         self._rank_anew()
         found = {trial for trial in self._fresh if self._fits_any(trial, self._idle)}
+        # Workers that were idle before may take away fresh ones.
+        most = min(len(self._freed) + len(found), len(self._idle))
         for worker in self._freed:
             fitting = (t for t in self._waiting if worker in self._open(self._trials[t]))
-            found.update(itertools.islice(fitting, len(self._freed)))
+            found.update(itertools.islice(fitting, most))
         return [self._trials[name] for name in self._waiting.sorted(found)]
 
     def _fits_any(self, trial_id: str, workers: AbstractSet[int]) -> bool:

@@ -162,7 +162,7 @@ class Cluster:
 
     def repeat(self, worker: int, unit: Unit, how: int) -> None:
         """A report comes twice, or from a worker that was given up for dead."""
-        if unit not in self.held.get(worker, ()):
+        if (worker, unit) not in self._given():
             again = failed(worker, unit, again=how == 1)
             self.queue.append(done(worker, unit) if how == 0 else again)
 
@@ -308,7 +308,9 @@ class Cluster:
         assert set(self.asked) == {name for name in living if self.trials[name].asks}
         if self.reproducible:
             return
-        free = self.ready - self.held.keys() | self.asking
+        free = self.ready - self.held.keys()
+        if not any(self.trials[name].group for name in living):  # those may wait for one another
+            free |= self.asking
         for worker in free:
             for name in living - self.asked.keys():
                 trial = self.trials[name]

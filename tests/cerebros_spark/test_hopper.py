@@ -22,6 +22,7 @@ from cerebros_spark.events import (
     TrialStopped,
     TrialSubmitted,
     UnitCommitted,
+    WorkerAsks,
     WorkerReady,
 )
 from cerebros_spark.hopper import Hopper
@@ -455,3 +456,30 @@ def test_a_worker_without_work_is_served_before_one_that_asks_for_later():
     cluster.flush()
     assert [unit.trial_id for unit in cluster.held[1]] == ["t1"]
     assert not cluster.next
+
+
+def test_a_busy_worker_waits_for_half_of_what_it_may_run_together():
+    hopper = Hopper(1)
+    trials = [TrialSubmitted(f"t{i}", i, 1, ref(f"t{i}"), "a") for i in range(16)]
+    (first,) = hopper.handle(*trials, WorkerReady(0))
+    (ahead,) = hopper.handle(WorkerAsks(0))
+    assert [len(each.units) for each in (first, ahead)] == [8, 8]
+    ends = [done(0, unit) for unit in first.units]
+    hopper.handle(*ends[:3])
+    assert hopper.handle(WorkerAsks(0)) == [], "three could be validated, of eight"
+    (more,) = hopper.handle(ends[3])
+    assert [u.trial_id for u in more.units] == [u.trial_id for u in first.units[:4]]
+
+
+def test_an_idle_worker_does_not_wait():
+    hopper = Hopper(1)
+    trials = [TrialSubmitted(f"t{i}", i, 1, ref(f"t{i}"), "a") for i in range(16)]
+    (alone,) = hopper.handle(trials[0], WorkerReady(0))
+    assert [unit.trial_id for unit in alone.units] == ["t0"]
+    hopper.handle(*trials[1:])
+    for trial in trials[3:]:
+        hopper.handle(TrialStopped(trial.trial_id))
+    (two,) = hopper.handle(done(0, alone.units[0]))
+    assert two.units[0].phase is Phase.TRAIN
+    (last,) = hopper.handle(*(done(0, unit) for unit in two.units))
+    assert last.units

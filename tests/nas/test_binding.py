@@ -7,6 +7,7 @@ import autokeras as ak
 import keras_tuner
 import pytest
 
+from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.errors import ArgumentError
 from nas.binding import BoundTuner
 from nas.hyperhypermodel import HyperHyperModel
@@ -129,3 +130,22 @@ def test_a_tuner_may_be_bound_itself():
     assert made.tuner.objective.name == "val_mse"
     assert isinstance(made.tuner.make(0, epochs=3).propose(), Proposal)
     assert not tuner.trials
+
+
+@pytest.mark.parametrize(
+    ("trials", "asked", "begin"),
+    [
+        (70, None, 70),
+        (128, None, 128),
+        (130, None, 65),
+        (None, None, 128),
+        (70, 20, 18),
+        (5, 20, 5),
+    ],
+)
+def test_trials_that_train_together_begin_in_waves_of_one_size(tmp_path, trials, asked, begin):
+    made = model()
+    made.resource_bind(
+        backend=LocalBackend(2), store=LocalStore(tmp_path), max_concurrent_trials=asked
+    )
+    assert made._resources.group_slots(trials) == begin

@@ -230,9 +230,7 @@ class _Reader:
 
     def _readers(self, name: str) -> list[str]:
         return [
-            other
-            for other in self._order
-            if self._read_by[other] and name in self._sources(other)
+            other for other in self._order if self._read_by[other] and name in self._sources(other)
         ]
 
     def _prepared(self, name: str) -> tuple[list[str], str]:

@@ -7,6 +7,7 @@ The rooms, in the order in which a network comes to be:
 - ``wiring``, ``repair``, ``lateral``: the edges.
 - ``future``: the finished plan, proved sound; no Keras in it.
 - ``materialize``: plan to Keras layers.
+- ``recorder``, ``writing``: the same layers as Keras would describe them, without building them.
 - ``hyperparameters``: the same draws as KerasTuner hyperparameters, so that any tuner can search.
 - ``networks``: complete compiled networks; ``block``: the space as a block in an AutoKeras graph.
 

@@ -50,6 +50,18 @@ class Rows:
         return Rows([x[:many] for x in self.x], [y[:many] for y in self.y], weights)
 
 
+class Streamed(Rows):
+    """Rows that are read anew in each pass, in two chunks."""
+
+    resident = False
+
+    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
+        (whole,) = super().chunks(batch_size, seed)
+        for part in np.split(whole.order, [3 * batch_size]):
+            x, y = [each[part] for each in self.x], [each[part] for each in self.y]
+            yield Chunk(x, y, np.arange(len(part)))
+
+
 def two_tables(rows: int = 150, seed: int = 0) -> Rows:
     """Numbers and a small grid of integers; a price and a kind."""
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fused_networks import (
     Rows,
+    Streamed,
     assert_same,
     double_precision,
     network,
@@ -65,6 +66,18 @@ def test_sample_and_class_weights_count(rows):
     weighted = Rows(rows.x, rows.y, weights)
     models = [network(1)]
     assert_same(trained(FusedTrainer(), models, weighted), trained_by_keras(models, weighted), 1e-4)
+
+
+def test_rows_that_are_streamed_train_as_by_keras(rows):
+    streamed = Streamed(rows.x, rows.y)
+    models = [network(number) for number in range(2)]
+    assert_same(trained(FusedTrainer(), models, streamed), trained_by_keras(models, streamed), 1e-4)
+
+
+def test_more_networks_than_a_call_takes_come_out_the_same(rows):
+    models = [network(number) for number in range(3)]
+    together = trained(FusedTrainer(), models, rows)
+    assert_same(trained(FusedTrainer(slots=2), models, rows), together, 0.0)
 
 
 def test_a_state_is_the_same_after_it_was_taken_on(trainer):
