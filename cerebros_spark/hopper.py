@@ -498,7 +498,10 @@ class Hopper:
                     joining.remove(worker)
 
     def _waits(self, worker: int, units: Sequence[Unit]) -> bool:
-        """Whether a worker that has something to do yet had better wait for more to do together."""
+        """Whether these are too few for a worker that has something to do yet.
+
+        More cost little more when they are run together.
+        """
         return worker in self._busy and 2 * len(units) < self._most_together(units[0])
 
     def _most_together(self, leader: Unit) -> int:

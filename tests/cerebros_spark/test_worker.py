@@ -39,7 +39,7 @@ def job(tmp_path_factory) -> WorkerJob:
         validation=0.2, partitions=1,
     )  # fmt: skip
     program = json.loads(describe(network()))
-    program["fused"] = dataclasses.asdict(Shape.of(read(json.dumps(program))[1]))
+    program["fused"] = dataclasses.asdict(Shape.of(read(program)[1]))
     for number, name in enumerate(TRIALS):
         spec = TrialSpec(name, number, "fused", json.dumps(program), number, 1, 16, group="g")
         write_spec(store, "run", spec)

@@ -180,13 +180,11 @@ class CerebrosNetworks:
 
         Returns:
             The network; None if it must be built: with base models, with dropout, whose masks'
-            seeds are part of its state, or where it computes in another precision than it keeps.
+            seeds are part of its state, or in another precision than single or double.
         """
         future = self.future(hp)
         policy = keras.config.dtype_policy()
-        mixed = policy.compute_dtype != policy.variable_dtype
-        # What is neither is no precision: its layers are quantized.
-        if self._base_models or mixed or policy.name != policy.compute_dtype:
+        if self._base_models or policy.name not in ("float32", "float64"):
             return None
         if future.regularization == "dropout":
             return None

@@ -117,7 +117,7 @@ def test_another_precision_is_written_too():
         keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("why", ["dropout", "mixed", "base model"])
+@pytest.mark.parametrize("why", ["dropout", "mixed", "half", "base model"])
 def test_what_must_be_built_is_not_written(why):
     bounds = {"regularization": "dropout"} if why == "dropout" else {}
     more = {}
@@ -127,8 +127,8 @@ def test_what_must_be_built_is_not_written(why):
     networks = CerebrosNetworks(space(**bounds), [(5,)], [PRICE], **more)
     policy = keras.config.dtype_policy()
     try:
-        if why == "mixed":
-            keras.config.set_dtype_policy("mixed_float16")
+        if why in ("mixed", "half"):
+            keras.config.set_dtype_policy({"mixed": "mixed_float16", "half": "float16"}[why])
         assert networks.write(drawn(networks, 0)) is None
     finally:
         keras.config.set_dtype_policy(policy)
