@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument("--kill", choices=("workers", "driver"), default="workers")
     parser.add_argument("--kills", type=int, default=2, help="most kills in a run")
     parser.add_argument("--master", default=None, help="a Spark master, or 'standalone'")
-    parser.add_argument("--trials", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--search", metavar="FOLDER", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -212,13 +212,14 @@ class Chaos:
         """Kills one of the search's processes; says which, or nothing if there is none."""
         import psutil
 
-        pattern = "CoarseGrainedExecutorBackend" if kind == "executor" else "pyspark.daemon"
+        daemon = "cerebros_spark.daemon"
+        pattern = "CoarseGrainedExecutorBackend" if kind == "executor" else daemon
         found = []
         for each in _descendants(process.pid):
             with contextlib.suppress(psutil.Error):
                 line = " ".join(each.cmdline())
                 parent = " ".join(each.parent().cmdline()) if each.parent() else ""
-                forked = kind == "executor" or "pyspark.daemon" in parent
+                forked = kind == "executor" or daemon in parent
                 if pattern in line and forked and each.status() != psutil.STATUS_ZOMBIE:
                     found.append(each)
         if not found or process.poll() is not None:
