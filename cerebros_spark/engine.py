@@ -114,7 +114,7 @@ class Engine:
         self._garbage: list[str] = []
         self._deleter = ThreadPoolExecutor(1, "cerebros-delete")
         self._out: deque[EpochResult | TrialDone] = deque()
-        self._answered: list[Event] = []  # that the scheduler has not been told of
+        self._pending: list[Event] = []  # that the scheduler has not been told of
         self._first = 0.0
         self._last = 0.0
         self._busy = [0.0] * backend.num_workers
@@ -169,7 +169,7 @@ class Engine:
             **about,
         )
         self._trials[spec.trial_id] = States(spec, first=ref, current=ref)
-        self._answered.append(
+        self._pending.append(
             TrialSubmitted(spec.trial_id, spec.index, spec.epochs, ref, spec.group)
         )
         self.settle()
@@ -205,15 +205,15 @@ class Engine:
         if changed is not None:
             self._discard(states.change(changed, lasting=answer.learning_rate is None))
         if answer.error is not None:
-            self._answered.append(TrialFailed(trial_id, answer.error, answer.traceback or ""))
+            self._pending.append(TrialFailed(trial_id, answer.error, answer.traceback or ""))
         elif answer.proceed is not None:
-            self._answered.append(EpochAnswered(trial_id, answer.proceed, states.current))
+            self._pending.append(EpochAnswered(trial_id, answer.proceed, states.current))
 
     def settle(self) -> None:
-        """Has what was answered take effect: it is written down, and work is handed out."""
-        answered, self._answered = self._answered, []
-        if answered:
-            self._handle(*answered)
+        """Has submissions and answers take effect: they are written down, work is handed out."""
+        pending, self._pending = self._pending, []
+        if pending:
+            self._handle(*pending)
 
     def wait(self, timeout: float) -> Result | None:
         """What has finished next, after waiting for ``timeout`` seconds at most.
@@ -266,13 +266,25 @@ class Engine:
         """
         self._deleter.shutdown()
         self._backend.stop()
-        self._journal.commit()
         if over:
+            self._journal.commit()
             self._delete(probe_key(self._job.run_id))
             self._tidy(f"runs/{self._job.run_id}/trials")
+        else:
+            self._commit_what_can_be()
         makespan = max(self._last - self._first, 1e-9)
         busy = tuple(seconds / makespan for seconds in self._busy)
         return EngineReport(makespan, self._hopper.floor, busy, self._units, self._lost)
+
+    def _commit_what_can_be(self) -> None:
+        try:
+            self._journal.commit()
+        except StoreError as error:
+            logger.warning(
+                "what happened last is not in the journal, and is done again by whoever goes on "
+                "with the run: %s",
+                error,
+            )
 
     # Events and instructions -------------------------------------------------------------
 

@@ -19,7 +19,6 @@ from nas.tuners.kinds import kind_of
 
 Columns = list[str | list[str]]
 
-
 # Trials that train together a worker has use for: enough to run some, to have others wait for it
 # and others visit elsewhere.
 _TOGETHER = 64

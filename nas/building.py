@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,16 +77,11 @@ class Builder:
             if made is None:
                 with drawing_from(seed):
                     made = self._built(hyperparameters)
-        if self.max_model_size is not None and made.parameters > self.max_model_size:
-            raise TrialError(
-                f"the network has {made.parameters:,} parameters, more than "
-                f"max_model_size={self.max_model_size:,}"
-            )
         spec = TrialSpec(
             trial_id=trial_id,
             index=index,
             trainer="keras",
-            program=made.program(),
+            program=made.program,
             seed=self.seed,
             epochs=epochs or self.epochs,
             batch_size=_batch_size(hyperparameters, self.batch_size),
@@ -95,7 +89,7 @@ class Builder:
         )
         if self.fusing is not None:
             spec = self.fusing(spec)
-        return Built(spec, made.state())
+        return Built(spec, made.state)
 
     def _built(self, hyperparameters: Any) -> _Made:
         """A network as Keras builds it."""
@@ -103,13 +97,12 @@ class Builder:
         if not isinstance(model, keras.Model):
             raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
 
-        def program() -> str:
-            with known(self.custom_objects):
-                told = describe(model, self.class_weight)
-                check_additive(model)
-            return told
-
-        return _Made(model.count_params(), program, functools.partial(initial_state, model))
+        parameters = model.count_params()
+        self._check_size(parameters)
+        with known(self.custom_objects):
+            program = describe(model, self.class_weight)
+            check_additive(model)
+        return _Made(parameters, program, initial_state(model))
 
     def _written(self, hyperparameters: Any) -> _Made | None:
         """The same network, written down without Keras building it; None if it must be built."""
@@ -119,11 +112,19 @@ class Builder:
             told = self.space.write(hyperparameters, self.class_weight)
         if told is None:
             return None
+        self._check_size(told.parameters)
         try:
             state = initial(told.weights, told.trainable, told.optimizer)
         except UnreadableError:
             return None  # it keeps something else of the weights
-        return _Made(told.parameters, lambda: told.program, lambda: state)
+        return _Made(told.parameters, told.program, state)
+
+    def _check_size(self, parameters: int) -> None:
+        if self.max_model_size is not None and parameters > self.max_model_size:
+            raise TrialError(
+                f"the network has {parameters:,} parameters, more than "
+                f"max_model_size={self.max_model_size:,}"
+            )
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ class _Made:
     """A network that can be sent out."""
 
     parameters: int
-    program: Callable[[], str]
-    state: Callable[[], bytes]
+    program: str
+    state: bytes
 
 
 def _batch_size(hyperparameters: Any, otherwise: int) -> int:

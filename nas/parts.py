@@ -101,7 +101,7 @@ def mergers_of(
 
     def merger(spec: TrialSpec) -> MetricsMerger:
         if spec.trial_id not in by_trial:
-            key = merger_key(spec.program)
+            key = spec.group or merger_key(spec.program)
             if key not in by_key:
                 by_key[key] = MetricsMerger(spec.program, labels, custom_objects)
             by_trial[spec.trial_id] = by_key[key]

@@ -105,7 +105,13 @@ def test_petastorm_stays_in_its_room(module):
 
 @pytest.mark.parametrize(
     ("name", "rooms"),
-    [("hopper", {"errors", "events", "matching", "ranking", "types"}), ("events", {"types"})],
+    [
+        ("hopper", {"dispatching", "errors", "events", "trial", "types", "workloads"}),
+        ("dispatching", {"events", "matching", "ranking", "trial", "types", "workloads"}),
+        ("trial", {"events", "types"}),
+        ("workloads", {"types"}),
+        ("events", {"types"}),
+    ],
 )
 def test_the_scheduler_is_pure(name, rooms):
     allowed = {"__future__", "collections", "dataclasses", "itertools", "typing", "cerebros_spark"}

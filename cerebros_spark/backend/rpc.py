@@ -328,15 +328,15 @@ class WorkerLink:
 
     def _called(self, data: bytes, waits: bool) -> bytes | None:
         """What the driver answers; None if that was not waited for."""
-        about = {"timeout": _POLL_SECONDS + 15.0, "metadata": self._access.metadata}
+        options = {"timeout": _POLL_SECONDS + 15.0, "metadata": self._access.metadata}
         if not waits:
             # A call that can be cancelled costs a thread.
-            answer: bytes = self._exchange_call(data, **about)
+            answer: bytes = self._exchange_call(data, **options)
             return answer
         with self._waiting:
             if self._hurried.is_set():
                 return None
-            self._call = call = self._exchange_call.future(data, **about)
+            self._call = call = self._exchange_call.future(data, **options)
         try:
             told: bytes = call.result()
             return told

@@ -42,7 +42,7 @@ class _Opened:
 
 
 @dataclass(frozen=True)
-class _Bench:
+class _Workspace:
     """What is compiled for a shape, and room for the vectors of a call."""
 
     compiled: Compiled
@@ -60,7 +60,7 @@ class FusedTrainer:
 
     def __init__(self, slots: int = SLOTS) -> None:
         self._slots = slots
-        self._benches: dict[_Key, _Bench] = {}
+        self._workspaces: dict[_Key, _Workspace] = {}
         self._opened: dict[str, _Opened] = {}
         self._rows: weakref.WeakKeyDictionary[ShardData, dict[Any, Rows]] = (
             weakref.WeakKeyDictionary()
@@ -79,20 +79,20 @@ class FusedTrainer:
             raise ArgumentError("these trials differ in more than their wirings")
         shape = first.shape or _covering(each.network for each in opened)
         key = first.recipe, shape, first.batch_size
-        if key not in self._benches:
+        if key not in self._workspaces:
             compiled = Compiled(first.recipe, shape, specs[0].program, first.batch_size)
             room = np.zeros((self._slots, compiled.sections.size), first.recipe.dtype)
-            self._benches[key] = _Bench(compiled, room)
-        bench = self._benches[key]
+            self._workspaces[key] = _Workspace(compiled, room)
+        workspace = self._workspaces[key]
         for each in opened:
             if shape not in each.maps:
-                each.maps[shape] = StateMap(each.recipe, each.network, bench.compiled)
+                each.maps[shape] = StateMap(each.recipe, each.network, workspace.compiled)
 
         def rows(shard: ShardData, chunk: Chunk, training: bool) -> Rows:
             return self._rows_of(shard, chunk, first, training)
 
         maps = [each.maps[shape] for each in opened]
-        return FusedProgram(maps, bench.compiled, bench.room, rows)
+        return FusedProgram(maps, workspace.compiled, workspace.room, rows)
 
     def tidy(self, trial_ids: Sequence[str]) -> None:
         """Forgets trials; what is compiled serves those to come."""

@@ -196,8 +196,7 @@ class StateVariables:
         everything = [*model.variables, *model.optimizer.variables]
         self._variables = [variable.value for variable in everything]
         self._like = [np.empty(v.shape, v.dtype.as_numpy_dtype) for v in self._variables]
-        names = [f"{i}" for i in range(len(everything))]
-        self._layout = state.layout(self._like, names)
+        self._layout = state.layout(self._like)
 
     def read(self) -> bytes:
         """The state as bytes."""

@@ -80,8 +80,7 @@ def flats(data: bytes, types: Mapping[str, np.dtype], described: str) -> dict[st
         header = int.from_bytes(data[:8], "little")
         if f'"{described}"'.encode() not in data[8 : 8 + header]:
             raise StoreError(
-                "the state belongs to another network: names, shapes or types of its variables "
-                "differ"
+                "the state belongs to another network: shapes or types of its variables differ"
             )
         # safetensors' own reader has no bfloat16; tensors are called by their NumPy types.
         return {name: np.frombuffer(told["data"], types[name]) for name, told in deserialize(data)}
@@ -91,10 +90,10 @@ def flats(data: bytes, types: Mapping[str, np.dtype], described: str) -> dict[st
         raise StoreError(f"the state can't be read, it is damaged: {error}") from error
 
 
-def layout(values: Sequence[Any], names: Sequence[str]) -> str:
-    """A digest of names, types and shapes."""
+def layout(values: Sequence[Any]) -> str:
+    """A digest of the variables' types and shapes, in their order."""
     text = "\n".join(
-        f"{name} {np.dtype(value.dtype)} {tuple(value.shape)}"
-        for value, name in zip(values, names, strict=True)
+        f"{number} {np.dtype(value.dtype)} {tuple(value.shape)}"
+        for number, value in enumerate(values)
     )
     return hashlib.sha256(text.encode()).hexdigest()

@@ -472,14 +472,16 @@ def test_a_busy_worker_waits_for_half_of_what_it_may_run_together():
 
 
 def test_an_idle_worker_does_not_wait():
-    hopper = Hopper(1)
-    trials = [TrialSubmitted(f"t{i}", i, 1, ref(f"t{i}"), "a") for i in range(16)]
-    (alone,) = hopper.handle(trials[0], WorkerReady(0))
-    assert [unit.trial_id for unit in alone.units] == ["t0"]
-    hopper.handle(*trials[1:])
-    for trial in trials[3:]:
-        hopper.handle(TrialStopped(trial.trial_id))
-    (two,) = hopper.handle(done(0, alone.units[0]))
-    assert two.units[0].phase is Phase.TRAIN
-    (last,) = hopper.handle(*(done(0, unit) for unit in two.units))
-    assert last.units
+    hopper = Hopper(1, validation=False)
+    trials = [TrialSubmitted(f"t{i}", i, 2, ref(f"t{i}"), "a") for i in range(16)]
+    told = hopper.handle(*trials, WorkerReady(0))
+    asked: list[str] = []
+    while told:
+        asked += [each.trial_id for each in told if isinstance(each, EpochDone)]
+        given = [unit for each in told if isinstance(each, RunUnits) for unit in each.units]
+        told = hopper.handle(*(done(0, unit) for unit in given))
+    assert sorted(asked) == sorted(trial.trial_id for trial in trials)
+    assert hopper.idle == 1
+    (run,) = hopper.handle(EpochAnswered("t3", True))
+    assert isinstance(run, RunUnits)
+    assert [(unit.trial_id, unit.epoch) for unit in run.units] == [("t3", 1)]

@@ -248,7 +248,7 @@ def test_without_a_seed_a_run_keeps_the_one_that_was_drawn(frame, tmp_path):
     assert audit(records) == []
 
 
-def test_another_process_that_goes_on_with_the_run_ends_this_one(frame, tmp_path):
+def test_another_process_that_goes_on_with_the_run_ends_this_one(frame, tmp_path, caplog):
     store = LocalStore(tmp_path)
     append = LocalStore.append
     there: set[str] = set()
@@ -266,6 +266,8 @@ def test_another_process_that_goes_on_with_the_run_ends_this_one(frame, tmp_path
             fit(made(tmp_path), frame)
     assert store.read(journal_key("small")).endswith(b"someone else's\n")
     assert there <= set(store.list("runs")), "what the other one needs was removed"
+    assert "what happened last is not in the journal" in caplog.text
+    assert "good order" not in caplog.text
 
 
 @pytest.fixture

@@ -53,12 +53,12 @@ class Compiled:
     def train(self, vectors: Any, wirings: Any, rows: Rows, *more: Any) -> Any:
         """Runs :meth:`_trained`, compiled."""
         self.scoring(rows.y)
-        return self._train(vectors, wirings, rows.x, rows.y, rows.weights, *more)
+        return self._train(vectors, wirings, rows, *more)
 
     def evaluate(self, vectors: Any, wirings: Any, rows: Rows, *more: Any) -> Any:
         """Runs :meth:`_evaluated`, compiled."""
         self.scoring(rows.y)
-        return self._evaluate(vectors, wirings, rows.x, rows.y, rows.weights, *more)
+        return self._evaluate(vectors, wirings, rows, *more)
 
     def scoring(self, y: Sequence[Any]) -> Scoring:
         """Losses and metrics; what they are, Keras makes out by the labels."""
@@ -70,11 +70,9 @@ class Compiled:
         self,
         vectors: Any,
         wirings: Any,
-        x: Any,
-        y: Sequence[Any],
-        weights: Any | None,
+        rows: Rows,
         order: Any,
-        rows: Any,
+        count: Any,
         iterations: Any,
         rates: Any,
         many: Any,
@@ -84,11 +82,9 @@ class Compiled:
         Args:
             vectors: States of shape ``(networks, size)``.
             wirings: How they are wired, ``(networks, numbers)``.
-            x: Rows of the shard, ``(rows, inputs)``.
-            y: For each output their labels.
-            weights: What the rows count; None for 1.
+            rows: Rows of the shard, as tensors.
             order: Numbers of the rows, ``(networks, steps * batch)``.
-            rows: How many of them there are.
+            count: How many of them there are.
             iterations: Steps that were taken before, ``(networks,)``.
             rates: Learning rate of each step, ``(networks, steps)``.
             many: How many networks there are: those behind them are left alone.
@@ -101,20 +97,18 @@ class Compiled:
         def train(vector: Any, *more: Any) -> tuple[Any, Any]:
             numbers, ordered, before, planned = more
             wires = wiring(numbers, self.shape)
-            return self._steps(vector, wires, x, y, weights, ordered, rows, before, planned)
+            return self._steps(vector, wires, rows, ordered, count, before, planned)
 
-        none = tf.zeros((vectors.shape[0], self.scoring(y).width), self._dtype)
+        none = tf.zeros((vectors.shape[0], self.scoring(rows.y).width), self._dtype)
         return _each(train, many, (vectors, none), (vectors, wirings, order, iterations, rates))
 
     def _steps(
         self,
         vector: Any,
         wires: Wiring,
-        x: Any,
-        y: Sequence[Any],
-        weights: Any | None,
+        rows: Rows,
         order: Any,
-        rows: Any,
+        count: Any,
         iterations: Any,
         rates: Any,
     ) -> tuple[Any, Any]:
@@ -127,17 +121,17 @@ class Compiled:
         def body(step: Any, trained: Any, kept: Any, moments: Any, sums: Any) -> Any:
             first = step * batch
             at = tf.slice(order, [first], [batch])
-            counts = tf.cast(first + numbers < rows, self._dtype)
+            counts = tf.cast(first + numbers < count, self._dtype)
             raw, added, back = self._networks.trained(
-                self._whole(trained, wires), wired, tf.gather(x, at), counts
+                self._whole(trained, wires), wired, tf.gather(rows.x, at), counts
             )
             with tf.GradientTape() as tape:
                 tape.watch(raw)
-                loss, told = self.scoring(y)(
-                    [tf.gather(each, at) for each in y],
+                loss, told = self.scoring(rows.y)(
+                    [tf.gather(each, at) for each in rows.y],
                     self._networks.finished(raw),
                     counts,
-                    None if weights is None else tf.gather(weights, at),
+                    None if rows.weights is None else tf.gather(rows.weights, at),
                 )
             gradients = back(tape.gradient(loss, raw))
             number = tf.cast(iterations + step + 1, self._dtype)
@@ -145,12 +139,12 @@ class Compiled:
             fade = tf.constant(self._fade, self._dtype)
             return step + 1, trained, kept, moments * fade + added * (1 - fade), sums + told
 
-        steps = (rows + batch - 1) // batch
+        steps = (count + batch - 1) // batch
         none = tf.zeros((2, self.shape.features), self._dtype)
         _, trained, kept, moments, sums = tf.while_loop(
             lambda step, *_: step < steps,
             body,
-            [tf.constant(0), trained, kept, none, tf.zeros(self.scoring(y).width, self._dtype)],
+            [tf.constant(0), trained, kept, none, self._no_sums(rows)],
             maximum_iterations=rates.shape[0],
         )
         if self.recipe.normalization is not None:
@@ -162,10 +156,8 @@ class Compiled:
         self,
         vectors: Any,
         wirings: Any,
-        x: Any,
-        y: Sequence[Any],
-        weights: Any | None,
-        rows: Any,
+        rows: Rows,
+        count: Any,
         many: Any,
     ) -> Any:
         """The sums that make up the metrics over all rows."""
@@ -173,22 +165,14 @@ class Compiled:
 
         def evaluate(vector: Any, numbers: Any) -> tuple[Any]:
             wires = wiring(numbers, self.shape)
-            return (self._scores(vector, wires, x, y, weights, rows),)
+            return (self._scores(vector, wires, rows, count),)
 
-        none = tf.zeros((vectors.shape[0], self.scoring(y).width), self._dtype)
+        none = tf.zeros((vectors.shape[0], self.scoring(rows.y).width), self._dtype)
         return _each(evaluate, many, (none,), (vectors, wirings))[0]
 
-    def _scores(
-        self,
-        vector: Any,
-        wires: Wiring,
-        x: Any,
-        y: Sequence[Any],
-        weights: Any | None,
-        rows: Any,
-    ) -> Any:
+    def _scores(self, vector: Any, wires: Wiring, rows: Rows, count: Any) -> Any:
         """What the metrics of one network add up to."""
-        batch = evaluated_at_a_time(x.shape[0])
+        batch = evaluated_at_a_time(rows.x.shape[0])
         trained, _, moving = self.sections.split(vector)
         wired = self._networks.wired(wires)
         folded = self._networks.folded(self._whole(trained, wires), moving, wired)
@@ -201,19 +185,23 @@ class Compiled:
                 rest = values.shape[1:]
                 return tf.slice(values, [first, *[0] * len(rest)], [batch, *rest])
 
-            counts = tf.cast(first + numbers < rows, self._dtype)
-            outputs = self._networks.inferred(folded, wired, part(x))
-            of_rows = None if weights is None else part(weights)
-            _, told = self.scoring(y)([part(each) for each in y], outputs, counts, of_rows)
+            counts = tf.cast(first + numbers < count, self._dtype)
+            outputs = self._networks.inferred(folded, wired, part(rows.x))
+            of_rows = None if rows.weights is None else part(rows.weights)
+            y = [part(each) for each in rows.y]
+            _, told = self.scoring(rows.y)(y, outputs, counts, of_rows)
             return step + 1, sums + told
 
         _, sums = tf.while_loop(
-            lambda step, _: step < (rows + batch - 1) // batch,
+            lambda step, _: step < (count + batch - 1) // batch,
             body,
-            [tf.constant(0), tf.zeros(self.scoring(y).width, self._dtype)],
-            maximum_iterations=x.shape[0] // batch,
+            [tf.constant(0), self._no_sums(rows)],
+            maximum_iterations=rows.x.shape[0] // batch,
         )
         return sums
+
+    def _no_sums(self, rows: Rows) -> Any:
+        return tf.zeros(self.scoring(rows.y).width, self._dtype)
 
     def _updated(
         self, trained: Any, kept: Any, gradients: Any, rate: Any, number: Any

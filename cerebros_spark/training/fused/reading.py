@@ -176,7 +176,7 @@ class _Reader:
         self._config = architecture["config"]
         self._layers = {layer["name"]: layer for layer in self._config["layers"]}
         self._order = list(self._layers)
-        self._read_by = {name: _inbound(layer) for name, layer in self._layers.items()}
+        self._read_by = {name: inbound(layer) for name, layer in self._layers.items()}
         self._seen: dict[str, set[Any]] = {}
         self._at: dict[str, tuple[int, int]] = {}  # Dense layer -> level, number
         self._used: set[str] = set()
@@ -424,7 +424,7 @@ def _histories(told: Sequence[Any]) -> list[Any]:
     return [told] if told and isinstance(told[0], str) else list(told)
 
 
-def _inbound(layer: Mapping[str, Any]) -> list[list[str]]:
+def inbound(layer: Mapping[str, Any]) -> list[list[str]]:
     """For each call of a layer the layers that it reads."""
     return [list(_sources(node["args"])) for node in layer["inbound_nodes"]]
 

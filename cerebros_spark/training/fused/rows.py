@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,9 +17,8 @@ from cerebros_spark.training.weights import row_weights
 _EVALUATED, _TOGETHER = 256, 8
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a chunk, padded to whole batches.
+class Rows(NamedTuple):
+    """The rows of a chunk, padded to whole batches: a value that goes through compiled calls.
 
     Attributes:
         x: The inputs, prepared and side by side: ``(rows, inputs)``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,14 +114,23 @@ def initial(
     Raises:
         UnreadableError: If there is no rule for the optimizer.
     """
-    values = [*weights, np.asarray(0, "int64")]
     rate = optimizer["config"]["learning_rate"]
-    if isinstance(rate, int | float):
+    number = rate if isinstance(rate, int | float) else None
+    values = _begun(weights, trainable, rule(optimizer), number)
+    return state.pack(values, state.layout(values))
+
+
+def _begun(
+    weights: Sequence[np.ndarray], trainable: Sequence[bool], rule: Rule, rate: float | None
+) -> list[np.ndarray]:
+    """A state's variables before the first step, in Keras' order."""
+    values = [*weights, np.asarray(0, "int64")]
+    if rate is not None:
         values.append(np.asarray(rate, keras.config.floatx()))
-    trained = [weight for weight, is_trained in zip(weights, trainable, strict=True) if is_trained]
-    for group in rule(optimizer).slots:
+    trained = list(itertools.compress(weights, trainable))
+    for group in rule.slots:
         values += [np.zeros_like(weight) for weight in trained for _ in group]
-    return state.pack(values, state.layout(values, [f"{i}" for i in range(len(values))]))
+    return values
 
 
 @dataclass(frozen=True)
@@ -163,16 +173,11 @@ class StateMap:
         hidden, output = hidden_bank(shape, network), output_bank(shape, network)
         #: How it is wired.
         self.wiring = numbers(hidden, output, sum(map(len, network.levels)))
-        trained = [v for v in network.variables if v.trainable]
-        like = [(v.shape, self._dtype) for v in network.variables]
-        like.append(((), "int64"))
-        if not scheduled:
-            like.append(((), floatx))
-        for group in rule.slots:
-            like += [(v.shape, self._dtype) for v in trained for _ in group]
-        values = [np.empty(shape, dtype) for shape, dtype in like]
+        weights = [np.empty(v.shape, self._dtype) for v in network.variables]
+        trainable = [v.trainable for v in network.variables]
+        values = _begun(weights, trainable, rule, None if scheduled else 0.0)
         self._types = state.types(values)
-        self._layout = state.layout(values, [f"{i}" for i in range(len(like))])
+        self._layout = state.layout(values)
         self._rate = None
         if not scheduled:
             self._rate = floatx, _offsets(values, floatx)[len(network.variables) + 1]
@@ -181,7 +186,7 @@ class StateMap:
         starts = {(v.layer, v.role): offsets[i] for i, v in enumerate(network.variables)}
         by_slot: dict[str | None, dict[tuple[str, str], int]] = {None: starts}
         for group in rule.slots:
-            for variable in trained:
+            for variable in itertools.compress(network.variables, trainable):
                 for name in group:
                     by_slot.setdefault(name, {})[variable.layer, variable.role] = offsets[first]
                     first += 1

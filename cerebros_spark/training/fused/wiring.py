@@ -49,11 +49,6 @@ def numbers(hidden: Bank, outputs: Bank, units: int) -> np.ndarray:
     return np.concatenate([*(part.ravel() for part in parts), [units]], dtype=np.int32)
 
 
-def size(shape: Shape) -> int:
-    """How long that vector is."""
-    return sum(math.prod(each) for each in _sizes(shape)) + 1
-
-
 def wiring(vector: Any, shape: Shape) -> Wiring:
     """The parts of a vector that :func:`numbers` gave, a tensor."""
 

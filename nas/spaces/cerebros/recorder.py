@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from cerebros_spark.training.fused.reading import inbound
 from cerebros_spark.training.keras_model import drawing_from
 
 #: Keras' weights of a layer, in its order: for each one the field of the layer's configuration
@@ -97,7 +98,7 @@ class Recorder:
     def _layer(
         self, kind: str, width: Callable[[Any], int], *, name: str, dtype: Any = None, **config: Any
     ) -> Callable[[Any], Recorded]:
-        told = template(kind, json.dumps(config, sort_keys=True), _policy(dtype))
+        told = _template(kind, json.dumps(config, sort_keys=True), _policy(dtype))
         written = {**told, "config": {**told["config"], "name": name}, "name": name}
         initializers = [_initializer(told["config"][field]) for field in _WEIGHTS.get(kind, ())]
 
@@ -122,8 +123,7 @@ class Recorder:
 
     def _sources(self, name: str) -> list[str]:
         """The layers that a layer reads."""
-        nodes = self._layers[name]["inbound_nodes"]
-        return [told["config"]["keras_history"][0] for told in _flat([n["args"] for n in nodes])]
+        return [source for call in inbound(self._layers[name]) for source in call]
 
 
 def in_order(sources: Callable[[str], Sequence[str]], outputs: Sequence[str]) -> list[str]:
@@ -159,7 +159,7 @@ def in_order(sources: Callable[[str], Sequence[str]], outputs: Sequence[str]) ->
 
 
 @functools.lru_cache(maxsize=256)
-def template(kind: str, config: str, policy: str) -> dict[str, Any]:
+def _template(kind: str, config: str, policy: str) -> dict[str, Any]:
     """A layer as Keras describes it before it is built."""
     with drawing_from(0):  # what it draws is not the network's
         layer = getattr(keras.layers, kind)(**json.loads(config), dtype=policy)
@@ -181,9 +181,9 @@ def _initializer_class(told: str) -> Any:
 
 def _begun(initializer: Any, size: tuple[int, ...], dtype: str) -> np.ndarray:
     # Most weights by far begin as constants, which NumPy has without a call of TensorFlow.
-    for kind, made in _CONSTANTS.items():
-        if type(initializer) is kind:
-            return made(size, dtype)
+    constant = _CONSTANTS.get(type(initializer))
+    if constant is not None:
+        return constant(size, dtype)
     return np.asarray(initializer(size, dtype=dtype))
 
 
@@ -210,12 +210,3 @@ def _tensor(recorded: Recorded) -> dict[str, Any]:
             "keras_history": [recorded.layer, 0, 0],
         },
     }
-
-
-def _flat(args: Any) -> list[Any]:
-    """The tensors among a layer's arguments."""
-    if isinstance(args, Mapping):
-        return [args] if args.get("class_name") == "__keras_tensor__" else []
-    if isinstance(args, list | tuple):
-        return [tensor for each in args for tensor in _flat(each)]
-    return []
