@@ -200,11 +200,10 @@ class StateVariables:
 
     def read(self) -> bytes:
         """The state as bytes."""
-        arrays = [
-            tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype).numpy()
-            for v in self._variables
+        tensors = [
+            tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype) for v in self._variables
         ]
-        return state.pack(arrays, self._layout)
+        return state.pack(list(map(_seen, tensors)), self._layout)
 
     def write(self, data: bytes) -> None:
         """Sets the state from bytes."""
@@ -212,6 +211,13 @@ class StateVariables:
             self._variables, state.unpack(data, self._like, self._layout), strict=True
         ):
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=array)
+
+
+def _seen(tensor: Any) -> np.ndarray:
+    """A tensor's values, to be copied at once: they are where it has them, if NumPy can."""
+    if np.dtype(tensor.dtype.as_numpy_dtype).isbuiltin == 1:
+        return np.asarray(memoryview(tensor))
+    return np.asarray(tensor.numpy())
 
 
 def initial_state(model: keras.Model) -> bytes:

@@ -21,7 +21,9 @@ from tensorflow.python.eager import context
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.seeds import derive
+from cerebros_spark.training.flat_updates import FlatUpdates
 from cerebros_spark.training.keras_model import StateVariables, rebuild, undisturbed
+from cerebros_spark.training.large_updates import update_large_in_one_pass
 from cerebros_spark.training.optimizers import update_without_replicas
 from cerebros_spark.training.weights import class_weights, weighted
 from cerebros_spark.types import MetricState, TrialSpec
@@ -89,6 +91,8 @@ class KerasProgram:
         self._chunks = chunks
         self._model = rebuild(spec.program)
         update_without_replicas(self._model.optimizer)
+        update_large_in_one_pass(self._model.optimizer)
+        self._updates = FlatUpdates(self._model.optimizer)
         self._class_weights = class_weights(json.loads(spec.program))
         self._variables = StateVariables(self._model)
         self._generators = [
@@ -101,7 +105,8 @@ class KerasProgram:
         self._predict: Any = None
         self.traces = 0
         count = len(self._model.variables) + len(self._model.optimizer.variables)
-        self.nbytes = 4 * self._variables_size() + _GRAPH_BYTES_PER_VARIABLE * count
+        graph = _GRAPH_BYTES_PER_VARIABLE * count
+        self.nbytes = 4 * self._variables_size() + self._updates.nbytes + graph
 
     @property
     def steps(self) -> int:
@@ -202,7 +207,9 @@ class KerasProgram:
                 return start + batch_size
 
             zero = tf.constant(0, tf.int64)
+            self._updates.begin()
             tf.while_loop(lambda start: start < rows, body, [zero], parallel_iterations=1)
+            self._updates.end()
 
         any_rows = tf.nest.map_structure(
             lambda value: tf.TensorSpec((None, *value.shape[1:]), value.dtype), data
