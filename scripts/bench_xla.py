@@ -88,7 +88,7 @@ def once(model: Any, *, xla: bool) -> tuple[float, float]:
     y = x[:, :1] * x[:, 1:2]
     initial_state(model)  # builds the optimizer
     update_without_replicas(model.optimizer)
-    updates = FlatUpdates(model.optimizer)
+    updates = FlatUpdates(model)
     build_metrics(model, x, y)
 
     @tf.function(jit_compile=xla, autograph=False)

@@ -1,8 +1,8 @@
 """Has an optimizer update all small weights of a network at once, as one vector.
 
 Keras' rule for a variable is a dozen operations and more. Each takes longer to start than to run
-on a small weight, and longer yet to trace. On one vector of all of them the rules give the same to
-the last bit, as far as they treat each number by itself.
+on a small weight, and longer yet to trace. On one vector of all of them the rules give the same, as
+far as they treat each number by itself.
 """
 
 from __future__ import annotations
@@ -35,17 +35,22 @@ _APART = {"use_ema": False, "gradient_accumulation_steps": None, "loss_scale_fac
 
 
 class FlatUpdates:
-    """Changes how an optimizer updates weights, while it is traced.
+    """Changes how a model's optimizer updates weights, while it is traced.
 
     Between :meth:`begin` and :meth:`end`, which are traced before and after the steps, what the
-    optimizer keeps of small weights lies in vectors, and its own variables stand still.
+    optimizer keeps of small weights lies in vectors, and its own variables stand still. So nothing
+    is changed for models and optimizers that are not Keras' own: they might look at them.
 
     Args:
-        optimizer: A built optimizer.
+        model: A compiled model, its optimizer built.
     """
 
-    def __init__(self, optimizer: Any) -> None:
-        self._flats = [_Flat(part) for part in parts(optimizer) if type(part) in _NUMBER_BY_NUMBER]
+    def __init__(self, model: Any) -> None:
+        every = parts(model.optimizer)
+        steps = type(model).train_step is keras.Model.train_step
+        if not steps or any(not type(part).__module__.startswith("keras.") for part in every):
+            every = []
+        self._flats = [_Flat(part) for part in every if type(part) in _NUMBER_BY_NUMBER]
 
     @property
     def nbytes(self) -> int:
@@ -86,7 +91,8 @@ class _Flat:
         # Both count steps in one place; Keras' own setter would keep both.
         for name in ("_iterations", "gradient_accumulation_steps"):
             object.__setattr__(self._flat, name, getattr(part, name))
-        mine = {id(variable) for variable in self._flat.variables[1:]}
+        # clear_session() in another thread may have Keras count the vector among its variables.
+        mine = {id(each) for each in self._flat.variables[1:] if each is not self._vector}
         places = [part._get_variable_index(variable) for variable in variables]
         self._slots = [
             (held[0], [getattr(part, name)[place] for place in places])

@@ -22,7 +22,7 @@ from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.seeds import derive
 from cerebros_spark.training.flat_updates import FlatUpdates
-from cerebros_spark.training.keras_model import StateVariables, rebuild, undisturbed
+from cerebros_spark.training.keras_model import StateVariables, drawing_from, rebuild, undisturbed
 from cerebros_spark.training.large_updates import update_large_in_one_pass
 from cerebros_spark.training.optimizers import update_without_replicas
 from cerebros_spark.training.weights import class_weights, weighted
@@ -92,7 +92,8 @@ class KerasProgram:
         self._model = rebuild(spec.program)
         update_without_replicas(self._model.optimizer)
         update_large_in_one_pass(self._model.optimizer)
-        self._updates = FlatUpdates(self._model.optimizer)
+        with drawing_from(0):  # Keras would be disturbed by who builds a model in another thread
+            self._updates = FlatUpdates(self._model)
         self._class_weights = class_weights(json.loads(spec.program))
         self._variables = StateVariables(self._model)
         self._generators = [
