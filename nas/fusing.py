@@ -125,7 +125,7 @@ class Fusing:
             rule(json.loads(recipe.compiled)["optimizer"])
             rows = [keras.ops.zeros((1, *shape), dtype) for shape, dtype in self._labels]
             Scoring(scoring_model(spec.program, rows))
-            networks = drawn(self._space)
+            networks = drawn(self._space, recipe.merge)
             few = list(itertools.islice(networks, _WEIGHED))
             self._weigh(few, spec.batch_size)
             shape = functools.reduce(operator.or_, map(Shape.of, [*few, *networks])).roomy()
@@ -146,7 +146,7 @@ class Fusing:
             )
 
 
-def drawn(networks: CerebrosNetworks) -> Iterator[Network]:
+def drawn(networks: CerebrosNetworks, merge: str) -> Iterator[Network]:
     """Some networks of a space, without weights or names."""
     outputs = [OutputFuture(output.width, output.activation) for output in networks.outputs]
     for number in range(_DRAWN):
@@ -158,6 +158,7 @@ def drawn(networks: CerebrosNetworks) -> Iterator[Network]:
             tuple(tuple(_unit(unit, unit.level) for unit in level) for level in future.hidden),
             tuple(_unit(unit, -1) for unit in future.outputs),
             (),
+            merge,
         )
 
 

@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=7, help="networks of Keras (%(default)s)")
     parser.add_argument("--loop-epochs", type=int, default=6, help="of Keras (%(default)s)")
     parser.add_argument("--slots", type=int, help="networks of a compiled call")
+    parser.add_argument("--merge", default="concatenate", help="%(default)s")
+    parser.add_argument("--regularization", default="batch_normalization", help="%(default)s")
     args = parser.parse_args()
     if not 2 <= args.loop_epochs <= args.epochs:
         parser.error("--loop-epochs must be 2 or more, and no more than --epochs")
@@ -47,7 +49,7 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
     """The table: name, figure, unit."""
-    models = networks(args)
+    models = networks(args, merge=args.merge, regularization=args.regularization)
     train, validation = table(args)
     ratios, fused_all, loop_all, firsts = [], [], [], []
     for _ in range(args.repeats):
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
     ]
 
 
-def networks(args: argparse.Namespace, optimizer: Any = "adam") -> list[Any]:
+def networks(args: argparse.Namespace, optimizer: Any = "adam", **space: Any) -> list[Any]:
     """Compiled networks of the published bounds."""
     import keras
     import keras_tuner
@@ -88,9 +90,9 @@ def networks(args: argparse.Namespace, optimizer: Any = "adam") -> list[Any]:
     from nas.spaces.cerebros.hyperparameters import assign
     from nas.spaces.cerebros.moiety import draw_moiety
 
-    space = CerebrosSpace(learning_rate=0.01)
+    bounds = CerebrosSpace(learning_rate=0.01, **space)
     made = CerebrosNetworks(
-        space,
+        bounds,
         [(args.width,)],
         [Output("price", 1, metrics=("root_mean_squared_error",))],
         optimizer=optimizer,
@@ -99,7 +101,7 @@ def networks(args: argparse.Namespace, optimizer: Any = "adam") -> list[Any]:
     for number in range(args.trials):
         keras.utils.set_random_seed(number)
         hp = keras_tuner.HyperParameters()
-        assign(hp, draw_moiety(space, number), number, space)
+        assign(hp, draw_moiety(bounds, number), number, bounds)
         models.append(made.build(hp))
     return models
 

@@ -25,8 +25,11 @@ def always(monkeypatch):
     monkeypatch.setattr(fusing, "_MARGIN", 0.0)
 
 
-def fitted(folder, trials: int = 3, tuner: str = "random", epochs: int = EPOCHS, **more):
-    space = small_space(maximum_levels=2, regularization="batch_normalization")
+def fitted(
+    folder, trials: int = 3, tuner: str = "random", epochs: int = EPOCHS, space=None, **more
+):
+    bounds = {"maximum_levels": 2, "regularization": "batch_normalization", **(space or {})}
+    space = small_space(**bounds)
     made = search(folder, space=space, max_trials=trials, bind=columns(backend=LocalBackend(2)))
     made.tuner_bind(tuner, max_trials=trials)
     return made.fit(table(), epochs=epochs, batch_size=16, verbose=0, **more)
@@ -55,9 +58,11 @@ def test_fused_trials_come_out_as_those_of_keras(tmp_path, always, monkeypatch):
             np.testing.assert_allclose(mine, wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_a_fused_search_is_kept_whole_and_each_trial_can_be_replayed(tmp_path, always):
-    result = fitted(tmp_path, trials=2)
+@pytest.mark.parametrize("space", [{}, {"merge": "add"}, {"regularization": "dropout"}])
+def test_a_fused_search_is_kept_whole_and_each_trial_can_be_replayed(tmp_path, always, space):
+    result = fitted(tmp_path, trials=2, space=space)
     store = LocalStore(tmp_path)
+    assert [spec.trainer for spec in specs(tmp_path)] == ["fused"] * 2
     assert audit(read(store, "small")) == []
     replay = Replay(store, "small")
     assert all(replay.compare(trial).equal for trial in replay.trials)
@@ -86,11 +91,11 @@ def test_a_search_too_short_to_compile_for_is_left_to_keras(tmp_path, caplog):
 
 
 def test_what_can_not_be_fused_is_trained_by_keras_and_told_once(tmp_path, always, caplog):
-    space = small_space(regularization="dropout")
+    space = small_space(unit="neuron")
     made = search(tmp_path, space=space, bind=columns())
     with caplog.at_level(logging.INFO, "cerebros_spark"):
         made.fit(table(), epochs=1, verbose=0)
     assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
     told = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
     assert len(told) == 1
-    assert "Dropout" in told[0]
+    assert "level" in told[0]

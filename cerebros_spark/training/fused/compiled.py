@@ -9,8 +9,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from cerebros_spark.training.fused.ends import Ends
 from cerebros_spark.training.fused.forward import Networks
-from cerebros_spark.training.fused.reading import Recipe
+from cerebros_spark.training.fused.merged import MergedNetworks
+from cerebros_spark.training.fused.reading import FOLDED, Recipe
 from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time
 from cerebros_spark.training.fused.scoring import Scoring
 from cerebros_spark.training.fused.shapes import Shape
@@ -43,7 +45,9 @@ class Compiled:
         rate = json.loads(recipe.compiled)["optimizer"]["config"]["learning_rate"]
         #: What gives the learning rate; None where it is part of the state.
         self.schedule = None if rate is None else keras.saving.deserialize_keras_object(rate)
-        self._networks = Networks(recipe, shape)
+        folds = shape.merge == FOLDED
+        self._networks: Any = (Networks if folds else MergedNetworks)(recipe, shape)
+        self._ends = Ends(recipe, shape)
         self._described = described
         self._scored: Scoring | None = None
         self._dtype = tf.as_dtype(recipe.dtype)
@@ -74,6 +78,7 @@ class Compiled:
         order: Any,
         count: Any,
         iterations: Any,
+        seeds: Any,
         rates: Any,
         many: Any,
     ) -> tuple[Any, Any]:
@@ -86,6 +91,7 @@ class Compiled:
             order: Numbers of the rows, ``(networks, steps * batch)``.
             count: How many of them there are.
             iterations: Steps that were taken before, ``(networks,)``.
+            seeds: What chance is drawn from, ``(networks,)``.
             rates: Learning rate of each step, ``(networks, steps)``.
             many: How many networks there are: those behind them are left alone.
 
@@ -95,12 +101,14 @@ class Compiled:
         self.traces += 1
 
         def train(vector: Any, *more: Any) -> tuple[Any, Any]:
-            numbers, ordered, before, planned = more
+            numbers, ordered, *others = more
             wires = wiring(numbers, self.shape)
-            return self._steps(vector, wires, rows, ordered, count, before, planned)
+            return self._steps(vector, wires, rows, ordered, count, *others)
 
         none = tf.zeros((vectors.shape[0], self.scoring(rows.y).width), self._dtype)
-        return _each(train, many, (vectors, none), (vectors, wirings, order, iterations, rates))
+        return _each(
+            train, many, (vectors, none), (vectors, wirings, order, iterations, seeds, rates)
+        )
 
     def _steps(
         self,
@@ -110,6 +118,7 @@ class Compiled:
         order: Any,
         count: Any,
         iterations: Any,
+        seed: Any,
         rates: Any,
     ) -> tuple[Any, Any]:
         """The steps of one network."""
@@ -123,13 +132,17 @@ class Compiled:
             at = tf.slice(order, [first], [batch])
             counts = tf.cast(first + numbers < count, self._dtype)
             raw, added, back = self._networks.trained(
-                self._whole(trained, wires), wired, tf.gather(rows.x, at), counts
+                self._whole(trained, wires),
+                wired,
+                tf.gather(rows.x, at),
+                counts,
+                (seed, iterations + step),
             )
             with tf.GradientTape() as tape:
                 tape.watch(raw)
                 loss, told = self.scoring(rows.y)(
                     [tf.gather(each, at) for each in rows.y],
-                    self._networks.finished(raw),
+                    self._ends(raw),
                     counts,
                     None if rows.weights is None else tf.gather(rows.weights, at),
                 )
@@ -140,7 +153,7 @@ class Compiled:
             return step + 1, trained, kept, moments * fade + added * (1 - fade), sums + told
 
         steps = (count + batch - 1) // batch
-        none = tf.zeros((2, self.shape.features), self._dtype)
+        none = tf.zeros((2, self._networks.moments), self._dtype)
         _, trained, kept, moments, sums = tf.while_loop(
             lambda step, *_: step < steps,
             body,
@@ -186,7 +199,7 @@ class Compiled:
                 return tf.slice(values, [first, *[0] * len(rest)], [batch, *rest])
 
             counts = tf.cast(first + numbers < count, self._dtype)
-            outputs = self._networks.inferred(folded, wired, part(rows.x))
+            outputs = self._ends(self._networks.inferred(folded, wired, part(rows.x)))
             of_rows = None if rows.weights is None else part(rows.weights)
             y = [part(each) for each in rows.y]
             _, told = self.scoring(rows.y)(y, outputs, counts, of_rows)

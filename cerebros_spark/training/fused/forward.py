@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +52,8 @@ class Networks:
         self._shape = shape
         self._activation = Elementwise(keras.activations.get(recipe.activation))
         self._gate = Elementwise(keras.activations.get(recipe.gate))
-        self._outputs = [json.loads(output) for output in recipe.outputs]
+        #: How many moments of each kind a step has.
+        self.moments = shape.features
 
     def wired(self, wiring: Wiring) -> Wired:
         """Makes ready what does not change from step to step."""
@@ -63,7 +63,7 @@ class Networks:
         return Wired(wiring, hidden, outputs, Tables.of(hidden, outputs, shape))
 
     def trained(
-        self, weights: Tensors, wired: Wired, x: Any, counts: Any
+        self, weights: Tensors, wired: Wired, x: Any, counts: Any, noise: tuple[Any, Any]
     ) -> tuple[Any, Any, WeightsBack]:
         """The raw outputs in training, the moments of the batch, and the way back.
 
@@ -72,10 +72,11 @@ class Networks:
             wired: What :meth:`wired` has given.
             x: The rows, of shape ``(batch, inputs)``.
             counts: 1 for a row that is there, 0 for one that fills up the batch: ``(batch,)``.
+            noise: What chance is drawn from, if any: a seed and the number of the step.
 
         Returns:
-            What :meth:`finished` takes; mean and variance of each feature, ``(2, features)``; what
-            takes the gradient of the first to the weights'.
+            What each output's unit made of all it read, ``(outputs, width, batch)``; means and
+            variances, ``(2, moments)``; what takes the gradient of the first to the weights'.
         """
         see: See = Plain()
         if self._recipe.normalization is not None:
@@ -111,24 +112,10 @@ class Networks:
                 scaled[f"{prefix}beta"] = shift
         return _reading(scaled, wired)
 
-    def inferred(self, reading: Reading, wired: Wired, x: Any) -> list[Any]:
-        """The outputs in inference, of weights that are folded."""
+    def inferred(self, reading: Reading, wired: Wired, x: Any) -> Any:
+        """The raw outputs in inference, of weights that are folded."""
         passed = self._units(wired, Plain()).through(reading, tf.transpose(x))
-        return self.finished(self._by_output(tf.matmul(reading.outputs(), passed.seen.values)))
-
-    def finished(self, raw: Any) -> list[Any]:
-        """The outputs as the networks give them: for each one a tensor ``(batch, width)``."""
-        told = []
-        by_row = tf.transpose(raw, (0, 2, 1))  # (outputs, batch, width)
-        for number, (width, output) in enumerate(
-            zip(self._shape.outputs, self._outputs, strict=True)
-        ):
-            values = keras.activations.get(output["activation"])(by_row[number, :, :width])
-            if "scale" in output:
-                scale = tf.constant(output["scale"], values.dtype)
-                values = values * scale + tf.constant(output["offset"], values.dtype)
-            told.append(values)
-        return told
+        return self._by_output(tf.matmul(reading.outputs(), passed.seen.values))
 
     def moved(self, moving: Tensors, wiring: Wiring, added: Any, kept: Any) -> dict[str, Any]:
         """The moving statistics after some steps.

@@ -70,7 +70,8 @@ class FusedProgram:
             total: Any = 0.0
             for chunks in zip(*passes, strict=True):
                 rows = self._rows(shard, chunks[0], True)
-                total = total + self._trained(group, rows, [chunk.order for chunk in chunks])
+                order = [chunk.order for chunk in chunks]
+                total = total + self._trained(group, rows, order, seeds[group])
             told += _told(total)
         return told
 
@@ -91,7 +92,9 @@ class FusedProgram:
         """So many networks at a time."""
         return [slice(first, first + many) for first in range(0, len(self._maps), many)]
 
-    def _trained(self, group: slice, rows: Rows, orders: Sequence[np.ndarray]) -> np.ndarray:
+    def _trained(
+        self, group: slice, rows: Rows, orders: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> np.ndarray:
         """Trains the networks of a group; gives the sums that make up their metrics."""
         many, count, batch = len(orders), len(orders[0]), self._compiled.batch_size
         order = np.zeros((len(self._room), rows.x.shape[0]), np.int32)
@@ -100,12 +103,15 @@ class FusedProgram:
         states = self._states[group]
         iterations = np.zeros(len(self._room), np.int32)
         iterations[:many] = [state.iterations for state in states]
+        chances = np.zeros(len(self._room), np.uint32)
+        chances[:many] = [derive(seed, "dropout") % 2**32 for seed in seeds]
         vectors, sums = self._compiled.train(
             *self._laid(group),
             rows,
             tf.constant(order),
             tf.constant(count),
             tf.constant(iterations),
+            tf.constant(chances),
             tf.constant(self._rates(states, rows.x.shape[0] // batch)),
             tf.constant(many),
         )

@@ -22,6 +22,10 @@ _DENSE_EXTRAS = (
     *(f"{what}_regularizer" for what in ("kernel", "bias", "activity")),
     *("kernel_constraint", "bias_constraint", "lora_rank", "quantization_config"),
 )
+#: How a unit puts together what it reads: the copies of a feature weigh as one; each weighs by
+#: itself, as dropout may leave it out; or what is equally wide is added up.
+FOLDED, COPIES, SUMS = "folded", "copies", "sums"
+
 _NORMALIZATION_EXTRAS = (
     *("beta_regularizer", "gamma_regularizer", "beta_constraint", "gamma_constraint"),
 )
@@ -76,6 +80,11 @@ class Variable:
     shape: tuple[int, ...]
 
     @property
+    def dtype(self) -> str | None:
+        """Its type; None for the network's."""
+        return "int64" if self.role == "seed" else None
+
+    @property
     def size(self) -> int:
         """Number of its values."""
         return math.prod(self.shape)
@@ -83,7 +92,7 @@ class Variable:
     @property
     def trainable(self) -> bool:
         """Whether it has a gradient."""
-        return not self.role.startswith("moving_")
+        return self.role != "seed" and not self.role.startswith("moving_")
 
 
 @dataclass(frozen=True)
@@ -95,18 +104,25 @@ class Network:
         levels: The hidden units, level by level.
         outputs: The output units.
         variables: Its weights, in Keras' order.
+        merge: How units put together what they read: ``FOLDED``, ``COPIES`` or ``SUMS``.
     """
 
     widths: tuple[int, ...]
     levels: tuple[tuple[Unit, ...], ...]
     outputs: tuple[Unit, ...]
     variables: tuple[Variable, ...]
+    merge: str = FOLDED
 
     def width_of(self, read: Read) -> int:
         """How many features something that is read has."""
         if read.level == 0:
             return self.widths[read.number]
         return self.levels[read.level - 1][read.number].width
+
+    def merged(self, unit: Unit) -> int:
+        """How many features a unit weighs: those of all it reads, or sums of them."""
+        widths = list(map(self.width_of, unit.reads))
+        return sum(set(widths) if self.merge == SUMS else widths)
 
     @property
     def units(self) -> Iterator[Unit]:
@@ -126,6 +142,8 @@ class Recipe:
         activation: Activation of the hidden units.
         gate: Activation of the gates.
         normalization: Momentum and epsilon of the batch normalizations; None without.
+        dropout: What share of what a unit merges is left out; 0 for none.
+        merge: As :class:`Network` has it.
         dtype: Type of weights and computation.
         compiled: The compile configuration without the learning rate, as JSON.
         class_weight: As the program has it, as JSON.
@@ -136,6 +154,8 @@ class Recipe:
     activation: str
     gate: str
     normalization: tuple[float, float] | None
+    dropout: float
+    merge: str
     dtype: str
     compiled: str
     class_weight: str
@@ -180,6 +200,7 @@ class _Reader:
         self._seen: dict[str, set[Any]] = {}
         self._at: dict[str, tuple[int, int]] = {}  # Dense layer -> level, number
         self._used: set[str] = set()
+        self._sums = any(layer["class_name"] == "Add" for layer in self._layers.values())
 
     def told(self) -> tuple[Recipe, Network]:
         inputs = [name for name, *_ in _histories(self._config["input_layers"])]
@@ -202,13 +223,16 @@ class _Reader:
         )
         outputs = tuple(self._unit(name) for name in finals)
         self._check_whole(hidden, outputs)
+        copies = COPIES if self._one("dropout", 0.0) else FOLDED
         network = Network(
             tuple(self._width_of_input(chain) for chain, _ in flats),
             hidden,
             outputs,
             tuple(self._variables()),
+            SUMS if self._sums else copies,
         )
-        return self._recipe(flats, ends, hidden), network
+        self._check_sums(network)
+        return self._recipe(flats, ends, hidden, network.merge), network
 
     # The pieces --------------------------------------------------------------------------
 
@@ -272,12 +296,16 @@ class _Reader:
             normalization = before
             self._normalized(before)
             before = self._only(before)
+        elif self._kind(before) == "Dropout":
+            self._left_out(before)
+            before = self._only(before)
         merged = [before]
         if self._kind(before) == "Concatenate":
             self._used.add(before)
             merged = self._sources(before)
         level, number = self._at[name]
-        reads = tuple(self._read(source, level, number) for source in merged)
+        parts = [part for each in merged for part in self._summed(each)]
+        reads = tuple(self._read(source, level, number) for source in parts)
         return Unit(level, number, int(config["units"]), reads, normalization, name)
 
     def _normalized(self, name: str) -> None:
@@ -290,6 +318,20 @@ class _Reader:
         self._without(name, _NORMALIZATION_EXTRAS)
         self._used.add(name)
         self._note("normalization", (config["momentum"], config["epsilon"]))
+
+    def _left_out(self, name: str) -> None:
+        config = self._layers[name]["config"]
+        if config.get("noise_shape") is not None:
+            raise UnreadableError(f"the layer {name} has a noise_shape")
+        self._used.add(name)
+        self._note("dropout", config["rate"])
+
+    def _summed(self, name: str) -> list[str]:
+        """What a layer adds up; itself if it doesn't."""
+        if self._kind(name) != "Add":
+            return [name]
+        self._used.add(name)
+        return self._sources(name)
 
     def _without(self, name: str, extras: Sequence[str]) -> None:
         for extra in extras:
@@ -329,12 +371,23 @@ class _Reader:
             ]:
                 raise UnreadableError(f"the units of level {place} are not numbered one by one")
         # In front of the outputs too, or nowhere.
-        if len({bool(unit.normalization) for level in (*hidden, outputs) for unit in level}) > 1:
+        units = [unit for level in (*hidden, outputs) for unit in level]
+        if len({bool(unit.normalization) for unit in units}) > 1:
             raise UnreadableError("some of its units are normalized and others are not")
+        dropouts = sum(self._kind(name) == "Dropout" for name in self._used)
+        if dropouts not in (0, len(units)) or (dropouts and units[0].normalization):
+            raise UnreadableError("Dropout stands before some of its units and not before others")
         known = {"InputLayer", *_PREPARING}
         for name in self._order:
             if name not in self._used and self._kind(name) not in known:
                 raise UnreadableError(f"it has a layer {name} ({self._kind(name)})")
+
+    def _check_sums(self, network: Network) -> None:
+        """All that is equally wide is added up, or nothing is."""
+        for unit in network.units if self._sums else ():
+            shape = self._layers[unit.dense]["build_config"]["input_shape"]
+            if network.merged(unit) != shape[-1]:
+                raise UnreadableError(f"the unit {unit.dense} adds up some of what it reads")
 
     def _width_of_input(self, chain: Sequence[str]) -> int:
         shape = self._layers[chain[0]]["config"]["batch_shape"][1:]
@@ -345,6 +398,8 @@ class _Reader:
     def _variables(self) -> Iterator[Variable]:
         widths = {}
         for name in self._order:
+            if self._kind(name) == "Dropout" and self._layers[name]["config"]["rate"] > 0:
+                yield Variable(name, "seed", (2,))
             if self._kind(name) in ("Dense", "BatchNormalization"):
                 shapes = dict(self._layers[name]["build_config"])
                 width = int(shapes["input_shape"][-1])
@@ -362,6 +417,7 @@ class _Reader:
         flats: Sequence[tuple[list[str], str]],
         ends: Sequence[tuple[str, Mapping[str, Any] | None]],
         hidden: Sequence[Sequence[Unit]],
+        merge: str,
     ) -> Recipe:
         for level in hidden:
             for unit in level:
@@ -389,6 +445,8 @@ class _Reader:
             activation=activation,
             gate=gate,
             normalization=None if normalization is None else tuple(normalization),
+            dropout=float(self._one("dropout", 0.0)),
+            merge=merge,
             dtype=str(self._one("dtype", "float32")),
             compiled=_key(_without_rate(self._described["compile"])),
             class_weight=_key(self._described.get("class_weight")),

@@ -5,18 +5,22 @@ one unit reads it, however often. Rows are sorted by how often their feature was
 often first, so that the first copies of all rows, the second copies and so on lie one behind the
 other: *planes*, each as long as there are rows with so many copies. A weight of a row's copy
 has a *slot* in its plane, and the sum over the planes is what the row weighs in all.
+
+Where the copies of a feature do not weigh as one, each unit has rows and planes of its own. Where
+units add up what they read, a row is such a sum.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cerebros_spark.training.fused.reading import Network, Unit
+from cerebros_spark.training.fused.reading import FOLDED, SUMS, Network, Unit
 
 
 class Grid(NamedTuple):
@@ -43,8 +47,10 @@ class Shape:
         neurons: Neurons of a unit.
         gated: Whether some of what units read is gated.
         outputs: Width of each output.
-        planes: Slots of each plane of the hidden units.
-        output_planes: Slots of each plane of the output units.
+        planes: Slots of each plane of the hidden units: of all, or of one where the copies of a
+            feature do not weigh as one.
+        output_planes: The same of the output units.
+        merge: As :class:`~cerebros_spark.training.fused.reading.Network` has it.
     """
 
     inputs: int
@@ -54,6 +60,17 @@ class Shape:
     outputs: tuple[int, ...]
     planes: tuple[int, ...]
     output_planes: tuple[int, ...]
+    merge: str = FOLDED
+
+    @property
+    def slots(self) -> int:
+        """Slots of all hidden units."""
+        return sum(self.planes) * (1 if self.merge == FOLDED else self.units)
+
+    @property
+    def output_slots(self) -> int:
+        """Slots of all outputs."""
+        return sum(self.output_planes) * (1 if self.merge == FOLDED else len(self.outputs))
 
     @property
     def wide(self) -> int:
@@ -97,12 +114,10 @@ class Shape:
             outputs=tuple(unit.width for unit in network.outputs),
             planes=(),
             output_planes=(),
+            merge=network.merge,
         )
-        return dataclasses.replace(
-            bare,
-            planes=_profile(bare, _reading(bare, network, units)),
-            output_planes=_profile(bare, _reading(bare, network, network.outputs)),
-        )
+        planes, output_planes = (_profile(bare, network, some) for some in (units, network.outputs))
+        return dataclasses.replace(bare, planes=planes, output_planes=output_planes)
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Shape:
@@ -122,12 +137,14 @@ class Shape:
             outputs=self.outputs,
             planes=_longer(self.planes, other.planes),
             output_planes=_longer(self.output_planes, other.output_planes),
+            merge=self.merge,
         )
 
     def roomy(self) -> Shape:
         """The shape with longer planes, so that the next networks are covered as well."""
+        wider = _wider if self.merge == SUMS else _roomy
         return dataclasses.replace(
-            self, planes=_roomy(self.planes), output_planes=_roomy(self.output_planes)
+            self, planes=wider(self.planes), output_planes=wider(self.output_planes)
         )
 
 
@@ -151,16 +168,89 @@ class Bank:
     taken: np.ndarray
 
 
-def hidden_bank(shape: Shape, network: Network) -> Bank:
+@dataclass(frozen=True)
+class MergedBank:
+    """The same where each unit has rows of its own.
+
+    Attributes:
+        slot: For each feature that a unit merges, or sum of them, one after the other, its slot.
+        row_at: For each unit and each feature the row of the unit that the one makes up, alone or
+            with others; as many as a unit has rows where it doesn't read it.
+        counts: How often it counts there.
+        feature_of: For each unit and each of its rows a feature that makes it up. 0 where there
+            is none.
+        taken: For each slot whether it is one of ``slot``.
+    """
+
+    slot: np.ndarray
+    row_at: np.ndarray
+    counts: np.ndarray
+    feature_of: np.ndarray
+    taken: np.ndarray
+
+
+def hidden_bank(shape: Shape, network: Network) -> Bank | MergedBank:
     """Where the hidden units of a network are in a shape that covers it."""
     units = [unit for level in network.levels for unit in level]
-    return _bank(shape, _reading(shape, network, units), shape.planes, shape.units)
+    return _bank_of(shape, network, units, shape.planes, shape.units)
 
 
-def output_bank(shape: Shape, network: Network) -> Bank:
+def output_bank(shape: Shape, network: Network) -> Bank | MergedBank:
     """Where the outputs of a network are in a shape that covers it."""
-    reading = _reading(shape, network, network.outputs)
-    return _bank(shape, reading, shape.output_planes, len(shape.outputs))
+    return _bank_of(shape, network, network.outputs, shape.output_planes, len(shape.outputs))
+
+
+def _bank_of(
+    shape: Shape, network: Network, some: Sequence[Unit], planes: Sequence[int], units: int
+) -> Bank | MergedBank:
+    if shape.merge == FOLDED:
+        return _bank(shape, _reading(shape, network, some), planes, units)
+    bank = MergedBank(
+        slot=np.zeros(0, np.int64),
+        row_at=np.full((units, shape.features), planes[0], np.int32),
+        counts=np.zeros((units, shape.features), np.int32),
+        feature_of=np.zeros((units, planes[0]), np.int32),
+        taken=np.zeros(units * sum(planes), bool),
+    )
+    starts = np.concatenate(([0], np.cumsum(planes)))[:-1].astype(np.int64)
+    slots = []
+    for number, unit in enumerate(some):
+        merged = _reading(shape, network, [unit]).features
+        if shape.merge == SUMS:
+            rows, within = _summed(network, unit), np.arange(network.merged(unit))
+        else:
+            rows, copies = _copied(merged)
+            within = starts[copies] + rows
+        bank.row_at[number, merged] = rows
+        bank.feature_of[number, rows] = merged
+        np.add.at(bank.counts[number], merged, 1)
+        slots.append(number * sum(planes) + within)
+    slot = np.concatenate(slots)
+    bank.taken[slot] = True
+    return dataclasses.replace(bank, slot=slot)
+
+
+def _summed(network: Network, unit: Unit) -> np.ndarray:
+    """Of all that a unit adds up the row: what is equally wide is one sum."""
+    first: dict[int, int] = {}
+    rows = []
+    for width in map(network.width_of, unit.reads):
+        start = first.setdefault(width, sum(first))
+        rows.append(start + np.arange(width))
+    return np.concatenate(rows)
+
+
+def _copied(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of all that a unit merges the row and which copy of it each one is."""
+    found, inverse, counts = np.unique(features, return_inverse=True, return_counts=True)
+    row = np.empty(len(found), np.int64)
+    row[np.argsort(-counts, kind="stable")] = np.arange(len(found))
+    rows = row[inverse]
+    order = np.argsort(rows, kind="stable")
+    starts = np.searchsorted(rows[order], np.arange(len(found)))
+    copies = np.empty(len(rows), np.int64)
+    copies[order] = np.arange(len(rows)) - starts[rows[order]]
+    return rows, copies
 
 
 @dataclass(frozen=True)
@@ -218,23 +308,38 @@ def _reading(shape: Shape, network: Network, units: Sequence[Unit]) -> _Reading:
     return _Reading(np.repeat(of_units, sizes), np.repeat(begins, sizes) + within)
 
 
-def _profile(shape: Shape, reading: _Reading) -> tuple[int, ...]:
+def _profile(shape: Shape, network: Network, units: Sequence[Unit]) -> tuple[int, ...]:
+    """Slots of each plane."""
+    if shape.merge == SUMS:
+        return (max(map(network.merged, units)),)
+    if shape.merge == FOLDED:
+        return _picked(shape, _reading(shape, network, units))
+    each = (_picked(shape, _reading(shape, network, [unit])) for unit in units)
+    return functools.reduce(_longer, each)
+
+
+def _picked(shape: Shape, reading: _Reading) -> tuple[int, ...]:
     """How many features units read at least once, at least twice and so on."""
     places = reading.units * shape.features + reading.features
     counts = np.bincount(np.unique(places, return_counts=True)[1])
     return tuple(int(n) for n in np.cumsum(counts[::-1])[::-1][1:])
 
 
-def _longer(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
+def _longer(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
     many = max(len(one), len(other))
     padded = [[*planes, *[0] * (many - len(planes))] for planes in (one, other)]
     return tuple(max(pair) for pair in zip(*padded, strict=True))
 
 
 def _roomy(planes: Sequence[int]) -> tuple[int, ...]:
-    """A quarter more, in steps that small differences don't cross, and some more planes."""
+    """Wider planes, and some more of them."""
+    return _wider([*planes, *[max(planes[-1] // 4, 1)] * max(len(planes) // 4, 1)])
+
+
+def _wider(planes: Sequence[int]) -> tuple[int, ...]:
+    """A quarter more, in steps that small differences don't cross."""
     told: list[int] = []
-    for plane in (*planes, *[max(planes[-1] // 4, 1)] * max(len(planes) // 4, 1)):
+    for plane in planes:
         step = max(16, 2 ** (int(plane).bit_length() - 3))
         told.append(-(-plane * 5 // 4 // step) * step)
     return tuple(np.minimum.accumulate(told).tolist())

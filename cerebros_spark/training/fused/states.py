@@ -13,7 +13,7 @@ import numpy as np
 
 from cerebros_spark.training import state
 from cerebros_spark.training.fused.reading import Network, Recipe
-from cerebros_spark.training.fused.shapes import Bank, Shape, hidden_bank, output_bank
+from cerebros_spark.training.fused.shapes import Bank, MergedBank, Shape, hidden_bank, output_bank
 from cerebros_spark.training.fused.updates import Rule, rule
 from cerebros_spark.training.fused.wiring import numbers
 
@@ -33,11 +33,9 @@ class Sections:
         self.slots = tuple(slots)
         self.trained: dict[str, tuple[int, ...]] = {}
         self.moving: dict[str, tuple[int, ...]] = {}
-        hidden, outputs = (sum(planes) for planes in (shape.planes, shape.output_planes))
-        wide = max(shape.outputs)
         banks = (
-            ("", hidden, shape.neurons, shape.units),
-            ("output_", outputs, wide, len(shape.outputs)),
+            ("", shape.slots, shape.neurons, shape.units),
+            ("output_", shape.output_slots, max(shape.outputs), len(shape.outputs)),
         )
         for prefix, many, width, units in banks:
             self.trained[f"{prefix}kernel"] = (width, many)
@@ -172,12 +170,13 @@ class StateMap:
         self._dtype = recipe.dtype
         hidden, output = hidden_bank(shape, network), output_bank(shape, network)
         #: How it is wired.
-        self.wiring = numbers(hidden, output, sum(map(len, network.levels)))
-        weights = [np.empty(v.shape, self._dtype) for v in network.variables]
+        self.wiring = numbers(hidden, output, sum(map(len, network.levels)), shape.merge)
+        weights = [np.empty(v.shape, v.dtype or self._dtype) for v in network.variables]
         trainable = [v.trainable for v in network.variables]
         values = _begun(weights, trainable, rule, None if scheduled else 0.0)
         self._types = state.types(values)
         self._layout = state.layout(values)
+        self._iterations = _offsets(values, "int64")[len(network.variables)]
         self._rate = None
         if not scheduled:
             self._rate = floatx, _offsets(values, floatx)[len(network.variables) + 1]
@@ -208,7 +207,7 @@ class StateMap:
         if self._rate is not None:
             dtype, place = self._rate
             rate = float(flats[dtype][place])
-        return Unpacked(flats, int(flats["int64"][0]), rate)
+        return Unpacked(flats, int(flats["int64"][self._iterations]), rate)
 
     def pack(self, unpacked: Unpacked) -> bytes:
         """Puts a state together."""
@@ -231,7 +230,7 @@ class StateMap:
             weights[there] = vector[here]
         whole = unpacked.flats["int64"].copy()
         iterations = unpacked.iterations + steps
-        whole[0] = iterations
+        whole[self._iterations] = iterations
         flats = {**unpacked.flats, self._dtype: weights, "int64": whole}
         return Unpacked(flats, iterations, unpacked.learning_rate)
 
@@ -254,8 +253,8 @@ def _pairs(
     network: Network,
     shape: Shape,
     sections: Sections,
-    hidden: Bank,
-    output: Bank,
+    hidden: Bank | MergedBank,
+    output: Bank | MergedBank,
     by_slot: dict[str | None, dict[tuple[str, str], int]],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Where values are in the vector, and in Keras' order."""
@@ -264,7 +263,7 @@ def _pairs(
         ("", units, hidden, shape.neurons),
         ("output_", network.outputs, output, max(shape.outputs)),
     ):
-        merged = [sum(map(network.width_of, unit.reads)) for unit in some]
+        merged = list(map(network.merged, some))
         slots = np.split(bank.slot, np.cumsum(merged)[:-1])
         for number, (unit, slot, many) in enumerate(zip(some, slots, merged, strict=True)):
             for kept, starts in by_slot.items():

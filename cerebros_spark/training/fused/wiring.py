@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cerebros_spark.training.fused.shapes import Bank, Shape
+from cerebros_spark.training.fused.reading import COPIES, FOLDED, SUMS
+from cerebros_spark.training.fused.shapes import Bank, MergedBank, Shape
 
 
 class Wires(NamedTuple):
@@ -29,6 +30,39 @@ class Wires(NamedTuple):
     taken: Any
 
 
+class CopyWires(NamedTuple):
+    """The same where each unit has rows of its own.
+
+    Attributes:
+        row_at: For each unit and each feature its row, ``(units, features)``; as many as a unit
+            has rows where it is not read.
+        feature_of: For each unit and each of its rows the feature, ``(units, rows)``.
+        taken: For each slot 1 if it holds a copy, otherwise 0.
+    """
+
+    row_at: Any
+    feature_of: Any
+    taken: Any
+
+
+class SumWires(NamedTuple):
+    """The same where a row is a sum of features.
+
+    Attributes:
+        row_at: For each unit and each feature the unit's row that it is added to,
+            ``(units, features)``; as many as a unit has rows where it is not read.
+        counts: How often it is added there.
+        taken: For each slot 1 if it holds a sum, otherwise 0.
+    """
+
+    row_at: Any
+    counts: Any
+    taken: Any
+
+
+_KINDS: dict[str, Any] = {FOLDED: Wires, COPIES: CopyWires, SUMS: SumWires}
+
+
 class Wiring(NamedTuple):
     """How a network is wired.
 
@@ -38,14 +72,17 @@ class Wiring(NamedTuple):
         units: How many hidden units it has, a scalar.
     """
 
-    hidden: Wires
-    outputs: Wires
+    hidden: Any
+    outputs: Any
     units: Any
 
 
-def numbers(hidden: Bank, outputs: Bank, units: int) -> np.ndarray:
+def numbers(
+    hidden: Bank | MergedBank, outputs: Bank | MergedBank, units: int, merge: str
+) -> np.ndarray:
     """A wiring as one vector of whole numbers: one argument of a compiled call, not nine."""
-    parts = [getattr(bank, name) for bank in (hidden, outputs) for name in Wires._fields]
+    fields = _KINDS[merge]._fields
+    parts = [getattr(bank, name) for bank in (hidden, outputs) for name in fields]
     return np.concatenate([*(part.ravel() for part in parts), [units]], dtype=np.int32)
 
 
@@ -60,16 +97,23 @@ def wiring(vector: Any, shape: Shape) -> Wiring:
             first += many
 
     told = parts()
-    hidden, outputs = (Wires(*(next(told) for _ in Wires._fields)) for _ in range(2))
+    kind = _KINDS[shape.merge]
+    hidden, outputs = (kind(*(next(told) for _ in kind._fields)) for _ in range(2))
     return Wiring(hidden, outputs, vector[-1])
 
 
 def _sizes(shape: Shape) -> Sequence[tuple[int, ...]]:
-    return [
-        each
-        for units, planes in (
-            (shape.units, shape.planes),
-            (len(shape.outputs), shape.output_planes),
-        )
-        for each in ((units, shape.features), (planes[0],), (planes[0],), (sum(planes),))
-    ]
+    banks = (
+        (shape.units, shape.planes[0], shape.slots),
+        (len(shape.outputs), shape.output_planes[0], shape.output_slots),
+    )
+    sizes = []
+    for units, rows, slots in banks:
+        of_features = units, shape.features
+        each: dict[str, list[tuple[int, ...]]] = {
+            FOLDED: [of_features, (rows,), (rows,), (slots,)],
+            COPIES: [of_features, (units, rows), (slots,)],
+            SUMS: [of_features, of_features, (slots,)],
+        }
+        sizes += each[shape.merge]
+    return sizes

@@ -168,6 +168,16 @@ def values_of(state: bytes) -> dict[str, np.ndarray]:
     return {name: np.frombuffer(told["data"], name) for name, told in deserialize(state)}
 
 
+def without_whole_numbers(told: Sequence[Trained]) -> list[Trained]:
+    """The same without steps and seeds."""
+    return [
+        dataclasses.replace(
+            each, state={name: values for name, values in each.state.items() if name != "int64"}
+        )
+        for each in told
+    ]
+
+
 def assert_same(one: Sequence[Trained], other: Sequence[Trained], tolerance: float) -> None:
     """Within a share of the largest value of each kind."""
     for here, there in zip(one, other, strict=True):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import keras
@@ -16,12 +17,14 @@ from fused_networks import (
     trained,
     trained_by_keras,
     two_tables,
+    without_whole_numbers,
 )
 
 from cerebros_spark.errors import ArgumentError, StoreError
 from cerebros_spark.training.fused.reading import UnreadableError, read
 from cerebros_spark.training.fused_trainer import FusedTrainer
 from cerebros_spark.training.keras_model import describe, initial_state
+from cerebros_spark.training.keras_trainer import KerasTrainer
 
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam(0.01),
@@ -52,13 +55,47 @@ def test_networks_of_different_wirings_come_out_as_keras_trains_them(name, rows)
     assert_same(trained(FusedTrainer(), models, rows), trained_by_keras(models, rows), 1e-4)
 
 
-@pytest.mark.parametrize("regularization", ["batch_normalization", "none"])
-def test_in_double_precision_the_difference_is_rounding(rows, regularization):
+@pytest.mark.parametrize("regularization", ["batch_normalization", "none", "dropout"])
+@pytest.mark.parametrize("merge", ["concatenate", "add"])
+def test_in_double_precision_the_difference_is_rounding(rows, merge, regularization):
+    # A share of nothing that is left out can be compared with another's.
+    more = {"merge": merge, "regularization": regularization, "dropout_rate": 1e-9}
     with double_precision():
         optimizer = keras.optimizers.serialize(keras.optimizers.Adam(0.01))
-        models = [network(3, optimizer, regularization=regularization)]
+        models = [network(3, optimizer, **more)]
         fused, plain = trained(FusedTrainer(), models, rows), trained_by_keras(models, rows)
+    if regularization == "dropout":  # beside the steps there are seeds, which each visit sets
+        fused, plain = map(without_whole_numbers, (fused, plain))
     assert_same(fused, plain, 1e-9)
+
+
+@pytest.mark.parametrize("merge", ["concatenate", "add"])
+def test_networks_that_merge_train_together_as_alone(rows, merge):
+    models = [network(n, merge=merge, regularization="dropout") for n in range(3)]
+    shape = shape_of(models)
+    trainer = FusedTrainer(slots=2)
+    together = trained(trainer, models, rows, shape=shape)
+    assert_same(trained(trainer, models[:1], rows, shape=shape), together[:1], 0.0)
+    assert_same(trained(FusedTrainer(slots=2), models, rows, shape=shape), together, 0.0)
+
+
+@pytest.mark.parametrize("merge", ["concatenate", "add"])
+def test_dropout_leaves_out_as_much_as_keras_does(rows, merge):
+    # Nothing is learned, so each visit draws its loss from one distribution.
+    still = keras.optimizers.serialize(keras.optimizers.SGD(0.0))
+    models = [network(1, still, merge=merge, regularization="dropout", dropout_rate=0.3)]
+    visits = range(60)
+    losses = []
+    for opened, name in ((FusedTrainer(), "fused"), (KerasTrainer(), "keras")):
+        program = opened.open([dataclasses.replace(spec_of(models[0]), trainer=name)])
+        program.load([initial_state(models[0])])
+        told = [program.train(rows, [visit])[0] for visit in visits]
+        losses.append([each[0][0] / each[1][0] for each in told])
+    fused, plain = map(np.asarray, losses)
+    error = np.sqrt((fused.var() + plain.var()) / len(visits))
+    assert abs(fused.mean() - plain.mean()) < 4 * error
+    assert 0.5 < fused.std() / plain.std() < 2
+    assert len(set(fused)) == len(visits)
 
 
 def test_sample_and_class_weights_count(rows):
@@ -135,15 +172,27 @@ def other_network(*layers: keras.layers.Layer) -> keras.Model:
     return model
 
 
+def unit() -> keras.layers.Layer:
+    return keras.layers.Dense(2, name="level1_unit0_dense")
+
+
+class Partly:
+    """Adds up two of three things that are equally wide."""
+
+    def __call__(self, values):
+        return keras.layers.Concatenate()([keras.layers.Add()([values, values]), values])
+
+
 @pytest.mark.parametrize(
     ("model", "why"),
     [
         (lambda: other_network(), "no hidden units"),
         (lambda: other_network(keras.layers.Dense(2)), "is on no level"),
         (lambda: other_network(keras.layers.LayerNormalization()), "LayerNormalization"),
-        (lambda: network(0, regularization="dropout"), "Dropout"),
+        (lambda: other_network(keras.layers.Dropout(0.5), unit()), "before some of its units"),
+        (lambda: other_network(keras.layers.Dropout(0.5, (1, 3)), unit()), "a noise_shape"),
+        (lambda: other_network(unit(), Partly()), "adds up some of what it reads"),
         (lambda: network(0, unit="neuron"), "on no level|axon|dendrite"),
-        (lambda: network(0, merge="add"), "Add"),
         (lambda: network(0, activation="softmax"), "softmax mixes"),
     ],
 )

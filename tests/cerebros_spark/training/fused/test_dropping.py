@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cerebros_spark.training.fused.dropping import Dropping
+
+SLOTS, BATCH = 200, 93
+
+
+def mask(rate: float = 0.4, seed: int = 7, step: int = 0, unit: int = 0) -> np.ndarray:
+    dropping = Dropping(rate, tf.constant(seed, tf.uint32), step, tf.float64)
+    return dropping.mask(unit, SLOTS, BATCH).numpy()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.4, 0.9])
+def test_a_share_is_left_out_and_the_rest_makes_up_for_it(rate):
+    drawn = mask(rate)
+    assert set(np.unique(drawn)) == {0.0, 1 / (1 - rate)}
+    deviation = np.sqrt(rate / (1 - rate) / drawn.size)
+    assert abs(drawn.mean() - 1) < 4 * deviation
+
+
+def test_masks_are_the_same_again_and_others_for_other_places():
+    np.testing.assert_array_equal(mask(), mask())
+    masks = [mask(), mask(seed=8), mask(step=1), mask(unit=1), mask(seed=0), mask(unit=2)]
+    together = np.corrcoef([each.ravel() for each in masks]) - np.eye(len(masks))
+    assert np.abs(together).max() < 4 / np.sqrt(SLOTS * BATCH)
+
+
+def test_slots_and_rows_are_left_out_independently():
+    drawn = mask(0.5)
+    for values in (drawn, drawn.T):
+        together = np.corrcoef(values) - np.eye(len(values))
+        # As many pairs as there are, the largest of them by chance.
+        assert np.abs(together).max() < 6 / np.sqrt(values.shape[1])
+        assert abs(together.mean()) < 0.01
+
+
+def test_a_share_of_next_to_nothing_leaves_all():
+    assert (mask(1e-9) == 1 / (1 - 1e-9)).all()
