@@ -18,7 +18,7 @@ from cerebros_spark.training.fused.folding import (
 )
 from cerebros_spark.training.fused.reading import Recipe
 from cerebros_spark.training.fused.shapes import Shape
-from cerebros_spark.training.fused.steps import Elementwise, Normalized, Plain, See
+from cerebros_spark.training.fused.steps import Elementwise, Normalized, Plain, See, settled
 from cerebros_spark.training.fused.units import Units
 from cerebros_spark.training.fused.wiring import Wiring
 
@@ -102,15 +102,7 @@ class Networks:
 
     def folded(self, weights: Tensors, moving: Tensors, wired: Wired) -> Reading:
         """The weights for inference: normalized by the moving statistics."""
-        scaled = dict(weights)
-        if self._recipe.normalization is not None:
-            for prefix in ("", "output_"):
-                variance = moving[f"{prefix}moving_variance"] + self._recipe.normalization[1]
-                scale = weights[f"{prefix}gamma"] * tf.math.rsqrt(variance)
-                scaled[f"{prefix}gamma"] = scale
-                shift = weights[f"{prefix}beta"] - scale * moving[f"{prefix}moving_mean"]
-                scaled[f"{prefix}beta"] = shift
-        return _reading(scaled, wired)
+        return _reading(settled(weights, moving, self._recipe.normalization), wired)
 
     def inferred(self, reading: Reading, wired: Wired, x: Any) -> Any:
         """The raw outputs in inference, of weights that are folded."""

@@ -6,7 +6,7 @@ small pieces; over the hundreds of small operations of a step they took most of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
@@ -94,3 +94,24 @@ class Normalized:
         scaled = tf.matmul(gradient * seen.values, ones)
         scale = tf.math.rsqrt(seen.moments[1] + self._epsilon)[:, None]
         return scale * (gradient - self._share * (shifted + seen.values * scaled))
+
+
+def settled(
+    weights: Mapping[str, Any], moving: Mapping[str, Any], normalization: tuple[float, float] | None
+) -> dict[str, Any]:
+    """Weights whose scales and shifts normalize by the moving statistics.
+
+    Args:
+        weights: The weights by name, those of the outputs with ``output_`` before it.
+        moving: The moving statistics likewise.
+        normalization: Momentum and epsilon of the batch normalizations; None without.
+    """
+    told = dict(weights)
+    if normalization is None:
+        return told
+    for prefix in ("", "output_"):
+        variance = moving[f"{prefix}moving_variance"] + normalization[1]
+        scale = weights[f"{prefix}gamma"] * tf.math.rsqrt(variance)
+        shift = weights[f"{prefix}beta"] - scale * moving[f"{prefix}moving_mean"]
+        told.update({f"{prefix}gamma": scale, f"{prefix}beta": shift})
+    return told
