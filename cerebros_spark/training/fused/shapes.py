@@ -212,7 +212,7 @@ def _bank_of(
         feature_of=np.zeros((units, planes[0]), np.int32),
         taken=np.zeros(units * sum(planes), bool),
     )
-    starts = np.concatenate(([0], np.cumsum(planes)))[:-1].astype(np.int64)
+    starts = _starts(planes)
     slots = []
     for number, unit in enumerate(some):
         merged = _reading(shape, network, [unit]).features
@@ -240,8 +240,12 @@ def _summed(network: Network, unit: Unit) -> np.ndarray:
     return np.concatenate(rows)
 
 
+def _starts(planes: Sequence[int]) -> np.ndarray:
+    return np.concatenate(([0], np.cumsum(planes)))[:-1].astype(np.int64)
+
+
 def _copied(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of all that a unit merges the row and which copy of it each one is."""
+    """Of all that is merged the row and which copy of it each one is."""
     found, inverse, counts = np.unique(features, return_inverse=True, return_counts=True)
     row = np.empty(len(found), np.int64)
     row[np.argsort(-counts, kind="stable")] = np.arange(len(found))
@@ -263,24 +267,14 @@ class _Reading:
 
 def _bank(shape: Shape, reading: _Reading, planes: Sequence[int], units: int) -> Bank:
     places = reading.units * shape.features + reading.features
-    found, inverse, counts = np.unique(places, return_inverse=True, return_counts=True)
-    by_count = np.argsort(-counts, kind="stable")
-    row = np.empty(len(found), np.int64)
-    row[by_count] = np.arange(len(found))
-    rows = row[inverse]
-    # Which copy of its row each one is.
-    order = np.argsort(rows, kind="stable")
-    starts = np.concatenate(([0], np.cumsum(counts[by_count])))[:-1]
-    copy = np.empty(len(rows), np.int64)
-    copy[order] = np.arange(len(rows)) - starts[rows[order]]
-    starts_of_planes = np.concatenate(([0], np.cumsum(planes)))[:-1].astype(np.int64)
+    rows, copies = _copied(places)
     longest = planes[0]
     row_at = np.full(units * shape.features, longest, np.int32)
-    row_at[found] = row
+    row_at[places] = rows
     unit_of, feature_of = np.zeros(longest, np.int32), np.zeros(longest, np.int32)
     unit_of[rows] = reading.units
     feature_of[rows] = reading.features
-    slot = starts_of_planes[copy] + rows
+    slot = _starts(planes)[copies] + rows
     taken = np.zeros(sum(planes), bool)
     taken[slot] = True
     return Bank(slot, row_at.reshape(units, -1), unit_of, feature_of, taken)
