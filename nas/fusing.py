@@ -20,14 +20,8 @@ from typing import Any
 import keras
 
 from cerebros_spark.seeds import derive
-from cerebros_spark.training.fused.reading import (
-    Network,
-    Read,
-    Recipe,
-    Unit,
-    UnreadableError,
-    read,
-)
+from cerebros_spark.training.fused.network import Network, Read, Recipe, Unit
+from cerebros_spark.training.fused.reading import UnreadableError, read
 from cerebros_spark.training.fused.scoring import Scoring
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.updates import rule

@@ -77,7 +77,7 @@ class _Flat:
         small = [v for v in part._trainable_variables if math.prod(v.shape) <= LARGE]
         dtype = small[0].dtype if small else "float32"
         variables = [v for v in small if v.dtype == dtype and not v.overwrite_with_gradient]
-        self._keys = {part._var_key(variable): i for i, variable in enumerate(variables)}
+        self._keys = dict.fromkeys(map(part._var_key, variables))
         self._shapes = [tuple(variable.shape) for variable in variables]
         self._sizes = [math.prod(shape) for shape in self._shapes]
         self._used = False

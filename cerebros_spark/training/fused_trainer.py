@@ -15,8 +15,9 @@ import numpy as np
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.fused.compiled import Compiled
+from cerebros_spark.training.fused.network import Network, Recipe
 from cerebros_spark.training.fused.program import FusedProgram
-from cerebros_spark.training.fused.reading import Network, Recipe, read
+from cerebros_spark.training.fused.reading import read
 from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time, made
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.states import StateMap

@@ -12,7 +12,7 @@ import tensorflow as tf
 from cerebros_spark.training.fused.ends import Ends
 from cerebros_spark.training.fused.forward import Networks
 from cerebros_spark.training.fused.merged import MergedNetworks
-from cerebros_spark.training.fused.reading import FOLDED, Recipe
+from cerebros_spark.training.fused.network import FOLDED, Recipe
 from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time
 from cerebros_spark.training.fused.scoring import Scoring
 from cerebros_spark.training.fused.shapes import Shape

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.fused.reading import Recipe
+from cerebros_spark.training.fused.network import Recipe
 from cerebros_spark.training.fused.shapes import Shape
 
 

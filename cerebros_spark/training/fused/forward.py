@@ -16,7 +16,7 @@ from cerebros_spark.training.fused.folding import (
     Tables,
     expanded,
 )
-from cerebros_spark.training.fused.reading import Recipe
+from cerebros_spark.training.fused.network import Recipe
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.steps import Elementwise, Normalized, Plain, See, settled
 from cerebros_spark.training.fused.units import Units

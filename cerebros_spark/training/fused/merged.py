@@ -16,7 +16,7 @@ from cerebros_spark.training.fused.dropping import Dropping
 from cerebros_spark.training.fused.folding import expanded
 from cerebros_spark.training.fused.merged_units import MergedUnits, Weights, summed_up
 from cerebros_spark.training.fused.merging import Copied, Merge, Summed
-from cerebros_spark.training.fused.reading import COPIES, Recipe
+from cerebros_spark.training.fused.network import COPIES, Recipe
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.steps import Elementwise, Normalized, Plain, See, settled
 from cerebros_spark.training.fused.wiring import Wiring

@@ -6,8 +6,18 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from cerebros_spark.training.fused.network import (
+    COPIES,
+    FOLDED,
+    SUMS,
+    Network,
+    Read,
+    Recipe,
+    Unit,
+    Variable,
+)
 
 _UNIT = re.compile(r"level(\d+)_unit(\d+)_")
 
@@ -22,10 +32,6 @@ _DENSE_EXTRAS = (
     *(f"{what}_regularizer" for what in ("kernel", "bias", "activity")),
     *("kernel_constraint", "bias_constraint", "lora_rank", "quantization_config"),
 )
-#: How a unit puts together what it reads: the copies of a feature weigh as one; each weighs by
-#: itself, as dropout may leave it out; or what is equally wide is added up.
-FOLDED, COPIES, SUMS = "folded", "copies", "sums"
-
 _NORMALIZATION_EXTRAS = (
     *("beta_regularizer", "gamma_regularizer", "beta_constraint", "gamma_constraint"),
 )
@@ -33,132 +39,6 @@ _NORMALIZATION_EXTRAS = (
 
 class UnreadableError(Exception):
     """The program is no network that can be fused; the message says why."""
-
-
-@dataclass(frozen=True)
-class Read:
-    """One thing that a unit reads, in the order in which it is merged.
-
-    Attributes:
-        level: Level of the unit that is read; 0 is the inputs.
-        number: Its place on the level.
-        gated: Whether it passes through the gate's activation.
-    """
-
-    level: int
-    number: int
-    gated: bool = False
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A Dense layer and what it reads.
-
-    Attributes:
-        level: Its level.
-        number: Its place on the level.
-        width: Its neurons.
-        reads: What it reads.
-        normalization: Name of the batch normalization in front of it; empty without.
-        dense: Name of the Dense layer.
-    """
-
-    level: int
-    number: int
-    width: int
-    reads: tuple[Read, ...]
-    normalization: str
-    dense: str
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A weight of a network as Keras keeps it."""
-
-    layer: str
-    role: str
-    shape: tuple[int, ...]
-
-    @property
-    def dtype(self) -> str | None:
-        """Its type; None for the network's."""
-        return "int64" if self.role == "seed" else None
-
-    @property
-    def size(self) -> int:
-        """Number of its values."""
-        return math.prod(self.shape)
-
-    @property
-    def trainable(self) -> bool:
-        """Whether it has a gradient."""
-        return self.role != "seed" and not self.role.startswith("moving_")
-
-
-@dataclass(frozen=True)
-class Network:
-    """The wiring of one network.
-
-    Attributes:
-        widths: Width of each input once it is flat.
-        levels: The hidden units, level by level.
-        outputs: The output units.
-        variables: Its weights, in Keras' order.
-        merge: How units put together what they read: ``FOLDED``, ``COPIES`` or ``SUMS``.
-    """
-
-    widths: tuple[int, ...]
-    levels: tuple[tuple[Unit, ...], ...]
-    outputs: tuple[Unit, ...]
-    variables: tuple[Variable, ...]
-    merge: str = FOLDED
-
-    def width_of(self, read: Read) -> int:
-        """How many features something that is read has."""
-        if read.level == 0:
-            return self.widths[read.number]
-        return self.levels[read.level - 1][read.number].width
-
-    def merged(self, unit: Unit) -> int:
-        """How many features a unit weighs: those of all it reads, or sums of them."""
-        widths = list(map(self.width_of, unit.reads))
-        return sum(set(widths) if self.merge == SUMS else widths)
-
-    @property
-    def units(self) -> Iterator[Unit]:
-        """All units, the outputs last."""
-        for level in self.levels:
-            yield from level
-        yield from self.outputs
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All of a program but its wiring: programs of one recipe train together.
-
-    Attributes:
-        inputs: For each input the configurations of what prepares it, its own first, as JSON.
-        outputs: For each output its width, activation, scale and offset, as JSON.
-        activation: Activation of the hidden units.
-        gate: Activation of the gates.
-        normalization: Momentum and epsilon of the batch normalizations; None without.
-        dropout: What share of what a unit merges is left out; 0 for none.
-        merge: As :class:`Network` has it.
-        dtype: Type of weights and computation.
-        compiled: The compile configuration without the learning rate, as JSON.
-        class_weight: As the program has it, as JSON.
-    """
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    activation: str
-    gate: str
-    normalization: tuple[float, float] | None
-    dropout: float
-    merge: str
-    dtype: str
-    compiled: str
-    class_weight: str
 
 
 def read(described: Mapping[str, Any]) -> tuple[Recipe, Network]:
@@ -375,7 +255,7 @@ class _Reader:
         if len({bool(unit.normalization) for unit in units}) > 1:
             raise UnreadableError("some of its units are normalized and others are not")
         dropouts = sum(self._kind(name) == "Dropout" for name in self._used)
-        if dropouts not in (0, len(units)) or (dropouts and units[0].normalization):
+        if dropouts not in (0, len(units)):
             raise UnreadableError("Dropout stands before some of its units and not before others")
         known = {"InputLayer", *_PREPARING}
         for name in self._order:

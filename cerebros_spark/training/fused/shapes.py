@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cerebros_spark.training.fused.reading import FOLDED, SUMS, Network, Unit
+from cerebros_spark.training.fused.network import FOLDED, SUMS, Network, Unit
 
 
 class Grid(NamedTuple):

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.training import state
-from cerebros_spark.training.fused.reading import Network, Recipe
+from cerebros_spark.training.fused.network import Network, Recipe
 from cerebros_spark.training.fused.shapes import Bank, MergedBank, Shape, hidden_bank, output_bank
 from cerebros_spark.training.fused.updates import Rule, rule
 from cerebros_spark.training.fused.wiring import numbers

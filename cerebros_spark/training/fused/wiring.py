@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cerebros_spark.training.fused.reading import COPIES, FOLDED, SUMS
+from cerebros_spark.training.fused.network import COPIES, FOLDED, SUMS
 from cerebros_spark.training.fused.shapes import Bank, MergedBank, Shape
 
 
