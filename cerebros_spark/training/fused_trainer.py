@@ -18,6 +18,7 @@ from cerebros_spark.training.fused.compiled import Compiled
 from cerebros_spark.training.fused.network import Network, Recipe
 from cerebros_spark.training.fused.program import FusedProgram
 from cerebros_spark.training.fused.reading import read
+from cerebros_spark.training.fused.room import Room
 from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time, made
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.states import StateMap
@@ -47,7 +48,7 @@ class _Workspace:
     """What is compiled for a shape, and room for the vectors of a call."""
 
     compiled: Compiled
-    room: np.ndarray
+    room: Room
 
 
 class FusedTrainer:
@@ -82,7 +83,7 @@ class FusedTrainer:
         key = first.recipe, shape, first.batch_size
         if key not in self._workspaces:
             compiled = Compiled(first.recipe, shape, specs[0].program, first.batch_size)
-            room = np.zeros((self._slots, compiled.sections.size), first.recipe.dtype)
+            room = Room(self._slots, compiled.sections, compiled.settled, first.recipe.dtype)
             self._workspaces[key] = _Workspace(compiled, room)
         workspace = self._workspaces[key]
         for each in opened:

@@ -39,7 +39,9 @@ class Compiled:
         self.recipe = recipe
         self.shape = shape
         self.rule: Rule = rule(json.loads(recipe.compiled)["optimizer"])
+        #: How a vector is laid out in training, and where networks are only evaluated.
         self.sections = Sections(recipe, shape, self.rule.names)
+        self.settled = Sections(recipe, shape, ())
         self.batch_size = batch_size
         self.traces = 0
         rate = json.loads(recipe.compiled)["optimizer"]["config"]["learning_rate"]
@@ -186,7 +188,7 @@ class Compiled:
     def _scores(self, vector: Any, wires: Wiring, rows: Rows, count: Any) -> Any:
         """What the metrics of one network add up to."""
         batch = evaluated_at_a_time(rows.x.shape[0])
-        trained, _, moving = self.sections.split(vector)
+        trained, _, moving = self.settled.split(vector)
         wired = self._networks.wired(wires)
         folded = self._networks.folded(self._whole(trained, wires), moving, wired)
         numbers = tf.cast(tf.range(batch), tf.int32)

@@ -49,7 +49,7 @@ class Folding:
         self._planes = tuple(planes)
         self._one = shape.inputs
         self._first = grid.first
-        self._units = tf.one_hot(wires.unit_of, grid.units)
+        self._units = tf.one_hot(wires.unit_of, -(-grid.units // 8) * 8)
         rows, neurons = planes[0], grid.neurons
         neuron = tf.range(neurons)
         of_unit = wires.unit_of * neurons + neuron[:, None]
@@ -57,13 +57,13 @@ class Folding:
         # A product's number, where those of a feature with all neurons lie side by side.
         self._product_of = wires.feature_of * shape.neurons_of_all + grid.first + of_unit
         weight = neuron[:, None] * rows + wires.row_at[:, None]
-        biases = rows * neurons + tf.range(grid.units * neurons)
+        biases = rows * neurons + tf.reshape(tf.range(neurons * grid.units), (neurons, -1))
         none = rows * neurons + grid.units * neurons
         places = tf.where(wires.row_at[:, None] == rows, none, weight)
         is_one = tf.range(shape.features) == self._one
         #: Where what a unit's neuron gives a feature stands in what :meth:`flat` tells:
         #: ``(units, n, features)``.
-        self.places = tf.where(is_one, tf.reshape(biases, (grid.units, neurons, 1)), places)
+        self.places = tf.where(is_one, tf.transpose(biases)[:, :, None], places)
         #: Length of that.
         self.size = none + 1
 
@@ -71,9 +71,10 @@ class Folding:
         """The weights of all rows, the biases, and a zero."""
         factors = tf.stack([copies.gamma, copies.beta])[:, None]
         scaled, shifted = tf.unstack(_summed(copies.kernel * factors, self._planes))
-        # A product adds up what belongs to a unit faster than a scatter.
+        # A product adds up what belongs to a unit faster than a scatter. What follows it stays in
+        # its order: the compiler would take a transposed product apart, ten times as slow.
         of_units = tf.matmul(shifted, tf.cast(self._units, shifted.dtype))
-        biases = copies.bias + tf.transpose(of_units)
+        biases = tf.transpose(copies.bias) + of_units[:, : copies.bias.shape[0]]
         parts = (tf.reshape(each, [-1]) for each in (scaled, biases))
         return tf.concat([*parts, tf.zeros([1], scaled.dtype)], axis=0)
 

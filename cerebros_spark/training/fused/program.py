@@ -11,6 +11,7 @@ import tensorflow as tf
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.seeds import derive
 from cerebros_spark.training.fused.compiled import Compiled
+from cerebros_spark.training.fused.room import Room, shared
 from cerebros_spark.training.fused.rows import Rows
 from cerebros_spark.training.fused.states import StateMap, Unpacked
 from cerebros_spark.types import MetricState
@@ -22,8 +23,7 @@ class FusedProgram:
     Args:
         maps: How the state of each network lies in a vector.
         compiled: What trains them.
-        room: Where their vectors are laid for a call, ``(networks of a call, size)``. It may be
-            shared with other programs.
+        room: Where their vectors are laid for a call. It may be shared with other programs.
         rows: Gives a chunk's rows as tensors, for training or not.
     """
 
@@ -31,7 +31,7 @@ class FusedProgram:
         self,
         maps: Sequence[StateMap],
         compiled: Compiled,
-        room: np.ndarray,
+        room: Room,
         rows: Callable[[ShardData, Chunk, bool], Rows],
     ) -> None:
         self._maps = tuple(maps)
@@ -40,7 +40,7 @@ class FusedProgram:
         self._rows = rows
         self._states: list[Unpacked] = []
         self._steps = 0
-        self.nbytes = 4 * len(maps) * room[0].nbytes
+        self.nbytes = 4 * len(maps) * room.whole[0].nbytes
 
     @property
     def traces(self) -> int:
@@ -64,7 +64,7 @@ class FusedProgram:
         """Trains each network on each row of the shard once, in an order drawn from its seed."""
         orders = [derive(seed, "order") for seed in seeds]
         told = []
-        for group in self._groups(len(self._room) if shard.resident else 1):
+        for group in self._groups(self._room.networks if shard.resident else 1):
             # One network at a time where the rows of each pass are others.
             passes = [shard.chunks(self._compiled.batch_size, order) for order in orders[group]]
             total: Any = 0.0
@@ -80,7 +80,7 @@ class FusedProgram:
         total: Any = 0.0
         for chunk in shard.chunks(self._compiled.batch_size, None):
             rows = self._rows(shard, chunk, False)
-            groups = self._groups(len(self._room))
+            groups = self._groups(self._room.networks)
             parts = [self._evaluated(group, rows, len(chunk.order)) for group in groups]
             total = total + np.concatenate(parts)
         self._steps += 1
@@ -97,16 +97,19 @@ class FusedProgram:
     ) -> np.ndarray:
         """Trains the networks of a group; gives the sums that make up their metrics."""
         many, count, batch = len(orders), len(orders[0]), self._compiled.batch_size
-        order = np.zeros((len(self._room), rows.x.shape[0]), np.int32)
+        order = np.zeros((self._room.networks, rows.x.shape[0]), np.int32)
         for number, each in enumerate(orders):
             order[number, :count] = each
         states = self._states[group]
-        iterations = np.zeros(len(self._room), np.int32)
+        iterations = np.zeros(self._room.networks, np.int32)
         iterations[:many] = [state.iterations for state in states]
-        chances = np.zeros(len(self._room), np.uint32)
+        chances = np.zeros(self._room.networks, np.uint32)
         chances[:many] = [derive(seed, "dropout") % 2**32 for seed in seeds]
+        for held, state, vector in zip(self._maps[group], states, self._room.whole, strict=False):
+            held.lay(state, vector)
         vectors, sums = self._compiled.train(
-            *self._laid(group),
+            shared(self._room.whole),
+            tf.constant(self._wirings(group)),
             rows,
             tf.constant(order),
             tf.constant(count),
@@ -126,25 +129,29 @@ class FusedProgram:
 
     def _evaluated(self, group: slice, rows: Rows, count: int) -> np.ndarray:
         """Evaluates the networks of a group; gives the sums that make up their metrics."""
-        many = len(self._maps[group])
+        maps, states = self._maps[group], self._states[group]
+        for held, state, vector in zip(maps, states, self._room.settled, strict=False):
+            held.lay_settled(state, vector)
         told = self._compiled.evaluate(
-            *self._laid(group), rows, tf.constant(count), tf.constant(many)
+            shared(self._room.settled),
+            tf.constant(self._wirings(group)),
+            rows,
+            tf.constant(count),
+            tf.constant(len(maps)),
         )
-        return np.asarray(told)[:many]
+        return np.asarray(told)[: len(maps)]
 
-    def _laid(self, group: slice) -> tuple[Any, Any]:
-        """The vectors of a group, and how its networks are wired."""
+    def _wirings(self, group: slice) -> np.ndarray:
+        """How the networks of a group are wired."""
         maps = self._maps[group]
-        for held, state, vector in zip(maps, self._states[group], self._room, strict=False):
-            held.lay(state, vector)
-        wirings = np.zeros((len(self._room), len(maps[0].wiring)), np.int32)
+        wirings = np.zeros((self._room.networks, len(maps[0].wiring)), np.int32)
         for held, wiring in zip(maps, wirings, strict=False):
             wiring[:] = held.wiring
-        return tf.constant(self._room), tf.constant(wirings)
+        return wirings
 
     def _rates(self, states: Sequence[Unpacked], steps: int) -> np.ndarray:
         """The learning rate of each step to come."""
-        rates = np.zeros((len(self._room), steps), self._room.dtype)
+        rates = np.zeros((self._room.networks, steps), self._room.whole.dtype)
         schedule = self._compiled.schedule
         for state, planned in zip(states, rates, strict=False):
             if schedule is None:

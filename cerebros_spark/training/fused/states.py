@@ -151,8 +151,13 @@ class Trained(Protocol):
 
     shape: Shape
     sections: Sections
+    settled: Sections
     rule: Rule
     schedule: Any
+
+
+#: Where values are in a vector, run by run of those in Keras' order.
+_Runs = Sequence[tuple[slice, np.ndarray]]
 
 
 class StateMap:
@@ -165,7 +170,7 @@ class StateMap:
     """
 
     def __init__(self, recipe: Recipe, network: Network, compiled: Trained) -> None:
-        shape, sections, rule = compiled.shape, compiled.sections, compiled.rule
+        shape, rule = compiled.shape, compiled.rule
         scheduled, floatx = compiled.schedule is not None, keras.config.floatx()
         self._dtype = recipe.dtype
         hidden, output = hidden_bank(shape, network), output_bank(shape, network)
@@ -189,12 +194,18 @@ class StateMap:
                 for name in group:
                     by_slot.setdefault(name, {})[variable.layer, variable.role] = offsets[first]
                     first += 1
+        sections, settled = compiled.sections, compiled.settled
         pairs = list(_pairs(network, shape, sections, hidden, output, by_slot))
         here = np.concatenate([here for here, _ in pairs])
         there = np.concatenate([there for _, there in pairs])
         # Keras' order has few gaps, so one of the two sides is copied in whole runs.
         in_order = np.argsort(there)
-        self._runs = list(_runs(here[in_order], there[in_order]))
+        here, there = here[in_order], there[in_order]
+        self._runs = _runs(here, there)
+        kept = sections.size - settled.size
+        behind = here >= sections.size_trained + kept
+        wanted = behind | (here < sections.size_trained)
+        self._settled = _runs((here - kept * behind)[wanted], there[wanted])
 
     def unpack(self, data: bytes) -> Unpacked:
         """Takes a state apart.
@@ -214,11 +225,12 @@ class StateMap:
         return state.packed(unpacked.flats, self._layout)
 
     def lay(self, unpacked: Unpacked, vector: np.ndarray) -> None:
-        """Writes weights into a vector in the group's shape."""
-        weights = unpacked.flats[self._dtype]
-        vector[:] = 0
-        for there, here in self._runs:
-            vector[here] = weights[there]
+        """Writes weights, and what is kept of them, into a vector in the group's shape."""
+        self._laid(unpacked, vector, self._runs)
+
+    def lay_settled(self, unpacked: Unpacked, vector: np.ndarray) -> None:
+        """Writes the weights alone, as who evaluates reads them."""
+        self._laid(unpacked, vector, self._settled)
 
     def taken(self, unpacked: Unpacked, vector: np.ndarray, steps: int) -> Unpacked:
         """A state after so many steps, with its weights from a vector.
@@ -227,19 +239,27 @@ class StateMap:
         """
         weights = unpacked.flats[self._dtype].copy()
         for there, here in self._runs:
-            weights[there] = vector[here]
+            np.take(vector, here, out=weights[there], mode="clip")  # unchecked: twice as fast
         whole = unpacked.flats["int64"].copy()
         iterations = unpacked.iterations + steps
         whole[self._iterations] = iterations
         flats = {**unpacked.flats, self._dtype: weights, "int64": whole}
         return Unpacked(flats, iterations, unpacked.learning_rate)
 
+    def _laid(self, unpacked: Unpacked, vector: np.ndarray, runs: _Runs) -> None:
+        weights = unpacked.flats[self._dtype]
+        vector[:] = 0
+        for there, here in runs:
+            vector[here] = weights[there]
 
-def _runs(here: np.ndarray, there: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+
+def _runs(here: np.ndarray, there: np.ndarray) -> _Runs:
     """Places in the vector by the runs of those in Keras' order, which rise."""
     gaps = np.flatnonzero(np.diff(there) != 1) + 1
-    for first, part in zip(there[[0, *gaps]], np.split(here, gaps), strict=True):
-        yield slice(int(first), int(first) + len(part)), part
+    return [
+        (slice(int(first), int(first) + len(part)), part)
+        for first, part in zip(there[[0, *gaps]], np.split(here, gaps), strict=True)
+    ]
 
 
 def _offsets(like: Sequence[np.ndarray], dtype: str) -> list[int]:
