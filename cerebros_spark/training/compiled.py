@@ -18,6 +18,7 @@ logger = logging.getLogger("cerebros_spark")
 _FLAGS = "TF_XLA_FLAGS"
 _DIRECTORY = "--tf_xla_persistent_cache_directory"
 _DAYS = 30
+_ROUND = 2**17  # 30 ms of counting at most; more than a process has made when it begins to train
 
 
 @functools.cache
@@ -36,6 +37,20 @@ def keep_compiled() -> None:
         logger.info("compiled programs are not kept: %s", error)
         return
     os.environ[_FLAGS] = f"{flags} {_DIRECTORY}={folder}".strip()
+
+
+def name_alike() -> None:
+    """Has what is traced next bear the names that it would bear in another process, too.
+
+    What XLA compiled is found again by its names, and TensorFlow numbers functions by all that the
+    process has made before, tensors included. It goes on from the next round number here.
+    """
+    try:
+        from tensorflow.python.framework.ops import uid
+    except ImportError:  # not TensorFlow's public face: without it more is compiled, that is all
+        return
+    while uid() % _ROUND:
+        pass
 
 
 def _folder() -> Path:

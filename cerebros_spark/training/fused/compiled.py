@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from cerebros_spark.training.compiled import name_alike
 from cerebros_spark.training.fused.ends import Ends
 from cerebros_spark.training.fused.forward import Networks
 from cerebros_spark.training.fused.merged import MergedNetworks
@@ -100,6 +101,7 @@ class Compiled:
         Returns:
             The states after the steps; the sums that make up the metrics.
         """
+        name_alike()
         self.traces += 1
 
         def train(vector: Any, *more: Any) -> tuple[Any, Any]:
@@ -176,6 +178,7 @@ class Compiled:
         many: Any,
     ) -> Any:
         """The sums that make up the metrics over all rows."""
+        name_alike()
         self.traces += 1
 
         def evaluate(vector: Any, numbers: Any) -> tuple[Any]:
