@@ -276,16 +276,6 @@ class Engine:
         busy = tuple(seconds / makespan for seconds in self._busy)
         return EngineReport(makespan, self._hopper.floor, busy, self._units, self._lost)
 
-    def _commit_what_can_be(self) -> None:
-        try:
-            self._journal.commit()
-        except StoreError as error:
-            logger.warning(
-                "what happened last is not in the journal, and is done again by whoever goes on "
-                "with the run: %s",
-                error,
-            )
-
     # Events and instructions -------------------------------------------------------------
 
     def _handle(self, *events: Event) -> None:
@@ -363,6 +353,16 @@ class Engine:
         self._units += 1
         if result.state is not None:
             self._discard(self._trials[unit.trial_id].move_on(result.state))
+
+    def _commit_what_can_be(self) -> None:
+        try:
+            self._journal.commit()
+        except StoreError as error:
+            logger.warning(
+                "what happened last is not in the journal, and is done again by whoever goes on "
+                "with the run: %s",
+                error,
+            )
 
     def _end_epochs(self, epochs: Sequence[EpochDone]) -> None:
         """Merges epochs' metrics, all at once; what can't be merged fails its trial."""

@@ -83,7 +83,7 @@ class FusedTrainer:
         key = first.recipe, shape, first.batch_size
         if key not in self._workspaces:
             compiled = Compiled(first.recipe, shape, specs[0].program, first.batch_size)
-            room = Room(self._slots, compiled.sections, compiled.settled, first.recipe.dtype)
+            room = Room(self._slots, compiled.sections, compiled.bare, first.recipe.dtype)
             self._workspaces[key] = _Workspace(compiled, room)
         workspace = self._workspaces[key]
         for each in opened:

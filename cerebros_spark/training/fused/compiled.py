@@ -14,6 +14,7 @@ from cerebros_spark.training.fused.ends import Ends
 from cerebros_spark.training.fused.forward import Networks
 from cerebros_spark.training.fused.merged import MergedNetworks
 from cerebros_spark.training.fused.network import FOLDED, Recipe
+from cerebros_spark.training.fused.passes import Passes
 from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time
 from cerebros_spark.training.fused.scoring import Scoring
 from cerebros_spark.training.fused.shapes import Shape
@@ -42,14 +43,14 @@ class Compiled:
         self.rule: Rule = rule(json.loads(recipe.compiled)["optimizer"])
         #: How a vector is laid out in training, and where networks are only evaluated.
         self.sections = Sections(recipe, shape, self.rule.names)
-        self.settled = Sections(recipe, shape, ())
+        self.bare = Sections(recipe, shape, ())
         self.batch_size = batch_size
         self.traces = 0
         rate = json.loads(recipe.compiled)["optimizer"]["config"]["learning_rate"]
         #: What gives the learning rate; None where it is part of the state.
         self.schedule = None if rate is None else keras.saving.deserialize_keras_object(rate)
-        folds = shape.merge == FOLDED
-        self._networks: Any = (Networks if folds else MergedNetworks)(recipe, shape)
+        kind: Any = Networks if shape.merge == FOLDED else MergedNetworks
+        self._networks: Passes = kind(recipe, shape)
         self._ends = Ends(recipe, shape)
         self._described = described
         self._scored: Scoring | None = None
@@ -191,7 +192,7 @@ class Compiled:
     def _scores(self, vector: Any, wires: Wiring, rows: Rows, count: Any) -> Any:
         """What the metrics of one network add up to."""
         batch = evaluated_at_a_time(rows.x.shape[0])
-        trained, _, moving = self.settled.split(vector)
+        trained, _, moving = self.bare.split(vector)
         wired = self._networks.wired(wires)
         folded = self._networks.folded(self._whole(trained, wires), moving, wired)
         numbers = tf.cast(tf.range(batch), tf.int32)

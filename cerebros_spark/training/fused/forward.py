@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +16,11 @@ from cerebros_spark.training.fused.folding import (
     expanded,
 )
 from cerebros_spark.training.fused.network import Recipe
+from cerebros_spark.training.fused.passes import Tensors, WeightsBack
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.steps import Elementwise, Normalized, Plain, See, settled
 from cerebros_spark.training.fused.units import Units
 from cerebros_spark.training.fused.wiring import Wiring
-
-#: Tensors by name.
-Tensors = Mapping[str, Any]
-
-#: Takes the gradient of the raw outputs to the gradients of the weights by name.
-WeightsBack = Callable[[Any], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,7 @@ class Wired:
 
 
 class Networks:
-    """The networks of one recipe, padded to one shape.
+    """Networks whose units weigh a feature by the sum of its copies.
 
     Args:
         recipe: What they have in common.
@@ -65,19 +59,7 @@ class Networks:
     def trained(
         self, weights: Tensors, wired: Wired, x: Any, counts: Any, noise: tuple[Any, Any]
     ) -> tuple[Any, Any, WeightsBack]:
-        """The raw outputs in training, the moments of the batch, and the way back.
-
-        Args:
-            weights: ``kernel``, ``gamma``, ``beta``, ``bias``, and the same of the outputs.
-            wired: What :meth:`wired` has given.
-            x: The rows, of shape ``(batch, inputs)``.
-            counts: 1 for a row that is there, 0 for one that fills up the batch: ``(batch,)``.
-            noise: What chance is drawn from, if any: a seed and the number of the step.
-
-        Returns:
-            What each output's unit made of all it read, ``(outputs, width, batch)``; means and
-            variances, ``(2, moments)``; what takes the gradient of the first to the weights'.
-        """
+        """The raw outputs in training, the moments of the batch, and the way back."""
         see: See = Plain()
         if self._recipe.normalization is not None:
             see = Normalized(counts, self._recipe.normalization[1])
@@ -110,14 +92,7 @@ class Networks:
         return self._by_output(tf.matmul(reading.outputs(), passed.seen.values))
 
     def moved(self, moving: Tensors, wiring: Wiring, added: Any, kept: Any) -> dict[str, Any]:
-        """The moving statistics after some steps.
-
-        Args:
-            moving: What they were before.
-            wiring: The wiring.
-            added: What the steps' moments add up to, the earlier ones faded.
-            kept: What remains of a statistic after as many steps.
-        """
+        """The moving statistics after some steps."""
         told = {}
         banks = (
             ("", wiring.hidden, self._shape.planes),

@@ -6,7 +6,6 @@ feature by itself: neither can be folded into the weights of features (``forward
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -17,12 +16,10 @@ from cerebros_spark.training.fused.folding import expanded
 from cerebros_spark.training.fused.merged_units import MergedUnits, Weights, summed_up
 from cerebros_spark.training.fused.merging import Copied, Merge, Summed
 from cerebros_spark.training.fused.network import COPIES, Recipe
+from cerebros_spark.training.fused.passes import Tensors, WeightsBack
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.steps import Elementwise, Normalized, Plain, See, settled
 from cerebros_spark.training.fused.wiring import Wiring
-
-#: Tensors by name.
-Tensors = Mapping[str, Any]
 
 
 class Merged(NamedTuple):
@@ -41,7 +38,7 @@ class Folded(NamedTuple):
 
 
 class MergedNetworks:
-    """The networks of one recipe, padded to one shape.
+    """Networks whose units put together what they read before they weigh it.
 
     Args:
         recipe: What they have in common.
@@ -70,11 +67,8 @@ class MergedNetworks:
 
     def trained(
         self, weights: Tensors, wired: Merged, x: Any, counts: Any, noise: tuple[Any, Any]
-    ) -> tuple[Any, Any, Callable[[Any], dict[str, Any]]]:
-        """The raw outputs in training, the moments of the batch, and the way back.
-
-        Takes and gives what :meth:`.forward.Networks.trained` does.
-        """
+    ) -> tuple[Any, Any, WeightsBack]:
+        """The raw outputs in training, the moments of the batch, and the way back."""
         see: See = Plain()
         if self._recipe.normalization is not None:
             see = Normalized(counts, self._recipe.normalization[1])
@@ -115,7 +109,7 @@ class MergedNetworks:
         return units.ends(folded.outputs, wired.outputs, passed.features)[0]
 
     def moved(self, moving: Tensors, wiring: Wiring, added: Any, kept: Any) -> dict[str, Any]:
-        """The moving statistics after some steps, as :meth:`.forward.Networks.moved` has them."""
+        """The moving statistics after some steps."""
         shape, told = self._shape, {}
         many = shape.units * shape.planes[0]
         banks = (

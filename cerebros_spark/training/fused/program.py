@@ -130,10 +130,10 @@ class FusedProgram:
     def _evaluated(self, group: slice, rows: Rows, count: int) -> np.ndarray:
         """Evaluates the networks of a group; gives the sums that make up their metrics."""
         maps, states = self._maps[group], self._states[group]
-        for held, state, vector in zip(maps, states, self._room.settled, strict=False):
-            held.lay_settled(state, vector)
+        for held, state, vector in zip(maps, states, self._room.bare, strict=False):
+            held.lay_bare(state, vector)
         told = self._compiled.evaluate(
-            shared(self._room.settled),
+            shared(self._room.bare),
             tf.constant(self._wirings(group)),
             rows,
             tf.constant(count),

@@ -19,16 +19,16 @@ class Room:
     Args:
         networks: How many they are.
         sections: How a vector is laid out in training.
-        settled: How it is where networks are only evaluated.
+        bare: How it is where networks are only evaluated: without what an optimizer keeps.
         dtype: Type of its values.
     """
 
-    def __init__(self, networks: int, sections: Sections, settled: Sections, dtype: str) -> None:
+    def __init__(self, networks: int, sections: Sections, bare: Sections, dtype: str) -> None:
         self.networks = networks
         #: A vector for each network as it is trained, ``(networks, size)``.
         self.whole = _aligned((networks, sections.size), dtype)
         #: The same for evaluating, ``(networks, smaller size)``.
-        self.settled = _aligned((networks, settled.size), dtype)
+        self.bare = _aligned((networks, bare.size), dtype)
 
 
 def shared(array: np.ndarray) -> Any:

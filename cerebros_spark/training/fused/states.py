@@ -151,7 +151,7 @@ class Trained(Protocol):
 
     shape: Shape
     sections: Sections
-    settled: Sections
+    bare: Sections
     rule: Rule
     schedule: Any
 
@@ -194,7 +194,7 @@ class StateMap:
                 for name in group:
                     by_slot.setdefault(name, {})[variable.layer, variable.role] = offsets[first]
                     first += 1
-        sections, settled = compiled.sections, compiled.settled
+        sections, bare = compiled.sections, compiled.bare
         pairs = list(_pairs(network, shape, sections, hidden, output, by_slot))
         here = np.concatenate([here for here, _ in pairs])
         there = np.concatenate([there for _, there in pairs])
@@ -202,10 +202,10 @@ class StateMap:
         in_order = np.argsort(there)
         here, there = here[in_order], there[in_order]
         self._runs = _runs(here, there)
-        kept = sections.size - settled.size
+        kept = sections.size - bare.size
         behind = here >= sections.size_trained + kept
         wanted = behind | (here < sections.size_trained)
-        self._settled = _runs((here - kept * behind)[wanted], there[wanted])
+        self._bare = _runs((here - kept * behind)[wanted], there[wanted])
 
     def unpack(self, data: bytes) -> Unpacked:
         """Takes a state apart.
@@ -228,9 +228,9 @@ class StateMap:
         """Writes weights, and what is kept of them, into a vector in the group's shape."""
         self._laid(unpacked, vector, self._runs)
 
-    def lay_settled(self, unpacked: Unpacked, vector: np.ndarray) -> None:
+    def lay_bare(self, unpacked: Unpacked, vector: np.ndarray) -> None:
         """Writes the weights alone, as who evaluates reads them."""
-        self._laid(unpacked, vector, self._settled)
+        self._laid(unpacked, vector, self._bare)
 
     def taken(self, unpacked: Unpacked, vector: np.ndarray, steps: int) -> Unpacked:
         """A state after so many steps, with its weights from a vector.

@@ -18,6 +18,26 @@ import tensorflow as tf
 print(float(tf.function(lambda x: tf.reduce_sum(x * x), jit_compile=True)(tf.ones(3))))
 """
 
+# The same for a function that is traced after so many tensors were made.
+AFTER_OTHERS = """
+import sys
+from cerebros_spark.training.devices import load_tensorflow
+load_tensorflow()
+import tensorflow as tf
+from cerebros_spark.training.compiled import name_alike
+for _ in range(int(sys.argv[1])):
+    tf.ones(1) + 1
+
+@tf.function(jit_compile=True, autograph=False)
+def squares(many):
+    name_alike()
+    def body(step, total):
+        return step + 1, total + tf.cast(step * step, tf.float32)
+    return tf.while_loop(lambda step, _: step < many, body, (0, 0.0))[1]
+
+print(float(squares(tf.constant(4))))
+"""
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
@@ -33,17 +53,34 @@ def kept(folder: Path) -> list[Path]:
 
 
 def test_what_one_process_compiles_the_next_one_finds(tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    environment.pop("TF_XLA_FLAGS", None)
     found = []
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment
-        )
-        assert done.stdout == "3.0\n", done.stderr[-2000:]
+        assert printed(tmp_path, SCRIPT) == "3.0\n"
         found.append([(path, path.stat().st_mtime_ns) for path in kept(tmp_path)])
     assert len(found[0]) == 1
     assert found[1] == found[0]
+
+
+def test_it_is_found_whatever_the_process_made_before(tmp_path):
+    found = []
+    for many in (3, 40):
+        assert printed(tmp_path, AFTER_OTHERS, str(many)) == "14.0\n"
+        found.append([(path, path.stat().st_mtime_ns) for path in kept(tmp_path)])
+    assert len(found[0]) == 1
+    assert found[1] == found[0]
+
+
+def printed(folder: Path, script: str, *arguments: str) -> str:
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    environment.pop("TF_XLA_FLAGS", None)
+    # From a file: a traced function needs its source.
+    path = folder / "script.py"
+    path.write_text(script)
+    done = subprocess.run(
+        [sys.executable, path, *arguments], capture_output=True, text=True, env=environment
+    )
+    assert not done.returncode, done.stderr[-2000:]
+    return done.stdout
 
 
 def test_the_folder_is_this_users_alone(here):
