@@ -30,8 +30,10 @@ class Dropping:
     def mask(self, unit: Any, slots: int, batch: int) -> Any:
         """What each slot of a unit counts for each row, ``(slots, batch)``."""
         key = _mixed(self._key ^ (tf.cast(unit, tf.uint32) + _constant(1)) * _constant(0x85EBCA77))
-        places = tf.reshape(tf.cast(tf.range(slots * batch), tf.uint32), (slots, batch))
-        drawn = _mixed(places * _constant(0x9E3779B1) + key)
+        places = tf.reshape(tf.range(1, slots * batch + 1), (slots, batch))
+        # Mixed before the key comes to them, too: places and keys that add up to the same would
+        # give masks that are one another, shifted.
+        drawn = _mixed(_mixed(tf.cast(places, tf.uint32)) ^ key)
         kept = drawn >= _constant(min(round(self._rate * 2**32), 2**32 - 1))
         return tf.cast(kept, self._dtype) * tf.constant(1 / (1 - self._rate), self._dtype)
 

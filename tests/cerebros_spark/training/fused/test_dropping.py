@@ -29,6 +29,19 @@ def test_masks_are_the_same_again_and_others_for_other_places():
     assert np.abs(together).max() < 4 / np.sqrt(SLOTS * BATCH)
 
 
+def test_no_mask_is_a_part_of_another_one_shifted():
+    found = []
+    for step in range(100):
+        dropping = Dropping(0.5, tf.constant(7, tf.uint32), step, tf.float32)
+        for unit in range(10):
+            kept = dropping.mask(unit, 2 * SLOTS, BATCH).numpy().ravel() > 0
+            # The 64 places behind each dozen of places that are left out.
+            dozens = np.convolve(kept[:-64], np.ones(12, int), "valid") == 0
+            found += [kept[i + 12 : i + 76].tobytes() for i in np.flatnonzero(dozens)]
+    assert len(found) > 5000
+    assert len(set(found)) == len(found)
+
+
 def test_slots_and_rows_are_left_out_independently():
     drawn = mask(0.5)
     for values in (drawn, drawn.T):
