@@ -10,8 +10,10 @@ import platform
 import stat
 import tempfile
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger("cerebros_spark")
 
@@ -39,7 +41,20 @@ def keep_compiled() -> None:
     os.environ[_FLAGS] = f"{flags} {_DIRECTORY}={folder}".strip()
 
 
-def name_alike() -> None:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors that XLA compiles, under names by which another process finds it."""
+    import tensorflow as tf
+
+    @functools.wraps(function)
+    def traced(*values: Any) -> Any:
+        _name_alike()
+        return function(*values)
+
+    told: Callable[..., Any] = tf.function(traced, jit_compile=True, autograph=False)
+    return told
+
+
+def _name_alike() -> None:
     """Has what is traced next bear the names that it would bear in another process, too.
 
     What XLA compiled is found again by its names, and TensorFlow numbers functions by all that the

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.compiled import name_alike
+from cerebros_spark.training.compiled import compiled
 from cerebros_spark.training.fused.ends import Ends
 from cerebros_spark.training.fused.forward import Networks
 from cerebros_spark.training.fused.merged import MergedNetworks
@@ -55,8 +55,8 @@ class Compiled:
         self._described = described
         self._scored: Scoring | None = None
         self._dtype = tf.as_dtype(recipe.dtype)
-        self._train = tf.function(self._trained, jit_compile=True, autograph=False)
-        self._evaluate = tf.function(self._evaluated, jit_compile=True, autograph=False)
+        self._train = compiled(self._trained)
+        self._evaluate = compiled(self._evaluated)
 
     def train(self, vectors: Any, wirings: Any, rows: Rows, *more: Any) -> Any:
         """Runs :meth:`_trained`, compiled."""
@@ -102,7 +102,6 @@ class Compiled:
         Returns:
             The states after the steps; the sums that make up the metrics.
         """
-        name_alike()
         self.traces += 1
 
         def train(vector: Any, *more: Any) -> tuple[Any, Any]:
@@ -179,7 +178,6 @@ class Compiled:
         many: Any,
     ) -> Any:
         """The sums that make up the metrics over all rows."""
-        name_alike()
         self.traces += 1
 
         def evaluate(vector: Any, numbers: Any) -> tuple[Any]:

@@ -71,8 +71,8 @@ class Folding:
         """The weights of all rows, the biases, and a zero."""
         factors = tf.stack([copies.gamma, copies.beta])[:, None]
         scaled, shifted = tf.unstack(_summed(copies.kernel * factors, self._planes))
-        # A product adds up what belongs to a unit faster than a scatter, and twice as fast where its
-        # width is a multiple of 8. It is not transposed: the compiler would turn its factors instead.
+        # A product adds up what belongs to a unit faster than a scatter, and twice as fast where
+        # its width is a multiple of 8. It is not transposed: the compiler would turn its factors.
         of_units = tf.matmul(shifted, tf.cast(self._units, shifted.dtype))
         biases = tf.transpose(copies.bias) + of_units[:, : copies.bias.shape[0]]
         parts = (tf.reshape(each, [-1]) for each in (scaled, biases))

@@ -24,13 +24,12 @@ import sys
 from cerebros_spark.training.devices import load_tensorflow
 load_tensorflow()
 import tensorflow as tf
-from cerebros_spark.training.compiled import name_alike
+from cerebros_spark.training.compiled import compiled
 for _ in range(int(sys.argv[1])):
     tf.ones(1) + 1
 
-@tf.function(jit_compile=True, autograph=False)
+@compiled
 def squares(many):
-    name_alike()
     def body(step, total):
         return step + 1, total + tf.cast(step * step, tf.float32)
     return tf.while_loop(lambda step, _: step < many, body, (0, 0.0))[1]
@@ -73,11 +72,11 @@ def test_it_is_found_whatever_the_process_made_before(tmp_path):
 def printed(folder: Path, script: str, *arguments: str) -> str:
     environment = {**os.environ, "TMPDIR": str(folder)}
     environment.pop("TF_XLA_FLAGS", None)
-    # From a file: a traced function needs its source.
-    path = folder / "script.py"
-    path.write_text(script)
     done = subprocess.run(
-        [sys.executable, path, *arguments], capture_output=True, text=True, env=environment
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert not done.returncode, done.stderr[-2000:]
     return done.stdout
