@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -65,6 +66,13 @@ def cheap_collections() -> Iterator[None]:
     load_tensorflow()
     with settled():
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheaper_collections(cheap_collections: None) -> None:
+    """What is left of the files before is not looked through again."""
+    gc.collect()
+    gc.freeze()
 
 
 SECRET = "a-secret-that-nobody-may-be-told"
