@@ -63,7 +63,7 @@ class Courier:
         link: The line to the driver.
         prepare: Called with the units of each assignment when it comes; what it raises is left to
             those who run them.
-        estimate: Seconds that units will take; None if that is not known.
+        estimate: Seconds that units will take at least; None if that is not known.
     """
 
     def __init__(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import statistics
 import time
 import traceback
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from functools import cached_property
 from cerebros_spark.courier import Courier, Link, Report
 from cerebros_spark.data.manifest import Shard
 from cerebros_spark.data.shards import ShardData, open_shard
+from cerebros_spark.durations import Durations
 from cerebros_spark.errors import TrialError
 from cerebros_spark.job import WorkerJob
 from cerebros_spark.run_files import read_spec, read_state, reference, state_key
@@ -56,7 +56,7 @@ class Worker:
         self._held: dict[str, str] = {}  # trial -> digest of the state its program holds
         self._states: dict[str, tuple[str, bytes]] = {}  # the last one of trials without program
         self._fetched: dict[str, tuple[str, bytes]] = {}  # states of units that are to come
-        self._took: dict[tuple[str, Phase], float] = {}  # seconds of a trial's last unit
+        self._durations = Durations()
         self._pulse = 0
         self._running: Program | None = None
         self._steps_before = 0  # of the program that runs
@@ -121,10 +121,8 @@ class Worker:
                 self._fetched[unit.trial_id] = unit.state.sha256, state
 
     def _expected(self, units: tuple[Unit, ...]) -> float | None:
-        """Seconds that units will take, if it is known."""
-        took = [self._took.get((unit.trial_id, unit.phase)) for unit in units]
-        known = [seconds for seconds in took if seconds is not None]
-        return statistics.fmean(known) * len(units) if known else None
+        """Seconds that units will take at least, if that is known."""
+        return self._durations.least([(unit.trial_id, unit.phase) for unit in units])
 
     def _came_to_nothing(self, unit: Unit, error: Exception) -> list[Report]:
         # The store's fault is not the trial's: the unit may be run again.
@@ -166,7 +164,7 @@ class Worker:
         share = seconds / len(units)
         hop = {name: taken / len(units) for name, taken in hop.items()}
         for unit in units:
-            self._took[unit.trial_id, unit.phase] = share
+            self._durations.note(unit.trial_id, unit.phase, share, traced > 0)
 
         def report() -> list[Report]:
             told: list[Report] = []
@@ -340,8 +338,7 @@ class Worker:
             self._held.pop(trial_id, None)
             self._states.pop(trial_id, None)
             self._fetched.pop(trial_id, None)
-            for phase in Phase:
-                self._took.pop((trial_id, phase), None)
+            self._durations.forget(trial_id)
 
     def _drop(self, names: Sequence[tuple[str, ...]], trial_ids: Sequence[str] = ()) -> None:
         """Lets go of programs, and of their memory."""
