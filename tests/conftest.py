@@ -75,6 +75,24 @@ def cheaper_collections(cheap_collections: None) -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def seeded_file(cheap_collections: None) -> None:
+    """Networks that a file's fixtures make begin with the same weights in every run."""
+    _seed()
+
+
+@pytest.fixture(autouse=True)
+def seeded(seeded_file: None) -> None:
+    """And so do those of a test, whichever tests ran before it."""
+    _seed()
+
+
+def _seed() -> None:
+    import keras
+
+    keras.utils.set_random_seed(20)
+
+
 SECRET = "a-secret-that-nobody-may-be-told"
 S3_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "AKIAOFNOBODYATALL000",

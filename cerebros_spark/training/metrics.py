@@ -7,10 +7,11 @@ once, by Keras itself.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -70,14 +71,6 @@ class MetricsMerger:
         with known(custom_objects):
             self._model = scoring_model(program, rows)
         self._variables = self._model.metrics_variables
-        # Keras' own metrics are TensorFlow all through, and many times as fast in a graph.
-        self._in_graph: Any = None
-        if all(_is_keras(metric) for metric in _leaves(self._model.metrics)):
-            self._in_graph = tf.function(
-                self._each_taken,
-                autograph=False,
-                input_signature=[tf.TensorSpec((None, sum(self._sizes)), tf.float64)],
-            )
 
     @property
     def names(self) -> set[str]:
@@ -104,11 +97,24 @@ class MetricsMerger:
         totals = np.array([np.sum([_flat(state) for state in states], axis=0) for states in epochs])
         if self._in_graph is None:
             return [self._assigned(total) for total in totals]
-        by_name = {name: each.numpy() for name, each in self._in_graph(totals).items()}
+        taken = self._in_graph(tf.constant(totals))
+        by_name = {name: each.numpy() for name, each in taken.items()}
         return [
             {name: float(values[number]) for name, values in by_name.items()}
             for number in range(len(epochs))
         ]
+
+    @functools.cached_property
+    def _in_graph(self) -> Callable[[Any], dict[str, Any]] | None:
+        """Keras' own metrics are TensorFlow all through, and many times as fast in a graph."""
+        if not all(_is_keras(metric) for metric in _leaves(self._model.metrics)):
+            return None
+        totals = tf.TensorSpec((None, sum(self._sizes)), tf.float64)
+        # Called as it is, it would have TensorFlow warn of retracing where there are many mergers.
+        told: Callable[[Any], dict[str, Any]] = tf.function(
+            self._each_taken, autograph=False, input_signature=[totals]
+        ).get_concrete_function()
+        return told
 
     @property
     def _sizes(self) -> list[int]:

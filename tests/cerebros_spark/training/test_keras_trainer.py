@@ -17,6 +17,7 @@ from small_trials import (
     evaluated_by_keras,
     graphs,
     keras_loop,
+    merged,
     opened,
     reference,
     restored,
@@ -300,6 +301,14 @@ def test_a_metric_outside_compile_is_refused(plain):
     state = tuple((0.0,) for _ in model.metrics_variables)
     with pytest.raises(ArgumentError, match="metrics must be passed to compile"):
         merger.results([[state]])
+
+
+def test_merging_for_one_search_after_another_brings_no_warning(plain, caplog):
+    model = network()
+    states = [opened(model).evaluate(plain.validation[0])[0]]
+    for _ in range(12):
+        merged(model, plain, states)
+    assert not caplog.records
 
 
 def test_a_layer_of_ones_own_survives_in_a_fresh_process(tmp_path):
