@@ -63,14 +63,15 @@ class Courier:
         link: The line to the driver.
         prepare: Called with the units of each assignment when it comes; what it raises is left to
             those who run them.
-        estimate: Seconds that units will take at least; None if that is not known.
+        estimate: Seconds that units will take, and by how many fewer it may be; None if that is not
+            known.
     """
 
     def __init__(
         self,
         link: Link,
         prepare: Callable[[tuple[Unit, ...]], None],
-        estimate: Callable[[tuple[Unit, ...]], float | None],
+        estimate: Callable[[tuple[Unit, ...]], tuple[float, float] | None],
     ) -> None:
         self._link = link
         self._prepare = prepare
@@ -165,10 +166,14 @@ class Courier:
             return 0.0
         if len(self._given) == _MOST:
             return None
-        left = self._began - time.monotonic() - LEAD
+        left = self._began - time.monotonic()
+        margin = 0.0
         for assignment in self._given:
-            seconds = self._estimate(assignment.units)
-            if seconds is None:
+            told = self._estimate(assignment.units)
+            if told is None:
                 return None
-            left += seconds
-        return max(0.0, left)
+            # The first one may have taken longer already; the others are none the shorter for it.
+            seconds, margin = told
+            left = max(0.0, left + seconds)
+        # Of the last one only: the sum of all may be more than a whole short one.
+        return max(0.0, left - margin - LEAD)

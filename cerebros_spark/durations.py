@@ -1,51 +1,60 @@
-"""How long a worker's units take, and how sure that is."""
+"""How long a worker's units take, and how far off that is."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from cerebros_spark.types import Phase
 
-# So many mean deviations sooner than the last time is soon enough for nearly all units.
-_DEVIATIONS = 2
 # The share of the way that the mean deviation goes to each new one.
 _GAIN = 0.25
-# A share of a unit. A trial that is given out earlier waits where others could have run it:
-# simulated with trials of different costs, makespans grow from 0.2 on, not up to this share.
-_MOST = 0.15
+# So many mean deviations sooner than expected hardly any units are done.
+_DEVIATIONS = 2
+# Seconds. What is given out earlier, other workers could have begun, which costs up to some tenths
+# of that time (scripts/bench_scale.py --ahead); to be gained are a few ms, however long a unit is.
+_MARGIN = 0.2
 
 
 class Durations:
-    """Tells when units will be done at the soonest, from how long those before them took.
+    """Tells how long units will take from how long those before them took.
 
-    The mean deviation is followed as a sender of TCP does (Jacobson, "Congestion avoidance and
-    control", SIGCOMM 1988, section 2): on a machine that others use, too, two units of a trial
-    differ by more than a worker needs to be given the next.
+    How far off it was is followed as a sender of TCP does (Jacobson, "Congestion avoidance and
+    control", SIGCOMM 1988, section 2), but from the last duration, not from a smoothed one: a
+    machine that others use, too, changes its speed from one moment to the next.
     """
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, Phase], tuple[float, bool]] = {}
-        self._deviation = 0.0  # of a unit's seconds, as a share of those expected
+        self._last: dict[tuple[str, Phase], float] = {}
+        # Shares of what was expected. Long units vary by smaller ones, so each phase has its own.
+        self._deviations = dict.fromkeys(Phase, 0.0)
 
-    def note(self, trial_id: str, phase: Phase, seconds: float, traced: bool) -> None:
-        """What a unit took, and whether tracing was in it, which says nothing of the next."""
-        before, unlike = self._last.get((trial_id, phase), (0.0, True))
-        if before > 0.0 and not traced and not unlike:
-            deviation = abs(seconds - before) / before
-            self._deviation += _GAIN * (min(deviation, 1.0) - self._deviation)
-        self._last[trial_id, phase] = seconds, traced
+    def note(self, trial_ids: Sequence[str], phase: Phase, seconds: float) -> None:
+        """What units of trials took together; with tracing in it, it is not to be noted."""
+        expected = self._expected(trial_ids, phase)
+        if expected:
+            deviation = min(abs(seconds - expected) / expected, 1.0)
+            self._deviations[phase] += _GAIN * (deviation - self._deviations[phase])
+        for trial_id in trial_ids:
+            self._last[trial_id, phase] = seconds / len(trial_ids)
 
-    def least(self, units: Iterable[tuple[str, Phase]]) -> float | None:
-        """Seconds that units, by trial and phase, will take at least; None if that is not known."""
-        units = list(units)
-        known = [self._last[unit][0] for unit in units if unit in self._last]
-        if not known:
+    def expected(self, trial_ids: Sequence[str], phase: Phase) -> tuple[float, float] | None:
+        """Seconds that units of trials will take together; None if that is not known.
+
+        Returns:
+            Those expected, and by how many fewer it may well be.
+        """
+        seconds = self._expected(trial_ids, phase)
+        if seconds is None:
             return None
-        sooner = min(_DEVIATIONS * self._deviation, _MOST)
-        return statistics.fmean(known) * len(units) * (1.0 - sooner)
+        return seconds, min(_DEVIATIONS * self._deviations[phase] * seconds, seconds, _MARGIN)
 
     def forget(self, trial_id: str) -> None:
         """Lets go of a trial that has ended."""
         for phase in Phase:
             self._last.pop((trial_id, phase), None)
+
+    def _expected(self, trial_ids: Sequence[str], phase: Phase) -> float | None:
+        told = [self._last.get((trial_id, phase)) for trial_id in trial_ids]
+        known = [seconds for seconds in told if seconds is not None]
+        return statistics.fmean(known) * len(trial_ids) if known else None

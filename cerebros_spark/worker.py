@@ -120,9 +120,11 @@ class Worker:
                 state = read_state(self._job.store, unit.state)
                 self._fetched[unit.trial_id] = unit.state.sha256, state
 
-    def _expected(self, units: tuple[Unit, ...]) -> float | None:
-        """Seconds that units will take at least, if that is known."""
-        return self._durations.least([(unit.trial_id, unit.phase) for unit in units])
+    def _expected(self, units: tuple[Unit, ...]) -> tuple[float, float] | None:
+        """Seconds that units will take, and by how many fewer it may be, if that is known."""
+        if not units:
+            return None
+        return self._durations.expected([unit.trial_id for unit in units], units[0].phase)
 
     def _came_to_nothing(self, unit: Unit, error: Exception) -> list[Report]:
         # The store's fault is not the trial's: the unit may be run again.
@@ -155,16 +157,17 @@ class Worker:
             metrics = program.train(shard, self._seeds(units))
         else:
             metrics = program.evaluate(shard)
-        seconds = watch.lap() + opening
+        seconds = watch.lap()
         states = program.dump() if phase is Phase.TRAIN else []
         refs = [self._keep(u, state, resident) for u, state in zip(units, states, strict=False)]
         hop["dump"] = watch.lap()
         traced = program.traces - traces
+        if not traced:
+            self._durations.note([unit.trial_id for unit in units], phase, seconds)
+        seconds += opening
         # Of what they took together each has its share, one after the other.
         share = seconds / len(units)
         hop = {name: taken / len(units) for name, taken in hop.items()}
-        for unit in units:
-            self._durations.note(unit.trial_id, unit.phase, share, traced > 0)
 
         def report() -> list[Report]:
             told: list[Report] = []

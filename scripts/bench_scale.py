@@ -32,6 +32,7 @@ from cerebros_spark.events import (
     TrialDone,
     TrialSubmitted,
     UnitDone,
+    WorkerAsks,
     WorkerReady,
 )
 from cerebros_spark.hopper import Hopper
@@ -54,34 +55,49 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1, help="of a trial (%(default)s)")
     parser.add_argument("--seconds", type=float, default=10.0, help="a unit's, in the mean")
     parser.add_argument("--validation", action="store_true", help="validate each epoch")
+    parser.add_argument(
+        "--ahead",
+        type=float,
+        default=0.0,
+        help="share of a unit by which a worker asks for its next before that ends (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--repeats", type=int, default=1, help="runs, each with a seed of its own; medians are told"
+    )
     parser.add_argument("--folder", default="/dev/shm", help="of the journal (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     rows: list[tuple[str, Any, str]] = []
     for size in args.sizes.split(","):
         workers, trials = map(int, size.split("x"))
-        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            simulation = Simulation(workers, trials, args, folder)
-            simulation.run()
-            rows += [(f"{size}: {name}", *rest) for name, *rest in simulation.figures()]
+        runs = []
+        for seed in range(args.seed, args.seed + args.repeats):
+            with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+                simulation = Simulation(workers, trials, seed, args, folder)
+                simulation.run()
+                runs.append(list(simulation.figures()))
+        rows += [(f"{size}: {name}", *rest) for name, *rest in _bench.medians(runs)]
     _bench.show("scale", rows, args.json)
 
 
 class Simulation:
-    """One search; the workers are a heap of ends of units."""
+    """One search; a heap holds when units end and when workers ask for more."""
 
-    def __init__(self, workers: int, trials: int, args: argparse.Namespace, folder: str) -> None:
+    def __init__(
+        self, workers: int, trials: int, seed: int, args: argparse.Namespace, folder: str
+    ) -> None:
         self._workers = workers
         self._left = iter(range(trials))
         self._args = args
-        self._random = random.Random(args.seed)
+        self._random = random.Random(seed)
         self._speeds = [self._random.uniform(0.99, 1.01) for _ in range(workers)]
         self._costs: dict[str, float] = {}
         self._store = LocalStore(folder)
         self._journal = Journal(self._store, "scale")
         self._hopper = Hopper(workers, validation=args.validation)
-        self._ends: list[tuple[float, int, UnitResult]] = []
+        self._to_come: list[tuple[float, int, UnitDone | WorkerAsks]] = []
+        self._free = [0.0] * workers  # when a worker is done with all that it has
         self._numbers = itertools.count()
         self._now = 0.0  # on the driver's clock
         self._busy = 0.0
@@ -95,15 +111,16 @@ class Simulation:
         self._handle(*(WorkerReady(worker) for worker in range(self._workers)))
         for _ in range(self._args.in_flight * self._workers):
             self._submit()
-        while self._ends:
-            end, _, result = heapq.heappop(self._ends)
-            self._now = max(self._now, end)
-            began = time.perf_counter()
-            self._journal.append("unit", **vars(result))
-            self._journal.commit()
-            self._spend(time.perf_counter() - began)
-            self._units += 1
-            self._handle(UnitDone(result))
+        while self._to_come:
+            when, _, event = heapq.heappop(self._to_come)
+            self._now = max(self._now, when)
+            if isinstance(event, UnitDone):
+                began = time.perf_counter()
+                self._journal.append("unit", **vars(event.result))
+                self._journal.commit()
+                self._spend(time.perf_counter() - began)
+                self._units += 1
+            self._handle(event)
         self._journal.commit()
         if self._hopper.running:
             raise RuntimeError(f"{len(self._hopper.running)} trials never ended")
@@ -153,7 +170,11 @@ class Simulation:
     def _start(self, worker: int, unit: Unit) -> None:
         train = unit.phase is Phase.TRAIN
         seconds = self._costs[unit.trial_id] * self._speeds[worker] * (1.0 if train else 0.2)
+        began = max(self._now, self._free[worker])
+        asks = began + seconds * (1.0 - self._args.ahead)
         seconds *= self._random.uniform(0.8, 1.2)
+        if self._args.ahead and asks < began + seconds:
+            self._later(asks, WorkerAsks(worker))
         self._busy += seconds
         state = None
         if train:
@@ -161,8 +182,12 @@ class Simulation:
             state = StateRef(key, 200_000, 64 * "0")
         metrics = ((1.5, 1000.0), (0.5, 1000.0))
         hop = {"fetch": 0.001, "set": 0.001, "dump": 0.001, "write": 0.001}
-        result = UnitResult(unit, worker, state, metrics, 1000, self._now, seconds, 0, hop)
-        heapq.heappush(self._ends, (self._now + seconds, next(self._numbers), result))
+        result = UnitResult(unit, worker, state, metrics, 1000, began, seconds, 0, hop)
+        self._free[worker] = began + seconds
+        self._later(began + seconds, UnitDone(result))
+
+    def _later(self, when: float, event: UnitDone | WorkerAsks) -> None:
+        heapq.heappush(self._to_come, (when, next(self._numbers), event))
 
     def _spend(self, seconds: float) -> None:
         self._now += seconds

@@ -31,6 +31,7 @@ class Line:
 
     def __init__(self) -> None:
         self.seconds: float | None = None  # what units are expected to take
+        self.margin = 0.0  # by how many seconds fewer it may be
         self.asked: queue.Queue[tuple[list, bool]] = queue.Queue()
         self.answers: queue.Queue = queue.Queue()
         self.prepared: list = []
@@ -70,7 +71,10 @@ def until(condition, seconds: float = 30.0) -> None:
 
 
 def courier_of(line: Line) -> Courier:
-    return Courier(line, line.prepared.append, lambda units: line.seconds)
+    def estimate(units):
+        return None if line.seconds is None else (line.seconds, line.margin)
+
+    return Courier(line, line.prepared.append, estimate)
 
 
 @pytest.fixture
@@ -141,6 +145,39 @@ def test_as_many_assignments_lie_ready_as_bridge_an_answer(line, messenger):
     line.answers.put(assignment(1))
     with pytest.raises(queue.Empty):
         line.asked.get(timeout=0.2)
+
+
+def test_it_asks_the_sooner_the_less_sure_it_is(line, messenger):
+    line.seconds, line.margin = 1000.0, 1000.0
+    line.answers.put(assignment(0))
+    assert [line.next_request() for _ in range(2)] == [([], True)] * 2
+
+
+def test_that_short_units_are_not_sure_is_no_reason_for_more_of_them(line):
+    def estimate(units):
+        # A short one behind a long one; the margins together are more than all of the short one.
+        return (10.0, 9.8) if units == assignment(0).units else (5.0, 4.9)
+
+    made = Courier(line, line.prepared.append, estimate)
+    for number in range(2):
+        assert line.next_request() == ([], True)
+        line.answers.put(assignment(number))
+    with pytest.raises(queue.Empty):
+        line.asked.get(timeout=0.5)
+    made.stop()
+
+
+def test_a_unit_that_takes_too_long_makes_those_behind_it_no_shorter(line):
+    def estimate(units):
+        return (0.0 if units == assignment(0).units else 20 * LEAD), 0.0
+
+    made = Courier(line, line.prepared.append, estimate)
+    for number in range(2):
+        assert line.next_request() == ([], True)
+        line.answers.put(assignment(number))
+    with pytest.raises(queue.Empty):
+        line.asked.get(timeout=25 * LEAD)
+    made.stop()
 
 
 def test_never_more_than_eight_lie_ready(line, messenger):

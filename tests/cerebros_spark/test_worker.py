@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import queue
+import threading
+import time
 
 import keras_tuner
 import numpy as np
@@ -20,6 +22,7 @@ from cerebros_spark.run_files import reference, write_spec
 from cerebros_spark.training.fused.reading import read
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.keras_model import describe, drawing_from, initial_state
+from cerebros_spark.training.keras_trainer import KerasProgram
 from cerebros_spark.types import Phase, TrialSpec, Unit, UnitFailure, UnitResult
 from cerebros_spark.worker import Worker
 from nas import CerebrosSpace
@@ -133,3 +136,33 @@ def test_a_state_that_can_not_be_written_is_a_unit_to_be_run_again(job, monkeypa
     (again,) = made.run((dataclasses.replace(first, attempt=1),))()
     (clean,) = Worker(job, 0).run((first,))()
     assert again.state.sha256 == clean.state.sha256
+
+
+def test_it_asks_for_the_next_unit_beside_one_whose_length_it_knows(job, monkeypatch):
+    asked = threading.Semaphore(0)
+
+    class Listening(Script):
+        def exchange(self, reports, asks):
+            if asks and not reports:
+                asked.release()
+            return super().exchange(reports, asks)
+
+    beside: list[bool] = []
+    took: list[float] = []
+
+    def train(program, shard, seeds):
+        if not took:
+            asked.acquire()  # for this one
+        began = time.monotonic()
+        told = trained(program, shard, seeds)
+        took.append(time.monotonic() - began)
+        if len(took) > 1:
+            # The first one was traced, which says nothing of the second.
+            beside.append(asked.acquire(timeout=30 if len(took) > 2 else took[0] + 0.5))
+        return told
+
+    trained = KerasProgram.train
+    monkeypatch.setattr(KerasProgram, "train", train)
+    (first,) = units(job, names=PLAIN[:1])
+    Worker(job, 0).serve(Listening(*(Assignment((first,)) for _ in range(3))))
+    assert beside == [False, True]

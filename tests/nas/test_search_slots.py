@@ -51,4 +51,5 @@ def test_a_worker_that_would_be_idle_is_given_another_trial(tmp_path):
 def test_more_trials_than_were_asked_for_are_never_in_flight(tmp_path, monkeypatch):
     monkeypatch.setattr(FIFTH_BUILT, "wait", lambda timeout: FIFTH_BUILT.is_set())
     searched(tmp_path, max_concurrent_trials=1)
+    assert IN_TIME
     assert not any(IN_TIME)
