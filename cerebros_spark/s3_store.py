@@ -70,8 +70,6 @@ class S3Store(Store):
 
     # What S3 answers when it is busy takes longer to pass than a full disk: 8 s in all.
     tries = 5
-    # Spark would need Hadoop's jars for S3, of its own version, and credentials a second time.
-    spark_writes = False
     # Three times as quick by way of the disk (docs/stores.md).
     reads_in_place = False
 

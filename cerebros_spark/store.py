@@ -68,8 +68,6 @@ class Store:
     Attributes:
         tries: How often an operation is tried in all.
         first_wait: Seconds before the second try.
-        spark_writes: Whether Spark's own writer reaches the store by its URL. If not, executors
-            write through the store.
         reads_in_place: Whether a shard is read where it lies. If not, workers copy theirs first.
 
     Raises:
@@ -79,7 +77,6 @@ class Store:
 
     tries: int = 4
     first_wait: float = 0.1
-    spark_writes: bool = True
     reads_in_place: bool = True
 
     def __init__(self, url: str, **options: Any) -> None:

@@ -18,6 +18,7 @@ MODULES = sorted(p.relative_to(ROOT) for name in PACKAGES for p in (ROOT / name)
 SPARK = {
     "cerebros_spark/daemon.py",
     "cerebros_spark/data/prepare.py",
+    "cerebros_spark/data/survey.py",
     "nas/spark_ml/estimator.py",
     "nas/spark_ml/model.py",
     "nas/spark_ml/params.py",

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cerebros_spark.data import checks, storage
-from cerebros_spark.data.checks import Facts, Request
+from cerebros_spark.data.checks import Facts, Request, Variation, worst_variation
 from cerebros_spark.data.manifest import Column, Manifest, Shard, ShardFile
+from cerebros_spark.data.splits import allocate
 from cerebros_spark.errors import DataError, StoreError
 from cerebros_spark.seeds import derive
 from cerebros_spark.store import Store
@@ -30,8 +31,10 @@ _INTEGERS = {
     "int32": "int32",
     "uint32": "int64",
     "int64": "int64",
+    "uint64": "int64",
 }
 _CHUNK_BYTES = 2**25
+_GREATEST = 2**63 - 1
 
 
 def prepare_arrays(
@@ -44,13 +47,15 @@ def prepare_arrays(
     partitions: int,
     seed: int = 0,
     weight_column: str | None = None,
+    shuffle: bool = True,
     inspect: Callable[[Manifest], None] | None = None,
 ) -> Manifest:
     """Splits arrays into shuffled shards of equal size, and describes them.
 
-    In the shards fractional numbers are float32, integers int32 or (int64, uint32) int64,
-    booleans int32. The shuffle and the split depend on the rows, their order and the seed. The
-    same data with the same arguments is found again in the store and not written a second time.
+    In the shards fractional numbers are float32, integers int32 or (int64, uint32, uint64) int64,
+    booleans int32. The shuffle and the split depend on the rows, their order and the seed. Every
+    split and every partition has its share of each class of the labels. The same data with the
+    same arguments is found again in the store and not written a second time.
 
     Args:
         columns: Arrays of shape ``(n,)`` or ``(n, d1, …)`` by column name, all of the same n.
@@ -64,6 +69,8 @@ def prepare_arrays(
         seed: Seed of the shuffle.
         weight_column: Column with the rows' sample weights: one number of 0 or more a row, kept
             as float32. None for no weights.
+        shuffle: Draw the validation rows at random. If it is False, a fraction takes the last
+            rows, as Keras' ``validation_split`` does; training rows are shuffled either way.
         inspect: Called with the manifest, its shards not there yet, before anything is written;
             what it raises ends the preparation.
 
@@ -76,7 +83,14 @@ def prepare_arrays(
         StoreError: If the shards can't be written; nothing is left.
     """
     request = checks.check_request(
-        list(columns), feature_columns, label_columns, validation, partitions, seed, weight_column
+        list(columns),
+        feature_columns,
+        label_columns,
+        validation,
+        partitions,
+        seed,
+        weight_column,
+        shuffle,
     )
     checks.check_address(store)
     mark = _mark(columns, request)
@@ -87,19 +101,23 @@ def prepare_arrays(
     checks.check_facts(
         rows, [_facts(column, given[column.name], stored[column.name]) for column in described]
     )
-    train, held_out = _split(rows, mark, request)
+    labels = {c.name: _label_facts(stored[c.name]) for c in described if c.role == "label"}
+    splits = _split(rows, mark, request, _classes_of_rows(stored, labels))
     name = checks.fingerprint(("arrays", _content_hash(stored, mark)), described, request)
     manifest = storage.find(store, name)
     if manifest is not None:
         checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
-    described = tuple(_with_statistics(c, stored[c.name], train) for c in described)
+    train, _ = (np.concatenate(shards) for shards in splits)
+    described = tuple(
+        _with_statistics(c, stored[c.name], train, labels.get(c.name, {})) for c in described
+    )
     checks.check_weights(described)
     checks.inspected(inspect, name, described, request.seed)
     with storage.writing(store, name) as folder:
         shards = (
-            _write(store, f"{folder}/train", described, stored, train, request),
-            _write(store, f"{folder}/validation", described, stored, held_out, request),
+            _write(store, f"{folder}/train", described, stored, splits[0]),
+            _write(store, f"{folder}/validation", described, stored, splits[1]),
         )
         return storage.finish(store, folder, name, described, shards, request.seed)
 
@@ -139,6 +157,11 @@ def _describe(given: Mapping[str, np.ndarray], request: Request) -> tuple[Column
         dtype = "float32" if array.dtype.kind == "f" else _INTEGERS.get(array.dtype.name)
         if dtype is None or array.ndim == 0:
             raise checks.unusable_type(name, _kind(array))
+        if array.dtype.name == "uint64" and array.size and array.max() > _GREATEST:
+            raise DataError(
+                f"the column {name!r} holds {array.max()}, more than {_GREATEST}, the greatest "
+                "integer that can be kept: divide it or cast it to float64 first"
+            )
         if request.role(name) == "weight":
             dtype = "float32"
             if array.ndim > 1:
@@ -175,19 +198,75 @@ def _facts(column: Column, given: np.ndarray, values: np.ndarray) -> Facts:
         lengths=(flat.shape[1],) * 2 if array else None,
         negatives=int((weights < 0).sum()),
         least=float(weights.min()),
+        variation=None if nans or infinities or nulls else _variation(column, given),
     )
 
 
-def _split(rows: int, mark: np.ndarray | None, request: Request) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and the validation rows, shuffled."""
+def _variation(column: Column, given: np.ndarray) -> Variation | None:
+    """The variation that float32 can't hold, if there is any."""
+    if column.dtype != "float32" or column.role == "weight" or given.dtype == np.float32:
+        return None
+    values = np.ma.getdata(given)
+    if values.size == 0:
+        return None
+    values = values.reshape(len(values), -1)
+    mean, variance = _moments(values, np.arange(len(values)))
+    greatest = np.maximum(-values.min(axis=0), values.max(axis=0)).astype(float)
+    return worst_variation(mean.tolist(), variance.tolist(), greatest.tolist())
+
+
+Shards = list[np.ndarray]
+
+
+def _split(
+    rows: int, mark: np.ndarray | None, request: Request, classes: Sequence[np.ndarray]
+) -> tuple[Shards, Shards]:
+    """Indices of the rows of each training and each validation shard, in random order."""
+    held_out = checks.validation_size(rows, float(request.validation)) if mark is None else None
+    if held_out is not None and not request.shuffle:
+        mark = np.arange(rows) >= rows - held_out
     order = np.random.Generator(np.random.PCG64(derive(request.seed, "prepare"))).permutation(rows)
-    if mark is None:
-        held_out = checks.validation_size(rows, float(request.validation))
-        train, validation = order[: rows - held_out], order[rows - held_out :]
+    place = np.empty_like(order)
+    place[order] = np.arange(rows)
+    if classes:
+        order = order[np.lexsort([values[order] for values in reversed(classes)])]
+    if mark is not None:
+        validates = mark[order]
     else:
-        train, validation = order[~mark[order]], order[mark[order]]
+        counts = np.unique(classes[0], return_counts=True)[1].tolist() if classes else [rows]
+        validates = np.concatenate(
+            [_at_equal_distances(s.rows, s.validation) for s in allocate(counts, held_out or 0)]
+        )
+    train, validation = order[~validates], order[validates]
     checks.check_split(len(train), len(validation), request)
-    return train, validation
+    return _dealt(train, place, request.partitions), _dealt(validation, place, request.partitions)
+
+
+def _at_equal_distances(rows: int, marked: int) -> np.ndarray:
+    """Booleans of which so many are true, as far from each other as can be."""
+    numbers = np.arange(rows)
+    found: np.ndarray = (numbers + 1) * marked // rows > numbers * marked // rows
+    return found
+
+
+def _dealt(rows: np.ndarray, place: np.ndarray, partitions: int) -> Shards:
+    """Deals rows to shards in turn; each is in the order of the rows' places."""
+    hands = [rows[number::partitions] for number in range(partitions)]
+    return [hand[np.argsort(place[hand])] for hand in hands]
+
+
+def _classes_of_rows(
+    stored: Mapping[str, np.ndarray], labels: Mapping[str, Mapping[str, Any]]
+) -> list[np.ndarray]:
+    """For each label that is a class, the class of each row."""
+    found = []
+    for name, facts in labels.items():
+        values = stored[name].reshape(len(stored[name]), -1)
+        if facts.get("classes") is not None:
+            found.append(values[:, 0])
+        elif facts.get("off_one_hot") == 0 and values.shape[1] > 1:
+            found.append(values.argmax(axis=1))
+    return found
 
 
 def _content_hash(stored: Mapping[str, np.ndarray], mark: np.ndarray | None) -> str:
@@ -198,13 +277,15 @@ def _content_hash(stored: Mapping[str, np.ndarray], mark: np.ndarray | None) -> 
     return content.hexdigest()
 
 
-def _with_statistics(column: Column, values: np.ndarray, train: np.ndarray) -> Column:
+def _with_statistics(
+    column: Column, values: np.ndarray, train: np.ndarray, label_facts: Mapping[str, Any]
+) -> Column:
     mean, variance = _moments(values, train)
     return dataclasses.replace(
         column,
         mean=tuple(mean.tolist()),
         variance=tuple(variance.tolist()),
-        **(_label_facts(values) if column.role == "label" else {}),
+        **label_facts,
     )
 
 
@@ -241,15 +322,13 @@ def _write(
     key: str,
     columns: Sequence[Column],
     stored: Mapping[str, np.ndarray],
-    order: np.ndarray,
-    request: Request,
+    indices: Shards,
 ) -> tuple[Shard, ...]:
-    """Writes the rows at the given indices as shards; row i of them goes to shard i mod P."""
+    """Writes the rows at the given indices as shards."""
     shards = []
     many, group = checks.rows_per_file(columns), checks.rows_per_group(columns)
-    sizes = checks.split_sizes(len(order), request.partitions)
-    for number, rows in enumerate(sizes):
-        own = order[number :: request.partitions]
+    for number, own in enumerate(indices):
+        rows = len(own)
         folder = f"{key}/shard={number}"
         files = []
         for file, start in enumerate(range(0, rows, many)):

@@ -10,12 +10,19 @@ import difflib
 import hashlib
 import json
 import keyword
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from cerebros_spark.data.manifest import FORMAT, Column, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from cerebros_spark.store import Store
+from cerebros_spark.validation import check_integer
+
+logger = logging.getLogger("cerebros_spark")
 
 CLASS_LIMIT = 1000
 """A label of more different values than this is no class label."""
@@ -35,6 +42,15 @@ FILE_ROWS = 2**18
 
 _SHOWN = 10
 
+_SPLIT = 2
+"""Version of how rows are split: data that was split in another way has another fingerprint."""
+
+_FEWEST_STEPS = 32
+"""A standard deviation of fewer steps of float32 than this counts as lost."""
+
+_ROUNDING = 1e-12
+"""Relative to the greatest value: a deviation of less comes from rounding in float64."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -47,6 +63,7 @@ class Request:
         partitions: Number of partitions, P.
         seed: Seed of the shuffle.
         weight: Name of the column with the rows' sample weights, if there is one.
+        shuffle: Whether validation rows are drawn at random; otherwise they are the last ones.
     """
 
     features: tuple[str, ...]
@@ -55,6 +72,7 @@ class Request:
     partitions: int
     seed: int
     weight: str | None = None
+    shuffle: bool = True
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -81,6 +99,8 @@ class Facts:
         lengths: Smallest and greatest array length; None for a number.
         negatives: Of sample weights, rows with a negative one.
         least: Of sample weights, the least.
+        variation: How its values vary before they are cast to float32; None where they are not
+            cast, or not float32's matter.
     """
 
     name: str
@@ -91,6 +111,82 @@ class Facts:
     lengths: tuple[int, int] | None = None
     negatives: int = 0
     least: float = 0.0
+    variation: Variation | None = None
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How the values of a column, or of one element of its arrays, vary.
+
+    Attributes:
+        mean: Their mean.
+        deviation: Their standard deviation.
+        greatest: The greatest absolute value.
+    """
+
+    mean: float
+    deviation: float
+    greatest: float
+
+    @property
+    def step(self) -> float:
+        """Distance between neighboring float32 numbers at the greatest value."""
+        return float(np.spacing(np.float32(self.greatest)))
+
+    @property
+    def lost(self) -> bool:
+        """Whether float32 numbers are too coarse for the values.
+
+        What varies by rounding errors of float64 alone counts as constant: nothing is lost.
+        """
+        real = self.deviation > _ROUNDING * self.greatest
+        return real and self.deviation < _FEWEST_STEPS * self.step
+
+
+def worst_variation(
+    mean: Sequence[float], variance: Sequence[float], greatest: Sequence[float]
+) -> Variation | None:
+    """The variation of an element for which float32 is too coarse; None if there is none.
+
+    Args:
+        mean: Mean of each element.
+        variance: Its variance.
+        greatest: Its greatest absolute value.
+    """
+    for each in zip(mean, variance, greatest, strict=True):
+        found = Variation(each[0], math.sqrt(max(each[1], 0.0)), each[2])
+        if found.lost:
+            return found
+    return None
+
+
+def check_variation(columns: Iterable[Column]) -> None:
+    """Refuse integers that a network would take as float32 and could not tell apart.
+
+    Prepared data keeps integers exactly, so only the caller knows which of them are cast.
+
+    Args:
+        columns: The columns that are cast, with their statistics; others than integers are
+            checked before they are written.
+
+    Raises:
+        DataError: Names the column, and says what to do.
+    """
+    for column in columns:
+        if column.dtype in ("int32", "int64"):
+            extent = [2 * math.sqrt(variance) for variance in column.variance]
+            greatest = [abs(m) + e for m, e in zip(column.mean, extent, strict=True)]
+            found = worst_variation(column.mean, column.variance, greatest)
+            if found is not None:
+                raise DataError(_lost(column.name, found))
+
+
+def _lost(name: str, variation: Variation) -> str:
+    return (
+        f"the column {name!r} varies by {variation.deviation:.3g} (standard deviation) around "
+        f"{variation.mean:.6g}, where float32 numbers are {variation.step:.3g} apart: a network "
+        "could not tell its values apart. Subtract its mean or its least value first"
+    )
 
 
 def inspected(
@@ -139,6 +235,7 @@ def check_request(
     partitions: int,
     seed: int,
     weight_column: str | None = None,
+    shuffle: bool = True,
 ) -> Request:
     """Checks the arguments that both preparations take.
 
@@ -150,6 +247,7 @@ def check_request(
         partitions: Number of partitions, at least 1.
         seed: Seed of the shuffle.
         weight_column: Name of the column with the rows' sample weights, if there is one.
+        shuffle: Whether validation rows are drawn at random.
 
     Returns:
         The arguments in their one form.
@@ -163,12 +261,8 @@ def check_request(
     for name in labels:
         if name in features:
             raise ArgumentError(f"the column {name!r} is a label and a feature; it can be only one")
-    if not _is_integer(partitions) or partitions < 1:
-        raise ArgumentError(
-            f"partitions must be a whole number of 1 or more, but got {partitions!r}"
-        )
-    if not _is_integer(seed):
-        raise ArgumentError(f"seed must be a whole number, but got {seed!r}")
+    partitions = check_integer("partitions", partitions, 1)
+    seed = check_integer("seed", seed)
     wanted = [*features, *labels]
     if isinstance(validation, str):
         if validation in wanted:
@@ -186,11 +280,7 @@ def check_request(
         wanted.append(weight_column)
     for name in wanted:
         _check_exists(name, existing)
-    return Request(features, labels, validation, int(partitions), int(seed), weight_column)
-
-
-def _is_integer(value: object) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    return Request(features, labels, validation, partitions, seed, weight_column, shuffle)
 
 
 def _fraction(validation: float) -> float:
@@ -269,6 +359,9 @@ def check_facts(rows: int, facts: Sequence[Facts]) -> None:
         more = len(problems) - _SHOWN
         shown = "; ".join(problems[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
         raise DataError(f"{shown}. Drop, fill or repair these rows first")
+    lost = [_lost(each.name, each.variation) for each in facts if each.variation is not None]
+    if lost:
+        raise DataError("; ".join(lost[:_SHOWN]))
 
 
 def _problems(rows: int, facts: Facts) -> Iterator[str]:
@@ -304,6 +397,16 @@ def check_weights(columns: Sequence[Column]) -> None:
                 f"the sample weights in {column.name!r} are 0 in all training rows: nothing could "
                 "be learned"
             )
+
+
+def warn_of_date(name: str) -> None:
+    """Warn that rows which seem to be sorted by date are split at random."""
+    logger.warning(
+        "the rows seem to be sorted by %r, and validation rows are drawn from all of them at "
+        "random: to validate on the latest rows, mark them in a boolean column and name it in "
+        "validation, or split arrays with shuffle=False",
+        name,
+    )
 
 
 def validation_size(rows: int, validation: float) -> int:
@@ -405,5 +508,7 @@ def fingerprint(content: Sequence[object], columns: Sequence[Column], request: R
         "validation": request.validation,
         "partitions": request.partitions,
         "seed": request.seed,
+        "split": _SPLIT,
+        "shuffle": request.shuffle,
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,83 +1,46 @@
 """A Spark DataFrame becomes P training and P validation shards, and a manifest.
 
 All rows are handled by Spark in the JVM; the driver sees counts and statistics only. The
-DataFrame is evaluated three times (checks, sampling for the sort, the sort): cache it first if
-that is costly. The sorted rows are kept in the executors' storage while the shards are written.
+DataFrame is evaluated twice (the survey, the sort), and its first row once more; where it needs
+more than one Spark partition the sort reads it once more to sample it. Cache it first if that is
+costly. The sorted rows are kept in the executors' storage while the shards are written.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import logging
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyspark import StorageLevel
-from pyspark.ml.functions import array_to_vector, vector_to_array
-from pyspark.ml.linalg import VectorUDT
-from pyspark.ml.stat import Summarizer
-from pyspark.mllib.linalg import VectorUDT as OldVectorUDT
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
-from pyspark.sql import types as T  # noqa: N812
 
 from cerebros_spark.data import checks, storage
-from cerebros_spark.data.checks import Facts, Request
-from cerebros_spark.data.manifest import Column, Manifest, Shard, ShardFile
-from cerebros_spark.data.store_writing import write_shards
-from cerebros_spark.errors import DataError, StoreError
+from cerebros_spark.data.checks import Request
+from cerebros_spark.data.manifest import Column, Manifest, Shard
+from cerebros_spark.data.splits import Stratum, allocate
+from cerebros_spark.data.store_writing import Place, write_shards
+from cerebros_spark.data.survey import (
+    Source,
+    Survey,
+    content_hash,
+    converted,
+    moments,
+    plain,
+    precise,
+    sources_of,
+    survey,
+)
+from cerebros_spark.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.store import Store
 
-logger = logging.getLogger("cerebros_spark")
-
-_INTEGERS = {
-    T.BooleanType: "int32",
-    T.ByteType: "int32",
-    T.ShortType: "int32",
-    T.IntegerType: "int32",
-    T.LongType: "int64",
-}
-_SPARK_NAMES = {"int32": "int", "int64": "bigint", "float32": "float"}
 # The lower 33 bits of monotonically_increasing_id count the rows of one Spark partition.
 _ROW_BITS = (1 << 33) - 1
-# Distinct counts in the first pass are estimates (5 % standard error), so they only rule out.
-_SURELY_TOO_MANY = int(checks.CLASS_LIMIT * 1.3)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """One column of the user's DataFrame and how it becomes one of the shards.
-
-    In the frames here columns have the names c0, c1, …: users' names may hold anything.
-    """
-
-    column: Column
-    alias: str
-    expression: Any
-    array: bool
-    null_elements: bool
-
-    @property
-    def floating(self) -> bool:
-        return self.column.dtype == "float32"
-
-    @property
-    def label(self) -> bool:
-        return self.column.role == "label"
-
-    @property
-    def weight(self) -> bool:
-        return self.column.role == "weight"
-
-    @property
-    def first(self) -> Any:
-        """The value, or that of an array's first element."""
-        value = F.col(self.alias)
-        return F.get(value, F.lit(0)) if self.array else value
+# Decoded size of the rows that one task sorts.
+_TASK_BYTES = 2**24
 
 
 def prepare(
@@ -90,6 +53,7 @@ def prepare(
     partitions: int,
     seed: int = 0,
     weight_column: str | None = None,
+    shuffle: bool = True,
     inspect: Callable[[Manifest], None] | None = None,
 ) -> Manifest:
     """Splits a DataFrame into shuffled shards of equal size, and describes them.
@@ -97,8 +61,9 @@ def prepare(
     Columns may be numbers, booleans, arrays of numbers (all of one length) and ML vectors, dense
     or sparse. In the shards fractional numbers are float32, integers int32 or (long) int64,
     booleans int32. The shuffle and the split depend only on the rows' content and the seed, not
-    on how the DataFrame is partitioned. The same data with the same arguments is found again in
-    the store and not written a second time.
+    on how the DataFrame is partitioned; every split and every partition has its share of each
+    class of the labels, and of rows that occur many times. The same data with the same arguments
+    is found again in the store and not written a second time.
 
     Args:
         df: The data. It must give the same rows each time it is evaluated.
@@ -111,6 +76,7 @@ def prepare(
         seed: Seed of the shuffle.
         weight_column: Column with the rows' sample weights: one number of 0 or more a row, kept
             as float32. None for no weights.
+        shuffle: Must be True where ``validation`` is a fraction: a DataFrame's rows have no order.
         inspect: Called with the manifest, its shards not there yet, before anything is written;
             what it raises ends the preparation.
 
@@ -123,387 +89,199 @@ def prepare(
         StoreError: If the shards can't be written; nothing is left.
     """
     request = checks.check_request(
-        df.columns, feature_columns, label_columns, validation, partitions, seed, weight_column
+        df.columns,
+        feature_columns,
+        label_columns,
+        validation,
+        partitions,
+        seed,
+        weight_column,
+        shuffle,
     )
+    if not shuffle and not isinstance(validation, str):
+        raise ArgumentError(
+            "shuffle=False takes the last rows for validation, but the rows of a Spark DataFrame "
+            "have no order: mark the validation rows in a boolean column and name it in validation"
+        )
     checks.check_address(store)
-    sources = _sources(df.schema, request)
-    frame = _keyed(df, sources, request)
-    survey = _survey(frame, sources)
-    rows, columns = survey["rows"], _check(frame, survey, sources, request)
-    if isinstance(request.validation, str):
-        held_out = survey["held_out"]
-    else:
-        held_out = checks.validation_size(rows, request.validation)
-    checks.check_split(rows - held_out, held_out, request)
-    content = (rows, survey["xor"], survey["sum"])
-    name = checks.fingerprint(("spark", *content), columns, request)
+    sources = sources_of(df.schema, request)
+    df = plain(df)
+    found = survey(df, sources, request)
+    marked = isinstance(request.validation, str)
+    held_out = (
+        found.held_out if marked else checks.validation_size(found.rows, float(request.validation))
+    )
+    train_rows = found.rows - held_out
+    checks.check_split(train_rows, held_out, request)
+    name = checks.fingerprint(("spark", *found.content), found.columns, request)
     manifest = storage.find(store, name)
     if manifest is not None:
         checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
-    ordered = frame.sort("held_out", "h1", "h2").persist(StorageLevel.MEMORY_AND_DISK)
+    tasks = _tasks(df, found)
+    frame = converted(precise(df, sources, request), sources, request)
+    ordered = _sorted(frame, found, tasks)
     try:
-        ranked = _ranked(ordered, content)
-        columns = _with_statistics(ranked, rows - held_out, columns, survey, sources)
+        placed = _placed(ordered, found, held_out, request)
+        columns = _with_statistics(placed, train_rows, found, sources)
         checks.check_weights(columns)
         checks.inspected(inspect, name, columns, request.seed)
         with storage.writing(store, name) as folder:
-            train = _write(
-                ranked, store, f"{folder}/train", (0, rows - held_out), columns, partitions
-            )
-            validating = _write(
-                ranked, store, f"{folder}/validation", (rows - held_out, rows), columns, partitions
-            )
-            shards = _with_files(ranked, store, (train, validating))
+            shards = _write(placed, store, folder, (train_rows, held_out), sources, request, tasks)
             return storage.finish(store, folder, name, columns, shards, request.seed)
     finally:
         ordered.unpersist()
 
 
-def _sources(schema: T.StructType, request: Request) -> list[_Source]:
-    """How each asked-for column is converted, from the schema alone."""
-    if isinstance(request.validation, str):
-        flag = schema[request.validation].dataType
-        if not isinstance(flag, T.BooleanType):
-            raise checks.not_boolean(request.validation, flag.simpleString())
-    stored = checks.stored_names(request.columns)
-    return [
-        _source(number, schema[name], request.role(name), "" if file_name == name else file_name)
-        for number, (name, file_name) in enumerate(zip(request.columns, stored, strict=True))
-    ]
+def _tasks(df: DataFrame, found: Survey) -> int:
+    """How many tasks sort the rows: one for a small table, as many as usual for a large one."""
+    size = found.rows * sum(column.row_bytes for column in found.columns)
+    most = int(df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
+    return max(1, min(most, math.ceil(size / _TASK_BYTES)))
 
 
-def _source(number: int, field: T.StructField, role: str, stored_as: str) -> _Source:
-    kind = field.dataType
-    value = _quoted(field.name)
-    array = isinstance(kind, T.ArrayType)
-    vector = isinstance(kind, VectorUDT | OldVectorUDT)
-    dtype = "float32" if vector else _dtype(kind.elementType if array else kind)
-    if dtype is None:
-        raise checks.unusable_type(field.name, kind.simpleString())
-    if role == "weight":
-        if array or vector:
-            raise checks.not_one_weight(field.name, kind.simpleString())
-        dtype = "float32"
-    if vector:
-        # vector_to_array fails on null without telling the column.
-        value = F.when(value.isNotNull(), vector_to_array(value, "float32"))
-    elif array:
-        value = value.cast(f"array<{_SPARK_NAMES[dtype]}>")
-    else:
-        value = value.cast(_SPARK_NAMES[dtype])
-    alias = f"c{number}"
-    column = Column(field.name, dtype, (), role, stored_as=stored_as)
-    nullable = array and kind.containsNull
-    return _Source(column, alias, value.alias(alias), array or vector, nullable)
-
-
-def _dtype(kind: T.DataType) -> str | None:
-    if isinstance(kind, T.FractionalType):
-        return "float32"
-    return _INTEGERS.get(type(kind))
-
-
-def _quoted(name: str) -> Any:
-    return F.col("`" + name.replace("`", "``") + "`")
-
-
-def _keyed(df: DataFrame, sources: list[_Source], request: Request) -> DataFrame:
-    """The columns in their final types, the validation mark, and two hashes of each row."""
-    marked = isinstance(request.validation, str)
-    mark = _quoted(str(request.validation)) if marked else F.lit(False)
-    content = ["held_out", *(source.alias for source in sources)]
-    return df.select(mark.alias("held_out"), *(source.expression for source in sources)).select(
-        "*",
-        # The seed goes in first, so each seed gives another order. Two hashes, so that the
-        # order, and the fingerprint, has 128 bits: rows that tie in both are the same.
-        F.xxhash64(F.lit(request.seed).cast("decimal(38,0)"), F.lit(1), *content).alias("h1"),
-        F.xxhash64(F.lit(request.seed).cast("decimal(38,0)"), F.lit(2), *content).alias("h2"),
+def _sorted(frame: DataFrame, found: Survey, tasks: int) -> DataFrame:
+    """The rows by their mark and classes, then by their hashes, in the executors' storage."""
+    keys = ["held_out", *(f"class_{number}" for number in range(len(found.classes))), "h1", "h2"]
+    classes = [f"{sql} as class_{number}" for number, sql in enumerate(found.classes)]
+    return (
+        frame.selectExpr("*", *classes)
+        .repartitionByRange(tasks, *keys)
+        .sortWithinPartitions(*keys)
+        .persist(StorageLevel.MEMORY_AND_DISK)
     )
 
 
-def _content_hash() -> list[Any]:
-    """Aggregates that together name a set of rows, whatever their order."""
-    return [
-        F.count(F.lit(1)).alias("rows"),
-        F.bit_xor("h1").alias("xor"),
-        F.sum(F.col("h2").cast("decimal(20,0)")).alias("sum"),
-    ]
+def _placed(ordered: DataFrame, found: Survey, held_out: int, request: Request) -> DataFrame:
+    """Gives each row of the sorted frame its split, shard and place in there.
 
-
-def _survey(frame: DataFrame, sources: list[_Source]) -> Row:
-    """One pass over the data: the content's hash and all that the checks need."""
-    told = [*_content_hash(), F.count("held_out").alias("marked")]
-    told.append(F.count_if(F.col("held_out")).alias("held_out"))
-    for source in sources:
-        told += [told_.alias(f"{source.alias}_{name}") for name, told_ in _questions(source)]
-    return frame.agg(*told).head()
-
-
-def _questions(source: _Source) -> Iterator[tuple[str, Any]]:
-    """Aggregates of one column. Extremes find NaN and infinities; counting them can wait."""
-    value = F.col(source.alias)
-    yield "present", F.count(value)
-    if source.array:
-        # size(null) is -1 or null, depending on a setting.
-        size = F.when(value.isNotNull(), F.size(value))
-        yield "shortest", F.min(size)
-        yield "longest", F.max(size)
-    if source.null_elements:
-        yield "null_elements", F.count_if(F.exists(value, lambda element: element.isNull()))
-    if source.floating:
-        yield "least", F.min(F.array_min(value) if source.array else value)
-        # NaN is greater than any other value for Spark.
-        yield "greatest", F.max(F.array_max(value) if source.array else value)
-    if source.weight:
-        yield "negatives", F.count_if(value < 0)
-    if source.label:
-        first = source.first
-        yield "distinct", F.approx_count_distinct(first)
-        yield "fractional", F.count_if(first != F.floor(first)) if source.floating else F.lit(0)
-    if source.label and source.array:
-        off_binary = F.exists(value, lambda element: (element != 0) & (element != 1))
-        ones = F.size(F.filter(value, lambda element: element == 1))
-        yield "off_binary", F.count_if(off_binary)
-        yield "off_one_hot", F.count_if(off_binary | (ones != 1))
-
-
-def _check(
-    frame: DataFrame, survey: Row, sources: list[_Source], request: Request
-) -> tuple[Column, ...]:
-    """Raises for bad values; returns the columns with their shapes."""
-    rows = survey["rows"]
-    counts = _count_bad(frame, survey, sources)
-    facts = [Facts(str(request.validation), nulls=rows - survey["marked"])]
-    for source in sources:
-        lengths = None
-        if source.array and survey[f"{source.alias}_present"]:
-            lengths = (survey[f"{source.alias}_shortest"], survey[f"{source.alias}_longest"])
-        facts.append(
-            Facts(
-                source.column.name,
-                nulls=rows - survey[f"{source.alias}_present"],
-                nans=counts.get(f"{source.alias}_nans", 0),
-                infinities=counts.get(f"{source.alias}_infinities", 0),
-                null_elements=survey[f"{source.alias}_null_elements"]
-                if source.null_elements
-                else 0,
-                lengths=lengths,
-                negatives=survey[f"{source.alias}_negatives"] if source.weight else 0,
-                least=survey[f"{source.alias}_least"] or 0.0 if source.weight else 0.0,
-            )
-        )
-    checks.check_facts(rows, facts)
-    return tuple(
-        dataclasses.replace(source.column, shape=(survey[f"{source.alias}_longest"],))
-        if source.array
-        else source.column
-        for source in sources
-    )
-
-
-def _count_bad(frame: DataFrame, survey: Row, sources: list[_Source]) -> dict[str, int]:
-    """Counts rows with NaN or infinities, in a pass of its own, only if there are any."""
-    infinity = F.lit(math.inf).cast("float")
-    told = []
-    for source in sources:
-        if not source.floating or _finite(survey, source.alias):
-            continue
-        value = F.col(source.alias)
-        nan, infinite = F.isnan(value), F.abs(value) == infinity
-        if source.array:
-            nan = F.exists(value, F.isnan)
-            infinite = F.exists(value, lambda element: F.abs(element) == infinity)
-        told.append(F.count_if(nan).alias(f"{source.alias}_nans"))
-        told.append(F.count_if(infinite).alias(f"{source.alias}_infinities"))
-    return frame.agg(*told).head().asDict() if told else {}
-
-
-def _finite(survey: Row, alias: str) -> bool:
-    extremes = (survey[f"{alias}_least"], survey[f"{alias}_greatest"])
-    return all(extreme is None or math.isfinite(extreme) for extreme in extremes)
-
-
-def _ranked(ordered: DataFrame, content: tuple[Any, ...]) -> DataFrame:
-    """Gives each row of a sorted, persisted frame its number, from 0.
-
-    Only the number of rows in each Spark partition goes to the driver.
+    Only the number of rows of each class in each Spark partition goes to the driver.
     """
-    parts = ordered.groupBy(F.spark_partition_id().alias("part")).agg(*_content_hash()).collect()
+    stratum = "class_0" if found.classes else "cast(0 as bigint)"
+    parts = (
+        ordered.groupBy(F.spark_partition_id().alias("part"), F.expr(stratum).alias("stratum"))
+        .agg(*content_hash())
+        .collect()
+    )
+    _check_again(parts, found)
+    sizes: dict[int, int] = {}
+    counts: dict[int, int] = {}
+    for part in parts:
+        sizes[part["part"]] = sizes.get(part["part"], 0) + part["rows"]
+        counts[part["stratum"]] = counts.get(part["stratum"], 0) + part["rows"]
+    in_order = [sizes.get(number, 0) for number in range(max(sizes) + 1)]
+    starts = [0, *itertools.accumulate(in_order)][:-1]
+    rank = (
+        f"element_at({_longs(starts)}, spark_partition_id() + 1) "
+        f"+ (monotonically_increasing_id() & {_ROW_BITS}L)"
+    )
+    if isinstance(request.validation, str):
+        train = found.rows - held_out
+        split = ("held_out", f"if(held_out, rank - {train}L, rank)")
+    else:
+        classes = sorted(counts)
+        strata = allocate([counts[each] for each in classes], held_out)
+        split = _split(strata, classes, stratum)
+    validates, position = split
+    return (
+        ordered.selectExpr("*", f"{rank} as rank")
+        .selectExpr("*", f"{validates} as validates", f"{position} as position")
+        .selectExpr(
+            "*",
+            f"cast(position % {request.partitions} as int) as slot",
+            # Neighbors may be equal rows: in the shards they are not.
+            f"xxhash64(cast({request.seed} as decimal(38,0)), 3, rank) as place",
+        )
+    )
+
+
+def _check_again(parts: Sequence[Any], found: Survey) -> None:
     xor = 0
     for part in parts:
         xor ^= part["xor"]
-    if (sum(p["rows"] for p in parts), xor, sum(p["sum"] for p in parts)) != content:
+    if (sum(p["rows"] for p in parts), xor, sum(p["sum"] for p in parts)) != found.content:
         raise DataError(
             "the DataFrame gave other rows when it was read a second time, so it can't be prepared "
             "exactly: write it to a file first, or cache it and seed what is random in it"
         )
-    sizes = {part["part"]: part["rows"] for part in parts}
-    in_order = [sizes.get(number, 0) for number in range(max(sizes) + 1)]
-    starts = [0, *itertools.accumulate(in_order)][:-1]
-    start = F.element_at(
-        F.array(*(F.lit(s).cast("bigint") for s in starts)), F.spark_partition_id() + 1
-    )
-    row = F.monotonically_increasing_id().bitwiseAND(F.lit(_ROW_BITS))
-    return ordered.withColumn("rank", start + row)
+
+
+def _split(strata: Sequence[Stratum], classes: Sequence[int], stratum: str) -> tuple[str, str]:
+    """SQL of whether a row validates, and of its number among the rows of its split."""
+    number = "1"
+    if len(strata) > 1:
+        numbered = ", ".join(f"{each}L, {i + 1}" for i, each in enumerate(classes))
+        number = f"element_at(map({numbered}), {stratum})"
+
+    def of(values: Sequence[int]) -> str:
+        return f"element_at({_longs(values)}, {number})"
+
+    start, rows = of([s.start for s in strata]), of([s.rows for s in strata])
+    share, before = of([s.validation for s in strata]), of([s.validation_before for s in strata])
+    taken = f"((rank - {start}) * {share}) div {rows}"
+    validates = f"((rank - {start} + 1) * {share}) div {rows} > {taken}"
+    return validates, f"if({validates}, {before} + {taken}, rank - {before} - {taken})"
+
+
+def _longs(values: Sequence[int]) -> str:
+    return f"array({', '.join(f'{value}L' for value in values)})"
 
 
 def _with_statistics(
-    ranked: DataFrame,
-    train: int,
-    columns: tuple[Column, ...],
-    survey: Row,
-    sources: list[_Source],
+    placed: DataFrame, train_rows: int, found: Survey, sources: Sequence[Source]
 ) -> tuple[Column, ...]:
     """The columns with mean and variance over the training rows, and with class labels."""
-    mean, variance = _moments(ranked.where(F.col("rank") < train), train, sources)
-    classes = _classes(ranked, survey, sources)
-    done, at = [], 0
-    for source, column in zip(sources, columns, strict=True):
-        here = slice(at, at + column.width)
-        at += column.width
-        done.append(
-            dataclasses.replace(
-                column,
-                mean=mean[here],
-                variance=variance[here],
-                classes=classes.get(source.alias),
-                **{
-                    name: survey[f"{source.alias}_{name}"]
-                    for name in ("off_binary", "off_one_hot")
-                    if source.label and source.array
-                },
-            )
-        )
-    return tuple(done)
-
-
-def _moments(
-    frame: DataFrame, rows: int, sources: list[_Source]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population variance of all columns' elements, side by side, in float64."""
-    runs: list[Any] = []
-    for array, run in itertools.groupby(sources, key=lambda source: source.array):
-        values = [F.col(source.alias) for source in run]
-        runs += values if array else [F.array(*(value.cast("double") for value in values))]
-    elements = F.concat(*(run.cast("array<double>") for run in runs))
-    vectors = frame.select(array_to_vector(elements).alias("features"))
-    told = vectors.select(
-        Summarizer.metrics("mean", "variance").summary(F.col("features")).alias("s")
-    ).head()["s"]
-    # Spark's is the sample variance.
-    population = (rows - 1) / rows
-    return (
-        tuple(float(m) for m in told["mean"]),
-        tuple(float(v) * population for v in told["variance"]),
+    columns = moments(placed.where("not validates"), train_rows, sources, found.columns)
+    classes = _classes(placed, found, sources)
+    return tuple(
+        dataclasses.replace(column, classes=classes.get(source.alias))
+        for source, column in zip(sources, columns, strict=True)
     )
 
 
-def _classes(frame: DataFrame, survey: Row, sources: list[_Source]) -> dict[str, tuple[int, ...]]:
+def _classes(
+    frame: DataFrame, found: Survey, sources: Sequence[Source]
+) -> dict[str, tuple[int, ...]]:
     """The values of each class label, by the column's alias."""
-    labels = [
-        source
-        for source in sources
-        if source.label
-        and not (source.array and survey[f"{source.alias}_longest"] > 1)
-        and survey[f"{source.alias}_fractional"] == 0
-        and survey[f"{source.alias}_distinct"] <= _SURELY_TOO_MANY
-    ]
+    labels = [source for source in sources if source.alias in found.countable]
     if not labels:
         return {}
     told = [F.collect_set(source.first).alias(source.alias) for source in labels]
-    found = frame.agg(*told).head().asDict()
+    values = frame.agg(*told).head().asDict()
     return {
-        alias: tuple(sorted({int(value) for value in values}))
-        for alias, values in found.items()
-        if len(values) <= checks.CLASS_LIMIT
+        alias: tuple(sorted({int(value) for value in each}))
+        for alias, each in values.items()
+        if len(each) <= checks.CLASS_LIMIT
     }
 
 
 def _write(
-    ranked: DataFrame,
+    placed: DataFrame,
     store: Store,
-    key: str,
-    ranks: tuple[int, int],
-    columns: tuple[Column, ...],
-    partitions: int,
-) -> tuple[Shard, ...]:
-    """Writes the rows of a range of ranks as shards, each in the order of the ranks."""
-    start, stop = ranks
-    number = checks.unused("shard", {column.stored.lower() for column in columns})
-    position = F.col("rank") - F.lit(start).cast("bigint")
-    shards = (
-        ranked.where((F.col("rank") >= start) & (F.col("rank") < stop))
-        .withColumn("slot", (position % partitions).cast("int"))
-        # By range, so that one task has whole shards and tasks are of like size.
-        .repartitionByRange(partitions, "slot")
-        .sortWithinPartitions("slot", "rank")
-        .select(
-            F.col("slot").alias(number),
-            *(F.col(f"c{i}").alias(column.stored) for i, column in enumerate(columns)),
-        )
-    )
-    sizes = checks.split_sizes(stop - start, partitions)
-    if not store.spark_writes:
-        found = write_shards(shards, store, key, number, columns)
-        _check_counts(store.address(key), {n: rows for n, (rows, _) in found.items()}, sizes)
-        return tuple(Shard(f"{key}/{number}={n}", *found[n]) for n in range(partitions))
-    address = store.address(key)
-    try:
-        (
-            shards.write.partitionBy(number)
-            .option("compression", "snappy")
-            # Parquet's own limit counts compressed bytes; rows bound the decoded size.
-            .option("maxRecordsPerFile", checks.rows_per_file(columns))
-            .option("parquet.block.size", checks.GROUP_BYTES)
-            .option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
-            .parquet(address)
-        )
-    except Exception as error:
-        raise StoreError(f"shards can't be written to {address}: {error}") from error
-    _verify(ranked, address, number, sizes)
-    return tuple(Shard(f"{key}/{number}={shard}", rows) for shard, rows in enumerate(sizes))
-
-
-def _verify(ranked: DataFrame, address: str, number: str, sizes: tuple[int, ...]) -> None:
-    """Counts what is in the store, from the files themselves."""
-    # Spark takes a path to read as a pattern.
-    literal = re.sub(r"([\[\]{}*\\])", r"\\\1", address)
-    counted = ranked.sparkSession.read.parquet(literal).groupBy(number).count().collect()
-    _check_counts(address, {row[number]: row["count"] for row in counted}, sizes)
-
-
-def _check_counts(address: str, found: dict[int, int], sizes: tuple[int, ...]) -> None:
-    wanted = dict(enumerate(sizes))
-    if found != wanted:
-        raise StoreError(f"{address} holds {found} rows by shard, but {wanted} were written")
-
-
-def _with_files(
-    ranked: DataFrame, store: Store, splits: tuple[tuple[Shard, ...], tuple[Shard, ...]]
+    folder: str,
+    rows: tuple[int, int],
+    sources: Sequence[Source],
+    request: Request,
+    tasks: int,
 ) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:
-    """The shards with their files' digests, computed on the executors."""
-    if all(shard.files for split in splits for shard in split):
-        return splits
-
-    def look(key: str) -> tuple[str, tuple[ShardFile, ...], str]:
-        try:
-            return key, storage.shard_files(store, key), ""
-        except StoreError as error:  # Spark would wrap it in its own and a long trace
-            return key, (), str(error)
-
-    keys = [shard.key for split in splits for shard in split]
-    context = ranked.sparkSession.sparkContext
-    try:
-        told = context.parallelize(keys, len(keys)).map(look).collect()
-    except Exception as error:
-        raise StoreError(f"shards can't be read again from {store.url}: {error}") from error
-    for _, _, problem in told:
-        if problem:
-            raise StoreError(problem)
-    found = {key: files for key, files, _ in told}
-    train, validation = (
-        tuple(dataclasses.replace(shard, files=found[shard.key]) for shard in split)
-        for split in splits
-    )
-    return train, validation
+    """Writes all shards, training first, each in the order of the rows' places."""
+    many = request.partitions
+    keys = [f"{folder}/{split}/shard={n}" for split in ("train", "validation") for n in range(many)]
+    sizes = [size for split in rows for size in checks.split_sizes(split, many)]
+    numbered = placed.selectExpr("*", f"slot + if(validates, {many}, 0) as shard")
+    if tasks > 1:
+        # By range, so that one task has whole shards and tasks are of like size.
+        numbered = numbered.repartitionByRange(min(2 * many, tasks), "shard")
+    aliases = dict.fromkeys(source.alias for source in sources)
+    chosen = numbered.sortWithinPartitions("shard", "place", "rank").select("shard", *aliases)
+    places = [Place(source.column, source.alias, source.place) for source in sources]
+    found = write_shards(chosen, store, keys, "shard", places)
+    counts = [found.get(number, (0, ()))[0] for number in range(len(keys))]
+    if counts != sizes:
+        raise StoreError(
+            f"{store.url} holds {counts} rows by shard, but {sizes} were to be written"
+        )
+    shards = [Shard(key, *found[number]) for number, key in enumerate(keys)]
+    for shard in shards:
+        storage.check_seen(store, shard)
+    return tuple(shards[:many]), tuple(shards[many:])

@@ -17,7 +17,6 @@ from cerebros_spark.data.manifest import (
     Manifest,
     OtherFormatError,
     Shard,
-    ShardFile,
     manifest_key,
 )
 from cerebros_spark.errors import StoreError
@@ -120,23 +119,22 @@ def finish(
     return manifest
 
 
-def shard_files(store: Store, key: str) -> tuple[ShardFile, ...]:
-    """The files of a shard that are in the store, read in blocks.
+def check_seen(store: Store, shard: Shard) -> None:
+    """Makes sure that what executors wrote is seen from here.
 
     Args:
         store: Where the shard is.
-        key: The shard's key.
+        shard: The shard.
 
     Raises:
-        StoreError: If there are none, or they can't be read.
+        StoreError: If it is not, or can't be read.
     """
-    names = file_names(store, key)
-    if not names:
+    there = file_names(store, shard.key)
+    if any(file.name not in there for file in shard.files):
         raise StoreError(
-            f"no file of the shard {key!r} is seen in {store.url}: give a store that the driver "
-            "and every worker share, at the same path"
+            f"no file of the shard {shard.key!r} is seen in {store.url}: give a store that the "
+            "driver and every worker share, at the same path"
         )
-    return tuple(ShardFile(name, *store.digest(f"{key}/{name}")) for name in names)
 
 
 def check_files(store: Store, shard: Shard, copy: Store | None = None) -> None:

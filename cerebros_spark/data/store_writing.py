@@ -1,9 +1,15 @@
-"""Shards written on the executors through the store, where Spark's own writer does not reach."""
+"""Shards written by Spark's executors through the store, which need not be known to Spark.
+
+Spark's own Parquet writer takes minutes for thousands of columns. Here numbers of one type come
+as one array column, and become columns of their own in Arrow's memory.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.data import checks
@@ -14,19 +20,34 @@ from cerebros_spark.store import Store
 _TOLD = "shard bigint, name string, rows bigint, size bigint, sha256 string, problem string"
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a column is found in the rows that are written.
+
+    Attributes:
+        column: The column.
+        alias: Name of the column in the rows, or of the array column that holds it.
+        element: Its index in these arrays; None for a column of its own.
+    """
+
+    column: Column
+    alias: str
+    element: int | None
+
+
 def write_shards(
-    rows: Any, store: Store, key: str, number: str, columns: Sequence[Column]
+    rows: Any, store: Store, keys: Sequence[str], number: str, places: Sequence[Place]
 ) -> dict[int, tuple[int, tuple[ShardFile, ...]]]:
-    """Writes a DataFrame as shards, each below ``key`` in a folder of its own.
+    """Writes a DataFrame as shards, each in a folder of its own.
 
     A task that Spark runs again writes the same files with the same bytes.
 
     Args:
         rows: A Spark DataFrame in which each task has whole shards, one after another.
         store: Where they are written.
-        key: The folder above the shards.
+        keys: The folder of each shard, by its number.
         number: Name of the column with the shard's number, which is not written.
-        columns: The columns that are.
+        places: The columns that are, in order.
 
     Returns:
         Rows and files of each shard, by its number.
@@ -34,9 +55,13 @@ def write_shards(
     Raises:
         StoreError: If they can't be written.
     """
-    write = _writer(store, key, number, columns)
+    write = _writer(store, keys, number, places)
     shards: dict[int, tuple[int, tuple[ShardFile, ...]]] = {}
-    for told in sorted(rows.mapInArrow(write, _TOLD).collect()):
+    try:
+        written = sorted(rows.mapInArrow(write, _TOLD).collect())
+    except Exception as error:
+        raise StoreError(f"shards can't be written to {store.url}: {first_line(error)}") from error
+    for told in written:
         if told.problem:
             raise StoreError(told.problem)
         count, files = shards.get(told.shard, (0, ()))
@@ -45,10 +70,19 @@ def write_shards(
     return shards
 
 
+def first_line(error: Exception) -> str:
+    """What an error of Spark says, without the traces of Java and of Spark's own Python."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # The last line of a Python worker's traceback is what was raised there.
+    raised = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b: ", line)]
+    return (raised or lines or [type(error).__name__])[0]
+
+
 def _writer(
-    store: Store, key: str, number: str, columns: Sequence[Column]
+    store: Store, keys: Sequence[str], number: str, places: Sequence[Place]
 ) -> Callable[[Iterable[Any]], Iterator[Any]]:
     """What each task does with its rows: it writes them and tells what it wrote."""
+    columns = [place.column for place in places]
     many, group = checks.rows_per_file(columns), checks.rows_per_group(columns)
 
     def write(batches: Iterable[Any]) -> Iterator[Any]:
@@ -56,13 +90,30 @@ def _writer(
 
         try:
             for shard, at, table in _files(batches, number, many):
-                told = _write(store, f"{key}/{number}={shard}", shard, at, table, group)
+                told = _write(store, keys[shard], shard, at, _unpacked(table, places), group)
                 yield pa.RecordBatch.from_pylist([told])
         except StoreError as error:  # Spark would wrap it in its own and a long trace
             nothing = {"shard": 0, "name": "", "rows": 0, "size": 0, "sha256": ""}
             yield pa.RecordBatch.from_pylist([{**nothing, "problem": str(error)}])
 
     return write
+
+
+def _unpacked(table: Any, places: Sequence[Place]) -> Any:
+    """The table with a column for each place."""
+    import pyarrow as pa
+
+    packs: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+    for place in places:
+        values = table.column(place.alias)
+        if place.element is not None:
+            if place.alias not in packs:
+                flat = values.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+                packs[place.alias] = flat.reshape(table.num_rows, -1)
+            values = pa.array(packs[place.alias][:, place.element].copy())
+        found[place.column.stored] = values
+    return pa.table(found)
 
 
 def _write(
