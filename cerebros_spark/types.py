@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.validation import check_integer
 
 
 class Phase(str, enum.Enum):
@@ -69,8 +69,7 @@ class TrialSpec:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be at least 1, but got {getattr(self, name)!r}")
+            object.__setattr__(self, name, check_integer(name, getattr(self, name), 1))
 
 
 @dataclass(frozen=True)

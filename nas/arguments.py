@@ -14,9 +14,10 @@ import numpy as np
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.keras_model import describe, drawing_from
 from cerebros_spark.training.metrics import MetricsMerger
+from cerebros_spark.validation import check_real
 from nas.heads import PlainHead
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
-from nas.spaces.cerebros.checks import check_activation, check_real
+from nas.spaces.cerebros.checks import check_activation
 from nas.spaces.cerebros.decays import simple_sigmoid
 
 logger = logging.getLogger("nas")

@@ -12,6 +12,7 @@ import keras_tuner
 from cerebros_spark.backend.base import Backend
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.store import Store
+from cerebros_spark.validation import check_optional_integer
 from nas.objective import objective_of
 from nas.summary import search_space_summary
 from nas.tuners.base import Tuner
@@ -54,9 +55,8 @@ class Resources:
                 f"backend must be a SparkBackend or a LocalBackend, but got {self.backend!r}"
             )
         for name in ("max_concurrent_trials", "shard_memory", "program_memory"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ArgumentError(f"{name} must be at least 1, but got {value!r}")
+            checked = check_optional_integer(name, getattr(self, name), 1)
+            object.__setattr__(self, name, checked)
 
     @property
     def slots(self) -> int:
@@ -115,10 +115,10 @@ class BoundTuner:
         otherwise: Any = "val_loss",
     ) -> None:
         kind = kind_of(tuner, options or {})
-        if max_trials is not None:
-            _check_count("max_trials", max_trials)
-        if max_consecutive_failed_trials is not None:
-            _check_count("max_consecutive_failed_trials", max_consecutive_failed_trials)
+        max_trials = check_optional_integer("max_trials", max_trials, 1)
+        failed = check_optional_integer(
+            "max_consecutive_failed_trials", max_consecutive_failed_trials, 1
+        )
         if not isinstance(hyperparameters, keras_tuner.HyperParameters | None):
             raise ArgumentError(
                 "hyperparameters must be a keras_tuner.HyperParameters, but got "
@@ -135,7 +135,7 @@ class BoundTuner:
         self.objective = objective_of(own if objective is None else objective)
         self.max_trials = kind.max_trials if max_trials is None else max_trials
         self.hyperparameters = kind.hyperparameters if hyperparameters is None else hyperparameters
-        self.max_consecutive_failed_trials = max_consecutive_failed_trials
+        self.max_consecutive_failed_trials = failed
         self.running: Tuner | None = None
         self.declare: Callable[[Any], Any] | None = None
         self._kind = kind
@@ -171,11 +171,6 @@ class BoundTuner:
         text = search_space_summary(known)
         sys.stdout.write(text + "\n")
         return text
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name} must be at least 1, but got {value!r}")
 
 
 def columns_of(argument: str, value: Any) -> Columns | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.errors import TrialError
+from cerebros_spark.errors import ArgumentError, TrialError
 from cerebros_spark.seeds import derive
 from cerebros_spark.training.fused.reading import UnreadableError
 from cerebros_spark.training.fused.states import initial
@@ -21,6 +21,7 @@ from cerebros_spark.training.keras_model import (
 )
 from cerebros_spark.training.metrics import check_additive
 from cerebros_spark.types import TrialSpec
+from cerebros_spark.validation import check_integer
 from nas.spaces.base import Space
 from nas.spaces.cerebros.networks import CerebrosNetworks
 
@@ -139,8 +140,7 @@ class _Made:
 def _batch_size(hyperparameters: Any, otherwise: int) -> int:
     """The value of a hyperparameter ``batch_size``, as KerasTuner's users name it."""
     size = hyperparameters.values.get("batch_size", otherwise)
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise TrialError(
-            f"the hyperparameter 'batch_size' must be a whole number from 1, but got {size!r}"
-        )
-    return size
+    try:
+        return check_integer("the hyperparameter 'batch_size'", size, 1)
+    except ArgumentError as error:
+        raise TrialError(str(error)) from error

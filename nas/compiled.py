@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import keras_tuner
 
+from cerebros_spark.data.checks import check_variation
 from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.errors import ArgumentError, TrialError
@@ -53,9 +55,9 @@ def matched(
     except TrialError as error:
         raise ArgumentError(str(error)) from error
     check_inputs(model, first)
-    layout = _layout(
-        prepared, count, len(model.outputs), input_shape, shapes, labels=model.output_names
-    )
+    named = _chosen_names(model)
+    layout = _layout(prepared, count, len(model.outputs), input_shape, shapes, labels=named)
+    _check_types(model, manifest, layout)
     goals = _targets(model, manifest, layout, custom_objects)
     _check_rebuilt(model, custom_objects)
     return layout, goals
@@ -74,6 +76,42 @@ def check_inputs(model: keras.Model, layout: Layout) -> None:
                 f"are {shape} (columns {', '.join(group)}): bind other feature_columns, give "
                 "input_shape to fit(), or change the model's Input"
             )
+
+
+def _chosen_names(model: keras.Model) -> list[str]:
+    """The outputs' names; numbered ones where Keras has named their layers after their classes."""
+    by_default = all(
+        re.sub(r"_\d+$", "", name).replace("_", "") == _kind(tensor)
+        for tensor, name in zip(model.outputs, model.output_names, strict=True)
+    )
+    if by_default:
+        return [f"output_{number}" for number in range(len(model.output_names))]
+    return list(model.output_names)
+
+
+def _kind(tensor: Any) -> str:
+    return type(tensor._keras_history.operation).__name__.lower()
+
+
+def _check_types(model: keras.Model, manifest: Manifest, layout: Layout) -> None:
+    """Refuses columns that would lose what they hold on their way into an input.
+
+    Raises:
+        ArgumentError: If an input takes integers, and a column has fractions.
+        DataError: If an input takes float32, which is too coarse for a column.
+    """
+    for tensor, group in zip(model.inputs, layout.inputs, strict=True):
+        columns = [manifest.column(name) for name in group]
+        if "int" not in str(tensor.dtype):
+            check_variation(columns)
+            continue
+        for column in columns:
+            if column.dtype == "float32":
+                raise ArgumentError(
+                    f"the model's input {tensor.name!r} takes integers ({tensor.dtype}), but the "
+                    f"column {column.name!r} holds fractional numbers: cast it to integers, or "
+                    "make the input float32"
+                )
 
 
 def _shapes_of(
@@ -155,6 +193,7 @@ def _targets(
                 metrics=(),
                 label_shape=(width,),
                 label_dtype=dtypes.pop() if len(dtypes) == 1 else "float32",
+                sparse=_is_sparse(losses[number]),
             )
         )
     return tuple(found)

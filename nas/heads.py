@@ -37,6 +37,7 @@ class Target:
         label_dtype: Their type.
         mean: Mean of each label over the training rows, for a regression.
         variance: Their variance.
+        sparse: Whether the loss of a network of the user's own takes class numbers.
     """
 
     head: Any
@@ -50,6 +51,20 @@ class Target:
     label_dtype: str
     mean: tuple[float, ...] = ()
     variance: tuple[float, ...] = ()
+    sparse: bool = False
+
+    @property
+    def class_numbers(self) -> bool:
+        """Whether the labels must be class numbers: fractions of them mean nothing."""
+        return self.sparse or (self.num_classes is not None and self.label_shape == (1,))
+
+    def dtype_for(self, *, fractions: bool) -> str:
+        """The type in which labels are compared with the output.
+
+        Args:
+            fractions: Whether they hold fractions, though those of the training may not have.
+        """
+        return "float32" if fractions and not self.class_numbers else self.label_dtype
 
 
 class PlainHead(ak.Head):

@@ -18,6 +18,7 @@ from cerebros_spark.backend.local import LocalBackend
 from cerebros_spark.backend.shipping import packed
 from cerebros_spark.errors import ArgumentError, NotFittedError
 from cerebros_spark.store import Store
+from cerebros_spark.validation import check_optional_integer
 from nas.binding import BoundTuner, Resources, columns_of
 from nas.heads import check_metrics
 from nas.inputs import is_spark
@@ -129,8 +130,8 @@ class HyperHyperModel:
         self.project_name = project_name
         self._directory = directory
         self._overwrite = overwrite
-        self._seed = seed
-        self._max_model_size = max_model_size
+        self._seed = check_optional_integer("seed", seed)
+        self._max_model_size = check_optional_integer("max_model_size", max_model_size, 1)
         self._resources: Resources | None = None
         named = isinstance(tuner, str)
         bound = BoundTuner(
@@ -271,6 +272,7 @@ class HyperHyperModel:
         reproducible: bool = False,
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
+        shuffle: bool = True,
     ) -> ModelSelectionResult:
         """Searches.
 
@@ -286,7 +288,9 @@ class HyperHyperModel:
                 called for batches is refused. What they know is kept when a run is gone on with,
                 as far as it is plain data (or what their ``get_state`` gives to ``set_state``).
                 ``keras.callbacks.TensorBoard`` writes a folder for each trial.
-            validation_split: Fraction of the rows that validate, instead of the bound one.
+            validation_split: Fraction of the rows that validate, instead of the bound one. They
+                are drawn at random, each class in proportion; Keras and AutoKeras take the last
+                rows, as ``shuffle=False`` does here.
             validation_data: Rows that validate instead of a fraction: ``(x, y)`` or
                 ``(x, y, sample_weight)`` for arrays, a Spark DataFrame for a Spark DataFrame.
             verbose: 0 shows no progress.
@@ -298,6 +302,9 @@ class HyperHyperModel:
                 Rows that have a sample weight too count the product.
             sample_weight: What each row of arrays counts, of shape ``(rows,)``, all 0 or more; a
                 DataFrame has a column for it, see :meth:`resource_bind`.
+            shuffle: Draw the rows that validate at random. False takes the last rows of arrays,
+                for rows in order of time; those of a Spark DataFrame have no order, so mark them
+                in a boolean column. Training rows are shuffled in either case.
 
         A run of the same project in the same store that did not come to its end (the driver was
         killed, the workers went away) is gone on with, unless ``overwrite`` is set; all arguments
@@ -326,6 +333,7 @@ class HyperHyperModel:
             sample_weight=sample_weight,
             # Not the run's: without a seed the same data would be prepared anew for each run.
             seed=0 if self._seed is None else self._seed,
+            shuffle=shuffle,
             inspect=lambda prepared: understood(request, resources, prepared),
         )
         run(request, resources, self.tuner, prepared, self._keep)

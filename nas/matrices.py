@@ -11,10 +11,13 @@ import numpy as np
 
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.errors import DataError
+from nas.values import array_of, converted
 
 
 def inputs_of(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndarray]:
     """Features as model inputs, each of shape ``(rows, *input_shape)``.
+
+    Values are converted without loss, or refused (see :func:`nas.values.converted`).
 
     Args:
         frame: A pandas frame, or arrays by column name.
@@ -22,10 +25,11 @@ def inputs_of(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndar
         dtypes: Type of each input.
 
     Raises:
-        DataError: If a column holds nulls, or arrays of another length than in training.
+        DataError: If a column holds nulls, arrays of another length than in training, or values
+            that the input can't take.
     """
     return [
-        _shaped(_side_by_side(frame, group), group, shape).astype(dtype, copy=False)
+        _shaped(_side_by_side(frame, group, dtype), group, shape)
         for group, shape, dtype in zip(layout.inputs, layout.input_shapes, dtypes, strict=True)
     ]
 
@@ -33,7 +37,7 @@ def inputs_of(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndar
 def labels_of(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndarray]:
     """Labels, each of shape ``(rows, width)``; arguments as for :func:`inputs_of`."""
     return [
-        _side_by_side(frame, group).astype(dtype)
+        _side_by_side(frame, group, dtype)
         for group, dtype in zip(layout.outputs, dtypes, strict=True)
     ]
 
@@ -75,18 +79,16 @@ def _shaped(array: np.ndarray, group: Sequence[str], shape: tuple[int, ...]) -> 
     return array.reshape(-1, *shape)
 
 
-def _side_by_side(frame: Any, group: Sequence[str]) -> np.ndarray:
-    parts = [_rows_of(np.asarray(frame[name]), name) for name in group]
+def _side_by_side(frame: Any, group: Sequence[str], dtype: str) -> np.ndarray:
+    parts = [
+        converted(_rows_of(array_of(frame[name], f"the column {name!r}"), name), dtype, name)
+        for name in group
+    ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def _rows_of(values: np.ndarray, name: str) -> np.ndarray:
     """A column as a matrix with its rows."""
-    if values.dtype == object:
-        nulls = sum(value is None for value in values)
-        lengths = {np.size(value) for value in values if value is not None}
-        if nulls or len(lengths) > 1:
-            what = f"{nulls} nulls" if nulls else f"arrays of {len(lengths)} different lengths"
-            raise DataError(f"the column {name!r} holds {what}; fill or drop these rows first")
-        values = np.stack([np.asarray(value) for value in values])
+    if values.ndim == 0:
+        raise DataError(f"the column {name!r} is {values!r}, but must hold a value for each row")
     return values.reshape(len(values), -1)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.data import storage
+from cerebros_spark.data.checks import VALIDATION_DATA
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.binding import Columns, Resources
-from nas.inputs import VALIDATION_COLUMN, arrays_of, is_spark
+from nas.inputs import arrays_of, is_spark, warn_of_sorted_dates
 from nas.weights import check_bound
 
 
@@ -39,6 +40,7 @@ def prepare_data(
     validation_data: Any,
     sample_weight: Any,
     seed: int,
+    shuffle: bool,
     inspect: Callable[[Prepared], Any],
 ) -> Prepared:
     """Prepares what ``fit`` was given.
@@ -51,6 +53,7 @@ def prepare_data(
         validation_data: See ``x``.
         sample_weight: See ``x``.
         seed: Seed of the shuffle.
+        shuffle: Whether validation rows are drawn at random; otherwise they are the last ones.
         inspect: Called with the data as it will be, before anything is written.
 
     Raises:
@@ -62,6 +65,8 @@ def prepare_data(
     if not is_spark(x):
         from cerebros_spark.data.arrays import prepare_arrays
 
+        if shuffle and validation_data is None and not isinstance(validation, str):
+            warn_of_sorted_dates(x, y)
         arrays = arrays_of(
             x,
             y,
@@ -81,6 +86,7 @@ def prepare_data(
             partitions=partitions,
             seed=seed,
             weight_column=arrays.weight,
+            shuffle=shuffle,
             inspect=lambda planned: inspect(Prepared(planned, arrays.features, arrays.labels)),
         )
         return Prepared(manifest, arrays.features, arrays.labels)
@@ -99,7 +105,7 @@ def prepare_data(
     from cerebros_spark.data.prepare import prepare
 
     if validation_data is not None:
-        x, validation = _marked(x, validation_data), VALIDATION_COLUMN
+        x, validation = _marked(x, validation_data), VALIDATION_DATA
     manifest = prepare(
         x,
         resources.store,
@@ -109,6 +115,7 @@ def prepare_data(
         partitions=partitions,
         seed=seed,
         weight_column=resources.sample_weight_column,
+        shuffle=shuffle,
         inspect=lambda planned: inspect(
             Prepared(planned, resources.feature_columns, resources.label_columns)
         ),
@@ -154,6 +161,6 @@ def _marked(df: Any, validation: Any) -> Any:
     missing = [name for name in df.columns if name not in validation.columns]
     if missing:
         raise DataError(f"the column {missing[0]!r} is missing in validation_data")
-    return df.withColumn(VALIDATION_COLUMN, lit(False)).unionByName(
-        validation.select(*df.columns).withColumn(VALIDATION_COLUMN, lit(True))
+    return df.withColumn(VALIDATION_DATA, lit(False)).unionByName(
+        validation.select(*df.columns).withColumn(VALIDATION_DATA, lit(True))
     )

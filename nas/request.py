@@ -8,12 +8,14 @@ from typing import Any
 
 import keras
 
+from cerebros_spark.data.checks import check_variation
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.callbacks import (
     describe_callbacks,
 )
+from cerebros_spark.validation import check_integer, check_optional_integer
 from nas.binding import BoundTuner, Resources
 from nas.compiled import matched
 from nas.heads import Target, targets
@@ -60,12 +62,13 @@ class Request:
     watchers: tuple[Watcher, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "max_model_size"):
-            value = getattr(self, name)
-            if name != "batch_size" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ArgumentError(f"{name} must be a whole number from 1, but got {value!r}")
+        checked = {
+            "batch_size": check_integer("batch_size", self.batch_size, 1),
+            "epochs": check_optional_integer("epochs", self.epochs, 1),
+            "max_model_size": check_optional_integer("max_model_size", self.max_model_size, 1),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 def understood(
@@ -78,9 +81,10 @@ def understood(
     """
     if request.own is not None:
         _check_no_metrics(resources)
-        found = matched(request.own, request.custom_objects, prepared, request.input_shape)
-        check_class_labels(request.class_weight, prepared.manifest, found[0].outputs)
-        return found
+        layout, goals = matched(request.own, request.custom_objects, prepared, request.input_shape)
+        check_class_labels(request.class_weight, prepared.manifest, layout.outputs)
+        _check_labels_vary(prepared, layout, goals)
+        return layout, goals
     layout = default_layout(
         prepared.manifest,
         inputs=len(request.inputs),
@@ -94,7 +98,16 @@ def understood(
     check_shapes(request.inputs, layout.input_shapes)
     goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
     check_class_weight(request.class_weight, goals)
+    check_variation(prepared.manifest.column(name) for group in layout.inputs for name in group)
+    _check_labels_vary(prepared, layout, goals)
     return layout, goals
+
+
+def _check_labels_vary(prepared: Prepared, layout: Layout, goals: Sequence[Target]) -> None:
+    """Refuses labels that a loss would take as float32 and could not tell apart."""
+    for group, goal in zip(layout.outputs, goals, strict=True):
+        if not goal.class_numbers:
+            check_variation(prepared.manifest.column(name) for name in group)
 
 
 def _check_no_metrics(resources: Resources) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -28,9 +29,10 @@ from nas.inputs import predictors_of
 from nas.matrices import inputs_of, labels_of
 from nas.outputs import OutputColumns, kind_of_classes, output_names
 from nas.reporting import write_report
-from nas.scoring import Scorer
+from nas.scoring import Scorer, fractional
 from nas.summary import results_summary
 from nas.trials import TrialRecord
+from nas.values import has_fractions
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -233,26 +235,32 @@ class ModelSelectionResult:
         Raises:
             DataError: If a column is missing, or there are no rows.
         """
-        scorer = self.scorer(batch_size)
+        dtypes = [
+            target.dtype_for(fractions=fractional(df, group))
+            for group, target in zip(self._layout.outputs, self._targets, strict=True)
+        ]
+        scorer = dataclasses.replace(self.scorer(batch_size), label_dtypes=tuple(dtypes))
         states = scorer.metric_states(df)
         if not states:
             raise DataError("there are no rows to evaluate")
-        labels = [(target.label_shape, target.label_dtype) for target in self._targets]
+        labels = [(t.label_shape, dtype) for t, dtype in zip(self._targets, dtypes, strict=True)]
         merger = MetricsMerger(scorer.spec.program, labels, self.custom_objects)
         return merger.results([states])[0]
 
     def model_inputs(self, x: Any) -> Any:
         """Arrays, a dict or a pandas DataFrame as what the network takes."""
-        inputs = inputs_of(predictors_of(x, self._layout.inputs), self._layout, self._input_dtypes)
+        columns = predictors_of(x, self._layout.inputs, "x")
+        inputs = inputs_of(columns, self._layout, self._scored_dtypes)
         return inputs[0] if len(inputs) == 1 else inputs
 
     def model_labels(self, y: Any) -> Any:
         """Labels, or a pandas DataFrame that has them, as what the network is compared with."""
-        labels = labels_of(
-            predictors_of(y, self._layout.outputs),
-            self._layout,
-            [target.label_dtype for target in self._targets],
-        )
+        columns = predictors_of(y, self._layout.outputs, "y")
+        dtypes = [
+            target.dtype_for(fractions=any(has_fractions(columns[name]) for name in group))
+            for group, target in zip(self._layout.outputs, self._targets, strict=True)
+        ]
+        labels = labels_of(columns, self._layout, dtypes)
         for array, target in zip(labels, self._targets, strict=True):
             if array.shape[1:] != target.label_shape:
                 raise DataError(
@@ -271,11 +279,18 @@ class ModelSelectionResult:
             ),
             state=read_state(self._store, record.state),
             layout=self._layout,
-            input_dtypes=self._input_dtypes,
+            input_dtypes=self._scored_dtypes,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
             outputs=self._columns(),
             custom_objects=packed(self.custom_objects),
         )
+
+    @property
+    def _scored_dtypes(self) -> tuple[str, ...]:
+        """Type of each input of the network, which may take more than its training data had."""
+        if all(dtype == "float32" for dtype in self._input_dtypes):
+            return self._input_dtypes
+        return tuple(str(tensor.dtype) for tensor in self.best_model.inputs)
 
     def _columns(self) -> tuple[OutputColumns, ...]:
         names = iter(self._output_columns)

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 _SCORES = "__cerebros_scores"
 
 #: Spark's names of types of one number each.
-_NUMBERS = ("boolean", "byte", "short", "integer", "long", "float", "double", "decimal")
+_WHOLE = ("boolean", "byte", "short", "integer", "long")
+_FRACTIONS = ("float", "double", "decimal")
+_NUMBERS = (*_WHOLE, *_FRACTIONS)
 
-#: NumPy's types of inputs in Spark's words.
-_SPARK_TYPES = {"float32": "float", "float64": "double", "int32": "int", "int64": "bigint"}
+#: Inputs' types in NumPy's and in Spark's words, where Spark casts without loss.
+_SPARK_TYPES = {"float32": "float", "float64": "double"}
 
 _NAMED = 8  # so many columns an error calls by name
 
@@ -130,7 +132,13 @@ class Scorer:
             if shard.rows:
                 yield pd.DataFrame({"state": [[np.array(values) for values in states[0]]]})
 
-        rows = plain.mapInPandas(measure, "state array<array<double>>").collect()
+        try:
+            rows = plain.mapInPandas(measure, "state array<array<double>>").collect()
+        except Exception as error:
+            told = _data_error(error)
+            if told is None:
+                raise
+            raise DataError(told) from None
         return [tuple(tuple(values) for values in row["state"]) for row in rows]
 
 
@@ -154,6 +162,22 @@ class _Frames:
             x = inputs_of(frame, layout, self._scorer.input_dtypes)
             y = labels_of(frame, layout, self._scorer.label_dtypes)
             yield Chunk(x, y, np.arange(len(frame), dtype=np.int64))
+
+
+def fractional(df: DataFrame, names: Sequence[str]) -> bool:
+    """Whether any of some columns is of a type with fractions, or of arrays of such."""
+    check_columns(df.columns, names)
+    kinds = [df.schema[name].dataType for name in names]
+    kinds = [getattr(kind, "elementType", kind) for kind in kinds]
+    return any(kind.typeName() in (*_FRACTIONS, "vector", "vectorudt") for kind in kinds)
+
+
+def _data_error(error: Exception) -> str | None:
+    """What a DataError said that executors raised; None if that is not what failed."""
+    for line in str(error).splitlines():
+        if line.startswith("cerebros_spark.errors.DataError: "):
+            return line.partition(": ")[2]
+    return None
 
 
 def _sent_features(

@@ -15,6 +15,7 @@ from cerebros_spark.backend.base import Backend
 from cerebros_spark.backend.local import LocalBackend
 from cerebros_spark.errors import ArgumentError, NotFittedError
 from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.validation import check_real
 from nas.arguments import (
     activation_name,
     arrays_of,
@@ -30,7 +31,7 @@ from nas.hyperhypermodel import HyperHyperModel
 from nas.reports import write_pictures, write_results
 from nas.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
-from nas.spaces.cerebros.checks import check_count, check_member, check_real
+from nas.spaces.cerebros.checks import check_count, check_member
 from nas.spaces.cerebros.decays import (
     base_of,
     simple_sigmoid,

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from cerebros_spark.courier import Assignment
-from cerebros_spark.errors import ArgumentError
 from cerebros_spark.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.job import WorkerJob
 from cerebros_spark.store import Store
 
 WorkerEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed
-
-
-def check_workers(num_workers: Any) -> None:
-    """Raises ArgumentError if that is no number of workers."""
-    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
-        raise ArgumentError(f"num_workers must be a whole number from 1, but got {num_workers!r}")
 
 
 class Backend(Protocol):

@@ -7,15 +7,16 @@ import queue
 import threading
 from collections.abc import Sequence
 
-from cerebros_spark.backend.base import Backend, WorkerEvent, check_workers
+from cerebros_spark.backend.base import Backend, WorkerEvent
 from cerebros_spark.courier import Assignment, Report
-from cerebros_spark.errors import ArgumentError, BackendError
+from cerebros_spark.errors import BackendError
 from cerebros_spark.events import UnitDone, UnitFailed, WorkerAsks, WorkerReady
 from cerebros_spark.job import WorkerJob
 from cerebros_spark.run_files import check_store
 from cerebros_spark.store import Store
 from cerebros_spark.training import devices
 from cerebros_spark.types import UnitResult
+from cerebros_spark.validation import check_integer
 from cerebros_spark.worker import Worker
 
 logger = logging.getLogger("cerebros_spark")
@@ -33,13 +34,8 @@ class LocalBackend:
     """
 
     def __init__(self, num_workers: int = 2, *, threads_per_worker: int = 1) -> None:
-        check_workers(num_workers)
-        if threads_per_worker < 1:
-            raise ArgumentError(
-                f"threads_per_worker must be at least 1, but got {threads_per_worker!r}"
-            )
-        self.num_workers = num_workers
-        self.threads = threads_per_worker
+        self.num_workers = check_integer("num_workers", num_workers, 1)
+        self.threads = check_integer("threads_per_worker", threads_per_worker, 1)
         self._deterministic = False
         self._threads: list[threading.Thread] = []
         self._links: list[_Link] = []

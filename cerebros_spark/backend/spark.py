@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from cerebros_spark.backend.base import Backend, WorkerEvent, check_workers
+from cerebros_spark.backend.base import Backend, WorkerEvent
 from cerebros_spark.backend.credentials import Access
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
 from cerebros_spark.backend.shipping import packed, unpacked
@@ -26,6 +26,7 @@ from cerebros_spark.events import UnitDone, UnitFailed, WorkerLost, WorkerReady
 from cerebros_spark.job import WorkerJob
 from cerebros_spark.run_files import check_store, probe_key
 from cerebros_spark.store import Store
+from cerebros_spark.validation import check_integer
 from cerebros_spark.worker import Worker
 
 logger = logging.getLogger("cerebros_spark")
@@ -72,18 +73,16 @@ class SparkBackend:
     ) -> None:
         self._context = spark_context or _active_context()
         self.threads = int(self._context.getConf().get("spark.task.cpus", "1"))
-        self.num_workers = _slots(self._context) if num_workers is None else num_workers
-        check_workers(self.num_workers)
+        given = _slots(self._context) if num_workers is None else num_workers
+        self.num_workers = check_integer("num_workers", given, 1)
         if start_timeout is None:
             start_timeout = _start_timeout(self._context.getConf())
         for name, value in (("start_timeout", start_timeout), ("lease", lease)):
             if not value > 0:
                 raise ArgumentError(f"{name} must be a number of seconds, but got {value!r}")
-        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
-            raise ArgumentError(f"port must be a whole number from 0 to 65535, but got {port!r}")
         self._start_timeout = start_timeout
         self._lease = lease
-        self._port = port
+        self._port = check_integer("port", port, 0, 65535)
         self._server: DriverServer | None = None
         self._launch: Callable[[int], _SparkJob]
         self._jobs: list[_SparkJob] = []

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from cerebros_spark.data import checks, storage
 from cerebros_spark.data.checks import Facts, Request, Variation, worst_variation
 from cerebros_spark.data.manifest import Column, Manifest, Shard, ShardFile
-from cerebros_spark.data.splits import allocate
+from cerebros_spark.data.splits import allocate, are_classes
 from cerebros_spark.errors import DataError, StoreError
 from cerebros_spark.seeds import derive
 from cerebros_spark.store import Store
@@ -262,7 +262,8 @@ def _classes_of_rows(
     found = []
     for name, facts in labels.items():
         values = stored[name].reshape(len(stored[name]), -1)
-        if facts.get("classes") is not None:
+        classes = facts.get("classes")
+        if classes is not None and are_classes(len(values), len(classes)):
             found.append(values[:, 0])
         elif facts.get("off_one_hot") == 0 and values.shape[1] > 1:
             found.append(values.argmax(axis=1))

@@ -42,6 +42,9 @@ FILE_ROWS = 2**18
 
 _SHOWN = 10
 
+VALIDATION_DATA = "__cerebros_validation"
+"""Name of the column that marks the rows of ``validation_data``."""
+
 _SPLIT = 2
 """Version of how rows are split: data that was split in another way has another fingerprint."""
 
@@ -430,7 +433,8 @@ def check_split(train: int, validation: int, request: Request) -> None:
     Raises:
         DataError: If there are fewer training or validation rows than partitions.
     """
-    by = f"validation={request.validation!r}"
+    given = request.validation == VALIDATION_DATA
+    by = "validation_data" if given else f"validation={request.validation!r}"
     for count, split in ((train, "training"), (validation, "validation")):
         if count == 0:
             raise DataError(f"{by} leaves no {split} rows of {train + validation:,}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,12 @@ from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.errors import ArgumentError
 
 Columns = Sequence[str | Sequence[str]]
+
+# Names that Keras, AutoKeras and this package number where the user gives none.
+_NUMBERED = re.compile(
+    r"((features|target)_\d+)"
+    r"|((\w+_)?input(_layer)?|keras_tensor|(classification|regression|plain)_head|output)(_\d+)?"
+)
 Groups = tuple[tuple[str, ...], ...]
 
 
@@ -29,9 +36,9 @@ def default_layout(
     """Distributes the columns over the inputs and outputs of a model.
 
     One input gets all features side by side, and as many inputs as features get one each: that
-    of its own name, as in Keras, if all are named like the inputs, or else in their order. Any
-    other way is told by grouping the names in lists, one list for each input. So it is with
-    labels and outputs.
+    of its own name, as in Keras. Only where inputs or columns were given no names (Keras and
+    AutoKeras number them then) they are matched in their order. Any other way is told by grouping
+    the names in lists, one list for each input. So it is with labels and outputs.
 
     Args:
         manifest: The prepared data.
@@ -49,8 +56,8 @@ def default_layout(
         The layout.
 
     Raises:
-        ArgumentError: If the columns can't be distributed, or a shape has another number of
-            elements than its columns.
+        ArgumentError: If the columns can't be distributed, names of columns and inputs differ,
+            or a shape has another number of elements than its columns.
     """
     features = _groups(manifest, "feature", feature_columns, inputs, input_names)
     labels = _groups(manifest, "label", label_columns, outputs, output_names)
@@ -90,10 +97,27 @@ def _groups(
     if count == 1:
         return (names,)
     if count == len(names):
-        return tuple((name,) for name in (ends if sorted(ends) == sorted(names) else names))
+        return tuple((name,) for name in _by_name(names, ends, end, argument))
     raise ArgumentError(
         f"the model has {count} {end}s, but {argument} has {len(names)} columns "
         f"({', '.join(names)}): group the names in {count} lists, one for each {end}"
+    )
+
+
+def _by_name(names: Sequence[str], ends: Sequence[str], end: str, argument: str) -> Sequence[str]:
+    """The columns in the order of the inputs or outputs that they are named like."""
+    if sorted(ends) == sorted(names):
+        return ends
+    lacking = [name for name in ends if name not in names]
+    unknown = [name for name in names if name not in ends]
+    unnamed = all(_NUMBERED.fullmatch(name) for name in ends)
+    if len(lacking) == len(ends) and (unnamed or all(map(_NUMBERED.fullmatch, names))):
+        return names
+    raise ArgumentError(
+        f"the model has the {end}s {', '.join(map(repr, ends))}, but there is no column "
+        f"{', '.join(map(repr, lacking))}; the columns {', '.join(map(repr, unknown))} are named "
+        f"like no {end}. Rename them, or group {argument} in lists in the order of the {end}s: "
+        f"{[[name] for name in names]}"
     )
 
 

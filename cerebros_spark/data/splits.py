@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ROWS_PER_CLASS = 5
-"""With fewer rows per different label value, on average, the values are not treated as classes."""
+"""With fewer rows for each value of a label, on average, its values are not treated as classes."""
+
+
+def are_classes(rows: int, values: int) -> bool:
+    """Whether rows are stratified by a label.
+
+    Args:
+        rows: Number of rows.
+        values: Number of different values of the label.
+    """
+    return rows >= ROWS_PER_CLASS * values
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,7 @@ def allocate(counts: Sequence[int], validation: int) -> tuple[Stratum, ...]:
     """Divide the validation rows among classes in proportion to their rows.
 
     Each class gets its share rounded down or up (largest remainders first), and keeps at least one
-    training row where the other classes have enough rows. Classes that are too small on average
-    (see ``ROWS_PER_CLASS``) are treated as one stratum.
+    training row where the other classes have enough rows.
 
     Args:
         counts: Number of rows of each class, in the order in which the rows are sorted.
@@ -47,8 +56,6 @@ def allocate(counts: Sequence[int], validation: int) -> tuple[Stratum, ...]:
         The strata, in the order of ``counts``.
     """
     rows = sum(counts)
-    if rows < ROWS_PER_CLASS * len(counts):
-        counts = [rows]
     shares = [count * validation // rows for count in counts]
     by_remainder = sorted(
         range(len(counts)), key=lambda i: (-(counts[i] * validation % rows), -counts[i], i)

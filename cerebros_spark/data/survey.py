@@ -24,6 +24,7 @@ from pyspark.sql import types as T  # noqa: N812
 from cerebros_spark.data import checks
 from cerebros_spark.data.checks import Facts, Request, worst_variation
 from cerebros_spark.data.manifest import Column
+from cerebros_spark.data.splits import are_classes
 from cerebros_spark.errors import DataError
 
 _INTEGERS = {
@@ -458,7 +459,8 @@ def _survey_of(told: Row, sources: Sequence[Source]) -> Survey:
         whole = not several and told[f"{alias}_fractional"] == 0
         if whole and told[f"{alias}_distinct"] <= _SURELY_TOO_MANY:
             countable.append(alias)
-        if whole and told[f"{alias}_distinct"] <= checks.CLASS_LIMIT:
+        few = told[f"{alias}_distinct"] <= checks.CLASS_LIMIT
+        if whole and few and are_classes(told["rows"], told[f"{alias}_distinct"]):
             classes.append(f"cast({f'{alias}[0]' if source.array else alias} as bigint)")
         elif several and column.off_one_hot == 0:
             classes.append(f"array_position({alias}, 1)")

@@ -12,7 +12,8 @@ import numpy as np
 
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.keras_model import under_policy
-from nas.spaces.cerebros.checks import check_count, check_real
+from cerebros_spark.validation import check_real
+from nas.spaces.cerebros.checks import check_count
 from nas.spaces.complete import functional, without_adapted
 
 # What changes with every model of a process, or follows from the rest.

@@ -13,8 +13,9 @@ from typing import Any
 import keras_tuner
 
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.validation import check_integer
 from nas.tuners.base import Tuner, Verdicts
-from nas.tuners.native import needed, whole
+from nas.tuners.native import needed
 from nas.tuners.random import RandomTuner
 
 
@@ -91,8 +92,8 @@ class Asha(RandomTuner):
 
 def check_halving(min_epochs: int, reduction_factor: int) -> None:
     """Raises ArgumentError if rungs can't be made of these."""
-    whole("min_epochs", min_epochs)
-    if whole("reduction_factor", reduction_factor) < 2:
+    check_integer("min_epochs", min_epochs, 1)
+    if check_integer("reduction_factor", reduction_factor, 1) < 2:
         raise ArgumentError(f"reduction_factor must be at least 2, but got {reduction_factor!r}")
 
 

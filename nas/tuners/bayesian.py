@@ -18,8 +18,9 @@ from sklearn.ensemble import RandomForestRegressor
 
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.seeds import derive
+from cerebros_spark.validation import check_integer
 from nas.tuners.encoding import Encoding
-from nas.tuners.native import NativeTuner, between, initial_trials, needed, whole
+from nas.tuners.native import NativeTuner, between, initial_trials, needed
 from nas.tuners.space import Values, holds, is_active, is_number, unit_of, value_at
 
 _LIARS: dict[str, Callable[[np.ndarray], float]] = {"min": np.min, "mean": np.mean, "max": np.max}
@@ -168,7 +169,7 @@ def bayesian_tuner(
         hyperparameters=hyperparameters,
         kappa=between("kappa", kappa, 0),
         num_initial_points=initial_trials("num_initial_points", num_initial_points, count),
-        num_candidates=whole("num_candidates", num_candidates),
+        num_candidates=check_integer("num_candidates", num_candidates, 1),
         starting_points=_points(starting_points),
         liar=liar,
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 import keras_tuner
 
-from nas.tuners.native import NativeTuner, whole
+from cerebros_spark.validation import check_integer
+from nas.tuners.native import NativeTuner
 from nas.tuners.space import Values, grid
 
 
@@ -64,12 +65,12 @@ def grid_tuner(
             KerasTuner's GridSearch. An Int with linear sampling has a step of 1 by itself.
 
     Raises:
-        ArgumentError: If ``points`` is not a whole number from 1.
+        ArgumentError: If ``points`` is not a positive integer.
     """
     return GridTuner(
         objective=objective,
         max_trials=max_trials,
         seed=seed,
         hyperparameters=hyperparameters,
-        points=whole("points", points),
+        points=check_integer("points", points, 1),
     )

@@ -15,9 +15,10 @@ import keras_tuner
 
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.types import Status
+from cerebros_spark.validation import check_integer
 from nas.tuners.asha import check_halving
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
-from nas.tuners.native import needed, whole
+from nas.tuners.native import needed
 from nas.tuners.random import RandomTuner
 
 
@@ -46,7 +47,7 @@ def hyperband_tuner(
         ArgumentError: If a number is too small.
     """
     check_halving(min_epochs, reduction_factor)
-    if whole("max_epochs", max_epochs) < min_epochs:
+    if check_integer("max_epochs", max_epochs, 1) < min_epochs:
         raise ArgumentError(
             f"max_epochs must be at least min_epochs={min_epochs}, but got {max_epochs!r}"
         )

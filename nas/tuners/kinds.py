@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras_tuner
+import numpy as np
 
 from cerebros_spark.errors import ArgumentError
 from nas.tuners import tuner_factory
@@ -83,6 +84,10 @@ def kind_of(tuner: Any, options: Mapping[str, Any]) -> TunerKind:
 
 def _named(name: str, options: dict[str, Any]) -> TunerKind:
     factory = tuner_factory(name)
+    options = {
+        option: value.item() if isinstance(value, np.generic) else value
+        for option, value in options.items()
+    }
     known = [each for each in inspect.signature(factory).parameters if each not in _COMMON]
     for option in options:
         if option not in known:

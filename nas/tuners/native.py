@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.seeds import derive
 from cerebros_spark.types import Status
+from cerebros_spark.validation import check_integer
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
 from nas.tuners.space import Key, KnownSpace, Values
 
@@ -166,11 +168,11 @@ def initial_trials(option: str, given: int | None, max_trials: int) -> int:
         max_trials: Number of trials.
 
     Raises:
-        ArgumentError: If it is not a whole number from 1.
+        ArgumentError: If it is not a positive integer.
     """
     if given is None:
         return min(10, max(1, max_trials // 4))
-    return whole(option, given)
+    return check_integer(option, given, 1)
 
 
 def needed(tuner: str, max_trials: int | None) -> int:
@@ -180,16 +182,9 @@ def needed(tuner: str, max_trials: int | None) -> int:
     return max_trials
 
 
-def whole(option: str, value: Any) -> int:
-    """A whole number from 1; raises ArgumentError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{option} must be a whole number from 1, but got {value!r}")
-    return value
-
-
 def between(option: str, value: Any, low: float, high: float = math.inf) -> float:
     """A number in a closed interval; raises ArgumentError."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:
         limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise ArgumentError(f"{option} must be a number {limits}, but got {value!r}")

@@ -107,7 +107,9 @@ def test_values_cannot_be_changed():
 @pytest.mark.parametrize("name", ["epochs", "batch_size"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_spec_without_work_is_refused(name, value):
-    with pytest.raises(ArgumentError, match=f"{name} must be at least 1, but got {value}") as error:
+    with pytest.raises(
+        ArgumentError, match=f"{name} must be a positive integer, but got {value}"
+    ) as error:
         dataclasses.replace(SPEC, **{name: value})
     assert isinstance(error.value, ValueError)
     assert isinstance(error.value, CerebrosError)

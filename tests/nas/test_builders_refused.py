@@ -139,5 +139,5 @@ def test_a_batch_size_must_be_a_number_of_rows(tmp_path, frame):
         hp.Choice("batch_size", [0.5])
         return regression()
 
-    with pytest.raises(SearchError, match=r"'batch_size' must be a whole number from 1.*0\.5"):
+    with pytest.raises(SearchError, match=r"'batch_size' must be a positive integer.*0\.5"):
         searcher(tmp_path, build).fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)

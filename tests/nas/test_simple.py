@@ -332,7 +332,7 @@ def test_several_inputs_and_outputs(tmp_path):
         ({"training_data": np.zeros((150, 10))}, "training_data must be a list of arrays"),
         ({"validation_split": 0}, "validation_split must be above 0 and below 1, but got 0"),
         ({"validation_split": 2.0}, "validation_split must be a finite number in"),
-        ({"patience": 0}, "patience must be an integer of at least 1, but got 0"),
+        ({"patience": 0}, "patience must be a positive integer, but got 0"),
         ({"epochs": 0}, "epochs must be"),
         ({"number_of_generations": 0}, "number_of_generations must be"),
         ({"number_of_architecture_moities_to_try": 0}, "number_of_architecture_moities_to_try"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Iterable
 from typing import Any
 
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.validation import check_integer
 
 # Names that Keras itself resolves, so that a saved model needs no custom objects. Without glu:
 # it halves the width, and a unit must be as wide as it has neurons.
@@ -41,18 +40,7 @@ ACTIVATIONS = frozenset(
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
     """The value as an int of at least ``least``; raises ArgumentError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ArgumentError(f"{name} must be an integer of at least {least}, but got {value!r}")
-    return int(value)
-
-
-def check_real(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
-    """The value as a finite float in ``[low, high]``; raises ArgumentError for anything else."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"of at least {low:g}"
-        raise ArgumentError(f"{name} must be a finite number {bounds}, but got {value!r}")
-    return float(value)
+    return check_integer(name, value, least)
 
 
 def check_member(name: str, value: Any, allowed: Iterable[str]) -> str:

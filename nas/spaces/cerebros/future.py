@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.validation import check_real
 from nas.spaces.cerebros.checks import (
     check_activation,
     check_count,
     check_member,
-    check_real,
 )
 from nas.spaces.cerebros.space import MERGES, REGULARIZATIONS
 

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 
 from cerebros_spark.errors import ArgumentError
-from nas.spaces.cerebros.checks import check_count, check_member, check_real
+from cerebros_spark.validation import check_real
+from nas.spaces.cerebros.checks import check_count, check_member
 from nas.spaces.residual_mlp.layers import materialize
 from nas.spaces.residual_mlp.plan import (
     REGULARIZATIONS,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.errors import ArgumentError
-from nas.spaces.cerebros.checks import check_count, check_member, check_real
+from cerebros_spark.validation import check_real
+from nas.spaces.cerebros.checks import check_count, check_member
 
 REGULARIZATIONS = ("dropout", "bnorm")
 

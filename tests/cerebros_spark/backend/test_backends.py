@@ -331,14 +331,16 @@ def test_the_number_of_workers_is_that_of_the_slots_by_default(spark):
 
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_backend_has_at_least_one_worker(spark, value):
-    with pytest.raises(ArgumentError, match=f"whole number from 1, but got {value}"):
+    with pytest.raises(ArgumentError, match=f"positive integer, but got {value}"):
         LocalBackend(value)
-    with pytest.raises(ArgumentError, match=f"whole number from 1, but got {value}"):
+    with pytest.raises(ArgumentError, match=f"positive integer, but got {value}"):
         SparkBackend(spark.sparkContext, value)
 
 
 def test_threads_per_worker_is_checked():
-    with pytest.raises(ArgumentError, match="threads_per_worker must be at least 1, but got 0"):
+    with pytest.raises(
+        ArgumentError, match="threads_per_worker must be a positive integer, but got 0"
+    ):
         LocalBackend(threads_per_worker=0)
 
 

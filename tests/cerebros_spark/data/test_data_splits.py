@@ -13,7 +13,7 @@ from scipy.stats import kstest
 
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.prepare import prepare
-from cerebros_spark.data.splits import ROWS_PER_CLASS, allocate
+from cerebros_spark.data.splits import allocate
 from cerebros_spark.store import LocalStore
 
 COUNTS = st.lists(st.integers(1, 200), min_size=1, max_size=30)
@@ -31,9 +31,7 @@ def test_classes_get_their_share_of_the_validation_rows(counts, fraction):
         assert (stratum.start, stratum.validation_before) == (start, before)
         assert 0 <= stratum.validation <= stratum.rows
         start, before = start + stratum.rows, before + stratum.validation
-    if rows < ROWS_PER_CLASS * len(counts):
-        assert len(strata) == 1
-    elif rows - validation >= len(counts):
+    if rows - validation >= len(counts):
         assert all(s.validation < s.rows for s in strata), "a class has no training row"
         if min(counts) * (1 - fraction) > 1:  # no class is held back from its share
             assert all(abs(s.validation - s.rows * validation / rows) < 1 for s in strata)

@@ -95,8 +95,8 @@ def test_trials_in_flight_differ_and_their_lies_are_learned_from():
     [
         ({"kappa": -1}, "kappa must be a number at least 0, but got -1"),
         ({"liar": "median"}, "liar must be 'min', 'mean' or 'max', but got 'median'"),
-        ({"num_candidates": 0}, "num_candidates must be a whole number from 1, but got 0"),
-        ({"num_initial_points": 0}, "num_initial_points must be a whole number from 1, but got 0"),
+        ({"num_candidates": 0}, "num_candidates must be a positive integer, but got 0"),
+        ({"num_initial_points": 0}, "num_initial_points must be a positive integer, but got 0"),
     ],
 )
 def test_options_that_can_not_be_used_are_refused(options, message):

@@ -72,7 +72,7 @@ def test_exploration_must_be_a_probability(exploration):
 
 
 def test_the_initial_trials_must_be_a_number():
-    with pytest.raises(ArgumentError, match="num_initial_trials must be a whole number from 1"):
+    with pytest.raises(ArgumentError, match="num_initial_trials must be a positive integer"):
         greedy_tuner(objective=OBJECTIVE, max_trials=5, seed=0, num_initial_trials=0)
 
 

@@ -93,5 +93,5 @@ def test_a_grid_that_grows_is_gone_through_all_the_same():
 
 @pytest.mark.parametrize("points", [0, -1, 2.5, True, "3"])
 def test_points_must_be_a_number(points):
-    with pytest.raises(ArgumentError, match="points must be a whole number from 1, but got"):
+    with pytest.raises(ArgumentError, match="points must be a positive integer, but got"):
         grid_tuner(objective=OBJECTIVE, max_trials=None, seed=0, points=points)

@@ -38,7 +38,7 @@ def test_the_defaults_are_the_published_near_optimum() -> None:
         ),
         ({"minimum_skip_connection_depth": 8}, "minimum_skip_connection_depth=8"),
         ({"minimum_dendrites_per_neuron": 5}, "maximum_dendrites_per_neuron=4"),
-        ({"minimum_levels": 0}, "minimum_levels must be an integer of at least 1, but got 0"),
+        ({"minimum_levels": 0}, "minimum_levels must be a positive integer, but got 0"),
         ({"minimum_levels": True}, "minimum_levels .* got True"),
         ({"maximum_units_per_level": 2.0}, "maximum_units_per_level .* got 2.0"),
         ({"num_lateral_connection_tries_per_unit": 0}, "num_lateral_connection_tries_per_unit"),

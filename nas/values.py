@@ -1,0 +1,185 @@
+"""Values of any kind as arrays of numbers, without loss."""
+
+from __future__ import annotations
+
+import decimal
+import numbers
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cerebros_spark.errors import ArgumentError, DataError
+
+_SHOWN = 3  # values that an error shows
+
+
+def array_of(value: Any, name: str) -> np.ndarray:
+    """Return numbers of any kind as an array; what is missing is masked.
+
+    Lists of numbers, nested or not, are arrays. pandas' nullable and Arrow types, and Python's
+    integers, decimals and booleans in object columns, become NumPy's types. What is no number
+    keeps its type, and is refused where its column is checked.
+
+    Args:
+        value: An array, a pandas Series, a tensor, or a list.
+        name: What to call it in an error.
+
+    Raises:
+        ArgumentError: If it is a ``tf.data.Dataset`` or a sparse matrix.
+        DataError: If its rows have unequal lengths, or integers need more than 64 bits.
+    """
+    if type(value).__module__.startswith("tensorflow") and hasattr(value, "element_spec"):
+        raise ArgumentError(
+            f"{name} is a tf.data.Dataset; pass arrays, a pandas DataFrame or a Spark DataFrame: "
+            "the data is cut into partitions, and a Dataset can't be"
+        )
+    if hasattr(value, "tocsr"):
+        raise ArgumentError(
+            f"{name} is a sparse matrix; pass an array ({name}.toarray()), or a Spark DataFrame "
+            "with sparse vectors"
+        )
+    if isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+        return _array_of_pandas(pd.Series(value), name)
+    if isinstance(value, np.ma.MaskedArray):
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise _unequal(name) from error
+    return _array_of_objects(array, name) if array.dtype == object else array
+
+
+def _unequal(name: str) -> DataError:
+    return DataError(f"{name} holds rows of unequal length: pad or cut them to one length first")
+
+
+def _array_of_pandas(series: pd.Series, name: str) -> np.ndarray:
+    kind = series.dtype
+    number = pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind)
+    if isinstance(kind, np.dtype | pd.CategoricalDtype | pd.SparseDtype) or not number:
+        return array_of(np.asarray(series), name)
+    missing = series.isna().to_numpy()
+    if pd.api.types.is_bool_dtype(kind):
+        values = series.to_numpy(bool, na_value=False)
+    elif pd.api.types.is_unsigned_integer_dtype(kind):
+        values = series.to_numpy(np.uint64, na_value=0)
+    elif pd.api.types.is_integer_dtype(kind):
+        values = series.to_numpy(np.int64, na_value=0)
+    else:
+        values = series.to_numpy(np.float64, na_value=np.nan)
+    return np.ma.masked_array(values, missing) if missing.any() else values
+
+
+def _array_of_objects(array: np.ndarray, name: str) -> np.ndarray:
+    """Objects as numbers if all are, or as rows if all are arrays."""
+    values = list(array.flat)
+    if any(isinstance(value, np.ndarray | list | tuple) for value in values):
+        return _array_of_rows(array, name)
+    missing = [value is None or value is pd.NA for value in values]
+    present = [value for value, none in zip(values, missing, strict=True) if not none]
+    kind = _kind_of(present)
+    if kind is None:
+        return array
+    try:
+        found = np.array([0 if none else v for v, none in zip(values, missing, strict=True)], kind)
+    except OverflowError as error:
+        raise DataError(
+            f"{name} holds {max(present, key=abs)}, which is no integer of 64 bits: divide it, or "
+            "cast it to float64 first"
+        ) from error
+    found = found.reshape(array.shape)
+    return np.ma.masked_array(found, np.reshape(missing, array.shape)) if any(missing) else found
+
+
+def _kind_of(values: list[Any]) -> Any:
+    """The NumPy type that holds all of some Python numbers; None if one is no number."""
+    if not values:
+        return None
+    if all(isinstance(value, bool | np.bool_) for value in values):
+        return np.bool_
+    if all(isinstance(value, numbers.Integral | np.bool_) for value in values):
+        return np.int64 if min(values) < 0 or max(values) < 2**63 else np.uint64
+    real = (numbers.Real, decimal.Decimal, np.bool_)
+    return np.float64 if all(isinstance(value, real) for value in values) else None
+
+
+def _array_of_rows(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of arrays as one array; rows that are missing are masked."""
+    rows = [None if row is None else array_of(row, name) for row in array]
+    shapes = {row.shape for row in rows if row is not None}
+    if len(shapes) > 1:
+        raise _unequal(name)
+    missing = np.array([row is None for row in rows])
+    filler = np.zeros(shapes.pop())
+    stacked = np.ma.stack([filler if row is None else row for row in rows])
+    if missing.any():
+        stacked[missing] = np.ma.masked
+    return stacked if np.ma.is_masked(stacked) else np.ma.getdata(stacked)
+
+
+def converted(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """Return a column's values in another type; refuse what can't be kept.
+
+    Fractions may be rounded to float32, as they are in training. Integers stay what they are.
+
+    Args:
+        values: The values.
+        dtype: NumPy name of the type.
+        name: The column.
+
+    Raises:
+        DataError: If a value is missing or no number, infinite or too large for float32, or no
+            integer where integers are needed.
+    """
+    target = np.dtype(dtype)
+    if np.ma.is_masked(values):
+        rows = int(np.ma.getmaskarray(values).reshape(len(values), -1).any(axis=1).sum())
+        raise DataError(f"the column {name!r} holds {rows} nulls; fill or drop these rows first")
+    values = np.ma.getdata(values)
+    if values.dtype.kind not in "biuf":
+        raise DataError(
+            f"the column {name!r} has the type {values.dtype}, but must hold numbers as in training"
+        )
+    if target.kind == "f":
+        with np.errstate(over="ignore"):  # what the type can't hold becomes infinite
+            found = values.astype(target, copy=False)
+        if np.isinf(found).any():
+            raise DataError(
+                f"the column {name!r} holds infinite values (or too large for {dtype}) in "
+                f"{int(np.isinf(found).sum())} places; repair or drop these rows first"
+            )
+        return found
+    if values.dtype.kind == "f":
+        _check_whole(values, name)
+    limits = np.iinfo(target)
+    if values.size and not limits.min <= int(values.min()) <= int(values.max()) <= limits.max:
+        raise DataError(
+            f"the column {name!r} holds values from {values.min()} to {values.max()}, beyond "
+            f"the range of {dtype}, the type it was trained on"
+        )
+    return values.astype(target, copy=False)
+
+
+def has_fractions(values: np.ndarray) -> bool:
+    """Whether any value is no integer."""
+    data = np.ma.getdata(values)
+    return data.dtype.kind == "f" and bool((data != np.floor(data)).any())
+
+
+def _check_whole(values: np.ndarray, name: str) -> None:
+    with np.errstate(invalid="ignore"):
+        off = ~np.isfinite(values) | (values != np.floor(values))
+    if off.any():
+        shown = ", ".join(f"{value:g}" for value in values[off][:_SHOWN])
+        raise DataError(
+            f"the column {name!r} holds {shown}{' …' if off.sum() > _SHOWN else ''} in "
+            f"{int(off.sum())} places, but takes integers, as in training: round or repair it first"
+        )
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is one array: not a list of arrays, one for each input or column."""
+    if not isinstance(value, list | tuple):
+        return True
+    return all(isinstance(each, list | tuple) or np.ndim(each) == 0 for each in value)
