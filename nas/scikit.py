@@ -161,7 +161,7 @@ class CerebrosClassifier(ClassifierMixin, _Searching):
             ValueError: Before any training, if something can't be used; the message names it.
             SearchError: If all trials fail.
         """
-        X, y = validate_data(self, X, y, dtype=np.float32)
+        X, y = validate_data(self, X, y, dtype="numeric")
         check_classification_targets(y)
         self.classes_, numbers = np.unique(column_or_1d(y, warn=True), return_inverse=True)
         if len(self.classes_) < 2:
@@ -201,9 +201,10 @@ class CerebrosRegressor(RegressorMixin, _Searching):
             ValueError: Before any training, if something can't be used; the message names it.
             SearchError: If all trials fail.
         """
-        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True)
+        # Not as float32 yet: the search must see what that would lose.
+        X, y = validate_data(self, X, y, dtype="numeric", multi_output=True, y_numeric=True)
         self._flat = y.ndim == 1
-        self._search(X, np.asarray(y, np.float32), ak.RegressionHead(), sample_weight)
+        self._search(X, y, ak.RegressionHead(), sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -72,6 +72,7 @@ class SparkBackend:
         port: int = 0,
     ) -> None:
         self._context = spark_context or _active_context()
+        _run_this_python(self._context)
         self.threads = int(self._context.getConf().get("spark.task.cpus", "1"))
         given = _slots(self._context) if num_workers is None else num_workers
         self.num_workers = check_integer("num_workers", given, 1)
@@ -416,6 +417,18 @@ def _look(store: Store, token: str) -> Callable[[int], str]:
         return ""
 
     return look
+
+
+def _run_this_python(context: Any) -> None:
+    """Have workers on the driver's machine run the driver's Python, unless another is set.
+
+    PySpark would take the first ``python3`` of the path, which need not be the environment that
+    the script runs in, and lacks its packages.
+    """
+    local = context.getConf().get("spark.master", "").startswith("local")
+    told = "PYSPARK_PYTHON" in os.environ or context.getConf().get("spark.pyspark.python")
+    if local and not told:
+        context.pythonExec = sys.executable
 
 
 def _active_context() -> Any:

@@ -71,12 +71,14 @@ class Encoding:
 
         check_there(self.features, df, "it was a feature of the search")
         texts = {name for name, _ in self.texts}
-        _check_numbers([name for name in self.features if name not in texts], df)
-        kept = [name for name, _ in self.texts]
+        written = _numbers_as_texts([name for name in self.features if name not in texts], df)
+        kept = [*(name for name, _ in self.texts), *written]
         if self.classes and self.labels[0] in df.columns:
             kept.append(self.labels[0])
         for number, name in enumerate(kept):
             df = df.withColumn(f"__kept_{number}", col(quoted(name)))
+        for name in written:
+            df = df.withColumn(name, col(quoted(name)).cast("double"))
         df = result.transform(self.encoded(df))
         for number, name in enumerate(kept):
             df = df.withColumn(name, col(f"__kept_{number}")).drop(f"__kept_{number}")
@@ -144,14 +146,13 @@ def check_there(names: Sequence[str], df: DataFrame, why: str) -> None:
             )
 
 
-def _check_numbers(names: Sequence[str], df: DataFrame) -> None:
-    """Raises DataError if a column that held numbers holds a text that is none."""
+def _numbers_as_texts(names: Sequence[str], df: DataFrame) -> list[str]:
+    """Which of some columns hold numbers as texts; raises DataError for a text that is none."""
     from pyspark.sql.functions import col, expr
 
     kinds = {field.name: field.dataType.typeName() for field in df.schema.fields}
-    for name in names:
-        if not _is_text(kinds[name]):
-            continue
+    found = [name for name in names if _is_text(kinds[name])]
+    for name in found:
         column, number = col(quoted(name)), expr(f"try_cast({quoted(name)} as double)")
         wrong = df.select(column).where(column.isNotNull() & number.isNull()).first()
         if wrong is not None:
@@ -159,6 +160,7 @@ def _check_numbers(names: Sequence[str], df: DataFrame) -> None:
                 f"the column {name!r} holds {wrong[0]!r}, and it held numbers in the search: mend "
                 "such rows, or leave them out"
             )
+    return found
 
 
 def _is_text(kind: str) -> bool:
