@@ -65,6 +65,7 @@ def test_a_search_equals_keras(number: int, tmp_path: Path) -> None:
 
     model.set_weights(weights.kept[trial.best_epoch])
     x = setting.arguments["validation_data"][0]
+    search.export_model().run_eagerly = True
     got = search.predict(x)
     outputs = model(keras.tree.map_structure(keras.ops.convert_to_tensor, x), training=False)
     for each, output in zip(keras.tree.flatten(got), keras.tree.flatten(outputs), strict=True):
