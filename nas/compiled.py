@@ -15,6 +15,7 @@ from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras_model import describe, drawing_from, known, rebuild
+from cerebros_spark.training.serializing import check_layers
 from nas.heads import Target
 from nas.preparation import Prepared
 from nas.spaces.complete import known_inputs
@@ -292,3 +293,4 @@ def _check_rebuilt(model: keras.Model, custom_objects: Mapping[str, Any]) -> Non
             f"({len(after)} instead of {len(before)}, or of other shapes): see to get_config() and "
             "build() of its own layers and models"
         )
+    check_layers(model, again)

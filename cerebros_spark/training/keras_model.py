@@ -17,9 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cerebros_spark.errors import TrialError
+from cerebros_spark.errors import ArgumentError, TrialError
 from cerebros_spark.training import state
 from cerebros_spark.training.optimizers import check_optimizer, leave_undecayed, undecayed
+from cerebros_spark.training.serializing import check_compiled, compile_config
 
 
 def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None) -> str:
@@ -32,15 +33,19 @@ def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None
 
     Raises:
         TrialError: If the model is not compiled, or can't be written as JSON.
+        ArgumentError: If its optimizer, a loss or a metric would not be made again as it is, or a
+            layer can't be trained partition by partition.
     """
     if not getattr(model, "compiled", False):
         raise TrialError("the model is not compiled; call compile() before it is returned")
     check_optimizer(model.optimizer, model.variables)
+    _check_layers(model)
     try:
         architecture = json.loads(model.to_json())
         compiled = json.loads(json.dumps(_compile_config(model)))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TrialError(f"the model can't be written as JSON: {error}") from error
+    check_compiled(model, compiled)
     outputs = [
         {"name": name, "shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype)}
         for name, tensor in zip(model.output_names, model.outputs, strict=True)
@@ -62,9 +67,25 @@ def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None
     return json.dumps(described)
 
 
+def _check_layers(model: keras.Model) -> None:
+    """Refuse layers whose state or metrics have no meaning over partitions."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False):
+            raise ArgumentError(
+                f"cannot train the layer {layer.name!r}: it is stateful, but rows are shuffled and "
+                "spread over partitions; build it with stateful=False"
+            )
+        # Keras leaves out those of a model within the model.
+        if layer._metrics and (layer is model or not isinstance(layer, keras.Model)):
+            raise ArgumentError(
+                f"cannot report the metric {layer._metrics[0].name!r} of {layer.name!r}: only the "
+                "metrics of compile() are merged over partitions; pass it to compile()"
+            )
+
+
 def _compile_config(model: keras.Model) -> dict[str, Any]:
     """Keras' own, with what Keras leaves out: whether compile() was to scale the loss."""
-    config: dict[str, Any] = model.get_compile_config()
+    config = compile_config(model)
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         config["optimizer"] = keras.optimizers.serialize(model.optimizer)
     elif model.dtype_policy.name == "mixed_float16":

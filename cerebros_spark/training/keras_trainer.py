@@ -6,6 +6,7 @@ hop sets variables.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import json
@@ -14,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
@@ -130,8 +132,30 @@ class KerasProgram:
         return self._run("_train", shard, derive(seed, "order"))
 
     def evaluate(self, shard: ShardData) -> list[MetricState]:
-        """Evaluates on each row of the shard once."""
-        return self._run("_test", shard, None)
+        """Evaluates on each row of the shard once; leaves the state as it is.
+
+        Raises:
+            ArgumentError: If a layer changes a weight in evaluation: what comes of it would depend
+                on which partitions this worker has evaluated before.
+        """
+        first = self._test is None
+        kept = self._without_gradients() if first else self._generators
+        before = [variable.numpy() for variable in kept]
+        drawing = set(map(id, self._generators))
+        metrics = self._run("_test", shard, None)
+        for variable, value in zip(kept, before, strict=True):
+            if id(variable) in drawing:
+                variable.assign(value)
+            elif not np.array_equal(variable.numpy(), value, equal_nan=True):
+                raise ArgumentError(
+                    f"cannot evaluate the network: {variable.path} changes in evaluation, so the "
+                    "metrics of a partition would depend on those before it; change it only where "
+                    "call() is given training=True"
+                )
+        return metrics
+
+    def _without_gradients(self) -> list[Any]:
+        return [variable for variable in self._model.variables if not variable.trainable]
 
     def predict(self, x: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs for rows: for each input an array in, for each output an array out."""
@@ -170,7 +194,7 @@ class KerasProgram:
 
         signature = [tf.TensorSpec((None, *i.shape[1:]), i.dtype) for i in self._model.inputs]
         compiled = tf.function(predict, input_signature=[signature], autograph=False)
-        with undisturbed(self._model):
+        with undisturbed(self._model), _without_layer_losses(self._model):
             return compiled.get_concrete_function()
 
     def _run(self, name: str, shard: ShardData, seed: int | None) -> list[MetricState]:
@@ -181,17 +205,39 @@ class KerasProgram:
                 step = self._train_step if name == "_train" else self._test_step
                 build_metrics(self._model, *data[:2])
                 self._weigh_losses()
-                with undisturbed(self._model):
+                with undisturbed(self._model), _without_layer_losses(self._model):
                     setattr(self, name, self._loop(step, data))
             getattr(self, name)(data, tf.constant(order, tf.int64), batch_size)
             del data, order  # before the next chunk is read
+            self._check_loss(name)
         return [metric_state(self._model)]
 
     def _train_step(self, data: tuple[Any, ...]) -> None:
-        self._model.train_step(weighted(data, self._class_weights))
+        self._check_reported(self._model.train_step(weighted(data, self._class_weights)))
 
     def _test_step(self, data: tuple[Any, ...]) -> None:
-        self._model.test_step(weighted(data, None))
+        self._check_reported(self._model.test_step(weighted(data, None)))
+
+    def _check_reported(self, reported: Any) -> None:
+        """Refuse values that a step of the user's own returns beside the compiled metrics."""
+        known = keras.Model.get_metrics_result(self._model)
+        extra = sorted(set(_names(reported)) - set(known))
+        if extra:
+            raise ArgumentError(
+                f"cannot report {', '.join(extra)}: {type(self._model).__name__} computes it "
+                "itself, and only the metrics of compile() are merged over partitions; pass a "
+                "metric to compile()"
+            )
+
+    def _check_loss(self, name: str) -> None:
+        """Refuse a step of the user's own that leaves the loss uncounted: it would read as 0."""
+        step = "train_step" if name == "_train" else "test_step"
+        own = getattr(type(self._model), step) is not getattr(keras.Model, step)
+        if own and float(self._model._loss_tracker.count.numpy()) == 0:
+            raise ArgumentError(
+                f"cannot report the loss: {type(self._model).__name__}.{step} does not update "
+                "self.metrics; update the metric named 'loss' with it, as Keras' own step does"
+            )
 
     def _loop(self, step: Callable[[Any], Any], data: tuple[Any, ...]) -> Any:
         """Compiles a function that takes a step on each batch of the rows in order."""
@@ -232,7 +278,8 @@ class KerasProgram:
         Keras weighs a batch by its size where that is known while tracing, and here it is not:
         a small last batch would count as much as a full one.
         """
-        for tracker in self._model._compile_loss.metrics:
+        compiled = self._model._compile_loss
+        for tracker in compiled.metrics if compiled is not None else ():
             if "update_state" not in vars(tracker):
                 tracker.update_state = functools.partial(self._update_by_rows, tracker.update_state)
 
@@ -244,6 +291,15 @@ class KerasProgram:
         return sum(int(np.prod(v.shape)) for v in everything)
 
 
+def _names(reported: Any) -> Iterator[str]:
+    """The names in what a step returns; Keras takes a dict within it apart."""
+    for name, value in reported.items() if isinstance(reported, dict) else ():
+        if isinstance(value, dict):
+            yield from _names(value)
+        else:
+            yield name
+
+
 def _widths(model: Any) -> Iterator[int]:
     """How many values a row has at each point of a network."""
     for layer in model._flatten_layers():
@@ -252,16 +308,32 @@ def _widths(model: Any) -> Iterator[int]:
                 yield math.prod(size or 1 for size in tensor.shape[1:])
 
 
+@contextlib.contextmanager
+def _without_layer_losses(model: Any) -> Iterator[None]:
+    """Clear the losses that layers added while a graph was traced.
+
+    Layers keep them until their next call. They are tensors of the graph: nothing outside of it
+    can read them, and they would keep it alive.
+    """
+    try:
+        yield
+    finally:
+        model._clear_losses()
+
+
 def build_metrics(model: Any, x: Any, y: Any) -> None:
     """Has a model create its loss' and metrics' variables, without running the network.
 
     Keras creates them in the first step; inside ``tf.function`` that would trace the step twice,
-    and tracing is what a search over small networks spends most of its time on.
+    and tracing is what a search over small networks spends most of its time on. The losses of
+    layers have no variables, so the compiled loss is called alone; there may be none, where
+    layers add the whole loss.
     """
     one_row = tf.nest.map_structure(lambda value: value[:1], (x, y))
     outputs = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.outputs]
     predictions = outputs[0] if len(outputs) == 1 else outputs
-    model.compute_loss(x=one_row[0], y=one_row[1], y_pred=predictions)
+    if model._compile_loss is not None:
+        model._compile_loss(one_row[1], predictions)
     model.compute_metrics(one_row[0], one_row[1], predictions)
     model.reset_metrics()
 

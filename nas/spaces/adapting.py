@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training.serializing import compile_config
 
 Statistics = tuple[np.ndarray, np.ndarray]
 
@@ -51,7 +52,7 @@ def adapted(model: keras.Model, statistics: Sequence[Statistics]) -> keras.Model
     for each in config["config"]["layers"]:
         each["config"].update(changes.get(each["config"]["name"], {}))
     rebuilt = keras.models.model_from_json(json.dumps(config))
-    rebuilt.compile_from_config(model.get_compile_config())
+    rebuilt.compile_from_config(compile_config(model))
     return rebuilt
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from cerebros_spark.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras_model import under_policy
 from cerebros_spark.training.optimizers import leave_undecayed, undecayed
+from cerebros_spark.training.serializing import compile_config
 
 Shapes = Sequence[tuple[int, ...]] | None
 
@@ -46,7 +47,7 @@ def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None)
 
 def compile_like(model: keras.Model, other: keras.Model) -> None:
     """Compiles a model as another one that has the same trainable variables, in the same order."""
-    model.compile_from_config(other.get_compile_config())
+    model.compile_from_config(compile_config(other))
     left_out = undecayed(other.optimizer, other.trainable_variables)
     leave_undecayed(model.optimizer, model.trainable_variables, left_out)
 

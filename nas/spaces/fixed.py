@@ -12,6 +12,7 @@ import numpy as np
 
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.keras_model import under_policy
+from cerebros_spark.training.serializing import compile_config
 from cerebros_spark.validation import check_real
 from nas.spaces.cerebros.checks import check_count
 from nas.spaces.complete import functional, without_adapted
@@ -184,7 +185,7 @@ def _config(model: keras.Model) -> Any:
 
 
 def _compiled(model: keras.Model, loss: Any, metrics: Any) -> dict[str, Any]:
-    config = dict(model.get_compile_config()) if model.compiled else {}
+    config = compile_config(model) if model.compiled else {}
     if loss is None and config.get("loss") is None:
         raise ArgumentError(
             f"the model {model.name!r} has no loss: compile it, or give FixedModel(model, loss=...)"
@@ -204,7 +205,7 @@ def _compiled(model: keras.Model, loss: Any, metrics: Any) -> dict[str, Any]:
     blank = keras.Sequential([keras.Input((1,))])
     try:
         blank.compile(**given)
-        told = blank.get_compile_config()
+        told = compile_config(blank)
     except (ValueError, TypeError) as error:
         raise ArgumentError(
             f"Keras can't use loss={loss!r}, metrics={metrics!r}: {error}"

@@ -16,6 +16,7 @@ import numpy as np
 from autokeras.graph import Graph
 
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training.serializing import compile_config
 from nas.heads import Target
 from nas.spaces.adapting import adapted
 from nas.spaces.overrides import overridden
@@ -78,7 +79,7 @@ class GraphSpace:
         if self._loss_weights is not None:
             names = [target.name for target in self._targets]
             weights = dict(zip(names, self._loss_weights, strict=True))
-            model.compile_from_config({**model.get_compile_config(), "loss_weights": weights})
+            model.compile_from_config({**compile_config(model), "loss_weights": weights})
         return adapted(model, self._statistics)
 
     def _about_input(self, node: Any, shape: Sequence[int]) -> dict[str, Any]:

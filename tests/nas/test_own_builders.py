@@ -13,8 +13,9 @@ from own_models import CUSTOM, with_customs
 from own_searches import Tuned, fitted, own_table, regression, searcher, small, specs
 from small_searches import FEATURES, ROWS, search
 
-from cerebros_spark import LocalStore
+from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.replay import Replay
 from cerebros_spark.run_files import read_spec
 from cerebros_spark.training.optimizers import undecayed
 from nas import FixedModel
@@ -53,6 +54,27 @@ def test_a_function_builds(tmp_path, frame):
     assert told.shape == (ROWS, 3)
     np.testing.assert_allclose(told, made.export_model().predict(rows, verbose=0), rtol=1e-5)
     assert list(made.evaluate(frame, return_dict=True)) == ["loss", "accuracy"]
+
+
+def test_losses_of_layers_and_arguments_of_losses_count_over_partitions(tmp_path, frame):
+    def build(hp: Any) -> keras.Model:
+        layers = keras.layers
+        hidden = layers.Dense(4, "tanh", activity_regularizer="l2", kernel_regularizer="l1")
+        model = keras.Sequential([keras.Input((3,)), hidden, layers.Dense(1)])
+        model.compile("sgd", keras.losses.Huber(30.0), metrics=["mae"])
+        return model
+
+    made = searcher(tmp_path, build, max_trials=1)
+    made.resource_bind(backend=LocalBackend(2), store=LocalStore(tmp_path))
+    x, y = frame[FEATURES].to_numpy("float32"), frame[["y"]].to_numpy("float32")
+    result = made.fit(x, y, batch_size=ROWS, epochs=2, validation_data=(x, y), verbose=0)
+    wanted = made.export_model().evaluate(x, y, batch_size=ROWS, verbose=0, return_dict=True)
+    trial = result.best_trial
+    for name, value in wanted.items():
+        assert trial.history[f"val_{name}"][trial.best_epoch] == pytest.approx(value, rel=1e-5)
+    huber = float(keras.losses.Huber(30.0)(y, made.predict(x)))
+    assert wanted["loss"] > huber + 0.01  # the layers' own
+    assert Replay(LocalStore(tmp_path), made.project_name).compare(trial.trial_id).equal
 
 
 def test_a_hypermodel_builds_networks_with_two_outputs(tmp_path, frame):

@@ -259,6 +259,8 @@ class _Reader:
             raise UnreadableError("Dropout stands before some of its units and not before others")
         known = {"InputLayer", *_PREPARING}
         for name in self._order:
+            # Any layer may have one: it adds to the loss, which the rules here leave out.
+            self._without(name, ["activity_regularizer"])
             if name not in self._used and self._kind(name) not in known:
                 raise UnreadableError(f"it has a layer {name} ({self._kind(name)})")
 

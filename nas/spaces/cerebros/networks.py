@@ -14,6 +14,7 @@ import numpy as np
 
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.keras_model import drawing_from
+from cerebros_spark.training.serializing import check_same_settings, serialize
 from nas.spaces.cerebros.checks import check_activation, check_count
 from nas.spaces.cerebros.future import Edge, NetworkFuture, OutputFuture, UnitFuture
 from nas.spaces.cerebros.hyperparameters import future_from, learning_rate
@@ -377,14 +378,15 @@ def _identifier(field: str, value: Any) -> Any:
         return value
     if value is None or isinstance(value, type):
         raise ArgumentError(f"{field} must be a Keras name, config or object, but got {value!r}")
-    config = keras.saving.serialize_keras_object(value)
+    config = serialize(value)
     try:
-        keras.saving.deserialize_keras_object(config)
+        again = keras.saving.deserialize_keras_object(config)
     except (TypeError, ValueError) as error:
         raise ArgumentError(
             f"{field} must be something Keras can write down and read again: register it with "
             f"keras.saving.register_keras_serializable; got {value!r}"
         ) from error
+    check_same_settings(value, again)
     return config
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training.serializing import serialize
 from cerebros_spark.validation import check_real
 from nas.spaces.cerebros.checks import check_count, check_member
 from nas.spaces.residual_mlp.layers import materialize
@@ -164,7 +165,7 @@ class ResidualMLP:
         if self._regression:
             metrics = [keras.metrics.RootMeanSquaredError(), keras.metrics.MeanAbsoluteError()]
         # A loss object of its own for each network.
-        loss = keras.losses.deserialize(keras.losses.serialize(self._loss))
+        loss = keras.losses.deserialize(serialize(self._loss))
         model.compile(
             optimizer=keras.optimizers.Adam(self._learning_rate), loss=loss, metrics=metrics
         )

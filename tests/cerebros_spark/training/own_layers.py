@@ -1,6 +1,7 @@
 """A layer and metrics of a user's own, in a module that workers can import."""
 
 import keras
+import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="own_layers")
@@ -120,3 +121,93 @@ class Counting(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict:
         return {}
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class AddedLoss(keras.layers.Layer):
+    """Adds a loss for each column, in training another one than in validation."""
+
+    def call(self, inputs: object, training: bool = False) -> object:
+        scale = 0.3 if training else 0.1
+        self.add_loss(scale * keras.ops.mean(keras.ops.square(inputs), axis=0))
+        return inputs
+
+
+class OwnStep(keras.Model):
+    """A model that trains by a step of its own, as Keras' guide has it; twice the loss counts."""
+
+    def train_step(self, data: tuple) -> dict:
+        x, y = data[:2]
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = 2 * self.compute_loss(y=y, y_pred=y_pred)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return self.report(loss, y, y_pred)
+
+    def report(self, loss: object, y: object, y_pred: object) -> dict:
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss, sample_weight=keras.ops.shape(y)[0])
+            else:
+                metric.update_state(y, y_pred)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class Counted(OwnStep):
+    """Counts its loss."""
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class Uncounted(OwnStep):
+    """Returns the loss and counts it nowhere."""
+
+    def report(self, loss: object, y: object, y_pred: object) -> dict:
+        return {"loss": loss}
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class Reporting(keras.Model):
+    """Reports a number that is no metric of compile()."""
+
+    def compute_metrics(self, *args: object, **more: object) -> dict:
+        told = super().compute_metrics(*args, **more)
+        return {**told, "doubled": 2 * told["loss"]}
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class Counter(keras.layers.Layer):
+    """Counts its calls, those in evaluation too."""
+
+    def build(self, shape: tuple) -> None:
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+    def call(self, inputs: object) -> object:
+        self.calls.assign_add(1.0)
+        return inputs
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class Noise(keras.layers.Layer):
+    """Draws in evaluation, too."""
+
+    def __init__(self, **more: object) -> None:
+        super().__init__(**more)
+        self.generator = keras.random.SeedGenerator(1)
+
+    def call(self, inputs: object) -> object:
+        return inputs + keras.random.normal(keras.ops.shape(inputs), seed=self.generator)
+
+
+@keras.saving.register_keras_serializable(package="own_layers")
+class Measured(keras.layers.Layer):
+    """Has a metric of its own."""
+
+    def __init__(self, **more: object) -> None:
+        super().__init__(**more)
+        self.mean = keras.metrics.Mean(name="activity")
+
+    def call(self, inputs: object) -> object:
+        self.mean.update_state(inputs)
+        return inputs

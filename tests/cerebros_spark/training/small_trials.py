@@ -97,11 +97,16 @@ def restored(model: Any, state: bytes) -> Any:
     return again
 
 
-def keras_loop(model: Any, shard: ShardData, seed: int, **more: Any) -> None:
-    """One unit by Keras itself."""
+def seed_generators(model: Any, seed: int) -> None:
+    """Set a model's random generators as a unit with this seed does."""
     generators = [v for v in model.variables if v.path.endswith("seed_generator_state")]
     for number, generator in enumerate(generators):
         generator.assign(np.array([derive(seed, "generator", number), 0], np.uint32))
+
+
+def keras_loop(model: Any, shard: ShardData, seed: int, **more: Any) -> None:
+    """One unit by Keras itself."""
+    seed_generators(model, seed)
     for chunk in shard.chunks(BATCH, derive(seed, "order")):
         for start in range(0, len(chunk.order), BATCH):
             rows = chunk.order[start : start + BATCH]

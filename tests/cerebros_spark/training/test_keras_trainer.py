@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -301,6 +302,76 @@ def test_a_metric_outside_compile_is_refused(plain):
     state = tuple((0.0,) for _ in model.metrics_variables)
     with pytest.raises(ArgumentError, match="metrics must be passed to compile"):
         merger.results([[state]])
+
+
+def own_model(kind, layers=()) -> keras.Model:
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(4, activation="elu")(inputs)
+    for layer in layers:
+        hidden = layer(hidden)
+    model = kind(inputs, keras.layers.Dense(1, name="price")(hidden))
+    model.compile(optimizer=keras.optimizers.SGD(0.05), loss="mse", metrics=["mae"])
+    return model
+
+
+def test_a_step_of_the_users_own_trains_and_counts(plain):
+    model = own_model(own_layers.Counted)
+    program, alone = opened(model), reference(model)
+    trained = program.train(plain.train[0], [1])
+    keras_loop(alone, plain.train[0], 1)
+    assert program.dump()[0] == StateVariables(alone).read()
+    assert merged(model, plain, trained)["loss"] > 0
+    got = evaluated(restored(model, program.dump()[0]), plain)
+    assert got == pytest.approx(evaluated_by_keras(alone, plain), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers", "message"),
+    [
+        (own_layers.Reporting, [], "cannot report doubled: Reporting computes it itself"),
+        (own_layers.Uncounted, [], "Uncounted.train_step does not update self.metrics"),
+        (keras.Model, [own_layers.Counter()], "calls changes in evaluation"),
+    ],
+)
+def test_what_could_not_be_merged_is_refused(plain, kind, layers, message):
+    program = opened(own_model(kind, layers))
+    own_step = kind is not keras.Model
+    unit = functools.partial(program.train, seeds=[1]) if own_step else program.evaluate
+    with pytest.raises(ArgumentError, match=message):
+        unit(plain.train[0])
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([own_layers.Measured(name="extra")], "metric 'activity' of 'extra'.*pass it to compile"),
+        (
+            [
+                keras.layers.Reshape((4, 1)),
+                keras.layers.GRU(2, name="gru", stateful=True),
+            ],
+            "layer 'gru': it is stateful",
+        ),
+    ],
+)
+def test_layers_that_need_rows_in_order_or_metrics_are_refused(layers, message):
+    inputs = keras.Input((4,), batch_size=8)
+    hidden = inputs
+    for layer in layers:
+        hidden = layer(hidden)
+    model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
+    model.compile(loss="mse")
+    with pytest.raises(ArgumentError, match=message):
+        describe(model)
+
+
+def test_what_is_drawn_in_evaluation_does_not_depend_on_earlier_evaluations(plain):
+    program = opened(own_model(keras.Model, [own_layers.Noise()]))
+    program.train(plain.train[0], [1])
+    before = program.dump()
+    first = program.evaluate(plain.validation[0])
+    assert program.evaluate(plain.validation[0]) == first
+    assert program.dump() == before
 
 
 def test_merging_for_one_search_after_another_brings_no_warning(plain, caplog):

@@ -192,6 +192,10 @@ class Partly:
         (lambda: other_network(keras.layers.Dropout(0.5), unit()), "before some of its units"),
         (lambda: other_network(keras.layers.Dropout(0.5, (1, 3)), unit()), "a noise_shape"),
         (lambda: other_network(unit(), Partly()), "adds up some of what it reads"),
+        (
+            lambda: other_network(keras.layers.Flatten(activity_regularizer="l2"), unit()),
+            "flatten.* has a activity_regularizer",
+        ),
         (lambda: network(0, unit="neuron"), "on no level|axon|dendrite"),
         (lambda: network(0, activation="softmax"), "softmax mixes"),
     ],
