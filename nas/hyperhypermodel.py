@@ -435,7 +435,7 @@ class HyperHyperModel:
         else:
             if y is None and not isinstance(x, Mapping | pd.DataFrame):
                 raise ArgumentError("y is missing; pass the labels, or a DataFrame that holds them")
-            told = result.best_model.evaluate(
+            told = result.scoring_model.evaluate(
                 result.model_inputs(x),
                 result.model_labels(x if y is None else y),
                 batch_size=batch_size,
@@ -444,7 +444,7 @@ class HyperHyperModel:
                 return_dict=True,
             )
             # Keras sorts the dict by name; a list has the order of compile().
-            values = {name: told[name] for name in result.best_model.get_metrics_result()}
+            values = {name: told[name] for name in result.scoring_model.get_metrics_result()}
         return values if return_dict else list(values.values())
 
     def search_space_summary(self) -> str:

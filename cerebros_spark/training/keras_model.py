@@ -38,7 +38,7 @@ def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None
     check_optimizer(model.optimizer, model.variables)
     try:
         architecture = json.loads(model.to_json())
-        compiled = json.loads(json.dumps(_compile_config(model)))
+        compiled = json.loads(json.dumps(compile_config(model)))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TrialError(f"the model can't be written as JSON: {error}") from error
     outputs = [
@@ -62,8 +62,11 @@ def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None
     return json.dumps(described)
 
 
-def _compile_config(model: keras.Model) -> dict[str, Any]:
-    """Keras' own, with what Keras leaves out: whether compile() was to scale the loss."""
+def compile_config(model: keras.Model) -> dict[str, Any]:
+    """Return the arguments of a model's ``compile()``, as Keras serializes them.
+
+    Keras leaves out whether compile() was to scale the loss.
+    """
     config: dict[str, Any] = model.get_compile_config()
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         config["optimizer"] = keras.optimizers.serialize(model.optimizer)
