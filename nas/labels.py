@@ -50,6 +50,7 @@ class Labels:
         classes: The different whole numbers of a single column; None where there are others.
         binary: Whether all values are 0 or 1.
         one_hot: Whether each row of a single column is one 1 among zeros.
+        unit: Whether the values may all lie between 0 and 1, by their mean and variance.
     """
 
     names: tuple[str, ...]
@@ -57,6 +58,7 @@ class Labels:
     classes: tuple[int, ...] | None
     binary: bool
     one_hot: bool
+    unit: bool
 
     @property
     def signed(self) -> bool:
@@ -106,6 +108,15 @@ def labels_of_columns(columns: Sequence[Column]) -> Labels:
         None if alone is None else alone.classes,
         all(is_binary(column) for column in columns),
         alone is not None and bool(alone.shape) and not alone.off_one_hot,
+        all(_is_unit(column.mean, column.variance) for column in columns),
+    )
+
+
+def _is_unit(means: Sequence[float], variances: Sequence[float]) -> bool:
+    """Whether numbers between 0 and 1 can have such statistics (Bhatia and Davis, 2000)."""
+    pairs = list(zip(means, variances, strict=True))
+    return bool(pairs) and all(
+        0 <= mean <= 1 and variance <= mean * (1 - mean) + 1e-6 for mean, variance in pairs
     )
 
 
@@ -121,6 +132,7 @@ def labels_of_array(name: str, values: np.ndarray) -> Labels:
         tuple(int(value) for value in found) if whole else None,
         binary,
         binary and rows.shape[1] > 1 and bool((rows.sum(axis=1) == 1).all()),
+        bool(((found >= 0) & (found <= 1)).all()),
     )
 
 
@@ -155,7 +167,9 @@ def _kind(labels: Labels, width: int, activation: str | None, loss: str | None) 
         return Kind.CLASS_NUMBERS if classes and sparse else Kind.OTHER
     if labels.one_hot:
         return Kind.ONE_HOT
-    softmax = activation == "softmax" or loss in CATEGORICAL or loss in SPARSE
+    softmax = activation == "softmax"
+    if activation != "sigmoid":
+        softmax = softmax or loss in CATEGORICAL or loss in SPARSE
     if labels.binary and width == 1:
         return Kind.BINARY
     if labels.binary and not softmax:
@@ -166,7 +180,7 @@ def _kind(labels: Labels, width: int, activation: str | None, loss: str | None) 
     if labels.signed:
         return Kind.SIGNED
     soft = (softmax and width > 1) or activation == "sigmoid" or loss in BINARY
-    return Kind.DISTRIBUTION if soft else Kind.NUMBERS
+    return Kind.DISTRIBUTION if soft and labels.unit else Kind.NUMBERS
 
 
 def activation_of(tensor: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -21,9 +22,10 @@ HINGE = frozenset({"hinge", "squaredhinge"})
 _CHOSEN = ("crossentropy", "ce")
 
 
+@functools.cache
 def _classes() -> dict[str, Any]:
-    every = {name.lower(): getattr(keras.losses, name) for name in dir(keras.losses)}
-    return {name: each for name, each in every.items() if isinstance(each, type)}
+    every = [getattr(keras.losses, name) for name in dir(keras.losses)]
+    return {each.__name__.lower(): each for each in every if isinstance(each, type)}
 
 
 def loss_name(loss: Any) -> str | None:

@@ -211,8 +211,9 @@ def _by_function() -> dict[str, Any]:
 
 def _kind_named(name: str) -> Any:
     wanted = name.replace("_", "").lower()
-    every = {each.lower(): getattr(keras_metrics, each) for each in dir(keras_metrics)}
-    return every.get(wanted)
+    every = [getattr(keras_metrics, each) for each in dir(keras_metrics)]
+    classes = [each for each in every if isinstance(each, type)]
+    return next((each for each in classes if each.__name__.lower() == wanted), None)
 
 
 def _required(kind: Any) -> list[str]:
@@ -468,7 +469,7 @@ def _r2(metric: Any, form: Form) -> Any:
 
 
 def _along_rows(metric: Any, form: Form) -> Any:
-    axis = metric.get_config().get("axis", getattr(metric, "axis", -1))
+    axis = metric._fn_kwargs.get("axis", -1)
     if axis not in (-1, 1):
         raise _refusal(
             metric, form, f"axis={axis} has it compare the rows of a batch", "leave axis out"
@@ -479,6 +480,17 @@ def _along_rows(metric: Any, form: Form) -> Any:
             form,
             "it compares the values within a row, but the output has one",
             "use R2Score",
+        )
+    return metric
+
+
+def _correlation(metric: Any, form: Form) -> Any:
+    if form.kind is Kind.MULTI_LABEL:
+        raise _refusal(
+            metric,
+            form,
+            "it correlates the values within a row, but some rows' labels may be all the same",
+            "use CosineSimilarity",
         )
     return metric
 
@@ -618,7 +630,7 @@ _RULES: dict[Any, _Rule] = {
     keras_metrics.Poisson: _numbers,
     keras_metrics.R2Score: _after(_r2, _numbers),
     keras_metrics.CosineSimilarity: _after(_along_rows, _numbers),
-    keras_metrics.PearsonCorrelation: _after(_along_rows, _numbers),
+    keras_metrics.PearsonCorrelation: _after(_along_rows, _correlation, _numbers),
     keras_metrics.ConcordanceCorrelation: _after(_along_rows, _numbers),
     # Counts of true and false predictions.
     keras_metrics.AUC: _after(
