@@ -169,7 +169,9 @@ class HyperHyperModel:
             label_columns: The labels, likewise.
             validation: Fraction of the rows that validate, or the name of a boolean column that
                 marks them.
-            evaluation_metric: A Keras metric, or a list of them, reported besides the heads' own.
+            evaluation_metric: A Keras metric, or a list of them, reported besides the heads' own:
+                by name, as a class or as an object. Class numbers count as the one-hot labels that
+                they stand for. ``"f1_score"`` by name is the macro average over the classes.
             max_concurrent_trials: Trials in flight at a time. By default twice the workers, and up
                 to eight times where a worker would have nothing to do otherwise (not if
                 ``reproducible``), and sixteen times where trials train together and the tuner
@@ -460,7 +462,11 @@ class HyperHyperModel:
         return self.result.get_best_hyperparameters(num_trials)
 
     def export_model(self) -> keras.Model:
-        """The best network: a plain ``keras.Model`` that Keras alone saves and loads."""
+        """The best network: a plain ``keras.Model`` that Keras alone saves and loads.
+
+        It is compiled without metrics that Keras can't compute from class numbers, such as
+        ``F1Score``; :meth:`evaluate` has them.
+        """
         return self.result.best_model
 
     # Inside ------------------------------------------------------------------------------
