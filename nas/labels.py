@@ -162,9 +162,7 @@ def form_of(output: str, labels: Labels, width: int, activation: str | None, los
 
 def _kind(labels: Labels, width: int, activation: str | None, loss: str | None) -> Kind:
     if labels.width != width:
-        classes = loss is not None or activation == "softmax"
-        sparse = labels.width == 1 and labels.classes is not None
-        return Kind.CLASS_NUMBERS if classes and sparse else Kind.OTHER
+        return Kind.CLASS_NUMBERS if _are_numbers(labels, width, activation, loss) else Kind.OTHER
     if labels.one_hot:
         return Kind.ONE_HOT
     softmax = activation == "softmax"
@@ -181,6 +179,19 @@ def _kind(labels: Labels, width: int, activation: str | None, loss: str | None) 
         return Kind.SIGNED
     soft = (softmax and width > 1) or activation == "sigmoid" or loss in BINARY
     return Kind.DISTRIBUTION if soft and labels.unit else Kind.NUMBERS
+
+
+def _are_numbers(labels: Labels, width: int, activation: str | None, loss: str | None) -> bool:
+    """Whether labels of one value are numbers of the outputs.
+
+    Else a custom loss has an output for something else, such as quantiles.
+    """
+    if labels.width != 1 or loss in SPARSE:
+        return labels.width == 1  # beyond 1,000 classes the data has no list of them
+    if labels.classes is None:
+        return False
+    within = 0 <= labels.classes[0] <= labels.classes[-1] < width
+    return loss is not None or activation == "softmax" or within
 
 
 def activation_of(tensor: Any) -> str | None:

@@ -50,23 +50,23 @@ _INSTEAD = {
 # Metrics as they are given ------------------------------------------------------------------
 
 
-def metric_named(name: str) -> Any:
-    """Return the metric of a name.
+def metric_named(name: Any) -> Any:
+    """Return the metric of a name; also of a class, a function or an object.
 
     Raises:
-        ArgumentError: Keras has none of that name, or it needs arguments.
+        ArgumentError: Keras has no such metric, or it needs arguments.
     """
     try:
         return keras_metrics.get(name)
     except ValueError as error:
         raise ArgumentError(f"evaluation_metric {name!r} is not a metric of Keras") from error
     except TypeError as error:
-        kind = _kind_named(name)
+        kind = _kind_named(name) if isinstance(name, str) else name
         title = getattr(kind, "__name__", name)
         needed = ", ".join(f"{argument}=..." for argument in _required(kind))
         raise ArgumentError(
-            f"cannot use the metric {name!r} by name: it needs arguments; give "
-            f"keras.metrics.{title}({needed})"
+            f"cannot use the metric {title if kind is name else repr(name)} by name: it needs "
+            f"arguments; give keras.metrics.{title}({needed})"
         ) from error
 
 
@@ -147,7 +147,7 @@ def _suited(metric: Any, form: Form) -> Any:
         return metric
     if isinstance(metric, str) and metric.lower() in _ACCURACY:
         return _accuracy(metric, form)
-    found = metric_named(metric) if isinstance(metric, str) else keras_metrics.get(metric)
+    found = metric_named(metric)
     if isinstance(found, keras.losses.Loss) and type(found).__module__.startswith("keras."):
         title = type(found).__name__
         raise _refusal(

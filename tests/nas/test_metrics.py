@@ -490,9 +490,11 @@ def test_metrics_by_name_have_the_same_values(name: str):
         ("IoU", r"keras.metrics.IoU\(num_classes=..., target_class_ids=...\)"),
         ("precision_at_recall", r"keras.metrics.PrecisionAtRecall\(recall=...\)"),
         ("f2_score", "'f2_score' is not a metric of Keras"),
+        (3, "3 is not a metric of Keras"),
+        (keras.metrics.MeanIoU, r"give keras.metrics.MeanIoU\(num_classes=...\)"),
     ],
 )
-def test_names_that_are_no_metrics_are_refused(name: str, words: str):
+def test_names_that_are_no_metrics_are_refused(name: Any, words: str):
     with pytest.raises(ArgumentError, match=words):
         metric_named(name)
 
@@ -685,6 +687,10 @@ def test_other_labels():
     quantiles = form([[1], [7]], 3, "linear", lambda y, p: p)
     assert quantiles.kind is Kind.OTHER
     assert suit_metrics(["mae"], quantiles) == ("mae",)
+    # Numbers of the outputs, although neither loss nor activation says so.
+    assert form([[0], [2]], 3, None, lambda y, p: p).kind is Kind.CLASS_NUMBERS
+    many = np.arange(2000)[:, None]
+    assert form(many, 2000, "linear", "sparse_categorical_crossentropy").kind is Kind.CLASS_NUMBERS
     # One class a row, by the loss, and argmax is right although the outputs are sigmoids.
     assert form(np.eye(2), 2, "sigmoid", "binary_crossentropy").kind is Kind.ONE_HOT
 
