@@ -16,6 +16,8 @@ from cerebros_spark.training.keras_model import describe, drawing_from
 from cerebros_spark.training.metrics import MetricsMerger
 from cerebros_spark.validation import check_real
 from nas.heads import PlainHead
+from nas.labels import form_of, labels_of_array
+from nas.metrics import check_loss, listed, suit_metrics
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.cerebros.checks import check_activation
 from nas.spaces.cerebros.decays import simple_sigmoid
@@ -154,10 +156,11 @@ def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.nd
         predecessor_level_connection_affinity_factor_main=1.0,
     )
     rows = [(array.shape[1:] or (1,), array.dtype.name) for array in labels]
+    suited = [_suited(head, array) for head, array in zip(heads, labels, strict=True)]
     try:
         outputs = [
-            Output(head.name, head.width, head.activation, head.loss, tuple(head.metrics))
-            for head in heads
+            Output(head.name, head.width, head.activation, head.loss, metrics)
+            for head, metrics in zip(heads, suited, strict=True)
         ]
         # A network of one unit reports what a large one does.
         with drawing_from(0):
@@ -173,6 +176,14 @@ def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.nd
         raise ArgumentError(
             f"metric_to_rank_by must be one of {', '.join(every)}, but got {metric!r}"
         )
+
+
+def _suited(head: PlainHead, labels: np.ndarray) -> tuple[Any, ...]:
+    """The metrics of an output as they suit its labels; raises ArgumentError."""
+    values = labels_of_array(head.name, labels)
+    form = form_of(head.name, values, head.width, head.activation, head.loss)
+    check_loss(head.loss, form)
+    return suit_metrics(listed(head.metrics), form)
 
 
 def _shapes(name: str, value: Any, arrays: str, count: int) -> list[Shape]:

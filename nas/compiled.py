@@ -17,9 +17,11 @@ from cerebros_spark.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras_model import describe, drawing_from, known, rebuild
 from cerebros_spark.training.serializing import check_layers
 from nas.heads import Target
+from nas.labels import labels_of_columns
+from nas.losses import loss_object
 from nas.preparation import Prepared
 from nas.spaces.complete import known_inputs
-from nas.spaces.own import OwnSpace, Source, built_anew
+from nas.spaces.own import OwnSpace, Source, built_anew, losses_of, suit
 
 
 def matched(
@@ -173,7 +175,7 @@ def _same_size(wanted: Sequence[Any], shape: Sequence[int]) -> bool:
 def _targets(
     model: keras.Model, manifest: Manifest, layout: Layout, custom_objects: Mapping[str, Any]
 ) -> tuple[Target, ...]:
-    losses = _losses(model, custom_objects)
+    losses = [loss_object(loss) for loss in losses_of(model, custom_objects)]
     found = []
     for number, group in enumerate(layout.outputs):
         name, shape = model.output_names[number], tuple(model.outputs[number].shape[1:])
@@ -195,8 +197,10 @@ def _targets(
                 label_shape=(width,),
                 label_dtype=dtypes.pop() if len(dtypes) == 1 else "float32",
                 sparse=_is_sparse(losses[number]),
+                labels=labels_of_columns(columns),
             )
         )
+    suit(model, [goal.labels for goal in found if goal.labels], custom_objects)
     return tuple(found)
 
 
@@ -237,43 +241,6 @@ def _is_wrapped(loss: Any) -> bool:
     """Whether a loss is a function of the user's that Keras put into a class of its own."""
     function = getattr(loss, "fn", None)
     return function is not None and not function.__module__.startswith("keras.")
-
-
-def _losses(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[Any]:
-    """The loss of each output, None where it is not known."""
-    with known(custom_objects):
-        given = keras.saving.deserialize_keras_object(model.get_compile_config().get("loss"))
-        if isinstance(given, dict):
-            each = [given.get(name) for name in model.output_names]
-        elif isinstance(given, list | tuple):
-            each = list(given)
-        else:
-            each = [given] * len(model.outputs)
-        if len(each) != len(model.outputs):
-            raise ArgumentError(
-                f"the model has {len(model.outputs)} outputs, but is compiled with {len(each)} "
-                "losses"
-            )
-        return [_object_of(loss) for loss in each]
-
-
-def _object_of(loss: Any) -> Any:
-    """A loss as an object, also where it was given as a name or as Keras' function."""
-    name = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
-    own = not isinstance(loss, str) and not getattr(loss, "__module__", "").startswith("keras.")
-    if name is None or own:
-        return loss
-    title = "".join(part.capitalize() for part in name.split("_"))
-    kind = getattr(keras.losses, _SHORT.get(name, title), None)
-    return kind() if isinstance(kind, type) else None
-
-
-_SHORT = {
-    "mse": "MeanSquaredError",
-    "mae": "MeanAbsoluteError",
-    "mape": "MeanAbsolutePercentageError",
-    "msle": "MeanSquaredLogarithmicError",
-}
 
 
 def _check_rebuilt(model: keras.Model, custom_objects: Mapping[str, Any]) -> None:

@@ -13,6 +13,9 @@ import keras
 
 from cerebros_spark.data.manifest import Column, Layout, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
+from nas.labels import Form, Kind, Labels, form_of, labels_of_columns
+from nas.losses import loss_name, loss_object
+from nas.metrics import check_loss, full_name, listed, suit_metrics
 
 # Losses that compare numbers with numbers: classes and functions of Keras alike.
 _REGRESSIONS = (
@@ -38,6 +41,7 @@ class Target:
         mean: Mean of each label over the training rows, for a regression.
         variance: Their variance.
         sparse: Whether the loss of a network of the user's own takes class numbers.
+        labels: What the data's labels are.
     """
 
     head: Any
@@ -52,6 +56,7 @@ class Target:
     mean: tuple[float, ...] = ()
     variance: tuple[float, ...] = ()
     sparse: bool = False
+    labels: Labels | None = None
 
     @property
     def class_numbers(self) -> bool:
@@ -101,20 +106,43 @@ def targets(
         DataError: If labels don't suit their head; the message names the column.
         ArgumentError: If there is a head of an unknown kind.
     """
-    return tuple(
-        _target(head, manifest, columns, evaluation_metric)
-        for head, columns in zip(heads, layout.outputs, strict=True)
-    )
+    found = []
+    for head, names in zip(heads, layout.outputs, strict=True):
+        columns = [manifest.column(name) for name in names]
+        goal = _target(head, columns, names, evaluation_metric)
+        found.append(_suited(goal, labels_of_columns(columns)))
+    return tuple(found)
+
+
+def _suited(goal: Target, labels: Labels) -> Target:
+    """The output with metrics that suit its labels, if its loss does."""
+    form = _form(goal, labels)
+    check_loss(goal.loss, form)
+    return dataclasses.replace(goal, metrics=suit_metrics(goal.metrics, form), labels=labels)
+
+
+def _form(goal: Target, labels: Labels) -> Form:
+    """What the labels are: a ClassificationHead says so, otherwise it follows from the output."""
+    if goal.num_classes is None:
+        return form_of(goal.name, labels, goal.width, goal.activation, goal.loss)
+    if goal.width == 1:
+        kind = Kind.BINARY
+    elif labels.width == 1:
+        kind = Kind.CLASS_NUMBERS
+    elif goal.activation == "softmax" or (labels.one_hot and not goal.head.multi_label):
+        kind = Kind.ONE_HOT
+    else:
+        kind = Kind.MULTI_LABEL
+    return Form(goal.name, labels, kind, goal.width)
 
 
 def _target(
-    head: Any, manifest: Manifest, names: Sequence[str], evaluation_metric: Sequence[Any]
+    head: Any, columns: Sequence[Column], names: Sequence[str], evaluation_metric: Sequence[Any]
 ) -> Target:
-    columns = [manifest.column(name) for name in names]
     width = sum(math.prod(column.shape) for column in columns)
     dtypes = {column.dtype for column in columns}
     dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
-    metrics = _metrics(head.metrics, evaluation_metric)
+    metrics = _metrics(listed(head.metrics), evaluation_metric)
     label = ", ".join(names)
     if isinstance(head, PlainHead):
         if width not in (1, head.width):
@@ -191,12 +219,24 @@ def _scalar(head: Any, label: str, classes: tuple[int, ...] | None) -> tuple[int
     if count == 2:
         return 1, 2, "sigmoid", head.loss or keras.losses.BinaryCrossentropy()
     given = head.loss
-    if given == "categorical_crossentropy":
-        given = keras.losses.CategoricalCrossentropy()
-    if given is None or isinstance(given, keras.losses.CategoricalCrossentropy):
-        # What AutoKeras infers is for one-hot labels; these are class numbers.
+    if given is None:
         given = keras.losses.SparseCategoricalCrossentropy()
+    elif loss_name(given) == "categoricalcrossentropy":
+        given = _sparse(loss_object(given), label)
     return count, count, "softmax", given
+
+
+def _sparse(loss: Any, label: str) -> Any:
+    """The crossentropy of class numbers for that of one-hot labels, which AutoKeras infers."""
+    config = loss.get_config()
+    if config["label_smoothing"]:
+        raise ArgumentError(
+            f"cannot smooth labels: the label {label!r} holds class numbers, and "
+            f"label_smoothing={config['label_smoothing']} needs one-hot labels; give those, or "
+            "leave label_smoothing out"
+        )
+    kept = {name: config[name] for name in ("from_logits", "axis", "reduction")}
+    return keras.losses.SparseCategoricalCrossentropy(**kept)
 
 
 def _vector(
@@ -224,22 +264,12 @@ def _vector(
 
 
 def check_metrics(metrics: Sequence[Any]) -> None:
-    """Raises ArgumentError if Keras knows no metric of such a name."""
+    """Raises ArgumentError if Keras knows no metric of such a name, or it needs arguments."""
     for metric in metrics:
-        _full_name(metric)
+        full_name(metric)
 
 
 def _metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
     """The head's metrics and the user's; of two that are the same, the user's name counts."""
-    names = {_full_name(metric) for metric in more}
-    return (*(metric for metric in own if _full_name(metric) not in names), *more)
-
-
-def _full_name(metric: Any) -> str:
-    """Mse and mean_squared_error are the same metric."""
-    if isinstance(metric, str) and metric not in ("accuracy", "acc"):
-        try:
-            metric = keras.metrics.get(metric)
-        except ValueError as error:
-            raise ArgumentError(f"evaluation_metric {metric!r} is not a metric of Keras") from error
-    return str(getattr(metric, "name", None) or getattr(metric, "__name__", metric))
+    names = {full_name(metric) for metric in more}
+    return (*(metric for metric in own if full_name(metric) not in names), *more)

@@ -170,7 +170,9 @@ class HyperHyperModel:
             label_columns: The labels, likewise.
             validation: Fraction of the rows that validate, or the name of a boolean column that
                 marks them.
-            evaluation_metric: A Keras metric, or a list of them, reported besides the heads' own.
+            evaluation_metric: A Keras metric, or a list of them, reported besides the heads' own:
+                by name, as a class or as an object. Class numbers count as the one-hot labels that
+                they stand for. ``"f1_score"`` by name is the macro average over the classes.
             max_concurrent_trials: Trials in flight at a time. By default twice the workers, and up
                 to eight times where a worker would have nothing to do otherwise (not if
                 ``reproducible``), and sixteen times where trials train together and the tuner
@@ -443,7 +445,7 @@ class HyperHyperModel:
         else:
             if y is None and not isinstance(x, Mapping | pd.DataFrame):
                 raise ArgumentError("y is missing; pass the labels, or a DataFrame that holds them")
-            told = result.best_model.evaluate(
+            told = result.scoring_model.evaluate(
                 result.model_inputs(x),
                 result.model_labels(x if y is None else y),
                 batch_size=batch_size,
@@ -452,7 +454,7 @@ class HyperHyperModel:
                 return_dict=True,
             )
             # Keras sorts the dict by name; a list has the order of compile().
-            values = {name: told[name] for name in result.best_model.get_metrics_result()}
+            values = {name: told[name] for name in result.scoring_model.get_metrics_result()}
         return values if return_dict else list(values.values())
 
     def search_space_summary(self) -> str:
@@ -468,7 +470,11 @@ class HyperHyperModel:
         return self.result.get_best_hyperparameters(num_trials)
 
     def export_model(self) -> keras.Model:
-        """The best network: a plain ``keras.Model`` that Keras alone saves and loads."""
+        """The best network: a plain ``keras.Model`` that Keras alone saves and loads.
+
+        It is compiled without metrics that Keras can't compute from class numbers, such as
+        ``F1Score``; :meth:`evaluate` has them.
+        """
         return self.result.best_model
 
     # Inside ------------------------------------------------------------------------------

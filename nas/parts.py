@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import keras_tuner
 import numpy as np
+import tensorflow as tf
 
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
@@ -29,6 +30,9 @@ from nas.spaces.graph import GraphSpace
 from nas.spaces.own import OwnSpace
 from nas.tuners.base import Tuner
 
+_KERAS_ERRORS = (ValueError, TypeError, IndexError, AttributeError, tf.errors.OpError)
+_SHOWN = 500  # so many letters of an error that Keras raises
+
 # What AutoKeras does where no epochs are given.
 _OPEN_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
 
@@ -43,7 +47,10 @@ def space_of(
     """Where the networks come from."""
     if request.own is not None:
         dtypes = [input_dtype(manifest, group) for group in layout.inputs]
-        return OwnSpace(request.own, layout.input_shapes, dtypes, request.custom_objects)
+        labels = [goal.labels for goal in goals if goal.labels is not None]
+        return OwnSpace(
+            request.own, layout.input_shapes, dtypes, request.custom_objects, labels=labels
+        )
     if request.space is None:
         return GraphSpace(
             request.inputs,
@@ -115,11 +122,21 @@ def check_objective(
 ) -> None:
     """Has losses and metrics compute once, and looks whether the objective is among them."""
     try:
-        names = _reported(mergers(TrialSpec("first", 0, "keras", program, 0, 1, 1)))
-    except (ValueError, TypeError) as error:
+        merger = mergers(TrialSpec("first", 0, "keras", program, 0, 1, 1))
+        shapes = merger.shapes
+    except _KERAS_ERRORS as error:
+        # What TensorFlow adds is a page of graph nodes.
+        why = str(error).strip().partition("\n\n")[0][:_SHOWN]
         raise ArgumentError(
-            f"the loss or a metric does not suit the head and its labels: {error}"
+            f"the loss or a metric does not suit the head and its labels: {why}"
         ) from error
+    for name, shape in shapes.items():
+        if shape:
+            raise ArgumentError(
+                f"cannot use the metric {name!r}: its value has the shape {shape}, but must be "
+                "one number; have it average its values"
+            )
+    names = _reported(merger)
     if objective.name not in names:
         raise ArgumentError(
             f"the objective {objective.name!r} is not among the metrics that the networks "

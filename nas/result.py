@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import os
 import sys
@@ -21,7 +22,7 @@ from cerebros_spark.errors import ArgumentError, DataError
 from cerebros_spark.run_files import read_state
 from cerebros_spark.store import Store
 from cerebros_spark.training.keras_model import StateVariables, known, rebuild
-from cerebros_spark.training.metrics import MetricsMerger
+from cerebros_spark.training.metrics import MetricsMerger, without_one_hot_labels
 from cerebros_spark.types import Status, TrialSpec
 from nas.drawing import draw_network
 from nas.heads import Target
@@ -123,12 +124,27 @@ class ModelSelectionResult:
         return self.best_model
 
     def get_model(self, trial: str) -> Model:
-        """A trial's network, with the weights of its best epoch."""
-        record = self._record(trial)
+        """A trial's network, with the weights of its best epoch.
+
+        It is compiled without metrics that need one-hot labels where the search was given class
+        numbers: Keras would compute them from class numbers as they are.
+        """
+        return self._rebuilt(self._record(trial), exported=True)
+
+    @functools.cached_property
+    def scoring_model(self) -> Model:
+        """The best network, compiled with all metrics of the search, for evaluation here."""
+        program = self.best_trial.program
+        if program and without_one_hot_labels(program) != json.dumps(json.loads(program)):
+            return self._rebuilt(self.best_trial, exported=False)
+        return self.best_model
+
+    def _rebuilt(self, record: TrialRecord, *, exported: bool) -> Model:
         if record.state is None:
-            raise ArgumentError(f"{trial} has no weights: {record.error}")
+            raise ArgumentError(f"{record.trial_id} has no weights: {record.error}")
+        program = without_one_hot_labels(record.program) if exported else record.program
         with known(self.custom_objects):
-            model = rebuild(record.program)
+            model = rebuild(program)
         StateVariables(model).write(read_state(self._store, record.state))
         return model
 

@@ -21,6 +21,7 @@ from keras.callbacks import Callback
 
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.keras_model import StateVariables, rebuild
+from cerebros_spark.training.metrics import without_one_hot_labels
 
 logger = logging.getLogger("cerebros_spark")
 
@@ -171,7 +172,8 @@ class TrialCallbacks:
         return [_saved(each) for each in self._callbacks]
 
     def _load_model(self) -> None:
-        self._model = rebuild(self._program)
+        # A callback may save it.
+        self._model = rebuild(without_one_hot_labels(self._program))
         self._variables = StateVariables(self._model)
         for each in self._callbacks:
             each.set_model(self._model)

@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from cerebros_spark.errors import ArgumentError, TrialError
-from cerebros_spark.training import state
+from cerebros_spark.training import serializing, state
 from cerebros_spark.training.optimizers import check_optimizer, leave_undecayed, undecayed
-from cerebros_spark.training.serializing import check_compiled, compile_config
+from cerebros_spark.training.serializing import check_compiled
 
 
 def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None) -> str:
@@ -42,7 +42,7 @@ def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None
     _check_layers(model)
     try:
         architecture = json.loads(model.to_json())
-        compiled = json.loads(json.dumps(_compile_config(model)))
+        compiled = json.loads(json.dumps(compile_config(model)))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TrialError(f"the model can't be written as JSON: {error}") from error
     check_compiled(model, compiled)
@@ -83,9 +83,12 @@ def _check_layers(model: keras.Model) -> None:
             )
 
 
-def _compile_config(model: keras.Model) -> dict[str, Any]:
-    """Keras' own, with what Keras leaves out: whether compile() was to scale the loss."""
-    config = compile_config(model)
+def compile_config(model: keras.Model) -> dict[str, Any]:
+    """Return the arguments of a model's ``compile()``, as Keras serializes them.
+
+    Keras leaves out whether compile() was to scale the loss.
+    """
+    config = serializing.compile_config(model)
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         config["optimizer"] = keras.optimizers.serialize(model.optimizer)
     elif model.dtype_policy.name == "mixed_float16":

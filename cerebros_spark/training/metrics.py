@@ -3,6 +3,10 @@
 A weighted mean of each partition's RMSE or AUC is not the RMSE or AUC of all rows. Keras'
 metrics keep sums and counts in their variables, so the variables add up and the result is taken
 once, by Keras itself.
+
+Some metrics of Keras need one-hot labels where a network is trained on class numbers.
+:class:`OneHotLabels` converts the labels for one such metric; exported models are compiled without
+it (:func:`without_one_hot_labels`), so that Keras alone loads them.
 """
 
 from __future__ import annotations
@@ -22,6 +26,72 @@ from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.keras_model import imported, known
 from cerebros_spark.training.keras_trainer import build_metrics
 from cerebros_spark.types import MetricState
+
+
+@keras.saving.register_keras_serializable(package="cerebros_spark")
+class OneHotLabels(keras.metrics.Metric):
+    """A metric on the one-hot labels that class numbers stand for.
+
+    Its name, variables and value are the wrapped metric's.
+
+    Args:
+        metric: A built-in metric of Keras that needs one-hot labels.
+        num_classes: Number of classes: values of the output.
+    """
+
+    def __init__(self, metric: keras.metrics.Metric, num_classes: int) -> None:
+        super().__init__(name=metric.name, dtype=metric.dtype)
+        self.metric = metric
+        self.num_classes = num_classes
+        # Keras' callbacks read from it whether more is better.
+        self._direction = getattr(metric, "_direction", None)
+
+    def one_hot(self, y_true: Any) -> Any:
+        """Return labels of shape ``(rows, 1)`` or ``(rows,)`` as ``(rows, num_classes)``."""
+        numbers = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
+        return keras.ops.one_hot(numbers, self.num_classes)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Accumulate the wrapped metric's statistics of a batch."""
+        self.metric.update_state(self.one_hot(y_true), y_pred, sample_weight)
+
+    def result(self) -> Any:
+        """Return the wrapped metric's value."""
+        return self.metric.result()
+
+    def reset_state(self) -> None:
+        """Reset the wrapped metric's variables."""
+        self.metric.reset_state()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, in JSON's types."""
+        metric = keras.saving.serialize_keras_object(self.metric)
+        return {"metric": metric, "num_classes": self.num_classes}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> OneHotLabels:
+        """Return the metric of a configuration."""
+        return cls(keras.saving.deserialize_keras_object(config["metric"]), config["num_classes"])
+
+
+def without_one_hot_labels(program: str) -> str:
+    """Return a program without its :class:`OneHotLabels`, for a model that Keras alone loads.
+
+    Keras would compute the metrics from class numbers as they are, and give wrong values.
+    """
+    return json.dumps(_without_one_hot_labels(json.loads(program)))
+
+
+def _without_one_hot_labels(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_one_hot_labels(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_without_one_hot_labels(each) for each in node if not _is_one_hot_labels(each)]
+    return node
+
+
+def _is_one_hot_labels(node: Any) -> bool:
+    return isinstance(node, dict) and node.get("class_name") == OneHotLabels.__name__
 
 
 def scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
@@ -76,6 +146,14 @@ class MetricsMerger:
     def names(self) -> set[str]:
         """Names of the metrics, as ``model.fit`` tells them."""
         return set(self._model.get_metrics_result())
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each metric's value by the metric's name; ``()`` for a number."""
+        return {
+            name: tuple(keras.ops.shape(value))
+            for name, value in self._model.get_metrics_result().items()
+        }
 
     @property
     def metrics(self) -> list[Any]:
@@ -176,6 +254,8 @@ def check_additive(model: Any) -> None:
 
 
 def _is_keras(metric: Any) -> bool:
+    if isinstance(metric, OneHotLabels):
+        return _is_keras(metric.metric)
     return type(metric).__module__.startswith("keras.")
 
 

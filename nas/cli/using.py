@@ -149,13 +149,14 @@ def export(run: str, output: str) -> None:
     load_tensorflow()
     from cerebros_spark.run_files import read_state
     from cerebros_spark.training.keras_model import StateVariables, rebuild
+    from cerebros_spark.training.metrics import without_one_hot_labels
     from nas.reporting.reading import read_run
 
     view = read_run(store, name)
     best = view.best
     if best is None or best.state is None:
         raise SearchError(f"no trial of the run {name!r} has weights yet")
-    model = rebuild(best.program)
+    model = rebuild(without_one_hot_labels(best.program))
     StateVariables(model).write(read_state(store, best.state))
     columns: dict[str, Any] = {"layout": view.asked["layout"]}
     if asked is not None:

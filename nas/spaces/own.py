@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -11,7 +12,10 @@ import keras
 import keras_tuner
 
 from cerebros_spark.errors import ArgumentError, TrialError
-from cerebros_spark.training.keras_model import imported, known, under_policy
+from cerebros_spark.training.keras_model import compile_config, imported, known, under_policy
+from cerebros_spark.training.optimizers import leave_undecayed, undecayed
+from nas.labels import Labels, activation_of, form_of
+from nas.metrics import check_loss, suit_compiled
 from nas.spaces.complete import completed
 from nas.spaces.fixed import FixedModel
 
@@ -34,6 +38,8 @@ class OwnSpace:
         input_shapes: Shape of one row of each input.
         input_dtypes: Type of each input.
         custom_objects: Layers, losses and metrics that are not Keras' own, by name.
+        labels: The labels of each output, which losses and metrics must suit; None where they are
+            not known yet.
     """
 
     def __init__(
@@ -42,10 +48,12 @@ class OwnSpace:
         input_shapes: Sequence[tuple[int, ...]],
         input_dtypes: Sequence[str],
         custom_objects: Mapping[str, Any],
+        labels: Sequence[Labels] | None = None,
     ) -> None:
         self._source = source
         self._inputs = (tuple(input_shapes), tuple(input_dtypes))
         self._custom_objects = custom_objects
+        self._labels = labels
         self._outputs: list[tuple[Any, ...]] | None = None
 
     def build(self, hp: Any) -> keras.Model:
@@ -68,6 +76,8 @@ class OwnSpace:
                 f"every network must have the outputs of the first, {self._outputs}, but this one "
                 f"has {outputs}: hyperparameters must not change the shape of an output"
             )
+        if self._labels is not None:
+            suit(model, self._labels, self._custom_objects)
         return model
 
 
@@ -89,6 +99,64 @@ def built_anew(
         keras.config.set_dtype_policy(policy)
         with known(custom_objects):
             return source.build(hp, shapes, dtypes)
+
+
+def suit(model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[str, Any]) -> None:
+    """Compile a model again with metrics that suit its labels, if those it has do not.
+
+    Args:
+        model: A compiled functional model.
+        labels: The labels of each output.
+        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
+
+    Raises:
+        ArgumentError: Keras would compute a loss or a metric wrong, or fail; the message names it.
+    """
+    names = model.output_names
+    losses = losses_of(model, custom_objects)
+    forms = [
+        form_of(name, each, math.prod(tensor.shape[1:]), activation_of(tensor), loss)
+        for name, each, tensor, loss in zip(names, labels, model.outputs, losses, strict=True)
+    ]
+    for form, loss in zip(forms, losses, strict=True):
+        check_loss(loss, form)
+    with known(custom_objects):
+        try:
+            config = compile_config(model)
+            given = {
+                name: keras.saving.deserialize_keras_object(config.get(name))
+                for name in ("metrics", "weighted_metrics")
+            }
+        except (TypeError, ValueError, NotImplementedError):
+            return  # describe() and rebuild() refuse what can't be written and read
+        suited = {name: suit_compiled(each, forms, names) for name, each in given.items()}
+        changed = {
+            name: keras.saving.serialize_keras_object(each)
+            for name, each in suited.items()
+            if each is not None
+        }
+        if changed:
+            without_decay = undecayed(model.optimizer, model.trainable_variables)
+            model.compile_from_config({**config, **changed})
+            leave_undecayed(model.optimizer, model.trainable_variables, without_decay)
+
+
+def losses_of(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[Any]:
+    """Return what ``compile()`` was given as the loss of each output; None for none."""
+    with known(custom_objects):
+        given = keras.saving.deserialize_keras_object(model.get_compile_config().get("loss"))
+        if isinstance(given, dict):
+            each = [given.get(name) for name in model.output_names]
+        elif isinstance(given, list | tuple):
+            each = list(given)
+        else:
+            each = [given] * len(model.outputs)
+        if len(each) != len(model.outputs):
+            raise ArgumentError(
+                f"the model has {len(model.outputs)} outputs, but is compiled with {len(each)} "
+                "losses"
+            )
+        return each
 
 
 class _Function:

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from cerebros_spark.training.fused.reading import UnreadableError
+from cerebros_spark.training.metrics import OneHotLabels
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,16 @@ def _means(model: Any) -> Any:
 
 
 def _function(metric: Any) -> Callable[[Any, Any], Any]:
+    if isinstance(metric, OneHotLabels):
+        function = _function(metric.metric)
+        return lambda y, values: function(tf.cast(metric.one_hot(y), values.dtype), values)
     if type(metric) is keras.metrics.RootMeanSquaredError:
         return lambda y, values: keras.ops.mean(keras.ops.square(values - y), axis=-1)
     own = not type(metric).__module__.startswith("keras.")
     if own or not isinstance(metric, keras.metrics.MeanMetricWrapper):
         raise UnreadableError(f"its metric {metric.name} is no mean over rows that Keras has")
-    function, more = metric._fn, metric._fn_kwargs
-    return lambda y, values: function(y, values, **more)
+    fn, more = metric._fn, metric._fn_kwargs
+    return lambda y, values: fn(y, values, **more)
 
 
 def _places(model: Any, trackers: int) -> list[int]:

@@ -22,9 +22,11 @@ from fused_networks import (
 
 from cerebros_spark.errors import ArgumentError, StoreError
 from cerebros_spark.training.fused.reading import UnreadableError, read
+from cerebros_spark.training.fused.scoring import Scoring
 from cerebros_spark.training.fused_trainer import FusedTrainer
 from cerebros_spark.training.keras_model import describe, initial_state
-from cerebros_spark.training.keras_trainer import KerasTrainer
+from cerebros_spark.training.keras_trainer import KerasTrainer, metric_state
+from cerebros_spark.training.metrics import OneHotLabels, scoring_model
 
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam(0.01),
@@ -109,6 +111,31 @@ def test_rows_that_are_streamed_train_as_by_keras(rows):
     streamed = Streamed(rows.x, rows.y)
     models = [network(number) for number in range(2)]
     assert_same(trained(FusedTrainer(), models, streamed), trained_by_keras(models, streamed), 1e-4)
+
+
+def test_metrics_of_one_hot_labels_are_those_of_class_numbers():
+    node = keras.Input((3,))
+    model = keras.Model(node, keras.layers.Identity(name="out")(node))
+    metrics = [
+        OneHotLabels(keras.metrics.CategoricalHinge(), 3),
+        OneHotLabels(keras.metrics.RootMeanSquaredError(), 3),
+        keras.metrics.SparseCategoricalAccuracy(),
+    ]
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=metrics)
+    y = np.array([[0], [2], [1], [2]])
+    p = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.5, 0.2, 0.3], [0.2, 0.7, 0.1]], "float32")
+    built = scoring_model(describe(model), [y])
+    _, sums = Scoring(built)(
+        [keras.ops.array(y)], [keras.ops.array(p)], np.ones(4, "float32"), None
+    )
+    built.test_on_batch(p, y)
+    expected = np.concatenate(metric_state(built))
+    np.testing.assert_allclose(sums / sums[1], expected / expected[1], rtol=1e-5)
+    f1 = OneHotLabels(keras.metrics.F1Score(average="macro"), 3)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=[f1])
+    built = scoring_model(describe(model), [y])
+    with pytest.raises(UnreadableError, match="its metric f1_score is no mean over rows"):
+        Scoring(built)
 
 
 def test_more_networks_than_a_call_takes_come_out_the_same(rows):
