@@ -14,6 +14,7 @@ import keras_tuner
 from cerebros_spark.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras_model import compile_config, imported, known, under_policy
 from cerebros_spark.training.optimizers import leave_undecayed, undecayed
+from cerebros_spark.training.serializing import serialize
 from nas.labels import Labels, activation_of, form_of
 from nas.metrics import check_loss, suit_compiled
 from nas.spaces.complete import completed
@@ -130,11 +131,7 @@ def suit(model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[s
         except (TypeError, ValueError, NotImplementedError):
             return  # describe() and rebuild() refuse what can't be written and read
         suited = {name: suit_compiled(each, forms, names) for name, each in given.items()}
-        changed = {
-            name: keras.saving.serialize_keras_object(each)
-            for name, each in suited.items()
-            if each is not None
-        }
+        changed = {name: serialize(each) for name, each in suited.items() if each is not None}
         if changed:
             without_decay = undecayed(model.optimizer, model.trainable_variables)
             model.compile_from_config({**config, **changed})
