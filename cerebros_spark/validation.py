@@ -8,6 +8,8 @@ import numbers
 import operator
 from typing import Any
 
+import numpy as np
+
 from cerebros_spark.errors import ArgumentError
 
 
@@ -28,7 +30,7 @@ def check_integer(
         ArgumentError: If it is not an integer, or out of bounds.
     """
     number = None
-    if not isinstance(value, bool) and getattr(value, "shape", ()) == ():
+    if not isinstance(value, bool | np.bool_) and getattr(value, "shape", ()) == ():
         with contextlib.suppress(TypeError):
             number = operator.index(value)
     above = least is None or (number is not None and number >= least)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cerebros_spark.data.checks import missing_column
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.errors import DataError
 from nas.values import array_of, converted
@@ -61,13 +61,10 @@ def lined_up(values: np.ndarray) -> np.ndarray:
 
 def check_columns(found: Sequence[str], needed: Sequence[str]) -> None:
     """Raises DataError if a column is missing."""
+    there = set(found)
     for name in needed:
-        if name not in found:
-            close = difflib.get_close_matches(name, found, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise DataError(
-                f"there is no column {name!r}.{hint} The columns are: {', '.join(found)}"
-            )
+        if name not in there:
+            raise missing_column(name, found)
 
 
 def _shaped(array: np.ndarray, group: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:

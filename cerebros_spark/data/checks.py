@@ -304,11 +304,22 @@ def _check_exists(name: str, existing: Sequence[str]) -> None:
     if count > 1:
         raise DataError(f"there are {count} columns {name!r}; rename them apart first")
     if count == 0:
-        near = difflib.get_close_matches(name, existing, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        shown = ", ".join(repr(column) for column in existing[: 5 * _SHOWN])
-        more = ", …" if len(existing) > 5 * _SHOWN else ""
-        raise DataError(f"there is no column {name!r}.{hint} There are: {shown}{more}")
+        raise missing_column(name, existing)
+
+
+def missing_column(name: str, existing: Sequence[str]) -> DataError:
+    """The error for a column that is not there, with the one that may be meant.
+
+    Args:
+        name: The column.
+        existing: The columns that are there.
+    """
+    by_lower = {column.lower(): column for column in existing}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
+    shown = ", ".join(repr(column) for column in existing[: 5 * _SHOWN])
+    more = ", …" if len(existing) > 5 * _SHOWN else ""
+    return DataError(f"there is no column {name!r}.{hint} There are: {shown}{more}")
 
 
 def unusable_type(name: str, kind: str) -> DataError:
