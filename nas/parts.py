@@ -11,7 +11,7 @@ import numpy as np
 
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.errors import ArgumentError, CerebrosError, TrialError
 from cerebros_spark.seeds import derive
 from cerebros_spark.training.callbacks import (
     TrialCallbacks,
@@ -21,6 +21,7 @@ from cerebros_spark.training.keras_model import describe, drawing_from, known, u
 from cerebros_spark.training.metrics import MetricsMerger, merger_key
 from cerebros_spark.types import TrialSpec
 from nas.building import Builder
+from nas.failures import short_reason
 from nas.heads import Target
 from nas.request import Request, chosen
 from nas.spaces.base import Space
@@ -41,6 +42,17 @@ def space_of(
     epochs: int,
 ) -> Space:
     """Where the networks come from."""
+    with known(request.custom_objects):  # for losses and metrics of heads
+        return _space_of(request, goals, manifest, layout, epochs)
+
+
+def _space_of(
+    request: Request,
+    goals: Sequence[Target],
+    manifest: Manifest,
+    layout: Layout,
+    epochs: int,
+) -> Space:
     if request.own is not None:
         dtypes = [input_dtype(manifest, group) for group in layout.inputs]
         return OwnSpace(request.own, layout.input_shapes, dtypes, request.custom_objects)
@@ -55,6 +67,7 @@ def space_of(
             rows=manifest.train_rows,
             epochs=epochs,
             loss_weights=request.loss_weights,
+            custom_objects=request.custom_objects,
         )
     return CerebrosNetworks(
         request.space,
@@ -82,13 +95,19 @@ def populate(tuner: Tuner, builder: Builder) -> str:
 
     Returns:
         The network's program.
+
+    Raises:
+        ArgumentError: If it can't be written down for workers.
     """
     asked = tuner.hyperparameters
-    with drawing_from(0), under_policy(builder.dtype_policy):
+    with drawing_from(0), under_policy(builder.dtype_policy), builder.knowing():
         model = builder.space.build(asked)
     tuner.learn(asked)
-    with known(builder.custom_objects):
-        return describe(model)
+    try:
+        with known(builder.custom_objects):
+            return describe(model)
+    except TrialError as error:
+        raise ArgumentError(f"the first network can't be trained: {error}") from error
 
 
 def mergers_of(
@@ -116,9 +135,12 @@ def check_objective(
     """Has losses and metrics compute once, and looks whether the objective is among them."""
     try:
         names = _reported(mergers(TrialSpec("first", 0, "keras", program, 0, 1, 1)))
-    except (ValueError, TypeError) as error:
+    except CerebrosError:
+        raise
+    except Exception as error:  # whatever TensorFlow, Keras or a custom function raises
         raise ArgumentError(
-            f"the loss or a metric does not suit the head and its labels: {error}"
+            "the loss or a metric does not suit the head and its labels: "
+            f"{short_reason(error).partition(': ')[2] or short_reason(error)}"
         ) from error
     if objective.name not in names:
         raise ArgumentError(

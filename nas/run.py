@@ -32,10 +32,7 @@ from nas.progress import Progress
 from nas.recalling import recall
 from nas.request import Request, asked_for, chosen, understood
 from nas.result import ModelSelectionResult
-from nas.resuming import (
-    check_same,
-    earlier,
-)
+from nas.resuming import check_rebuilt, check_same, earlier, log_finished
 from nas.search import Rules, Search
 from nas.turns import Turns
 from nas.watching import Watched, Watchers, identity_of
@@ -120,6 +117,8 @@ def run(
         reproducible=request.reproducible,
         history=found.records if found else (),
     )
+    if found:
+        _check_first_trial(found, builder, engine)
     watchers = Watchers(request.watchers)
     progress = Progress(bound.max_trials, epochs, bound.objective.name, request.verbose)
     ledger = Ledger(bound.objective)
@@ -170,7 +169,7 @@ def run(
             progress.recall(ledger.trials)
         with watchers.until_the_end():
             if found and found.records[-1]["kind"] == "done":
-                logger.info("the run %r is over: this is its result", request.project_name)
+                log_finished(found, request.project_name)
                 watched()
                 kept(EngineReport.of_nothing(manifest.partitions))
             else:
@@ -257,6 +256,20 @@ def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> 
     check_same(found, {**asked, **about(job)}, job.run_id)
     logger.info("going on with the run whose journal is %s", address)
     return Journal(job.store, job.run_id, found)
+
+
+def _check_first_trial(found: Recovered, builder: Builder, engine: Engine) -> None:
+    """Checks that the first trial that was built would be built the same now."""
+    built = (record for record in found.records if record["kind"] == "trial")
+    first = next(built, None)
+    if first is None:
+        return
+
+    def build(hyperparameters: Any, index: int, name: str) -> str:
+        return builder(name, index, hyperparameters).spec.program
+
+    program = engine.specs[first["trial"]].program
+    check_rebuilt(first, program, build, found.records[0]["run"])
 
 
 def _start(engine: Engine, journal: Journal, *, fresh: bool) -> None:
