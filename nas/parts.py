@@ -100,14 +100,14 @@ def populate(tuner: Tuner, builder: Builder) -> str:
         ArgumentError: If it can't be written down for workers.
     """
     asked = tuner.hyperparameters
-    with drawing_from(0), under_policy(builder.dtype_policy), builder.knowing():
-        model = builder.space.build(asked)
-    tuner.learn(asked)
     try:
+        with drawing_from(0), under_policy(builder.dtype_policy), builder.knowing():
+            model = builder.space.build(asked)
+        tuner.learn(asked)
         with known(builder.custom_objects):
             return describe(model)
     except TrialError as error:
-        raise ArgumentError(f"the first network can't be trained: {error}") from error
+        raise ArgumentError(str(error)) from error
 
 
 def mergers_of(

@@ -140,7 +140,8 @@ class FixedModel:
             lost = unlike(self._model, model)
             if lost is not None:
                 raise ArgumentError(
-                    f"the model {self._model.name!r} can't be made again: {lost}; write get_config()"
+                    f"the model {self._model.name!r} can't be made again: {lost}; write "
+                    "get_config()"
                 )
         whole = without_adapted(functional(model, input_shapes, input_dtypes))
         copy = keras.models.model_from_json(whole.to_json())

@@ -11,7 +11,7 @@ from own_searches import own_table, searcher
 from small_searches import FEATURES, columns, search
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.errors import ArgumentError
 from nas import FixedModel
 
 layers = keras.layers
@@ -194,7 +194,7 @@ def test_a_block_with_a_lambda_is_refused(tmp_path, frame):
 
 def test_objects_that_were_not_named_are_told_in_a_line(tmp_path, frame):
     made = search(tmp_path, base_models={0: network(Powered())}, bind=columns())
-    with pytest.raises(TrialError, match=r"Could not locate class 'Powered'.*custom_objects"):
+    with pytest.raises(ArgumentError, match=r"^Could not locate class 'Powered'.*custom_objects"):
         made.fit(frame, epochs=1, verbose=0)
     made = searcher(tmp_path, lambda hp: network(layers.Lambda(twice)))
     with pytest.raises(ArgumentError, match=r"^Could not locate function 'twice'. Register"):
