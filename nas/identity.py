@@ -74,8 +74,8 @@ def describe_code(roots: Mapping[str, Any]) -> dict[str, Any]:
     for name, root in roots.items():
         try:
             parts = _Collector().parts(root)
-        except RecursionError:
-            logger.warning("cannot compare %s when the run is resumed: it is nested too deep", name)
+        except Exception as error:  # objects of any kind may be nested too deep, or not hashable
+            logger.warning("cannot compare %s when the run is resumed: %s", name, error)
             continue
         custom = any(value.startswith(_CODE) for value in parts.values())
         if custom or isinstance(root, keras_tuner.HyperModel):

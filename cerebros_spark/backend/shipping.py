@@ -42,6 +42,15 @@ def packed(objects: Mapping[str, Any]) -> bytes:
         return bytes(cloudpickle.dumps(dict(objects)))
 
 
+def can_be_sent(value: Any) -> bool:
+    """Whether a class or function can be sent to Spark's processes."""
+    try:
+        packed({"it": value})
+    except ArgumentError:
+        return False
+    return True
+
+
 def unpacked(data: bytes) -> dict[str, Any]:
     """What :func:`packed` made bytes of."""
     if not data:
