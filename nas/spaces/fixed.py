@@ -214,18 +214,16 @@ def _check_no_lambda(model: keras.Model, compiled: Mapping[str, Any]) -> None:
 
 def _log_new_weights(model: keras.Model) -> None:
     """Log which weights trials start from, as a warning where the model seems to be pretrained."""
-    kept = {id(variable) for variable in untrained_variables(model)}
-    new = [variable for variable in model.weights if variable.trainable]
-    if not new:
+    if not model.trainable_variables:
         return
-    trained = model.compiled and int(model.optimizer.iterations) > 0
+    kept = untrained_variables(model)
+    fitted = model.compiled and int(model.optimizer.iterations) > 0
     logger.log(
-        logging.WARNING if kept or trained else logging.INFO,
-        "every trial of the model %r keeps the %d weights that are not trained, and starts from "
-        "%d new ones; FixedModel(model, keep_weights=True) starts from the model's own",
+        logging.WARNING if kept or fitted else logging.INFO,
+        "trials of the model %r start from new weights%s; to start from all of its own weights, "
+        "give FixedModel(model, keep_weights=True)",
         model.name,
-        len(kept),
-        len(new),
+        ", but keep those of layers that are not trainable" if kept else "",
     )
 
 

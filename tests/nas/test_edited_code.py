@@ -150,6 +150,28 @@ def test_an_edited_body_of_the_same_name_is_refused(tmp_path, frame):
     fit(made(tmp_path, second, overwrite=True), frame)
 
 
+CELL = """
+import keras
+
+def build(hp):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(hp.Int("units", 1, 9))])
+    model.add(keras.layers.Dense(1))
+    model.compile("sgd", "mse")
+    return model
+"""
+
+
+def test_a_cell_that_is_run_again_with_another_comment_gives_the_result(tmp_path, frame):
+    scores = []
+    for text in (CELL, CELL.replace("    return", "\n    # All of it.\n    return")):
+        known: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(text, "a cell", "exec"), known)
+        scores.append(fit(made(tmp_path, known["build"]), frame).best_trial.score)
+    assert scores[0] == scores[1]
+    records = read(LocalStore(tmp_path), "edited")
+    assert [each["kind"] for each in records].count("session") == 1
+
+
 def test_an_interrupted_run_is_not_resumed_by_other_code(tmp_path, frame, monkeypatch):
     with killed(lambda kinds: kinds.count("end") == 1):
         fit(made(tmp_path, max_trials=3), frame)

@@ -87,7 +87,7 @@ def test_the_log_says_once_which_weights_are_new(caplog):
         model.build(keras_tuner.HyperParameters())
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "keeps the 1 weights that are not trained, and starts from 2 new ones" in caplog.text
+    assert "new weights, but keep those of layers that are not trainable" in caplog.text
     assert "keep_weights=True" in caplog.text
 
 
