@@ -55,6 +55,11 @@ class Journal:
         self._torn = after.torn if after else b""
         self._waiting: list[bytes] = []
 
+    @property
+    def address(self) -> str:
+        """Where the run is stored, as the commands take it."""
+        return self._store.address(f"runs/{self._run_id}").removeprefix("file://")
+
     def append(self, kind: str, **fields: Any) -> None:
         """Adds one record to those that :meth:`commit` is to write."""
         record = {"number": self._number, "kind": kind, **fields}

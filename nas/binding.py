@@ -101,6 +101,7 @@ class BoundTuner:
 
     Attributes:
         options: As JSON has them; for an oracle its class and its settings.
+        code: The tuner or oracle whose code may be custom; None for a name.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class BoundTuner:
                 "is made"
             )
         self.name = kind.name
+        self.code = kind.code
         self.options = kind.options
         own = kind.objective or otherwise
         self.objective = objective_of(own if objective is None else objective)

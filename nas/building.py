@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from cerebros_spark.training.fused.states import initial
 from cerebros_spark.training.keras_model import (
     describe,
     drawing_from,
+    imported,
     initial_state,
     known,
     under_policy,
@@ -92,9 +94,20 @@ class Builder:
             spec = self.fusing(spec)
         return Built(spec, made.state)
 
+    @contextlib.contextmanager
+    def knowing(self) -> Iterator[None]:
+        """Have Keras know custom objects and import their modules while a network is built.
+
+        Raises:
+            TrialError: If one can't be found.
+        """
+        with known(self.custom_objects), imported({"imports": []}):
+            yield
+
     def _built(self, hyperparameters: Any) -> _Made:
         """A network as Keras builds it."""
-        model = self.space.build(hyperparameters)
+        with self.knowing():
+            model = self.space.build(hyperparameters)
         if not isinstance(model, keras.Model):
             raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
 

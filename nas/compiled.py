@@ -20,7 +20,7 @@ from nas.heads import Target
 from nas.labels import labels_of_columns
 from nas.losses import loss_object
 from nas.preparation import Prepared
-from nas.spaces.complete import known_inputs
+from nas.spaces.complete import culprit, known_inputs, unlike, without_config
 from nas.spaces.own import OwnSpace, Source, built_anew, losses_of, suit
 
 
@@ -244,20 +244,41 @@ def _is_wrapped(loss: Any) -> bool:
 
 
 def _check_rebuilt(model: keras.Model, custom_objects: Mapping[str, Any]) -> None:
-    """Makes the network from its text, as workers do, and looks whether it is the same."""
-    try:
-        with known(custom_objects):
+    """Rebuild the network from its configuration, as workers do, and compare the two.
+
+    Raises:
+        ArgumentError: If it can't be made again, or not the same.
+    """
+    with known(custom_objects):
+        try:
             again = rebuild(describe(model))
-    except TrialError as error:
-        raise ArgumentError(
-            f"workers can't make the model {model.name!r} again: {error}"
-        ) from error
+        except TrialError as error:
+            raise ArgumentError(str(error)) from error
+        except Exception as error:
+            raise ArgumentError(
+                f"workers can't make the model {model.name!r} again: {culprit(model, error)}"
+            ) from error
     before = [(tuple(v.shape), v.dtype) for v in model.variables]
     after = [(tuple(v.shape), v.dtype) for v in again.variables]
     if before != after:
+        silent = without_config(model)
+        told = f"; {', '.join(silent)} has no get_config()" if silent else ""
         raise ArgumentError(
             f"made again from its configuration, the model {model.name!r} has other weights "
             f"({len(after)} instead of {len(before)}, or of other shapes): see to get_config() and "
-            "build() of its own layers and models"
+            f"build() of its own layers and models{told}"
         )
     check_layers(model, again)
+    lost = unlike(model, again)
+    if lost is not None:
+        raise ArgumentError(
+            f"workers can't make the model {model.name!r} again: {lost}; write get_config()"
+        )
+    for mine, other in zip(model.variables, again.variables, strict=True):
+        if mine.trainable != other.trainable:
+            verb = "trains" if other.trainable else "freezes"
+            raise ArgumentError(
+                f"made again from its configuration, the model {model.name!r} {verb} the weight "
+                f"{mine.path!r}, other than now: set trainable in the __init__ of its own layers "
+                "and models, or write it into their get_config()"
+            )

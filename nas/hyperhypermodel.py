@@ -57,8 +57,9 @@ class HyperHyperModel:
         objective: What is optimized, unless ``tuner_bind`` says otherwise.
         tuner: Name of the tuner, unless ``tuner_bind`` says otherwise. An oracle or a tuner as
             ``tuner_bind`` takes it goes by its own objective and number of trials.
-        overwrite: Remove an earlier run of the same name. Otherwise ``fit`` goes on with it: what
-            is finished is not done again, and a run that is over gives its result at once.
+        overwrite: Remove an earlier run of the same name. Otherwise ``fit`` resumes it: what is
+            finished is not done again, and a finished run returns its result at once, with a
+            warning in the log. Arguments, custom code and networks must be those it began with.
         seed: Seed of everything that is drawn. If it is None a new one is drawn; a run that is
             gone on with keeps its own.
         max_model_size: Number of weights a network may have; larger ones fail as trials.
@@ -68,12 +69,14 @@ class HyperHyperModel:
         hypermodel: Instead of inputs and outputs, what builds the networks: a function
             ``build(hp)`` that gives a compiled ``keras.Model``; a ``keras_tuner.HyperModel``; or
             one ``keras.Model``, or ``FixedModel`` of it, of which optimizer, learning rate and
-            batch size are searched. Losses and metrics are those of ``compile``. A hyperparameter
-            named ``batch_size`` is the trial's batch size, in any space.
+            batch size are searched. Of one model, layers that are not trainable keep their
+            weights and the others start from new ones; ``FixedModel(model, keep_weights=True)``
+            keeps all. What ``build`` returns starts from the weights it has. Losses and metrics
+            are those of ``compile``. A hyperparameter named ``batch_size`` is the trial's batch
+            size, in any space.
         custom_objects: Classes and functions by name: layers, losses and metrics of your own.
             They are sent to the workers. What is registered with
-            ``keras.saving.register_keras_serializable`` in a module that workers can import, or
-            in a notebook, need not be named.
+            ``keras.saving.register_keras_serializable`` need not be named.
         loss_weights: What each output's loss counts in the sum that is trained, as in
             ``keras.Model.compile``: a list in the order of the heads, or a dict by the heads'
             names; 1 by default. The reported losses of single outputs are unweighted.

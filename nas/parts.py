@@ -8,11 +8,10 @@ from typing import Any
 import keras
 import keras_tuner
 import numpy as np
-import tensorflow as tf
 
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.errors import ArgumentError, CerebrosError, TrialError
 from cerebros_spark.seeds import derive
 from cerebros_spark.training.callbacks import (
     TrialCallbacks,
@@ -22,6 +21,7 @@ from cerebros_spark.training.keras_model import describe, drawing_from, known, u
 from cerebros_spark.training.metrics import MetricsMerger, merger_key
 from cerebros_spark.types import TrialSpec
 from nas.building import Builder
+from nas.failures import short_reason
 from nas.heads import Target
 from nas.request import Request, chosen
 from nas.spaces.base import Space
@@ -29,9 +29,6 @@ from nas.spaces.cerebros import CerebrosNetworks, Output
 from nas.spaces.graph import GraphSpace
 from nas.spaces.own import OwnSpace
 from nas.tuners.base import Tuner
-
-_KERAS_ERRORS = (ValueError, TypeError, IndexError, AttributeError, tf.errors.OpError)
-_SHOWN = 500  # so many letters of an error that Keras raises
 
 # What AutoKeras does where no epochs are given.
 _OPEN_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
@@ -45,6 +42,17 @@ def space_of(
     epochs: int,
 ) -> Space:
     """Where the networks come from."""
+    with known(request.custom_objects):  # for losses and metrics of heads
+        return _space_of(request, goals, manifest, layout, epochs)
+
+
+def _space_of(
+    request: Request,
+    goals: Sequence[Target],
+    manifest: Manifest,
+    layout: Layout,
+    epochs: int,
+) -> Space:
     if request.own is not None:
         dtypes = [input_dtype(manifest, group) for group in layout.inputs]
         labels = [goal.labels for goal in goals if goal.labels is not None]
@@ -62,6 +70,7 @@ def space_of(
             rows=manifest.train_rows,
             epochs=epochs,
             loss_weights=request.loss_weights,
+            custom_objects=request.custom_objects,
         )
     return CerebrosNetworks(
         request.space,
@@ -89,13 +98,19 @@ def populate(tuner: Tuner, builder: Builder) -> str:
 
     Returns:
         The network's program.
+
+    Raises:
+        ArgumentError: If it can't be written down for workers.
     """
     asked = tuner.hyperparameters
-    with drawing_from(0), under_policy(builder.dtype_policy):
-        model = builder.space.build(asked)
-    tuner.learn(asked)
-    with known(builder.custom_objects):
-        return describe(model)
+    try:
+        with drawing_from(0), under_policy(builder.dtype_policy), builder.knowing():
+            model = builder.space.build(asked)
+        tuner.learn(asked)
+        with known(builder.custom_objects):
+            return describe(model)
+    except TrialError as error:
+        raise ArgumentError(str(error)) from error
 
 
 def mergers_of(
@@ -124,11 +139,12 @@ def check_objective(
     try:
         merger = mergers(TrialSpec("first", 0, "keras", program, 0, 1, 1))
         shapes = merger.shapes
-    except _KERAS_ERRORS as error:
-        # What TensorFlow adds is a page of graph nodes.
-        why = str(error).strip().partition("\n\n")[0][:_SHOWN]
+    except CerebrosError:
+        raise
+    except Exception as error:  # whatever TensorFlow, Keras or a custom function raises
         raise ArgumentError(
-            f"the loss or a metric does not suit the head and its labels: {why}"
+            "the loss or a metric does not suit the head and its labels: "
+            f"{short_reason(error).partition(': ')[2] or short_reason(error)}"
         ) from error
     for name, shape in shapes.items():
         if shape:

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cerebros_spark.types import Status
+from nas.failures import short_reason
 from nas.trials import TrialRecord
 
 logger = logging.getLogger("nas")
@@ -90,7 +91,7 @@ class Progress:
             f"{record.parameters:,} parameters, {record.seconds:.1f} s"
         )
         if record.error:
-            line += f" ({record.error.splitlines()[0]})"
+            line += f" ({short_reason(record.error)})"
         if self._bar.disable or logger.isEnabledFor(logging.INFO):
             logger.info(line)
         else:

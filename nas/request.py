@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+from autokeras.graph import Graph
 
 from cerebros_spark.data.checks import check_variation
 from cerebros_spark.data.layout import default_layout
@@ -15,17 +16,21 @@ from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.callbacks import (
     describe_callbacks,
 )
+from cerebros_spark.training.keras_model import registered_in
 from cerebros_spark.validation import check_integer, check_optional_integer
 from nas.binding import BoundTuner, Resources
 from nas.compiled import matched
 from nas.heads import Target, targets
+from nas.identity import describe_code, is_own
 from nas.preparation import Prepared
 from nas.resuming import (
     compiled_parts,
+    describe_network,
     describe_space,
     digest_models,
 )
 from nas.spaces.cerebros import CerebrosSpace
+from nas.spaces.fixed import without_names
 from nas.spaces.graph import check_shapes
 from nas.spaces.own import Source, describe_source
 from nas.tuners.base import Tuner
@@ -150,7 +155,56 @@ def asked_for(
         "class_weight": request.class_weight,
         "loss_weights": request.loss_weights,
         "compiled": compiled_parts(program),
+        "network": describe_network(program),
+        "code": describe_code(_code_of(request, resources, bound, program)),
         "searched": tuner.hyperparameters.get_config()["space"],
+    }
+
+
+def _code_of(
+    request: Request, resources: Resources, bound: BoundTuner, program: str
+) -> dict[str, Any]:
+    """Everything in a search that may hold custom code, by a name for the user."""
+    objects = {id(each): (name, each) for name, each in request.custom_objects.items()}
+    found: dict[str, Any] = {
+        "hypermodel": None if request.own is None else request.own.code,
+        "tuner": bound.code,
+        "evaluation_metric": list(resources.evaluation_metric),
+        "space": None if request.space is None else vars(request.space),
+    }
+    found |= {f'custom_objects["{name}"]': each for name, each in objects.values()}
+    for number, callback in enumerate(request.callbacks):
+        found[f"callbacks[{number}]"] = _code_of_callback(callback)
+    for number, head in enumerate(request.heads):
+        found[f"output {number}"] = [head.loss, head.metrics]
+    if request.own is None and request.space is None:
+        found |= _code_of_blocks(request)
+    for name, each in registered_in(program).items():
+        if id(each) not in objects and is_own(each):
+            found[name] = each
+    return found
+
+
+def _code_of_callback(callback: keras.callbacks.Callback) -> list[Any]:
+    """A callback's class, and its functions; plain attributes are described without."""
+    held = {
+        name: each
+        for name, each in vars(callback).items()
+        if callable(each) or (is_own(type(each)) and not isinstance(each, keras.Model))
+    }
+    return [type(callback), held]
+
+
+def _code_of_blocks(request: Request) -> dict[str, Any]:
+    """The custom blocks of a graph; what AutoKeras counts on with every block is left out."""
+    blocks = Graph(inputs=list(request.inputs), outputs=list(request.outputs)).blocks
+    return {
+        f"block {number} ({type(block).__name__})": [
+            type(block),
+            without_names(block.get_config()),
+        ]
+        for number, block in enumerate(blocks)
+        if is_own(type(block))
     }
 
 

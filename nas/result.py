@@ -25,6 +25,7 @@ from cerebros_spark.training.keras_model import StateVariables, known, rebuild
 from cerebros_spark.training.metrics import MetricsMerger, without_one_hot_labels
 from cerebros_spark.types import Status, TrialSpec
 from nas.drawing import draw_network
+from nas.failures import short_reason
 from nas.heads import Target
 from nas.inputs import predictors_of
 from nas.matrices import inputs_of, labels_of
@@ -88,7 +89,8 @@ class ModelSelectionResult:
 
         Columns: ``trial``, ``score`` (the objective at the trial's best epoch), ``epochs``
         (finished), ``parameters`` (weights of the network), ``seconds`` (of work, summed over
-        workers), ``status``, and of failed trials ``error`` and ``traceback``.
+        workers), ``status``, and of failed trials ``error`` (its type and message, in one line) and
+        ``traceback``.
         """
         rows = [
             {
@@ -98,7 +100,7 @@ class ModelSelectionResult:
                 "parameters": trial.parameters,
                 "seconds": trial.seconds,
                 "status": trial.status.value,
-                "error": trial.error,
+                "error": None if trial.error is None else short_reason(trial.error),
                 "traceback": trial.traceback,
             }
             for trial in sorted(self.trials, key=self._rank)
@@ -141,7 +143,9 @@ class ModelSelectionResult:
 
     def _rebuilt(self, record: TrialRecord, *, exported: bool) -> Model:
         if record.state is None:
-            raise ArgumentError(f"{record.trial_id} has no weights: {record.error}")
+            raise ArgumentError(
+                f"{record.trial_id} has no weights: {short_reason(record.error or '')}"
+            )
         program = without_one_hot_labels(record.program) if exported else record.program
         with known(self.custom_objects):
             model = rebuild(program)
@@ -171,7 +175,9 @@ class ModelSelectionResult:
         """
         record = self.best_trial if trial is None else self._record(trial)
         if not record.program:
-            raise ArgumentError(f"{record.trial_id} has no network to draw: {record.error}")
+            raise ArgumentError(
+                f"{record.trial_id} has no network to draw: {short_reason(record.error or '')}"
+            )
         return draw_network(record.program)
 
     def report(self, path: str | os.PathLike[str]) -> None:

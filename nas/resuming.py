@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
+import keras_tuner
 import numpy as np
 
 from cerebros_spark.errors import ArgumentError
-from cerebros_spark.journal import Recovered, as_written, journal_key, recover
+from cerebros_spark.journal import Record, Recovered, as_written, journal_key, recover
 from cerebros_spark.store import Store
 from cerebros_spark.training.metrics import merger_key
+from nas.failures import short_reason
+from nas.identity import differences, shown
 from nas.spaces.cerebros import CerebrosSpace
 
 logger = logging.getLogger("nas")
 
+# Compared in their own ways.
+_SEPARATE = ("code", "network")
+# Of runs that an earlier version recorded, where the decay was a function.
+_UNKNOWN_SPACE = "not written down"
+#: An attribute of the log record that says that a run is finished.
+FINISHED = "finished_run"
+_ENDS = ("input_layers", "output_layers")
+_ADVICE = "Give another project_name, or overwrite=True to start again"
 _WORDS = {
     "partitions": "the number of workers",
     "data": "the data (its rows, columns or split)",
@@ -50,37 +63,184 @@ def earlier(store: Store, project_name: str, overwrite: bool) -> Recovered | Non
 
 
 def check_same(found: Recovered, asked: Mapping[str, Any], project_name: str) -> None:
-    """Makes sure that a run is gone on with as it was begun.
+    """Check that a run is resumed as it was begun.
 
     Args:
         found: The run's journal.
-        asked: What is asked for now, as the journal's first record has it.
+        asked: The search configuration of now, as the journal's first record has it.
         project_name: The run's name.
 
     Raises:
         ArgumentError: If something differs; the message names it.
     """
     recorded = found.records[0]
-    for name, value in as_written(asked).items():
+    now = as_written(asked)
+    for name, value in now.items():
+        if name in _SEPARATE or recorded.get(name) == _UNKNOWN_SPACE:
+            continue
         difference = _difference(name, recorded.get(name), value)
         if difference is not None:
-            path, before, now = difference
-            raise ArgumentError(
-                f"there is a run {project_name!r} already, begun with {path} = {before}, and now "
-                f"it is {now}{_hint(name)}. Ask for the same to go on with it, give another "
-                "project_name, or overwrite=True to start anew"
-            )
+            path, before, after = difference
+            raise _other_run(project_name, f"{path} = {before}, and now it is {after}{_hint(name)}")
+    _check_code(recorded.get("code"), now.get("code", {}), project_name)
+    if "network" in recorded:
+        _check_network(recorded["network"], now["network"], project_name, "default hyperparameters")
+
+
+def check_rebuilt(
+    record: Record, program: str, build: Callable[[Any, int, str], str], project_name: str
+) -> None:
+    """Check that a trial's network is still built as it was recorded.
+
+    This finds what no digest of code shows: files, environment variables, other versions of
+    packages. And it compares runs whose record has no digests.
+
+    Args:
+        record: The trial's record in the journal.
+        program: The trial's recorded program.
+        build: Builds a program from hyperparameters, the trial's index and its name.
+        project_name: The run's name.
+
+    Raises:
+        ArgumentError: If the network differs, or can't be built any more.
+    """
+    name = record["trial"]
+    # KerasTuner changes what it reads.
+    config = copy.deepcopy(record["hyperparameters"])
+    values = keras_tuner.HyperParameters.from_config(config)
+    try:
+        again = build(values, record["index"], name)
+    except Exception as error:
+        raise ArgumentError(
+            f"cannot resume the run {project_name!r}: the network of {name} can no longer be "
+            f"built: {short_reason(error)}. {_ADVICE}"
+        ) from error
+    before, now = describe_network(program), describe_network(again)
+    _check_network(before, now, project_name, f"the hyperparameters of {name}")
+
+
+def _check_code(
+    before: Mapping[str, Any] | None, now: Mapping[str, Any], project_name: str
+) -> None:
+    """Compare digests of custom code; a run of an earlier version has none."""
+    if before is None or before["python"] != now["python"]:
+        recorded = "an earlier version of this package"
+        if before is not None:
+            recorded = f"Python {before['python']}"
+        logger.warning(
+            "the run %r was recorded by %s, so its custom code cannot be compared with today's; "
+            "its networks are",
+            project_name,
+            recorded,
+        )
+        return
+    found = differences(before, now)
+    if found:
+        raise _other_run(project_name, shown(found), "Undo the edit to resume it")
+
+
+def _check_network(before: Any, now: Any, project_name: str, hyperparameters: str) -> None:
+    difference = _difference("network", before, now)
+    if difference is not None:
+        path, then, after = difference
+        raise _other_run(
+            project_name,
+            f"other networks: for {hyperparameters} {path} was {then}, and now it is {after}",
+            "Build the same networks to resume it (they must depend on the hyperparameters alone)",
+        )
+
+
+def _other_run(
+    project_name: str, begun: str, advice: str = "Ask for the same to resume it"
+) -> ArgumentError:
+    return ArgumentError(
+        f"there is a run {project_name!r} already, begun with {begun}. {advice}, give another "
+        "project_name, or overwrite=True to start again"
+    )
+
+
+def log_finished(found: Recovered, project_name: str) -> None:
+    """Warn that a finished run's result is returned, and that nothing is trained."""
+    at = found.records[-1].get("at")
+    if at is None:  # recorded by an earlier version
+        sessions = [record["at"] for record in found.records if record["kind"] == "session"]
+        at = sessions[-1] if sessions else None
+        when = "begun" if at else "finished before"
+    else:
+        when = "finished"
+    logger.warning(
+        "the run %r was %s%s: nothing is trained, this is its result. To start again, give "
+        "overwrite=True or another project_name",
+        project_name,
+        when,
+        f" on {datetime.fromtimestamp(at):%Y-%m-%d at %H:%M:%S}" if at else "",
+        extra={FINISHED: True},
+    )
+
+
+def describe_network(program: str) -> dict[str, Any]:
+    """Return what tells a network from another, whatever its layers are called.
+
+    Names count on with every layer of a process, so a cell of a notebook that is run again has
+    others.
+    """
+    description = _without_layer_names(json.loads(program))
+    architecture, compiled = description["architecture"], description["compile"]
+    layers = architecture["config"].get("layers", [architecture])
+    return {
+        "layers": [f"{each['class_name']} {_digest(each)}" for each in layers],
+        "wiring": _digest([architecture["config"].get(end) for end in _ENDS]),
+        "optimizer": compiled.get("optimizer"),
+        "compiled": _digest({**compiled, "optimizer": None}),
+    }
+
+
+def _without_layer_names(description: dict[str, Any]) -> dict[str, Any]:
+    names = list(dict.fromkeys(_layer_names(description["architecture"])))
+    places = {name: f"layer {place}" for place, name in enumerate(names)}
+    found: dict[str, Any] = _renamed(description, places)
+    return found
+
+
+def _layer_names(node: Any) -> Iterator[str]:
+    """Names of all layers, in the order of the architecture."""
+    if isinstance(node, dict):
+        config = node.get("config")
+        if (
+            "class_name" in node
+            and isinstance(config, dict)
+            and isinstance(config.get("name"), str)
+        ):
+            yield config["name"]
+        for value in node.values():
+            yield from _layer_names(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _layer_names(value)
+
+
+def _renamed(node: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(node, dict):
+        return {names.get(key, key): _renamed(value, names) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_renamed(value, names) for value in node]
+    return names.get(node, node) if isinstance(node, str) else node
+
+
+def _digest(node: Any) -> str:
+    return hashlib.sha256(json.dumps(node, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def describe_space(space: CerebrosSpace | None) -> Any:
-    """The bounds of a Cerebros space, as far as they can be written down."""
+    """The bounds of a Cerebros space; the code of functions among them is compared as code."""
     if space is None:
         return None
     try:
         return space.get_config()
-    except ArgumentError as error:
-        logger.warning("whether a resumed run has the same space can't be checked: %s", error)
-        return "not written down"
+    except ArgumentError:
+        return {
+            name: "a function" if callable(value) else value for name, value in vars(space).items()
+        }
 
 
 def compiled_parts(program: str) -> Any:

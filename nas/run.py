@@ -12,6 +12,8 @@ from typing import Any
 
 import keras
 
+from cerebros_spark.backend.local import LocalBackend
+from cerebros_spark.backend.shipping import can_be_sent
 from cerebros_spark.collecting import settled
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.engine import Engine, EngineReport, about, begin
@@ -19,11 +21,13 @@ from cerebros_spark.job import WorkerJob
 from cerebros_spark.journal import Journal, Recovered, journal_key
 from cerebros_spark.run_files import read_state
 from cerebros_spark.seeds import derive
+from cerebros_spark.training.keras_model import registered_in
 from nas.binding import BoundTuner, Resources
 from nas.building import Builder
 from nas.callbacks import Callbacks
 from nas.dialogue import Dialogue
 from nas.fusing import Fusing
+from nas.identity import is_own
 from nas.interruption import ended_by_sigterm
 from nas.ledger import Ledger
 from nas.parts import callbacks_of, check_objective, mergers_of, populate, space_of
@@ -32,10 +36,7 @@ from nas.progress import Progress
 from nas.recalling import recall
 from nas.request import Request, asked_for, chosen, understood
 from nas.result import ModelSelectionResult
-from nas.resuming import (
-    check_same,
-    earlier,
-)
+from nas.resuming import check_rebuilt, check_same, earlier, log_finished
 from nas.search import Rules, Search
 from nas.turns import Turns
 from nas.watching import Watched, Watchers, identity_of
@@ -96,6 +97,7 @@ def run(
     mergers = mergers_of(goals, request.custom_objects)
     program = populate(tuner, builder)
     check_objective(bound.objective, mergers, program)
+    custom_objects = {**_registered(program, resources), **request.custom_objects}
     fetch = functools.partial(read_state, resources.store)
     callbacks = Callbacks(callbacks_of(request, mergers, program), fetch)
     job = WorkerJob(
@@ -108,7 +110,7 @@ def run(
         threads=resources.backend.threads,
         deterministic=request.reproducible,
         session=_sessions(found),
-        custom_objects=request.custom_objects,
+        custom_objects=custom_objects,
     )
     asked = asked_for(request, resources, bound, tuner, program)
     journal = _journal(job, asked, found)
@@ -120,6 +122,8 @@ def run(
         reproducible=request.reproducible,
         history=found.records if found else (),
     )
+    if found:
+        _check_first_trial(found, builder, engine)
     watchers = Watchers(request.watchers)
     progress = Progress(bound.max_trials, epochs, bound.objective.name, request.verbose)
     ledger = Ledger(bound.objective)
@@ -150,7 +154,7 @@ def run(
             dtypes,
             goals,
             report,
-            custom_objects=request.custom_objects,
+            custom_objects=custom_objects,
             run_id=request.project_name,
         )
 
@@ -170,7 +174,7 @@ def run(
             progress.recall(ledger.trials)
         with watchers.until_the_end():
             if found and found.records[-1]["kind"] == "done":
-                logger.info("the run %r is over: this is its result", request.project_name)
+                log_finished(found, request.project_name)
                 watched()
                 kept(EngineReport.of_nothing(manifest.partitions))
             else:
@@ -242,6 +246,19 @@ def _seed(asked: int | None, found: Recovered | None) -> int:
     return drawn
 
 
+def _registered(program: str, resources: Resources) -> dict[str, Any]:
+    """Registered objects of the user's own modules, which workers may not be able to import.
+
+    Those that the first network names, and for workers elsewhere all others that can be sent.
+    """
+    found = {name: each for name, each in registered_in(program).items() if is_own(each)}
+    if not isinstance(resources.backend, LocalBackend):
+        for name, each in keras.saving.get_custom_objects().items():
+            if name not in found and is_own(each) and can_be_sent(each):
+                found[name] = each
+    return found
+
+
 def _sessions(found: Recovered | None) -> int:
     records = found.records if found else ()
     return sum(record["kind"] == "session" for record in records)
@@ -257,6 +274,22 @@ def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> 
     check_same(found, {**asked, **about(job)}, job.run_id)
     logger.info("going on with the run whose journal is %s", address)
     return Journal(job.store, job.run_id, found)
+
+
+def _check_first_trial(found: Recovered, builder: Builder, engine: Engine) -> None:
+    """Checks that the first trial that was built would be built the same now."""
+    built = (record for record in found.records if record["kind"] == "trial")
+    first = next(built, None)
+    if first is None:
+        return
+
+    alone = dataclasses.replace(builder, fusing=None)
+
+    def build(hyperparameters: Any, index: int, name: str) -> str:
+        return alone(name, index, hyperparameters).spec.program
+
+    program = engine.specs[first["trial"]].program
+    check_rebuilt(first, program, build, found.records[0]["run"])
 
 
 def _start(engine: Engine, journal: Journal, *, fresh: bool) -> None:

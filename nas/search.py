@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 import traceback
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from cerebros_spark.journal import Journal
 from cerebros_spark.types import EpochAnswer, EpochResult, Status, TrialResult
 from nas.callbacks import Callbacks
 from nas.dialogue import Dialogue
-from nas.failures import check_any_score, check_in_a_row
+from nas.failures import check_any_score, check_in_a_row, same_reason, short_reason
 from nas.progress import Progress
 from nas.tracks import Track
 from nas.trials import TrialRecord
@@ -100,9 +101,9 @@ class Search:
             self._release()
             while self._propose():
                 self._listen()
-                check_in_a_row(self._failed, self._rules.failures_in_a_row)
-        check_any_score(self._ledger.ended)
-        self._journal.append("done")
+                check_in_a_row(self._failed, self._rules.failures_in_a_row, self._journal.address)
+        check_any_score(self._ledger.ended, self._journal.address)
+        self._journal.append("done", at=time.time())
         self._journal.commit()
 
     # Proposals and builds ----------------------------------------------------------------
@@ -265,13 +266,20 @@ class Search:
         record = self._dialogue.conclude(result)
         failed = record.status is Status.FAILED
         if failed:
-            logger.warning(
-                "%s failed: %s\n%s", record.trial_id, record.error, record.traceback or ""
-            )
+            self._log_failure(record)
         self._progress.trial(record)
         self._watchers.update(record)
         self._failed = [*self._failed, record] if failed else []
         self._release()
+
+    def _log_failure(self, record: TrialRecord) -> None:
+        """Log a trial's failure, with its traceback where the one before had another reason."""
+        reason = short_reason(record.error or "")
+        before = self._failed[-1:]
+        if before and same_reason(reason, short_reason(before[0].error or "")):
+            logger.warning("%s failed like %s: %s", record.trial_id, before[0].trial_id, reason)
+        else:
+            logger.warning("%s failed: %s\n%s", record.trial_id, reason, record.traceback or "")
 
 
 def _failed(error: Exception) -> EpochAnswer:

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras_tuner
 
+from nas.failures import short_reason
 from nas.trials import TrialRecord
 
 
@@ -46,7 +47,7 @@ def results_summary(
         lines += ["", f"{trial.trial_id} summary", "Hyperparameters:"]
         lines += [f"{name}: {value}" for name, value in trial.values.items()]
         if trial.score is None:
-            lines.append(f"{trial.status.value}: {trial.error}")
+            lines.append(f"{trial.status.value}: {short_reason(trial.error or '')}")
         else:
             lines.append(f"Score: {trial.score}")
     return "\n".join(lines)

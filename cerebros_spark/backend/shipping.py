@@ -11,6 +11,7 @@ import contextlib
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from cerebros_spark.errors import ArgumentError
@@ -41,6 +42,15 @@ def packed(objects: Mapping[str, Any]) -> bytes:
         return bytes(cloudpickle.dumps(dict(objects)))
 
 
+def can_be_sent(value: Any) -> bool:
+    """Whether a class or function can be sent to Spark's processes."""
+    try:
+        packed({"it": value})
+    except ArgumentError:
+        return False
+    return True
+
+
 def unpacked(data: bytes) -> dict[str, Any]:
     """What :func:`packed` made bytes of."""
     if not data:
@@ -61,7 +71,7 @@ def _by_value(objects: Mapping[str, Any]) -> Iterator[None]:
     own = [
         sys.modules[name]
         for name in sorted(modules)
-        if name in sys.modules and name not in known and _is_own(name)
+        if name in sys.modules and name not in known and is_own_module(name)
     ]
     for module in own:
         cloudpickle.register_pickle_by_value(module)
@@ -72,8 +82,12 @@ def _by_value(objects: Mapping[str, Any]) -> Iterator[None]:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def _is_own(module: str) -> bool:
-    """Whether a module is a file of the user's: no installed package, nothing of Python's."""
-    path = getattr(sys.modules[module], "__file__", None)
-    installed = {sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")}
-    return path is not None and not any(path.startswith(folder) for folder in installed)
+def is_own_module(name: str) -> bool:
+    """Whether a module is a user's: no installed package, nothing of Python's."""
+    if name == "__main__" or name not in sys.modules:
+        return True  # a script, or the cells of a notebook
+    path = getattr(sys.modules[name], "__file__", None)
+    if path is None or not {"site-packages", "dist-packages"}.isdisjoint(Path(path).parts):
+        return False
+    paths = sysconfig.get_paths()
+    return not any(path.startswith(paths[name]) for name in ("stdlib", "purelib", "platlib"))

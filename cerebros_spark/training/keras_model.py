@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -44,7 +45,8 @@ def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None
         architecture = json.loads(model.to_json())
         compiled = json.loads(json.dumps(compile_config(model)))
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise TrialError(f"the model can't be written as JSON: {error}") from error
+        raise TrialError(f"the model can't be written as JSON: {_first_line(error)}") from error
+    check_no_lambda([architecture, compiled])
     check_compiled(model, compiled)
     outputs = [
         {"name": name, "shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype)}
@@ -65,6 +67,67 @@ def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None
     if class_weight is not None:
         described["class_weight"] = {str(number): float(w) for number, w in class_weight.items()}
     return json.dumps(described)
+
+
+def check_no_lambda(config: Any) -> None:
+    """Check that a model's configuration holds no lambda, which no worker could make again.
+
+    Keras writes lambdas as bytecode, and executes it only in processes that allow this.
+
+    Args:
+        config: Configurations of models, layers or of ``compile``, as Keras writes them.
+
+    Raises:
+        TrialError: If there is one; the message names it.
+    """
+    for kind, name, argument in _lambdas(config):
+        if kind == "Lambda":
+            raise TrialError(
+                "Lambda layers can't be sent to workers: write a Layer and name it in "
+                f"custom_objects, instead of {name!r}"
+            )
+        raise TrialError(
+            "lambdas can't be sent to workers: write a function and name it in custom_objects, "
+            f"instead of the lambda that {repr(name) if name else 'compile()'} has as {argument}"
+        )
+
+
+def _lambdas(
+    node: Any, layer: tuple[str, str] = ("", ""), argument: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    """For each lambda the class and name of its layer, and the name of the argument that it is."""
+    if isinstance(node, list | tuple):
+        for value in node:
+            yield from _lambdas(value, layer, argument)
+    elif isinstance(node, dict):
+        if _is_lambda(node):
+            yield (*layer, argument)
+            return
+        config = node.get("config")
+        if isinstance(config, dict) and "trainable" in config and "name" in config:
+            layer = (str(node.get("class_name")), str(config["name"]))
+        for key, each in node.items():
+            yield from _lambdas(each, layer, argument if key == "config" else key)
+
+
+def _is_lambda(node: dict[str, Any]) -> bool:
+    # Of an activation Keras writes the inner part alone.
+    value = node.get("value")
+    if len(node) == 1 and isinstance(value, list | tuple) and len(value) == 3:
+        return isinstance(value[0], str)
+    return node.get("class_name") == "__lambda__"
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, in a line; of Keras' advice on ``get_config`` the reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    found = re.match(r"Object (\w+) was created by passing", lines[0]) if lines else None
+    if found:
+        return (
+            f"{found[1]} has no get_config, but arguments that are no plain values; write "
+            "get_config() (and from_config)"
+        )
+    return lines[0] if lines else type(error).__name__
 
 
 def _check_layers(model: keras.Model) -> None:
@@ -200,9 +263,10 @@ def imported(description: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except TypeError as error:
-        if "Could not locate" not in str(error):
+        found = re.search(r"Could not locate \w+ '[^']*'", str(error))
+        if found is None:
             raise
-        told = str(error).partition(". Make sure")[0]
+        told = found[0]
         where = f"; modules that can't be imported here: {', '.join(missing)}" if missing else ""
         raise TrialError(
             f"{told}{where}. Register it with keras.saving.register_keras_serializable in a module "
@@ -248,6 +312,32 @@ def initial_state(model: keras.Model) -> bytes:
     """The state of a compiled model as it stands."""
     _build_optimizer(model)
     return StateVariables(model).read()
+
+
+def registered_in(program: str) -> dict[str, Any]:
+    """Return the custom classes and functions that a program names and this process has registered.
+
+    Args:
+        program: As :func:`describe` wrote it.
+    """
+    description = json.loads(program)
+    found = {}
+    for name in _registered_names([description["architecture"], description["compile"]]):
+        registered = keras.saving.get_registered_object(name)
+        if registered is not None:
+            found[name] = registered
+    return found
+
+
+def _registered_names(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("registered_name"), str):
+            yield node["registered_name"]
+        for value in node.values():
+            yield from _registered_names(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _registered_names(value)
 
 
 def _foreign_modules(node: Any) -> Iterator[str]:

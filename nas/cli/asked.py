@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
+import logging
 import os
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,8 @@ from nas.cli.encoding import Encoding
 if TYPE_CHECKING:
     from nas.hyperhypermodel import HyperHyperModel
     from nas.spaces.cerebros import CerebrosSpace
+
+logger = logging.getLogger("nas")
 
 _FORMAT = 1
 
@@ -169,7 +174,8 @@ class Run:
 
         first = self.records[0]
         backend = LocalBackend(first["partitions"], threads_per_worker=first["threads"])
-        return self.gone_on_with(backend, verbose=0)
+        with _quiet_about_the_end():
+            return self.gone_on_with(backend, verbose=0)
 
     def gone_on_with(self, backend: Backend, verbose: int) -> Any:
         """Goes on with the run on its prepared data; gives the result of one that is over."""
@@ -260,6 +266,21 @@ def _space(bounds: dict[str, Any]) -> CerebrosSpace:
         name: tuple(value) if isinstance(value, list) else value for name, value in bounds.items()
     }
     return CerebrosSpace(**given)
+
+
+@contextlib.contextmanager
+def _quiet_about_the_end() -> Iterator[None]:
+    """Log no warning that the run is finished, where a command wants just that."""
+    from nas.resuming import FINISHED
+
+    def keep_others(record: logging.LogRecord) -> bool:
+        return not getattr(record, FINISHED, False)
+
+    logger.addFilter(keep_others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep_others)
 
 
 def _is_folder(path: str) -> bool:

@@ -228,6 +228,7 @@ def resume(run: str, master: str | None, conf: tuple[str, ...]) -> None:
     settings = {**found.asked.settings, **settings_of(conf)}
     load_tensorflow()
     if found.over:
+        click.echo(f"the run {found.name!r} is finished: this is its result", err=True)
         _tell(found.finished(), found.store, found.name)
         return
     workers = found.asked.workers

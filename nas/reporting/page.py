@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from nas.drawing import draw_network
+from nas.failures import short_reason
 from nas.reporting.charts import (
     best_curves,
     learning_curves,
@@ -55,7 +56,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, seconds=_seconds)
+    environment.filters.update(number=_number, seconds=_seconds, reason=short_reason)
     return environment.get_template("page.html")
 
 

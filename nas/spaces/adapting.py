@@ -53,6 +53,14 @@ def adapted(model: keras.Model, statistics: Sequence[Statistics]) -> keras.Model
         each["config"].update(changes.get(each["config"]["name"], {}))
     rebuilt = keras.models.model_from_json(json.dumps(config))
     rebuilt.compile_from_config(compile_config(model))
+    # Pretrained weights, and those that initializers drew. A constant has no weights.
+    gone = {
+        id(variable)
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Normalization) and layer.name in changes
+        for variable in layer.variables
+    }
+    rebuilt.set_weights([v.numpy() for v in model.weights if id(v) not in gone])
     return rebuilt
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from cerebros_spark.errors import ArgumentError, TrialError
-from cerebros_spark.training.keras_model import under_policy
+from cerebros_spark.training.keras_model import check_no_lambda, under_policy
 from cerebros_spark.training.optimizers import leave_undecayed, undecayed
 from cerebros_spark.training.serializing import compile_config
+from nas.failures import short_reason
 
+_PLAIN = (bool, int, float, str)
+_OTHERS = ("name", "built")  # attributes that differ in copies
 Shapes = Sequence[tuple[int, ...]] | None
 
 
@@ -29,7 +32,7 @@ def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None)
         input_dtypes: Type of each input, likewise.
 
     Raises:
-        TrialError: If it is no model, or not compiled.
+        TrialError: If it is no model, not compiled, or compiled with a lambda.
         ArgumentError: If it can't be trained here; the message says why and what to do.
     """
     if not isinstance(model, keras.Model):
@@ -38,6 +41,7 @@ def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None)
         raise TrialError(
             f"the model {model.name!r} is not compiled; call compile() before it is returned"
         )
+    check_no_lambda(model.get_compile_config())
     with under_policy(model.dtype_policy):
         whole = functional(model, input_shapes, input_dtypes)
         if whole is not model:
@@ -117,6 +121,78 @@ def without_adapted(model: keras.Model) -> keras.Model:
     gone = {id(variable) for layer in layers for variable in layer.variables}
     rebuilt.set_weights([v.numpy() for v in model.weights if id(v) not in gone])
     return rebuilt
+
+
+def culprit(model: keras.Model, error: Exception) -> str:
+    """Return which custom layer of a model can't be made again, and what to do, in a line.
+
+    Args:
+        model: The model.
+        error: What Keras raised when the model was made again; told if no layer is found.
+    """
+    for layer in _custom_layers(model):
+        kind = type(layer)
+        try:
+            kind.from_config(layer.get_config())
+        except Exception as reason:
+            if not _has_config(kind):
+                return (
+                    f"{kind.__name__} has no get_config: write get_config(), and an __init__ that "
+                    "takes what it gives (or from_config)"
+                )
+            return (
+                f"{kind.__name__}.get_config() does not fit its __init__ or from_config: "
+                f"{short_reason(reason)}"
+            )
+    return short_reason(error)
+
+
+def without_config(model: keras.Model) -> list[str]:
+    """Return the names of a model's custom classes that have no ``get_config`` of their own."""
+    kinds = {type(layer) for layer in _custom_layers(model)}
+    return sorted(kind.__name__ for kind in kinds if not _has_config(kind))
+
+
+def unlike(model: keras.Model, other: keras.Model) -> str | None:
+    """Return which custom class without ``get_config`` differs in two models; None for none.
+
+    Of a subclassed model Keras writes the defaults of ``__init__``, not what it was given. So made
+    again it may be another network, with weights of the same shapes.
+    """
+    pairs = zip(_custom_layers(model), _custom_layers(other), strict=False)
+    for mine, again in pairs:
+        if not _has_config(type(mine)):
+            for inner, inner_again in zip(
+                mine._flatten_layers(), again._flatten_layers(), strict=False
+            ):
+                if _settings(inner) != _settings(inner_again):
+                    return f"{type(mine).__name__} has no get_config, so it gets default arguments"
+    return None
+
+
+def _settings(layer: Any) -> tuple[Any, ...]:
+    """A layer's class and plain attributes, however it was made."""
+    held = {
+        name: value
+        for name, value in vars(layer).items()
+        if type(value) in _PLAIN and not name.startswith("_") and name not in _OTHERS
+    }
+    activation = getattr(layer, "activation", None)
+    return type(layer), held, getattr(activation, "__name__", None)
+
+
+def _custom_layers(model: keras.Model) -> Iterator[Any]:
+    """Layers and models of classes that are not Keras' own, the innermost first."""
+    for layer in reversed(model._flatten_layers()):
+        if not type(layer).__module__.startswith("keras."):
+            yield layer
+
+
+def _has_config(kind: type) -> bool:
+    return kind.get_config not in (  # type: ignore[attr-defined]
+        keras.Model.get_config,
+        keras.layers.Layer.get_config,
+    )
 
 
 def _statistics(layer: Any) -> dict[str, Any]:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.training.keras_model import under_policy
+from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.training.keras_model import check_no_lambda, under_policy
 from cerebros_spark.training.serializing import compile_config
 from cerebros_spark.validation import check_real
 from nas.spaces.cerebros.checks import check_count
-from nas.spaces.complete import functional, without_adapted
+from nas.spaces.complete import culprit, functional, unlike, without_adapted
+
+logger = logging.getLogger("nas")
 
 # What changes with every model of a process, or follows from the rest.
 _NAMES = frozenset(
     {"name", "keras_history", "input_layers", "output_layers", "compile_config", "build_config"}
 )
+
+
+# They update weights in training that no gradient reaches.
+_KEEP_STATISTICS = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
 
 
 class FixedModel:
@@ -34,9 +41,10 @@ class FixedModel:
     Args:
         model: A ``keras.Model``: functional, Sequential, or subclassed with ``get_config``. One
             without inputs gets those of the data.
-        keep_weights: Begin every trial with the model's own weights (a pretrained model). By
-            default a trial draws new ones from its seed. Statistics that ``Normalization`` layers
-            were adapted to are kept either way.
+        keep_weights: Begin every trial with all of the model's own weights (a pretrained model).
+            By default layers that are not trainable keep theirs, and the others get new ones
+            from the trial's seed; the log says so. Statistics that ``Normalization`` layers were
+            adapted to are kept either way.
         learning_rate: Lowest and highest learning rate.
         optimizers: Names of Keras optimizers.
         batch_sizes: Rows in a training step.
@@ -73,8 +81,11 @@ class FixedModel:
         self._rates = _rates(learning_rate)
         self._sizes = _sizes(batch_sizes)
         self._compiled = _compiled(model, loss, metrics)
+        _check_no_lambda(model, self._compiled)
         self._own = self._compiled.get("optimizer") if model.compiled else None
         self._optimizers = _optimizers(optimizers, self._own_name)
+        if model.built and not keep_weights:
+            _log_new_weights(model)
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> keras.Model:
         """A new compiled copy of the model.
@@ -84,8 +95,15 @@ class FixedModel:
             input_shapes: Shape of one row of each input, for a model that doesn't know them.
             input_dtypes: Type of each input, likewise.
         """
-        with under_policy(self._model.dtype_policy):
-            copy = self._copy(input_shapes, input_dtypes)
+        try:
+            with under_policy(self._model.dtype_policy):
+                copy = self._copy(input_shapes, input_dtypes)
+        except TypeError as error:
+            if "Could not locate" in str(error):
+                raise
+            raise ArgumentError(
+                f"the model {self._model.name!r} can't be made again: {culprit(self._model, error)}"
+            ) from error
         default = self._own_name or self._optimizers[0]
         name = hp.Choice("optimizer", list(self._optimizers), default=default)
         low, high = self._rates
@@ -100,11 +118,16 @@ class FixedModel:
     def describe(self) -> Any:
         """What tells it from another, as JSON."""
         return {
-            "fixed": digest(self._model, self._keep),
+            "fixed": digest(self._model, self._kept_weights()),
             "keep_weights": self._keep,
             "optimizers": list(self._optimizers),
-            "optimizer": _plain(self._own),
+            "optimizer": without_names(self._own),
         }
+
+    @property
+    def code(self) -> Any:
+        """Nothing: the code of custom layers is identified with the network."""
+        return None
 
     @property
     def model(self) -> keras.Model:
@@ -116,11 +139,30 @@ class FixedModel:
         if not model.built:
             # The user's own stays unbuilt.
             model = type(model).from_config(_config(model))
+            lost = unlike(self._model, model)
+            if lost is not None:
+                raise ArgumentError(
+                    f"the model {self._model.name!r} can't be made again: {lost}; write "
+                    "get_config()"
+                )
         whole = without_adapted(functional(model, input_shapes, input_dtypes))
         copy = keras.models.model_from_json(whole.to_json())
         if self._keep:
             copy.set_weights(whole.get_weights())
+            return copy
+        kept = {id(variable) for variable in untrained_variables(whole)}
+        # The same architecture, so the same order.
+        for mine, new in zip(whole.weights, copy.weights, strict=True):
+            if id(mine) in kept:
+                new.assign(mine.numpy())
         return copy
+
+    def _kept_weights(self) -> list[np.ndarray]:
+        """The weights with which every trial begins."""
+        if self._keep:
+            weights: list[np.ndarray] = self._model.get_weights()
+            return weights
+        return [variable.numpy() for variable in untrained_variables(self._model)]
 
     @property
     def _own_name(self) -> str | None:
@@ -141,6 +183,52 @@ class FixedModel:
         return float(min(max(own, low), high))
 
 
+def untrained_variables(model: keras.Model) -> list[Any]:
+    """Return the weights of a model that training leaves as they are: those of frozen layers.
+
+    The statistics of batch normalization that is trained belong to the weights that are trained.
+    """
+    statistics = {
+        id(variable)
+        for layer in model._flatten_layers()
+        if isinstance(layer, _KEEP_STATISTICS) and layer.trainable
+        for variable in layer.weights
+    }
+    adapted = {
+        id(variable)
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Normalization)
+        for variable in layer.weights
+    }
+    return [
+        variable
+        for variable in model.weights
+        if not variable.trainable and id(variable) not in statistics | adapted
+    ]
+
+
+def _check_no_lambda(model: keras.Model, compiled: Mapping[str, Any]) -> None:
+    try:
+        check_no_lambda([_config(model), compiled])
+    except TrialError as error:
+        raise ArgumentError(str(error)) from error
+
+
+def _log_new_weights(model: keras.Model) -> None:
+    """Log which weights trials start from, as a warning where the model seems to be pretrained."""
+    if not model.trainable_variables:
+        return
+    kept = untrained_variables(model)
+    fitted = model.compiled and int(model.optimizer.iterations) > 0
+    logger.log(
+        logging.WARNING if kept or fitted else logging.INFO,
+        "trials of the model %r start from new weights%s; to start from all of its own weights, "
+        "give FixedModel(model, keep_weights=True)",
+        model.name,
+        ", but keep those of layers that are not trainable" if kept else "",
+    )
+
+
 def _innermost(optimizer: Any) -> Any:
     """An optimizer's configuration without what scales its loss."""
     inner = optimizer["config"].get("inner_optimizer")
@@ -157,20 +245,25 @@ def _at_rate(optimizer: Any, rate: float) -> Any:
     return {**optimizer, "config": config}
 
 
-def digest(model: keras.Model, weights: bool) -> str:
-    """A digest of a model's architecture and, if asked for, weights; layer names don't count."""
-    text = json.dumps(_plain(_config(model)), sort_keys=True, default=repr)
+def digest(model: keras.Model, weights: Iterable[np.ndarray]) -> str:
+    """Return a digest of a model's architecture, without the names of layers, and of weights."""
+    text = json.dumps(without_names(_config(model)), sort_keys=True, default=_written)
     found = hashlib.sha256(text.encode())
-    for weight in model.get_weights() if weights else ():
+    for weight in weights:
         found.update(np.ascontiguousarray(weight).tobytes())
     return found.hexdigest()
 
 
-def _plain(node: Any) -> Any:
+def _written(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
+
+
+def without_names(node: Any) -> Any:
+    """Return a configuration without what changes with every model of a process."""
     if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items() if key not in _NAMES}
+        return {key: without_names(value) for key, value in node.items() if key not in _NAMES}
     if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
+        return [without_names(value) for value in node]
     return node
 
 

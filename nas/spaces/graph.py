@@ -16,9 +16,11 @@ import numpy as np
 from autokeras.graph import Graph
 
 from cerebros_spark.errors import ArgumentError
+from cerebros_spark.training.keras_model import known
 from cerebros_spark.training.serializing import compile_config
 from nas.heads import Target
 from nas.spaces.adapting import adapted
+from nas.spaces.complete import without_adapted
 from nas.spaces.overrides import overridden
 
 
@@ -36,6 +38,7 @@ class GraphSpace:
             schedules.
         epochs: Epochs of a trial.
         loss_weights: What each output's loss counts in the sum of them; None for 1.
+        custom_objects: Custom layers, losses and metrics, by name.
     """
 
     def __init__(
@@ -50,7 +53,9 @@ class GraphSpace:
         rows: int,
         epochs: int,
         loss_weights: Sequence[float] | None = None,
+        custom_objects: Mapping[str, Any] | None = None,
     ) -> None:
+        self._custom_objects = custom_objects
         self._inputs = list(inputs)
         self._outputs = list(outputs)
         self._targets = list(targets)
@@ -76,11 +81,14 @@ class GraphSpace:
             graph.set_fit_args(0, epochs=self._epochs)
             stack.enter_context(overridden(hp))
             model = graph.build(hp)
-        if self._loss_weights is not None:
-            names = [target.name for target in self._targets]
-            weights = dict(zip(names, self._loss_weights, strict=True))
-            model.compile_from_config({**compile_config(model), "loss_weights": weights})
-        return adapted(model, self._statistics)
+        # Clearing the session has made Keras forget them.
+        with known(self._custom_objects):
+            if self._loss_weights is not None:
+                names = [target.name for target in self._targets]
+                weights = dict(zip(names, self._loss_weights, strict=True))
+                model.compile_from_config({**compile_config(model), "loss_weights": weights})
+            # Of Normalization layers inside of pretrained models the statistics are their own.
+            return without_adapted(adapted(model, self._statistics))
 
     def _about_input(self, node: Any, shape: Sequence[int]) -> dict[str, Any]:
         told = {

@@ -30,6 +30,10 @@ class Source(Protocol):
     def describe(self) -> Any:
         """What tells it from another, as JSON, for a run that is gone on with."""
 
+    @property
+    def code(self) -> Any:
+        """The function or object whose code builds networks; None if there is no custom one."""
+
 
 class OwnSpace:
     """Builds the user's networks for one data set.
@@ -168,6 +172,10 @@ class _Function:
     def describe(self) -> Any:
         return {"function": _qualified(self._build)}
 
+    @property
+    def code(self) -> Any:
+        return self._build
+
 
 class _HyperModel:
     """A ``keras_tuner.HyperModel``."""
@@ -181,6 +189,10 @@ class _HyperModel:
 
     def describe(self) -> Any:
         return {"hypermodel": _qualified(type(self._model)), "name": self._model.name}
+
+    @property
+    def code(self) -> Any:
+        return self._model
 
 
 def source_of(hypermodel: Any) -> Source:

@@ -39,6 +39,7 @@ class TunerKind:
         max_trials: Its own number of trials; None if it is told, or has none.
         hyperparameters: Its own overrides; None if it is told.
         told: Whether it takes the objective, trials and overrides of the search.
+        code: The tuner or oracle itself, whose code may be custom; None for a name.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TunerKind:
     max_trials: int | None = None
     hyperparameters: Any = None
     told: bool = False
+    code: Any = None
 
 
 def kind_of(tuner: Any, options: Mapping[str, Any]) -> TunerKind:
@@ -75,6 +77,7 @@ def kind_of(tuner: Any, options: Mapping[str, Any]) -> TunerKind:
             options=_settings(tuner),
             make=lambda **_: copy.deepcopy(tuner),
             max_trials=getattr(tuner, "max_trials", None),
+            code=tuner,
         )
     raise ArgumentError(
         "tuner must be a name, a keras_tuner.Oracle, or an object with the methods of "
@@ -132,6 +135,7 @@ def _oracle(oracle: keras_tuner.Oracle) -> TunerKind:
         objective=oracle_objective(oracle),
         max_trials=oracle.max_trials,
         hyperparameters=oracle.hyperparameters,
+        code=type(oracle),  # its settings are among the options
     )
 
 

@@ -122,6 +122,18 @@ def test_all_of_it_runs_on_spark(spark, tmp_path, frame):
     assert made.evaluate(df, return_dict=True) == pytest.approx(wanted, rel=1e-4)
 
 
+def test_what_is_registered_in_a_module_of_the_drivers_alone_is_sent_along(spark, tmp_path, frame):
+    def build(hp: Any) -> keras.Model:
+        model = keras.Sequential([keras.Input((3,)), Registered(), keras.layers.Dense(1)])
+        model.compile(loss="mse")
+        return model
+
+    made = HyperHyperModel(hypermodel=build, project_name="own", max_trials=1, seed=0)
+    on_spark(made, spark, tmp_path)
+    board = made.fit(spark.createDataFrame(frame), epochs=1, verbose=0).leaderboard()
+    assert board["status"].tolist() == ["completed"], board["traceback"].tolist()
+
+
 def test_what_can_not_be_sent_is_named_before_any_work(spark, tmp_path, frame):
     lock = threading.Lock()
 

@@ -33,13 +33,16 @@ def frame():
 def test_the_best_hyperparameters_are_those_of_trials_with_a_score(tmp_path, frame):
     def build(hp: Any) -> keras.Model:
         if hp.Choice("fails", [False, True]):
-            raise ValueError("not this one")
+            raise ValueError("not this one\nand more")
         return regression()
 
     made = searcher(tmp_path, build, max_trials=2)
     made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
     assert len(made.result.trials) == 2
     assert [hp.values for hp in made.get_best_hyperparameters(9)] == [{"fails": False}]
+    worst = made.result.leaderboard().iloc[-1]
+    assert worst["error"] == "ValueError: not this one", "its type and message in one line"
+    assert "and more" in worst["traceback"]
 
 
 def test_a_function_builds(tmp_path, frame):

@@ -161,7 +161,7 @@ def test_trials_that_are_too_large_fail_and_leave_the_others(frame, tmp_path):
 
 def test_a_search_whose_trials_all_fail_tells_the_first_cause(frame, tmp_path):
     made = search(tmp_path, max_trials=3, max_model_size=1, bind=columns())
-    with pytest.raises(SearchError, match=r"all 3 trials failed; the first, trial-0000.*max_model"):
+    with pytest.raises(SearchError, match=r"all 3 trials failed, trial-0000 first: .*max_model"):
         made.fit(frame, epochs=1, verbose=0)
     with pytest.raises(NotFittedError):
         made.predict(frame)

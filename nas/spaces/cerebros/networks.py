@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.training.keras_model import drawing_from
+from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.training.keras_model import check_no_lambda, drawing_from
 from cerebros_spark.training.serializing import check_same_settings, serialize
 from nas.spaces.cerebros.checks import check_activation, check_count
 from nas.spaces.cerebros.future import Edge, NetworkFuture, OutputFuture, UnitFuture
@@ -21,6 +21,7 @@ from nas.spaces.cerebros.hyperparameters import future_from, learning_rate
 from nas.spaces.cerebros.materialize import flat_inputs, unit_layers
 from nas.spaces.cerebros.space import CerebrosSpace
 from nas.spaces.cerebros.writing import Frame, Written
+from nas.spaces.complete import culprit, without_adapted
 
 # A standard deviation below this share of the mean is rounding, in float32: the feature is
 # constant, and to divide by it would turn the last bit into a large number.
@@ -137,7 +138,9 @@ class CerebrosNetworks:
             None if statistics is None else _statistics(i, self.input_shapes[i], statistics)
             for i, statistics in enumerate(_each("normalizations", normalizations, [None] * count))
         ]
-        self._base_models = dict(base_models or {})
+        self._base_models = {
+            number: _constant(number, base) for number, base in (base_models or {}).items()
+        }
         self._optimizer = _identifier("optimizer", optimizer)
         self._jit_compile = jit_compile
         self._loss_weights = loss_weights
@@ -400,8 +403,29 @@ def _optimizer_class(name: str) -> Any:
     return type(keras.optimizers.get(name))
 
 
+def _constant(number: int, base: keras.Model) -> keras.Model:
+    """A base model without lambdas, whose adapted statistics are constants."""
+    try:
+        check_no_lambda(base.get_config())
+        return without_adapted(base) if base.built else base
+    except TrialError as error:
+        raise ArgumentError(f"base_models[{number}] can't be used: {error}") from error
+    except NotImplementedError as error:
+        raise ArgumentError(
+            f"base_models[{number}], {type(base).__name__}, has no get_config: write get_config() "
+            "(and from_config, if its arguments are not plain values)"
+        ) from error
+
+
 def _copy(base: keras.Model, name: str) -> keras.Model:
     """A model of its own with the same weights, under a name that no other layer has."""
-    copy = type(base).from_config({**base.get_config(), "name": name})
+    try:
+        copy = type(base).from_config({**base.get_config(), "name": name})
+    except TypeError as error:
+        if "Could not locate" in str(error):
+            raise
+        raise ArgumentError(
+            f"the base model {base.name!r} can't be made again: {culprit(base, error)}"
+        ) from error
     copy.set_weights(base.get_weights())
     return copy

@@ -96,9 +96,10 @@ def refused(capsys, arguments: list[str], code: int = 2) -> str:
     return err
 
 
-def test_what_was_asked_is_kept_and_the_same_command_gives_the_same(run, folder, capsys):
+def test_what_was_asked_is_kept_and_the_same_command_gives_the_same(run, folder, capsys, caplog):
     journal = Path(run, "journal.jsonl").read_bytes()
     assert main(search(folder)) == 0
+    assert "the run 'towns' was finished on" in caplog.text
     out = capsys.readouterr().out
     assert "best trial: trial-000" in out
     assert f"cerebros-spark report {run}" in out
@@ -112,12 +113,13 @@ def test_another_option_for_the_same_run_is_named(run, folder, capsys):
     assert "--overwrite" in told
 
 
-def test_predictions_are_those_of_the_exported_network(run, folder, exported, spark):
+def test_predictions_are_those_of_the_exported_network(run, folder, exported, spark, caplog):
     given = towns(20).drop(columns=["y", "kind", "late", "text"])
     given.loc[3, "town"] = "Bonn"  # of which the search knew nothing
     given.to_csv(folder / "new.csv", index=False)
     arguments = ["predict", run, str(folder / "new.csv"), "--output", str(folder / "told.parquet")]
     assert main(arguments) == 0
+    assert "was finished on" not in caplog.text, "that is what the command is for"
     told = spark.read.parquet(str(folder / "told.parquet")).toPandas()
     assert list(told.columns) == [*given.columns, "kind__output", "kind__class"]
     pd.testing.assert_frame_equal(told[given.columns.to_list()], given)
