@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Preparing Spark DataFrames of few and of thousands of columns: the seconds each takes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from typing import Any
+
+import _bench
+import numpy as np
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1000, help="%(default)s")
+    parser.add_argument("--columns", type=int, nargs="+", default=[20, 2000], help="%(default)s")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    args = parser.parse_args()
+    _bench.prepare_environment()
+    spark = _bench.session()
+    spark.conf.set("spark.sql.shuffle.partitions", "200")  # Spark's default
+    found = [
+        (f"{count:,} columns, {args.rows:,} rows", prepare_table(spark, args.rows, count), "s")
+        for count in args.columns
+    ]
+    spark.stop()
+    _bench.show("wide tables", found, args.json)
+
+
+def prepare_table(spark: Any, rows: int, columns: int) -> float:
+    """Prepare a table of random numbers; return the seconds it takes."""
+    import pandas as pd
+
+    from cerebros_spark import LocalStore
+    from cerebros_spark.data.prepare import prepare
+
+    rng = np.random.default_rng(0)
+    names = [f"x{number}" for number in range(columns)]
+    frame = pd.DataFrame(rng.normal(size=(rows, columns)), columns=names)
+    frame["y"] = rng.integers(0, 3, rows)
+    spark.conf.set("spark.sql.execution.arrow.pyspark.enabled", "true")
+    df = spark.createDataFrame(frame)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        prepare(
+            df,
+            LocalStore(folder),
+            feature_columns=names,
+            label_columns=["y"],
+            partitions=2,
+        )
+        return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
+    main()
