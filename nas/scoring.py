@@ -6,9 +6,8 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import and_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from nas.outputs import OutputColumns
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructField
 
 
 _SCORES = "__cerebros_scores"
@@ -190,9 +190,14 @@ def _sent_features(
     """
     groups: list[tuple[str, ...]] = []
     sent: dict[str, Any] = {}
+    kinds = {field.name: field for field in df.schema.fields}
+
+    def is_number(name: str) -> bool:
+        return kinds[name].dataType.typeName() in _NUMBERS
+
     for number, (group, dtype) in enumerate(zip(layout.inputs, dtypes, strict=True)):
         names: list[str] = []
-        for numbers, run in itertools.groupby(group, lambda name: _is_number(df, name)):
+        for numbers, run in itertools.groupby(group, is_number):
             several = tuple(run)
             if not numbers or dtype not in _SPARK_TYPES:
                 sent.update({name: _plain(df, name) for name in several})
@@ -204,25 +209,28 @@ def _sent_features(
             )
             if called in sent or (len(several) > 1 and called in df.columns):
                 called = f"{called} (input {number})"
-            sent[called] = _packed(df, several, _SPARK_TYPES[dtype]).alias(called)
+            sent[called] = _packed(kinds, several, _SPARK_TYPES[dtype]).alias(called)
             names.append(called)
         groups.append(tuple(names))
     return dataclasses.replace(layout, inputs=tuple(groups)), list(sent.values())
 
 
-def _is_number(df: DataFrame, name: str) -> bool:
-    return df.schema[name].dataType.typeName() in _NUMBERS
+def _packed(kinds: Mapping[str, StructField], names: Sequence[str], kind: str) -> Any:
+    """Columns of numbers as one: null where one of them is, for Arrow would make that NaN.
 
+    In SQL text, and with a balanced condition: Spark takes thousands of columns then.
+    """
+    from pyspark.sql.functions import expr
 
-def _packed(df: DataFrame, names: Sequence[str], kind: str) -> Any:
-    """Columns of numbers as one: null where one of them is, for Arrow would make that NaN."""
-    from pyspark.sql.functions import array, when
-
-    numbers = [_quote(name).cast(kind) for name in names]
-    nullable = [name for name in names if df.schema[name].nullable]
-    if not nullable:
-        return numbers[0] if len(numbers) == 1 else array(*numbers)
-    return when(functools.reduce(and_, (_quote(n).isNotNull() for n in nullable)), array(*numbers))
+    numbers = [f"cast({_sql(name)} as {kind})" for name in names]
+    present = [f"{_sql(name)} is not null" for name in names if kinds[name].nullable]
+    if not present:
+        return expr(numbers[0] if len(numbers) == 1 else f"array({', '.join(numbers)})")
+    while len(present) > 1:
+        present = [
+            " and ".join(f"({p})" for p in present[i : i + 2]) for i in range(0, len(present), 2)
+        ]
+    return expr(f"if({present[0]}, array({', '.join(numbers)}), null)")
 
 
 def _plain(df: DataFrame, name: str) -> Any:
@@ -240,7 +248,11 @@ def _plain(df: DataFrame, name: str) -> Any:
 def _quote(name: str) -> Any:
     from pyspark.sql.functions import col
 
-    return col("`" + name.replace("`", "``") + "`")
+    return col(_sql(name))
+
+
+def _sql(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
 
 
 # On the executors ------------------------------------------------------------------------
