@@ -130,7 +130,7 @@ class CerebrosClassifier(ClassifierMixin, _Searching):
         tuner: Name of the tuner, or what else ``HyperHyperModel.tuner_bind`` takes.
         tuner_options: Options of the tuner of that name.
         objective: What is optimized: a metric's name, or a ``keras_tuner.Objective``.
-        validation: Fraction of the rows that validate.
+        validation: Fraction of the rows that validate, drawn at random, each class in proportion.
         space: Bounds of the networks; the published ones if it is None.
         num_workers: Trials that are trained at a time, as threads of this process.
         store: Where the run is kept: a folder or a store. If None, a temporary folder that is

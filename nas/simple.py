@@ -65,7 +65,8 @@ class SimpleCerebrosRandomSearch:
         training_data: For each input an array or tensor of shape ``(rows, *input_shape)``.
         labels: For each output an array of shape ``(rows,)`` or ``(rows, output_shape)``; one
             class number a row where the loss is a sparse one.
-        validation_split: Fraction of the rows, above 0 and below 1, that validate.
+        validation_split: Fraction of the rows, above 0 and below 1, that validate. They are drawn
+            at random (the original, through Keras, takes the last rows).
         direction: ``"minimize"`` or ``"maximize"``.
         metric_to_rank_by: The value that is optimized, for example ``"val_loss"``. With several
             outputs ``val_output_0_root_mean_squared_error`` and so on.

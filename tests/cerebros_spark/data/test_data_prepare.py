@@ -14,6 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
 from cerebros_spark.data import checks, storage
+from cerebros_spark.data import prepare as prepare_module
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest, manifest_key
@@ -127,6 +128,21 @@ def test_partitioning_and_types_of_the_source_do_not_matter(frame, prepared, tmp
         (*manifest.train, *manifest.validation), (*again.train, *again.validation), strict=True
     ):
         pd.testing.assert_frame_equal(read(store, mine), read(elsewhere, theirs))
+
+
+def test_many_tasks_write_what_one_does(frame, prepared, tmp_path, monkeypatch):
+    _, manifest = prepared
+    monkeypatch.setattr(prepare_module, "_TASK_BYTES", 256)
+    elsewhere = LocalStore(tmp_path)
+    again = prepare(
+        frame.repartition(4), elsewhere, feature_columns=["id", "number", "array"],
+        label_columns=["label"], partitions=3,
+    )  # fmt: skip
+    assert again.fingerprint == manifest.fingerprint
+    for mine, theirs in zip(
+        (*manifest.train, *manifest.validation), (*again.train, *again.validation), strict=True
+    ):
+        assert [file.sha256 for file in mine.files] == [file.sha256 for file in theirs.files]
 
 
 def test_read_again_in_another_session_it_is_the_same(spark, frame, prepared, tmp_path):
