@@ -40,7 +40,7 @@ _FLOAT32_MAX = 3.4028234663852886e38
 # Distinct counts in the first pass are estimates (5 % standard error), so they only rule out.
 _SURELY_TOO_MANY = int(checks.CLASS_LIMIT * 1.3)
 
-_DATES = (T.DateType, T.TimestampType)
+_DATES = (T.DateType, T.TimestampType, T.TimestampNTZType)
 # Correlation of a date with the row's number from which on rows count as sorted by it. Numbers
 # jump from one Spark partition to the next, so rows in order of two partitions have 0.87.
 _SORTED = 0.85
