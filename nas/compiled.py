@@ -18,7 +18,7 @@ from cerebros_spark.training.keras_model import describe, drawing_from, known, r
 from cerebros_spark.training.serializing import check_layers
 from nas.heads import Target
 from nas.labels import labels_of_columns
-from nas.losses import loss_object
+from nas.losses import BINARY, CATEGORICAL, loss_name, loss_object
 from nas.preparation import Prepared
 from nas.spaces.complete import known_inputs
 from nas.spaces.own import OwnSpace, Source, built_anew, losses_of, suit
@@ -197,6 +197,7 @@ def _targets(
                 label_shape=(width,),
                 label_dtype=dtypes.pop() if len(dtypes) == 1 else "float32",
                 sparse=_is_sparse(losses[number]),
+                probabilities=loss_name(losses[number]) in (BINARY | CATEGORICAL),
                 labels=labels_of_columns(columns),
             )
         )

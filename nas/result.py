@@ -277,12 +277,13 @@ class ModelSelectionResult:
             for group, target in zip(self._layout.outputs, self._targets, strict=True)
         ]
         labels = labels_of(columns, self._layout, dtypes)
-        for array, target in zip(labels, self._targets, strict=True):
+        for array, group, target in zip(labels, self._layout.outputs, self._targets, strict=True):
             if array.shape[1:] != target.label_shape:
                 raise DataError(
                     f"the labels of {target.name!r} must have {target.label_shape[0]} values in a "
                     f"row, but got {array.shape[1]}"
                 )
+            target.values.check(array, group)
         return labels[0] if len(labels) == 1 else labels
 
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
@@ -297,6 +298,7 @@ class ModelSelectionResult:
             layout=self._layout,
             input_dtypes=self._scored_dtypes,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
+            label_values=tuple(target.values for target in self._targets),
             outputs=self._columns(),
             custom_objects=packed(self.custom_objects),
         )

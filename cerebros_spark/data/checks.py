@@ -388,17 +388,26 @@ def _problems(rows: int, facts: Facts) -> Iterator[str]:
         yield f"the column {facts.name!r} has only empty arrays"
 
 
-def check_weights(columns: Sequence[Column]) -> None:
-    """Refuses data whose training rows count nothing.
+def check_weights(columns: Sequence[Column], validation: float) -> None:
+    """Refuses data whose training or validation rows count nothing.
+
+    Args:
+        columns: The columns, with the statistics of the training rows.
+        validation: The greatest sample weight of the validation rows.
 
     Raises:
-        DataError: If all sample weights of the training rows are 0.
+        DataError: If all sample weights of the training rows are 0, or all of the validation rows.
     """
     for column in columns:
         if column.role == "weight" and not any(column.mean):
             raise DataError(
                 f"the sample weights in {column.name!r} are 0 in all training rows: nothing could "
                 "be learned"
+            )
+        if column.role == "weight" and validation == 0:
+            raise DataError(
+                f"the sample weights in {column.name!r} are 0 in all validation rows: val_loss "
+                "would be 0 for every network"
             )
 
 
