@@ -77,7 +77,8 @@ def check_columns(found: Sequence[str], needed: Sequence[str], argument: str = "
     """Raises DataError if a column is missing in an argument."""
     for name in needed:
         if name not in found:
-            close = difflib.get_close_matches(name, found, 1)
+            same = [each for each in found if each.lower() == name.lower()]
+            close = same or difflib.get_close_matches(name, found, 1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             where = "" if argument == "x" else f" in {argument.removesuffix(': x')}"
             raise DataError(

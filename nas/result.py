@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import os
 import sys
@@ -133,11 +132,12 @@ class ModelSelectionResult:
 
     @functools.cached_property
     def scoring_model(self) -> Model:
-        """The best network, compiled with all metrics of the search, for evaluation here."""
-        program = self.best_trial.program
-        if program and without_one_hot_labels(program) != json.dumps(json.loads(program)):
-            return self._rebuilt(self.best_trial, exported=False)
-        return self.best_model
+        """The best network, compiled with all metrics of the search, for evaluation here.
+
+        A model of its own: Keras can't evaluate one model on labels of one axis, as users give
+        them to :attr:`best_model`, and then on labels of two.
+        """
+        return self._rebuilt(self.best_trial, exported=False)
 
     def _rebuilt(self, record: TrialRecord, *, exported: bool) -> Model:
         if record.state is None:

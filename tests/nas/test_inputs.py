@@ -246,7 +246,7 @@ WEIGHTS_REFUSED = [
 
 def test_evaluation_weighs_rows_as_keras_does(named):
     labels = Y + np.arange(60)
-    expected = named.export_model().evaluate(X, labels, sample_weight=WEIGHTS, verbose=0)[0]
+    expected = named.export_model().evaluate(X, labels, sample_weight=WEIGHTS, verbose=0)
     for weights in WEIGHTS_OF_ALL_TYPES:
         assert named.evaluate(FRAME, labels, sample_weight=weights)[0] == pytest.approx(expected)
 
