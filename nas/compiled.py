@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from cerebros_spark.data.checks import check_variation
+from cerebros_spark.data.checks import CLASS_LIMIT, check_variation
 from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.errors import ArgumentError, TrialError
@@ -226,6 +226,11 @@ def _check_output(
 
 def _check_classes(name: str, shape: tuple[Any, ...], columns: Sequence[Any]) -> None:
     classes = columns[0].classes
+    if len(columns) == 1 and classes is None and columns[0].dtype == "float32":
+        raise ArgumentError(
+            f"the label column {columns[0].name!r} holds fractions, or more than {CLASS_LIMIT:,} "
+            f"different values, but the model's output {name!r} takes class numbers: give integers"
+        )
     if len(columns) == 1 and classes and not 0 <= classes[0] <= classes[-1] < shape[0]:
         wrong = classes[0] if classes[0] < 0 else classes[-1]
         raise ArgumentError(

@@ -145,7 +145,11 @@ def checked_class_weight(value: Any) -> dict[int, float] | None:
         )
     checked = {}
     for number, weight in value.items():
-        if isinstance(number, bool) or not hasattr(number, "__index__") or int(number) < 0:
+        if (
+            isinstance(number, bool | np.bool_)
+            or not hasattr(number, "__index__")
+            or int(number) < 0
+        ):
             raise ArgumentError(
                 f"class_weight must have the class numbers 0, 1, 2 … as keys, but got {number!r}"
             )
@@ -155,6 +159,12 @@ def checked_class_weight(value: Any) -> dict[int, float] | None:
             )
         checked[int(number)] = float(weight)
     return checked
+
+
+def _check_some_count(weights: Mapping[int, float], classes: Sequence[int]) -> None:
+    """Raises ArgumentError if all classes count nothing."""
+    if all(weights.get(each) == 0 for each in classes):
+        raise ArgumentError("class_weight is 0 for all classes: nothing could be learned")
 
 
 def _is_weight(value: Any) -> bool:
@@ -199,6 +209,7 @@ def check_class_weight(weights: Mapping[int, float] | None, goals: Sequence[Targ
                 f"class_weight has the class {number}, but {goal.name!r} has the classes "
                 f"0 … {goal.num_classes - 1}"
             )
+    _check_some_count(weights, range(goal.num_classes))
 
 
 def check_class_labels(
@@ -237,6 +248,7 @@ def check_class_labels(
                 f"class_weight has the class {number}, but {named} has the classes "
                 f"{', '.join(map(str, classes))}"
             )
+    _check_some_count(weights, classes)
 
 
 def _one_hot(columns: Sequence[Column]) -> tuple[int, ...] | None:

@@ -371,6 +371,22 @@ def test_labels_that_are_no_classes_are_refused(tmp_path, labels, message):
         fit(search(tmp_path, outputs=ak.ClassificationHead()), X, labels)
 
 
+def test_fractions_are_no_classes_of_a_sparse_loss(tmp_path):
+    made = own(tmp_path, dense(3, "sparse_categorical_crossentropy", "softmax"))
+    with pytest.raises(ArgumentError, match="'target' holds fractions, or more than 1,000"):
+        fit(made, X, CLASSES + 0.5)
+
+
+@pytest.mark.parametrize("build", [None, dense(1, "binary_crossentropy", "sigmoid")])
+def test_class_weights_must_count_some_class(tmp_path, build):
+    made = own(tmp_path, build) if build else search(tmp_path, outputs=ak.ClassificationHead())
+    with pytest.raises(ArgumentError, match="class_weight is 0 for all classes"):
+        fit(made, X, BINARY, class_weight={0: 0, 1: 0.0})
+    for key in ("0", 0.0, np.True_):
+        with pytest.raises(ArgumentError, match="must have the class numbers 0, 1, 2"):
+            fit(made, X, BINARY, class_weight={key: 1.0})
+
+
 def test_classes_of_any_type_are_classes(prepared, tmp_path):
     forms = [BINARY.astype(float), BINARY > 0, pd.Series(BINARY > 0).astype("boolean")]
     forms += [(BINARY > 0).astype(object), pd.Series(BINARY).astype("category")]
