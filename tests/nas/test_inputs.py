@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
+import tensorflow as tf
 from small_searches import search
 
 from cerebros_spark import LocalBackend, LocalStore
@@ -148,6 +150,8 @@ def test_no_rows_give_no_outputs_and_cannot_be_evaluated(named, empty):
         (X[0], r"x must hold the 3 columns .* shapes \[\(3,\)\]"),
         (X.T, r"x must hold the 3 columns .* shapes \[\(3, 60\)\]"),
         (np.zeros((4, 4)), r"x must hold the 3 columns .* shapes \[\(4, 4\)\]"),
+        (scipy.sparse.csr_matrix(X), r"x is a sparse matrix; pass an array"),
+        (tf.data.Dataset.from_tensor_slices(X), "x is a tf.data.Dataset; pass arrays"),
         ((row for row in X), "x is a generator; pass an array or a list"),
         (FRAME.to_records(), r"x is an array with the fields .* pass pandas.DataFrame\(x\)"),
     ],
@@ -385,6 +389,12 @@ def test_class_weights_must_count_some_class(tmp_path, build):
     for key in ("0", 0.0, np.True_):
         with pytest.raises(ArgumentError, match="must have the class numbers 0, 1, 2"):
             fit(made, X, BINARY, class_weight={key: 1.0})
+
+
+def test_class_weights_may_have_keys_of_numpy_and_leave_classes_out(prepared, tmp_path):
+    for weights in ({np.int64(1): np.float32(2)}, {}, {0: 0, 1: 1}):
+        made = search(tmp_path, outputs=ak.ClassificationHead())
+        assert fit(made, X, BINARY, class_weight=weights).manifest.columns
 
 
 def test_classes_of_any_type_are_classes(prepared, tmp_path):
