@@ -212,8 +212,9 @@ def _check_names(found: Mapping[str, Any], names: Sequence[str], argument: str) 
     """
     if _is_unnamed(names) and not set(names) & set(found):
         raise DataError(
-            f"{argument} has columns with names ({', '.join(list(found)[:_SHOWN])}), but fit was "
-            f"given arrays without names: pass {argument} as arrays, in the same order"
+            f"there is no column {names[0]!r}; {argument} has the columns "
+            f"{', '.join(list(found)[:_SHOWN])}. If fit was given arrays without names, pass "
+            f"{argument} as arrays, in the same order"
         )
     check_columns(list(found), names, argument)
 

@@ -109,7 +109,7 @@ def prepare_data(
         names = [*flat(resources.feature_columns), *flat(resources.label_columns)]
         if resources.sample_weight_column is not None:
             names.append(resources.sample_weight_column)
-        x, validation = _marked(x, validation_data, names), VALIDATION_DATA
+        x, validation = _marked(x, validation_data, list(dict.fromkeys(names))), VALIDATION_DATA
     manifest = prepare(
         x,
         resources.store,

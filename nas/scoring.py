@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import and_
@@ -191,12 +192,14 @@ def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
     """
     check_columns(df.columns, needed)
     exact = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
-    names = [name if exact else name.lower() for name in df.columns]
-    for name, shown in zip(names, df.columns, strict=True):
-        if names.count(name) > 1:
-            raise DataError(f"there are {names.count(name)} columns {shown!r}; rename them first")
+    counts = Counter(name if exact else name.lower() for name in df.columns)
+    for name in df.columns:
+        count = counts[name if exact else name.lower()]
+        if count > 1:
+            raise DataError(f"there are {count} columns {name!r}; rename them first")
+    kinds = {field.name: field.dataType for field in df.schema.fields}
     for name in needed:
-        kind = df.schema[name].dataType
+        kind = kinds[name]
         if getattr(kind, "elementType", kind).typeName() not in (*_NUMBERS, *_VECTORS):
             raise DataError(
                 f"the column {name!r} has the type {kind.simpleString()}, but must hold numbers as "
