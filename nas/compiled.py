@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from cerebros_spark.data.checks import check_variation
+from cerebros_spark.data.checks import CLASS_LIMIT, check_variation
 from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.errors import ArgumentError, TrialError
@@ -18,7 +18,7 @@ from cerebros_spark.training.keras_model import describe, drawing_from, known, r
 from cerebros_spark.training.serializing import check_layers
 from nas.heads import Target
 from nas.labels import labels_of_columns
-from nas.losses import loss_object
+from nas.losses import BINARY, CATEGORICAL, loss_name, loss_object
 from nas.preparation import Prepared
 from nas.spaces.complete import culprit, known_inputs, unlike, without_config
 from nas.spaces.own import OwnSpace, Source, built_anew, losses_of, suit
@@ -197,6 +197,7 @@ def _targets(
                 label_shape=(width,),
                 label_dtype=dtypes.pop() if len(dtypes) == 1 else "float32",
                 sparse=_is_sparse(losses[number]),
+                probabilities=loss_name(losses[number]) in (BINARY | CATEGORICAL),
                 labels=labels_of_columns(columns),
             )
         )
@@ -225,6 +226,11 @@ def _check_output(
 
 def _check_classes(name: str, shape: tuple[Any, ...], columns: Sequence[Any]) -> None:
     classes = columns[0].classes
+    if len(columns) == 1 and classes is None and columns[0].dtype == "float32":
+        raise ArgumentError(
+            f"the label column {columns[0].name!r} holds fractions, or more than {CLASS_LIMIT:,} "
+            f"different values, but the model's output {name!r} takes class numbers: give integers"
+        )
     if len(columns) == 1 and classes and not 0 <= classes[0] <= classes[-1] < shape[0]:
         wrong = classes[0] if classes[0] < 0 else classes[-1]
         raise ArgumentError(

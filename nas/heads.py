@@ -13,7 +13,7 @@ import keras
 
 from cerebros_spark.data.manifest import Column, Layout, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
-from nas.labels import Form, Kind, Labels, form_of, labels_of_columns
+from nas.labels import Form, Kind, Labels, Values, form_of, labels_of_columns
 from nas.losses import loss_name, loss_object
 from nas.metrics import check_loss, full_name, listed, suit_metrics
 
@@ -41,6 +41,7 @@ class Target:
         mean: Mean of each label over the training rows, for a regression.
         variance: Their variance.
         sparse: Whether the loss of a network of the user's own takes class numbers.
+        probabilities: Whether that loss compares probabilities.
         labels: What the data's labels are.
     """
 
@@ -56,12 +57,24 @@ class Target:
     mean: tuple[float, ...] = ()
     variance: tuple[float, ...] = ()
     sparse: bool = False
+    probabilities: bool = False
     labels: Labels | None = None
 
     @property
     def class_numbers(self) -> bool:
         """Whether the labels must be class numbers: fractions of them mean nothing."""
         return self.sparse or (self.num_classes is not None and self.label_shape == (1,))
+
+    @property
+    def values(self) -> Values:
+        """The values that its labels may have."""
+        if self.num_classes is not None:
+            if self.label_shape == (1,):
+                return Values(self.num_classes - 1)
+            return Values(1, one_hot=self.activation == "softmax")
+        if self.sparse:
+            return Values(self.width - 1)
+        return Values(1 if self.probabilities else None)
 
     def dtype_for(self, *, fractions: bool) -> str:
         """The type in which labels are compared with the output.
@@ -160,6 +173,11 @@ def _target(
             kind = _scalar(head, label, columns[0].classes)
         else:
             kind = _vector(head, label, width, columns)
+        if not any(value for column in columns for value in column.variance):
+            raise DataError(
+                f"the label {label!r} has the same class in all training rows: split the rows so "
+                "that training has others, too"
+            )
         return Target(head, head.name, *kind, metrics, (width,), dtype)
     if isinstance(head, ak.RegressionHead):
         if head.output_dim not in (None, width):

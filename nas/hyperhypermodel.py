@@ -10,19 +10,19 @@ from typing import Any
 
 import autokeras as ak
 import keras
-import numpy as np
 import pandas as pd
 
 from cerebros_spark.backend.base import Backend
 from cerebros_spark.backend.local import LocalBackend
 from cerebros_spark.backend.shipping import packed
-from cerebros_spark.errors import ArgumentError, NotFittedError
+from cerebros_spark.errors import ArgumentError, DataError, NotFittedError
 from cerebros_spark.store import Store
 from cerebros_spark.validation import check_optional_integer
 from nas.binding import BoundTuner, Resources, columns_of
 from nas.heads import check_metrics
 from nas.inputs import is_spark
 from nas.lookouts import called_and_watching
+from nas.matrices import predict_rows
 from nas.preparation import find, prepare_data
 from nas.request import Request, understood
 from nas.result import ModelSelectionResult
@@ -32,7 +32,7 @@ from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
 from nas.spaces.graph import check_graph
 from nas.spaces.own import Source, custom_objects_of, source_of
-from nas.weights import checked_class_weight, checked_loss_weights
+from nas.weights import checked_class_weight, checked_loss_weights, evaluated_weights
 
 _GIB = 1024**3
 
@@ -408,9 +408,8 @@ class HyperHyperModel:
         result = self.result
         if is_spark(x):
             return result.transform(x)
-        return result.best_model.predict(
-            result.model_inputs(x), batch_size=batch_size, verbose=verbose
-        )
+        inputs = result.model_inputs(x)
+        return predict_rows(result.best_model, inputs, batch_size=batch_size, verbose=verbose)
 
     def evaluate(
         self,
@@ -448,12 +447,16 @@ class HyperHyperModel:
         else:
             if y is None and not isinstance(x, Mapping | pd.DataFrame):
                 raise ArgumentError("y is missing; pass the labels, or a DataFrame that holds them")
+            inputs = result.model_inputs(x)
+            rows = len(inputs[0] if isinstance(inputs, list) else inputs)
+            if rows == 0:
+                raise DataError("there are no rows to evaluate")
             told = result.scoring_model.evaluate(
-                result.model_inputs(x),
+                inputs,
                 result.model_labels(x if y is None else y),
                 batch_size=batch_size,
                 verbose=verbose,
-                sample_weight=None if sample_weight is None else np.asarray(sample_weight),
+                sample_weight=evaluated_weights(sample_weight, rows),
                 return_dict=True,
             )
             # Keras sorts the dict by name; a list has the order of compile().

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,11 @@ from nas.values import array_of, is_array
 from nas.weights import add_weights, joined, weights_of
 
 Columns = list[str | list[str]]
+
+# What arrays without names are called, with a number if there are several.
+_FEATURES, _LABELS = "features", "target"
+
+_SHOWN = 8  # columns that an error names
 
 
 @dataclass(frozen=True)
@@ -77,27 +83,29 @@ def arrays_of(
         ArgumentError: If there is no ``y``, or names and arrays don't match in number.
         DataError: If a bound column is missing.
     """
-    features, feature_names = _named(x, feature_columns, f"{source}x", "features")
+    features, feature_names = _named(x, feature_columns, f"{source}x", _FEATURES)
     if y is None:
         if not isinstance(x, pd.DataFrame) or not label_columns:
             raise ArgumentError(
                 f"{source}y is missing; pass the labels, or a DataFrame that holds them and bind "
                 "label_columns"
             )
-        labels, label_names = _named(x, label_columns, f"{source}y", "target")
+        labels, label_names = _named(x, label_columns, f"{source}y", _LABELS)
         if feature_columns is None:
             taken = set(labels)
             features = {name: values for name, values in features.items() if name not in taken}
             feature_names = list(features)
     else:
-        labels, label_names = _named(y, label_columns, f"{source}y", "target")
+        labels, label_names = _named(y, label_columns, f"{source}y", _LABELS)
     if feature_columns is None and weight_column in feature_names:
         feature_names.remove(weight_column)
         del features[weight_column]
+    _check_apart(features, labels, f"{source}x", label_columns is None)
     columns = {**features, **labels}
-    if isinstance(validation, str) and isinstance(x, pd.DataFrame):
-        check_columns(list(x.columns), [validation])
-        columns[validation] = array_of(x[validation], f"the column {validation!r}")
+    if isinstance(validation, str) and isinstance(x, pd.DataFrame | Mapping):
+        found = _by_name(x, f"{source}x")
+        check_columns(list(found), [validation])
+        columns[validation] = array_of(found[validation], f"the column {validation!r}")
         if feature_columns is None:
             feature_names = [name for name in feature_names if name != validation]
     rows = len(next(iter(columns.values())))
@@ -108,7 +116,11 @@ def arrays_of(
         more_x, _, *more_weights = validation_data
         more_rows = len(columns[validation]) - rows
         more = weights_of(
-            more_x, more_rows, more_weights[0] if more_weights else None, weight_column
+            more_x,
+            more_rows,
+            more_weights[0] if more_weights else None,
+            weight_column,
+            source="validation_data: ",
         )
         weights = joined(weights, more, rows, more_rows)
     weight = add_weights(columns, weights, weight_column)
@@ -134,8 +146,12 @@ def predictors_of(x: Any, groups: Sequence[Sequence[str]], argument: str) -> Any
     names = [name for group in groups for name in group]
     if isinstance(x, pd.DataFrame | Mapping):
         found = _by_name(x, argument)
-        check_columns(list(found), names)
-        return {name: array_of(found[name], f"the column {name!r}") for name in names}
+        if argument == "y" and isinstance(x, pd.DataFrame) and _is_one_unnamed(found, names):
+            found = dict(zip(names, found.values(), strict=True))
+        _check_names(found, names, argument)
+        columns = {name: array_of(found[name], f"the column {name!r}") for name in names}
+        _check_lengths(columns, argument)
+        return columns
     if is_array(x):
         arrays = [array_of(x, argument)]
     else:
@@ -149,14 +165,89 @@ def predictors_of(x: Any, groups: Sequence[Sequence[str]], argument: str) -> Any
                 "told whether they are rows or columns. Pass numpy.stack of the rows, or a dict "
                 "with the columns by name"
             )
+    columns = _by_place(arrays, groups, argument)
+    _check_lengths(columns, argument)
+    return columns
+
+
+def _by_place(
+    arrays: Sequence[np.ndarray], groups: Sequence[Sequence[str]], argument: str
+) -> dict[str, np.ndarray]:
+    """Name arrays without names: one for each column, one for each group, or one for all.
+
+    Raises:
+        ArgumentError: If there are not as many arrays, or columns in them, as names.
+    """
+    names = [name for group in groups for name in group]
     if len(arrays) == len(names):
         return dict(zip(names, arrays, strict=True))
-    if len(arrays) == 1 and arrays[0].ndim == 2 and arrays[0].shape[1] == len(names):
-        return {name: arrays[0][:, i] for i, name in enumerate(names)}
+    if len(arrays) == 1:
+        groups = [names]
+    if [array.shape[1:] for array in arrays] == [(len(group),) for group in groups]:
+        columns: dict[str, np.ndarray] = {}
+        for array, group in zip(arrays, groups, strict=True):
+            columns.update({name: array[:, place] for place, name in enumerate(group)})
+        return columns
     raise ArgumentError(
         f"{argument} must hold the {len(names)} columns {names}, but got {len(arrays)} arrays of "
         f"shapes {[array.shape for array in arrays]}"
     )
+
+
+def _is_unnamed(names: Sequence[str]) -> bool:
+    """Whether names are those that arrays without names were given."""
+    return all(re.fullmatch(f"({_FEATURES}|{_LABELS})(_[0-9]+)?", name) for name in names)
+
+
+def _is_one_unnamed(found: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether a frame is the one column that had no name where it was fitted."""
+    return len(found) == len(names) == 1 and _is_unnamed(names)
+
+
+def _check_names(found: Mapping[str, Any], names: Sequence[str], argument: str) -> None:
+    """Make sure that a table has some columns.
+
+    Raises:
+        DataError: If it lacks one; the message names it.
+    """
+    if _is_unnamed(names) and not set(names) & set(found):
+        raise DataError(
+            f"there is no column {names[0]!r}; {argument} has the columns "
+            f"{', '.join(list(found)[:_SHOWN])}. If fit was given arrays without names, pass "
+            f"{argument} as arrays, in the same order"
+        )
+    check_columns(list(found), names, argument)
+
+
+def _check_apart(
+    features: Mapping[str, Any], labels: Mapping[str, Any], argument: str, unbound: bool
+) -> None:
+    """Make sure that labels without names don't get that of a feature.
+
+    Raises:
+        ArgumentError: If they do.
+    """
+    if unbound and list(labels) == [_LABELS] and _LABELS in features:
+        raise ArgumentError(
+            f"{argument} has a column {_LABELS!r}, which is what labels without a name are called: "
+            f"drop it from {argument} if it holds the labels, or rename it"
+        )
+
+
+def _check_lengths(columns: Mapping[str, np.ndarray], argument: str) -> None:
+    """Make sure that columns have a value for each row.
+
+    Raises:
+        DataError: If one has another number of rows than the first.
+    """
+    lengths = {name: len(values) for name, values in columns.items() if values.ndim}
+    for name, length in lengths.items():
+        first = next(iter(lengths))
+        if length != lengths[first]:
+            raise DataError(
+                f"in {argument} the column {name!r} has {length:,} rows, but {first!r} has "
+                f"{lengths[first]:,}"
+            )
 
 
 def _by_name(value: Any, argument: str) -> dict[str, Any]:
@@ -179,14 +270,14 @@ def _by_name(value: Any, argument: str) -> dict[str, Any]:
 def _named(
     value: Any, bound: Columns | None, argument: str, default: str
 ) -> tuple[dict[str, np.ndarray], Columns]:
-    names = _flat(bound)
+    names = flat(bound)
     if isinstance(value, pd.Series):
         called = default if value.name is None else value.name
         value = value.to_frame(names[0] if len(names) == 1 else called)
     if isinstance(value, pd.DataFrame | Mapping):
         found = _by_name(value, argument)
         if bound is not None:
-            check_columns(list(found), names)
+            _check_names(found, names, argument)
         chosen = list(found) if bound is None else names
         arrays = {name: array_of(found[name], f"the column {name!r}") for name in chosen}
         return arrays, list(chosen) if bound is None else bound
@@ -198,11 +289,9 @@ def _named(
         count = len(single)
         names = [default] if count == 1 else [f"{default}_{i}" for i in range(count)]
         return dict(zip(names, single, strict=True)), list(names)
-    if len(names) != len(single):
-        raise ArgumentError(
-            f"{len(names)} columns are bound ({names}), but {argument} holds {len(single)} arrays"
-        )
-    return dict(zip(names, single, strict=True)), bound
+    grouped = any(not isinstance(each, str) for each in bound)
+    groups = [[each] if isinstance(each, str) else list(each) for each in bound]
+    return _by_place(single, groups if grouped else [names], argument), bound
 
 
 def _appended(
@@ -219,21 +308,37 @@ def _appended(
         source="validation_data: ",
     ).columns
     rows = len(next(iter(columns.values())))
-    joined = {}
+    _check_lengths(more, "validation_data")
+    stacked = {}
     for name, values in columns.items():
         if name not in more:
             raise DataError(f"the column {name!r} is missing in validation_data")
-        if more[name].shape[1:] != values.shape[1:]:
+        added = more[name]
+        if added.dtype.kind not in "biuf":
             raise DataError(
-                f"the rows of {name!r} have the shape {more[name].shape[1:]} in validation_data, "
+                f"the column {name!r} has the type {added.dtype} in validation_data, but must hold "
+                "numbers"
+            )
+        if {added.shape[1:], values.shape[1:]} == {(), (1,)}:
+            added = added.reshape(-1, *values.shape[1:])
+        if added.shape[1:] != values.shape[1:]:
+            raise DataError(
+                f"the rows of {name!r} have the shape {added.shape[1:]} in validation_data, "
                 f"but {values.shape[1:]} in the training data"
             )
-        joined[name] = np.ma.concatenate([values, more[name]])
-    added = len(joined[name]) - rows
-    if added == 0:
+        stacked[name] = np.ma.concatenate([_signed(values), _signed(added)])
+    more_rows = len(stacked[name]) - rows
+    if more_rows == 0:
         raise DataError("validation_data has no rows")
-    joined[VALIDATION_DATA] = np.arange(rows + added) >= rows
-    return joined
+    stacked[VALIDATION_DATA] = np.arange(rows + more_rows) >= rows
+    return stacked
+
+
+def _signed(values: np.ndarray) -> np.ndarray:
+    """Integers as int64 where that holds them: NumPy joins int64 and uint64 as float64."""
+    if values.dtype == np.uint64 and (not values.size or values.max() < 2**63):
+        return values.astype(np.int64)
+    return values
 
 
 def warn_of_sorted_dates(*tables: Any) -> None:
@@ -255,7 +360,8 @@ def _is_sorted(values: Any) -> bool:
     return bool(ordered) and values.nunique() > 1
 
 
-def _flat(columns: Columns | None) -> list[str]:
+def flat(columns: Columns | None) -> list[str]:
+    """Return the names of columns that may be grouped."""
     names: list[str] = []
     for each in columns or []:
         names += [each] if isinstance(each, str) else list(each)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.data.manifest import Column
+from cerebros_spark.errors import DataError
 from nas.losses import BINARY, CATEGORICAL, HINGE, SPARSE, has_logits, loss_name
 
 # Layers that pass values on as they are.
@@ -64,6 +65,47 @@ class Labels:
     def signed(self) -> bool:
         """Whether all values are -1 or 1."""
         return self.classes is not None and set(self.classes) <= {-1, 1} and not self.binary
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values that one output's labels may have, wherever they come from.
+
+    Attributes:
+        greatest: The greatest, the least being 0; None for any numbers.
+        one_hot: Whether a row is one 1 among zeros.
+    """
+
+    greatest: int | None = None
+    one_hot: bool = False
+
+    def check(self, labels: np.ndarray, names: Sequence[str]) -> None:
+        """Refuse labels that a loss or metric would count wrongly.
+
+        Args:
+            labels: Labels of shape ``(rows, width)``.
+            names: The label columns.
+
+        Raises:
+            DataError: If a value is NaN or not among those of the training.
+        """
+        named = f"the label {', '.join(names)!r}"
+        if labels.dtype.kind == "f" and np.isnan(labels).any():
+            rows = int(np.isnan(labels).any(axis=1).sum())
+            raise DataError(f"{named} is missing (null or NaN) in {rows} rows; fill or drop them")
+        if self.greatest is None:
+            return
+        off = (labels < 0) | (labels > self.greatest)
+        if off.any():
+            raise DataError(
+                f"{named} holds {labels[off][0]:g}, but its values are 0 to {self.greatest}: give "
+                "the labels in the form that they had in training"
+            )
+        off = self.one_hot & ((labels != 0).sum(axis=1) != 1)
+        if off.any():
+            raise DataError(
+                f"{named} is not one 1 among 0s in {int(off.sum())} rows, but was in training"
+            )
 
 
 @dataclass(frozen=True)

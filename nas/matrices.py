@@ -42,6 +42,20 @@ def labels_of(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndar
     ]
 
 
+def predict_rows(model: Any, inputs: Any, **options: Any) -> Any:
+    """Return a model's outputs, of no rows, too, which Keras refuses.
+
+    Args:
+        model: A ``keras.Model``.
+        inputs: An array, or a list of them.
+        **options: Arguments of ``keras.Model.predict``.
+    """
+    if len(inputs[0] if isinstance(inputs, list) else inputs):
+        return model.predict(inputs, **options)
+    empty = [np.zeros((0, *each.shape[1:]), str(each.dtype)) for each in model.outputs]
+    return empty[0] if len(empty) == 1 else empty
+
+
 def lined_up(values: np.ndarray) -> np.ndarray:
     """A column of arrays that came from Arrow as one matrix, without copying where that can be.
 
@@ -59,12 +73,13 @@ def lined_up(values: np.ndarray) -> np.ndarray:
     return whole.reshape(len(values), width)
 
 
-def check_columns(found: Sequence[str], needed: Sequence[str]) -> None:
-    """Raises DataError if a column is missing."""
+def check_columns(found: Sequence[str], needed: Sequence[str], argument: str = "x") -> None:
+    """Raises DataError if a column is missing in an argument."""
     there = set(found)
+    where = "" if argument == "x" else f" in {argument.removesuffix(': x')}"
     for name in needed:
         if name not in there:
-            raise missing_column(name, found)
+            raise missing_column(name, found, where)
 
 
 def _shaped(array: np.ndarray, group: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
@@ -73,7 +88,7 @@ def _shaped(array: np.ndarray, group: Sequence[str], shape: tuple[int, ...]) -> 
             f"{', '.join(group)} must have {math.prod(shape)} values in a row, but got "
             f"{array.shape[1]}"
         )
-    return array.reshape(-1, *shape)
+    return array.reshape(len(array), *shape)
 
 
 def _side_by_side(frame: Any, group: Sequence[str], dtype: str) -> np.ndarray:
@@ -88,4 +103,4 @@ def _rows_of(values: np.ndarray, name: str) -> np.ndarray:
     """A column as a matrix with its rows."""
     if values.ndim == 0:
         raise DataError(f"the column {name!r} is {values!r}, but must hold a value for each row")
-    return values.reshape(len(values), -1)
+    return values.reshape(len(values), math.prod(values.shape[1:]))  # -1 fails for no rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from cerebros_spark.data.checks import VALIDATION_DATA
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.binding import Columns, Resources
-from nas.inputs import arrays_of, is_spark, warn_of_sorted_dates
+from nas.inputs import arrays_of, flat, is_spark, warn_of_sorted_dates
+from nas.matrices import check_columns
 from nas.weights import check_bound
 
 
@@ -105,7 +106,10 @@ def prepare_data(
     from cerebros_spark.data.prepare import prepare
 
     if validation_data is not None:
-        x, validation = _marked(x, validation_data), VALIDATION_DATA
+        names = [*flat(resources.feature_columns), *flat(resources.label_columns)]
+        if resources.sample_weight_column is not None:
+            names.append(resources.sample_weight_column)
+        x, validation = _marked(x, validation_data, list(dict.fromkeys(names))), VALIDATION_DATA
     manifest = prepare(
         x,
         resources.store,
@@ -153,14 +157,35 @@ def find(resources: Resources, data: str | None) -> Prepared:
     return Prepared(manifest, resources.feature_columns, resources.label_columns)
 
 
-def _marked(df: Any, validation: Any) -> Any:
+def _marked(df: Any, validation: Any, names: Sequence[str]) -> Any:
+    """The named columns of both DataFrames, and a mark on the rows of the second."""
     from pyspark.sql.functions import lit
+
+    from cerebros_spark.data.survey import quoted
 
     if not is_spark(validation):
         raise ArgumentError("validation_data must be a Spark DataFrame, as x is")
-    missing = [name for name in df.columns if name not in validation.columns]
-    if missing:
-        raise DataError(f"the column {missing[0]!r} is missing in validation_data")
-    return df.withColumn(VALIDATION_DATA, lit(False)).unionByName(
-        validation.select(*df.columns).withColumn(VALIDATION_DATA, lit(True))
+    parts = []
+    for each, argument in ((df, "x"), (validation, "validation_data")):
+        check_columns(each.columns, names, argument)
+        chosen = each.select(*(quoted(name) for name in names))
+        parts.append((chosen, {field.name: field.dataType for field in chosen.schema.fields}))
+    (train, kinds), (validating, others) = parts
+    for name in names:
+        if not _are_alike(kinds[name], others[name]):
+            raise DataError(
+                f"the column {name!r} is {others[name].simpleString()} in validation_data, but "
+                f"{kinds[name].simpleString()} in x: cast one of them"
+            )
+    return train.withColumn(VALIDATION_DATA, lit(False)).unionByName(
+        validating.withColumn(VALIDATION_DATA, lit(True))
     )
+
+
+def _are_alike(kind: Any, other: Any) -> bool:
+    """Whether Spark joins columns of two types without turning numbers into texts."""
+    from pyspark.sql.types import ArrayType, NumericType
+
+    if isinstance(kind, ArrayType) and isinstance(other, ArrayType):
+        return _are_alike(kind.elementType, other.elementType)
+    return kind == other or (isinstance(kind, NumericType) and isinstance(other, NumericType))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import os
 import sys
@@ -135,11 +134,12 @@ class ModelSelectionResult:
 
     @functools.cached_property
     def scoring_model(self) -> Model:
-        """The best network, compiled with all metrics of the search, for evaluation here."""
-        program = self.best_trial.program
-        if program and without_one_hot_labels(program) != json.dumps(json.loads(program)):
-            return self._rebuilt(self.best_trial, exported=False)
-        return self.best_model
+        """The best network, compiled with all metrics of the search, for evaluation here.
+
+        A model of its own: Keras can't evaluate one model on labels of one axis, as users give
+        them to :attr:`best_model`, and then on labels of two.
+        """
+        return self._rebuilt(self.best_trial, exported=False)
 
     def _rebuilt(self, record: TrialRecord, *, exported: bool) -> Model:
         if record.state is None:
@@ -283,12 +283,13 @@ class ModelSelectionResult:
             for group, target in zip(self._layout.outputs, self._targets, strict=True)
         ]
         labels = labels_of(columns, self._layout, dtypes)
-        for array, target in zip(labels, self._targets, strict=True):
+        for array, group, target in zip(labels, self._layout.outputs, self._targets, strict=True):
             if array.shape[1:] != target.label_shape:
                 raise DataError(
                     f"the labels of {target.name!r} must have {target.label_shape[0]} values in a "
                     f"row, but got {array.shape[1]}"
                 )
+            target.values.check(array, group)
         return labels[0] if len(labels) == 1 else labels
 
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
@@ -303,6 +304,7 @@ class ModelSelectionResult:
             layout=self._layout,
             input_dtypes=self._scored_dtypes,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
+            label_values=tuple(target.values for target in self._targets),
             outputs=self._columns(),
             custom_objects=packed(self.custom_objects),
         )

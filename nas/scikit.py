@@ -8,6 +8,7 @@ from typing import Any
 
 import autokeras as ak
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
@@ -163,7 +164,9 @@ class CerebrosClassifier(ClassifierMixin, _Searching):
         """
         X, y = validate_data(self, X, y, dtype="numeric")
         check_classification_targets(y)
-        self.classes_, numbers = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+        y = column_or_1d(y, warn=True)
+        _check_comparable(y)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y holds the one class {self.classes_[0]!r} only; there must be at least two"
@@ -181,6 +184,20 @@ class CerebrosClassifier(ClassifierMixin, _Searching):
         """The most probable class of each row."""
         places = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[places])
+
+
+def _check_comparable(classes: np.ndarray) -> None:
+    """Raises ValueError if classes are missing in some rows, or of types that can't be sorted."""
+    if classes.dtype != object:
+        return
+    missing = int(pd.isna(classes).sum())
+    if missing:
+        raise ValueError(f"y is missing (None or NaN) in {missing} rows; fill or drop them")
+    kinds = sorted({type(each).__name__ for each in classes})
+    try:
+        np.unique(classes)
+    except TypeError as error:
+        raise ValueError(f"y holds classes of the types {', '.join(kinds)}: use one") from error
 
 
 class CerebrosRegressor(RegressorMixin, _Searching):

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
 from cerebros_spark.errors import DataError
 from cerebros_spark.types import MetricState, TrialSpec
+from nas.labels import Values
 from nas.matrices import check_columns, inputs_of, labels_of, lined_up
 from nas.outputs import OutputColumns
 
@@ -33,6 +35,7 @@ _SCORES = "__cerebros_scores"
 _WHOLE = ("boolean", "byte", "short", "integer", "long")
 _FRACTIONS = ("float", "double", "decimal")
 _NUMBERS = (*_WHOLE, *_FRACTIONS)
+_VECTORS = ("vector", "vectorudt")
 
 #: Inputs' types in NumPy's and in Spark's words, where Spark casts without loss.
 _SPARK_TYPES = {"float32": "float", "float64": "double"}
@@ -50,6 +53,7 @@ class Scorer:
         layout: Which columns make up its inputs and outputs.
         input_dtypes: Type of each input.
         label_dtypes: Type of each output's labels.
+        label_values: The values that they may have; none where there are no labels.
         outputs: The columns to write, for each output.
         custom_objects: Layers, losses and metrics that are not Keras' own, packed.
     """
@@ -61,6 +65,7 @@ class Scorer:
     label_dtypes: tuple[str, ...]
     outputs: tuple[OutputColumns, ...]
     custom_objects: bytes = b""
+    label_values: tuple[Values, ...] = ()
 
     def transform(self, df: DataFrame) -> DataFrame:
         """The DataFrame with the output columns added, and the class columns.
@@ -70,7 +75,7 @@ class Scorer:
         from pyspark.sql.functions import pandas_udf, struct
         from pyspark.sql.types import StructType
 
-        check_columns(df.columns, [name for group in self.layout.inputs for name in group])
+        _check_usable(df, [name for group in self.layout.inputs for name in group])
         added = [name for output in self.outputs for name in output.added]
         for name in added:
             if name in df.columns:
@@ -120,8 +125,9 @@ class Scorer:
     def metric_states(self, df: DataFrame) -> list[MetricState]:
         """The metric variables of each partition's rows."""
         needed = list(dict.fromkeys(self.layout.columns))
-        check_columns(df.columns, needed)
-        plain = df.select(*(_plain(df, name) for name in needed))
+        _check_usable(df, needed)
+        # mapInPandas takes dots and backticks in names for more than names.
+        plain = df.select(*(_plain(df, name).alias(f"c{i}") for i, name in enumerate(needed)))
         sent = plain.sparkSession.sparkContext.broadcast(self)
 
         def measure(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -156,11 +162,16 @@ class _Frames:
         """A chunk for each frame, in natural order."""
         layout = self._scorer.layout
         for frame in self._frames:
+            frame.columns = list(dict.fromkeys(layout.columns))
             if len(frame) == 0:
                 continue
             self.rows += len(frame)
             x = inputs_of(frame, layout, self._scorer.input_dtypes)
             y = labels_of(frame, layout, self._scorer.label_dtypes)
+            for labels, group, values in zip(
+                y, layout.outputs, self._scorer.label_values, strict=True
+            ):
+                values.check(labels, group)
             yield Chunk(x, y, np.arange(len(frame), dtype=np.int64))
 
 
@@ -169,7 +180,31 @@ def fractional(df: DataFrame, names: Sequence[str]) -> bool:
     check_columns(df.columns, names)
     kinds = [df.schema[name].dataType for name in names]
     kinds = [getattr(kind, "elementType", kind) for kind in kinds]
-    return any(kind.typeName() in (*_FRACTIONS, "vector", "vectorudt") for kind in kinds)
+    return any(kind.typeName() in (*_FRACTIONS, *_VECTORS) for kind in kinds)
+
+
+def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
+    """Make sure that a DataFrame has some columns, of numbers, under names that are unique.
+
+    Raises:
+        DataError: If one is missing or of another type, or two columns have the same name, as
+            Spark compares names.
+    """
+    check_columns(df.columns, needed)
+    exact = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
+    counts = Counter(name if exact else name.lower() for name in df.columns)
+    for name in df.columns:
+        count = counts[name if exact else name.lower()]
+        if count > 1:
+            raise DataError(f"there are {count} columns {name!r}; rename them first")
+    kinds = {field.name: field.dataType for field in df.schema.fields}
+    for name in needed:
+        kind = kinds[name]
+        if getattr(kind, "elementType", kind).typeName() not in (*_NUMBERS, *_VECTORS):
+            raise DataError(
+                f"the column {name!r} has the type {kind.simpleString()}, but must hold numbers as "
+                "in training"
+            )
 
 
 def _data_error(error: Exception) -> str | None:
@@ -235,7 +270,7 @@ def _packed(kinds: Mapping[str, StructField], names: Sequence[str], kind: str) -
 
 def _plain(df: DataFrame, name: str) -> Any:
     """A column that Arrow can carry: a vector as an array."""
-    if df.schema[name].dataType.typeName() in ("vector", "vectorudt"):
+    if df.schema[name].dataType.typeName() in _VECTORS:
         from pyspark.ml.functions import vector_to_array
         from pyspark.sql.functions import when
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import numbers
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ def array_of(value: Any, name: str) -> np.ndarray:
         name: What to call it in an error.
 
     Raises:
-        ArgumentError: If it is a ``tf.data.Dataset`` or a sparse matrix.
+        ArgumentError: If it is a ``tf.data.Dataset``, a sparse matrix, a generator, or an array
+            with named fields.
         DataError: If its rows have unequal lengths, or integers need more than 64 bits.
     """
     if type(value).__module__.startswith("tensorflow") and hasattr(value, "element_spec"):
@@ -39,6 +41,8 @@ def array_of(value: Any, name: str) -> np.ndarray:
             f"{name} is a sparse matrix; pass an array ({name}.toarray()), or a Spark DataFrame "
             "with sparse vectors"
         )
+    if isinstance(value, Iterator):
+        raise ArgumentError(f"{name} is a {type(value).__name__}; pass an array or a list")
     if isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
         return _array_of_pandas(pd.Series(value), name)
     if isinstance(value, np.ma.MaskedArray):
@@ -47,6 +51,11 @@ def array_of(value: Any, name: str) -> np.ndarray:
         array = np.asarray(value)
     except ValueError as error:
         raise _unequal(name) from error
+    if array.dtype.names:
+        raise ArgumentError(
+            f"{name} is an array with the fields {', '.join(array.dtype.names)}; pass "
+            f"pandas.DataFrame({name})"
+        )
     return _array_of_objects(array, name) if array.dtype == object else array
 
 
@@ -77,6 +86,8 @@ def _array_of_objects(array: np.ndarray, name: str) -> np.ndarray:
     if any(isinstance(value, np.ndarray | list | tuple) for value in values):
         return _array_of_rows(array, name)
     missing = [value is None or value is pd.NA for value in values]
+    if all(missing):  # or there is no value at all
+        return np.ma.masked_array(np.zeros(array.shape), np.reshape(missing, array.shape))
     present = [value for value, none in zip(values, missing, strict=True) if not none]
     kind = _kind_of(present)
     if kind is None:
@@ -94,8 +105,6 @@ def _array_of_objects(array: np.ndarray, name: str) -> np.ndarray:
 
 def _kind_of(values: list[Any]) -> Any:
     """The NumPy type that holds all of some Python numbers; None if one is no number."""
-    if not values:
-        return None
     if all(isinstance(value, bool | np.bool_) for value in values):
         return np.bool_
     if all(isinstance(value, numbers.Integral | np.bool_) for value in values):

@@ -13,12 +13,15 @@ from cerebros_spark.data.manifest import Column, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.heads import Target
 from nas.matrices import check_columns
+from nas.values import array_of, converted
 
 #: What an array of sample weights is called where it is prepared.
 SAMPLE_WEIGHT = "sample_weight"
 
 
-def weights_of(x: Any, rows: int, sample_weight: Any, column: str | None) -> np.ndarray | None:
+def weights_of(
+    x: Any, rows: int, sample_weight: Any, column: str | None, source: str = ""
+) -> np.ndarray | None:
     """The sample weights of arrays.
 
     Args:
@@ -26,6 +29,7 @@ def weights_of(x: Any, rows: int, sample_weight: Any, column: str | None) -> np.
         rows: How many rows there are.
         sample_weight: An array of shape ``(rows,)``, or None.
         column: The bound column of weights, or None.
+        source: The argument that they come from, where it is another, for errors.
 
     Returns:
         Weights of shape ``(rows,)``, or None where there are none.
@@ -35,25 +39,50 @@ def weights_of(x: Any, rows: int, sample_weight: Any, column: str | None) -> np.
         DataError: If the bound column is missing.
     """
     if column is not None:
-        return _column(x, sample_weight, column)
+        return _column(x, sample_weight, column, source)
     if sample_weight is None:
         return None
     several = isinstance(sample_weight, list | tuple) and any(np.ndim(w) for w in sample_weight)
     if isinstance(sample_weight, Mapping) or several:
         raise ArgumentError(
-            "sample_weight must be one array with a number for each row; weights for single "
-            "outputs can't be given (loss_weights weighs the outputs)"
+            f"{source}sample_weight must be one array with a number for each row; weights for "
+            "single outputs can't be given (loss_weights weighs the outputs)"
         )
-    weights = np.asarray(sample_weight)
+    weights = array_of(sample_weight, "sample_weight")
     if weights.shape not in ((rows,), (rows, 1)):
         raise ArgumentError(
-            f"sample_weight must hold one number for each of the {rows:,} rows, but has the "
-            f"shape {weights.shape}"
+            f"{source}sample_weight must hold one number for each of the {rows:,} rows, but has "
+            f"the shape {weights.shape}"
         )
     return weights.reshape(-1)
 
 
-def _column(x: Any, sample_weight: Any, column: str) -> np.ndarray:
+def evaluated_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
+    """Return the weights of rows that are evaluated, as float32; None where there are none.
+
+    Args:
+        sample_weight: An array of shape ``(rows,)``, or None.
+        rows: How many rows there are.
+
+    Raises:
+        ArgumentError: If it is not one number for each row.
+        DataError: If a weight is missing, infinite or negative, or all are 0.
+    """
+    weights = weights_of(None, rows, sample_weight, None)
+    if weights is None:
+        return None
+    weights = converted(weights, "float32", "sample_weight")
+    if not (weights >= 0).all():
+        wrong = weights[~(weights >= 0)][0]
+        raise DataError(
+            f"sample_weight holds {wrong:g}, but weights are 0 or more: repair or drop these rows"
+        )
+    if not weights.any():
+        raise DataError("sample_weight is 0 in all rows: there is nothing to evaluate")
+    return weights
+
+
+def _column(x: Any, sample_weight: Any, column: str, source: str) -> np.ndarray:
     if sample_weight is not None:
         raise ArgumentError(
             f"sample_weight was given, and sample_weight_column {column!r} is bound: use one"
@@ -64,8 +93,8 @@ def _column(x: Any, sample_weight: Any, column: str) -> np.ndarray:
             "as sample_weight"
         )
     found = {str(name): x[name] for name in x}
-    check_columns(list(found), [column])
-    return np.asarray(found[column])
+    check_columns(list(found), [column], f"{source}x")
+    return array_of(found[column], f"the column {column!r}")
 
 
 def joined(
@@ -74,7 +103,7 @@ def joined(
     """Weights of training and validation rows; as in Keras, rows without weights count 1."""
     if weights is None and more is None:
         return None
-    return np.concatenate(
+    return np.ma.concatenate(
         [
             np.ones(rows, "float32") if weights is None else weights,
             np.ones(more_rows, "float32") if more is None else more,
@@ -116,7 +145,11 @@ def checked_class_weight(value: Any) -> dict[int, float] | None:
         )
     checked = {}
     for number, weight in value.items():
-        if isinstance(number, bool) or not hasattr(number, "__index__") or int(number) < 0:
+        if (
+            isinstance(number, bool | np.bool_)
+            or not hasattr(number, "__index__")
+            or int(number) < 0
+        ):
             raise ArgumentError(
                 f"class_weight must have the class numbers 0, 1, 2 … as keys, but got {number!r}"
             )
@@ -126,6 +159,12 @@ def checked_class_weight(value: Any) -> dict[int, float] | None:
             )
         checked[int(number)] = float(weight)
     return checked
+
+
+def _check_some_count(weights: Mapping[int, float], classes: Sequence[int]) -> None:
+    """Raises ArgumentError if all classes count nothing."""
+    if all(weights.get(each) == 0 for each in classes):
+        raise ArgumentError("class_weight is 0 for all classes: nothing could be learned")
 
 
 def _is_weight(value: Any) -> bool:
@@ -170,6 +209,7 @@ def check_class_weight(weights: Mapping[int, float] | None, goals: Sequence[Targ
                 f"class_weight has the class {number}, but {goal.name!r} has the classes "
                 f"0 … {goal.num_classes - 1}"
             )
+    _check_some_count(weights, range(goal.num_classes))
 
 
 def check_class_labels(
@@ -208,6 +248,7 @@ def check_class_labels(
                 f"class_weight has the class {number}, but {named} has the classes "
                 f"{', '.join(map(str, classes))}"
             )
+    _check_some_count(weights, classes)
 
 
 def _one_hot(columns: Sequence[Column]) -> tuple[int, ...] | None:

@@ -108,11 +108,12 @@ def prepare_arrays(
     if manifest is not None:
         checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
-    train, _ = (np.concatenate(shards) for shards in splits)
+    train, validating = (np.concatenate(shards) for shards in splits)
     described = tuple(
         _with_statistics(c, stored[c.name], train, labels.get(c.name, {})) for c in described
     )
-    checks.check_weights(described)
+    weights = [stored[c.name][validating].max() for c in described if c.role == "weight"]
+    checks.check_weights(described, float(max(weights, default=1)))
     checks.inspected(inspect, name, described, request.seed)
     with storage.writing(store, name) as folder:
         shards = (
@@ -126,7 +127,14 @@ def _mark(columns: Mapping[str, np.ndarray], request: Request) -> np.ndarray | N
     """The array that marks validation rows, if a column does."""
     if not isinstance(request.validation, str):
         return None
-    mark = np.asarray(columns[request.validation])
+    mark = columns[request.validation]
+    if np.ma.is_masked(mark):
+        nulls = int(np.ma.getmaskarray(mark).sum())
+        raise DataError(
+            f"the validation column {request.validation!r} has nulls in {nulls:,} of "
+            f"{len(mark):,} rows: fill them with true (validates) or false first"
+        )
+    mark = np.asarray(mark)
     if mark.dtype != bool or mark.ndim != 1:
         raise checks.not_boolean(request.validation, _kind(mark))
     return mark

@@ -307,19 +307,20 @@ def _check_exists(name: str, existing: Sequence[str]) -> None:
         raise missing_column(name, existing)
 
 
-def missing_column(name: str, existing: Sequence[str]) -> DataError:
+def missing_column(name: str, existing: Sequence[str], where: str = "") -> DataError:
     """The error for a column that is not there, with the one that may be meant.
 
     Args:
         name: The column.
         existing: The columns that are there.
+        where: What lacks it, such as ``" in validation_data"``.
     """
     by_lower = {column.lower(): column for column in existing}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     shown = ", ".join(repr(column) for column in existing[: 5 * _SHOWN])
     more = ", …" if len(existing) > 5 * _SHOWN else ""
-    return DataError(f"there is no column {name!r}.{hint} There are: {shown}{more}")
+    return DataError(f"there is no column {name!r}{where}.{hint} There are: {shown}{more}")
 
 
 def unusable_type(name: str, kind: str) -> DataError:
@@ -399,17 +400,26 @@ def _problems(rows: int, facts: Facts) -> Iterator[str]:
         yield f"the column {facts.name!r} has only empty arrays"
 
 
-def check_weights(columns: Sequence[Column]) -> None:
-    """Refuses data whose training rows count nothing.
+def check_weights(columns: Sequence[Column], validation: float) -> None:
+    """Refuses data whose training or validation rows count nothing.
+
+    Args:
+        columns: The columns, with the statistics of the training rows.
+        validation: The greatest sample weight of the validation rows.
 
     Raises:
-        DataError: If all sample weights of the training rows are 0.
+        DataError: If all sample weights of the training rows are 0, or all of the validation rows.
     """
     for column in columns:
         if column.role == "weight" and not any(column.mean):
             raise DataError(
                 f"the sample weights in {column.name!r} are 0 in all training rows: nothing could "
                 "be learned"
+            )
+        if column.role == "weight" and validation == 0:
+            raise DataError(
+                f"the sample weights in {column.name!r} are 0 in all validation rows: val_loss "
+                "would be 0 for every network"
             )
 
 

@@ -98,6 +98,8 @@ def _groups(
         return (names,)
     if count == len(names):
         return tuple((name,) for name in _by_name(names, ends, end, argument))
+    if set(names) & set(ends):
+        raise _unmatched(names, ends, end, f"group {argument} in {count} lists, one for each {end}")
     raise ArgumentError(
         f"the model has {count} {end}s, but {argument} has {len(names)} columns "
         f"({', '.join(names)}): group the names in {count} lists, one for each {end}"
@@ -109,15 +111,25 @@ def _by_name(names: Sequence[str], ends: Sequence[str], end: str, argument: str)
     if sorted(ends) == sorted(names):
         return ends
     lacking = [name for name in ends if name not in names]
-    unknown = [name for name in names if name not in ends]
     unnamed = all(_NUMBERED.fullmatch(name) for name in ends)
     if len(lacking) == len(ends) and (unnamed or all(map(_NUMBERED.fullmatch, names))):
         return names
-    raise ArgumentError(
-        f"the model has the {end}s {', '.join(map(repr, ends))}, but there is no column "
-        f"{', '.join(map(repr, lacking))}; the columns {', '.join(map(repr, unknown))} are named "
-        f"like no {end}. Rename them, or group {argument} in lists in the order of the {end}s: "
-        f"{[[name] for name in names]}"
+    groups = [[name] for name in names]
+    raise _unmatched(
+        names, ends, end, f"group {argument} in lists in the order of the {end}s: {groups}"
+    )
+
+
+def _unmatched(names: Sequence[str], ends: Sequence[str], end: str, group: str) -> ArgumentError:
+    """What is wrong with columns of which some are named like inputs or outputs."""
+    lacking = [repr(name) for name in ends if name not in names]
+    unknown = [repr(name) for name in names if name not in ends]
+    wrong = [f"there is no column {', '.join(lacking)}"] if lacking else []
+    if unknown:
+        wrong.append(f"the columns {', '.join(unknown)} are named like no {end}")
+    return ArgumentError(
+        f"the model has the {end}s {', '.join(map(repr, ends))}, but {'; '.join(wrong)}. Give one "
+        f"column of each name, or {group}"
     )
 
 

@@ -124,7 +124,7 @@ def prepare(
     try:
         placed = _placed(ordered, found, held_out, request)
         columns = _with_statistics(placed, train_rows, found, sources)
-        checks.check_weights(columns)
+        checks.check_weights(columns, _greatest_weight(placed, sources))
         checks.inspected(inspect, name, columns, request.seed)
         with storage.writing(store, name) as folder:
             shards = _write(placed, store, folder, (train_rows, held_out), sources, request, tasks)
@@ -237,6 +237,15 @@ def _with_statistics(
         dataclasses.replace(column, classes=classes.get(source.alias))
         for source, column in zip(sources, columns, strict=True)
     )
+
+
+def _greatest_weight(placed: DataFrame, sources: Sequence[Source]) -> float:
+    """The greatest sample weight of the validation rows; 1 where there are no weights."""
+    for source in sources:
+        if source.column.role == "weight":
+            greatest = F.max(F.expr(source.stored))
+            return float(placed.where("validates").agg(greatest).head()[0])
+    return 1.0
 
 
 def _classes(

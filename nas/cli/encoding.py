@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 MOST_CLASSES = 1000
+
+# How missing values are written; numbers as people write them; numbers as they are read.
+_MISSING = frozenset({"na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", "."})
+_NUMBER = re.compile(r"[-+]?[$€£]?\s?\d[\d.,' ]*([eE][-+]?\d+)?\s?[%$€£]?")
+_PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 _WHOLE = ("byte", "short", "integer", "long")
 _NUMBERS = (*_WHOLE, "float", "double", "decimal")
@@ -71,6 +77,12 @@ class Encoding:
 
         check_there(self.features, df, "it was a feature of the search")
         texts = {name for name, _ in self.texts}
+        for name in texts:
+            if df.schema[name].dataType.typeName() in ("float", "double", "decimal"):
+                raise DataError(
+                    f"the column {name!r} has the type {df.schema[name].dataType.simpleString()}, "
+                    "and it held texts in the search: cast it to the texts that it had"
+                )
         written = _numbers_as_texts([name for name in self.features if name not in texts], df)
         kept = [*(name for name, _ in self.texts), *written]
         if self.classes and self.labels[0] in df.columns:
@@ -117,7 +129,9 @@ def learned(
     check_there(labels, df, "--label names it")
     check_there(features, df, "--features names it")
     check_there(marks, df, "--validation names it")
-    features = features or [name for name in df.columns if name not in (*labels, *marks)]
+    if not features:
+        features = [name for name in df.columns if name not in (*labels, *marks)]
+        _check_named(features)
     both = [name for name in features if name in (*labels, *marks)]
     if both:
         raise ArgumentError(f"the column {both[0]!r} is a feature, and a label or a mark as well")
@@ -182,7 +196,37 @@ def _texts(df: DataFrame, name: str, most: int) -> tuple[str, ...]:
             f"the column {name!r} holds no text in any row: leave it out by naming the others with "
             "--features"
         )
-    return tuple(sorted(row[0] for row in found))
+    texts = tuple(sorted(row[0] for row in found))
+    _check_no_numbers(name, texts)
+    return texts
+
+
+def _check_no_numbers(name: str, texts: Sequence[str]) -> None:
+    """Refuse texts that are numbers but for marks of missing values, or the way they are written.
+
+    Raises:
+        DataError: Shows one of them, and says what to do.
+    """
+    present = [text for text in texts if text.strip().lower() not in _MISSING]
+    if not present or not all(_NUMBER.fullmatch(text.strip()) for text in present):
+        return
+    odd = [text for text in texts if not _PLAIN.fullmatch(text.strip())]
+    if odd:
+        raise DataError(
+            f"the column {name!r} holds numbers, but {odd[-1]!r} among them, so it would be taken "
+            "for texts: write numbers as 1234.5, and leave out or fill rows with missing values; "
+            "or put a letter before each if they are names"
+        )
+
+
+def _check_named(names: Sequence[str]) -> None:
+    """Raises DataError if a column has no name, as an index that pandas wrote has none."""
+    for number, name in enumerate(names):
+        if name == f"_c{number}":
+            raise DataError(
+                f"column {number + 1} has no name: give it one, or leave it out by naming the "
+                "others with --features"
+            )
 
 
 def _with_classes(df: DataFrame, encoding: Encoding, kinds: dict[str, str]) -> Encoding:
@@ -209,6 +253,8 @@ def _with_classes(df: DataFrame, encoding: Encoding, kinds: dict[str, str]) -> E
             "numbers give --head regression"
         )
     values = [value for value, _ in found]
+    if _is_text(kind):
+        _check_no_numbers(name, values)
     if kind in _NUMBERS:
         if not all(math.isfinite(value) for value in values):
             return encoding  # preparing the data tells in how many rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.cli.session import first_line
@@ -22,9 +22,15 @@ _ENDINGS = {
     "parquet": (".parquet", ".pq"),
 }
 
+_SHOWN = 8  # names that an error shows
+
 # As spreadsheets and pandas write a quote within quotes: doubled.
 _QUOTES = {"header": True, "quote": '"', "escape": '"'}
-_CSV = {**_QUOTES, "ignoreLeadingWhiteSpace": True, "ignoreTrailingWhiteSpace": True}
+_CSV: dict[str, Any] = {
+    **_QUOTES,
+    "ignoreLeadingWhiteSpace": True,
+    "ignoreTrailingWhiteSpace": True,
+}
 
 
 def format_of(path: str, given: str | None = None) -> str:
@@ -54,33 +60,90 @@ def read_table(
     Args:
         session: The session.
         path: A path or URL that Spark reads; a pattern, unless a file has that very name.
-        kind: One of ``FORMATS``. CSV has a line of names first; types are inferred from all rows.
+        kind: One of ``FORMATS``. CSV is UTF-8 and has a line of names first; types are inferred
+            from all rows.
         vector_size: Number of features of libsvm; the largest index in the file if None.
         texts: Columns of CSV that hold texts, whatever these look like.
 
     Raises:
-        DataError: If it can't be read.
+        DataError: If it can't be read, or a line of CSV has not as many values as there are names.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     reader = session.read
-    if kind == "csv":
-        reader = reader.options(**_CSV, inferSchema=True)
     if kind == "libsvm" and vector_size is not None:
         reader = reader.options(numFeatures=vector_size)
     place = _literal(placed(session, path))
     try:
-        df = reader.format(kind).load(place)
-        if kind == "csv":
-            schema = _with_texts(df.schema, texts)
-            if schema != df.schema:
-                df = session.read.options(**_CSV).schema(schema).csv(place)
+        df = (
+            _read_csv(session, place, path, texts)
+            if kind == "csv"
+            else reader.format(kind).load(place)
+        )
     except (PySparkException, Py4JJavaError) as error:
         raise DataError(f"{path!r} can't be read as {kind}: {first_line(error)}") from error
     if not df.columns:
         raise DataError(f"{path!r} holds no columns")
     return df
+
+
+def _read_csv(session: SparkSession, place: str, path: str, texts: Collection[str]) -> DataFrame:
+    """The table in CSV files; errors call them ``path``."""
+    from pyspark.sql.types import StringType, StructField, StructType
+
+    options = dict(_CSV)
+    if _has_broken_lines(session, place):
+        options["multiLine"] = True  # only then: such files are read by one task each
+    df = session.read.options(**options, inferSchema=True).csv(place)
+    _check_names(df.columns, path)
+    schema = _with_texts(df.schema, texts)
+    bad = _unused("unread_line", df.columns)
+    whole = session.read.options(**options, columnNameOfCorruptRecord=bad).schema(
+        StructType([*schema.fields, StructField(bad, StringType())])
+    )
+    # All columns are asked for: Spark does not look at those that are not.
+    wrong = whole.csv(place).where(f"{bad} is not null").first()
+    if wrong is not None:
+        raise DataError(
+            f"{path!r} has a line that does not fit its {len(df.columns)} columns: {wrong[bad]!r}. "
+            "Mend it, or put values with commas in quotes"
+        )
+    if schema == df.schema:
+        return df
+    return session.read.options(**options).schema(schema).csv(place)
+
+
+def _has_broken_lines(session: SparkSession, place: str) -> bool:
+    """Whether a value in quotes goes over several lines: one then has an odd number of quotes."""
+    quotes = "length(value) - length(replace(value, '\"', ''))"
+    return session.read.text(place).where(f"({quotes}) % 2 = 1").first() is not None
+
+
+def _check_names(names: Sequence[str], path: str) -> None:
+    """Raises DataError if the first line of CSV is none of names in UTF-8."""
+    if any("\ufffd" in name or "\0" in name for name in names):
+        raise DataError(f"{path!r} is not UTF-8, as the names in its first line show: convert it")
+    if names and all(_is_number(name) for name in names):
+        raise DataError(
+            f"the first line of {path!r} holds numbers ({', '.join(names[:_SHOWN])}) instead of "
+            "the columns' names: put a line of names first"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unused(name: str, names: Sequence[str]) -> str:
+    taken = {each.lower() for each in names}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def vector_size_of(df: DataFrame, kind: str) -> int | None:

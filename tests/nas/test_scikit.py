@@ -181,3 +181,26 @@ def test_scikit_learns_own_checks(estimator, check, name):
     if name.endswith("_train"):  # these want a good network
         estimator.set_params(**tiny(epochs=20))
     check(estimator)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["a", "b", None] * 10, r"y is missing \(None or NaN\) in 10 rows"),
+        (["a", 1] * 15, "y holds classes of the types int, str: use one"),
+    ],
+)
+def test_classes_that_cannot_be_sorted_are_refused(frame, classes, message):
+    with pytest.raises(ValueError, match=message):
+        CerebrosClassifier().fit(frame[FEATURES][:30], np.array(classes, dtype=object))
+
+
+def test_rows_weights_and_labels_belong_together_by_place(frame):
+    x, y = frame[FEATURES], frame["binary"]
+    weights = np.linspace(1, 2, len(y))
+    forms = [(y, weights), (y.to_frame(), pd.Series(weights, index=range(len(y), 0, -1)))]
+    told = [
+        CerebrosClassifier(**tiny()).fit(x, labels, sample_weight=given).predict_proba(x)
+        for labels, given in forms
+    ]
+    np.testing.assert_array_equal(*told)

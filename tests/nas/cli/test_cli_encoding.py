@@ -60,3 +60,42 @@ def test_columns_of_no_use_are_refused(spark):
     many = spark.createDataFrame([(1.0, f"{n}") for n in range(1001)], "a double, y string")
     with pytest.raises(DataError, match="more than 1,000 different values"):
         looked_at(many)
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (["1,234", "2,345", "12"], "'2,345'"),
+        (["1,5", "2"], "'1,5'"),
+        (["1", "NA", "3"], "'NA'"),
+        (["1.5", "?", "-2e3"], r"'\?'"),
+        (["10%", "20%"], "'20%'"),
+        (["$10", "$20"], r"'\$20'"),
+    ],
+)
+def test_numbers_that_are_not_read_as_numbers_are_no_texts(spark, values, shown):
+    df = spark.createDataFrame([(each, each) for each in values], "a string, y string")
+    df = df.selectExpr("a", "y", "1.0 as b")
+    with pytest.raises(DataError, match=f"the column 'a' holds numbers, but {shown} among them"):
+        looked_at(df)
+    with pytest.raises(DataError, match=f"the column 'y' holds numbers, but {shown} among them"):
+        looked_at(df.drop("a"))
+
+
+@pytest.mark.parametrize("values", [["1", "x"], ["01", "2"], ["NA", "none"], ["5'10", "a"]])
+def test_other_texts_with_digits_are_texts(spark, values):
+    df = spark.createDataFrame([(each, 0) for each in values], "a string, y int")
+    assert looked_at(df).texts == (("a", tuple(values)),)
+
+
+def test_a_column_without_a_name_is_a_feature_only_if_it_is_asked_for(spark):
+    df = spark.createDataFrame([(0, 1.0, 0), (1, 2.0, 1)], "_c0 int, a double, y int")
+    with pytest.raises(DataError, match="column 1 has no name"):
+        looked_at(df)
+    assert looked_at(df, features=["_c0", "a"]).features == ("_c0", "a")
+
+
+def test_fractions_where_texts_were_are_refused(spark):
+    encoding = Encoding(("a",), ("y",), (("a", ("1", "x")),))
+    with pytest.raises(DataError, match="'a' has the type double, and it held texts"):
+        encoding.scored(spark.createDataFrame([(1.0,)], "a double"), None)

@@ -83,3 +83,43 @@ def test_what_python_says_on_an_executor_is_told_in_a_line(spark):
     with pytest.raises(PySparkException) as caught:
         spark.range(1).select(fail("id")).collect()
     assert first_line(caught.value) == "DataError: no 0"
+
+
+def read_text(spark, folder, text, **more):
+    path = folder / "given.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_table(spark, str(path), "csv", **more)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('a,b,y\n1,"x\ny",1\n2,"z ""q""",0\n', [(1, "x\ny", 1), (2, 'z "q"', 0)]),
+        ("\ufeffa,b,y\n1,x,1\n", [(1, "x", 1)]),
+        ("\n\na,b,y\r\n1,x,1\r\n", [(1, "x", 1)]),
+        (" a , b ,y \n 1 , x , 1 \n", [(1, "x", 1)]),
+        ("a,b,y\n1,,1\n,x,0\n", [(1, None, 1), (None, "x", 0)]),
+    ],
+)
+def test_values_over_several_lines_marks_and_spaces_are_read(spark, tmp_path, text, rows):
+    df = read_text(spark, tmp_path, text)
+    assert df.columns == ["a", "b", "y"]
+    assert [tuple(row) for row in df.collect()] == rows
+    again = read_text(spark, tmp_path, text, texts=["y"])
+    assert [tuple(row) for row in again.collect()] == [(a, b, str(y)) for a, b, y in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,2.5,0\n2,3.5,1\n", r"first line .* holds numbers \(1, 2.5, 0\) instead of"),
+        ("a,b,y\n1,2,0\n1,2,3,4\n", "does not fit its 3 columns: '1,2,3,4'"),
+        ("a,b,y\n1,2,0\n1,2\n", "does not fit its 3 columns: '1,2'"),
+        ("# made by hand\na,b\n1,2\n", "does not fit its 1 columns: 'a,b'"),
+        ("a,b\n1,2\n".encode("utf-16"), "is not UTF-8"),
+        ("größe,b\n1,2\n".encode("latin-1"), "is not UTF-8"),
+    ],
+)
+def test_lines_that_are_no_rows_of_a_table_are_refused(spark, tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        read_text(spark, tmp_path, text)
