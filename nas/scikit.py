@@ -163,9 +163,9 @@ class CerebrosClassifier(ClassifierMixin, _Searching):
             SearchError: If all trials fail.
         """
         X, y = validate_data(self, X, y, dtype="numeric")
-        check_classification_targets(y)
         y = column_or_1d(y, warn=True)
         _check_comparable(y)
+        check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
