@@ -13,7 +13,7 @@ import pandas as pd
 from cerebros_spark.data.checks import VALIDATION_DATA, warn_of_date
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.matrices import check_columns
-from nas.values import array_of, is_array
+from nas.values import array_of, converted, has_fractions, is_array
 from nas.weights import add_weights, joined, weights_of
 
 Columns = list[str | list[str]]
@@ -103,7 +103,7 @@ def arrays_of(
     _check_apart(features, labels, f"{source}x", label_columns is None)
     columns = {**features, **labels}
     if isinstance(validation, str) and isinstance(x, pd.DataFrame | Mapping):
-        found = _by_name(x, f"{source}x")
+        found = _by_name(x, f"{source}x", [validation])
         check_columns(list(found), [validation])
         columns[validation] = array_of(found[validation], f"the column {validation!r}")
         if feature_columns is None:
@@ -250,14 +250,17 @@ def _check_lengths(columns: Mapping[str, np.ndarray], argument: str) -> None:
             )
 
 
-def _by_name(value: Any, argument: str) -> dict[str, Any]:
-    """The columns of a table by their names as strings.
+def _by_name(value: Any, argument: str, needed: Sequence[str] | None = None) -> dict[str, Any]:
+    """The columns of a table by their names as strings; those that are needed, or all.
 
     Raises:
         ArgumentError: If two names are the same string, as 1 and "1" are.
     """
     found: dict[str, Any] = {}
     for place, name in enumerate(value):
+        if needed is not None and str(name) not in needed:
+            found.setdefault(str(name), None)  # it is there, and not looked at
+            continue
         if str(name) in found:
             raise ArgumentError(
                 f"{argument} has two columns that are called {str(name)!r} (columns are known by "
@@ -275,7 +278,7 @@ def _named(
         called = default if value.name is None else value.name
         value = value.to_frame(names[0] if len(names) == 1 else called)
     if isinstance(value, pd.DataFrame | Mapping):
-        found = _by_name(value, argument)
+        found = _by_name(value, argument, None if bound is None else names)
         if bound is not None:
             _check_names(found, names, argument)
         chosen = list(found) if bound is None else names
@@ -326,7 +329,8 @@ def _appended(
                 f"the rows of {name!r} have the shape {added.shape[1:]} in validation_data, "
                 f"but {values.shape[1:]} in the training data"
             )
-        stacked[name] = np.ma.concatenate([_signed(values), _signed(added)])
+        values = _signed(values)
+        stacked[name] = np.ma.concatenate([values, _as_kept(_signed(added), values, name)])
     more_rows = len(stacked[name]) - rows
     if more_rows == 0:
         raise DataError("validation_data has no rows")
@@ -339,6 +343,17 @@ def _signed(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.uint64 and (not values.size or values.max() < 2**63):
         return values.astype(np.int64)
     return values
+
+
+def _as_kept(more: np.ndarray, values: np.ndarray, name: str) -> np.ndarray:
+    """Validation rows in the type of the training rows' integers, if they are integers, too.
+
+    Beside others than integers of their own kind, those would become float64 and lose digits.
+    """
+    whole = values.dtype.kind in "iu" and more.dtype.kind in "biuf" and not np.ma.is_masked(more)
+    if whole and more.dtype != values.dtype and not has_fractions(more):
+        return converted(more, values.dtype.name, name)
+    return more
 
 
 def warn_of_sorted_dates(*tables: Any) -> None:

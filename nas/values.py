@@ -115,7 +115,7 @@ def _kind_of(values: list[Any]) -> Any:
 
 def _array_of_rows(array: np.ndarray, name: str) -> np.ndarray:
     """An array of arrays as one array; rows that are missing are masked."""
-    rows = [None if row is None else array_of(row, name) for row in array]
+    rows = [None if _is_missing(row) else array_of(row, name) for row in array]
     shapes = {row.shape for row in rows if row is not None}
     if len(shapes) > 1:
         raise _unequal(name)
@@ -125,6 +125,10 @@ def _array_of_rows(array: np.ndarray, name: str) -> np.ndarray:
     if missing.any():
         stacked[missing] = np.ma.masked
     return stacked if np.ma.is_masked(stacked) else np.ma.getdata(stacked)
+
+
+def _is_missing(row: Any) -> bool:
+    return row is None or row is pd.NA or (isinstance(row, float) and row != row)
 
 
 def converted(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
@@ -151,14 +155,20 @@ def converted(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
             f"the column {name!r} has the type {values.dtype}, but must hold numbers as in training"
         )
     if target.kind == "f":
-        with np.errstate(over="ignore"):  # what the type can't hold becomes infinite
-            found = values.astype(target, copy=False)
-        if np.isinf(found).any():
+        return _as_floats(values, target, name)
+    if target.kind == "b":
+        if not np.isin(values, (0, 1)).all():
             raise DataError(
-                f"the column {name!r} holds infinite values (or too large for {dtype}) in "
-                f"{int(np.isinf(found).sum())} places; repair or drop these rows first"
+                f"the column {name!r} holds values other than 0 and 1, but takes booleans, as in "
+                "training"
             )
-        return found
+        return values.astype(bool)
+    if target.kind not in "iu":
+        if target.kind == "V" or values.dtype == target:
+            return values.astype("float32")  # bfloat16 and the like: Keras casts it
+        raise DataError(
+            f"the column {name!r} holds numbers ({values.dtype}), but the network takes {dtype}"
+        )
     if values.dtype.kind == "f":
         _check_whole(values, name)
     limits = np.iinfo(target)
@@ -168,6 +178,17 @@ def converted(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
             f"the range of {dtype}, the type it was trained on"
         )
     return values.astype(target, copy=False)
+
+
+def _as_floats(values: np.ndarray, target: np.dtype, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what the type can't hold becomes infinite
+        found = values.astype(target, copy=False)
+    if np.isinf(found).any():
+        raise DataError(
+            f"the column {name!r} holds infinite values (or too large for {target}) in "
+            f"{int(np.isinf(found).sum())} places; repair or drop these rows first"
+        )
+    return found
 
 
 def has_fractions(values: np.ndarray) -> bool:

@@ -218,9 +218,8 @@ def _variation(column: Column, given: np.ndarray) -> Variation | None:
     if values.size == 0:
         return None
     values = values.reshape(len(values), -1)
-    mean, variance = _moments(values, np.arange(len(values)))
-    greatest = np.maximum(-values.min(axis=0), values.max(axis=0)).astype(float)
-    return worst_variation(mean.tolist(), variance.tolist(), greatest.tolist())
+    told = (values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+    return worst_variation(*(each.astype(float).tolist() for each in told))
 
 
 Shards = list[np.ndarray]
@@ -300,16 +299,19 @@ def _with_statistics(
 
 def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and population variance of each element, in float64, in two passes of small steps."""
+    first = values[:1].reshape(1, -1)
+    # Beyond 2^53 float64 lacks integers: their distances from the first are exact.
+    origin = first if values.dtype.kind == "i" and np.abs(first).max() > 2**52 else 0
 
     def steps() -> Iterator[np.ndarray]:
         many = max(1, _CHUNK_BYTES // (8 * (values.size // len(values))))
         for start in range(0, len(rows), many):
             part = values[rows[start : start + many]]
-            yield part.reshape(len(part), -1).astype(np.float64)
+            yield (part.reshape(len(part), -1) - origin).astype(np.float64)
 
     mean = sum(step.sum(axis=0) for step in steps()) / len(rows)
     variance = sum(np.square(step - mean).sum(axis=0) for step in steps()) / len(rows)
-    return np.asarray(mean), np.asarray(variance)
+    return np.asarray(mean + np.float64(origin)).reshape(-1), np.asarray(variance)
 
 
 def _label_facts(values: np.ndarray) -> dict[str, Any]:

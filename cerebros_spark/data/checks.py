@@ -48,8 +48,11 @@ VALIDATION_DATA = "__cerebros_validation"
 _SPLIT = 2
 """Version of how rows are split: data that was split in another way has another fingerprint."""
 
-_FEWEST_STEPS = 32
-"""A standard deviation of fewer steps of float32 than this counts as lost."""
+_FEWEST_STEPS = 64
+"""Values that extend over fewer steps of float32 than this count as lost."""
+
+_EXTENT = 3.5
+"""Extent of values in standard deviations where it is not known; that of uniform ones."""
 
 _ROUNDING = 1e-12
 """Relative to the greatest value: a deviation of less comes from rounding in float64."""
@@ -123,13 +126,15 @@ class Variation:
 
     Attributes:
         mean: Their mean.
-        deviation: Their standard deviation.
+        extent: Distance of the least from the greatest, or about that.
         greatest: The greatest absolute value.
+        whole: Whether all are integers.
     """
 
     mean: float
-    deviation: float
+    extent: float
     greatest: float
+    whole: bool = False
 
     @property
     def step(self) -> float:
@@ -140,24 +145,27 @@ class Variation:
     def lost(self) -> bool:
         """Whether float32 numbers are too coarse for the values.
 
-        What varies by rounding errors of float64 alone counts as constant: nothing is lost.
+        What varies by rounding errors of float64 alone counts as constant: nothing is lost. Nor is
+        it of integers up to 2^24, which float32 has all of.
         """
-        real = self.deviation > _ROUNDING * self.greatest
-        return real and self.deviation < _FEWEST_STEPS * self.step
+        if self.whole and self.greatest <= 2**24:
+            return False
+        real = self.extent > (0.0 if self.whole else _ROUNDING * self.greatest)
+        return real and self.extent < _FEWEST_STEPS * self.step
 
 
 def worst_variation(
-    mean: Sequence[float], variance: Sequence[float], greatest: Sequence[float]
+    mean: Sequence[float], least: Sequence[float], greatest: Sequence[float]
 ) -> Variation | None:
     """The variation of an element for which float32 is too coarse; None if there is none.
 
     Args:
         mean: Mean of each element.
-        variance: Its variance.
-        greatest: Its greatest absolute value.
+        least: Its least value.
+        greatest: Its greatest value.
     """
-    for each in zip(mean, variance, greatest, strict=True):
-        found = Variation(each[0], math.sqrt(max(each[1], 0.0)), each[2])
+    for middle, low, high in zip(mean, least, greatest, strict=True):
+        found = Variation(middle, high - low, max(-low, high))
         if found.lost:
             return found
     return None
@@ -176,17 +184,18 @@ def check_variation(columns: Iterable[Column]) -> None:
         DataError: Names the column, and says what to do.
     """
     for column in columns:
-        if column.dtype in ("int32", "int64"):
-            extent = [2 * math.sqrt(variance) for variance in column.variance]
-            greatest = [abs(m) + e for m, e in zip(column.mean, extent, strict=True)]
-            found = worst_variation(column.mean, column.variance, greatest)
-            if found is not None:
+        if column.dtype not in ("int32", "int64"):
+            continue
+        for mean, variance in zip(column.mean, column.variance, strict=True):
+            extent = _EXTENT * math.sqrt(variance)
+            found = Variation(mean, extent, abs(mean) + extent / 2, whole=True)
+            if found.lost:
                 raise DataError(_lost(column.name, found))
 
 
 def _lost(name: str, variation: Variation) -> str:
     return (
-        f"the column {name!r} varies by {variation.deviation:.3g} (standard deviation) around "
+        f"the column {name!r} varies by about {variation.extent:.3g} around "
         f"{variation.mean:.6g}, where float32 numbers are {variation.step:.3g} apart: a network "
         "could not tell its values apart. Subtract its mean or its least value first"
     )

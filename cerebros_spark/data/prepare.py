@@ -105,7 +105,7 @@ def prepare(
         )
     checks.check_address(store)
     sources = sources_of(df.schema, request)
-    df = plain(df)
+    df = plain(df, request)
     found = survey(df, sources, request)
     marked = isinstance(request.validation, str)
     held_out = (

@@ -7,7 +7,9 @@ single numbers are packed into one array for each type, and statistics are taken
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,8 @@ from cerebros_spark.data.manifest import Column
 from cerebros_spark.data.splits import are_classes
 from cerebros_spark.errors import DataError
 
+logger = logging.getLogger("cerebros_spark")
+
 _INTEGERS = {
     T.BooleanType: "int32",
     T.ByteType: "int32",
@@ -36,6 +40,7 @@ _INTEGERS = {
 }
 _PRECISE = {"int32": "int", "int64": "bigint", "float32": "double"}
 _FLOAT32_MAX = 3.4028234663852886e38
+_EXACT = 2.0**52  # float64 has all integers up to twice this
 
 # Distinct counts in the first pass are estimates (5 % standard error), so they only rule out.
 _SURELY_TOO_MANY = int(checks.CLASS_LIMIT * 1.3)
@@ -173,9 +178,14 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def plain(df: DataFrame) -> DataFrame:
-    """The DataFrame with ML vectors as arrays of doubles."""
-    vectors = [f.name for f in df.schema.fields if isinstance(f.dataType, VectorUDT | OldVectorUDT)]
+def plain(df: DataFrame, request: Request) -> DataFrame:
+    """The DataFrame with the requested ML vectors as arrays of doubles."""
+    asked = set(request.columns)
+    vectors = [
+        field.name
+        for field in df.schema.fields
+        if field.name in asked and isinstance(field.dataType, VectorUDT | OldVectorUDT)
+    ]
     for name in vectors:
         value = F.col(quoted(name))
         # vector_to_array fails on null without telling the column.
@@ -183,16 +193,13 @@ def plain(df: DataFrame) -> DataFrame:
     return df
 
 
-def precise(
-    df: DataFrame, sources: Sequence[Source], request: Request, more: Sequence[str] = ()
-) -> DataFrame:
+def precise(df: DataFrame, sources: Sequence[Source], request: Request) -> DataFrame:
     """The columns before fractions are cast to float32, and the validation mark.
 
     Args:
         df: The user's DataFrame, without ML vectors.
         sources: What :func:`sources_of` gave.
         request: The arguments.
-        more: SQL of further columns.
     """
     marked = isinstance(request.validation, str)
     mark = quoted(str(request.validation)) if marked else "false"
@@ -204,7 +211,7 @@ def precise(
         f"array({', '.join(sql)}) as {alias}" if alias in packs else f"{sql[0]} as {alias}"
         for alias, sql in parts.items()
     ]
-    return df.selectExpr(f"{mark} as held_out", *content, *more)
+    return df.selectExpr(f"{mark} as held_out", *content)
 
 
 def converted(
@@ -257,24 +264,15 @@ def survey(df: DataFrame, sources: Sequence[Source], request: Request) -> Survey
     Raises:
         DataError: Names the columns, and how many rows are concerned.
     """
-    dates = [field.name for field in df.schema.fields if isinstance(field.dataType, _DATES)]
-    if isinstance(request.validation, str):
-        dates = []  # the user has said which rows validate
-    placed = [f"{_seconds(name)} as date_{i}" for i, name in enumerate(dates)]
-    if dates:
-        placed.append("monotonically_increasing_id() as row_number")
     widths = _widths(df, sources)
     values = f"{_values(sources, widths, missing=True)} as all_values"
-    named = [each.rpartition(" as ")[2] for each in placed]
-    frame = converted(precise(df, sources, request, placed), sources, request, [values, *named])
+    frame = converted(precise(df, sources, request), sources, request, [values])
     asked = [*content_hash(), F.count("held_out").alias("marked")]
     asked.append(F.count_if(F.col("held_out")).alias("held_out"))
     vectors = array_to_vector(F.col("all_values"))
-    asked.append(Summarizer.metrics("mean", "variance", "min", "max").summary(vectors).alias("all"))
+    asked.append(Summarizer.metrics("mean", "min", "max").summary(vectors).alias("all"))
     for source in sources:
         asked += [each.alias(f"{source.alias}_{name}") for name, each in _questions(source)]
-    for number in range(len(dates)):
-        asked.append(F.corr("row_number", f"date_{number}").alias(f"date_{number}"))
     try:
         told = frame.agg(*asked).head()
     except Exception:
@@ -282,7 +280,8 @@ def survey(df: DataFrame, sources: Sequence[Source], request: Request) -> Survey
             raise DataError("the data has no rows") from None
         raise
     _check(frame, told, sources, widths, request)
-    _warn_of_dates(told, dates)
+    if not isinstance(request.validation, str):  # then the user has said which rows validate
+        _warn_of_dates(df)
     return _survey_of(told, sources)
 
 
@@ -368,7 +367,7 @@ def _check(
 ) -> None:
     """Raise DataError for values that can't be trained on."""
     rows = told["rows"]
-    statistics = {name: told["all"][name].toArray() for name in ("mean", "variance", "min", "max")}
+    statistics = {name: told["all"][name].toArray() for name in ("mean", "min", "max")}
     slices = _slices(sources, widths)
     sound = [
         bool(widths[i]) and _is_finite(source, statistics, slices[i])
@@ -407,10 +406,7 @@ def _is_finite(source: Source, statistics: dict[str, np.ndarray], here: slice) -
 
 
 def _variation(statistics: dict[str, np.ndarray], here: slice) -> checks.Variation | None:
-    greatest = np.maximum(-statistics["min"][here], statistics["max"][here])
-    return worst_variation(
-        statistics["mean"][here].tolist(), statistics["variance"][here].tolist(), greatest.tolist()
-    )
+    return worst_variation(*(statistics[name][here].tolist() for name in ("mean", "min", "max")))
 
 
 def _count_bad(frame: DataFrame, sources: Sequence[Source]) -> dict[str, dict[str, int]]:
@@ -438,7 +434,24 @@ def _count_bad(frame: DataFrame, sources: Sequence[Source]) -> dict[str, dict[st
     }
 
 
-def _warn_of_dates(told: Row, dates: Sequence[str]) -> None:
+def _warn_of_dates(df: DataFrame) -> None:
+    """Warn where rows seem to be sorted by a date, whether or not it is used."""
+    counts = Counter(field.name.lower() for field in df.schema.fields)
+    dates = [
+        field.name
+        for field in df.schema.fields
+        if isinstance(field.dataType, _DATES) and counts[field.name.lower()] == 1
+    ]
+    if not dates:
+        return
+    placed = [f"{_seconds(name)} as date_{number}" for number, name in enumerate(dates)]
+    asked = [F.corr("row_number", f"date_{n}").alias(f"date_{n}") for n in range(len(dates))]
+    try:
+        numbered = df.selectExpr("monotonically_increasing_id() as row_number", *placed)
+        told = numbered.agg(*asked).head()
+    except Exception as error:  # of a column that nobody asked for, and may not be computable
+        logger.debug("cannot look whether rows are sorted by date: %s", error)
+        return
     for number, name in enumerate(dates):
         if abs(told[f"date_{number}"] or 0.0) > _SORTED:
             checks.warn_of_date(name)
@@ -491,9 +504,18 @@ def moments(
     )
     mean = told["mean"].toArray()
     variance = told["variance"].toArray() * (rows - 1) / rows  # Spark's is the sample variance
-    return [
-        dataclasses.replace(
-            column, mean=tuple(mean[here].tolist()), variance=tuple(variance[here].tolist())
-        )
-        for column, here in zip(columns, _slices(sources, widths), strict=True)
-    ]
+    found = []
+    for source, column, here in zip(sources, columns, _slices(sources, widths), strict=True):
+        moments_of = (tuple(mean[here].tolist()), tuple(variance[here].tolist()))
+        if column.dtype == "int64" and not source.array and abs(moments_of[0][0]) > _EXACT:
+            moments_of = _exact_moments(frame, source)
+        found.append(dataclasses.replace(column, mean=moments_of[0], variance=moments_of[1]))
+    return found
+
+
+def _exact_moments(frame: DataFrame, source: Source) -> tuple[tuple[float], tuple[float]]:
+    """Mean and variance of integers that float64 can't tell apart, from their distances."""
+    least = frame.agg(F.expr(f"min({source.stored})").alias("least")).head()["least"]
+    distance = f"cast({source.stored} - {least}L as double)"
+    told = frame.selectExpr(f"avg({distance}) as mean", f"var_pop({distance}) as variance").head()
+    return (float(least) + told["mean"],), (told["variance"],)

@@ -114,7 +114,8 @@ def check_same_settings(value: Any, again: Any) -> None:
         return
     before, after = _settings(value), _settings(again)
     for name in before.keys() & after.keys():
-        if before[name] != after[name]:
+        # As text, in which NaN equals itself.
+        if before[name] != after[name] and repr(before[name]) != repr(after[name]):
             kind = type(value).__name__
             raise ArgumentError(
                 f"cannot send {kind} to workers: made again from its get_config(), it has {name}="

@@ -182,7 +182,7 @@ def test_columns_that_float32_can_not_hold_are_refused(tmp_path):
     seconds = 1_700_000_000 + RNG.integers(0, 60, 80)
     near = 1e9 + RNG.normal(size=80)
     ids = 2**26 + np.arange(80)
-    for column in (seconds, seconds.astype("float64"), near, ids):
+    for column in (seconds, seconds.astype("float64"), near, ids, 2**60 + np.arange(80)):
         made = search(tmp_path)
         with pytest.raises(DataError, match=r"the column 't' varies by .* Subtract its mean"):
             made.fit(pd.DataFrame({"t": column, "u": TOTAL}), TOTAL, epochs=1, verbose=0)
@@ -193,6 +193,8 @@ def test_columns_that_float32_can_not_hold_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
     # Constants, coarse numbers of great size, and rounding errors are none of these.
     fine = pd.DataFrame({"t": 1e9, "u": 1e9 * TOTAL, "v": 1 / 3 + 1e-16 * TOTAL})
+    fine["year"] = [2023] + [2024] * 79
+    fine["number"] = 10_000_000 + TOTAL
     made.fit(fine, TOTAL, epochs=1, verbose=0)
 
 

@@ -145,3 +145,39 @@ def test_a_path_that_urls_cut_is_refused(tmp_path, sign):
 def test_layout_columns():
     assert Layout((("a",), ("b", "c")), (("y",),), ((1,), (2,))).columns == ("a", "b", "c", "y")
     assert isinstance(Store.create("memory://x"), Store)
+
+
+@pytest.mark.parametrize(
+    ("least", "greatest", "whole", "lost"),
+    [
+        (1_700_000_000, 1_700_000_059, True, True),  # Unix seconds within a minute
+        (1_700_000_000, 1_700_000_059, False, True),
+        (1_700_000_000, 1_731_536_000, False, False),  # within a year
+        (1e9 - 3, 1e9 + 3, False, True),
+        (2**26, 2**26 + 79, True, True),  # ids one after the other
+        (2**60, 2**60 + 59, True, True),
+        (2023, 2024, False, False),
+        (10_000_000, 10_000_001, True, False),  # float32 has all of them
+        (0.999, 1.0, False, False),
+        (1e9, 1e9, False, False),
+        (1 / 3, 1 / 3 + 1e-16, False, False),  # rounding
+        (-1e9, 1e9, False, False),
+        (0.0, 0.0, True, False),
+    ],
+)
+def test_what_float32_is_too_coarse_for(least, greatest, whole, lost):
+    extent = greatest - least
+    assert checks.Variation(least, extent, max(-least, greatest), whole).lost == lost
+
+
+@pytest.mark.parametrize(
+    ("mean", "variance", "lost"),
+    [(1.7e9, 300.0, True), (2.0**60, 300.0, True), (2024.0, 1e-5, False), (1e7, 8.0, False)],
+)
+def test_integers_that_a_network_takes_as_float32(mean, variance, lost):
+    column = Column("id", "int64", (), "feature", mean=(mean,), variance=(variance,))
+    if not lost:
+        checks.check_variation([column])
+        return
+    with pytest.raises(DataError, match=r"the column 'id' varies by about .* Subtract its mean"):
+        checks.check_variation([column])

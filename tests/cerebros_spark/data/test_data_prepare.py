@@ -448,3 +448,20 @@ def test_a_shard_is_cut_into_files_of_known_size(spark, tmp_path, monkeypatch):
         spark.conf.unset("spark.sql.files.maxRecordsPerFile")
     files = [key for key in store.list(manifest.train[0].key) if key.endswith(".parquet")]
     assert len(files) == 3
+
+
+def test_columns_that_nobody_asked_for_do_no_harm(spark, tmp_path, caplog):
+    df = spark.range(40).selectExpr("cast(id as double) x", "id % 2 y", "shiftleft(1L, 60) + id big")
+    days = spark.range(40).selectExpr("cast(id as double) x", "current_date() day")
+    twice = df.join(days, "x").join(days, "x")
+    failing = df.withColumn("day", F.expr("if(x >= 0, raise_error('no day'), current_date())"))
+    failing = failing.withColumn("day", F.col("day").cast("date"))
+    for frame in (twice, failing):
+        manifest = prepare(
+            frame, LocalStore(tmp_path), feature_columns=["x", "big"], label_columns=["y"],
+            partitions=1,
+        )  # fmt: skip
+        assert manifest.train_rows == 32
+        # Beyond 2^53, where float64 would tell them all as one.
+        assert manifest.column("big").variance[0] == pytest.approx(133.25, rel=0.3)
+        assert manifest.column("big").mean[0] == 2.0**60
