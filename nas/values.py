@@ -198,6 +198,12 @@ def has_fractions(values: np.ndarray) -> bool:
 
 
 def _check_whole(values: np.ndarray, name: str) -> None:
+    missing = int(np.isnan(values).sum())
+    if missing:  # pandas turns nulls among integers into NaN
+        raise DataError(
+            f"the column {name!r} holds {missing} nulls or NaN, but takes integers, as in "
+            "training: fill or drop these rows first"
+        )
     with np.errstate(invalid="ignore"):
         off = ~np.isfinite(values) | (values != np.floor(values))
     if off.any():
