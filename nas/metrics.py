@@ -50,8 +50,12 @@ _INSTEAD = {
 # Metrics as they are given ------------------------------------------------------------------
 
 
-def metric_named(name: Any) -> Any:
+def metric_named(name: Any, argument: str = "the metric") -> Any:
     """Return the metric of a name; also of a class, a function or an object.
+
+    Args:
+        name: What Keras takes for a metric.
+        argument: What an error calls it.
 
     Raises:
         ArgumentError: Keras has no such metric, or it needs arguments.
@@ -59,7 +63,7 @@ def metric_named(name: Any) -> Any:
     try:
         return keras_metrics.get(name)
     except ValueError as error:
-        raise ArgumentError(f"evaluation_metric {name!r} is not a metric of Keras") from error
+        raise ArgumentError(f"{argument} {name!r} is not a metric of Keras") from error
     except TypeError as error:
         kind = _kind_named(name) if isinstance(name, str) else name
         title = getattr(kind, "__name__", name)
@@ -73,7 +77,7 @@ def metric_named(name: Any) -> Any:
 def full_name(metric: Any) -> str:
     """Return the name that the same metric has in all of its forms: mse is mean_squared_error."""
     if isinstance(metric, str) and metric.lower() not in _ACCURACY:
-        metric = metric_named(metric)
+        metric = metric_named(metric, "evaluation_metric")
     return str(getattr(metric, "name", None) or getattr(metric, "__name__", metric))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -210,9 +211,9 @@ def test_classes_that_are_weighed_must_be_there(tmp_path, frame, label, weights,
 
 @pytest.mark.parametrize("separate", [False, True], ids=["one column", "a column a class"])
 def test_classes_of_one_hot_labels_can_be_weighed(tmp_path, frame, separate):
-    def classifier(hp):
+    def classifier(hp, loss="categorical_crossentropy"):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, "softmax")])
-        model.compile("sgd", "categorical_crossentropy")
+        model.compile("sgd", loss)
         return model
 
     one_hot = np.eye(3, dtype="float32")[frame["three"]]
@@ -225,8 +226,9 @@ def test_classes_of_one_hot_labels_can_be_weighed(tmp_path, frame, separate):
     assert losses[0] > 0
     assert losses[1] == 0
     off = one_hot + 1
+    compared = functools.partial(classifier, loss="mse")
     with pytest.raises(ArgumentError, match=r"classes 0, 1, 2 … or one-hot, but .* other values"):
-        searcher(tmp_path, classifier).fit(frame[FEATURES], off, epochs=1, class_weight={0: 2.0})
+        searcher(tmp_path, compared).fit(frame[FEATURES], off, epochs=1, class_weight={0: 2.0})
 
 
 def test_classes_of_two_outputs_can_not_be_weighed(tmp_path, frame):

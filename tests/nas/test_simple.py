@@ -317,7 +317,7 @@ def test_several_inputs_and_outputs(tmp_path):
         ({"unit_type": object}, "unit_type must be DenseUnit, but got"),
         ({"direction": "min"}, "direction must be one of"),
         ({"metric_to_rank_by": "val_accuracy"}, "metric_to_rank_by must be one of .*val_loss"),
-        ({"metrics": ["nonsense"]}, "loss or metrics don't suit"),
+        ({"metrics": ["nonsense"]}, "the metric 'nonsense' is not a metric of Keras"),
         ({"metrics": "mae"}, "metrics must be a list"),
         ({"metrics": ["mae", ["mse"]]}, "metrics must hold metrics or lists of them"),
         ({"loss": ["mse", "mae"]}, "loss must be one for all 1 outputs"),
