@@ -451,7 +451,9 @@ def test_a_shard_is_cut_into_files_of_known_size(spark, tmp_path, monkeypatch):
 
 
 def test_columns_that_nobody_asked_for_do_no_harm(spark, tmp_path, caplog):
-    df = spark.range(40).selectExpr("cast(id as double) x", "id % 2 y", "shiftleft(1L, 60) + id big")
+    df = spark.range(40).selectExpr(
+        "cast(id as double) x", "id % 2 y", "shiftleft(1L, 60) + id big"
+    )
     days = spark.range(40).selectExpr("cast(id as double) x", "current_date() day")
     twice = df.join(days, "x").join(days, "x")
     failing = df.withColumn("day", F.expr("if(x >= 0, raise_error('no day'), current_date())"))
