@@ -238,7 +238,7 @@ def test_evaluate_needs_labels(model, frame):
 @pytest.mark.parametrize("call", ["predict", "evaluate"])
 def test_arrays_of_another_width_are_refused(model, frame, call):
     more = (frame["y"],) if call == "evaluate" else ()
-    with pytest.raises(ArgumentError, match=r"3 feature columns.*shapes \[\(90, 2\)\]"):
+    with pytest.raises(ArgumentError, match=r"3 columns.*shapes \[\(90, 2\)\]"):
         getattr(model, call)(frame[["a", "b"]].to_numpy(), *more)
 
 

@@ -18,6 +18,7 @@ from small_searches import search
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.errors import ArgumentError, DataError
 from nas import HyperHyperModel, hyperhypermodel
+from nas.inputs import arrays_of
 
 NAMES = ["p", "q", "r"]
 KERNEL = np.array([1.0, 10.0, 100.0])
@@ -315,11 +316,16 @@ def test_validation_data_in_another_form_is_the_same(prepared, tmp_path, x, y):
     assert sorted(path.name for path in tmp_path.glob("data/*")) == files
 
 
-def test_long_integers_in_validation_data_stay_exact(prepared, tmp_path):
+@pytest.mark.parametrize("kind", ["int64", "uint64", "float64"])
+def test_long_integers_in_validation_data_stay_exact(kind):
     ids = np.array([2**62, 2**62 + 1] * 30)
-    made = search(tmp_path)
-    found = fit(made, {"a": ids}, Y, validation_data=({"a": ids.astype("uint64")}, Y))
-    assert column(found, "a").dtype == "int64"
+    more = (ids // 4).astype(kind)
+    found = arrays_of(
+        {"a": ids}, Y, feature_columns=None, label_columns=None, validation=0.2,
+        validation_data=({"a": more}, Y),
+    )  # fmt: skip
+    np.testing.assert_array_equal(found.columns["a"], [*ids, *(int(each) for each in more)])
+    assert found.columns["a"].dtype == "int64"
 
 
 @pytest.mark.parametrize(
