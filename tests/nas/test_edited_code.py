@@ -128,6 +128,8 @@ def test_an_edit_is_refused_by_its_name(finished, frame, monkeypatch, old, name,
     with pytest.raises(ArgumentError, match=named) as caught:
         fit(whole(finished), frame, callbacks=[Logged()])
     assert "overwrite=True" in str(caught.value)
+    advice = "Set it back to resume it" if name == "UNITS" else "Undo the edit to resume it"
+    assert advice in str(caught.value)
     assert len(str(caught.value)) < 400
     assert LocalStore(finished).read(journal_key("edited")) == before
 
@@ -170,6 +172,46 @@ def test_a_cell_that_is_run_again_with_another_comment_gives_the_result(tmp_path
     assert scores[0] == scores[1]
     records = read(LocalStore(tmp_path), "edited")
     assert [each["kind"] for each in records].count("session") == 1
+
+
+STATEFUL_CELL = """
+import keras
+import time
+from collections import Counter, deque
+
+START = time.time()
+cache, cnt, recent = {}, Counter(), deque()
+
+def note(log, value):
+    log.append(value)
+
+def build(hp):
+    units = hp.Int("units", 1, 9)
+    cache[(units, 1)] = time.time() - START
+    cnt["n".upper()] += 1
+    note(recent, units)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
+    model.add(keras.layers.Dense(1))
+    model.compile("sgd", "mse")
+    return model
+"""
+
+
+def test_a_cell_with_state_that_is_run_twice_gives_the_result(tmp_path, frame, caplog):
+    known: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(STATEFUL_CELL, "a cell", "exec"), known)
+    first = fit(made(tmp_path, known["build"]), frame)
+    for changed in ("recent", "START"):
+        if changed == "START":
+            exec(compile(STATEFUL_CELL, "a cell", "exec"), known)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "nas"):
+            again = fit(made(tmp_path, known["build"]), frame)
+        assert again.best_trial.score == first.best_trial.score
+        told = [r.getMessage() for r in caplog.records if "other values of" in r.getMessage()]
+        assert told == [
+            f"the run 'edited' may have begun with other values of {changed}: they are not compared"
+        ]
 
 
 def test_an_interrupted_run_is_not_resumed_by_other_code(tmp_path, frame, monkeypatch):
