@@ -464,7 +464,15 @@ class _Collector:
             return f"({', '.join(map(self._key, value))})"
         if isinstance(value, frozenset):
             return f"{{{', '.join(sorted(map(self._key, value)))}}}"
-        simple = (*_PLAIN, *_WRITTEN, np.generic, enum.Enum, types.FunctionType, type, os.PathLike)
+        simple: tuple[Any, ...] = (
+            *_PLAIN,
+            *_WRITTEN,
+            np.generic,
+            enum.Enum,
+            types.FunctionType,
+            type,
+            os.PathLike,
+        )
         if isinstance(value, simple):
             return self._text(value)
         self._is_state = True

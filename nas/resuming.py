@@ -288,4 +288,10 @@ def _difference(path: str, before: Any, now: Any) -> tuple[str, str, str] | None
             if found is not None:
                 return found
         return None
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for place, (one, other) in enumerate(zip(before, now, strict=True)):
+            found = _difference(f"{path}[{place}]", one, other)
+            if found is not None:
+                return found
+        return None
     return None if before == now else (path, reprlib.repr(before), reprlib.repr(now))

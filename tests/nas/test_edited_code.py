@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import autokeras as ak
 import keras
 import keras_tuner
 import pytest
@@ -172,6 +173,40 @@ def test_a_cell_that_is_run_again_with_another_comment_gives_the_result(tmp_path
     assert scores[0] == scores[1]
     records = read(LocalStore(tmp_path), "edited")
     assert [each["kind"] for each in records].count("session") == 1
+
+
+def test_an_edited_layer_that_no_network_has_does_not_count(tmp_path, frame, monkeypatch):
+    class Unused(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return 2 * x
+
+    monkeypatch.setattr(Unused, "__module__", "__main__")
+    registered = keras.saving.get_custom_objects()
+    monkeypatch.setitem(registered, "edited>Unused", Unused)
+    fit(made(tmp_path), frame)
+    monkeypatch.setattr(Unused, "call", lambda self, x: 3 * x)
+    fit(made(tmp_path), frame)
+    fit(made(tmp_path, custom_objects={"Unused": Unused}, overwrite=True), frame)
+    monkeypatch.setattr(Unused, "call", lambda self, x: 4 * x)
+    with pytest.raises(ArgumentError, match=r'other code of .*\(custom_objects\["Unused"\]\)'):
+        fit(made(tmp_path, custom_objects={"Unused": Unused}), frame)
+
+
+def asked_with(folder: Path, *metrics: Any) -> HyperHyperModel:
+    head = ak.ClassificationHead(metrics=list(metrics))
+    return search(folder, outputs=head, bind=columns("binary"), max_trials=1)
+
+
+def test_metrics_without_a_name_are_the_same_in_every_process(tmp_path, frame):
+    """Keras numbers them over the process: the second search has auc_2 and auc_3."""
+    auc = keras.metrics.AUC
+    keras.backend.clear_session()
+    first = fit(asked_with(tmp_path, auc(), auc(curve="PR")), frame)
+    again = fit(asked_with(tmp_path, auc(), auc(curve="PR")), frame)
+    assert again.best_trial.score == first.best_trial.score
+    with pytest.raises(ArgumentError, match=r"config\.curve = 'PR', and now it is 'ROC'") as caught:
+        fit(asked_with(tmp_path, auc(), auc()), frame)
+    assert len(str(caught.value)) < 350
 
 
 STATEFUL_CELL = """

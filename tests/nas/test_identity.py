@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cerebros_spark.backend.shipping import is_own_module
 from nas.identity import changed_state, describe_code, differences
 
 BEGIN = """\
@@ -301,6 +303,18 @@ def test_a_root_that_was_not_described_is_not_missed():
     now = described(BEGIN)
     assert differences({**now, "root": None}, now) == []
     assert differences(now, {**now, "root": None}) == []
+
+
+def test_what_lies_under_spark_home_is_installed(tmp_path, monkeypatch):
+    (tmp_path / "spark").mkdir()
+    (tmp_path / "spark" / "under_spark_home.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path / "spark")
+    importlib.import_module("under_spark_home")
+    assert is_own_module("under_spark_home")
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
+    assert not is_own_module("under_spark_home")
+    assert not is_own_module("py4j.java_gateway")
+    assert not is_own_module("pyspark.not_imported")
 
 
 ALL = """
