@@ -29,7 +29,7 @@ import time
 import types
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -94,7 +94,7 @@ def describe_code(roots: Mapping[str, Any]) -> dict[str, Any]:
         try:
             first = _Collector()
             first.parts(root)  # to see all code before it is decided what is state
-            parts = _Collector(first.changes()).parts(root)
+            parts = _Collector(first.changes(), first.digests).parts(root)
         except Exception as error:  # values are caught one by one, so this is rare
             logger.warning("cannot compare %s when the run is resumed: %s", name, error)
             found[name] = None
@@ -188,8 +188,11 @@ def is_own(value: Any) -> bool:
 class _Collector:
     """Collects the parts of one root: its own code, and what that refers to."""
 
-    def __init__(self, changes: Changes | None = None) -> None:
+    def __init__(
+        self, changes: Changes | None = None, digests: dict[int, str] | None = None
+    ) -> None:
         self._changes = changes or Changes()
+        self.digests = {} if digests is None else digests  # of large values, by identity
         self._found: Parts = {}
         self._names: dict[int, str] = {}  # of functions and classes, by identity
         self._known: list[Any] = []  # so that no identity is used twice
@@ -444,7 +447,7 @@ class _Collector:
             self._is_state = self._is_state or isinstance(value, deque)
             kind = "[{}]" if isinstance(value, list) else "({})"
             if len(value) > _MANY and set(map(type, value)) <= _PLAIN:
-                return kind.format(repr(list(value)))
+                return kind.format(self._digest(value, _digest_of_many))
             return kind.format(", ".join(self._text(each) for each in value))
         if isinstance(value, set | frozenset):
             return f"{{{', '.join(sorted(self._key(each) for each in value))}}}"
@@ -452,11 +455,19 @@ class _Collector:
             pairs = [(self._key(key), key) for key in value]
             pairs.sort(key=lambda pair: pair[0])
             return f"{{{', '.join(f'{text}: {self._text(value[key])}' for text, key in pairs)}}}"
+        if isinstance(value, np.generic) and value.dtype.kind in "biufcSU":
+            return f"{value.dtype} {value.item()!r}"
         array = _array_of(value)
         if array is not None:
             labels = _labels_of(value)
-            return f"array({array.dtype}, {array.shape}, {_hash_of(array)}{labels})"
+            bytes_ = self._digest(value, lambda _: _hash_of(array))
+            return f"array({array.dtype}, {array.shape}, {bytes_}{labels})"
         return self._callable(value) or self._object(value)
+
+    def _digest(self, value: Any, make: Callable[[Any], str]) -> str:
+        if id(value) not in self.digests:
+            self.digests[id(value)] = make(value)
+        return self.digests[id(value)]
 
     def _key(self, value: Any) -> str:
         """An element of a set, or a key: objects by their type alone, for they have no order."""
@@ -515,7 +526,7 @@ class _Collector:
             self._is_state = self._is_state or _is_moment(value)
             return repr(value)
         if isinstance(value, keras.Model):
-            return f"{self._reference(kind)} {_digest_of(value)}"
+            return f"{self._reference(kind)} {self._digest(value, _digest_of)}"
         settings = isinstance(value, types.SimpleNamespace | argparse.Namespace)
         if settings or (dataclasses.is_dataclass(value) and is_own(kind)):
             return self._settings(value)
@@ -529,7 +540,7 @@ class _Collector:
         except Exception:
             self._is_state = True
             return f"{self._reference(kind)}{self._attributes(value)}"
-        return f"{self._reference(kind)}{self._text(config)}"
+        return f"{self._reference(kind)} {self._text(config)}"
 
     def _settings(self, value: Any) -> str:
         """A configuration object, which is state unless all of its values are plain."""
@@ -727,6 +738,16 @@ def _digest_of(model: keras.Model) -> str:
         return digest(model, model.get_weights())[:12]
     except Exception:  # it can't be written down
         return _hash(str([_hash_of(weight) for weight in model.get_weights()]))
+
+
+def _digest_of_many(values: Sequence[Any]) -> str:
+    """The digest of plain values; numbers of one type are hashed as an array, which is faster."""
+    kinds = set(map(type, values))
+    if kinds in ({int}, {float}):
+        array = np.asarray(values)
+        if array.dtype.kind in "if":
+            return f"{array.dtype} {_hash_of(array)}"
+    return _hash(repr(list(values)))
 
 
 def _short(text: str) -> str:
