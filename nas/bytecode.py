@@ -45,12 +45,14 @@ class Changes:
         attributes: Attributes that are assigned to, or whose items are changed.
         shared: Names and attributes whose values get other names, where they may be changed.
         opened: Names and attributes whose items get other names.
+        elsewhere: Attributes that other code of the same modules assigns to or changes.
     """
 
     names: set[str] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)
     shared: set[str] = field(default_factory=set)
     opened: set[str] = field(default_factory=set)
+    elsewhere: set[str] = field(default_factory=set)
 
     def add(self, other: Changes) -> None:
         """Add what other code changes."""

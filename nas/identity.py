@@ -223,19 +223,16 @@ class _Collector:
         """What the code of all parts changes, and the other code of the modules they are of."""
         found = Changes()
         methods = {id(f) for kind in self._classes for f in _functions(vars(kind))}
-        functions = [f for f in self._functions if id(f) not in methods]
-        classes = list(self._classes)
+        for function in self._functions:
+            if id(function) not in methods:
+                found.add(_changes_in(function))
+        for kind in self._classes:
+            found.add(_changes_in_class(kind))
         modules = {id(f.__globals__): f.__globals__ for f in self._functions}
         for known in modules.values():
-            for value in list(known.values()):
-                if isinstance(value, types.FunctionType) and value.__globals__ is known:
-                    functions.append(value)
-                elif isinstance(value, type) and value.__module__ == known.get("__name__"):
-                    classes.append(value)
-        for function in {id(f): f for f in functions}.values():
-            found.add(_changes_in(function))
-        for kind in {id(each): each for each in classes}.values():
-            found.add(_changes_in_class(kind))
+            other = _changes_in_module(known)
+            other.elsewhere, other.attributes = other.attributes, set()
+            found.add(other)
         return found
 
     # Functions and classes ---------------------------------------------------------------
@@ -545,7 +542,7 @@ class _Collector:
     def _settings(self, value: Any) -> str:
         """A configuration object, which is state unless all of its values are plain."""
         held = _held(value)
-        changed = any(name in self._changes.attributes for name in held)
+        changed = not held.keys().isdisjoint(self._changes.attributes | self._changes.elsewhere)
         if changed or not all(map(_is_constant, held.values())):
             self._is_state = True
         kind = self._reference(type(value))
@@ -556,7 +553,7 @@ class _Collector:
 
         Args:
             value: The object.
-            parts: Whether attributes that something else may change become parts.
+            parts: Whether each attribute is a part of its own.
         """
         held = _held(value)
         methods = _methods(type(value))
@@ -570,9 +567,10 @@ class _Collector:
             if name in own.attributes or getattr(each, "__self__", None) is value:
                 continue
             text, state = self._described(each)
-            state = state or name in self._changes.attributes
-            if parts and (state or _may_change(each, name, self._changes)):
-                self._found[f"self.{name}"] = _STATE + _hash(text)
+            if parts:
+                state = state or name in self._changes.attributes | self._changes.elsewhere
+                state = state or _may_change(each, name, self._changes)
+                self._found[f"self.{name}"] = _STATE + _hash(text) if state else _short(text)
             else:
                 texts.append(f"{name}={text}")
         return f"({', '.join(texts)})"
@@ -628,6 +626,17 @@ def _changes_in_class(kind: type) -> Changes:
             changed.attributes.clear()
         found.add(changed)
     found.names = {name for name in found.names if not name.startswith("local ")}
+    return found
+
+
+def _changes_in_module(known: Mapping[str, Any]) -> Changes:
+    """What all functions and classes of a module change, given its globals."""
+    found = Changes()
+    for value in list(known.values()):
+        if isinstance(value, types.FunctionType) and value.__globals__ is known:
+            found.add(_changes_in(value))
+        elif isinstance(value, type) and value.__module__ == known.get("__name__"):
+            found.add(_changes_in_class(value))
     return found
 
 

@@ -136,7 +136,7 @@ EDITS = [
     ("loss", "self.weight / 2", "self.weight / 3", "other code of MyLoss.half (root)"),
     ("loss", "    @property", "    @functools.cached_property", "other code of MyLoss"),
     ("mine", "x + 1", "x + 2", "other code of <lambda> (root)"),
-    ("mine", "Mine(3,", "Mine(4,", "arguments = "),
+    ("mine", "Mine(3,", "Mine(4,", "self.units = 3, and now it is 4 (root)"),
     ("method", "self.count += 1", "self.count += 2", "other code of Mine.build (root)"),
 ]
 
@@ -202,6 +202,14 @@ def test_what_code_changes_is_never_refused(name, monkeypatch):
         assert differences(before, describe_code({"root": root})) == []
     assert "root" in before
     monkeypatch.delenv("CEREBROS_TEST", raising=False)
+
+
+def test_a_function_of_a_later_cell_does_not_count():
+    later = (
+        "def other(x):\n    x.units += 1\n    x.factor = CONFIG['rate']\n    CONFIG['rate'] = 1\n"
+    )
+    for name in ("build", "loss", "mine", "method"):
+        assert differences(described(BEGIN, name), described(BEGIN + later, name)) == []
 
 
 def test_the_time_of_a_script_is_not_refused():
