@@ -15,7 +15,7 @@ from cerebros_spark.data.manifest import Column, Layout, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from nas.labels import Form, Kind, Labels, Values, form_of, labels_of_columns
 from nas.losses import loss_name, loss_object
-from nas.metrics import check_loss, full_name, listed, suit_metrics
+from nas.metrics import check_loss, full_name, listed, suit_metrics, with_stable_names
 
 # Losses that compare numbers with numbers: classes and functions of Keras alike.
 _REGRESSIONS = (
@@ -290,4 +290,5 @@ def check_metrics(metrics: Sequence[Any]) -> None:
 def _metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
     """The head's metrics and the user's; of two that are the same, the user's name counts."""
     names = {full_name(metric) for metric in more}
-    return (*(metric for metric in own if full_name(metric) not in names), *more)
+    kept = [*(metric for metric in own if full_name(metric) not in names), *more]
+    return tuple(with_stable_names(kept))

@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import metrics as keras_metrics
+from keras.src.utils.naming import to_snake_case
 
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.metrics import OneHotLabels
+from cerebros_spark.training.serializing import serialize
 from nas.labels import Form, Kind
 from nas.losses import BINARY, CATEGORICAL, HINGE, SPARSE, loss_name, loss_title
 
@@ -86,6 +90,43 @@ def listed(metrics: Any) -> list[Any]:
     if metrics is None:
         return []
     return list(metrics) if isinstance(metrics, list | tuple) else [metrics]
+
+
+def with_stable_names(metrics: Sequence[Any]) -> list[Any]:
+    """Return the metrics of one output with names that are the same in every process.
+
+    Keras numbers metrics without a name over the whole process: the same ``AUC()`` is ``auc`` in
+    one and ``auc_1`` in the next. A copy gets the lowest number that is free in this output.
+    """
+    found = list(metrics)
+    taken = {full_name(metric) for metric in metrics if _automatic_name(metric) is None}
+    for place, metric in enumerate(metrics):
+        base = _automatic_name(metric)
+        if base is None:
+            continue
+        names = itertools.chain([base], (f"{base}_{number}" for number in itertools.count(1)))
+        name = next(each for each in names if each not in taken)
+        taken.add(name)
+        if name != metric.name:
+            found[place] = _renamed(metric, name)
+    return found
+
+
+def _automatic_name(metric: Any) -> str | None:
+    """The name that Keras gives a metric of such a class; None if this one has another."""
+    if not isinstance(metric, keras.metrics.Metric):
+        return None
+    base: str = to_snake_case(type(metric).__name__)
+    return base if re.fullmatch(rf"{re.escape(base)}(_\d+)?", metric.name) else None
+
+
+def _renamed(metric: Any, name: str) -> Any:
+    """A copy of a metric with another name; the metric itself if it can't be copied."""
+    try:
+        return type(metric).from_config({**serialize(metric)["config"], "name": name})
+    except Exception as error:
+        logger.debug("cannot copy the metric %s: %s", metric.name, error)
+        return metric
 
 
 def suit_metrics(metrics: Sequence[Any], form: Form) -> tuple[Any, ...]:

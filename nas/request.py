@@ -165,7 +165,7 @@ def _code_of(
     request: Request, resources: Resources, bound: BoundTuner, program: str
 ) -> dict[str, Any]:
     """Everything in a search that may hold custom code, by a name for the user."""
-    objects = {id(each): (name, each) for name, each in request.custom_objects.items()}
+    objects = _given_objects(request.custom_objects)
     found: dict[str, Any] = {
         "hypermodel": None if request.own is None else request.own.code,
         "tuner": bound.code,
@@ -183,6 +183,19 @@ def _code_of(
         if id(each) not in objects and is_own(each):
             found[name] = each
     return found
+
+
+def _given_objects(custom_objects: Mapping[str, Any]) -> dict[int, tuple[str, Any]]:
+    """The custom objects that the user named, by identity.
+
+    Without those that are only registered: unless a program names them, networks do without.
+    """
+    registered = keras.saving.get_custom_objects()
+    return {
+        id(each): (name, each)
+        for name, each in custom_objects.items()
+        if registered.get(name) is not each or getattr(each, "__module__", None) != "__main__"
+    }
 
 
 def _code_of_callback(callback: keras.callbacks.Callback) -> list[Any]:

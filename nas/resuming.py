@@ -19,7 +19,7 @@ from cerebros_spark.journal import Record, Recovered, as_written, journal_key, r
 from cerebros_spark.store import Store
 from cerebros_spark.training.metrics import merger_key
 from nas.failures import short_reason
-from nas.identity import differences, shown
+from nas.identity import changed_state, differences, only_values, shown
 from nas.spaces.cerebros import CerebrosSpace
 
 logger = logging.getLogger("nas")
@@ -123,9 +123,9 @@ def _check_code(
     before: Mapping[str, Any] | None, now: Mapping[str, Any], project_name: str
 ) -> None:
     """Compare digests of custom code; a run of an earlier version has none."""
-    if before is None or before["python"] != now["python"]:
+    if before is None or any(before.get(key) != now[key] for key in ("version", "python")):
         recorded = "an earlier version of this package"
-        if before is not None:
+        if before is not None and before.get("version") == now["version"]:
             recorded = f"Python {before['python']}"
         logger.warning(
             "the run %r was recorded by %s, so its custom code cannot be compared with today's; "
@@ -136,7 +136,16 @@ def _check_code(
         return
     found = differences(before, now)
     if found:
-        raise _other_run(project_name, shown(found), "Undo the edit to resume it")
+        one = "it" if len(found) == 1 else "them"
+        undo = f"Set {one} back" if only_values(found) else "Undo the edit"
+        raise _other_run(project_name, shown(found), f"{undo} to resume it")
+    state = changed_state(before, now)
+    if state:
+        logger.warning(
+            "the run %r may have begun with other values of %s: they are not compared",
+            project_name,
+            ", ".join(dict.fromkeys(state)),
+        )
 
 
 def _check_network(before: Any, now: Any, project_name: str, hyperparameters: str) -> None:
@@ -276,6 +285,12 @@ def _difference(path: str, before: Any, now: Any) -> tuple[str, str, str] | None
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted({*before, *now}):
             found = _difference(f"{path}.{key}", before.get(key), now.get(key))
+            if found is not None:
+                return found
+        return None
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for place, (one, other) in enumerate(zip(before, now, strict=True)):
+            found = _difference(f"{path}[{place}]", one, other)
             if found is not None:
                 return found
         return None

@@ -8,6 +8,7 @@ that lies in the store is ever unpacked so.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -83,11 +84,16 @@ def _by_value(objects: Mapping[str, Any]) -> Iterator[None]:
 
 
 def is_own_module(name: str) -> bool:
-    """Whether a module is a user's: no installed package, nothing of Python's."""
+    """Whether a module is a user's: no installed package, nothing of Python's or Spark's."""
+    if name.partition(".")[0] in ("pyspark", "py4j"):
+        return False
     if name == "__main__" or name not in sys.modules:
         return True  # a script, or the cells of a notebook
     path = getattr(sys.modules[name], "__file__", None)
     if path is None or not {"site-packages", "dist-packages"}.isdisjoint(Path(path).parts):
+        return False
+    spark = os.environ.get("SPARK_HOME")
+    if spark and Path(spark) in Path(path).parents:
         return False
     paths = sysconfig.get_paths()
     return not any(path.startswith(paths[name]) for name in ("stdlib", "purelib", "platlib"))

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import autokeras as ak
 import keras
 import keras_tuner
 import pytest
@@ -128,6 +129,8 @@ def test_an_edit_is_refused_by_its_name(finished, frame, monkeypatch, old, name,
     with pytest.raises(ArgumentError, match=named) as caught:
         fit(whole(finished), frame, callbacks=[Logged()])
     assert "overwrite=True" in str(caught.value)
+    advice = "Set it back to resume it" if name == "UNITS" else "Undo the edit to resume it"
+    assert advice in str(caught.value)
     assert len(str(caught.value)) < 400
     assert LocalStore(finished).read(journal_key("edited")) == before
 
@@ -170,6 +173,80 @@ def test_a_cell_that_is_run_again_with_another_comment_gives_the_result(tmp_path
     assert scores[0] == scores[1]
     records = read(LocalStore(tmp_path), "edited")
     assert [each["kind"] for each in records].count("session") == 1
+
+
+def test_an_edited_layer_that_no_network_has_does_not_count(tmp_path, frame, monkeypatch):
+    class Unused(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return 2 * x
+
+    monkeypatch.setattr(Unused, "__module__", "__main__")
+    registered = keras.saving.get_custom_objects()
+    monkeypatch.setitem(registered, "edited>Unused", Unused)
+    fit(made(tmp_path), frame)
+    monkeypatch.setattr(Unused, "call", lambda self, x: 3 * x)
+    fit(made(tmp_path), frame)
+    fit(made(tmp_path, custom_objects={"Unused": Unused}, overwrite=True), frame)
+    monkeypatch.setattr(Unused, "call", lambda self, x: 4 * x)
+    with pytest.raises(ArgumentError, match=r'other code of .*\(custom_objects\["Unused"\]\)'):
+        fit(made(tmp_path, custom_objects={"Unused": Unused}), frame)
+
+
+def asked_with(folder: Path, *metrics: Any) -> HyperHyperModel:
+    head = ak.ClassificationHead(metrics=list(metrics))
+    return search(folder, outputs=head, bind=columns("binary"), max_trials=1)
+
+
+def test_metrics_without_a_name_are_the_same_in_every_process(tmp_path, frame):
+    """Keras numbers them over the process: the second search has auc_2 and auc_3."""
+    auc = keras.metrics.AUC
+    keras.backend.clear_session()
+    first = fit(asked_with(tmp_path, auc(), auc(curve="PR")), frame)
+    again = fit(asked_with(tmp_path, auc(), auc(curve="PR")), frame)
+    assert again.best_trial.score == first.best_trial.score
+    with pytest.raises(ArgumentError, match=r"config\.curve = 'PR', and now it is 'ROC'") as caught:
+        fit(asked_with(tmp_path, auc(), auc()), frame)
+    assert len(str(caught.value)) < 350
+
+
+STATEFUL_CELL = """
+import keras
+import time
+from collections import Counter, deque
+
+START = time.time()
+cache, cnt, recent = {}, Counter(), deque()
+
+def note(log, value):
+    log.append(value)
+
+def build(hp):
+    units = hp.Int("units", 1, 9)
+    cache[(units, 1)] = time.time() - START
+    cnt["n".upper()] += 1
+    note(recent, units)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
+    model.add(keras.layers.Dense(1))
+    model.compile("sgd", "mse")
+    return model
+"""
+
+
+def test_a_cell_with_state_that_is_run_twice_gives_the_result(tmp_path, frame, caplog):
+    known: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(STATEFUL_CELL, "a cell", "exec"), known)
+    first = fit(made(tmp_path, known["build"]), frame)
+    for changed in ("recent", "START"):
+        if changed == "START":
+            exec(compile(STATEFUL_CELL, "a cell", "exec"), known)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "nas"):
+            again = fit(made(tmp_path, known["build"]), frame)
+        assert again.best_trial.score == first.best_trial.score
+        told = [r.getMessage() for r in caplog.records if "other values of" in r.getMessage()]
+        assert told == [
+            f"the run 'edited' may have begun with other values of {changed}: they are not compared"
+        ]
 
 
 def test_an_interrupted_run_is_not_resumed_by_other_code(tmp_path, frame, monkeypatch):
