@@ -17,7 +17,8 @@ from cerebros_spark.training.metrics import MetricsMerger
 from cerebros_spark.validation import check_real
 from nas.heads import PlainHead
 from nas.labels import form_of, labels_of_array
-from nas.metrics import check_loss, listed, suit_metrics
+from nas.loss_checks import check_loss
+from nas.metrics import listed, suit_metrics
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.cerebros.checks import check_activation
 from nas.spaces.cerebros.decays import simple_sigmoid

@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import keras_tuner
 
-from cerebros_spark.data.checks import CLASS_LIMIT, check_variation
+from cerebros_spark.data.checks import CLASS_LIMIT
+from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.errors import ArgumentError, TrialError

@@ -183,7 +183,7 @@ def _marked(df: Any, validation: Any, names: Sequence[str]) -> Any:
 
 
 def _are_alike(kind: Any, other: Any) -> bool:
-    """Whether Spark joins columns of two types without turning numbers into texts."""
+    """Whether Spark joins columns of two types without turning numbers into strings."""
     from pyspark.sql.types import ArrayType, NumericType
 
     if isinstance(kind, ArrayType) and isinstance(other, ArrayType):

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from autokeras.graph import Graph
 
-from cerebros_spark.data.checks import check_variation
+from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.errors import ArgumentError

@@ -17,6 +17,7 @@ import numpy as np
 from cerebros_spark.errors import ArgumentError
 from cerebros_spark.journal import Record, Recovered, as_written, journal_key, recover
 from cerebros_spark.store import Store
+from cerebros_spark.training.keras_model import dicts_of
 from cerebros_spark.training.metrics import merger_key
 from nas.failures import short_reason
 from nas.identity import changed_state, differences, only_values, shown
@@ -211,21 +212,13 @@ def _without_layer_names(description: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _layer_names(node: Any) -> Iterator[str]:
+def _layer_names(architecture: Any) -> Iterator[str]:
     """Names of all layers, in the order of the architecture."""
-    if isinstance(node, dict):
+    for node in dicts_of(architecture):
         config = node.get("config")
-        if (
-            "class_name" in node
-            and isinstance(config, dict)
-            and isinstance(config.get("name"), str)
-        ):
-            yield config["name"]
-        for value in node.values():
-            yield from _layer_names(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _layer_names(value)
+        name = config.get("name") if isinstance(config, dict) else None
+        if "class_name" in node and isinstance(name, str):
+            yield name
 
 
 def _renamed(node: Any, names: Mapping[str, str]) -> Any:

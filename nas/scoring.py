@@ -141,10 +141,10 @@ class Scorer:
         try:
             rows = plain.mapInPandas(measure, "state array<array<double>>").collect()
         except Exception as error:
-            told = _data_error(error)
-            if told is None:
+            message = _data_error(error)
+            if message is None:
                 raise
-            raise DataError(told) from None
+            raise DataError(message) from None
         return [tuple(tuple(values) for values in row["state"]) for row in rows]
 
 

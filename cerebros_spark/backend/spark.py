@@ -426,8 +426,8 @@ def _run_this_python(context: Any) -> None:
     the script runs in, and lacks its packages.
     """
     local = context.getConf().get("spark.master", "").startswith("local")
-    told = "PYSPARK_PYTHON" in os.environ or context.getConf().get("spark.pyspark.python")
-    if local and not told:
+    chosen = "PYSPARK_PYTHON" in os.environ or context.getConf().get("spark.pyspark.python")
+    if local and not chosen:
         context.pythonExec = sys.executable
 
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cerebros_spark.data import checks, storage
-from cerebros_spark.data.checks import Facts, Request, Variation, worst_variation
+from cerebros_spark.data.checks import Facts, Request
+from cerebros_spark.data.float32 import Variation, worst_variation
 from cerebros_spark.data.manifest import Column, Manifest, Shard, ShardFile
 from cerebros_spark.data.splits import allocate, are_classes
 from cerebros_spark.errors import DataError, StoreError
@@ -218,8 +219,8 @@ def _variation(column: Column, given: np.ndarray) -> Variation | None:
     if values.size == 0:
         return None
     values = values.reshape(len(values), -1)
-    told = (values.mean(axis=0), values.min(axis=0), values.max(axis=0))
-    return worst_variation(*(each.astype(float).tolist() for each in told))
+    statistics = (values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+    return worst_variation(*(each.astype(float).tolist() for each in statistics))
 
 
 Shards = list[np.ndarray]

@@ -11,12 +11,10 @@ import hashlib
 import json
 import keyword
 import logging
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from cerebros_spark.data.float32 import Variation, describe_loss
 from cerebros_spark.data.manifest import FORMAT, Column, Manifest
 from cerebros_spark.errors import ArgumentError, DataError
 from cerebros_spark.store import Store
@@ -47,15 +45,6 @@ VALIDATION_DATA = "__cerebros_validation"
 
 _SPLIT = 2
 """Version of how rows are split: data that was split in another way has another fingerprint."""
-
-_FEWEST_STEPS = 64
-"""Values that extend over fewer steps of float32 than this count as lost."""
-
-_EXTENT = 3.5
-"""Extent of values in standard deviations where it is not known; that of uniform ones."""
-
-_ROUNDING = 1e-12
-"""Relative to the greatest value: a deviation of less comes from rounding in float64."""
 
 
 @dataclass(frozen=True)
@@ -118,87 +107,6 @@ class Facts:
     negatives: int = 0
     least: float = 0.0
     variation: Variation | None = None
-
-
-@dataclass(frozen=True)
-class Variation:
-    """How the values of a column, or of one element of its arrays, vary.
-
-    Attributes:
-        mean: Their mean.
-        extent: Distance of the least from the greatest, or about that.
-        greatest: The greatest absolute value.
-        whole: Whether all are integers.
-    """
-
-    mean: float
-    extent: float
-    greatest: float
-    whole: bool = False
-
-    @property
-    def step(self) -> float:
-        """Distance between neighboring float32 numbers at the greatest value."""
-        return float(np.spacing(np.float32(self.greatest)))
-
-    @property
-    def lost(self) -> bool:
-        """Whether float32 numbers are too coarse for the values.
-
-        What varies by rounding errors of float64 alone counts as constant: nothing is lost. Nor is
-        it of integers up to 2^24, which float32 has all of.
-        """
-        if self.whole and self.greatest <= 2**24:
-            return False
-        real = self.extent > (0.0 if self.whole else _ROUNDING * self.greatest)
-        return real and self.extent < _FEWEST_STEPS * self.step
-
-
-def worst_variation(
-    mean: Sequence[float], least: Sequence[float], greatest: Sequence[float]
-) -> Variation | None:
-    """The variation of an element for which float32 is too coarse; None if there is none.
-
-    Args:
-        mean: Mean of each element.
-        least: Its least value.
-        greatest: Its greatest value.
-    """
-    for middle, low, high in zip(mean, least, greatest, strict=True):
-        found = Variation(middle, high - low, max(-low, high))
-        if found.lost:
-            return found
-    return None
-
-
-def check_variation(columns: Iterable[Column]) -> None:
-    """Refuse integers that a network would take as float32 and could not tell apart.
-
-    Prepared data keeps integers exactly, so only the caller knows which of them are cast.
-
-    Args:
-        columns: The columns that are cast, with their statistics; others than integers are
-            checked before they are written.
-
-    Raises:
-        DataError: Names the column, and says what to do.
-    """
-    for column in columns:
-        if column.dtype not in ("int32", "int64"):
-            continue
-        for mean, variance in zip(column.mean, column.variance, strict=True):
-            extent = _EXTENT * math.sqrt(variance)
-            found = Variation(mean, extent, abs(mean) + extent / 2, whole=True)
-            if found.lost:
-                raise DataError(_lost(column.name, found))
-
-
-def _lost(name: str, variation: Variation) -> str:
-    return (
-        f"the column {name!r} varies by about {variation.extent:.3g} around "
-        f"{variation.mean:.6g}, where float32 numbers are {variation.step:.3g} apart: a network "
-        "could not tell its values apart. Subtract its mean or its least value first"
-    )
 
 
 def inspected(
@@ -383,7 +291,9 @@ def check_facts(rows: int, facts: Sequence[Facts]) -> None:
         more = len(problems) - _SHOWN
         shown = "; ".join(problems[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
         raise DataError(f"{shown}. Drop, fill or repair these rows first")
-    lost = [_lost(each.name, each.variation) for each in facts if each.variation is not None]
+    lost = [
+        describe_loss(each.name, each.variation) for each in facts if each.variation is not None
+    ]
     if lost:
         raise DataError("; ".join(lost[:_SHOWN]))
 

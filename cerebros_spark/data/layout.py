@@ -37,8 +37,8 @@ def default_layout(
 
     One input gets all features side by side, and as many inputs as features get one each: that
     of its own name, as in Keras. Only where inputs or columns were given no names (Keras and
-    AutoKeras number them then) they are matched in their order. Any other way is told by grouping
-    the names in lists, one list for each input. So it is with labels and outputs.
+    AutoKeras number them then) they are matched in their order. For any other way, group
+    the names in lists, one list for each input. The same holds for labels and outputs.
 
     Args:
         manifest: The prepared data.

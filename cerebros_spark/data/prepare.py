@@ -255,8 +255,8 @@ def _classes(
     labels = [source for source in sources if source.alias in found.countable]
     if not labels:
         return {}
-    told = [F.collect_set(source.first).alias(source.alias) for source in labels]
-    values = frame.agg(*told).head().asDict()
+    aggregates = [F.collect_set(source.first).alias(source.alias) for source in labels]
+    values = frame.agg(*aggregates).head().asDict()
     return {
         alias: tuple(sorted({int(value) for value in each}))
         for alias, each in values.items()

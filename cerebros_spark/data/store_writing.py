@@ -17,7 +17,7 @@ from cerebros_spark.data.manifest import Column, ShardFile
 from cerebros_spark.errors import StoreError
 from cerebros_spark.store import Store
 
-_TOLD = "shard bigint, name string, rows bigint, size bigint, sha256 string, problem string"
+_REPORT = "shard bigint, name string, rows bigint, size bigint, sha256 string, problem string"
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,15 @@ def write_shards(
     write = _writer(store, keys, number, places)
     shards: dict[int, tuple[int, tuple[ShardFile, ...]]] = {}
     try:
-        written = sorted(rows.mapInArrow(write, _TOLD).collect())
+        written = sorted(rows.mapInArrow(write, _REPORT).collect())
     except Exception as error:
         raise StoreError(f"shards can't be written to {store.url}: {first_line(error)}") from error
-    for told in written:
-        if told.problem:
-            raise StoreError(told.problem)
-        count, files = shards.get(told.shard, (0, ()))
-        file = ShardFile(told.name, told.size, told.sha256)
-        shards[told.shard] = (count + told.rows, (*files, file))
+    for report in written:
+        if report.problem:
+            raise StoreError(report.problem)
+        count, files = shards.get(report.shard, (0, ()))
+        file = ShardFile(report.name, report.size, report.sha256)
+        shards[report.shard] = (count + report.rows, (*files, file))
     return shards
 
 
@@ -81,7 +81,7 @@ def first_line(error: Exception) -> str:
 def _writer(
     store: Store, keys: Sequence[str], number: str, places: Sequence[Place]
 ) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    """What each task does with its rows: it writes them and tells what it wrote."""
+    """What each task does with its rows: it writes them and reports what it wrote."""
     columns = [place.column for place in places]
     many, group = checks.rows_per_file(columns), checks.rows_per_group(columns)
 
@@ -90,8 +90,8 @@ def _writer(
 
         try:
             for shard, at, table in _files(batches, number, many):
-                told = _write(store, keys[shard], shard, at, _unpacked(table, places), group)
-                yield pa.RecordBatch.from_pylist([told])
+                report = _write(store, keys[shard], shard, at, _unpacked(table, places), group)
+                yield pa.RecordBatch.from_pylist([report])
         except StoreError as error:  # Spark would wrap it in its own and a long trace
             nothing = {"shard": 0, "name": "", "rows": 0, "size": 0, "sha256": ""}
             yield pa.RecordBatch.from_pylist([{**nothing, "problem": str(error)}])

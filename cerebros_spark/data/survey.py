@@ -24,7 +24,8 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
 from cerebros_spark.data import checks
-from cerebros_spark.data.checks import Facts, Request, worst_variation
+from cerebros_spark.data.checks import Facts, Request
+from cerebros_spark.data.float32 import Variation, worst_variation
 from cerebros_spark.data.manifest import Column
 from cerebros_spark.data.splits import are_classes
 from cerebros_spark.errors import DataError
@@ -163,8 +164,8 @@ def _source(number: int, field: T.StructField, role: str, stored_as: str) -> Sou
     column = Column(field.name, dtype, (), role, stored_as=stored_as)
     nullable = array and kind.containsNull
     narrow = isinstance(kind.elementType if array else kind, T.FloatType)
-    told = "array<double>" if vector else kind.simpleString()
-    return Source(column, f"c{number}", None, raw, told, array or vector, nullable, narrow)
+    sql_type = "array<double>" if vector else kind.simpleString()
+    return Source(column, f"c{number}", None, raw, sql_type, array or vector, nullable, narrow)
 
 
 def _dtype(kind: T.DataType) -> str | None:
@@ -180,11 +181,11 @@ def quoted(name: str) -> str:
 
 def plain(df: DataFrame, request: Request) -> DataFrame:
     """The DataFrame with the requested ML vectors as arrays of doubles."""
-    asked = set(request.columns)
+    requested = set(request.columns)
     vectors = [
         field.name
         for field in df.schema.fields
-        if field.name in asked and isinstance(field.dataType, VectorUDT | OldVectorUDT)
+        if field.name in requested and isinstance(field.dataType, VectorUDT | OldVectorUDT)
     ]
     for name in vectors:
         value = F.col(quoted(name))
@@ -267,22 +268,24 @@ def survey(df: DataFrame, sources: Sequence[Source], request: Request) -> Survey
     widths = _widths(df, sources)
     values = f"{_values(sources, widths, missing=True)} as all_values"
     frame = converted(precise(df, sources, request), sources, request, [values])
-    asked = [*content_hash(), F.count("held_out").alias("marked")]
-    asked.append(F.count_if(F.col("held_out")).alias("held_out"))
+    aggregates = [*content_hash(), F.count("held_out").alias("marked")]
+    aggregates.append(F.count_if(F.col("held_out")).alias("held_out"))
     vectors = array_to_vector(F.col("all_values"))
-    asked.append(Summarizer.metrics("mean", "min", "max").summary(vectors).alias("all"))
+    aggregates.append(Summarizer.metrics("mean", "min", "max").summary(vectors).alias("all"))
     for source in sources:
-        asked += [each.alias(f"{source.alias}_{name}") for name, each in _questions(source)]
+        aggregates += [
+            each.alias(f"{source.alias}_{name}") for name, each in _aggregates_of(source)
+        ]
     try:
-        told = frame.agg(*asked).head()
+        row = frame.agg(*aggregates).head()
     except Exception:
         if df.isEmpty():  # a summary of nothing is an error of Spark's
             raise DataError("the data has no rows") from None
         raise
-    _check(frame, told, sources, widths, request)
+    _check(frame, row, sources, widths, request)
     if not isinstance(request.validation, str):  # then the user has said which rows validate
         _warn_of_dates(df)
-    return _survey_of(told, sources)
+    return _survey_of(row, sources)
 
 
 def _widths(df: DataFrame, sources: Sequence[Source]) -> list[int]:
@@ -334,7 +337,7 @@ def _seconds(name: str) -> str:
     return f"cast(cast({quoted(name)} as timestamp) as double)"
 
 
-def _questions(source: Source) -> Iterator[tuple[str, Any]]:
+def _aggregates_of(source: Source) -> Iterator[tuple[str, Any]]:
     """Aggregates of one column, beside those of its values."""
     if source.place is not None:
         return
@@ -363,33 +366,33 @@ def _questions(source: Source) -> Iterator[tuple[str, Any]]:
 
 
 def _check(
-    frame: DataFrame, told: Row, sources: Sequence[Source], widths: Sequence[int], request: Request
+    frame: DataFrame, row: Row, sources: Sequence[Source], widths: Sequence[int], request: Request
 ) -> None:
     """Raise DataError for values that can't be trained on."""
-    rows = told["rows"]
-    statistics = {name: told["all"][name].toArray() for name in ("mean", "min", "max")}
+    rows = row["rows"]
+    statistics = {name: row["all"][name].toArray() for name in ("mean", "min", "max")}
     slices = _slices(sources, widths)
     sound = [
         bool(widths[i]) and _is_finite(source, statistics, slices[i])
         for i, source in enumerate(sources)
     ]
     counts = _count_bad(frame, [s for s, fine in zip(sources, sound, strict=True) if not fine])
-    facts = [Facts(str(request.validation), nulls=rows - told["marked"])]
+    facts = [Facts(str(request.validation), nulls=rows - row["marked"])]
     for source, fine, here in zip(sources, sound, slices, strict=True):
         name, alias = source.column.name, source.alias
         weight = source.column.role == "weight"
         lengths = None
-        if source.array and told[f"{alias}_present"]:
-            lengths = (told[f"{alias}_shortest"], told[f"{alias}_longest"])
+        if source.array and row[f"{alias}_present"]:
+            lengths = (row[f"{alias}_shortest"], row[f"{alias}_longest"])
         cast = source.column.dtype == "float32" and not source.narrow and not weight
         facts.append(
             Facts(
                 name,
                 **counts.get(name, {}),
-                null_elements=told[f"{alias}_null_elements"] if source.null_elements else 0,
+                null_elements=row[f"{alias}_null_elements"] if source.null_elements else 0,
                 lengths=lengths,
-                negatives=told[f"{alias}_negatives"] if weight else 0,
-                least=told[f"{alias}_least"] or 0.0 if weight else 0.0,
+                negatives=row[f"{alias}_negatives"] if weight else 0,
+                least=row[f"{alias}_least"] or 0.0 if weight else 0.0,
                 variation=_variation(statistics, here) if cast and fine else None,
             )
         )
@@ -405,14 +408,14 @@ def _is_finite(source: Source, statistics: dict[str, np.ndarray], here: slice) -
     )
 
 
-def _variation(statistics: dict[str, np.ndarray], here: slice) -> checks.Variation | None:
+def _variation(statistics: dict[str, np.ndarray], here: slice) -> Variation | None:
     return worst_variation(*(statistics[name][here].tolist() for name in ("mean", "min", "max")))
 
 
 def _count_bad(frame: DataFrame, sources: Sequence[Source]) -> dict[str, dict[str, int]]:
     """Count rows with nulls, NaN or infinities, by column, in a pass of its own."""
     infinity = F.lit(math.inf).cast("float")
-    asked = []
+    aggregates = []
     for number, source in enumerate(sources):
         value = F.expr(source.stored)
         nan, infinite = F.lit(False), F.lit(False)
@@ -422,13 +425,13 @@ def _count_bad(frame: DataFrame, sources: Sequence[Source]) -> dict[str, dict[st
         elif source.column.dtype == "float32":
             nan, infinite = F.isnan(value), F.abs(value) == infinity
         bad = {"nulls": value.isNull(), "nans": nan, "infinities": infinite}
-        asked += [F.count_if(each).alias(f"{name}_{number}") for name, each in bad.items()]
-    if not asked:
+        aggregates += [F.count_if(each).alias(f"{name}_{number}") for name, each in bad.items()]
+    if not aggregates:
         return {}
-    told = frame.agg(*asked).head()
+    row = frame.agg(*aggregates).head()
     return {
         source.column.name: {
-            name: told[f"{name}_{number}"] for name in ("nulls", "nans", "infinities")
+            name: row[f"{name}_{number}"] for name in ("nulls", "nans", "infinities")
         }
         for number, source in enumerate(sources)
     }
@@ -445,42 +448,42 @@ def _warn_of_dates(df: DataFrame) -> None:
     if not dates:
         return
     placed = [f"{_seconds(name)} as date_{number}" for number, name in enumerate(dates)]
-    asked = [F.corr("row_number", f"date_{n}").alias(f"date_{n}") for n in range(len(dates))]
+    aggregates = [F.corr("row_number", f"date_{n}").alias(f"date_{n}") for n in range(len(dates))]
     try:
         numbered = df.selectExpr("monotonically_increasing_id() as row_number", *placed)
-        told = numbered.agg(*asked).head()
-    except Exception as error:  # of a column that nobody asked for, and may not be computable
+        row = numbered.agg(*aggregates).head()
+    except Exception as error:  # an unused column may not be computable
         logger.debug("cannot look whether rows are sorted by date: %s", error)
         return
     for number, name in enumerate(dates):
-        if abs(told[f"date_{number}"] or 0.0) > _SORTED:
+        if abs(row[f"date_{number}"] or 0.0) > _SORTED:
             checks.warn_of_date(name)
 
 
-def _survey_of(told: Row, sources: Sequence[Source]) -> Survey:
+def _survey_of(row: Row, sources: Sequence[Source]) -> Survey:
     columns, classes, countable = [], [], []
     for source in sources:
         column, alias = source.column, source.alias
         if source.array:
-            column = dataclasses.replace(column, shape=(told[f"{alias}_longest"],))
+            column = dataclasses.replace(column, shape=(row[f"{alias}_longest"],))
         if source.label and source.array:
-            off = {name: told[f"{alias}_{name}"] for name in ("off_binary", "off_one_hot")}
+            off = {name: row[f"{alias}_{name}"] for name in ("off_binary", "off_one_hot")}
             column = dataclasses.replace(column, **off)
         columns.append(column)
         if not source.label:
             continue
         several = math.prod(column.shape) > 1
-        whole = not several and told[f"{alias}_fractional"] == 0
-        if whole and told[f"{alias}_distinct"] <= _SURELY_TOO_MANY:
+        whole = not several and row[f"{alias}_fractional"] == 0
+        if whole and row[f"{alias}_distinct"] <= _SURELY_TOO_MANY:
             countable.append(alias)
-        few = told[f"{alias}_distinct"] <= checks.CLASS_LIMIT
-        if whole and few and are_classes(told["rows"], told[f"{alias}_distinct"]):
+        few = row[f"{alias}_distinct"] <= checks.CLASS_LIMIT
+        if whole and few and are_classes(row["rows"], row[f"{alias}_distinct"]):
             classes.append(f"cast({f'{alias}[0]' if source.array else alias} as bigint)")
         elif several and column.off_one_hot == 0:
             classes.append(f"array_position({alias}, 1)")
-    content = (told["rows"], told["xor"], told["sum"])
+    content = (row["rows"], row["xor"], row["sum"])
     return Survey(
-        told["rows"], told["held_out"], tuple(columns), content, tuple(classes), tuple(countable)
+        row["rows"], row["held_out"], tuple(columns), content, tuple(classes), tuple(countable)
     )
 
 
@@ -497,13 +500,13 @@ def moments(
     """
     widths = [column.width for column in columns]
     values = array_to_vector(F.expr(_values(sources, widths, missing=False)))
-    told = (
+    row = (
         frame.select(values.alias("values"))
         .select(Summarizer.metrics("mean", "variance").summary(F.col("values")).alias("all"))
         .head()["all"]
     )
-    mean = told["mean"].toArray()
-    variance = told["variance"].toArray() * (rows - 1) / rows  # Spark's is the sample variance
+    mean = row["mean"].toArray()
+    variance = row["variance"].toArray() * (rows - 1) / rows  # Spark's is the sample variance
     found = []
     for source, column, here in zip(sources, columns, _slices(sources, widths), strict=True):
         moments_of = (tuple(mean[here].tolist()), tuple(variance[here].tolist()))
@@ -514,8 +517,8 @@ def moments(
 
 
 def _exact_moments(frame: DataFrame, source: Source) -> tuple[tuple[float], tuple[float]]:
-    """Mean and variance of integers that float64 can't tell apart, from their distances."""
+    """Mean and variance of integers that float64 can't distinguish, from their distances."""
     least = frame.agg(F.expr(f"min({source.stored})").alias("least")).head()["least"]
     distance = f"cast({source.stored} - {least}L as double)"
-    told = frame.selectExpr(f"avg({distance}) as mean", f"var_pop({distance}) as variance").head()
-    return (float(least) + told["mean"],), (told["variance"],)
+    row = frame.selectExpr(f"avg({distance}) as mean", f"var_pop({distance}) as variance").head()
+    return (float(least) + row["mean"],), (row["variance"],)

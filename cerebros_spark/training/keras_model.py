@@ -329,26 +329,25 @@ def registered_in(program: str) -> dict[str, Any]:
     return found
 
 
-def _registered_names(node: Any) -> Iterator[str]:
+def dicts_of(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every dict in a configuration, an outer one before those in it."""
     if isinstance(node, dict):
+        yield node
+    for value in node.values() if isinstance(node, dict) else node:
+        if isinstance(value, dict | list):
+            yield from dicts_of(value)
+
+
+def _registered_names(config: Any) -> Iterator[str]:
+    for node in dicts_of(config):
         if isinstance(node.get("registered_name"), str):
             yield node["registered_name"]
-        for value in node.values():
-            yield from _registered_names(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _registered_names(value)
 
 
-def _foreign_modules(node: Any) -> Iterator[str]:
+def _foreign_modules(config: Any) -> Iterator[str]:
     """Modules outside Keras that a configuration's objects are defined in."""
-    if isinstance(node, dict):
+    for node in dicts_of(config):
         module = node.get("module")
         own = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
         if own and "class_name" in node:
             yield str(module)
-        for value in node.values():
-            yield from _foreign_modules(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _foreign_modules(value)

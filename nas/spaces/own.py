@@ -16,7 +16,8 @@ from cerebros_spark.training.keras_model import compile_config, imported, known,
 from cerebros_spark.training.optimizers import leave_undecayed, undecayed
 from cerebros_spark.training.serializing import serialize
 from nas.labels import Labels, activation_of, form_of
-from nas.metrics import check_loss, suit_compiled
+from nas.loss_checks import check_loss
+from nas.metrics import suit_compiled
 from nas.spaces.complete import completed
 from nas.spaces.fixed import FixedModel
 

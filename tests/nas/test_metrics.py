@@ -23,7 +23,8 @@ from cerebros_spark.training.metrics import (
     without_one_hot_labels,
 )
 from nas.labels import Kind, form_of, labels_of_array
-from nas.metrics import check_loss, metric_named, suit_metrics
+from nas.loss_checks import check_loss
+from nas.metrics import metric_named, suit_metrics
 
 ROWS, FIRST = 60, 37  # of which so many are in the first of two partitions
 EPSILON = 1e-7

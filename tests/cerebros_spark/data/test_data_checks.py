@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebros_spark.data import checks
+from cerebros_spark.data.float32 import Variation, check_variation
 from cerebros_spark.data.manifest import Column, Layout
 from cerebros_spark.errors import ArgumentError, DataError
 from cerebros_spark.store import LocalStore, Store
@@ -167,7 +168,7 @@ def test_layout_columns():
 )
 def test_what_float32_is_too_coarse_for(least, greatest, whole, lost):
     extent = greatest - least
-    assert checks.Variation(least, extent, max(-least, greatest), whole).lost == lost
+    assert Variation(least, extent, max(-least, greatest), whole).lost == lost
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_what_float32_is_too_coarse_for(least, greatest, whole, lost):
 def test_integers_that_a_network_takes_as_float32(mean, variance, lost):
     column = Column("id", "int64", (), "feature", mean=(mean,), variance=(variance,))
     if not lost:
-        checks.check_variation([column])
+        check_variation([column])
         return
     with pytest.raises(DataError, match=r"the column 'id' varies by about .* Subtract its mean"):
-        checks.check_variation([column])
+        check_variation([column])
