@@ -226,13 +226,15 @@ def _check_output(
 
 
 def _check_classes(name: str, shape: tuple[Any, ...], columns: Sequence[Any]) -> None:
+    if len(columns) > 1 or columns[0].shape:
+        return  # vectors, and several columns, are no class numbers: the check of losses says so
     classes = columns[0].classes
-    if len(columns) == 1 and classes is None and columns[0].dtype == "float32":
+    if classes is None and columns[0].dtype == "float32":
         raise ArgumentError(
             f"the label column {columns[0].name!r} holds fractions, or more than {CLASS_LIMIT:,} "
             f"different values, but the model's output {name!r} takes class numbers: give integers"
         )
-    if len(columns) == 1 and classes and not 0 <= classes[0] <= classes[-1] < shape[0]:
+    if classes and not 0 <= classes[0] <= classes[-1] < shape[0]:
         wrong = classes[0] if classes[0] < 0 else classes[-1]
         raise ArgumentError(
             f"the label column {columns[0].name!r} holds the class {wrong}, but the model's output "
@@ -275,12 +277,12 @@ def _check_rebuilt(model: keras.Model, custom_objects: Mapping[str, Any]) -> Non
             f"({len(after)} instead of {len(before)}, or of other shapes): see to get_config() and "
             f"build() of its own layers and models{told}"
         )
-    check_layers(model, again)
     lost = unlike(model, again)
     if lost is not None:
         raise ArgumentError(
             f"workers can't make the model {model.name!r} again: {lost}; write get_config()"
         )
+    check_layers(model, again)
     for mine, other in zip(model.variables, again.variables, strict=True):
         if mine.trainable != other.trainable:
             verb = "trains" if other.trainable else "freezes"

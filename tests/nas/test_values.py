@@ -102,7 +102,7 @@ def test_what_fits_is_converted(values, dtype):
     ("values", "dtype", "message"),
     [
         (np.array([1.0, 1.9, 2.5]), "int32", "'x' holds 1.9, 2.5 in 2 places, but takes integers"),
-        (np.array([np.nan]), "int64", "'x' holds nan in 1 places, but takes integers"),
+        (np.array([np.nan]), "int64", "'x' holds 1 nulls or NaN, but takes integers"),
         (np.array([2**40]), "int32", "'x' holds values from 1099511627776 .* range of int32"),
         (np.array([2**63], "uint64"), "int64", "beyond the range of int64"),
         (np.array([1e39, 1.0]), "float32", "'x' holds infinite .*too large for float32.* in 1"),
