@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cerebros_spark.backend.local import LocalBackend
     from cerebros_spark.backend.spark import SparkBackend
-    from cerebros_spark.errors import CerebrosError
+    from cerebros_spark.core.errors import CerebrosError
     from cerebros_spark.hdfs_store import HDFSStore
     from cerebros_spark.s3_store import S3Store
     from cerebros_spark.store import LocalStore, Store
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "CerebrosError": "cerebros_spark.errors",
+    "CerebrosError": "cerebros_spark.core.errors",
     "HDFSStore": "cerebros_spark.hdfs_store",
     "LocalBackend": "cerebros_spark.backend.local",
     "LocalStore": "cerebros_spark.store",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
 
 
 class Tail(Protocol):

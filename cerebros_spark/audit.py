@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import Phase, Status
 from cerebros_spark.journal import Record, journal_key, read
 from cerebros_spark.store import Store
-from cerebros_spark.types import Phase, Status
 
 _SILENT = frozenset({"number", "kind", "trial", "hyperparameters", "traceback", "values"})
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cerebros_spark.types import Unit, UnitFailure, UnitResult
+from cerebros_spark.core.types import Unit, UnitFailure, UnitResult
 
 logger = logging.getLogger("cerebros_spark")
 

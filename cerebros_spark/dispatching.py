@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from cerebros_spark.events import RunUnits
+from cerebros_spark.core.events import RunUnits
+from cerebros_spark.core.types import Phase, Unit
 from cerebros_spark.matching import match
 from cerebros_spark.ranking import Ranking
 from cerebros_spark.trial import Course, Trial
-from cerebros_spark.types import Phase, Unit
 from cerebros_spark.workloads import Workloads
 
 # What a unit costs in the mean has to change so much for trials without any to be ranked anew.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from cerebros_spark.types import Phase
+from cerebros_spark.core.types import Phase
 
 # The share of the way that the mean deviation goes to each new one.
 _GAIN = 0.25

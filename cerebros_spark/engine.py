@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cerebros_spark.backend.base import Backend, WorkerEvent
-from cerebros_spark.courier import Assignment
-from cerebros_spark.errors import StoreError
-from cerebros_spark.events import (
+from cerebros_spark.core.errors import StoreError
+from cerebros_spark.core.events import (
     EpochAnswered,
     EpochDone,
     Event,
@@ -29,13 +28,7 @@ from cerebros_spark.events import (
     WorkerLost,
     WorkerReady,
 )
-from cerebros_spark.hopper import Hopper
-from cerebros_spark.job import WorkerJob
-from cerebros_spark.journal import Journal, Record
-from cerebros_spark.recovery import Recovery, States, recovered
-from cerebros_spark.run_files import changed_key, probe_key, reference, state_key, write_spec
-from cerebros_spark.store import Store
-from cerebros_spark.types import (
+from cerebros_spark.core.types import (
     EpochAnswer,
     EpochResult,
     MetricState,
@@ -44,6 +37,13 @@ from cerebros_spark.types import (
     TrialSpec,
     Unit,
 )
+from cerebros_spark.courier import Assignment
+from cerebros_spark.hopper import Hopper
+from cerebros_spark.job import WorkerJob
+from cerebros_spark.journal import Journal, Record
+from cerebros_spark.recovery import Recovery, States, recovered
+from cerebros_spark.run_files import changed_key, probe_key, reference, state_key, write_spec
+from cerebros_spark.store import Store
 
 logger = logging.getLogger("cerebros_spark")
 

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from cerebros_spark.errors import ArgumentError, StoreError
+from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.store import Store
 
 _LIBRARY = (

@@ -19,9 +19,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cerebros_spark.dispatching import Dispatcher
-from cerebros_spark.errors import ProtocolError
-from cerebros_spark.events import (
+from cerebros_spark.core.errors import ProtocolError
+from cerebros_spark.core.events import (
     EpochAnswered,
     Event,
     Instruction,
@@ -36,8 +35,9 @@ from cerebros_spark.events import (
     WorkerLost,
     WorkerReady,
 )
+from cerebros_spark.core.types import Phase, Status, Unit, UnitResult
+from cerebros_spark.dispatching import Dispatcher
 from cerebros_spark.trial import Course, Trial
-from cerebros_spark.types import Phase, Status, Unit, UnitResult
 from cerebros_spark.workloads import Workloads
 
 

@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.store import Store
 
 Record = dict[str, Any]
@@ -33,7 +33,7 @@ class Journal:
     * ``session``: a driver has begun to work on the run, for the first time or again.
     * ``proposal``: the tuner's values for a trial.
     * ``trial``: the trial was built; its hyperparameters and first state.
-    * ``unit``: a finished unit, a :class:`~cerebros_spark.types.UnitResult`.
+    * ``unit``: a finished unit, a :class:`~cerebros_spark.core.types.UnitResult`.
     * ``epoch``: a trial's metrics over all rows.
     * ``answer``: whether the trial goes on, and whether the epoch's state is kept.
     * ``end``: how the trial ended.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cerebros_spark.events import (
+from cerebros_spark.core.events import (
     EpochAnswered,
     EpochDone,
     Event,
@@ -15,11 +15,7 @@ from cerebros_spark.events import (
     TrialSubmitted,
     UnitCommitted,
 )
-from cerebros_spark.hopper import Hopper
-from cerebros_spark.journal import Record
-from cerebros_spark.run_files import read_spec
-from cerebros_spark.store import Store
-from cerebros_spark.types import (
+from cerebros_spark.core.types import (
     StateRef,
     Status,
     TrialSpec,
@@ -27,6 +23,10 @@ from cerebros_spark.types import (
     state_ref,
     unit_result,
 )
+from cerebros_spark.hopper import Hopper
+from cerebros_spark.journal import Record
+from cerebros_spark.run_files import read_spec
+from cerebros_spark.store import Store
 
 Logs = dict[str, float]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
+from cerebros_spark.core.types import StateRef, TrialSpec, to_wire, trial_spec
 from cerebros_spark.job import WorkerJob
 from cerebros_spark.store import Store, read_checked, write_checked
-from cerebros_spark.types import StateRef, TrialSpec, to_wire, trial_spec
 
 
 def spec_key(run_id: str, trial_id: str) -> str:

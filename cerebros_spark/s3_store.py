@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from cerebros_spark.appending import Attempts
 from cerebros_spark.conditional import ConditionalAppend, LastSeen, S3Error, error_code
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.store import DELETIONS, Store
 
 _T = TypeVar("_T")

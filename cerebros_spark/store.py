@@ -24,9 +24,9 @@ import fsspec
 import tenacity
 
 from cerebros_spark.appending import AnyTail, Append, Attempts, Tail
-from cerebros_spark.errors import ArgumentError, StoreError
+from cerebros_spark.core.errors import ArgumentError, StoreError
+from cerebros_spark.core.retry import retried
 from cerebros_spark.local_files import locked_tail, write_whole
-from cerebros_spark.retries import retried
 from cerebros_spark.store_options import check_no_secrets
 
 logger = logging.getLogger("cerebros_spark")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 
 _SECRET = re.compile(
     r"(.*_)?(key|secret|token|password|passwd|passphrase|credentials?|sas|connection_string"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from cerebros_spark.events import EpochDone, TrialSubmitted
-from cerebros_spark.types import MetricState, Phase, StateRef, Status, Unit, UnitResult
+from cerebros_spark.core.events import EpochDone, TrialSubmitted
+from cerebros_spark.core.types import MetricState, Phase, StateRef, Status, Unit, UnitResult
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from cerebros_spark.courier import Courier, Link, Report
-from cerebros_spark.data.manifest import Shard
-from cerebros_spark.data.shards import ShardData, open_shard
-from cerebros_spark.durations import Durations
-from cerebros_spark.errors import TrialError
-from cerebros_spark.job import WorkerJob
-from cerebros_spark.run_files import read_spec, read_state, reference, state_key
-from cerebros_spark.seeds import unit_seed
-from cerebros_spark.training.trainer import Program, Trainer, create
-from cerebros_spark.types import (
+from cerebros_spark.core.errors import TrialError
+from cerebros_spark.core.seeding import unit_seed
+from cerebros_spark.core.types import (
     MetricState,
     Phase,
     StateRef,
@@ -32,6 +25,13 @@ from cerebros_spark.types import (
     UnitFailure,
     UnitResult,
 )
+from cerebros_spark.courier import Courier, Link, Report
+from cerebros_spark.data.manifest import Shard
+from cerebros_spark.data.shards import ShardData, open_shard
+from cerebros_spark.durations import Durations
+from cerebros_spark.job import WorkerJob
+from cerebros_spark.run_files import read_spec, read_state, reference, state_key
+from cerebros_spark.training.trainer import Program, Trainer, create
 
 logger = logging.getLogger("cerebros_spark")
 

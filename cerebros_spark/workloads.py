@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from cerebros_spark.types import Unit
+from cerebros_spark.core.types import Unit
 
 
 class Workloads:

@@ -11,10 +11,10 @@ import keras
 import keras_tuner
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.validation import check_real
 from cerebros_spark.training.keras_model import describe, drawing_from
 from cerebros_spark.training.metrics import MetricsMerger
-from cerebros_spark.validation import check_real
 from nas.heads import PlainHead
 from nas.labels import form_of, labels_of_array
 from nas.loss_checks import check_loss

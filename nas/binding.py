@@ -10,9 +10,9 @@ from typing import Any
 import keras_tuner
 
 from cerebros_spark.backend.base import Backend
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.store import Store
-from cerebros_spark.validation import check_optional_integer
 from nas.objective import objective_of
 from nas.summary import search_space_summary
 from nas.tuners.base import Tuner

@@ -9,8 +9,10 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.errors import ArgumentError, TrialError
-from cerebros_spark.seeds import derive
+from cerebros_spark.core.errors import ArgumentError, TrialError
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import TrialSpec
+from cerebros_spark.core.validation import check_integer
 from cerebros_spark.training.fused.reading import UnreadableError
 from cerebros_spark.training.fused.states import initial
 from cerebros_spark.training.keras_model import (
@@ -22,8 +24,6 @@ from cerebros_spark.training.keras_model import (
     under_policy,
 )
 from cerebros_spark.training.metrics import check_additive
-from cerebros_spark.types import TrialSpec
-from cerebros_spark.validation import check_integer
 from nas.spaces.base import Space
 from nas.spaces.cerebros.networks import CerebrosNetworks
 

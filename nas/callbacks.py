@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from cerebros_spark.core.types import EpochResult, StateRef, TrialSpec
 from cerebros_spark.journal import as_written
 from cerebros_spark.training.callbacks import Change, TrialCallbacks
-from cerebros_spark.types import EpochResult, StateRef, TrialSpec
 from nas.building import Built
 from nas.tracks import FinishedEpoch, Track
 

@@ -10,11 +10,11 @@ from typing import Any
 import keras
 import keras_tuner
 
+from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.data.checks import CLASS_LIMIT
 from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras_model import describe, drawing_from, known, rebuild
 from cerebros_spark.training.serializing import check_layers
 from nas.heads import Target

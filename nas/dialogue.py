@@ -6,7 +6,7 @@ answers, in the same order, bring a tuner to the same point.
 
 from __future__ import annotations
 
-from cerebros_spark.types import TrialResult
+from cerebros_spark.core.types import TrialResult
 from nas.ledger import Ledger
 from nas.tracks import FinishedEpoch, Track
 from nas.trials import TrialRecord

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.types import Status
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import Status
 from nas.hparams import Domain, config_of, domains
 from nas.learning_rates import rate_of
 from nas.trials import TrialRecord

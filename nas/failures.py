@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from cerebros_spark.errors import SearchError
+from cerebros_spark.core.errors import SearchError
 from nas.trials import TrialRecord
 
 _MOST_CHARACTERS = 300

@@ -19,14 +19,14 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.seeds import derive
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.training.fused.network import Network, Read, Recipe, Unit
 from cerebros_spark.training.fused.reading import UnreadableError, read
 from cerebros_spark.training.fused.scoring import Scoring
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.updates import rule
 from cerebros_spark.training.metrics import scoring_model
-from cerebros_spark.types import TrialSpec
 from nas.spaces.cerebros.future import OutputFuture, UnitFuture
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.networks import CerebrosNetworks

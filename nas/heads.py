@@ -11,8 +11,8 @@ from typing import Any
 import autokeras as ak
 import keras
 
+from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.manifest import Column, Layout, Manifest
-from cerebros_spark.errors import ArgumentError, DataError
 from nas.labels import Form, Kind, Labels, Values, form_of, labels_of_columns
 from nas.loss_checks import check_loss
 from nas.losses import loss_name, loss_object

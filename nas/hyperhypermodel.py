@@ -14,10 +14,10 @@ import pandas as pd
 
 from cerebros_spark.backend.base import Backend
 from cerebros_spark.backend.local import LocalBackend
-from cerebros_spark.backend.shipping import packed
-from cerebros_spark.errors import ArgumentError, DataError, NotFittedError
+from cerebros_spark.core.errors import ArgumentError, DataError, NotFittedError
+from cerebros_spark.core.pickling import packed
+from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.store import Store
-from cerebros_spark.validation import check_optional_integer
 from nas.binding import BoundTuner, Resources, columns_of
 from nas.heads import check_metrics
 from nas.inputs import is_spark

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.checks import VALIDATION_DATA, warn_of_date
-from cerebros_spark.errors import ArgumentError, DataError
 from nas.matrices import check_columns
 from nas.values import array_of, converted, has_fractions, is_array
 from nas.weights import add_weights, joined, weights_of

@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.manifest import Column
-from cerebros_spark.errors import DataError
 from nas.losses import BINARY, CATEGORICAL, HINGE, SPARSE, has_logits, loss_name
 
 # Layers that pass values on as they are.

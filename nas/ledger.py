@@ -6,8 +6,8 @@ import dataclasses
 
 import keras_tuner
 
-from cerebros_spark.errors import TrialError
-from cerebros_spark.types import StateRef, Status, TrialResult
+from cerebros_spark.core.errors import TrialError
+from cerebros_spark.core.types import StateRef, Status, TrialResult
 from nas.objective import better
 from nas.tracks import FinishedEpoch, Track
 from nas.trials import TrialRecord

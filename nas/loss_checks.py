@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.labels import Form, Kind
 from nas.losses import BINARY, CATEGORICAL, HINGE, SPARSE, loss_name, loss_title
 

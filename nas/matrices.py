@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.checks import missing_column
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.errors import DataError
 from nas.values import array_of, converted
 
 

@@ -23,7 +23,7 @@ import keras
 from keras import metrics as keras_metrics
 from keras.src.utils.naming import to_snake_case
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.metrics import OneHotLabels
 from cerebros_spark.training.serializing import serialize
 from nas.labels import Form, Kind

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.types import Status
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import Status
 from nas.trials import TrialRecord
 from nas.watching import Watched, Watcher, has_ended
 

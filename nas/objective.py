@@ -7,7 +7,7 @@ from typing import Any
 
 import keras_tuner
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 
 # KerasTuner's own inference says "min" for R² and F1 and fails for others.
 _MAXIMIZED = (

@@ -9,17 +9,17 @@ import keras
 import keras_tuner
 import numpy as np
 
+from cerebros_spark.core.errors import ArgumentError, CerebrosError, TrialError
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.errors import ArgumentError, CerebrosError, TrialError
-from cerebros_spark.seeds import derive
 from cerebros_spark.training.callbacks import (
     TrialCallbacks,
     check_monitors,
 )
 from cerebros_spark.training.keras_model import describe, drawing_from, known, under_policy
 from cerebros_spark.training.metrics import MetricsMerger, merger_key
-from cerebros_spark.types import TrialSpec
 from nas.building import Builder
 from nas.failures import short_reason
 from nas.heads import Target

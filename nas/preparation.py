@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data import storage
 from cerebros_spark.data.checks import VALIDATION_DATA
 from cerebros_spark.data.manifest import Manifest
-from cerebros_spark.errors import ArgumentError, DataError
 from nas.binding import Columns, Resources
 from nas.inputs import arrays_of, flat, is_spark, warn_of_sorted_dates
 from nas.matrices import check_columns

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from cerebros_spark.types import Status
+from cerebros_spark.core.types import Status
 from nas.failures import short_reason
 from nas.trials import TrialRecord
 

@@ -14,15 +14,15 @@ import keras_tuner
 import pandas as pd
 from keras import Model
 
-from cerebros_spark.backend.shipping import packed
+from cerebros_spark.core.errors import ArgumentError, DataError
+from cerebros_spark.core.pickling import packed
+from cerebros_spark.core.types import Status, TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.engine import EngineReport
-from cerebros_spark.errors import ArgumentError, DataError
 from cerebros_spark.run_files import read_state
 from cerebros_spark.store import Store
 from cerebros_spark.training.keras_model import StateVariables, known, rebuild
 from cerebros_spark.training.metrics import MetricsMerger, without_one_hot_labels
-from cerebros_spark.types import Status, TrialSpec
 from nas.drawing import draw_network
 from nas.failures import short_reason
 from nas.heads import Target

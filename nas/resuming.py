@@ -14,7 +14,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.journal import Record, Recovered, as_written, journal_key, recover
 from cerebros_spark.store import Store
 from cerebros_spark.training.keras_model import dicts_of

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cerebros_spark.backend.shipping import unpacked
 from cerebros_spark.backend.spark import configure_task
+from cerebros_spark.core.errors import DataError
+from cerebros_spark.core.pickling import unpacked
+from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
-from cerebros_spark.errors import DataError
-from cerebros_spark.types import MetricState, TrialSpec
 from nas.labels import Values
 from nas.matrices import check_columns, inputs_of, labels_of, lined_up
 from nas.outputs import OutputColumns
@@ -210,7 +210,7 @@ def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
 def _data_error(error: Exception) -> str | None:
     """What a DataError said that executors raised; None if that is not what failed."""
     for line in str(error).splitlines():
-        if line.startswith("cerebros_spark.errors.DataError: "):
+        if line.startswith("cerebros_spark.core.errors.DataError: "):
             return line.partition(": ")[2]
     return None
 

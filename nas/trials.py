@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cerebros_spark.types import StateRef, Status
+from cerebros_spark.core.types import StateRef, Status
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from cerebros_spark.types import EpochResult, TrialResult
+from cerebros_spark.core.types import EpochResult, TrialResult
 
 Result = EpochResult | TrialResult
 

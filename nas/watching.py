@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras_tuner
 
+from cerebros_spark.core.types import Status
 from cerebros_spark.journal import read
 from cerebros_spark.store import Store
-from cerebros_spark.types import Status
 from nas.trials import TrialRecord
 
 if TYPE_CHECKING:

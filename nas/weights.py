@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.manifest import Column, Manifest
-from cerebros_spark.errors import ArgumentError, DataError
 from nas.heads import Target
 from nas.matrices import check_columns
 from nas.values import array_of, converted

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from cerebros_spark.types import StateRef
+from cerebros_spark.core.types import StateRef
 from nas.building import Builder, Built
 from nas.callbacks import Callbacks
 from nas.ledger import Ledger

@@ -144,9 +144,9 @@ def plain(store: Store, key: str) -> Iterator[Any]:
 def _training(args: argparse.Namespace, store: Store, manifest: Manifest, name: str) -> list[Row]:
     """An epoch over so many rows of the stream, and what of it went to feeding."""
     one_thread()
+    from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.keras_model import describe, initial_state
     from cerebros_spark.training.keras_trainer import KerasTrainer
-    from cerebros_spark.types import TrialSpec
 
     model = embeddings() if name == "embeddings" else cerebros(manifest)
     layout = layout_of(manifest, words=name == "embeddings")

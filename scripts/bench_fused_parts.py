@@ -83,8 +83,8 @@ def opened(
     trainer: Any, models: list[Any], many: int, shard: Any
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """What trains, and what evaluates, so many networks for an epoch; both are compiled."""
+    from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.keras_model import describe, initial_state
-    from cerebros_spark.types import TrialSpec
 
     distinct = [(describe(model), initial_state(model)) for model in models]
     chosen = [distinct[number % len(distinct)] for number in range(many)]

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
     import keras
 
     from cerebros_spark import LocalStore, SparkBackend
+    from cerebros_spark.core.types import EpochAnswer, EpochResult, TrialSpec
     from cerebros_spark.data.arrays import prepare_arrays
     from cerebros_spark.data.layout import default_layout
     from cerebros_spark.engine import Engine, begin
@@ -57,7 +58,6 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
     from cerebros_spark.journal import read
     from cerebros_spark.training.keras_model import describe, initial_state
     from cerebros_spark.training.metrics import MetricsMerger
-    from cerebros_spark.types import EpochAnswer, EpochResult, TrialSpec
 
     generator = np.random.default_rng(0)
     features = generator.normal(size=(args.rows * 10 // 9, 32)).astype("float32")

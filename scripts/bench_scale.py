@@ -24,7 +24,7 @@ from typing import Any
 
 import _bench
 
-from cerebros_spark.events import (
+from cerebros_spark.core.events import (
     EpochAnswered,
     EpochDone,
     Event,
@@ -35,10 +35,10 @@ from cerebros_spark.events import (
     WorkerAsks,
     WorkerReady,
 )
+from cerebros_spark.core.types import Phase, StateRef, Unit, UnitResult
 from cerebros_spark.hopper import Hopper
 from cerebros_spark.journal import Journal
 from cerebros_spark.store import LocalStore
-from cerebros_spark.types import Phase, StateRef, Unit, UnitResult
 
 
 def main() -> None:

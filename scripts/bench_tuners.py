@@ -162,7 +162,7 @@ def mixed(values: Mapping[str, Any], epoch: int) -> float:
 
 def learning(value: float, above: float, values: Mapping[str, Any], epoch: int) -> float:
     """A learning curve down to a value: faster for some, with some noise."""
-    from cerebros_spark.seeds import derive
+    from cerebros_spark.core.seeding import derive
 
     generator = np.random.default_rng(derive(0, *sorted(map(str, values.values()))))
     speed = generator.uniform(2.0, 6.0)
@@ -240,7 +240,7 @@ class Search:
         self._obey(verdicts)
 
     def _obey(self, verdicts: Mapping[str, bool]) -> None:
-        from cerebros_spark.types import Status
+        from cerebros_spark.core.types import Status
 
         for name, goes_on in verdicts.items():
             if goes_on and name in self._done:

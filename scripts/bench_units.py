@@ -85,9 +85,9 @@ def by_fit(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
 
 def by_trainer(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
     """What runs a unit, its state set before and taken after, and gives its seconds."""
+    from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.keras_model import describe, initial_state
     from cerebros_spark.training.keras_trainer import KerasTrainer
-    from cerebros_spark.types import TrialSpec
 
     spec = TrialSpec("trial", 0, "keras", describe(model), 0, 1, _BATCH)
     program = KerasTrainer().open([spec])

@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def cheap_collections() -> Iterator[None]:
     """Networks come and go in nearly every test."""
-    from cerebros_spark.collecting import settled
+    from cerebros_spark.core.gc_control import settled
     from cerebros_spark.training.devices import load_tensorflow
 
     load_tensorflow()

@@ -25,7 +25,7 @@ SPARK = {
     "nas/spark_ml/saving.py",
 }
 SPARK_LATER = {
-    "cerebros_spark/backend/shipping.py",
+    "cerebros_spark/core/pickling.py",
     "cerebros_spark/backend/spark.py",
     "nas/scoring.py",
     "nas/outputs.py",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.courier import Assignment
-from cerebros_spark.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.job import WorkerJob
 from cerebros_spark.store import Store
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cerebros_spark.backend.messages import About, Answer, Beat, MessageError, Request, Word
+from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
+from cerebros_spark.core.types import Unit, UnitResult
 from cerebros_spark.courier import Assignment
-from cerebros_spark.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
-from cerebros_spark.types import Unit, UnitResult
 
 RpcEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed
 

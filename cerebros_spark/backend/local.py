@@ -8,15 +8,15 @@ import threading
 from collections.abc import Sequence
 
 from cerebros_spark.backend.base import Backend, WorkerEvent
+from cerebros_spark.core.errors import BackendError
+from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerReady
+from cerebros_spark.core.types import UnitResult
+from cerebros_spark.core.validation import check_integer
 from cerebros_spark.courier import Assignment, Report
-from cerebros_spark.errors import BackendError
-from cerebros_spark.events import UnitDone, UnitFailed, WorkerAsks, WorkerReady
 from cerebros_spark.job import WorkerJob
 from cerebros_spark.run_files import check_store
 from cerebros_spark.store import Store
 from cerebros_spark.training import devices
-from cerebros_spark.types import UnitResult
-from cerebros_spark.validation import check_integer
 from cerebros_spark.worker import Worker
 
 logger = logging.getLogger("cerebros_spark")

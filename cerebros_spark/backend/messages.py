@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from cerebros_spark.core.errors import CerebrosError
+from cerebros_spark.core.types import MetricState, Phase, UnitFailure, UnitResult
 from cerebros_spark.courier import Assignment, Report
-from cerebros_spark.errors import CerebrosError
-from cerebros_spark.types import MetricState, Phase, UnitFailure, UnitResult
 
 #: Bytes of a message, either way.
 MAX_BYTES = 16 * 1024 * 1024

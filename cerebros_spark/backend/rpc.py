@@ -33,10 +33,10 @@ from cerebros_spark.backend.messages import (
     Request,
     Word,
 )
+from cerebros_spark.core.errors import BackendError
+from cerebros_spark.core.events import WorkerReady
+from cerebros_spark.core.retry import retried
 from cerebros_spark.courier import Assignment, Report
-from cerebros_spark.errors import BackendError
-from cerebros_spark.events import WorkerReady
-from cerebros_spark.retries import retried
 
 logger = logging.getLogger("cerebros_spark")
 

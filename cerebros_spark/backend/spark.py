@@ -18,15 +18,15 @@ from typing import Any
 from cerebros_spark.backend.base import Backend, WorkerEvent
 from cerebros_spark.backend.credentials import Access
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
-from cerebros_spark.backend.shipping import packed, unpacked
-from cerebros_spark.collecting import settled
+from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
+from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerLost, WorkerReady
+from cerebros_spark.core.gc_control import settled
+from cerebros_spark.core.pickling import packed, unpacked
+from cerebros_spark.core.validation import check_integer
 from cerebros_spark.courier import Assignment
-from cerebros_spark.errors import ArgumentError, BackendError, StoreError
-from cerebros_spark.events import UnitDone, UnitFailed, WorkerLost, WorkerReady
 from cerebros_spark.job import WorkerJob
 from cerebros_spark.run_files import check_store, probe_key
 from cerebros_spark.store import Store
-from cerebros_spark.validation import check_integer
 from cerebros_spark.worker import Worker
 
 logger = logging.getLogger("cerebros_spark")

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cerebros_spark.core.errors import DataError, StoreError
+from cerebros_spark.core.seeding import derive
 from cerebros_spark.data import checks, storage
 from cerebros_spark.data.checks import Facts, Request
 from cerebros_spark.data.float32 import Variation, worst_variation
 from cerebros_spark.data.manifest import Column, Manifest, Shard, ShardFile
 from cerebros_spark.data.splits import allocate, are_classes
-from cerebros_spark.errors import DataError, StoreError
-from cerebros_spark.seeds import derive
 from cerebros_spark.store import Store
 
 _INTEGERS = {

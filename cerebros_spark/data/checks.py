@@ -14,11 +14,11 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cerebros_spark.core.errors import ArgumentError, DataError
+from cerebros_spark.core.validation import check_integer
 from cerebros_spark.data.float32 import Variation, describe_loss
 from cerebros_spark.data.manifest import FORMAT, Column, Manifest
-from cerebros_spark.errors import ArgumentError, DataError
 from cerebros_spark.store import Store
-from cerebros_spark.validation import check_integer
 
 logger = logging.getLogger("cerebros_spark")
 

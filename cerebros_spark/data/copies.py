@@ -7,9 +7,9 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data import storage
 from cerebros_spark.data.manifest import Shard
-from cerebros_spark.errors import StoreError
 from cerebros_spark.store import LocalStore, Store
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.manifest import Column
-from cerebros_spark.errors import DataError
 
 _FEWEST_STEPS = 64
 """Values that extend over fewer steps of float32 than this count as lost."""

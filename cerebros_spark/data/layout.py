@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.data.checks import flatten
 from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.errors import ArgumentError
 
 Columns = Sequence[str | Sequence[str]]
 

@@ -18,6 +18,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import checks, storage
 from cerebros_spark.data.checks import Request
 from cerebros_spark.data.manifest import Column, Manifest, Shard
@@ -34,7 +35,6 @@ from cerebros_spark.data.survey import (
     sources_of,
     survey,
 )
-from cerebros_spark.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.store import Store
 
 # The lower 33 bits of monotonically_increasing_id count the rows of one Spark partition.

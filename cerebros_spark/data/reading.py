@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from cerebros_spark.core.errors import DataError, StoreError
 from cerebros_spark.data.decoding import ArraysOfTables
 from cerebros_spark.data.manifest import Shard
-from cerebros_spark.errors import DataError, StoreError
 from cerebros_spark.store import Store
 
 

@@ -12,12 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.data import storage
 from cerebros_spark.data.copies import LocalCopy
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
 from cerebros_spark.data.reading import largest_group, row_groups
-from cerebros_spark.errors import ArgumentError
 from cerebros_spark.store import Store
 
 # Memory of a row group while it is decoded, in its own sizes: as Arrow has it, and as arrays.

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data.manifest import (
     Column,
     Manifest,
@@ -19,7 +20,6 @@ from cerebros_spark.data.manifest import (
     Shard,
     manifest_key,
 )
-from cerebros_spark.errors import StoreError
 from cerebros_spark.store import Store
 
 logger = logging.getLogger("cerebros_spark")

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data import checks
 from cerebros_spark.data.manifest import Column, ShardFile
-from cerebros_spark.errors import StoreError
 from cerebros_spark.store import Store
 
 _REPORT = "shard bigint, name string, rows bigint, size bigint, sha256 string, problem string"

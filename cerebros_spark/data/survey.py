@@ -23,12 +23,12 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
+from cerebros_spark.core.errors import DataError
 from cerebros_spark.data import checks
 from cerebros_spark.data.checks import Facts, Request
 from cerebros_spark.data.float32 import Variation, worst_variation
 from cerebros_spark.data.manifest import Column
 from cerebros_spark.data.splits import are_classes
-from cerebros_spark.errors import DataError
 
 logger = logging.getLogger("cerebros_spark")
 

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras.callbacks import Callback
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras_model import StateVariables, rebuild
 from cerebros_spark.training.metrics import without_one_hot_labels
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.compiled import keep_compiled
 
 logger = logging.getLogger("cerebros_spark")

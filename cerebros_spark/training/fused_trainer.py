@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.shards import Chunk, ShardData
-from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.fused.compiled import Compiled
 from cerebros_spark.training.fused.network import Network, Recipe
 from cerebros_spark.training.fused.program import FusedProgram
@@ -23,7 +24,6 @@ from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time, made
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.states import StateMap
 from cerebros_spark.training.weights import class_weights
-from cerebros_spark.types import TrialSpec
 
 #: Networks of a call. To call what is compiled, on its own, takes as long as several steps.
 SLOTS = 16

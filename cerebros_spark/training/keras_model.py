@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.training import serializing, state
 from cerebros_spark.training.optimizers import check_optimizer, leave_undecayed, undecayed
 from cerebros_spark.training.serializing import check_compiled

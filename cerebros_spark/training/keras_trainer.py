@@ -20,15 +20,15 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.shards import Chunk, ShardData
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.seeds import derive
 from cerebros_spark.training.flat_updates import FlatUpdates
 from cerebros_spark.training.keras_model import StateVariables, drawing_from, rebuild, undisturbed
 from cerebros_spark.training.large_updates import update_large_in_one_pass
 from cerebros_spark.training.optimizers import update_without_replicas
 from cerebros_spark.training.weights import class_weights, weighted
-from cerebros_spark.types import MetricState, TrialSpec
 
 # Rows predicted at a time: so many that the widest layer gives about so many values.
 _VALUES_AT_A_TIME = 2**20

@@ -22,10 +22,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import MetricState
 from cerebros_spark.training.keras_model import imported, known
 from cerebros_spark.training.keras_trainer import build_metrics
-from cerebros_spark.types import MetricState
 
 
 @keras.saving.register_keras_serializable(package="cerebros_spark")

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 
 _COMPILED = ("loss", "metrics", "weighted_metrics")
 # Keras names objects by itself, and an object without a dtype takes the default.

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import deserialize
 from safetensors.numpy import save
 
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
 
 
 def pack(arrays: Sequence[np.ndarray], described: str) -> bytes:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.shards import ShardData
 from cerebros_spark.training.devices import check_keras_backend
-from cerebros_spark.types import MetricState, TrialSpec
 
 
 class Program(Protocol):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.audit import located
 from cerebros_spark.backend.base import Backend
-from cerebros_spark.errors import ArgumentError, StoreError
+from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.journal import Record, journal_key, read
 from cerebros_spark.store import Store, read_checked, write_checked
 from nas.cli.encoding import Encoding

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 import cerebros_spark
-from cerebros_spark.errors import ArgumentError, CerebrosError, DataError
+from cerebros_spark.core.errors import ArgumentError, CerebrosError, DataError
 from nas.cli.searching import resume, search
 from nas.cli.session import first_line
 from nas.cli.using import audit, export, predict, report

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 
 
 def _tell_more(context: click.Context, option: click.Parameter, wanted: bool) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from cerebros_spark.errors import BackendError
+from cerebros_spark.core.errors import BackendError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.core.errors import ArgumentError, DataError
 from nas.cli.session import first_line
 
 if TYPE_CHECKING:

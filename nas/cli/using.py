@@ -10,7 +10,7 @@ import click
 
 from cerebros_spark.audit import audit as faults_of
 from cerebros_spark.audit import line
-from cerebros_spark.errors import ArgumentError, SearchError
+from cerebros_spark.core.errors import ArgumentError, SearchError
 from cerebros_spark.journal import read
 from cerebros_spark.store import LocalStore
 from cerebros_spark.training.devices import load_tensorflow

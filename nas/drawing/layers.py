@@ -9,7 +9,7 @@ from typing import Any
 
 import networkx as nx
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.drawing.plans import FLOW, TIMES, add_unit
 
 

@@ -143,7 +143,7 @@ def _code(run: RunView, best: TrialRecord | None) -> str | None:
 from cerebros_spark.run_files import read_spec, read_state
 from cerebros_spark.store import Store
 from cerebros_spark.training.keras_model import StateVariables, rebuild
-from cerebros_spark.types import StateRef
+from cerebros_spark.core.types import StateRef
 
 store = Store.create({_text(run.store)})
 spec = read_spec(store, {_text(run.name)}, {_text(best.trial_id)})

@@ -11,13 +11,13 @@ from typing import Any
 
 import keras_tuner
 
+from cerebros_spark.core.errors import StoreError
+from cerebros_spark.core.types import Status, TrialResult, state_ref
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.data.storage import every
-from cerebros_spark.errors import StoreError
 from cerebros_spark.journal import Record, journal_key, read
 from cerebros_spark.run_files import read_spec
 from cerebros_spark.store import Store
-from cerebros_spark.types import Status, TrialResult, state_ref
 from nas.tracks import FinishedEpoch, Track
 from nas.trials import TrialRecord
 from nas.tuners.base import Proposal

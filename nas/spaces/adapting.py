@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.serializing import compile_config
 
 Statistics = tuple[np.ndarray, np.ndarray]

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras_model import check_no_lambda, under_policy
 from cerebros_spark.training.optimizers import leave_undecayed, undecayed
 from cerebros_spark.training.serializing import compile_config

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from autokeras.graph import Graph
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras_model import known
 from cerebros_spark.training.serializing import compile_config
 from nas.heads import Target

@@ -11,7 +11,7 @@ import autokeras as ak
 import keras
 import keras_tuner
 
-from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras_model import compile_config, imported, known, under_policy
 from cerebros_spark.training.optimizers import leave_undecayed, undecayed
 from cerebros_spark.training.serializing import serialize

@@ -7,7 +7,7 @@ from typing import Any
 import autokeras as ak
 import keras
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 
 _KINDS = ("vanilla", "residual")
 

@@ -11,7 +11,7 @@ from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 
 from cerebros_spark.backend.spark import SparkBackend
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.store import Store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.result import ModelSelectionResult

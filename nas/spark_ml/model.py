@@ -9,7 +9,7 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql.functions import array, col, when
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.outputs import OutputColumns
 from nas.result import ModelSelectionResult
 from nas.spark_ml.network import Network

@@ -9,11 +9,11 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.backend.shipping import packed
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.pickling import packed
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.errors import ArgumentError
 from cerebros_spark.training.keras_model import StateVariables, describe
-from cerebros_spark.types import TrialSpec
 from nas.outputs import OutputColumns
 from nas.result import ModelSelectionResult
 from nas.scoring import Scorer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 
 #: name -> module:function; the function takes objective, max_trials, seed, hyperparameters, and
 #: the options of its own by keyword.

@@ -12,8 +12,8 @@ from typing import Any
 
 import keras_tuner
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.validation import check_integer
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.validation import check_integer
 from nas.tuners.base import Tuner, Verdicts
 from nas.tuners.native import needed
 from nas.tuners.random import RandomTuner

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cerebros_spark.types import Status
+from cerebros_spark.core.types import Status
 
 #: By the tuner's name of a trial, whether it goes on. A trial that has finished an epoch and is not
 #: there is held: it rests, without a worker, until a later answer of the tuner names it.

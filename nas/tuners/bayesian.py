@@ -16,9 +16,9 @@ import keras_tuner
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.seeds import derive
-from cerebros_spark.validation import check_integer
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.validation import check_integer
 from nas.tuners.encoding import Encoding
 from nas.tuners.native import NativeTuner, between, initial_trials, needed
 from nas.tuners.space import Values, holds, is_active, is_number, unit_of, value_at

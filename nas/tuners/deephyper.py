@@ -13,7 +13,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.tuners.native import NativeTuner, between, initial_trials, needed
 from nas.tuners.space import KnownSpace, Values, domain, is_number, unit_of, value_at
 

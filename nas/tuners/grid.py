@@ -7,7 +7,7 @@ from typing import Any
 
 import keras_tuner
 
-from cerebros_spark.validation import check_integer
+from cerebros_spark.core.validation import check_integer
 from nas.tuners.native import NativeTuner
 from nas.tuners.space import Values, grid
 

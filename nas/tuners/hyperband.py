@@ -13,9 +13,9 @@ from typing import Any
 
 import keras_tuner
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.types import Status
-from cerebros_spark.validation import check_integer
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import Status
+from cerebros_spark.core.validation import check_integer
 from nas.tuners.asha import check_halving
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
 from nas.tuners.native import needed

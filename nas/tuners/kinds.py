@@ -13,7 +13,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.tuners import tuner_factory
 from nas.tuners.base import Tuner
 from nas.tuners.oracle import OracleTuner, oracle_objective

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras_tuner
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.seeds import derive
-from cerebros_spark.types import Status
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import Status
 from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.space import CerebrosSpace

@@ -12,10 +12,10 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.seeds import derive
-from cerebros_spark.types import Status
-from cerebros_spark.validation import check_integer
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import Status
+from cerebros_spark.core.validation import check_integer
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
 from nas.tuners.space import Key, KnownSpace, Values
 

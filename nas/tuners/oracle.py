@@ -13,8 +13,8 @@ from typing import Any
 
 import keras_tuner
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.types import Status
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import Status
 from nas.objective import objective_of
 from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
 

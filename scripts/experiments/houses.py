@@ -18,7 +18,7 @@ import _experiment
 import numpy as np
 import pandas as pd
 
-from cerebros_spark.seeds import derive
+from cerebros_spark.core.seeding import derive
 
 NOISE = 0.12
 """Standard deviation of the logarithm of a price around its expectation."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from cerebros_spark.events import (
+from cerebros_spark.core.events import (
     EpochAnswered,
     EpochDone,
     Event,
@@ -22,8 +22,8 @@ from cerebros_spark.events import (
     WorkerLost,
     WorkerReady,
 )
+from cerebros_spark.core.types import Phase, StateRef, Status, Unit, UnitFailure, UnitResult
 from cerebros_spark.hopper import Hopper
-from cerebros_spark.types import Phase, StateRef, Status, Unit, UnitFailure, UnitResult
 
 
 def ref(name: str) -> StateRef:

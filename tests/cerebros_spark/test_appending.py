@@ -8,7 +8,7 @@ import sys
 import pytest
 from faulty import FULL, Faults, files, half
 
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.store import LocalStore
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -57,7 +57,7 @@ def test_an_append_takes_the_place_of_nothing_else(store):
 
 HALF_WRITTEN = """
 import resource, sys
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.store import LocalStore, Store
 
 Store.first_wait = 0.001

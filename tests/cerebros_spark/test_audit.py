@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cerebros_spark.audit import audit, line, located, main
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.journal import Journal, journal_key
 from cerebros_spark.store import LocalStore
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import weakref
 
-from cerebros_spark.collecting import settled
+from cerebros_spark.core.gc_control import settled
 
 
 class Circle:

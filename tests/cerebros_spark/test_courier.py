@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from cerebros_spark.core.types import Phase, StateRef, Unit, UnitFailure
 from cerebros_spark.courier import LEAD, Assignment, Courier
-from cerebros_spark.types import Phase, StateRef, Unit, UnitFailure
 
 NOTHING = Assignment(())
 

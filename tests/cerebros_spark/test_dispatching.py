@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from played_hopper import ref, result
 
+from cerebros_spark.core.events import RunUnits, TrialSubmitted
+from cerebros_spark.core.types import Unit
 from cerebros_spark.dispatching import Dispatcher
-from cerebros_spark.events import RunUnits, TrialSubmitted
 from cerebros_spark.trial import Course, Trial
-from cerebros_spark.types import Unit
 from cerebros_spark.workloads import Workloads
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from cerebros_spark.core.types import Phase
 from cerebros_spark.durations import Durations
-from cerebros_spark.types import Phase
 
 TRAIN = Phase.TRAIN
 

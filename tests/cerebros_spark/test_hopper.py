@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from played_hopper import Cluster, Player, done, ref, result
 
-from cerebros_spark.errors import ProtocolError
-from cerebros_spark.events import (
+from cerebros_spark.core.errors import ProtocolError
+from cerebros_spark.core.events import (
     EpochAnswered,
     EpochDone,
     Event,
@@ -25,8 +25,8 @@ from cerebros_spark.events import (
     WorkerAsks,
     WorkerReady,
 )
+from cerebros_spark.core.types import Phase, Status, Unit
 from cerebros_spark.hopper import Hopper
-from cerebros_spark.types import Phase, Status, Unit
 
 # A change of the scheduler should see 10,000 of them.
 EXAMPLES = int(os.environ.get("CEREBROS_EXAMPLES", "300"))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.journal import Journal, as_written, journal_key, read, recover
 from cerebros_spark.store import LocalStore, Store
 

@@ -12,7 +12,7 @@ import pytest
 from faulty import Faults, half
 
 from cerebros_spark import local_files
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.store import LocalStore
 
 pytestmark = pytest.mark.usefixtures("no_waiting")

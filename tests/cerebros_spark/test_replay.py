@@ -9,7 +9,7 @@ import small_replays
 from small_replays import TRIALS
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.journal import Journal, journal_key, read
 from cerebros_spark.replay import Replay
 

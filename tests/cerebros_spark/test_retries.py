@@ -8,7 +8,7 @@ import pytest
 from faulty import FULL, files
 from fsspec.implementations.local import LocalFileSystem
 
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.store import Store
 
 pytestmark = pytest.mark.usefixtures("no_waiting")

@@ -9,7 +9,7 @@ from faulty import Faults
 from fsspec.asyn import sync
 
 from cerebros_spark import s3_store
-from cerebros_spark.errors import ArgumentError, StoreError
+from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.s3_store import S3Store
 from cerebros_spark.store import Store
 

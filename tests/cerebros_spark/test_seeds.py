@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from cerebros_spark.seeds import derive
+from cerebros_spark.core.seeding import derive
 
 NAMES = [(), (1,), ("1",), ("trial-0003", "epoch", 4, "partition", 1), ("größe", "a\x1fb")]
 
@@ -29,7 +29,9 @@ def test_streams_never_change(seed, names, value):
 
 @pytest.mark.parametrize("hash_seed", ["0", "1", "random"])
 def test_streams_are_the_same_in_every_process(hash_seed):
-    code = f"from cerebros_spark.seeds import derive; print([derive(3, *n) for n in {NAMES!r}])"
+    code = (
+        f"from cerebros_spark.core.seeding import derive; print([derive(3, *n) for n in {NAMES!r}])"
+    )
     told = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},

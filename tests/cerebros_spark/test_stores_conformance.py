@@ -20,10 +20,10 @@ import pyarrow.fs
 import pytest
 
 from cerebros_spark import s3_store
+from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.errors import ArgumentError, StoreError
 from cerebros_spark.store import LocalStore, Store
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -193,7 +193,7 @@ def test_of_those_that_append_at_the_same_end_one_wins(shared_store):
 
 APPENDS = """
 import pickle, sys
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.store import Store
 
 Store.first_wait = 0.001

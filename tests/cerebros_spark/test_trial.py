@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from played_hopper import ref, result
 
-from cerebros_spark.events import EpochDone, TrialSubmitted
+from cerebros_spark.core.events import EpochDone, TrialSubmitted
+from cerebros_spark.core.types import Phase, Status
 from cerebros_spark.trial import Course, Trial
-from cerebros_spark.types import Phase, Status
 
 
 def trial_of(course: Course, epochs: int = 2, index: int = 0, group: str = "") -> Trial:

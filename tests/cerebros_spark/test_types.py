@@ -8,9 +8,9 @@ import struct
 import numpy as np
 import pytest
 
-from cerebros_spark import types
-from cerebros_spark.errors import ArgumentError, CerebrosError
-from cerebros_spark.types import (
+from cerebros_spark.core import types
+from cerebros_spark.core.errors import ArgumentError, CerebrosError
+from cerebros_spark.core.types import (
     Phase,
     StateRef,
     TrialSpec,

@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.validation import check_integer, check_optional_integer, check_real
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.validation import check_integer, check_optional_integer, check_real
 
 
 @pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2), np.array(2)])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from played_hopper import ref
 
-from cerebros_spark.types import Phase, Unit
+from cerebros_spark.core.types import Phase, Unit
 from cerebros_spark.workloads import Workloads
 
 

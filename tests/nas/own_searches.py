@@ -11,8 +11,8 @@ import pandas as pd
 from small_searches import FEATURES, table
 
 from cerebros_spark import LocalBackend, LocalStore
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.run_files import read_spec
-from cerebros_spark.types import TrialSpec
 from nas import HyperHyperModel
 
 

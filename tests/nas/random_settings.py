@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.seeds import derive
+from cerebros_spark.core.seeding import derive
 
 SEED = 20
 _REGULARIZERS = [None, None, None, "l2", {"class_name": "L1", "config": {"l1": 0.01}}]

@@ -13,7 +13,7 @@ from small_searches import FEATURES, columns, search, small_space, table
 import cerebros_spark
 import nas
 from cerebros_spark import LocalBackend, LocalStore, SparkBackend, Store
-from cerebros_spark.errors import (
+from cerebros_spark.core.errors import (
     ArgumentError,
     BackendError,
     CerebrosError,

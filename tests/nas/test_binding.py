@@ -8,7 +8,7 @@ import keras_tuner
 import pytest
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.binding import BoundTuner
 from nas.hyperhypermodel import HyperHyperModel
 from nas.tuners import TUNERS

@@ -13,7 +13,7 @@ from own_searches import Tuned, own_table, regression, searcher, small
 from small_searches import FEATURES
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError, SearchError, TrialError
+from cerebros_spark.core.errors import ArgumentError, SearchError, TrialError
 from nas import HyperHyperModel
 from nas.spaces.own import OwnSpace, source_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras_tuner
 import pytest
 
-from cerebros_spark.errors import TrialError
-from cerebros_spark.types import Status, TrialResult, TrialSpec
+from cerebros_spark.core.errors import TrialError
+from cerebros_spark.core.types import Status, TrialResult, TrialSpec
 from nas.dialogue import Dialogue
 from nas.ledger import Ledger
 from nas.tracks import FinishedEpoch, Track

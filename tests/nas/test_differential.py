@@ -16,10 +16,10 @@ import pytest
 from random_settings import Setting
 
 from cerebros_spark import LocalBackend, LocalStore
+from cerebros_spark.core.types import state_ref
 from cerebros_spark.journal import read
 from cerebros_spark.run_files import read_state
 from cerebros_spark.training.keras_model import StateVariables
-from cerebros_spark.types import state_ref
 from nas import HyperHyperModel
 
 COUNT = int(os.environ.get("DIFFERENTIAL_SETTINGS", "30"))

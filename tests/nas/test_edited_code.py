@@ -15,7 +15,7 @@ from own_searches import own_table
 from small_searches import columns, killed, search, small_space
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.journal import Journal, journal_key, read
 from nas import HyperHyperModel
 

@@ -14,7 +14,7 @@ from keras import callbacks as kc
 from small_searches import columns, search, table
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.journal import Journal
 from nas import HyperHyperModel
 from nas.event_files import EventFiles

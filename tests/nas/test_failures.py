@@ -13,7 +13,7 @@ from own_searches import own_table, regression, searcher
 from small_searches import FEATURES
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import SearchError
+from cerebros_spark.core.errors import SearchError
 from cerebros_spark.journal import read
 from nas.failures import short_reason
 from nas.reporting.reading import read_run

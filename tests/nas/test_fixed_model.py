@@ -11,7 +11,7 @@ from own_searches import fitted, own_table, regression, searcher, specs
 from small_searches import FEATURES, ROWS
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas import FixedModel
 
 

@@ -15,7 +15,7 @@ from own_searches import own_table, searcher
 from small_searches import FEATURES, columns, search
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.replay import Replay
 from nas import FixedModel, ResidualMLP
 from nas.spaces.own import OwnSpace, source_of

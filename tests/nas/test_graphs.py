@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_searches import FEATURES, search, small_space, table
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas import CerebrosBlock
 
 

@@ -12,7 +12,7 @@ from exported import check_in_a_fresh_process, keep
 from small_searches import FEATURES, ROWS, columns, search, small_space, table
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.journal import read
 
 TRIALS, EPOCHS = 3, 4

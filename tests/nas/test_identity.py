@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cerebros_spark.backend.shipping import is_own_module
+from cerebros_spark.core.pickling import is_own_module
 from nas.identity import changed_state, describe_code, differences
 
 BEGIN = """\

@@ -16,7 +16,7 @@ import tensorflow as tf
 from small_searches import search
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.core.errors import ArgumentError, DataError
 from nas import HyperHyperModel, hyperhypermodel
 from nas.inputs import arrays_of
 

@@ -11,7 +11,7 @@ import pytest
 from small_searches import search, small_space
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.core.errors import ArgumentError, DataError
 from nas import CerebrosRegressor, HyperHyperModel
 
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras_model import describe, rebuild
 from cerebros_spark.training.keras_trainer import metric_state
 from cerebros_spark.training.metrics import (

@@ -19,7 +19,7 @@ from sklearn import metrics as sk
 from small_searches import FEATURES, columns, search, table
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas import DenseUnit, FixedModel, HyperHyperModel, SimpleCerebrosRandomSearch
 
 

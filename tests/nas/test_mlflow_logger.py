@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_searches import columns, search, table
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.journal import Journal
 from nas import MLflowLogger
 

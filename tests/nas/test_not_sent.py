@@ -11,7 +11,7 @@ from own_searches import own_table, searcher
 from small_searches import FEATURES, columns, search
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas import FixedModel
 
 layers = keras.layers

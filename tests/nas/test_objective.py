@@ -3,7 +3,7 @@ from __future__ import annotations
 import keras_tuner
 import pytest
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.objective import better, objective_of
 
 

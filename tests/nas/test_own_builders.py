@@ -15,7 +15,7 @@ from own_searches import Tuned, fitted, own_table, regression, searcher, small, 
 from small_searches import FEATURES, ROWS, search
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.replay import Replay
 from cerebros_spark.run_files import read_spec
 from cerebros_spark.training.optimizers import undecayed

@@ -10,7 +10,7 @@ import pytest
 from small_searches import FEATURES, columns, search, table
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras_model import under_policy
 from nas import FixedModel, HyperHyperModel
 

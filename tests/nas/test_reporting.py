@@ -15,7 +15,7 @@ import pytest
 from small_searches import columns, table
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError, StoreError
+from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.journal import journal_key, read
 from nas import HyperHyperModel
 from nas.reporting import write_report

@@ -20,7 +20,7 @@ from small_searches import after_each_record, columns, killed, search, small_spa
 
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.audit import audit
-from cerebros_spark.errors import ArgumentError, BackendError, SearchError
+from cerebros_spark.core.errors import ArgumentError, BackendError, SearchError
 from cerebros_spark.journal import Journal, journal_key, read
 from nas import HyperHyperModel
 from nas.result import ModelSelectionResult

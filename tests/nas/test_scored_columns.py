@@ -12,10 +12,10 @@ from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
+from cerebros_spark.core.errors import DataError
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.errors import DataError
 from cerebros_spark.training.keras_model import StateVariables, describe
-from cerebros_spark.types import TrialSpec
 from nas.matrices import lined_up
 from nas.outputs import OutputColumns
 from nas.scoring import Scorer

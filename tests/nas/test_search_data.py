@@ -11,7 +11,7 @@ import pytest
 from small_searches import FEATURES, ROWS, columns, search, table
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.errors import DataError
+from cerebros_spark.core.errors import DataError
 
 
 @pytest.fixture(scope="module")

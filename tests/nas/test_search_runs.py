@@ -15,7 +15,7 @@ from small_searches import FEATURES, columns, search, small_space, table
 import nas.parts
 import nas.run
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError, NotFittedError, SearchError
+from cerebros_spark.core.errors import ArgumentError, NotFittedError, SearchError
 from cerebros_spark.journal import read
 from nas import HyperHyperModel
 from nas.spaces.cerebros import CerebrosNetworks

@@ -10,7 +10,7 @@ from pyspark.sql import types as T  # noqa: N812
 from small_searches import FEATURES, ROWS, search, table
 
 from cerebros_spark import LocalStore, SparkBackend
-from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.core.errors import ArgumentError, DataError
 
 BOUND = {"feature_columns": ["features"], "label_columns": ["y"], "validation": "late"}
 

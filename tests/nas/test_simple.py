@@ -15,7 +15,7 @@ from keras import activations, losses, metrics
 from sklearn.datasets import load_diabetes
 
 from cerebros_spark import LocalBackend, SparkBackend
-from cerebros_spark.errors import ArgumentError, DataError, NotFittedError
+from cerebros_spark.core.errors import ArgumentError, DataError, NotFittedError
 from nas import (
     DenseUnit,
     SimpleCerebrosRandomSearch,

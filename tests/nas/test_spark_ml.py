@@ -16,7 +16,7 @@ from pyspark.sql import types as T  # noqa: N812
 from small_searches import FEATURES, small_space, table
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas import CerebrosEstimator, CerebrosModel, HyperHyperModel
 
 ROWS = 90

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import functions as F  # noqa: N812
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.core.errors import ArgumentError, DataError
 from nas import HyperHyperModel, hyperhypermodel
 
 NAMES = ["p", "a.b", "c`d"]

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.seeds import derive
-from cerebros_spark.types import Status
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import Status
 from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare, sample
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.space import CerebrosSpace

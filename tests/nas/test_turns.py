@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from cerebros_spark.types import EpochResult, StateRef, Status, TrialResult
+from cerebros_spark.core.types import EpochResult, StateRef, Status, TrialResult
 from nas.turns import Turns
 
 STATE = StateRef("key", 1, "0")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from scipy.sparse import csr_matrix
 
-from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.core.errors import ArgumentError, DataError
 from nas.values import array_of, converted, has_fractions, is_array
 
 ARROW = pd.ArrowDtype

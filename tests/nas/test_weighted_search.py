@@ -7,7 +7,7 @@ import pytest
 from small_searches import FEATURES, columns, search, table
 
 from cerebros_spark import LocalBackend
-from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.core.errors import ArgumentError, DataError
 
 FIT = {"epochs": 1, "verbose": 0}
 
@@ -256,13 +256,13 @@ def test_max_model_size_holds_for_graphs(frame, tmp_path):
 
 def test_one_worker_with_weights_trains_as_keras_does(frame, tmp_path):
     """A whole search of one epoch, replayed by ``keras.Model.fit`` on the same rows in order."""
+    from cerebros_spark.core.seeding import derive, unit_seed
+    from cerebros_spark.core.types import state_ref
     from cerebros_spark.data.manifest import Manifest, manifest_key
     from cerebros_spark.data.shards import open_shard
     from cerebros_spark.journal import read
     from cerebros_spark.run_files import read_spec, read_state
-    from cerebros_spark.seeds import derive, unit_seed
     from cerebros_spark.training.keras_model import StateVariables, rebuild
-    from cerebros_spark.types import state_ref
 
     bind = columns("binary", sample_weight_column="w", backend=LocalBackend(1))
     made = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1, bind=bind)

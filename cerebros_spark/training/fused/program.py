@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import MetricState
 from cerebros_spark.data.shards import Chunk, ShardData
-from cerebros_spark.seeds import derive
 from cerebros_spark.training.fused.compiled import Compiled
 from cerebros_spark.training.fused.room import Room, shared
 from cerebros_spark.training.fused.rows import Rows
 from cerebros_spark.training.fused.states import StateMap, Unpacked
-from cerebros_spark.types import MetricState
 
 
 class FusedProgram:

@@ -8,7 +8,7 @@ from typing import Any
 import autokeras as ak
 import keras
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.future import OutputFuture
 from nas.spaces.cerebros.hyperparameters import future_from
 from nas.spaces.cerebros.materialize import flat_inputs, materialize

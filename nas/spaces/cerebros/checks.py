@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.validation import check_integer
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.validation import check_integer
 
 # Names that Keras itself resolves, so that a saved model needs no custom objects. Without glu:
 # it halves the width, and a unit must be as wide as it has neurons.

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from cerebros_spark.seeds import derive
+from cerebros_spark.core.seeding import derive
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from cerebros_spark.seeds import derive
+from cerebros_spark.core.seeding import derive
 from nas.spaces.cerebros.future import NetworkFuture, OutputFuture
 from nas.spaces.cerebros.moiety import Moiety
 from nas.spaces.cerebros.space import CerebrosSpace

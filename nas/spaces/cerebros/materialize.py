@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.future import NetworkFuture, UnitFuture
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.checks import check_activation, check_count, check_member
 from nas.spaces.cerebros.draws import Draws
 from nas.spaces.cerebros.space import MERGES, REGULARIZATIONS, CerebrosSpace

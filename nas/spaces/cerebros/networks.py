@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError, TrialError
+from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras_model import check_no_lambda, drawing_from
 from cerebros_spark.training.serializing import check_same_settings, serialize
 from nas.spaces.cerebros.checks import check_activation, check_count

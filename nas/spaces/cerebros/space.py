@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.validation import check_real
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.validation import check_real
 from nas.spaces.cerebros.checks import (
     check_activation,
     check_count,

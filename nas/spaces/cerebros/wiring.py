@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.seeds import derive
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.seeding import derive
 from nas.spaces.cerebros.checks import check_count
 from nas.spaces.cerebros.draws import Draws
 from nas.spaces.cerebros.future import Edge, NetworkFuture, OutputFuture, UnitFuture

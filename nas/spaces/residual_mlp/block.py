@@ -9,7 +9,7 @@ from typing import Any
 import autokeras as ak
 import keras
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.checks import check_activation, check_count, check_member
 from nas.spaces.cerebros.materialize import flat_inputs
 from nas.spaces.residual_mlp.layers import materialize

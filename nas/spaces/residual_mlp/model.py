@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.validation import check_real
 from cerebros_spark.training.serializing import serialize
-from cerebros_spark.validation import check_real
 from nas.spaces.cerebros.checks import check_count, check_member
 from nas.spaces.residual_mlp.layers import materialize
 from nas.spaces.residual_mlp.plan import (

@@ -55,8 +55,8 @@ def network(units: int, *, layer: Any = None, rate: float = 0.05, optimizer: str
 
 def spec(model: Any, index: int, epochs: int = EPOCHS) -> tuple[Any, bytes]:
     """A trial of a network, and its first state."""
+    from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.keras_model import describe, initial_state
-    from cerebros_spark.types import TrialSpec
 
     name = f"trial-{index:04d}"
     return TrialSpec(name, index, "keras", describe(model), 7, epochs, 16), initial_state(model)
@@ -77,11 +77,11 @@ def run(
     Gives each trial's logs by epoch, how it ended, and the state that was kept. ``disturb`` is
     called after each epoch with their number.
     """
+    from cerebros_spark.core.types import EpochAnswer, EpochResult
     from cerebros_spark.data.layout import default_layout
     from cerebros_spark.engine import Engine, begin
     from cerebros_spark.job import WorkerJob
     from cerebros_spark.training.metrics import MetricsMerger
-    from cerebros_spark.types import EpochAnswer, EpochResult
 
     manifest = prepare(store, partitions=backend.num_workers)
     job = WorkerJob(

@@ -15,7 +15,7 @@ from cerebros_spark.backend import messages
 from cerebros_spark.backend.credentials import Access
 from cerebros_spark.backend.messages import Answer, Beat, Request
 from cerebros_spark.backend.rpc import DriverServer
-from cerebros_spark.types import Phase, StateRef, Unit, UnitFailure, UnitResult
+from cerebros_spark.core.types import Phase, StateRef, Unit, UnitFailure, UnitResult
 
 
 def unit(visit: int = 0) -> Unit:

@@ -8,9 +8,9 @@ from rpc_parts import unit
 
 from cerebros_spark.backend.desk import Desk
 from cerebros_spark.backend.messages import MessageError, Request, Word
+from cerebros_spark.core.events import UnitFailed, WorkerAsks, WorkerLost, WorkerReady
+from cerebros_spark.core.types import UnitFailure
 from cerebros_spark.courier import Assignment
-from cerebros_spark.events import UnitFailed, WorkerAsks, WorkerLost, WorkerReady
-from cerebros_spark.types import UnitFailure
 
 OLD = Assignment((unit(),))
 NEW = Assignment((dataclasses.replace(unit(), attempt=1),))

@@ -15,9 +15,9 @@ from rpc_parts import ByHand, Recorder, beat, event, failure, later, request, re
 from cerebros_spark.backend import messages
 from cerebros_spark.backend.messages import Word
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
+from cerebros_spark.core.errors import BackendError
+from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerLost, WorkerReady
 from cerebros_spark.courier import Assignment
-from cerebros_spark.errors import BackendError
-from cerebros_spark.events import UnitDone, UnitFailed, WorkerLost, WorkerReady
 
 
 class Clock:

@@ -17,9 +17,9 @@ from rpc_parts import ByHand, Recorder, beat, event, later, request, result, uni
 from cerebros_spark.backend import messages
 from cerebros_spark.backend.credentials import new_certificate
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
+from cerebros_spark.core.errors import BackendError
+from cerebros_spark.core.events import UnitDone, WorkerReady
 from cerebros_spark.courier import Assignment
-from cerebros_spark.errors import BackendError
-from cerebros_spark.events import UnitDone, WorkerReady
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

@@ -14,7 +14,7 @@ from backend_runs import network, run, spec
 
 from cerebros_spark import LocalStore, SparkBackend
 from cerebros_spark.audit import audit
-from cerebros_spark.errors import BackendError
+from cerebros_spark.core.errors import BackendError
 from cerebros_spark.journal import read
 
 EPOCHS = 4

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from cerebros_spark import SparkBackend
-from cerebros_spark.errors import ArgumentError, BackendError
+from cerebros_spark.core.errors import ArgumentError, BackendError
 
 
 def context(master: str, **conf: str) -> SimpleNamespace:

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import checks
 from cerebros_spark.data.arrays import prepare_arrays
-from cerebros_spark.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.store import LocalStore, Store
 
 ROWS = 101

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data import checks
 from cerebros_spark.data.float32 import Variation, check_variation
 from cerebros_spark.data.manifest import Column, Layout
-from cerebros_spark.errors import ArgumentError, DataError
 from cerebros_spark.store import LocalStore, Store
 
 GOOD = {

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Column, Layout, Manifest
-from cerebros_spark.errors import ArgumentError
 
 MANIFEST = Manifest(
     "f",

@@ -13,6 +13,7 @@ from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
+from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import checks, storage
 from cerebros_spark.data import prepare as prepare_module
 from cerebros_spark.data.arrays import prepare_arrays
@@ -20,7 +21,6 @@ from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest, manifest_key
 from cerebros_spark.data.prepare import prepare
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.store import LocalStore
 
 ROWS = 103

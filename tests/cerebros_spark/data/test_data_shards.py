@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import checks
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout, Shard
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.store import LocalStore, Store
 
 ROWS = 1000

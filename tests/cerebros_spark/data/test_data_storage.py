@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data import storage
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
@@ -22,7 +23,6 @@ from cerebros_spark.data.manifest import (
     manifest_key,
 )
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.errors import StoreError
 from cerebros_spark.store import LocalStore, Store
 
 MANIFEST = Manifest(

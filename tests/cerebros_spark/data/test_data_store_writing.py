@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data import checks
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare import prepare
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.errors import StoreError
 from cerebros_spark.store import LocalStore
 
 ROWS = 101

@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.shards import ShardData, open_shard
-from cerebros_spark.seeds import derive
 from cerebros_spark.store import LocalStore
 from cerebros_spark.training.keras_model import (
     StateVariables,
@@ -23,7 +24,6 @@ from cerebros_spark.training.keras_model import (
 )
 from cerebros_spark.training.keras_trainer import KerasProgram, KerasTrainer
 from cerebros_spark.training.metrics import MetricsMerger
-from cerebros_spark.types import TrialSpec
 
 BATCH = 16
 

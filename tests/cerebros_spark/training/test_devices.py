@@ -8,7 +8,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training import devices
 
 
@@ -55,7 +55,7 @@ def test_a_process_that_has_a_gpu_already_says_that_it_keeps_it(grown, caplog):
 
 OTHER_BACKEND = """
 import importlib, sys
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 calls = [
     lambda: getattr(importlib.import_module("nas"), "HyperHyperModel"),
     lambda: importlib.import_module("cerebros_spark").LocalBackend().check(None),

@@ -25,13 +25,13 @@ from small_trials import (
     rows_of,
 )
 
-from cerebros_spark.errors import ArgumentError, TrialError
-from cerebros_spark.seeds import derive
+from cerebros_spark.core.errors import ArgumentError, TrialError
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.training.keras_model import StateVariables, describe, initial_state, rebuild
 from cerebros_spark.training.keras_trainer import KerasTrainer
 from cerebros_spark.training.metrics import MetricsMerger, check_additive, merger_key
 from cerebros_spark.training.trainer import create
-from cerebros_spark.types import TrialSpec
 
 
 @pytest.fixture(scope="module")

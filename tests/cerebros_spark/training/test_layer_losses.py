@@ -28,10 +28,10 @@ from small_trials import (
     seed_generators,
 )
 
-from cerebros_spark.seeds import derive
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.training.keras_model import describe, drawing_from
 from cerebros_spark.training.keras_trainer import KerasTrainer
-from cerebros_spark.types import TrialSpec
 
 
 def dense_with_regularizers() -> list[Any]:

@@ -19,7 +19,7 @@ from small_trials import (
     restored,
 )
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras_model import describe
 
 OPTIMIZERS = {

@@ -9,7 +9,7 @@ import keras
 import pytest
 from small_trials import network
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras_model import describe, rebuild
 from cerebros_spark.training.metrics import MetricsMerger
 from cerebros_spark.training.serializing import check_layers, serialize

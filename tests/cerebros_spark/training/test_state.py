@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors import deserialize
 
-from cerebros_spark.errors import StoreError
+from cerebros_spark.core.errors import StoreError
 from cerebros_spark.training.state import layout, pack, unpack
 
 

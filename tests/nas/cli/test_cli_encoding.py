@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cerebros_spark.errors import DataError
+from cerebros_spark.core.errors import DataError
 from nas.cli.encoding import Encoding, learned
 
 

@@ -10,7 +10,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql.functions import udf
 
 from cerebros_spark import LocalStore
-from cerebros_spark.errors import ArgumentError, DataError
+from cerebros_spark.core.errors import ArgumentError, DataError
 from nas.cli.asked import shown_place
 from nas.cli.encoding import Encoding
 from nas.cli.session import first_line

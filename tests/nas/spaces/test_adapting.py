@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.adapting import adapted
 
 ROWS = 50

@@ -8,7 +8,7 @@ import pytest
 from small_graphs import CLASSES, COLOUR, GRAY, ROWS, TABLE, TOKENS, augmented
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas import CerebrosSpace, HyperHyperModel, SmallImageBlock
 from nas.spaces.overrides import overridden
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cerebros_spark.types import Status
+from cerebros_spark.core.types import Status
 from nas.tuners.base import Pause, Proposal, Tuner
 
 Logs = dict[str, float]

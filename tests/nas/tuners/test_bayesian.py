@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from simulated import Simulation
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.types import Status
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import Status
 from nas.tuners import tuner_factory
 from nas.tuners.bayesian import bayesian_tuner
 from nas.tuners.encoding import Encoding

@@ -12,8 +12,8 @@ import keras_tuner
 import pytest
 from simulated import SimulatedError, Simulation
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.types import Status
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import Status
 from nas.tuners import TUNERS, tuner_factory
 from nas.tuners.base import Pause, Proposal, Tuner
 from nas.tuners.oracle import OracleTuner

@@ -6,7 +6,7 @@ import keras_tuner
 import pytest
 from simulated import Simulation
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.tuners.grid import grid_tuner
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")

@@ -4,7 +4,7 @@ import keras_tuner
 import pytest
 from simulated import Simulation
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.tuners.base import Proposal
 from nas.tuners.oracle import OracleTuner
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import keras_tuner
 import pytest
 
-from cerebros_spark.errors import ArgumentError
-from cerebros_spark.types import Status
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import Status
 from nas.tuners.asha import asha_tuner
 from nas.tuners.base import Pause, Proposal
 from nas.tuners.hyperband import hyperband_tuner

@@ -16,12 +16,12 @@ import keras_tuner
 import numpy as np
 from safetensors import deserialize
 
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.shards import Chunk
 from cerebros_spark.training.fused.reading import read
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.keras_model import describe, initial_state
 from cerebros_spark.training.keras_trainer import KerasTrainer
-from cerebros_spark.types import TrialSpec
 from nas import CerebrosSpace
 from nas.spaces.cerebros import CerebrosNetworks, Output
 

@@ -20,7 +20,7 @@ from fused_networks import (
     without_whole_numbers,
 )
 
-from cerebros_spark.errors import ArgumentError, StoreError
+from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.training.fused.reading import UnreadableError, read
 from cerebros_spark.training.fused.scoring import Scoring
 from cerebros_spark.training.fused_trainer import FusedTrainer

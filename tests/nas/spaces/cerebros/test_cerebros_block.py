@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from autokeras.graph import Graph
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.block import CerebrosBlock
 from nas.spaces.cerebros.space import CerebrosSpace
 

@@ -7,7 +7,7 @@ import pytest
 from cerebros_strategies import drawn
 from hypothesis import given, settings
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.future import LATERAL, Edge, NetworkFuture, OutputFuture, UnitFuture
 
 

@@ -9,7 +9,7 @@ from cerebros_strategies import drawn
 from exported import check_in_a_fresh_process, keep
 from hypothesis import given, settings
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.future import LATERAL, Edge, NetworkFuture, OutputFuture, UnitFuture
 from nas.spaces.cerebros.materialize import flat_inputs, materialize
 from nas.spaces.cerebros.moiety import draw_moiety

@@ -10,7 +10,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.networks import CerebrosNetworks, Output
 from nas.spaces.cerebros.space import CerebrosSpace
 

@@ -9,7 +9,7 @@ import pytest
 from cerebros_strategies import FINAL, FIRST, MAIN, spaces
 from hypothesis import given, settings
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.checks import ACTIVATIONS
 from nas.spaces.cerebros.space import CerebrosSpace
 

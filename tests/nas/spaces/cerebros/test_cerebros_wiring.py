@@ -10,7 +10,7 @@ import pytest
 from cerebros_strategies import FINAL, FIRST, MAIN, drawn, seeds, spaces
 from hypothesis import given, settings
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.draws import Draws
 from nas.spaces.cerebros.future import LATERAL, UPSTREAM, Edge, OutputFuture
 from nas.spaces.cerebros.lateral import draw_lateral

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from exported import check_in_a_fresh_process, keep
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas import ResidualMLP
 from nas.spaces.residual_mlp import ResidualBlock
 

@@ -6,7 +6,7 @@ import keras
 import keras_tuner
 import pytest
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 from nas import ResidualMLPBlock
 
 SMALL = {"blocks": (1, 2), "layers": (1, 2), "width": (2, 6), "bypass_width": (1, 4)}

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from cerebros_spark.validation import check_integer
+from cerebros_spark.core.validation import check_integer
 
 
 class Phase(str, enum.Enum):

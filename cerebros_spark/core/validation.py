@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cerebros_spark.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError
 
 
 def check_integer(

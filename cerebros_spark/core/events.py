@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cerebros_spark.types import MetricState, StateRef, Status, Unit, UnitFailure, UnitResult
+from cerebros_spark.core.types import MetricState, StateRef, Status, Unit, UnitFailure, UnitResult
 
 
 @dataclass(frozen=True)
