@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from cerebros_spark.backend.local import LocalBackend
     from cerebros_spark.backend.spark import SparkBackend
     from cerebros_spark.core.errors import CerebrosError
-    from cerebros_spark.hdfs_store import HDFSStore
-    from cerebros_spark.s3_store import S3Store
-    from cerebros_spark.store import LocalStore, Store
+    from cerebros_spark.storage.hdfs import HDFSStore
+    from cerebros_spark.storage.s3 import S3Store
+    from cerebros_spark.storage.store import LocalStore, Store
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "CerebrosError": "cerebros_spark.core.errors",
-    "HDFSStore": "cerebros_spark.hdfs_store",
+    "HDFSStore": "cerebros_spark.storage.hdfs",
     "LocalBackend": "cerebros_spark.backend.local",
-    "LocalStore": "cerebros_spark.store",
-    "S3Store": "cerebros_spark.s3_store",
+    "LocalStore": "cerebros_spark.storage.store",
+    "S3Store": "cerebros_spark.storage.s3",
     "SparkBackend": "cerebros_spark.backend.spark",
-    "Store": "cerebros_spark.store",
+    "Store": "cerebros_spark.storage.store",
 }
 
 __all__ = [

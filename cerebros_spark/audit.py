@@ -11,7 +11,7 @@ from typing import Any
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Phase, Status
 from cerebros_spark.journal import Record, journal_key, read
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 _SILENT = frozenset({"number", "kind", "trial", "hyperparameters", "traceback", "values"})
 

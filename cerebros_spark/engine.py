@@ -43,7 +43,7 @@ from cerebros_spark.job import WorkerJob
 from cerebros_spark.journal import Journal, Record
 from cerebros_spark.recovery import Recovery, States, recovered
 from cerebros_spark.run_files import changed_key, probe_key, reference, state_key, write_spec
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 logger = logging.getLogger("cerebros_spark")
 

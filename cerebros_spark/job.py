@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 Record = dict[str, Any]
 

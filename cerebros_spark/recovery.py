@@ -26,7 +26,7 @@ from cerebros_spark.core.types import (
 from cerebros_spark.hopper import Hopper
 from cerebros_spark.journal import Record
 from cerebros_spark.run_files import read_spec
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 Logs = dict[str, float]
 

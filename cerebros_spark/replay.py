@@ -21,7 +21,7 @@ from cerebros_spark.data.manifest import Layout, Manifest, manifest_key
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.journal import Record, read
 from cerebros_spark.run_files import read_spec, read_state, reference
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from cerebros_spark.training import devices
 from cerebros_spark.training.trainer import Program, create
 

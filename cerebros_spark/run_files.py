@@ -7,7 +7,7 @@ import hashlib
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.core.types import StateRef, TrialSpec, to_wire, trial_spec
 from cerebros_spark.job import WorkerJob
-from cerebros_spark.store import Store, read_checked, write_checked
+from cerebros_spark.storage.store import Store, read_checked, write_checked
 
 
 def spec_key(run_id: str, trial_id: str) -> str:

@@ -12,7 +12,7 @@ import keras_tuner
 from cerebros_spark.backend.base import Backend
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_optional_integer
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from nas.objective import objective_of
 from nas.summary import search_space_summary
 from nas.tuners.base import Tuner

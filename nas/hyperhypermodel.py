@@ -17,7 +17,7 @@ from cerebros_spark.backend.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, DataError, NotFittedError
 from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.validation import check_optional_integer
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from nas.binding import BoundTuner, Resources, columns_of
 from nas.heads import check_metrics
 from nas.inputs import is_spark

@@ -16,7 +16,7 @@ import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.journal import Record, Recovered, as_written, journal_key, recover
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras_model import dicts_of
 from cerebros_spark.training.metrics import merger_key
 from nas.failures import short_reason

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from cerebros_spark.backend.local import LocalBackend
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace

@@ -15,7 +15,7 @@ from cerebros_spark.backend.base import Backend
 from cerebros_spark.backend.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, NotFittedError
 from cerebros_spark.core.validation import check_real
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.storage.store import LocalStore, Store
 from nas.arguments import (
     activation_name,
     arrays_of,

@@ -8,7 +8,7 @@ import tempfile
 import weakref
 from collections.abc import Callable
 
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.storage.store import LocalStore, Store
 from nas.result import ModelSelectionResult
 
 

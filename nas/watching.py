@@ -14,7 +14,7 @@ import keras_tuner
 
 from cerebros_spark.core.types import Status
 from cerebros_spark.journal import read
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from nas.trials import TrialRecord
 
 if TYPE_CHECKING:

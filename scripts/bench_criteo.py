@@ -34,7 +34,7 @@ from criteo import network, prepared
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.storage.store import LocalStore, Store
 
 Row = tuple[str, Any, str]
 

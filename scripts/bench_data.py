@@ -21,7 +21,7 @@ from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.store import LocalStore
+from cerebros_spark.storage.store import LocalStore
 
 _MIB = 2**20
 

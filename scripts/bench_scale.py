@@ -38,7 +38,7 @@ from cerebros_spark.core.events import (
 from cerebros_spark.core.types import Phase, StateRef, Unit, UnitResult
 from cerebros_spark.hopper import Hopper
 from cerebros_spark.journal import Journal
-from cerebros_spark.store import LocalStore
+from cerebros_spark.storage.store import LocalStore
 
 
 def main() -> None:

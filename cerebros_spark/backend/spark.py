@@ -26,7 +26,7 @@ from cerebros_spark.core.validation import check_integer
 from cerebros_spark.courier import Assignment
 from cerebros_spark.job import WorkerJob
 from cerebros_spark.run_files import check_store, probe_key
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from cerebros_spark.worker import Worker
 
 logger = logging.getLogger("cerebros_spark")

@@ -21,7 +21,7 @@ from cerebros_spark.data.checks import Facts, Request
 from cerebros_spark.data.float32 import Variation, worst_variation
 from cerebros_spark.data.manifest import Column, Manifest, Shard, ShardFile
 from cerebros_spark.data.splits import allocate, are_classes
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 _INTEGERS = {
     "bool": "int32",

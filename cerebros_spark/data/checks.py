@@ -18,7 +18,7 @@ from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.data.float32 import Variation, describe_loss
 from cerebros_spark.data.manifest import FORMAT, Column, Manifest
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 logger = logging.getLogger("cerebros_spark")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data import storage
 from cerebros_spark.data.manifest import Shard
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.storage.store import LocalStore, Store
 
 
 class LocalCopy(LocalStore):

@@ -35,7 +35,7 @@ from cerebros_spark.data.survey import (
     sources_of,
     survey,
 )
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 # The lower 33 bits of monotonically_increasing_id count the rows of one Spark partition.
 _ROW_BITS = (1 << 33) - 1

@@ -13,7 +13,7 @@ import numpy as np
 from cerebros_spark.core.errors import DataError, StoreError
 from cerebros_spark.data.decoding import ArraysOfTables
 from cerebros_spark.data.manifest import Shard
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 
 def row_groups(

@@ -18,7 +18,7 @@ from cerebros_spark.data.copies import LocalCopy
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
 from cerebros_spark.data.reading import largest_group, row_groups
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 # Memory of a row group while it is decoded, in its own sizes: as Arrow has it, and as arrays.
 _GROUPS_DECODED = 4

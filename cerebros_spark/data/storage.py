@@ -20,7 +20,7 @@ from cerebros_spark.data.manifest import (
     Shard,
     manifest_key,
 )
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 logger = logging.getLogger("cerebros_spark")
 

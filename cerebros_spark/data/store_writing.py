@@ -15,7 +15,7 @@ from typing import Any
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data import checks
 from cerebros_spark.data.manifest import Column, ShardFile
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 _REPORT = "shard bigint, name string, rows bigint, size bigint, sha256 string, problem string"
 

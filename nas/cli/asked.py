@@ -17,7 +17,7 @@ from cerebros_spark.audit import located
 from cerebros_spark.backend.base import Backend
 from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.journal import Record, journal_key, read
-from cerebros_spark.store import Store, read_checked, write_checked
+from cerebros_spark.storage.store import Store, read_checked, write_checked
 from nas.cli.encoding import Encoding
 
 if TYPE_CHECKING:

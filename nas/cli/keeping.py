@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from nas.cli.asked import Asked, keep
 from nas.trials import TrialRecord
 from nas.watching import Watched, Watcher

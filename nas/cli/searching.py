@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from cerebros_spark.training.devices import load_tensorflow
 from nas.cli.asked import Asked, earlier, find_run, has_run, shown_place
 from nas.cli.encoding import learned

@@ -12,7 +12,7 @@ from cerebros_spark.audit import audit as faults_of
 from cerebros_spark.audit import line
 from cerebros_spark.core.errors import ArgumentError, SearchError
 from cerebros_spark.journal import read
-from cerebros_spark.store import LocalStore
+from cerebros_spark.storage.store import LocalStore
 from cerebros_spark.training.devices import load_tensorflow
 from nas.cli.asked import earlier, find_run, located_run
 from nas.cli.options import settings_of, verbose_option

@@ -17,7 +17,7 @@ from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.data.storage import every
 from cerebros_spark.journal import Record, journal_key, read
 from cerebros_spark.run_files import read_spec
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from nas.tracks import FinishedEpoch, Track
 from nas.trials import TrialRecord
 from nas.tuners.base import Proposal

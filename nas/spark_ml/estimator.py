@@ -12,7 +12,7 @@ from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 
 from cerebros_spark.backend.spark import SparkBackend
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.result import ModelSelectionResult
 from nas.spark_ml.model import CerebrosModel

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.storage.store import LocalStore, Store
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import errno
 
 import fsspec
 
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

@@ -9,7 +9,7 @@ import pytest
 from faulty import FULL, Faults, files, half
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.store import LocalStore
+from cerebros_spark.storage.store import LocalStore
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -58,7 +58,7 @@ def test_an_append_takes_the_place_of_nothing_else(store):
 HALF_WRITTEN = """
 import resource, sys
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.storage.store import LocalStore, Store
 
 Store.first_wait = 0.001
 kind, folder = sys.argv[1:]

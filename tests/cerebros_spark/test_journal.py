@@ -7,7 +7,7 @@ import pytest
 
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.journal import Journal, as_written, journal_key, read, recover
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.storage.store import LocalStore, Store
 
 
 @pytest.fixture(params=["local", "memory"])

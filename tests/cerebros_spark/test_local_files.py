@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from faulty import Faults, half
 
-from cerebros_spark import local_files
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.store import LocalStore
+from cerebros_spark.storage import local_files
+from cerebros_spark.storage.store import LocalStore
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

@@ -9,7 +9,7 @@ from faulty import FULL, files
 from fsspec.implementations.local import LocalFileSystem
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

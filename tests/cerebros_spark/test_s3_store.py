@@ -8,10 +8,10 @@ import pytest
 from faulty import Faults
 from fsspec.asyn import sync
 
-from cerebros_spark import s3_store
 from cerebros_spark.core.errors import ArgumentError, StoreError
-from cerebros_spark.s3_store import S3Store
-from cerebros_spark.store import Store
+from cerebros_spark.storage import s3
+from cerebros_spark.storage.s3 import S3Store
+from cerebros_spark.storage.store import Store
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 PART = 5 * 2**20
@@ -85,7 +85,7 @@ def test_a_write_and_a_repeated_append_are_one_request(store, monkeypatch):
 
 
 def test_large_objects_are_sent_in_parts(store, bucket, s3_client, monkeypatch):
-    monkeypatch.setattr(s3_store, "_PART_BYTES", PART)
+    monkeypatch.setattr(s3, "_PART_BYTES", PART)
     store.write("large", b"x" * (2 * PART))
     tag = s3_client.head_object(Bucket=bucket, Key="prefix/large")["ETag"]
     assert tag.strip('"').endswith("-2")
@@ -94,7 +94,7 @@ def test_large_objects_are_sent_in_parts(store, bucket, s3_client, monkeypatch):
 def test_a_large_write_that_fails_leaves_the_old_bytes_and_no_parts(
     store, bucket, s3_client, monkeypatch
 ):
-    monkeypatch.setattr(s3_store, "_PART_BYTES", PART)
+    monkeypatch.setattr(s3, "_PART_BYTES", PART)
     store.write("large", b"old")
 
     async def failing(ask, method):

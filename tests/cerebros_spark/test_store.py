@@ -12,9 +12,9 @@ import fsspec
 import pytest
 from faulty import FULL, Faults, files
 
-from cerebros_spark import store as module
 from cerebros_spark.core.errors import ArgumentError, CerebrosError, StoreError
-from cerebros_spark.store import LocalStore, Store, read_checked, write_checked
+from cerebros_spark.storage import store as module
+from cerebros_spark.storage.store import LocalStore, Store, read_checked, write_checked
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

@@ -19,12 +19,12 @@ import numpy as np
 import pyarrow.fs
 import pytest
 
-from cerebros_spark import s3_store
 from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.storage import s3
+from cerebros_spark.storage.store import LocalStore, Store
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -194,7 +194,7 @@ def test_of_those_that_append_at_the_same_end_one_wins(shared_store):
 APPENDS = """
 import pickle, sys
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 Store.first_wait = 0.001
 store, name = pickle.load(sys.stdin.buffer), sys.argv[1]
@@ -235,7 +235,7 @@ def test_processes_that_append_lose_nothing(shared_store):
 
 
 def test_large_objects(any_store, monkeypatch):
-    monkeypatch.setattr(s3_store, "_PART_BYTES", PART)
+    monkeypatch.setattr(s3, "_PART_BYTES", PART)
     data = os.urandom(2 * PART + 12345)
     any_store.write("large", b"old")
     any_store.write("large", data)

@@ -16,7 +16,7 @@ from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout, Shard
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.storage.store import LocalStore, Store
 
 ROWS = 1000
 RNG = np.random.default_rng(1)

@@ -23,7 +23,7 @@ from cerebros_spark.data.manifest import (
     manifest_key,
 )
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.store import LocalStore, Store
+from cerebros_spark.storage.store import LocalStore, Store
 
 MANIFEST = Manifest(
     "f",

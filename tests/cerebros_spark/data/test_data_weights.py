@@ -13,7 +13,7 @@ from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest, OtherFormatError, manifest_key
 from cerebros_spark.data.prepare import prepare
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.store import LocalStore
+from cerebros_spark.storage.store import LocalStore
 
 ROWS = 60
 ARGUMENTS = {"feature_columns": ["a"], "label_columns": ["y"], "partitions": 2}

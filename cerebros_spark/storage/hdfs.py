@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError, StoreError
-from cerebros_spark.store import Store
+from cerebros_spark.storage.store import Store
 
 _LIBRARY = (
     "HDFS is reached through Hadoop's libhdfs, on the driver and on every worker: set JAVA_HOME, "

@@ -23,11 +23,11 @@ from typing import Any, TypeVar
 import fsspec
 import tenacity
 
-from cerebros_spark.appending import AnyTail, Append, Attempts, Tail
 from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.core.retry import retried
-from cerebros_spark.local_files import locked_tail, write_whole
-from cerebros_spark.store_options import check_no_secrets
+from cerebros_spark.storage.append import AnyTail, Append, Attempts, Tail
+from cerebros_spark.storage.local_files import locked_tail, write_whole
+from cerebros_spark.storage.options import check_no_secrets
 
 logger = logging.getLogger("cerebros_spark")
 
@@ -113,11 +113,11 @@ class Store:
         if scheme == "file" and not options:
             return LocalStore(fsspec.core.strip_protocol(prefix_path))
         if scheme in ("s3", "s3a"):
-            from cerebros_spark.s3_store import S3Store
+            from cerebros_spark.storage.s3 import S3Store
 
             return S3Store(prefix_path, **options)
         if scheme == "hdfs":
-            from cerebros_spark.hdfs_store import HDFSStore
+            from cerebros_spark.storage.hdfs import HDFSStore
 
             return HDFSStore(prefix_path, **options)
         return Store(prefix_path, **options)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fsspec.asyn import sync
 
-from cerebros_spark.appending import other_length
+from cerebros_spark.storage.append import other_length
 
 _RACES = 200
 # Somebody else has put, or removed, the object meanwhile.

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from cerebros_spark.appending import Attempts
-from cerebros_spark.conditional import ConditionalAppend, LastSeen, S3Error, error_code
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.store import DELETIONS, Store
+from cerebros_spark.storage.append import Attempts
+from cerebros_spark.storage.s3_append import ConditionalAppend, LastSeen, S3Error, error_code
+from cerebros_spark.storage.store import DELETIONS, Store
 
 _T = TypeVar("_T")
 _DELETED_AT_ONCE = 1000
