@@ -38,11 +38,11 @@ from cerebros_spark.core.types import (
     Unit,
 )
 from cerebros_spark.courier import Assignment
-from cerebros_spark.hopper import Hopper
-from cerebros_spark.job import WorkerJob
-from cerebros_spark.journal import Journal, Record
 from cerebros_spark.recovery import Recovery, States, recovered
-from cerebros_spark.run_files import changed_key, probe_key, reference, state_key, write_spec
+from cerebros_spark.runs.artifacts import changed_key, probe_key, reference, state_key, write_spec
+from cerebros_spark.runs.journal import Journal, Record
+from cerebros_spark.runs.worker_config import WorkerJob
+from cerebros_spark.scheduler.scheduler import Hopper
 from cerebros_spark.storage.store import Store
 
 logger = logging.getLogger("cerebros_spark")

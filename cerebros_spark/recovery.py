@@ -23,9 +23,9 @@ from cerebros_spark.core.types import (
     state_ref,
     unit_result,
 )
-from cerebros_spark.hopper import Hopper
-from cerebros_spark.journal import Record
-from cerebros_spark.run_files import read_spec
+from cerebros_spark.runs.artifacts import read_spec
+from cerebros_spark.runs.journal import Record
+from cerebros_spark.scheduler.scheduler import Hopper
 from cerebros_spark.storage.store import Store
 
 Logs = dict[str, float]

@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cerebros_spark.audit import located, trial_of
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.seeding import unit_seed
 from cerebros_spark.core.types import Phase, TrialSpec, UnitResult, state_ref, unit_result
 from cerebros_spark.data.manifest import Layout, Manifest, manifest_key
 from cerebros_spark.data.shards import ShardData, open_shard
-from cerebros_spark.journal import Record, read
-from cerebros_spark.run_files import read_spec, read_state, reference
+from cerebros_spark.runs.artifacts import read_spec, read_state, reference
+from cerebros_spark.runs.audit import located, trial_of
+from cerebros_spark.runs.journal import Record, read
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training import devices
 from cerebros_spark.training.trainer import Program, create

@@ -29,8 +29,8 @@ from cerebros_spark.courier import Courier, Link, Report
 from cerebros_spark.data.manifest import Shard
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.durations import Durations
-from cerebros_spark.job import WorkerJob
-from cerebros_spark.run_files import read_spec, read_state, reference, state_key
+from cerebros_spark.runs.artifacts import read_spec, read_state, reference, state_key
+from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.training.trainer import Program, Trainer, create
 
 logger = logging.getLogger("cerebros_spark")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cerebros_spark.core.types import EpochResult, StateRef, TrialSpec
-from cerebros_spark.journal import as_written
+from cerebros_spark.runs.journal import as_written
 from cerebros_spark.training.callbacks import Change, TrialCallbacks
 from nas.building import Built
 from nas.tracks import FinishedEpoch, Track

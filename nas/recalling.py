@@ -8,7 +8,7 @@ import keras_tuner
 
 from cerebros_spark.core.errors import SearchError
 from cerebros_spark.core.types import Status, TrialResult, TrialSpec, state_ref
-from cerebros_spark.journal import Record, as_written
+from cerebros_spark.runs.journal import Record, as_written
 from nas.dialogue import Dialogue
 from nas.tracks import FinishedEpoch
 from nas.tuners.base import Pause, Proposal

@@ -19,7 +19,7 @@ from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.types import Status, TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.engine import EngineReport
-from cerebros_spark.run_files import read_state
+from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras_model import StateVariables, known, rebuild
 from cerebros_spark.training.metrics import MetricsMerger, without_one_hot_labels

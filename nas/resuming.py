@@ -15,7 +15,7 @@ import keras_tuner
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.journal import Record, Recovered, as_written, journal_key, recover
+from cerebros_spark.runs.journal import Record, Recovered, as_written, journal_key, recover
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras_model import dicts_of
 from cerebros_spark.training.metrics import merger_key

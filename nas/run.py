@@ -18,9 +18,9 @@ from cerebros_spark.core.pickling import can_be_sent
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.engine import Engine, EngineReport, about, begin
-from cerebros_spark.job import WorkerJob
-from cerebros_spark.journal import Journal, Recovered, journal_key
-from cerebros_spark.run_files import read_state
+from cerebros_spark.runs.artifacts import read_state
+from cerebros_spark.runs.journal import Journal, Recovered, journal_key
+from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.training.keras_model import registered_in
 from nas.binding import BoundTuner, Resources
 from nas.building import Builder

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras_tuner
 
 from cerebros_spark.core.types import Status
-from cerebros_spark.journal import read
+from cerebros_spark.runs.journal import read
 from cerebros_spark.storage.store import Store
 from nas.trials import TrialRecord
 

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, folder: str) -> list[dict[str, Any]]:
     import keras
 
     from cerebros_spark import LocalStore, SparkBackend
-    from cerebros_spark.journal import read
+    from cerebros_spark.runs.journal import read
     from nas import HyperHyperModel
 
     spark = _bench.session(args.master or f"local[{args.workers}]")

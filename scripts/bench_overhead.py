@@ -121,7 +121,7 @@ def one(
 ) -> Measured:
     """One search over all of its trials."""
     from cerebros_spark import LocalStore
-    from cerebros_spark.journal import read
+    from cerebros_spark.runs.journal import read
     from nas import HyperHyperModel
 
     store = LocalStore(folder)

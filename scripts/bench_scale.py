@@ -36,8 +36,8 @@ from cerebros_spark.core.events import (
     WorkerReady,
 )
 from cerebros_spark.core.types import Phase, StateRef, Unit, UnitResult
-from cerebros_spark.hopper import Hopper
-from cerebros_spark.journal import Journal
+from cerebros_spark.runs.journal import Journal
+from cerebros_spark.scheduler.scheduler import Hopper
 from cerebros_spark.storage.store import LocalStore
 
 

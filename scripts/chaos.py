@@ -255,7 +255,7 @@ class Chaos:
     # What came of it ---------------------------------------------------------------------
 
     def _outcome(self, store: Path, kills: list[str], seconds: float, before: list[Any]) -> Outcome:
-        from cerebros_spark.audit import audit
+        from cerebros_spark.runs.audit import audit
 
         records = self._journal(store)
         found = json.loads((store / "found.json").read_text())
@@ -296,7 +296,7 @@ class Chaos:
 
     def _journal(self, store: Path) -> tuple[dict[str, Any], ...]:
         from cerebros_spark import LocalStore
-        from cerebros_spark.journal import read
+        from cerebros_spark.runs.journal import read
 
         return read(LocalStore(store), RUN) if self._length(store) else ()
 

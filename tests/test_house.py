@@ -76,7 +76,7 @@ def module(request) -> Path:
 
 
 def test_there_are_modules_to_look_at():
-    assert Path("cerebros_spark/hopper.py") in MODULES
+    assert Path("cerebros_spark/scheduler/scheduler.py") in MODULES
     assert Path("nas/hyperhypermodel.py") in MODULES
     assert "pyspark" in tops(Path("nas/scoring.py"))
     assert "pyspark" not in tops(Path("nas/scoring.py"), later=False)

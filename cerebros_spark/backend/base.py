@@ -6,7 +6,7 @@ from typing import Protocol
 
 from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.courier import Assignment
-from cerebros_spark.job import WorkerJob
+from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.storage.store import Store
 
 WorkerEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed

@@ -24,8 +24,8 @@ from cerebros_spark.core.gc_control import settled
 from cerebros_spark.core.pickling import packed, unpacked
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.courier import Assignment
-from cerebros_spark.job import WorkerJob
-from cerebros_spark.run_files import check_store, probe_key
+from cerebros_spark.runs.artifacts import check_store, probe_key
+from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.storage.store import Store
 from cerebros_spark.worker import Worker
 

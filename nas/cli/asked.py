@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cerebros_spark.audit import located
 from cerebros_spark.backend.base import Backend
 from cerebros_spark.core.errors import ArgumentError, StoreError
-from cerebros_spark.journal import Record, journal_key, read
+from cerebros_spark.runs.audit import located
+from cerebros_spark.runs.journal import Record, journal_key, read
 from cerebros_spark.storage.store import Store, read_checked, write_checked
 from nas.cli.encoding import Encoding
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from cerebros_spark.audit import audit as faults_of
-from cerebros_spark.audit import line
 from cerebros_spark.core.errors import ArgumentError, SearchError
-from cerebros_spark.journal import read
+from cerebros_spark.runs.audit import audit as faults_of
+from cerebros_spark.runs.audit import line
+from cerebros_spark.runs.journal import read
 from cerebros_spark.storage.store import LocalStore
 from cerebros_spark.training.devices import load_tensorflow
 from nas.cli.asked import earlier, find_run, located_run
@@ -147,7 +147,7 @@ def export(run: str, output: str) -> None:
     store, name = located_run(run)
     asked = earlier(store, name)
     load_tensorflow()
-    from cerebros_spark.run_files import read_state
+    from cerebros_spark.runs.artifacts import read_state
     from cerebros_spark.training.keras_model import StateVariables, rebuild
     from cerebros_spark.training.metrics import without_one_hot_labels
     from nas.reporting.reading import read_run

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from time import sleep
 
-from cerebros_spark.audit import located
+from cerebros_spark.runs.audit import located
 from cerebros_spark.training.devices import load_tensorflow
 from nas.reporting import check_path, write_report
 

@@ -140,7 +140,7 @@ def _code(run: RunView, best: TrialRecord | None) -> str | None:
         return None
     state = best.state
     return f"""\
-from cerebros_spark.run_files import read_spec, read_state
+from cerebros_spark.runs.artifacts import read_spec, read_state
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras_model import StateVariables, rebuild
 from cerebros_spark.core.types import StateRef

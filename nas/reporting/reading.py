@@ -15,8 +15,8 @@ from cerebros_spark.core.errors import StoreError
 from cerebros_spark.core.types import Status, TrialResult, state_ref
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.data.storage import every
-from cerebros_spark.journal import Record, journal_key, read
-from cerebros_spark.run_files import read_spec
+from cerebros_spark.runs.artifacts import read_spec
+from cerebros_spark.runs.journal import Record, journal_key, read
 from cerebros_spark.storage.store import Store
 from nas.tracks import FinishedEpoch, Track
 from nas.trials import TrialRecord

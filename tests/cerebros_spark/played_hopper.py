@@ -23,7 +23,7 @@ from cerebros_spark.core.events import (
     WorkerReady,
 )
 from cerebros_spark.core.types import Phase, StateRef, Status, Unit, UnitFailure, UnitResult
-from cerebros_spark.hopper import Hopper
+from cerebros_spark.scheduler.scheduler import Hopper
 
 
 def ref(name: str) -> StateRef:

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from cerebros_spark.audit import audit, line, located, main
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.journal import Journal, journal_key
+from cerebros_spark.runs.audit import audit, line, located, main
+from cerebros_spark.runs.journal import Journal, journal_key
 from cerebros_spark.storage.store import LocalStore
 
 PARTITIONS = 2

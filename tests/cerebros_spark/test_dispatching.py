@@ -4,9 +4,9 @@ from played_hopper import ref, result
 
 from cerebros_spark.core.events import RunUnits, TrialSubmitted
 from cerebros_spark.core.types import Unit
-from cerebros_spark.dispatching import Dispatcher
-from cerebros_spark.trial import Course, Trial
-from cerebros_spark.workloads import Workloads
+from cerebros_spark.scheduler.dispatcher import Dispatcher
+from cerebros_spark.scheduler.trial_state import Course, Trial
+from cerebros_spark.scheduler.worker_queues import Workloads
 
 
 class Office:

@@ -26,7 +26,7 @@ from cerebros_spark.core.events import (
     WorkerReady,
 )
 from cerebros_spark.core.types import Phase, Status, Unit
-from cerebros_spark.hopper import Hopper
+from cerebros_spark.scheduler.scheduler import Hopper
 
 # A change of the scheduler should see 10,000 of them.
 EXAMPLES = int(os.environ.get("CEREBROS_EXAMPLES", "300"))

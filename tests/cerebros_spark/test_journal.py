@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.journal import Journal, as_written, journal_key, read, recover
+from cerebros_spark.runs.journal import Journal, as_written, journal_key, read, recover
 from cerebros_spark.storage.store import LocalStore, Store
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebros_spark.ranking import Ranking
+from cerebros_spark.scheduler.priority_index import Ranking
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 3))))

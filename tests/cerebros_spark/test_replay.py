@@ -10,8 +10,8 @@ from small_replays import TRIALS
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.journal import Journal, journal_key, read
 from cerebros_spark.replay import Replay
+from cerebros_spark.runs.journal import Journal, journal_key, read
 
 
 @pytest.fixture(scope="module")

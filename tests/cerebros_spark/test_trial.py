@@ -7,7 +7,7 @@ from played_hopper import ref, result
 
 from cerebros_spark.core.events import EpochDone, TrialSubmitted
 from cerebros_spark.core.types import Phase, Status
-from cerebros_spark.trial import Course, Trial
+from cerebros_spark.scheduler.trial_state import Course, Trial
 
 
 def trial_of(course: Course, epochs: int = 2, index: int = 0, group: str = "") -> Trial:

@@ -18,8 +18,8 @@ from cerebros_spark.core.types import Phase, TrialSpec, Unit, UnitFailure, UnitR
 from cerebros_spark.courier import Assignment
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
-from cerebros_spark.job import WorkerJob
-from cerebros_spark.run_files import reference, write_spec
+from cerebros_spark.runs.artifacts import reference, write_spec
+from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.training.fused.reading import read
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.keras_model import describe, drawing_from, initial_state

@@ -3,7 +3,7 @@ from __future__ import annotations
 from played_hopper import ref
 
 from cerebros_spark.core.types import Phase, Unit
-from cerebros_spark.workloads import Workloads
+from cerebros_spark.scheduler.worker_queues import Workloads
 
 
 def units(*names: str) -> list[Unit]:

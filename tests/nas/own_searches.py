@@ -12,7 +12,7 @@ from small_searches import FEATURES, table
 
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.run_files import read_spec
+from cerebros_spark.runs.artifacts import read_spec
 from nas import HyperHyperModel
 
 

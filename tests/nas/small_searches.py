@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from cerebros_spark import LocalBackend, LocalStore, Store
-from cerebros_spark.journal import Journal
+from cerebros_spark.runs.journal import Journal
 from nas import CerebrosSpace, HyperHyperModel
 
 ROWS = 90

@@ -11,10 +11,10 @@ from small_searches import FEATURES, columns, killed, search, table
 
 import nas.run
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.audit import audit
 from cerebros_spark.core.errors import ArgumentError, SearchError, StoreError
-from cerebros_spark.journal import read
-from cerebros_spark.run_files import read_state
+from cerebros_spark.runs.artifacts import read_state
+from cerebros_spark.runs.audit import audit
+from cerebros_spark.runs.journal import read
 from cerebros_spark.training.keras_model import StateVariables, rebuild
 from nas import HyperHyperModel
 

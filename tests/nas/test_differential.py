@@ -17,8 +17,8 @@ from random_settings import Setting
 
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.types import state_ref
-from cerebros_spark.journal import read
-from cerebros_spark.run_files import read_state
+from cerebros_spark.runs.artifacts import read_state
+from cerebros_spark.runs.journal import read
 from cerebros_spark.training.keras_model import StateVariables
 from nas import HyperHyperModel
 

@@ -16,7 +16,7 @@ from small_searches import columns, killed, search, small_space
 
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.journal import Journal, journal_key, read
+from cerebros_spark.runs.journal import Journal, journal_key, read
 from nas import HyperHyperModel
 
 UNITS = 4

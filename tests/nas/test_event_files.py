@@ -15,7 +15,7 @@ from small_searches import columns, search, table
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.journal import Journal
+from cerebros_spark.runs.journal import Journal
 from nas import HyperHyperModel
 from nas.event_files import EventFiles
 from nas.watching import Watched, Watcher

@@ -10,10 +10,10 @@ import pytest
 from small_searches import columns, search, small_space, table
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.audit import audit
-from cerebros_spark.journal import read
 from cerebros_spark.replay import Replay
-from cerebros_spark.run_files import read_spec
+from cerebros_spark.runs.artifacts import read_spec
+from cerebros_spark.runs.audit import audit
+from cerebros_spark.runs.journal import read
 from nas import fusing
 
 EPOCHS = 3

@@ -13,7 +13,7 @@ from small_searches import FEATURES, ROWS, columns, search, small_space, table
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
-from cerebros_spark.journal import read
+from cerebros_spark.runs.journal import read
 
 TRIALS, EPOCHS = 3, 4
 

@@ -12,7 +12,7 @@ import pytest
 from small_searches import columns, search, table
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.journal import Journal
+from cerebros_spark.runs.journal import Journal
 from nas import MLflowLogger
 
 TRIALS, EPOCHS = 2, 3

@@ -16,7 +16,7 @@ from small_searches import columns, table
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, StoreError
-from cerebros_spark.journal import journal_key, read
+from cerebros_spark.runs.journal import journal_key, read
 from nas import HyperHyperModel
 from nas.reporting import write_report
 from nas.reporting.__main__ import main

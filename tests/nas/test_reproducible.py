@@ -9,7 +9,7 @@ import numpy as np
 from small_searches import FEATURES, search, small_space, table
 
 from cerebros_spark import LocalBackend
-from cerebros_spark.journal import read
+from cerebros_spark.runs.journal import read
 
 
 def states(made) -> dict[tuple[str, int], str]:

@@ -19,9 +19,9 @@ import pytest
 from small_searches import after_each_record, columns, killed, search, small_space, table
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.audit import audit
 from cerebros_spark.core.errors import ArgumentError, BackendError, SearchError
-from cerebros_spark.journal import Journal, journal_key, read
+from cerebros_spark.runs.audit import audit
+from cerebros_spark.runs.journal import Journal, journal_key, read
 from nas import HyperHyperModel
 from nas.result import ModelSelectionResult
 

@@ -16,7 +16,7 @@ import nas.parts
 import nas.run
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, NotFittedError, SearchError
-from cerebros_spark.journal import read
+from cerebros_spark.runs.journal import read
 from nas import HyperHyperModel
 from nas.spaces.cerebros import CerebrosNetworks
 

@@ -11,8 +11,8 @@ import pytest
 from small_searches import FEATURES, columns, killed, search, small_space, table
 
 from cerebros_spark import LocalBackend, LocalStore, SparkBackend, Store
-from cerebros_spark.audit import audit
-from cerebros_spark.journal import read
+from cerebros_spark.runs.audit import audit
+from cerebros_spark.runs.journal import read
 from nas import HyperHyperModel
 
 

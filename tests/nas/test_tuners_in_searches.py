@@ -12,8 +12,8 @@ import pytest
 from small_searches import columns, killed, table
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.audit import audit
-from cerebros_spark.journal import read
+from cerebros_spark.runs.audit import audit
+from cerebros_spark.runs.journal import read
 from cerebros_spark.worker import Worker
 from nas import HyperHyperModel
 

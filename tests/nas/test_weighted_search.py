@@ -260,8 +260,8 @@ def test_one_worker_with_weights_trains_as_keras_does(frame, tmp_path):
     from cerebros_spark.core.types import state_ref
     from cerebros_spark.data.manifest import Manifest, manifest_key
     from cerebros_spark.data.shards import open_shard
-    from cerebros_spark.journal import read
-    from cerebros_spark.run_files import read_spec, read_state
+    from cerebros_spark.runs.artifacts import read_spec, read_state
+    from cerebros_spark.runs.journal import read
     from cerebros_spark.training.keras_model import StateVariables, rebuild
 
     bind = columns("binary", sample_weight_column="w", backend=LocalBackend(1))

@@ -14,8 +14,8 @@ from backend_runs import EPOCHS, PARTITIONS, TRIALS, in_fresh_process, network, 
 from cerebros_spark import LocalBackend, LocalStore, SparkBackend, Store
 from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.core.types import state_ref
-from cerebros_spark.journal import read
-from cerebros_spark.run_files import read_spec, read_state
+from cerebros_spark.runs.artifacts import read_spec, read_state
+from cerebros_spark.runs.journal import read
 from cerebros_spark.training.keras_model import StateVariables, rebuild
 
 NAMES = [f"trial-{index:04d}" for index in range(TRIALS)]

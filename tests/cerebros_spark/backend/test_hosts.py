@@ -14,8 +14,8 @@ import pytest
 from namespaces import Hosts, NoNamespacesError
 
 from cerebros_spark import LocalStore
-from cerebros_spark.audit import audit
-from cerebros_spark.journal import Record, read
+from cerebros_spark.runs.audit import audit
+from cerebros_spark.runs.journal import Record, read
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = [sys.executable, str(ROOT / "scripts" / "cluster.py")]

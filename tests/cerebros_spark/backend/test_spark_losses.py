@@ -13,9 +13,9 @@ import pytest
 from backend_runs import network, run, spec
 
 from cerebros_spark import LocalStore, SparkBackend
-from cerebros_spark.audit import audit
 from cerebros_spark.core.errors import BackendError
-from cerebros_spark.journal import read
+from cerebros_spark.runs.audit import audit
+from cerebros_spark.runs.journal import read
 
 EPOCHS = 4
 

@@ -9,10 +9,10 @@ from collections.abc import Set as AbstractSet
 
 from cerebros_spark.core.events import RunUnits
 from cerebros_spark.core.types import Phase, Unit
-from cerebros_spark.matching import match
-from cerebros_spark.ranking import Ranking
-from cerebros_spark.trial import Course, Trial
-from cerebros_spark.workloads import Workloads
+from cerebros_spark.scheduler.matching import match
+from cerebros_spark.scheduler.priority_index import Ranking
+from cerebros_spark.scheduler.trial_state import Course, Trial
+from cerebros_spark.scheduler.worker_queues import Workloads
 
 # What a unit costs in the mean has to change so much for trials without any to be ranked anew.
 _DRIFT = 1.25

@@ -6,7 +6,7 @@ import hashlib
 
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.core.types import StateRef, TrialSpec, to_wire, trial_spec
-from cerebros_spark.job import WorkerJob
+from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.storage.store import Store, read_checked, write_checked
 
 

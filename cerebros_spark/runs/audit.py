@@ -10,7 +10,7 @@ from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Phase, Status
-from cerebros_spark.journal import Record, journal_key, read
+from cerebros_spark.runs.journal import Record, journal_key, read
 from cerebros_spark.storage.store import Store
 
 _SILENT = frozenset({"number", "kind", "trial", "hyperparameters", "traceback", "values"})
@@ -24,7 +24,7 @@ def audit(records: Sequence[Record]) -> list[str]:
     nothing may follow its end, and a run that is over has no trial without one.
 
     Args:
-        records: The journal, as :func:`cerebros_spark.journal.read` gives it.
+        records: The journal, as :func:`cerebros_spark.runs.journal.read` gives it.
     """
     if not records or records[0]["kind"] != "run":
         return ["the journal does not begin with a run"]
@@ -208,7 +208,8 @@ def located(run: str) -> tuple[Store, str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a journal and audits it; ends the process with 1 if something is wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m cerebros_spark.journal", description="Prints the journal of a run, audited."
+        prog="python -m cerebros_spark.journal",
+        description="Prints the journal of a run, audited.",
     )
     parser.add_argument("run", metavar="RUN", help="folder or URL of the run: STORE/runs/NAME")
     parser.add_argument("--quiet", action="store_true", help="print the audit alone")

@@ -36,9 +36,9 @@ from cerebros_spark.core.events import (
     WorkerReady,
 )
 from cerebros_spark.core.types import Phase, Status, Unit, UnitResult
-from cerebros_spark.dispatching import Dispatcher
-from cerebros_spark.trial import Course, Trial
-from cerebros_spark.workloads import Workloads
+from cerebros_spark.scheduler.dispatcher import Dispatcher
+from cerebros_spark.scheduler.trial_state import Course, Trial
+from cerebros_spark.scheduler.worker_queues import Workloads
 
 
 class Hopper:

@@ -1,0 +1,1 @@
+"""What a run leaves in its store: journal, artifacts, worker configuration."""

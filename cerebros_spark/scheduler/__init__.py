@@ -1,0 +1,1 @@
+"""Decides which trial trains on which partition next; does no I/O."""
