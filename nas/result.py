@@ -18,7 +18,7 @@ from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.types import Status, TrialSpec
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.engine import EngineReport
+from cerebros_spark.engine.engine import EngineReport
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras_model import StateVariables, known, rebuild

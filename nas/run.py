@@ -17,7 +17,7 @@ from cerebros_spark.core.gc_control import settled
 from cerebros_spark.core.pickling import can_be_sent
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.data.layout import input_dtype
-from cerebros_spark.engine import Engine, EngineReport, about, begin
+from cerebros_spark.engine.engine import Engine, EngineReport, about, begin
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import Journal, Recovered, journal_key
 from cerebros_spark.runs.worker_config import WorkerJob

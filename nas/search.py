@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cerebros_spark.core.errors import SearchError, StoreError
 from cerebros_spark.core.types import EpochAnswer, EpochResult, Status, TrialResult
-from cerebros_spark.engine import Engine
+from cerebros_spark.engine.engine import Engine
 from cerebros_spark.runs.journal import Journal
 from nas.callbacks import Callbacks
 from nas.dialogue import Dialogue

@@ -10,7 +10,7 @@ from small_replays import TRIALS
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.replay import Replay
+from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.journal import Journal, journal_key, read
 
 

@@ -17,7 +17,7 @@ from small_searches import FEATURES, ROWS
 
 from cerebros_spark import LocalStore, SparkBackend
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.replay import Replay
+from cerebros_spark.engine.replay import Replay
 from nas import HyperHyperModel
 from nas.spaces.own import custom_objects_of
 

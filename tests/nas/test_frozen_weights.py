@@ -16,7 +16,7 @@ from small_searches import FEATURES, columns, search
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.replay import Replay
+from cerebros_spark.engine.replay import Replay
 from nas import FixedModel, ResidualMLP
 from nas.spaces.own import OwnSpace, source_of
 

@@ -10,7 +10,7 @@ import pytest
 from small_searches import columns, search, small_space, table
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.replay import Replay
+from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import read

@@ -16,7 +16,7 @@ from small_searches import FEATURES, ROWS, search
 
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.replay import Replay
+from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.training.optimizers import undecayed
 from nas import FixedModel

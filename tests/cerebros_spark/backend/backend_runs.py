@@ -79,7 +79,7 @@ def run(
     """
     from cerebros_spark.core.types import EpochAnswer, EpochResult
     from cerebros_spark.data.layout import default_layout
-    from cerebros_spark.engine import Engine, begin
+    from cerebros_spark.engine.engine import Engine, begin
     from cerebros_spark.runs.worker_config import WorkerJob
     from cerebros_spark.training.metrics import MetricsMerger
 

@@ -38,7 +38,7 @@ from cerebros_spark.core.types import (
     Unit,
 )
 from cerebros_spark.courier import Assignment
-from cerebros_spark.recovery import Recovery, States, recovered
+from cerebros_spark.engine.recovery import Recovery, States, recovered
 from cerebros_spark.runs.artifacts import changed_key, probe_key, reference, state_key, write_spec
 from cerebros_spark.runs.journal import Journal, Record
 from cerebros_spark.runs.worker_config import WorkerJob

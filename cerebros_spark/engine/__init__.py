@@ -1,0 +1,1 @@
+"""Drives scheduler and backend: assigns units, keeps states, recovers and replays runs."""
