@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
-from cerebros_spark.courier import Assignment
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.storage.store import Store
+from cerebros_spark.worker.io_thread import Assignment
 
 WorkerEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from cerebros_spark.backend.messages import About, Answer, Beat, MessageError, Request, Word
 from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.core.types import Unit, UnitResult
-from cerebros_spark.courier import Assignment
+from cerebros_spark.worker.io_thread import Assignment
 
 RpcEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed
 

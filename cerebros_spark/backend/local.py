@@ -12,12 +12,12 @@ from cerebros_spark.core.errors import BackendError
 from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerReady
 from cerebros_spark.core.types import UnitResult
 from cerebros_spark.core.validation import check_integer
-from cerebros_spark.courier import Assignment, Report
 from cerebros_spark.runs.artifacts import check_store
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training import devices
-from cerebros_spark.worker import Worker
+from cerebros_spark.worker.io_thread import Assignment, Report
+from cerebros_spark.worker.worker import Worker
 
 logger = logging.getLogger("cerebros_spark")
 

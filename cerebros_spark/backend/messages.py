@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from cerebros_spark.core.errors import CerebrosError
 from cerebros_spark.core.types import MetricState, Phase, UnitFailure, UnitResult
-from cerebros_spark.courier import Assignment, Report
+from cerebros_spark.worker.io_thread import Assignment, Report
 
 #: Bytes of a message, either way.
 MAX_BYTES = 16 * 1024 * 1024

@@ -36,7 +36,7 @@ from cerebros_spark.backend.messages import (
 from cerebros_spark.core.errors import BackendError
 from cerebros_spark.core.events import WorkerReady
 from cerebros_spark.core.retry import retried
-from cerebros_spark.courier import Assignment, Report
+from cerebros_spark.worker.io_thread import Assignment, Report
 
 logger = logging.getLogger("cerebros_spark")
 

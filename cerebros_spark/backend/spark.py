@@ -23,11 +23,11 @@ from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerLost, WorkerR
 from cerebros_spark.core.gc_control import settled
 from cerebros_spark.core.pickling import packed, unpacked
 from cerebros_spark.core.validation import check_integer
-from cerebros_spark.courier import Assignment
 from cerebros_spark.runs.artifacts import check_store, probe_key
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.storage.store import Store
-from cerebros_spark.worker import Worker
+from cerebros_spark.worker.io_thread import Assignment
+from cerebros_spark.worker.worker import Worker
 
 logger = logging.getLogger("cerebros_spark")
 

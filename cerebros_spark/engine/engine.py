@@ -37,13 +37,13 @@ from cerebros_spark.core.types import (
     TrialSpec,
     Unit,
 )
-from cerebros_spark.courier import Assignment
 from cerebros_spark.engine.recovery import Recovery, States, recovered
 from cerebros_spark.runs.artifacts import changed_key, probe_key, reference, state_key, write_spec
 from cerebros_spark.runs.journal import Journal, Record
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.scheduler.scheduler import Hopper
 from cerebros_spark.storage.store import Store
+from cerebros_spark.worker.io_thread import Assignment
 
 logger = logging.getLogger("cerebros_spark")
 

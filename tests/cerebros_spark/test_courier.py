@@ -9,7 +9,7 @@ import time
 import pytest
 
 from cerebros_spark.core.types import Phase, StateRef, Unit, UnitFailure
-from cerebros_spark.courier import LEAD, Assignment, Courier
+from cerebros_spark.worker.io_thread import LEAD, Assignment, Courier
 
 NOTHING = Assignment(())
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cerebros_spark.core.types import Phase
-from cerebros_spark.durations import Durations
+from cerebros_spark.worker.durations import Durations
 
 TRAIN = Phase.TRAIN
 

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from faulty import Faults
 
-from cerebros_spark import LocalStore, worker
+from cerebros_spark import LocalStore
 from cerebros_spark.core.types import Phase, TrialSpec, Unit, UnitFailure, UnitResult
-from cerebros_spark.courier import Assignment
 from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.runs.artifacts import reference, write_spec
@@ -24,7 +23,8 @@ from cerebros_spark.training.fused.reading import read
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.keras_model import describe, drawing_from, initial_state
 from cerebros_spark.training.keras_trainer import KerasProgram
-from cerebros_spark.worker import Worker
+from cerebros_spark.worker.io_thread import Assignment
+from cerebros_spark.worker.worker import Worker, worker
 from nas import CerebrosSpace
 from nas.spaces.cerebros import CerebrosNetworks, Output
 

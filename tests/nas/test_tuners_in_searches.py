@@ -14,7 +14,7 @@ from small_searches import columns, killed, table
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import read
-from cerebros_spark.worker import Worker
+from cerebros_spark.worker.worker import Worker
 from nas import HyperHyperModel
 
 EPOCHS = 4

@@ -346,7 +346,7 @@ def test_threads_per_worker_is_checked():
 
 @pytest.mark.parametrize("call", ["send", "next_event"])
 def test_a_backend_that_was_not_started_says_so(spark, call):
-    from cerebros_spark.courier import Assignment
+    from cerebros_spark.worker.io_thread import Assignment
 
     backend = SparkBackend(spark.sparkContext, num_workers=1)
     arguments = (0, Assignment(())) if call == "send" else (0.0,)

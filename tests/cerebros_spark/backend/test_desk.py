@@ -10,7 +10,7 @@ from cerebros_spark.backend.desk import Desk
 from cerebros_spark.backend.messages import MessageError, Request, Word
 from cerebros_spark.core.events import UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.core.types import UnitFailure
-from cerebros_spark.courier import Assignment
+from cerebros_spark.worker.io_thread import Assignment
 
 OLD = Assignment((unit(),))
 NEW = Assignment((dataclasses.replace(unit(), attempt=1),))

@@ -17,7 +17,7 @@ from cerebros_spark.backend.messages import Word
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
 from cerebros_spark.core.errors import BackendError
 from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerLost, WorkerReady
-from cerebros_spark.courier import Assignment
+from cerebros_spark.worker.io_thread import Assignment
 
 
 class Clock:

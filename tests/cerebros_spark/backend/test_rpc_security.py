@@ -19,7 +19,7 @@ from cerebros_spark.backend.credentials import new_certificate
 from cerebros_spark.backend.rpc import DriverServer, WorkerLink
 from cerebros_spark.core.errors import BackendError
 from cerebros_spark.core.events import UnitDone, WorkerReady
-from cerebros_spark.courier import Assignment
+from cerebros_spark.worker.io_thread import Assignment
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

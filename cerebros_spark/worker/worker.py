@@ -25,13 +25,13 @@ from cerebros_spark.core.types import (
     UnitFailure,
     UnitResult,
 )
-from cerebros_spark.courier import Courier, Link, Report
 from cerebros_spark.data.manifest import Shard
 from cerebros_spark.data.shards import ShardData, open_shard
-from cerebros_spark.durations import Durations
 from cerebros_spark.runs.artifacts import read_spec, read_state, reference, state_key
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.training.trainer import Program, Trainer, create
+from cerebros_spark.worker.durations import Durations
+from cerebros_spark.worker.io_thread import Courier, Link, Report
 
 logger = logging.getLogger("cerebros_spark")
 
