@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from cerebros_spark.data import storage
+from cerebros_spark.data import catalog
 from cerebros_spark.data.checks import VALIDATION_DATA
 from cerebros_spark.data.manifest import Manifest
 from nas.binding import Columns, Resources
@@ -64,7 +64,7 @@ def prepare_data(
         raise ArgumentError("x is missing: pass a Spark DataFrame, or arrays and y")
     partitions = resources.backend.num_workers
     if not is_spark(x):
-        from cerebros_spark.data.arrays import prepare_arrays
+        from cerebros_spark.data.prepare_arrays import prepare_arrays
 
         if shuffle and validation_data is None and not isinstance(validation, str):
             warn_of_sorted_dates(x, y)
@@ -103,7 +103,7 @@ def prepare_data(
             "a Spark DataFrame needs feature_columns and label_columns: bind them with "
             "resource_bind()"
         )
-    from cerebros_spark.data.prepare import prepare
+    from cerebros_spark.data.prepare_spark import prepare
 
     if validation_data is not None:
         names = [*flat(resources.feature_columns), *flat(resources.label_columns)]
@@ -139,7 +139,7 @@ def find(resources: Resources, data: str | None) -> Prepared:
             not the sample weights that are bound.
     """
     store = resources.store
-    found = storage.every(store)
+    found = catalog.every(store)
     names = ", ".join(manifest.fingerprint for manifest in found) or "none"
     fitting = [m for m in found if data is None or m.fingerprint == data]
     if len(fitting) != 1:

@@ -81,7 +81,7 @@ def _preparation(args: argparse.Namespace, folder: str, store: Store) -> tuple[M
     generated = time.perf_counter() - began
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--driver-memory {args.driver_memory} pyspark-shell"
     _bench.prepare_environment()
-    from cerebros_spark.data.prepare import prepare
+    from cerebros_spark.data.prepare_spark import prepare
 
     spark = _bench.session(f"local[{args.workers}]")
     spark.conf.set("spark.sql.shuffle.partitions", str(max(4, args.rows // 250_000)))

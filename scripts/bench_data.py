@@ -17,9 +17,9 @@ import _bench
 import numpy as np
 import pyarrow.parquet as pq
 
-from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest
+from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage.store import LocalStore
 

@@ -51,8 +51,8 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
 
     from cerebros_spark import LocalStore, SparkBackend
     from cerebros_spark.core.types import EpochAnswer, EpochResult, TrialSpec
-    from cerebros_spark.data.arrays import prepare_arrays
     from cerebros_spark.data.layout import default_layout
+    from cerebros_spark.data.prepare_arrays import prepare_arrays
     from cerebros_spark.engine.engine import Engine, begin
     from cerebros_spark.runs.journal import read
     from cerebros_spark.runs.worker_config import WorkerJob

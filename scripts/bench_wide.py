@@ -37,7 +37,7 @@ def prepare_table(spark: Any, rows: int, columns: int) -> float:
     import pandas as pd
 
     from cerebros_spark import LocalStore
-    from cerebros_spark.data.prepare import prepare
+    from cerebros_spark.data.prepare_spark import prepare
 
     rng = np.random.default_rng(0)
     names = [f"x{number}" for number in range(columns)]

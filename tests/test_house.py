@@ -17,7 +17,7 @@ MODULES = sorted(p.relative_to(ROOT) for name in PACKAGES for p in (ROOT / name)
 # Where PySpark may be imported when the module is, and where only inside a function.
 SPARK = {
     "cerebros_spark/daemon.py",
-    "cerebros_spark/data/prepare.py",
+    "cerebros_spark/data/prepare_spark.py",
     "cerebros_spark/data/survey.py",
     "nas/spark_ml/estimator.py",
     "nas/spark_ml/model.py",
@@ -100,7 +100,7 @@ def test_keras_stays_in_its_rooms(module):
 
 
 def test_petastorm_stays_in_its_room(module):
-    if module != Path("cerebros_spark/data/reading.py"):
+    if module != Path("cerebros_spark/data/reader_petastorm.py"):
         assert "petastorm" not in tops(module)
 
 

@@ -8,7 +8,7 @@ import weakref
 from pathlib import Path
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.data import storage
+from cerebros_spark.data import catalog
 from cerebros_spark.data.manifest import Shard
 from cerebros_spark.storage.store import LocalStore, Store
 
@@ -31,7 +31,7 @@ class LocalCopy(LocalStore):
         folder = tempfile.mkdtemp(prefix="cerebros-shard-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         super().__init__(folder)
-        for name in storage.file_names(store, shard.key):
+        for name in catalog.file_names(store, shard.key):
             target = Path(folder, shard.key, name)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)

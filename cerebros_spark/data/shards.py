@@ -13,11 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.data import storage
+from cerebros_spark.data import catalog
 from cerebros_spark.data.copies import LocalCopy
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
-from cerebros_spark.data.reading import largest_group, row_groups
+from cerebros_spark.data.reader_petastorm import largest_group, row_groups
 from cerebros_spark.storage.store import Store
 
 # Memory of a row group while it is decoded, in its own sizes: as Arrow has it, and as arrays.
@@ -99,7 +99,7 @@ def open_shard(
     )
     outputs = tuple(_tensor(manifest, names, None) for names in layout.outputs)
     place = store if store.reads_in_place else LocalCopy(store, shard)
-    storage.check_files(store, shard, place)
+    catalog.check_files(store, shard, place)
     weights = () if manifest.weight is None else (_tensor(manifest, (manifest.weight.name,), ()),)
     source = _Source(place, shard, inputs, outputs, weights)
     if source.row_bytes * shard.rows <= memory_budget:

@@ -13,8 +13,8 @@ import keras_tuner
 
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.core.types import Status, TrialResult, state_ref
+from cerebros_spark.data.catalog import every
 from cerebros_spark.data.manifest import Manifest
-from cerebros_spark.data.storage import every
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.journal import Record, journal_key, read
 from cerebros_spark.storage.store import Store

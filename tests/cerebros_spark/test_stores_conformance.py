@@ -20,8 +20,8 @@ import pyarrow.fs
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError, StoreError
-from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage import s3
 from cerebros_spark.storage.store import LocalStore, Store

@@ -15,8 +15,8 @@ from faulty import Faults
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.types import Phase, TrialSpec, Unit, UnitFailure, UnitResult
-from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.runs.artifacts import reference, write_spec
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.training.fused.reading import read

@@ -25,7 +25,7 @@ COLUMNS = {"feature_columns": ["x"], "label_columns": ["y"]}
 
 def prepare(store: Any, rows: int = 83, partitions: int = PARTITIONS) -> Any:
     """A small regression."""
-    from cerebros_spark.data.arrays import prepare_arrays
+    from cerebros_spark.data.prepare_arrays import prepare_arrays
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(rows, 3))

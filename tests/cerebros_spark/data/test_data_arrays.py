@@ -9,7 +9,7 @@ import pytest
 
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import checks
-from cerebros_spark.data.arrays import prepare_arrays
+from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.storage.store import LocalStore, Store
 
 ROWS = 101
@@ -88,7 +88,7 @@ def test_no_pyspark_is_needed():
     import subprocess
 
     code = (
-        "import sys, cerebros_spark.data.arrays, cerebros_spark.data.shards\n"
+        "import sys, cerebros_spark.data.prepare_arrays, cerebros_spark.data.shards\n"
         "import cerebros_spark.data.layout\n"
         "sys.exit(any(m in sys.modules for m in ('pyspark', 'tensorflow', 'petastorm')))"
     )

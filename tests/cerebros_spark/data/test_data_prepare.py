@@ -14,12 +14,12 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
-from cerebros_spark.data import checks, storage
-from cerebros_spark.data import prepare as prepare_module
-from cerebros_spark.data.arrays import prepare_arrays
+from cerebros_spark.data import catalog, checks
+from cerebros_spark.data import prepare_spark as prepare_module
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest, manifest_key
-from cerebros_spark.data.prepare import prepare
+from cerebros_spark.data.prepare_arrays import prepare_arrays
+from cerebros_spark.data.prepare_spark import prepare
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage.store import LocalStore
 
@@ -164,7 +164,7 @@ def test_other_content_is_other_data(frame, prepared, monkeypatch):
     def stop(store, name):
         raise StopError(name)
 
-    monkeypatch.setattr(storage, "find", stop)
+    monkeypatch.setattr(catalog, "find", stop)
     names = set()
     changed = F.when(F.col("id") == 5, F.lit(0.5)).otherwise(F.col("number"))
     for df, extra in [
@@ -378,7 +378,7 @@ def test_a_failure_in_the_middle_leaves_nothing(frame, tmp_path, monkeypatch):
         assert store.list("data")
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(storage, "check_seen", fail)
+    monkeypatch.setattr(catalog, "check_seen", fail)
     with pytest.raises(StoreError, match="disk is full"):
         prepare(frame, store, **COLUMNS, partitions=2)
     assert store.list("data") == []

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import checks
-from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout, Shard
+from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage.store import LocalStore, Store
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from cerebros_spark.data.arrays import prepare_arrays
-from cerebros_spark.data.prepare import prepare
+from cerebros_spark.data.prepare_arrays import prepare_arrays
+from cerebros_spark.data.prepare_spark import prepare
 from cerebros_spark.data.splits import allocate
 from cerebros_spark.storage.store import LocalStore
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.data import storage
-from cerebros_spark.data.arrays import prepare_arrays
+from cerebros_spark.data import catalog
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import (
     Column,
@@ -22,6 +21,7 @@ from cerebros_spark.data.manifest import (
     ShardFile,
     manifest_key,
 )
+from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage.store import LocalStore, Store
 
@@ -102,11 +102,11 @@ def test_another_format_is_told_apart():
 
 def test_data_of_another_format_is_left_aside(tmp_path, caplog):
     store = LocalStore(tmp_path)
-    assert storage.find(store, "abc") is None
+    assert catalog.find(store, "abc") is None
     store.write("data/abc/manifest.json", b'{"format": 1}')
     with caplog.at_level(logging.INFO, "cerebros_spark"):
-        assert storage.find(store, "abc") is None
-        assert storage.every(store) == []
+        assert catalog.find(store, "abc") is None
+        assert catalog.every(store) == []
     assert "'data/abc/manifest.json' is left aside: it has the format 1, not 2" in caplog.text
 
 
@@ -114,11 +114,11 @@ def test_data_of_another_format_is_left_aside(tmp_path, caplog):
 def test_an_altered_manifest_is_named(tmp_path, caplog, text):
     store = LocalStore(tmp_path)
     store.write("data/abc/manifest.json", text)
-    assert storage.find(store, "abc") is None
+    assert catalog.find(store, "abc") is None
     assert "abc/manifest.json can't be used" in caplog.text
     assert "the data is prepared again" in caplog.text
     with pytest.raises(StoreError, match=r"file://.*data/abc/manifest.json can't be used.*remove"):
-        storage.every(store)
+        catalog.every(store)
 
 
 def test_data_whose_manifest_was_altered_is_prepared_again(tmp_path):
@@ -131,7 +131,7 @@ def test_data_whose_manifest_was_altered_is_prepared_again(tmp_path):
     again = prepare_arrays(COLUMNS, store, **ARGUMENTS)
     assert again.fingerprint == first.fingerprint
     assert folders(again) != folders(first)
-    assert storage.every(store) == [again]
+    assert catalog.every(store) == [again]
     check_usable(store, again)
 
 
@@ -139,7 +139,7 @@ def test_all_data_is_found(tmp_path):
     store = LocalStore(tmp_path)
     made = [prepare_arrays(COLUMNS, store, **ARGUMENTS, seed=seed) for seed in (1, 2)]
     store.write("data/x/1/train/manifest.json", b"not one")
-    assert sorted(m.fingerprint for m in storage.every(store)) == sorted(
+    assert sorted(m.fingerprint for m in catalog.every(store)) == sorted(
         m.fingerprint for m in made
     )
 
@@ -151,7 +151,7 @@ def test_a_failure_leaves_nothing(tmp_path):
     store = LocalStore(tmp_path)
 
     def stop():
-        with storage.writing(store, "f") as folder:
+        with catalog.writing(store, "f") as folder:
             store.write(f"{folder}/train/x", b"x")
             assert files(store)
             raise KeyboardInterrupt
@@ -168,7 +168,7 @@ def test_a_failure_is_told_though_its_remains_can_not_be_removed(tmp_path, monke
         raise StoreError("the mount is gone")
 
     monkeypatch.setattr(store, "delete", fail)
-    with pytest.raises(ValueError, match="first"), storage.writing(store, "f"):
+    with pytest.raises(ValueError, match="first"), catalog.writing(store, "f"):
         raise ValueError("first")
     assert "can't be removed: the mount is gone" in caplog.text
 
@@ -206,10 +206,10 @@ def test_where_the_file_system_tells_no_times_nothing_is_abandoned(tmp_path, mon
 
     with monkeypatch.context() as patched:
         patched.setattr(store.filesystem, "modified", unknown, raising=False)
-        with storage.writing(store, "f"):
+        with catalog.writing(store, "f"):
             pass
         assert store.list("data") == ["data/f/old/part-0"]
-    with storage.writing(store, "f"):
+    with catalog.writing(store, "f"):
         pass
     assert store.list("data") == []
 
@@ -252,7 +252,7 @@ def test_processes_that_prepare_the_same_data_do_not_meet(tmp_path):
         process.join(60)
         assert process.exitcode == 0
     store = LocalStore(tmp_path)
-    (kept,) = storage.every(store)
+    (kept,) = catalog.every(store)
     assert kept in told
     assert {manifest.fingerprint for manifest in told} == {kept.fingerprint}
     # Whatever each was told to use is whole, also after all of them have ended.
@@ -269,11 +269,11 @@ def test_a_killed_preparation_is_no_hindrance(tmp_path):
     process.kill()
     process.join(60)
     store = LocalStore(tmp_path)
-    assert storage.every(store) == []
+    assert catalog.every(store) == []
     assert store.list("data")
     manifest = prepare_arrays(COLUMNS, store, **ARGUMENTS)
     check_usable(store, manifest)
-    assert storage.every(store) == [manifest]
+    assert catalog.every(store) == [manifest]
     answers.close()
 
 
@@ -294,7 +294,7 @@ def test_another_store_does_as_well():
     assert prepare_arrays(COLUMNS, store, **ARGUMENTS) == manifest
     check_usable(store, manifest)
     (shard, *_) = manifest.train
-    assert [file.name for file in shard.files] == storage.file_names(store, shard.key)
+    assert [file.name for file in shard.files] == catalog.file_names(store, shard.key)
     store.append(f"{shard.key}/{shard.files[0].name}", b"x")
     with pytest.raises(StoreError, match=r"memory://.*shard=0/part.* bytes, but"):
         open_shard(store, shard, manifest, default_layout(manifest), 2**30)

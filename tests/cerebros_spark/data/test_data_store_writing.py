@@ -6,7 +6,7 @@ import pytest
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data import checks
 from cerebros_spark.data.layout import default_layout
-from cerebros_spark.data.prepare import prepare
+from cerebros_spark.data.prepare_spark import prepare
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage.store import LocalStore
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest, OtherFormatError, manifest_key
-from cerebros_spark.data.prepare import prepare
+from cerebros_spark.data.prepare_arrays import prepare_arrays
+from cerebros_spark.data.prepare_spark import prepare
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage.store import LocalStore
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.data.arrays import prepare_arrays
 from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.storage.store import LocalStore
 from cerebros_spark.training.keras_model import (

@@ -19,11 +19,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
-from cerebros_spark.data import checks, storage
+from cerebros_spark.data import catalog, checks
 from cerebros_spark.data.checks import Request
 from cerebros_spark.data.manifest import Column, Manifest, Shard
+from cerebros_spark.data.parquet_writer import Place, write_shards
 from cerebros_spark.data.splits import Stratum, allocate
-from cerebros_spark.data.store_writing import Place, write_shards
 from cerebros_spark.data.survey import (
     Source,
     Survey,
@@ -114,7 +114,7 @@ def prepare(
     train_rows = found.rows - held_out
     checks.check_split(train_rows, held_out, request)
     name = checks.fingerprint(("spark", *found.content), found.columns, request)
-    manifest = storage.find(store, name)
+    manifest = catalog.find(store, name)
     if manifest is not None:
         checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
@@ -126,9 +126,9 @@ def prepare(
         columns = _with_statistics(placed, train_rows, found, sources)
         checks.check_weights(columns, _greatest_weight(placed, sources))
         checks.inspected(inspect, name, columns, request.seed)
-        with storage.writing(store, name) as folder:
+        with catalog.writing(store, name) as folder:
             shards = _write(placed, store, folder, (train_rows, held_out), sources, request, tasks)
-            return storage.finish(store, folder, name, columns, shards, request.seed)
+            return catalog.finish(store, folder, name, columns, shards, request.seed)
     finally:
         ordered.unpersist()
 
@@ -292,5 +292,5 @@ def _write(
         )
     shards = [Shard(key, *found[number]) for number, key in enumerate(keys)]
     for shard in shards:
-        storage.check_seen(store, shard)
+        catalog.check_seen(store, shard)
     return tuple(shards[:many]), tuple(shards[many:])

@@ -1,6 +1,6 @@
 """Arrays in memory become P training and P validation shards, and a manifest, without Spark.
 
-The result has the same form as that of :mod:`cerebros_spark.data.prepare`, from the same checks.
+The result has the same form as that of :mod:`cerebros_spark.data.prepare_spark`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from cerebros_spark.core.errors import DataError, StoreError
 from cerebros_spark.core.seeding import derive
-from cerebros_spark.data import checks, storage
+from cerebros_spark.data import catalog, checks
 from cerebros_spark.data.checks import Facts, Request
 from cerebros_spark.data.float32 import Variation, worst_variation
 from cerebros_spark.data.manifest import Column, Manifest, Shard, ShardFile
@@ -105,7 +105,7 @@ def prepare_arrays(
     labels = {c.name: _label_facts(stored[c.name]) for c in described if c.role == "label"}
     splits = _split(rows, mark, request, _classes_of_rows(stored, labels))
     name = checks.fingerprint(("arrays", _content_hash(stored, mark)), described, request)
-    manifest = storage.find(store, name)
+    manifest = catalog.find(store, name)
     if manifest is not None:
         checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
@@ -116,12 +116,12 @@ def prepare_arrays(
     weights = [stored[c.name][validating].max() for c in described if c.role == "weight"]
     checks.check_weights(described, float(max(weights, default=1)))
     checks.inspected(inspect, name, described, request.seed)
-    with storage.writing(store, name) as folder:
+    with catalog.writing(store, name) as folder:
         shards = (
             _write(store, f"{folder}/train", described, stored, splits[0]),
             _write(store, f"{folder}/validation", described, stored, splits[1]),
         )
-        return storage.finish(store, folder, name, described, shards, request.seed)
+        return catalog.finish(store, folder, name, described, shards, request.seed)
 
 
 def _mark(columns: Mapping[str, np.ndarray], request: Request) -> np.ndarray | None:
