@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from pyspark.daemon import manager
 
-from cerebros_spark.training.devices import load_tensorflow
+from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
 if __name__ == "__main__":
     load_tensorflow()

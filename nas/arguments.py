@@ -13,8 +13,8 @@ import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_real
-from cerebros_spark.training.keras_model import describe, drawing_from
-from cerebros_spark.training.metrics import MetricsMerger
+from cerebros_spark.training.keras.metrics import MetricsMerger
+from cerebros_spark.training.keras.serialization import describe, drawing_from
 from nas.heads import PlainHead
 from nas.labels import form_of, labels_of_array
 from nas.loss_checks import check_loss

@@ -15,7 +15,8 @@ from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.training.fused.reading import UnreadableError
 from cerebros_spark.training.fused.states import initial
-from cerebros_spark.training.keras_model import (
+from cerebros_spark.training.keras.metrics import check_additive
+from cerebros_spark.training.keras.serialization import (
     describe,
     drawing_from,
     imported,
@@ -23,7 +24,6 @@ from cerebros_spark.training.keras_model import (
     known,
     under_policy,
 )
-from cerebros_spark.training.metrics import check_additive
 from nas.spaces.base import Space
 from nas.spaces.cerebros.networks import CerebrosNetworks
 

@@ -15,8 +15,8 @@ from cerebros_spark.data.checks import CLASS_LIMIT
 from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.training.keras_model import describe, drawing_from, known, rebuild
-from cerebros_spark.training.serializing import check_layers
+from cerebros_spark.training.keras.object_config import check_layers
+from cerebros_spark.training.keras.serialization import describe, drawing_from, known, rebuild
 from nas.heads import Target
 from nas.labels import labels_of_columns
 from nas.losses import BINARY, CATEGORICAL, loss_name, loss_object

@@ -26,7 +26,7 @@ from cerebros_spark.training.fused.reading import UnreadableError, read
 from cerebros_spark.training.fused.scoring import Scoring
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.updates import rule
-from cerebros_spark.training.metrics import scoring_model
+from cerebros_spark.training.keras.metrics import scoring_model
 from nas.spaces.cerebros.future import OutputFuture, UnitFuture
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.networks import CerebrosNetworks

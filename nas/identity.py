@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 
 from cerebros_spark.core.pickling import is_own_module
-from cerebros_spark.training.serializing import serialize
+from cerebros_spark.training.keras.object_config import serialize
 from nas.bytecode import Changes, all_names, changes_of, global_names, reached
 from nas.spaces.fixed import digest, without_names
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.training.keras_model import known
+from cerebros_spark.training.keras.serialization import known
 from nas.trials import TrialRecord
 from nas.watching import Watched
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.training.callbacks import check_callbacks, look_at_models
+from cerebros_spark.training.keras.callbacks import check_callbacks, look_at_models
 from nas.event_files import EventFiles
 from nas.learning_rates import LearningRateLog
 from nas.watching import Watcher

@@ -24,8 +24,8 @@ from keras import metrics as keras_metrics
 from keras.src.utils.naming import to_snake_case
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.metrics import OneHotLabels
-from cerebros_spark.training.serializing import serialize
+from cerebros_spark.training.keras.metrics import OneHotLabels
+from cerebros_spark.training.keras.object_config import serialize
 from nas.labels import Form, Kind
 
 logger = logging.getLogger("nas")

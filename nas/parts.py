@@ -14,12 +14,12 @@ from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.training.callbacks import (
+from cerebros_spark.training.keras.callbacks import (
     TrialCallbacks,
     check_monitors,
 )
-from cerebros_spark.training.keras_model import describe, drawing_from, known, under_policy
-from cerebros_spark.training.metrics import MetricsMerger, merger_key
+from cerebros_spark.training.keras.metrics import MetricsMerger, merger_key
+from cerebros_spark.training.keras.serialization import describe, drawing_from, known, under_policy
 from nas.building import Builder
 from nas.failures import short_reason
 from nas.heads import Target

@@ -14,10 +14,10 @@ from cerebros_spark.core.validation import check_integer, check_optional_integer
 from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.training.callbacks import (
+from cerebros_spark.training.keras.callbacks import (
     describe_callbacks,
 )
-from cerebros_spark.training.keras_model import registered_in
+from cerebros_spark.training.keras.serialization import registered_in
 from nas.binding import BoundTuner, Resources
 from nas.compiled import matched
 from nas.heads import Target, targets

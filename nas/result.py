@@ -21,8 +21,8 @@ from cerebros_spark.data.manifest import Layout
 from cerebros_spark.engine.engine import EngineReport
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras_model import StateVariables, known, rebuild
-from cerebros_spark.training.metrics import MetricsMerger, without_one_hot_labels
+from cerebros_spark.training.keras.metrics import MetricsMerger, without_one_hot_labels
+from cerebros_spark.training.keras.serialization import StateVariables, known, rebuild
 from nas.drawing import draw_network
 from nas.failures import short_reason
 from nas.heads import Target

@@ -17,8 +17,8 @@ import numpy as np
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.runs.journal import Record, Recovered, as_written, journal_key, recover
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras_model import dicts_of
-from cerebros_spark.training.metrics import merger_key
+from cerebros_spark.training.keras.metrics import merger_key
+from cerebros_spark.training.keras.serialization import dicts_of
 from nas.failures import short_reason
 from nas.identity import changed_state, differences, only_values, shown
 from nas.spaces.cerebros import CerebrosSpace

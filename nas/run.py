@@ -21,7 +21,7 @@ from cerebros_spark.engine.engine import Engine, EngineReport, about, begin
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import Journal, Recovered, journal_key
 from cerebros_spark.runs.worker_config import WorkerJob
-from cerebros_spark.training.keras_model import registered_in
+from cerebros_spark.training.keras.serialization import registered_in
 from nas.binding import BoundTuner, Resources
 from nas.building import Builder
 from nas.callbacks import Callbacks

@@ -301,8 +301,8 @@ def _open(scorer: Scorer) -> Any:
     digest = scorer.digest
     if digest not in _opened:
         configure_task()
-        from cerebros_spark.training.keras_model import known
-        from cerebros_spark.training.keras_trainer import KerasTrainer
+        from cerebros_spark.training.keras.serialization import known
+        from cerebros_spark.training.keras.trainer import KerasTrainer
 
         with known(unpacked(scorer.custom_objects)):
             program = KerasTrainer().open([scorer.spec])

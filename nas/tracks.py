@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import keras_tuner
 
 from cerebros_spark.core.types import StateRef, Status, TrialResult, TrialSpec
-from cerebros_spark.training.callbacks import TrialCallbacks
+from cerebros_spark.training.keras.callbacks import TrialCallbacks
 from nas.objective import better
 from nas.trials import TrialRecord
 from nas.tuners.base import Proposal

@@ -19,7 +19,7 @@ def prepare_environment(level: int = logging.WARNING) -> None:
     """Logs to the terminal, a Java from PyPI where there is none, this Python for workers."""
     logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s", datefmt="%X")
     logging.getLogger("py4j").setLevel(logging.WARNING)
-    from cerebros_spark.training.devices import load_tensorflow
+    from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
     load_tensorflow()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

@@ -145,8 +145,8 @@ def _training(args: argparse.Namespace, store: Store, manifest: Manifest, name: 
     """An epoch over so many rows of the stream, and what of it went to feeding."""
     one_thread()
     from cerebros_spark.core.types import TrialSpec
-    from cerebros_spark.training.keras_model import describe, initial_state
-    from cerebros_spark.training.keras_trainer import KerasTrainer
+    from cerebros_spark.training.keras.serialization import describe, initial_state
+    from cerebros_spark.training.keras.trainer import KerasTrainer
 
     model = embeddings() if name == "embeddings" else cerebros(manifest)
     layout = layout_of(manifest, words=name == "embeddings")
@@ -220,7 +220,7 @@ def one_thread() -> None:
     """TensorFlow as in a worker with one core; Arrow too."""
     import pyarrow
 
-    from cerebros_spark.training.devices import configure
+    from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     pyarrow.set_cpu_count(1)
     configure(1, [], False)

@@ -41,7 +41,7 @@ def main() -> None:
     if not 2 <= args.loop_epochs <= args.epochs:
         parser.error("--loop-epochs must be 2 or more, and no more than --epochs")
     _bench.prepare_environment()
-    from cerebros_spark.training.devices import configure
+    from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     configure(1, None, False)
     _bench.show("fused", run(args), args.json)
@@ -119,7 +119,7 @@ def fused(args: argparse.Namespace, models: list[Any], train: Any, validation: A
     """Seconds of the first epoch with all that comes before it, and of all epochs."""
     from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.fused_trainer import SLOTS, FusedTrainer
-    from cerebros_spark.training.keras_model import describe, initial_state
+    from cerebros_spark.training.keras.serialization import describe, initial_state
 
     specs = [
         TrialSpec(f"trial-{i}", i, "fused", describe(model), 0, args.epochs, BATCH)

@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     args.trials = _DISTINCT
     _bench.prepare_environment()
-    from cerebros_spark.training.devices import configure
+    from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     configure(1, None, False)
     _bench.show("fused, parts", run(args), args.json)
@@ -84,7 +84,7 @@ def opened(
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """What trains, and what evaluates, so many networks for an epoch; both are compiled."""
     from cerebros_spark.core.types import TrialSpec
-    from cerebros_spark.training.keras_model import describe, initial_state
+    from cerebros_spark.training.keras.serialization import describe, initial_state
 
     distinct = [(describe(model), initial_state(model)) for model in models]
     chosen = [distinct[number % len(distinct)] for number in range(many)]

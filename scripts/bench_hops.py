@@ -56,8 +56,8 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
     from cerebros_spark.engine.engine import Engine, begin
     from cerebros_spark.runs.journal import read
     from cerebros_spark.runs.worker_config import WorkerJob
-    from cerebros_spark.training.keras_model import describe, initial_state
-    from cerebros_spark.training.metrics import MetricsMerger
+    from cerebros_spark.training.keras.metrics import MetricsMerger
+    from cerebros_spark.training.keras.serialization import describe, initial_state
 
     generator = np.random.default_rng(0)
     features = generator.normal(size=(args.rows * 10 // 9, 32)).astype("float32")

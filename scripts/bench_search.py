@@ -118,7 +118,7 @@ def loops(args: argparse.Namespace) -> float:
 
 def loop(args: argparse.Namespace) -> float:
     """Seconds that a loop takes for its half of the networks."""
-    from cerebros_spark.training.devices import configure
+    from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     configure(1, None, False)
     args.trials, trials = args.sample, args.trials

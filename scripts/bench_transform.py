@@ -164,13 +164,13 @@ def processor() -> dict[int, float]:
 
 def rows_one_by_one(spark: Any, model: Any, x: np.ndarray, tasks: int) -> float:
     """Rows a second when each row is a `predict` call, in all tasks together."""
-    from cerebros_spark.training.keras_model import describe
+    from cerebros_spark.training.keras.serialization import describe
 
     program, weights = describe(model), model.get_weights()
 
     def loop(parts: Iterator[np.ndarray]) -> Iterator[float]:
         from cerebros_spark.backend.spark import configure_task
-        from cerebros_spark.training.keras_model import rebuild
+        from cerebros_spark.training.keras.serialization import rebuild
 
         configure_task()
         copy = rebuild(program)

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     _bench.prepare_environment()
-    from cerebros_spark.training.devices import configure
+    from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     configure(1, None, False)
     rows: list[tuple[str, Any, str]] = []
@@ -86,8 +86,8 @@ def by_fit(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
 def by_trainer(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
     """What runs a unit, its state set before and taken after, and gives its seconds."""
     from cerebros_spark.core.types import TrialSpec
-    from cerebros_spark.training.keras_model import describe, initial_state
-    from cerebros_spark.training.keras_trainer import KerasTrainer
+    from cerebros_spark.training.keras.serialization import describe, initial_state
+    from cerebros_spark.training.keras.trainer import KerasTrainer
 
     spec = TrialSpec("trial", 0, "keras", describe(model), 0, 1, _BATCH)
     program = KerasTrainer().open([spec])

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     _bench.prepare_environment()
-    from cerebros_spark.training.devices import configure
+    from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     configure(1, None, False)
     rows: list[tuple[str, Any, str]] = []
@@ -78,10 +78,10 @@ def once(model: Any, *, xla: bool) -> tuple[float, float]:
     """Seconds of the first call, and of a step after that."""
     import tensorflow as tf
 
-    from cerebros_spark.training.flat_updates import FlatUpdates
-    from cerebros_spark.training.keras_model import initial_state
-    from cerebros_spark.training.keras_trainer import build_metrics
-    from cerebros_spark.training.optimizers import update_without_replicas
+    from cerebros_spark.training.keras.flat_updates import FlatUpdates
+    from cerebros_spark.training.keras.optimizer_support import update_without_replicas
+    from cerebros_spark.training.keras.serialization import initial_state
+    from cerebros_spark.training.keras.trainer import build_metrics
 
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=(_BATCH * _STEPS, _WIDTH)).astype("float32"))

@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cheap_collections() -> Iterator[None]:
     """Networks come and go in nearly every test."""
     from cerebros_spark.core.gc_control import settled
-    from cerebros_spark.training.devices import load_tensorflow
+    from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
     load_tensorflow()
     with settled():

@@ -15,7 +15,7 @@ from cerebros_spark.core.validation import check_integer
 from cerebros_spark.runs.artifacts import check_store
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training import devices
+from cerebros_spark.training.keras import tensorflow_runtime
 from cerebros_spark.worker.io_thread import Assignment, Report
 from cerebros_spark.worker.worker import Worker
 
@@ -44,12 +44,12 @@ class LocalBackend:
     def check(self, store: Store) -> None:
         """Threads can always be had, and see what this process sees."""
         # Before the first network is built: TensorFlow can't change its threads later.
-        devices.configure(self.threads, None, False, self.num_workers)
+        tensorflow_runtime.configure(self.threads, None, False, self.num_workers)
 
     def start(self, job: WorkerJob) -> None:
         """Starts a thread for each worker."""
         check_store(job.store, job.run_id)
-        devices.configure(job.threads, None, job.deterministic, self.num_workers)
+        tensorflow_runtime.configure(job.threads, None, job.deterministic, self.num_workers)
         self._deterministic = job.deterministic
         self._events = queue.Queue()
         self._links = [_Link(number, self._events) for number in range(self.num_workers)]
@@ -85,7 +85,7 @@ class LocalBackend:
             thread.join()
         self._threads, self._links = [], []
         if self._deterministic:
-            devices.relax()
+            tensorflow_runtime.relax()
 
     def _serve(self, job: WorkerJob, link: _Link) -> None:
         try:

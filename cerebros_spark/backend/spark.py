@@ -400,12 +400,12 @@ def configure_task(threads: int | None = None, deterministic: bool = False) -> N
     """
     from pyspark import TaskContext
 
-    from cerebros_spark.training import devices
+    from cerebros_spark.training.keras import tensorflow_runtime
 
     task = TaskContext.get()
     resources = task.resources() if task else {}
     gpus = list(resources["gpu"].addresses) if "gpu" in resources else None
-    devices.configure(threads or (task.cpus() if task else 1), gpus, deterministic)
+    tensorflow_runtime.configure(threads or (task.cpus() if task else 1), gpus, deterministic)
 
 
 def _look(store: Store, token: str) -> Callable[[int], str]:

@@ -22,7 +22,7 @@ from cerebros_spark.runs.artifacts import read_spec, read_state, reference
 from cerebros_spark.runs.audit import located, trial_of
 from cerebros_spark.runs.journal import Record, read
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training import devices
+from cerebros_spark.training.keras import tensorflow_runtime
 from cerebros_spark.training.trainer import Program, create
 
 
@@ -79,7 +79,7 @@ class Replay:
         self._layout = Layout(**layout)
         text = store.read(manifest_key(asked["data"])).decode()
         self._manifest = Manifest.from_json(text)
-        devices.configure(asked["threads"], None, asked["deterministic"])
+        tensorflow_runtime.configure(asked["threads"], None, asked["deterministic"])
 
     @property
     def trials(self) -> tuple[str, ...]:
@@ -96,8 +96,8 @@ class Replay:
         if trial_id not in self.trials:
             raise ArgumentError(f"there is no trial {trial_id!r} in the run {self._run_id!r}")
         # Here, for it loads TensorFlow.
-        from cerebros_spark.training.callbacks import LearningRates
-        from cerebros_spark.training.keras_model import known
+        from cerebros_spark.training.keras.callbacks import LearningRates
+        from cerebros_spark.training.keras.serialization import known
 
         mine = [record for record in self._records if trial_of(record) == trial_id]
         first = next(record for record in mine if record["kind"] == "trial")

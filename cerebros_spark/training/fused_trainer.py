@@ -23,7 +23,7 @@ from cerebros_spark.training.fused.room import Room
 from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time, made
 from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.states import StateMap
-from cerebros_spark.training.weights import class_weights
+from cerebros_spark.training.keras.row_weights import class_weights
 
 #: Networks of a call. To call what is compiled, on its own, takes as long as several steps.
 SLOTS = 16

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.shards import ShardData
-from cerebros_spark.training.devices import check_keras_backend
+from cerebros_spark.training.keras.tensorflow_runtime import check_keras_backend
 
 
 class Program(Protocol):
@@ -66,7 +66,7 @@ def create(name: str) -> Trainer:
     """
     if name == "keras":
         check_keras_backend()
-        from cerebros_spark.training.keras_trainer import KerasTrainer
+        from cerebros_spark.training.keras.trainer import KerasTrainer
 
         return KerasTrainer()
     if name == "fused":

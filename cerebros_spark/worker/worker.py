@@ -317,7 +317,7 @@ class Worker:
     def _open(self, trainer: Trainer, specs: Sequence[TrialSpec]) -> Program:
         if not self._job.custom_objects:
             return trainer.open(specs)
-        from cerebros_spark.training.keras_model import known
+        from cerebros_spark.training.keras.serialization import known
 
         with known(self._job.custom_objects):
             return trainer.open(specs)

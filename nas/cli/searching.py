@@ -10,7 +10,7 @@ import click
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.devices import load_tensorflow
+from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli.asked import Asked, earlier, find_run, has_run, shown_place
 from nas.cli.encoding import learned
 from nas.cli.options import listed, settings_of, values_of, verbose_option

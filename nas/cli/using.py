@@ -13,7 +13,7 @@ from cerebros_spark.runs.audit import audit as faults_of
 from cerebros_spark.runs.audit import line
 from cerebros_spark.runs.journal import read
 from cerebros_spark.storage.store import LocalStore
-from cerebros_spark.training.devices import load_tensorflow
+from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli.asked import earlier, find_run, located_run
 from nas.cli.options import settings_of, verbose_option
 from nas.cli.session import spark_session
@@ -148,8 +148,8 @@ def export(run: str, output: str) -> None:
     asked = earlier(store, name)
     load_tensorflow()
     from cerebros_spark.runs.artifacts import read_state
-    from cerebros_spark.training.keras_model import StateVariables, rebuild
-    from cerebros_spark.training.metrics import without_one_hot_labels
+    from cerebros_spark.training.keras.metrics import without_one_hot_labels
+    from cerebros_spark.training.keras.serialization import StateVariables, rebuild
     from nas.reporting.reading import read_run
 
     view = read_run(store, name)

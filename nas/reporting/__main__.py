@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from time import sleep
 
 from cerebros_spark.runs.audit import located
-from cerebros_spark.training.devices import load_tensorflow
+from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.reporting import check_path, write_report
 
 

@@ -142,7 +142,7 @@ def _code(run: RunView, best: TrialRecord | None) -> str | None:
     return f"""\
 from cerebros_spark.runs.artifacts import read_spec, read_state
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras_model import StateVariables, rebuild
+from cerebros_spark.training.keras.serialization import StateVariables, rebuild
 from cerebros_spark.core.types import StateRef
 
 store = Store.create({_text(run.store)})

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.serializing import compile_config
+from cerebros_spark.training.keras.object_config import compile_config
 
 Statistics = tuple[np.ndarray, np.ndarray]
 

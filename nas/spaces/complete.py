@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.training.keras_model import check_no_lambda, under_policy
-from cerebros_spark.training.optimizers import leave_undecayed, undecayed
-from cerebros_spark.training.serializing import compile_config
+from cerebros_spark.training.keras.object_config import compile_config
+from cerebros_spark.training.keras.optimizer_support import leave_undecayed, undecayed
+from cerebros_spark.training.keras.serialization import check_no_lambda, under_policy
 from nas.failures import short_reason
 
 _PLAIN = (bool, int, float, str)

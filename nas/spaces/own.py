@@ -12,9 +12,14 @@ import keras
 import keras_tuner
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.training.keras_model import compile_config, imported, known, under_policy
-from cerebros_spark.training.optimizers import leave_undecayed, undecayed
-from cerebros_spark.training.serializing import serialize
+from cerebros_spark.training.keras.object_config import serialize
+from cerebros_spark.training.keras.optimizer_support import leave_undecayed, undecayed
+from cerebros_spark.training.keras.serialization import (
+    compile_config,
+    imported,
+    known,
+    under_policy,
+)
 from nas.labels import Labels, activation_of, form_of
 from nas.loss_checks import check_loss
 from nas.metrics import suit_compiled

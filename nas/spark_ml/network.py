@@ -13,7 +13,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.training.keras_model import StateVariables, describe
+from cerebros_spark.training.keras.serialization import StateVariables, describe
 from nas.outputs import OutputColumns
 from nas.result import ModelSelectionResult
 from nas.scoring import Scorer

@@ -21,8 +21,8 @@ from cerebros_spark.runs.artifacts import reference, write_spec
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.training.fused.reading import read
 from cerebros_spark.training.fused.shapes import Shape
-from cerebros_spark.training.keras_model import describe, drawing_from, initial_state
-from cerebros_spark.training.keras_trainer import KerasProgram
+from cerebros_spark.training.keras.serialization import describe, drawing_from, initial_state
+from cerebros_spark.training.keras.trainer import KerasProgram
 from cerebros_spark.worker.io_thread import Assignment
 from cerebros_spark.worker.worker import Worker, worker
 from nas import CerebrosSpace

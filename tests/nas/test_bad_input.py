@@ -21,7 +21,7 @@ from cerebros_spark.core.errors import (
     NotFittedError,
     StoreError,
 )
-from cerebros_spark.training.keras_trainer import KerasTrainer
+from cerebros_spark.training.keras.trainer import KerasTrainer
 from nas import HyperHyperModel
 
 REGRESSION, CLASSES = ak.RegressionHead, ak.ClassificationHead

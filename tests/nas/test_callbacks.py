@@ -15,7 +15,7 @@ from cerebros_spark.core.errors import ArgumentError, SearchError, StoreError
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import read
-from cerebros_spark.training.keras_model import StateVariables, rebuild
+from cerebros_spark.training.keras.serialization import StateVariables, rebuild
 from nas import HyperHyperModel
 
 HUGE = 1e9  # no epoch is better than another by so much

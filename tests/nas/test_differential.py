@@ -19,7 +19,7 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.types import state_ref
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import read
-from cerebros_spark.training.keras_model import StateVariables
+from cerebros_spark.training.keras.serialization import StateVariables
 from nas import HyperHyperModel
 
 COUNT = int(os.environ.get("DIFFERENTIAL_SETTINGS", "30"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from small_searches import FEATURES, search, table
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras_model import describe
+from cerebros_spark.training.keras.serialization import describe
 from nas import draw_network
 from nas.drawing.layers import architecture_of, layer_graph
 from nas.drawing.places import Size, laid_out

@@ -13,15 +13,15 @@ import pytest
 from sklearn import metrics as sk
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras_model import describe, rebuild
-from cerebros_spark.training.keras_trainer import metric_state
-from cerebros_spark.training.metrics import (
+from cerebros_spark.training.keras.metrics import (
     MetricsMerger,
     OneHotLabels,
     check_additive,
     scoring_model,
     without_one_hot_labels,
 )
+from cerebros_spark.training.keras.serialization import describe, rebuild
+from cerebros_spark.training.keras.trainer import metric_state
 from nas.labels import Kind, form_of, labels_of_array
 from nas.loss_checks import check_loss
 from nas.metrics import metric_named, suit_metrics

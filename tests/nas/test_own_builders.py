@@ -18,7 +18,7 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.artifacts import read_spec
-from cerebros_spark.training.optimizers import undecayed
+from cerebros_spark.training.keras.optimizer_support import undecayed
 from nas import FixedModel
 from nas.spaces.own import OwnSpace, source_of
 

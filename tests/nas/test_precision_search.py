@@ -11,7 +11,7 @@ from small_searches import FEATURES, columns, search, table
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras_model import under_policy
+from cerebros_spark.training.keras.serialization import under_policy
 from nas import FixedModel, HyperHyperModel
 
 

@@ -15,7 +15,7 @@ from pyspark.sql import types as T  # noqa: N812
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.training.keras_model import StateVariables, describe
+from cerebros_spark.training.keras.serialization import StateVariables, describe
 from nas.matrices import lined_up
 from nas.outputs import OutputColumns
 from nas.scoring import Scorer

@@ -262,7 +262,7 @@ def test_one_worker_with_weights_trains_as_keras_does(frame, tmp_path):
     from cerebros_spark.data.shards import open_shard
     from cerebros_spark.runs.artifacts import read_spec, read_state
     from cerebros_spark.runs.journal import read
-    from cerebros_spark.training.keras_model import StateVariables, rebuild
+    from cerebros_spark.training.keras.serialization import StateVariables, rebuild
 
     bind = columns("binary", sample_weight_column="w", backend=LocalBackend(1))
     made = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1, bind=bind)

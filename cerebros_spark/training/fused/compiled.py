@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.compiled import compiled
 from cerebros_spark.training.fused.ends import Ends
 from cerebros_spark.training.fused.forward import Networks
 from cerebros_spark.training.fused.merged import MergedNetworks
@@ -21,7 +20,8 @@ from cerebros_spark.training.fused.shapes import Shape
 from cerebros_spark.training.fused.states import Sections
 from cerebros_spark.training.fused.updates import Rule, rule
 from cerebros_spark.training.fused.wiring import Wiring, wiring
-from cerebros_spark.training.metrics import scoring_model
+from cerebros_spark.training.keras.metrics import scoring_model
+from cerebros_spark.training.keras.xla_cache import compiled
 
 
 class Compiled:

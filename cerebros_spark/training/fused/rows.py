@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cerebros_spark.data.shards import Chunk
 from cerebros_spark.training.fused.network import Recipe
-from cerebros_spark.training.weights import row_weights
+from cerebros_spark.training.keras.row_weights import row_weights
 
 # Rows that are evaluated at a time, at most. In memory they come in eights.
 _EVALUATED, _TOGETHER = 256, 8

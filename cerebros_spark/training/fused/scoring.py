@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from cerebros_spark.training.fused.reading import UnreadableError
-from cerebros_spark.training.metrics import OneHotLabels
+from cerebros_spark.training.keras.metrics import OneHotLabels
 
 
 @dataclass(frozen=True)

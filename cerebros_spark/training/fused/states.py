@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from cerebros_spark.training import state
 from cerebros_spark.training.fused.network import Network, Recipe
 from cerebros_spark.training.fused.shapes import Bank, MergedBank, Shape, hidden_bank, output_bank
 from cerebros_spark.training.fused.updates import Rule, rule
 from cerebros_spark.training.fused.wiring import numbers
+from cerebros_spark.training.keras import checkpoint
 
 _MOVING = ("moving_mean", "moving_variance")
 
@@ -115,7 +115,7 @@ def initial(
     rate = optimizer["config"]["learning_rate"]
     number = rate if isinstance(rate, int | float) else None
     values = _begun(weights, trainable, rule(optimizer), number)
-    return state.pack(values, state.layout(values))
+    return checkpoint.pack(values, checkpoint.layout(values))
 
 
 def _begun(
@@ -179,8 +179,8 @@ class StateMap:
         weights = [np.empty(v.shape, v.dtype or self._dtype) for v in network.variables]
         trainable = [v.trainable for v in network.variables]
         values = _begun(weights, trainable, rule, None if scheduled else 0.0)
-        self._types = state.types(values)
-        self._layout = state.layout(values)
+        self._types = checkpoint.types(values)
+        self._layout = checkpoint.layout(values)
         self._iterations = _offsets(values, "int64")[len(network.variables)]
         self._rate = None
         if not scheduled:
@@ -213,7 +213,7 @@ class StateMap:
         Raises:
             StoreError: If the bytes are no state of this network.
         """
-        flats = state.flats(data, self._types, self._layout)
+        flats = checkpoint.flats(data, self._types, self._layout)
         rate = 0.0
         if self._rate is not None:
             dtype, place = self._rate
@@ -222,7 +222,7 @@ class StateMap:
 
     def pack(self, unpacked: Unpacked) -> bytes:
         """Puts a state together."""
-        return state.packed(unpacked.flats, self._layout)
+        return checkpoint.packed(unpacked.flats, self._layout)
 
     def lay(self, unpacked: Unpacked, vector: np.ndarray) -> None:
         """Writes weights, and what is kept of them, into a vector in the group's shape."""

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.training.keras_model import check_no_lambda, drawing_from
-from cerebros_spark.training.serializing import check_same_settings, serialize
+from cerebros_spark.training.keras.object_config import check_same_settings, serialize
+from cerebros_spark.training.keras.serialization import check_no_lambda, drawing_from
 from nas.spaces.cerebros.checks import check_activation, check_count
 from nas.spaces.cerebros.future import Edge, NetworkFuture, OutputFuture, UnitFuture
 from nas.spaces.cerebros.hyperparameters import future_from, learning_rate

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.training.fused.reading import inbound
-from cerebros_spark.training.keras_model import drawing_from
+from cerebros_spark.training.keras.serialization import drawing_from
 
 #: Keras' weights of a layer, in its order: for each one the field of the layer's configuration
 #: that tells how it begins.

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.training.keras_model import describe
-from cerebros_spark.training.metrics import check_additive
+from cerebros_spark.training.keras.metrics import check_additive
+from cerebros_spark.training.keras.serialization import describe
 from nas.spaces.cerebros.recorder import Recorded, Recorder
 
 
@@ -40,7 +40,7 @@ class Frame:
     Args:
         model: A compiled network without hidden units.
         flat: The tensors of it that units may read.
-        class_weight: As in :func:`~cerebros_spark.training.keras_model.describe`.
+        class_weight: As in :func:`~cerebros_spark.training.keras.serialization.describe`.
 
     Raises:
         TrialError, ArgumentError: If it can't be sent out, or a metric does not add up.

@@ -9,7 +9,7 @@ import keras
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_real
-from cerebros_spark.training.serializing import serialize
+from cerebros_spark.training.keras.object_config import serialize
 from nas.spaces.cerebros.checks import check_count, check_member
 from nas.spaces.residual_mlp.layers import materialize
 from nas.spaces.residual_mlp.plan import (

@@ -56,7 +56,7 @@ def network(units: int, *, layer: Any = None, rate: float = 0.05, optimizer: str
 def spec(model: Any, index: int, epochs: int = EPOCHS) -> tuple[Any, bytes]:
     """A trial of a network, and its first state."""
     from cerebros_spark.core.types import TrialSpec
-    from cerebros_spark.training.keras_model import describe, initial_state
+    from cerebros_spark.training.keras.serialization import describe, initial_state
 
     name = f"trial-{index:04d}"
     return TrialSpec(name, index, "keras", describe(model), 7, epochs, 16), initial_state(model)
@@ -81,7 +81,7 @@ def run(
     from cerebros_spark.data.layout import default_layout
     from cerebros_spark.engine.engine import Engine, begin
     from cerebros_spark.runs.worker_config import WorkerJob
-    from cerebros_spark.training.metrics import MetricsMerger
+    from cerebros_spark.training.keras.metrics import MetricsMerger
 
     manifest = prepare(store, partitions=backend.num_workers)
     job = WorkerJob(

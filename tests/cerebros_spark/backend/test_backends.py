@@ -16,7 +16,7 @@ from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.core.types import state_ref
 from cerebros_spark.runs.artifacts import read_spec, read_state
 from cerebros_spark.runs.journal import read
-from cerebros_spark.training.keras_model import StateVariables, rebuild
+from cerebros_spark.training.keras.serialization import StateVariables, rebuild
 
 NAMES = [f"trial-{index:04d}" for index in range(TRIALS)]
 

@@ -15,15 +15,15 @@ from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.storage.store import LocalStore
-from cerebros_spark.training.keras_model import (
+from cerebros_spark.training.keras.metrics import MetricsMerger
+from cerebros_spark.training.keras.serialization import (
     StateVariables,
     describe,
     drawing_from,
     initial_state,
     rebuild,
 )
-from cerebros_spark.training.keras_trainer import KerasProgram, KerasTrainer
-from cerebros_spark.training.metrics import MetricsMerger
+from cerebros_spark.training.keras.trainer import KerasProgram, KerasTrainer
 
 BATCH = 16
 

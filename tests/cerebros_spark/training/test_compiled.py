@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cerebros_spark.training import compiled
+from cerebros_spark.training.keras import xla_cache
 
 # A fresh process compiles one function.
 SCRIPT = """
-from cerebros_spark.training.devices import load_tensorflow
+from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 load_tensorflow()
 import tensorflow as tf
 print(float(tf.function(lambda x: tf.reduce_sum(x * x), jit_compile=True)(tf.ones(3))))
@@ -21,10 +21,10 @@ print(float(tf.function(lambda x: tf.reduce_sum(x * x), jit_compile=True)(tf.one
 # The same for a function that is traced after so many tensors were made.
 AFTER_OTHERS = """
 import sys
-from cerebros_spark.training.devices import load_tensorflow
+from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 load_tensorflow()
 import tensorflow as tf
-from cerebros_spark.training.compiled import compiled
+from cerebros_spark.training.keras.xla_cache import compiled
 for _ in range(int(sys.argv[1])):
     tf.ones(1) + 1
 
@@ -40,11 +40,11 @@ print(float(squares(tf.constant(4))))
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(compiled.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(xla_cache.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
-    compiled.keep_compiled.cache_clear()
+    xla_cache.keep_compiled.cache_clear()
     yield tmp_path
-    compiled.keep_compiled.cache_clear()
+    xla_cache.keep_compiled.cache_clear()
 
 
 def kept(folder: Path) -> list[Path]:
@@ -83,7 +83,7 @@ def printed(folder: Path, script: str, *arguments: str) -> str:
 
 
 def test_the_folder_is_this_users_alone(here):
-    compiled.keep_compiled()
+    xla_cache.keep_compiled()
     (home,) = here.iterdir()
     assert home.stat().st_mode & 0o777 == 0o700
     assert str(home) in os.environ["TF_XLA_FLAGS"]
@@ -93,33 +93,33 @@ def test_a_folder_that_others_may_write_to_is_not_used(here):
     home = here / f"cerebros_spark-xla-{os.getuid()}"
     home.mkdir()
     home.chmod(0o777)
-    compiled.keep_compiled()
+    xla_cache.keep_compiled()
     assert "TF_XLA_FLAGS" not in os.environ
 
 
 def test_a_folder_of_the_users_own_is_left_alone(here, monkeypatch):
     told = "--tf_xla_persistent_cache_directory=/somewhere"
     monkeypatch.setenv("TF_XLA_FLAGS", told)
-    compiled.keep_compiled()
+    xla_cache.keep_compiled()
     assert os.environ["TF_XLA_FLAGS"] == told
     assert not list(here.iterdir())
 
 
 def test_programs_that_nobody_uses_are_removed(here, monkeypatch):
-    compiled.keep_compiled()
+    xla_cache.keep_compiled()
     (folder,) = here.glob("*/*")
     old, new = folder / "old.pb", folder / "new.pb"
     for path in (old, new):
         path.touch()
     month = time.time() - 31 * 86_400
     os.utime(old, (month, month))
-    compiled.keep_compiled.cache_clear()
+    xla_cache.keep_compiled.cache_clear()
     monkeypatch.delenv("TF_XLA_FLAGS")
-    compiled.keep_compiled()
+    xla_cache.keep_compiled()
     assert kept(here) == [new]
 
 
 def test_a_folder_that_flags_can_not_name_is_not_used(tmp_path, here, monkeypatch):
-    monkeypatch.setattr(compiled.tempfile, "gettempdir", lambda: str(tmp_path / "a folder"))
-    compiled.keep_compiled()
+    monkeypatch.setattr(xla_cache.tempfile, "gettempdir", lambda: str(tmp_path / "a folder"))
+    xla_cache.keep_compiled()
     assert "TF_XLA_FLAGS" not in os.environ

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training import devices
+from cerebros_spark.training.keras import tensorflow_runtime
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def grown(monkeypatch) -> list[str]:
     for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
         monkeypatch.setenv(name, "")  # put back afterwards
         monkeypatch.delenv(name)
-    monkeypatch.setattr(devices, "_shown", None)
+    monkeypatch.setattr(tensorflow_runtime, "_shown", None)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"the {kind}"])
     grow = lambda device, on: found.append(device) if on else None  # noqa: E731
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
@@ -30,7 +30,7 @@ def grown(monkeypatch) -> list[str]:
 
 
 def test_a_process_sees_the_gpus_it_was_given(grown):
-    devices.configure(1, ["2", "5"], False)
+    tensorflow_runtime.configure(1, ["2", "5"], False)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
     # Otherwise CUDA would number by speed what nvidia-smi numbers by place.
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
@@ -38,16 +38,16 @@ def test_a_process_sees_the_gpus_it_was_given(grown):
 
 
 def test_without_gpus_of_its_own_a_process_keeps_what_it_sees(grown):
-    devices.configure(1, None, False)
+    tensorflow_runtime.configure(1, None, False)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     assert "CUDA_DEVICE_ORDER" not in os.environ
 
 
 def test_a_process_that_has_a_gpu_already_says_that_it_keeps_it(grown, caplog):
-    devices.configure(1, ["1"], False)
-    devices.configure(1, ["1"], False)
+    tensorflow_runtime.configure(1, ["1"], False)
+    tensorflow_runtime.configure(1, ["1"], False)
     assert not caplog.records
-    devices.configure(1, ["0"], False)
+    tensorflow_runtime.configure(1, ["0"], False)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
     assert "uses GPU 1 since an earlier task and can't change to GPU 0" in caplog.text
     assert "spark.python.worker.reuse=false" in caplog.text
@@ -90,4 +90,4 @@ def test_another_backend_of_keras_is_refused_at_once(backend):
 def test_keras_that_was_imported_on_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ArgumentError, match="Keras is on 'jax' here"):
-        devices.load_tensorflow()
+        tensorflow_runtime.load_tensorflow()

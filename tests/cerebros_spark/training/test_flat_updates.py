@@ -9,10 +9,10 @@ import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from small_trials import check_same_variables, everything, hopped, network, opened
 
-from cerebros_spark.training import keras_trainer
-from cerebros_spark.training.flat_updates import FlatUpdates
-from cerebros_spark.training.keras_model import drawing_from, initial_state
-from cerebros_spark.training.optimizers import update_without_replicas
+from cerebros_spark.training.keras import trainer
+from cerebros_spark.training.keras.flat_updates import FlatUpdates
+from cerebros_spark.training.keras.optimizer_support import update_without_replicas
+from cerebros_spark.training.keras.serialization import drawing_from, initial_state
 
 
 class Unshifted(keras.layers.Dense):
@@ -98,7 +98,7 @@ def test_an_optimizer_of_ones_own_may_look_at_what_another_keeps(plain):
 
 
 def test_a_session_that_is_cleared_meanwhile_does_no_harm(plain, monkeypatch):
-    key, made = TFOptimizer._var_key, keras_trainer.FlatUpdates
+    key, made = TFOptimizer._var_key, trainer.FlatUpdates
 
     def cleared(self, variable):
         if not self.built:  # as another thread might, at the worst moment
@@ -111,7 +111,7 @@ def test_a_session_that_is_cleared_meanwhile_does_no_harm(plain, monkeypatch):
             return made(model)
 
     wanted = opened(network("adam"))
-    monkeypatch.setattr(keras_trainer, "FlatUpdates", disturbed)
+    monkeypatch.setattr(trainer, "FlatUpdates", disturbed)
     programs = [wanted, opened(network("adam"))]
     for program in programs:
         program.train(plain.train[0], [1])

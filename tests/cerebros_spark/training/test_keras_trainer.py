@@ -28,9 +28,14 @@ from small_trials import (
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.training.keras_model import StateVariables, describe, initial_state, rebuild
-from cerebros_spark.training.keras_trainer import KerasTrainer
-from cerebros_spark.training.metrics import MetricsMerger, check_additive, merger_key
+from cerebros_spark.training.keras.metrics import MetricsMerger, check_additive, merger_key
+from cerebros_spark.training.keras.serialization import (
+    StateVariables,
+    describe,
+    initial_state,
+    rebuild,
+)
+from cerebros_spark.training.keras.trainer import KerasTrainer
 from cerebros_spark.training.trainer import create
 
 
@@ -395,7 +400,7 @@ def test_a_layer_of_ones_own_survives_in_a_fresh_process(tmp_path):
     np.save(tmp_path / "x.npy", x)
     code = (
         "import numpy as np\n"
-        "from cerebros_spark.training.keras_model import StateVariables, rebuild\n"
+        "from cerebros_spark.training.keras.serialization import StateVariables, rebuild\n"
         "model = rebuild(open('program.json').read())\n"
         "StateVariables(model).write(open('state', 'rb').read())\n"
         "np.save('y.npy', model.predict(np.load('x.npy'), verbose=0))\n"

@@ -30,8 +30,8 @@ from small_trials import (
 
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.training.keras_model import describe, drawing_from
-from cerebros_spark.training.keras_trainer import KerasTrainer
+from cerebros_spark.training.keras.serialization import describe, drawing_from
+from cerebros_spark.training.keras.trainer import KerasTrainer
 
 
 def dense_with_regularizers() -> list[Any]:

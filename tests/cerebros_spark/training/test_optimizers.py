@@ -20,7 +20,7 @@ from small_trials import (
 )
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras_model import describe
+from cerebros_spark.training.keras.serialization import describe
 
 OPTIMIZERS = {
     "sgd": lambda: optimizers.SGD(0.05),

@@ -16,7 +16,7 @@ from small_trials import (
     restored,
 )
 
-from cerebros_spark.training.keras_model import describe, rebuild, under_policy
+from cerebros_spark.training.keras.serialization import describe, rebuild, under_policy
 
 
 def made_under(policy: str, **more):

@@ -10,9 +10,9 @@ import pytest
 from small_trials import network
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras_model import describe, rebuild
-from cerebros_spark.training.metrics import MetricsMerger
-from cerebros_spark.training.serializing import check_layers, serialize
+from cerebros_spark.training.keras.metrics import MetricsMerger
+from cerebros_spark.training.keras.object_config import check_layers, serialize
+from cerebros_spark.training.keras.serialization import describe, rebuild
 
 
 def register(kind: Any) -> Any:

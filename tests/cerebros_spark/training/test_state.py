@@ -10,7 +10,7 @@ import pytest
 from safetensors import deserialize
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.training.state import layout, pack, unpack
+from cerebros_spark.training.keras.checkpoint import layout, pack, unpack
 
 
 def arrays() -> list[np.ndarray]:

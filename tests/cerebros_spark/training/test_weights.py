@@ -6,7 +6,7 @@ import pytest
 from small_trials import BATCH, Data, check_same_variables, merged, opened, reference, restored
 
 from cerebros_spark.core.seeding import derive
-from cerebros_spark.training.keras_model import describe, drawing_from
+from cerebros_spark.training.keras.serialization import describe, drawing_from
 
 CLASS_WEIGHT = {0: 0.2, 2: 3.0}
 OUTPUT_LOSSES = {"price_loss", "sold_loss"}

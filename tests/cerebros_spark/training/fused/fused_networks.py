@@ -20,8 +20,8 @@ from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.shards import Chunk
 from cerebros_spark.training.fused.reading import read
 from cerebros_spark.training.fused.shapes import Shape
-from cerebros_spark.training.keras_model import describe, initial_state
-from cerebros_spark.training.keras_trainer import KerasTrainer
+from cerebros_spark.training.keras.serialization import describe, initial_state
+from cerebros_spark.training.keras.trainer import KerasTrainer
 from nas import CerebrosSpace
 from nas.spaces.cerebros import CerebrosNetworks, Output
 

@@ -24,9 +24,9 @@ from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.training.fused.reading import UnreadableError, read
 from cerebros_spark.training.fused.scoring import Scoring
 from cerebros_spark.training.fused_trainer import FusedTrainer
-from cerebros_spark.training.keras_model import describe, initial_state
-from cerebros_spark.training.keras_trainer import KerasTrainer, metric_state
-from cerebros_spark.training.metrics import OneHotLabels, scoring_model
+from cerebros_spark.training.keras.metrics import OneHotLabels, scoring_model
+from cerebros_spark.training.keras.serialization import describe, initial_state
+from cerebros_spark.training.keras.trainer import KerasTrainer, metric_state
 
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam(0.01),

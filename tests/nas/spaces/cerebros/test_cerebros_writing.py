@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from cerebros_spark.training.fused.states import initial
-from cerebros_spark.training.keras_model import describe, drawing_from, initial_state, rebuild
+from cerebros_spark.training.keras.serialization import (
+    describe,
+    drawing_from,
+    initial_state,
+    rebuild,
+)
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.networks import CerebrosNetworks, Output
 from nas.spaces.cerebros.recorder import in_order

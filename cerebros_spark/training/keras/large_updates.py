@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 from keras import optimizers
 
-from cerebros_spark.training.optimizers import parts
+from cerebros_spark.training.keras.optimizer_support import parts
 
 # Values of a weight, from which on it counts as large.
 LARGE = 2**14

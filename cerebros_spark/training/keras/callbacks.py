@@ -20,8 +20,8 @@ import numpy as np
 from keras.callbacks import Callback
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras_model import StateVariables, rebuild
-from cerebros_spark.training.metrics import without_one_hot_labels
+from cerebros_spark.training.keras.metrics import without_one_hot_labels
+from cerebros_spark.training.keras.serialization import StateVariables, rebuild
 
 logger = logging.getLogger("cerebros_spark")
 

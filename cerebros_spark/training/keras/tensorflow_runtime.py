@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.compiled import keep_compiled
+from cerebros_spark.training.keras.xla_cache import keep_compiled
 
 logger = logging.getLogger("cerebros_spark")
 

@@ -24,8 +24,8 @@ import tensorflow as tf
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import MetricState
-from cerebros_spark.training.keras_model import imported, known
-from cerebros_spark.training.keras_trainer import build_metrics
+from cerebros_spark.training.keras.serialization import imported, known
+from cerebros_spark.training.keras.trainer import build_metrics
 
 
 @keras.saving.register_keras_serializable(package="cerebros_spark")

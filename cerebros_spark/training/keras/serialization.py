@@ -19,9 +19,13 @@ import numpy as np
 import tensorflow as tf
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.training import serializing, state
-from cerebros_spark.training.optimizers import check_optimizer, leave_undecayed, undecayed
-from cerebros_spark.training.serializing import check_compiled
+from cerebros_spark.training.keras import checkpoint, object_config
+from cerebros_spark.training.keras.object_config import check_compiled
+from cerebros_spark.training.keras.optimizer_support import (
+    check_optimizer,
+    leave_undecayed,
+    undecayed,
+)
 
 
 def describe(model: keras.Model, class_weight: Mapping[int, float] | None = None) -> str:
@@ -151,7 +155,7 @@ def compile_config(model: keras.Model) -> dict[str, Any]:
 
     Keras leaves out whether compile() was to scale the loss.
     """
-    config = serializing.compile_config(model)
+    config = object_config.compile_config(model)
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         config["optimizer"] = keras.optimizers.serialize(model.optimizer)
     elif model.dtype_policy.name == "mixed_float16":
@@ -284,19 +288,19 @@ class StateVariables:
         everything = [*model.variables, *model.optimizer.variables]
         self._variables = [variable.value for variable in everything]
         self._like = [np.empty(v.shape, v.dtype.as_numpy_dtype) for v in self._variables]
-        self._layout = state.layout(self._like)
+        self._layout = checkpoint.layout(self._like)
 
     def read(self) -> bytes:
         """The state as bytes."""
         tensors = [
             tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype) for v in self._variables
         ]
-        return state.pack(list(map(_seen, tensors)), self._layout)
+        return checkpoint.pack(list(map(_seen, tensors)), self._layout)
 
     def write(self, data: bytes) -> None:
         """Sets the state from bytes."""
         for variable, array in zip(
-            self._variables, state.unpack(data, self._like, self._layout), strict=True
+            self._variables, checkpoint.unpack(data, self._like, self._layout), strict=True
         ):
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=array)
 

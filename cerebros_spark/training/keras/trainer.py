@@ -24,11 +24,16 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.shards import Chunk, ShardData
-from cerebros_spark.training.flat_updates import FlatUpdates
-from cerebros_spark.training.keras_model import StateVariables, drawing_from, rebuild, undisturbed
-from cerebros_spark.training.large_updates import update_large_in_one_pass
-from cerebros_spark.training.optimizers import update_without_replicas
-from cerebros_spark.training.weights import class_weights, weighted
+from cerebros_spark.training.keras.flat_updates import FlatUpdates
+from cerebros_spark.training.keras.large_updates import update_large_in_one_pass
+from cerebros_spark.training.keras.optimizer_support import update_without_replicas
+from cerebros_spark.training.keras.row_weights import class_weights, weighted
+from cerebros_spark.training.keras.serialization import (
+    StateVariables,
+    drawing_from,
+    rebuild,
+    undisturbed,
+)
 
 # Rows predicted at a time: so many that the widest layer gives about so many values.
 _VALUES_AT_A_TIME = 2**20

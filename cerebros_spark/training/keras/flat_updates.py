@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 from keras import optimizers
 
-from cerebros_spark.training.large_updates import LARGE
-from cerebros_spark.training.optimizers import parts
+from cerebros_spark.training.keras.large_updates import LARGE
+from cerebros_spark.training.keras.optimizer_support import parts
 
 # Those that read of a variable its gradient alone, number by number. Derived classes may not.
 _NUMBER_BY_NUMBER = (

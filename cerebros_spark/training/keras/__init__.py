@@ -1,0 +1,1 @@
+"""Trains one Keras model: programs, checkpoints, metrics, callbacks and weights of rows."""
