@@ -13,8 +13,8 @@ from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.core.validation import check_integer
-from cerebros_spark.training.fused.reading import UnreadableError
-from cerebros_spark.training.fused.states import initial
+from cerebros_spark.training.fused.graph.parser import UnreadableError
+from cerebros_spark.training.fused.state_layout import initial
 from cerebros_spark.training.keras.metrics import check_additive
 from cerebros_spark.training.keras.serialization import (
     describe,

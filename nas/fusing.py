@@ -21,11 +21,11 @@ import keras
 
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.training.fused.network import Network, Read, Recipe, Unit
-from cerebros_spark.training.fused.reading import UnreadableError, read
-from cerebros_spark.training.fused.scoring import Scoring
-from cerebros_spark.training.fused.shapes import Shape
-from cerebros_spark.training.fused.updates import rule
+from cerebros_spark.training.fused.graph.network import Network, Read, Recipe, Unit
+from cerebros_spark.training.fused.graph.padding import Shape
+from cerebros_spark.training.fused.graph.parser import UnreadableError, read
+from cerebros_spark.training.fused.losses import Scoring
+from cerebros_spark.training.fused.optimizer_rules import rule
 from cerebros_spark.training.keras.metrics import scoring_model
 from nas.spaces.cerebros.future import OutputFuture, UnitFuture
 from nas.spaces.cerebros.moiety import draw_moiety

@@ -118,7 +118,7 @@ def table(args: argparse.Namespace) -> tuple[Any, Any]:
 def fused(args: argparse.Namespace, models: list[Any], train: Any, validation: Any) -> Any:
     """Seconds of the first epoch with all that comes before it, and of all epochs."""
     from cerebros_spark.core.types import TrialSpec
-    from cerebros_spark.training.fused_trainer import SLOTS, FusedTrainer
+    from cerebros_spark.training.fused.trainer import SLOTS, FusedTrainer
     from cerebros_spark.training.keras.serialization import describe, initial_state
 
     specs = [

@@ -47,7 +47,7 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
     """Name, figure and unit."""
-    from cerebros_spark.training.fused_trainer import FusedTrainer
+    from cerebros_spark.training.fused.trainer import FusedTrainer
 
     (x, y), _ = bench_fused.table(args)
     shard = _bench.Rows(x, y)

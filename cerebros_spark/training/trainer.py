@@ -71,7 +71,7 @@ def create(name: str) -> Trainer:
         return KerasTrainer()
     if name == "fused":
         check_keras_backend()
-        from cerebros_spark.training.fused_trainer import FusedTrainer
+        from cerebros_spark.training.fused.trainer import FusedTrainer
 
         return FusedTrainer()
     raise ValueError(f"there is no trainer called {name!r}")

@@ -19,8 +19,8 @@ from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.runs.artifacts import reference, write_spec
 from cerebros_spark.runs.worker_config import WorkerJob
-from cerebros_spark.training.fused.reading import read
-from cerebros_spark.training.fused.shapes import Shape
+from cerebros_spark.training.fused.graph.padding import Shape
+from cerebros_spark.training.fused.graph.parser import read
 from cerebros_spark.training.keras.serialization import describe, drawing_from, initial_state
 from cerebros_spark.training.keras.trainer import KerasProgram
 from cerebros_spark.worker.io_thread import Assignment

@@ -11,10 +11,10 @@ import tensorflow as tf
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import MetricState
 from cerebros_spark.data.shards import Chunk, ShardData
-from cerebros_spark.training.fused.compiled import Compiled
-from cerebros_spark.training.fused.room import Room, shared
-from cerebros_spark.training.fused.rows import Rows
-from cerebros_spark.training.fused.states import StateMap, Unpacked
+from cerebros_spark.training.fused.batches import Rows
+from cerebros_spark.training.fused.buffers import Room, shared
+from cerebros_spark.training.fused.compiled_step import Compiled
+from cerebros_spark.training.fused.state_layout import StateMap, Unpacked
 
 
 class FusedProgram:

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.training.fused.reading import inbound
+from cerebros_spark.training.fused.graph.parser import inbound
 from cerebros_spark.training.keras.serialization import drawing_from
 
 #: Keras' weights of a layer, in its order: for each one the field of the layer's configuration

@@ -18,8 +18,8 @@ from safetensors import deserialize
 
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.shards import Chunk
-from cerebros_spark.training.fused.reading import read
-from cerebros_spark.training.fused.shapes import Shape
+from cerebros_spark.training.fused.graph.padding import Shape
+from cerebros_spark.training.fused.graph.parser import read
 from cerebros_spark.training.keras.serialization import describe, initial_state
 from cerebros_spark.training.keras.trainer import KerasTrainer
 from nas import CerebrosSpace

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cerebros_spark.training.fused.dropping import Dropping
+from cerebros_spark.training.fused.kernels.dropout import Dropping
 
 SLOTS, BATCH = 200, 93
 

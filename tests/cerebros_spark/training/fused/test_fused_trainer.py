@@ -21,9 +21,9 @@ from fused_networks import (
 )
 
 from cerebros_spark.core.errors import ArgumentError, StoreError
-from cerebros_spark.training.fused.reading import UnreadableError, read
-from cerebros_spark.training.fused.scoring import Scoring
-from cerebros_spark.training.fused_trainer import FusedTrainer
+from cerebros_spark.training.fused.graph.parser import UnreadableError, read
+from cerebros_spark.training.fused.losses import Scoring
+from cerebros_spark.training.fused.trainer import FusedTrainer
 from cerebros_spark.training.keras.metrics import OneHotLabels, scoring_model
 from cerebros_spark.training.keras.serialization import describe, initial_state
 from cerebros_spark.training.keras.trainer import KerasTrainer, metric_state

@@ -9,7 +9,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from cerebros_spark.training.fused.states import initial
+from cerebros_spark.training.fused.state_layout import initial
 from cerebros_spark.training.keras.serialization import (
     describe,
     drawing_from,

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cerebros_spark.training.fused.dropping import Dropping
-from cerebros_spark.training.fused.merging import Merge
-from cerebros_spark.training.fused.shapes import Shape
-from cerebros_spark.training.fused.steps import Elementwise, See, Seen
+from cerebros_spark.training.fused.graph.padding import Shape
+from cerebros_spark.training.fused.kernels.dropout import Dropping
+from cerebros_spark.training.fused.kernels.elementwise import Elementwise, See, Seen
+from cerebros_spark.training.fused.kernels.merge_ops import Merge
 
 
 class Weights(NamedTuple):

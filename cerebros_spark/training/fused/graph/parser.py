@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cerebros_spark.training.fused.network import (
+from cerebros_spark.training.fused.graph.network import (
     COPIES,
     FOLDED,
     SUMS,

@@ -8,19 +8,25 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.fused.folding import (
+from cerebros_spark.training.fused.graph.network import Recipe
+from cerebros_spark.training.fused.graph.padding import Shape
+from cerebros_spark.training.fused.graph.wiring import Wiring
+from cerebros_spark.training.fused.kernels.base import Tensors, WeightsBack
+from cerebros_spark.training.fused.kernels.elementwise import (
+    Elementwise,
+    Normalized,
+    Plain,
+    See,
+    settled,
+)
+from cerebros_spark.training.fused.kernels.folded_units import Units
+from cerebros_spark.training.fused.kernels.folding import (
     Copies,
     Folding,
     Reading,
     Tables,
     expanded,
 )
-from cerebros_spark.training.fused.network import Recipe
-from cerebros_spark.training.fused.passes import Tensors, WeightsBack
-from cerebros_spark.training.fused.shapes import Shape
-from cerebros_spark.training.fused.steps import Elementwise, Normalized, Plain, See, settled
-from cerebros_spark.training.fused.units import Units
-from cerebros_spark.training.fused.wiring import Wiring
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from cerebros_spark.data.shards import Chunk
-from cerebros_spark.training.fused.network import Recipe
+from cerebros_spark.training.fused.graph.network import Recipe
 from cerebros_spark.training.keras.row_weights import row_weights
 
 # Rows that are evaluated at a time, at most. In memory they come in eights.

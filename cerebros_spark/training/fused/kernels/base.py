@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from cerebros_spark.training.fused.wiring import Wiring
+from cerebros_spark.training.fused.graph.wiring import Wiring
 
 #: Tensors by name.
 Tensors = Mapping[str, Any]

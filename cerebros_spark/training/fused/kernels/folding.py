@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cerebros_spark.training.fused.shapes import Grid, Shape
-from cerebros_spark.training.fused.wiring import Wires
+from cerebros_spark.training.fused.graph.padding import Grid, Shape
+from cerebros_spark.training.fused.graph.wiring import Wires
 
 
 class Copies(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cerebros_spark.training.fused.network import COPIES, FOLDED, SUMS
-from cerebros_spark.training.fused.shapes import Bank, MergedBank, Shape
+from cerebros_spark.training.fused.graph.network import COPIES, FOLDED, SUMS
+from cerebros_spark.training.fused.graph.padding import Bank, MergedBank, Shape
 
 
 class Wires(NamedTuple):

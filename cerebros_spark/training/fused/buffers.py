@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cerebros_spark.training.fused.states import Sections
+from cerebros_spark.training.fused.state_layout import Sections
 
 # What TensorFlow and XLA want a tensor to begin at a multiple of, in bytes.
 _ALIGNED = 64

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from cerebros_spark.training.fused.reading import UnreadableError
+from cerebros_spark.training.fused.graph.parser import UnreadableError
 
 # What no rule here does: the value of Keras' configuration that means "not".
 _NOT = {

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cerebros_spark.training.fused.network import FOLDED, SUMS, Network, Unit
+from cerebros_spark.training.fused.graph.network import FOLDED, SUMS, Network, Unit
 
 
 class Grid(NamedTuple):
@@ -50,7 +50,7 @@ class Shape:
         planes: Slots of each plane of the hidden units: of all, or of one where the copies of a
             feature do not weigh as one.
         output_planes: The same of the output units.
-        merge: As :class:`~cerebros_spark.training.fused.reading.Network` has it.
+        merge: As :class:`~cerebros_spark.training.fused.graph.parser.Network` has it.
     """
 
     inputs: int

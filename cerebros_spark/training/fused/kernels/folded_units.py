@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cerebros_spark.training.fused.folding import Reading
-from cerebros_spark.training.fused.shapes import Shape
-from cerebros_spark.training.fused.steps import Elementwise, See, Seen
+from cerebros_spark.training.fused.graph.padding import Shape
+from cerebros_spark.training.fused.kernels.elementwise import Elementwise, See, Seen
+from cerebros_spark.training.fused.kernels.folding import Reading
 
 
 class Passed(NamedTuple):

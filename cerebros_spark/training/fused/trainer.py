@@ -15,14 +15,14 @@ import numpy as np
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.shards import Chunk, ShardData
-from cerebros_spark.training.fused.compiled import Compiled
-from cerebros_spark.training.fused.network import Network, Recipe
+from cerebros_spark.training.fused.batches import Rows, evaluated_at_a_time, made
+from cerebros_spark.training.fused.buffers import Room
+from cerebros_spark.training.fused.compiled_step import Compiled
+from cerebros_spark.training.fused.graph.network import Network, Recipe
+from cerebros_spark.training.fused.graph.padding import Shape
+from cerebros_spark.training.fused.graph.parser import read
 from cerebros_spark.training.fused.program import FusedProgram
-from cerebros_spark.training.fused.reading import read
-from cerebros_spark.training.fused.room import Room
-from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time, made
-from cerebros_spark.training.fused.shapes import Shape
-from cerebros_spark.training.fused.states import StateMap
+from cerebros_spark.training.fused.state_layout import StateMap
 from cerebros_spark.training.keras.row_weights import class_weights
 
 #: Networks of a call. To call what is compiled, on its own, takes as long as several steps.

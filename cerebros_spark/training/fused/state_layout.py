@@ -11,10 +11,16 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from cerebros_spark.training.fused.network import Network, Recipe
-from cerebros_spark.training.fused.shapes import Bank, MergedBank, Shape, hidden_bank, output_bank
-from cerebros_spark.training.fused.updates import Rule, rule
-from cerebros_spark.training.fused.wiring import numbers
+from cerebros_spark.training.fused.graph.network import Network, Recipe
+from cerebros_spark.training.fused.graph.padding import (
+    Bank,
+    MergedBank,
+    Shape,
+    hidden_bank,
+    output_bank,
+)
+from cerebros_spark.training.fused.graph.wiring import numbers
+from cerebros_spark.training.fused.optimizer_rules import Rule, rule
 from cerebros_spark.training.keras import checkpoint
 
 _MOVING = ("moving_mean", "moving_variance")

@@ -9,17 +9,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.fused.ends import Ends
-from cerebros_spark.training.fused.forward import Networks
-from cerebros_spark.training.fused.merged import MergedNetworks
-from cerebros_spark.training.fused.network import FOLDED, Recipe
-from cerebros_spark.training.fused.passes import Passes
-from cerebros_spark.training.fused.rows import Rows, evaluated_at_a_time
-from cerebros_spark.training.fused.scoring import Scoring
-from cerebros_spark.training.fused.shapes import Shape
-from cerebros_spark.training.fused.states import Sections
-from cerebros_spark.training.fused.updates import Rule, rule
-from cerebros_spark.training.fused.wiring import Wiring, wiring
+from cerebros_spark.training.fused.batches import Rows, evaluated_at_a_time
+from cerebros_spark.training.fused.graph.network import FOLDED, Recipe
+from cerebros_spark.training.fused.graph.padding import Shape
+from cerebros_spark.training.fused.graph.wiring import Wiring, wiring
+from cerebros_spark.training.fused.kernels.base import Passes
+from cerebros_spark.training.fused.kernels.folded_network import Networks
+from cerebros_spark.training.fused.kernels.merged_network import MergedNetworks
+from cerebros_spark.training.fused.kernels.output_layer import Ends
+from cerebros_spark.training.fused.losses import Scoring
+from cerebros_spark.training.fused.optimizer_rules import Rule, rule
+from cerebros_spark.training.fused.state_layout import Sections
 from cerebros_spark.training.keras.metrics import scoring_model
 from cerebros_spark.training.keras.xla_cache import compiled
 

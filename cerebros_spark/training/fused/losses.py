@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.fused.reading import UnreadableError
+from cerebros_spark.training.fused.graph.parser import UnreadableError
 from cerebros_spark.training.keras.metrics import OneHotLabels
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.fused.network import Recipe
-from cerebros_spark.training.fused.shapes import Shape
+from cerebros_spark.training.fused.graph.network import Recipe
+from cerebros_spark.training.fused.graph.padding import Shape
 
 
 class Ends:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from cerebros_spark.training.fused.wiring import CopyWires, SumWires
+from cerebros_spark.training.fused.graph.wiring import CopyWires, SumWires
 
 
 class Merge(Protocol):

@@ -11,15 +11,21 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.fused.dropping import Dropping
-from cerebros_spark.training.fused.folding import expanded
-from cerebros_spark.training.fused.merged_units import MergedUnits, Weights, summed_up
-from cerebros_spark.training.fused.merging import Copied, Merge, Summed
-from cerebros_spark.training.fused.network import COPIES, Recipe
-from cerebros_spark.training.fused.passes import Tensors, WeightsBack
-from cerebros_spark.training.fused.shapes import Shape
-from cerebros_spark.training.fused.steps import Elementwise, Normalized, Plain, See, settled
-from cerebros_spark.training.fused.wiring import Wiring
+from cerebros_spark.training.fused.graph.network import COPIES, Recipe
+from cerebros_spark.training.fused.graph.padding import Shape
+from cerebros_spark.training.fused.graph.wiring import Wiring
+from cerebros_spark.training.fused.kernels.base import Tensors, WeightsBack
+from cerebros_spark.training.fused.kernels.dropout import Dropping
+from cerebros_spark.training.fused.kernels.elementwise import (
+    Elementwise,
+    Normalized,
+    Plain,
+    See,
+    settled,
+)
+from cerebros_spark.training.fused.kernels.folding import expanded
+from cerebros_spark.training.fused.kernels.merge_ops import Copied, Merge, Summed
+from cerebros_spark.training.fused.kernels.merged_units import MergedUnits, Weights, summed_up
 
 
 class Merged(NamedTuple):

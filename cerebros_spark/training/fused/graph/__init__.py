@@ -1,0 +1,1 @@
+"""What a network is, as shapes and indices, padded to the group's."""
