@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cerebros_spark.backend.local import LocalBackend
-    from cerebros_spark.backend.spark import SparkBackend
+    from cerebros_spark.backends.local import LocalBackend
+    from cerebros_spark.backends.spark import SparkBackend
     from cerebros_spark.core.errors import CerebrosError
     from cerebros_spark.storage.hdfs import HDFSStore
     from cerebros_spark.storage.s3 import S3Store
@@ -22,10 +22,10 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "CerebrosError": "cerebros_spark.core.errors",
     "HDFSStore": "cerebros_spark.storage.hdfs",
-    "LocalBackend": "cerebros_spark.backend.local",
+    "LocalBackend": "cerebros_spark.backends.local",
     "LocalStore": "cerebros_spark.storage.store",
     "S3Store": "cerebros_spark.storage.s3",
-    "SparkBackend": "cerebros_spark.backend.spark",
+    "SparkBackend": "cerebros_spark.backends.spark",
     "Store": "cerebros_spark.storage.store",
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras_tuner
 
-from cerebros_spark.backend.base import Backend
+from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.storage.store import Store

@@ -12,8 +12,8 @@ import autokeras as ak
 import keras
 import pandas as pd
 
-from cerebros_spark.backend.base import Backend
-from cerebros_spark.backend.local import LocalBackend
+from cerebros_spark.backends.base import Backend
+from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, DataError, NotFittedError
 from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.validation import check_optional_integer

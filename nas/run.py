@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.backend.local import LocalBackend
+from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.core.gc_control import settled
 from cerebros_spark.core.pickling import can_be_sent
 from cerebros_spark.core.seeding import derive

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from cerebros_spark.backend.local import LocalBackend
+from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.storage.store import Store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.result import ModelSelectionResult

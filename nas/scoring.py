@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cerebros_spark.backend.spark import configure_task
+from cerebros_spark.backends.spark import configure_task
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.core.pickling import unpacked
 from cerebros_spark.core.types import MetricState, TrialSpec

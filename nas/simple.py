@@ -11,8 +11,8 @@ import autokeras as ak
 import keras
 import keras_tuner
 
-from cerebros_spark.backend.base import Backend
-from cerebros_spark.backend.local import LocalBackend
+from cerebros_spark.backends.base import Backend
+from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, NotFittedError
 from cerebros_spark.core.validation import check_real
 from cerebros_spark.storage.store import LocalStore, Store

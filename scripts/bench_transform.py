@@ -169,7 +169,7 @@ def rows_one_by_one(spark: Any, model: Any, x: np.ndarray, tasks: int) -> float:
     program, weights = describe(model), model.get_weights()
 
     def loop(parts: Iterator[np.ndarray]) -> Iterator[float]:
-        from cerebros_spark.backend.spark import configure_task
+        from cerebros_spark.backends.spark import configure_task
         from cerebros_spark.training.keras.serialization import rebuild
 
         configure_task()

@@ -26,7 +26,7 @@ SPARK = {
 }
 SPARK_LATER = {
     "cerebros_spark/core/pickling.py",
-    "cerebros_spark/backend/spark.py",
+    "cerebros_spark/backends/spark.py",
     "nas/scoring.py",
     "nas/outputs.py",
     "nas/preparation.py",

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cerebros_spark.backend.base import Backend, WorkerEvent
+from cerebros_spark.backends.base import Backend, WorkerEvent
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.core.events import (
     EpochAnswered,

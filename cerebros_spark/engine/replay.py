@@ -22,8 +22,8 @@ from cerebros_spark.runs.artifacts import read_spec, read_state, reference
 from cerebros_spark.runs.audit import located, trial_of
 from cerebros_spark.runs.journal import Record, read
 from cerebros_spark.storage.store import Store
+from cerebros_spark.training.base import Program, create
 from cerebros_spark.training.keras import tensorflow_runtime
-from cerebros_spark.training.trainer import Program, create
 
 
 @dataclass(frozen=True)

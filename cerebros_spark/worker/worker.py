@@ -29,7 +29,7 @@ from cerebros_spark.data.manifest import Shard
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.runs.artifacts import read_spec, read_state, reference, state_key
 from cerebros_spark.runs.worker_config import WorkerJob
-from cerebros_spark.training.trainer import Program, Trainer, create
+from cerebros_spark.training.base import Program, Trainer, create
 from cerebros_spark.worker.durations import Durations
 from cerebros_spark.worker.io_thread import Courier, Link, Report
 

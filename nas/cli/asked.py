@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cerebros_spark.backend.base import Backend
+from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.runs.audit import located
 from cerebros_spark.runs.journal import Record, journal_key, read
@@ -170,7 +170,7 @@ class Run:
                 f"the run {self.name!r} is not over: cerebros-spark resume "
                 f"{shown_place(self.store, self.name)} goes on with it"
             )
-        from cerebros_spark.backend.local import LocalBackend
+        from cerebros_spark.backends.local import LocalBackend
 
         first = self.records[0]
         backend = LocalBackend(first["partitions"], threads_per_worker=first["threads"])

@@ -159,7 +159,7 @@ def _search(
     options: dict[str, Any],
     settings: dict[str, str],
 ) -> None:
-    from cerebros_spark.backend.spark import SparkBackend
+    from cerebros_spark.backends.spark import SparkBackend
     from nas.cli.keeping import Keeper
 
     workers = options.pop("workers")
@@ -233,7 +233,7 @@ def resume(run: str, master: str | None, conf: tuple[str, ...]) -> None:
         return
     workers = found.asked.workers
     with spark_session(master or found.asked.master, workers, settings) as session:
-        from cerebros_spark.backend.spark import SparkBackend
+        from cerebros_spark.backends.spark import SparkBackend
 
         backend = SparkBackend(session.sparkContext, workers)
         _tell(found.gone_on_with(backend, _progress()), found.store, found.name)

@@ -10,7 +10,7 @@ import autokeras as ak
 from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 
-from cerebros_spark.backend.spark import SparkBackend
+from cerebros_spark.backends.spark import SparkBackend
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
 from nas.hyperhypermodel import HyperHyperModel

@@ -11,11 +11,11 @@ from concurrent.futures import Future
 
 import grpc
 
-from cerebros_spark.backend import messages
-from cerebros_spark.backend.credentials import Access
-from cerebros_spark.backend.messages import Answer, Beat, Request
-from cerebros_spark.backend.rpc import DriverServer
 from cerebros_spark.core.types import Phase, StateRef, Unit, UnitFailure, UnitResult
+from cerebros_spark.rpc import messages
+from cerebros_spark.rpc.auth import Access
+from cerebros_spark.rpc.messages import Answer, Beat, Request
+from cerebros_spark.rpc.server import DriverServer
 
 
 def unit(visit: int = 0) -> Unit:

@@ -6,10 +6,10 @@ import queue
 import pytest
 from rpc_parts import unit
 
-from cerebros_spark.backend.desk import Desk
-from cerebros_spark.backend.messages import MessageError, Request, Word
 from cerebros_spark.core.events import UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.core.types import UnitFailure
+from cerebros_spark.rpc.messages import MessageError, Request, Word
+from cerebros_spark.rpc.session import Desk
 from cerebros_spark.worker.io_thread import Assignment
 
 OLD = Assignment((unit(),))

@@ -12,11 +12,11 @@ import grpc
 import pytest
 from rpc_parts import ByHand, Recorder, beat, event, failure, later, request, result, unit, until
 
-from cerebros_spark.backend import messages
-from cerebros_spark.backend.messages import Word
-from cerebros_spark.backend.rpc import DriverServer, WorkerLink
 from cerebros_spark.core.errors import BackendError
 from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerLost, WorkerReady
+from cerebros_spark.rpc import messages
+from cerebros_spark.rpc.messages import Word
+from cerebros_spark.rpc.server import DriverServer, WorkerLink
 from cerebros_spark.worker.io_thread import Assignment
 
 
@@ -493,7 +493,7 @@ def test_a_closed_link_revokes_nothing(server, link):
 def test_a_stuck_process_that_was_replaced_ends(server, link):
     code = (
         "import pickle, sys, time\n"
-        "from cerebros_spark.backend.rpc import WorkerLink\n"
+        "from cerebros_spark.rpc.server import WorkerLink\n"
         "access = pickle.load(sys.stdin.buffer)\n"
         "WorkerLink(access, 0, lambda: 0, beat_seconds=0.05).exchange([])\n"
         "print('at work', flush=True)\n"

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rpc_parts import ByHand, Recorder, beat, event, later, request, result, unit
 
-from cerebros_spark.backend import messages
-from cerebros_spark.backend.credentials import new_certificate
-from cerebros_spark.backend.rpc import DriverServer, WorkerLink
 from cerebros_spark.core.errors import BackendError
 from cerebros_spark.core.events import UnitDone, WorkerReady
+from cerebros_spark.rpc import messages
+from cerebros_spark.rpc.auth import new_certificate
+from cerebros_spark.rpc.server import DriverServer, WorkerLink
 from cerebros_spark.worker.io_thread import Assignment
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED

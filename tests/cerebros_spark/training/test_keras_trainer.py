@@ -28,6 +28,7 @@ from small_trials import (
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
+from cerebros_spark.training.base import create
 from cerebros_spark.training.keras.metrics import MetricsMerger, check_additive, merger_key
 from cerebros_spark.training.keras.serialization import (
     StateVariables,
@@ -36,7 +37,6 @@ from cerebros_spark.training.keras.serialization import (
     rebuild,
 )
 from cerebros_spark.training.keras.trainer import KerasTrainer
-from cerebros_spark.training.trainer import create
 
 
 @pytest.fixture(scope="module")

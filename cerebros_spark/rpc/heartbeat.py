@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import grpc
 
-from cerebros_spark.backend.messages import Word
+from cerebros_spark.rpc.messages import Word
 
 logger = logging.getLogger("cerebros_spark")
 

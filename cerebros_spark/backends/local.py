@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Sequence
 
-from cerebros_spark.backend.base import Backend, WorkerEvent
+from cerebros_spark.backends.base import Backend, WorkerEvent
 from cerebros_spark.core.errors import BackendError
 from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerReady
 from cerebros_spark.core.types import UnitResult

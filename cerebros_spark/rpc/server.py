@@ -20,11 +20,13 @@ from typing import Any
 import grpc
 import tenacity
 
-from cerebros_spark.backend import messages
-from cerebros_spark.backend.credentials import Access, Doorkeeper, new_certificate, new_secret
-from cerebros_spark.backend.desk import Desk, RpcEvent
-from cerebros_spark.backend.heart import Heart
-from cerebros_spark.backend.messages import (
+from cerebros_spark.core.errors import BackendError
+from cerebros_spark.core.events import WorkerReady
+from cerebros_spark.core.retry import retried
+from cerebros_spark.rpc import messages
+from cerebros_spark.rpc.auth import Access, Doorkeeper, new_certificate, new_secret
+from cerebros_spark.rpc.heartbeat import Heart
+from cerebros_spark.rpc.messages import (
     MAX_BYTES,
     About,
     Answer,
@@ -33,9 +35,7 @@ from cerebros_spark.backend.messages import (
     Request,
     Word,
 )
-from cerebros_spark.core.errors import BackendError
-from cerebros_spark.core.events import WorkerReady
-from cerebros_spark.core.retry import retried
+from cerebros_spark.rpc.session import Desk, RpcEvent
 from cerebros_spark.worker.io_thread import Assignment, Report
 
 logger = logging.getLogger("cerebros_spark")

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cerebros_spark.backend.messages import About, Answer, Beat, MessageError, Request, Word
 from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
 from cerebros_spark.core.types import Unit, UnitResult
+from cerebros_spark.rpc.messages import About, Answer, Beat, MessageError, Request, Word
 from cerebros_spark.worker.io_thread import Assignment
 
 RpcEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed

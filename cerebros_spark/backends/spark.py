@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from cerebros_spark.backend.base import Backend, WorkerEvent
-from cerebros_spark.backend.credentials import Access
-from cerebros_spark.backend.rpc import DriverServer, WorkerLink
+from cerebros_spark.backends.base import Backend, WorkerEvent
 from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerLost, WorkerReady
 from cerebros_spark.core.gc_control import settled
 from cerebros_spark.core.pickling import packed, unpacked
 from cerebros_spark.core.validation import check_integer
+from cerebros_spark.rpc.auth import Access
+from cerebros_spark.rpc.server import DriverServer, WorkerLink
 from cerebros_spark.runs.artifacts import check_store, probe_key
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.storage.store import Store

@@ -1,0 +1,1 @@
+"""Where workers come from: threads and processes here, or a Spark cluster."""

@@ -1,0 +1,1 @@
+"""Driver and workers over gRPC: sessions, heartbeats, messages and secrets."""
