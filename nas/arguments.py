@@ -16,9 +16,9 @@ from cerebros_spark.core.validation import check_real
 from cerebros_spark.training.keras.metrics import MetricsMerger
 from cerebros_spark.training.keras.serialization import describe, drawing_from
 from nas.heads import PlainHead
-from nas.labels import form_of, labels_of_array
-from nas.loss_checks import check_loss
-from nas.metrics import listed, suit_metrics
+from nas.metrics.labels import form_of, labels_of_array
+from nas.metrics.loss_checks import check_loss
+from nas.metrics.metrics import listed, suit_metrics
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.cerebros.checks import check_activation
 from nas.spaces.cerebros.decays import simple_sigmoid

@@ -18,8 +18,8 @@ from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.training.keras.object_config import check_layers
 from cerebros_spark.training.keras.serialization import describe, drawing_from, known, rebuild
 from nas.heads import Target
-from nas.labels import labels_of_columns
-from nas.losses import BINARY, CATEGORICAL, loss_name, loss_object
+from nas.metrics.labels import labels_of_columns
+from nas.metrics.losses import BINARY, CATEGORICAL, loss_name, loss_object
 from nas.preparation import Prepared
 from nas.spaces.complete import culprit, known_inputs, unlike, without_config
 from nas.spaces.own import OwnSpace, Source, built_anew, losses_of, suit

@@ -13,10 +13,10 @@ import keras
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.manifest import Column, Layout, Manifest
-from nas.labels import Form, Kind, Labels, Values, form_of, labels_of_columns
-from nas.loss_checks import check_loss
-from nas.losses import loss_name, loss_object
-from nas.metrics import full_name, listed, suit_metrics, with_stable_names
+from nas.metrics.labels import Form, Kind, Labels, Values, form_of, labels_of_columns
+from nas.metrics.loss_checks import check_loss
+from nas.metrics.losses import loss_name, loss_object
+from nas.metrics.metrics import full_name, listed, suit_metrics, with_stable_names
 
 # Losses that compare numbers with numbers: classes and functions of Keras alike.
 _REGRESSIONS = (

@@ -20,9 +20,9 @@ from cerebros_spark.training.keras.serialization import (
     known,
     under_policy,
 )
-from nas.labels import Labels, activation_of, form_of
-from nas.loss_checks import check_loss
-from nas.metrics import suit_compiled
+from nas.metrics.labels import Labels, activation_of, form_of
+from nas.metrics.loss_checks import check_loss
+from nas.metrics.metrics import suit_compiled
 from nas.spaces.complete import completed
 from nas.spaces.fixed import FixedModel
 

@@ -22,9 +22,9 @@ from cerebros_spark.training.keras.metrics import (
 )
 from cerebros_spark.training.keras.serialization import describe, rebuild
 from cerebros_spark.training.keras.trainer import metric_state
-from nas.labels import Kind, form_of, labels_of_array
-from nas.loss_checks import check_loss
-from nas.metrics import metric_named, suit_metrics
+from nas.metrics.labels import Kind, form_of, labels_of_array
+from nas.metrics.loss_checks import check_loss
+from nas.metrics.metrics import metric_named, suit_metrics
 
 ROWS, FIRST = 60, 37  # of which so many are in the first of two partitions
 EPSILON = 1e-7

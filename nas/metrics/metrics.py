@@ -26,7 +26,7 @@ from keras.src.utils.naming import to_snake_case
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras.metrics import OneHotLabels
 from cerebros_spark.training.keras.object_config import serialize
-from nas.labels import Form, Kind
+from nas.metrics.labels import Form, Kind
 
 logger = logging.getLogger("nas")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.manifest import Column
-from nas.losses import BINARY, CATEGORICAL, HINGE, SPARSE, has_logits, loss_name
+from nas.metrics.losses import BINARY, CATEGORICAL, HINGE, SPARSE, has_logits, loss_name
 
 # Layers that pass values on as they are.
 _PASSING = ("Identity", "Flatten", "Reshape", "Dropout", "ActivityRegularization")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.labels import Form, Kind
-from nas.losses import BINARY, CATEGORICAL, HINGE, SPARSE, loss_name, loss_title
+from nas.metrics.labels import Form, Kind
+from nas.metrics.losses import BINARY, CATEGORICAL, HINGE, SPARSE, loss_name, loss_title
 
 _OF_CLASSES = frozenset({Kind.ONE_HOT, Kind.BINARY, Kind.MULTI_LABEL})
 

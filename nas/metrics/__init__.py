@@ -1,0 +1,1 @@
+"""Losses and metrics against labels: which suit, and how they are computed."""
