@@ -15,7 +15,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_real
 from cerebros_spark.training.keras.metrics import MetricsMerger
 from cerebros_spark.training.keras.serialization import describe, drawing_from
-from nas.heads import PlainHead
+from nas.data.heads import PlainHead
 from nas.metrics.labels import form_of, labels_of_array
 from nas.metrics.loss_checks import check_loss
 from nas.metrics.metrics import listed, suit_metrics

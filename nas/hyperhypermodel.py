@@ -19,10 +19,11 @@ from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.storage.store import Store
 from nas.binding import BoundTuner, Resources, columns_of
-from nas.heads import check_metrics
-from nas.inputs import is_spark
+from nas.data.columns import predict_rows
+from nas.data.heads import check_metrics
+from nas.data.inputs import is_spark
+from nas.data.weights import checked_class_weight, checked_loss_weights, evaluated_weights
 from nas.lookouts import called_and_watching
-from nas.matrices import predict_rows
 from nas.preparation import find, prepare_data
 from nas.request import Request, understood
 from nas.result import ModelSelectionResult
@@ -32,7 +33,6 @@ from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
 from nas.spaces.graph import check_graph
 from nas.spaces.own import Source, custom_objects_of, source_of
-from nas.weights import checked_class_weight, checked_loss_weights, evaluated_weights
 
 _GIB = 1024**3
 

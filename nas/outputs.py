@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pyspark.sql.types import StructField
 
-    from nas.heads import Target
+    from nas.data.heads import Target
 
 _OUTPUT, _CLASS = "__output", "__class"
 

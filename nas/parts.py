@@ -21,8 +21,8 @@ from cerebros_spark.training.keras.callbacks import (
 from cerebros_spark.training.keras.metrics import MetricsMerger, merger_key
 from cerebros_spark.training.keras.serialization import describe, drawing_from, known, under_policy
 from nas.building import Builder
+from nas.data.heads import Target
 from nas.failures import short_reason
-from nas.heads import Target
 from nas.request import Request, chosen
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, Output

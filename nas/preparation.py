@@ -11,9 +11,9 @@ from cerebros_spark.data import catalog
 from cerebros_spark.data.checks import VALIDATION_DATA
 from cerebros_spark.data.manifest import Manifest
 from nas.binding import Columns, Resources
-from nas.inputs import arrays_of, flat, is_spark, warn_of_sorted_dates
-from nas.matrices import check_columns
-from nas.weights import check_bound
+from nas.data.columns import check_columns
+from nas.data.inputs import arrays_of, flat, is_spark, warn_of_sorted_dates
+from nas.data.weights import check_bound
 
 
 @dataclass(frozen=True)

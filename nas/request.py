@@ -20,7 +20,8 @@ from cerebros_spark.training.keras.callbacks import (
 from cerebros_spark.training.keras.serialization import registered_in
 from nas.binding import BoundTuner, Resources
 from nas.compiled import matched
-from nas.heads import Target, targets
+from nas.data.heads import Target, targets
+from nas.data.weights import check_class_labels, check_class_weight
 from nas.identity import describe_code, is_own
 from nas.preparation import Prepared
 from nas.resuming import (
@@ -35,7 +36,6 @@ from nas.spaces.graph import check_shapes
 from nas.spaces.own import Source, describe_source
 from nas.tuners.base import Tuner
 from nas.watching import Watcher
-from nas.weights import check_class_labels, check_class_weight
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,17 @@ from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.metrics import MetricsMerger, without_one_hot_labels
 from cerebros_spark.training.keras.serialization import StateVariables, known, rebuild
+from nas.data.columns import inputs_of, labels_of
+from nas.data.heads import Target
+from nas.data.inputs import predictors_of
+from nas.data.values import has_fractions
 from nas.drawing import draw_network
 from nas.failures import short_reason
-from nas.heads import Target
-from nas.inputs import predictors_of
-from nas.matrices import inputs_of, labels_of
 from nas.outputs import OutputColumns, kind_of_classes, output_names
 from nas.reporting import write_report
 from nas.scoring import Scorer, fractional
 from nas.summary import results_summary
 from nas.trials import TrialRecord
-from nas.values import has_fractions
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -19,7 +19,7 @@ from cerebros_spark.core.pickling import unpacked
 from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
-from nas.matrices import check_columns, inputs_of, labels_of, lined_up
+from nas.data.columns import check_columns, inputs_of, labels_of, lined_up
 from nas.metrics.labels import Values
 from nas.outputs import OutputColumns
 

@@ -26,7 +26,7 @@ from nas.arguments import (
     metrics_for_each_output,
     warn_of_leaks,
 )
-from nas.heads import PlainHead
+from nas.data.heads import PlainHead
 from nas.hyperhypermodel import HyperHyperModel
 from nas.reports import write_pictures, write_results
 from nas.result import ModelSelectionResult

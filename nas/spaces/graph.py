@@ -18,7 +18,7 @@ from autokeras.graph import Graph
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras.object_config import compile_config
 from cerebros_spark.training.keras.serialization import known
-from nas.heads import Target
+from nas.data.heads import Target
 from nas.spaces.adapting import adapted
 from nas.spaces.complete import without_adapted
 from nas.spaces.overrides import overridden

@@ -18,7 +18,7 @@ from small_searches import search
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
 from nas import HyperHyperModel, hyperhypermodel
-from nas.inputs import arrays_of
+from nas.data.inputs import arrays_of
 
 NAMES = ["p", "q", "r"]
 KERNEL = np.array([1.0, 10.0, 100.0])

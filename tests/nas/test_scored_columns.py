@@ -16,7 +16,7 @@ from cerebros_spark.core.errors import DataError
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.training.keras.serialization import StateVariables, describe
-from nas.matrices import lined_up
+from nas.data.columns import lined_up
 from nas.outputs import OutputColumns
 from nas.scoring import Scorer
 

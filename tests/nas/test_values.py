@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.values import array_of, converted, has_fractions, is_array
+from nas.data.values import array_of, converted, has_fractions, is_array
 
 ARROW = pd.ArrowDtype
 

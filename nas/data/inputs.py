@@ -12,9 +12,9 @@ import pandas as pd
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.checks import VALIDATION_DATA, warn_of_date
-from nas.matrices import check_columns
-from nas.values import array_of, converted, has_fractions, is_array
-from nas.weights import add_weights, joined, weights_of
+from nas.data.columns import check_columns
+from nas.data.values import array_of, converted, has_fractions, is_array
+from nas.data.weights import add_weights, joined, weights_of
 
 Columns = list[str | list[str]]
 

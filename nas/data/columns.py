@@ -11,13 +11,13 @@ import numpy as np
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.checks import missing_column
 from cerebros_spark.data.manifest import Layout
-from nas.values import array_of, converted
+from nas.data.values import array_of, converted
 
 
 def inputs_of(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndarray]:
     """Features as model inputs, each of shape ``(rows, *input_shape)``.
 
-    Values are converted without loss, or refused (see :func:`nas.values.converted`).
+    Values are converted without loss, or refused (see :func:`nas.data.values.converted`).
 
     Args:
         frame: A pandas frame, or arrays by column name.

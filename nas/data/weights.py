@@ -11,9 +11,9 @@ import pandas as pd
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.manifest import Column, Manifest
-from nas.heads import Target
-from nas.matrices import check_columns
-from nas.values import array_of, converted
+from nas.data.columns import check_columns
+from nas.data.heads import Target
+from nas.data.values import array_of, converted
 
 #: What an array of sample weights is called where it is prepared.
 SAMPLE_WEIGHT = "sample_weight"

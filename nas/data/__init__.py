@@ -1,0 +1,1 @@
+"""What users hand over as data: columns, heads, weights and values."""
