@@ -13,9 +13,9 @@ from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.storage.store import Store
-from nas.objective import objective_of
-from nas.summary import search_space_summary
-from nas.tuners.base import Tuner
+from nas.trial.objective import objective_of
+from nas.trial.proposal import Tuner
+from nas.trial.summary import search_space_summary
 from nas.tuners.kinds import kind_of
 
 Columns = list[str | list[str]]
@@ -89,7 +89,7 @@ class BoundTuner:
 
     Args:
         tuner: Name of the tuner; or a ``keras_tuner.Oracle`` or an object with the methods of
-            ``nas.tuners.base.Tuner``, of which each search makes a copy.
+            ``nas.trial.proposal.Tuner``, of which each search makes a copy.
         objective: What it optimizes: a metric's name, or a ``keras_tuner.Objective``. None for
             an oracle's own.
         max_trials: Number of trials; None for as many as the tuner has by itself.

@@ -10,7 +10,7 @@ from cerebros_spark.core.types import EpochResult, StateRef, TrialSpec
 from cerebros_spark.runs.journal import as_written
 from cerebros_spark.training.keras.callbacks import Change, TrialCallbacks
 from nas.building import Built
-from nas.tracks import FinishedEpoch, Track
+from nas.trial.state import FinishedEpoch, Track
 
 
 class Callbacks:

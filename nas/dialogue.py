@@ -7,10 +7,10 @@ answers, in the same order, bring a tuner to the same point.
 from __future__ import annotations
 
 from cerebros_spark.core.types import TrialResult
-from nas.ledger import Ledger
-from nas.tracks import FinishedEpoch, Track
-from nas.trials import TrialRecord
-from nas.tuners.base import Pause, Tuner, Verdicts
+from nas.trial.proposal import Pause, Tuner, Verdicts
+from nas.trial.record import TrialRecord
+from nas.trial.state import FinishedEpoch, Track
+from nas.trial.table import Ledger
 from nas.turns import Turns
 
 

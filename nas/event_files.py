@@ -18,7 +18,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
 from nas.hparams import Domain, config_of, domains
 from nas.learning_rates import rate_of
-from nas.trials import TrialRecord
+from nas.trial.record import TrialRecord
 from nas.watching import Watched, Watcher, has_ended
 
 if TYPE_CHECKING:

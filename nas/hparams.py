@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nas.trials import TrialRecord
+from nas.trial.record import TrialRecord
 from nas.tuners.space import is_number
 
 #: Bounds of numbers, the values of a choice, or None where a name has been declared as both.

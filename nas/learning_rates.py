@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from cerebros_spark.training.keras.serialization import known
-from nas.trials import TrialRecord
+from nas.trial.record import TrialRecord
 from nas.watching import Watched
 
 

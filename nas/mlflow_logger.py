@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
-from nas.trials import TrialRecord
+from nas.trial.record import TrialRecord
 from nas.watching import Watched, Watcher, has_ended
 
 if TYPE_CHECKING:

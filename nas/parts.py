@@ -22,13 +22,13 @@ from cerebros_spark.training.keras.metrics import MetricsMerger, merger_key
 from cerebros_spark.training.keras.serialization import describe, drawing_from, known, under_policy
 from nas.building import Builder
 from nas.data.heads import Target
-from nas.failures import short_reason
 from nas.request import Request, chosen
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, Output
 from nas.spaces.graph import GraphSpace
 from nas.spaces.own import OwnSpace
-from nas.tuners.base import Tuner
+from nas.trial.failures import short_reason
+from nas.trial.proposal import Tuner
 
 # What AutoKeras does where no epochs are given.
 _OPEN_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}

@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cerebros_spark.core.types import Status
-from nas.failures import short_reason
-from nas.trials import TrialRecord
+from nas.trial.failures import short_reason
+from nas.trial.record import TrialRecord
 
 logger = logging.getLogger("nas")
 

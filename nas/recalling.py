@@ -10,8 +10,8 @@ from cerebros_spark.core.errors import SearchError
 from cerebros_spark.core.types import Status, TrialResult, TrialSpec, state_ref
 from cerebros_spark.runs.journal import Record, as_written
 from nas.dialogue import Dialogue
-from nas.tracks import FinishedEpoch
-from nas.tuners.base import Pause, Proposal
+from nas.trial.proposal import Pause, Proposal
+from nas.trial.state import FinishedEpoch
 
 
 def recall(dialogue: Dialogue, records: Sequence[Record], specs: Mapping[str, TrialSpec]) -> None:

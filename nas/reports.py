@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nas.result import ModelSelectionResult
-from nas.trials import TrialRecord
+from nas.trial.record import TrialRecord
 
 
 def write_pictures(

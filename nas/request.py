@@ -34,7 +34,7 @@ from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.fixed import without_names
 from nas.spaces.graph import check_shapes
 from nas.spaces.own import Source, describe_source
-from nas.tuners.base import Tuner
+from nas.trial.proposal import Tuner
 from nas.watching import Watcher
 
 

@@ -28,12 +28,12 @@ from nas.data.heads import Target
 from nas.data.inputs import predictors_of
 from nas.data.values import has_fractions
 from nas.drawing import draw_network
-from nas.failures import short_reason
 from nas.outputs import OutputColumns, kind_of_classes, output_names
 from nas.reporting import write_report
 from nas.scoring import Scorer, fractional
-from nas.summary import results_summary
-from nas.trials import TrialRecord
+from nas.trial.failures import short_reason
+from nas.trial.record import TrialRecord
+from nas.trial.summary import results_summary
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

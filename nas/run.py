@@ -29,7 +29,6 @@ from nas.dialogue import Dialogue
 from nas.fusing import Fusing
 from nas.identity import is_own
 from nas.interruption import ended_by_sigterm
-from nas.ledger import Ledger
 from nas.parts import callbacks_of, check_objective, mergers_of, populate, space_of
 from nas.preparation import Prepared
 from nas.progress import Progress
@@ -38,6 +37,7 @@ from nas.request import Request, asked_for, chosen, understood
 from nas.result import ModelSelectionResult
 from nas.resuming import check_rebuilt, check_same, earlier, log_finished
 from nas.search import Rules, Search
+from nas.trial.table import Ledger
 from nas.turns import Turns
 from nas.watching import Watched, Watchers, identity_of
 from nas.workshop import Workshop

@@ -15,7 +15,7 @@ import keras_tuner
 from cerebros_spark.core.types import Status
 from cerebros_spark.runs.journal import read
 from cerebros_spark.storage.store import Store
-from nas.trials import TrialRecord
+from nas.trial.record import TrialRecord
 
 if TYPE_CHECKING:
     from nas.result import ModelSelectionResult

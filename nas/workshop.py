@@ -10,8 +10,8 @@ from types import TracebackType
 from cerebros_spark.core.types import StateRef
 from nas.building import Builder, Built
 from nas.callbacks import Callbacks
-from nas.ledger import Ledger
-from nas.tracks import Track
+from nas.trial.state import Track
+from nas.trial.table import Ledger
 
 
 class Workshop:

@@ -217,7 +217,7 @@ class Search:
         return self.course
 
     def _propose(self) -> None:
-        from nas.tuners.base import Pause
+        from nas.trial.proposal import Pause
 
         while not self._exhausted and len(self._queue) < self._in_flight:
             proposal = self._tuner.propose()

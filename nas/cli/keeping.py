@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cerebros_spark.storage.store import Store
 from nas.cli.asked import Asked, keep
-from nas.trials import TrialRecord
+from nas.trial.record import TrialRecord
 from nas.watching import Watched, Watcher
 
 

@@ -20,7 +20,7 @@ from nas.reporting.marks import (
     shortened,
 )
 from nas.reporting.reading import RunView
-from nas.trials import TrialRecord
+from nas.trial.record import TrialRecord
 
 _MOST_PARAMETERS = 12
 

@@ -12,7 +12,6 @@ from typing import Any
 import jinja2
 
 from nas.drawing import draw_network
-from nas.failures import short_reason
 from nas.reporting.charts import (
     best_curves,
     learning_curves,
@@ -23,7 +22,8 @@ from nas.reporting.charts import (
 from nas.reporting.marks import colours, data_url, in_both_forms
 from nas.reporting.reading import RunView
 from nas.reporting.timeline import timeline, usage
-from nas.trials import TrialRecord
+from nas.trial.failures import short_reason
+from nas.trial.record import TrialRecord
 
 logger = logging.getLogger("nas")
 

@@ -18,9 +18,9 @@ from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.journal import Record, journal_key, read
 from cerebros_spark.storage.store import Store
-from nas.tracks import FinishedEpoch, Track
-from nas.trials import TrialRecord
-from nas.tuners.base import Proposal
+from nas.trial.proposal import Proposal
+from nas.trial.record import TrialRecord
+from nas.trial.state import FinishedEpoch, Track
 
 logger = logging.getLogger("nas")
 

@@ -13,7 +13,7 @@ from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras.object_config import compile_config
 from cerebros_spark.training.keras.optimizer_support import leave_undecayed, undecayed
 from cerebros_spark.training.keras.serialization import check_no_lambda, under_policy
-from nas.failures import short_reason
+from nas.trial.failures import short_reason
 
 _PLAIN = (bool, int, float, str)
 _OTHERS = ("name", "built")  # attributes that differ in copies

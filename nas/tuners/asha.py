@@ -14,7 +14,7 @@ import keras_tuner
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_integer
-from nas.tuners.base import Tuner, Verdicts
+from nas.trial.proposal import Tuner, Verdicts
 from nas.tuners.native import needed
 from nas.tuners.random import RandomTuner
 

@@ -14,8 +14,8 @@ import keras_tuner
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
+from nas.trial.proposal import Tuner
 from nas.tuners import tuner_factory
-from nas.tuners.base import Tuner
 from nas.tuners.oracle import OracleTuner, oracle_objective
 
 _COMMON = ("objective", "max_trials", "seed", "hyperparameters")
@@ -81,7 +81,7 @@ def kind_of(tuner: Any, options: Mapping[str, Any]) -> TunerKind:
         )
     raise ArgumentError(
         "tuner must be a name, a keras_tuner.Oracle, or an object with the methods of "
-        f"nas.tuners.base.Tuner, but got {tuner!r}"
+        f"nas.trial.proposal.Tuner, but got {tuner!r}"
     )
 
 

@@ -12,7 +12,7 @@ from cerebros_spark.core.types import Status
 from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.space import CerebrosSpace
-from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
+from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
 
 
 class MoietyTuner:

@@ -16,7 +16,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import Status
 from cerebros_spark.core.validation import check_integer
-from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
+from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
 from nas.tuners.space import Key, KnownSpace, Values
 
 # So many draws in vain, and it is looked whether anything is left at all.

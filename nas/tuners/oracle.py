@@ -15,8 +15,8 @@ import keras_tuner
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
-from nas.objective import objective_of
-from nas.tuners.base import Pause, Proposal, Tuner, Verdicts
+from nas.trial.objective import objective_of
+from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
 
 _FIXED = keras_tuner.engine.hyperparameters.Fixed
 _NEVER = 10**9  # failures in a row are counted by the search

@@ -11,8 +11,8 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from nas.binding import BoundTuner
 from nas.hyperhypermodel import HyperHyperModel
+from nas.trial.proposal import Proposal
 from nas.tuners import TUNERS
-from nas.tuners.base import Proposal
 from nas.tuners.oracle import OracleTuner
 from nas.tuners.random import random_tuner
 

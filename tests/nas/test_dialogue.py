@@ -8,9 +8,9 @@ import pytest
 from cerebros_spark.core.errors import TrialError
 from cerebros_spark.core.types import Status, TrialResult, TrialSpec
 from nas.dialogue import Dialogue
-from nas.ledger import Ledger
-from nas.tracks import FinishedEpoch, Track
-from nas.tuners.base import Pause, Proposal
+from nas.trial.proposal import Pause, Proposal
+from nas.trial.state import FinishedEpoch, Track
+from nas.trial.table import Ledger
 from nas.turns import Turns
 
 EPOCHS = 3

@@ -4,7 +4,7 @@ import keras_tuner
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.objective import better, objective_of
+from nas.trial.objective import better, objective_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from cerebros_spark.core.types import Status
 from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare, sample
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.space import CerebrosSpace
-from nas.tuners.base import Pause
+from nas.trial.proposal import Pause
 from nas.tuners.moieties import MoietyTuner
 
 SPACES = {

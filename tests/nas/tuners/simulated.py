@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cerebros_spark.core.types import Status
-from nas.tuners.base import Pause, Proposal, Tuner
+from nas.trial.proposal import Pause, Proposal, Tuner
 
 Logs = dict[str, float]
 

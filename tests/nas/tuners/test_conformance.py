@@ -14,8 +14,8 @@ from simulated import SimulatedError, Simulation
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
+from nas.trial.proposal import Pause, Proposal, Tuner
 from nas.tuners import TUNERS, tuner_factory
-from nas.tuners.base import Pause, Proposal, Tuner
 from nas.tuners.oracle import OracleTuner
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")

@@ -5,7 +5,7 @@ import pytest
 from simulated import Simulation
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.tuners.base import Proposal
+from nas.trial.proposal import Proposal
 from nas.tuners.oracle import OracleTuner
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")

@@ -9,9 +9,9 @@ import keras_tuner
 
 from cerebros_spark.core.types import StateRef, Status, TrialResult, TrialSpec
 from cerebros_spark.training.keras.callbacks import TrialCallbacks
-from nas.objective import better
-from nas.trials import TrialRecord
-from nas.tuners.base import Proposal
+from nas.trial.objective import better
+from nas.trial.proposal import Proposal
+from nas.trial.record import TrialRecord
 
 
 @dataclass(frozen=True)

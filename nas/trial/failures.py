@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from cerebros_spark.core.errors import SearchError
-from nas.trials import TrialRecord
+from nas.trial.record import TrialRecord
 
 _MOST_CHARACTERS = 300
 _REASONS = 2  # that an error shows, where trials failed for several

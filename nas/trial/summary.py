@@ -7,8 +7,8 @@ from typing import Any
 
 import keras_tuner
 
-from nas.failures import short_reason
-from nas.trials import TrialRecord
+from nas.trial.failures import short_reason
+from nas.trial.record import TrialRecord
 
 
 def search_space_summary(hyperparameters: Any) -> str:

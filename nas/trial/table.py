@@ -8,10 +8,10 @@ import keras_tuner
 
 from cerebros_spark.core.errors import TrialError
 from cerebros_spark.core.types import StateRef, Status, TrialResult
-from nas.objective import better
-from nas.tracks import FinishedEpoch, Track
-from nas.trials import TrialRecord
-from nas.tuners.base import Proposal
+from nas.trial.objective import better
+from nas.trial.proposal import Proposal
+from nas.trial.record import TrialRecord
+from nas.trial.state import FinishedEpoch, Track
 
 
 class Ledger:
