@@ -225,7 +225,7 @@ class HyperHyperModel:
         Args:
             tuner: Name of the tuner: ``"random"``, ``"grid"``, ``"greedy"``, ``"bayesian"``,
                 ``"asha"``, ``"hyperband"``, ``"deephyper"`` (an extra); or a
-                ``keras_tuner.Oracle``, or an object with the methods of ``nas.trial.proposal.Tuner``,
+                ``keras_tuner.Oracle``, or an object with the methods of ``nas.Tuner``,
                 which bring their own objective, number of trials and overrides, unless the first
                 two are given here.
             hyperparameters: A ``keras_tuner.HyperParameters``; what is declared there overrides

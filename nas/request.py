@@ -22,7 +22,7 @@ from nas.binding import BoundTuner, Resources
 from nas.compiled import matched
 from nas.data.heads import Target, targets
 from nas.data.weights import check_class_labels, check_class_weight
-from nas.identity import describe_code, is_own
+from nas.identity.digest import describe_code, is_own
 from nas.preparation import Prepared
 from nas.resuming import (
     compiled_parts,

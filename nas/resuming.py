@@ -19,7 +19,7 @@ from cerebros_spark.runs.journal import Record, Recovered, as_written, journal_k
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.metrics import merger_key
 from cerebros_spark.training.keras.serialization import dicts_of
-from nas.identity import changed_state, differences, only_values, shown
+from nas.identity.digest import changed_state, differences, only_values, shown
 from nas.spaces.cerebros import CerebrosSpace
 from nas.trial.failures import short_reason
 

@@ -27,7 +27,7 @@ from nas.building import Builder
 from nas.callbacks import Callbacks
 from nas.dialogue import Dialogue
 from nas.fusing import Fusing
-from nas.identity import is_own
+from nas.identity.digest import is_own
 from nas.interruption import ended_by_sigterm
 from nas.parts import callbacks_of, check_objective, mergers_of, populate, space_of
 from nas.preparation import Prepared

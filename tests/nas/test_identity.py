@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cerebros_spark.core.pickling import is_own_module
-from nas.identity import changed_state, describe_code, differences
+from nas.identity.digest import changed_state, describe_code, differences
 
 BEGIN = """\
 import functools
@@ -327,7 +327,7 @@ def test_what_lies_under_spark_home_is_installed(tmp_path, monkeypatch):
 
 ALL = """
 import json, sys
-from nas.identity import describe_code
+from nas.identity.digest import describe_code
 sys.stdout.write(json.dumps(describe_code(
     {name: globals()[name] for name in ("build", "whole", "mine", "loss", "method")}
 )))
