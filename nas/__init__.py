@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from nas.result import ModelSelectionResult
     from nas.scikit import CerebrosClassifier, CerebrosRegressor
     from nas.simple import DenseUnit, SimpleCerebrosRandomSearch
+    from nas.spaces.autokeras.blocks import SmallImageBlock, TokenBlock
     from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
-    from nas.spaces.cerebros.decays import simple_sigmoid, zero_7_exp_decay, zero_95_exp_decay
-    from nas.spaces.fixed import FixedModel
+    from nas.spaces.cerebros.decay import simple_sigmoid, zero_7_exp_decay, zero_95_exp_decay
+    from nas.spaces.fixed_model import FixedModel
     from nas.spaces.residual_mlp import ResidualMLP, ResidualMLPBlock
-    from nas.spaces.small_blocks import SmallImageBlock, TokenBlock
     from nas.spark_ml import CerebrosEstimator, CerebrosModel
 
 _PUBLIC = {
@@ -32,19 +32,19 @@ _PUBLIC = {
     "CerebrosRegressor": "nas.scikit",
     "CerebrosSpace": "nas.spaces.cerebros",
     "DenseUnit": "nas.simple",
-    "FixedModel": "nas.spaces.fixed",
+    "FixedModel": "nas.spaces.fixed_model",
     "HyperHyperModel": "nas.hyperhypermodel",
     "MLflowLogger": "nas.mlflow_logger",
     "ModelSelectionResult": "nas.result",
     "ResidualMLP": "nas.spaces.residual_mlp",
     "ResidualMLPBlock": "nas.spaces.residual_mlp",
     "SimpleCerebrosRandomSearch": "nas.simple",
-    "SmallImageBlock": "nas.spaces.small_blocks",
-    "TokenBlock": "nas.spaces.small_blocks",
+    "SmallImageBlock": "nas.spaces.autokeras.blocks",
+    "TokenBlock": "nas.spaces.autokeras.blocks",
     "draw_network": "nas.drawing",
-    "simple_sigmoid": "nas.spaces.cerebros.decays",
-    "zero_7_exp_decay": "nas.spaces.cerebros.decays",
-    "zero_95_exp_decay": "nas.spaces.cerebros.decays",
+    "simple_sigmoid": "nas.spaces.cerebros.decay",
+    "zero_7_exp_decay": "nas.spaces.cerebros.decay",
+    "zero_95_exp_decay": "nas.spaces.cerebros.decay",
 }
 
 __all__ = [

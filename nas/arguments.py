@@ -20,8 +20,8 @@ from nas.metrics.labels import form_of, labels_of_array
 from nas.metrics.loss_checks import check_loss
 from nas.metrics.metrics import listed, suit_metrics
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
-from nas.spaces.cerebros.checks import check_activation
-from nas.spaces.cerebros.decays import simple_sigmoid
+from nas.spaces.cerebros.decay import simple_sigmoid
+from nas.spaces.validation import check_activation
 
 logger = logging.getLogger("nas")
 

@@ -21,8 +21,8 @@ from nas.data.heads import Target
 from nas.metrics.labels import labels_of_columns
 from nas.metrics.losses import BINARY, CATEGORICAL, loss_name, loss_object
 from nas.preparation import Prepared
-from nas.spaces.complete import culprit, known_inputs, unlike, without_config
-from nas.spaces.own import OwnSpace, Source, built_anew, losses_of, suit
+from nas.spaces.functional import culprit, known_inputs, unlike, without_config
+from nas.spaces.user_space import OwnSpace, Source, built_anew, losses_of, suit
 
 
 def matched(

@@ -27,9 +27,9 @@ from cerebros_spark.training.fused.graph.parser import UnreadableError, read
 from cerebros_spark.training.fused.losses import Scoring
 from cerebros_spark.training.fused.optimizer_rules import rule
 from cerebros_spark.training.keras.metrics import scoring_model
-from nas.spaces.cerebros.future import OutputFuture, UnitFuture
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.networks import CerebrosNetworks
+from nas.spaces.cerebros.plan import OutputFuture, UnitFuture
 from nas.spaces.cerebros.wiring import draw_future
 
 logger = logging.getLogger("cerebros_spark")

@@ -28,11 +28,11 @@ from nas.preparation import find, prepare_data
 from nas.request import Request, understood
 from nas.result import ModelSelectionResult
 from nas.run import run
-from nas.spaces.assembly import assembled, needs_blocks
+from nas.spaces.autokeras.default_graph import assembled, needs_blocks
+from nas.spaces.autokeras.graph import check_graph
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
-from nas.spaces.graph import check_graph
-from nas.spaces.own import Source, custom_objects_of, source_of
+from nas.spaces.user_space import Source, custom_objects_of, source_of
 
 _GIB = 1024**3
 

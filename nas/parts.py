@@ -23,10 +23,10 @@ from cerebros_spark.training.keras.serialization import describe, drawing_from, 
 from nas.building import Builder
 from nas.data.heads import Target
 from nas.request import Request, chosen
+from nas.spaces.autokeras.graph import GraphSpace
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, Output
-from nas.spaces.graph import GraphSpace
-from nas.spaces.own import OwnSpace
+from nas.spaces.user_space import OwnSpace
 from nas.trial.failures import short_reason
 from nas.trial.proposal import Tuner
 

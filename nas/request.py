@@ -30,10 +30,10 @@ from nas.resuming import (
     describe_space,
     digest_models,
 )
+from nas.spaces.autokeras.graph import check_shapes
 from nas.spaces.cerebros import CerebrosSpace
-from nas.spaces.fixed import without_names
-from nas.spaces.graph import check_shapes
-from nas.spaces.own import Source, describe_source
+from nas.spaces.fixed_model import without_names
+from nas.spaces.user_space import Source, describe_source
 from nas.trial.proposal import Tuner
 from nas.watching import Watcher
 

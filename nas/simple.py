@@ -31,13 +31,13 @@ from nas.hyperhypermodel import HyperHyperModel
 from nas.reports import write_pictures, write_results
 from nas.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
-from nas.spaces.cerebros.checks import check_count, check_member
-from nas.spaces.cerebros.decays import (
+from nas.spaces.cerebros.decay import (
     base_of,
     simple_sigmoid,
     zero_7_exp_decay,
     zero_95_exp_decay,
 )
+from nas.spaces.validation import check_count, check_member
 from nas.tuners.moieties import MoietyTuner
 
 

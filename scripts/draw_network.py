@@ -7,8 +7,8 @@ import argparse
 from pathlib import Path
 
 from nas import CerebrosSpace, draw_network
-from nas.spaces.cerebros.future import OutputFuture
 from nas.spaces.cerebros.moiety import draw_moiety
+from nas.spaces.cerebros.plan import OutputFuture
 from nas.spaces.cerebros.wiring import draw_future
 
 _PLACE = Path(__file__).parent.parent / "docs" / "images" / "network.svg"

@@ -28,7 +28,7 @@ def draw_network(network: Any) -> str:
     drawn by layers.
 
     Args:
-        network: A plan (:class:`~nas.spaces.cerebros.future.NetworkFuture`), a ``keras.Model``
+        network: A plan (:class:`~nas.spaces.cerebros.plan.NetworkFuture`), a ``keras.Model``
             that is functional or sequential, or the text of ``TrialRecord.program``.
 
     Returns:
@@ -49,7 +49,7 @@ def _graph(network: Any) -> Any:
     from nas.drawing.layers import architecture_of, layer_graph, named_by_class
     from nas.drawing.plans import plan_graph
     from nas.drawing.units import unit_graph
-    from nas.spaces.cerebros.future import NetworkFuture
+    from nas.spaces.cerebros.plan import NetworkFuture
 
     if isinstance(network, NetworkFuture):
         return plan_graph(network)

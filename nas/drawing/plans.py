@@ -12,7 +12,7 @@ from typing import Any
 
 import networkx as nx
 
-from nas.spaces.cerebros import future as plan
+from nas.spaces.cerebros import plan as plan
 
 LEVEL = "level"
 SKIP = "skip"

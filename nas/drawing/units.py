@@ -10,7 +10,7 @@ import networkx as nx
 
 from nas.drawing.plans import TIMES, add_edge, add_unit
 
-# What ``nas.spaces.cerebros.materialize`` calls its layers.
+# What ``nas.spaces.cerebros.layers`` calls its layers.
 _PART = re.compile(
     r"(?P<prefix>.*?)(?P<unit>level(?P<level>\d+)_unit(?P<number>\d+))_"
     r"(?P<part>dense|axon|dendrites|dendrite\d+|concatenate|add\d+|gate\d+|batch_normalization"

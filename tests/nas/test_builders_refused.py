@@ -15,7 +15,7 @@ from small_searches import FEATURES
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, SearchError, TrialError
 from nas import HyperHyperModel
-from nas.spaces.own import OwnSpace, source_of
+from nas.spaces.user_space import OwnSpace, source_of
 
 
 @pytest.fixture(scope="module")

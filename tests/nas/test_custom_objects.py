@@ -19,7 +19,7 @@ from cerebros_spark import LocalStore, SparkBackend
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.engine.replay import Replay
 from nas import HyperHyperModel
-from nas.spaces.own import custom_objects_of
+from nas.spaces.user_space import custom_objects_of
 
 
 @pytest.fixture(scope="module")

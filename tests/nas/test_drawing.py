@@ -21,8 +21,8 @@ from nas.drawing.places import Size, laid_out
 from nas.drawing.plans import plan_graph
 from nas.drawing.units import unit_graph
 from nas.spaces.cerebros import CerebrosBlock, CerebrosNetworks, CerebrosSpace, Output
-from nas.spaces.cerebros.future import Edge, NetworkFuture, OutputFuture, UnitFuture
 from nas.spaces.cerebros.moiety import draw_moiety
+from nas.spaces.cerebros.plan import Edge, NetworkFuture, OutputFuture, UnitFuture
 from nas.spaces.cerebros.wiring import draw_future
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -123,7 +123,7 @@ def test_pictures_leave_pyplot_alone():
         "import sys, nas\n"
         "assert not {'matplotlib', 'networkx'} & set(sys.modules)\n"
         "from nas.drawing import draw_network\n"
-        "from nas.spaces.cerebros.future import Edge, NetworkFuture, UnitFuture\n"
+        "from nas.spaces.cerebros.plan import Edge, NetworkFuture, UnitFuture\n"
         "draw_network(NetworkFuture(((UnitFuture(0, 0, 'input', 1),), (UnitFuture(1, 0, 'output',"
         " 1, edges=(Edge(0, 0),)),)), 1))\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"

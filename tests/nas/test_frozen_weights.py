@@ -18,7 +18,7 @@ from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.engine.replay import Replay
 from nas import FixedModel, ResidualMLP
-from nas.spaces.own import OwnSpace, source_of
+from nas.spaces.user_space import OwnSpace, source_of
 
 layers = keras.layers
 SEVEN = 7 * np.eye(3, dtype="float32")

@@ -20,7 +20,7 @@ from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.training.keras.optimizer_support import undecayed
 from nas import FixedModel
-from nas.spaces.own import OwnSpace, source_of
+from nas.spaces.user_space import OwnSpace, source_of
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.spaces.cerebros.block import CerebrosBlock
-    from nas.spaces.cerebros.future import NetworkFuture
     from nas.spaces.cerebros.networks import CerebrosNetworks, Output
+    from nas.spaces.cerebros.plan import NetworkFuture
     from nas.spaces.cerebros.space import CerebrosSpace
 
 _PUBLIC = {

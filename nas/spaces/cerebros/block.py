@@ -9,9 +9,9 @@ import autokeras as ak
 import keras
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.future import OutputFuture
 from nas.spaces.cerebros.hyperparameters import future_from
-from nas.spaces.cerebros.materialize import flat_inputs, materialize
+from nas.spaces.cerebros.layers import flat_inputs, materialize
+from nas.spaces.cerebros.plan import OutputFuture
 from nas.spaces.cerebros.space import CerebrosSpace
 
 

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from cerebros_spark.core.seeding import derive
-from nas.spaces.cerebros.future import NetworkFuture, OutputFuture
 from nas.spaces.cerebros.moiety import Moiety
+from nas.spaces.cerebros.plan import NetworkFuture, OutputFuture
 from nas.spaces.cerebros.space import CerebrosSpace
 from nas.spaces.cerebros.wiring import draw_future
 

@@ -14,8 +14,8 @@ of at most four units have no chain of 23 units.
 
 from __future__ import annotations
 
-from nas.spaces.cerebros.draws import Draws
-from nas.spaces.cerebros.future import LATERAL, Edge
+from nas.spaces.cerebros.plan import LATERAL, Edge
+from nas.spaces.cerebros.random_stream import Draws
 from nas.spaces.cerebros.space import CerebrosSpace
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.checks import check_activation, check_count, check_member
-from nas.spaces.cerebros.draws import Draws
+from nas.spaces.cerebros.random_stream import Draws
 from nas.spaces.cerebros.space import MERGES, REGULARIZATIONS, CerebrosSpace
+from nas.spaces.validation import check_activation, check_count, check_member
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import numpy as np
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras.object_config import check_same_settings, serialize
 from cerebros_spark.training.keras.serialization import check_no_lambda, drawing_from
-from nas.spaces.cerebros.checks import check_activation, check_count
-from nas.spaces.cerebros.future import Edge, NetworkFuture, OutputFuture, UnitFuture
 from nas.spaces.cerebros.hyperparameters import future_from, learning_rate
-from nas.spaces.cerebros.materialize import flat_inputs, unit_layers
+from nas.spaces.cerebros.layers import flat_inputs, unit_layers
+from nas.spaces.cerebros.plan import Edge, NetworkFuture, OutputFuture, UnitFuture
+from nas.spaces.cerebros.serialization import Frame, Written
 from nas.spaces.cerebros.space import CerebrosSpace
-from nas.spaces.cerebros.writing import Frame, Written
-from nas.spaces.complete import culprit, without_adapted
+from nas.spaces.functional import culprit, without_adapted
+from nas.spaces.validation import check_activation, check_count
 
 # A standard deviation below this share of the mean is rounding, in float32: the feature is
 # constant, and to divide by it would turn the last bit into a large number.

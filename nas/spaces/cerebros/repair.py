@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nas.spaces.cerebros.draws import Draws
-from nas.spaces.cerebros.future import Edge
+from nas.spaces.cerebros.plan import Edge
+from nas.spaces.cerebros.random_stream import Draws
 from nas.spaces.cerebros.space import CerebrosSpace
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_real
-from nas.spaces.cerebros.checks import (
+from nas.spaces.validation import (
     check_activation,
     check_count,
     check_member,

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.seeding import derive
-from nas.spaces.cerebros.checks import check_count
-from nas.spaces.cerebros.draws import Draws
-from nas.spaces.cerebros.future import Edge, NetworkFuture, OutputFuture, UnitFuture
 from nas.spaces.cerebros.lateral import draw_lateral
 from nas.spaces.cerebros.moiety import Moiety
+from nas.spaces.cerebros.plan import Edge, NetworkFuture, OutputFuture, UnitFuture
+from nas.spaces.cerebros.random_stream import Draws
 from nas.spaces.cerebros.repair import repair
 from nas.spaces.cerebros.space import CerebrosSpace
+from nas.spaces.validation import check_count
 
 EdgeTable = list[list[list[Edge]]]
 """Edges by level and unit of the reader, while they are being drawn."""

@@ -10,10 +10,10 @@ import autokeras as ak
 import keras
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.checks import check_activation, check_count, check_member
-from nas.spaces.cerebros.materialize import flat_inputs
+from nas.spaces.cerebros.layers import flat_inputs
 from nas.spaces.residual_mlp.layers import materialize
 from nas.spaces.residual_mlp.plan import REGULARIZATIONS, ResidualBlock, ResidualPlan, check_rate
+from nas.spaces.validation import check_activation, check_count, check_member
 
 _COUNTS = {
     "blocks": 1,

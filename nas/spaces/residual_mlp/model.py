@@ -10,7 +10,6 @@ import keras
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_real
 from cerebros_spark.training.keras.object_config import serialize
-from nas.spaces.cerebros.checks import check_count, check_member
 from nas.spaces.residual_mlp.layers import materialize
 from nas.spaces.residual_mlp.plan import (
     REGULARIZATIONS,
@@ -19,6 +18,7 @@ from nas.spaces.residual_mlp.plan import (
     check_rate,
     widths_of,
 )
+from nas.spaces.validation import check_count, check_member
 
 _BLOCKS = ((7, 75, 8), (5, 75, 10))
 

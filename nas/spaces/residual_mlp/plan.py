@@ -8,7 +8,7 @@ from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_real
-from nas.spaces.cerebros.checks import check_count, check_member
+from nas.spaces.validation import check_count, check_member
 
 REGULARIZATIONS = ("dropout", "bnorm")
 

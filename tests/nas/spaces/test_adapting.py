@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.adapting import adapted
+from nas.spaces.autokeras.normalization import adapted
 
 ROWS = 50
 

@@ -10,7 +10,7 @@ from small_graphs import CLASSES, COLOUR, GRAY, ROWS, TABLE, TOKENS, augmented
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from nas import CerebrosSpace, HyperHyperModel, SmallImageBlock
-from nas.spaces.overrides import overridden
+from nas.spaces.autokeras.overrides import overridden
 
 
 def searched(folder, inputs, outputs, workers=1, **more) -> HyperHyperModel:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from nas.spaces.cerebros.future import NetworkFuture, OutputFuture
 from nas.spaces.cerebros.moiety import draw_moiety
+from nas.spaces.cerebros.plan import NetworkFuture, OutputFuture
 from nas.spaces.cerebros.space import CerebrosSpace
 from nas.spaces.cerebros.wiring import draw_future
 

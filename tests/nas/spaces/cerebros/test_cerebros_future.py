@@ -8,7 +8,7 @@ from cerebros_strategies import drawn
 from hypothesis import given, settings
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.future import LATERAL, Edge, NetworkFuture, OutputFuture, UnitFuture
+from nas.spaces.cerebros.plan import LATERAL, Edge, NetworkFuture, OutputFuture, UnitFuture
 
 
 def unit(level: int, number: int, *edges: Edge, kind: str = "dense", **more: int) -> UnitFuture:

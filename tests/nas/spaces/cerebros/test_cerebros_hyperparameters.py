@@ -8,8 +8,8 @@ import pytest
 from cerebros_strategies import seeds, spaces
 from hypothesis import given, settings
 
-from nas.spaces.cerebros.future import OutputFuture
 from nas.spaces.cerebros.hyperparameters import MAX_WIRING, future_from, sample
+from nas.spaces.cerebros.plan import OutputFuture
 from nas.spaces.cerebros.space import CerebrosSpace
 
 

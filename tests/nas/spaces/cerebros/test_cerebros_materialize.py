@@ -10,9 +10,9 @@ from exported import check_in_a_fresh_process, keep
 from hypothesis import given, settings
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.future import LATERAL, Edge, NetworkFuture, OutputFuture, UnitFuture
-from nas.spaces.cerebros.materialize import flat_inputs, materialize
+from nas.spaces.cerebros.layers import flat_inputs, materialize
 from nas.spaces.cerebros.moiety import draw_moiety
+from nas.spaces.cerebros.plan import LATERAL, Edge, NetworkFuture, OutputFuture, UnitFuture
 from nas.spaces.cerebros.space import CerebrosSpace
 from nas.spaces.cerebros.wiring import draw_future
 

@@ -10,8 +10,8 @@ from cerebros_strategies import FINAL, FIRST, MAIN, spaces
 from hypothesis import given, settings
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.checks import ACTIVATIONS
 from nas.spaces.cerebros.space import CerebrosSpace
+from nas.spaces.validation import ACTIVATIONS
 
 
 def test_the_defaults_are_the_published_near_optimum() -> None:

@@ -11,10 +11,10 @@ from cerebros_strategies import FINAL, FIRST, MAIN, drawn, seeds, spaces
 from hypothesis import given, settings
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.draws import Draws
-from nas.spaces.cerebros.future import LATERAL, UPSTREAM, Edge, OutputFuture
 from nas.spaces.cerebros.lateral import draw_lateral
 from nas.spaces.cerebros.moiety import Moiety, draw_moiety
+from nas.spaces.cerebros.plan import LATERAL, UPSTREAM, Edge, OutputFuture
+from nas.spaces.cerebros.random_stream import Draws
 from nas.spaces.cerebros.repair import repair
 from nas.spaces.cerebros.space import CerebrosSpace
 from nas.spaces.cerebros.wiring import draw_future, draw_upstream

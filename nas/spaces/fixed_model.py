@@ -15,8 +15,8 @@ from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.validation import check_real
 from cerebros_spark.training.keras.object_config import compile_config
 from cerebros_spark.training.keras.serialization import check_no_lambda, under_policy
-from nas.spaces.cerebros.checks import check_count
-from nas.spaces.complete import culprit, functional, unlike, without_adapted
+from nas.spaces.functional import culprit, functional, unlike, without_adapted
+from nas.spaces.validation import check_count
 
 logger = logging.getLogger("nas")
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.future import NetworkFuture, UnitFuture
+from nas.spaces.cerebros.plan import NetworkFuture, UnitFuture
 
 
 def materialize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import autokeras as ak
 
-from nas.spaces.small_blocks import SmallImageBlock, TokenBlock
+from nas.spaces.autokeras.blocks import SmallImageBlock, TokenBlock
 
 
 def needs_blocks(inputs: Sequence[Any]) -> bool:

@@ -9,12 +9,12 @@ from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_real
-from nas.spaces.cerebros.checks import (
+from nas.spaces.cerebros.space import MERGES, REGULARIZATIONS
+from nas.spaces.validation import (
     check_activation,
     check_count,
     check_member,
 )
-from nas.spaces.cerebros.space import MERGES, REGULARIZATIONS
 
 FORMAT = 1
 

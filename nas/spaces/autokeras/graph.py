@@ -19,9 +19,9 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras.object_config import compile_config
 from cerebros_spark.training.keras.serialization import known
 from nas.data.heads import Target
-from nas.spaces.adapting import adapted
-from nas.spaces.complete import without_adapted
-from nas.spaces.overrides import overridden
+from nas.spaces.autokeras.normalization import adapted
+from nas.spaces.autokeras.overrides import overridden
+from nas.spaces.functional import without_adapted
 
 
 class GraphSpace:

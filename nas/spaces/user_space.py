@@ -23,8 +23,8 @@ from cerebros_spark.training.keras.serialization import (
 from nas.metrics.labels import Labels, activation_of, form_of
 from nas.metrics.loss_checks import check_loss
 from nas.metrics.metrics import suit_compiled
-from nas.spaces.complete import completed
-from nas.spaces.fixed import FixedModel
+from nas.spaces.fixed_model import FixedModel
+from nas.spaces.functional import completed
 
 
 class Source(Protocol):

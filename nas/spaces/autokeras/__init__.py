@@ -1,0 +1,1 @@
+"""Spaces of AutoKeras graphs: their blocks, assembly and overrides."""
