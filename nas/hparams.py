@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.trial.record import TrialRecord
-from nas.tuners.space import is_number
+from nas.tuners.search_space import is_number
 
 #: Bounds of numbers, the values of a choice, or None where a name has been declared as both.
 Domain = tuple[float, float] | tuple[str | bool, ...] | None

@@ -18,14 +18,14 @@ from cerebros_spark.core.errors import ArgumentError, DataError, NotFittedError
 from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.storage.store import Store
-from nas.binding import BoundTuner, Resources, columns_of
+from nas.config.binding import BoundTuner, Resources, columns_of
+from nas.config.callbacks import called_and_watching
+from nas.config.dataset import find, prepare_data
+from nas.config.search_config import Request, understood
 from nas.data.columns import predict_rows
 from nas.data.heads import check_metrics
 from nas.data.inputs import is_spark
 from nas.data.weights import checked_class_weight, checked_loss_weights, evaluated_weights
-from nas.lookouts import called_and_watching
-from nas.preparation import find, prepare_data
-from nas.request import Request, understood
 from nas.result import ModelSelectionResult
 from nas.run import run
 from nas.spaces.autokeras.default_graph import assembled, needs_blocks
@@ -237,7 +237,7 @@ class HyperHyperModel:
             max_consecutive_failed_trials: After so many trials that failed one after the other
                 the search ends with an error that shows the first; None for never.
             **options: Options of the tuner of that name, for example ``exploration=0.3`` for
-                ``"greedy"``; its factory in ``nas.tuners`` describes them.
+                ``"greedy"``; its factory in ``nas.config.tuner_registry`` describes them.
 
         Raises:
             ArgumentError: If an argument can't be used.

@@ -22,20 +22,20 @@ from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import Journal, Recovered, journal_key
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.training.keras.serialization import registered_in
-from nas.binding import BoundTuner, Resources
 from nas.building import Builder
 from nas.callbacks import Callbacks
+from nas.config.binding import BoundTuner, Resources
+from nas.config.dataset import Prepared
+from nas.config.resume import check_rebuilt, check_same, earlier, log_finished
+from nas.config.search_config import Request, asked_for, chosen, understood
 from nas.dialogue import Dialogue
 from nas.fusing import Fusing
 from nas.identity.digest import is_own
 from nas.interruption import ended_by_sigterm
 from nas.parts import callbacks_of, check_objective, mergers_of, populate, space_of
-from nas.preparation import Prepared
 from nas.progress import Progress
 from nas.recalling import recall
-from nas.request import Request, asked_for, chosen, understood
 from nas.result import ModelSelectionResult
-from nas.resuming import check_rebuilt, check_same, earlier, log_finished
 from nas.search import Rules, Search
 from nas.trial.table import Ledger
 from nas.turns import Turns

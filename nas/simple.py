@@ -38,7 +38,7 @@ from nas.spaces.cerebros.decay import (
     zero_95_exp_decay,
 )
 from nas.spaces.validation import check_count, check_member
-from nas.tuners.moieties import MoietyTuner
+from nas.tuners.algorithms.moiety import MoietyTuner
 
 
 class DenseUnit:

@@ -93,7 +93,7 @@ def short_searches() -> Iterator[None]:
     What is looked at is whether the code of documents runs, not what it finds.
     """
     from nas import CerebrosSpace, HyperHyperModel
-    from nas.binding import BoundTuner
+    from nas.config.binding import BoundTuner
 
     request, bound, checked = (
         HyperHyperModel._request,

@@ -262,7 +262,7 @@ def bound(problem: Problem, tuner: str, seed: int, args: argparse.Namespace) -> 
     """A tuner that knows the problem's space."""
     import keras_tuner
 
-    from nas.tuners import tuner_factory
+    from nas.config.tuner_registry import tuner_factory
 
     halving = tuner in ("asha", "hyperband")
     options = {"max_epochs": args.epochs} if tuner == "hyperband" else {}

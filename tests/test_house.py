@@ -29,7 +29,7 @@ SPARK_LATER = {
     "cerebros_spark/backends/spark.py",
     "nas/scoring.py",
     "nas/outputs.py",
-    "nas/preparation.py",
+    "nas/config/dataset.py",
     "nas/cli/encoding.py",
     "nas/cli/searching.py",
     "nas/cli/session.py",

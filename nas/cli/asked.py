@@ -271,7 +271,7 @@ def _space(bounds: dict[str, Any]) -> CerebrosSpace:
 @contextlib.contextmanager
 def _quiet_about_the_end() -> Iterator[None]:
     """Log no warning that the run is finished, where a command wants just that."""
-    from nas.resuming import FINISHED
+    from nas.config.resume import FINISHED
 
     def keep_others(record: logging.LogRecord) -> bool:
         return not getattr(record, FINISHED, False)

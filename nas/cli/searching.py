@@ -16,7 +16,7 @@ from nas.cli.encoding import learned
 from nas.cli.options import listed, settings_of, values_of, verbose_option
 from nas.cli.session import DEFAULT_WORKERS, spark_session
 from nas.cli.tables import FORMATS, format_of, read_table, vector_size_of
-from nas.tuners import TUNERS
+from nas.config.tuner_registry import TUNERS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.tuners.space import KnownSpace, domain, is_number, unit_of
+from nas.tuners.search_space import KnownSpace, domain, is_number, unit_of
 
 _ABSENT = -1.0  # outside [0, 1], so that one split of a tree tells it apart
 

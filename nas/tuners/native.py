@@ -17,7 +17,7 @@ from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import Status
 from cerebros_spark.core.validation import check_integer
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
-from nas.tuners.space import Key, KnownSpace, Values
+from nas.tuners.search_space import Key, KnownSpace, Values
 
 # So many draws in vain, and it is looked whether anything is left at all.
 _DRAWS = 1000

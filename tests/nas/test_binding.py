@@ -9,12 +9,12 @@ import pytest
 
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from nas.binding import BoundTuner
+from nas.config.binding import BoundTuner
+from nas.config.tuner_registry import TUNERS
 from nas.hyperhypermodel import HyperHyperModel
 from nas.trial.proposal import Proposal
-from nas.tuners import TUNERS
-from nas.tuners.oracle import OracleTuner
-from nas.tuners.random import random_tuner
+from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner
+from nas.tuners.algorithms.random import random_tuner
 
 OBJECTIVE = keras_tuner.Objective("val_mae", "min")
 

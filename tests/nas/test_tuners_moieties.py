@@ -12,7 +12,7 @@ from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare, sam
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.space import CerebrosSpace
 from nas.trial.proposal import Pause
-from nas.tuners.moieties import MoietyTuner
+from nas.tuners.algorithms.moiety import MoietyTuner
 
 SPACES = {
     "published": CerebrosSpace(),

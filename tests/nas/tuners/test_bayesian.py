@@ -7,10 +7,10 @@ from simulated import Simulation
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
-from nas.tuners import tuner_factory
-from nas.tuners.bayesian import bayesian_tuner
+from nas.config.tuner_registry import tuner_factory
+from nas.tuners.algorithms.bayesian import bayesian_tuner
 from nas.tuners.encoding import Encoding
-from nas.tuners.space import KnownSpace
+from nas.tuners.search_space import KnownSpace
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")
 NAMES = ["x", "y", "z"]

@@ -14,9 +14,9 @@ from simulated import SimulatedError, Simulation
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
+from nas.config.tuner_registry import TUNERS, tuner_factory
 from nas.trial.proposal import Pause, Proposal, Tuner
-from nas.tuners import TUNERS, tuner_factory
-from nas.tuners.oracle import OracleTuner
+from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")
 

@@ -5,8 +5,8 @@ import pytest
 from simulated import Simulation
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.tuners import tuner_factory
-from nas.tuners.greedy import greedy_tuner
+from nas.config.tuner_registry import tuner_factory
+from nas.tuners.algorithms.greedy import greedy_tuner
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")
 NAMES = [f"block_{block}/{name}" for block in (1, 2) for name in ("units", "rate")]

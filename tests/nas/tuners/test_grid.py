@@ -7,7 +7,7 @@ import pytest
 from simulated import Simulation
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.tuners.grid import grid_tuner
+from nas.tuners.algorithms.grid import grid_tuner
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")
 

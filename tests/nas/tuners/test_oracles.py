@@ -6,7 +6,7 @@ from simulated import Simulation
 
 from cerebros_spark.core.errors import ArgumentError
 from nas.trial.proposal import Proposal
-from nas.tuners.oracle import OracleTuner
+from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")
 

@@ -6,8 +6,8 @@ import pytest
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
 from nas.trial.proposal import Pause, Proposal
-from nas.tuners.asha import asha_tuner
-from nas.tuners.hyperband import hyperband_tuner
+from nas.tuners.algorithms.asha import asha_tuner
+from nas.tuners.algorithms.hyperband import hyperband_tuner
 
 LOW = keras_tuner.Objective("val_loss", "min")
 HIGH = keras_tuner.Objective("val_accuracy", "max")

@@ -13,10 +13,10 @@ from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.storage.store import Store
+from nas.config.tuner import kind_of
 from nas.trial.objective import objective_of
 from nas.trial.proposal import Tuner
 from nas.trial.summary import search_space_summary
-from nas.tuners.kinds import kind_of
 
 Columns = list[str | list[str]]
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras_tuner
 
 from nas.tuners.native import NativeTuner, needed
-from nas.tuners.space import Values
+from nas.tuners.search_space import Values
 
 
 class RandomTuner(NativeTuner):

@@ -17,10 +17,10 @@ from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.training.keras.object_config import check_layers
 from cerebros_spark.training.keras.serialization import describe, drawing_from, known, rebuild
+from nas.config.dataset import Prepared
 from nas.data.heads import Target
 from nas.metrics.labels import labels_of_columns
 from nas.metrics.losses import BINARY, CATEGORICAL, loss_name, loss_object
-from nas.preparation import Prepared
 from nas.spaces.functional import culprit, known_inputs, unlike, without_config
 from nas.spaces.user_space import OwnSpace, Source, built_anew, losses_of, suit
 

@@ -10,7 +10,7 @@ from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data import catalog
 from cerebros_spark.data.checks import VALIDATION_DATA
 from cerebros_spark.data.manifest import Manifest
-from nas.binding import Columns, Resources
+from nas.config.binding import Columns, Resources
 from nas.data.columns import check_columns
 from nas.data.inputs import arrays_of, flat, is_spark, warn_of_sorted_dates
 from nas.data.weights import check_bound

@@ -12,7 +12,7 @@ import keras_tuner
 import numpy as np
 
 from nas.tuners.native import NativeTuner, between, initial_trials, needed
-from nas.tuners.space import Values, domain
+from nas.tuners.search_space import Values, domain
 
 # A small change may often have been tried already.
 _CHANGES = 100

@@ -15,8 +15,8 @@ import keras_tuner
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_integer
 from nas.trial.proposal import Tuner, Verdicts
+from nas.tuners.algorithms.random import RandomTuner
 from nas.tuners.native import needed
-from nas.tuners.random import RandomTuner
 
 
 def asha_tuner(

@@ -14,9 +14,9 @@ import keras_tuner
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
+from nas.config.tuner_registry import tuner_factory
 from nas.trial.proposal import Tuner
-from nas.tuners import tuner_factory
-from nas.tuners.oracle import OracleTuner, oracle_objective
+from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner, oracle_objective
 
 _COMMON = ("objective", "max_trials", "seed", "hyperparameters")
 _METHODS = ("learn", "propose", "observe", "conclude")

@@ -15,7 +15,14 @@ import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
 from nas.tuners.native import NativeTuner, between, initial_trials, needed
-from nas.tuners.space import KnownSpace, Values, domain, is_number, unit_of, value_at
+from nas.tuners.search_space import (
+    KnownSpace,
+    Values,
+    domain,
+    is_number,
+    unit_of,
+    value_at,
+)
 
 _SURROGATES = ("ET", "RF", "GBRT", "GP", "HGBRT", "TB", "RS", "DUMMY")
 _CANDIDATES = 1000

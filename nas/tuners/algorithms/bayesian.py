@@ -21,7 +21,14 @@ from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.validation import check_integer
 from nas.tuners.encoding import Encoding
 from nas.tuners.native import NativeTuner, between, initial_trials, needed
-from nas.tuners.space import Values, holds, is_active, is_number, unit_of, value_at
+from nas.tuners.search_space import (
+    Values,
+    holds,
+    is_active,
+    is_number,
+    unit_of,
+    value_at,
+)
 
 _LIARS: dict[str, Callable[[np.ndarray], float]] = {"min": np.min, "mean": np.mean, "max": np.max}
 _TREES = 100

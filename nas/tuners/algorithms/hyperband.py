@@ -17,9 +17,9 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
 from cerebros_spark.core.validation import check_integer
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
-from nas.tuners.asha import check_halving
+from nas.tuners.algorithms.asha import check_halving
+from nas.tuners.algorithms.random import RandomTuner
 from nas.tuners.native import needed
-from nas.tuners.random import RandomTuner
 
 
 def hyperband_tuner(

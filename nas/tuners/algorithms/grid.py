@@ -9,7 +9,7 @@ import keras_tuner
 
 from cerebros_spark.core.validation import check_integer
 from nas.tuners.native import NativeTuner
-from nas.tuners.space import Values, grid
+from nas.tuners.search_space import Values, grid
 
 
 class GridTuner(NativeTuner):

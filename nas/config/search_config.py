@@ -18,18 +18,18 @@ from cerebros_spark.training.keras.callbacks import (
     describe_callbacks,
 )
 from cerebros_spark.training.keras.serialization import registered_in
-from nas.binding import BoundTuner, Resources
-from nas.compiled import matched
-from nas.data.heads import Target, targets
-from nas.data.weights import check_class_labels, check_class_weight
-from nas.identity.digest import describe_code, is_own
-from nas.preparation import Prepared
-from nas.resuming import (
+from nas.config.binding import BoundTuner, Resources
+from nas.config.dataset import Prepared
+from nas.config.resume import (
     compiled_parts,
     describe_network,
     describe_space,
     digest_models,
 )
+from nas.config.user_model import matched
+from nas.data.heads import Target, targets
+from nas.data.weights import check_class_labels, check_class_weight
+from nas.identity.digest import describe_code, is_own
 from nas.spaces.autokeras.graph import check_shapes
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.fixed_model import without_names

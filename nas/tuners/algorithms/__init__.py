@@ -1,0 +1,1 @@
+"""Tuners, one algorithm a file."""
