@@ -13,7 +13,7 @@ from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 if TYPE_CHECKING:
     from nas.drawing import draw_network
     from nas.hyperhypermodel import HyperHyperModel
-    from nas.mlflow_logger import MLflowLogger
+    from nas.monitoring.mlflow import MLflowLogger
     from nas.result import ModelSelectionResult
     from nas.scikit import CerebrosClassifier, CerebrosRegressor
     from nas.simple import DenseUnit, SimpleCerebrosRandomSearch
@@ -34,7 +34,7 @@ _PUBLIC = {
     "DenseUnit": "nas.simple",
     "FixedModel": "nas.spaces.fixed_model",
     "HyperHyperModel": "nas.hyperhypermodel",
-    "MLflowLogger": "nas.mlflow_logger",
+    "MLflowLogger": "nas.monitoring.mlflow",
     "ModelSelectionResult": "nas.result",
     "ResidualMLP": "nas.spaces.residual_mlp",
     "ResidualMLPBlock": "nas.spaces.residual_mlp",

@@ -32,14 +32,14 @@ from nas.dialogue import Dialogue
 from nas.fusing import Fusing
 from nas.identity.digest import is_own
 from nas.interruption import ended_by_sigterm
+from nas.monitoring.observer import Watched, Watchers, identity_of
+from nas.monitoring.progress import Progress
 from nas.parts import callbacks_of, check_objective, mergers_of, populate, space_of
-from nas.progress import Progress
 from nas.recalling import recall
 from nas.result import ModelSelectionResult
 from nas.search import Rules, Search
 from nas.trial.table import Ledger
 from nas.turns import Turns
-from nas.watching import Watched, Watchers, identity_of
 from nas.workshop import Workshop
 
 logger = logging.getLogger("nas")

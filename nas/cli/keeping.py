@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from cerebros_spark.storage.store import Store
 from nas.cli.asked import Asked, keep
+from nas.monitoring.observer import Watched, Watcher
 from nas.trial.record import TrialRecord
-from nas.watching import Watched, Watcher
 
 
 class Keeper(Watcher):

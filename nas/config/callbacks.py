@@ -7,9 +7,9 @@ from typing import Any
 import keras
 
 from cerebros_spark.training.keras.callbacks import check_callbacks, look_at_models
-from nas.event_files import EventFiles
-from nas.learning_rates import LearningRateLog
-from nas.watching import Watcher
+from nas.monitoring.learning_rate import LearningRateLog
+from nas.monitoring.observer import Watcher
+from nas.monitoring.tensorboard import EventFiles
 
 
 def called_and_watching(

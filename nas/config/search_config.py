@@ -30,12 +30,12 @@ from nas.config.user_model import matched
 from nas.data.heads import Target, targets
 from nas.data.weights import check_class_labels, check_class_weight
 from nas.identity.digest import describe_code, is_own
+from nas.monitoring.observer import Watcher
 from nas.spaces.autokeras.graph import check_shapes
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.fixed_model import without_names
 from nas.spaces.user_space import Source, describe_source
 from nas.trial.proposal import Tuner
-from nas.watching import Watcher
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.runs.journal import Journal
 from nas import HyperHyperModel
-from nas.event_files import EventFiles
-from nas.watching import Watched, Watcher
+from nas.monitoring.observer import Watched, Watcher
+from nas.monitoring.tensorboard import EventFiles
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
-from nas.hparams import Domain, config_of, domains
-from nas.learning_rates import rate_of
+from nas.monitoring.hparams import Domain, config_of, domains
+from nas.monitoring.learning_rate import rate_of
+from nas.monitoring.observer import Watched, Watcher, has_ended
 from nas.trial.record import TrialRecord
-from nas.watching import Watched, Watcher, has_ended
 
 if TYPE_CHECKING:
     from nas.result import ModelSelectionResult

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from cerebros_spark.training.keras.serialization import known
+from nas.monitoring.observer import Watched
 from nas.trial.record import TrialRecord
-from nas.watching import Watched
 
 
 class LearningRateLog(keras.callbacks.Callback):

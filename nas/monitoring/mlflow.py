@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
+from nas.monitoring.observer import Watched, Watcher, has_ended
 from nas.trial.record import TrialRecord
-from nas.watching import Watched, Watcher, has_ended
 
 if TYPE_CHECKING:
     from nas.result import ModelSelectionResult

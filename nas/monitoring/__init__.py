@@ -1,0 +1,1 @@
+"""Follows a search: progress, TensorBoard, MLflow."""
