@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nas.drawing import draw_network
     from nas.hyperhypermodel import HyperHyperModel
     from nas.monitoring.mlflow import MLflowLogger
-    from nas.result import ModelSelectionResult
+    from nas.results.result import ModelSelectionResult
     from nas.scikit import CerebrosClassifier, CerebrosRegressor
     from nas.simple import DenseUnit, SimpleCerebrosRandomSearch
     from nas.spaces.autokeras.blocks import SmallImageBlock, TokenBlock
@@ -35,7 +35,7 @@ _PUBLIC = {
     "FixedModel": "nas.spaces.fixed_model",
     "HyperHyperModel": "nas.hyperhypermodel",
     "MLflowLogger": "nas.monitoring.mlflow",
-    "ModelSelectionResult": "nas.result",
+    "ModelSelectionResult": "nas.results.result",
     "ResidualMLP": "nas.spaces.residual_mlp",
     "ResidualMLPBlock": "nas.spaces.residual_mlp",
     "SimpleCerebrosRandomSearch": "nas.simple",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nas.result import ModelSelectionResult
+from nas.results.result import ModelSelectionResult
 from nas.trial.record import TrialRecord
 
 

@@ -36,7 +36,7 @@ from nas.monitoring.observer import Watched, Watchers, identity_of
 from nas.monitoring.progress import Progress
 from nas.parts import callbacks_of, check_objective, mergers_of, populate, space_of
 from nas.recalling import recall
-from nas.result import ModelSelectionResult
+from nas.results.result import ModelSelectionResult
 from nas.search import Rules, Search
 from nas.trial.table import Ledger
 from nas.turns import Turns

@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.storage.store import Store
 from nas.hyperhypermodel import HyperHyperModel
-from nas.result import ModelSelectionResult
+from nas.results.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
 from nas.temporary import in_store
 

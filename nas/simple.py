@@ -29,7 +29,7 @@ from nas.arguments import (
 from nas.data.heads import PlainHead
 from nas.hyperhypermodel import HyperHyperModel
 from nas.reports import write_pictures, write_results
-from nas.result import ModelSelectionResult
+from nas.results.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.decay import (
     base_of,

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 
 from cerebros_spark.storage.store import LocalStore, Store
-from nas.result import ModelSelectionResult
+from nas.results.result import ModelSelectionResult
 
 
 def in_store(

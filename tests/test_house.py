@@ -27,8 +27,8 @@ SPARK = {
 SPARK_LATER = {
     "cerebros_spark/core/pickling.py",
     "cerebros_spark/backends/spark.py",
-    "nas/scoring.py",
-    "nas/outputs.py",
+    "nas/results/scorer.py",
+    "nas/results/output_columns.py",
     "nas/config/dataset.py",
     "nas/cli/encoding.py",
     "nas/cli/searching.py",
@@ -78,8 +78,8 @@ def module(request) -> Path:
 def test_there_are_modules_to_look_at():
     assert Path("cerebros_spark/scheduler/scheduler.py") in MODULES
     assert Path("nas/hyperhypermodel.py") in MODULES
-    assert "pyspark" in tops(Path("nas/scoring.py"))
-    assert "pyspark" not in tops(Path("nas/scoring.py"), later=False)
+    assert "pyspark" in tops(Path("nas/results/scorer.py"))
+    assert "pyspark" not in tops(Path("nas/results/scorer.py"), later=False)
 
 
 def test_the_engine_does_not_know_the_search(module):

@@ -18,7 +18,7 @@ from nas.monitoring.observer import Watched, Watcher, has_ended
 from nas.trial.record import TrialRecord
 
 if TYPE_CHECKING:
-    from nas.result import ModelSelectionResult
+    from nas.results.result import ModelSelectionResult
 
 logger = logging.getLogger("nas")
 

@@ -18,7 +18,7 @@ from cerebros_spark.storage.store import Store
 from nas.trial.record import TrialRecord
 
 if TYPE_CHECKING:
-    from nas.result import ModelSelectionResult
+    from nas.results.result import ModelSelectionResult
 
 logger = logging.getLogger("nas")
 

@@ -14,7 +14,7 @@ from cerebros_spark.backends.spark import SparkBackend
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
 from nas.hyperhypermodel import HyperHyperModel
-from nas.result import ModelSelectionResult
+from nas.results.result import ModelSelectionResult
 from nas.spark_ml.model import CerebrosModel
 from nas.spark_ml.params import SearchParams
 from nas.temporary import in_store

@@ -10,8 +10,8 @@ from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql.functions import array, col, when
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.outputs import OutputColumns
-from nas.result import ModelSelectionResult
+from nas.results.output_columns import OutputColumns
+from nas.results.result import ModelSelectionResult
 from nas.spark_ml.network import Network
 from nas.spark_ml.params import ScoringParams
 from nas.spark_ml.saving import ModelReader, ModelWriter

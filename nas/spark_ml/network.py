@@ -14,9 +14,9 @@ from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.training.keras.serialization import StateVariables, describe
-from nas.outputs import OutputColumns
-from nas.result import ModelSelectionResult
-from nas.scoring import Scorer
+from nas.results.output_columns import OutputColumns
+from nas.results.result import ModelSelectionResult
+from nas.results.scorer import Scorer
 
 _BATCH = 1024
 

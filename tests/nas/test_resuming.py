@@ -23,7 +23,7 @@ from cerebros_spark.core.errors import ArgumentError, BackendError, SearchError
 from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import Journal, journal_key, read
 from nas import HyperHyperModel
-from nas.result import ModelSelectionResult
+from nas.results.result import ModelSelectionResult
 
 TRIALS, EPOCHS = 3, 2
 

@@ -17,8 +17,8 @@ from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.training.keras.serialization import StateVariables, describe
 from nas.data.columns import lined_up
-from nas.outputs import OutputColumns
-from nas.scoring import Scorer
+from nas.results.output_columns import OutputColumns
+from nas.results.scorer import Scorer
 
 WIDTH = 3
 ROWS = [[0.1, 0.9, 0.3], [0.5, 0.2, 0.5], [0.6, 0.7, 0.8], [0.0, 0.1, 0.2], [0.9, 0.0, 0.4]]

@@ -21,7 +21,7 @@ from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
 from nas.data.columns import check_columns, inputs_of, labels_of, lined_up
 from nas.metrics.labels import Values
-from nas.outputs import OutputColumns
+from nas.results.output_columns import OutputColumns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,9 +28,9 @@ from nas.data.heads import Target
 from nas.data.inputs import predictors_of
 from nas.data.values import has_fractions
 from nas.drawing import draw_network
-from nas.outputs import OutputColumns, kind_of_classes, output_names
 from nas.reporting import write_report
-from nas.scoring import Scorer, fractional
+from nas.results.output_columns import OutputColumns, kind_of_classes, output_names
+from nas.results.scorer import Scorer, fractional
 from nas.trial.failures import short_reason
 from nas.trial.record import TrialRecord
 from nas.trial.summary import results_summary

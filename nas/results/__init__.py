@@ -1,0 +1,1 @@
+"""A finished search: its networks, scores and output columns."""
