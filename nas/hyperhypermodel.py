@@ -27,7 +27,7 @@ from nas.data.heads import check_metrics
 from nas.data.inputs import is_spark
 from nas.data.weights import checked_class_weight, checked_loss_weights, evaluated_weights
 from nas.results.result import ModelSelectionResult
-from nas.run import run
+from nas.search.runner import run
 from nas.spaces.autokeras.default_graph import assembled, needs_blocks
 from nas.spaces.autokeras.graph import check_graph
 from nas.spaces.cerebros import CerebrosSpace

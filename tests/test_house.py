@@ -127,9 +127,9 @@ def test_what_a_search_has_come_to_needs_neither_engine_nor_networks(name):
     rooms = {each.rpartition(".")[0] for each in imports(Path(f"nas/{name}.py"))}
     assert not rooms & {
         "cerebros_spark.engine.engine",
-        "nas.building",
-        "nas.search",
-        "nas.workshop",
+        "nas.search.trial_builder",
+        "nas.search.loop",
+        "nas.search.build_queue",
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from keras import callbacks as kc
 from small_searches import FEATURES, columns, killed, search, table
 
-import nas.run
+import nas.search.runner
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError, SearchError, StoreError
 from cerebros_spark.runs.artifacts import read_state
@@ -399,7 +399,7 @@ def test_values_of_every_kind_are_kept(frame, tmp_path, kept, kind, count):
 
 
 def test_a_store_that_is_away_is_not_the_trials_fault(frame, tmp_path, monkeypatch):
-    read_state, calls = nas.run.read_state, []
+    read_state, calls = nas.search.runner.read_state, []
 
     def away(store, ref):
         calls.append(ref)
@@ -407,9 +407,9 @@ def test_a_store_that_is_away_is_not_the_trials_fault(frame, tmp_path, monkeypat
             raise StoreError("away for a minute")
         return read_state(store, ref)
 
-    monkeypatch.setattr(nas.run, "read_state", away)
+    monkeypatch.setattr(nas.search.runner, "read_state", away)
     with pytest.raises(StoreError, match="away for a minute"):
         run(tmp_path, frame, [Watching()])
-    monkeypatch.setattr(nas.run, "read_state", read_state)
+    monkeypatch.setattr(nas.search.runner, "read_state", read_state)
     result = run(tmp_path, frame, [Watching()])
     assert set(result.leaderboard()["status"]) == {"completed"}

@@ -7,11 +7,11 @@ import pytest
 
 from cerebros_spark.core.errors import TrialError
 from cerebros_spark.core.types import Status, TrialResult, TrialSpec
-from nas.dialogue import Dialogue
+from nas.search.result_order import Turns
+from nas.search.tuner_session import Dialogue
 from nas.trial.proposal import Pause, Proposal
 from nas.trial.state import FinishedEpoch, Track
 from nas.trial.table import Ledger
-from nas.turns import Turns
 
 EPOCHS = 3
 

@@ -14,7 +14,7 @@ from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import read
-from nas import fusing
+from nas.search.loop import fusion
 
 EPOCHS = 3
 
@@ -22,7 +22,7 @@ EPOCHS = 3
 @pytest.fixture
 def always(monkeypatch):
     """As if compiling took no time."""
-    monkeypatch.setattr(fusing, "_MARGIN", 0.0)
+    monkeypatch.setattr(fusion, "_MARGIN", 0.0)
 
 
 def fitted(
@@ -46,7 +46,7 @@ def test_fused_trials_come_out_as_those_of_keras(tmp_path, always, monkeypatch):
     told = specs(tmp_path / "fused")
     assert [spec.trainer for spec in told] == ["fused"] * 3
     assert len({spec.group for spec in told}) == 1
-    monkeypatch.setattr(fusing, "_MARGIN", 1e9)
+    monkeypatch.setattr(fusion, "_MARGIN", 1e9)
     plain = fitted(tmp_path / "plain", reproducible=True)
     assert [spec.trainer for spec in specs(tmp_path / "plain")] == ["keras"] * 3
     one, other = (r.leaderboard().sort_values("trial") for r in (fused, plain))

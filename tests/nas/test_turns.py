@@ -5,7 +5,7 @@ import random
 import pytest
 
 from cerebros_spark.core.types import EpochResult, StateRef, Status, TrialResult
-from nas.turns import Turns
+from nas.search.result_order import Turns
 
 STATE = StateRef("key", 1, "0")
 

@@ -7,11 +7,11 @@ answers, in the same order, bring a tuner to the same point.
 from __future__ import annotations
 
 from cerebros_spark.core.types import TrialResult
+from nas.search.result_order import Turns
 from nas.trial.proposal import Pause, Tuner, Verdicts
 from nas.trial.record import TrialRecord
 from nas.trial.state import FinishedEpoch, Track
 from nas.trial.table import Ledger
-from nas.turns import Turns
 
 
 class Dialogue:

@@ -9,7 +9,7 @@ import keras_tuner
 from cerebros_spark.core.errors import SearchError
 from cerebros_spark.core.types import Status, TrialResult, TrialSpec, state_ref
 from cerebros_spark.runs.journal import Record, as_written
-from nas.dialogue import Dialogue
+from nas.search.tuner_session import Dialogue
 from nas.trial.proposal import Pause, Proposal
 from nas.trial.state import FinishedEpoch
 

@@ -22,25 +22,25 @@ from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import Journal, Recovered, journal_key
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.training.keras.serialization import registered_in
-from nas.building import Builder
-from nas.callbacks import Callbacks
 from nas.config.binding import BoundTuner, Resources
 from nas.config.dataset import Prepared
 from nas.config.resume import check_rebuilt, check_same, earlier, log_finished
 from nas.config.search_config import Request, asked_for, chosen, understood
-from nas.dialogue import Dialogue
-from nas.fusing import Fusing
 from nas.identity.digest import is_own
-from nas.interruption import ended_by_sigterm
 from nas.monitoring.observer import Watched, Watchers, identity_of
 from nas.monitoring.progress import Progress
-from nas.parts import callbacks_of, check_objective, mergers_of, populate, space_of
-from nas.recalling import recall
 from nas.results.result import ModelSelectionResult
-from nas.search import Rules, Search
+from nas.search.build_queue import Workshop
+from nas.search.components import callbacks_of, check_objective, mergers_of, populate, space_of
+from nas.search.fusion import Fusing
+from nas.search.interruption import ended_by_sigterm
+from nas.search.loop import Rules, Search
+from nas.search.replay import recall
+from nas.search.result_order import Turns
+from nas.search.trial_builder import Builder
+from nas.search.trial_callbacks import Callbacks
+from nas.search.tuner_session import Dialogue
 from nas.trial.table import Ledger
-from nas.turns import Turns
-from nas.workshop import Workshop
 
 logger = logging.getLogger("nas")
 

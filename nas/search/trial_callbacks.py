@@ -9,7 +9,7 @@ from typing import Any
 from cerebros_spark.core.types import EpochResult, StateRef, TrialSpec
 from cerebros_spark.runs.journal import as_written
 from cerebros_spark.training.keras.callbacks import Change, TrialCallbacks
-from nas.building import Built
+from nas.search.trial_builder import Built
 from nas.trial.state import FinishedEpoch, Track
 
 

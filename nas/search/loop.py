@@ -12,15 +12,15 @@ from cerebros_spark.core.errors import SearchError, StoreError
 from cerebros_spark.core.types import EpochAnswer, EpochResult, Status, TrialResult
 from cerebros_spark.engine.engine import Engine
 from cerebros_spark.runs.journal import Journal
-from nas.callbacks import Callbacks
-from nas.dialogue import Dialogue
 from nas.monitoring.observer import Watchers
 from nas.monitoring.progress import Progress
+from nas.search.build_queue import Workshop
+from nas.search.trial_callbacks import Callbacks
+from nas.search.tuner_session import Dialogue
 from nas.trial.failures import check_any_score, check_in_a_row, same_reason, short_reason
 from nas.trial.proposal import Pause
 from nas.trial.record import TrialRecord
 from nas.trial.state import Track
-from nas.workshop import Workshop
 
 logger = logging.getLogger("nas")
 

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from cerebros_spark.core.types import StateRef
-from nas.building import Builder, Built
-from nas.callbacks import Callbacks
+from nas.search.trial_builder import Builder, Built
+from nas.search.trial_callbacks import Callbacks
 from nas.trial.state import Track
 from nas.trial.table import Ledger
 

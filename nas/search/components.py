@@ -20,9 +20,9 @@ from cerebros_spark.training.keras.callbacks import (
 )
 from cerebros_spark.training.keras.metrics import MetricsMerger, merger_key
 from cerebros_spark.training.keras.serialization import describe, drawing_from, known, under_policy
-from nas.building import Builder
 from nas.config.search_config import Request, chosen
 from nas.data.heads import Target
+from nas.search.trial_builder import Builder
 from nas.spaces.autokeras.graph import GraphSpace
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, Output

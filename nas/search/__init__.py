@@ -1,0 +1,1 @@
+"""The loop of a search: proposes, builds, submits and records trials."""
