@@ -12,33 +12,33 @@ from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
 if TYPE_CHECKING:
     from nas.drawing import draw_network
+    from nas.estimators.cerebros_search import DenseUnit, SimpleCerebrosRandomSearch
+    from nas.estimators.sklearn import CerebrosClassifier, CerebrosRegressor
+    from nas.estimators.spark_ml import CerebrosEstimator, CerebrosModel
     from nas.hyperhypermodel import HyperHyperModel
     from nas.monitoring.mlflow import MLflowLogger
     from nas.results.result import ModelSelectionResult
-    from nas.scikit import CerebrosClassifier, CerebrosRegressor
-    from nas.simple import DenseUnit, SimpleCerebrosRandomSearch
     from nas.spaces.autokeras.blocks import SmallImageBlock, TokenBlock
     from nas.spaces.cerebros import CerebrosBlock, CerebrosSpace
     from nas.spaces.cerebros.decay import simple_sigmoid, zero_7_exp_decay, zero_95_exp_decay
     from nas.spaces.fixed_model import FixedModel
     from nas.spaces.residual_mlp import ResidualMLP, ResidualMLPBlock
-    from nas.spark_ml import CerebrosEstimator, CerebrosModel
 
 _PUBLIC = {
     "CerebrosBlock": "nas.spaces.cerebros",
-    "CerebrosClassifier": "nas.scikit",
-    "CerebrosEstimator": "nas.spark_ml",
-    "CerebrosModel": "nas.spark_ml",
-    "CerebrosRegressor": "nas.scikit",
+    "CerebrosClassifier": "nas.estimators.sklearn",
+    "CerebrosEstimator": "nas.estimators.spark_ml",
+    "CerebrosModel": "nas.estimators.spark_ml",
+    "CerebrosRegressor": "nas.estimators.sklearn",
     "CerebrosSpace": "nas.spaces.cerebros",
-    "DenseUnit": "nas.simple",
+    "DenseUnit": "nas.estimators.cerebros_search",
     "FixedModel": "nas.spaces.fixed_model",
     "HyperHyperModel": "nas.hyperhypermodel",
     "MLflowLogger": "nas.monitoring.mlflow",
     "ModelSelectionResult": "nas.results.result",
     "ResidualMLP": "nas.spaces.residual_mlp",
     "ResidualMLPBlock": "nas.spaces.residual_mlp",
-    "SimpleCerebrosRandomSearch": "nas.simple",
+    "SimpleCerebrosRandomSearch": "nas.estimators.cerebros_search",
     "SmallImageBlock": "nas.spaces.autokeras.blocks",
     "TokenBlock": "nas.spaces.autokeras.blocks",
     "draw_network": "nas.drawing",

@@ -19,10 +19,10 @@ SPARK = {
     "cerebros_spark/daemon.py",
     "cerebros_spark/data/prepare_spark.py",
     "cerebros_spark/data/survey.py",
-    "nas/spark_ml/estimator.py",
-    "nas/spark_ml/model.py",
-    "nas/spark_ml/params.py",
-    "nas/spark_ml/saving.py",
+    "nas/estimators/spark_ml/estimator.py",
+    "nas/estimators/spark_ml/model.py",
+    "nas/estimators/spark_ml/params.py",
+    "nas/estimators/spark_ml/persistence.py",
 }
 SPARK_LATER = {
     "cerebros_spark/core/pickling.py",

@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from small_searches import FEATURES, small_space, table
 
 from nas import CerebrosClassifier, CerebrosRegressor
-from nas.scikit import EXPECTED_FAILED_CHECKS
+from nas.estimators.sklearn import EXPECTED_FAILED_CHECKS
 
 NAMES = np.array(["low", "middle", "high"])
 

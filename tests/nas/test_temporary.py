@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cerebros_spark import LocalStore, Store
-from nas.temporary import in_store
+from nas.estimators.temp_store import in_store
 
 
 def test_a_url_opens_the_store_of_its_kind(tmp_path):

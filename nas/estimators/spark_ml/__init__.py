@@ -4,7 +4,7 @@
 reads a model.
 """
 
-from nas.spark_ml.estimator import CerebrosEstimator
-from nas.spark_ml.model import CerebrosModel
+from nas.estimators.spark_ml.estimator import CerebrosEstimator
+from nas.estimators.spark_ml.model import CerebrosModel
 
 __all__ = ["CerebrosEstimator", "CerebrosModel"]

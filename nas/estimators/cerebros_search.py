@@ -16,7 +16,8 @@ from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, NotFittedError
 from cerebros_spark.core.validation import check_real
 from cerebros_spark.storage.store import LocalStore, Store
-from nas.arguments import (
+from nas.data.heads import PlainHead
+from nas.estimators.cerebros_arguments import (
     activation_name,
     arrays_of,
     check_ranked,
@@ -26,9 +27,8 @@ from nas.arguments import (
     metrics_for_each_output,
     warn_of_leaks,
 )
-from nas.data.heads import PlainHead
+from nas.estimators.cerebros_output import write_pictures, write_results
 from nas.hyperhypermodel import HyperHyperModel
-from nas.reports import write_pictures, write_results
 from nas.results.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.decay import (

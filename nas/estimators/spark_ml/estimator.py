@@ -13,11 +13,11 @@ from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from cerebros_spark.backends.spark import SparkBackend
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
+from nas.estimators.spark_ml.model import CerebrosModel
+from nas.estimators.spark_ml.params import SearchParams
+from nas.estimators.temp_store import in_store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.results.result import ModelSelectionResult
-from nas.spark_ml.model import CerebrosModel
-from nas.spark_ml.params import SearchParams
-from nas.temporary import in_store
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -16,10 +16,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.storage.store import Store
+from nas.estimators.temp_store import in_store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.results.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
-from nas.temporary import in_store
 
 _BATCH = 256
 

@@ -10,11 +10,11 @@ from pyspark.ml.util import MLReadable, MLWritable
 from pyspark.sql.functions import array, col, when
 
 from cerebros_spark.core.errors import ArgumentError
+from nas.estimators.spark_ml.network import Network
+from nas.estimators.spark_ml.params import ScoringParams
+from nas.estimators.spark_ml.persistence import ModelReader, ModelWriter
 from nas.results.output_columns import OutputColumns
 from nas.results.result import ModelSelectionResult
-from nas.spark_ml.network import Network
-from nas.spark_ml.params import ScoringParams
-from nas.spark_ml.saving import ModelReader, ModelWriter
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -11,7 +11,7 @@ from pyspark.ml.util import (
     MLWriter,
 )
 
-from nas.spark_ml.network import Network
+from nas.estimators.spark_ml.network import Network
 
 _FILE = "network.keras"
 

@@ -1,0 +1,1 @@
+"""Other front ends: scikit-learn, SimpleCerebrosRandomSearch, Spark ML."""
