@@ -30,10 +30,10 @@ SPARK_LATER = {
     "nas/results/scorer.py",
     "nas/results/output_columns.py",
     "nas/config/dataset.py",
-    "nas/cli/encoding.py",
-    "nas/cli/searching.py",
-    "nas/cli/session.py",
-    "nas/cli/tables.py",
+    "nas/cli/table_encoding.py",
+    "nas/cli/search.py",
+    "nas/cli/spark_session.py",
+    "nas/cli/table_io.py",
 }
 KERAS_FAMILY = {"keras", "tensorflow", "autokeras", "keras_tuner"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cerebros_spark.storage.store import Store
-from nas.cli.asked import Asked, keep
+from nas.cli.run_config import Asked, keep
 from nas.monitoring.observer import Watched, Watcher
 from nas.trial.record import TrialRecord
 

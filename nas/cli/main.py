@@ -10,9 +10,9 @@ import click
 
 import cerebros_spark
 from cerebros_spark.core.errors import ArgumentError, CerebrosError, DataError
-from nas.cli.searching import resume, search
-from nas.cli.session import first_line
-from nas.cli.using import audit, export, predict, report
+from nas.cli.runs import audit, export, predict, report
+from nas.cli.search import resume, search
+from nas.cli.spark_session import first_line
 
 GOOD, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 

@@ -46,9 +46,9 @@ def draw_network(network: Any) -> str:
 
 
 def _graph(network: Any) -> Any:
-    from nas.drawing.layers import architecture_of, layer_graph, named_by_class
-    from nas.drawing.plans import plan_graph
-    from nas.drawing.units import unit_graph
+    from nas.drawing.layer_graph import architecture_of, layer_graph, named_by_class
+    from nas.drawing.plan_graph import plan_graph
+    from nas.drawing.unit_graph import unit_graph
     from nas.spaces.cerebros.plan import NetworkFuture
 
     if isinstance(network, NetworkFuture):

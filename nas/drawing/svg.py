@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 from matplotlib.path import Path
 
-from nas.drawing import plans
-from nas.drawing.places import Places, Point, Size, laid_out
+from nas.drawing import plan_graph
+from nas.drawing.layout import Places, Point, Size, laid_out
 
 _INCH = 0.52  # of a unit of the layout
 _UNITS = Size(width=1.5, height=0.62, pitch=2.75)
@@ -29,11 +29,11 @@ _INK = "#2b2b2b"
 _MERGE = "#6d9eeb"
 # Colour, dashes, least width, order of drawing, words.
 _LINES: dict[str, tuple[str, Any, float, float, str]] = {
-    plans.LEVEL: ("#4d4d4d", "solid", 0.7, 2.0, "to the next level"),
-    plans.SKIP: ("#2f7fbf", (0, (6, 2)), 0.5, 1.0, "skip connection"),
-    plans.LATERAL: ("#e07b00", "solid", 1.0, 3.0, "lateral, on a level"),
-    plans.GATED: ("#8e2bbf", (0, (1.5, 1.5)), 1.0, 3.0, "lateral, through a gate"),
-    plans.FLOW: ("#4d4d4d", "solid", 0.9, 2.0, "reads"),
+    plan_graph.LEVEL: ("#4d4d4d", "solid", 0.7, 2.0, "to the next level"),
+    plan_graph.SKIP: ("#2f7fbf", (0, (6, 2)), 0.5, 1.0, "skip connection"),
+    plan_graph.LATERAL: ("#e07b00", "solid", 1.0, 3.0, "lateral, on a level"),
+    plan_graph.GATED: ("#8e2bbf", (0, (1.5, 1.5)), 1.0, 3.0, "lateral, through a gate"),
+    plan_graph.FLOW: ("#4d4d4d", "solid", 0.9, 2.0, "reads"),
 }
 _NODES = {
     "input": ("v", "input (values)"),
@@ -87,7 +87,7 @@ def _draw_lines(axes: Any, graph: Any, places: Places) -> None:
     for source, target, kind, times in graph.edges(keys=True, data="times"):
         colour, dashes, least, order, _ = _LINES[kind]
         points = places.lines[source, target, kind]
-        if kind != plans.FLOW and points[-1][1] > points[0][1] - 1e-9:
+        if kind != plan_graph.FLOW and points[-1][1] > points[0][1] - 1e-9:
             path = _aside(points)
         else:
             path = _downwards(_onto_square(graph, target, points))
@@ -200,10 +200,10 @@ def _draw_levels(axes: Any, places: Places, x: float) -> None:
 def _draw_legend(figure: Figure, graph: Any) -> None:
     handles = []
     kinds = {kind for _, kind in graph.nodes(data="kind")}
-    branched = any(plans.TIMES in text for _, text in graph.nodes(data="text"))
+    branched = any(plan_graph.TIMES in text for _, text in graph.nodes(data="text"))
     for kind, (marker, words) in _NODES.items():
         if kind in kinds:
-            words += f" {plans.TIMES} dendrites" if branched and kind == "unit" else ""
+            words += f" {plan_graph.TIMES} dendrites" if branched and kind == "unit" else ""
             handles.append(_marker(marker, _COLOURS[kind], words))
     if any(_merges(graph, node) for node in graph):
         handles.append(_marker("s", _MERGE, "merge of what is read"))

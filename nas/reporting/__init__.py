@@ -37,7 +37,7 @@ def write_report(store: Store, run_id: str, path: str | os.PathLike[str]) -> boo
         StoreError: There is no such run, its journal is damaged, or the page can't be written.
     """
     from nas.reporting.page import page_of
-    from nas.reporting.reading import read_run
+    from nas.reporting.run_view import read_run
 
     place = check_path(path)
     run = read_run(store, run_id)

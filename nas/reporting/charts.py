@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nas.reporting.marks import (
+from nas.reporting.run_view import RunView
+from nas.reporting.style import (
     INK,
     PALE,
     Form,
@@ -19,7 +20,6 @@ from nas.reporting.marks import (
     plain_numbers,
     shortened,
 )
-from nas.reporting.reading import RunView
 from nas.trial.record import TrialRecord
 
 _MOST_PARAMETERS = 12

@@ -19,8 +19,8 @@ from nas.reporting.charts import (
     searched,
     shown_parameters,
 )
-from nas.reporting.marks import colours, data_url, in_both_forms
-from nas.reporting.reading import RunView
+from nas.reporting.run_view import RunView
+from nas.reporting.style import colours, data_url, in_both_forms
 from nas.reporting.timeline import timeline, usage
 from nas.trial.failures import short_reason
 from nas.trial.record import TrialRecord

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from nas.reporting.marks import Form, coloured
-from nas.reporting.reading import Hop, RunView
+from nas.reporting.run_view import Hop, RunView
+from nas.reporting.style import Form, coloured
 
 _MOST_BARS = 1500
 _BINS = 240

@@ -16,10 +16,10 @@ from small_searches import FEATURES, search, table
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras.serialization import describe
 from nas import draw_network
-from nas.drawing.layers import architecture_of, layer_graph
-from nas.drawing.places import Size, laid_out
-from nas.drawing.plans import plan_graph
-from nas.drawing.units import unit_graph
+from nas.drawing.layer_graph import architecture_of, layer_graph
+from nas.drawing.layout import Size, laid_out
+from nas.drawing.plan_graph import plan_graph
+from nas.drawing.unit_graph import unit_graph
 from nas.spaces.cerebros import CerebrosBlock, CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.plan import Edge, NetworkFuture, OutputFuture, UnitFuture

@@ -15,7 +15,7 @@ from small_searches import FEATURES
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import SearchError
 from cerebros_spark.runs.journal import read
-from nas.reporting.reading import read_run
+from nas.reporting.run_view import read_run
 from nas.trial.failures import short_reason
 
 

@@ -20,7 +20,7 @@ from cerebros_spark.runs.journal import journal_key, read
 from nas import HyperHyperModel
 from nas.reporting import write_report
 from nas.reporting.__main__ import main
-from nas.reporting.reading import Hop, read_run
+from nas.reporting.run_view import Hop, read_run
 from nas.reporting.timeline import busy_shares, laid_out, usage
 
 EVIL = "<script>alert('a$b$')</script>"

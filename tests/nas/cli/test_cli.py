@@ -18,7 +18,7 @@ from small_searches import search as scripted
 
 import cerebros_spark
 from nas.cli.main import main
-from nas.cli.tables import format_of, read_table, vector_size_of
+from nas.cli.table_io import format_of, read_table, vector_size_of
 
 SMALL = [
     *("--space", "minimum_levels=1", "--space", "maximum_levels=1"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cerebros_spark.core.errors import DataError
-from nas.cli.encoding import Encoding, learned
+from nas.cli.table_encoding import Encoding, learned
 
 
 def looked_at(df, **more):

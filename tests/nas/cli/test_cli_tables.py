@@ -11,10 +11,10 @@ from pyspark.sql.functions import udf
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.cli.asked import shown_place
-from nas.cli.encoding import Encoding
-from nas.cli.session import first_line
-from nas.cli.tables import check_new, placed, read_table, write_table
+from nas.cli.run_config import shown_place
+from nas.cli.spark_session import first_line
+from nas.cli.table_encoding import Encoding
+from nas.cli.table_io import check_new, placed, read_table, write_table
 
 ITEMS = ['5" pipe, steel', 'say "hi"', "plain"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.cli.tables import quoted
+from nas.cli.table_io import quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -18,7 +18,7 @@ from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.runs.audit import located
 from cerebros_spark.runs.journal import Record, journal_key, read
 from cerebros_spark.storage.store import Store, read_checked, write_checked
-from nas.cli.encoding import Encoding
+from nas.cli.table_encoding import Encoding
 
 if TYPE_CHECKING:
     from nas.hyperhypermodel import HyperHyperModel

@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.drawing.plans import FLOW, TIMES, add_unit
+from nas.drawing.plan_graph import FLOW, TIMES, add_unit
 
 
 def architecture_of(network: Any) -> dict[str, Any]:

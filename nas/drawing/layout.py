@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nas.drawing.plans import GATED, LATERAL
+from nas.drawing.plan_graph import GATED, LATERAL
 
 Point = tuple[float, float]
 Edge = tuple[str, str, str]

@@ -14,10 +14,10 @@ from cerebros_spark.runs.audit import line
 from cerebros_spark.runs.journal import read
 from cerebros_spark.storage.store import LocalStore
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
-from nas.cli.asked import earlier, find_run, located_run
 from nas.cli.options import settings_of, verbose_option
-from nas.cli.session import spark_session
-from nas.cli.tables import FORMATS, check_new, format_of, read_table, write_table
+from nas.cli.run_config import earlier, find_run, located_run
+from nas.cli.spark_session import spark_session
+from nas.cli.table_io import FORMATS, check_new, format_of, read_table, write_table
 
 _REPORT = """\
 Write the run RUN as one HTML page: leaderboard, learning curves, what each worker did when, and the
@@ -150,7 +150,7 @@ def export(run: str, output: str) -> None:
     from cerebros_spark.runs.artifacts import read_state
     from cerebros_spark.training.keras.metrics import without_one_hot_labels
     from cerebros_spark.training.keras.serialization import StateVariables, rebuild
-    from nas.reporting.reading import read_run
+    from nas.reporting.run_view import read_run
 
     view = read_run(store, name)
     best = view.best

@@ -8,7 +8,7 @@ from typing import Any
 
 import networkx as nx
 
-from nas.drawing.plans import TIMES, add_edge, add_unit
+from nas.drawing.plan_graph import TIMES, add_edge, add_unit
 
 # What ``nas.spaces.cerebros.layers`` calls its layers.
 _PART = re.compile(
@@ -26,10 +26,10 @@ def unit_graph(layers: Any) -> Any:
     merge.
 
     Args:
-        layers: What :func:`~nas.drawing.layers.layer_graph` gives.
+        layers: What :func:`~nas.drawing.layer_graph.layer_graph` gives.
 
     Returns:
-        A graph as of :func:`~nas.drawing.plans.plan_graph`; None if the network is no Cerebros
+        A graph as of :func:`~nas.drawing.plan_graph.plan_graph`; None if the network is no Cerebros
         network, or has other layers around one.
     """
     parts = {

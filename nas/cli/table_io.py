@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.cli.session import first_line
+from nas.cli.spark_session import first_line
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -11,11 +11,11 @@ import click
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
-from nas.cli.asked import Asked, earlier, find_run, has_run, shown_place
-from nas.cli.encoding import learned
 from nas.cli.options import listed, settings_of, values_of, verbose_option
-from nas.cli.session import DEFAULT_WORKERS, spark_session
-from nas.cli.tables import FORMATS, format_of, read_table, vector_size_of
+from nas.cli.run_config import Asked, earlier, find_run, has_run, shown_place
+from nas.cli.spark_session import DEFAULT_WORKERS, spark_session
+from nas.cli.table_encoding import learned
+from nas.cli.table_io import FORMATS, format_of, read_table, vector_size_of
 from nas.config.tuner_registry import TUNERS
 
 if TYPE_CHECKING:
