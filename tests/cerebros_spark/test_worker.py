@@ -24,7 +24,8 @@ from cerebros_spark.training.fused.graph.parser import read
 from cerebros_spark.training.keras.serialization import describe, drawing_from, initial_state
 from cerebros_spark.training.keras.trainer import KerasProgram
 from cerebros_spark.worker.io_thread import Assignment
-from cerebros_spark.worker.worker import Worker, worker
+from cerebros_spark.worker import worker
+from cerebros_spark.worker.worker import Worker
 from nas import CerebrosSpace
 from nas.spaces.cerebros import CerebrosNetworks, Output
 

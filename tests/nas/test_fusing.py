@@ -14,7 +14,7 @@ from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import read
-from nas.search.loop import fusion
+from nas.search import fusion
 
 EPOCHS = 3
 
