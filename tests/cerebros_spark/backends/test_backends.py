@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+import collections
+import importlib
+import json
+import math
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cerebros_spark import LocalBackend, LocalStore, SparkBackend, Store
+from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
+from cerebros_spark.core.types import state_ref
+from cerebros_spark.runs.artifacts import read_spec, read_state
+from cerebros_spark.runs.journal import read
+from cerebros_spark.training.keras.serialization import StateVariables, rebuild
+from tests.cerebros_spark.backends import small_runs as small_runs
+from tests.cerebros_spark.backends.small_runs import (
+    EPOCHS,
+    PARTITIONS,
+    TRIALS,
+    in_fresh_process,
+    network,
+    run,
+    spec,
+)
+
+NAMES = [f"trial-{index:04d}" for index in range(TRIALS)]
+
+
+class Ran:
+    """A run that is over, and where it lies."""
+
+    def __init__(self, store: Store, run_id: str, told: dict) -> None:
+        self.store, self.run_id, self.told = store, run_id, told
+
+    def records(self, kind: str) -> list[dict]:
+        return [record for record in read(self.store, self.run_id) if record["kind"] == kind]
+
+    def states(self) -> list[str]:
+        return [k for k in self.store.list(f"runs/{self.run_id}") if k.endswith(".safetensors")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("a store")
+
+
+@pytest.fixture(scope="module")
+def runs(folder, request) -> dict[str, Ran]:
+    return {}
+
+
+@pytest.fixture(
+    params=["local", "spark", pytest.param("cluster", marks=pytest.mark.slow)], scope="module"
+)
+def ran(request, runs, folder) -> Ran:
+    return _ran(request.param, request, runs, folder)
+
+
+def _ran(kind: str, request, runs: dict[str, Ran], folder: Path) -> Ran:
+    """Each kind of run is done once, all on the same prepared data."""
+    if kind not in runs:
+        store = LocalStore(folder)
+        if kind == "spark":
+            context = request.getfixturevalue("spark").sparkContext
+            backend = SparkBackend(context, num_workers=PARTITIONS)
+            backend.check(store)
+            told = {kind: json.loads(json.dumps(run(backend, store, kind)))}
+        else:
+            # In one process: to start one takes longer than the run itself.
+            wanted = any("cluster]" in item.name for item in request.session.items)
+            told = in_fresh_process(["local", "cluster"] if wanted else ["local"], folder)
+        runs.update({name: Ran(store, name, each) for name, each in told.items()})
+    return runs[kind]
+
+
+# What every backend must do --------------------------------------------------------------
+
+
+def test_every_trial_is_trained_to_its_end(ran):
+    assert sorted(ran.told["ends"]) == NAMES
+    for end in ran.told["ends"].values():
+        assert end["status"] == "completed"
+        assert end["epochs"] == EPOCHS
+        assert end["error"] is None
+    for logs in ran.told["logs"].values():
+        assert [sorted(log) for log in logs] == [["loss", "rmse", "val_loss", "val_rmse"]] * EPOCHS
+        assert all(math.isfinite(value) for log in logs for value in log.values())
+        # The square of the RMSE is the MSE, over all rows, only if the sums were merged.
+        for log in logs:
+            assert log["val_rmse"] ** 2 == pytest.approx(log["val_loss"], rel=1e-5)
+
+
+def test_the_journal_has_each_unit_exactly_once(ran):
+    units = [record["unit"] for record in ran.records("unit")]
+    found = collections.Counter(
+        (u["trial_id"], u["epoch"], u["phase"], u["partition"]) for u in units
+    )
+    wanted = {
+        (name, epoch, phase, partition)
+        for name in NAMES
+        for epoch in range(EPOCHS)
+        for phase in ("train", "validate")
+        for partition in range(PARTITIONS)
+    }
+    assert set(found) == wanted
+    assert set(found.values()) == {1}
+    assert ran.told["report"]["units"] == len(units)
+
+
+def test_visits_are_numbered_and_chained(ran):
+    for name in NAMES:
+        (trial,) = [r for r in ran.records("trial") if r["trial"] == name]
+        state, visit = trial["state"], 0
+        for record in ran.records("unit"):
+            unit = record["unit"]
+            if unit["trial_id"] != name:
+                continue
+            assert unit["state"] == state, "a unit did not start from the last committed state"
+            assert unit["visit"] == visit
+            if unit["phase"] == "train":
+                state, visit = record["state"], visit + 1
+            else:
+                assert record["state"] is None
+        assert visit == EPOCHS * PARTITIONS
+
+
+def test_each_worker_visits_its_own_partition_and_reads_all_its_rows(ran):
+    manifest = small_runs.prepare(ran.store)
+    for record in ran.records("unit"):
+        unit = record["unit"]
+        assert record["worker"] == unit["partition"]
+        shards = manifest.train if unit["phase"] == "train" else manifest.validation
+        assert record["rows"] == shards[unit["partition"]].rows
+        assert record["seconds"] > 0
+
+
+def test_a_network_is_traced_once_on_each_worker_and_phase(ran):
+    traces = collections.Counter()
+    for record in ran.records("unit"):
+        unit = record["unit"]
+        traces[unit["trial_id"], unit["phase"], record["worker"]] += record["traces"]
+    assert set(traces.values()) == {1}
+
+
+def test_the_journal_tells_epochs_and_ends(ran):
+    assert next(record["kind"] for record in read(ran.store, ran.run_id)) == "run"
+    epochs = {(r["trial"], r["epoch"]): r["logs"] for r in ran.records("epoch")}
+    assert epochs == {
+        (name, epoch): log
+        for name, logs in ran.told["logs"].items()
+        for epoch, log in enumerate(logs)
+    }
+    ends = {r["trial"]: r for r in ran.records("end")}
+    assert sorted(ends) == NAMES
+    for name, end in ends.items():
+        assert end["kept"] == ran.told["kept"][name]
+
+
+def test_only_the_first_and_the_kept_states_are_left(ran):
+    kept = {ref["key"] for ref in ran.told["kept"].values()}
+    first = {record["state"]["key"] for record in ran.records("trial")}
+    assert len(kept) == len(first) == TRIALS
+    assert set(ran.states()) == kept | first
+    assert not [key for key in ran.store.list(f"runs/{ran.run_id}") if key.endswith("probe")]
+
+
+def test_the_kept_state_is_that_of_the_epoch_it_was_kept_in(ran):
+    trained = [r for r in ran.records("unit") if r["unit"]["phase"] == "train"]
+    for name in NAMES:
+        last = [r for r in trained if r["unit"]["trial_id"] == name and r["unit"]["epoch"] == 0][-1]
+        assert ran.told["kept"][name] == last["state"]
+        data = read_state(ran.store, state_ref(last["state"]))
+        program = read_spec(ran.store, ran.run_id, name).program
+        StateVariables(rebuild(program)).write(data)
+
+
+def test_the_report_tells_how_busy_the_workers_were(ran):
+    report = ran.told["report"]
+    assert report["makespan"] >= report["floor"] * 0.95
+    assert len(report["busy"]) == PARTITIONS
+    assert all(0 < share <= 1.05 for share in report["busy"])
+
+
+def test_a_reproducible_run_goes_round(ran):
+    for index, name in enumerate(NAMES):
+        visited = [
+            (r["unit"]["epoch"], r["unit"]["partition"])
+            for r in ran.records("unit")
+            if r["unit"]["trial_id"] == name and r["unit"]["phase"] == "train"
+        ]
+        assert visited == [
+            (epoch, (index + epoch + step) % PARTITIONS)
+            for epoch in range(EPOCHS)
+            for step in range(PARTITIONS)
+        ]
+
+
+@pytest.mark.parametrize("other", ["spark", pytest.param("cluster", marks=pytest.mark.slow)])
+def test_spark_and_local_give_the_same_bits(request, runs, folder, other):
+    local, spark = (_ran(kind, request, runs, folder) for kind in ("local", other))
+    assert local.told["logs"] == spark.told["logs"]
+    digests = []
+    for each in (local, spark):
+        states = {
+            (r["unit"]["trial_id"], r["unit"]["visit"]): r["state"]["sha256"]
+            for r in each.records("unit")
+            if r["state"] is not None
+        }
+        assert len(states) == TRIALS * EPOCHS * PARTITIONS
+        digests.append(states)
+    assert digests[0] == digests[1]
+
+
+# Trials that fail ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stuck_layers(monkeypatch) -> ModuleType:
+    """A module as users have them: a file without a package."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    return importlib.import_module("stuck_layers")
+
+
+@pytest.fixture(params=["local", "spark"])
+def backend(request, stuck_layers):
+    if request.param == "local":
+        return LocalBackend(num_workers=PARTITIONS)
+    context = request.getfixturevalue("spark").sparkContext
+    context.addPyFile(stuck_layers.__file__)
+    return SparkBackend(context, num_workers=PARTITIONS)
+
+
+def test_failing_trials_leave_the_others(backend, stuck_layers, tmp_path):
+    trials = [
+        spec(network(3), 0, epochs=1),
+        spec(network(3, layer=stuck_layers.Stubborn()), 1, epochs=1),
+        spec(network(3, rate=1e30, optimizer="SGD"), 2, epochs=1),
+        spec(network(4), 3, epochs=1),
+    ]
+    store = LocalStore(tmp_path)
+    told = run(backend, store, "run", trials, reproducible=False)
+    ends = told["ends"]
+    assert ends["trial-0000"]["status"].value == "completed"
+    assert ends["trial-0003"]["status"].value == "completed"
+    stubborn, wild = ends["trial-0001"], ends["trial-0002"]
+    assert stubborn["status"].value == "failed"
+    assert "this layer will not be trained" in stubborn["error"]
+    assert "stuck_layers.py" in stubborn["traceback"]
+    assert wild["status"].value == "failed"
+    assert "no longer a finite number" in wild["error"]
+    assert "learning rate" in wild["error"]
+    assert told["logs"]["trial-0001"] == told["logs"]["trial-0002"] == []
+    ended = {r["trial"]: r for r in read(store, "run") if r["kind"] == "end"}
+    assert "will not be trained" in ended["trial-0001"]["error"]
+    # Nothing of the failed trials is left but where they began.
+    left = [key for key in store.list("runs") if key.endswith(".safetensors")]
+    began = [key for key in left if "/000000-" in key]
+    assert {key.split("/")[3] for key in began} == set(ends)
+    assert {key.split("/")[3] for key in set(left) - set(began)} == {"trial-0000", "trial-0003"}
+
+
+def test_a_stopped_trial_ends_after_its_epoch(backend, tmp_path):
+    trials = [spec(network(3), 0, epochs=50)]
+    told = run(backend, LocalStore(tmp_path), "run", trials, stop_after=1, reproducible=False)
+    assert told["ends"]["trial-0000"]["status"].value == "stopped"
+    assert told["ends"]["trial-0000"]["epochs"] == 1
+
+
+def test_a_backend_serves_one_run_after_another(backend, tmp_path):
+    trials = [spec(network(3), 0, epochs=1)]
+    store = LocalStore(tmp_path)
+    first, second = (
+        run(backend, store, name, trials, reproducible=False) for name in ("one", "two")
+    )
+    assert first["ends"].keys() == second["ends"].keys()
+    assert not [t for t in threading.enumerate() if t.name.startswith("cerebros-")]
+
+
+def test_a_changed_state_is_named_and_fails_its_trial_alone(backend, tmp_path, monkeypatch):
+    store = LocalStore(tmp_path)
+    write = LocalStore.write
+
+    def damaged(self, key, data):
+        write(self, key, data[:-1] if "trial-0000/state/000000" in key else data)
+
+    monkeypatch.setattr(LocalStore, "write", damaged)
+    trials = [spec(network(3), index, epochs=1) for index in range(2)]
+    ends = run(backend, store, "run", trials, reproducible=False)["ends"]
+    assert ends["trial-0000"]["status"].value == "failed"
+    assert "not what was written" in ends["trial-0000"]["error"]
+    assert "trial-0000/state/000000" in ends["trial-0000"]["error"]
+    assert ends["trial-0001"]["status"].value == "completed"
+
+
+# What can't be had -----------------------------------------------------------------------
+
+
+def test_more_workers_than_task_slots_is_an_error_that_names_both(spark, tmp_path):
+    backend = SparkBackend(spark.sparkContext, num_workers=5)
+    with pytest.raises(BackendError, match=r"num_workers=5 .* 2 task slots"):
+        backend.check(LocalStore(tmp_path))
+    assert LocalStore(tmp_path).list("") == []
+
+
+def test_slots_that_others_hold_are_told_after_the_timeout(spark, tmp_path):
+    context = spark.sparkContext
+    released = context.broadcast(str(tmp_path / "released"))
+
+    def hold(_):
+        import os
+        import time
+
+        while not os.path.exists(released.value):
+            time.sleep(0.05)
+
+    holder = threading.Thread(target=lambda: context.parallelize([0], 1).foreach(hold), daemon=True)
+    holder.start()
+    try:
+        while not context.statusTracker().getActiveStageIds():
+            pass
+        backend = SparkBackend(context, num_workers=2, start_timeout=3.0)
+        with pytest.raises(BackendError, match=r"only \d of num_workers=2 workers started"):
+            run(backend, LocalStore(tmp_path / "store"), "run", [], reproducible=False)
+    finally:
+        (tmp_path / "released").touch()
+        holder.join()
+
+
+def test_workers_that_do_not_see_the_store_are_an_error(spark):
+    backend = SparkBackend(spark.sparkContext, num_workers=2)
+    store = Store("memory://only-in-this-process")
+    with pytest.raises(StoreError, match=r"a worker can't see the store.*every worker share"):
+        backend.check(store)
+    assert store.list("") == []
+
+
+def test_the_number_of_workers_is_that_of_the_slots_by_default(spark):
+    backend = SparkBackend(spark.sparkContext)
+    assert backend.num_workers == 2
+    assert backend.threads == 1
+    assert SparkBackend().num_workers == 2
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_backend_has_at_least_one_worker(spark, value):
+    with pytest.raises(ArgumentError, match=f"positive integer, but got {value}"):
+        LocalBackend(value)
+    with pytest.raises(ArgumentError, match=f"positive integer, but got {value}"):
+        SparkBackend(spark.sparkContext, value)
+
+
+def test_threads_per_worker_is_checked():
+    with pytest.raises(
+        ArgumentError, match="threads_per_worker must be a positive integer, but got 0"
+    ):
+        LocalBackend(threads_per_worker=0)
+
+
+@pytest.mark.parametrize("call", ["send", "next_event"])
+def test_a_backend_that_was_not_started_says_so(spark, call):
+    from cerebros_spark.worker.io_thread import Assignment
+
+    backend = SparkBackend(spark.sparkContext, num_workers=1)
+    arguments = (0, Assignment(())) if call == "send" else (0.0,)
+    with pytest.raises(BackendError, match="not started"):
+        getattr(backend, call)(*arguments)
+
+
+def test_stopping_a_backend_that_was_not_started_is_nothing(spark):
+    SparkBackend(spark.sparkContext, num_workers=1).stop()
+    LocalBackend().stop()

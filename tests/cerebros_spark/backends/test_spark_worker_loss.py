@@ -1,0 +1,116 @@
+"""Workers that die or hang while they train, on a real Spark."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from cerebros_spark import LocalStore, SparkBackend
+from cerebros_spark.core.errors import BackendError
+from cerebros_spark.runs.audit import audit
+from cerebros_spark.runs.journal import read
+from tests.cerebros_spark.backends import small_runs as small_runs
+from tests.cerebros_spark.backends.small_runs import network, run, spec
+
+EPOCHS = 4
+
+
+def trials() -> list:
+    return [spec(network(3 + index), index, epochs=EPOCHS) for index in range(3)]
+
+
+def states(store: LocalStore, run_id: str) -> dict:
+    return {
+        (r["unit"]["trial_id"], r["unit"]["visit"]): r["state"]["sha256"]
+        for r in read(store, run_id)
+        if r["kind"] == "unit" and r["state"]
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(spark, tmp_path_factory) -> tuple[dict, dict]:
+    store = LocalStore(tmp_path_factory.mktemp("undisturbed"))
+    told = run(SparkBackend(spark.sparkContext), store, "run", trials())
+    return told["logs"], states(store, "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed, number):
+    backend = SparkBackend(spark.sparkContext, lease=8.0)
+    store = LocalStore(tmp_path)
+
+    def disturb(epochs: int) -> None:
+        if epochs == 4:
+            os.kill(backend._server.about(0)["pid"], number)
+
+    told = run(backend, store, "run", trials(), disturb=disturb)
+    assert (told["logs"], states(store, "run")) == undisturbed
+    records = read(store, "run")
+    assert audit(records) == []
+    (lost,) = [record for record in records if record["kind"] == "lost"]
+    assert lost["worker"] == 0
+    assert told["report"]["lost"] == 1
+    repeated = [r["unit"] for r in records if r["kind"] == "unit" and r["unit"]["attempt"]]
+    assert len(repeated) <= 1
+    assert not [t for t in threading.enumerate() if t.name.startswith("cerebros-")]
+
+
+@pytest.mark.slow
+def test_a_network_that_kills_its_workers_fails_alone(spark, tmp_path, monkeypatch):
+    # As a user's own file, it has no package.
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    import crashing_layers
+
+    spark.sparkContext.addPyFile(crashing_layers.__file__)
+    deadly = network(3, layer=crashing_layers.Deadly(os.getpid()))
+    mixed = [
+        spec(network(3), 0, epochs=1),
+        spec(deadly, 1, epochs=1),
+        spec(network(4), 2, epochs=1),
+    ]
+    store = LocalStore(tmp_path)
+    told = run(SparkBackend(spark.sparkContext), store, "run", mixed, reproducible=False)
+    ends = {name: end["status"].value for name, end in told["ends"].items()}
+    assert ends == {"trial-0000": "completed", "trial-0001": "failed", "trial-0002": "completed"}
+    assert "died in 4 of 4 attempts" in told["ends"]["trial-0001"]["error"]
+    assert audit(read(store, "run")) == []
+
+
+def test_a_worker_that_stays_away_ends_the_search_and_says_so(spark, tmp_path, monkeypatch):
+    """The task that is started instead is a stand-in that never calls: a cluster without room."""
+    backend = SparkBackend(spark.sparkContext, start_timeout=30.0)
+
+    class Absent:
+        running, error = True, None
+
+        def wait(self, seconds: float) -> None: ...
+
+        def cancel(self) -> None: ...
+
+    def disturb(epochs: int) -> None:
+        if epochs == 2:
+            monkeypatch.setattr(backend, "_launch", lambda number: Absent())
+            backend._start_timeout = 3.0
+            os.kill(backend._server.about(1)["pid"], signal.SIGKILL)
+
+    store = LocalStore(tmp_path)
+    told = r"(?s)worker 1 has been away for 3 s.*Python worker exited.*overwrite=False"
+    with pytest.raises(BackendError, match=told):
+        run(backend, store, "run", trials(), disturb=disturb)
+    assert audit(read(store, "run")) == []
+
+
+def test_a_shard_that_was_changed_is_named(spark, tmp_path):
+    store = LocalStore(tmp_path)
+    manifest = small_runs.prepare(store)
+    (name,) = [key for key in store.list(manifest.train[1].key) if key.endswith(".parquet")]
+    path = Path(tmp_path, name)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BackendError, match=rf"worker 1 .*{path.name}"):
+        run(SparkBackend(spark.sparkContext), store, "run", trials())

@@ -1,0 +1,487 @@
+"""The scheduler, tried with random sequences of events."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cerebros_spark.core.errors import ProtocolError
+from cerebros_spark.core.events import (
+    EpochAnswered,
+    EpochDone,
+    Event,
+    RunUnits,
+    TrialDone,
+    TrialFailed,
+    TrialStopped,
+    TrialSubmitted,
+    UnitCommitted,
+    WorkerAsks,
+    WorkerReady,
+)
+from cerebros_spark.core.types import Phase, Status, Unit
+from cerebros_spark.scheduler.scheduler import Hopper
+from tests.cerebros_spark.scheduler.simulated_workers import Cluster, Player, done, ref, result
+
+# A change of the scheduler should see 10,000 of them.
+EXAMPLES = int(os.environ.get("CEREBROS_EXAMPLES", "300"))
+
+NUMBERS = st.integers(0, 4 * len(Player.MOVES) * 30 - 1)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(
+    partitions=st.integers(1, 4),
+    epochs=st.lists(st.integers(1, 4), min_size=1, max_size=8),
+    reproducible=st.booleans(),
+    max_attempts=st.integers(1, 4),
+    groups=st.sampled_from([("",), ("a",), ("a", "b"), ("", "a", "a")]),
+    # Of a list that may be short Hypothesis makes short ones only.
+    moves=st.lists(NUMBERS, max_size=20) | st.lists(NUMBERS, min_size=50, max_size=120),
+)
+def test_every_trial_ends_and_every_visit_is_committed_once(
+    partitions: int,
+    epochs: list[int],
+    reproducible: bool,
+    max_attempts: int,
+    groups: tuple[str, ...],
+    moves: list[int],
+) -> None:
+    cluster = Cluster(partitions, reproducible=reproducible, max_attempts=max_attempts)
+    player = Player(cluster, epochs, groups)
+    for number in moves:
+        player.play(number)
+    for worker in set(range(partitions)) - cluster.ready:
+        cluster.start(worker)
+    for trial in player.todo:
+        cluster.submit(*trial)
+    cluster.flush()
+    cluster.run_to_the_end()
+    cluster.check_commits()
+
+
+# The schedule ----------------------------------------------------------------------------
+
+
+def makespan(epochs: Sequence[int], partitions: int, validation: bool) -> int:
+    """Steps to train trials whose units all take one step; what ends together is told together."""
+    hopper = Hopper(partitions, validation=validation)
+    running: dict[int, Unit] = {}
+    asked: list[str] = []
+
+    def tell(events: Sequence[Event]) -> None:
+        for instruction in hopper.handle(*events):
+            if isinstance(instruction, RunUnits):
+                running[instruction.worker] = instruction.units[0]
+            elif isinstance(instruction, EpochDone):
+                asked.append(instruction.trial_id)
+
+    submitted = [
+        TrialSubmitted(f"t{index}", index, count, ref("s")) for index, count in enumerate(epochs)
+    ]
+    tell([*submitted, *map(WorkerReady, range(partitions))])
+    clock = 0
+    while running:
+        clock += 1
+        ended = sorted(running.items())
+        running.clear()
+        tell([done(worker, unit) for worker, unit in ended])
+        while asked:
+            answers = [EpochAnswered(name, True) for name in asked]
+            asked.clear()
+            tell(answers)
+    assert not hopper.running
+    return clock
+
+
+def least(epochs: Sequence[int], partitions: int, validation: bool) -> int:
+    """The busiest partition's work, or the longest trial's if that is more."""
+    phases = 2 if validation else 1
+    return phases * max(sum(epochs), max(epochs) * partitions)
+
+
+@pytest.mark.parametrize("partitions", range(1, 9))
+@pytest.mark.parametrize("validation", [True, False])
+def test_with_equal_costs_the_makespan_is_the_least_that_can_be(
+    partitions: int, validation: bool
+) -> None:
+    for trials in range(1, 17):
+        for count in (1, 2, 3, 6):
+            epochs = [count] * trials
+            assert makespan(epochs, partitions, validation) <= least(
+                epochs, partitions, validation
+            ), f"{trials} trials of {count} epochs"
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    partitions=st.integers(1, 8),
+    epochs=st.lists(st.integers(1, 6), min_size=1, max_size=16),
+    validation=st.booleans(),
+)
+def test_with_different_epochs_a_trial_loses_a_step_an_answer_at_most(
+    partitions: int, epochs: list[int], validation: bool
+) -> None:
+    # While a trial waits for its answer the workers go on with the others, and are busy when
+    # the answer has come.
+    slack = max(1, max(epochs) - 1)
+    assert makespan(epochs, partitions, validation) <= least(epochs, partitions, validation) + slack
+
+
+# Each rule by itself ---------------------------------------------------------------------
+
+
+def uneven_makespan(costs: Sequence[Sequence[int]]) -> int:
+    """Time to train trials for an epoch: for each one what its unit takes on each partition."""
+    hopper = Hopper(len(costs[0]), validation=False)
+    ends: list[tuple[int, int, Unit]] = []
+    clock = 0
+
+    def tell(*events: Event) -> None:
+        for instruction in hopper.handle(*events):
+            if isinstance(instruction, RunUnits):
+                (unit,) = instruction.units
+                cost = costs[int(unit.trial_id)][instruction.worker]
+                heapq.heappush(ends, (clock + cost, instruction.worker, unit))
+            elif isinstance(instruction, EpochDone):
+                tell(EpochAnswered(instruction.trial_id, True))
+
+    submitted = [TrialSubmitted(str(index), index, 1, ref("s")) for index in range(len(costs))]
+    tell(*submitted, *map(WorkerReady, range(len(costs[0]))))
+    while ends:
+        clock, worker, unit = heapq.heappop(ends)
+        tell(done(worker, unit, costs[int(unit.trial_id)][worker]))
+    assert not hopper.running
+    return clock
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(data=st.data(), partitions=st.integers(1, 8), trials=st.integers(1, 16))
+def test_no_schedule_is_longer_than_the_papers_bound(data, partitions, trials) -> None:
+    """C <= C* + (p - 1) Tmax, as by the vector rearrangement of Cerebro; the floor is below C*."""
+    row = st.lists(st.integers(1, 50), min_size=partitions, max_size=partitions)
+    costs = data.draw(st.lists(row, min_size=trials, max_size=trials))
+    floor = max(*map(sum, costs), *map(sum, zip(*costs, strict=True)))
+    longest = max(map(max, costs))
+    assert uneven_makespan(costs) <= floor + (partitions - 1) * longest
+
+
+def cluster_of(
+    partitions: int, epochs: Sequence[int], *, reproducible: bool = False, max_attempts: int = 4
+) -> Cluster:
+    """A cluster of which all workers are ready and all trials submitted."""
+    cluster = Cluster(partitions, reproducible=reproducible, max_attempts=max_attempts)
+    for index, count in enumerate(epochs):
+        cluster.submit(index, count)
+    for worker in range(partitions):
+        cluster.start(worker)
+    cluster.flush()
+    return cluster
+
+
+def test_reproducible_runs_visit_in_the_order_fixed_in_advance() -> None:
+    cluster = cluster_of(3, [2, 2], reproducible=True)
+    while len(cluster.ended) < 2:
+        if cluster.asked:
+            cluster.answer(max(cluster.asked))
+        else:
+            cluster.finish(max(cluster.held))  # an unusual timing
+        cluster.flush()
+    for index in range(2):
+        commits = cluster.trials[f"t{index}"].commits
+        order = [u.partition for u in commits if u.phase is Phase.TRAIN]
+        assert order == [(index + e + step) % 3 for e in range(2) for step in range(3)]
+
+
+def test_a_lost_worker_costs_its_unit_alone() -> None:
+    cluster = cluster_of(1, [1])
+    first = cluster.held[0][0]
+    cluster.lose(0)
+    cluster.start(0)
+    cluster.flush()
+    again = cluster.held[0][0]
+    assert (again.epoch, again.partition, again.visit) == (0, 0, 0)
+    assert (first.attempt, again.attempt) == (0, 1)
+
+
+def test_another_partition_at_the_same_visit_counts_as_another_attempt() -> None:
+    cluster = cluster_of(2, [1])
+    (first,) = cluster.held
+    cluster.lose(first, "gone")
+    cluster.flush()
+    assert cluster.held[1 - first][0].visit == 0
+    assert cluster.held[1 - first][0].attempt == 1
+
+
+def test_a_failed_trial_leaves_the_others_running() -> None:
+    cluster = cluster_of(1, [1, 1])
+    unit = cluster.held[0][0]
+    cluster.fail(0)
+    cluster.flush()
+    assert cluster.ended[unit.trial_id].status is Status.FAILED
+    assert cluster.ended[unit.trial_id].error == "ValueError: no"
+    assert cluster.held[0][0].trial_id != unit.trial_id
+
+
+@pytest.mark.parametrize(("epochs_before", "status"), [(0, Status.FAILED), (1, Status.STOPPED)])
+def test_a_trial_that_diverges_is_stopped_once_it_has_an_epoch(epochs_before, status) -> None:
+    cluster = cluster_of(1, [3])
+    while cluster.held[0][0].epoch < epochs_before:
+        cluster.finish(0)
+        cluster.flush()
+        for name in list(cluster.asked):
+            cluster.answer(name)
+            cluster.flush()
+    cluster.fail(0, diverged=True)
+    cluster.flush()
+    end = cluster.ended["t0"]
+    assert (end.status, end.epochs, end.error) == (status, epochs_before, "ValueError: no")
+
+
+def test_a_unit_that_may_succeed_is_run_again_but_not_for_ever() -> None:
+    cluster = cluster_of(1, [1], max_attempts=3)
+    for attempt in range(3):
+        assert not cluster.ended
+        assert cluster.held[0][0].attempt == attempt
+        cluster.fail(0, again=True)
+        cluster.flush()
+    end = cluster.ended["t0"]
+    assert (end.status, end.error) == (Status.FAILED, "ValueError: no")
+    assert end.traceback == "Traceback …"
+
+
+def test_a_trial_that_kills_workers_ends() -> None:
+    cluster = cluster_of(1, [2, 1])
+    while cluster.held[0][0].epoch == 0:
+        cluster.finish(0)
+        cluster.flush()
+        for name in list(cluster.asked):
+            cluster.answer(name)
+            cluster.flush()
+    for reason in ("", "", "", "no sign of life"):
+        assert "t0" not in cluster.ended
+        cluster.lose(0, reason)
+        cluster.start(0)
+        cluster.flush()
+    assert cluster.ended["t0"].error == (
+        "the worker died in 4 of 4 attempts to train epoch 2 on partition 0; the last time: "
+        "no sign of life. The network may need more memory than a worker has"
+    )
+    cluster.run_to_the_end()
+    assert cluster.ended["t1"].status is Status.COMPLETED
+
+
+def test_a_restarted_worker_and_a_failure_count_together() -> None:
+    cluster = cluster_of(1, [1], max_attempts=2)
+    cluster.fail(0, again=True)
+    cluster.flush()
+    cluster.start(0)
+    cluster.flush()
+    error = cluster.ended["t0"].error or ""
+    assert error.startswith("the worker died in 1 of 2 attempts to train epoch 1 on partition 0")
+    assert "it was restarted" in error
+
+
+def test_a_stopped_trial_keeps_its_worker_until_that_reports() -> None:
+    cluster = cluster_of(1, [5, 1])
+    unit = cluster.held[0][0]
+    cluster.end(TrialStopped(unit.trial_id))
+    cluster.flush()
+    assert cluster.ended[unit.trial_id].status is Status.STOPPED
+    assert cluster.held[0][0] == unit
+    cluster.finish(0)
+    cluster.flush()
+    assert cluster.held[0][0].trial_id != unit.trial_id
+    assert cluster.trials[unit.trial_id].commits == []
+
+
+def test_the_driver_may_give_a_trial_up() -> None:
+    hopper = Hopper(1)
+    hopper.handle(TrialSubmitted("t0", 0, 1, ref("s")))
+    (end,) = hopper.handle(TrialFailed("t0", "no metrics", "Traceback …"))
+    assert end == TrialDone("t0", Status.FAILED, 0, 0.0, "no metrics", "Traceback …")
+    assert hopper.handle(TrialFailed("t0", "again")) == []
+
+
+def test_a_journal_is_replayed_without_workers() -> None:
+    start = TrialSubmitted("t0", 0, 2, ref("t0/0"))
+    train = Unit("t0", 0, Phase.TRAIN, 0, 0, 2, ref("t0/0"))
+    validate = Unit("t0", 0, Phase.VALIDATE, 0, 1, 0, ref("t0/1-2"))
+    hopper = Hopper(1)
+    assert hopper.handle(start) == []
+    assert hopper.handle(UnitCommitted(result(0, train))) == []
+    (asks,) = hopper.handle(UnitCommitted(result(0, validate)))
+    assert isinstance(asks, EpochDone)
+    assert (asks.epoch, asks.state, asks.rows) == (0, ref("t0/1-2"), 20)
+    assert hopper.handle(EpochAnswered("t0", True)) == []
+    (run,) = hopper.handle(WorkerReady(0))
+    assert run == RunUnits(0, (Unit("t0", 1, Phase.TRAIN, 0, 1, 0, ref("t0/1-2")),))
+
+
+@pytest.mark.parametrize(
+    ("unit", "reproducible"),
+    [
+        (Unit("t9", 0, Phase.TRAIN, 0, 0, 0, ref("s")), False),  # no such trial
+        (Unit("t0", 1, Phase.TRAIN, 0, 0, 0, ref("s")), False),  # another epoch
+        (Unit("t0", 0, Phase.VALIDATE, 0, 0, 0, ref("s")), False),  # another phase
+        (Unit("t0", 0, Phase.TRAIN, 0, 1, 0, ref("s")), False),  # another visit
+        (Unit("t0", 0, Phase.TRAIN, 2, 0, 0, ref("s")), False),  # no such partition
+        (Unit("t0", 0, Phase.TRAIN, 1, 0, 0, ref("s")), True),  # another order
+    ],
+)
+def test_a_journal_that_does_not_fit_is_refused(unit: Unit, reproducible: bool) -> None:
+    hopper = Hopper(2, reproducible=reproducible)
+    hopper.handle(TrialSubmitted("t0", 0, 2, ref("s")))
+    with pytest.raises(ProtocolError, match=r"no trial 't9'|out of turn"):
+        hopper.handle(UnitCommitted(result(0, unit)))
+
+
+def test_a_unit_that_runs_or_is_committed_is_not_committed_again() -> None:
+    unit = Unit("t0", 0, Phase.TRAIN, 0, 0, 0, ref("s"))
+    hopper = Hopper(1)
+    hopper.handle(TrialSubmitted("t0", 0, 1, ref("s")), UnitCommitted(result(0, unit)))
+    with pytest.raises(ProtocolError, match="out of turn"):
+        hopper.handle(UnitCommitted(result(0, unit)))
+    hopper = Hopper(1)
+    hopper.handle(TrialSubmitted("t0", 0, 1, ref("s")), WorkerReady(0))
+    with pytest.raises(ProtocolError, match="out of turn"):
+        hopper.handle(UnitCommitted(result(0, unit)))
+
+
+def test_events_that_arrive_together_are_scheduled_together() -> None:
+    hopper = Hopper(2)
+    # One by one the short trial would have got the worker before the long one was known.
+    instructions = hopper.handle(
+        WorkerReady(0),
+        TrialSubmitted("short", 0, 1, ref("s")),
+        TrialSubmitted("long", 1, 3, ref("s")),
+    )
+    assert [i.units[0].trial_id for i in instructions if isinstance(i, RunUnits)] == ["long"]
+
+
+def test_an_impossible_event_tells_the_story() -> None:
+    hopper = Hopper(1)
+    hopper.handle(TrialSubmitted("t0", 0, 1, ref("s")))
+    with pytest.raises(ProtocolError, match=r"submitted twice[\s\S]*TrialSubmitted"):
+        hopper.handle(TrialSubmitted("t0", 0, 1, ref("s")))
+    with pytest.raises(ProtocolError, match="did not ask"):
+        hopper.handle(EpochAnswered("t0", True))
+    with pytest.raises(ProtocolError, match="no worker 7"):
+        hopper.handle(WorkerReady(7))
+
+
+# Groups ----------------------------------------------------------------------------------
+
+
+def handed_out(groups: Sequence[str], workers: int) -> list[list[str]]:
+    """The trials that each worker is given first."""
+    hopper = Hopper(workers)
+    submitted = [TrialSubmitted(f"t{i}", i, 1, ref(f"t{i}"), g) for i, g in enumerate(groups)]
+    events = [*submitted, *(WorkerReady(worker) for worker in range(workers))]
+    told = [i for i in hopper.handle(*events) if isinstance(i, RunUnits)]
+    return [[unit.trial_id for unit in instruction.units] for instruction in told]
+
+
+def test_trials_of_a_group_are_given_out_together_half_a_share_at_a_time():
+    assert [len(units) for units in handed_out(["a"] * 8, workers=2)] == [2, 2]
+    assert [len(units) for units in handed_out(["a"] * 80, workers=2)] == [16, 16]
+    assert handed_out(["a"] * 2, workers=2) == [["t0"], ["t1"]]
+
+
+def test_only_trials_of_one_group_are_put_together():
+    (one,) = handed_out(["a", "b", "a", "", "a", "a"], workers=1)
+    assert one == ["t0", "t2"]
+    (alone,) = handed_out(["", "", "", ""], workers=1)
+    assert alone == ["t0"]
+
+
+def test_units_that_killed_their_worker_are_each_run_alone():
+    cluster = Cluster(1)
+    for index in range(4):
+        cluster.submit(index, 1, "a")
+    cluster.start(0)
+    cluster.flush()
+    together = cluster.held[0]
+    assert [unit.trial_id for unit in together] == ["t0", "t1"]
+    cluster.lose(0)
+    cluster.start(0)
+    cluster.flush()
+    given = [[unit.trial_id for unit in cluster.held[0]]]
+    while len(given) < 3:
+        for _ in range(len(given[-1])):
+            cluster.finish(0)
+        cluster.flush()
+        given.append([unit.trial_id for unit in cluster.held[0]])
+    assert ["t0"] in given
+    assert ["t1"] in given
+
+
+# Before a worker is done -----------------------------------------------------------------
+
+
+def test_what_a_lost_worker_had_not_begun_is_not_to_blame():
+    cluster = cluster_of(1, [1, 1], max_attempts=1)
+    (first,) = cluster.held[0]
+    cluster.ask(0)
+    cluster.flush()
+    (second,) = cluster.next[0]
+    assert second.trial_id != first.trial_id
+    cluster.lose(0)
+    cluster.start(0)
+    cluster.flush()
+    assert cluster.ended[first.trial_id].status is Status.FAILED
+    (again,) = cluster.held[0]
+    assert (again.trial_id, again.attempt) == (second.trial_id, 1)
+
+
+def test_a_worker_without_work_is_served_before_one_that_asks_for_later():
+    cluster = Cluster(2)
+    cluster.submit(0, 1)
+    cluster.start(0)
+    cluster.flush()
+    cluster.ask(0)
+    cluster.flush()
+    cluster.start(1)
+    cluster.submit(1, 1)
+    cluster.flush()
+    assert [unit.trial_id for unit in cluster.held[1]] == ["t1"]
+    assert not cluster.next
+
+
+def test_a_busy_worker_waits_for_half_of_what_it_may_run_together():
+    hopper = Hopper(1)
+    trials = [TrialSubmitted(f"t{i}", i, 1, ref(f"t{i}"), "a") for i in range(16)]
+    (first,) = hopper.handle(*trials, WorkerReady(0))
+    (ahead,) = hopper.handle(WorkerAsks(0))
+    assert [len(each.units) for each in (first, ahead)] == [8, 8]
+    ends = [done(0, unit) for unit in first.units]
+    hopper.handle(*ends[:3])
+    assert hopper.handle(WorkerAsks(0)) == [], "three could be validated, of eight"
+    (more,) = hopper.handle(ends[3])
+    assert [u.trial_id for u in more.units] == [u.trial_id for u in first.units[:4]]
+
+
+def test_an_idle_worker_does_not_wait():
+    hopper = Hopper(1, validation=False)
+    trials = [TrialSubmitted(f"t{i}", i, 2, ref(f"t{i}"), "a") for i in range(16)]
+    told = hopper.handle(*trials, WorkerReady(0))
+    asked: list[str] = []
+    while told:
+        asked += [each.trial_id for each in told if isinstance(each, EpochDone)]
+        given = [unit for each in told if isinstance(each, RunUnits) for unit in each.units]
+        told = hopper.handle(*(done(0, unit) for unit in given))
+    assert sorted(asked) == sorted(trial.trial_id for trial in trials)
+    assert hopper.idle == 1
+    (run,) = hopper.handle(EpochAnswered("t3", True))
+    assert isinstance(run, RunUnits)
+    assert [(unit.trial_id, unit.epoch) for unit in run.units] == [("t3", 1)]

@@ -1,0 +1,274 @@
+"""The command line: a run from search to export, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import cerebros_spark
+from nas.cli.main import main
+from nas.cli.table_io import format_of, read_table, vector_size_of
+from tests.nas.small_searches import after_each_record, columns, table
+from tests.nas.small_searches import search as scripted
+
+SMALL = [
+    *("--space", "minimum_levels=1", "--space", "maximum_levels=1"),
+    *("--space", "maximum_units_per_level=2", "--space", "maximum_neurons_per_unit=3"),
+    *("--space", "num_lateral_connection_tries_per_unit=1"),
+    *("--space", "predecessor_level_connection_affinity_factor_first=1"),
+    *("--space", "predecessor_level_connection_affinity_factor_main=1"),
+]
+
+
+def towns(rows: int = 60) -> pd.DataFrame:
+    """A table with numbers, texts and a mark, a label of texts and one of numbers."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(rows, 2)), columns=["a", "the b"])
+    frame["town"] = rng.choice(["Lima", "Oslo", "Rome"], rows)
+    frame["y"] = 3 * frame["a"] + (frame["town"] == "Rome")
+    frame["kind"] = np.select([frame["y"] < -1, frame["y"] < 1], ["cheap", "fair"], "dear")
+    frame["late"] = np.arange(rows) % 3 == 0
+    frame["text"] = [f"row {row}" for row in range(rows)]
+    return frame
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, spark) -> Path:
+    folder = tmp_path_factory.mktemp("command")
+    towns().to_csv(folder / "towns.csv", index=False)
+    return folder
+
+
+def search(folder: Path, *more: str) -> list[str]:
+    return [
+        *("search", str(folder / "towns.csv"), "--features", "a,the b", "--features", "town"),
+        *("--label", "kind", "--head", "classification", "--validation", "late"),
+        *("--max-trials", "2", "--epochs", "1", "--seed", "3", "--metric", "accuracy"),
+        *("--metric", "f1_score", "--workers", "1"),
+        *("--store", str(folder / "store"), *SMALL, *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def interrupted(folder) -> str:
+    """A classification that was interrupted when the first of two trials had ended."""
+
+    def stop(kinds: list[str]) -> None:
+        if kinds.count("end") == 1:
+            raise KeyboardInterrupt
+
+    with after_each_record(stop):
+        assert main(search(folder)) == 130
+    shutil.copytree(folder / "store", folder / "interrupted")
+    return str(folder / "interrupted" / "runs" / "towns")
+
+
+@pytest.fixture(scope="module")
+def run(folder, interrupted) -> str:
+    """The same, resumed without its table."""
+    (folder / "towns.csv").rename(folder / "away.csv")
+    assert main(["resume", str(folder / "store" / "runs" / "towns")]) == 0
+    (folder / "away.csv").rename(folder / "towns.csv")
+    return str(folder / "store" / "runs" / "towns")
+
+
+@pytest.fixture(scope="module")
+def exported(run, folder) -> Path:
+    assert main(["export", run, "--output", str(folder / "models" / "towns.keras")]) == 0
+    return folder / "models" / "towns.keras"
+
+
+def refused(capsys, arguments: list[str], code: int = 2) -> str:
+    """What a command that ends with a code says on standard error."""
+    capsys.readouterr()
+    assert main(arguments) == code
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return err
+
+
+def test_what_was_asked_is_kept_and_the_same_command_gives_the_same(run, folder, capsys, caplog):
+    journal = Path(run, "journal.jsonl").read_bytes()
+    assert main(search(folder)) == 0
+    assert "the run 'towns' was finished on" in caplog.text
+    out = capsys.readouterr().out
+    assert "best trial: trial-000" in out
+    assert f"cerebros-spark report {run}" in out
+    assert Path(run, "journal.jsonl").read_bytes() == journal
+    assert "accuracy" in Path(run, "command.json").read_text()
+
+
+def test_another_option_for_the_same_run_is_named(run, folder, capsys):
+    told = refused(capsys, search(folder, "--batch-size", "16"))
+    assert "there is a run 'towns' already, begun with --batch-size = 32, and now it is 16" in told
+    assert "--overwrite" in told
+
+
+def test_predictions_are_those_of_the_exported_network(run, folder, exported, spark, caplog):
+    given = towns(20).drop(columns=["y", "kind", "late", "text"])
+    given.loc[3, "town"] = "Bonn"  # of which the search knew nothing
+    given.to_csv(folder / "new.csv", index=False)
+    arguments = ["predict", run, str(folder / "new.csv"), "--output", str(folder / "told.parquet")]
+    assert main(arguments) == 0
+    assert "was finished on" not in caplog.text, "that is what the command is for"
+    told = spark.read.parquet(str(folder / "told.parquet")).toPandas()
+    assert list(told.columns) == [*given.columns, "kind__output", "kind__class"]
+    pd.testing.assert_frame_equal(told[given.columns.to_list()], given)
+
+    known = json.loads(exported.with_suffix(".json").read_text())
+    assert known["features"] == ["a", "the b", "town"]
+    assert known["texts"] == {"town": ["Lima", "Oslo", "Rome"]}
+    assert known["classes"] == ["cheap", "dear", "fair"]
+    # Keras alone has no F1 of class numbers.
+    assert b"OneHotLabels" not in zipfile.ZipFile(exported).read("config.json")
+    hot = np.stack([given["town"] == each for each in known["texts"]["town"]], axis=1)
+    x = np.hstack([given[["a", "the b"]].to_numpy(), hot]).astype("float32")
+    outputs = keras.models.load_model(exported).predict(x, verbose=0)
+    np.testing.assert_allclose(np.stack(told["kind__output"]), outputs, rtol=1e-4, atol=1e-6)
+    assert [known["classes"][place] for place in outputs.argmax(axis=1)] == list(
+        told["kind__class"]
+    )
+
+
+def test_predictions_as_csv_and_labels_that_are_there_already(run, folder, capsys):
+    arguments = ["predict", run, str(folder / "towns.csv"), "--output", str(folder / "told.csv")]
+    assert main(arguments) == 0
+    parts = [pd.read_csv(part) for part in (folder / "told.csv").glob("part-*.csv")]
+    told = pd.concat(parts).sort_values("text")
+    assert list(told["kind"]) == list(towns().sort_values("text")["kind"])
+    assert {len(json.loads(each)) for each in told["kind__output"]} == {3}
+    assert "is there already; give --overwrite" in refused(capsys, arguments)
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_a_run_is_used_from_the_store_alone(run, folder, tmp_path, capsys):
+    shutil.copytree(folder / "store", tmp_path / "moved")
+    moved = str(tmp_path / "moved" / "runs" / "towns")
+    for command in (["resume", moved], ["audit", moved], ["audit", moved, "--records"]):
+        assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "best trial: trial-000" in out
+    assert "2 trials, 4 units, 0 faults" in out
+    assert "epoch 0 train partition 0" in out
+
+
+def test_the_page_of_a_run(run, tmp_path, capsys):
+    pytest.importorskip("nas.reporting")
+    page = tmp_path / "report.html"
+    assert main(["report", run, "--output", str(page)]) == 0
+    assert "the run 'towns' is over" in capsys.readouterr().out
+    assert "trial-0000" in page.read_text()
+    told = refused(capsys, ["report", run, "--output", str(tmp_path / "report.txt")])
+    assert "a report is an HTML file" in told
+
+
+def test_what_can_be_had_of_a_run_that_is_not_over(interrupted, tmp_path, capsys):
+    told = refused(capsys, ["predict", interrupted, "new.csv", "--output", str(tmp_path / "told")])
+    assert f"cerebros-spark resume {interrupted}" in told
+    assert main(["export", interrupted, "--output", str(tmp_path / "so_far.keras")]) == 0
+    assert "the best so far" in capsys.readouterr().out
+    assert main(["audit", interrupted]) == 0
+    assert keras.models.load_model(tmp_path / "so_far.keras").output_shape == (None, 3)
+
+
+def test_libsvm_is_read_with_as_many_features_as_before(spark, tmp_path):
+    (tmp_path / "old.svm").write_text("1 1:0.5 3:2\n0 2:1\n")
+    (tmp_path / "new.svm").write_text("0 1:0.5\n")
+    assert format_of("old.svm") == "libsvm"
+    size = vector_size_of(read_table(spark, str(tmp_path / "old.svm"), "libsvm"), "libsvm")
+    new = read_table(spark, str(tmp_path / "new.svm"), "libsvm", size)
+    assert new.first().features.size == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--hed", "regression"], "No such option"),
+        (["--head", "regression"], "the label column 'kind' holds texts"),
+        (["--features", "nothing"], "there is no column 'nothing', but --features names it"),
+        (["--label", "kind", "--label", "y"], "takes one --label"),
+        (["--features", "kind"], "'kind' is a feature, and a label"),
+        (["--features", "text"], "'text' holds more than 50 different texts"),
+        (["--validation", "2"], "validation must be a fraction"),
+        (["--tuner-option", "kappa=1"], "the tuner 'random' has no option 'kappa'"),
+        (["--tuner-option", "kappa"], "--tuner-option takes NAME=VALUE"),
+        (["--space", "maximum_level=1"], "there is maximum_levels, minimum_levels"),
+        (["--objective", "val_nonsense"], "the direction of the objective 'val_nonsense'"),
+        (["--metric", "nonsense"], "'nonsense' is not a metric of Keras"),
+        (["--name", "a/b"], "project_name must be letters"),
+        (["--format", "parquet"], "can't be read as parquet"),
+        (["--conf", "nothing"], "--conf takes NAME=VALUE"),
+    ],
+)
+def test_a_search_that_can_not_be_begun_says_why(folder, tmp_path, capsys, more, told):
+    arguments = search(folder, "--store", str(tmp_path / "store"), *more)
+    if more[0] == "--label":
+        arguments = arguments[:6] + arguments[8:]
+    assert told in refused(capsys, arguments)
+    assert not list(tmp_path.glob("store/runs/*/journal.jsonl"))
+
+
+def test_labels_that_are_fractions_are_no_classes(folder, tmp_path, capsys):
+    arguments = search(folder, "--store", str(tmp_path))
+    arguments[arguments.index("kind")] = "y"
+    assert "holds fractions, which are no classes" in refused(capsys, arguments)
+
+
+def test_a_table_that_is_not_there(tmp_path, capsys):
+    arguments = ["search", str(tmp_path / "gone.csv"), "--label", "y", "--head", "regression"]
+    assert "Path does not exist" in refused(capsys, [*arguments, "--store", str(tmp_path)])
+
+
+def test_workers_that_can_not_be_had_fail_the_search(folder, tmp_path, capsys):
+    arguments = search(folder, "--store", str(tmp_path), "--workers", "9")
+    assert "9" in refused(capsys, arguments, 1)
+
+
+@pytest.mark.parametrize("command", ["resume", "report", "audit", "export", "predict"])
+def test_a_run_that_is_not_there(command, tmp_path, capsys):
+    more = ["new.csv", "--output", "told"] if command == "predict" else []
+    for place in (str(tmp_path / "runs" / "gone"), str(tmp_path)):
+        told = refused(capsys, [command, place, *more])
+        assert "there is no run" in told or "STORE/runs/NAME" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_a_script_is_not_resumed(tmp_path, capsys):
+    made = scripted(tmp_path, max_trials=1, bind=columns())
+    made.fit(table(), epochs=1, verbose=0)
+    run = str(tmp_path / "runs" / "small")
+    assert "was begun by a script" in refused(capsys, ["resume", run])
+    assert main(["export", run, "--output", str(tmp_path / "model.keras")]) == 0
+    told = refused(capsys, ["export", run, "--output", str(tmp_path / "model.h5")])
+    assert "ends in .keras" in told
+
+
+def test_a_journal_that_is_not_in_order_is_told_by_the_exit_code(run, folder, tmp_path, capsys):
+    shutil.copytree(folder / "store", tmp_path / "store")
+    journal = tmp_path / "store" / "runs" / "towns" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:4] + lines[5:]))
+    assert "journal" in refused(capsys, ["audit", str(journal.parent)], 1)
+
+
+def test_help_and_version_are_light():
+    code = (
+        "import sys\nfrom nas.cli.main import main\n"
+        "assert main(['search', '--help']) == 0 and main(['--version']) == 0\n"
+        "print([n for n in ('tensorflow', 'pyspark', 'pandas') if n in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Examples:" in done.stdout
+    assert done.stdout.splitlines()[-2:] == [
+        f"cerebros-spark, version {cerebros_spark.__version__}",
+        "[]",
+    ]

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import autokeras as ak
+import numpy as np
+import pytest
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml.evaluation import (
+    BinaryClassificationEvaluator,
+    MulticlassClassificationEvaluator,
+    RegressionEvaluator,
+)
+from pyspark.ml.feature import StringIndexer, VectorAssembler
+from pyspark.ml.linalg import VectorUDT
+from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
+from pyspark.sql import types as T  # noqa: N812
+
+from cerebros_spark import LocalStore
+from cerebros_spark.core.errors import ArgumentError
+from nas import CerebrosEstimator, CerebrosModel, HyperHyperModel
+from tests.nas.small_searches import FEATURES, small_space, table
+
+ROWS = 90
+
+
+def small(estimator: CerebrosEstimator) -> HyperHyperModel:
+    """One tiny network for what the estimator's problem is."""
+    regression = estimator.getProblemType() == "regression"
+    return HyperHyperModel(
+        inputs=ak.Input(),
+        outputs=ak.RegressionHead() if regression else ak.ClassificationHead(),
+        project_name=f"run-{estimator.getBatchSize()}",
+        max_trials=1,
+        seed=estimator.getSeed(),
+        overwrite=True,
+        space=small_space(learning_rate=(0.05,)),
+    )
+
+
+@pytest.fixture(scope="module")
+def df(spark):
+    frame = table(ROWS).assign(late=lambda t: t["late"])
+    frame["name"] = np.array(["low", "middle", "high"])[frame["three"]]
+    return spark.createDataFrame(frame).coalesce(1).cache()
+
+
+@pytest.fixture(scope="module")
+def fitted(df, tmp_path_factory):
+    """In a pipeline: strings indexed, columns assembled, three classes."""
+    estimator = CerebrosEstimator(
+        problemType="classification",
+        labelCol="label",
+        validationIndicatorCol="late",
+        storePath=str(tmp_path_factory.mktemp("store")),
+        maxTrials=1,
+        epochs=1,
+    )
+    stages = [
+        StringIndexer(inputCol="name", outputCol="label"),
+        VectorAssembler(inputCols=FEATURES, outputCol="features"),
+        estimator,
+    ]
+    return Pipeline(stages=stages).fit(df)
+
+
+@pytest.fixture(scope="module")
+def scored(fitted, df):
+    return fitted.transform(df).cache()
+
+
+def test_a_pipeline_adds_prediction_and_probability(scored, df):
+    added = ["label", "features", "prediction", "probability"]
+    assert scored.columns == [*df.columns, *added]
+    assert scored.schema["prediction"].dataType == T.DoubleType()
+    assert scored.schema["probability"].dataType == VectorUDT()
+    rows = scored.collect()
+    probabilities = np.stack([row["probability"].toArray() for row in rows])
+    assert probabilities.shape == (ROWS, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert [row["prediction"] for row in rows] == probabilities.argmax(axis=1).tolist()
+
+
+def test_probabilities_are_the_networks(fitted, scored):
+    rows = scored.select("features", "probability").collect()
+    x = np.stack([row["features"].toArray() for row in rows])
+    wanted = fitted.stages[-1].keras().predict(x, verbose=0)
+    np.testing.assert_allclose([r["probability"].toArray() for r in rows], wanted, atol=1e-6)
+
+
+def test_evaluators_take_the_columns(scored):
+    evaluator = MulticlassClassificationEvaluator(metricName="logLoss")
+    assert evaluator.evaluate(scored) > 0
+    assert 0 <= evaluator.setMetricName("accuracy").evaluate(scored) <= 1
+
+
+def test_the_model_knows_its_search(fitted):
+    model = fitted.stages[-1]
+    assert model.result.leaderboard()["status"].tolist() == ["completed"]
+    assert model.getFeaturesCols() == ["features"]
+
+
+def test_a_saved_pipeline_predicts_the_same(fitted, scored, df, tmp_path):
+    path = str(tmp_path / "pipeline")
+    fitted.write().save(path)
+    loaded = PipelineModel.load(path)
+    last = loaded.stages[-1]
+    assert isinstance(last, CerebrosModel)
+    assert last.uid == fitted.stages[-1].uid
+    assert last.result is None
+    columns = ["prediction", "probability"]
+    assert loaded.transform(df).select(columns).collect() == scored.select(columns).collect()
+    with pytest.raises(Exception, match="already exists"):
+        last.save(f"{path}/stages/2_{last.uid}")
+    last.write().overwrite().save(f"{path}/stages/2_{last.uid}")
+
+
+def test_parameters_of_a_call_count_for_it_alone(fitted, scored):
+    model = fitted.stages[-1]
+    plain = scored.drop("prediction", "probability")
+    out = model.transform(plain, {model.predictionCol: "guess", model.probabilityCol: ""})
+    assert out.columns == [*plain.columns, "guess"]
+    assert model.getPredictionCol() == "prediction"
+
+
+def test_taken_columns_are_an_error(fitted, scored):
+    with pytest.raises(ArgumentError, match="a column 'prediction' already"):
+        fitted.stages[-1].transform(scored)
+
+
+@pytest.mark.slow
+def test_cross_validation_finds_the_better_parameters(df):
+    estimator = CerebrosEstimator(
+        search=small, problemType="classification", featuresCols=FEATURES, labelCol="binary"
+    ).setBatchSize(16)
+    # One epoch of a network that learns quickly against twelve.
+    grid = ParamGridBuilder().addGrid(estimator.epochs, [1, 12]).build()
+    evaluator = BinaryClassificationEvaluator(rawPredictionCol="probability", labelCol="binary")
+    found = CrossValidator(
+        estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, numFolds=2, seed=1
+    ).fit(df)
+    assert len(found.avgMetrics) == 2
+    best = int(np.argmax(found.avgMetrics))
+    assert len(found.bestModel.result.get_best_model_history()["loss"]) == [1, 12][best]
+    assert evaluator.evaluate(found.transform(df)) > 0.6
+
+
+def test_regressions_predict_numbers(df, tmp_path):
+    estimator = CerebrosEstimator(search=small, problemType="regression", epochs=1)
+    extra = {estimator.featuresCols: FEATURES, estimator.labelCol: "y"}
+    model = estimator.fit(df, {**extra, estimator.storePath: str(tmp_path)})
+    out = model.transform(df)
+    assert out.columns == [*df.columns, "prediction"]
+    told = RegressionEvaluator(labelCol="y", metricName="mse").evaluate(out)
+    wanted = model.result.evaluate(df)["loss"]
+    assert told == pytest.approx(wanted, rel=1e-4)
+    assert not estimator.isDefined(estimator.storePath)
+
+
+def test_an_estimator_is_saved_with_its_parameters(spark, tmp_path):
+    made = CerebrosEstimator(problemType="regression", epochs=3, featuresCols=["a", "b"])
+    made.setTuner("bayesian").save(str(tmp_path / "it"))
+    again = CerebrosEstimator.load(str(tmp_path / "it"))
+    assert again.uid == made.uid
+    assert again.extractParamMap() == made.extractParamMap()
+    assert again.getEpochs() == 3
+    assert again.getTuner() == "bayesian"
+
+
+def test_copies_keep_the_search_and_what_is_code_is_not_saved(spark, tmp_path):
+    made = CerebrosEstimator(search=small)
+    copied = made.copy({made.epochs: 2})
+    assert (copied.getEpochs(), made.getEpochs()) == (2, None)
+    with pytest.raises(ArgumentError, match="can't be saved"):
+        copied.save(str(tmp_path / "it"))
+
+
+def test_an_empty_weight_column_is_none_as_in_spark_ml(df, tmp_path, monkeypatch):
+    bound = []
+    monkeypatch.setattr(HyperHyperModel, "resource_bind", lambda _, **given: bound.append(given))
+    monkeypatch.setattr(HyperHyperModel, "fit", lambda *_, **given: None)
+    estimator = CerebrosEstimator(search=small, labelCol="y", weightCol="")
+    estimator._fitted(small(estimator), df, LocalStore(tmp_path))
+    assert bound[0]["sample_weight_column"] is None
+
+
+def test_wrong_parameters_are_named(spark, df):
+    with pytest.raises(ArgumentError, match="no parameter 'max_trials'"):
+        CerebrosEstimator(max_trials=1)
+    with pytest.raises(ArgumentError, match="problemType must be"):
+        CerebrosEstimator().fit(df)
+    with pytest.raises(ArgumentError, match="comes from"):
+        CerebrosModel().transform(df)

@@ -1,0 +1,352 @@
+"""What identifies custom code, and what doesn't."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cerebros_spark.core.pickling import is_own_module
+from nas.identity.digest import changed_state, describe_code, differences
+
+BEGIN = """\
+import functools
+import keras
+import keras_tuner
+import numpy as np
+
+UNITS = 4
+CONFIG = {"rate": 0.1, "names": {"b", "a", "c"}}
+TABLE = np.arange(6.0).reshape(2, 3)
+SEEN = []
+
+
+def helper(x, times=2):
+    '''Doubles.'''
+    return times * x
+
+
+class Base:
+    factor = 3
+
+    def larger(self, x):
+        return self.factor * x
+
+
+class MyLoss(keras.losses.Loss):
+    def __init__(self, weight=1.0, **more):
+        super().__init__(**more)
+        self.weight = weight
+
+    def call(self, y_true, y_pred):
+        scale = Base().larger(helper(self.weight))
+        return scale * keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+    @property
+    def half(self):
+        return self.weight / 2
+
+
+def make(width):
+    def build(hp):
+        SEEN.append(hp)
+        total = 0
+        for name in ("a", "b"):
+            try:
+                total += CONFIG["rate"]
+            except KeyError:
+                total = [each for each in range(UNITS)]
+        return keras.layers.Dense(width, kernel_initializer=keras.initializers.Constant(TABLE))
+    return build
+
+
+class Mine(keras_tuner.HyperModel):
+    def __init__(self, units, act):
+        super().__init__()
+        self._setup(units)
+        self.act = act
+        self.count = 0
+        self.models = []
+
+    def _setup(self, units):
+        self.units = units
+
+    def build(self, hp):
+        self.count += 1
+        self.models.append(hp)
+        return keras.layers.Dense(self.units, self.act)
+
+
+build = make(5)
+whole = functools.partial(build, {})
+mine = Mine(3, lambda x: x + 1)
+loss = MyLoss
+method = mine.build
+"""
+
+
+def described(text: str, name: str = "build") -> dict[str, Any]:
+    """Runs code as a script and describes what it names."""
+    known: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, "script.py", "exec"), known)
+    return describe_code({"root": known[name]})
+
+
+HARMLESS = [
+    ("\n\nclass Base", "\n\n# A comment.\n\nclass Base"),
+    ("'''Doubles.'''", "'''Doubles what it is given.'''"),
+    ("    '''Doubles.'''\n", ""),
+    ("scale", "scaling"),
+    ("return times * x", "return (\n        times\n        * x\n    )"),
+    ('{"b", "a", "c"}', '{"c", "b", "a"}'),
+    ("SEEN = []", "SEEN = [1, 2]"),
+    ("class MyLoss(", "class Unused:\n    pass\n\n\nclass MyLoss("),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), HARMLESS)
+@pytest.mark.parametrize("name", ["build", "loss", "mine"])
+def test_what_changes_nothing_does_not_count(old, new, name):
+    assert old in BEGIN
+    text = BEGIN.replace(old, new)
+    assert differences(described(BEGIN, name), described(text, name)) == []
+
+
+EDITS = [
+    ("build", "UNITS = 4", "UNITS = 5", "UNITS = 4, and now it is 5 (root)"),
+    ("build", '"rate": 0.1', '"rate": 0.2', "CONFIG = "),
+    ("build", "reshape(2, 3)", "reshape(3, 2)", "TABLE = "),
+    ("build", "make(5)", "make(6)", "width = 5, and now it is 6 (root)"),
+    ("build", "total = 0", "total = 0.0", "other code of build (root)"),
+    ("build", "except KeyError", "except ValueError", "other code of build (root)"),
+    ("build", "for each in", "for each in SEEN or", "other code of build (root)"),
+    ("whole", "build, {}", "build, {1: 2}", "arguments = "),
+    ("loss", "times=2", "times=3", "other code of helper (root)"),
+    ("loss", "return times * x", "return times + x", "other code of helper (root)"),
+    ("loss", "factor = 3", "factor = 4", "other code of Base (root)"),
+    ("loss", "self.factor * x", "self.factor + x", "other code of Base.larger (root)"),
+    ("loss", "weight=1.0", "weight=2.0", "other code of MyLoss.__init__ (root)"),
+    ("loss", "axis=-1", "axis=0", "other code of MyLoss.call (root)"),
+    ("loss", "self.weight / 2", "self.weight / 3", "other code of MyLoss.half (root)"),
+    ("loss", "    @property", "    @functools.cached_property", "other code of MyLoss"),
+    ("mine", "x + 1", "x + 2", "other code of <lambda> (root)"),
+    ("mine", "Mine(3,", "Mine(4,", "self.units = 3, and now it is 4 (root)"),
+    ("method", "self.count += 1", "self.count += 2", "other code of Mine.build (root)"),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new", "named"), EDITS)
+def test_an_edit_is_named(name, old, new, named):
+    assert old in BEGIN
+    found = differences(described(BEGIN, name), described(BEGIN.replace(old, new), name))
+    assert any(named in each for each in found), found
+
+
+def test_what_objects_note_while_they_build_does_not_count():
+    known: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(BEGIN, "script.py", "exec"), known)
+    before = describe_code({"root": known["mine"]})
+    known["mine"].build(None)
+    known["build"](None)
+    assert describe_code({"root": known["mine"]}) == before
+
+
+# Code that changes values while it is run, and how the root is called.
+STATE = {
+    "key of two": "cache = {}\ndef build(hp):\n    u, d = 1, 2\n    cache[(u, d)] = hp",
+    "key that is called": "from collections import Counter\ncnt = Counter()\n"
+    "def build(hp, k='a'):\n    cnt[k.upper()] += 1",
+    "default dict": "from collections import defaultdict\ndd = defaultdict(list)\n"
+    "def build(hp, key='a'):\n    dd[key].append(1)",
+    "attribute of an object": "class State:\n    count = 0\nstate = State()\n"
+    "def build(hp):\n    state.count += 1",
+    "attribute of a namespace": "import types\nstate = types.SimpleNamespace(count=0)\n"
+    "def build(hp):\n    state.count += 1",
+    "helper": "seen = []\ndef note(log, x):\n    log.append(x)\ndef build(hp):\n    note(seen, 1)",
+    "other name": "seen = []\ndef build(hp):\n    s = seen\n    s.append(1)",
+    "items": "table = [[1], [2]]\ndef build(hp):\n    for row in table:\n        row.append(1)",
+    "counter of another function": "N = 0\ndef count():\n    global N\n    N += 1\n"
+    "def inner():\n    return N\ndef build(hp):\n    count()\n    inner()",
+    "default argument": "def build(hp, cache={}):\n    cache[len(cache)] = 1",
+    "argument of a partial": "import functools\ndef make(cache, hp):\n    cache[len(cache)] = 1\n"
+    "build = functools.partial(make, {})",
+    "closure": "def make():\n    n, seen = 0, []\n    def build(hp):\n        nonlocal n\n"
+    "        n += 1\n        seen.append(n)\n    return build\nbuild = make()",
+    "class dict": "class Registry:\n    made = {}\ndef note(x):\n    Registry.made[x] = x\n"
+    "def build(hp):\n    note(len(Registry.made))",
+    "hypermodel": "import keras_tuner\nclass Mine(keras_tuner.HyperModel):\n"
+    "    def __init__(self):\n        self.cache = {}\n        self.n = 0\n"
+    "    def build(self, hp):\n        a, b = 1, 2\n        self.cache[(a, b)] = hp\n"
+    "        bump(self)\n"
+    "def bump(model):\n    model.n += 1\nmine = Mine()\nbuild = mine.build",
+    "environment": "from os import environ\ndef build(hp):\n    environ['CEREBROS_TEST'] = '1'\n"
+    "    return environ.get('CEREBROS_TEST')",
+}
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_what_code_changes_is_never_refused(name, monkeypatch):
+    monkeypatch.delenv("CEREBROS_TEST", raising=False)
+    known: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(STATE[name], "script.py", "exec"), known)
+    root = known.get("mine", known["build"])
+    before = describe_code({"root": root})
+    for _ in range(2):
+        known["build"](1)
+        assert differences(before, describe_code({"root": root})) == []
+    assert "root" in before
+    monkeypatch.delenv("CEREBROS_TEST", raising=False)
+
+
+def test_a_function_of_a_later_cell_does_not_count():
+    later = (
+        "def other(x):\n    x.units += 1\n    x.factor = CONFIG['rate']\n    CONFIG['rate'] = 1\n"
+    )
+    for name in ("build", "loss", "mine", "method"):
+        assert differences(described(BEGIN, name), described(BEGIN + later, name)) == []
+
+
+def test_the_time_of_a_script_is_not_refused():
+    text = "import time\nSTART = time.time()\ndef build(hp):\n    return time.time() - START"
+    before, now = described(text), described(text)
+    assert differences(before, now) == []
+    assert changed_state(before, now) == ["START"]
+
+
+CHANGED_OBJECTS = [
+    ("class Net:\n    def __init__(self, n):\n        self.n = n\nx = Net({})", "1", "2"),
+    ("from collections import deque\nx = deque([{}])", "1", "2"),
+    ("class Slotted:\n    __slots__ = ('n',)\nx = Slotted()\nx.n = {}", "1", "2"),
+]
+
+
+@pytest.mark.parametrize(("text", "old", "new"), CHANGED_OBJECTS)
+def test_values_of_other_objects_are_warned_of(text, old, new):
+    text += "\ndef build(hp):\n    return x"
+    before, now = described(text.format(old)), described(text.format(new))
+    assert differences(before, now) == []
+    assert changed_state(before, now) == ["x"]
+
+
+VALUES = [
+    ("types.SimpleNamespace(n={})", "1", "2"),
+    ("argparse.Namespace(n={})", "1", "2"),
+    ("Settings(n={})", "1", "2"),
+    ("range({})", "1", "2"),
+    ("slice({})", "1", "2"),
+    ("decimal.Decimal({})", "1", "2"),
+    ("fractions.Fraction({})", "1", "2"),
+    ("datetime.date(2020, 1, {})", "1", "2"),
+    ("datetime.datetime(2020, 1, {})", "1", "2"),
+    ("datetime.timedelta({})", "1", "2"),
+    ("re.compile({})", "'a' * 300 + 'b'", "'a' * 300 + 'c'"),
+    ("pd.DataFrame({{{}: [1.0]}})", "'a'", "'b'"),
+    ("keras.losses.Huber(delta={})", "1.0", "2.0"),
+    ("[0] * 5_000 + [{}]", "1", "2"),
+    ("{{{}, 'a'}}", "1", "2"),
+    ("frozenset([{}, (2, 'b')])", "1", "3"),
+]
+
+
+@pytest.mark.parametrize(("text", "old", "new"), VALUES)
+def test_an_edited_value_is_named(text, old, new):
+    start = (
+        "import argparse, dataclasses, datetime, decimal, fractions, re, types\n"
+        "import keras\nimport pandas as pd\n"
+        "@dataclasses.dataclass\nclass Settings:\n    n: int\n"
+    )
+    end = "\ndef build(hp):\n    return hp.call(X)\n"
+    before = described(f"{start}X = {text.format(old)}{end}")
+    assert differences(before, described(f"{start}X = {text.format(old)}{end}")) == []
+    found = differences(before, described(f"{start}X = {text.format(new)}{end}"))
+    assert len(found) == 1, found
+    assert found[0].startswith("X = "), found
+
+
+LINKED = """
+class Node:
+    def __init__(self, n):
+        self.n = n
+
+nodes = [Node(n) for n in range(40)]
+for node in nodes:
+    node.others = nodes
+    node.some = set(nodes)
+    node.by_name = {each: each for each in nodes}
+deep = [1]
+for _ in range(60):
+    deep = [deep, deep]
+long = list(range(300_000))
+
+def build(hp):
+    return nodes[0].n, deep[0], long[1]
+"""
+
+
+def test_linked_objects_are_described_once():
+    """Following every path would take longer than anyone waits."""
+    parts = described(LINKED)["root"]
+    assert set(parts) >= {"build", "nodes", "deep", "long", "Node"}
+    assert parts == described(LINKED)["root"]
+    edited = described(LINKED.replace("deep = [1]", "deep = [2]"))["root"]
+    assert edited["deep"] != parts["deep"]
+
+
+def test_one_value_that_fails_leaves_the_others_compared():
+    text = (
+        "class Odd(dict):\n    def __iter__(self):\n        raise RuntimeError('closed')\n"
+        "ODD = Odd()\nN = 4\ndef build(hp):\n    return ODD, N"
+    )
+    (found,) = differences(described(text), described(text.replace("N = 4", "N = 5")))
+    assert found == "N = 4, and now it is 5 (root)"
+
+
+def test_a_root_that_was_not_described_is_not_missed():
+    now = described(BEGIN)
+    assert differences({**now, "root": None}, now) == []
+    assert differences(now, {**now, "root": None}) == []
+
+
+def test_what_lies_under_spark_home_is_installed(tmp_path, monkeypatch):
+    (tmp_path / "spark").mkdir()
+    (tmp_path / "spark" / "under_spark_home.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path / "spark")
+    importlib.import_module("under_spark_home")
+    assert is_own_module("under_spark_home")
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
+    assert not is_own_module("under_spark_home")
+    assert not is_own_module("py4j.java_gateway")
+    assert not is_own_module("pyspark.not_imported")
+
+
+ALL = """
+import json, sys
+from nas.identity.digest import describe_code
+sys.stdout.write(json.dumps(describe_code(
+    {name: globals()[name] for name in ("build", "whole", "mine", "loss", "method")}
+)))
+"""
+
+
+def test_digests_are_the_same_in_every_process(tmp_path):
+    """Other hash seeds, other folders, other lines, a script or a module."""
+    told = []
+    for seed, ahead in (("1", ""), ("2", "# moved\n\n\n")):
+        folder = tmp_path / seed
+        folder.mkdir()
+        (folder / f"run{seed}.py").write_text(ahead + BEGIN + ALL)
+        path = os.pathsep.join([str(Path(__file__).parents[3]), str(folder)])
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path}
+        command = ["-m", f"run{seed}"] if seed == "2" else [str(folder / "run1.py")]
+        done = subprocess.run(
+            [sys.executable, *command], env=environment, capture_output=True, text=True, check=True
+        )
+        told.append(json.loads(done.stdout))
+    assert told[0] == told[1]
+    assert set(told[0]) == {"python", "version", "build", "whole", "mine", "loss", "method"}

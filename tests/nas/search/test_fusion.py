@@ -1,0 +1,101 @@
+"""Searches whose trials are trained many at a time."""
+
+from __future__ import annotations
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+
+from cerebros_spark import LocalBackend, LocalStore
+from cerebros_spark.engine.replay import Replay
+from cerebros_spark.runs.artifacts import read_spec
+from cerebros_spark.runs.audit import audit
+from cerebros_spark.runs.journal import read
+from nas.search import fusion
+from tests.nas.small_searches import columns, search, small_space, table
+
+EPOCHS = 3
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """As if compiling took no time."""
+    monkeypatch.setattr(fusion, "_MARGIN", 0.0)
+
+
+def fitted(
+    folder, trials: int = 3, tuner: str = "random", epochs: int = EPOCHS, space=None, **more
+):
+    bounds = {"maximum_levels": 2, "regularization": "batch_normalization", **(space or {})}
+    space = small_space(**bounds)
+    made = search(folder, space=space, max_trials=trials, bind=columns(backend=LocalBackend(2)))
+    made.tuner_bind(tuner, max_trials=trials)
+    return made.fit(table(), epochs=epochs, batch_size=16, verbose=0, **more)
+
+
+def specs(folder, run="small"):
+    store = LocalStore(folder)
+    names = [r["trial"] for r in read(store, run) if r["kind"] == "trial"]
+    return [read_spec(store, run, name) for name in names]
+
+
+def test_fused_trials_come_out_as_those_of_keras(tmp_path, always, monkeypatch):
+    fused = fitted(tmp_path / "fused", reproducible=True)
+    told = specs(tmp_path / "fused")
+    assert [spec.trainer for spec in told] == ["fused"] * 3
+    assert len({spec.group for spec in told}) == 1
+    monkeypatch.setattr(fusion, "_MARGIN", 1e9)
+    plain = fitted(tmp_path / "plain", reproducible=True)
+    assert [spec.trainer for spec in specs(tmp_path / "plain")] == ["keras"] * 3
+    one, other = (r.leaderboard().sort_values("trial") for r in (fused, plain))
+    assert one["trial"].tolist() == other["trial"].tolist()
+    np.testing.assert_allclose(one["score"], other["score"], rtol=1e-3)
+    for trial in one["trial"]:
+        weights = [r.get_model(trial).get_weights() for r in (fused, plain)]
+        for mine, wanted in zip(*weights, strict=True):
+            np.testing.assert_allclose(mine, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("space", [{}, {"merge": "add"}, {"regularization": "dropout"}])
+def test_a_fused_search_is_kept_whole_and_each_trial_can_be_replayed(tmp_path, always, space):
+    result = fitted(tmp_path, trials=2, space=space)
+    store = LocalStore(tmp_path)
+    assert [spec.trainer for spec in specs(tmp_path)] == ["fused"] * 2
+    assert audit(read(store, "small")) == []
+    replay = Replay(store, "small")
+    assert all(replay.compare(trial).equal for trial in replay.trials)
+    model = result.best_model
+    assert isinstance(model, keras.Model)
+    scores = model.evaluate(table()[["a", "b", "c"]].to_numpy(), table()["y"], verbose=0)
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(("tuner", "ahead"), [("random", 6), ("greedy", 4)])
+def test_a_tuner_that_learns_nothing_is_asked_for_many_trials_at_once(
+    tmp_path, always, tuner, ahead
+):
+    fitted(tmp_path, trials=6, tuner=tuner, epochs=1, reproducible=True)
+    kinds = [record["kind"] for record in read(LocalStore(tmp_path), "small")]
+    assert kinds[: kinds.index("answer")].count("proposal") == ahead
+
+
+def test_a_search_too_short_to_compile_for_is_left_to_keras(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "cerebros_spark"):
+        fitted(tmp_path, trials=2)
+    assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
+    told = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
+    assert len(told) == 1
+    assert "compiling" in told[0]
+
+
+def test_what_can_not_be_fused_is_trained_by_keras_and_told_once(tmp_path, always, caplog):
+    space = small_space(unit="neuron")
+    made = search(tmp_path, space=space, bind=columns())
+    with caplog.at_level(logging.INFO, "cerebros_spark"):
+        made.fit(table(), epochs=1, verbose=0)
+    assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
+    told = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
+    assert len(told) == 1
+    assert "level" in told[0]
