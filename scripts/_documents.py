@@ -18,7 +18,7 @@ PACKAGES = ("cerebros_spark", "nas")
 # A path is looked for where its first folder is one of ours; `runs/NAME` is somebody else's.
 _FOLDERS = ("nas", "cerebros_spark", "scripts", "tests", "docs", "examples", "profile", ".ci")
 # What a file of ours may be called without its folder.
-_BARE = re.compile(r"(test_|bench_|chaos)\w*\.py(::\w+)?")
+_BARE = re.compile(r"(test_|chaos)\w*\.py(::\w+)?")
 _NOTE = re.compile(r"<!--\s*(not run|given):\s*(.*?)\s*-->", re.DOTALL)
 _LANGUAGES = ("python", "sh", "text")
 

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import _bench
+import _common
 
 RUN = "chaos"
 WORKERS = 2
@@ -70,7 +70,7 @@ def main() -> None:
     if args.search:
         search(args)
         return
-    _bench.prepare_environment()
+    _common.prepare_environment()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, cluster(args.master) as master:
         args.master = master
         chaos = Chaos(args, Path(folder))
@@ -96,7 +96,7 @@ def main() -> None:
         ("mismatches", sum(o.mismatches for o in outcomes), ""),
         ("time lost for a kill", sum(o.seconds - calm for o in outcomes) / max(kills, 1), "s"),
     ]
-    _bench.show(f"chaos: {args.kill} killed, {args.master}", rows, args.json)
+    _common.show(f"chaos: {args.kill} killed, {args.master}", rows, args.json)
     sys.exit(1 if any(o.mismatches or o.lost or o.twice for o in outcomes) else 0)
 
 
@@ -106,14 +106,14 @@ def _rate(outcome: Outcome) -> float:
 
 def search(args: argparse.Namespace) -> None:
     """The search itself; writes what it found."""
-    _bench.prepare_environment()
+    _common.prepare_environment()
     import autokeras as ak
     from sklearn.datasets import load_breast_cancer
 
     from cerebros_spark import LocalStore, SparkBackend
     from nas import CerebrosSpace, HyperHyperModel
 
-    spark = _bench.session(args.master)
+    spark = _common.session(args.master)
     x, y = load_breast_cancer(return_X_y=True)
     model = HyperHyperModel(
         inputs=ak.Input(),

@@ -80,10 +80,10 @@ def help_of(script: Path) -> str:
 
 
 def _run(read: Sequence[Document], examples: Sequence[Path]) -> list[str]:
-    import _bench
+    import _common
 
-    _bench.prepare_environment()
-    spark = _bench.session()  # which all documents find, quick to start jobs
+    _common.prepare_environment()
+    spark = _common.session()  # which all documents find, quick to start jobs
     from _doc_runs import run_document, run_example
 
     wrong = []

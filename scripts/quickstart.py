@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-import _bench
+import _common
 
 
 def main() -> None:
@@ -29,8 +29,8 @@ def main() -> None:
     )
     parser.add_argument("--folder", default="runs", help="where runs and models go")
     args = parser.parse_args()
-    _bench.prepare_environment(logging.INFO)
-    spark = _bench.session(f"local[{args.workers}]")
+    _common.prepare_environment(logging.INFO)
+    spark = _common.session(f"local[{args.workers}]")
     try:
         regression(spark, args)
         classification(spark, args)

@@ -12,7 +12,7 @@ _GAIN = 0.25
 # So many mean deviations sooner than expected hardly any units are done.
 _DEVIATIONS = 2
 # Seconds. What is given out earlier, other workers could have begun, which costs up to some tenths
-# of that time (scripts/bench_scale.py --ahead); to be gained are a few ms, however long a unit is.
+# of that time (scripts/benchmarks/scale.py); to be gained are a few ms, however long a unit is.
 _MARGIN = 0.2
 
 

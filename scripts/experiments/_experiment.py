@@ -15,7 +15,7 @@ from typing import Any
 # spark-submit puts this folder alone on the path.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import _bench
+import _common
 
 logger = logging.getLogger("experiments")
 
@@ -77,8 +77,8 @@ def main(
         experiment: What is given the SparkSession and the options.
     """
     args = parser.parse_args()
-    _bench.prepare_environment(logging.INFO)
-    spark = _bench.session(args.master or f"local[{args.workers}]")
+    _common.prepare_environment(logging.INFO)
+    spark = _common.session(args.master or f"local[{args.workers}]")
     try:
         began = time.monotonic()
         outcome = experiment(spark, args)
@@ -126,7 +126,7 @@ def leave(name: str, args: argparse.Namespace, outcome: Outcome) -> None:
         print(f"\n{label}\n{board.dropna(axis='columns', how='all').to_string(index=False)}")
         boards[label] = json.loads(board.to_json(orient="records"))
         search.export_model().save(folder / f"{label}.keras")
-    _bench.show(name, outcome.rows, None)
+    _common.show(name, outcome.rows, None)
     told = {
         "experiment": name,
         "arguments": vars(args),

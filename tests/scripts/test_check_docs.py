@@ -87,7 +87,7 @@ def document(tmp_path, monkeypatch):
         ("[x](gone.md)", "the link 'gone.md' leads nowhere"),
         ("![x](gone.svg)", "the link 'gone.svg' leads nowhere"),
         ("[x](#gone)", "there is no such heading"),
-        ("`scripts/here.py` `runs/NAME/x.py` `scripts/bench_*.py`", None),
+        ("`scripts/here.py` `runs/NAME/x.py` `scripts/benchmarks/*.py`", None),
         ("`scripts/gone.py`", "there is no file 'scripts/gone.py'"),
         ("| a |\n| --- |\n| `nas/gone.py` |", "there is no file 'nas/gone.py'"),
         ("`test_one.py::test_it` `tests/test_one.py::test_it`", None),

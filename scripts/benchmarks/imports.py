@@ -8,9 +8,13 @@ import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 
 _CODE = "import time; t = time.perf_counter(); import {name}; print(time.perf_counter() - t)"
 
@@ -26,7 +30,7 @@ def main() -> None:
         seconds = [measured(name) for _ in range(args.runs)]
         rows.append((f"import {name}, median", statistics.median(seconds), "s"))
         rows.append((f"import {name}, longest", max(seconds), "s"))
-    _bench.show("import", rows, args.json)
+    _common.show("import", rows, args.json)
 
 
 def measured(name: str) -> float:

@@ -15,9 +15,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 
 
 def main() -> None:
@@ -48,7 +52,7 @@ def main() -> None:
     ]
     for name, value in sorted(first["differences"].items()):
         rows.append((f"{name}: largest relative difference to one evaluate", value * 1e9, "1e-9"))
-    _bench.show("exactness", rows, args.json)
+    _common.show("exactness", rows, args.json)
 
 
 def differing(first: list[Any], second: list[Any]) -> int:
@@ -58,7 +62,7 @@ def differing(first: list[Any], second: list[Any]) -> int:
 
 def once(args: argparse.Namespace) -> dict[str, Any]:
     """One search on Spark; what is compared of it."""
-    _bench.prepare_environment()
+    _common.prepare_environment()
     import autokeras as ak
     import keras
     from sklearn.datasets import load_breast_cancer
@@ -66,7 +70,7 @@ def once(args: argparse.Namespace) -> dict[str, Any]:
     from cerebros_spark import LocalStore, SparkBackend
     from nas import CerebrosSpace, HyperHyperModel
 
-    spark = _bench.session(args.master)
+    spark = _common.session(args.master)
     frame = load_breast_cancer(as_frame=True).frame
     search = HyperHyperModel(
         inputs=ak.Input(),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import bench_overhead
+import overhead
 import pytest
 
 
@@ -25,7 +25,7 @@ def run(scale: float = 1.0):
         unit("train", 1, 2 * scale, 0, 0.0),
         unit("validate", 2, 1 * scale, 0, 0.1),
     ]
-    return bench_overhead.of_journal(20 * scale, report, records)
+    return overhead.of_journal(20 * scale, report, records)
 
 
 def test_a_journal_tells_units_and_bytes():
@@ -38,7 +38,7 @@ def test_a_journal_tells_units_and_bytes():
 
 def test_overhead_is_of_pairs():
     local, on_spark = [run(), run(2), run()], [run(1.05), run(2.2), run(1.02)]
-    told = {row[0]: row[1] for row in bench_overhead.figures(local, on_spark, 4000)}
+    told = {row[0]: row[1] for row in overhead.figures(local, on_spark, 4000)}
     assert told["Spark over local: training, median of pairs"] == pytest.approx(5)
     assert told["  greatest of 3 pairs"] == pytest.approx(10)
     assert told["states that differ between the sides"] == 0
@@ -49,4 +49,4 @@ def test_states_that_differ_are_counted():
     other = run()
     other.states["t", 1] = "another"
     other.states["t", 9] = "more"
-    assert bench_overhead.differing(run(), other) == 2
+    assert overhead.differing(run(), other) == 2

@@ -8,9 +8,13 @@ import os
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 
 
@@ -21,15 +25,15 @@ def main() -> None:
     parser.add_argument("--columns", type=int, nargs="+", default=[20, 2000], help="%(default)s")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
-    _bench.prepare_environment()
-    spark = _bench.session()
+    _common.prepare_environment()
+    spark = _common.session()
     spark.conf.set("spark.sql.shuffle.partitions", "200")  # Spark's default
     found = [
         (f"{count:,} columns, {args.rows:,} rows", prepare_table(spark, args.rows, count), "s")
         for count in args.columns
     ]
     spark.stop()
-    _bench.show("wide tables", found, args.json)
+    _common.show("wide tables", found, args.json)
 
 
 def prepare_table(spark: Any, rows: int, columns: int) -> float:

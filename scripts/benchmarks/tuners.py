@@ -23,7 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 
 TUNERS = ("random", "grid", "greedy", "bayesian", "asha", "hyperband")
@@ -41,13 +44,13 @@ def main() -> None:
     parser.add_argument("--tables", metavar="FOLDER", help="keep the learning curves there")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
-    _bench.prepare_environment()
+    _common.prepare_environment()
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(args.tables or folder)
         kept.mkdir(parents=True, exist_ok=True)
         problems = [table_problem(name, args.epochs, kept) for name in TABLES]
     problems += [Problem("branin", branin_space, branin), Problem("mixed", mixed_space, mixed)]
-    _bench.show("tuners", figures(problems, args), args.json)
+    _common.show("tuners", figures(problems, args), args.json)
 
 
 # Problems --------------------------------------------------------------------------------

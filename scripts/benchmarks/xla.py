@@ -15,9 +15,13 @@ import os
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 
 _BATCH, _STEPS, _WIDTH = 93, 10, 38
@@ -31,7 +35,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="%(default)s")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
-    _bench.prepare_environment()
+    _common.prepare_environment()
     from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     configure(1, None, False)
@@ -51,7 +55,7 @@ def main() -> None:
             (f"{name}: a step, XLA", 1e3 * step_xla, "ms"),
             (f"{name}: XLA pays after", after, "steps"),
         ]
-    _bench.show("xla", rows, args.json)
+    _common.show("xla", rows, args.json)
 
 
 def perceptron() -> Any:
@@ -71,7 +75,7 @@ def cerebros() -> Any:
     from nas.spaces.cerebros import Output
 
     output = Output("y", 1, "linear", "mse", ())
-    return _bench.published_network((_WIDTH,), output, regularization="dropout")
+    return _common.published_network((_WIDTH,), output, regularization="dropout")
 
 
 def once(model: Any, *, xla: bool) -> tuple[float, float]:

@@ -13,9 +13,13 @@ import os
 import statistics
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 
 
@@ -28,7 +32,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
-    _bench.prepare_environment()
+    _common.prepare_environment()
     rows: list[tuple[str, Any, str]] = []
     for name, score, ours_name in (
         ("diabetes", diabetes, "test mean squared error"),
@@ -42,7 +46,7 @@ def main() -> None:
         ours, linear = zip(*pairs, strict=True)
         rows.append((f"{name}: mean", statistics.mean(ours), ""))
         rows.append((f"{name}: mean, linear model", statistics.mean(linear), ""))
-    _bench.show("accuracy", rows, args.json)
+    _common.show("accuracy", rows, args.json)
 
 
 def diabetes(seed: int, args: argparse.Namespace) -> tuple[float, float]:

@@ -17,9 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 import psutil
 
@@ -38,13 +42,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
-    _bench.prepare_environment()
+    _common.prepare_environment()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        _bench.show(f"transform, {args.network}, {args.features}", run(args, folder), args.json)
+        _common.show(f"transform, {args.network}, {args.features}", run(args, folder), args.json)
 
 
 def run(args: argparse.Namespace, folder: str) -> list[tuple[str, Any, str]]:
@@ -54,7 +58,7 @@ def run(args: argparse.Namespace, folder: str) -> list[tuple[str, Any, str]]:
     from cerebros_spark import LocalStore
     from nas import HyperHyperModel
 
-    spark = _bench.session(f"local[{args.threads}]")
+    spark = _common.session(f"local[{args.threads}]")
     x = np.random.default_rng(0).normal(size=(args.rows, args.width)).astype("float32")
     names = [f"f{i}" for i in range(args.width)]
     search = HyperHyperModel(hypermodel=NETWORKS[args.network](args.width), max_trials=1, seed=0)
@@ -111,7 +115,7 @@ def cerebros(width: int) -> Any:
     """A Cerebros network of published size."""
     from nas.spaces.cerebros import Output
 
-    return _bench.published_network((width,), Output("target", 1))
+    return _common.published_network((width,), Output("target", 1))
 
 
 NETWORKS = {"perceptron": perceptron, "cerebros": cerebros}

@@ -15,9 +15,13 @@ import statistics
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 
 
@@ -35,14 +39,14 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
 
-    _bench.prepare_environment()
-    spark = _bench.session(args.master or f"local[{args.workers}]")
+    _common.prepare_environment()
+    spark = _common.session(args.master or f"local[{args.workers}]")
     tables = []
     for _ in range(args.repeats):
         with tempfile.TemporaryDirectory() as folder:
             tables.append(figures(*run(args, folder, spark)))
     spark.stop()
-    _bench.show("hops", _bench.medians(tables), args.json)
+    _common.show("hops", _common.medians(tables), args.json)
 
 
 def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[str, Any]], Any]:

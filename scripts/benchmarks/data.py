@@ -13,7 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -39,7 +42,7 @@ def main() -> None:
         # In a process of its own, so that its memory does not count here.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             manifest = pool.apply(prepared, (store, args.rows, args.width))
-        _bench.show("data", figures(store, manifest, args.budgets), args.json)
+        _common.show("data", figures(store, manifest, args.budgets), args.json)
 
 
 def prepared(store: LocalStore, rows: int, width: int) -> Manifest:

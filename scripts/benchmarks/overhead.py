@@ -22,9 +22,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 
 WIDTH = 32
@@ -78,14 +82,14 @@ def main() -> None:
         parser.error(
             f"--epochs must be 2 or more (networks are traced in the first), but got {args.epochs}"
         )
-    _bench.prepare_environment(logging.ERROR)
-    spark = _bench.session(args.master)
+    _common.prepare_environment(logging.ERROR)
+    spark = _common.session(args.master)
     try:
         with tempfile.TemporaryDirectory(dir=args.store) as folder:
             local, on_spark, size = measured(spark, args, folder)
     finally:
         spark.stop()
-    _bench.show("overhead", figures(local, on_spark, size), args.json)
+    _common.show("overhead", figures(local, on_spark, size), args.json)
 
 
 def measured(

@@ -16,9 +16,13 @@ import os
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 
 BATCH = 93
@@ -30,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[_bench.comparison_options()],
+        parents=[_common.comparison_options()],
     )
     parser.add_argument("--sample", type=int, default=7, help="networks of Keras (%(default)s)")
     parser.add_argument("--loop-epochs", type=int, default=6, help="of Keras (%(default)s)")
@@ -40,11 +44,11 @@ def main() -> None:
     args = parser.parse_args()
     if not 2 <= args.loop_epochs <= args.epochs:
         parser.error("--loop-epochs must be 2 or more, and no more than --epochs")
-    _bench.prepare_environment()
+    _common.prepare_environment()
     from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     configure(1, None, False)
-    _bench.show("fused", run(args), args.json)
+    _common.show("fused", run(args), args.json)
 
 
 def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
@@ -126,7 +130,7 @@ def fused(args: argparse.Namespace, models: list[Any], train: Any, validation: A
         for i, model in enumerate(models)
     ]
     states = [initial_state(model) for model in models]
-    shards = [_bench.Rows(*train), _bench.Rows(*validation)]
+    shards = [_common.Rows(*train), _common.Rows(*validation)]
     began = time.perf_counter()
     program = FusedTrainer(args.slots or SLOTS).open(specs)
     program.load(states)

@@ -4,7 +4,7 @@
 Both train as many networks of the published bounds on the same generated table, on two cores. The
 search is the whole product: `HyperHyperModel` on Spark with two workers, from the arrays to the
 leaderboard, the driver and Spark on the same cores; only the start of Spark is left out. The loop
-is that of bench_fused.py, in two processes at a time; each trains the first --sample networks for
+is that of fused.py, in two processes at a time; each trains the first --sample networks for
 --loop-epochs epochs, and what those take is told for its half of all.
 """
 
@@ -18,10 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
-import _bench
-import bench_fused
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
+import fused
 import numpy as np
 
 
@@ -30,22 +34,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[_bench.comparison_options()],
+        parents=[_common.comparison_options()],
     )
     parser.add_argument("--sample", type=int, default=3, help="networks of a loop (%(default)s)")
     parser.add_argument("--loop-epochs", type=int, default=5, help="of a loop (%(default)s)")
     parser.add_argument("--loop", type=int, help=argparse.SUPPRESS)  # which of the two loops it is
     args = parser.parse_args()
-    _bench.prepare_environment()
+    _common.prepare_environment()
     if args.loop is not None:
         print(json.dumps(loop(args)))
         return
-    _bench.show("search", run(args), args.json)
+    _common.show("search", run(args), args.json)
 
 
 def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
     """The table: name, figure, unit."""
-    spark = _bench.session("local[2]")
+    spark = _common.session("local[2]")
     found = []
     for _ in range(args.repeats):
         with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +80,7 @@ def search(args: argparse.Namespace, spark: Any, folder: str) -> tuple[float, An
     from cerebros_spark import LocalStore, SparkBackend
     from nas import CerebrosSpace, HyperHyperModel
 
-    (x, y), (held_x, held_y) = bench_fused.table(args)
+    (x, y), (held_x, held_y) = fused.table(args)
     x, y = np.concatenate([x, held_x]), np.concatenate([y, held_y])[:, 0]
     model = HyperHyperModel(
         inputs=ak.Input(),
@@ -91,8 +95,8 @@ def search(args: argparse.Namespace, spark: Any, folder: str) -> tuple[float, An
     model.tuner_bind("random", max_trials=args.trials)
     began = time.perf_counter()
     result = model.fit(
-        x, y, epochs=args.epochs, batch_size=bench_fused.BATCH, verbose=0,
-        validation_split=bench_fused.VALIDATED,
+        x, y, epochs=args.epochs, batch_size=fused.BATCH, verbose=0,
+        validation_split=fused.VALIDATED,
     )  # fmt: skip
     table = result.leaderboard()
     seconds = time.perf_counter() - began
@@ -122,9 +126,9 @@ def loop(args: argparse.Namespace) -> float:
 
     configure(1, None, False)
     args.trials, trials = args.sample, args.trials
-    models = bench_fused.networks(args)
-    train, validation = bench_fused.table(args)
-    return bench_fused.by_keras(args, models, train, validation) / args.sample * trials / 2
+    models = fused.networks(args)
+    train, validation = fused.table(args)
+    return fused.by_keras(args, models, train, validation) / args.sample * trials / 2
 
 
 if __name__ == "__main__":

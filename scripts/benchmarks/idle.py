@@ -13,9 +13,13 @@ import os
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 
 
@@ -31,10 +35,10 @@ def main() -> None:
     parser.add_argument("--master", help="default: local[WORKERS]")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
-    _bench.prepare_environment()
+    _common.prepare_environment()
     with tempfile.TemporaryDirectory() as folder:
         records = run(args, folder)
-    _bench.show("idle time", figures(records), args.json)
+    _common.show("idle time", figures(records), args.json)
 
 
 def run(args: argparse.Namespace, folder: str) -> list[dict[str, Any]]:
@@ -45,7 +49,7 @@ def run(args: argparse.Namespace, folder: str) -> list[dict[str, Any]]:
     from cerebros_spark.runs.journal import read
     from nas import HyperHyperModel
 
-    spark = _bench.session(args.master or f"local[{args.workers}]")
+    spark = _common.session(args.master or f"local[{args.workers}]")
     generator = np.random.default_rng(0)
     x = generator.normal(size=(args.rows * 10 // 9, 32)).astype("float32")
     noise = generator.normal(scale=0.5, size=len(x))

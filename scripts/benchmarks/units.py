@@ -13,9 +13,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 
 #: Units of the hidden layers, and rows.
@@ -32,14 +36,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="%(default)s")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
-    _bench.prepare_environment()
+    _common.prepare_environment()
     from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     configure(1, None, False)
     rows: list[tuple[str, Any, str]] = []
     for name, (hidden, many) in NETWORKS.items():
         rows += [(f"{name}: {label}", *rest) for label, *rest in measured(hidden, many, args)]
-    _bench.show("units", rows, args.json)
+    _common.show("units", rows, args.json)
 
 
 def measured(hidden: tuple[int, ...], rows: int, args: argparse.Namespace) -> list[Any]:
@@ -92,7 +96,7 @@ def by_trainer(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
     spec = TrialSpec("trial", 0, "keras", describe(model), 0, 1, _BATCH)
     program = KerasTrainer().open([spec])
     state = initial_state(model)
-    shard = _bench.Rows(x, y)
+    shard = _common.Rows(x, y)
 
     def train() -> float:
         nonlocal state

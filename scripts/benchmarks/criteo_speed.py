@@ -22,12 +22,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import pyarrow.parquet as pq
 from make_criteo import make
 
 # The networks and the columns are those of the experiment.
-sys.path.insert(0, str(Path(__file__).parent / "experiments"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 from criteo import network, prepared
 
@@ -65,7 +68,7 @@ def main() -> None:
         rows += alone(_reading, args, store, manifest)
         for name in ("embeddings", "Cerebros"):
             rows += alone(_training, args, store, manifest, name)
-    _bench.show("criteo", rows, args.json)
+    _common.show("criteo", rows, args.json)
 
 
 def alone(function: Any, *arguments: Any) -> Any:
@@ -80,10 +83,10 @@ def _preparation(args: argparse.Namespace, folder: str, store: Store) -> tuple[M
     truth = make(Path(folder) / "rows", args.rows, 0)
     generated = time.perf_counter() - began
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--driver-memory {args.driver_memory} pyspark-shell"
-    _bench.prepare_environment()
+    _common.prepare_environment()
     from cerebros_spark.data.prepare_spark import prepare
 
-    spark = _bench.session(f"local[{args.workers}]")
+    spark = _common.session(f"local[{args.workers}]")
     spark.conf.set("spark.sql.shuffle.partitions", str(max(4, args.rows // 250_000)))
     raw = spark.read.parquet(str(Path(folder) / "rows"))
     began = time.perf_counter()
@@ -213,7 +216,7 @@ def cerebros(manifest: Manifest) -> Any:
     from nas.spaces.cerebros import Output
 
     output = Output("label", 1, activation="sigmoid", loss="binary_crossentropy")
-    return _bench.published_network(manifest.column("numbers").shape, output, learning_rate=0.001)
+    return _common.published_network(manifest.column("numbers").shape, output, learning_rate=0.001)
 
 
 def one_thread() -> None:

@@ -20,9 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 
 from cerebros_spark.core.events import (
     EpochAnswered,
@@ -77,8 +81,8 @@ def main() -> None:
                 simulation = Simulation(workers, trials, seed, args, folder)
                 simulation.run()
                 runs.append(list(simulation.figures()))
-        rows += [(f"{size}: {name}", *rest) for name, *rest in _bench.medians(runs)]
-    _bench.show("scale", rows, args.json)
+        rows += [(f"{size}: {name}", *rest) for name, *rest in _common.medians(runs)]
+    _common.show("scale", rows, args.json)
 
 
 class Simulation:

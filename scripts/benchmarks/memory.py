@@ -11,9 +11,13 @@ import argparse
 import os
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
-import _bench
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
 import numpy as np
 import psutil
 
@@ -26,7 +30,7 @@ def main() -> None:
     parser.add_argument("--master", help="a Spark master; by default the workers are threads")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
-    _bench.prepare_environment()
+    _common.prepare_environment()
     from cerebros_spark import LocalBackend, LocalStore, SparkBackend
     from nas import HyperHyperModel
 
@@ -35,14 +39,14 @@ def main() -> None:
     y = x[:, 0] + x[:, 1]
     backend: Any = LocalBackend(num_workers=2)
     if args.master:
-        backend = SparkBackend(_bench.session(args.master).sparkContext, num_workers=2)
+        backend = SparkBackend(_common.session(args.master).sparkContext, num_workers=2)
     readings = Readings(args.every)
     with tempfile.TemporaryDirectory() as folder:
         search = HyperHyperModel(hypermodel=network, seed=0)
         search.resource_bind(backend=backend, store=LocalStore(folder))
         search.tuner_bind("random", max_trials=args.trials)
         search.fit(x, y, epochs=1, callbacks=[readings.callback()], verbose=0)
-    _bench.show("memory", readings.rows, args.json)
+    _common.show("memory", readings.rows, args.json)
 
 
 def network(hp: Any) -> Any:

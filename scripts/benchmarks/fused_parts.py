@@ -16,10 +16,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import _bench
-import bench_fused
+# The folder above holds what all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
+import fused
 import numpy as np
 
 _TOGETHER = (1, 8, 32, 128)
@@ -38,35 +42,35 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     args = parser.parse_args()
     args.trials = _DISTINCT
-    _bench.prepare_environment()
+    _common.prepare_environment()
     from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     configure(1, None, False)
-    _bench.show("fused, parts", run(args), args.json)
+    _common.show("fused, parts", run(args), args.json)
 
 
 def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
     """Name, figure and unit."""
     from cerebros_spark.training.fused.trainer import FusedTrainer
 
-    (x, y), _ = bench_fused.table(args)
-    shard = _bench.Rows(x, y)
+    (x, y), _ = fused.table(args)
+    shard = _common.Rows(x, y)
     rows: list[tuple[str, Any, str]] = []
     trainer = FusedTrainer()
-    models = bench_fused.networks(args)
+    models = fused.networks(args)
     for many in _TOGETHER:
         train, _ = opened(trainer, models, many, shard)
         seconds = [each / many for each in timed(train, args.repeats)]
         pace = f"{1 / max(seconds):,.0f} to {1 / min(seconds):,.0f}"
         rows.append((f"{many} networks", 1 / statistics.median(seconds), f"epochs/s ({pace})"))
     train, evaluate = opened(trainer, models, _DISTINCT, shard)
-    plain, _ = opened(FusedTrainer(), bench_fused.networks(args, "sgd"), _DISTINCT, shard)
+    plain, _ = opened(FusedTrainer(), fused.networks(args, "sgd"), _DISTINCT, shard)
     epoch, descent, forward = (
         1e3 * statistics.median(timed(each, args.repeats)) / _DISTINCT
         for each in (train, plain, evaluate)
     )
     products, bytes_moved = counted(models, len(x))
-    steps = -(-len(x) // bench_fused.BATCH)
+    steps = -(-len(x) // fused.BATCH)
     return [
         *rows,
         ("an epoch", epoch, "ms"),
@@ -89,7 +93,7 @@ def opened(
     distinct = [(describe(model), initial_state(model)) for model in models]
     chosen = [distinct[number % len(distinct)] for number in range(many)]
     specs = [
-        TrialSpec(f"{many}-{number}", number, "fused", program, 0, 1, bench_fused.BATCH)
+        TrialSpec(f"{many}-{number}", number, "fused", program, 0, 1, fused.BATCH)
         for number, (program, _) in enumerate(chosen)
     ]
     program = trainer.open(specs)
