@@ -18,10 +18,10 @@ from cerebros_spark.core.errors import ArgumentError, DataError, NotFittedError
 from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.storage.store import Store
-from nas.config.binding import BoundTuner, Resources, columns_of
+from nas.config.binding import Resources, TunerBinding, columns_of
 from nas.config.callbacks import called_and_watching
 from nas.config.dataset import find, prepare_data
-from nas.config.search_config import Request, understood
+from nas.config.search_config import SearchConfig, resolve_layout
 from nas.data.columns import predict_rows
 from nas.data.heads import check_metrics
 from nas.data.inputs import is_spark
@@ -137,7 +137,7 @@ class HyperHyperModel:
         self._max_model_size = check_optional_integer("max_model_size", max_model_size, 1)
         self._resources: Resources | None = None
         named = isinstance(tuner, str)
-        bound = BoundTuner(
+        bound = TunerBinding(
             tuner,
             objective if named else None,
             max_trials if named else None,
@@ -247,7 +247,7 @@ class HyperHyperModel:
             objective = bound.objective if objective is None else objective
             max_trials = bound.max_trials if max_trials is None else max_trials
         self.tuner = self._declared(
-            BoundTuner(
+            TunerBinding(
                 tuner,
                 objective,
                 max_trials,
@@ -339,7 +339,7 @@ class HyperHyperModel:
             # Not the run's: without a seed the same data would be prepared anew for each run.
             seed=0 if self._seed is None else self._seed,
             shuffle=shuffle,
-            inspect=lambda prepared: understood(request, resources, prepared),
+            inspect=lambda prepared: resolve_layout(request, resources, prepared),
         )
         run(request, resources, self.tuner, prepared, self._keep)
         return self.result
@@ -485,7 +485,7 @@ class HyperHyperModel:
 
     # Inside ------------------------------------------------------------------------------
 
-    def _declared(self, tuner: BoundTuner) -> BoundTuner:
+    def _declared(self, tuner: TunerBinding) -> TunerBinding:
         """Has the tuner tell its space before ``fit``, where that needs no data."""
         if not self._is_graph and self._own is None:
             tuner.declare = functools.partial(declare, space=self._space)
@@ -511,9 +511,9 @@ class HyperHyperModel:
         input_shape: Sequence[int] | None,
         reproducible: bool,
         class_weight: Mapping[int, float] | None,
-    ) -> Request:
+    ) -> SearchConfig:
         called, watchers = called_and_watching(callbacks)
-        return Request(
+        return SearchConfig(
             inputs=tuple(self._inputs),
             outputs=tuple(self._outputs),
             heads=tuple(self._heads),

@@ -93,11 +93,11 @@ def short_searches() -> Iterator[None]:
     What is looked at is whether the code of documents runs, not what it finds.
     """
     from nas import CerebrosSpace, HyperHyperModel
-    from nas.config.binding import BoundTuner
+    from nas.config.binding import TunerBinding
 
     request, bound, checked = (
         HyperHyperModel._request,
-        BoundTuner.__init__,
+        TunerBinding.__init__,
         CerebrosSpace.__post_init__,
     )
 
@@ -114,7 +114,7 @@ def short_searches() -> Iterator[None]:
 
     with (
         mock.patch.object(HyperHyperModel, "_request", asked),
-        mock.patch.object(BoundTuner, "__init__", tuner),
+        mock.patch.object(TunerBinding, "__init__", tuner),
         mock.patch.object(CerebrosSpace, "__post_init__", tiny),
     ):
         yield

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from cerebros_spark.storage.store import Store
 from nas.cli.run_config import Asked, keep
-from nas.monitoring.observer import Watched, Watcher
+from nas.monitoring.observer import SearchInfo, SearchObserver
 from nas.trial.record import TrialRecord
 
 
-class Keeper(Watcher):
+class Keeper(SearchObserver):
     """Writes what was asked when the search begins: a new run removes what was there before.
 
     Args:
@@ -22,6 +22,6 @@ class Keeper(Watcher):
         self._store = store
         self._asked = asked
 
-    def begin(self, search: Watched, trials: Sequence[TrialRecord]) -> None:
+    def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
         """Writes it, unless it is there."""
         keep(self._store, search.run_id, self._asked)

@@ -14,7 +14,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.storage.store import Store
 from nas.config.tuner import kind_of
-from nas.trial.objective import objective_of
+from nas.trial.objective import parse_objective
 from nas.trial.proposal import Tuner
 from nas.trial.summary import search_space_summary
 
@@ -84,7 +84,7 @@ class Resources:
         return -(-trials // waves)
 
 
-class BoundTuner:
+class TunerBinding:
     """The tuner as it was bound, and the space it searches.
 
     Args:
@@ -134,7 +134,7 @@ class BoundTuner:
         self.code = kind.code
         self.options = kind.options
         own = kind.objective or otherwise
-        self.objective = objective_of(own if objective is None else objective)
+        self.objective = parse_objective(own if objective is None else objective)
         self.max_trials = kind.max_trials if max_trials is None else max_trials
         self.hyperparameters = kind.hyperparameters if hyperparameters is None else hyperparameters
         self.max_consecutive_failed_trials = failed

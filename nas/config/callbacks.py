@@ -8,13 +8,13 @@ import keras
 
 from cerebros_spark.training.keras.callbacks import check_callbacks, look_at_models
 from nas.monitoring.learning_rate import LearningRateLog
-from nas.monitoring.observer import Watcher
-from nas.monitoring.tensorboard import EventFiles
+from nas.monitoring.observer import SearchObserver
+from nas.monitoring.tensorboard import TensorBoardObserver
 
 
 def called_and_watching(
     callbacks: Any,
-) -> tuple[tuple[keras.callbacks.Callback, ...], tuple[Watcher, ...]]:
+) -> tuple[tuple[keras.callbacks.Callback, ...], tuple[SearchObserver, ...]]:
     """Callbacks of which each trial has its own, and what looks on at the whole search.
 
     Args:
@@ -26,17 +26,17 @@ def called_and_watching(
     if callbacks is None:
         return (), ()
     called: list[Any] = []
-    watchers: list[Watcher] = []
+    watchers: list[SearchObserver] = []
     for each in callbacks if isinstance(callbacks, list | tuple) else [callbacks]:
-        if isinstance(each, Watcher):
+        if isinstance(each, SearchObserver):
             watchers.append(each)
         # A class derived from it may do anything: it is looked at as any callback is.
         elif type(each) is keras.callbacks.TensorBoard:
-            watchers.append(EventFiles(each))
+            watchers.append(TensorBoardObserver(each))
         else:
             called.append(each)
     checked = check_callbacks(called)
-    writes = any(isinstance(each, EventFiles) for each in watchers)
+    writes = any(isinstance(each, TensorBoardObserver) for each in watchers)
     if writes and look_at_models(checked):
         # First, so that it sees the rate before another changes it for the next epoch.
         checked = (LearningRateLog(), *checked)

@@ -17,7 +17,7 @@ from nas.data.weights import check_bound
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """Prepared data, and how its columns were grouped.
 
     Attributes:
@@ -42,8 +42,8 @@ def prepare_data(
     sample_weight: Any,
     seed: int,
     shuffle: bool,
-    inspect: Callable[[Prepared], Any],
-) -> Prepared:
+    inspect: Callable[[PreparedData], Any],
+) -> PreparedData:
     """Prepares what ``fit`` was given.
 
     Args:
@@ -88,9 +88,9 @@ def prepare_data(
             seed=seed,
             weight_column=arrays.weight,
             shuffle=shuffle,
-            inspect=lambda planned: inspect(Prepared(planned, arrays.features, arrays.labels)),
+            inspect=lambda planned: inspect(PreparedData(planned, arrays.features, arrays.labels)),
         )
-        return Prepared(manifest, arrays.features, arrays.labels)
+        return PreparedData(manifest, arrays.features, arrays.labels)
     if y is not None:
         raise ArgumentError("y goes with arrays; a Spark DataFrame holds its labels")
     if sample_weight is not None:
@@ -121,13 +121,13 @@ def prepare_data(
         weight_column=resources.sample_weight_column,
         shuffle=shuffle,
         inspect=lambda planned: inspect(
-            Prepared(planned, resources.feature_columns, resources.label_columns)
+            PreparedData(planned, resources.feature_columns, resources.label_columns)
         ),
     )
-    return Prepared(manifest, resources.feature_columns, resources.label_columns)
+    return PreparedData(manifest, resources.feature_columns, resources.label_columns)
 
 
-def find(resources: Resources, data: str | None) -> Prepared:
+def find(resources: Resources, data: str | None) -> PreparedData:
     """Data that was prepared before.
 
     Args:
@@ -154,7 +154,7 @@ def find(resources: Resources, data: str | None) -> Prepared:
             f"{resources.backend.num_workers} workers; use as many, or call fit()"
         )
     check_bound(resources.sample_weight_column, manifest.weight)
-    return Prepared(manifest, resources.feature_columns, resources.label_columns)
+    return PreparedData(manifest, resources.feature_columns, resources.label_columns)
 
 
 def _marked(df: Any, validation: Any, names: Sequence[str]) -> Any:

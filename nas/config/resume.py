@@ -21,7 +21,7 @@ from cerebros_spark.training.keras.metrics import merger_key
 from cerebros_spark.training.keras.serialization import dicts_of
 from nas.identity.digest import changed_state, differences, only_values, shown
 from nas.spaces.cerebros import CerebrosSpace
-from nas.trial.failures import short_reason
+from nas.trial.failures import summarize_error
 
 logger = logging.getLogger("nas")
 
@@ -114,7 +114,7 @@ def check_rebuilt(
     except Exception as error:
         raise ArgumentError(
             f"cannot resume the run {project_name!r}: the network of {name} can no longer be "
-            f"built: {short_reason(error)}. {_ADVICE}"
+            f"built: {summarize_error(error)}. {_ADVICE}"
         ) from error
     before, now = describe_network(program), describe_network(again)
     _check_network(before, now, project_name, f"the hyperparameters of {name}")

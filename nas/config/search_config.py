@@ -18,8 +18,8 @@ from cerebros_spark.training.keras.callbacks import (
     describe_callbacks,
 )
 from cerebros_spark.training.keras.serialization import registered_in
-from nas.config.binding import BoundTuner, Resources
-from nas.config.dataset import Prepared
+from nas.config.binding import Resources, TunerBinding
+from nas.config.dataset import PreparedData
 from nas.config.resume import (
     compiled_parts,
     describe_network,
@@ -30,7 +30,7 @@ from nas.config.user_model import matched
 from nas.data.heads import Target, targets
 from nas.data.weights import check_class_labels, check_class_weight
 from nas.identity.digest import describe_code, is_own
-from nas.monitoring.observer import Watcher
+from nas.monitoring.observer import SearchObserver
 from nas.spaces.autokeras.graph import check_shapes
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.fixed_model import without_names
@@ -39,7 +39,7 @@ from nas.trial.proposal import Tuner
 
 
 @dataclass(frozen=True)
-class Request:
+class SearchConfig:
     """What is asked of one search; the attributes are ``HyperHyperModel``'s arguments.
 
     ``space`` is None where the networks are an AutoKeras graph's, or are built by ``own``.
@@ -64,7 +64,7 @@ class Request:
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
     class_weight: Mapping[int, float] | None = None
     loss_weights: tuple[float, ...] | None = None
-    watchers: tuple[Watcher, ...] = ()
+    watchers: tuple[SearchObserver, ...] = ()
 
     def __post_init__(self) -> None:
         checked = {
@@ -76,8 +76,8 @@ class Request:
             object.__setattr__(self, name, value)
 
 
-def understood(
-    request: Request, resources: Resources, prepared: Prepared
+def resolve_layout(
+    request: SearchConfig, resources: Resources, prepared: PreparedData
 ) -> tuple[Layout, tuple[Target, ...]]:
     """What the data means to inputs and heads.
 
@@ -108,7 +108,7 @@ def understood(
     return layout, goals
 
 
-def _check_labels_vary(prepared: Prepared, layout: Layout, goals: Sequence[Target]) -> None:
+def _check_labels_vary(prepared: PreparedData, layout: Layout, goals: Sequence[Target]) -> None:
     """Refuses labels that a loss would take as float32 and could not tell apart."""
     for group, goal in zip(layout.outputs, goals, strict=True):
         if not goal.class_numbers:
@@ -123,14 +123,14 @@ def _check_no_metrics(resources: Resources) -> None:
         )
 
 
-def chosen(request: Request) -> int:
+def chosen(request: SearchConfig) -> int:
     """The seed, given or drawn."""
     assert request.seed is not None
     return request.seed
 
 
 def asked_for(
-    request: Request, resources: Resources, bound: BoundTuner, tuner: Tuner, program: str
+    request: SearchConfig, resources: Resources, bound: TunerBinding, tuner: Tuner, program: str
 ) -> dict[str, Any]:
     """Everything that decides what a run is, as the journal's first record has it."""
     overrides = bound.hyperparameters
@@ -162,7 +162,7 @@ def asked_for(
 
 
 def _code_of(
-    request: Request, resources: Resources, bound: BoundTuner, program: str
+    request: SearchConfig, resources: Resources, bound: TunerBinding, program: str
 ) -> dict[str, Any]:
     """Everything in a search that may hold custom code, by a name for the user."""
     objects = _given_objects(request.custom_objects)
@@ -208,7 +208,7 @@ def _code_of_callback(callback: keras.callbacks.Callback) -> list[Any]:
     return [type(callback), held]
 
 
-def _code_of_blocks(request: Request) -> dict[str, Any]:
+def _code_of_blocks(request: SearchConfig) -> dict[str, Any]:
     """The custom blocks of a graph; what AutoKeras counts on with every block is left out."""
     blocks = Graph(inputs=list(request.inputs), outputs=list(request.outputs)).blocks
     return {

@@ -17,7 +17,7 @@ from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.training.keras.object_config import check_layers
 from cerebros_spark.training.keras.serialization import describe, drawing_from, known, rebuild
-from nas.config.dataset import Prepared
+from nas.config.dataset import PreparedData
 from nas.data.heads import Target
 from nas.metrics.labels import labels_of_columns
 from nas.metrics.losses import BINARY, CATEGORICAL, loss_name, loss_object
@@ -28,7 +28,7 @@ from nas.spaces.user_space import OwnSpace, Source, built_anew, losses_of, suit
 def matched(
     source: Source,
     custom_objects: Mapping[str, Any],
-    prepared: Prepared,
+    prepared: PreparedData,
     input_shape: Any,
 ) -> tuple[Layout, tuple[Target, ...]]:
     """Builds a first network and holds it against the data.
@@ -137,7 +137,7 @@ def _groups(columns: Any) -> int:
 
 
 def _layout(
-    prepared: Prepared,
+    prepared: PreparedData,
     inputs: int,
     outputs: int,
     input_shape: Any,

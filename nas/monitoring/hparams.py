@@ -22,7 +22,7 @@ def domains(known: Mapping[str, Domain], trial: TrialRecord) -> dict[str, Domain
     declared: dict[str, list[Any]] = {}
     for each in getattr(trial.hyperparameters, "space", ()):
         declared.setdefault(each.name, []).append(each)
-    for name in trial.active:
+    for name in trial.active_values:
         merged = _merged(declared.get(name, []))
         found[name] = merged if name not in known or known[name] == merged else None
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from cerebros_spark.training.keras.serialization import known
-from nas.monitoring.observer import Watched
+from nas.monitoring.observer import SearchInfo
 from nas.trial.record import TrialRecord
 
 
@@ -22,7 +22,7 @@ class LearningRateLog(keras.callbacks.Callback):
             logs.setdefault("learning_rate", float(rate))
 
 
-def rate_of(trial: TrialRecord, epoch: int, search: Watched) -> float:
+def rate_of(trial: TrialRecord, epoch: int, search: SearchInfo) -> float:
     """The learning rate at an epoch's end, of a trial in which no callback changes it.
 
     Args:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
-from nas.monitoring.observer import Watched, Watcher, has_ended
+from nas.monitoring.observer import SearchInfo, SearchObserver, has_ended
 from nas.trial.record import TrialRecord
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _ENDS = {"over": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _MOST_CHARACTERS = 500  # of a parameter's value, in any of MLflow's stores
 
 
-class MLflowLogger(Watcher):
+class MLflowLogger(SearchObserver):
     """Logs a search to MLflow while it runs; goes among the callbacks of ``fit``.
 
     The search is a run with its settings; every trial is a run below it, with its hyperparameters,
@@ -72,7 +72,7 @@ class MLflowLogger(Watcher):
         self._news: queue.Queue[tuple[str, Any] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
-    def begin(self, search: Watched, trials: Sequence[TrialRecord]) -> None:
+    def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
         """Starts the thread that sends."""
         runs = _Runs(search, self._tracking_uri, self._experiment_name, self._run_name)
         self._news = queue.Queue()
@@ -140,7 +140,7 @@ class _Runs:
 
     def __init__(
         self,
-        search: Watched,
+        search: SearchInfo,
         tracking_uri: str | None,
         experiment_name: str | None,
         run_name: str | None,
@@ -245,13 +245,13 @@ class _Runs:
             self._sent[trial.trial_id] = {}
         name = self._children[trial.trial_id]
         if not self._sent[trial.trial_id]:
-            self._params(name, trial.active)  # what is there already may be sent again
+            self._params(name, trial.active_values)  # what is there already may be sent again
         return name
 
     def _end_trial(self, run: str, trial: TrialRecord, now: int) -> None:
         from mlflow.entities import Metric, RunTag
 
-        last = max(trial.epochs - 1, 0)
+        last = max(trial.finished_epochs - 1, 0)
         told = {"score": trial.score, "best_epoch": trial.best_epoch}
         told |= {"parameters": trial.parameters, "seconds": trial.seconds}
         metrics = [

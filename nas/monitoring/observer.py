@@ -24,7 +24,7 @@ logger = logging.getLogger("nas")
 
 
 @dataclass(frozen=True)
-class Watched:
+class SearchInfo:
     """The search that is looked at.
 
     Attributes:
@@ -47,14 +47,14 @@ class Watched:
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Watcher:
+class SearchObserver:
     """Looks on while a search runs. What it is told is in the journal already.
 
     It brings what it writes up to what it is told, so that a call that failed is made good by the
     next, and a run that is gone on with has nothing twice.
     """
 
-    def begin(self, search: Watched, trials: Sequence[TrialRecord]) -> None:
+    def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
         """The search begins, or is gone on with after these trials."""
 
     def update(self, trial: TrialRecord) -> None:
@@ -69,10 +69,10 @@ class Watcher:
         """
 
 
-class Watchers:
+class SearchObservers:
     """All that look on. What goes wrong with one of them is a warning, and the search goes on."""
 
-    def __init__(self, watchers: Sequence[Watcher] = ()) -> None:
+    def __init__(self, watchers: Sequence[SearchObserver] = ()) -> None:
         self._watchers = tuple(watchers)
         self._warned: dict[int, str] = {}
         self._result: ModelSelectionResult | None = None
@@ -80,12 +80,12 @@ class Watchers:
     def __bool__(self) -> bool:
         return bool(self._watchers)
 
-    def begin(self, search: Watched, trials: Sequence[TrialRecord]) -> None:
-        """Tells all of them, as :meth:`Watcher.begin`."""
+    def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
+        """Tells all of them, as :meth:`SearchObserver.begin`."""
         self._tell(lambda each: each.begin(search, [_snapshot(trial) for trial in trials]))
 
     def update(self, trial: TrialRecord) -> None:
-        """Tells all of them, as :meth:`Watcher.update`."""
+        """Tells all of them, as :meth:`SearchObserver.update`."""
         told = _snapshot(trial)
         self._tell(lambda each: each.update(told))
 
@@ -106,7 +106,7 @@ class Watchers:
         finally:
             self._tell(lambda each: each.end(outcome, self._result))
 
-    def _tell(self, call: Callable[[Watcher], None]) -> None:
+    def _tell(self, call: Callable[[SearchObserver], None]) -> None:
         for number, each in enumerate(self._watchers):
             try:
                 call(each)

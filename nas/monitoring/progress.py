@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cerebros_spark.core.types import Status
-from nas.trial.failures import short_reason
+from nas.trial.failures import summarize_error
 from nas.trial.record import TrialRecord
 
 logger = logging.getLogger("nas")
@@ -60,8 +60,8 @@ class Progress:
     def recall(self, trials: Sequence[TrialRecord]) -> None:
         """An earlier session has done this much."""
         ended = [record for record in trials if record.status is not Status.RUNNING]
-        done = sum(record.epochs for record in trials)
-        done += sum(self._epochs - record.epochs for record in ended)  # what they left out
+        done = sum(record.finished_epochs for record in trials)
+        done += sum(self._epochs - record.finished_epochs for record in ended)  # what they left out
         self._ended += len(ended)
         self._done += done
         self._bar.set_description_str(f"{self._ended}{self._of} trials", refresh=False)
@@ -80,18 +80,18 @@ class Progress:
         """A trial has ended: one line."""
         self._ended += 1
         self._bar.set_description_str(f"{self._ended}{self._of} trials", refresh=False)
-        left_out = self._epochs - record.epochs
+        left_out = self._epochs - record.finished_epochs
         self._done += left_out
         self._bar.update(left_out)
         if not self._verbose:
             return
         score = "no score" if record.score is None else f"{self._objective} {record.score:.6g}"
         line = (
-            f"{record.trial_id} {record.status.value}: {score}, {record.epochs} epochs, "
+            f"{record.trial_id} {record.status.value}: {score}, {record.finished_epochs} epochs, "
             f"{record.parameters:,} parameters, {record.seconds:.1f} s"
         )
         if record.error:
-            line += f" ({short_reason(record.error)})"
+            line += f" ({summarize_error(record.error)})"
         if self._bar.disable or logger.isEnabledFor(logging.INFO):
             logger.info(line)
         else:

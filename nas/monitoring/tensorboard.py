@@ -18,7 +18,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
 from nas.monitoring.hparams import Domain, config_of, domains
 from nas.monitoring.learning_rate import rate_of
-from nas.monitoring.observer import Watched, Watcher, has_ended
+from nas.monitoring.observer import SearchInfo, SearchObserver, has_ended
 from nas.trial.record import TrialRecord
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _REFUSED = {
 }
 
 
-class EventFiles(Watcher):
+class TensorBoardObserver(SearchObserver):
     """Writes what ``keras.callbacks.TensorBoard`` would write of each trial, and hyperparameters.
 
     A trial's folder is ``log_dir/<trial>``, with ``train`` and ``validation`` below it. A run that
@@ -74,13 +74,13 @@ class EventFiles(Watcher):
             callback.log_dir
         )  # fmt: skip
         self._write_graph = callback.write_graph
-        self._search: Watched | None = None
+        self._search: SearchInfo | None = None
         self._space: dict[str, Domain] = {}
         self._trials: dict[str, _Trial] = {}
         self._times: dict[tuple[str, int], float] = {}
         self._config = ""
 
-    def begin(self, search: Watched, trials: Sequence[TrialRecord]) -> None:
+    def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
         """Writes what is known of a run that is gone on with; what was written before goes."""
         self._search = search
         before = list(self._files())
@@ -146,7 +146,7 @@ class _Trial:
     """The event files of one trial."""
 
     def __init__(
-        self, folder: str, search: Watched, graph: bool, times: Mapping[tuple[str, int], float]
+        self, folder: str, search: SearchInfo, graph: bool, times: Mapping[tuple[str, int], float]
     ) -> None:
         self._folder = folder
         self._search = search
@@ -163,7 +163,7 @@ class _Trial:
             return
         if not self._files:
             self._start(trial)
-        for epoch in range(self._written, trial.epochs):
+        for epoch in range(self._written, trial.finished_epochs):
             self._epoch(trial, epoch)
             self._written = epoch + 1
         for file in self._files.values():
@@ -184,7 +184,7 @@ class _Trial:
         when = self._time("", 0)
         values = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in trial.active.items()
+            for name, value in trial.active_values.items()
         }
         self._files = {
             name: _EventFile(os.path.join(self._folder, name), self._search.run_id)

@@ -94,7 +94,7 @@ def searched(run: RunView) -> list[str]:
     """The hyperparameters that differ among trials with a score, those of most trials first."""
     found: dict[str, list[Any]] = {}
     for trial in _scored(run):
-        for name, value in trial.active.items():
+        for name, value in trial.active_values.items():
             found.setdefault(name, []).append(value)
     differ = [name for name, values in found.items() if len({repr(v) for v in values}) > 1]
     return sorted(differ, key=lambda name: -len(found[name]))
@@ -117,7 +117,7 @@ def parameter_charts(form: Form, run: RunView, colour: Mapping[str, str]) -> Fig
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
     for number, (axes, name) in enumerate(zip(grid.flat, names, strict=False)):
-        having = [trial for trial in trials if name in trial.active]
+        having = [trial for trial in trials if name in trial.active_values]
         _scatter(axes, name, having, colour)
         axes.set_title(shortened(name, 22 if form.narrow else 30), fontsize=10, color=INK)
         if number % columns == 0:
@@ -129,7 +129,7 @@ def parameter_charts(form: Form, run: RunView, colour: Mapping[str, str]) -> Fig
 def _scatter(
     axes: Any, name: str, trials: Sequence[TrialRecord], colour: Mapping[str, str]
 ) -> None:
-    values = [trial.active[name] for trial in trials]
+    values = [trial.active_values[name] for trial in trials]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if numbers:
         places = [float(value) for value in values]

@@ -22,7 +22,7 @@ from nas.reporting.charts import (
 from nas.reporting.run_view import RunView
 from nas.reporting.style import colours, data_url, in_both_forms
 from nas.reporting.timeline import timeline, usage
-from nas.trial.failures import short_reason
+from nas.trial.failures import summarize_error
 from nas.trial.record import TrialRecord
 
 logger = logging.getLogger("nas")
@@ -56,7 +56,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, seconds=_seconds, reason=short_reason)
+    environment.filters.update(number=_number, seconds=_seconds, reason=summarize_error)
     return environment.get_template("page.html")
 
 

@@ -20,7 +20,7 @@ from cerebros_spark.runs.journal import Record, journal_key, read
 from cerebros_spark.storage.store import Store
 from nas.trial.proposal import Proposal
 from nas.trial.record import TrialRecord
-from nas.trial.state import FinishedEpoch, Track
+from nas.trial.state import FinishedEpoch, RunningTrial
 
 logger = logging.getLogger("nas")
 
@@ -122,7 +122,7 @@ class _Reader:
     store: Store
     run_id: str
     asked: Record = field(default_factory=dict)
-    tracks: dict[str, Track] = field(default_factory=dict)
+    tracks: dict[str, RunningTrial] = field(default_factory=dict)
     ended: dict[str, TrialRecord] = field(default_factory=dict)
     hops: list[Hop] = field(default_factory=list)
     unanswered: dict[str, Record] = field(default_factory=dict)
@@ -154,7 +154,7 @@ class _Reader:
         if kind == "proposal":
             proposed = keras_tuner.HyperParameters()
             proposed.values = dict(record["values"])
-            self.tracks[name] = Track(name, len(self.tracks), Proposal(name, proposed))
+            self.tracks[name] = RunningTrial(name, len(self.tracks), Proposal(name, proposed))
             return
         track = self.tracks[name]
         if "hyperparameters" in record:
@@ -169,7 +169,7 @@ class _Reader:
         elif kind == "end":
             self.ended[name] = self._ended(track, record)
 
-    def _answer(self, track: Track, record: Record) -> None:
+    def _answer(self, track: RunningTrial, record: Record) -> None:
         track.kept = state_ref(record["kept"]) if record["kept"] else None
         epoch = self.unanswered.pop(track.name, None)
         # An epoch at whose end a callback raised was never told to the tuner.
@@ -177,7 +177,7 @@ class _Reader:
             added = record.get("logs", {})
             track.take_in(self.objective, FinishedEpoch(epoch["epoch"], epoch["logs"], added))
 
-    def _ended(self, track: Track, record: Record) -> TrialRecord:
+    def _ended(self, track: RunningTrial, record: Record) -> TrialRecord:
         names = [each.name for each in dataclasses.fields(TrialResult)[2:-1]]
         told = {name: record[name] for name in names}
         result = TrialResult(track.name, Status(record["status"]), **told)

@@ -31,7 +31,7 @@ from nas.drawing import draw_network
 from nas.reporting import write_report
 from nas.results.output_columns import OutputColumns, kind_of_classes, output_names
 from nas.results.scorer import Scorer, fractional
-from nas.trial.failures import short_reason
+from nas.trial.failures import summarize_error
 from nas.trial.record import TrialRecord
 from nas.trial.summary import results_summary
 
@@ -95,11 +95,11 @@ class ModelSelectionResult:
             {
                 "trial": trial.trial_id,
                 "score": math.nan if trial.score is None else trial.score,
-                "epochs": trial.epochs,
+                "epochs": trial.finished_epochs,
                 "parameters": trial.parameters,
                 "seconds": trial.seconds,
                 "status": trial.status.value,
-                "error": None if trial.error is None else short_reason(trial.error),
+                "error": None if trial.error is None else summarize_error(trial.error),
                 "traceback": trial.traceback,
             }
             for trial in sorted(self.trials, key=self._rank)
@@ -144,7 +144,7 @@ class ModelSelectionResult:
     def _rebuilt(self, record: TrialRecord, *, exported: bool) -> Model:
         if record.state is None:
             raise ArgumentError(
-                f"{record.trial_id} has no weights: {short_reason(record.error or '')}"
+                f"{record.trial_id} has no weights: {summarize_error(record.error or '')}"
             )
         program = without_one_hot_labels(record.program) if exported else record.program
         with known(self.custom_objects):
@@ -176,7 +176,7 @@ class ModelSelectionResult:
         record = self.best_trial if trial is None else self._record(trial)
         if not record.program:
             raise ArgumentError(
-                f"{record.trial_id} has no network to draw: {short_reason(record.error or '')}"
+                f"{record.trial_id} has no network to draw: {summarize_error(record.error or '')}"
             )
         return draw_network(record.program)
 

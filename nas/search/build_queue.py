@@ -8,13 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from cerebros_spark.core.types import StateRef
-from nas.search.trial_builder import Builder, Built
+from nas.search.trial_builder import BuiltTrial, TrialBuilder
 from nas.search.trial_callbacks import Callbacks
-from nas.trial.state import Track
-from nas.trial.table import Ledger
+from nas.trial.state import RunningTrial
+from nas.trial.table import TrialTable
 
 
-class Workshop:
+class BuildQueue:
     """Builds trials in one thread of its own, while it is entered.
 
     Args:
@@ -26,8 +26,8 @@ class Workshop:
 
     def __init__(
         self,
-        builder: Builder,
-        ledger: Ledger,
+        builder: TrialBuilder,
+        ledger: TrialTable,
         callbacks: Callbacks,
         fetch: Callable[[StateRef], bytes],
     ) -> None:
@@ -36,9 +36,9 @@ class Workshop:
         self._callbacks = callbacks
         self._fetch = fetch
         self._executor = ThreadPoolExecutor(1, "cerebros-build")
-        self._building: dict[str, Future[Built]] = {}
+        self._building: dict[str, Future[BuiltTrial]] = {}
 
-    def __enter__(self) -> Workshop:
+    def __enter__(self) -> BuildQueue:
         return self
 
     def __exit__(
@@ -49,11 +49,11 @@ class Workshop:
     ) -> None:
         self._executor.shutdown(cancel_futures=kind is not None)
 
-    def begin(self, track: Track) -> None:
+    def begin(self, track: RunningTrial) -> None:
         """Takes a trial in."""
         self._building[track.name] = self._executor.submit(self._build, track)
 
-    def finished(self) -> Iterator[tuple[Track, Future[Built]]]:
+    def finished(self) -> Iterator[tuple[RunningTrial, Future[BuiltTrial]]]:
         """Hands out the trials that are built, or could not be, in their order."""
         for name in list(self._building):
             if not self._building[name].done():
@@ -65,7 +65,7 @@ class Workshop:
         """Whether there is a trial that was not handed out."""
         return bool(self._building)
 
-    def _build(self, track: Track) -> Built:
+    def _build(self, track: RunningTrial) -> BuiltTrial:
         """Builds a trial: with new weights or its parent's, as its callbacks leave them."""
         proposal = track.proposal
         built = self._builder(track.name, track.index, proposal.hyperparameters, proposal.epochs)

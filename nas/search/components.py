@@ -20,14 +20,14 @@ from cerebros_spark.training.keras.callbacks import (
 )
 from cerebros_spark.training.keras.metrics import MetricsMerger, merger_key
 from cerebros_spark.training.keras.serialization import describe, drawing_from, known, under_policy
-from nas.config.search_config import Request, chosen
+from nas.config.search_config import SearchConfig, chosen
 from nas.data.heads import Target
-from nas.search.trial_builder import Builder
+from nas.search.trial_builder import TrialBuilder
 from nas.spaces.autokeras.graph import GraphSpace
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, Output
 from nas.spaces.user_space import OwnSpace
-from nas.trial.failures import short_reason
+from nas.trial.failures import summarize_error
 from nas.trial.proposal import Tuner
 
 # What AutoKeras does where no epochs are given.
@@ -35,7 +35,7 @@ _OPEN_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
 
 
 def space_of(
-    request: Request,
+    request: SearchConfig,
     goals: Sequence[Target],
     manifest: Manifest,
     layout: Layout,
@@ -47,7 +47,7 @@ def space_of(
 
 
 def _space_of(
-    request: Request,
+    request: SearchConfig,
     goals: Sequence[Target],
     manifest: Manifest,
     layout: Layout,
@@ -93,7 +93,7 @@ def _statistics(manifest: Manifest, names: Sequence[str]) -> tuple[np.ndarray, n
     return mean, variance
 
 
-def populate(tuner: Tuner, builder: Builder) -> str:
+def populate(tuner: Tuner, builder: TrialBuilder) -> str:
     """Has the tuner know the space before it proposes: one network is built and thrown away.
 
     Returns:
@@ -144,7 +144,7 @@ def check_objective(
     except Exception as error:  # whatever TensorFlow, Keras or a custom function raises
         raise ArgumentError(
             "the loss or a metric does not suit the head and its labels: "
-            f"{short_reason(error).partition(': ')[2] or short_reason(error)}"
+            f"{summarize_error(error).partition(': ')[2] or summarize_error(error)}"
         ) from error
     for name, shape in shapes.items():
         if shape:
@@ -161,7 +161,7 @@ def check_objective(
 
 
 def callbacks_of(
-    request: Request, mergers: Callable[[TrialSpec], MetricsMerger], program: str
+    request: SearchConfig, mergers: Callable[[TrialSpec], MetricsMerger], program: str
 ) -> Callable[[TrialSpec, int], TrialCallbacks] | None:
     """What makes the callbacks of a trial; None if there are none.
 

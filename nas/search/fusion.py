@@ -45,7 +45,7 @@ _COMPILING = 5.0
 _MARGIN = 2.0
 
 
-class Fusing:
+class Fusion:
     """Marks the trials of a search that can be trained together, if it pays.
 
     To compile a shape takes longer than to trace a small network once; what is compiled is spared

@@ -12,15 +12,15 @@ from cerebros_spark.core.errors import SearchError, StoreError
 from cerebros_spark.core.types import EpochAnswer, EpochResult, Status, TrialResult
 from cerebros_spark.engine.engine import Engine
 from cerebros_spark.runs.journal import Journal
-from nas.monitoring.observer import Watchers
+from nas.monitoring.observer import SearchObservers
 from nas.monitoring.progress import Progress
-from nas.search.build_queue import Workshop
+from nas.search.build_queue import BuildQueue
 from nas.search.trial_callbacks import Callbacks
-from nas.search.tuner_session import Dialogue
-from nas.trial.failures import check_any_score, check_in_a_row, same_reason, short_reason
+from nas.search.tuner_session import TunerSession
+from nas.trial.failures import check_any_score, check_in_a_row, same_reason, summarize_error
 from nas.trial.proposal import Pause
 from nas.trial.record import TrialRecord
-from nas.trial.state import Track
+from nas.trial.state import RunningTrial
 
 logger = logging.getLogger("nas")
 
@@ -64,14 +64,14 @@ class Search:
     def __init__(
         self,
         engine: Engine,
-        dialogue: Dialogue,
-        workshop: Workshop,
+        dialogue: TunerSession,
+        workshop: BuildQueue,
         callbacks: Callbacks,
         journal: Journal,
         *,
         rules: Rules,
         progress: Progress,
-        watchers: Watchers | None = None,
+        watchers: SearchObservers | None = None,
     ) -> None:
         self._engine = engine
         self._dialogue = dialogue
@@ -82,7 +82,7 @@ class Search:
         self._journal = journal
         self._rules = rules
         self._progress = progress
-        self._watchers = watchers or Watchers()
+        self._watchers = watchers or SearchObservers()
         self._failed: list[TrialRecord] = []  # one after the other, up to now
         self._pause: Pause | None = None  # why the tuner is not asked
         specs = (track.spec for track in self._ledger.tracks.values())
@@ -164,7 +164,7 @@ class Search:
             # In the order of proposals: what the tuner knows must not depend on timing.
             self._dialogue.learn(track)
 
-    def _fail(self, track: Track, error: Exception) -> None:
+    def _fail(self, track: RunningTrial, error: Exception) -> None:
         """Ends a trial that never reached the workers."""
         told = "".join(traceback.format_exception(error))
         reason = f"{type(error).__name__}: {error}"
@@ -227,7 +227,7 @@ class Search:
             self._watchers.update(track.record(Status.RUNNING))
         self._release()
 
-    def _answer(self, track: Track, result: EpochResult) -> EpochAnswer:
+    def _answer(self, track: RunningTrial, result: EpochResult) -> EpochAnswer:
         """What becomes of a trial that has finished an epoch; an error of a callback ends it."""
         try:
             epoch = self._callbacks.end_epoch(track, result)
@@ -254,9 +254,9 @@ class Search:
                     answer = _failed(error)
             self._engine.answer(track.name, answer)
 
-    def _finish(self, track: Track, error: str) -> None:
+    def _finish(self, track: RunningTrial, error: str) -> None:
         """Tells callbacks that a trial has diverged: the epochs before that count."""
-        logger.warning("%s ends with %d epochs: %s", track.name, track.epochs, error)
+        logger.warning("%s ends with %d epochs: %s", track.name, track.finished_epochs, error)
         try:
             self._callbacks.finish(track)
         except Exception:
@@ -274,9 +274,9 @@ class Search:
 
     def _log_failure(self, record: TrialRecord) -> None:
         """Log a trial's failure, with its traceback where the one before had another reason."""
-        reason = short_reason(record.error or "")
+        reason = summarize_error(record.error or "")
         before = self._failed[-1:]
-        if before and same_reason(reason, short_reason(before[0].error or "")):
+        if before and same_reason(reason, summarize_error(before[0].error or "")):
             logger.warning("%s failed like %s: %s", record.trial_id, before[0].trial_id, reason)
         else:
             logger.warning("%s failed: %s\n%s", record.trial_id, reason, record.traceback or "")

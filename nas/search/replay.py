@@ -9,12 +9,14 @@ import keras_tuner
 from cerebros_spark.core.errors import SearchError
 from cerebros_spark.core.types import Status, TrialResult, TrialSpec, state_ref
 from cerebros_spark.runs.journal import Record, as_written
-from nas.search.tuner_session import Dialogue
+from nas.search.tuner_session import TunerSession
 from nas.trial.proposal import Pause, Proposal
 from nas.trial.state import FinishedEpoch
 
 
-def recall(dialogue: Dialogue, records: Sequence[Record], specs: Mapping[str, TrialSpec]) -> None:
+def recall(
+    dialogue: TunerSession, records: Sequence[Record], specs: Mapping[str, TrialSpec]
+) -> None:
     """Brings tuner and trials to where an earlier driver's journal ends.
 
     The tuner is asked and told again what it was asked and told, in the same order, so it
@@ -46,18 +48,18 @@ def recall(dialogue: Dialogue, records: Sequence[Record], specs: Mapping[str, Tr
             dialogue.conclude(_trial_result(record))
 
 
-def _proposal(dialogue: Dialogue, record: Record) -> None:
+def _proposal(dialogue: TunerSession, record: Record) -> None:
     track = dialogue.propose()
     values = None if isinstance(track, Pause) else track.proposal.hyperparameters.values
     if values is None or as_written(values) != record["values"]:
         raise SearchError(
-            f"the run can't be gone on with: for {record['trial']} the tuner proposes "
-            f"{values!r}, but it proposed {record['values']!r} before. Was keras-tuner or "
-            "the space changed? Start anew with overwrite=True or another project_name"
+            f"cannot resume the run: the tuner now proposes {values!r} for {record['trial']}, but "
+            f"it proposed {record['values']!r} before. Was keras-tuner or the space changed? "
+            "Start again with overwrite=True or another project_name"
         )
 
 
-def _trial(dialogue: Dialogue, record: Record, spec: TrialSpec) -> None:
+def _trial(dialogue: TunerSession, record: Record, spec: TrialSpec) -> None:
     track = dialogue.ledger.tracks[record["trial"]]
     _restore(track.proposal, record["hyperparameters"])
     dialogue.learn(track)
@@ -65,7 +67,7 @@ def _trial(dialogue: Dialogue, record: Record, spec: TrialSpec) -> None:
     track.saved = record.get("callbacks")
 
 
-def _answer(dialogue: Dialogue, record: Record, epoch: Record) -> None:
+def _answer(dialogue: TunerSession, record: Record, epoch: Record) -> None:
     track = dialogue.ledger.tracks[record["trial"]]
     track.kept = state_ref(record["kept"]) if record["kept"] else None
     if track.held:
@@ -79,9 +81,9 @@ def _answer(dialogue: Dialogue, record: Record, epoch: Record) -> None:
         _, proceed = dialogue.take_in(track, finished)
         if not failed and proceed != record["proceed"]:
             raise SearchError(
-                f"the run can't be gone on with: of {track.name} the tuner says {proceed!r} "
-                f"after epoch {track.epochs}, but it said {record['proceed']!r} before. Start "
-                "anew with overwrite=True or another project_name"
+                f"cannot resume the run: after epoch {track.finished_epochs} of {track.name} the "
+                f"tuner now answers {proceed!r}, but it answered {record['proceed']!r} before; "
+                "start again with overwrite=True or another project_name"
             )
     if failed and "logs" in record:
         dialogue.let_go(track, proceed=False)

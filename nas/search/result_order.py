@@ -30,7 +30,7 @@ class Turn:
     due: float
 
 
-class Turns:
+class ResultOrder:
     """Keeps results until it is their turn.
 
     Args:

@@ -22,25 +22,25 @@ from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import Journal, Recovered, journal_key
 from cerebros_spark.runs.worker_config import WorkerJob
 from cerebros_spark.training.keras.serialization import registered_in
-from nas.config.binding import BoundTuner, Resources
-from nas.config.dataset import Prepared
+from nas.config.binding import Resources, TunerBinding
+from nas.config.dataset import PreparedData
 from nas.config.resume import check_rebuilt, check_same, earlier, log_finished
-from nas.config.search_config import Request, asked_for, chosen, understood
+from nas.config.search_config import SearchConfig, asked_for, chosen, resolve_layout
 from nas.identity.digest import is_own
-from nas.monitoring.observer import Watched, Watchers, identity_of
+from nas.monitoring.observer import SearchInfo, SearchObservers, identity_of
 from nas.monitoring.progress import Progress
 from nas.results.result import ModelSelectionResult
-from nas.search.build_queue import Workshop
+from nas.search.build_queue import BuildQueue
 from nas.search.components import callbacks_of, check_objective, mergers_of, populate, space_of
-from nas.search.fusion import Fusing
+from nas.search.fusion import Fusion
 from nas.search.interruption import ended_by_sigterm
 from nas.search.loop import Rules, Search
 from nas.search.replay import recall
-from nas.search.result_order import Turns
-from nas.search.trial_builder import Builder
+from nas.search.result_order import ResultOrder
+from nas.search.trial_builder import TrialBuilder
 from nas.search.trial_callbacks import Callbacks
-from nas.search.tuner_session import Dialogue
-from nas.trial.table import Ledger
+from nas.search.tuner_session import TunerSession
+from nas.trial.table import TrialTable
 
 logger = logging.getLogger("nas")
 
@@ -51,10 +51,10 @@ _OPEN_TRIALS = 100
 
 
 def run(
-    request: Request,
+    request: SearchConfig,
     resources: Resources,
-    bound: BoundTuner,
-    prepared: Prepared,
+    bound: TunerBinding,
+    prepared: PreparedData,
     keep: Callable[[ModelSelectionResult], None],
 ) -> None:
     """Searches, or goes on with a search that did not come to its end.
@@ -73,10 +73,10 @@ def run(
     found = earlier(resources.store, request.project_name, request.overwrite)
     request = dataclasses.replace(request, seed=_seed(request.seed, found))
     manifest = prepared.manifest
-    layout, goals = understood(request, resources, prepared)
+    layout, goals = resolve_layout(request, resources, prepared)
     epochs = request.epochs or _OPEN_EPOCHS
     space = space_of(request, goals, manifest, layout, epochs)
-    builder = Builder(
+    builder = TrialBuilder(
         space=space,
         seed=chosen(request),
         epochs=epochs,
@@ -85,7 +85,7 @@ def run(
         custom_objects=request.custom_objects,
         dtype_policy=keras.config.dtype_policy(),
         class_weight=request.class_weight,
-        fusing=Fusing(
+        fusing=Fusion(
             space,
             [(goal.label_shape, goal.label_dtype) for goal in goals],
             trials=bound.max_trials or _OPEN_TRIALS,
@@ -124,14 +124,14 @@ def run(
     )
     if found:
         _check_first_trial(found, builder, engine)
-    watchers = Watchers(request.watchers)
+    watchers = SearchObservers(request.watchers)
     progress = Progress(bound.max_trials, epochs, bound.objective.name, request.verbose)
-    ledger = Ledger(bound.objective)
-    dialogue = Dialogue(tuner, ledger, Turns(request.reproducible))
+    ledger = TrialTable(bound.objective)
+    dialogue = TunerSession(tuner, ledger, ResultOrder(request.reproducible))
     search = Search(
         engine,
         dialogue,
-        Workshop(builder, ledger, callbacks, fetch),
+        BuildQueue(builder, ledger, callbacks, fetch),
         callbacks,
         journal,
         rules=Rules(
@@ -190,7 +190,7 @@ def run(
 def _search(
     engine: Engine,
     search: Search,
-    ledger: Ledger,
+    ledger: TrialTable,
     journal: Journal,
     *,
     fresh: bool,
@@ -219,13 +219,15 @@ def _search(
     kept(report)
 
 
-def _watched(request: Request, job: WorkerJob, bound: BoundTuner, asked: dict[str, Any]) -> Watched:
+def _watched(
+    request: SearchConfig, job: WorkerJob, bound: TunerBinding, asked: dict[str, Any]
+) -> SearchInfo:
     """What those who look on are told of the search."""
 
     def steps(batch_size: int) -> int:
         return sum(math.ceil(shard.rows / batch_size) for shard in job.manifest.train)
 
-    return Watched(
+    return SearchInfo(
         run_id=job.run_id,
         identity=identity_of(job.store, job.run_id),
         store=job.store.url,
@@ -276,7 +278,7 @@ def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> 
     return Journal(job.store, job.run_id, found)
 
 
-def _check_first_trial(found: Recovered, builder: Builder, engine: Engine) -> None:
+def _check_first_trial(found: Recovered, builder: TrialBuilder, engine: Engine) -> None:
     """Checks that the first trial that was built would be built the same now."""
     built = (record for record in found.records if record["kind"] == "trial")
     first = next(built, None)

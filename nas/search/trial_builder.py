@@ -29,7 +29,7 @@ from nas.spaces.cerebros.networks import CerebrosNetworks
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltTrial:
     """A trial, the state it starts from, and what else the journal is to know of it."""
 
     spec: TrialSpec
@@ -38,7 +38,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Builder:
+class TrialBuilder:
     """Builds trials of one search.
 
     Attributes:
@@ -66,7 +66,7 @@ class Builder:
 
     def __call__(
         self, trial_id: str, index: int, hyperparameters: Any, epochs: int | None = None
-    ) -> Built:
+    ) -> BuiltTrial:
         """Builds a trial. Its initial weights depend on the seed and the trial's name alone.
 
         Raises:
@@ -92,7 +92,7 @@ class Builder:
         )
         if self.fusing is not None:
             spec = self.fusing(spec)
-        return Built(spec, made.state)
+        return BuiltTrial(spec, made.state)
 
     @contextlib.contextmanager
     def knowing(self) -> Iterator[None]:

@@ -9,8 +9,8 @@ from typing import Any
 from cerebros_spark.core.types import EpochResult, StateRef, TrialSpec
 from cerebros_spark.runs.journal import as_written
 from cerebros_spark.training.keras.callbacks import Change, TrialCallbacks
-from nas.search.trial_builder import Built
-from nas.trial.state import FinishedEpoch, Track
+from nas.search.trial_builder import BuiltTrial
+from nas.trial.state import FinishedEpoch, RunningTrial
 
 
 class Callbacks:
@@ -29,7 +29,7 @@ class Callbacks:
         self._make = make
         self._fetch = fetch
 
-    def begin(self, track: Track, built: Built) -> Built:
+    def begin(self, track: RunningTrial, built: BuiltTrial) -> BuiltTrial:
         """A trial was built: gives it as its callbacks leave it."""
         if self._make is None:
             return built
@@ -38,7 +38,7 @@ class Callbacks:
         about = as_written({"callbacks": track.callbacks.saved()})
         return dataclasses.replace(built, state=state, about=about)
 
-    def end_epoch(self, track: Track, result: EpochResult) -> FinishedEpoch:
+    def end_epoch(self, track: RunningTrial, result: EpochResult) -> FinishedEpoch:
         """An epoch has ended: gives it with what the callbacks make of it."""
         if self._make is None:
             return FinishedEpoch(result.epoch, result.logs)
@@ -49,7 +49,7 @@ class Callbacks:
         return FinishedEpoch(result.epoch, result.logs, added, stops)
 
     def go_on(
-        self, track: Track, epoch: FinishedEpoch, proceed: bool | None
+        self, track: RunningTrial, epoch: FinishedEpoch, proceed: bool | None
     ) -> tuple[Change, dict[str, Any]]:
         """After an epoch it was decided whether a trial goes on, or is held if it is None.
 
@@ -62,16 +62,18 @@ class Callbacks:
         if proceed is False:
             track.callbacks.finish(epoch.logs)
         else:
-            change = track.callbacks.go_on(track.epochs)
+            change = track.callbacks.go_on(track.finished_epochs)
         return change, as_written({"callbacks": track.callbacks.saved(), "logs": epoch.added})
 
-    def finish(self, track: Track) -> None:
+    def finish(self, track: RunningTrial) -> None:
         """A trial that was held ends."""
         if self._make is not None:
             self._awake(track, self._make).finish({})
 
     @staticmethod
-    def _awake(track: Track, make: Callable[[TrialSpec, int], TrialCallbacks]) -> TrialCallbacks:
+    def _awake(
+        track: RunningTrial, make: Callable[[TrialSpec, int], TrialCallbacks]
+    ) -> TrialCallbacks:
         """A trial's callbacks, brought to where an earlier driver's were if need be."""
         if track.callbacks is None:
             assert track.spec is not None

@@ -7,14 +7,14 @@ answers, in the same order, bring a tuner to the same point.
 from __future__ import annotations
 
 from cerebros_spark.core.types import TrialResult
-from nas.search.result_order import Turns
+from nas.search.result_order import ResultOrder
 from nas.trial.proposal import Pause, Tuner, Verdicts
 from nas.trial.record import TrialRecord
-from nas.trial.state import FinishedEpoch, Track
-from nas.trial.table import Ledger
+from nas.trial.state import FinishedEpoch, RunningTrial
+from nas.trial.table import TrialTable
 
 
-class Dialogue:
+class TunerSession:
     """Asks and tells the tuner, and notes what it says.
 
     Args:
@@ -23,13 +23,13 @@ class Dialogue:
         turns: In which order results are heard.
     """
 
-    def __init__(self, tuner: Tuner, ledger: Ledger, turns: Turns) -> None:
+    def __init__(self, tuner: Tuner, ledger: TrialTable, turns: ResultOrder) -> None:
         self.tuner = tuner
         self.ledger = ledger
         self.turns = turns
         self._released: dict[str, bool] = {}  # held trials, and what the tuner has said of them
 
-    def propose(self) -> Track | Pause:
+    def propose(self) -> RunningTrial | Pause:
         """Asks for the next trial."""
         proposal = self.tuner.propose()
         if isinstance(proposal, Pause):
@@ -38,11 +38,11 @@ class Dialogue:
         self.turns.begin(track.name, track.index)
         return track
 
-    def learn(self, track: Track) -> None:
+    def learn(self, track: RunningTrial) -> None:
         """Tells which hyperparameters a trial's network has asked for."""
         self.tuner.learn(track.proposal.hyperparameters)
 
-    def take_in(self, track: Track, epoch: FinishedEpoch) -> tuple[bool, bool | None]:
+    def take_in(self, track: RunningTrial, epoch: FinishedEpoch) -> tuple[bool, bool | None]:
         """Notes an epoch and tells of it.
 
         Returns:
@@ -54,7 +54,7 @@ class Dialogue:
         proceed = verdicts.pop(trial_id, None)
         self._note(verdicts)
         assert track.spec is not None
-        if epoch.stops or track.epochs >= track.spec.epochs:
+        if epoch.stops or track.finished_epochs >= track.spec.epochs:
             proceed = False
         track.held = proceed is None
         self.turns.heard(track.name, proceed)
@@ -68,13 +68,13 @@ class Dialogue:
         self._note(self.tuner.conclude(track.proposal.trial_id, record.status))
         return record
 
-    def let_go(self, track: Track, proceed: bool) -> None:
+    def let_go(self, track: RunningTrial, proceed: bool) -> None:
         """A trial that was held, or was to go on, goes on or ends."""
         self._released.pop(track.name, None)
         track.held = False
         self.turns.release(track.name, proceed)
 
-    def release(self) -> list[tuple[Track, bool]]:
+    def release(self) -> list[tuple[RunningTrial, bool]]:
         """Lets go the trials that were held and of which the tuner has spoken since.
 
         Returns:

@@ -13,7 +13,7 @@ from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras.object_config import compile_config
 from cerebros_spark.training.keras.optimizer_support import leave_undecayed, undecayed
 from cerebros_spark.training.keras.serialization import check_no_lambda, under_policy
-from nas.trial.failures import short_reason
+from nas.trial.failures import summarize_error
 
 _PLAIN = (bool, int, float, str)
 _OTHERS = ("name", "built")  # attributes that differ in copies
@@ -142,9 +142,9 @@ def culprit(model: keras.Model, error: Exception) -> str:
                 )
             return (
                 f"{kind.__name__}.get_config() does not fit its __init__ or from_config: "
-                f"{short_reason(reason)}"
+                f"{summarize_error(reason)}"
             )
-    return short_reason(error)
+    return summarize_error(error)
 
 
 def without_config(model: keras.Model) -> list[str]:

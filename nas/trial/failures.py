@@ -33,7 +33,7 @@ _MARKS = re.compile(
 )
 
 
-def short_reason(error: BaseException | str) -> str:
+def summarize_error(error: BaseException | str) -> str:
     """Return the type and the message of an error in one line.
 
     TensorFlow writes the nodes of a graph and the stack of each ahead of the message, and Keras the
@@ -101,7 +101,7 @@ def _told(what: str, failed: Sequence[TrialRecord], run: str) -> str:
     """What failed, for which reasons, and where the rest is: in five lines at most."""
     ranked: dict[str, list[str]] = {}
     for record in sorted(failed, key=lambda each: each.index):
-        reason = short_reason(record.error or "")
+        reason = summarize_error(record.error or "")
         ranked.setdefault(_kind(reason), []).append(reason)
     rest = f"tracebacks are in the log, and in python -m cerebros_spark.journal {run}"
     first = min(failed, key=lambda record: record.index).trial_id

@@ -20,7 +20,7 @@ _MINIMIZED = (
 )
 
 
-def objective_of(value: Any) -> keras_tuner.Objective:
+def parse_objective(value: Any) -> keras_tuner.Objective:
     """An objective with a direction.
 
     Args:
@@ -41,7 +41,7 @@ def objective_of(value: Any) -> keras_tuner.Objective:
     return keras_tuner.Objective(value, _direction(value))
 
 
-def better(objective: keras_tuner.Objective, new: float, old: float | None) -> bool:
+def is_better(objective: keras_tuner.Objective, new: float, old: float | None) -> bool:
     """Whether a score is better than another; anything finite is better than none."""
     if not math.isfinite(new):
         return False

@@ -19,7 +19,7 @@ class TrialRecord:
         values: Its hyperparameters.
         score: The best epoch's objective; None if it has none.
         best_epoch: That epoch, from 0.
-        epochs: How many epochs it finished.
+        finished_epochs: How many epochs it finished.
         parameters: Number of weights of the network.
         seconds: Seconds of work on its units, summed over workers.
         history: Each metric's value at each epoch, as ``model.fit`` would tell.
@@ -36,7 +36,7 @@ class TrialRecord:
     values: dict[str, Any] = field(default_factory=dict)
     score: float | None = None
     best_epoch: int | None = None
-    epochs: int = 0
+    finished_epochs: int = 0
     parameters: int = 0
     seconds: float = 0.0
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class TrialRecord:
     hyperparameters: Any = field(default=None, repr=False, compare=False)
 
     @property
-    def active(self) -> dict[str, Any]:
+    def active_values(self) -> dict[str, Any]:
         """Those of its hyperparameters whose conditions hold, in the order they were declared."""
         declared = [] if self.hyperparameters is None else list(self.hyperparameters.space)
         inactive = {each.name for each in declared} - {

@@ -9,7 +9,7 @@ import keras_tuner
 
 from cerebros_spark.core.types import StateRef, Status, TrialResult, TrialSpec
 from cerebros_spark.training.keras.callbacks import TrialCallbacks
-from nas.trial.objective import better
+from nas.trial.objective import is_better
 from nas.trial.proposal import Proposal
 from nas.trial.record import TrialRecord
 
@@ -32,7 +32,7 @@ class FinishedEpoch:
 
 
 @dataclass
-class Track:
+class RunningTrial:
     """A trial that has not ended.
 
     Attributes:
@@ -43,7 +43,7 @@ class Track:
         score: The best epoch's objective so far.
         best_epoch: That epoch.
         kept: That epoch's state.
-        epochs: How many epochs it has finished.
+        finished_epochs: How many epochs it has finished.
         history: Each metric's value at each epoch.
         held: Whether it rests until the tuner says whether it goes on.
         callbacks: Its callbacks, from its first epoch in this process on.
@@ -57,7 +57,7 @@ class Track:
     score: float | None = None
     best_epoch: int | None = None
     kept: StateRef | None = None
-    epochs: int = 0
+    finished_epochs: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
     held: bool = False
     callbacks: TrialCallbacks | None = None
@@ -67,9 +67,9 @@ class Track:
         """Notes an epoch; whether it is the best so far."""
         for metric, value in (*epoch.logs.items(), *epoch.added.items()):
             self.history.setdefault(metric, []).append(value)
-        self.epochs = epoch.number + 1
+        self.finished_epochs = epoch.number + 1
         score = epoch.logs.get(objective.name, math.nan)
-        improved = better(objective, score, self.score)
+        improved = is_better(objective, score, self.score)
         if improved:
             self.score, self.best_epoch = score, epoch.number
         return improved
@@ -84,7 +84,7 @@ class Track:
             values=dict(self.proposal.hyperparameters.values),
             score=None if failed else self.score,
             best_epoch=None if failed else self.best_epoch,
-            epochs=self.epochs,
+            finished_epochs=self.finished_epochs,
             parameters=self.spec.parameters if self.spec else 0,
             seconds=result.seconds if result else 0.0,
             history=self.history,

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras_tuner
 
-from nas.trial.failures import short_reason
+from nas.trial.failures import summarize_error
 from nas.trial.record import TrialRecord
 
 
@@ -47,7 +47,7 @@ def results_summary(
         lines += ["", f"{trial.trial_id} summary", "Hyperparameters:"]
         lines += [f"{name}: {value}" for name, value in trial.values.items()]
         if trial.score is None:
-            lines.append(f"{trial.status.value}: {short_reason(trial.error or '')}")
+            lines.append(f"{trial.status.value}: {summarize_error(trial.error or '')}")
         else:
             lines.append(f"Score: {trial.score}")
     return "\n".join(lines)

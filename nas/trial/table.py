@@ -8,13 +8,13 @@ import keras_tuner
 
 from cerebros_spark.core.errors import TrialError
 from cerebros_spark.core.types import StateRef, Status, TrialResult
-from nas.trial.objective import better
+from nas.trial.objective import is_better
 from nas.trial.proposal import Proposal
 from nas.trial.record import TrialRecord
-from nas.trial.state import FinishedEpoch, Track
+from nas.trial.state import FinishedEpoch, RunningTrial
 
 
-class Ledger:
+class TrialTable:
     """Keeps the trials of a search.
 
     Args:
@@ -27,19 +27,19 @@ class Ledger:
 
     def __init__(self, objective: keras_tuner.Objective) -> None:
         self._objective = objective
-        self.tracks: dict[str, Track] = {}
+        self.tracks: dict[str, RunningTrial] = {}
         self.ended: list[TrialRecord] = []
         self._names: dict[str, str] = {}  # by the tuner's
 
-    def begin(self, proposal: Proposal) -> Track:
+    def begin(self, proposal: Proposal) -> RunningTrial:
         """A trial was proposed: gives it a name."""
         index = len(self._names)
         name = f"trial-{index:04d}"
         self._names[proposal.trial_id] = name
-        track = self.tracks[name] = Track(name, index, proposal)
+        track = self.tracks[name] = RunningTrial(name, index, proposal)
         return track
 
-    def take_in(self, track: Track, epoch: FinishedEpoch) -> bool:
+    def take_in(self, track: RunningTrial, epoch: FinishedEpoch) -> bool:
         """Notes an epoch; whether it is the trial's best so far."""
         return track.take_in(self._objective, epoch)
 
@@ -87,6 +87,6 @@ class Ledger:
         scores += [record.score for record in self.ended]  # None if it failed
         best: float | None = None
         for score in scores:
-            if score is not None and better(self._objective, score, best):
+            if score is not None and is_better(self._objective, score, best):
                 best = score
         return best

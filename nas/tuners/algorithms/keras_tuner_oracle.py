@@ -15,7 +15,7 @@ import keras_tuner
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
-from nas.trial.objective import objective_of
+from nas.trial.objective import parse_objective
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
 
 _FIXED = keras_tuner.engine.hyperparameters.Fixed
@@ -173,7 +173,7 @@ def oracle_objective(oracle: keras_tuner.Oracle) -> keras_tuner.Objective | None
         )
     if objective is None or objective.name == "default_objective":
         return None
-    return objective_of(objective)
+    return parse_objective(objective)
 
 
 def _copied(oracle: keras_tuner.Oracle) -> Any:

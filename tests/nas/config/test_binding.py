@@ -9,7 +9,7 @@ import pytest
 
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from nas.config.binding import BoundTuner
+from nas.config.binding import TunerBinding
 from nas.config.tuner_registry import TUNERS
 from nas.hyperhypermodel import HyperHyperModel
 from nas.trial.proposal import Proposal
@@ -95,18 +95,18 @@ def test_an_oracle_has_its_own_objective_and_trials_unless_others_are_given():
 
 
 def test_an_oracles_settings_are_written_down():
-    first = BoundTuner(oracle(), None, None, None).options
+    first = TunerBinding(oracle(), None, None, None).options
     assert json.loads(json.dumps(first, allow_nan=False)) == first
-    assert first == BoundTuner(oracle(), None, None, None).options
-    assert first != BoundTuner(oracle(seed=4), None, None, None).options
+    assert first == TunerBinding(oracle(), None, None, None).options
+    assert first != TunerBinding(oracle(seed=4), None, None, None).options
     endless = keras_tuner.oracles.HyperbandOracle(OBJECTIVE, hyperband_iterations=None, seed=1)
-    options = BoundTuner(endless, None, None, None).options
+    options = TunerBinding(endless, None, None, None).options
     assert options["hyperband_iterations"] == "inf"
     assert options["max_epochs"] == 100
 
 
 def test_brackets_longer_than_a_trial_are_refused():
-    bound = BoundTuner("hyperband", "val_loss", 3, None, options={"max_epochs": 9})
+    bound = TunerBinding("hyperband", "val_loss", 3, None, options={"max_epochs": 9})
     assert bound.make(0, epochs=9)
     with pytest.raises(ArgumentError, match=r"max_epochs .* is 9, but trials are trained for 4"):
         bound.make(0, epochs=4)

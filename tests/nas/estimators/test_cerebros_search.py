@@ -279,7 +279,7 @@ def test_without_patience_trials_run_to_their_last_epoch(tmp_path):
         number_of_tries_per_architecture_moity=1,
     )
     search.run_random_search()
-    assert search.result.trials[0].epochs == 4
+    assert search.result.trials[0].finished_epochs == 4
 
 
 def test_several_inputs_and_outputs(tmp_path):

@@ -62,7 +62,7 @@ def test_a_killed_search_goes_on_in_the_same_runs(mlflow, tmp_path, monkeypatch)
         run = runs[trial.trial_id]
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "completed")
-        assert run.data.params == {name: str(value) for name, value in trial.active.items()}
+        assert run.data.params == {name: str(value) for name, value in trial.active_values.items()}
         assert run.data.metrics["score"] == trial.score
         for name, values in trial.history.items():
             told = client.get_metric_history(run.info.run_id, name)

@@ -16,8 +16,8 @@ from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.runs.journal import Journal
 from nas import HyperHyperModel
-from nas.monitoring.observer import Watched, Watcher
-from nas.monitoring.tensorboard import EventFiles
+from nas.monitoring.observer import SearchInfo, SearchObserver
+from nas.monitoring.tensorboard import TensorBoardObserver
 from tests.nas.small_searches import columns, search, table
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
@@ -83,7 +83,9 @@ def check_scalars(logs: Path, result) -> None:
             expected = [(step, float(np.float32(value))) for step, value in enumerate(values)]
             assert told[f"epoch_{name.removeprefix('val_')}"] == expected
         assert set(train) == {*validation, "epoch_learning_rate"}
-        assert [step for step, _ in train["epoch_learning_rate"]] == list(range(trial.epochs))
+        assert [step for step, _ in train["epoch_learning_rate"]] == list(
+            range(trial.finished_epochs)
+        )
         assert scalars(folder)["score"][-1][1] == pytest.approx(trial.score)
 
 
@@ -105,9 +107,9 @@ def test_the_hyperparameters_of_each_trial_are_there(searched):
         told = hparams(logs / trial.trial_id)
         start = told["session_start_info"]
         values = {name: value.number_value for name, value in start.hparams.items()}
-        assert values == pytest.approx(trial.active)
+        assert values == pytest.approx(trial.active_values)
         assert told["session_end_info"].status == Status.STATUS_SUCCESS
-        names |= set(trial.active)
+        names |= set(trial.active_values)
     experiment = hparams(logs)["experiment"]
     assert {info.name for info in experiment.hparam_infos} == names
     metrics = [(info.name.group, info.name.tag) for info in experiment.metric_infos]
@@ -142,9 +144,9 @@ def test_a_search_that_is_gone_on_with_has_no_epoch_twice_or_missing(tmp_path, m
 
 def test_a_run_knows_its_files_from_those_of_others(tmp_path):
     def begun(run_id):
-        watcher = EventFiles(kc.TensorBoard(tmp_path))
+        watcher = TensorBoardObserver(kc.TensorBoard(tmp_path))
         objective = keras_tuner.Objective("val_loss", "min")
-        watcher.begin(Watched(run_id, "identity", "memory://", objective), [])
+        watcher.begin(SearchInfo(run_id, "identity", "memory://", objective), [])
         watcher._write_config({})
 
     for run_id in ("b", "a.b", "a-b", "b"):
@@ -179,25 +181,25 @@ class Halving(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = 0.5 ** (epoch + 1)
 
 
-class Blind(Watcher):
+class Blind(SearchObserver):
     """Can't see."""
 
     def update(self, trial):
         raise OSError("it is dark")
 
 
-class Noting(Watcher):
+class Noting(SearchObserver):
     """Notes what it is told."""
 
     def __init__(self):
         self.told = []
 
     def begin(self, search, trials):
-        assert isinstance(search, Watched)
+        assert isinstance(search, SearchInfo)
         self.told.append(("begin", search.run_id, len(trials)))
 
     def update(self, trial):
-        self.told.append((trial.trial_id, trial.epochs, trial.status.value))
+        self.told.append((trial.trial_id, trial.finished_epochs, trial.status.value))
 
     def end(self, outcome, result):
         self.told.append(("end", outcome, result.best_trial.trial_id))

@@ -131,10 +131,10 @@ def test_what_is_read_from_the_store_is_what_the_search_found(searched):
     assert [trial.trial_id for trial in run.ranked] == result.leaderboard()["trial"].tolist()
     for told, found in zip(run.trials, result.trials, strict=True):
         assert told == found
-    plain = [trial for trial in run.trials if trial.active[EVIL] == "plain"]
-    other = [trial for trial in run.trials if trial.active[EVIL] != "plain"]
-    assert all("only_plain" in trial.active for trial in plain)
-    assert not any("only_plain" in trial.active for trial in other)
+    plain = [trial for trial in run.trials if trial.active_values[EVIL] == "plain"]
+    other = [trial for trial in run.trials if trial.active_values[EVIL] != "plain"]
+    assert all("only_plain" in trial.active_values for trial in plain)
+    assert not any("only_plain" in trial.active_values for trial in other)
 
 
 def test_failed_trials_are_told_with_their_errors(page):

@@ -146,7 +146,7 @@ def test_a_trial_that_diverges_late_keeps_its_good_epochs(frame, tmp_path):
     rates = kc.LearningRateScheduler(lambda epoch, rate: 1e-3 if epoch < 2 else 1e30)
     result = fit(tmp_path, frame, [rates, ClosedWell()], trials=1, epochs=5)
     trial = result.best_trial
-    assert (trial.status.value, trial.epochs) == ("stopped", 2)
+    assert (trial.status.value, trial.finished_epochs) == ("stopped", 2)
     assert "no longer a finite number in training of epoch 3" in trial.error
     assert trial.score == min(trial.history["val_loss"])
     assert all(np.isfinite(w).all() for w in network(tmp_path, trial).get_weights())
@@ -337,7 +337,7 @@ def test_what_callbacks_know_is_kept_when_a_run_is_gone_on_with(frame, tmp_path,
     resumed = run(tmp_path, frame)
     assert [t.history for t in resumed.trials] == [t.history for t in whole.trials]
     assert [t.state.sha256 for t in resumed.trials] == [t.state.sha256 for t in whole.trials]
-    assert [t.epochs for t in resumed.trials] == [3, 3]
+    assert [t.finished_epochs for t in resumed.trials] == [3, 3]
     for trial in whole.trials:
         last = [answers(each, trial.trial_id)[-1] for each in (folder, tmp_path)]
         assert last[0]["callbacks"] == last[1]["callbacks"]

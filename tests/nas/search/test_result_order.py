@@ -5,7 +5,7 @@ import random
 import pytest
 
 from cerebros_spark.core.types import EpochResult, StateRef, Status, TrialResult
-from nas.search.result_order import Turns
+from nas.search.result_order import ResultOrder
 
 STATE = StateRef("key", 1, "0")
 
@@ -19,7 +19,7 @@ def end(name: str) -> TrialResult:
 
 
 def test_without_the_clock_who_came_first_is_heard_first():
-    turns = Turns(by_clock=False)
+    turns = ResultOrder(by_clock=False)
     for index, name in enumerate("abc"):
         turns.begin(name, index)
     turns.came(epoch("c", 0))
@@ -31,7 +31,7 @@ def test_without_the_clock_who_came_first_is_heard_first():
 
 
 def test_by_the_clock_a_result_waits_for_those_that_are_due_before_it():
-    turns = Turns(by_clock=True)
+    turns = ResultOrder(by_clock=True)
     turns.begin("a", 0)
     turns.begin("b", 1)
     turns.came(epoch("b", 0))
@@ -49,7 +49,7 @@ def test_by_the_clock_a_result_waits_for_those_that_are_due_before_it():
 
 
 def test_a_held_trial_is_not_waited_for():
-    turns = Turns(by_clock=True)
+    turns = ResultOrder(by_clock=True)
     turns.begin("a", 0)
     turns.begin("b", 1)
     turns.came(epoch("a", 0))
@@ -69,7 +69,7 @@ def heard(seed: int) -> list[str]:
     """Which results are heard in which order, if trials take random times."""
     draw = random.Random(seed)
     lengths = [3, 1, 4, 2, 5, 2]
-    turns = Turns(by_clock=True)
+    turns = ResultOrder(by_clock=True)
     waiting: list[list] = []
     order: list[str] = []
     left = list(enumerate(lengths))

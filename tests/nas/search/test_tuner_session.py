@@ -7,11 +7,11 @@ import pytest
 
 from cerebros_spark.core.errors import TrialError
 from cerebros_spark.core.types import Status, TrialResult, TrialSpec
-from nas.search.result_order import Turns
-from nas.search.tuner_session import Dialogue
+from nas.search.result_order import ResultOrder
+from nas.search.tuner_session import TunerSession
 from nas.trial.proposal import Pause, Proposal
-from nas.trial.state import FinishedEpoch, Track
-from nas.trial.table import Ledger
+from nas.trial.state import FinishedEpoch, RunningTrial
+from nas.trial.table import TrialTable
 
 EPOCHS = 3
 
@@ -39,12 +39,12 @@ class Scripted:
 
 
 @pytest.fixture
-def dialogue() -> Dialogue:
-    ledger = Ledger(keras_tuner.Objective("val_loss", "min"))
-    return Dialogue(Scripted(), ledger, Turns(by_clock=False))
+def dialogue() -> TunerSession:
+    ledger = TrialTable(keras_tuner.Objective("val_loss", "min"))
+    return TunerSession(Scripted(), ledger, ResultOrder(by_clock=False))
 
 
-def begin(dialogue: Dialogue, *verdicts: dict[str, bool]) -> list[Track]:
+def begin(dialogue: TunerSession, *verdicts: dict[str, bool]) -> list[RunningTrial]:
     """Three trials under way, and what the tuner will say of them."""
     dialogue.tuner.verdicts = list(verdicts)
     tracks = [dialogue.propose() for _ in range(3)]

@@ -79,7 +79,7 @@ def test_a_search_that_stops_trials_repeats_whatever_the_timing(
     tuner, first = undisturbed
     again = fit(made(tmp_path, tuner), frame)
     assert outcome(first) == outcome(again)
-    epochs = [trial.epochs for trial in first.trials]
+    epochs = [trial.finished_epochs for trial in first.trials]
     assert len(epochs) == 5
     assert 1 in epochs, "none was stopped early"
     assert EPOCHS in epochs, "none came through"

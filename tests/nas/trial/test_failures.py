@@ -14,7 +14,7 @@ from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import SearchError
 from cerebros_spark.runs.journal import read
 from nas.reporting.run_view import read_run
-from nas.trial.failures import short_reason
+from nas.trial.failures import summarize_error
 from tests.nas.custom_searches import own_table, regression, searcher
 from tests.nas.small_searches import FEATURES
 
@@ -71,7 +71,7 @@ def deserialize() -> Any:
     ],
 )
 def test_a_reason_is_one_meaningful_line(error, wanted):
-    found = short_reason(error())
+    found = summarize_error(error())
     assert found.startswith(wanted)
     assert "\n" not in found
     assert "{{" not in found
@@ -81,7 +81,7 @@ def test_a_reason_is_one_meaningful_line(error, wanted):
 def test_a_layers_reason_is_what_the_layer_says():
     error = error_of(call_a_layer)
     assert "Arguments received" in str(error) or "incompatible" in str(error)
-    assert "Exception encountered" not in short_reason(error)
+    assert "Exception encountered" not in summarize_error(error)
 
 
 def out_of_range(hp: Any) -> keras.Model:

@@ -4,7 +4,7 @@ import keras_tuner
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.trial.objective import better, objective_of
+from nas.trial.objective import is_better, parse_objective
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from nas.trial.objective import better, objective_of
     ],
 )
 def test_the_direction_is_known_from_the_name(name, direction):
-    objective = objective_of(name)
+    objective = parse_objective(name)
     assert objective.name == name
     assert objective.direction == direction
 
@@ -39,39 +39,39 @@ def test_the_direction_is_known_from_the_name(name, direction):
 @pytest.mark.parametrize("direction", ["min", "max"])
 def test_an_objective_keeps_its_direction(direction):
     given = keras_tuner.Objective("val_loss", direction)
-    assert objective_of(given) is given
+    assert parse_objective(given) is given
 
 
 def test_an_unknown_name_asks_for_a_direction():
     with pytest.raises(ArgumentError, match=r"'val_bliss' is not known.*Objective\('val_bliss'"):
-        objective_of("val_bliss")
+        parse_objective("val_bliss")
 
 
 def test_a_wrong_direction_is_refused():
     with pytest.raises(ArgumentError, match="'up', not min or max"):
-        objective_of(keras_tuner.Objective("val_loss", "up"))
+        parse_objective(keras_tuner.Objective("val_loss", "up"))
 
 
 def test_several_objectives_are_refused():
     with pytest.raises(ArgumentError, match="one objective is optimized, but got 2"):
-        objective_of(["val_loss", "val_accuracy"])
+        parse_objective(["val_loss", "val_accuracy"])
 
 
 @pytest.mark.parametrize("value", [None, 3, len])
 def test_anything_else_is_refused(value):
     with pytest.raises(ArgumentError, match="must be a metric's name or an Objective"):
-        objective_of(value)
+        parse_objective(value)
 
 
 def test_better_follows_the_direction():
-    least, most = objective_of("val_loss"), objective_of("val_auc")
-    assert better(least, 1.0, 2.0)
-    assert not better(least, 2.0, 1.0)
-    assert better(most, 2.0, 1.0)
-    assert not better(most, 1.0, 2.0)
+    least, most = parse_objective("val_loss"), parse_objective("val_auc")
+    assert is_better(least, 1.0, 2.0)
+    assert not is_better(least, 2.0, 1.0)
+    assert is_better(most, 2.0, 1.0)
+    assert not is_better(most, 1.0, 2.0)
     for objective in (least, most):
-        assert not better(objective, 1.0, 1.0)
-        assert better(objective, 1e300, None)
+        assert not is_better(objective, 1.0, 1.0)
+        assert is_better(objective, 1e300, None)
         for broken in (float("nan"), float("inf"), float("-inf")):
-            assert not better(objective, broken, None)
-            assert not better(objective, broken, 0.0)
+            assert not is_better(objective, broken, None)
+            assert not is_better(objective, broken, 0.0)

@@ -37,7 +37,7 @@ def test_hyperbands_marks_become_epochs_and_parents(in_flight):
         parent = found.trials[trial.proposal.parent]
         assert trial.values["x"] == parent.values["x"]
         assert trial.values["tuner/initial_epoch"] == parent.values["tuner/epochs"]
-        assert trial.epochs == trial.values["tuner/epochs"] - parent.values["tuner/epochs"]
+        assert trial.finished_epochs == trial.values["tuner/epochs"] - parent.values["tuner/epochs"]
     assert {t.values["tuner/epochs"] for t in found.trials.values()} == {1, 3, 9}
 
 
