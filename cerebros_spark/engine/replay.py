@@ -22,7 +22,7 @@ from cerebros_spark.runs.artifacts import read_spec, read_state, reference
 from cerebros_spark.runs.audit import located, trial_of
 from cerebros_spark.runs.journal import Record, read
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.base import Program, create
+from cerebros_spark.training.base import Program, create_trainer
 from cerebros_spark.training.keras import tensorflow_runtime
 
 
@@ -103,7 +103,7 @@ class Replay:
         first = next(record for record in mine if record["kind"] == "trial")
         spec = read_spec(self._store, self._run_id, trial_id)
         with known(self._custom_objects):
-            program = create(spec.trainer).open([spec])
+            program = create_trainer(spec.trainer).open([spec])
         program.load([read_state(self._store, state_ref(first["state"]))])
         states: list[int] = []
         metrics: list[int] = []

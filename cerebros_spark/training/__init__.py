@@ -1,1 +1,1 @@
-"""Training: the only room that knows Keras and TensorFlow."""
+"""Training; the only folder that imports Keras and TensorFlow."""

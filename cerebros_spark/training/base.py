@@ -1,77 +1,95 @@
-"""The training room's door: what the rest of the house knows of a trainer.
+"""Trainer and Program protocols, and the registry of trainers.
 
-A trainer opens one or more trials into a program; the program is built, traced and compiled
-once and then advanced many times. States are opaque bytes to everyone else, and always one per
-trial, in the order of the specs, even where a program advances several trials at once.
+A trainer opens trials as a program. The program is built and compiled once and then runs many
+units. Other folders treat states as bytes: one per trial, in the order of the specs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Protocol
 
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.shards import ShardData
-from cerebros_spark.training.keras.tensorflow_runtime import check_keras_backend
 
 
 class Program(Protocol):
-    """Trials that are built and compiled, resident on a worker."""
+    """Built and compiled trials in the memory of a worker."""
 
     nbytes: int
-    """About how much memory it keeps, in bytes."""
+    """Memory that the program takes, in bytes (an estimate)."""
 
     @property
     def traces(self) -> int:
-        """How often a step has been traced so far."""
+        """Number of times that a step was traced so far."""
 
     @property
     def steps(self) -> int:
-        """How many steps have been run so far; may be asked from another thread meanwhile."""
+        """Number of steps run so far; safe to read from another thread."""
 
     def load(self, states: Sequence[bytes]) -> None:
-        """Takes on the given states, one for each trial."""
+        """Set the states, one per trial."""
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
-        """Trains every trial on each row of the shard once.
+        """Train every trial on each row of the shard once.
 
-        What comes out depends on the loaded states, the shard and the seeds alone.
+        The result depends on the loaded states, the shard and the seeds only.
         """
 
     def evaluate(self, shard: ShardData) -> list[MetricState]:
-        """Evaluates every trial on each row of the shard once; changes no state."""
+        """Evaluate every trial on each row of the shard once, without a change of state."""
 
     def dump(self) -> list[bytes]:
-        """The states, one for each trial."""
+        """Return the states, one per trial."""
 
 
 class Trainer(Protocol):
-    """Knows one way of training."""
+    """One way to train."""
 
     resident: bool
-    """Whether a program is costly to open, so that a worker keeps it for the next visit."""
+    """Whether programs are expensive to open, so that a worker should keep them."""
 
     def open(self, specs: Sequence[TrialSpec]) -> Program:
-        """Builds the trials; the costly part, done once for a trial on a worker."""
+        """Build the trials as one program."""
 
-    def tidy(self, trial_ids: Sequence[str]) -> None:
-        """Frees the memory of programs that nobody has any more, and of trials that ended."""
+    def release_memory(self, trial_ids: Sequence[str]) -> None:
+        """Free the memory of evicted programs and of these finished trials."""
 
 
-def create(name: str) -> Trainer:
-    """The trainer of a name, as a TrialSpec holds it.
+_factories = {
+    "fused": "cerebros_spark.training.fused:create_trainer",
+    "keras": "cerebros_spark.training.keras:create_trainer",
+}
+
+
+def register(name: str, path: str) -> None:
+    """Register a trainer, or replace the trainer of that name.
+
+    Args:
+        name: The name, as ``TrialSpec.trainer`` holds it.
+        path: ``"module:factory"``, imported at first use. The factory (a class or a function)
+            takes no arguments and returns a :class:`Trainer`.
+    """
+    _factories[name] = path
+
+
+def create_trainer(name: str) -> Trainer:
+    """Return a new trainer.
+
+    Args:
+        name: A registered name.
 
     Raises:
-        ArgumentError: If it needs another backend of Keras than this process has.
+        ArgumentError: If no trainer is registered by that name, or if it needs another Keras
+            backend than this process has.
     """
-    if name == "keras":
-        check_keras_backend()
-        from cerebros_spark.training.keras.trainer import KerasTrainer
-
-        return KerasTrainer()
-    if name == "fused":
-        check_keras_backend()
-        from cerebros_spark.training.fused.trainer import FusedTrainer
-
-        return FusedTrainer()
-    raise ValueError(f"there is no trainer called {name!r}")
+    if name not in _factories:
+        raise ArgumentError(
+            f"cannot create a trainer: {name!r} is not registered; use one of "
+            f"{', '.join(sorted(_factories))}"
+        )
+    module, _, factory = _factories[name].partition(":")
+    trainer: Trainer = getattr(import_module(module), factory)()
+    return trainer

@@ -29,7 +29,7 @@ from cerebros_spark.data.manifest import Shard
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.runs.artifacts import read_spec, read_state, reference, state_key
 from cerebros_spark.runs.worker_config import WorkerJob
-from cerebros_spark.training.base import Program, Trainer, create
+from cerebros_spark.training.base import Program, Trainer, create_trainer
 from cerebros_spark.worker.durations import Durations
 from cerebros_spark.worker.io_thread import Courier, Link, Report
 
@@ -311,7 +311,7 @@ class Worker:
     def _trainer(self, units: Sequence[Unit]) -> Trainer:
         name = self._spec(units[0].trial_id).trainer
         if name not in self._trainers:
-            self._trainers[name] = create(name)
+            self._trainers[name] = create_trainer(name)
         return self._trainers[name]
 
     def _open(self, trainer: Trainer, specs: Sequence[TrialSpec]) -> Program:
@@ -351,7 +351,7 @@ class Worker:
                 self._held.pop(trial_id, None)
         for trainer in self._trainers.values():
             if names or not trainer.resident:
-                trainer.tidy(trial_ids)
+                trainer.release_memory(trial_ids)
 
 
 class _Watch:

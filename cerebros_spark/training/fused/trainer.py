@@ -96,7 +96,7 @@ class FusedTrainer:
         maps = [each.maps[shape] for each in opened]
         return FusedProgram(maps, workspace.compiled, workspace.room, rows)
 
-    def tidy(self, trial_ids: Sequence[str]) -> None:
+    def release_memory(self, trial_ids: Sequence[str]) -> None:
         """Forgets trials; what is compiled serves those to come."""
         for trial_id in trial_ids:
             self._opened.pop(trial_id, None)

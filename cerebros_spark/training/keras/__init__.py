@@ -1,1 +1,22 @@
-"""Trains one Keras model: programs, checkpoints, metrics, callbacks and weights of rows."""
+"""Training of one Keras model: programs, checkpoints, metrics, callbacks and row weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cerebros_spark.training.keras.trainer import KerasTrainer
+
+
+def create_trainer() -> KerasTrainer:
+    """Return a trainer of single Keras models.
+
+    Raises:
+        ArgumentError: If Keras runs on another backend than TensorFlow.
+    """
+    from cerebros_spark.training.keras.tensorflow_runtime import check_keras_backend
+
+    check_keras_backend()
+    from cerebros_spark.training.keras.trainer import KerasTrainer
+
+    return KerasTrainer()

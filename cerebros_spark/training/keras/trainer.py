@@ -58,7 +58,7 @@ class KerasTrainer:
             raise ArgumentError(f"this trainer advances one trial at a time, but got {len(specs)}")
         return KerasProgram(specs[0], self.chunks)
 
-    def tidy(self, trial_ids: Sequence[str]) -> None:
+    def release_memory(self, trial_ids: Sequence[str]) -> None:
         """Frees graphs and compiled calls; a process would grow by a megabyte a trial."""
         # Graphs refer to themselves in circles, and would pile up until Python looks for them.
         gc.collect()

@@ -139,7 +139,7 @@ def trained(
     shape: Shape | None = None,
 ) -> list[Trained]:
     """Trains networks together, each with seeds of its own."""
-    trainer.tidy([f"trial-{number}" for number in range(len(models))])
+    trainer.release_memory([f"trial-{number}" for number in range(len(models))])
     program = trainer.open([spec_of(model, i, shape) for i, model in enumerate(models)])
     program.load([initial_state(model) for model in models])
     for epoch in range(epochs):

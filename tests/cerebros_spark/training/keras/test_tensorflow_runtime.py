@@ -59,7 +59,7 @@ from cerebros_spark.core.errors import ArgumentError
 calls = [
     lambda: getattr(importlib.import_module("nas"), "HyperHyperModel"),
     lambda: importlib.import_module("cerebros_spark").LocalBackend().check(None),
-    lambda: importlib.import_module("cerebros_spark.training.base").create("keras"),
+    lambda: importlib.import_module("cerebros_spark.training.base").create_trainer("keras"),
 ]
 for call in calls:
     try:

@@ -12,7 +12,6 @@ import pytest
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.training.base import create
 from cerebros_spark.training.keras.metrics import MetricsMerger, check_additive, merger_key
 from cerebros_spark.training.keras.serialization import (
     StateVariables,
@@ -441,11 +440,6 @@ def test_the_trainer_takes_one_trial_at_a_time():
     one = TrialSpec("t", 0, "keras", describe(network()), 0, 9, BATCH)
     with pytest.raises(ArgumentError, match="one trial at a time, but got 2"):
         KerasTrainer().open([one, one])
-
-
-def test_an_unknown_trainer_is_named():
-    with pytest.raises(ValueError, match="no trainer called 'torch'"):
-        create("torch")
 
 
 def test_nothing_of_a_program_stays_when_it_is_let_go(plain):

@@ -1,0 +1,1 @@
+"""Uses of private attributes of other libraries, one module per library."""
