@@ -86,6 +86,8 @@ class Mine(keras_tuner.HyperModel):
 build = make(5)
 whole = functools.partial(build, {})
 mine = Mine(3, lambda x: x + 1)
+mine.some = {(lambda n: lambda x: x + n)(n) for n in range(9)} | {lambda x: x, lambda x: -x}
+mine.kinds = {type("Kind", (), {"n": n}) for n in range(9)}
 loss = MyLoss
 method = mine.build
 """
@@ -129,7 +131,7 @@ EDITS = [
     ("whole", "build, {}", "build, {1: 2}", "arguments = "),
     ("loss", "times=2", "times=3", "other code of helper (root)"),
     ("loss", "return times * x", "return times + x", "other code of helper (root)"),
-    ("loss", "factor = 3", "factor = 4", "other code of Base (root)"),
+    ("loss", "factor = 3", "factor = 4", "Base.factor = 3, and now it is 4 (root)"),
     ("loss", "self.factor * x", "self.factor + x", "other code of Base.larger (root)"),
     ("loss", "weight=1.0", "weight=2.0", "other code of MyLoss.__init__ (root)"),
     ("loss", "axis=-1", "axis=0", "other code of MyLoss.call (root)"),
@@ -323,6 +325,154 @@ def test_what_lies_under_spark_home_is_installed(tmp_path, monkeypatch):
     assert not is_own_module("under_spark_home")
     assert not is_own_module("py4j.java_gateway")
     assert not is_own_module("pyspark.not_imported")
+
+
+# Code with a value in it that other code might hide.
+HIDDEN = {
+    "argument of a call": "N = {}\ndef build(hp):\n    hp.get_layer(N).trainable = False",
+    "argument of a function": "N = {}\ndef made(n):\n    return [n]\n"
+    "def build(hp):\n    made(N).append(1)",
+    "class attribute": "class Stop:\n    patience = {}\n    def wait(self):\n"
+    "        self.patience -= 1\ndef build(hp):\n    return Stop().wait()",
+    "closure of another function": "U = {}\ndef make():\n    U = 0\n    def count():\n"
+    "        nonlocal U\n        U += 1\n    return count\n"
+    "def build(hp):\n    make()()\n    return U",
+    "block": "import contextlib\nN = [{}]\n@contextlib.contextmanager\ndef block(n):\n    yield\n"
+    "def build(hp):\n    with block(1):\n        hp.call(N)",
+    "dict that raises": "class P(dict):\n    def values(self):\n        raise OSError\n"
+    "X = P(n={})\ndef build(hp):\n    for each in X:\n        hp(each)",
+    "beside an object that raises": "class P:\n    @property\n    def __class__(self):\n"
+    "        raise OSError\n    def __getattr__(self, name):\n        raise OSError\n"
+    "X, N = P(), {}\ndef build(hp):\n    X(N)\n    X.n = 1\n    return X, N",
+    "int": "class Own(int):\n    pass\nX = Own({})\ndef build(hp):\n    return X",
+    "list": "class Own(list):\n    pass\nX = Own([{}])\ndef build(hp):\n    return X[0]",
+    "method of an int": "class Own(int):\n    def more(self):\n        return {}\n"
+    "X = Own(1)\ndef build(hp):\n    return X.more()",
+    "method of a tuple": "from collections import namedtuple\n"
+    "class Own(namedtuple('Own', 'n')):\n    def more(self):\n        return {}\n"
+    "X = Own(1)\ndef build(hp):\n    return X.more()",
+    "array of objects": "import numpy as np\nX = np.array([[{}], [2, 3]], dtype=object)\n"
+    "def build(hp):\n    return X[0]",
+    "array of records": "import numpy as np\nX = np.array([({}, 2.0)], dtype='i4,f8')\n"
+    "def build(hp):\n    return X[0]",
+    "index": "import pandas as pd\nX = pd.Index([{}])\ndef build(hp):\n    return X[0]",
+    "bytes": "X = bytearray([{}])\ndef build(hp):\n    return X[0]",
+    "array": "import array\nX = array.array('d', [{}])\ndef build(hp):\n    return X[0]",
+    "enumeration": "import enum\nclass Own(enum.Enum):\n    A = {}\n"
+    "def build(hp):\n    return Own.A.value",
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_an_edit_that_other_code_might_hide_is_named(name):
+    before = described(HIDDEN[name].replace("{}", "1"))
+    assert differences(before, described(HIDDEN[name].replace("{}", "1"))) == []
+    assert len(differences(before, described(HIDDEN[name].replace("{}", "9")))) == 1
+
+
+MAYBE_CHANGED = {
+    "w of build": "def build(hp, w=[{}]):\n    v = w\n    return v",
+    "w of partial of build": "import functools\ndef build(w):\n    return w\n"
+    "build = functools.partial(build, [{}])",
+    "X": "import scipy.sparse\nX = scipy.sparse.csr_matrix([[{}]])\ndef build(hp):\n    return X",
+}
+
+
+@pytest.mark.parametrize("name", MAYBE_CHANGED)
+def test_a_value_that_may_have_been_changed_is_warned_of(name):
+    texts = [MAYBE_CHANGED[name].replace("{}", each) for each in ("1", "9")]
+    before, now = map(described, texts)
+    assert differences(before, now) == []
+    assert changed_state(before, now) == [name]
+
+
+def test_what_cannot_be_read_is_warned_of():
+    text = "X = (each for each in 'ab')\ndef build(hp):\n    return X"
+    assert changed_state(described(text), described(text)) == ["a generator"]
+
+
+OTHER_MODULES = [
+    ("from keras.losses import CategoricalCrossentropy as X", "losses", "metrics"),
+    ("import math as X", "math", "numpy"),
+    ("from math import sqrt as X", "math", "numpy"),
+]
+
+
+@pytest.mark.parametrize(("text", "old", "new"), OTHER_MODULES)
+def test_another_module_is_named(text, old, new):
+    text += "\ndef build(hp):\n    return X"
+    (found,) = differences(described(text), described(text.replace(old, new)))
+    assert found.startswith("X = ")
+
+
+IMPORTS = ["from {} import f", "import {}", "import {} as m", "from nsp import imported_by_code"]
+
+
+@pytest.mark.parametrize("line", IMPORTS)
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_imported_modules_hold_is_compared(tmp_path, monkeypatch, line, inside):
+    """In a folder without ``__init__.py``."""
+    (tmp_path / "nsp").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "nsp.imported_by_code"
+    line = line.format(name)
+    last = line.split()[-1]
+    call = "f(1)" if last == "f" else f"{last}.f(1)"
+    parts = []
+    for number in (1, 2):
+        (tmp_path / "nsp" / "imported_by_code.py").write_text(
+            f"UNITS = {number}\n" + "#" * number + "\ndef f(x):\n    return x * UNITS\n"
+        )
+        for each in ("nsp", name):
+            sys.modules.pop(each, None)
+        importlib.invalidate_caches()
+        ahead = f"def build(hp):\n    {line}\n" if inside else f"{line}\ndef build(hp):\n"
+        parts.append(described(f"{ahead}    return {call}"))
+    found = differences(*parts)
+    assert any("UNITS = 1, and now it is 2" in each for each in found), found
+
+
+# What a run leaves behind in the same process.
+LEFT = {
+    "cached property": "import functools, keras_tuner\n"
+    "class Own(keras_tuner.HyperModel):\n    @functools.cached_property\n"
+    "    def shape(self):\n        return 3\n"
+    "    def build(self, hp):\n        return self.shape\nown = Own()",
+    "setattr": "import keras_tuner\nclass Own(keras_tuner.HyperModel):\n    n = 0\n"
+    "    def build(self, hp):\n        setattr(self, 'n', self.n + 1)\n"
+    "        vars(self)['m'] = self.n\nown = Own()",
+    "default dict": "from collections import defaultdict\nd = defaultdict(int)\n"
+    "def build(hp):\n    return d[hp]",
+    "global": "def build(hp):\n    globals()['later'] = hp\n    return later",
+    "iterator": "import itertools\nnumbers = itertools.count()\n"
+    "def build(hp):\n    return next(numbers)",
+    "method": "class Own(list):\n    def note(self, x):\n        self.append(x)\n"
+    "seen = Own()\ndef build(hp):\n    seen.note(hp)",
+    "class": "class Own:\n    n = 0\ndef build(hp):\n    Own.n += 1",
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_a_run_leaves_behind_is_not_refused(name):
+    known: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(LEFT[name], "script.py", "exec"), known)
+    root = known.get("own", known.get("build"))
+    before = describe_code({"root": root})
+    for _ in range(2):
+        getattr(root, "build", root)(1)
+        assert differences(before, describe_code({"root": root})) == []
+
+
+def test_docstrings_and_annotations_inside_functions_do_not_count():
+    text = (
+        "def build(hp):\n    class Own:\n        '''A class.'''\n        n = 1\n"
+        "    def inner(x: int, y: dict[str, hp] = 1) -> float:\n        return Own, x\n"
+        "    return inner"
+    )
+    plain = text.replace("        '''A class.'''\n", "").replace(": int", "")
+    plain = plain.replace(": dict[str, hp]", "").replace(" -> float", "")
+    assert described(text) == described(plain)
+    assert described(text) != described(text.replace("y: dict[str, hp] = 1", "y: int = 2"))
 
 
 ALL = """
