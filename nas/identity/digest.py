@@ -480,14 +480,19 @@ class _Collector:
             changing = any("local self" in _changes_in(f).names for f in _methods(kind).values())
             self._is_state = self._is_state or changing or attributes != "()"
             return f"{self._reference(kind)}{attributes} {text}"
+        own = f"{self._reference(kind)} " if is_own(kind) else ""
+        if _is(value, _WRITTEN):
+            self._is_state = self._is_state or _is_moment(value)
+            return own + repr(value)
         found = _array_of(value)
         if found is not None:
             if found.dtype.hasobject:
                 text = self._text(found.tolist())
             else:
                 text = self._digest(value, lambda _: _hash_of(found))
-            return f"array({found.dtype}, {found.shape}, {text}{_labels_of(value)})"
-        return self._callable(value) or self._object(value)
+            return f"{own}array({found.dtype}, {found.shape}, {text}{_labels_of(value)})"
+        wrapped = self._callable(value)
+        return self._object(value) if wrapped is None else own + wrapped
 
     def _held_by(self, value: Any, base: Any) -> str:
         """What a value of a built-in type, or of a class derived from it, holds."""
@@ -567,9 +572,6 @@ class _Collector:
 
     def _object(self, value: Any) -> str:
         kind = type(value)
-        if _is(value, _WRITTEN):
-            self._is_state = self._is_state or _is_moment(value)
-            return repr(value)
         if _is(value, keras.Model):
             return f"{self._reference(kind)} {self._digest(value, _digest_of)}"
         model = _is(value, keras_tuner.HyperModel)

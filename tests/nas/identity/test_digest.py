@@ -351,6 +351,8 @@ HIDDEN = {
     "method of a tuple": "from collections import namedtuple\n"
     "class Own(namedtuple('Own', 'n')):\n    def more(self):\n        return {}\n"
     "X = Own(1)\ndef build(hp):\n    return X.more()",
+    "method of an array": "import numpy as np\nclass Own(np.ndarray):\n    def more(self):\n"
+    "        return {}\nX = np.arange(3).view(Own)\ndef build(hp):\n    return X.more()",
     "array of objects": "import numpy as np\nX = np.array([[{}], [2, 3]], dtype=object)\n"
     "def build(hp):\n    return X[0]",
     "array of records": "import numpy as np\nX = np.array([({}, 2.0)], dtype='i4,f8')\n"
