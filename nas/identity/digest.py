@@ -44,7 +44,15 @@ import pandas as pd
 
 from cerebros_spark.core.pickling import is_own_module
 from cerebros_spark.training.keras.object_config import serialize
-from nas.identity.bytecode import Changes, all_names, changes_of, global_names, imports, reached, steps
+from nas.identity.bytecode import (
+    Changes,
+    all_names,
+    changes_of,
+    global_names,
+    imports,
+    reached,
+    steps,
+)
 from nas.spaces.fixed_model import digest, without_names
 
 _PACKAGES = ("nas", "cerebros_spark")  # where they are no installed packages, but checked out
