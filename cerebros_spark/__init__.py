@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from cerebros_spark.backends.spark import SparkBackend
     from cerebros_spark.core.errors import CerebrosError
     from cerebros_spark.storage.hdfs import HDFSStore
+    from cerebros_spark.storage.local import LocalStore
     from cerebros_spark.storage.s3 import S3Store
-    from cerebros_spark.storage.store import LocalStore, Store
+    from cerebros_spark.storage.store import Store
 
 __version__ = "0.1.0"
 
@@ -23,7 +24,7 @@ _PUBLIC = {
     "CerebrosError": "cerebros_spark.core.errors",
     "HDFSStore": "cerebros_spark.storage.hdfs",
     "LocalBackend": "cerebros_spark.backends.local",
-    "LocalStore": "cerebros_spark.storage.store",
+    "LocalStore": "cerebros_spark.storage.local",
     "S3Store": "cerebros_spark.storage.s3",
     "SparkBackend": "cerebros_spark.backends.spark",
     "Store": "cerebros_spark.storage.store",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
-from cerebros_spark.runs.worker_config import WorkerJob
+from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.storage.store import Store
 from cerebros_spark.worker.io_thread import Assignment
 
@@ -29,7 +29,7 @@ class Backend(Protocol):
             StoreError: If a worker can't see the store.
         """
 
-    def start(self, job: WorkerJob) -> None:
+    def start(self, job: WorkerConfig) -> None:
         """Starts all workers; each one's WorkerReady follows as an event.
 
         Raises:

@@ -13,7 +13,7 @@ from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerR
 from cerebros_spark.core.types import UnitResult
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.runs.artifacts import check_store
-from cerebros_spark.runs.worker_config import WorkerJob
+from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras import tensorflow_runtime
 from cerebros_spark.worker.io_thread import Assignment, Report
@@ -46,7 +46,7 @@ class LocalBackend:
         # Before the first network is built: TensorFlow can't change its threads later.
         tensorflow_runtime.configure(self.threads, None, False, self.num_workers)
 
-    def start(self, job: WorkerJob) -> None:
+    def start(self, job: WorkerConfig) -> None:
         """Starts a thread for each worker."""
         check_store(job.store, job.run_id)
         tensorflow_runtime.configure(job.threads, None, job.deterministic, self.num_workers)
@@ -87,7 +87,7 @@ class LocalBackend:
         if self._deterministic:
             tensorflow_runtime.relax()
 
-    def _serve(self, job: WorkerJob, link: _Link) -> None:
+    def _serve(self, job: WorkerConfig, link: _Link) -> None:
         try:
             Worker(job, link.number).serve(link)
         except Exception as error:

@@ -24,7 +24,7 @@ from cerebros_spark.core.validation import check_integer
 from cerebros_spark.rpc.auth import Access
 from cerebros_spark.rpc.server import DriverServer, WorkerLink
 from cerebros_spark.runs.artifacts import check_store, probe_key
-from cerebros_spark.runs.worker_config import WorkerJob
+from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.storage.store import Store
 from cerebros_spark.worker.io_thread import Assignment
 from cerebros_spark.worker.worker import Worker
@@ -125,7 +125,7 @@ class SparkBackend:
         if missing:
             raise StoreError(missing[0])
 
-    def start(self, job: WorkerJob) -> None:
+    def start(self, job: WorkerConfig) -> None:
         """Starts the Spark jobs and waits until every worker has registered."""
         self._check_slots()
         custom_objects = packed(job.custom_objects)
@@ -348,7 +348,7 @@ class _SparkJob:
 
 
 def _task(
-    job: WorkerJob, custom_objects: bytes, access: Access, beat_seconds: float
+    job: WorkerConfig, custom_objects: bytes, access: Access, beat_seconds: float
 ) -> Callable[[int], None]:
     """What each Spark task runs: a worker, until the run is over."""
     bare = dataclasses.replace(job, custom_objects={})

@@ -225,7 +225,7 @@ def _remove_abandoned(store: Store, name: str, manifest: Manifest | None) -> Non
 def _is_abandoned(store: Store, keys: list[str]) -> bool:
     before = datetime.now(timezone.utc) - ABANDONED
     try:
-        times = [store.changed(key) for key in keys]
+        times = [store.modified_at(key) for key in keys]
     except StoreError:
         return False  # one has just been moved or removed
     return all(time is not None and time < before for time in times)

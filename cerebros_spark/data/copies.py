@@ -10,7 +10,8 @@ from pathlib import Path
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data import catalog
 from cerebros_spark.data.manifest import Shard
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 
 class LocalCopy(LocalStore):

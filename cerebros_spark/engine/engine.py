@@ -40,7 +40,7 @@ from cerebros_spark.core.types import (
 from cerebros_spark.engine.recovery import Recovery, States, recovered
 from cerebros_spark.runs.artifacts import changed_key, probe_key, reference, state_key, write_spec
 from cerebros_spark.runs.journal import Journal, Record
-from cerebros_spark.runs.worker_config import WorkerJob
+from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.scheduler.scheduler import Hopper
 from cerebros_spark.storage.store import Store
 from cerebros_spark.worker.io_thread import Assignment
@@ -97,7 +97,7 @@ class Engine:
     def __init__(
         self,
         backend: Backend,
-        job: WorkerJob,
+        job: WorkerConfig,
         merger: Callable[[TrialSpec], Merger],
         journal: Journal,
         *,
@@ -425,7 +425,7 @@ def _told(done: EpochDone, logs: dict[str, float]) -> EpochResult:
     return EpochResult(done.trial_id, done.epoch, logs, done.state, done.seconds, done.rows)
 
 
-def begin(job: WorkerJob, **asked: Any) -> Journal:
+def begin(job: WorkerConfig, **asked: Any) -> Journal:
     """A new run's journal, with what was asked for as its first record."""
     journal = Journal(job.store, job.run_id)
     journal.append("run", run=job.run_id, **{**about(job), **asked})
@@ -433,7 +433,7 @@ def begin(job: WorkerJob, **asked: Any) -> Journal:
     return journal
 
 
-def about(job: WorkerJob) -> dict[str, Any]:
+def about(job: WorkerConfig) -> dict[str, Any]:
     """What the journal's first record says of the job."""
     return {
         "data": job.manifest.fingerprint,

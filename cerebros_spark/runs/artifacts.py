@@ -6,7 +6,7 @@ import hashlib
 
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.core.types import StateRef, TrialSpec, to_wire, trial_spec
-from cerebros_spark.runs.worker_config import WorkerJob
+from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.storage.store import Store, read_checked, write_checked
 
 
@@ -15,13 +15,13 @@ def spec_key(run_id: str, trial_id: str) -> str:
     return f"runs/{run_id}/trials/{trial_id}/spec.json"
 
 
-def state_key(job: WorkerJob, trial_id: str, visit: int, attempt: int) -> str:
+def state_key(job: WorkerConfig, trial_id: str, visit: int, attempt: int) -> str:
     """Where a trial's state after so many visits lies in the store."""
     name = f"{visit:06d}-{job.token}-{attempt}.safetensors"
     return f"runs/{job.run_id}/trials/{trial_id}/state/{name}"
 
 
-def changed_key(job: WorkerJob, before: StateRef) -> str:
+def changed_key(job: WorkerConfig, before: StateRef) -> str:
     """Where a state lies that the driver has made of another one."""
     return f"{before.key.removesuffix('.safetensors')}-{job.token}.safetensors"
 

@@ -12,7 +12,7 @@ from cerebros_spark.storage.store import Store
 
 
 @dataclass(frozen=True)
-class WorkerJob:
+class WorkerConfig:
     """What every worker of a run is told when it starts.
 
     Attributes:

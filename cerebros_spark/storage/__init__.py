@@ -1,1 +1,5 @@
-"""Bytes by key: the stores that a run's data, states and journal are kept in."""
+"""Stores: bytes by key, in local folders, S3, HDFS or any file system that fsspec supports."""
+
+from cerebros_spark.storage import factory
+
+__all__ = ["factory"]  # imported for its effect: it registers which store opens which URL

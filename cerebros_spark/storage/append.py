@@ -1,76 +1,29 @@
-"""Adding bytes at the end of a file, all of them or none, at whichever try."""
+"""Appends that add all bytes or none, however often they are retried."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import posixpath
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from cerebros_spark.core.errors import StoreError
 
 
-class Tail(Protocol):
-    """The end of a file."""
-
-    def length(self) -> int:
-        """Bytes there are; 0 if there is no file."""
-
-    def read(self, start: int) -> bytes:
-        """The bytes from there to the end."""
-
-    def cut(self, length: int) -> None:
-        """Takes away all bytes after the first so many."""
-
-    def add(self, data: bytes) -> None:
-        """Adds bytes; if that fails there may be some of them."""
-
-
-class Attempts(Protocol):
-    """One append, each call of which is a try.
-
-    Attributes:
-        left_after: How long the file was before a failure that could not be undone; None if
-            nothing is left.
-    """
-
-    left_after: int | None
-
-    def __call__(self) -> None:
-        """Adds the bytes."""
-
-
-def other_length(name: str, length: int, wanted: int) -> StoreError:
-    """The error that a file is not as long as it must be."""
-    return StoreError(f"{name} is {length} bytes long, not {wanted}: another process writes to it")
-
-
 class Append:
-    """One append. Each call is a try, which first removes what an earlier one left.
+    """One append. Each call is a try.
 
     Args:
-        tail: Opens the end of the file; it is told whether the file may be made.
-        name: How errors call the file.
+        name: Name of the file in error messages.
         data: The bytes to add.
-        at: How many bytes there must be before; None for any number.
-        instead_of: Bytes after those ``at`` that the data takes the place of, if they are there.
+        at: Required length of the file before the append, in bytes; None for any.
+        instead_of: Bytes after those ``at`` that the data replaces, if they are still there.
 
     Attributes:
-        left_after: How long the file was before a failure that could not be undone; None if
-            nothing is left.
+        left_after: Length of the file before a failure that could not be undone, else None.
     """
 
-    def __init__(
-        self,
-        tail: Callable[[bool], AbstractContextManager[Tail]],
-        name: str,
-        data: bytes,
-        at: int | None,
-        instead_of: bytes,
-    ) -> None:
-        self._tail = tail
+    def __init__(self, name: str, data: bytes, at: int | None, instead_of: bytes) -> None:
         self._name = name
         self._data = data
         self._at = at
@@ -78,87 +31,92 @@ class Append:
         self.left_after: int | None = None
 
     def __call__(self) -> None:
-        """Adds the bytes.
+        """Add the bytes.
 
         Raises:
-            StoreError: If there are more or fewer bytes than there must be.
-            OSError: If they can't be added.
+            StoreError: If the file does not have the required length.
+            OSError: If the bytes can't be added.
         """
+        raise NotImplementedError
+
+    def _length_error(self, length: int, required: int) -> StoreError:
+        return StoreError(
+            f"cannot append to {self._name}: it is {length} bytes long, not {required}; another "
+            "process writes to it"
+        )
+
+
+class Tail(Protocol):
+    """The end of a file."""
+
+    def length(self) -> int:
+        """Return the number of bytes; 0 if there is no file."""
+
+    def read(self, start: int) -> bytes:
+        """Return the bytes from an offset to the end."""
+
+    def cut(self, length: int) -> None:
+        """Truncate the file."""
+
+    def add(self, data: bytes) -> None:
+        """Add bytes; after a failure some of them may be there."""
+
+
+class TailAppend(Append):
+    """One append to a file that can be extended. Each try first removes what the last one left.
+
+    Args:
+        open_tail: Opens the end of the file; its argument says whether to create the file.
+        name: As in :class:`Append`, and so are the others.
+        data: The bytes to add.
+        at: Required length.
+        instead_of: Bytes to replace.
+    """
+
+    def __init__(
+        self,
+        open_tail: Callable[[bool], AbstractContextManager[Tail]],
+        name: str,
+        data: bytes,
+        at: int | None,
+        instead_of: bytes,
+    ) -> None:
+        super().__init__(name, data, at, instead_of)
+        self._open_tail = open_tail
+
+    def __call__(self) -> None:
+        """Add the bytes."""
+        create = not self._at  # a file that must have bytes already is not created
         try:
-            # A file that must have bytes already is not made.
-            with self._tail(not self._at) as tail:
+            with self._open_tail(create) as tail:
                 self._add(tail)
         except FileNotFoundError as error:
-            if not self._at:
+            if create:
                 raise
-            raise other_length(self._name, 0, self._at) from error
+            raise self._length_error(0, self._at or 0) from error
 
     def _add(self, tail: Tail) -> None:
         length, at = self._undo(tail), self._at
         if self._instead_of and length != at and tail.read(at or 0) == self._instead_of:
-            tail.cut(at or 0)
             length = at or 0
+            tail.cut(length)
         if at is not None and length != at:
-            raise other_length(self._name, length, at)
+            raise self._length_error(length, at)
         try:
             tail.add(self._data)
         except BaseException:
             self.left_after = length
-            with contextlib.suppress(OSError):  # then the next try cuts it
+            with contextlib.suppress(OSError):  # the next try cuts it
                 tail.cut(length)
                 self.left_after = None
             raise
 
     def _undo(self, tail: Tail) -> int:
-        """Removes what an earlier try left, but nothing that it did not write; the length."""
+        """Remove what an earlier try left, and only that; return the length."""
         length, before = tail.length(), self.left_after
         if before is None or length == before:
             return length
         if length < before or not self._data.startswith(tail.read(before)):
-            raise other_length(self._name, length, before)
+            raise self._length_error(length, before)
         tail.cut(before)
         return before
-
-
-class AnyTail:
-    """The end of a file on any file system of fsspec's: what can't be cut is written anew.
-
-    Args:
-        filesystem: The file system.
-        path: The file's path there.
-        replace: Writes the file anew, all of it or nothing.
-    """
-
-    def __init__(self, filesystem: Any, path: str, replace: Callable[[str, bytes], None]) -> None:
-        self._fs = filesystem
-        self._path = path
-        self._replace = replace
-
-    def length(self) -> int:
-        """Bytes there are; 0 if there is no file."""
-        self._fs.invalidate_cache(posixpath.dirname(self._path))
-        try:
-            return int(self._fs.info(self._path)["size"])
-        except FileNotFoundError:
-            return 0
-
-    def read(self, start: int) -> bytes:
-        """The bytes from there to the end."""
-        return bytes(self._fs.cat_file(self._path))[start:]
-
-    def cut(self, length: int) -> None:
-        """Takes away all bytes after the first so many."""
-        if self.length() == length:
-            return
-        if length == 0:
-            self._fs.rm_file(self._path)
-            return
-        old = self.read(0)[:length]
-        if len(old) < length:
-            raise OSError(errno.EIO, f"{length - len(old)} bytes are lost", self._path)
-        self._replace(self._path, old)
-
-    def add(self, data: bytes) -> None:
-        """Adds bytes; if that fails there may be some of them."""
-        with self._fs.open(self._path, "ab") as file:
-            file.write(data)

@@ -18,10 +18,9 @@ _LIBRARY = (
 class HDFSStore(Store):
     """A store in HDFS.
 
-    Appends are HDFS' own. It lets one writer at a time append to a file, but tells nobody who
-    looked at its length before that another has come in between: one driver at a time may write to
-    a run. A write that replaces a key removes the old bytes just before the new ones take their
-    place, so that a reader may for an instant find nothing.
+    One driver at a time may write to a run: HDFS lets one writer at a time append to a file, but
+    another writer may append between the check of its length and the append. A write that
+    replaces a key deletes the old bytes just before, so a reader may briefly find nothing.
 
     Args:
         url: ``hdfs://host:port/folder``, or ``hdfs:///folder`` for the namenode that Hadoop's
@@ -37,19 +36,20 @@ class HDFSStore(Store):
     reads_in_place = False
 
     def _open(self, url: str, options: dict[str, Any]) -> None:
-        found = re.fullmatch(r"(hdfs://[^/]*)(/.*?)/*", url)
-        if not found or not found[2].strip("/"):
-            raise ArgumentError(f"an HDFS store is at hdfs://host:port/folder, but got {url!r}")
+        match = re.fullmatch(r"(hdfs://[^/]*)(/.*?)/*", url)
+        if not match or not match[2].strip("/"):
+            raise ArgumentError(
+                f"the URL of an HDFS store must be hdfs://host:port/folder, but got {url!r}"
+            )
         try:
             super()._open(url, options)
         except OSError as error:
-            lacks = "libjvm" in str(error) or "libhdfs" in str(error)
-            advice = _LIBRARY if lacks else "check the namenode's host and port, and its log"
-            raise StoreError(f"the store {url} can't be opened: {error}; {advice}") from error
-        # fsspec's own would leave out the namenode.
-        self.url = f"{found[1]}{self._root}"
+            lacks_library = "libjvm" in str(error) or "libhdfs" in str(error)
+            advice = _LIBRARY if lacks_library else "check the namenode's host, port and log"
+            raise StoreError(f"cannot open {url}: {error}; {advice}") from error
+        self.url = f"{match[1]}{self._root}"  # fsspec's own lacks the namenode
 
-    def changed(self, key: str) -> datetime | None:
-        """When a key's bytes were last written."""
+    def modified_at(self, key: str) -> datetime | None:
+        """Return when a key was last written."""
         path = self._path(key)
-        return self._tried("looked at in", key, lambda: self._fs.info(path)["mtime"])
+        return self._retry("inspect", key, lambda: self._fs.info(path)["mtime"])

@@ -1,4 +1,4 @@
-"""Stores in buckets of S3, and of whatever else speaks its protocol."""
+"""Stores in S3 buckets, and in any other service with its protocol."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.storage.append import Attempts
-from cerebros_spark.storage.s3_append import ConditionalAppend, LastSeen, S3Error, error_code
-from cerebros_spark.storage.store import DELETIONS, Store
+from cerebros_spark.storage.append import Append
+from cerebros_spark.storage.s3_append import ConditionalAppend, S3Error, S3Object, error_code
+from cerebros_spark.storage.store import DELETE_PASSES, Store
 
 _T = TypeVar("_T")
-_DELETED_AT_ONCE = 1000
-# Above twice this size an object is sent in parts. S3 takes none below 5 MiB.
+_KEYS_PER_REQUEST = 1000
+# Objects above twice this size are sent in parts, of which S3 takes none below 5 MiB.
 _PART_BYTES = 2**24
 
-_RIGHTS = (
+_PERMISSIONS = (
     "the credentials of this process need s3:ListBucket on the bucket, and s3:GetObject, "
     "s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload below the prefix"
 )
@@ -25,17 +25,15 @@ _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, a profile, or the machine's "
     "role; workers need theirs too"
 )
-_INVALID = (
-    f"the credentials that this process has are not valid there, or no longer: {_CREDENTIALS}"
-)
+_INVALID = f"the credentials of this process are invalid or expired there: {_CREDENTIALS}"
 _REGION = "set AWS_DEFAULT_REGION to the bucket's region"
-# What S3 says that stays so however often one asks, and what to do about it.
+# S3's codes of permanent errors, and what to do about them.
 _ADVICE = {
-    "NoSuchBucket": "make the bucket, or correct its name or AWS_ENDPOINT_URL",
+    "NoSuchBucket": "create the bucket, or correct its name or AWS_ENDPOINT_URL",
     "InvalidBucketName": "correct the bucket's name",
-    "AccessDenied": _RIGHTS,
-    "AllAccessDisabled": _RIGHTS,
-    "403": _RIGHTS,
+    "AccessDenied": _PERMISSIONS,
+    "AllAccessDisabled": _PERMISSIONS,
+    "403": _PERMISSIONS,
     "InvalidAccessKeyId": _INVALID,
     "SignatureDoesNotMatch": _INVALID,
     "ExpiredToken": _INVALID,
@@ -50,50 +48,51 @@ _ADVICE = {
 class S3Store(Store):
     """A store in a bucket of S3.
 
-    A write is one request that puts an object whole, or several of parts that count when the last
-    one says so. S3 can't append: the object is written anew, on the condition that it is still the
-    one that was read, so that of two processes that append at a length one fails, and without a
-    length neither is lost. Services without conditional requests (``If-Match``) are no place for a
-    run that two drivers might go on with.
+    A write is one request, or an upload in parts that counts when it is completed. S3 has no
+    append: the object is replaced on the condition that it is still the one that was read. So of
+    two processes that append at the same length one fails, and without a length neither is lost.
+    Do not resume runs from two drivers on a service without conditional requests (``If-Match``).
 
     Credentials come from where AWS' own tools find them (environment variables, profiles, the
-    machine's role), on the driver and on each worker; options that hold some are refused.
+    machine's role), on the driver and on each worker; options that are credentials are refused.
 
     Args:
-        url: Bucket and prefix, ``s3://bucket/prefix``. The bucket must be there.
+        url: Bucket and prefix, ``s3://bucket/prefix``. The bucket must exist.
         **options: Options for ``s3fs.S3FileSystem``, such as ``endpoint_url`` or ``anon``.
 
     Raises:
         ArgumentError: If s3fs is missing, the URL has no bucket, or an option is a credential.
-        StoreError: If the bucket is not there or can't be looked into.
+        StoreError: If the bucket does not exist or can't be listed.
     """
 
-    # What S3 answers when it is busy takes longer to pass than a full disk: 8 s in all.
+    # A throttled request takes longer to pass than a full disk: 8 s in all.
     tries = 5
-    # Three times as quick by way of the disk (docs/stores.md).
+    # A copy on the disk is read three times as fast (docs/stores.md).
     reads_in_place = False
 
     def __init__(self, url: str, **options: Any) -> None:
         self._open(url, options)
-        self._tried("opened", "", self._look)
+        self._retry("open", None, self._list_bucket)
 
     def _open(self, url: str, options: dict[str, Any]) -> None:
         url = re.sub(r"^s3[an]://", "s3://", url)
         if not re.match(r"s3://[^/]", url):
-            raise ArgumentError(f"an S3 store is at s3://bucket/prefix, but got {url!r}")
+            raise ArgumentError(
+                f"the URL of an S3 store must be s3://bucket/prefix, but got {url!r}"
+            )
         super()._open(url, options)
         self._fs.retries = 1
-        self._held = LastSeen()
+        self._last_append: dict[str, S3Object] = {}
 
     def _filesystem_options(self) -> dict[str, Any]:
-        given = dict(self._options)
-        # What fails is tried again by the store: tries within tries take minutes.
+        # The store retries: nested retries would take minutes.
         retries = {"retries": {"total_max_attempts": 2, "mode": "standard"}}
-        given["config_kwargs"] = {**retries, **given.get("config_kwargs", {})}
-        # Not shared with others, for listings are never kept and tries are counted otherwise.
-        return {"use_listings_cache": False, "skip_instance_cache": True, **given}
+        config = {**retries, **self._options.get("config_kwargs", {})}
+        # No other user of s3fs shares this instance, as it neither caches listings nor retries.
+        own = {"use_listings_cache": False, "skip_instance_cache": True}
+        return {**own, **self._options, "config_kwargs": config}
 
-    def _look(self) -> None:
+    def _list_bucket(self) -> None:
         bucket, prefix, _ = self._fs.split_path(self._root)
         self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
@@ -102,37 +101,36 @@ class S3Store(Store):
     def _write(self, path: str, data: bytes) -> None:
         self._fs.pipe_file(path, data, chunksize=_PART_BYTES)
 
-    def _append(self, key: str, data: bytes, at: int | None, instead_of: bytes) -> Attempts:
-        # The journal is appended to again and again: what it held is kept, not read each time.
+    def _append(self, key: str, data: bytes, at: int | None, instead_of: bytes) -> Append:
         path, name = self._path(key), f"{key!r} in {self.url}"
-        return ConditionalAppend(self._fs, path, name, data, at, instead_of, self._held)
+        return ConditionalAppend(self._fs, path, self._last_append, name, data, at, instead_of)
 
     def _delete(self, path: str) -> None:
-        for _ in range(DELETIONS):
+        for _ in range(DELETE_PASSES):
             paths = list(self._find(path))
             if not paths:
                 return
-            for start in range(0, len(paths), _DELETED_AT_ONCE):
-                self._delete_all(paths[start : start + _DELETED_AT_ONCE])
+            for start in range(0, len(paths), _KEYS_PER_REQUEST):
+                self._delete_objects(paths[start : start + _KEYS_PER_REQUEST])
         raise OSError(errno.EBUSY, "another process writes there", path)
 
-    def _delete_all(self, paths: list[str]) -> None:
-        # s3fs' own way leaves out what could not be removed.
-        split = [self._fs.split_path(path)[:2] for path in paths]
-        answer = self._fs.call_s3(
+    def _delete_objects(self, paths: list[str]) -> None:
+        # s3fs' own method ignores objects that could not be deleted.
+        parts = [self._fs.split_path(path)[:2] for path in paths]
+        response = self._fs.call_s3(
             "delete_objects",
-            Bucket=split[0][0],
-            Delete={"Objects": [{"Key": key} for _, key in split], "Quiet": True},
+            Bucket=parts[0][0],
+            Delete={"Objects": [{"Key": key} for _, key in parts], "Quiet": True},
         )
-        for problem in answer.get("Errors", []):
-            raise S3Error(problem["Code"], f"{problem.get('Message')} ({problem['Key']!r})")
+        for error in response.get("Errors", []):
+            raise S3Error(error["Code"], f"{error.get('Message')} ({error['Key']!r})")
 
-    # What S3 says ------------------------------------------------------------------------
+    # Errors ------------------------------------------------------------------------------
 
-    def _tried(self, done: str, key: str, attempt: Callable[[], _T]) -> _T:
+    def _retry(self, action: str, key: str | None, attempt: Callable[[], _T]) -> _T:
         from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
 
-        def told() -> _T:
+        def convert_errors() -> _T:
             try:
                 return attempt()
             except (NoCredentialsError, PartialCredentialsError) as error:
@@ -140,10 +138,10 @@ class S3Store(Store):
             except BotoCoreError as error:
                 raise S3Error("", str(error)) from error
 
-        return super()._tried(done, key, told)
+        return super()._retry(action, key, convert_errors)
 
-    def _may_pass(self, error: BaseException) -> bool:
-        return super()._may_pass(error) and error_code(error) not in _ADVICE
+    def _is_transient(self, error: BaseException) -> bool:
+        return super()._is_transient(error) and error_code(error) not in _ADVICE
 
     def _advice(self, error: BaseException) -> str | None:
         code = error_code(error)

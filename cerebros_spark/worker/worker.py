@@ -28,7 +28,7 @@ from cerebros_spark.core.types import (
 from cerebros_spark.data.manifest import Shard
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.runs.artifacts import read_spec, read_state, reference, state_key
-from cerebros_spark.runs.worker_config import WorkerJob
+from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.training.base import Program, Trainer, create_trainer
 from cerebros_spark.worker.durations import Durations
 from cerebros_spark.worker.io_thread import Courier, Link, Report
@@ -47,7 +47,7 @@ class Worker:
         number: The worker's number, which is that of its partition.
     """
 
-    def __init__(self, job: WorkerJob, number: int) -> None:
+    def __init__(self, job: WorkerConfig, number: int) -> None:
         self._job = job
         self._number = number
         self._trainers: dict[str, Trainer] = {}

@@ -12,7 +12,7 @@ from cerebros_spark.core.errors import ArgumentError, SearchError
 from cerebros_spark.runs.audit import audit as faults_of
 from cerebros_spark.runs.audit import line
 from cerebros_spark.runs.journal import read
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli.options import settings_of, verbose_option
 from nas.cli.run_config import earlier, find_run, located_run

@@ -15,7 +15,8 @@ from cerebros_spark.backends.base import Backend
 from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, NotFittedError
 from cerebros_spark.core.validation import check_real
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 from nas.data.heads import PlainHead
 from nas.estimators.cerebros_arguments import (
     activation_name,

@@ -8,7 +8,8 @@ import tempfile
 import weakref
 from collections.abc import Callable
 
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 from nas.results.result import ModelSelectionResult
 
 

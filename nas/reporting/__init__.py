@@ -18,7 +18,8 @@ import os
 from pathlib import Path
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 
 def write_report(store: Store, run_id: str, path: str | os.PathLike[str]) -> bool:

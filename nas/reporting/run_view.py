@@ -202,7 +202,7 @@ class _Reader:
             sessions=self.sessions,
             lost=self.lost,
             over=self.over,
-            written=self.store.changed(journal_key(self.run_id)),
+            written=self.store.modified_at(journal_key(self.run_id)),
             data=_data(self.store, self.asked["data"]),
         )
 

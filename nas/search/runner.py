@@ -20,7 +20,7 @@ from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.engine.engine import Engine, EngineReport, about, begin
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import Journal, Recovered, journal_key
-from cerebros_spark.runs.worker_config import WorkerJob
+from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.training.keras.serialization import registered_in
 from nas.config.binding import Resources, TunerBinding
 from nas.config.dataset import PreparedData
@@ -100,7 +100,7 @@ def run(
     custom_objects = {**_registered(program, resources), **request.custom_objects}
     fetch = functools.partial(read_state, resources.store)
     callbacks = Callbacks(callbacks_of(request, mergers, program), fetch)
-    job = WorkerJob(
+    job = WorkerConfig(
         run_id=request.project_name,
         store=resources.store,
         manifest=manifest,
@@ -220,7 +220,7 @@ def _search(
 
 
 def _watched(
-    request: SearchConfig, job: WorkerJob, bound: TunerBinding, asked: dict[str, Any]
+    request: SearchConfig, job: WorkerConfig, bound: TunerBinding, asked: dict[str, Any]
 ) -> SearchInfo:
     """What those who look on are told of the search."""
 
@@ -266,7 +266,7 @@ def _sessions(found: Recovered | None) -> int:
     return sum(record["kind"] == "session" for record in records)
 
 
-def _journal(job: WorkerJob, asked: dict[str, Any], found: Recovered | None) -> Journal:
+def _journal(job: WorkerConfig, asked: dict[str, Any], found: Recovered | None) -> Journal:
     address = job.store.address(journal_key(job.run_id))
     if found is None:
         logger.info("the run's journal is %s", address)

@@ -37,7 +37,8 @@ from criteo import network, prepared
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 Row = tuple[str, Any, str]
 

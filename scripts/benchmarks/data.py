@@ -24,7 +24,7 @@ from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 
 _MIB = 2**20
 

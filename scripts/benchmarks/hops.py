@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
     from cerebros_spark.data.prepare_arrays import prepare_arrays
     from cerebros_spark.engine.engine import Engine, begin
     from cerebros_spark.runs.journal import read
-    from cerebros_spark.runs.worker_config import WorkerJob
+    from cerebros_spark.runs.worker_config import WorkerConfig
     from cerebros_spark.training.keras.metrics import MetricsMerger
     from cerebros_spark.training.keras.serialization import describe, initial_state
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
     program, state = describe(model), initial_state(model)
     merger = MetricsMerger(program, [((1,), "float32")])
     backend = SparkBackend(spark_context=spark.sparkContext, num_workers=args.workers)
-    job = WorkerJob(
+    job = WorkerConfig(
         run_id="bench",
         store=store,
         manifest=manifest,

@@ -42,7 +42,7 @@ from cerebros_spark.core.events import (
 from cerebros_spark.core.types import Phase, StateRef, Unit, UnitResult
 from cerebros_spark.runs.journal import Journal
 from cerebros_spark.scheduler.scheduler import Hopper
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 
 
 def main() -> None:

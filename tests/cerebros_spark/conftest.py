@@ -4,7 +4,8 @@ import uuid
 
 import pytest
 
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 
 @pytest.fixture

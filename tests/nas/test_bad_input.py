@@ -341,10 +341,10 @@ def test_labels_that_do_not_suit_the_head_are_refused(frame, tmp_path, head, lab
 
 def test_a_store_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="file/store' can't be made"):
+    with pytest.raises(StoreError, match=r"cannot create the store '.*file/store'"):
         LocalStore(tmp_path / "file" / "store")
     made = HyperHyperModel(ak.Input(), REGRESSION(), "name", directory=tmp_path / "file")
-    with pytest.raises(StoreError, match="file/name' can't be made"):
+    with pytest.raises(StoreError, match=r"cannot create the store '.*file/name'"):
         made.fit(np.zeros((9, 1)), np.zeros(9))
 
 

@@ -80,11 +80,11 @@ def run(
     from cerebros_spark.core.types import EpochAnswer, EpochResult
     from cerebros_spark.data.layout import default_layout
     from cerebros_spark.engine.engine import Engine, begin
-    from cerebros_spark.runs.worker_config import WorkerJob
+    from cerebros_spark.runs.worker_config import WorkerConfig
     from cerebros_spark.training.keras.metrics import MetricsMerger
 
     manifest = prepare(store, partitions=backend.num_workers)
-    job = WorkerJob(
+    job = WorkerConfig(
         run_id=run_id,
         store=store,
         manifest=manifest,

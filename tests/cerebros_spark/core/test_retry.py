@@ -66,11 +66,11 @@ def flaky(tmp_path) -> Store:
 
 
 CALLS = {
-    "read from": lambda store: store.read("log") == b"old",
-    "written to": lambda store: store.write("log", b"new"),
-    "appended to in": lambda store: store.append("log", b"half and half", at=3),
-    "listed in": lambda store: store.list("") == ["log"],
-    "deleted from": lambda store: store.delete("log"),
+    "read": lambda store: store.read("log") == b"old",
+    "write": lambda store: store.write("log", b"new"),
+    "append to": lambda store: store.append("log", b"half and half", at=3),
+    "list": lambda store: store.list("") == ["log"],
+    "delete": lambda store: store.delete("log"),
 }
 
 
@@ -80,10 +80,10 @@ def test_what_passes_is_tried_again(flaky, caplog, doing, error):
     FlakyFileSystem.fail(2, error)
     assert CALLS[doing](flaky) is not False
     FlakyFileSystem.fail(0)
-    assert f"can't be {doing} flaky://" in caplog.text
+    assert f"cannot {doing} '" in caplog.text
     assert "try 2 of 4" in caplog.text
-    after = {"written to": b"new", "appended to in": b"oldhalf and half"}.get(doing, b"old")
-    if doing == "deleted from":
+    after = {"write": b"new", "append to": b"oldhalf and half"}.get(doing, b"old")
+    if doing == "delete":
         assert files(flaky) == []
     else:
         assert flaky.read("log") == after
@@ -94,12 +94,14 @@ def test_what_passes_is_tried_again(flaky, caplog, doing, error):
 def test_what_does_not_pass_ends(flaky, doing):
     for error, advice in [
         (FULL, "free space there"),
-        (PermissionError(errno.EACCES, "Permission denied"), "check the rights there"),
+        (PermissionError(errno.EACCES, "Permission denied"), "check the permissions there"),
     ]:
         FlakyFileSystem.fail(99, error)
         # This fake lets nothing be put back either.
         left = "; some of the new bytes may be left after the first 3" if "app" in doing else ""
-        message = rf"can't be {doing} flaky://.* \(4 tries\): .*{error.strerror}; {advice}{left}$"
+        message = (
+            rf"cannot {doing} '.*' in flaky://.* \(4 tries\): .*{error.strerror}; {advice}{left}$"
+        )
         with pytest.raises(StoreError, match=message) as caught:
             CALLS[doing](flaky)
         cause = caught.value.__cause__
@@ -117,7 +119,7 @@ def test_what_does_not_pass_ends(flaky, doing):
 )
 def test_what_can_not_pass_is_told_at_once(flaky, caplog, error):
     FlakyFileSystem.fail(1, error)
-    with pytest.raises(StoreError, match=r"'log' can't be read from flaky://.*(gone|folder|odd)"):
+    with pytest.raises(StoreError, match=r"cannot read 'log' in flaky://.*(gone|folder|odd)"):
         flaky.read("log")
     assert "tries" not in caplog.text
     assert not caplog.records

@@ -23,7 +23,8 @@ from cerebros_spark.data.manifest import (
 )
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 MANIFEST = Manifest(
     "f",
@@ -40,7 +41,7 @@ ARGUMENTS = {"feature_columns": ["x"], "label_columns": ["y"], "partitions": 2}
 
 
 def files(store: LocalStore) -> list:
-    return [path for path in store._folder.rglob("*") if path.is_file()]
+    return [path for path in store.folder.rglob("*") if path.is_file()]
 
 
 def folders(manifest: Manifest) -> set[str]:
@@ -57,7 +58,7 @@ def check_usable(store: Store, manifest: Manifest) -> None:
 
 def make_old(store: LocalStore, folder: str) -> None:
     """As if written the day before yesterday."""
-    for path in (store._folder / folder).rglob("*"):
+    for path in (store.folder / folder).rglob("*"):
         os.utime(path, (time.time() - 2 * 86_400,) * 2)
 
 

@@ -8,7 +8,8 @@ from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data import checks
 from cerebros_spark.data.float32 import Variation, check_variation
 from cerebros_spark.data.manifest import Column, Layout
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 GOOD = {
     "feature_columns": ["a"],

@@ -8,7 +8,7 @@ from cerebros_spark.data import checks
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_spark import prepare
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 
 ROWS = 101
 COLUMNS = {"feature_columns": ["number", "array"], "label_columns": ["label"], "partitions": 3}

@@ -10,7 +10,8 @@ import pytest
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import checks
 from cerebros_spark.data.prepare_arrays import prepare_arrays
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 ROWS = 101
 RNG = np.random.default_rng(0)

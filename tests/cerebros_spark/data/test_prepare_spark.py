@@ -21,7 +21,7 @@ from cerebros_spark.data.manifest import Manifest, manifest_key
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.prepare_spark import prepare
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 
 ROWS = 103
 COLUMNS = {"feature_columns": ["number", "array"], "label_columns": ["label"]}

@@ -16,7 +16,8 @@ from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout, Shard
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 ROWS = 1000
 RNG = np.random.default_rng(1)
@@ -219,7 +220,7 @@ def test_a_damaged_file_is_named_before_a_row_is_read(small, message, budget):
     store, manifest = small
     shard = manifest.train[0]
     assert open_shard(store, shard, manifest, LAYOUT, budget).rows == 800
-    DAMAGE[message](Path(store._folder / shard.key / "part-00001.snappy.parquet"))
+    DAMAGE[message](Path(store.folder / shard.key / "part-00001.snappy.parquet"))
     pattern = message.replace("parquet was", "parquet of the prepared data was")
     with pytest.raises(StoreError, match=pattern) as caught:
         open_shard(store, shard, manifest, LAYOUT, budget)
@@ -230,7 +231,7 @@ def test_a_damaged_file_is_named_before_a_row_is_read(small, message, budget):
 
 def test_what_the_message_says_helps(small):
     store, manifest = small
-    flip_a_bit(next(Path(store._folder / manifest.train[0].key).glob("*.parquet")))
+    flip_a_bit(next(Path(store.folder / manifest.train[0].key).glob("*.parquet")))
     with pytest.raises(StoreError):
         open_shard(store, manifest.train[0], manifest, LAYOUT, GREAT)
     store.delete(f"data/{manifest.fingerprint}")

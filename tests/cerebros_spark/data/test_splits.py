@@ -14,7 +14,7 @@ from scipy.stats import kstest
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.prepare_spark import prepare
 from cerebros_spark.data.splits import allocate
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 
 COUNTS = st.lists(st.integers(1, 200), min_size=1, max_size=30)
 

@@ -13,7 +13,7 @@ from cerebros_spark.data.manifest import Manifest, OtherFormatError, manifest_ke
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.prepare_spark import prepare
 from cerebros_spark.data.shards import open_shard
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 
 ROWS = 60
 ARGUMENTS = {"feature_columns": ["a"], "label_columns": ["y"], "partitions": 2}

@@ -10,7 +10,7 @@ import pytest
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.runs.audit import audit, line, located, main
 from cerebros_spark.runs.journal import Journal, journal_key
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 
 PARTITIONS = 2
 

@@ -7,7 +7,8 @@ import pytest
 
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.runs.journal import Journal, as_written, journal_key, read, recover
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 
 @pytest.fixture(params=["local", "memory"])

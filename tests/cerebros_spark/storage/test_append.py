@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 from tests.cerebros_spark.faulty import FULL, Faults, files, half
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -28,7 +28,7 @@ def test_append_where_the_end_is_known(store):
     store.append("log", b"two", at=3)
     store.append("log", b"", at=6)
     for at in (0, 5, 7):
-        with pytest.raises(StoreError, match=f"'log' in .* is 6 bytes long, not {at}: another"):
+        with pytest.raises(StoreError, match=f"'log' in .* is 6 bytes long, not {at}; another"):
             store.append("log", b"three", at=at)
     assert store.read("log") == b"onetwo"
 
@@ -58,7 +58,8 @@ def test_an_append_takes_the_place_of_nothing_else(store):
 HALF_WRITTEN = """
 import resource, sys
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 Store.first_wait = 0.001
 kind, folder = sys.argv[1:]
@@ -96,7 +97,7 @@ def test_what_the_system_stops_half_way_leaves_the_old_bytes(tmp_path, kind):
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()
     assert len(told) == 4
-    for line, doing in zip(told, ["appended to"] * 3 + ["written to"], strict=True):
+    for line, doing in zip(told, ["cannot append to"] * 3 + ["cannot write"], strict=True):
         assert doing in line
         assert "(4 tries): [Errno 27] File too large; raise the limit on the size" in line
     assert "try 2 of 4" in done.stderr
@@ -114,8 +115,8 @@ def test_a_full_disk_that_is_freed_is_no_error(tmp_path, monkeypatch, caplog, ti
     assert store.read("log") == b"old0123456789"
     assert store.read("new") == b"abc"
     assert [r.levelname for r in caplog.records] == ["WARNING"] * times
-    assert "'log' can't be appended to in file://" in caplog.text
-    assert "No space left on device): try 2 of 4 follows" in caplog.text
+    assert "cannot append to 'log' in file://" in caplog.text
+    assert "No space left on device; try 2 of 4 in" in caplog.text
 
 
 def test_a_disk_that_stays_full_is_told_and_the_old_bytes_stay(tmp_path, monkeypatch):
@@ -123,13 +124,13 @@ def test_a_disk_that_stays_full_is_told_and_the_old_bytes_stay(tmp_path, monkeyp
     store.append("log", b"old")
     faults = Faults(None, times=99, some=half(os.write))
     monkeypatch.setattr(os, "write", faults)
-    message = r"'log' can't be appended to in file://.* \(4 tries\): .*; free space there"
+    message = r"cannot append to 'log' in file://.* \(4 tries\): .*; free space there"
     with pytest.raises(StoreError, match=message) as caught:
         store.append("log", b"0123456789", at=3)
     assert caught.value.__cause__ is FULL
     assert faults.calls == 4
     assert store.read("log") == b"old"
-    with pytest.raises(StoreError, match="'new' can't be appended"):
+    with pytest.raises(StoreError, match="cannot append to 'new'"):
         store.append("new", b"0123456789", at=0)
     assert files(store) == ["log"]
 
@@ -156,7 +157,7 @@ def test_bytes_that_could_not_be_cut_are_told_apart_from_those_of_others(tmp_pat
 
     monkeypatch.setattr(os, "write", Faults(os.write, some=other))
     monkeypatch.setattr(os, "ftruncate", no_cut)
-    with pytest.raises(StoreError, match="is 12 bytes long, not 3: another process"):
+    with pytest.raises(StoreError, match="is 12 bytes long, not 3; another process"):
         store.append("log", b"0123456789")
     assert store.read("log") == b"oldanother's"
 

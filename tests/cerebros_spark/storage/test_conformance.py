@@ -24,7 +24,8 @@ from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage import s3
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -91,7 +92,7 @@ def test_keys_are_written_read_listed_and_deleted(any_store):
     assert any_store.list("none") == []
     assert [any_store.read(key).decode() for key in keys] == keys
     assert any_store.digest("b/2") == (3, hashlib.sha256(b"b/2").hexdigest())
-    assert any_store.changed("a").tzinfo is not None
+    assert any_store.modified_at("a").tzinfo is not None
     any_store.delete("b")
     any_store.delete("a")
     any_store.delete("none")
@@ -99,10 +100,10 @@ def test_keys_are_written_read_listed_and_deleted(any_store):
 
 
 def test_missing_keys_are_named_at_once(any_store, caplog):
-    for call in (any_store.read, any_store.digest, any_store.changed):
-        with pytest.raises(StoreError, match=r"'no/such' can't be .*/"):
+    for call in (any_store.read, any_store.digest, any_store.modified_at):
+        with pytest.raises(StoreError, match=r"cannot (read|inspect) 'no/such' in .*/"):
             call("no/such")
-    with pytest.raises(StoreError, match=r"'no/such' in .* is 0 bytes long, not 7"):
+    with pytest.raises(StoreError, match=r"'no/such' in .*: it is 0 bytes long, not 7"):
         any_store.append("no/such", b"x", at=7)
     assert any_store.list("") == []
     assert not caplog.records
@@ -113,7 +114,7 @@ def test_an_append_adds_at_the_end_that_is_known(any_store):
     any_store.append("folder/log", b"two\n", at=4)
     any_store.append("folder/log", b"thr")
     for at in (0, 8, 12):
-        with pytest.raises(StoreError, match=rf"is 11 bytes long, not {at}: another process"):
+        with pytest.raises(StoreError, match=rf"is 11 bytes long, not {at}; another process"):
             any_store.append("folder/log", b"four\n", at=at)
     any_store.append("folder/log", b"three\n", at=8, instead_of=b"thr")
     assert any_store.read("folder/log") == b"one\ntwo\nthree\n"
@@ -129,7 +130,7 @@ def test_an_append_sees_what_others_did_to_the_key(any_store):
     any_store.append("log", b"er", at=3)
     assert other.read("log") == b"newer"
     other.delete("log")
-    with pytest.raises(StoreError, match="is 0 bytes long, not 5: another process"):
+    with pytest.raises(StoreError, match="is 0 bytes long, not 5; another process"):
         any_store.append("log", b"x", at=5)
     assert other.list("") == []
 
@@ -329,13 +330,11 @@ def test_hdfs_without_its_library_says_what_it_needs(monkeypatch):
         raise OSError("Unable to load libjvm: /usr/java/libjvm.so: cannot open")
 
     monkeypatch.setattr(pyarrow.fs, "HadoopFileSystem", missing)
-    with pytest.raises(
-        StoreError, match=r"hdfs://host:9/x can't be opened: .*set JAVA_HOME, HADOO"
-    ):
+    with pytest.raises(StoreError, match=r"cannot open hdfs://host:9/x: .*set JAVA_HOME, HADOO"):
         Store.create("hdfs://host:9/x")
 
 
 @pytest.mark.parametrize("url", ["hdfs://host:9", "hdfs://host:9/", "hdfs:///"])
 def test_an_hdfs_url_needs_a_folder(url):
-    with pytest.raises(ArgumentError, match=r"an HDFS store is at hdfs://host:port/folder, but"):
+    with pytest.raises(ArgumentError, match=r"must be hdfs://host:port/folder, but"):
         Store.create(url)

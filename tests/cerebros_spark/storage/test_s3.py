@@ -55,7 +55,7 @@ def test_urls_of_hadoop_are_taken_too(bucket):
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///prefix"])
 def test_a_url_without_a_bucket_is_refused(url):
-    with pytest.raises(ArgumentError, match=r"an S3 store is at s3://bucket/prefix, but got 's3:"):
+    with pytest.raises(ArgumentError, match=r"must be s3://bucket/prefix, but got 's3:"):
         Store.create(url)
 
 
@@ -104,7 +104,7 @@ def test_a_large_write_that_fails_leaves_the_old_bytes_and_no_parts(
 
     with monkeypatch.context() as patched:
         Requests(patched, failing)
-        with pytest.raises(StoreError, match=r"'large' can't be written to s3://.*the line is cut"):
+        with pytest.raises(StoreError, match=r"cannot write 'large' in s3://.*the line is cut"):
             store.write("large", b"x" * (2 * PART))
     assert store.read("large") == b"old"
     assert "Uploads" not in s3_client.list_multipart_uploads(Bucket=bucket)
@@ -141,7 +141,7 @@ def test_an_append_that_did_not_arrive_is_made_again(store, monkeypatch, caplog)
         Requests(patched, losing)
         store.append("log", b"two", at=3)
     assert store.read("log") == b"onetwo"
-    assert "the line is cut): try 3 of 5" in caplog.text
+    assert "the line is cut; try 3 of 5" in caplog.text
 
 
 def test_what_can_not_be_deleted_is_told(store, monkeypatch):
@@ -153,14 +153,14 @@ def test_what_can_not_be_deleted_is_told(store, monkeypatch):
         return {"Errors": [{"Code": "AccessDenied", "Message": "Access Denied", "Key": "a/key"}]}
 
     Requests(monkeypatch, denied)
-    message = r"'folder' can't be deleted from s3://.*Access Denied \('a/key'\); .*s3:DeleteObject"
+    message = r"cannot delete 'folder' in s3://.*Access Denied \('a/key'\); .*s3:DeleteObject"
     with pytest.raises(StoreError, match=message):
         store.delete("folder")
 
 
 @pytest.mark.parametrize(
     ("known", "secret", "advice"),
-    [(True, True, "need s3:ListBucket"), (True, False, "not valid"), (False, True, "not valid")],
+    [(True, True, "need s3:ListBucket"), (True, False, "invalid"), (False, True, "invalid")],
     ids=["no rights", "wrong secret", "unknown"],
 )
 def test_missing_rights_are_told_at_once(
@@ -179,10 +179,10 @@ def test_missing_rights_are_told_at_once(
 
     @set_initial_no_auth_action_count(0)
     def refused() -> None:
-        with pytest.raises(StoreError, match=rf"s3://{bucket}/x can't be opened: .*{advice}"):
+        with pytest.raises(StoreError, match=rf"cannot open s3://{bucket}/x: .*{advice}"):
             Store.create(f"s3://{bucket}/x")
         for call in (lambda: again.write("a/key", b"x"), lambda: again.append("a/key", b"x")):
-            with pytest.raises(StoreError, match=rf"'a/key' can't be .* s3://{bucket}/.*{advice}"):
+            with pytest.raises(StoreError, match=rf"cannot .* 'a/key' in s3://{bucket}/.*{advice}"):
                 call()
 
     refused()
@@ -191,7 +191,7 @@ def test_missing_rights_are_told_at_once(
 
 
 def test_a_bucket_that_is_not_there_is_told_at_once(s3_server, caplog):
-    message = r"the store s3://no-such-bucket/x can't be opened: .*; make the bucket, or correct"
+    message = r"cannot open s3://no-such-bucket/x: .*; create the bucket, or correct"
     with pytest.raises(StoreError, match=message):
         Store.create("s3://no-such-bucket/x")
     assert not caplog.records
@@ -204,7 +204,7 @@ def test_a_bucket_that_goes_away_is_told(store, bucket, s3_client):
         lambda key: store.write(key, b"x"),
         lambda key: store.append(key, b""),
     ):
-        with pytest.raises(StoreError, match=rf"'a/key' can't be .* s3://{bucket}/.*make the buck"):
+        with pytest.raises(StoreError, match=rf"cannot .* 'a/key' in s3://{bucket}/.*create the"):
             call("a/key")
 
 
@@ -213,14 +213,16 @@ def test_missing_credentials_are_told_at_once(bucket, monkeypatch, tmp_path, cap
         monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
-    with pytest.raises(StoreError, match=r"can't be opened: .*give this process credentials: AWS_"):
+    with pytest.raises(StoreError, match=r"cannot open .*: .*give this process credentials: AWS_"):
         Store.create(f"s3://{bucket}/x")
     assert not caplog.records
 
 
 def test_a_server_that_is_away_is_told(s3_server, monkeypatch, caplog):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    with pytest.raises(StoreError, match=r"can't be opened \(5 tries\): .*connect.*127\.0\.0\.1:9"):
+    with pytest.raises(
+        StoreError, match=r"cannot open s3://.* \(5 tries\): .*connect.*127\.0\.0\.1:9"
+    ):
         Store.create("s3://bucket/x")
     assert "try 5 of 5" in caplog.text
 

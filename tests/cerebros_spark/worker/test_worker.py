@@ -17,7 +17,7 @@ from cerebros_spark.core.types import Phase, TrialSpec, Unit, UnitFailure, UnitR
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.runs.artifacts import reference, write_spec
-from cerebros_spark.runs.worker_config import WorkerJob
+from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.training.fused.graph.padding import Shape
 from cerebros_spark.training.fused.graph.parser import read
 from cerebros_spark.training.keras.serialization import describe, drawing_from, initial_state
@@ -34,7 +34,7 @@ PLAIN = ("one", "two")
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory) -> WorkerJob:
+def job(tmp_path_factory) -> WorkerConfig:
     """Rows in one partition; trials of one network that train together, and others that don't."""
     store = LocalStore(tmp_path_factory.mktemp("worker"))
     x = np.random.default_rng(0).normal(size=(60, 3))
@@ -50,7 +50,7 @@ def job(tmp_path_factory) -> WorkerJob:
     for number, name in enumerate(PLAIN):
         write_spec(store, "run", TrialSpec(name, number, "keras", describe(network()), 0, 1, 16))
     layout = default_layout(manifest, inputs=1, outputs=1)
-    return WorkerJob("run", store, manifest, layout, 2**20, 2**30, 1, False)
+    return WorkerConfig("run", store, manifest, layout, 2**20, 2**30, 1, False)
 
 
 def network():
@@ -60,7 +60,7 @@ def network():
         return networks.build(keras_tuner.HyperParameters())
 
 
-def units(job: WorkerJob, broken: str = "", names=TRIALS) -> tuple[Unit, ...]:
+def units(job: WorkerConfig, broken: str = "", names=TRIALS) -> tuple[Unit, ...]:
     """The first unit of each trial; one begins with half of a state."""
     told = []
     for name in names:

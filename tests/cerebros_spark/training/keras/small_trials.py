@@ -14,7 +14,7 @@ from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import ShardData, open_shard
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.training.keras.metrics import MetricsMerger
 from cerebros_spark.training.keras.serialization import (
     StateVariables,

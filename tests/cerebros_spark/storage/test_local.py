@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.storage import local_files
-from cerebros_spark.storage.store import LocalStore
+from cerebros_spark.storage.local import LocalStore
 from tests.cerebros_spark.faulty import Faults, half
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -70,7 +69,10 @@ def test_an_append_waits_for_the_lock_and_sees_what_was_done_meanwhile(tmp_path)
 
 
 def test_append_where_there_are_no_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr(local_files, "fcntl", None)
+    def no_locks(descriptor, how):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     store = LocalStore(tmp_path)
     store.append("log", b"one", at=0)
     store.append("log", b"two", at=3)
