@@ -1,7 +1,7 @@
-"""cerebros_spark: trains many Keras models at once on data that stays where it is.
+"""The engine: trains many Keras models at once on data that does not move.
 
-The public names load on first use: importing the package pulls in neither TensorFlow, PySpark
-nor Petastorm.
+Public names load on first use, so importing the package imports neither TensorFlow, PySpark nor
+Petastorm.
 """
 
 from __future__ import annotations

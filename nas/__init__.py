@@ -1,6 +1,7 @@
-"""nas: neural architecture search on cerebros_spark.
+"""Neural architecture search on cerebros_spark.
 
-The public names load on first use.
+The search decides which networks to train; ``cerebros_spark`` trains them. Start with
+:class:`HyperHyperModel`. Public names load on first use.
 """
 
 from __future__ import annotations

@@ -1,1 +1,5 @@
-"""Values and helpers that do no I/O: errors, types, events, seeds, retries and checks."""
+"""Values and helpers that do no I/O, for every other folder.
+
+Errors, types that cross folders, the scheduler's events, named random seeds, retries, checks of
+arguments, and pickling of user code for Spark.
+"""

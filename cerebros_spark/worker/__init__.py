@@ -1,1 +1,5 @@
-"""Runs the units of one partition: states and programs in memory, reports to the driver."""
+"""The worker: runs the units of one partition.
+
+It keeps programs and states in memory, trains on one thread, and writes states, reports results
+and prefetches the next unit on another.
+"""

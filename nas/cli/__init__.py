@@ -1,16 +1,6 @@
-"""The command ``cerebros-spark``: a search without a script.
+"""The command ``cerebros-spark``: search, resume, report, predict, audit and export.
 
-The rooms:
-
-- ``main``: the command, its exit codes, and errors without tracebacks.
-- ``searching``: ``search`` and ``resume``.
-- ``using``: ``report``, ``predict``, ``audit`` and ``export``.
-- ``asked``: what was asked of a run, kept with it in the store; the search that it makes.
-- ``keeping``: writes it there, when the search begins.
-- ``options``: what the commands share.
-- ``tables``: files → Spark DataFrames and back.
-- ``encoding``: texts and classes → numbers and back.
-- ``session``: a Spark session, the one that is there or one of our own.
-
-Nothing heavy is imported before a command begins, so ``--help`` is quick.
+It reads tables into Spark, encodes strings and classes as numbers, and stores the options of a
+run beside its journal, so that later commands need the run alone. Heavy imports wait until a
+command begins, so ``--help`` is quick.
 """

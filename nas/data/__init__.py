@@ -1,1 +1,4 @@
-"""What users hand over as data: columns, heads, weights and values."""
+"""Data as users pass it: columns, labels, heads and weights, checked and converted.
+
+Values are converted without loss, or an error names the column and the reason.
+"""

@@ -1,15 +1,8 @@
-"""Pictures of networks, as SVG text.
+"""Pictures of networks as SVG.
 
-The rooms:
-
-- ``plans``: a Cerebros plan → graph of its units.
-- ``layers``: a Keras model, or a trial's program → graph of its layers.
-- ``units``: such a graph, of a Cerebros network → graph of its units.
-- ``places``: a graph → where its nodes and lines lie.
-- ``svg``: those → the picture.
-
-NetworkX and matplotlib are imported when the first picture is drawn. Nothing here touches
-``pyplot``, so a user's own figures and backend are left alone, and no display is needed.
+A Cerebros plan or a Keras model becomes a graph of units or layers, the graph gets a layout, and
+the layout becomes SVG. NetworkX and matplotlib are imported with the first picture. ``pyplot`` is
+never used: it would change the user's figures and need a display.
 """
 
 from __future__ import annotations

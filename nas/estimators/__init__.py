@@ -1,1 +1,1 @@
-"""Other front ends: scikit-learn, SimpleCerebrosRandomSearch, Spark ML."""
+"""Other interfaces to a search: scikit-learn, Spark ML and the original Cerebros."""

@@ -1,1 +1,4 @@
-"""Losses and metrics against labels: which suit, and how they are computed."""
+"""Losses and metrics, checked against the labels of their output.
+
+A metric that suits the labels is kept or converted; any other is refused before training.
+"""

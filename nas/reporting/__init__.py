@@ -1,15 +1,8 @@
-"""A run of a search as one HTML page: charts, tables and the best network, in a single file.
+"""A run as one HTML page: leaderboard, charts, the workers' timeline and the best network.
 
-The rooms:
-
-- ``reading``: a run's journal and specs in the store → what is known of it.
-- ``marks``: a colour for each trial, and the scales that charts share.
-- ``charts``: learning curves, and hyperparameters against scores.
-- ``timeline``: which worker was at which trial when, and how busy it was.
-- ``page``: all of it → HTML.
-
-``python -m nas.reporting RUN report.html`` writes the page of a run that is going on, was stopped
-or is over, without any part of the search: it reads the store alone. The page fetches nothing.
+The page is made from the journal and specs in the store alone, so it also shows a run that is in
+progress or was stopped. It is a single file that fetches nothing.
+``python -m nas.reporting RUN report.html`` writes it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""A finished search: its networks, scores and output columns."""
+"""The result of a search: its best networks, leaderboard, predictions and metrics."""

@@ -1,1 +1,1 @@
-"""The loop of a search: proposes, builds, submits and records trials."""
+"""The loop of a search: propose, build, submit and record trials."""

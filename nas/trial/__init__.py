@@ -1,1 +1,4 @@
-"""One trial's data: its proposal, its state while it runs, its record, the table of all."""
+"""One trial of a search: its proposal, objective, state while it runs, and record.
+
+The table holds the trials of a search, running and finished.
+"""

@@ -1,8 +1,4 @@
-"""Searches with Spark ML's face: CerebrosEstimator and CerebrosModel.
-
-``params`` has their parameters, ``estimator`` searches, ``model`` scores, ``saving`` writes and
-reads a model.
-"""
+"""A search as an estimator of Spark ML, and its result as a model that Spark ML can save."""
 
 from nas.estimators.spark_ml.estimator import CerebrosEstimator
 from nas.estimators.spark_ml.model import CerebrosModel

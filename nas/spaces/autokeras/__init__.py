@@ -1,1 +1,1 @@
-"""Spaces of AutoKeras graphs: their blocks, assembly and overrides."""
+"""AutoKeras graphs as a search space: assembly, normalization, blocks and overrides."""

@@ -1,17 +1,9 @@
 """Cerebros networks: levels of small Dense units, wired at random, planned before they are built.
 
-The rooms, in the order in which a network comes to be:
-
-- ``space``: the bounds from which networks are drawn (:class:`~.space.CerebrosSpace`).
-- ``moiety``: levels, units and neurons of one network, without edges.
-- ``wiring``, ``repair``, ``lateral``: the edges.
-- ``future``: the finished plan, proved sound; no Keras in it.
-- ``materialize``: plan to Keras layers.
-- ``recorder``, ``writing``: the same layers as Keras would describe them, without building them.
-- ``hyperparameters``: the same draws as KerasTuner hyperparameters, so that any tuner can search.
-- ``networks``: complete compiled networks; ``block``: the space as a block in an AutoKeras graph.
-
-Importing this package imports neither Keras nor AutoKeras; the names below load on first use.
+A space bounds what is drawn. A moiety has levels, units and neurons; wiring adds the edges; the
+plan (:class:`NetworkFuture`) is the validated result, without Keras. A plan becomes Keras layers,
+or the JSON that Keras would write for them without building them. The same draws are available as
+KerasTuner hyperparameters and as a block of AutoKeras graphs.
 """
 
 from __future__ import annotations

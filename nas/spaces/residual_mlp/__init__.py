@@ -1,13 +1,7 @@
 """Residual multi-layer perceptrons: Dense blocks that a copy of their input bypasses.
 
-The rooms:
-
-- ``plan``: what a network looks like, checked; no Keras in it.
-- ``layers``: a plan as Keras layers.
-- ``model``: one network by its arguments (:class:`~.model.ResidualMLP`).
-- ``block``: the same as a block of an AutoKeras graph (:class:`~.block.ResidualMLPBlock`).
-
-The names below load on first use.
+A plan holds the validated shape of a network, without Keras. :class:`ResidualMLP` builds one
+network from its arguments; :class:`ResidualMLPBlock` searches them in an AutoKeras graph.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Tuners, one algorithm a file."""
+"""Search algorithms, one per module."""

@@ -1,1 +1,5 @@
-"""What a network is, as shapes and indices, padded to the group's."""
+"""The structure of networks as arrays.
+
+A trial's program is parsed into a network of units and padded to the shape of its group. The
+wiring becomes a vector of indices, so networks of one shape share one compiled program.
+"""
