@@ -6,6 +6,8 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from keras.src.utils import naming
+
 
 def adam_moments(optimizer: Any, index: int) -> tuple[Any, Any]:
     """Return the variables of Adam's first and second moment at an index."""
@@ -134,6 +136,11 @@ def share_steps(optimizer: Any, other: Any) -> None:
     """Make an optimizer count its steps in the variable of another one, without tracking it."""
     for name in ("_iterations", "gradient_accumulation_steps"):
         object.__setattr__(optimizer, name, getattr(other, name))
+
+
+def to_snake_case(name: str) -> str:
+    """Return a class name as Keras writes it in the default names of layers and metrics."""
+    return str(naming.to_snake_case(name))
 
 
 def uses_weight_decay(optimizer: Any, variable: Any) -> bool:

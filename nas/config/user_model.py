@@ -19,8 +19,8 @@ from cerebros_spark.training.keras.object_config import check_layers
 from cerebros_spark.training.keras.serialization import describe, drawing_from, known, rebuild
 from nas.config.dataset import PreparedData
 from nas.data.heads import Target
-from nas.metrics.labels import labels_of_columns
-from nas.metrics.losses import BINARY, CATEGORICAL, loss_name, loss_object
+from nas.metrics.labels import summarize_columns
+from nas.metrics.losses import BINARY, CATEGORICAL, get_loss, get_loss_name
 from nas.spaces.functional import culprit, known_inputs, unlike, without_config
 from nas.spaces.user_space import OwnSpace, Source, built_anew, losses_of, suit
 
@@ -176,7 +176,7 @@ def _same_size(wanted: Sequence[Any], shape: Sequence[int]) -> bool:
 def _targets(
     model: keras.Model, manifest: Manifest, layout: Layout, custom_objects: Mapping[str, Any]
 ) -> tuple[Target, ...]:
-    losses = [loss_object(loss) for loss in losses_of(model, custom_objects)]
+    losses = [get_loss(loss) for loss in losses_of(model, custom_objects)]
     found = []
     for number, group in enumerate(layout.outputs):
         name, shape = model.output_names[number], tuple(model.outputs[number].shape[1:])
@@ -198,8 +198,8 @@ def _targets(
                 label_shape=(width,),
                 label_dtype=dtypes.pop() if len(dtypes) == 1 else "float32",
                 sparse=_is_sparse(losses[number]),
-                probabilities=loss_name(losses[number]) in (BINARY | CATEGORICAL),
-                labels=labels_of_columns(columns),
+                probabilities=get_loss_name(losses[number]) in (BINARY | CATEGORICAL),
+                labels=summarize_columns(columns),
             )
         )
     suit(model, [goal.labels for goal in found if goal.labels], custom_objects)

@@ -13,10 +13,18 @@ import keras
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.manifest import Column, Layout, Manifest
-from nas.metrics.labels import Form, Kind, Labels, Values, form_of, labels_of_columns
+from nas.metrics.adaptation import adapt_metrics
+from nas.metrics.labels import (
+    AllowedValues,
+    LabelForm,
+    LabelKind,
+    Labels,
+    infer_form,
+    summarize_columns,
+)
+from nas.metrics.lookup import as_list, get_canonical_name, stabilize_names
 from nas.metrics.loss_checks import check_loss
-from nas.metrics.losses import loss_name, loss_object
-from nas.metrics.metrics import full_name, listed, suit_metrics, with_stable_names
+from nas.metrics.losses import get_loss, get_loss_name
 
 # Losses that compare numbers with numbers: classes and functions of Keras alike.
 _REGRESSIONS = (
@@ -67,15 +75,15 @@ class Target:
         return self.sparse or (self.num_classes is not None and self.label_shape == (1,))
 
     @property
-    def values(self) -> Values:
+    def values(self) -> AllowedValues:
         """The values that its labels may have."""
         if self.num_classes is not None:
             if self.label_shape == (1,):
-                return Values(self.num_classes - 1)
-            return Values(1, one_hot=self.activation == "softmax")
+                return AllowedValues(self.num_classes - 1)
+            return AllowedValues(1, one_hot=self.activation == "softmax")
         if self.sparse:
-            return Values(self.width - 1)
-        return Values(1 if self.probabilities else None)
+            return AllowedValues(self.width - 1)
+        return AllowedValues(1 if self.probabilities else None)
 
     def dtype_for(self, *, fractions: bool) -> str:
         """The type in which labels are compared with the output.
@@ -124,7 +132,7 @@ def targets(
     for head, names in zip(heads, layout.outputs, strict=True):
         columns = [manifest.column(name) for name in names]
         goal = _target(head, columns, names, evaluation_metric)
-        found.append(_suited(goal, labels_of_columns(columns)))
+        found.append(_suited(goal, summarize_columns(columns)))
     return tuple(found)
 
 
@@ -132,22 +140,22 @@ def _suited(goal: Target, labels: Labels) -> Target:
     """The output with metrics that suit its labels, if its loss does."""
     form = _form(goal, labels)
     check_loss(goal.loss, form)
-    return dataclasses.replace(goal, metrics=suit_metrics(goal.metrics, form), labels=labels)
+    return dataclasses.replace(goal, metrics=adapt_metrics(goal.metrics, form), labels=labels)
 
 
-def _form(goal: Target, labels: Labels) -> Form:
+def _form(goal: Target, labels: Labels) -> LabelForm:
     """What the labels are: a ClassificationHead says so, otherwise it follows from the output."""
     if goal.num_classes is None:
-        return form_of(goal.name, labels, goal.width, goal.activation, goal.loss)
+        return infer_form(goal.name, labels, goal.width, goal.activation, goal.loss)
     if goal.width == 1:
-        kind = Kind.BINARY
+        kind = LabelKind.BINARY
     elif labels.width == 1:
-        kind = Kind.CLASS_NUMBERS
+        kind = LabelKind.CLASS_NUMBERS
     elif goal.activation == "softmax" or (labels.one_hot and not goal.head.multi_label):
-        kind = Kind.ONE_HOT
+        kind = LabelKind.ONE_HOT
     else:
-        kind = Kind.MULTI_LABEL
-    return Form(goal.name, labels, kind, goal.width)
+        kind = LabelKind.MULTI_LABEL
+    return LabelForm(goal.name, labels, kind, goal.width)
 
 
 def _target(
@@ -156,7 +164,7 @@ def _target(
     width = sum(math.prod(column.shape) for column in columns)
     dtypes = {column.dtype for column in columns}
     dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
-    metrics = _metrics(listed(head.metrics), evaluation_metric)
+    metrics = _metrics(as_list(head.metrics), evaluation_metric)
     label = ", ".join(names)
     if isinstance(head, PlainHead):
         if width not in (1, head.width):
@@ -240,8 +248,8 @@ def _scalar(head: Any, label: str, classes: tuple[int, ...] | None) -> tuple[int
     given = head.loss
     if given is None:
         given = keras.losses.SparseCategoricalCrossentropy()
-    elif loss_name(given) == "categoricalcrossentropy":
-        given = _sparse(loss_object(given), label)
+    elif get_loss_name(given) == "categoricalcrossentropy":
+        given = _sparse(get_loss(given), label)
     return count, count, "softmax", given
 
 
@@ -285,11 +293,11 @@ def _vector(
 def check_metrics(metrics: Sequence[Any]) -> None:
     """Raises ArgumentError if Keras knows no metric of such a name, or it needs arguments."""
     for metric in metrics:
-        full_name(metric)
+        get_canonical_name(metric)
 
 
 def _metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
     """The head's metrics and the user's; of two that are the same, the user's name counts."""
-    names = {full_name(metric) for metric in more}
-    kept = [*(metric for metric in own if full_name(metric) not in names), *more]
-    return tuple(with_stable_names(kept))
+    names = {get_canonical_name(metric) for metric in more}
+    kept = [*(metric for metric in own if get_canonical_name(metric) not in names), *more]
+    return tuple(stabilize_names(kept))

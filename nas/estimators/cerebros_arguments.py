@@ -16,9 +16,10 @@ from cerebros_spark.core.validation import check_real
 from cerebros_spark.training.keras.metrics import MetricsMerger
 from cerebros_spark.training.keras.serialization import describe, drawing_from
 from nas.data.heads import PlainHead
-from nas.metrics.labels import form_of, labels_of_array
+from nas.metrics.adaptation import adapt_metrics
+from nas.metrics.labels import infer_form, summarize_array
+from nas.metrics.lookup import as_list
 from nas.metrics.loss_checks import check_loss
-from nas.metrics.metrics import listed, suit_metrics
 from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.cerebros.decay import simple_sigmoid
 from nas.spaces.validation import check_activation
@@ -181,10 +182,10 @@ def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.nd
 
 def _suited(head: PlainHead, labels: np.ndarray) -> tuple[Any, ...]:
     """The metrics of an output as they suit its labels; raises ArgumentError."""
-    values = labels_of_array(head.name, labels)
-    form = form_of(head.name, values, head.width, head.activation, head.loss)
+    values = summarize_array(head.name, labels)
+    form = infer_form(head.name, values, head.width, head.activation, head.loss)
     check_loss(head.loss, form)
-    return suit_metrics(listed(head.metrics), form)
+    return adapt_metrics(as_list(head.metrics), form)
 
 
 def _shapes(name: str, value: Any, arrays: str, count: int) -> list[Shape]:

@@ -1,4 +1,4 @@
-"""The form of an output's labels: class numbers, one-hot, 0 and 1, numbers."""
+"""The form of an output's labels: class numbers, one-hot vectors, 0 and 1, or numbers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 import keras
 import numpy as np
 
+from cerebros_spark.compat.keras import inbound_nodes, keras_history
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.manifest import Column
-from nas.metrics.losses import BINARY, CATEGORICAL, HINGE, SPARSE, has_logits, loss_name
+from nas.metrics.losses import BINARY, CATEGORICAL, HINGE, SPARSE, expects_logits, get_loss_name
 
-# Layers that pass values on as they are.
-_PASSING = ("Identity", "Flatten", "Reshape", "Dropout", "ActivityRegularization")
+# Layers that pass values through unchanged.
+_IDENTITY_LAYERS = ("Identity", "Flatten", "Reshape", "Dropout", "ActivityRegularization")
 
-# Activations that give values beyond 0 and 1.
+# Activations whose values are not limited to the range from 0 to 1.
 _UNBOUNDED = frozenset(
     {
         *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish"),
@@ -27,18 +28,22 @@ _UNBOUNDED = frozenset(
 )
 
 
-class Kind(enum.Enum):
+class LabelKind(enum.Enum):
     """A form of labels; the value completes a sentence that begins with the label's name."""
 
     CLASS_NUMBERS = "holds class numbers"
     ONE_HOT = "holds one-hot vectors"
     BINARY = "holds 0 and 1 for one output"
-    MULTI_LABEL = "holds several values of 0 and 1 a row"
+    MULTI_LABEL = "holds several values of 0 and 1 per row"
     SIGNED = "holds -1 and 1"
-    NUMBERS = "holds numbers that are no classes"
+    NUMBERS = "holds numbers that are not classes"
     DISTRIBUTION = "holds probabilities"
-    #: Only the user's own loss can know.
+    #: Only a custom loss defines what such labels mean.
     OTHER = "is compared by a custom loss"
+
+
+#: Labels made of 0 and 1, in the shape of the outputs.
+ZERO_ONE_KINDS = frozenset({LabelKind.ONE_HOT, LabelKind.BINARY, LabelKind.MULTI_LABEL})
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,11 @@ class Labels:
 
     Attributes:
         names: The label columns.
-        width: Values in one row.
-        classes: The different whole numbers of a single column; None where there are others.
+        width: Values per row.
+        classes: The distinct integers of a single column; None for other values.
         binary: Whether all values are 0 or 1.
         one_hot: Whether each row of a single column is one 1 among zeros.
-        unit: Whether the values may all lie between 0 and 1, by their mean and variance.
+        unit: Whether mean and variance allow that all values are between 0 and 1.
     """
 
     names: tuple[str, ...]
@@ -68,76 +73,76 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Values:
-    """The values that one output's labels may have, wherever they come from.
+class AllowedValues:
+    """The values that one output's labels may have.
 
     Attributes:
-        greatest: The greatest, the least being 0; None for any numbers.
-        one_hot: Whether a row is one 1 among zeros.
+        greatest: The greatest value, where the least is 0; None for any number.
+        one_hot: Whether each row is one 1 among zeros.
     """
 
     greatest: int | None = None
     one_hot: bool = False
 
     def check(self, labels: np.ndarray, names: Sequence[str]) -> None:
-        """Refuse labels that a loss or metric would count wrongly.
+        """Refuse labels that a loss or metric would evaluate wrongly.
 
         Args:
             labels: Labels of shape ``(rows, width)``.
             names: The label columns.
 
         Raises:
-            DataError: If a value is NaN or not among those of the training.
+            DataError: If a value is NaN or does not occur in training.
         """
-        named = f"the label {', '.join(names)!r}"
+        title = f"the label {', '.join(names)!r}"
         if labels.dtype.kind == "f" and np.isnan(labels).any():
             rows = int(np.isnan(labels).any(axis=1).sum())
-            raise DataError(f"{named} is missing (null or NaN) in {rows} rows; fill or drop them")
+            raise DataError(f"{title} is missing (null or NaN) in {rows} rows; fill or drop them")
         if self.greatest is None:
             return
-        off = (labels < 0) | (labels > self.greatest)
-        if off.any():
+        wrong = (labels < 0) | (labels > self.greatest)
+        if wrong.any():
             raise DataError(
-                f"{named} holds {labels[off][0]:g}, but its values are 0 to {self.greatest}: give "
-                "the labels in the form that they had in training"
+                f"{title} holds {labels[wrong][0]:g}, but its values are 0 to {self.greatest}: "
+                "give the labels in the form that they had in training"
             )
-        off = self.one_hot & ((labels != 0).sum(axis=1) != 1)
-        if off.any():
+        wrong = self.one_hot & ((labels != 0).sum(axis=1) != 1)
+        if wrong.any():
             raise DataError(
-                f"{named} is not one 1 among 0s in {int(off.sum())} rows, but was in training"
+                f"{title} is not one 1 among 0s in {int(wrong.sum())} rows, but was in training"
             )
 
 
 @dataclass(frozen=True)
-class Form:
-    """The labels and values of one output, as metrics and losses see them.
+class LabelForm:
+    """The labels and outputs that metrics and losses compare.
 
     Attributes:
         output: Name of the output.
         labels: Its labels.
         kind: What the labels are.
-        width: Values of the output in one row.
+        width: Values of the output per row.
         logits: The activation that would turn the outputs into probabilities, ``"sigmoid"`` or
-            ``"softmax"``; empty where the network has applied one, or needs none.
-        bounded: Whether the outputs lie between 0 and 1.
+            ``"softmax"``; empty if the network applies one or needs none.
+        bounded: Whether the outputs are between 0 and 1.
     """
 
     output: str
     labels: Labels
-    kind: Kind
+    kind: LabelKind
     width: int
     logits: str = ""
     bounded: bool = True
 
     def __str__(self) -> str:
         names = self.labels.names
-        shown = ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]}"
-        return f"the label {shown!r} {self.kind.value}"
+        title = ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]}"
+        return f"the label {title!r} {self.kind.value}"
 
 
-def labels_of_columns(columns: Sequence[Column]) -> Labels:
-    """Return the labels that some columns of prepared data make up."""
-    alone = columns[0] if len(columns) == 1 else None
+def summarize_columns(columns: Sequence[Column]) -> Labels:
+    """Return the labels that some columns of prepared data hold."""
+    single = columns[0] if len(columns) == 1 else None
 
     def is_binary(column: Column) -> bool:
         if column.shape:
@@ -147,108 +152,115 @@ def labels_of_columns(columns: Sequence[Column]) -> Labels:
     return Labels(
         tuple(column.name for column in columns),
         sum(math.prod(column.shape) for column in columns),
-        None if alone is None else alone.classes,
+        None if single is None else single.classes,
         all(is_binary(column) for column in columns),
-        alone is not None and bool(alone.shape) and not alone.off_one_hot,
+        single is not None and bool(single.shape) and not single.off_one_hot,
         all(_is_unit(column.mean, column.variance) for column in columns),
     )
 
 
 def _is_unit(means: Sequence[float], variances: Sequence[float]) -> bool:
-    """Whether numbers between 0 and 1 can have such statistics (Bhatia and Davis, 2000)."""
+    """Return whether numbers between 0 and 1 can have these moments (Bhatia and Davis, 2000)."""
     pairs = list(zip(means, variances, strict=True))
     return bool(pairs) and all(
         0 <= mean <= 1 and variance <= mean * (1 - mean) + 1e-6 for mean, variance in pairs
     )
 
 
-def labels_of_array(name: str, values: np.ndarray) -> Labels:
+def summarize_array(name: str, values: np.ndarray) -> Labels:
     """Return the labels that an array of shape ``(rows,)`` or ``(rows, width)`` holds."""
     rows = values.reshape(len(values), -1)
-    found = np.unique(rows) if rows.size else np.zeros(0)
-    binary = bool(np.isin(found, (0, 1)).all())
-    whole = rows.shape[1] == 1 and len(found) <= 1000 and bool((found == np.round(found)).all())
+    distinct = np.unique(rows) if rows.size else np.zeros(0)
+    binary = bool(np.isin(distinct, (0, 1)).all())
+    are_classes = (
+        rows.shape[1] == 1
+        and len(distinct) <= 1000
+        and bool((distinct == np.round(distinct)).all())
+    )
     return Labels(
         (name,),
         rows.shape[1],
-        tuple(int(value) for value in found) if whole else None,
+        tuple(int(value) for value in distinct) if are_classes else None,
         binary,
         binary and rows.shape[1] > 1 and bool((rows.sum(axis=1) == 1).all()),
-        bool(((found >= 0) & (found <= 1)).all()),
+        bool(((distinct >= 0) & (distinct <= 1)).all()),
     )
 
 
-def form_of(output: str, labels: Labels, width: int, activation: str | None, loss: Any) -> Form:
-    """Return what labels are to an output.
+def infer_form(
+    output: str, labels: Labels, width: int, activation: str | None, loss: Any
+) -> LabelForm:
+    """Return what labels mean for an output.
 
     Args:
         output: Name of the output.
         labels: Its labels.
-        width: Values of the output in one row.
-        activation: Name of the last activation; None where it is not known.
-        loss: The loss: a name, a function or an object of Keras, or the user's own.
+        width: Values of the output per row.
+        activation: Name of the last activation; None if unknown.
+        loss: A name, a function or an object of Keras, or a custom loss.
     """
-    name = loss_name(loss)
-    kind = _kind(labels, width, activation, name)
-    applied = activation in ("sigmoid", "softmax")
+    name = get_loss_name(loss)
+    kind = _infer_kind(labels, width, activation, name)
+    has_activation = activation in ("sigmoid", "softmax")
     logits = ""
-    if kind in (Kind.NUMBERS, Kind.SIGNED, Kind.OTHER):
+    if kind in (LabelKind.NUMBERS, LabelKind.SIGNED, LabelKind.OTHER) or has_activation:
         pass
-    elif name in HINGE and not applied:
+    elif name in HINGE:
         logits = "sigmoid"
-    elif has_logits(loss) and not applied:
+    elif expects_logits(loss):
         logits = "sigmoid" if name in BINARY else "softmax"
-    bounded = activation not in _UNBOUNDED
-    return Form(output, labels, kind, width, logits, bounded)
+    return LabelForm(output, labels, kind, width, logits, bounded=activation not in _UNBOUNDED)
 
 
-def _kind(labels: Labels, width: int, activation: str | None, loss: str | None) -> Kind:
+def _infer_kind(labels: Labels, width: int, activation: str | None, loss: str | None) -> LabelKind:
     if labels.width != width:
-        return Kind.CLASS_NUMBERS if _are_numbers(labels, width, activation, loss) else Kind.OTHER
+        are_classes = _are_class_numbers(labels, width, activation, loss)
+        return LabelKind.CLASS_NUMBERS if are_classes else LabelKind.OTHER
     if labels.one_hot:
-        return Kind.ONE_HOT
+        return LabelKind.ONE_HOT
     softmax = activation == "softmax"
     if activation != "sigmoid":
         softmax = softmax or loss in CATEGORICAL or loss in SPARSE
     if labels.binary and width == 1:
-        return Kind.BINARY
+        return LabelKind.BINARY
     if labels.binary and not softmax:
-        return Kind.MULTI_LABEL
+        return LabelKind.MULTI_LABEL
     if labels.binary:
-        # Columns of 0 and 1 of which one is 1, or so it is meant.
-        return Kind.ONE_HOT if len(labels.names) > 1 else Kind.DISTRIBUTION
+        # Several columns under a softmax are meant as one-hot labels.
+        return LabelKind.ONE_HOT if len(labels.names) > 1 else LabelKind.DISTRIBUTION
     if labels.signed:
-        return Kind.SIGNED
+        return LabelKind.SIGNED
     soft = (softmax and width > 1) or activation == "sigmoid" or loss in BINARY
-    return Kind.DISTRIBUTION if soft and labels.unit else Kind.NUMBERS
+    return LabelKind.DISTRIBUTION if soft and labels.unit else LabelKind.NUMBERS
 
 
-def _are_numbers(labels: Labels, width: int, activation: str | None, loss: str | None) -> bool:
-    """Whether labels of one value are numbers of the outputs.
+def _are_class_numbers(
+    labels: Labels, width: int, activation: str | None, loss: str | None
+) -> bool:
+    """Return whether labels of one value are indices of the outputs.
 
-    Else a custom loss has an output for something else, such as quantiles.
+    Otherwise a custom loss uses the outputs for something else, such as quantiles.
     """
     if labels.width != 1 or loss in SPARSE:
-        return labels.width == 1  # beyond 1,000 classes the data has no list of them
+        return labels.width == 1  # the manifest does not list more than 1,000 classes
     if labels.classes is None:
         return False
-    within = 0 <= labels.classes[0] <= labels.classes[-1] < width
-    return loss is not None or activation == "softmax" or within
+    in_range = 0 <= labels.classes[0] <= labels.classes[-1] < width
+    return loss is not None or activation == "softmax" or in_range
 
 
-def activation_of(tensor: Any) -> str | None:
-    """Return the name of the activation that an output of a model comes from, if it is known."""
-    history = getattr(tensor, "_keras_history", None)
+def find_activation(tensor: Any) -> str | None:
+    """Return the name of the activation that produces a model output; None if unknown."""
+    history = keras_history(tensor)
     if history is None:
         return None
     layer = history.operation
-    kind = type(layer).__name__
     if isinstance(layer, keras.Model):
         outputs = getattr(layer, "outputs", None)
-        return activation_of(outputs[history.tensor_index]) if outputs else None
+        return find_activation(outputs[history.tensor_index]) if outputs else None
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
-    if kind in _PASSING:
-        return activation_of(layer._inbound_nodes[history.node_index].input_tensors[0])
-    activation = getattr(layer, "activation", None)
-    return getattr(activation, "__name__", None)
+    if type(layer).__name__ in _IDENTITY_LAYERS:
+        node = inbound_nodes(layer)[history.node_index]
+        return find_activation(node.input_tensors[0])
+    return getattr(getattr(layer, "activation", None), "__name__", None)

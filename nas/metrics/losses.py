@@ -1,4 +1,4 @@
-"""Losses of Keras by one name each, however they are given."""
+"""Losses of Keras under one name each, however they are given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
-# Names as :func:`loss_name` gives them.
+from cerebros_spark.compat.keras import function_arguments
+
+# Names as :func:`get_loss_name` returns them.
 BINARY = frozenset({"binarycrossentropy", "binaryfocalcrossentropy"})
 CATEGORICAL = frozenset(
     {
@@ -18,23 +20,23 @@ CATEGORICAL = frozenset(
 SPARSE = frozenset({"sparsecategoricalcrossentropy"})
 HINGE = frozenset({"hinge", "squaredhinge"})
 
-#: Keras chooses one of three crossentropies by the shapes of outputs and labels.
-_CHOSEN = ("crossentropy", "ce")
+# Keras chooses one of three crossentropies by the shapes of outputs and labels.
+_CROSSENTROPY = ("crossentropy", "ce")
 
 
 @functools.cache
 def _classes() -> dict[str, Any]:
-    every = [getattr(keras.losses, name) for name in dir(keras.losses)]
-    return {each.__name__.lower(): each for each in every if isinstance(each, type)}
+    members = [getattr(keras.losses, name) for name in dir(keras.losses)]
+    return {member.__name__.lower(): member for member in members if isinstance(member, type)}
 
 
-def loss_name(loss: Any) -> str | None:
-    """Return the name of a loss of Keras, in lower case without underscores.
+def get_loss_name(loss: Any) -> str | None:
+    """Return the name of a built-in loss, in lower case without underscores.
 
-    It is the same for a loss by name, as a function and as an object; None for a custom loss.
+    A loss by name, as a function and as an object has the same name. A custom loss has None.
     """
     if isinstance(loss, str):
-        if loss.lower() in _CHOSEN:
+        if loss.lower() in _CROSSENTROPY:
             return "crossentropy"
         try:
             loss = keras.losses.get(loss)
@@ -47,30 +49,31 @@ def loss_name(loss: Any) -> str | None:
     return str(getattr(kind, "__name__", "")).replace("_", "").lower() or None
 
 
-def loss_object(loss: Any) -> Any:
-    """Return a loss as an object, also where it is given by name or as a function of Keras.
+def get_loss(loss: Any) -> Any:
+    """Return a loss given by name or as a function of Keras as an object.
 
-    None where Keras has no class for it; a custom loss as it is.
+    A custom loss is returned as it is. None means that Keras has no class for the loss.
     """
     if isinstance(loss, keras.losses.Loss) or loss is None:
         return loss
-    name = loss_name(loss)
+    name = get_loss_name(loss)
     if name is None:
         return None if isinstance(loss, str) else loss
     kind = _classes().get(name)
     return None if kind is None else kind()
 
 
-def has_logits(loss: Any) -> bool:
-    """Return whether a loss of Keras expects outputs that no activation has been applied to."""
-    found = loss if isinstance(loss, keras.losses.Loss) else None
-    given = getattr(found, "_fn_kwargs", None) or {}
-    return bool(given.get("from_logits", getattr(found, "from_logits", False)))
+def expects_logits(loss: Any) -> bool:
+    """Return whether a loss expects outputs without a final activation."""
+    if not isinstance(loss, keras.losses.Loss):
+        return False
+    arguments = function_arguments(loss)
+    return bool(arguments.get("from_logits", getattr(loss, "from_logits", False)))
 
 
-def loss_title(loss: Any) -> str:
-    """Return the name under which a user knows a loss of Keras."""
-    kind = _classes().get(loss_name(loss) or "")
+def get_loss_title(loss: Any) -> str:
+    """Return the name of a built-in loss as Keras' documentation spells it."""
+    kind = _classes().get(get_loss_name(loss) or "")
     if isinstance(loss, str) or kind is None:
         return repr(loss) if isinstance(loss, str) else str(getattr(loss, "__name__", loss))
     return str(kind.__name__)

@@ -20,7 +20,7 @@ from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
 from nas.data.columns import check_columns, inputs_of, labels_of, lined_up
-from nas.metrics.labels import Values
+from nas.metrics.labels import AllowedValues
 from nas.results.output_columns import OutputColumns
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Scorer:
     label_dtypes: tuple[str, ...]
     outputs: tuple[OutputColumns, ...]
     custom_objects: bytes = b""
-    label_values: tuple[Values, ...] = ()
+    label_values: tuple[AllowedValues, ...] = ()
 
     def transform(self, df: DataFrame) -> DataFrame:
         """The DataFrame with the output columns added, and the class columns.

@@ -20,9 +20,9 @@ from cerebros_spark.training.keras.serialization import (
     known,
     under_policy,
 )
-from nas.metrics.labels import Labels, activation_of, form_of
+from nas.metrics.adaptation import adapt_compiled_metrics
+from nas.metrics.labels import Labels, find_activation, infer_form
 from nas.metrics.loss_checks import check_loss
-from nas.metrics.metrics import suit_compiled
 from nas.spaces.fixed_model import FixedModel
 from nas.spaces.functional import completed
 
@@ -126,7 +126,7 @@ def suit(model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[s
     names = model.output_names
     losses = losses_of(model, custom_objects)
     forms = [
-        form_of(name, each, math.prod(tensor.shape[1:]), activation_of(tensor), loss)
+        infer_form(name, each, math.prod(tensor.shape[1:]), find_activation(tensor), loss)
         for name, each, tensor, loss in zip(names, labels, model.outputs, losses, strict=True)
     ]
     for form, loss in zip(forms, losses, strict=True):
@@ -140,7 +140,7 @@ def suit(model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[s
             }
         except (TypeError, ValueError, NotImplementedError):
             return  # describe() and rebuild() refuse what can't be written and read
-        suited = {name: suit_compiled(each, forms, names) for name, each in given.items()}
+        suited = {name: adapt_compiled_metrics(each, forms, names) for name, each in given.items()}
         changed = {name: serialize(each) for name, each in suited.items() if each is not None}
         if changed:
             without_decay = undecayed(model.optimizer, model.trainable_variables)

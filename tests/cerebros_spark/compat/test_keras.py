@@ -65,6 +65,12 @@ def test_compiled(model):
     assert compat.function_arguments(object()) == {}
 
 
+def test_default_names():
+    keras.backend.clear_session()
+    assert compat.to_snake_case("R2Score") == keras.metrics.R2Score().name, VERSION
+    assert compat.to_snake_case("MeanIoU") == keras.metrics.MeanIoU(2).name, VERSION
+
+
 def test_optimizer(model):
     optimizer = model.optimizer
     variables = compat.optimizer_variables(optimizer)

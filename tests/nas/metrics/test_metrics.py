@@ -22,9 +22,10 @@ from cerebros_spark.training.keras.metrics import (
 )
 from cerebros_spark.training.keras.serialization import describe, rebuild
 from cerebros_spark.training.keras.trainer import metric_state
-from nas.metrics.labels import Kind, form_of, labels_of_array
+from nas.metrics.adaptation import adapt_metrics
+from nas.metrics.labels import LabelKind, infer_form, summarize_array
+from nas.metrics.lookup import get_metric
 from nas.metrics.loss_checks import check_loss
-from nas.metrics.metrics import metric_named, suit_metrics
 
 ROWS, FIRST = 60, 37  # of which so many are in the first of two partitions
 EPSILON = 1e-7
@@ -47,7 +48,7 @@ class Case:
     """
 
     name: str
-    kind: Kind
+    kind: LabelKind
     y: np.ndarray
     each: np.ndarray
     p: np.ndarray
@@ -56,8 +57,8 @@ class Case:
 
     @property
     def form(self) -> Any:
-        labels = labels_of_array("label", self.y)
-        return form_of("out", labels, self.p.shape[1], self.activation, self.loss)
+        labels = summarize_array("label", self.y)
+        return infer_form("out", labels, self.p.shape[1], self.activation, self.loss)
 
     @property
     def width(self) -> int:
@@ -66,7 +67,7 @@ class Case:
     @property
     def one_class(self) -> bool:
         """Whether a row is of one of several classes that have an output each."""
-        return self.kind in (Kind.CLASS_NUMBERS, Kind.ONE_HOT)
+        return self.kind in (LabelKind.CLASS_NUMBERS, LabelKind.ONE_HOT)
 
     @property
     def classes(self) -> np.ndarray:
@@ -97,15 +98,16 @@ def _cases() -> dict[str, Case]:
     eye3, eye2 = np.eye(3, dtype="float32"), np.eye(2, dtype="float32")
     column = two[:, None].astype("float32")
     made = [
-        ("class numbers", Kind.CLASS_NUMBERS, three[:, None], eye3[three], "softmax",
+        ("class numbers", LabelKind.CLASS_NUMBERS, three[:, None], eye3[three], "softmax",
          "sparse_categorical_crossentropy"),
-        ("one-hot", Kind.ONE_HOT, eye3[three], eye3[three], "softmax", "categorical_crossentropy"),
-        ("binary", Kind.BINARY, two[:, None], column, "sigmoid", "binary_crossentropy"),
-        ("binary one-hot", Kind.ONE_HOT, eye2[two], eye2[two], "softmax",
+        ("one-hot", LabelKind.ONE_HOT, eye3[three], eye3[three], "softmax",
          "categorical_crossentropy"),
-        ("two class numbers", Kind.CLASS_NUMBERS, two[:, None], eye2[two], "softmax",
+        ("binary", LabelKind.BINARY, two[:, None], column, "sigmoid", "binary_crossentropy"),
+        ("binary one-hot", LabelKind.ONE_HOT, eye2[two], eye2[two], "softmax",
+         "categorical_crossentropy"),
+        ("two class numbers", LabelKind.CLASS_NUMBERS, two[:, None], eye2[two], "softmax",
          "sparse_categorical_crossentropy"),
-        ("multi-label", Kind.MULTI_LABEL, several, several, "sigmoid", "binary_crossentropy"),
+        ("multi-label", LabelKind.MULTI_LABEL, several, several, "sigmoid", "binary_crossentropy"),
     ]  # fmt: skip
     apply = {"softmax": softmax, "sigmoid": sigmoid}
     found = [
@@ -114,7 +116,7 @@ def _cases() -> dict[str, Case]:
     ]
     for name, y in (("number", numbers[:, :1]), ("numbers", numbers)):
         p = (y + 0.5 * noise[:, : y.shape[1]] ** 2).astype("float32")
-        found.append(Case(name, Kind.NUMBERS, y, y, p, "linear", "mse"))
+        found.append(Case(name, LabelKind.NUMBERS, y, y, p, "linear", "mse"))
     return {case.name: case for case in found}
 
 
@@ -446,12 +448,12 @@ def test_every_metric_has_the_right_value_or_is_refused(case: Case):
     for name, row in TABLE.items():
         made = row.make(case.width)
         if case.name in row.cases:
-            metrics += suit_metrics([made], case.form)
+            metrics += adapt_metrics([made], case.form)
             assert metrics[-1].name == made.name
             wanted[made.name] = pytest.approx(row.value(case), rel=row.tolerance, abs=row.tolerance)
             continue
         with pytest.raises(ArgumentError) as caught:
-            suit_metrics([made], case.form)
+            adapt_metrics([made], case.form)
         words = str(caught.value)
         assert f"({name}) of the output 'out'" in words
         assert row.words in words
@@ -480,7 +482,7 @@ def test_metrics_by_name_have_the_same_values(name: str):
     if name != "multi-label":
         rows["categorical_accuracy"] = rows["SparseCategoricalAccuracy"] = accuracy
         rows["categorical_crossentropy"] = log_loss
-    found = merged(case, list(suit_metrics(list(rows), case.form)))
+    found = merged(case, list(adapt_metrics(list(rows), case.form)))
     assert found == {name: pytest.approx(row(case), abs=5e-3) for name, row in rows.items()}
 
 
@@ -497,7 +499,7 @@ def test_metrics_by_name_have_the_same_values(name: str):
 )
 def test_names_that_are_no_metrics_are_refused(name: Any, words: str):
     with pytest.raises(ArgumentError, match=words):
-        metric_named(name)
+        get_metric(name)
 
 
 def test_a_function_or_a_class_counts_as_the_metric():
@@ -510,7 +512,7 @@ def test_a_function_or_a_class_counts_as_the_metric():
         keras.metrics.F1Score,
         keras.metrics.sparse_categorical_accuracy,
     ]
-    suited = suit_metrics(metrics, case.form)
+    suited = adapt_metrics(metrics, case.form)
     assert suited[-1] is metrics[-1]
     found = merged(case, list(suited))
     right = case.p[np.arange(ROWS), case.classes]
@@ -535,7 +537,7 @@ def test_custom_metrics_are_left_as_they_are():
 
     metrics = [Own(), own, keras.metrics.MeanMetricWrapper(own)]
     for case in CASES.values():
-        assert all(a is b for a, b in zip(suit_metrics(metrics, case.form), metrics, strict=True))
+        assert all(a is b for a, b in zip(adapt_metrics(metrics, case.form), metrics, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -568,7 +570,7 @@ def test_custom_metrics_are_left_as_they_are():
 )
 def test_arguments_that_do_not_suit_are_refused(name: str, make: Any, words: str):
     with pytest.raises(ArgumentError, match=words):
-        suit_metrics([make(keras.metrics)], CASES[name].form)
+        adapt_metrics([make(keras.metrics)], CASES[name].form)
 
 
 def test_arguments_are_kept():
@@ -583,7 +585,7 @@ def test_arguments_are_kept():
         m.CategoricalCrossentropy(label_smoothing=0.3, name="smooth"),
         m.SparseCategoricalCrossentropy(ignore_class=0, name="ignoring"),
     ]
-    found = merged(case, list(suit_metrics(metrics, case.form)))
+    found = merged(case, list(adapt_metrics(metrics, case.form)))
     y, p = case.each.astype(bool), case.p
     smooth = 0.7 * case.each + 0.1
     kept = case.classes != 0
@@ -607,7 +609,7 @@ def test_arguments_are_kept():
 def test_one_sigmoid_output_gets_a_threshold_and_one_value():
     case = CASES["binary"]
     f1 = keras.metrics.F1Score()
-    suited = suit_metrics([f1], case.form)[0]
+    suited = adapt_metrics([f1], case.form)[0]
     assert (suited.threshold, suited.average) == (0.5, "macro")
     assert merged(case, [suited]) == {"f1_score": pytest.approx(f_beta(1.0)(case), rel=1e-4)}
     assert f1.threshold is None  # the user's own is as it was
@@ -636,12 +638,12 @@ def test_logits_of_a_sigmoid(name: str):
         *(m.AUC(num_thresholds=2000), m.BinaryIoU(), m.BinaryCrossentropy()),
     ]
     logits = with_logits(name)
-    found = list(merged(logits, list(suit_metrics(metrics, logits.form))).values())
+    found = list(merged(logits, list(adapt_metrics(metrics, logits.form))).values())
     names = ["Accuracy", *(type(metric).__name__ for metric in metrics[1:])]
     assert found == [pytest.approx(TABLE[each].value(case), abs=2e-3) for each in names]
     for metric in (m.F1Score(average="macro"), m.PrecisionAtRecall(0.5)):
         with pytest.raises(ArgumentError, match=r"the network gives logits; end .* 'sigmoid'"):
-            suit_metrics([metric], logits.form)
+            adapt_metrics([metric], logits.form)
 
 
 @pytest.mark.parametrize("name", ["class numbers", "one-hot"])
@@ -649,17 +651,17 @@ def test_logits_of_a_softmax(name: str):
     case, m = CASES[name], keras.metrics
     metrics = ["accuracy", m.CategoricalCrossentropy(), m.F1Score(average="macro"), m.MeanIoU(3)]
     logits = with_logits(name)
-    found = list(merged(logits, list(suit_metrics(metrics, logits.form))).values())
+    found = list(merged(logits, list(adapt_metrics(metrics, logits.form))).values())
     names = ["Accuracy", *(type(metric).__name__ for metric in metrics[1:])]
     assert found == [pytest.approx(TABLE[each].value(case), abs=1e-4) for each in names]
     for metric in (m.AUC(), m.Precision(), m.BinaryAccuracy(), m.KLDivergence()):
         with pytest.raises(ArgumentError, match=r"the network gives logits; end .* 'softmax'"):
-            suit_metrics([metric], logits.form)
+            adapt_metrics([metric], logits.form)
 
 
 def test_metrics_of_logits_are_told_of_probabilities():
     case, m = CASES["one-hot"], keras.metrics
-    suited = suit_metrics([m.CategoricalCrossentropy(from_logits=True)], case.form)
+    suited = adapt_metrics([m.CategoricalCrossentropy(from_logits=True)], case.form)
     assert list(merged(case, list(suited)).values()) == [pytest.approx(log_loss(case), rel=1e-4)]
 
 
@@ -667,41 +669,44 @@ def test_metrics_of_logits_are_told_of_probabilities():
 
 
 def form(y: Any, width: int, activation: str | None, loss: Any) -> Any:
-    return form_of("out", labels_of_array("label", np.array(y)), width, activation, loss)
+    return infer_form("out", summarize_array("label", np.array(y)), width, activation, loss)
 
 
 def test_other_labels():
     m = keras.metrics
     signed = form([[-1], [1]], 1, "tanh", "hinge")
-    assert signed.kind is Kind.SIGNED
+    assert signed.kind is LabelKind.SIGNED
     hinge = m.Hinge()
-    assert suit_metrics([hinge], signed) == (hinge,)
+    assert adapt_metrics([hinge], signed) == (hinge,)
     with pytest.raises(ArgumentError, match=r"holds -1 and 1; .* give 0 and 1 instead"):
-        suit_metrics(["accuracy"], signed)
+        adapt_metrics(["accuracy"], signed)
     soft = form([[0.2, 0.8], [1, 0]], 2, "softmax", "kl_divergence")
-    assert soft.kind is Kind.DISTRIBUTION
+    assert soft.kind is LabelKind.DISTRIBUTION
     entropy = m.KLDivergence()
-    assert suit_metrics([entropy], soft) == (entropy,)
+    assert adapt_metrics([entropy], soft) == (entropy,)
     with pytest.raises(ArgumentError, match="'label' holds probabilities; use KLDivergence"):
-        suit_metrics([m.AUC()], soft)
+        adapt_metrics([m.AUC()], soft)
     # Several outputs for one number, as a custom loss of quantiles has them.
     quantiles = form([[1], [7]], 3, "linear", lambda y, p: p)
-    assert quantiles.kind is Kind.OTHER
-    assert suit_metrics(["mae"], quantiles) == ("mae",)
+    assert quantiles.kind is LabelKind.OTHER
+    assert adapt_metrics(["mae"], quantiles) == ("mae",)
     # Numbers of the outputs, although neither loss nor activation says so.
-    assert form([[0], [2]], 3, None, lambda y, p: p).kind is Kind.CLASS_NUMBERS
+    assert form([[0], [2]], 3, None, lambda y, p: p).kind is LabelKind.CLASS_NUMBERS
     many = np.arange(2000)[:, None]
-    assert form(many, 2000, "linear", "sparse_categorical_crossentropy").kind is Kind.CLASS_NUMBERS
+    assert (
+        form(many, 2000, "linear", "sparse_categorical_crossentropy").kind
+        is LabelKind.CLASS_NUMBERS
+    )
     # One class a row, by the loss, and argmax is right although the outputs are sigmoids.
-    assert form(np.eye(2), 2, "sigmoid", "binary_crossentropy").kind is Kind.ONE_HOT
+    assert form(np.eye(2), 2, "sigmoid", "binary_crossentropy").kind is LabelKind.ONE_HOT
 
 
 def test_an_unbounded_output_has_no_curve():
     fitted = form([[0], [1]], 1, "linear", "mse")
-    assert suit_metrics(["accuracy", "mae"], fitted) == ("accuracy", "mae")
+    assert adapt_metrics(["accuracy", "mae"], fitted) == ("accuracy", "mae")
     for name in ("auc", "binary_crossentropy"):
         with pytest.raises(ArgumentError, match="outputs between 0 and 1"):
-            suit_metrics([name], fitted)
+            adapt_metrics([name], fitted)
 
 
 # Losses ---------------------------------------------------------------------------------------
@@ -738,7 +743,7 @@ def test_every_loss_suits_its_labels_or_is_refused(case: Case):
             continue
         loss = kind()
         try:
-            check_loss(loss, form_of("out", case.form.labels, case.width, case.activation, loss))
+            check_loss(loss, infer_form("out", case.form.labels, case.width, case.activation, loss))
         except ArgumentError as error:
             words = str(error)
             assert f"cannot use the loss {name} for the output 'out': it needs " in words
@@ -774,7 +779,7 @@ def test_losses_by_name_and_as_functions():
 
 def test_a_program_without_one_hot_labels_is_plain_keras():
     case = CASES["class numbers"]
-    metrics = suit_metrics(["f1_score", "accuracy"], case.form)
+    metrics = adapt_metrics(["f1_score", "accuracy"], case.form)
     assert isinstance(metrics[0], OneHotLabels)
     program = program_of(case, list(metrics), "sparse_categorical_crossentropy")
     assert "OneHotLabels" in program

@@ -170,7 +170,7 @@ def test_several_labels_a_row(tmp_path, frame):
         ),
         (
             ak.RegressionHead(), "y", "precision",
-            "'precision' .* the label 'y' holds numbers that are no classes; use a metric for",
+            "'precision' .* the label 'y' holds numbers that are not classes; use a metric for",
         ),
         (ak.RegressionHead(), "y", "accuracy", "'accuracy' .* needs classes"),
         (ak.RegressionHead(metrics=[keras.metrics.Mean()]), "y", None, "derive a class from it"),

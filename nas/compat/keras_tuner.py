@@ -1,0 +1,47 @@
+"""Private attributes of KerasTuner, seen with version 1.4.8."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def rebind_build(copied: Any) -> None:
+    """Bind the ``build`` of a copied ``HyperModel`` to the copy.
+
+    A HyperModel keeps its build method in an attribute, which still calls the original.
+    """
+    del copied.build
+    copied._build = copied.build
+    copied.build = copied._build_wrapper
+
+
+@contextlib.contextmanager
+def replace_lookup(
+    hp: Any, exists: Callable[..., bool], retrieve: Callable[..., Any]
+) -> Iterator[None]:
+    """Replace how a ``HyperParameters`` looks up and declares values, inside the context.
+
+    Args:
+        hp: A ``keras_tuner.HyperParameters``.
+        exists: Called as ``exists(original, name, conditions)``.
+        retrieve: Called as ``retrieve(original, definition)``.
+    """
+    hp._exists = functools.partial(exists, hp._exists)
+    hp._retrieve = functools.partial(retrieve, hp._retrieve)
+    try:
+        yield
+    finally:
+        del hp._exists, hp._retrieve
+
+
+def reset_surrogate(oracle: Any) -> None:
+    """Replace the Gaussian process of a Bayesian oracle with an unfitted one."""
+    oracle.gpr = oracle._make_gpr()
+
+
+def set_project_dir(oracle: Any, folder: str) -> None:
+    """Set the folder in which an oracle writes its files."""
+    oracle._set_project_dir(folder, "oracle")

@@ -1,0 +1,452 @@
+"""Metrics adapted to the labels of their output.
+
+Keras compares what it is given: it broadcasts class numbers against the outputs of each class, and
+takes the largest of one sigmoid output for a class. Here a metric is converted if its meaning is
+plain, and refused otherwise. The metric keeps its name.
+
+Class numbers stand for one-hot labels. A built-in metric that takes class numbers replaces one
+that does not (``SparseCategoricalAccuracy`` for ``CategoricalAccuracy``). If Keras has none,
+``OneHotLabels`` converts the labels.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import metrics as keras_metrics
+
+from cerebros_spark.compat.keras import wrapped_function
+from cerebros_spark.training.keras.metrics import OneHotLabels
+from nas.metrics.labels import ZERO_ONE_KINDS, LabelForm, LabelKind
+from nas.metrics.lookup import ACCURACY_NAMES, as_list, find_builtin, get_metric
+from nas.metrics.metric_checks import (
+    Rule,
+    check_auc_labels,
+    check_axis,
+    check_bounded,
+    check_correlation,
+    check_counts,
+    check_ignored_class,
+    check_kinds,
+    check_logits,
+    check_sorted_ids,
+    make_error,
+    make_label_error,
+    make_logits_error,
+    refuse_aggregate,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def adapt_metrics(metrics: Sequence[Any], form: LabelForm) -> tuple[Any, ...]:
+    """Return the metrics of one output as they suit its labels.
+
+    Args:
+        metrics: Metrics in all forms that Keras accepts.
+        form: The output and its labels.
+
+    Raises:
+        ArgumentError: If a metric cannot be computed from such labels. The message names it and
+            says what it needs and what to do.
+    """
+    return tuple(_adapt(metric, form) for metric in metrics)
+
+
+def adapt_compiled_metrics(
+    metrics: Any, forms: Sequence[LabelForm], output_names: Sequence[str]
+) -> list[Any] | None:
+    """Return the metrics that ``compile`` was given as they suit the labels.
+
+    Args:
+        metrics: Metrics in all forms that ``compile`` accepts: a list for one output; for several
+            outputs a list with an entry for each, or a dict by output.
+        forms: The outputs and their labels.
+        output_names: Names of the outputs.
+
+    Returns:
+        A list of metrics for one output, or a list of such lists; None if nothing changes.
+
+    Raises:
+        ArgumentError: As :func:`adapt_metrics`.
+    """
+    by_output = _group_by_output(metrics, output_names)
+    if by_output is None:
+        return None
+    adapted = [list(adapt_metrics(each, form)) for each, form in zip(by_output, forms, strict=True)]
+    unchanged = all(
+        new is old
+        for before, after in zip(by_output, adapted, strict=True)
+        for old, new in zip(before, after, strict=True)
+    )
+    if unchanged:
+        return None
+    return adapted[0] if len(adapted) == 1 else adapted
+
+
+def _group_by_output(metrics: Any, output_names: Sequence[str]) -> list[list[Any]] | None:
+    """Return the metrics of each output; None without any, or in a form that Keras refuses."""
+    if not metrics:
+        return None
+    if len(output_names) == 1:
+        return [list(keras.tree.flatten(metrics))]
+    if isinstance(metrics, dict) and set(metrics) <= set(output_names):
+        return [as_list(metrics.get(name)) for name in output_names]
+    if isinstance(metrics, list | tuple) and len(metrics) == len(output_names):
+        return [as_list(each) for each in metrics]
+    return None
+
+
+def _adapt(metric: Any, form: LabelForm) -> Any:
+    if form.kind is LabelKind.OTHER or metric is None:
+        return metric
+    if isinstance(metric, str) and metric.lower() in ACCURACY_NAMES:
+        return _adapt_accuracy(metric, form)
+    resolved = get_metric(metric)
+    if isinstance(resolved, keras.losses.Loss) and type(resolved).__module__.startswith("keras."):
+        raise make_error(
+            *(resolved, form),
+            "it is a loss, whose value is a mean of each batch; give the metric or the function "
+            f"of that name instead of the object {type(resolved).__name__}(...)",
+        )
+    builtin = find_builtin(resolved)
+    if builtin is None:
+        return metric
+    if isinstance(metric, str):
+        builtin.name = metric
+    adapted = _apply_rule(builtin, form, by_name=isinstance(metric, str | type))
+    if adapted is builtin:
+        return metric
+    logger.info(
+        "computing the metric %s of the output %s as %s: %s",
+        *(builtin.name, form.output, _describe(adapted), form),
+    )
+    return adapted
+
+
+def _apply_rule(metric: Any, form: LabelForm, by_name: bool) -> Any:
+    # Of a metric of another version of Keras nothing is known but that it compares.
+    rule = _RULES.get(type(metric)) or _accept(_LIKE_OUTPUTS, _SAME_SHAPE, convert=False)
+    if by_name and isinstance(metric, keras_metrics.FBetaScore) and metric.average is None:
+        metric = _change(metric, average="macro")
+    return rule(metric, form)
+
+
+def _describe(metric: Any) -> str:
+    """Return a metric's class and its arguments that are not at their default."""
+    if isinstance(metric, OneHotLabels):
+        return f"{type(metric.metric).__name__} of one-hot labels"
+    parameters = inspect.signature(type(metric)).parameters
+    arguments = [
+        f"{name}={value!r}"
+        for name, value in metric.get_config().items()
+        if name not in ("name", "dtype")
+        and name in parameters
+        and value != parameters[name].default
+    ]
+    return f"{type(metric).__name__}({', '.join(arguments)})"
+
+
+# Conversions ---------------------------------------------------------------------------------
+
+
+def _change(metric: Any, kind: Any = None, **arguments: Any) -> Any:
+    """Return a metric of the same name with other arguments; of another class with only these."""
+    if kind is not None:
+        return kind(name=metric.name, **arguments)
+    return type(metric).from_config({**metric.get_config(), **arguments})
+
+
+def _replace(kind: Any, *kept: str) -> Rule:
+    """Return a rule that replaces a metric by another class, with some of its arguments."""
+
+    def replace(metric: Any, form: LabelForm) -> Any:
+        config = metric.get_config()
+        return _change(metric, kind, **{name: config[name] for name in kept})
+
+    return replace
+
+
+def _convert_labels(metric: Any, form: LabelForm) -> Any:
+    return OneHotLabels(metric, form.width)
+
+
+def _accept(
+    kinds: Collection[LabelKind],
+    needs: str,
+    replacements: Mapping[LabelKind, Rule] | None = None,
+    convert: bool = True,
+) -> Rule:
+    """Return a rule by the kind of labels.
+
+    Args:
+        kinds: Labels that the metric takes unchanged.
+        needs: What the metric needs, for the error about other labels.
+        replacements: What to compute instead, by the kind of labels.
+        convert: Whether to convert class numbers for a metric that takes one-hot labels.
+    """
+
+    def adapt(metric: Any, form: LabelForm) -> Any:
+        if replacements and form.kind in replacements:
+            return replacements[form.kind](metric, form)
+        if form.kind in kinds:
+            return metric
+        if convert and form.kind is LabelKind.CLASS_NUMBERS and LabelKind.ONE_HOT in kinds:
+            return _convert_labels(metric, form)
+        raise make_label_error(metric, form, needs)
+
+    return adapt
+
+
+def _chain(*rules: Rule) -> Rule:
+    """Return a rule that applies others in turn, each to what the one before returned."""
+    return lambda metric, form: functools.reduce(lambda m, rule: rule(m, form), rules, metric)
+
+
+def _adapt_accuracy(metric: Any, form: LabelForm) -> Any:
+    """Return the share of rows, or of labels, that are predicted correctly.
+
+    Args:
+        metric: The name ``"accuracy"``, for which Keras chooses a metric by the shapes alone, or
+            ``Accuracy``, which compares classes with probabilities.
+        form: The output and its labels.
+    """
+    by_name = isinstance(metric, str)
+    name = metric if by_name else metric.name
+    if form.kind is LabelKind.CLASS_NUMBERS:
+        return metric if by_name else keras_metrics.SparseCategoricalAccuracy(name=name)
+    if form.kind is LabelKind.ONE_HOT:
+        return metric if by_name else keras_metrics.CategoricalAccuracy(name=name)
+    if form.kind in (LabelKind.BINARY, LabelKind.MULTI_LABEL):
+        if by_name and form.kind is LabelKind.BINARY and not form.logits:
+            return metric
+        return keras_metrics.BinaryAccuracy(name=name, threshold=0.0 if form.logits else 0.5)
+    if form.kind is LabelKind.DISTRIBUTION and form.width > 1 and by_name:
+        return metric
+    raise make_label_error(keras_metrics.Accuracy(name=name), form, "classes")
+
+
+def _set_from_logits(metric: Any, form: LabelForm) -> Any:
+    if bool(metric.get_config()["from_logits"]) == bool(form.logits):
+        return metric
+    return _change(metric, from_logits=bool(form.logits))
+
+
+def _set_threshold(argument: str) -> Rule:
+    """Return a rule by which a metric compares logits with 0 instead of probabilities with 0.5."""
+
+    def adapt(metric: Any, form: LabelForm) -> Any:
+        _no_softmax_logits(metric, form)
+        if not form.logits or form.kind not in (*ZERO_ONE_KINDS, LabelKind.CLASS_NUMBERS):
+            return metric
+        value = metric.get_config()[argument]
+        value = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+        return _change(metric, **{argument: 0.0}) if value in (None, 0.5) else metric
+
+    return adapt
+
+
+def _set_count_threshold(metric: Any, form: LabelForm) -> Any:
+    # The highest outputs are the highest logits, so top_k needs no threshold.
+    if metric.get_config().get("top_k") is not None:
+        return metric
+    return _set_threshold("thresholds")(metric, form)
+
+
+def _adapt_f_score(metric: Any, form: LabelForm) -> Any:
+    """Reduce an F score to one value, and set its threshold where a row has several classes."""
+    config = metric.get_config()
+    if config["average"] is None:
+        if form.width > 1:
+            raise make_error(
+                *(metric, form),
+                "it gives one value for each class; give one average of them: "
+                'average="macro", "micro" or "weighted"',
+            )
+        metric = _change(metric, average="macro")
+    several = form.kind in (LabelKind.BINARY, LabelKind.MULTI_LABEL)
+    if form.logits and (several or config["threshold"] is not None):
+        raise make_logits_error(metric, form)
+    # Without a threshold Keras takes the largest output for the class.
+    set_threshold = several and config["threshold"] is None
+    return _change(metric, threshold=0.5) if set_threshold else metric
+
+
+def _adapt_r2(metric: Any, form: LabelForm) -> Any:
+    if metric.get_config()["class_aggregation"] is not None:
+        return metric
+    if form.width == 1:
+        return _change(metric, class_aggregation="uniform_average")
+    raise make_error(
+        *(metric, form),
+        "it gives one value for each output; give "
+        'class_aggregation="uniform_average" or "variance_weighted_average"',
+    )
+
+
+def _adapt_iou(metric: Any, form: LabelForm) -> Any:
+    """Adapt an intersection over union of classes to any form of labels and outputs."""
+    config = metric.get_config()
+    count = config["num_classes"]
+    wanted = 2 if form.kind is LabelKind.BINARY else form.width
+    if form.kind is LabelKind.MULTI_LABEL:
+        raise make_error(metric, form, f"it needs one class a row, but {form}; use BinaryIoU")
+    check_kinds(_ONE_CLASS, "one class a row")(metric, form)
+    if count != wanted:
+        reason = f"num_classes is {count}, but there are {wanted}; give num_classes={wanted}"
+        raise make_error(metric, form, reason)
+    mean = isinstance(metric, keras_metrics.MeanIoU)
+    ids = list(range(count)) if mean else list(config["target_class_ids"])
+    if form.kind is LabelKind.BINARY:
+        if config["ignore_class"] is not None:
+            reason = "ignore_class leaves one of two classes; leave ignore_class out"
+            raise make_error(metric, form, reason)
+        threshold = 0.0 if form.logits else 0.5
+        return _change(metric, keras_metrics.BinaryIoU, target_class_ids=ids, threshold=threshold)
+    sparse = form.kind is LabelKind.CLASS_NUMBERS
+    if config.get("sparse_y_true", False) is sparse and not config["sparse_y_pred"]:
+        return metric
+    kind = keras_metrics.MeanIoU if mean else keras_metrics.IoU
+    return _change(
+        *(metric, kind),
+        **({} if mean else {"target_class_ids": ids}),
+        num_classes=count,
+        ignore_class=config["ignore_class"],
+        sparse_y_true=sparse,
+        sparse_y_pred=False,
+    )
+
+
+def _adapt_smooth_crossentropy(metric: Any, form: LabelForm) -> Any:
+    # Keras has no SparseCategoricalCrossentropy with label smoothing.
+    if metric.get_config()["label_smoothing"]:
+        return _convert_labels(metric, form)
+    sparse = _replace(keras_metrics.SparseCategoricalCrossentropy, "from_logits", "axis")
+    return sparse(metric, form)
+
+
+def _adapt_function(metric: Any, form: LabelForm) -> Any:
+    """Adapt a metric of a function for which Keras has no metric."""
+    name = wrapped_function(metric).__name__
+    if name in _BATCH_FUNCTIONS:
+        reason = f"{name} is computed of a whole batch; use a metric that is a mean over rows"
+        raise make_error(metric, form, reason)
+    return _FUNCTION_RULES.get(name, _numbers)(metric, form)
+
+
+# Rules ---------------------------------------------------------------------------------------
+
+_LIKE_OUTPUTS = frozenset(LabelKind) - {LabelKind.CLASS_NUMBERS, LabelKind.OTHER}
+_ONE_CLASS = (LabelKind.CLASS_NUMBERS, LabelKind.ONE_HOT, LabelKind.BINARY)
+_PROBABILITIES = (LabelKind.ONE_HOT, LabelKind.DISTRIBUTION)
+
+_SAME_SHAPE = "labels of the shape of the outputs"
+_ZERO_ONE = "labels of 0 and 1, one-hot labels or class numbers"
+
+_no_logits = check_logits("sigmoid", "softmax")
+_no_softmax_logits = check_logits("softmax")
+_needs_zero_one = check_kinds(ZERO_ONE_KINDS, _ZERO_ONE)
+
+_numbers = _accept(_LIKE_OUTPUTS, _SAME_SHAPE)
+_zero_one = _accept(ZERO_ONE_KINDS, _ZERO_ONE)
+_distributions = _accept(_PROBABILITIES, "probabilities of classes")
+_binary_entropy = _accept((*ZERO_ONE_KINDS, LabelKind.DISTRIBUTION), _ZERO_ONE)
+_counts = _chain(_needs_zero_one, check_counts, _set_count_threshold, _zero_one)
+_rates_at_point = _chain(_needs_zero_one, check_counts, _no_logits, check_bounded, _zero_one)
+_f_scores = _chain(_needs_zero_one, _adapt_f_score, _zero_one)
+_over_threshold = _chain(_needs_zero_one, _set_threshold("threshold"), _zero_one)
+_hinge = _accept((*ZERO_ONE_KINDS, LabelKind.SIGNED), "labels of -1 and 1, or of 0 and 1")
+
+_FUNCTION_RULES: dict[str, Rule] = {
+    "binary_focal_crossentropy": _chain(_no_logits, check_bounded, _binary_entropy),
+    "categorical_focal_crossentropy": _chain(_no_logits, _distributions),
+}
+_BATCH_FUNCTIONS = ("dice", "tversky", "circle", "ctc", "categorical_generalized_cross_entropy")
+
+
+def _one_hot(class_numbers: Rule | None = None, binary: Rule | None = None) -> Rule:
+    """Return the rule of a metric of one-hot labels, with what replaces it for other labels."""
+    replacements = {LabelKind.CLASS_NUMBERS: class_numbers, LabelKind.BINARY: binary}
+    return _accept_classes(_PROBABILITIES, replacements)
+
+
+def _sparse(one_hot: Rule, binary: Rule | None = None) -> Rule:
+    """Return the rule of a metric of class numbers, with what replaces it for other labels."""
+    replacements = {LabelKind.ONE_HOT: one_hot, LabelKind.BINARY: binary}
+    return _accept_classes((LabelKind.CLASS_NUMBERS,), replacements)
+
+
+def _accept_classes(
+    kinds: Collection[LabelKind], replacements: Mapping[LabelKind, Rule | None]
+) -> Rule:
+    given = {kind: rule for kind, rule in replacements.items() if rule is not None}
+    return _accept(kinds, "one class a row: class numbers, or one-hot labels", given)
+
+
+_m = keras_metrics
+_RULES: dict[Any, Rule] = {
+    **dict.fromkeys((_m.Metric, _m.Mean, _m.Sum), refuse_aggregate),
+    _m.MeanMetricWrapper: _adapt_function,
+    # Numbers.
+    **dict.fromkeys(
+        (
+            *(_m.MeanSquaredError, _m.RootMeanSquaredError, _m.MeanAbsoluteError, _m.LogCoshError),
+            *(_m.MeanAbsolutePercentageError, _m.MeanSquaredLogarithmicError, _m.Poisson),
+        ),
+        _numbers,
+    ),
+    _m.R2Score: _chain(_adapt_r2, _numbers),
+    _m.CosineSimilarity: _chain(check_axis, _numbers),
+    _m.PearsonCorrelation: _chain(check_axis, check_correlation, _numbers),
+    _m.ConcordanceCorrelation: _chain(check_axis, _numbers),
+    # Counts of true and false predictions.
+    _m.AUC: _chain(
+        *(_needs_zero_one, check_counts, check_auc_labels, check_bounded),
+        *(_no_softmax_logits, _set_from_logits, _zero_one),
+    ),
+    **dict.fromkeys((_m.Precision, _m.Recall, _m.TruePositives, _m.TrueNegatives), _counts),
+    **dict.fromkeys((_m.FalsePositives, _m.FalseNegatives), _counts),
+    **dict.fromkeys((_m.PrecisionAtRecall, _m.RecallAtPrecision), _rates_at_point),
+    **dict.fromkeys((_m.SensitivityAtSpecificity, _m.SpecificityAtSensitivity), _rates_at_point),
+    **dict.fromkeys((_m.F1Score, _m.FBetaScore), _f_scores),
+    # Accuracies.
+    _m.Accuracy: _adapt_accuracy,
+    _m.BinaryAccuracy: _over_threshold,
+    _m.CategoricalAccuracy: _one_hot(_replace(_m.SparseCategoricalAccuracy), _adapt_accuracy),
+    _m.SparseCategoricalAccuracy: _sparse(_replace(_m.CategoricalAccuracy), _adapt_accuracy),
+    _m.TopKCategoricalAccuracy: _one_hot(_replace(_m.SparseTopKCategoricalAccuracy, "k")),
+    _m.SparseTopKCategoricalAccuracy: _chain(
+        check_sorted_ids, _sparse(_replace(_m.TopKCategoricalAccuracy, "k"))
+    ),
+    # Probabilities.
+    _m.BinaryCrossentropy: _chain(
+        check_bounded, _no_softmax_logits, _set_from_logits, _binary_entropy
+    ),
+    _m.CategoricalCrossentropy: _chain(
+        _set_from_logits,
+        _one_hot(
+            _adapt_smooth_crossentropy,
+            _replace(_m.BinaryCrossentropy, "from_logits", "label_smoothing"),
+        ),
+    ),
+    _m.SparseCategoricalCrossentropy: _chain(
+        check_ignored_class,
+        _set_from_logits,
+        _sparse(
+            _replace(_m.CategoricalCrossentropy, "from_logits", "axis"),
+            _replace(_m.BinaryCrossentropy, "from_logits"),
+        ),
+    ),
+    _m.KLDivergence: _chain(_no_logits, _distributions),
+    # Margins.
+    **dict.fromkeys((_m.Hinge, _m.SquaredHinge), _hinge),
+    _m.CategoricalHinge: _accept_classes((LabelKind.ONE_HOT,), {}),
+    # Intersections over unions.
+    _m.BinaryIoU: _over_threshold,
+    **dict.fromkeys((_m.IoU, _m.MeanIoU, _m.OneHotIoU, _m.OneHotMeanIoU), _adapt_iou),
+}

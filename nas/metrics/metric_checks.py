@@ -1,0 +1,174 @@
+"""Checks that a built-in metric with its arguments suits the labels of its output."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection
+from typing import Any
+
+from keras import metrics as keras_metrics
+
+from cerebros_spark.compat.keras import function_arguments
+from cerebros_spark.core.errors import ArgumentError
+from nas.metrics.labels import ZERO_ONE_KINDS, LabelForm, LabelKind
+
+#: Returns what to compute in place of a metric, often the metric itself; may raise ArgumentError.
+Rule = Callable[[Any, LabelForm], Any]
+
+_ADVICE = {
+    LabelKind.CLASS_NUMBERS: "use one for classes such as SparseCategoricalAccuracy",
+    LabelKind.ONE_HOT: "use one for classes such as CategoricalAccuracy",
+    LabelKind.BINARY: "use one for two classes such as BinaryAccuracy",
+    LabelKind.MULTI_LABEL: "use one for several labels such as BinaryAccuracy",
+    LabelKind.SIGNED: "use Hinge, or give 0 and 1 instead of -1 and 1",
+    LabelKind.NUMBERS: (
+        "use a metric for numbers such as RootMeanSquaredError, or a ClassificationHead"
+    ),
+    LabelKind.DISTRIBUTION: "use KLDivergence, CategoricalCrossentropy or MeanSquaredError",
+}
+
+
+def make_error(metric: Any, form: LabelForm, reason: str) -> ArgumentError:
+    """Return the error about a metric that cannot be computed; the reason ends in advice."""
+    title = type(metric).__name__
+    return ArgumentError(
+        f"cannot compute the metric {getattr(metric, 'name', title)!r} ({title}) of the output "
+        f"{form.output!r}: {reason}"
+    )
+
+
+def make_label_error(metric: Any, form: LabelForm, needs: str) -> ArgumentError:
+    """Return the error about a metric that needs other labels."""
+    return make_error(metric, form, f"it needs {needs}, but {form}; {_ADVICE[form.kind]}")
+
+
+def make_logits_error(metric: Any, form: LabelForm) -> ArgumentError:
+    """Return the error about a metric that needs probabilities."""
+    return make_error(
+        *(metric, form),
+        "it needs probabilities, but the network gives logits; end the network in the activation "
+        f"{form.logits!r}, and compile it without from_logits=True",
+    )
+
+
+def check_kinds(kinds: Collection[LabelKind], needs: str) -> Rule:
+    """Return a check for some kinds of labels; class numbers pass where one-hot labels do."""
+
+    def check(metric: Any, form: LabelForm) -> Any:
+        is_class = form.kind is LabelKind.CLASS_NUMBERS and LabelKind.ONE_HOT in kinds
+        if form.kind in kinds or is_class:
+            return metric
+        raise make_label_error(metric, form, needs)
+
+    return check
+
+
+def check_logits(*activations: str) -> Rule:
+    """Return a check that outputs are not logits of some activations."""
+
+    def check(metric: Any, form: LabelForm) -> Any:
+        if form.logits in activations:
+            raise make_logits_error(metric, form)
+        return metric
+
+    return check
+
+
+def _refusing(find_reason: Callable[[Any, LabelForm], str | None]) -> Rule:
+    """Turn a function that returns a reason for refusal into a check."""
+
+    @functools.wraps(find_reason)
+    def check(metric: Any, form: LabelForm) -> Any:
+        reason = find_reason(metric, form)
+        if reason is not None:
+            raise make_error(metric, form, reason)
+        return metric
+
+    return check
+
+
+@_refusing
+def check_bounded(metric: Any, form: LabelForm) -> str | None:
+    """Refuse outputs that are neither between 0 and 1 nor logits."""
+    if form.kind not in ZERO_ONE_KINDS or form.bounded or form.logits:
+        return None
+    return (
+        "it needs outputs between 0 and 1, but the output has no such activation; use a "
+        "ClassificationHead, or end the network in the activation 'sigmoid'"
+    )
+
+
+@_refusing
+def check_counts(metric: Any, form: LabelForm) -> str | None:
+    """Check the arguments of metrics that count true and false predictions."""
+    config = metric.get_config()
+    thresholds, class_id, k = (config.get(name) for name in ("thresholds", "class_id", "top_k"))
+    several = isinstance(thresholds, list | tuple) and len(thresholds) > 1
+    if several and not isinstance(metric, keras_metrics.AUC):
+        return "it gives one value for each threshold; give one threshold"
+    size = f"but the output has {form.width} values"
+    if class_id is not None and not 0 <= class_id < form.width:
+        advice = "leave class_id out" if form.width == 1 else f"give 0 … {form.width - 1}"
+        return f"class_id is {class_id}, {size}; {advice}"
+    if k is not None and (k > form.width or form.width == 1):
+        return f"top_k is {k}, {size}; leave it out"
+    return None
+
+
+@_refusing
+def check_auc_labels(metric: Any, form: LabelForm) -> str | None:
+    """Check the number of labels of an AUC with ``multi_label``."""
+    count = metric.get_config()["num_labels"] if metric.multi_label else None
+    if count in (None, form.width):
+        return None
+    return (
+        f"num_labels is {count}, but the output has {form.width} values; give "
+        f"num_labels={form.width}, or leave it out"
+    )
+
+
+@_refusing
+def check_axis(metric: Any, form: LabelForm) -> str | None:
+    """Check a metric that compares the values within a row."""
+    axis = function_arguments(metric).get("axis", -1)
+    if axis not in (-1, 1):
+        return f"axis={axis} makes it compare the rows of a batch; leave axis out"
+    if form.width == 1 and not isinstance(metric, keras_metrics.CosineSimilarity):
+        return "it compares the values within a row, but the output has one; use R2Score"
+    return None
+
+
+@_refusing
+def check_correlation(metric: Any, form: LabelForm) -> str | None:
+    """Refuse labels that may be constant within a row."""
+    if form.kind is not LabelKind.MULTI_LABEL:
+        return None
+    return (
+        "it correlates the values within a row, but some rows' labels may be all the same; use "
+        "CosineSimilarity"
+    )
+
+
+@_refusing
+def check_ignored_class(metric: Any, form: LabelForm) -> str | None:
+    """Refuse ``ignore_class`` of a sparse crossentropy without class numbers."""
+    if form.kind is LabelKind.CLASS_NUMBERS or metric.get_config()["ignore_class"] is None:
+        return None
+    return f"ignore_class needs class numbers, but {form}; leave ignore_class out"
+
+
+@_refusing
+def check_sorted_ids(metric: Any, form: LabelForm) -> str | None:
+    """Refuse ``from_sorted_ids``."""
+    if not metric.get_config().get("from_sorted_ids"):
+        return None
+    return "from_sorted_ids=True makes it take the outputs for class numbers; leave it out"
+
+
+@_refusing
+def refuse_aggregate(metric: Any, form: LabelForm) -> str | None:
+    """Refuse a metric that only aggregates values."""
+    return (
+        "it does not compare labels with outputs; derive a class from it whose update_state does, "
+        "or use another metric"
+    )
