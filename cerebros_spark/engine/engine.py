@@ -38,7 +38,13 @@ from cerebros_spark.core.types import (
     Unit,
 )
 from cerebros_spark.engine.recovery import Recovery, States, recovered
-from cerebros_spark.runs.artifacts import changed_key, probe_key, reference, state_key, write_spec
+from cerebros_spark.runs.artifacts import (
+    make_state_ref,
+    modified_state_key,
+    probe_key,
+    state_key,
+    write_spec,
+)
 from cerebros_spark.runs.journal import Journal, Record
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.scheduler.scheduler import Hopper
@@ -156,7 +162,7 @@ class Engine:
             StoreError: If it can't be written to the store.
         """
         key = state_key(self._job, spec.trial_id, 0, 0)
-        ref = reference(key, state)
+        ref = make_state_ref(key, state)
         self._store.write(ref.key, state)
         write_spec(self._store, self._job.run_id, spec)
         self._journal.append(
@@ -186,7 +192,7 @@ class Engine:
         assert states.current is not None
         changed = None
         if answer.state is not None:
-            changed = reference(changed_key(self._job, states.current), answer.state)
+            changed = make_state_ref(modified_state_key(self._job, states.current), answer.state)
             self._store.write(changed.key, answer.state)
         self._journal.append(
             "answer",

@@ -18,9 +18,8 @@ from cerebros_spark.core.seeding import unit_seed
 from cerebros_spark.core.types import Phase, TrialSpec, UnitResult, state_ref, unit_result
 from cerebros_spark.data.manifest import Layout, Manifest, manifest_key
 from cerebros_spark.data.shards import ShardData, open_shard
-from cerebros_spark.runs.artifacts import read_spec, read_state, reference
-from cerebros_spark.runs.audit import located, trial_of
-from cerebros_spark.runs.journal import Record, read
+from cerebros_spark.runs.artifacts import make_state_ref, read_spec, read_state
+from cerebros_spark.runs.journal import Record, get_trial_id, locate_run, read
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.base import Program, create_trainer
 from cerebros_spark.training.keras import tensorflow_runtime
@@ -99,7 +98,7 @@ class Replay:
         from cerebros_spark.training.keras.callbacks import LearningRates
         from cerebros_spark.training.keras.serialization import known
 
-        mine = [record for record in self._records if trial_of(record) == trial_id]
+        mine = [record for record in self._records if get_trial_id(record) == trial_id]
         first = next(record for record in mine if record["kind"] == "trial")
         spec = read_spec(self._store, self._run_id, trial_id)
         with known(self._custom_objects):
@@ -128,7 +127,7 @@ class Replay:
                 with known(self._custom_objects):
                     rates = rates or LearningRates(spec.program)
                 state = rates.applied(program.dump()[0], record["learning_rate"])
-                if reference("", state).sha256 != ref.sha256:
+                if make_state_ref("", state).sha256 != ref.sha256:
                     states.append(then.unit.visit)
                 program.load([state])
         return Comparison(trial_id, units, tuple(states), tuple(metrics))
@@ -143,7 +142,7 @@ class Replay:
             (now,) = program.train(shard, [seed])
             assert then.state is not None
             (state,) = program.dump()
-            same = reference("", state).sha256 == then.state.sha256
+            same = make_state_ref("", state).sha256 == then.state.sha256
         else:
             (now,) = program.evaluate(shard)
         return same, repr(now) == repr(then.metrics)  # not ==: a NaN is to equal itself
@@ -177,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", metavar="RUN", help="folder or URL of the run: STORE/runs/NAME")
     parser.add_argument("trials", metavar="TRIAL", nargs="*", help="all trials by default")
     args = parser.parse_args(arguments)
-    replay = Replay(*located(args.run))
+    replay = Replay(*locate_run(args.run))
     equal = True
     for name in args.trials or replay.trials:
         found = replay.compare(name)

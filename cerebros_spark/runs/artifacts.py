@@ -1,4 +1,4 @@
-"""Specs and states of a run's trials, and its probe: where they lie in the store, read checked."""
+"""Keys of a run's specs, states and probe in its store; what is read is verified."""
 
 from __future__ import annotations
 
@@ -11,69 +11,69 @@ from cerebros_spark.storage.store import Store, read_checked, write_checked
 
 
 def spec_key(run_id: str, trial_id: str) -> str:
-    """Where a trial's spec lies in the store."""
+    """Return the key of a trial's spec."""
     return f"runs/{run_id}/trials/{trial_id}/spec.json"
 
 
-def state_key(job: WorkerConfig, trial_id: str, visit: int, attempt: int) -> str:
-    """Where a trial's state after so many visits lies in the store."""
-    name = f"{visit:06d}-{job.token}-{attempt}.safetensors"
-    return f"runs/{job.run_id}/trials/{trial_id}/state/{name}"
+def state_key(config: WorkerConfig, trial_id: str, visit: int, attempt: int) -> str:
+    """Return the key of a trial's state after a number of training visits."""
+    name = f"{visit:06d}-{config.token}-{attempt}.safetensors"
+    return f"runs/{config.run_id}/trials/{trial_id}/state/{name}"
 
 
-def changed_key(job: WorkerConfig, before: StateRef) -> str:
-    """Where a state lies that the driver has made of another one."""
-    return f"{before.key.removesuffix('.safetensors')}-{job.token}.safetensors"
+def modified_state_key(config: WorkerConfig, before: StateRef) -> str:
+    """Return the key of a state that the driver derives from another one."""
+    return f"{before.key.removesuffix('.safetensors')}-{config.token}.safetensors"
 
 
 def probe_key(run_id: str) -> str:
-    """Where the driver leaves the run's name, for workers to see that the store is the same."""
+    """Return the key of the probe: the driver writes it, and workers check their store by it."""
     return f"runs/{run_id}/probe"
 
 
 def check_store(store: Store, run_id: str) -> None:
-    """Makes sure that this process sees the driver's store.
+    """Check that this process sees the driver's store.
 
     Raises:
         StoreError: If not; the message says what to do.
     """
     advice = (
-        f"give a store that the driver and every worker share, at the same path; {store.url} "
-        "is not that here"
+        f"use a store that the driver and every worker share, at the same path; {store.url} is "
+        "not shared"
     )
     try:
         token = store.read(probe_key(run_id)).decode()
     except StoreError as error:
-        raise StoreError(f"a worker can't see the store: {error}; {advice}") from error
+        raise StoreError(f"a worker cannot read the store: {error}; {advice}") from error
     if token != run_id:
-        raise StoreError(f"a worker sees another store than the driver; {advice}")
+        raise StoreError(f"a worker reads another store than the driver; {advice}")
 
 
-def read_state(store: Store, ref: StateRef) -> bytes:
-    """The bytes of a state, checked against its reference.
-
-    Raises:
-        StoreError: If they can't be read or are not what was written.
-    """
-    data = store.read(ref.key)
-    if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:
-        raise StoreError(
-            f"{ref.key!r} in {store.url} is not what was written there ({len(data)} bytes, "
-            f"{ref.size} expected): the file was changed or cut short"
-        )
-    return data
-
-
-def reference(key: str, state: bytes) -> StateRef:
-    """The reference of a state that lies, or is to lie, under a key."""
+def make_state_ref(key: str, state: bytes) -> StateRef:
+    """Return the reference of a state under a key."""
     return StateRef(key, len(state), hashlib.sha256(state).hexdigest())
 
 
+def read_state(store: Store, ref: StateRef) -> bytes:
+    """Return the bytes of a state.
+
+    Raises:
+        StoreError: If they can't be read or do not match the reference.
+    """
+    state = store.read(ref.key)
+    if make_state_ref(ref.key, state) != ref:
+        raise StoreError(
+            f"{ref.key!r} in {store.url} is not what was written there ({len(state)} bytes, "
+            f"{ref.size} expected): the file was altered or truncated"
+        )
+    return state
+
+
 def write_spec(store: Store, run_id: str, spec: TrialSpec) -> None:
-    """Puts a trial's spec where workers look for it."""
+    """Write a trial's spec to its key."""
     write_checked(store, spec_key(run_id, spec.trial_id), to_wire(spec).encode())
 
 
 def read_spec(store: Store, run_id: str, trial_id: str) -> TrialSpec:
-    """A trial's spec; raises StoreError if it is not what was written."""
+    """Return a trial's spec; raises StoreError if it was altered."""
     return trial_spec(read_checked(store, spec_key(run_id, trial_id)))

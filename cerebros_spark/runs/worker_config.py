@@ -1,4 +1,4 @@
-"""What every worker of a run is told when it starts."""
+"""The configuration that every worker of a run receives."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from cerebros_spark.storage.store import Store
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What every worker of a run is told when it starts.
+    """The configuration that every worker of a run receives.
 
     Attributes:
         run_id: The run.
-        store: Where shards, specs and states lie.
+        store: Store of shards, specs and states.
         manifest: The prepared data.
-        layout: Which columns make up the models' inputs and outputs.
-        shard_memory: Bytes of decoded rows that may be kept; a larger shard is streamed.
-        program_memory: Bytes that resident programs may take, about; the one not used for
-            longest goes first.
+        layout: Columns of the models' inputs and outputs.
+        shard_memory: Bytes of decoded rows kept in memory; a larger shard is streamed.
+        program_memory: Approximate bytes of resident programs; the least recently used one is
+            evicted.
         threads: TensorFlow's threads in each worker.
         deterministic: Whether the same units must give the same bits.
         session: Number of the driver's session on this run, from 0.
-        token: Drawn by each driver. A worker of an earlier driver, or of a run that was
-            overwritten, may still write, so the keys of states hold it.
-        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
+        token: Random token of the driver, part of every state's key. So late writes of workers
+            of an earlier driver, or of an overwritten run, do no harm.
+        custom_objects: Custom layers, losses and metrics by name.
     """
 
     run_id: str

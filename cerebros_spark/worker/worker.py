@@ -27,7 +27,7 @@ from cerebros_spark.core.types import (
 )
 from cerebros_spark.data.manifest import Shard
 from cerebros_spark.data.shards import ShardData, open_shard
-from cerebros_spark.runs.artifacts import read_spec, read_state, reference, state_key
+from cerebros_spark.runs.artifacts import make_state_ref, read_spec, read_state, state_key
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.training.base import Program, Trainer, create_trainer
 from cerebros_spark.worker.durations import Durations
@@ -222,7 +222,7 @@ class Worker:
     def _keep(self, unit: Unit, state: bytes, resident: bool) -> StateRef:
         """Names a new state, and keeps in mind that it is here."""
         key = state_key(self._job, unit.trial_id, unit.visit + 1, unit.attempt)
-        ref = reference(key, state)
+        ref = make_state_ref(key, state)
         self._held[unit.trial_id] = ref.sha256
         if not resident:
             self._states[unit.trial_id] = ref.sha256, state

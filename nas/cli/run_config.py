@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import ArgumentError, StoreError
-from cerebros_spark.runs.audit import located
-from cerebros_spark.runs.journal import Record, journal_key, read
+from cerebros_spark.runs.journal import Record, journal_key, locate_run, read
 from cerebros_spark.storage.store import Store, read_checked, write_checked
 from nas.cli.table_encoding import Encoding
 
@@ -213,7 +212,7 @@ def located_run(place: str) -> tuple[Store, str]:
     folder = place.rstrip("/").removesuffix("/journal.jsonl")
     if "://" not in folder and not _is_folder(folder):
         raise ArgumentError(f"there is no run at {place!r}; a run is a folder STORE/runs/NAME")
-    store, name = located(place)
+    store, name = locate_run(place)
     if not has_run(store, name):
         raise ArgumentError(f"there is no run at {place!r}: it has no journal")
     return store, name

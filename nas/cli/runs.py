@@ -10,8 +10,7 @@ import click
 
 from cerebros_spark.core.errors import ArgumentError, SearchError
 from cerebros_spark.runs.audit import audit as faults_of
-from cerebros_spark.runs.audit import line
-from cerebros_spark.runs.journal import read
+from cerebros_spark.runs.journal import format_record, read
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli.options import settings_of, verbose_option
@@ -125,7 +124,7 @@ def audit(run: str, records: bool) -> None:
     store, name = located_run(run)
     journal = read(store, name)
     for record in journal if records else ():
-        click.echo(line(record))
+        click.echo(format_record(record))
     faults = faults_of(journal)
     for fault in faults:
         click.echo(f"FAULT {fault}")

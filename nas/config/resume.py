@@ -15,7 +15,13 @@ import keras_tuner
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.runs.journal import Record, Recovered, as_written, journal_key, recover
+from cerebros_spark.runs.journal import (
+    Record,
+    RecoveredJournal,
+    journal_key,
+    recover,
+    to_json_types,
+)
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.metrics import merger_key
 from cerebros_spark.training.keras.serialization import dicts_of
@@ -45,7 +51,7 @@ _WORDS = {
 }
 
 
-def earlier(store: Store, project_name: str, overwrite: bool) -> Recovered | None:
+def earlier(store: Store, project_name: str, overwrite: bool) -> RecoveredJournal | None:
     """The journal of an earlier run of that name; None if there is none to go on with.
 
     Args:
@@ -63,7 +69,7 @@ def earlier(store: Store, project_name: str, overwrite: bool) -> Recovered | Non
     return found if any(record["kind"] == "proposal" for record in found.records) else None
 
 
-def check_same(found: Recovered, asked: Mapping[str, Any], project_name: str) -> None:
+def check_same(found: RecoveredJournal, asked: Mapping[str, Any], project_name: str) -> None:
     """Check that a run is resumed as it was begun.
 
     Args:
@@ -75,7 +81,7 @@ def check_same(found: Recovered, asked: Mapping[str, Any], project_name: str) ->
         ArgumentError: If something differs; the message names it.
     """
     recorded = found.records[0]
-    now = as_written(asked)
+    now = to_json_types(asked)
     for name, value in now.items():
         if name in _SEPARATE or recorded.get(name) == _UNKNOWN_SPACE:
             continue
@@ -169,7 +175,7 @@ def _other_run(
     )
 
 
-def log_finished(found: Recovered, project_name: str) -> None:
+def log_finished(found: RecoveredJournal, project_name: str) -> None:
     """Warn that a finished run's result is returned, and that nothing is trained."""
     at = found.records[-1].get("at")
     if at is None:  # recorded by an earlier version

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from time import sleep
 
-from cerebros_spark.runs.audit import located
+from cerebros_spark.runs.journal import locate_run
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.reporting import check_path, write_report
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.every is not None and not args.every > 0:
         parser.error(f"--every must be more than 0 seconds, but got {args.every}")
     check_path(args.page)
-    store, name = located(args.run)
+    store, name = locate_run(args.run)
     load_tensorflow()
     over = write_report(store, name, args.page)
     while args.every is not None and not over:

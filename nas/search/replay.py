@@ -8,7 +8,7 @@ import keras_tuner
 
 from cerebros_spark.core.errors import SearchError
 from cerebros_spark.core.types import Status, TrialResult, TrialSpec, state_ref
-from cerebros_spark.runs.journal import Record, as_written
+from cerebros_spark.runs.journal import Record, to_json_types
 from nas.search.tuner_session import TunerSession
 from nas.trial.proposal import Pause, Proposal
 from nas.trial.state import FinishedEpoch
@@ -51,7 +51,7 @@ def recall(
 def _proposal(dialogue: TunerSession, record: Record) -> None:
     track = dialogue.propose()
     values = None if isinstance(track, Pause) else track.proposal.hyperparameters.values
-    if values is None or as_written(values) != record["values"]:
+    if values is None or to_json_types(values) != record["values"]:
         raise SearchError(
             f"cannot resume the run: the tuner now proposes {values!r} for {record['trial']}, but "
             f"it proposed {record['values']!r} before. Was keras-tuner or the space changed? "

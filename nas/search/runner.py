@@ -19,7 +19,7 @@ from cerebros_spark.core.seeding import derive
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.engine.engine import Engine, EngineReport, about, begin
 from cerebros_spark.runs.artifacts import read_state
-from cerebros_spark.runs.journal import Journal, Recovered, journal_key
+from cerebros_spark.runs.journal import Journal, RecoveredJournal, journal_key
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.training.keras.serialization import registered_in
 from nas.config.binding import Resources, TunerBinding
@@ -238,7 +238,7 @@ def _watched(
     )
 
 
-def _seed(asked: int | None, found: Recovered | None) -> int:
+def _seed(asked: int | None, found: RecoveredJournal | None) -> int:
     if asked is not None:
         return asked
     if found is not None:
@@ -261,12 +261,12 @@ def _registered(program: str, resources: Resources) -> dict[str, Any]:
     return found
 
 
-def _sessions(found: Recovered | None) -> int:
+def _sessions(found: RecoveredJournal | None) -> int:
     records = found.records if found else ()
     return sum(record["kind"] == "session" for record in records)
 
 
-def _journal(job: WorkerConfig, asked: dict[str, Any], found: Recovered | None) -> Journal:
+def _journal(job: WorkerConfig, asked: dict[str, Any], found: RecoveredJournal | None) -> Journal:
     address = job.store.address(journal_key(job.run_id))
     if found is None:
         logger.info("the run's journal is %s", address)
@@ -278,7 +278,7 @@ def _journal(job: WorkerConfig, asked: dict[str, Any], found: Recovered | None) 
     return Journal(job.store, job.run_id, found)
 
 
-def _check_first_trial(found: Recovered, builder: TrialBuilder, engine: Engine) -> None:
+def _check_first_trial(found: RecoveredJournal, builder: TrialBuilder, engine: Engine) -> None:
     """Checks that the first trial that was built would be built the same now."""
     built = (record for record in found.records if record["kind"] == "trial")
     first = next(built, None)

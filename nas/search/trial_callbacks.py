@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cerebros_spark.core.types import EpochResult, StateRef, TrialSpec
-from cerebros_spark.runs.journal import as_written
+from cerebros_spark.runs.journal import to_json_types
 from cerebros_spark.training.keras.callbacks import Change, TrialCallbacks
 from nas.search.trial_builder import BuiltTrial
 from nas.trial.state import FinishedEpoch, RunningTrial
@@ -35,7 +35,7 @@ class Callbacks:
             return built
         track.callbacks = self._make(built.spec, track.proposal.first_epoch)
         state = track.callbacks.begin(built.state).state or built.state
-        about = as_written({"callbacks": track.callbacks.saved()})
+        about = to_json_types({"callbacks": track.callbacks.saved()})
         return dataclasses.replace(built, state=state, about=about)
 
     def end_epoch(self, track: RunningTrial, result: EpochResult) -> FinishedEpoch:
@@ -63,7 +63,7 @@ class Callbacks:
             track.callbacks.finish(epoch.logs)
         else:
             change = track.callbacks.go_on(track.finished_epochs)
-        return change, as_written({"callbacks": track.callbacks.saved(), "logs": epoch.added})
+        return change, to_json_types({"callbacks": track.callbacks.saved(), "logs": epoch.added})
 
     def finish(self, track: RunningTrial) -> None:
         """A trial that was held ends."""

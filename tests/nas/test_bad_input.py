@@ -366,7 +366,7 @@ def test_more_workers_than_slots_are_refused(spark, rows, tmp_path):
 
 def test_a_store_that_workers_do_not_see_is_refused(spark, rows, tmp_path):
     made = on_spark(spark, tmp_path, store=Store("memory://not-shared"))
-    refused(made, StoreError, "a worker can't see the store.*every worker share", rows)
+    refused(made, StoreError, "a worker cannot read the store.*every worker share", rows)
     assert made._resources.store.list("") == []
 
 

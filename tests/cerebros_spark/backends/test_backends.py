@@ -333,7 +333,7 @@ def test_slots_that_others_hold_are_told_after_the_timeout(spark, tmp_path):
 def test_workers_that_do_not_see_the_store_are_an_error(spark):
     backend = SparkBackend(spark.sparkContext, num_workers=2)
     store = Store("memory://only-in-this-process")
-    with pytest.raises(StoreError, match=r"a worker can't see the store.*every worker share"):
+    with pytest.raises(StoreError, match=r"a worker cannot read the store.*every worker share"):
         backend.check(store)
     assert store.list("") == []
 

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
-from cerebros_spark.core.errors import StoreError
-from cerebros_spark.runs.journal import Journal, as_written, journal_key, read, recover
+from cerebros_spark.core.errors import ArgumentError, StoreError
+from cerebros_spark.runs.journal import (
+    Journal,
+    format_record,
+    journal_key,
+    locate_run,
+    read,
+    recover,
+    to_json_types,
+)
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.storage.store import Store
+from tests.cerebros_spark.runs.small_journals import complete_run, records, write_run
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -32,7 +42,7 @@ def write(journal: Journal, kind: str, **fields) -> None:
     journal.commit()
 
 
-def test_records_come_back_in_order_and_exactly(store, journal):
+def test_records_are_read_in_order_and_exactly(store, journal):
     first, second, third = read(store, "run")
     assert first == {"number": 0, "kind": "run", "seed": 0, "name": "größer\nals 1"}
     assert second["values"] == {"rate": 0.1, "kinds": ["a", None, True]}
@@ -40,7 +50,7 @@ def test_records_come_back_in_order_and_exactly(store, journal):
     assert [record["number"] for record in (first, second, third)] == [0, 1, 2]
 
 
-def test_records_are_there_when_commit_returns_and_not_before(store):
+def test_records_are_written_by_commit_and_not_before(store):
     journal = Journal(store, "run")
     write(journal, "unit", value=0)
     for number in (1, 3, 5):
@@ -51,12 +61,12 @@ def test_records_are_there_when_commit_returns_and_not_before(store):
         assert [record["value"] for record in read(store, "run")] == list(range(number + 2))
 
 
-def test_to_commit_nothing_writes_nothing(store):
+def test_an_empty_commit_writes_nothing(store):
     Journal(store, "run").commit()
     assert store.list("runs") == []
 
 
-def test_what_could_not_be_written_is_written_by_the_next_commit(store, journal, monkeypatch):
+def test_a_failed_commit_is_written_by_the_next_one(store, journal, monkeypatch):
     def full(*args, **more):
         raise StoreError("no space is left")
 
@@ -69,14 +79,14 @@ def test_what_could_not_be_written_is_written_by_the_next_commit(store, journal,
     assert [record.get("value") for record in read(store, "run")][3:] == [1, 2]
 
 
-def test_each_run_has_a_journal_of_its_own(store, journal):
+def test_each_run_has_its_own_journal(store, journal):
     write(Journal(store, "other"), "run")
     assert len(read(store, "run")) == 3
     assert len(read(store, "other")) == 1
 
 
 @pytest.mark.parametrize("cut", [1, 10, 30])
-def test_a_last_line_that_was_cut_by_a_crash_never_happened(store, journal, cut):
+def test_an_unfinished_last_line_is_ignored(store, journal, cut):
     text = store.read(journal_key("run"))
     store.write(journal_key("run"), text[:-cut])
     assert [record["kind"] for record in read(store, "run")] == ["run", "trial"]
@@ -112,7 +122,7 @@ def test_a_missing_journal_is_a_store_error(store):
         read(store, "never ran")
 
 
-def test_numbers_that_json_lacks_come_back(store):
+def test_infinities_and_nan_are_read_back(store):
     logs = {"loss": math.inf, "r2": -math.inf, "x": math.nan}
     write(Journal(store, "run"), "epoch", logs=logs)
     logs = read(store, "run")[0]["logs"]
@@ -131,36 +141,57 @@ def test_any_changed_byte_is_found(store, journal, number):
 
 
 @pytest.mark.parametrize("cut", [1, 30])
-def test_a_journal_is_gone_on_with_after_its_last_whole_line(store, journal, cut):
+def test_a_journal_is_resumed_after_its_last_complete_line(store, journal, cut):
     text = store.read(journal_key("run"))
     store.write(journal_key("run"), text[:-cut])
-    found = recover(store, "run")
-    assert [record["kind"] for record in found.records] == ["run", "trial"]
-    again = Journal(store, "run", found)
-    write(again, "unit", value=1)
+    recovered = recover(store, "run")
+    assert [record["kind"] for record in recovered.records] == ["run", "trial"]
+    resumed = Journal(store, "run", recovered)
+    write(resumed, "unit", value=1)
     assert [record["kind"] for record in read(store, "run")] == ["run", "trial", "unit"]
     with pytest.raises(StoreError, match="another process"):
         write(journal, "unit", value=2)
     assert len(read(store, "run")) == 3
 
 
-def test_a_journal_of_half_a_line_is_empty(store):
+def test_a_journal_of_an_unfinished_line_is_empty(store):
     store.write(journal_key("run"), b'{"number":0,"ki')
     assert recover(store, "run").records == ()
     write(Journal(store, "run", recover(store, "run")), "run")
     assert len(read(store, "run")) == 1
 
 
-def test_two_that_begin_the_same_run_are_told(store):
+def test_two_drivers_that_start_the_same_run_conflict(store):
     first, second = Journal(store, "run"), Journal(store, "run")
     write(first, "run")
     with pytest.raises(StoreError, match="another process"):
         write(second, "run")
 
 
-def test_numpy_numbers_and_tuples_come_back_as_json_has_them(store):
+def test_numpy_numbers_and_tuples_are_read_back_as_json_types(store):
     value = {"rate": np.float32(0.5), "units": (np.int64(3), 4)}
     write(Journal(store, "run"), "trial", **value)
     (record,) = read(store, "run")
-    assert {name: record[name] for name in value} == as_written(value)
-    assert as_written(value) == {"rate": 0.5, "units": [3, 4]}
+    assert {name: record[name] for name in value} == to_json_types(value)
+    assert to_json_types(value) == {"rate": 0.5, "units": [3, 4]}
+
+
+def test_a_record_is_formatted_as_one_line():
+    text = format_record(records(complete_run())[4])
+    assert "t epoch 0 train partition 0 visit 0 attempt 0 on worker 0" in text
+    long = format_record({"number": 1, "kind": "run", "space": ["x" * 500]})
+    assert len(long) < 300
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/journal.jsonl"])
+def test_a_run_is_located_by_its_folder_or_its_journal(tmp_path, ending):
+    address = write_run(LocalStore(tmp_path / "a store"), complete_run())
+    store, name = locate_run(address + ending)
+    assert name == "mine"
+    assert json.loads(store.read(journal_key(name)).split(b"\n")[0])["run"] == "r"
+
+
+@pytest.mark.parametrize("run", ["mine", "runs", "/somewhere/runs/", "a/runs/b/c"])
+def test_other_paths_are_no_runs(run):
+    with pytest.raises(ArgumentError, match="STORE/runs/NAME"):
+        locate_run(run)

@@ -16,7 +16,7 @@ from cerebros_spark import LocalStore
 from cerebros_spark.core.types import Phase, TrialSpec, Unit, UnitFailure, UnitResult
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_arrays import prepare_arrays
-from cerebros_spark.runs.artifacts import reference, write_spec
+from cerebros_spark.runs.artifacts import make_state_ref, write_spec
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.training.fused.graph.padding import Shape
 from cerebros_spark.training.fused.graph.parser import read
@@ -69,7 +69,7 @@ def units(job: WorkerConfig, broken: str = "", names=TRIALS) -> tuple[Unit, ...]
             state = state[: len(state) // 2]
         key = f"runs/run/trials/{name}/state/{name == broken}"
         job.store.write(key, state)
-        told.append(Unit(name, 0, Phase.TRAIN, 0, 0, 0, reference(key, state)))
+        told.append(Unit(name, 0, Phase.TRAIN, 0, 0, 0, make_state_ref(key, state)))
     return tuple(told)
 
 
