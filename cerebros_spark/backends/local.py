@@ -85,7 +85,7 @@ class LocalBackend:
             thread.join()
         self._threads, self._links = [], []
         if self._deterministic:
-            tensorflow_runtime.relax()
+            tensorflow_runtime.disable_determinism()
 
     def _serve(self, job: WorkerConfig, link: _Link) -> None:
         try:

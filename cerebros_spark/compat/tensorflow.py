@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 
+def advance_name_counter(multiple: int) -> None:
+    """Advance the number that TensorFlow appends to names to the next multiple of a number.
+
+    Without that counter (``ImportError``) this does nothing.
+    """
+    try:
+        from tensorflow.python.framework.ops import uid
+    except ImportError:
+        return
+    while uid() % multiple:
+        pass
+
+
 def clear_kernel_cache() -> None:
     """Free the kernels that TensorFlow keeps of every function that was ever called."""
     from tensorflow.python.eager import context
@@ -15,11 +28,3 @@ def disable_op_determinism() -> None:
     from tensorflow.python.framework import config
 
     config.disable_op_determinism()
-
-
-def next_uid() -> int:
-    """Take and return the next number of TensorFlow's counter of names."""
-    from tensorflow.python.framework.ops import uid
-
-    number: int = uid()
-    return number

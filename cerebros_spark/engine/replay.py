@@ -95,18 +95,18 @@ class Replay:
         if trial_id not in self.trials:
             raise ArgumentError(f"there is no trial {trial_id!r} in the run {self._run_id!r}")
         # Here, for it loads TensorFlow.
-        from cerebros_spark.training.keras.callbacks import LearningRates
-        from cerebros_spark.training.keras.serialization import known
+        from cerebros_spark.training.keras.callbacks import LearningRateSetter
+        from cerebros_spark.training.keras.scopes import custom_object_scope
 
         mine = [record for record in self._records if get_trial_id(record) == trial_id]
         first = next(record for record in mine if record["kind"] == "trial")
         spec = read_spec(self._store, self._run_id, trial_id)
-        with known(self._custom_objects):
+        with custom_object_scope(self._custom_objects):
             program = create_trainer(spec.trainer).open([spec])
         program.load([read_state(self._store, state_ref(first["state"]))])
         states: list[int] = []
         metrics: list[int] = []
-        rates: LearningRates | None = None
+        rates: LearningRateSetter | None = None
         units = 0
         for record in mine:
             if record["kind"] == "unit":
@@ -124,9 +124,9 @@ class Replay:
                 if record["learning_rate"] is None:
                     program.load([read_state(self._store, ref)])
                     continue
-                with known(self._custom_objects):
-                    rates = rates or LearningRates(spec.program)
-                state = rates.applied(program.dump()[0], record["learning_rate"])
+                with custom_object_scope(self._custom_objects):
+                    rates = rates or LearningRateSetter(spec.program)
+                state = rates.apply(program.dump()[0], record["learning_rate"])
                 if make_state_ref("", state).sha256 != ref.sha256:
                     states.append(then.unit.visit)
                 program.load([state])

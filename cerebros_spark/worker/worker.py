@@ -317,9 +317,9 @@ class Worker:
     def _open(self, trainer: Trainer, specs: Sequence[TrialSpec]) -> Program:
         if not self._job.custom_objects:
             return trainer.open(specs)
-        from cerebros_spark.training.keras.serialization import known
+        from cerebros_spark.training.keras.scopes import custom_object_scope
 
-        with known(self._job.custom_objects):
+        with custom_object_scope(self._job.custom_objects):
             return trainer.open(specs)
 
     def _make_room(self, nbytes: int) -> None:

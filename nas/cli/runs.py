@@ -147,15 +147,16 @@ def export(run: str, output: str) -> None:
     asked = earlier(store, name)
     load_tensorflow()
     from cerebros_spark.runs.artifacts import read_state
-    from cerebros_spark.training.keras.metrics import without_one_hot_labels
-    from cerebros_spark.training.keras.serialization import StateVariables, rebuild
+    from cerebros_spark.training.keras.checkpoint import StateVariables
+    from cerebros_spark.training.keras.metrics import remove_one_hot_labels
+    from cerebros_spark.training.keras.serialization import deserialize_model
     from nas.reporting.run_view import read_run
 
     view = read_run(store, name)
     best = view.best
     if best is None or best.state is None:
         raise SearchError(f"no trial of the run {name!r} has weights yet")
-    model = rebuild(without_one_hot_labels(best.program))
+    model = deserialize_model(remove_one_hot_labels(best.program))
     StateVariables(model).write(read_state(store, best.state))
     columns: dict[str, Any] = {"layout": view.asked["layout"]}
     if asked is not None:

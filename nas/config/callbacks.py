@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.training.keras.callbacks import check_callbacks, look_at_models
+from cerebros_spark.training.keras.callbacks import check_callbacks, need_model
 from nas.monitoring.learning_rate import LearningRateLog
 from nas.monitoring.observer import SearchObserver
 from nas.monitoring.tensorboard import TensorBoardObserver
@@ -37,7 +37,7 @@ def called_and_watching(
             called.append(each)
     checked = check_callbacks(called)
     writes = any(isinstance(each, TensorBoardObserver) for each in watchers)
-    if writes and look_at_models(checked):
+    if writes and need_model(checked):
         # First, so that it sees the rate before another changes it for the next epoch.
         checked = (LearningRateLog(), *checked)
     return checked, tuple(watchers)

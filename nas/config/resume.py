@@ -23,8 +23,8 @@ from cerebros_spark.runs.journal import (
     to_json_types,
 )
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras.metrics import merger_key
-from cerebros_spark.training.keras.serialization import dicts_of
+from cerebros_spark.training.keras.metrics import get_merger_key
+from cerebros_spark.training.keras.serialization import iterate_dicts
 from nas.identity.digest import changed_state, differences, only_values, shown
 from nas.spaces.cerebros import CerebrosSpace
 from nas.trial.failures import summarize_error
@@ -220,7 +220,7 @@ def _without_layer_names(description: dict[str, Any]) -> dict[str, Any]:
 
 def _layer_names(architecture: Any) -> Iterator[str]:
     """Names of all layers, in the order of the architecture."""
-    for node in dicts_of(architecture):
+    for node in iterate_dicts(architecture):
         config = node.get("config")
         name = config.get("name") if isinstance(config, dict) else None
         if "class_name" in node and isinstance(name, str):
@@ -257,7 +257,7 @@ def compiled_parts(program: str) -> Any:
     Without the names of the heads: AutoKeras counts them on with every head of the process, so a
     cell of a notebook that is run again has others.
     """
-    text = merger_key(program)
+    text = get_merger_key(program)
     names = [output["name"] for output in json.loads(program)["outputs"]]
     for number, name in sorted(enumerate(names), key=lambda each: -len(each[1])):
         text = text.replace(json.dumps(name), json.dumps(f"output {number}"))

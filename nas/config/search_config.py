@@ -14,10 +14,8 @@ from cerebros_spark.core.validation import check_integer, check_optional_integer
 from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.training.keras.callbacks import (
-    describe_callbacks,
-)
-from cerebros_spark.training.keras.serialization import registered_in
+from cerebros_spark.training.keras.callback_state import describe_callbacks
+from cerebros_spark.training.keras.serialization import find_registered_objects
 from nas.config.binding import Resources, TunerBinding
 from nas.config.dataset import PreparedData
 from nas.config.resume import (
@@ -179,7 +177,7 @@ def _code_of(
         found[f"output {number}"] = [head.loss, head.metrics]
     if request.own is None and request.space is None:
         found |= _code_of_blocks(request)
-    for name, each in registered_in(program).items():
+    for name, each in find_registered_objects(program).items():
         if id(each) not in objects and is_own(each):
             found[name] = each
     return found

@@ -15,8 +15,9 @@ from cerebros_spark.data.checks import CLASS_LIMIT
 from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout, input_dtype
 from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.training.keras.object_config import check_layers
-from cerebros_spark.training.keras.serialization import describe, drawing_from, known, rebuild
+from cerebros_spark.training.keras.config_checks import check_layers
+from cerebros_spark.training.keras.scopes import custom_object_scope, seeded_initializers
+from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
 from nas.config.dataset import PreparedData
 from nas.data.heads import Target
 from nas.metrics.labels import summarize_columns
@@ -54,7 +55,7 @@ def matched(
     dtypes = [input_dtype(manifest, group) for group in first.inputs]
     space = OwnSpace(source, first.input_shapes, dtypes, custom_objects)
     try:
-        with drawing_from(0):
+        with seeded_initializers(0):
             model = space.build(hp)
     except TrialError as error:
         raise ArgumentError(str(error)) from error
@@ -122,7 +123,7 @@ def _shapes_of(
     source: Source, custom_objects: Mapping[str, Any], hp: Any
 ) -> dict[str, tuple[Any, ...]] | None:
     """Shape of one row of each input by its name, if a network knows it without the data."""
-    with drawing_from(0):
+    with seeded_initializers(0):
         try:
             model = built_anew(source, hp, custom_objects)
         except ArgumentError:
@@ -258,9 +259,9 @@ def _check_rebuilt(model: keras.Model, custom_objects: Mapping[str, Any]) -> Non
     Raises:
         ArgumentError: If it can't be made again, or not the same.
     """
-    with known(custom_objects):
+    with custom_object_scope(custom_objects):
         try:
-            again = rebuild(describe(model))
+            again = deserialize_model(serialize_model(model))
         except TrialError as error:
             raise ArgumentError(str(error)) from error
         except Exception as error:

@@ -14,7 +14,8 @@ import numpy as np
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_real
 from cerebros_spark.training.keras.metrics import MetricsMerger
-from cerebros_spark.training.keras.serialization import describe, drawing_from
+from cerebros_spark.training.keras.scopes import seeded_initializers
+from cerebros_spark.training.keras.serialization import serialize_model
 from nas.data.heads import PlainHead
 from nas.metrics.adaptation import adapt_metrics
 from nas.metrics.labels import infer_form, summarize_array
@@ -165,10 +166,10 @@ def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.nd
             for head, metrics in zip(heads, suited, strict=True)
         ]
         # A network of one unit reports what a large one does.
-        with drawing_from(0):
+        with seeded_initializers(0):
             hp = keras_tuner.HyperParameters()
             model = CerebrosNetworks(smallest, [(1,)], outputs).build(hp)
-            names = MetricsMerger(describe(model), rows).names
+            names = MetricsMerger(serialize_model(model), rows).names
     except (ValueError, TypeError) as error:
         raise ArgumentError(
             f"loss or metrics don't suit the outputs and their labels: {error}"

@@ -43,7 +43,7 @@ import numpy as np
 import pandas as pd
 
 from cerebros_spark.core.pickling import is_own_module
-from cerebros_spark.training.keras.object_config import serialize
+from cerebros_spark.training.keras.serialization import serialize_object
 from nas.identity.bytecode import (
     Changes,
     all_names,
@@ -778,7 +778,7 @@ def _is_moment(value: Any) -> bool:
 def _config_of(value: Any) -> Any:
     """The configuration of an object, with all settings of Keras' losses and metrics."""
     if type(value).__module__.partition(".")[0] == "keras":
-        written = serialize(value)
+        written = serialize_object(value)
         if _is(written, dict) and _is(written.get("config"), dict):
             return without_names(written["config"])
     return without_names(value.get_config())

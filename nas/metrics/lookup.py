@@ -15,7 +15,7 @@ from keras import metrics as keras_metrics
 
 from cerebros_spark.compat.keras import function_arguments, to_snake_case, wrapped_function
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras.object_config import serialize
+from cerebros_spark.training.keras.serialization import serialize_object
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _get_default_name(metric: Any) -> str | None:
 def _rename(metric: Any, name: str) -> Any:
     """Return a copy of a metric with another name, or the metric itself if it has no copy."""
     try:
-        return type(metric).from_config({**serialize(metric)["config"], "name": name})
+        return type(metric).from_config({**serialize_object(metric)["config"], "name": name})
     except Exception as error:
         logger.debug("cannot copy the metric %s: %s", metric.name, error)
         return metric

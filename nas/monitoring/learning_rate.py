@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.training.keras.serialization import known
+from cerebros_spark.training.keras.scopes import custom_object_scope
 from nas.monitoring.observer import SearchInfo
 from nas.trial.record import TrialRecord
 
@@ -36,7 +36,7 @@ def rate_of(trial: TrialRecord, epoch: int, search: SearchInfo) -> float:
     rate = config["learning_rate"]
     if isinstance(rate, int | float):
         return float(rate)
-    with known(search.custom_objects):
+    with custom_object_scope(search.custom_objects):
         schedule = keras.optimizers.schedules.deserialize(rate)
     batch_size = trial.values.get("batch_size", search.asked.get("batch_size", 32))
     step = (epoch + 1) * search.steps(int(batch_size))

@@ -21,8 +21,10 @@ from cerebros_spark.data.manifest import Layout
 from cerebros_spark.engine.engine import EngineReport
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras.metrics import MetricsMerger, without_one_hot_labels
-from cerebros_spark.training.keras.serialization import StateVariables, known, rebuild
+from cerebros_spark.training.keras.checkpoint import StateVariables
+from cerebros_spark.training.keras.metrics import MetricsMerger, remove_one_hot_labels
+from cerebros_spark.training.keras.scopes import custom_object_scope
+from cerebros_spark.training.keras.serialization import deserialize_model
 from nas.data.columns import inputs_of, labels_of
 from nas.data.heads import Target
 from nas.data.inputs import predictors_of
@@ -146,9 +148,9 @@ class ModelSelectionResult:
             raise ArgumentError(
                 f"{record.trial_id} has no weights: {summarize_error(record.error or '')}"
             )
-        program = without_one_hot_labels(record.program) if exported else record.program
-        with known(self.custom_objects):
-            model = rebuild(program)
+        program = remove_one_hot_labels(record.program) if exported else record.program
+        with custom_object_scope(self.custom_objects):
+            model = deserialize_model(program)
         StateVariables(model).write(read_state(self._store, record.state))
         return model
 

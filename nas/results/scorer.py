@@ -301,10 +301,10 @@ def _open(scorer: Scorer) -> Any:
     digest = scorer.digest
     if digest not in _opened:
         configure_task()
-        from cerebros_spark.training.keras.serialization import known
+        from cerebros_spark.training.keras.scopes import custom_object_scope
         from cerebros_spark.training.keras.trainer import KerasTrainer
 
-        with known(unpacked(scorer.custom_objects)):
+        with custom_object_scope(unpacked(scorer.custom_objects)):
             program = KerasTrainer().open([scorer.spec])
         program.load([scorer.state])
         _opened.clear()  # one network at a time

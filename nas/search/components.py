@@ -18,8 +18,13 @@ from cerebros_spark.training.keras.callbacks import (
     TrialCallbacks,
     check_monitors,
 )
-from cerebros_spark.training.keras.metrics import MetricsMerger, merger_key
-from cerebros_spark.training.keras.serialization import describe, drawing_from, known, under_policy
+from cerebros_spark.training.keras.metrics import MetricsMerger, get_merger_key
+from cerebros_spark.training.keras.scopes import (
+    custom_object_scope,
+    dtype_policy_scope,
+    seeded_initializers,
+)
+from cerebros_spark.training.keras.serialization import serialize_model
 from nas.config.search_config import SearchConfig, chosen
 from nas.data.heads import Target
 from nas.search.trial_builder import TrialBuilder
@@ -42,7 +47,7 @@ def space_of(
     epochs: int,
 ) -> Space:
     """Where the networks come from."""
-    with known(request.custom_objects):  # for losses and metrics of heads
+    with custom_object_scope(request.custom_objects):  # for losses and metrics of heads
         return _space_of(request, goals, manifest, layout, epochs)
 
 
@@ -104,11 +109,11 @@ def populate(tuner: Tuner, builder: TrialBuilder) -> str:
     """
     asked = tuner.hyperparameters
     try:
-        with drawing_from(0), under_policy(builder.dtype_policy), builder.knowing():
+        with seeded_initializers(0), dtype_policy_scope(builder.dtype_policy), builder.knowing():
             model = builder.space.build(asked)
         tuner.learn(asked)
-        with known(builder.custom_objects):
-            return describe(model)
+        with custom_object_scope(builder.custom_objects):
+            return serialize_model(model)
     except TrialError as error:
         raise ArgumentError(str(error)) from error
 
@@ -123,7 +128,7 @@ def mergers_of(
 
     def merger(spec: TrialSpec) -> MetricsMerger:
         if spec.trial_id not in by_trial:
-            key = spec.group or merger_key(spec.program)
+            key = spec.group or get_merger_key(spec.program)
             if key not in by_key:
                 by_key[key] = MetricsMerger(spec.program, labels, custom_objects)
             by_trial[spec.trial_id] = by_key[key]
@@ -177,7 +182,7 @@ def callbacks_of(
 
     def made(spec: TrialSpec, first_epoch: int) -> TrialCallbacks:
         metrics = mergers(spec).metrics
-        with known(request.custom_objects):
+        with custom_object_scope(request.custom_objects):
             return TrialCallbacks(
                 asked, spec.trial_id, spec.program, metrics, spec.epochs, first_epoch
             )

@@ -26,7 +26,7 @@ from cerebros_spark.training.fused.graph.padding import Shape
 from cerebros_spark.training.fused.graph.parser import UnreadableError, read
 from cerebros_spark.training.fused.losses import Scoring
 from cerebros_spark.training.fused.optimizer_rules import rule
-from cerebros_spark.training.keras.metrics import scoring_model
+from cerebros_spark.training.keras.metrics import build_scoring_model
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.networks import CerebrosNetworks
 from nas.spaces.cerebros.plan import OutputFuture, UnitFuture
@@ -118,7 +118,7 @@ class Fusion:
                 raise UnreadableError("the networks are no CerebrosNetworks")
             rule(json.loads(recipe.compiled)["optimizer"])
             rows = [keras.ops.zeros((1, *shape), dtype) for shape, dtype in self._labels]
-            Scoring(scoring_model(spec.program, rows))
+            Scoring(build_scoring_model(spec.program, rows))
             networks = drawn(self._space, recipe.merge)
             few = list(itertools.islice(networks, _WEIGHED))
             self._weigh(few, spec.batch_size)

@@ -21,7 +21,7 @@ from cerebros_spark.engine.engine import Engine, EngineReport, about, begin
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import Journal, RecoveredJournal, journal_key
 from cerebros_spark.runs.worker_config import WorkerConfig
-from cerebros_spark.training.keras.serialization import registered_in
+from cerebros_spark.training.keras.serialization import find_registered_objects
 from nas.config.binding import Resources, TunerBinding
 from nas.config.dataset import PreparedData
 from nas.config.resume import check_rebuilt, check_same, earlier, log_finished
@@ -253,7 +253,7 @@ def _registered(program: str, resources: Resources) -> dict[str, Any]:
 
     Those that the first network names, and for workers elsewhere all others that can be sent.
     """
-    found = {name: each for name, each in registered_in(program).items() if is_own(each)}
+    found = {name: each for name, each in find_registered_objects(program).items() if is_own(each)}
     if not isinstance(resources.backend, LocalBackend):
         for name, each in keras.saving.get_custom_objects().items():
             if name not in found and is_own(each) and can_be_sent(each):

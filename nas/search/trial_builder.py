@@ -15,15 +15,14 @@ from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.training.fused.graph.parser import UnreadableError
 from cerebros_spark.training.fused.state_layout import initial
+from cerebros_spark.training.keras.checkpoint import get_initial_state
 from cerebros_spark.training.keras.metrics import check_additive
-from cerebros_spark.training.keras.serialization import (
-    describe,
-    drawing_from,
-    imported,
-    initial_state,
-    known,
-    under_policy,
+from cerebros_spark.training.keras.scopes import (
+    custom_object_scope,
+    dtype_policy_scope,
+    seeded_initializers,
 )
+from cerebros_spark.training.keras.serialization import import_custom_modules, serialize_model
 from nas.spaces.base import Space
 from nas.spaces.cerebros.networks import CerebrosNetworks
 
@@ -74,11 +73,11 @@ class TrialBuilder:
             Exception: Whatever the space raises.
         """
         seed = derive(self.seed, trial_id, "weights")
-        with under_policy(self.dtype_policy):
-            with drawing_from(seed):
+        with dtype_policy_scope(self.dtype_policy):
+            with seeded_initializers(seed):
                 made = self._written(hyperparameters)
             if made is None:
-                with drawing_from(seed):
+                with seeded_initializers(seed):
                     made = self._built(hyperparameters)
         spec = TrialSpec(
             trial_id=trial_id,
@@ -101,7 +100,7 @@ class TrialBuilder:
         Raises:
             TrialError: If one can't be found.
         """
-        with known(self.custom_objects), imported({"imports": []}):
+        with custom_object_scope(self.custom_objects), import_custom_modules({"imports": []}):
             yield
 
     def _built(self, hyperparameters: Any) -> _Made:
@@ -113,16 +112,16 @@ class TrialBuilder:
 
         parameters = model.count_params()
         self._check_size(parameters)
-        with known(self.custom_objects):
-            program = describe(model, self.class_weight)
+        with custom_object_scope(self.custom_objects):
+            program = serialize_model(model, self.class_weight)
             check_additive(model)
-        return _Made(parameters, program, initial_state(model))
+        return _Made(parameters, program, get_initial_state(model))
 
     def _written(self, hyperparameters: Any) -> _Made | None:
         """The same network, written down without Keras building it; None if it must be built."""
         if not isinstance(self.space, CerebrosNetworks):
             return None
-        with known(self.custom_objects):
+        with custom_object_scope(self.custom_objects):
             told = self.space.write(hyperparameters, self.class_weight)
         if told is None:
             return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from cerebros_spark.core.types import EpochResult, StateRef, TrialSpec
 from cerebros_spark.runs.journal import to_json_types
-from cerebros_spark.training.keras.callbacks import Change, TrialCallbacks
+from cerebros_spark.training.keras.callbacks import StateChange, TrialCallbacks
 from nas.search.trial_builder import BuiltTrial
 from nas.trial.state import FinishedEpoch, RunningTrial
 
@@ -35,7 +35,7 @@ class Callbacks:
             return built
         track.callbacks = self._make(built.spec, track.proposal.first_epoch)
         state = track.callbacks.begin(built.state).state or built.state
-        about = to_json_types({"callbacks": track.callbacks.saved()})
+        about = to_json_types({"callbacks": track.callbacks.get_states()})
         return dataclasses.replace(built, state=state, about=about)
 
     def end_epoch(self, track: RunningTrial, result: EpochResult) -> FinishedEpoch:
@@ -43,27 +43,29 @@ class Callbacks:
         if self._make is None:
             return FinishedEpoch(result.epoch, result.logs)
         callbacks = self._awake(track, self._make)
-        if callbacks.look_at_models:
-            callbacks.show(self._fetch(result.state))
+        if callbacks.needs_model:
+            callbacks.load_state(self._fetch(result.state))
         stops, added = callbacks.end_epoch(result.epoch, result.logs)
         return FinishedEpoch(result.epoch, result.logs, added, stops)
 
     def go_on(
         self, track: RunningTrial, epoch: FinishedEpoch, proceed: bool | None
-    ) -> tuple[Change, dict[str, Any]]:
+    ) -> tuple[StateChange, dict[str, Any]]:
         """After an epoch it was decided whether a trial goes on, or is held if it is None.
 
         Returns:
             What the callbacks have changed, and what the journal is to know of them.
         """
         if track.callbacks is None:
-            return Change(), {}
-        change = Change()
+            return StateChange(), {}
+        change = StateChange()
         if proceed is False:
             track.callbacks.finish(epoch.logs)
         else:
-            change = track.callbacks.go_on(track.finished_epochs)
-        return change, to_json_types({"callbacks": track.callbacks.saved(), "logs": epoch.added})
+            change = track.callbacks.begin_epoch(track.finished_epochs)
+        return change, to_json_types(
+            {"callbacks": track.callbacks.get_states(), "logs": epoch.added}
+        )
 
     def finish(self, track: RunningTrial) -> None:
         """A trial that was held ends."""

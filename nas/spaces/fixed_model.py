@@ -13,8 +13,9 @@ import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.validation import check_real
-from cerebros_spark.training.keras.object_config import compile_config
-from cerebros_spark.training.keras.serialization import check_no_lambda, under_policy
+from cerebros_spark.training.keras.config_checks import check_no_lambda
+from cerebros_spark.training.keras.scopes import dtype_policy_scope
+from cerebros_spark.training.keras.serialization import get_compile_config
 from nas.spaces.functional import culprit, functional, unlike, without_adapted
 from nas.spaces.validation import check_count
 
@@ -96,7 +97,7 @@ class FixedModel:
             input_dtypes: Type of each input, likewise.
         """
         try:
-            with under_policy(self._model.dtype_policy):
+            with dtype_policy_scope(self._model.dtype_policy):
                 copy = self._copy(input_shapes, input_dtypes)
         except TypeError as error:
             if "Could not locate" in str(error):
@@ -278,7 +279,7 @@ def _config(model: keras.Model) -> Any:
 
 
 def _compiled(model: keras.Model, loss: Any, metrics: Any) -> dict[str, Any]:
-    config = compile_config(model) if model.compiled else {}
+    config = get_compile_config(model) if model.compiled else {}
     if loss is None and config.get("loss") is None:
         raise ArgumentError(
             f"the model {model.name!r} has no loss: compile it, or give FixedModel(model, loss=...)"
@@ -298,7 +299,7 @@ def _compiled(model: keras.Model, loss: Any, metrics: Any) -> dict[str, Any]:
     blank = keras.Sequential([keras.Input((1,))])
     try:
         blank.compile(**given)
-        told = compile_config(blank)
+        told = get_compile_config(blank)
     except (ValueError, TypeError) as error:
         raise ArgumentError(
             f"Keras can't use loss={loss!r}, metrics={metrics!r}: {error}"

@@ -10,9 +10,13 @@ import keras
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.training.keras.object_config import compile_config
-from cerebros_spark.training.keras.optimizer_support import leave_undecayed, undecayed
-from cerebros_spark.training.keras.serialization import check_no_lambda, under_policy
+from cerebros_spark.training.keras.config_checks import check_no_lambda
+from cerebros_spark.training.keras.optimizer_support import (
+    exclude_from_weight_decay,
+    find_weight_decay_exclusions,
+)
+from cerebros_spark.training.keras.scopes import dtype_policy_scope
+from cerebros_spark.training.keras.serialization import get_compile_config
 from nas.trial.failures import summarize_error
 
 _PLAIN = (bool, int, float, str)
@@ -42,7 +46,7 @@ def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None)
             f"the model {model.name!r} is not compiled; call compile() before it is returned"
         )
     check_no_lambda(model.get_compile_config())
-    with under_policy(model.dtype_policy):
+    with dtype_policy_scope(model.dtype_policy):
         whole = functional(model, input_shapes, input_dtypes)
         if whole is not model:
             compile_like(whole, model)
@@ -51,9 +55,9 @@ def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None)
 
 def compile_like(model: keras.Model, other: keras.Model) -> None:
     """Compiles a model as another one that has the same trainable variables, in the same order."""
-    model.compile_from_config(compile_config(other))
-    left_out = undecayed(other.optimizer, other.trainable_variables)
-    leave_undecayed(model.optimizer, model.trainable_variables, left_out)
+    model.compile_from_config(get_compile_config(other))
+    left_out = find_weight_decay_exclusions(other.optimizer, other.trainable_variables)
+    exclude_from_weight_decay(model.optimizer, model.trainable_variables, left_out)
 
 
 def functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> keras.Model:

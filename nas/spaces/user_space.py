@@ -12,13 +12,15 @@ import keras
 import keras_tuner
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.training.keras.object_config import serialize
-from cerebros_spark.training.keras.optimizer_support import leave_undecayed, undecayed
+from cerebros_spark.training.keras.optimizer_support import (
+    exclude_from_weight_decay,
+    find_weight_decay_exclusions,
+)
+from cerebros_spark.training.keras.scopes import custom_object_scope, dtype_policy_scope
 from cerebros_spark.training.keras.serialization import (
-    compile_config,
-    imported,
-    known,
-    under_policy,
+    get_compile_config,
+    import_custom_modules,
+    serialize_object,
 )
 from nas.metrics.adaptation import adapt_compiled_metrics
 from nas.metrics.labels import Labels, find_activation, infer_form
@@ -77,7 +79,7 @@ class OwnSpace:
         """
         model = built_anew(self._source, hp, self._custom_objects, *self._inputs)
         # Anew: who builds may have cleared the session, too.
-        with known(self._custom_objects), imported({"imports": []}):
+        with custom_object_scope(self._custom_objects), import_custom_modules({"imports": []}):
             model = completed(model, *self._inputs)
         outputs = [tuple(tensor.shape[1:]) for tensor in model.outputs]
         if self._outputs is None:
@@ -105,10 +107,10 @@ def built_anew(
     dtype policy with them, so that is set again.
     """
     policy = keras.config.dtype_policy()
-    with under_policy(policy):
+    with dtype_policy_scope(policy):
         keras.backend.clear_session()
         keras.config.set_dtype_policy(policy)
-        with known(custom_objects):
+        with custom_object_scope(custom_objects):
             return source.build(hp, shapes, dtypes)
 
 
@@ -131,26 +133,28 @@ def suit(model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[s
     ]
     for form, loss in zip(forms, losses, strict=True):
         check_loss(loss, form)
-    with known(custom_objects):
+    with custom_object_scope(custom_objects):
         try:
-            config = compile_config(model)
+            config = get_compile_config(model)
             given = {
                 name: keras.saving.deserialize_keras_object(config.get(name))
                 for name in ("metrics", "weighted_metrics")
             }
         except (TypeError, ValueError, NotImplementedError):
-            return  # describe() and rebuild() refuse what can't be written and read
+            return  # serialize_model() reports what cannot be written
         suited = {name: adapt_compiled_metrics(each, forms, names) for name, each in given.items()}
-        changed = {name: serialize(each) for name, each in suited.items() if each is not None}
+        changed = {
+            name: serialize_object(each) for name, each in suited.items() if each is not None
+        }
         if changed:
-            without_decay = undecayed(model.optimizer, model.trainable_variables)
+            without_decay = find_weight_decay_exclusions(model.optimizer, model.trainable_variables)
             model.compile_from_config({**config, **changed})
-            leave_undecayed(model.optimizer, model.trainable_variables, without_decay)
+            exclude_from_weight_decay(model.optimizer, model.trainable_variables, without_decay)
 
 
 def losses_of(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[Any]:
     """Return what ``compile()`` was given as the loss of each output; None for none."""
-    with known(custom_objects):
+    with custom_object_scope(custom_objects):
         given = keras.saving.deserialize_keras_object(model.get_compile_config().get("loss"))
         if isinstance(given, dict):
             each = [given.get(name) for name in model.output_names]

@@ -149,14 +149,15 @@ def _training(args: argparse.Namespace, store: Store, manifest: Manifest, name: 
     """An epoch over so many rows of the stream, and what of it went to feeding."""
     one_thread()
     from cerebros_spark.core.types import TrialSpec
-    from cerebros_spark.training.keras.serialization import describe, initial_state
+    from cerebros_spark.training.keras.checkpoint import get_initial_state
+    from cerebros_spark.training.keras.serialization import serialize_model
     from cerebros_spark.training.keras.trainer import KerasTrainer
 
     model = embeddings() if name == "embeddings" else cerebros(manifest)
     layout = layout_of(manifest, words=name == "embeddings")
-    spec = TrialSpec("trial", 0, "keras", describe(model), 0, 1, args.batch_size)
+    spec = TrialSpec("trial", 0, "keras", serialize_model(model), 0, 1, args.batch_size)
     program = KerasTrainer().open([spec])
-    program.load([initial_state(model)])
+    program.load([get_initial_state(model)])
     before = peak()
     shard = manifest.train[0]
     # Half of what this network's columns take at most, so that the shard is streamed.

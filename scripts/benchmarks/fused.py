@@ -123,13 +123,14 @@ def fused(args: argparse.Namespace, models: list[Any], train: Any, validation: A
     """Seconds of the first epoch with all that comes before it, and of all epochs."""
     from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.fused.trainer import SLOTS, FusedTrainer
-    from cerebros_spark.training.keras.serialization import describe, initial_state
+    from cerebros_spark.training.keras.checkpoint import get_initial_state
+    from cerebros_spark.training.keras.serialization import serialize_model
 
     specs = [
-        TrialSpec(f"trial-{i}", i, "fused", describe(model), 0, args.epochs, BATCH)
+        TrialSpec(f"trial-{i}", i, "fused", serialize_model(model), 0, args.epochs, BATCH)
         for i, model in enumerate(models)
     ]
-    states = [initial_state(model) for model in models]
+    states = [get_initial_state(model) for model in models]
     shards = [_common.Rows(*train), _common.Rows(*validation)]
     began = time.perf_counter()
     program = FusedTrainer(args.slots or SLOTS).open(specs)

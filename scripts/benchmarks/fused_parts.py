@@ -88,9 +88,10 @@ def opened(
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """What trains, and what evaluates, so many networks for an epoch; both are compiled."""
     from cerebros_spark.core.types import TrialSpec
-    from cerebros_spark.training.keras.serialization import describe, initial_state
+    from cerebros_spark.training.keras.checkpoint import get_initial_state
+    from cerebros_spark.training.keras.serialization import serialize_model
 
-    distinct = [(describe(model), initial_state(model)) for model in models]
+    distinct = [(serialize_model(model), get_initial_state(model)) for model in models]
     chosen = [distinct[number % len(distinct)] for number in range(many)]
     specs = [
         TrialSpec(f"{many}-{number}", number, "fused", program, 0, 1, fused.BATCH)

@@ -60,8 +60,9 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
     from cerebros_spark.engine.engine import Engine, begin
     from cerebros_spark.runs.journal import read
     from cerebros_spark.runs.worker_config import WorkerConfig
+    from cerebros_spark.training.keras.checkpoint import get_initial_state
     from cerebros_spark.training.keras.metrics import MetricsMerger
-    from cerebros_spark.training.keras.serialization import describe, initial_state
+    from cerebros_spark.training.keras.serialization import serialize_model
 
     generator = np.random.default_rng(0)
     features = generator.normal(size=(args.rows * 10 // 9, 32)).astype("float32")
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
     hidden = keras.layers.Dense(args.width, "relu")(hidden)
     model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
     model.compile("adam", "mse")
-    program, state = describe(model), initial_state(model)
+    program, state = serialize_model(model), get_initial_state(model)
     merger = MetricsMerger(program, [((1,), "float32")])
     backend = SparkBackend(spark_context=spark.sparkContext, num_workers=args.workers)
     job = WorkerConfig(

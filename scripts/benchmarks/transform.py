@@ -168,16 +168,16 @@ def processor() -> dict[int, float]:
 
 def rows_one_by_one(spark: Any, model: Any, x: np.ndarray, tasks: int) -> float:
     """Rows a second when each row is a `predict` call, in all tasks together."""
-    from cerebros_spark.training.keras.serialization import describe
+    from cerebros_spark.training.keras.serialization import serialize_model
 
-    program, weights = describe(model), model.get_weights()
+    program, weights = serialize_model(model), model.get_weights()
 
     def loop(parts: Iterator[np.ndarray]) -> Iterator[float]:
         from cerebros_spark.backends.spark import configure_task
-        from cerebros_spark.training.keras.serialization import rebuild
+        from cerebros_spark.training.keras.serialization import deserialize_model
 
         configure_task()
-        copy = rebuild(program)
+        copy = deserialize_model(program)
         copy.set_weights(weights)
         for rows in parts:
             copy.predict(rows[:1], verbose=0)

@@ -90,12 +90,13 @@ def by_fit(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
 def by_trainer(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
     """What runs a unit, its state set before and taken after, and gives its seconds."""
     from cerebros_spark.core.types import TrialSpec
-    from cerebros_spark.training.keras.serialization import describe, initial_state
+    from cerebros_spark.training.keras.checkpoint import get_initial_state
+    from cerebros_spark.training.keras.serialization import serialize_model
     from cerebros_spark.training.keras.trainer import KerasTrainer
 
-    spec = TrialSpec("trial", 0, "keras", describe(model), 0, 1, _BATCH)
+    spec = TrialSpec("trial", 0, "keras", serialize_model(model), 0, 1, _BATCH)
     program = KerasTrainer().open([spec])
-    state = initial_state(model)
+    state = get_initial_state(model)
     shard = _common.Rows(x, y)
 
     def train() -> float:

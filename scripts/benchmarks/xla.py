@@ -82,15 +82,15 @@ def once(model: Any, *, xla: bool) -> tuple[float, float]:
     """Seconds of the first call, and of a step after that."""
     import tensorflow as tf
 
+    from cerebros_spark.training.keras.checkpoint import get_initial_state
     from cerebros_spark.training.keras.flat_updates import FlatUpdates
     from cerebros_spark.training.keras.optimizer_support import update_without_replicas
-    from cerebros_spark.training.keras.serialization import initial_state
     from cerebros_spark.training.keras.trainer import build_metrics
 
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=(_BATCH * _STEPS, _WIDTH)).astype("float32"))
     y = x[:, :1] * x[:, 1:2]
-    initial_state(model)  # builds the optimizer
+    get_initial_state(model)  # builds the optimizer
     update_without_replicas(model.optimizer)
     updates = FlatUpdates(model)
     build_metrics(model, x, y)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cerebros_spark.data.shards import Chunk
 from cerebros_spark.training.fused.graph.network import Recipe
-from cerebros_spark.training.keras.row_weights import row_weights
+from cerebros_spark.training.keras.row_weights import compute_row_weights
 
 # Rows that are evaluated at a time, at most. In memory they come in eights.
 _EVALUATED, _TOGETHER = 256, 8
@@ -49,7 +49,7 @@ def made(chunk: Chunk, recipe: Recipe, by_class: np.ndarray | None, batch_size: 
         _prepared(each, layers, recipe.dtype)
         for each, layers in zip(chunk.x, recipe.inputs, strict=True)
     ]
-    weights = row_weights(chunk.y[0], chunk.weights, by_class)
+    weights = compute_row_weights(chunk.y[0], chunk.weights, by_class)
     return Rows(
         padded(tf.concat(inputs, axis=1)),
         tuple(padded(tf.constant(each)) for each in chunk.y),

@@ -20,8 +20,8 @@ from cerebros_spark.training.fused.kernels.output_layer import Ends
 from cerebros_spark.training.fused.losses import Scoring
 from cerebros_spark.training.fused.optimizer_rules import Rule, rule
 from cerebros_spark.training.fused.state_layout import Sections
-from cerebros_spark.training.keras.metrics import scoring_model
-from cerebros_spark.training.keras.xla_cache import compiled
+from cerebros_spark.training.keras.metrics import build_scoring_model
+from cerebros_spark.training.keras.xla_cache import compile_with_xla
 
 
 class Compiled:
@@ -55,8 +55,8 @@ class Compiled:
         self._described = described
         self._scored: Scoring | None = None
         self._dtype = tf.as_dtype(recipe.dtype)
-        self._train = compiled(self._trained)
-        self._evaluate = compiled(self._evaluated)
+        self._train = compile_with_xla(self._trained)
+        self._evaluate = compile_with_xla(self._evaluated)
 
     def train(self, vectors: Any, wirings: Any, rows: Rows, *more: Any) -> Any:
         """Runs :meth:`_trained`, compiled."""
@@ -71,7 +71,7 @@ class Compiled:
     def scoring(self, y: Sequence[Any]) -> Scoring:
         """Losses and metrics; what they are, Keras makes out by the labels."""
         if self._scored is None:
-            self._scored = Scoring(scoring_model(self._described, y))
+            self._scored = Scoring(build_scoring_model(self._described, y))
         return self._scored
 
     def _trained(

@@ -121,7 +121,7 @@ def initial(
     rate = optimizer["config"]["learning_rate"]
     number = rate if isinstance(rate, int | float) else None
     values = _begun(weights, trainable, rule(optimizer), number)
-    return checkpoint.pack(values, checkpoint.layout(values))
+    return checkpoint.pack(values, checkpoint.compute_layout(values))
 
 
 def _begun(
@@ -185,8 +185,8 @@ class StateMap:
         weights = [np.empty(v.shape, v.dtype or self._dtype) for v in network.variables]
         trainable = [v.trainable for v in network.variables]
         values = _begun(weights, trainable, rule, None if scheduled else 0.0)
-        self._types = checkpoint.types(values)
-        self._layout = checkpoint.layout(values)
+        self._types = checkpoint.get_dtypes(values)
+        self._layout = checkpoint.compute_layout(values)
         self._iterations = _offsets(values, "int64")[len(network.variables)]
         self._rate = None
         if not scheduled:
@@ -219,7 +219,7 @@ class StateMap:
         Raises:
             StoreError: If the bytes are no state of this network.
         """
-        flats = checkpoint.flats(data, self._types, self._layout)
+        flats = checkpoint.unpack_flat(data, self._types, self._layout)
         rate = 0.0
         if self._rate is not None:
             dtype, place = self._rate
@@ -228,7 +228,7 @@ class StateMap:
 
     def pack(self, unpacked: Unpacked) -> bytes:
         """Puts a state together."""
-        return checkpoint.packed(unpacked.flats, self._layout)
+        return checkpoint.pack_flat(unpacked.flats, self._layout)
 
     def lay(self, unpacked: Unpacked, vector: np.ndarray) -> None:
         """Writes weights, and what is kept of them, into a vector in the group's shape."""

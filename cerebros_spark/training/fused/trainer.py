@@ -23,7 +23,7 @@ from cerebros_spark.training.fused.graph.padding import Shape
 from cerebros_spark.training.fused.graph.parser import read
 from cerebros_spark.training.fused.program import FusedProgram
 from cerebros_spark.training.fused.state_layout import StateMap
-from cerebros_spark.training.keras.row_weights import class_weights
+from cerebros_spark.training.keras.row_weights import read_class_weights
 
 #: Networks of a call. To call what is compiled, on its own, takes as long as several steps.
 SLOTS = 16
@@ -109,7 +109,7 @@ class FusedTrainer:
                 *read(described),
                 None if shape is None else Shape.from_json(shape),
                 spec.batch_size,
-                class_weights(described),
+                read_class_weights(described),
             )
         return self._opened[spec.trial_id]
 

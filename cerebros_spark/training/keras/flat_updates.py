@@ -1,8 +1,8 @@
-"""Has an optimizer update all small weights of a network at once, as one vector.
+"""Update of all small weights of a network as one vector.
 
-Keras' rule for a variable is a dozen operations and more. Each takes longer to start than to run
-on a small weight, and longer yet to trace. On one vector of all of them the rules give the same, as
-far as they treat each number by itself.
+Keras' rule for a variable is a dozen operations or more. On a small weight each takes longer to
+start than to run, and longer still to trace. Applied to one vector of all small weights, rules that
+treat each number by itself give the same results.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import numpy as np
 import tensorflow as tf
 from keras import optimizers
 
+from cerebros_spark.compat import keras as compat
 from cerebros_spark.training.keras.large_updates import LARGE
-from cerebros_spark.training.keras.optimizer_support import parts
+from cerebros_spark.training.keras.optimizer_support import flatten_optimizer
 
-# Those that read of a variable its gradient alone, number by number. Derived classes may not.
-_NUMBER_BY_NUMBER = (
+# Of a variable they use the gradient only, number by number. Derived classes may not.
+_ELEMENTWISE = (
     optimizers.Adadelta,
     optimizers.Adagrad,
     optimizers.Adam,
@@ -30,54 +31,54 @@ _NUMBER_BY_NUMBER = (
     optimizers.RMSprop,
     optimizers.SGD,
 )
-# Done to the variables themselves, before or after.
-_APART = {"use_ema": False, "gradient_accumulation_steps": None, "loss_scale_factor": None}
+# Options that Keras applies to the variables themselves, before or after the rule.
+_OFF = {"use_ema": False, "gradient_accumulation_steps": None, "loss_scale_factor": None}
 
 
 class FlatUpdates:
-    """Changes how a model's optimizer updates weights, while it is traced.
+    """Flat updates of a model's optimizer while it is traced.
 
-    Between :meth:`begin` and :meth:`end`, which are traced before and after the steps, what the
-    optimizer keeps of small weights lies in vectors, and its own variables stand still. So nothing
-    is changed for models and optimizers that are not Keras' own: they might look at them.
+    Between :meth:`begin` and :meth:`end`, traced before and after the steps, vectors hold the
+    optimizer's slots of small weights, and its own variables do not change. Custom models and
+    optimizers might read those, so they are left as they are.
 
     Args:
         model: A compiled model, its optimizer built.
     """
 
     def __init__(self, model: Any) -> None:
-        every = parts(model.optimizer)
-        steps = type(model).train_step is keras.Model.train_step
-        if not steps or any(not type(part).__module__.startswith("keras.") for part in every):
-            every = []
-        self._flats = [_Flat(part) for part in every if type(part) in _NUMBER_BY_NUMBER]
+        every = flatten_optimizer(model.optimizer)
+        is_builtin = type(model).train_step is keras.Model.train_step and all(
+            type(part).__module__.startswith("keras.") for part in every
+        )
+        self._flats = [_Flat(part) for part in every if is_builtin and type(part) in _ELEMENTWISE]
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the vectors take."""
+        """Memory of the vectors in bytes."""
         return sum(flat.nbytes for flat in self._flats)
 
     def begin(self) -> None:
-        """Lays what the optimizer keeps into vectors."""
+        """Copy the optimizer's slots to the vectors."""
         for flat in self._flats:
             flat.begin()
 
     def end(self) -> None:
-        """Puts it back."""
+        """Copy the vectors to the optimizer's slots."""
         for flat in self._flats:
             flat.end()
 
 
 class _Flat:
-    """One optimizer, and another of its kind that has one variable: all small weights."""
+    """An optimizer, and another of its class for one vector of all its small weights."""
 
     def __init__(self, part: Any) -> None:
         self._part = part
-        # To lay larger ones side by side would cost more than the operations that are saved.
-        small = [v for v in part._trainable_variables if math.prod(v.shape) <= LARGE]
+        # Copying larger weights would cost more than the operations it saves.
+        small = [v for v in compat.optimizer_variables(part) if math.prod(v.shape) <= LARGE]
         dtype = small[0].dtype if small else "float32"
         variables = [v for v in small if v.dtype == dtype and not v.overwrite_with_gradient]
-        self._keys = dict.fromkeys(map(part._var_key, variables))
+        self._keys = dict.fromkeys(compat.variable_key(part, v) for v in variables)
         self._shapes = [tuple(variable.shape) for variable in variables]
         self._sizes = [math.prod(shape) for shape in self._shapes]
         self._used = False
@@ -86,36 +87,34 @@ class _Flat:
             self.nbytes = 0
             return
         self._vector = keras.Variable(np.zeros(sum(self._sizes), dtype), dtype=dtype)
-        self._flat = type(part).from_config({**part.get_config(), **_APART})
+        self._flat = type(part).from_config({**part.get_config(), **_OFF})
         self._flat.build([self._vector])
-        # Both count steps in one place; Keras' own setter would keep both.
-        for name in ("_iterations", "gradient_accumulation_steps"):
-            object.__setattr__(self._flat, name, getattr(part, name))
-        # clear_session() in another thread may have Keras count the vector among its variables.
-        mine = {id(each) for each in self._flat.variables[1:] if each is not self._vector}
-        places = [part._get_variable_index(variable) for variable in variables]
+        compat.share_steps(self._flat, part)
+        # clear_session() in another thread may make Keras count the vector among its variables.
+        slots = {id(each) for each in self._flat.variables[1:] if each is not self._vector}
+        positions = [compat.variable_index(part, variable) for variable in variables]
         self._slots = [
-            (held[0], [getattr(part, name)[place] for place in places])
-            for name, held in vars(self._flat).items()
-            if isinstance(held, list) and len(held) == 1 and id(held[0]) in mine
+            (value[0], [getattr(part, name)[position] for position in positions])
+            for name, value in vars(self._flat).items()
+            if isinstance(value, list) and len(value) == 1 and id(value[0]) in slots
         ]
         self.nbytes = (1 + len(self._slots)) * self._vector.value.dtype.size * sum(self._sizes)
-        part._backend_update_step = self._update
+        compat.replace_update(part, self._update)
 
     def begin(self) -> None:
-        for vector, held in self._slots:
-            vector.assign(tf.concat([tf.reshape(each.value, [-1]) for each in held], axis=0))
+        for vector, slots in self._slots:
+            vector.assign(tf.concat([tf.reshape(slot.value, [-1]) for slot in slots], axis=0))
 
     def end(self) -> None:
-        # A step may have been of another kind than was hoped for, and left the vectors alone.
-        for vector, held in self._slots if self._used else ():
-            for variable, value in zip(held, self._split(vector.value), strict=True):
-                variable.assign(value)
+        # The traced step may not have used the vectors.
+        for vector, slots in self._slots if self._used else ():
+            for slot, value in zip(slots, self._split(vector.value), strict=True):
+                slot.assign(value)
 
     def _update(self, gradients: Sequence[Any], variables: Sequence[Any], rate: Any) -> None:
-        """Keras' ``_backend_update_step``."""
+        """Update variables as Keras' ``_backend_update_step``."""
         by_key = {
-            self._part._var_key(variable): (gradient, variable)
+            compat.variable_key(self._part, variable): (gradient, variable)
             for gradient, variable in zip(gradients, variables, strict=True)
         }
         small = [by_key.get(key, (None, None)) for key in self._keys]
@@ -133,7 +132,7 @@ class _Flat:
     def _spread(
         self, assign: Callable[[Any, Any], None], targets: Sequence[Any]
     ) -> Callable[[Any, Any], None]:
-        """An optimizer's way to change a variable; of the vector it changes the weights."""
+        """Return an assignment that changes the weights in place of the vector."""
 
         def spread(variable: Any, value: Any) -> None:
             if variable is not self._vector:

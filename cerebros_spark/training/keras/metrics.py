@@ -1,12 +1,8 @@
 """Metrics of a whole epoch from the metric variables of its units.
 
-A weighted mean of each partition's RMSE or AUC is not the RMSE or AUC of all rows. Keras'
-metrics keep sums and counts in their variables, so the variables add up and the result is taken
-once, by Keras itself.
-
-Some metrics of Keras need one-hot labels where a network is trained on class numbers.
-:class:`OneHotLabels` converts the labels for one such metric; exported models are compiled without
-it (:func:`without_one_hot_labels`), so that Keras alone loads them.
+A weighted mean of each partition's RMSE or AUC is not the RMSE or AUC of all rows. Keras' metrics
+keep sums and counts in their variables, so the variables are added up, and Keras computes the
+result once.
 """
 
 from __future__ import annotations
@@ -22,21 +18,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cerebros_spark.compat.keras import metric_direction
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import MetricState
-from cerebros_spark.training.keras.serialization import imported, known
+from cerebros_spark.training.keras.scopes import custom_object_scope
+from cerebros_spark.training.keras.serialization import import_custom_modules
 from cerebros_spark.training.keras.trainer import build_metrics
 
 
 @keras.saving.register_keras_serializable(package="cerebros_spark")
 class OneHotLabels(keras.metrics.Metric):
-    """A metric on the one-hot labels that class numbers stand for.
+    """A metric that needs one-hot labels, for a network that is trained on class numbers.
 
-    Its name, variables and value are the wrapped metric's.
+    Its name, variables and value are those of the wrapped metric.
 
     Args:
         metric: A built-in metric of Keras that needs one-hot labels.
-        num_classes: Number of classes: values of the output.
+        num_classes: Number of classes: the width of the output.
     """
 
     def __init__(self, metric: keras.metrics.Metric, num_classes: int) -> None:
@@ -44,7 +42,7 @@ class OneHotLabels(keras.metrics.Metric):
         self.metric = metric
         self.num_classes = num_classes
         # Keras' callbacks read from it whether more is better.
-        self._direction = getattr(metric, "_direction", None)
+        self._direction = metric_direction(metric)
 
     def one_hot(self, y_true: Any) -> Any:
         """Return labels of shape ``(rows, 1)`` or ``(rows,)`` as ``(rows, num_classes)``."""
@@ -74,10 +72,11 @@ class OneHotLabels(keras.metrics.Metric):
         return cls(keras.saving.deserialize_keras_object(config["metric"]), config["num_classes"])
 
 
-def without_one_hot_labels(program: str) -> str:
-    """Return a program without its :class:`OneHotLabels`, for a model that Keras alone loads.
+def remove_one_hot_labels(program: str) -> str:
+    """Return a program without its :class:`OneHotLabels` metrics, for export.
 
-    Keras would compute the metrics from class numbers as they are, and give wrong values.
+    Keras alone would not find the class. It would compute the wrapped metrics from class numbers
+    and give wrong values.
     """
     return json.dumps(_without_one_hot_labels(json.loads(program)))
 
@@ -94,15 +93,12 @@ def _is_one_hot_labels(node: Any) -> bool:
     return isinstance(node, dict) and node.get("class_name") == OneHotLabels.__name__
 
 
-def scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
-    """A model with a program's outputs and losses and metrics, and nothing else.
+def build_scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
+    """Return an identity model with the outputs, losses and metrics of a program.
 
     Args:
-        program: The program of a trial, as ``keras_model.describe`` wrote it.
-        y: For each output some rows of labels.
-
-    Returns:
-        A compiled model that gives what it takes; its metrics are built.
+        program: A trial's program.
+        y: Some rows of labels per output, to build the metrics from.
     """
     description = json.loads(program)
     inputs, outputs = [], []
@@ -111,7 +107,7 @@ def scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
         inputs.append(node)
         outputs.append(keras.layers.Identity(name=output["name"])(node))
     model = keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0])
-    with imported(description):
+    with import_custom_modules(description):
         model.compile_from_config(description["compile"])
     rows = [each[:1] for each in y]
     x = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in inputs]
@@ -120,15 +116,15 @@ def scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
 
 
 class MetricsMerger:
-    """Adds up metric variables and takes the results, for one way of compiling.
+    """Adds up the metric variables of units and computes the metrics.
 
-    It holds a model with the real one's outputs and compile configuration and nothing else, so
-    one merger serves all trials that share those.
+    One merger serves all trials with the same outputs and compile configuration, apart from the
+    optimizer (see :func:`get_merger_key`).
 
     Args:
-        program: The program of a trial, as ``keras_model.describe`` wrote it.
-        labels: Shape of a row and dtype of each model output's labels.
-        custom_objects: Losses and metrics that are not Keras' own, by name.
+        program: The program of one of the trials.
+        labels: Shape of a row and dtype of the labels, per output.
+        custom_objects: Custom losses and metrics by name.
     """
 
     def __init__(
@@ -138,18 +134,19 @@ class MetricsMerger:
         custom_objects: Mapping[str, Any] | None = None,
     ) -> None:
         rows = [tf.zeros((1, *shape), dtype) for shape, dtype in labels]
-        with known(custom_objects):
-            self._model = scoring_model(program, rows)
+        with custom_object_scope(custom_objects):
+            self._model = build_scoring_model(program, rows)
         self._variables = self._model.metrics_variables
+        self._sizes = [math.prod(variable.shape) for variable in self._variables]
 
     @property
     def names(self) -> set[str]:
-        """Names of the metrics, as ``model.fit`` tells them."""
+        """Names of the metrics, as in the logs of ``model.fit``."""
         return set(self._model.get_metrics_result())
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each metric's value by the metric's name; ``()`` for a number."""
+        """Shape of each metric's value by the metric's name; ``()`` for a scalar."""
         return {
             name: tuple(keras.ops.shape(value))
             for name, value in self._model.get_metrics_result().items()
@@ -157,71 +154,70 @@ class MetricsMerger:
 
     @property
     def metrics(self) -> list[Any]:
-        """The metrics themselves, built; those of the compiled ones are in their ``metrics``."""
+        """The metrics, built; those of ``compile()`` are within one of them."""
         return list(self._model.metrics)
 
     def results(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
-        """The metrics by name, for each of some epochs over the rows of all its units.
+        """Return the metrics by name of each epoch.
+
+        Args:
+            epochs: For each epoch the metric variables of all its units.
 
         Raises:
-            ArgumentError: If the model keeps metrics that are not in its compile configuration.
+            ArgumentError: If the model has metrics that are not in its compile configuration.
         """
         for state in itertools.chain.from_iterable(epochs):
             if len(state) != len(self._variables):
                 raise ArgumentError(
-                    f"the network reports {len(state)} metric variables, but its compile() call "
-                    f"explains {len(self._variables)}; metrics must be passed to compile()"
+                    f"cannot merge metrics: the network reports {len(state)} metric variables, but "
+                    f"its compile() call explains {len(self._variables)}; pass all metrics to "
+                    "compile()"
                 )
         totals = np.array([np.sum([_flat(state) for state in states], axis=0) for states in epochs])
-        if self._in_graph is None:
-            return [self._assigned(total) for total in totals]
-        taken = self._in_graph(tf.constant(totals))
-        by_name = {name: each.numpy() for name, each in taken.items()}
+        if self._compiled is None:
+            return [self._compute_eagerly(total) for total in totals]
+        by_name = {
+            name: values.numpy() for name, values in self._compiled(tf.constant(totals)).items()
+        }
         return [
             {name: float(values[number]) for name, values in by_name.items()}
             for number in range(len(epochs))
         ]
 
     @functools.cached_property
-    def _in_graph(self) -> Callable[[Any], dict[str, Any]] | None:
-        """Keras' own metrics are TensorFlow all through, and many times as fast in a graph."""
-        if not all(_is_keras(metric) for metric in _leaves(self._model.metrics)):
+    def _compiled(self) -> Callable[[Any], dict[str, Any]] | None:
+        """Keras' metrics as a graph, which is many times faster; None with custom metrics."""
+        if not all(_is_builtin(metric) for metric in _leaves(self._model.metrics)):
             return None
         totals = tf.TensorSpec((None, sum(self._sizes)), tf.float64)
-        # Called as it is, it would have TensorFlow warn of retracing where there are many mergers.
-        told: Callable[[Any], dict[str, Any]] = tf.function(
-            self._each_taken, autograph=False, input_signature=[totals]
+        # Without a concrete function TensorFlow would warn of retracing where mergers are many.
+        compiled: Callable[[Any], dict[str, Any]] = tf.function(
+            self._compute_each, autograph=False, input_signature=[totals]
         ).get_concrete_function()
-        return told
+        return compiled
 
-    @property
-    def _sizes(self) -> list[int]:
-        return [math.prod(variable.shape) for variable in self._variables]
-
-    def _each_taken(self, totals: Any) -> dict[str, Any]:
-        """The results of each row of totals."""
-        given = {
+    def _compute_each(self, totals: Any) -> dict[str, Any]:
+        """Return the metrics by name of totals ``(epochs, size) float64``, as ``(epochs,)``."""
+        signature = {
             name: tf.TensorSpec(value.shape, value.dtype)
-            for name, value in self._taken(totals[0]).items()
+            for name, value in self._compute(totals[0]).items()
         }
-        told: dict[str, Any] = tf.map_fn(self._taken, totals, fn_output_signature=given)
-        return told
+        results: dict[str, Any] = tf.map_fn(self._compute, totals, fn_output_signature=signature)
+        return results
 
-    def _taken(self, totals: Any) -> dict[str, Any]:
-        """The results of the variables' values, one after the other, in a graph."""
-        with keras.StatelessScope(state_mapping=list(self._parts(totals))):
-            told: dict[str, Any] = self._model.get_metrics_result()
-        return told
+    def _compute(self, total: Any) -> dict[str, Any]:
+        with keras.StatelessScope(state_mapping=list(self._split(total))):
+            results: dict[str, Any] = self._model.get_metrics_result()
+        return results
 
-    def _assigned(self, totals: np.ndarray) -> dict[str, float]:
-        """The same without one, for metrics that have ways of their own."""
-        for variable, value in self._parts(totals):
+    def _compute_eagerly(self, total: np.ndarray) -> dict[str, float]:
+        for variable, value in self._split(total):
             variable.assign(value)
-        told = self._model.get_metrics_result()
-        return {name: float(value) for name, value in told.items()}
+        return {name: float(value) for name, value in self._model.get_metrics_result().items()}
 
-    def _parts(self, totals: Any) -> Iterator[tuple[Any, Any]]:
-        parts = tf.split(totals, self._sizes)
+    def _split(self, total: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield each metric variable with its part of the totals ``(size,) float64``."""
+        parts = tf.split(total, self._sizes)
         for variable, part in zip(self._variables, parts, strict=True):
             yield variable, tf.cast(tf.reshape(part, variable.shape), variable.dtype)
 
@@ -230,22 +226,25 @@ def _flat(state: MetricState) -> np.ndarray:
     return np.fromiter(itertools.chain.from_iterable(state), np.float64)
 
 
-def merger_key(program: str) -> str:
-    """Programs with the same key can share a merger."""
+def get_merger_key(program: str) -> str:
+    """Return a key that is equal for programs that can share a :class:`MetricsMerger`."""
     description = json.loads(program)
     compiled = {k: v for k, v in description["compile"].items() if k != "optimizer"}
     return json.dumps([compiled, description["outputs"]], sort_keys=True)
 
 
 def check_additive(model: Any) -> None:
-    """Refuses metrics whose variables can't be added up over partitions.
+    """Refuse metrics whose variables cannot be added up over partitions.
 
-    Keras' own can. A metric of one's own must derive from ``keras.metrics.Mean`` or ``Sum`` or
-    say ``additive = True``.
+    Those of Keras can. A custom metric must derive from ``keras.metrics.Mean`` or ``Sum`` or set
+    ``additive = True``.
+
+    Raises:
+        ArgumentError: If a metric's variables do not add up.
     """
-    for metric in [*_leaves(model.metrics), *_as_passed(model)]:
+    for metric in [*_leaves(model.metrics), *_passed_metrics(model)]:
         safe = isinstance(metric, (keras.metrics.Mean, keras.metrics.Sum))
-        if not _is_keras(metric) and not safe and not getattr(metric, "additive", False):
+        if not _is_builtin(metric) and not safe and not getattr(metric, "additive", False):
             raise ArgumentError(
                 f"the metric {metric.name!r} ({type(metric).__name__}) is computed partition by "
                 "partition, so its variables must add up; derive it from keras.metrics.Mean, or "
@@ -253,22 +252,22 @@ def check_additive(model: Any) -> None:
             )
 
 
-def _is_keras(metric: Any) -> bool:
+def _is_builtin(metric: Any) -> bool:
     if isinstance(metric, OneHotLabels):
-        return _is_keras(metric.metric)
+        return _is_builtin(metric.metric)
     return type(metric).__module__.startswith("keras.")
 
 
 def _leaves(metrics: Sequence[Any]) -> list[Any]:
-    found: list[Any] = []
+    leaves: list[Any] = []
     for metric in metrics:
         inner = getattr(metric, "metrics", None)
-        found.extend(_leaves(inner) if inner else [metric])
-    return found
+        leaves.extend(_leaves(inner) if inner else [metric])
+    return leaves
 
 
-def _as_passed(model: Any) -> list[Any]:
-    """The metrics as compile() was given them: Keras sorts them only at the first step."""
+def _passed_metrics(model: Any) -> list[Any]:
+    """Return the metrics passed to compile(), which Keras sorts only at the first step."""
     config = model.get_compile_config()
     passed = [config.get("metrics"), config.get("weighted_metrics")]
     flat = keras.tree.flatten(keras.saving.deserialize_keras_object(passed))

@@ -1,80 +1,96 @@
-"""What an optimizer is besides its configuration: checked before it trains, and set up again."""
+"""Optimizers beyond their configuration: checks before training, and setup after building."""
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from cerebros_spark.compat import keras as compat
 from cerebros_spark.core.errors import ArgumentError
 
 
-def parts(optimizer: Any) -> list[Any]:
-    """An optimizer and those that it wraps, itself first."""
+def flatten_optimizer(optimizer: Any) -> list[Any]:
+    """Return an optimizer and those that it wraps, itself first."""
     wrapped = getattr(optimizer, "inner_optimizer", None)
     inner = [] if wrapped is None else [wrapped]
-    if type(optimizer).__name__ == "MultiOptimizer":  # newer than the oldest Keras there may be
+    if type(optimizer).__name__ == "MultiOptimizer":  # newer than the oldest supported Keras
         inner += list(optimizer.optimizers)
-    return [optimizer, *(part for each in inner for part in parts(each))]
+    return [optimizer, *(part for each in inner for part in flatten_optimizer(each))]
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Build the optimizer of a model, unless it is built."""
+    # Some optimizers make their variables again when they are built again.
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
 def check_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
-    """Refuses an optimizer that would not train as it does in Keras when its state moves on.
+    """Refuse an optimizer that would train differently when its state moves between workers.
 
     Args:
         optimizer: The optimizer.
-        variables: The network's variables, which it may hold.
+        variables: The network's variables, to which it may refer.
 
     Raises:
-        ArgumentError: If it can't be written down and made again, keeps state outside its
-            variables, or does something at the end of Keras' ``fit`` only.
+        ArgumentError: If it cannot be serialized, keeps state outside of its variables, or acts
+            at the end of Keras' ``fit`` only.
     """
-    travelling = {id(_plain(variable)) for variable in (*variables, *optimizer.variables)}
-    for part in parts(optimizer):
-        _check_part(part, travelling)
+    tracked = {id(_tf_variable(variable)) for variable in (*variables, *optimizer.variables)}
+    for part in flatten_optimizer(optimizer):
+        _check_rate_and_averages(part)
+        _check_state(part, tracked)
     try:
         keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
         raise ArgumentError(
-            f"the optimizer {optimizer.name!r} can't be written down and made again: {error}; an "
-            "optimizer or a learning rate schedule of one's own needs get_config(), and "
+            f"cannot serialize the optimizer {optimizer.name!r}: {error}; a custom optimizer or "
+            "learning rate schedule needs get_config(), and "
             "keras.saving.register_keras_serializable in a module that workers can import"
         ) from error
 
 
-def _check_part(part: Any, travelling: set[int]) -> None:
-    rate = getattr(part, "_learning_rate", None)
-    schedule = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
-    if callable(rate) and not schedule and not isinstance(rate, keras.Variable):
+def _check_rate_and_averages(part: Any) -> None:
+    rate = compat.learning_rate_argument(part)
+    if callable(rate) and not _is_schedule(rate) and not isinstance(rate, keras.Variable):
         raise ArgumentError(
-            f"the learning rate of the optimizer {part.name!r} is a function, whose value would "
-            "be fixed when a worker traces it; derive a "
+            f"cannot use the learning rate of the optimizer {part.name!r}: it is a function, whose "
+            "value would be fixed when a worker traces it; derive a "
             "keras.optimizers.schedules.LearningRateSchedule, which is given the step"
         )
     if getattr(part, "use_ema", False) and not part.ema_overwrite_frequency:
         raise ArgumentError(
-            f"the optimizer {part.name!r} has use_ema=True and no ema_overwrite_frequency: Keras "
-            "would put the averages in place when fit() ends, after the last validation; give "
-            "ema_overwrite_frequency, the number of steps after which weights become averages"
+            f"cannot use the optimizer {part.name!r}: it has use_ema=True and no "
+            "ema_overwrite_frequency, so Keras would apply the averages when fit() ends, after "
+            "the last validation; give ema_overwrite_frequency, the number of steps after which "
+            "weights become averages"
         )
-    for holder in (part, rate) if schedule else (part,):
+
+
+def _check_state(part: Any, tracked: set[int]) -> None:
+    rate = compat.learning_rate_argument(part)
+    for holder in (part, rate) if _is_schedule(rate) else (part,):
         for name, value in vars(holder).items():
-            # TensorFlow's own notes begin so.
-            left_out = not name.startswith("_self_") and any(
-                id(_plain(found)) not in travelling for found in _variables_in(value)
+            # TensorFlow's own attributes begin so.
+            untracked = not name.startswith("_self_") and any(
+                id(_tf_variable(variable)) not in tracked for variable in _variables_in(value)
             )
-            if left_out:
+            if untracked:
                 raise ArgumentError(
-                    f"{type(holder).__name__}.{name} holds state that is not among the variables "
-                    f"of the optimizer {part.name!r}, so it would not travel with the weights; "
-                    "make it with add_variable() of the optimizer"
+                    f"cannot use the optimizer {part.name!r}: {type(holder).__name__}.{name} holds "
+                    "state that is not among its variables, so it would not move with the "
+                    "weights; create it with add_variable() of the optimizer"
                 )
 
 
-def _plain(variable: Any) -> Any:
+def _is_schedule(rate: Any) -> bool:
+    return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+
+
+def _tf_variable(variable: Any) -> Any:
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
@@ -88,45 +104,37 @@ def _variables_in(value: Any) -> Iterator[Any]:
             yield from _variables_in(each)
 
 
-def undecayed(optimizer: Any, variables: Sequence[Any]) -> list[list[int]]:
-    """Which variables were taken from weight decay: no configuration of Keras tells.
+def find_weight_decay_exclusions(optimizer: Any, variables: Sequence[Any]) -> list[list[int]]:
+    """Return the variables without weight decay, which no configuration of Keras holds.
 
     Args:
         optimizer: The optimizer.
         variables: The network's trainable variables.
 
     Returns:
-        For each of :func:`parts` the positions of its variables that do not decay; empty where
-        all of them do.
+        For each of :func:`flatten_optimizer` the positions of its excluded variables; empty if
+        there are none at all.
     """
-    told = [
-        [i for i, v in enumerate(variables) if not part._use_weight_decay(v.value)]
-        for part in parts(optimizer)
+    exclusions = [
+        [i for i, v in enumerate(variables) if not compat.uses_weight_decay(part, v)]
+        for part in flatten_optimizer(optimizer)
     ]
-    return told if any(told) else []
+    return exclusions if any(exclusions) else []
 
 
-def leave_undecayed(
-    optimizer: Any, variables: Sequence[Any], told: Sequence[Sequence[int]]
+def exclude_from_weight_decay(
+    optimizer: Any, variables: Sequence[Any], exclusions: Sequence[Sequence[int]]
 ) -> None:
-    """Takes variables from weight decay as :func:`undecayed` told."""
-    for part, positions in zip(parts(optimizer), told, strict=False):
+    """Apply what :func:`find_weight_decay_exclusions` returned."""
+    for part, positions in zip(flatten_optimizer(optimizer), exclusions, strict=False):
         part.exclude_from_weight_decay(var_list=[variables[i] for i in positions])
 
 
 def update_without_replicas(optimizer: Any) -> None:
-    """Has an optimizer update variables directly, as Keras does on its other backends.
+    """Make an optimizer update variables directly, as Keras does on its other backends.
 
-    On TensorFlow it sums gradients over replicas first. There is one replica here, and that sum
-    is a custom gradient, which TensorFlow keeps for as long as the process lives, with the whole
-    graph around it: a worker would grow with every trial.
+    On TensorFlow it first sums gradients over replicas, although there is one only. That sum is a
+    custom gradient, which TensorFlow keeps with its whole graph until the process ends.
     """
-    for part in parts(optimizer):
-        kinds = {kind.__name__: kind for kind in type(part).__mro__}
-        distributed: Any = kinds["TFOptimizer"].__dict__["_backend_update_step"]
-        plain: Any = kinds["BaseOptimizer"].__dict__["_backend_update_step"]
-        if type(part)._backend_update_step is distributed:
-            part._backend_update_step = types.MethodType(plain, part)
-        else:
-            # It does more there than update variables (Nadam), and ends in the sum.
-            part._all_reduce_sum_gradients = list
+    for part in flatten_optimizer(optimizer):
+        compat.apply_without_replicas(part)

@@ -1,4 +1,4 @@
-"""What a row counts in a step: its sample weight times its class' weight, as in Keras."""
+"""Weight of each row in a step: its sample weight times the weight of its class, as in Keras."""
 
 from __future__ import annotations
 
@@ -9,61 +9,56 @@ import numpy as np
 import tensorflow as tf
 
 
-def class_weights(described: Mapping[str, Any]) -> np.ndarray | None:
-    """What rows count by class.
+def read_class_weights(description: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the class weights of a parsed program, ``(classes + 1,) float32``; None without.
 
-    Args:
-        described: The JSON of a trial's program.
-
-    Returns:
-        A weight for each class from 0, and at the end 1 for all greater classes; None if the
-        program has no class weights.
+    The last value is 1: the weight of all classes that the program does not name.
     """
-    told = described.get("class_weight")
-    if told is None:
+    by_class = description.get("class_weight")
+    if by_class is None:
         return None
-    table = np.ones(max(map(int, told), default=-1) + 2, "float32")
-    for number, weight in told.items():
-        table[int(number)] = weight
+    table = np.ones(max(map(int, by_class), default=-1) + 2, "float32")
+    for index, weight in by_class.items():
+        table[int(index)] = weight
     return table
 
 
-def weighted(data: tuple[Any, ...], by_class: np.ndarray | None) -> tuple[Any, ...]:
-    """A batch as Keras' steps take it.
+def add_row_weights(data: tuple[Any, ...], class_weights: np.ndarray | None) -> tuple[Any, ...]:
+    """Return a batch as Keras' steps take it.
 
     Args:
-        data: x and y, and a weight for each row if there are sample weights.
-        by_class: What :func:`class_weights` gave; None in validation.
+        data: x and y, and sample weights ``(rows,)`` if there are any.
+        class_weights: From :func:`read_class_weights`; None in validation.
 
     Returns:
-        x and y, and where rows are weighted a weight for each row and output.
+        x and y, and where rows are weighted the weights ``(rows,)`` once per output.
     """
     x, y, *given = data
-    weights = row_weights(y, given[0] if given else None, by_class)
+    weights = compute_row_weights(y, given[0] if given else None, class_weights)
     if weights is None:
         return x, y
     return x, y, tf.nest.map_structure(lambda _: weights, y)
 
 
-def row_weights(y: Any, given: Any, by_class: np.ndarray | None) -> Any:
-    """What each row counts.
+def compute_row_weights(y: Any, sample_weights: Any, class_weights: np.ndarray | None) -> Any:
+    """Return the weight of each row.
 
     Args:
-        y: The labels; with class weights there is one output.
-        given: The rows' sample weights; None for 1.
-        by_class: What :func:`class_weights` gave; None for 1.
+        y: Labels ``(rows, width)``; with class weights there is one output.
+        sample_weights: ``(rows,)``, or None for 1.
+        class_weights: From :func:`read_class_weights`, or None for 1.
 
     Returns:
-        A tensor; None if all rows count 1.
+        A tensor ``(rows,)``, or None if all rows weigh 1.
     """
-    if by_class is None:
-        return given
-    of_class = tf.gather(by_class, tf.minimum(_classes(y), len(by_class) - 1))
-    return of_class if given is None else given * of_class
+    if class_weights is None:
+        return sample_weights
+    of_class = tf.gather(class_weights, tf.minimum(_class_indices(y), len(class_weights) - 1))
+    return of_class if sample_weights is None else sample_weights * of_class
 
 
-def _classes(y: Any) -> Any:
-    """The rows' classes, of class numbers or one-hot vectors."""
+def _class_indices(y: Any) -> Any:
+    """Return the rows' classes ``(rows,) int32`` from class numbers or one-hot labels."""
     if y.shape[-1] != 1:
         return tf.argmax(y, axis=-1, output_type=tf.int32)
     return tf.cast(tf.round(tf.squeeze(y, axis=-1)), tf.int32)

@@ -1,7 +1,6 @@
-"""Trains one Keras model: a unit is one compiled call that loops over all its steps.
+"""Training of one Keras model: a unit is one compiled call that loops over all its steps.
 
-Nothing is retraced between visits. The shard's rows lie in TensorFlow's memory already, and a
-hop sets variables.
+Nothing is retraced between visits: rows are tensors already, and loading a state sets variables.
 """
 
 from __future__ import annotations
@@ -18,32 +17,33 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context
 
+from cerebros_spark.compat import keras as compat
+from cerebros_spark.compat.tensorflow import clear_kernel_cache
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.shards import Chunk, ShardData
+from cerebros_spark.training.keras.checkpoint import StateVariables
 from cerebros_spark.training.keras.flat_updates import FlatUpdates
 from cerebros_spark.training.keras.large_updates import update_large_in_one_pass
 from cerebros_spark.training.keras.optimizer_support import update_without_replicas
-from cerebros_spark.training.keras.row_weights import class_weights, weighted
-from cerebros_spark.training.keras.serialization import (
-    StateVariables,
-    drawing_from,
-    rebuild,
-    undisturbed,
-)
+from cerebros_spark.training.keras.row_weights import add_row_weights, read_class_weights
+from cerebros_spark.training.keras.scopes import seeded_initializers, tracing_scope
+from cerebros_spark.training.keras.serialization import deserialize_model
 
-# Rows predicted at a time: so many that the widest layer gives about so many values.
-_VALUES_AT_A_TIME = 2**20
-_FEWEST_ROWS, _MOST_ROWS = 32, 2**14
+# Rows of a prediction step: so many that the widest layer has about so many values.
+_VALUES_PER_STEP = 2**20
+_MIN_ROWS, _MAX_ROWS = 32, 2**14
 
 _GRAPH_BYTES_PER_VARIABLE = 100_000  # measured: a traced train and test step of a small network
 
+#: A shard's tensors (x, y and sample weights if any), and the order of their rows.
+_TensorChunks = Iterator[tuple[tuple[Any, ...], np.ndarray]]
+
 
 class KerasTrainer:
-    """Opens trials as Keras models. Shards that are kept decoded are shared by all of them."""
+    """Opens trials as Keras models, which share the tensors of resident shards."""
 
     resident = True
 
@@ -53,103 +53,92 @@ class KerasTrainer:
         )
 
     def open(self, specs: Sequence[TrialSpec]) -> KerasProgram:
-        """Rebuilds the one trial's model."""
+        """Build the model of the one trial."""
         if len(specs) != 1:
-            raise ArgumentError(f"this trainer advances one trial at a time, but got {len(specs)}")
-        return KerasProgram(specs[0], self.chunks)
+            raise ArgumentError(f"this trainer runs one trial at a time, but got {len(specs)}")
+        return KerasProgram(specs[0], self._tensor_chunks)
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
-        """Frees graphs and compiled calls; a process would grow by a megabyte a trial."""
-        # Graphs refer to themselves in circles, and would pile up until Python looks for them.
+        """Free graphs and compiled calls, about a megabyte per trial."""
+        # Graphs are in reference cycles.
         gc.collect()
-        # TensorFlow keeps a kernel for every function that was ever called. This is Keras' own
-        # way to have it let go; clear_session() would reset names that others count on.
-        context.context().clear_kernel_cache()
+        # clear_session() would do this too, but resets names that other code depends on.
+        clear_kernel_cache()
 
-    def chunks(
-        self, shard: ShardData, batch_size: int, seed: int | None
-    ) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
-        """The shard's chunks as tensors, and their order; a resident shard's are made once.
-
-        The tensors are x and y, and the sample weights if the shard has any.
-        """
+    def _tensor_chunks(self, shard: ShardData, batch_size: int, seed: int | None) -> _TensorChunks:
         for chunk in shard.chunks(batch_size, seed):
             if shard.resident:
                 if shard not in self._tensors:
-                    self._tensors[shard] = _tensors(chunk)
+                    self._tensors[shard] = _to_tensors(chunk)
                 yield self._tensors[shard], chunk.order
             else:
-                order, tensors = chunk.order, [_tensors(chunk)]
-                del chunk  # the copy is enough, and the next one needs the room
+                order, tensors = chunk.order, [_to_tensors(chunk)]
+                del chunk  # frees its memory for the next one
                 yield tensors.pop(), order
 
 
 class KerasProgram:
-    """One Keras model, resident: built once, its steps traced once, advanced many times."""
+    """One Keras model, built and traced once, for many units."""
 
     def __init__(
-        self,
-        spec: TrialSpec,
-        chunks: Callable[
-            [ShardData, int, int | None], Iterator[tuple[tuple[Any, ...], np.ndarray]]
-        ],
+        self, spec: TrialSpec, tensor_chunks: Callable[[ShardData, int, int | None], _TensorChunks]
     ) -> None:
         self._batch_size = spec.batch_size
-        self._chunks = chunks
-        self._model = rebuild(spec.program)
+        self._tensor_chunks = tensor_chunks
+        self._model = deserialize_model(spec.program)
         update_without_replicas(self._model.optimizer)
         update_large_in_one_pass(self._model.optimizer)
-        with drawing_from(0):  # Keras would be disturbed by who builds a model in another thread
+        with seeded_initializers(0):  # the lock keeps out threads that build models
             self._updates = FlatUpdates(self._model)
-        self._class_weights = class_weights(json.loads(spec.program))
+        self._class_weights = read_class_weights(json.loads(spec.program))
         self._variables = StateVariables(self._model)
         self._generators = [
             v for v in self._model.variables if v.path.endswith("seed_generator_state")
         ]
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
-        self._rows: Any = None  # of the batch that is being traced
-        self._train: Any = None
-        self._test: Any = None
-        self._predict: Any = None
+        self._traced_rows: Any = None  # rows of the batch that is being traced
+        self._loops: dict[str, Any] = {}  # compiled, by the name of their step
         self.traces = 0
-        count = len(self._model.variables) + len(self._model.optimizer.variables)
-        graph = _GRAPH_BYTES_PER_VARIABLE * count
-        self.nbytes = 4 * self._variables_size() + self._updates.nbytes + graph
+        variables = [*self._model.variables, *self._model.optimizer.variables]
+        values = sum(int(np.prod(v.shape)) for v in variables)
+        graphs = _GRAPH_BYTES_PER_VARIABLE * len(variables)
+        self.nbytes = 4 * values + self._updates.nbytes + graphs
 
     @property
     def steps(self) -> int:
-        """How many training and validation steps have been run so far."""
+        """Number of training and validation steps run so far."""
         return int(self._steps.numpy())
 
     def load(self, states: Sequence[bytes]) -> None:
-        """Takes on a state."""
+        """Set the state."""
         self._variables.write(states[0])
 
     def dump(self) -> list[bytes]:
-        """The state as it stands."""
+        """Return the state."""
         return [self._variables.read()]
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
-        """Trains on each row of the shard once, in an order drawn from the seed."""
+        """Train on each row of the shard once, in an order drawn from the seed."""
         seed = seeds[0]
         for number, generator in enumerate(self._generators):
             generator.assign(np.array([derive(seed, "generator", number), 0], np.uint32))
-        return self._run("_train", shard, derive(seed, "order"))
+        return self._run("train_step", self._train_step, shard, derive(seed, "order"))
 
     def evaluate(self, shard: ShardData) -> list[MetricState]:
-        """Evaluates on each row of the shard once; leaves the state as it is.
+        """Evaluate on each row of the shard once, without a change of state.
 
         Raises:
-            ArgumentError: If a layer changes a weight in evaluation: what comes of it would depend
-                on which partitions this worker has evaluated before.
+            ArgumentError: If a layer changes a weight in evaluation: the result would depend on
+                which partitions this worker has evaluated before.
         """
-        first = self._test is None
-        kept = self._without_gradients() if first else self._generators
+        kept = self._generators
+        if "test_step" not in self._loops:  # checked once
+            kept = [variable for variable in self._model.variables if not variable.trainable]
         before = [variable.numpy() for variable in kept]
-        drawing = set(map(id, self._generators))
-        metrics = self._run("_test", shard, None)
+        generators = set(map(id, self._generators))
+        metrics = self._run("test_step", self._test_step, shard, None)
         for variable, value in zip(kept, before, strict=True):
-            if id(variable) in drawing:
+            if id(variable) in generators:
                 variable.assign(value)
             elif not np.array_equal(variable.numpy(), value, equal_nan=True):
                 raise ArgumentError(
@@ -159,38 +148,41 @@ class KerasProgram:
                 )
         return metrics
 
-    def _without_gradients(self) -> list[Any]:
-        return [variable for variable in self._model.variables if not variable.trainable]
-
     def predict(self, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The outputs for rows: for each input an array in, for each output an array out."""
-        if self._predict is None:
-            self._predict = self._prediction()
-        rows = self._rows_at_a_time
+        """Return the outputs.
+
+        Args:
+            x: An array ``(rows, ...)`` per input.
+
+        Returns:
+            An array ``(rows, ...)`` per output.
+        """
+        rows = self._rows_per_prediction
         parts = [
-            [output.numpy() for output in self._predict(self._taken(x, start, start + rows))]
+            [output.numpy() for output in self._predict(self._cast(x, start, start + rows))]
             for start in range(0, len(x[0]), rows)
         ]
         return (
             parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
         )
 
-    def _taken(self, x: Sequence[np.ndarray], start: int, stop: int) -> list[Any]:
+    def _cast(self, x: Sequence[np.ndarray], start: int, stop: int) -> list[Any]:
         return [
             tf.cast(tf.convert_to_tensor(each[start:stop]), tensor.dtype)
             for each, tensor in zip(x, self._model.inputs, strict=True)
         ]
 
     @functools.cached_property
-    def _rows_at_a_time(self) -> int:
-        """As many rows as let a small network work at its pace, and a large one in its memory."""
+    def _rows_per_prediction(self) -> int:
+        """Enough rows for the speed of a small network, and few enough for memory."""
         widest = max(_widths(self._model), default=1)
-        return max(_FEWEST_ROWS, min(_MOST_ROWS, _VALUES_AT_A_TIME // widest))
+        return max(_MIN_ROWS, min(_MAX_ROWS, _VALUES_PER_STEP // widest))
 
-    def _prediction(self) -> Any:
-        """Compiles the network, as it predicts, for any number of rows.
+    @functools.cached_property
+    def _predict(self) -> Any:
+        """The network in inference, compiled for any number of rows.
 
-        Keras' own ``predict`` spends longer on a small network's batches than the network does.
+        Keras' own ``predict`` spends more time per batch than a small network.
         """
 
         def predict(inputs: list[Any]) -> list[Any]:
@@ -199,34 +191,35 @@ class KerasProgram:
 
         signature = [tf.TensorSpec((None, *i.shape[1:]), i.dtype) for i in self._model.inputs]
         compiled = tf.function(predict, input_signature=[signature], autograph=False)
-        with undisturbed(self._model), _without_layer_losses(self._model):
+        with tracing_scope(self._model), _cleared_layer_losses(self._model):
             return compiled.get_concrete_function()
 
-    def _run(self, name: str, shard: ShardData, seed: int | None) -> list[MetricState]:
+    def _run(
+        self, name: str, step: Callable[[Any], None], shard: ShardData, seed: int | None
+    ) -> list[MetricState]:
         self._model.reset_metrics()
         batch_size = tf.constant(self._batch_size, tf.int64)
-        for data, order in self._chunks(shard, self._batch_size, seed):
-            if getattr(self, name) is None:
-                step = self._train_step if name == "_train" else self._test_step
+        for data, order in self._tensor_chunks(shard, self._batch_size, seed):
+            if name not in self._loops:
                 build_metrics(self._model, *data[:2])
-                self._weigh_losses()
-                with undisturbed(self._model), _without_layer_losses(self._model):
-                    setattr(self, name, self._loop(step, data))
-            getattr(self, name)(data, tf.constant(order, tf.int64), batch_size)
+                self._weigh_losses_by_rows()
+                with tracing_scope(self._model), _cleared_layer_losses(self._model):
+                    self._loops[name] = self._compile_loop(step, data)
+            self._loops[name](data, tf.constant(order, tf.int64), batch_size)
             del data, order  # before the next chunk is read
             self._check_loss(name)
-        return [metric_state(self._model)]
+        return [read_metric_state(self._model)]
 
     def _train_step(self, data: tuple[Any, ...]) -> None:
-        self._check_reported(self._model.train_step(weighted(data, self._class_weights)))
+        self._check_logs(self._model.train_step(add_row_weights(data, self._class_weights)))
 
     def _test_step(self, data: tuple[Any, ...]) -> None:
-        self._check_reported(self._model.test_step(weighted(data, None)))
+        self._check_logs(self._model.test_step(add_row_weights(data, None)))
 
-    def _check_reported(self, reported: Any) -> None:
-        """Refuse values that a step of the user's own returns beside the compiled metrics."""
+    def _check_logs(self, logs: Any) -> None:
+        """Refuse values that a custom step returns besides the compiled metrics."""
         known = keras.Model.get_metrics_result(self._model)
-        extra = sorted(set(_names(reported)) - set(known))
+        extra = sorted(set(_names(logs)) - set(known))
         if extra:
             raise ArgumentError(
                 f"cannot report {', '.join(extra)}: {type(self._model).__name__} computes it "
@@ -234,18 +227,17 @@ class KerasProgram:
                 "metric to compile()"
             )
 
-    def _check_loss(self, name: str) -> None:
-        """Refuse a step of the user's own that leaves the loss uncounted: it would read as 0."""
-        step = "train_step" if name == "_train" else "test_step"
-        own = getattr(type(self._model), step) is not getattr(keras.Model, step)
-        if own and float(self._model._loss_tracker.count.numpy()) == 0:
+    def _check_loss(self, step: str) -> None:
+        """Refuse a custom step that does not count the loss, which would read as 0."""
+        is_custom = getattr(type(self._model), step) is not getattr(keras.Model, step)
+        if is_custom and float(compat.loss_tracker(self._model).count.numpy()) == 0:
             raise ArgumentError(
                 f"cannot report the loss: {type(self._model).__name__}.{step} does not update "
                 "self.metrics; update the metric named 'loss' with it, as Keras' own step does"
             )
 
-    def _loop(self, step: Callable[[Any], Any], data: tuple[Any, ...]) -> Any:
-        """Compiles a function that takes a step on each batch of the rows in order."""
+    def _compile_loop(self, step: Callable[[Any], Any], data: tuple[Any, ...]) -> Any:
+        """Compile a function that takes a step on each batch of the rows in order."""
 
         def loop(data: tuple[Any, ...], order: Any, batch_size: Any) -> None:
             self.traces += 1
@@ -253,7 +245,7 @@ class KerasProgram:
 
             def body(start: Any) -> Any:
                 batch = order[start : tf.minimum(start + batch_size, rows)]
-                self._rows = tf.shape(batch)[0]
+                self._traced_rows = tf.shape(batch)[0]
                 step(tf.nest.map_structure(lambda value: tf.gather(value, batch), data))
                 self._steps.assign_add(1)
                 return start + batch_size
@@ -266,39 +258,32 @@ class KerasProgram:
         any_rows = tf.nest.map_structure(
             lambda value: tf.TensorSpec((None, *value.shape[1:]), value.dtype), data
         )
-        signature = [
-            any_rows,
-            tf.TensorSpec((None,), tf.int64),
-            tf.TensorSpec((), tf.int64),
-        ]
+        signature = [any_rows, tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64)]
         compiled = tf.function(loop, input_signature=signature, autograph=False)
         try:
             return compiled.get_concrete_function()
         finally:
-            self._rows = None
+            self._traced_rows = None
 
-    def _weigh_losses(self) -> None:
-        """Has the loss of each of several outputs count rows.
+    def _weigh_losses_by_rows(self) -> None:
+        """Make the loss of each of several outputs a mean over rows.
 
-        Keras weighs a batch by its size where that is known while tracing, and here it is not:
-        a small last batch would count as much as a full one.
+        Keras weighs a batch by its size where it is known during tracing, which it is not here: a
+        small last batch would weigh as much as a full one.
         """
-        compiled = self._model._compile_loss
+        compiled = compat.compiled_loss(self._model)
         for tracker in compiled.metrics if compiled is not None else ():
             if "update_state" not in vars(tracker):
                 tracker.update_state = functools.partial(self._update_by_rows, tracker.update_state)
 
     def _update_by_rows(self, update: Callable[..., Any], value: Any, sample_weight: Any) -> Any:
-        return update(value, sample_weight=sample_weight if self._rows is None else self._rows)
-
-    def _variables_size(self) -> int:
-        everything = [*self._model.variables, *self._model.optimizer.variables]
-        return sum(int(np.prod(v.shape)) for v in everything)
+        rows = self._traced_rows
+        return update(value, sample_weight=sample_weight if rows is None else rows)
 
 
-def _names(reported: Any) -> Iterator[str]:
-    """The names in what a step returns; Keras takes a dict within it apart."""
-    for name, value in reported.items() if isinstance(reported, dict) else ():
+def _names(logs: Any) -> Iterator[str]:
+    """Yield the names in what a step returns; Keras flattens inner dicts."""
+    for name, value in logs.items() if isinstance(logs, dict) else ():
         if isinstance(value, dict):
             yield from _names(value)
         else:
@@ -306,52 +291,52 @@ def _names(reported: Any) -> Iterator[str]:
 
 
 def _widths(model: Any) -> Iterator[int]:
-    """How many values a row has at each point of a network."""
-    for layer in model._flatten_layers():
-        for node in layer._inbound_nodes:
+    """Yield the number of values per row of each tensor in a network."""
+    for layer in compat.flatten_layers(model):
+        for node in compat.inbound_nodes(layer):
             for tensor in node.output_tensors:
                 yield math.prod(size or 1 for size in tensor.shape[1:])
 
 
 @contextlib.contextmanager
-def _without_layer_losses(model: Any) -> Iterator[None]:
-    """Clear the losses that layers added while a graph was traced.
+def _cleared_layer_losses(model: Any) -> Iterator[None]:
+    """Clear the losses that layers add while a graph is traced.
 
-    Layers keep them until their next call. They are tensors of the graph: nothing outside of it
-    can read them, and they would keep it alive.
+    Layers keep these tensors until their next call, and the tensors would keep the graph alive.
     """
     try:
         yield
     finally:
-        model._clear_losses()
+        compat.clear_layer_losses(model)
 
 
 def build_metrics(model: Any, x: Any, y: Any) -> None:
-    """Has a model create its loss' and metrics' variables, without running the network.
+    """Create the variables of a model's loss and metrics without a run of the network.
 
     Keras creates them in the first step; inside ``tf.function`` that would trace the step twice,
-    and tracing is what a search over small networks spends most of its time on. The losses of
-    layers have no variables, so the compiled loss is called alone; there may be none, where
-    layers add the whole loss.
+    and a search over small networks spends most of its time on tracing. The losses of layers have
+    no variables, so the compiled loss is enough. There is none where layers add the whole loss.
     """
     one_row = tf.nest.map_structure(lambda value: value[:1], (x, y))
     outputs = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.outputs]
     predictions = outputs[0] if len(outputs) == 1 else outputs
-    if model._compile_loss is not None:
-        model._compile_loss(one_row[1], predictions)
+    compiled = compat.compiled_loss(model)
+    if compiled is not None:
+        compiled(one_row[1], predictions)
     model.compute_metrics(one_row[0], one_row[1], predictions)
     model.reset_metrics()
 
 
-def metric_state(model: Any) -> MetricState:
-    """The variables of a model's metrics, the loss' first."""
+def read_metric_state(model: Any) -> MetricState:
+    """Return the values of a model's metric variables, those of the loss first."""
     return tuple(
         tuple(np.ravel(variable.numpy()).astype(float).tolist())
         for variable in model.metrics_variables
     )
 
 
-def _tensors(chunk: Chunk) -> tuple[Any, ...]:
+def _to_tensors(chunk: Chunk) -> tuple[Any, ...]:
+    """Return x and y, each a tensor or a list of them, and the sample weights if there are any."""
     x = [tf.constant(array) for array in chunk.x]
     y = [tf.constant(array) for array in chunk.y]
     weights = () if chunk.weights is None else (tf.constant(chunk.weights),)

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept, so that the next process need not compile them again."""
+"""Cache of programs that XLA compiled, shared by the processes of a user on one machine."""
 
 from __future__ import annotations
 
@@ -15,81 +15,72 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-logger = logging.getLogger("cerebros_spark")
+logger = logging.getLogger(__name__)
 
 _FLAGS = "TF_XLA_FLAGS"
 _DIRECTORY = "--tf_xla_persistent_cache_directory"
-_DAYS = 30
-_ROUND = 2**17  # 30 ms of counting at most; more than a process has made when it begins to train
+_MAX_UNUSED_DAYS = 30
+_UID_MULTIPLE = 2**17  # at most 30 ms of counting; more than a process uses before it trains
 
 
 @functools.cache
-def keep_compiled() -> None:
-    """Has XLA keep what it compiles in a folder of this user on this machine.
+def enable_xla_cache() -> None:
+    """Make XLA store what it compiles in a folder of this user.
 
-    It counts if TensorFlow has not been imported in this process yet. ``TF_XLA_FLAGS`` that name a
-    folder already are left alone. Programs that nobody has used for 30 days are removed.
+    Call it before TensorFlow is imported. ``TF_XLA_FLAGS`` with a folder are left as they are.
+    Programs that were not used for 30 days are removed.
     """
     flags = os.environ.get(_FLAGS, "")
     if _DIRECTORY in flags:
         return
     try:
-        folder = _folder()
+        folder = _prepare_folder()
     except OSError as error:
-        logger.info("compiled programs are not kept: %s", error)
+        logger.info("disabled the cache of compiled programs: %s", error)
         return
     os.environ[_FLAGS] = f"{flags} {_DIRECTORY}={folder}".strip()
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors that XLA compiles, under names by which another process finds it."""
+def compile_with_xla(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of tensors, compiled by XLA in a way that other processes can reuse."""
     import tensorflow as tf
+
+    from cerebros_spark.compat.tensorflow import advance_name_counter
 
     @functools.wraps(function)
     def traced(*values: Any) -> Any:
-        _name_alike()
+        # The cache's keys contain names, which TensorFlow numbers by all that a process made
+        # before: start at a number that is the same in another process.
+        advance_name_counter(_UID_MULTIPLE)
         return function(*values)
 
-    told: Callable[..., Any] = tf.function(traced, jit_compile=True, autograph=False)
-    return told
+    compiled: Callable[..., Any] = tf.function(traced, jit_compile=True, autograph=False)
+    return compiled
 
 
-def _name_alike() -> None:
-    """Has what is traced next bear the names that it would bear in another process, too.
-
-    What XLA compiled is found again by its names, and TensorFlow numbers functions by all that the
-    process has made before, tensors included. It goes on from the next round number here.
-    """
-    try:
-        from tensorflow.python.framework.ops import uid
-    except ImportError:  # not TensorFlow's public face: without it more is compiled, that is all
-        return
-    while uid() % _ROUND:
-        pass
-
-
-def _folder() -> Path:
-    # What is compiled for one processor or TensorFlow may crash another, so it lies on no share.
+def _prepare_folder() -> Path:
+    # A program compiled for another processor or TensorFlow may crash: use no shared folder.
     home = Path(tempfile.gettempdir(), f"cerebros_spark-xla-{os.getuid()}")
     if any(each.isspace() for each in str(home)):
-        raise OSError(f"TensorFlow's flags can't name {str(home)!r}")
+        raise OSError(f"TensorFlow's flags cannot contain {str(home)!r}")
     home.mkdir(mode=0o700, exist_ok=True)
-    about = home.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
-        raise OSError(f"{home} is not this user's alone: others could put programs there")
-    folder = home / hashlib.sha256(_machine().encode()).hexdigest()[:16]
+    status = home.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise OSError(f"other users can write to {home}")
+    folder = home / hashlib.sha256(_describe_machine().encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
-    for kept in folder.iterdir():
-        if time.time() - max(kept.stat().st_atime, kept.stat().st_mtime) > _DAYS * 86_400:
-            kept.unlink(missing_ok=True)
+    for file in folder.iterdir():
+        unused = time.time() - max(file.stat().st_atime, file.stat().st_mtime)
+        if unused > _MAX_UNUSED_DAYS * 86_400:
+            file.unlink(missing_ok=True)
     return folder
 
 
-def _machine() -> str:
-    """All that a compiled program depends on besides itself."""
+def _describe_machine() -> str:
+    """Return everything that a compiled program depends on besides itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    told = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
-    return "\n".join([metadata.version("tensorflow"), platform.machine(), *sorted(told)])
+    cpu = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    return "\n".join([metadata.version("tensorflow"), platform.machine(), *sorted(cpu)])

@@ -13,7 +13,8 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.training.keras.serialization import StateVariables, describe
+from cerebros_spark.training.keras.checkpoint import StateVariables
+from cerebros_spark.training.keras.serialization import serialize_model
 from nas.results.output_columns import OutputColumns
 from nas.results.result import ModelSelectionResult
 from nas.results.scorer import Scorer
@@ -72,7 +73,7 @@ class Network:
     def scorer(self, features: list[str], output: OutputColumns) -> Scorer:
         """The network, ready to be sent to executors."""
         return Scorer(
-            spec=TrialSpec("model", 0, "keras", describe(self.model), 0, 1, _BATCH),
+            spec=TrialSpec("model", 0, "keras", serialize_model(self.model), 0, 1, _BATCH),
             state=StateVariables(self.model).read(),
             layout=Layout((tuple(features),), (), (self.input_shape,)),
             input_dtypes=(self.input_dtype,),

@@ -16,8 +16,8 @@ import numpy as np
 from autokeras.graph import Graph
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras.object_config import compile_config
-from cerebros_spark.training.keras.serialization import known
+from cerebros_spark.training.keras.scopes import custom_object_scope
+from cerebros_spark.training.keras.serialization import get_compile_config
 from nas.data.heads import Target
 from nas.spaces.autokeras.normalization import adapted
 from nas.spaces.autokeras.overrides import overridden
@@ -82,11 +82,11 @@ class GraphSpace:
             stack.enter_context(overridden(hp))
             model = graph.build(hp)
         # Clearing the session has made Keras forget them.
-        with known(self._custom_objects):
+        with custom_object_scope(self._custom_objects):
             if self._loss_weights is not None:
                 names = [target.name for target in self._targets]
                 weights = dict(zip(names, self._loss_weights, strict=True))
-                model.compile_from_config({**compile_config(model), "loss_weights": weights})
+                model.compile_from_config({**get_compile_config(model), "loss_weights": weights})
             # Of Normalization layers inside of pretrained models the statistics are their own.
             return without_adapted(adapted(model, self._statistics))
 

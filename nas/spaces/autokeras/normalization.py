@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras.object_config import compile_config
+from cerebros_spark.training.keras.serialization import get_compile_config
 
 Statistics = tuple[np.ndarray, np.ndarray]
 
@@ -52,7 +52,7 @@ def adapted(model: keras.Model, statistics: Sequence[Statistics]) -> keras.Model
     for each in config["config"]["layers"]:
         each["config"].update(changes.get(each["config"]["name"], {}))
     rebuilt = keras.models.model_from_json(json.dumps(config))
-    rebuilt.compile_from_config(compile_config(model))
+    rebuilt.compile_from_config(get_compile_config(model))
     # Pretrained weights, and those that initializers drew. A constant has no weights.
     gone = {
         id(variable)

@@ -13,8 +13,9 @@ import keras
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.training.keras.object_config import check_same_settings, serialize
-from cerebros_spark.training.keras.serialization import check_no_lambda, drawing_from
+from cerebros_spark.training.keras.config_checks import check_no_lambda, check_same_settings
+from cerebros_spark.training.keras.scopes import seeded_initializers
+from cerebros_spark.training.keras.serialization import serialize_object
 from nas.spaces.cerebros.hyperparameters import future_from, learning_rate
 from nas.spaces.cerebros.layers import flat_inputs, unit_layers
 from nas.spaces.cerebros.plan import Edge, NetworkFuture, OutputFuture, UnitFuture
@@ -194,7 +195,7 @@ class CerebrosNetworks:
             return None
         key = policy.name, json.dumps(class_weight, sort_keys=True)
         if key not in self._frames:
-            with drawing_from(0):
+            with seeded_initializers(0):
                 inputs, flat = self._inputs()
                 ends = [OutputFuture(output.width, output.activation) for output in self.outputs]
                 bare = _without_hidden(self.widths, ends)
@@ -381,7 +382,7 @@ def _identifier(field: str, value: Any) -> Any:
         return value
     if value is None or isinstance(value, type):
         raise ArgumentError(f"{field} must be a Keras name, config or object, but got {value!r}")
-    config = serialize(value)
+    config = serialize_object(value)
     try:
         again = keras.saving.deserialize_keras_object(config)
     except (TypeError, ValueError) as error:

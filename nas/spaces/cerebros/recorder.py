@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.training.fused.graph.parser import inbound
-from cerebros_spark.training.keras.serialization import drawing_from
+from cerebros_spark.training.keras.scopes import seeded_initializers
 
 #: Keras' weights of a layer, in its order: for each one the field of the layer's configuration
 #: that tells how it begins.
@@ -161,7 +161,7 @@ def in_order(sources: Callable[[str], Sequence[str]], outputs: Sequence[str]) ->
 @functools.lru_cache(maxsize=256)
 def _template(kind: str, config: str, policy: str) -> dict[str, Any]:
     """A layer as Keras describes it before it is built."""
-    with drawing_from(0):  # what it draws is not the network's
+    with seeded_initializers(0):  # what it draws is not the network's
         layer = getattr(keras.layers, kind)(**json.loads(config), dtype=policy)
     told: dict[str, Any] = keras.saving.serialize_keras_object(layer)
     return json.loads(json.dumps(told))
@@ -175,7 +175,7 @@ def _initializer(told: Mapping[str, Any]) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _initializer_class(told: str) -> Any:
-    with drawing_from(0):
+    with seeded_initializers(0):
         return type(keras.initializers.deserialize(json.loads(told)))
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.training.keras.metrics import check_additive
-from cerebros_spark.training.keras.serialization import describe
+from cerebros_spark.training.keras.serialization import serialize_model
 from nas.spaces.cerebros.recorder import Recorded, Recorder
 
 
@@ -20,7 +20,7 @@ class Written:
     """A network that was not built.
 
     Attributes:
-        program: What ``keras_model.describe`` would write of it.
+        program: What ``serialize_model`` would write of it.
         weights: Its initial weights, in Keras' order.
         trainable: For each of them whether it is trained.
         optimizer: Its optimizer's configuration.
@@ -40,7 +40,7 @@ class Frame:
     Args:
         model: A compiled network without hidden units.
         flat: The tensors of it that units may read.
-        class_weight: As in :func:`~cerebros_spark.training.keras.serialization.describe`.
+        class_weight: As in :func:`~cerebros_spark.training.keras.serialization.serialize_model`.
 
     Raises:
         TrialError, ArgumentError: If it can't be sent out, or a metric does not add up.
@@ -49,7 +49,7 @@ class Frame:
     def __init__(
         self, model: keras.Model, flat: Sequence[Any], class_weight: Mapping[int, float] | None
     ) -> None:
-        self._described = json.loads(describe(model, class_weight))
+        self._described = json.loads(serialize_model(model, class_weight))
         check_additive(model)
         #: What units read of the inputs.
         self.inputs = [

@@ -9,7 +9,7 @@ import keras
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_real
-from cerebros_spark.training.keras.object_config import serialize
+from cerebros_spark.training.keras.serialization import serialize_object
 from nas.spaces.residual_mlp.layers import materialize
 from nas.spaces.residual_mlp.plan import (
     REGULARIZATIONS,
@@ -165,7 +165,7 @@ class ResidualMLP:
         if self._regression:
             metrics = [keras.metrics.RootMeanSquaredError(), keras.metrics.MeanAbsoluteError()]
         # A loss object of its own for each network.
-        loss = keras.losses.deserialize(serialize(self._loss))
+        loss = keras.losses.deserialize(serialize_object(self._loss))
         model.compile(
             optimizer=keras.optimizers.Adam(self._learning_rate), loss=loss, metrics=metrics
         )

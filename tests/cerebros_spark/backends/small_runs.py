@@ -56,10 +56,13 @@ def network(units: int, *, layer: Any = None, rate: float = 0.05, optimizer: str
 def spec(model: Any, index: int, epochs: int = EPOCHS) -> tuple[Any, bytes]:
     """A trial of a network, and its first state."""
     from cerebros_spark.core.types import TrialSpec
-    from cerebros_spark.training.keras.serialization import describe, initial_state
+    from cerebros_spark.training.keras.checkpoint import get_initial_state
+    from cerebros_spark.training.keras.serialization import serialize_model
 
     name = f"trial-{index:04d}"
-    return TrialSpec(name, index, "keras", describe(model), 7, epochs, 16), initial_state(model)
+    return TrialSpec(
+        name, index, "keras", serialize_model(model), 7, epochs, 16
+    ), get_initial_state(model)
 
 
 def run(

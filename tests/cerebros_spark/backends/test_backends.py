@@ -15,7 +15,8 @@ from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.core.types import state_ref
 from cerebros_spark.runs.artifacts import read_spec, read_state
 from cerebros_spark.runs.journal import read
-from cerebros_spark.training.keras.serialization import StateVariables, rebuild
+from cerebros_spark.training.keras.checkpoint import StateVariables
+from cerebros_spark.training.keras.serialization import deserialize_model
 from tests.cerebros_spark.backends import small_runs as small_runs
 from tests.cerebros_spark.backends.small_runs import (
     EPOCHS,
@@ -175,7 +176,7 @@ def test_the_kept_state_is_that_of_the_epoch_it_was_kept_in(ran):
         assert ran.told["kept"][name] == last["state"]
         data = read_state(ran.store, state_ref(last["state"]))
         program = read_spec(ran.store, ran.run_id, name).program
-        StateVariables(rebuild(program)).write(data)
+        StateVariables(deserialize_model(program)).write(data)
 
 
 def test_the_report_tells_how_busy_the_workers_were(ran):

@@ -20,7 +20,9 @@ from cerebros_spark.runs.artifacts import make_state_ref, write_spec
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.training.fused.graph.padding import Shape
 from cerebros_spark.training.fused.graph.parser import read
-from cerebros_spark.training.keras.serialization import describe, drawing_from, initial_state
+from cerebros_spark.training.keras.checkpoint import get_initial_state
+from cerebros_spark.training.keras.scopes import seeded_initializers
+from cerebros_spark.training.keras.serialization import serialize_model
 from cerebros_spark.training.keras.trainer import KerasProgram
 from cerebros_spark.worker import worker
 from cerebros_spark.worker.io_thread import Assignment
@@ -42,20 +44,22 @@ def job(tmp_path_factory) -> WorkerConfig:
         {"x": x, "y": x.sum(axis=1)}, store, feature_columns=["x"], label_columns=["y"],
         validation=0.2, partitions=1,
     )  # fmt: skip
-    program = json.loads(describe(network()))
+    program = json.loads(serialize_model(network()))
     program["fused"] = dataclasses.asdict(Shape.of(read(program)[1]))
     for number, name in enumerate(TRIALS):
         spec = TrialSpec(name, number, "fused", json.dumps(program), number, 1, 16, group="g")
         write_spec(store, "run", spec)
     for number, name in enumerate(PLAIN):
-        write_spec(store, "run", TrialSpec(name, number, "keras", describe(network()), 0, 1, 16))
+        write_spec(
+            store, "run", TrialSpec(name, number, "keras", serialize_model(network()), 0, 1, 16)
+        )
     layout = default_layout(manifest, inputs=1, outputs=1)
     return WorkerConfig("run", store, manifest, layout, 2**20, 2**30, 1, False)
 
 
 def network():
     space = CerebrosSpace(minimum_levels=1, maximum_levels=1, maximum_units_per_level=1)
-    with drawing_from(3):
+    with seeded_initializers(3):
         networks = CerebrosNetworks(space, [(3,)], [Output("y", 1)])
         return networks.build(keras_tuner.HyperParameters())
 
@@ -64,7 +68,7 @@ def units(job: WorkerConfig, broken: str = "", names=TRIALS) -> tuple[Unit, ...]
     """The first unit of each trial; one begins with half of a state."""
     told = []
     for name in names:
-        state = initial_state(network())
+        state = get_initial_state(network())
         if name == broken:
             state = state[: len(state) // 2]
         key = f"runs/run/trials/{name}/state/{name == broken}"

@@ -16,12 +16,12 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras.metrics import (
     MetricsMerger,
     OneHotLabels,
+    build_scoring_model,
     check_additive,
-    scoring_model,
-    without_one_hot_labels,
+    remove_one_hot_labels,
 )
-from cerebros_spark.training.keras.serialization import describe, rebuild
-from cerebros_spark.training.keras.trainer import metric_state
+from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
+from cerebros_spark.training.keras.trainer import read_metric_state
 from nas.metrics.adaptation import adapt_metrics
 from nas.metrics.labels import LabelKind, infer_form, summarize_array
 from nas.metrics.lookup import get_metric
@@ -417,7 +417,7 @@ def program_of(case: Case, metrics: list[Any], loss: Any = "mse") -> str:
     model = keras.Model(node, keras.layers.Identity(name="out")(node))
     model.compile("sgd", loss, metrics=metrics)
     check_additive(model)
-    return describe(model)
+    return serialize_model(model)
 
 
 def merged(case: Case, metrics: list[Any]) -> dict[str, float]:
@@ -425,12 +425,12 @@ def merged(case: Case, metrics: list[Any]) -> dict[str, float]:
     program = program_of(case, metrics)
     states = []
     for rows in (slice(0, FIRST), slice(FIRST, ROWS)):
-        model = scoring_model(program, [case.y])
+        model = build_scoring_model(program, [case.y])
         for start in range(0, len(case.y[rows]), 20):  # in batches, the last one smaller
             batch = slice(start, start + 20)
             y, p = case.y[rows][batch], case.p[rows][batch]
             model.compute_metrics(p, keras.ops.array(y), keras.ops.array(p))
-        states.append(metric_state(model))
+        states.append(read_metric_state(model))
     merger = MetricsMerger(program, [(case.y.shape[1:], case.y.dtype.name)])
     assert set(merger.shapes.values()) == {()}
     told = merger.results([states])[0]
@@ -783,7 +783,7 @@ def test_a_program_without_one_hot_labels_is_plain_keras():
     assert isinstance(metrics[0], OneHotLabels)
     program = program_of(case, list(metrics), "sparse_categorical_crossentropy")
     assert "OneHotLabels" in program
-    plain = rebuild(without_one_hot_labels(program))
+    plain = deserialize_model(remove_one_hot_labels(program))
     told = plain.evaluate(case.p, case.y, verbose=0, return_dict=True)
     assert told == {
         "loss": pytest.approx(log_loss(case), rel=1e-4),

@@ -15,7 +15,8 @@ from pyspark.sql import types as T  # noqa: N812
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.training.keras.serialization import StateVariables, describe
+from cerebros_spark.training.keras.checkpoint import StateVariables
+from cerebros_spark.training.keras.serialization import serialize_model
 from nas.data.columns import lined_up
 from nas.results.output_columns import OutputColumns
 from nas.results.scorer import Scorer
@@ -41,7 +42,7 @@ def network():
 def scorer(network):
     def made(outputs, inputs=("a", "b", "c")):
         return Scorer(
-            spec=TrialSpec("trial", 0, "keras", describe(network), 0, 1, 1024),
+            spec=TrialSpec("trial", 0, "keras", serialize_model(network), 0, 1, 1024),
             state=StateVariables(network).read(),
             layout=Layout((tuple(inputs),), (("x",), ("y",), ("z",)), ((WIDTH,),)),
             input_dtypes=("float32",),

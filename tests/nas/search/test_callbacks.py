@@ -14,7 +14,8 @@ from cerebros_spark.core.errors import ArgumentError, SearchError, StoreError
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import read
-from cerebros_spark.training.keras.serialization import StateVariables, rebuild
+from cerebros_spark.training.keras.checkpoint import StateVariables
+from cerebros_spark.training.keras.serialization import deserialize_model
 from nas import HyperHyperModel
 from tests.nas.small_searches import FEATURES, columns, killed, search, table
 
@@ -46,7 +47,7 @@ class Adding(kc.Callback):
 
 def network(folder, trial) -> keras.Model:
     """A trial's network, as its best epoch left it."""
-    model = rebuild(trial.program)
+    model = deserialize_model(trial.program)
     StateVariables(model).write(read_state(LocalStore(folder), trial.state))
     return model
 
@@ -158,7 +159,7 @@ def test_what_another_callback_adds_may_be_monitored(frame, tmp_path):
     stopping = kc.EarlyStopping("val_added", mode="max", patience=1)
     result = fit(tmp_path, frame, [Adding(), stopping], trials=1, epochs=5)
     assert result.leaderboard()["epochs"].tolist() == [3]  # 0, 1, and from then on 0
-    with pytest.raises(ArgumentError, match="EarlyStopping monitors 'val_added'"):
+    with pytest.raises(ArgumentError, match="EarlyStopping: it monitors 'val_added'"):
         fit(tmp_path / "early", frame, [stopping, Adding()])
     with pytest.raises(ArgumentError, match=r"val_added.*mode"):
         fit(tmp_path / "auto", frame, [Adding(), kc.EarlyStopping("val_added")])
@@ -267,15 +268,18 @@ class PerBatch(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     ("callback", "match"),
     [
-        (PerBatch(), r"PerBatch needs to be called for batches \(on_train_batch_end\)"),
-        (kc.LambdaCallback(on_train_batch_end=print), "LambdaCallback needs to be called for"),
-        (kc.ModelCheckpoint("x.keras", save_freq=10), "ModelCheckpoint needs to be called for"),
+        (PerBatch(), r"PerBatch: it must be called for batches \(on_train_batch_end\)"),
+        (kc.LambdaCallback(on_train_batch_end=print), "LambdaCallback: it must be called for"),
+        (kc.ModelCheckpoint("x.keras", save_freq=10), "ModelCheckpoint: it must be called for"),
         (kc.TensorBoard("logs", histogram_freq=1), "TensorBoard is asked for histogram_freq=1"),
         (kc.TensorBoard("logs", update_freq="batch"), "TensorBoard is asked for update_freq=1"),
         (kc.TensorBoard("logs", profile_batch=2), "TensorBoard is asked for profile_batch"),
-        (type("Mine", (kc.TensorBoard,), {})("logs"), "Mine needs to be called for batches"),
-        (kc.BackupAndRestore("there"), "BackupAndRestore can't be used.*overwrite=False"),
-        (kc.EarlyStopping("val_nothing"), "EarlyStopping monitors 'val_nothing'.*val_loss"),
+        (type("Mine", (kc.TensorBoard,), {})("logs"), "Mine: it must be called for batches"),
+        (
+            kc.BackupAndRestore("there"),
+            "the callback BackupAndRestore in a search.*overwrite=False",
+        ),
+        (kc.EarlyStopping("val_nothing"), "EarlyStopping: it monitors 'val_nothing'.*val_loss"),
         ("early", "must be keras.callbacks.Callback, but got 'early'"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -292,7 +296,7 @@ def test_what_can_not_be_copied_is_refused(frame, tmp_path):
             super().__init__()
             self.lock = threading.Lock()
 
-    with pytest.raises(ArgumentError, match="a copy of Holding, but it can't be copied"):
+    with pytest.raises(ArgumentError, match="cannot copy the callback Holding for each trial"):
         fit(tmp_path, frame, [Holding()])
 
 

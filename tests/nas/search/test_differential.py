@@ -18,7 +18,7 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.types import state_ref
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import read
-from cerebros_spark.training.keras.serialization import StateVariables
+from cerebros_spark.training.keras.checkpoint import StateVariables
 from nas import HyperHyperModel
 from tests.nas.search.random_settings import Setting
 

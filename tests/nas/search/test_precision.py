@@ -10,7 +10,7 @@ import pytest
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras.serialization import under_policy
+from cerebros_spark.training.keras.scopes import dtype_policy_scope
 from nas import FixedModel, HyperHyperModel
 from tests.nas.small_searches import FEATURES, columns, search, table
 
@@ -24,7 +24,7 @@ def graph() -> dict:
 @pytest.mark.parametrize("parts", [dict, graph], ids=["networks", "graph"])
 def test_networks_are_built_under_the_drivers_policy(tmp_path, parts):
     made = search(tmp_path, bind=columns(), max_trials=1, **parts())
-    with under_policy("mixed_bfloat16"):
+    with dtype_policy_scope("mixed_bfloat16"):
         result = made.fit(table(), epochs=2, verbose=0, reproducible=True)
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert all(trial.score is not None for trial in result.trials)
@@ -41,7 +41,7 @@ def test_inputs_and_labels_beyond_half_precision_are_learned(tmp_path):
     frame[FEATURES] = 1e6 + 1e5 * frame[FEATURES]
     frame["y"] = 1e5 * frame["y"]
     made = search(tmp_path, bind=columns(), max_trials=1)
-    with under_policy("mixed_float16"):
+    with dtype_policy_scope("mixed_float16"):
         result = made.fit(frame, epochs=2, verbose=0)
     assert isinstance(result.best_model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert np.isfinite(made.predict(frame[FEATURES])).all()
@@ -58,7 +58,7 @@ def own(hp: Any) -> keras.Model:
 def test_networks_of_ones_own_are_built_under_it_too(tmp_path):
     made = HyperHyperModel(hypermodel=own, max_trials=1, seed=0)
     made.resource_bind(store=LocalStore(tmp_path), **columns())
-    with under_policy("mixed_float16"):
+    with dtype_policy_scope("mixed_float16"):
         model = made.fit(table(), epochs=1, verbose=0).best_model
         assert keras.config.dtype_policy().name == "mixed_float16"
     assert model.dtype_policy.name == "mixed_float16"
@@ -67,7 +67,7 @@ def test_networks_of_ones_own_are_built_under_it_too(tmp_path):
 
 
 def test_a_fixed_model_keeps_the_policy_that_it_was_made_under():
-    with under_policy("mixed_float16"):
+    with dtype_policy_scope("mixed_float16"):
         model = own(None)
     made = FixedModel(model).build(keras_tuner.HyperParameters())
     assert made.dtype_policy.name == "mixed_float16"
@@ -75,9 +75,9 @@ def test_a_fixed_model_keeps_the_policy_that_it_was_made_under():
 
 
 def test_a_run_is_gone_on_with_under_its_own_policy(tmp_path):
-    with under_policy("mixed_bfloat16"):
+    with dtype_policy_scope("mixed_bfloat16"):
         search(tmp_path, bind=columns(), max_trials=1).fit(table(), epochs=1, verbose=0)
     with pytest.raises(ArgumentError, match="dtype_policy = 'mixed_bfloat16'"):
         search(tmp_path, bind=columns(), max_trials=1).fit(table(), epochs=1, verbose=0)
-    with under_policy("mixed_bfloat16"):
+    with dtype_policy_scope("mixed_bfloat16"):
         search(tmp_path, bind=columns(), max_trials=1).fit(table(), epochs=1, verbose=0)

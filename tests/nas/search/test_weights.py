@@ -262,7 +262,8 @@ def test_one_worker_with_weights_trains_as_keras_does(frame, tmp_path):
     from cerebros_spark.data.shards import open_shard
     from cerebros_spark.runs.artifacts import read_spec, read_state
     from cerebros_spark.runs.journal import read
-    from cerebros_spark.training.keras.serialization import StateVariables, rebuild
+    from cerebros_spark.training.keras.checkpoint import StateVariables
+    from cerebros_spark.training.keras.serialization import deserialize_model
 
     bind = columns("binary", sample_weight_column="w", backend=LocalBackend(1))
     made = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1, bind=bind)
@@ -277,7 +278,7 @@ def test_one_worker_with_weights_trains_as_keras_does(frame, tmp_path):
     (chunk,) = shard.chunks(16, seed)
     x, y, w = (each[chunk.order] for each in (chunk.x[0], chunk.y[0], chunk.weights))
     first = next(record for record in records if record["kind"] == "trial")
-    model: keras.Model = rebuild(spec.program)
+    model: keras.Model = deserialize_model(spec.program)
     StateVariables(model).write(read_state(store, state_ref(first["state"])))
     both = w * np.array([weights[int(each)] for each in y[:, 0]])
     history = model.fit(x, y, sample_weight=both, batch_size=16, shuffle=False, verbose=0).history

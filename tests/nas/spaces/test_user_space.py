@@ -15,7 +15,7 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.artifacts import read_spec
-from cerebros_spark.training.keras.optimizer_support import undecayed
+from cerebros_spark.training.keras.optimizer_support import find_weight_decay_exclusions
 from nas import FixedModel
 from nas.spaces.user_space import OwnSpace, source_of
 from tests.nas.custom_models import CUSTOM, with_customs
@@ -177,7 +177,7 @@ def test_what_does_not_decay_is_kept_where_a_model_is_made_functional():
         return model
 
     model = OwnSpace(source_of(build), [(3,)], ["float32"], {}).build(None)
-    assert undecayed(model.optimizer, model.trainable_variables) == [[1, 3]]
+    assert find_weight_decay_exclusions(model.optimizer, model.trainable_variables) == [[1, 3]]
 
 
 # Going on --------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.shards import Chunk
 from cerebros_spark.training.fused.graph.padding import Shape
 from cerebros_spark.training.fused.graph.parser import read
-from cerebros_spark.training.keras.serialization import describe, initial_state
+from cerebros_spark.training.keras.checkpoint import get_initial_state
+from cerebros_spark.training.keras.serialization import serialize_model
 from cerebros_spark.training.keras.trainer import KerasTrainer
 from nas import CerebrosSpace
 from nas.spaces.cerebros import CerebrosNetworks, Output
@@ -119,7 +120,7 @@ class Trained:
 
 
 def spec_of(model: keras.Model, number: int = 0, shape: Shape | None = None) -> TrialSpec:
-    program = json.loads(describe(model))
+    program = json.loads(serialize_model(model))
     if shape is not None:
         program["fused"] = dataclasses.asdict(shape)
     return TrialSpec(f"trial-{number}", number, "fused", json.dumps(program), 0, 1, BATCH)
@@ -127,7 +128,7 @@ def spec_of(model: keras.Model, number: int = 0, shape: Shape | None = None) -> 
 
 def shape_of(models: Sequence[keras.Model]) -> Shape:
     """A shape that covers all of them."""
-    shapes = (Shape.of(read(json.loads(describe(model)))[1]) for model in models)
+    shapes = (Shape.of(read(json.loads(serialize_model(model)))[1]) for model in models)
     return functools.reduce(operator.or_, shapes)
 
 
@@ -141,7 +142,7 @@ def trained(
     """Trains networks together, each with seeds of its own."""
     trainer.release_memory([f"trial-{number}" for number in range(len(models))])
     program = trainer.open([spec_of(model, i, shape) for i, model in enumerate(models)])
-    program.load([initial_state(model) for model in models])
+    program.load([get_initial_state(model) for model in models])
     for epoch in range(epochs):
         metrics = program.train(rows, [10 * i + epoch for i in range(len(models))])
     validation = program.evaluate(rows.first(70))
@@ -156,7 +157,7 @@ def trained_by_keras(models: Sequence[keras.Model], rows: Rows, epochs: int = 3)
     told = []
     for number, model in enumerate(models):
         program = KerasTrainer().open([spec_of(model, number)])
-        program.load([initial_state(model)])
+        program.load([get_initial_state(model)])
         for epoch in range(epochs):
             metrics = program.train(rows, [10 * number + epoch])
         validation = program.evaluate(rows.first(70))

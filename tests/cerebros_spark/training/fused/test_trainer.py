@@ -11,9 +11,10 @@ from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.training.fused.graph.parser import UnreadableError, read
 from cerebros_spark.training.fused.losses import Scoring
 from cerebros_spark.training.fused.trainer import FusedTrainer
-from cerebros_spark.training.keras.metrics import OneHotLabels, scoring_model
-from cerebros_spark.training.keras.serialization import describe, initial_state
-from cerebros_spark.training.keras.trainer import KerasTrainer, metric_state
+from cerebros_spark.training.keras.checkpoint import get_initial_state
+from cerebros_spark.training.keras.metrics import OneHotLabels, build_scoring_model
+from cerebros_spark.training.keras.serialization import serialize_model
+from cerebros_spark.training.keras.trainer import KerasTrainer, read_metric_state
 from tests.cerebros_spark.training.fused.fused_networks import (
     Rows,
     Streamed,
@@ -90,7 +91,7 @@ def test_dropout_leaves_out_as_much_as_keras_does(rows, merge):
     losses = []
     for opened, name in ((FusedTrainer(), "fused"), (KerasTrainer(), "keras")):
         program = opened.open([dataclasses.replace(spec_of(models[0]), trainer=name)])
-        program.load([initial_state(models[0])])
+        program.load([get_initial_state(models[0])])
         told = [program.train(rows, [visit])[0] for visit in visits]
         losses.append([each[0][0] / each[1][0] for each in told])
     fused, plain = map(np.asarray, losses)
@@ -124,16 +125,16 @@ def test_metrics_of_one_hot_labels_are_those_of_class_numbers():
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=metrics)
     y = np.array([[0], [2], [1], [2]])
     p = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.5, 0.2, 0.3], [0.2, 0.7, 0.1]], "float32")
-    built = scoring_model(describe(model), [y])
+    built = build_scoring_model(serialize_model(model), [y])
     _, sums = Scoring(built)(
         [keras.ops.array(y)], [keras.ops.array(p)], np.ones(4, "float32"), None
     )
     built.test_on_batch(p, y)
-    expected = np.concatenate(metric_state(built))
+    expected = np.concatenate(read_metric_state(built))
     np.testing.assert_allclose(sums / sums[1], expected / expected[1], rtol=1e-5)
     f1 = OneHotLabels(keras.metrics.F1Score(average="macro"), 3)
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=[f1])
-    built = scoring_model(describe(model), [y])
+    built = build_scoring_model(serialize_model(model), [y])
     with pytest.raises(UnreadableError, match="its metric f1_score is no mean over rows"):
         Scoring(built)
 
@@ -147,7 +148,7 @@ def test_more_networks_than_a_call_takes_come_out_the_same(rows):
 def test_a_state_is_the_same_after_it_was_taken_on(trainer):
     models = [network(number) for number in range(2)]
     program = trainer.open([spec_of(model, i) for i, model in enumerate(models)])
-    states = [initial_state(model) for model in models]
+    states = [get_initial_state(model) for model in models]
     program.load(states)
     assert program.dump() == states
     with pytest.raises(StoreError, match="another network"):
@@ -176,7 +177,7 @@ def test_a_network_that_diverges_leaves_the_others_as_they_are(trainer, rows):
 def test_what_comes_later_is_not_compiled_again(trainer, rows):
     trained(trainer, [network(0), network(1)], rows, epochs=1)
     program = trainer.open([spec_of(network(number), number) for number in (1, 0)])
-    program.load([initial_state(network(number)) for number in (1, 0)])
+    program.load([get_initial_state(network(number)) for number in (1, 0)])
     traces = program.traces
     program.train(rows, [0, 1])
     program.evaluate(rows.first(70))
@@ -229,7 +230,7 @@ class Partly:
 )
 def test_what_can_not_be_fused_is_told_by_its_name(model, why):
     with pytest.raises(UnreadableError, match=why):
-        read(json.loads(describe(model())))
+        read(json.loads(serialize_model(model())))
 
 
 @pytest.mark.parametrize(
@@ -250,6 +251,6 @@ def test_an_optimizer_without_a_rule_is_told(optimizer):
 
 def test_weights_are_read_in_keras_order():
     model = network(2)
-    _, told = read(json.loads(describe(model)))
+    _, told = read(json.loads(serialize_model(model)))
     names = [f"{variable.layer}/{variable.role}" for variable in told.variables]
     assert names == [variable.path for variable in model.variables]

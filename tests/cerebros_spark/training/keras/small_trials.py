@@ -15,14 +15,10 @@ from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.training.keras.checkpoint import StateVariables, get_initial_state
 from cerebros_spark.training.keras.metrics import MetricsMerger
-from cerebros_spark.training.keras.serialization import (
-    StateVariables,
-    describe,
-    drawing_from,
-    initial_state,
-    rebuild,
-)
+from cerebros_spark.training.keras.scopes import seeded_initializers
+from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
 from cerebros_spark.training.keras.trainer import KerasProgram, KerasTrainer
 
 BATCH = 16
@@ -68,7 +64,7 @@ class Data:
 
 def network(optimizer: Any = "sgd", loss: Any = "mse", layers: Any = (), **more: Any) -> Any:
     """Three numbers in, one out."""
-    with drawing_from(7):
+    with seeded_initializers(7):
         inputs = keras.Input((3,))
         hidden = keras.layers.Dense(6, activation="elu", name="hidden")(inputs)
         for layer in layers:
@@ -79,20 +75,20 @@ def network(optimizer: Any = "sgd", loss: Any = "mse", layers: Any = (), **more:
 
 
 def opened(model: Any, batch_size: int = BATCH, program: str | None = None) -> KerasProgram:
-    spec = TrialSpec("t", 0, "keras", program or describe(model), 0, 9, batch_size)
+    spec = TrialSpec("t", 0, "keras", program or serialize_model(model), 0, 9, batch_size)
     made = KerasTrainer().open([spec])
-    made.load([initial_state(model)])
+    made.load([get_initial_state(model)])
     return made
 
 
 def reference(model: Any) -> Any:
     """A model of its own with the same state, for Keras to train."""
-    return restored(model, initial_state(model))
+    return restored(model, get_initial_state(model))
 
 
 def restored(model: Any, state: bytes) -> Any:
     """A model of the same kind with that state."""
-    again = rebuild(describe(model))
+    again = deserialize_model(serialize_model(model))
     StateVariables(again).write(state)
     return again
 
@@ -130,7 +126,7 @@ def merged(model: Any, data: Data, states: list[Any]) -> dict[str, float]:
     """The metrics of units, merged."""
     columns = [data.manifest.column(group[0]) for group in data.layout.outputs]
     labels = [((column.width,), column.dtype) for column in columns]
-    return MetricsMerger(describe(model), labels).results([states])[0]
+    return MetricsMerger(serialize_model(model), labels).results([states])[0]
 
 
 def evaluated(model: Any, data: Data, program: KerasProgram | None = None) -> dict[str, float]:
@@ -173,7 +169,7 @@ def hopped(model: Any, data: Data) -> tuple[Any, Any]:
     for program in (stays, hops):
         program.train(other, [2])
     assert hops.dump() == stays.dump()
-    assert hops.dump()[0] != initial_state(model)
+    assert hops.dump()[0] != get_initial_state(model)
     assert hops.traces == stays.traces == 1
     keras_loop(by_keras, one, 1)
     keras_loop(by_keras, other, 2)

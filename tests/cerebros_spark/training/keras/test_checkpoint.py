@@ -10,7 +10,7 @@ import pytest
 from safetensors import deserialize
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.training.keras.checkpoint import layout, pack, unpack
+from cerebros_spark.training.keras.checkpoint import compute_layout, pack, unpack
 
 
 def arrays() -> list[np.ndarray]:
@@ -29,7 +29,7 @@ def arrays() -> list[np.ndarray]:
     ]
 
 
-LAYOUT = layout(arrays())
+LAYOUT = compute_layout(arrays())
 
 
 def test_every_type_and_shape_comes_back_bit_for_bit():
@@ -42,7 +42,7 @@ def test_every_type_and_shape_comes_back_bit_for_bit():
 
 def test_arrays_that_are_not_in_c_order_come_back():
     given = [np.asfortranarray(np.arange(12.0).reshape(3, 4)), np.arange(10)[::2]]
-    described = layout(given)
+    described = compute_layout(given)
     again = unpack(pack(given, described), given, described)
     np.testing.assert_array_equal(again[0], given[0])
     np.testing.assert_array_equal(again[1], given[1])
@@ -72,9 +72,9 @@ def test_it_is_a_safetensors_file_with_one_tensor_for_each_type():
 )
 def test_a_state_of_another_network_is_refused(other):
     like = other(arrays())
-    assert layout(like) != LAYOUT
+    assert compute_layout(like) != LAYOUT
     with pytest.raises(StoreError, match="another network"):
-        unpack(pack(arrays(), LAYOUT), like, layout(like))
+        unpack(pack(arrays(), LAYOUT), like, compute_layout(like))
 
 
 def test_damaged_bytes_are_refused():

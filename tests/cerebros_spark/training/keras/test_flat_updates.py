@@ -9,9 +9,10 @@ import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
 from cerebros_spark.training.keras import trainer
+from cerebros_spark.training.keras.checkpoint import get_initial_state
 from cerebros_spark.training.keras.flat_updates import FlatUpdates
 from cerebros_spark.training.keras.optimizer_support import update_without_replicas
-from cerebros_spark.training.keras.serialization import drawing_from, initial_state
+from cerebros_spark.training.keras.scopes import seeded_initializers
 from tests.cerebros_spark.training.keras.small_trials import (
     check_same_variables,
     everything,
@@ -30,7 +31,7 @@ class Unshifted(keras.layers.Dense):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
 def test_embeddings_large_and_small_are_trained_as_by_keras_alone(plain, optimizer):
-    with drawing_from(3):
+    with seeded_initializers(3):
         inputs = keras.Input((3,))
         numbers = keras.layers.Discretization(bin_boundaries=[-1.0, 0.0, 1.0])(inputs)
         found = [keras.layers.Embedding(size, 4)(numbers) for size in (5_000, 10)]
@@ -131,7 +132,7 @@ EXACT = ["SGD", "Adam", "AdamW", "Adamax", "Lion"]
 def test_it_is_what_keras_does_by_itself(name):
     models = [network(getattr(keras.optimizers, name)(0.05)) for _ in range(2)]
     for model in models:
-        initial_state(model)  # builds the optimizer
+        get_initial_state(model)  # builds the optimizer
         update_without_replicas(model.optimizer)
     rng = np.random.default_rng(0)
     shapes = [v.shape for v in models[0].trainable_variables]

@@ -13,7 +13,8 @@ from keras import layers
 
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.training.keras.serialization import describe, drawing_from
+from cerebros_spark.training.keras.scopes import seeded_initializers
+from cerebros_spark.training.keras.serialization import serialize_model
 from cerebros_spark.training.keras.trainer import KerasTrainer
 from tests.cerebros_spark.training.keras import custom_layers
 from tests.cerebros_spark.training.keras.small_trials import (
@@ -77,7 +78,7 @@ def fitted_by_keras(model: Any, shard: Any, seed: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_of_layers_count_as_in_keras(plain: Data, kind: str) -> None:
-    with drawing_from(3):
+    with seeded_initializers(3):
         model = network(layers=KINDS[kind](), metrics=["mae"])
     program, by_keras = opened(model), eager(reference(model))
     # Before training, and after it, when the layers have the losses of its last step.
@@ -146,7 +147,9 @@ def test_losses_of_layers_keep_no_graph(plain: Data) -> None:
 
     def once(seed: int) -> None:
         model = network(layers=[custom_layers.AddedLoss()])
-        program = trainer.open([TrialSpec(f"t{seed}", seed, "keras", describe(model), 0, 1, BATCH)])
+        program = trainer.open(
+            [TrialSpec(f"t{seed}", seed, "keras", serialize_model(model), 0, 1, BATCH)]
+        )
         program.train(plain.train[0], [seed])
         program.evaluate(plain.validation[0])
         program.predict([np.zeros((3, 3), "float32")])

@@ -10,7 +10,7 @@ from keras import optimizers
 from keras.optimizers import schedules
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras.serialization import describe
+from cerebros_spark.training.keras.serialization import serialize_model
 from tests.cerebros_spark.training.keras import custom_layers
 from tests.cerebros_spark.training.keras.small_trials import (
     check_same_variables,
@@ -132,7 +132,7 @@ def test_variables_without_weight_decay_stay_without(plain, chosen):
 
 
 def test_a_program_says_nothing_of_decay_where_all_decays():
-    assert "undecayed" not in json.loads(describe(network(optimizers.AdamW(0.1))))
+    assert "undecayed" not in json.loads(serialize_model(network(optimizers.AdamW(0.1))))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_could_not_hop_is_refused_by_name(optimizer, message):
     keras.backend.clear_session()
     model = network(optimizer())
     with pytest.raises(ArgumentError, match=message):
-        describe(model)
+        serialize_model(model)
 
 
 @pytest.mark.parametrize("name", ["nadam", "several", "accumulation"])

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from cerebros_spark.training.keras.serialization import describe, rebuild, under_policy
+from cerebros_spark.training.keras.scopes import dtype_policy_scope
+from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
 from tests.cerebros_spark.training.keras.small_trials import (
     evaluated,
     evaluated_by_keras,
@@ -20,7 +21,7 @@ from tests.cerebros_spark.training.keras.small_trials import (
 
 
 def made_under(policy: str, **more):
-    with under_policy(policy):
+    with dtype_policy_scope(policy):
         return network(keras.optimizers.Adam(0.05), metrics=["mae"], **more)
 
 
@@ -65,8 +66,8 @@ def test_precision_hops_with_the_network(plain, name):
 def test_a_rebuilt_network_is_the_described_one(name):
     model = MODELS[name]()
     for policy in ("float32", "mixed_float16", "mixed_bfloat16"):
-        with under_policy(policy):
-            again = rebuild(describe(model))
+        with dtype_policy_scope(policy):
+            again = deserialize_model(serialize_model(model))
             assert keras.config.dtype_policy().name == policy
         assert again.dtype_policy == model.dtype_policy
         assert [v.dtype for v in again.variables] == [v.dtype for v in model.variables]
@@ -109,12 +110,12 @@ def test_metrics_merge_as_keras_evaluates(plain):
 
 
 def test_a_program_in_full_precision_says_nothing_of_it():
-    assert "dtype_policy" not in json.loads(describe(network()))
+    assert "dtype_policy" not in json.loads(serialize_model(network()))
 
 
 def test_a_policy_is_a_threads_own():
     found = []
-    with under_policy("mixed_float16"):
+    with dtype_policy_scope("mixed_float16"):
         thread = threading.Thread(target=lambda: found.append(keras.config.dtype_policy().name))
         thread.start()
         thread.join()

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from cerebros_spark.core.seeding import derive
-from cerebros_spark.training.keras.serialization import describe, drawing_from
+from cerebros_spark.training.keras.scopes import seeded_initializers
+from cerebros_spark.training.keras.serialization import serialize_model
 from tests.cerebros_spark.training.keras.small_trials import (
     BATCH,
     Data,
@@ -44,7 +45,7 @@ def classifier(loss: str, **more):
 
 
 def compiled(width: int, last, loss: str, **more):
-    with drawing_from(3):
+    with seeded_initializers(3):
         inputs = keras.Input((width,))
         hidden = keras.layers.Dense(6, activation="elu")(inputs)
         model = keras.Model(inputs, last(hidden))
@@ -53,7 +54,7 @@ def compiled(width: int, last, loss: str, **more):
 
 
 def two_headed(**more):
-    with drawing_from(3):
+    with seeded_initializers(3):
         first, second = keras.Input((3,)), keras.Input((2,))
         both = keras.layers.Concatenate()([first, second])
         hidden = keras.layers.Dense(5, activation="tanh")(both)
@@ -174,7 +175,7 @@ def test_class_weights_train_as_in_keras(prepared, tmp_path, loss):
     data = prepared["unweighted"] if label == "kind" else Data(tmp_path, ["a"], [label])
     model = classifier(loss, **ACCURACY)
     weights = CLASS_WEIGHT
-    program = opened(model, program=describe(model, weights))
+    program = opened(model, program=serialize_model(model, weights))
     by_keras = reference(model)
     for seed in (1, 2):
         (state,) = program.train(data.train[0], [seed])
@@ -187,7 +188,7 @@ def test_class_weights_train_as_in_keras(prepared, tmp_path, loss):
 def test_class_weights_of_two_classes_train_as_in_keras(tmp_path):
     data = Data(tmp_path, ["a"], ["sold"])
     model = compiled(3, keras.layers.Dense(1, activation="sigmoid"), "binary_crossentropy")
-    program = opened(model, program=describe(model, {1: 5.0}))
+    program = opened(model, program=serialize_model(model, {1: 5.0}))
     by_keras = reference(model)
     (state,) = program.train(data.train[0], [1])
     wanted = fit_by_keras(by_keras, data.train[0], 1, class_weight={1: 5.0})
@@ -197,7 +198,7 @@ def test_class_weights_of_two_classes_train_as_in_keras(tmp_path):
 def test_class_weights_are_of_training_alone(prepared):
     data = prepared["unweighted"]
     model = classifier("sparse_categorical_crossentropy", **ACCURACY)
-    plain, weighted = opened(model), opened(model, program=describe(model, CLASS_WEIGHT))
+    plain, weighted = opened(model), opened(model, program=serialize_model(model, CLASS_WEIGHT))
     shard = data.validation[0]
     assert plain.evaluate(shard) == weighted.evaluate(shard)
 
@@ -205,7 +206,7 @@ def test_class_weights_are_of_training_alone(prepared):
 def test_sample_weights_and_class_weights_multiply(prepared):
     data = prepared["kind"]
     model = classifier("sparse_categorical_crossentropy", **ACCURACY)
-    program = opened(model, program=describe(model, CLASS_WEIGHT))
+    program = opened(model, program=serialize_model(model, CLASS_WEIGHT))
     by_keras = reference(model)
     program.train(data.train[0], [1])
     x, y, weights = rows_in_order(data.train[0], 1)

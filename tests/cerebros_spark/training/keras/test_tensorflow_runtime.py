@@ -19,7 +19,7 @@ def grown(monkeypatch) -> list[str]:
     for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
         monkeypatch.setenv(name, "")  # put back afterwards
         monkeypatch.delenv(name)
-    monkeypatch.setattr(tensorflow_runtime, "_shown", None)
+    monkeypatch.setattr(tensorflow_runtime, "_visible_gpus", None)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"the {kind}"])
     grow = lambda device, on: found.append(device) if on else None  # noqa: E731
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
@@ -49,7 +49,7 @@ def test_a_process_that_has_a_gpu_already_says_that_it_keeps_it(grown, caplog):
     assert not caplog.records
     tensorflow_runtime.configure(1, ["0"], False)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
-    assert "uses GPU 1 since an earlier task and can't change to GPU 0" in caplog.text
+    assert "uses GPU 1 since an earlier task and cannot change to GPU 0" in caplog.text
     assert "spark.python.worker.reuse=false" in caplog.text
 
 

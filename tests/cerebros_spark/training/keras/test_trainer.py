@@ -12,13 +12,9 @@ import pytest
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.training.keras.metrics import MetricsMerger, check_additive, merger_key
-from cerebros_spark.training.keras.serialization import (
-    StateVariables,
-    describe,
-    initial_state,
-    rebuild,
-)
+from cerebros_spark.training.keras.checkpoint import StateVariables, get_initial_state
+from cerebros_spark.training.keras.metrics import MetricsMerger, check_additive, get_merger_key
+from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
 from cerebros_spark.training.keras.trainer import KerasTrainer
 from tests.cerebros_spark.training.keras import custom_layers
 from tests.cerebros_spark.training.keras.small_trials import (
@@ -90,7 +86,7 @@ def test_units_equal_a_plain_keras_loop_bit_for_bit(plain, memory):
         program.train(shard, [seed])
         keras_loop(alone, shard, seed)
     assert program.dump()[0] == StateVariables(alone).read()
-    assert program.dump()[0] != initial_state(model)
+    assert program.dump()[0] != get_initial_state(model)
     assert int(alone.optimizer.iterations) == 3 * -(-shard.rows // BATCH)
 
 
@@ -126,11 +122,11 @@ def test_a_state_carries_the_optimizer(plain):
         program.train(plain.train[0], [2])
     assert second.dump() == first.dump()
     # The weights alone, with a fresh optimizer, take another way.
-    fresh = rebuild(describe(model))
+    fresh = deserialize_model(serialize_model(model))
     trained = restored(model, state_after(model, plain, [1]))
     fresh.set_weights(trained.get_weights())
     third = opened(model)
-    third.load([initial_state(fresh)])
+    third.load([get_initial_state(fresh)])
     third.train(plain.train[0], [2])
     assert third.dump() != first.dump()
 
@@ -151,10 +147,10 @@ def test_a_unit_depends_on_its_seed_and_state_alone(plain):
     program.train(plain.train[0], [6])
     program.evaluate(plain.validation[0])
     keras.utils.set_random_seed(99)
-    program.load([initial_state(model)])
+    program.load([get_initial_state(model)])
     program.train(plain.train[0], [5])
     assert program.dump() == first
-    program.load([initial_state(model)])
+    program.load([get_initial_state(model)])
     program.train(plain.train[0], [6])
     assert program.dump() != first
 
@@ -211,7 +207,7 @@ def test_a_weighted_mean_of_the_partitions_would_be_another_number(plain):
     model = network([keras.metrics.RootMeanSquaredError()])
     program = opened(model)
     labels = [((1,), "float32")]
-    merger = MetricsMerger(describe(model), labels)
+    merger = MetricsMerger(serialize_model(model), labels)
     states = [program.evaluate(shard)[0] for shard in plain.validation]
     rmse = merger.results([states])[0]["root_mean_squared_error"]
     parts = [merger.results([[state]])[0]["root_mean_squared_error"] for state in states]
@@ -254,9 +250,9 @@ def test_weight_decay_and_regularization_stay_in_the_loss(plain):
 
 
 def test_programs_that_differ_in_their_metrics_have_mergers_of_their_own():
-    one, same = describe(network(["mae"])), describe(network(["mae"], dropout=0.5))
-    assert merger_key(one) == merger_key(same)
-    assert merger_key(one) != merger_key(describe(network(["mse"])))
+    one, same = serialize_model(network(["mae"])), serialize_model(network(["mae"], dropout=0.5))
+    assert get_merger_key(one) == get_merger_key(same)
+    assert get_merger_key(one) != get_merger_key(serialize_model(network(["mse"])))
 
 
 def test_a_metric_that_does_not_add_up_is_refused():
@@ -301,10 +297,10 @@ def test_a_metric_outside_compile_is_refused(plain):
             return inputs
 
     model = network(layers=[Extra()])
-    merger = MetricsMerger(describe(network()), [((1,), "float32")])
+    merger = MetricsMerger(serialize_model(network()), [((1,), "float32")])
     model.evaluate(np.zeros((2, 3)), np.zeros((2, 1)), verbose=0)
     state = tuple((0.0,) for _ in model.metrics_variables)
-    with pytest.raises(ArgumentError, match="metrics must be passed to compile"):
+    with pytest.raises(ArgumentError, match="pass all metrics to compile"):
         merger.results([[state]])
 
 
@@ -369,7 +365,7 @@ def test_layers_that_need_rows_in_order_or_metrics_are_refused(layers, message):
     model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
     model.compile(loss="mse")
     with pytest.raises(ArgumentError, match=message):
-        describe(model)
+        serialize_model(model)
 
 
 def test_what_is_drawn_in_evaluation_does_not_depend_on_earlier_evaluations(plain):
@@ -391,19 +387,20 @@ def test_merging_for_one_search_after_another_brings_no_warning(plain, caplog):
 
 def test_a_layer_of_ones_own_survives_in_a_fresh_process(tmp_path):
     model = network(layers=[custom_layers.Scaled(0.5)])
-    program = describe(model)
+    program = serialize_model(model)
     assert json.loads(program)["imports"] == [custom_layers.__name__]
-    again = rebuild(program)
-    StateVariables(again).write(initial_state(model))
+    again = deserialize_model(program)
+    StateVariables(again).write(get_initial_state(model))
     x = np.random.default_rng(0).normal(size=(5, 3))
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
     (tmp_path / "program.json").write_text(program)
-    (tmp_path / "state").write_bytes(initial_state(model))
+    (tmp_path / "state").write_bytes(get_initial_state(model))
     np.save(tmp_path / "x.npy", x)
     code = (
         "import numpy as np\n"
-        "from cerebros_spark.training.keras.serialization import StateVariables, rebuild\n"
-        "model = rebuild(open('program.json').read())\n"
+        "from cerebros_spark.training.keras.checkpoint import StateVariables\n"
+        "from cerebros_spark.training.keras.serialization import deserialize_model\n"
+        "model = deserialize_model(open('program.json').read())\n"
         "StateVariables(model).write(open('state', 'rb').read())\n"
         "np.save('y.npy', model.predict(np.load('x.npy'), verbose=0))\n"
     )
@@ -414,17 +411,17 @@ def test_a_layer_of_ones_own_survives_in_a_fresh_process(tmp_path):
 
 
 def test_a_stock_model_needs_no_imports():
-    assert json.loads(describe(network()))["imports"] == []
+    assert json.loads(serialize_model(network()))["imports"] == []
 
 
 def test_what_cannot_be_sent_out_is_refused():
     uncompiled = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(TrialError, match="not compiled"):
-        describe(uncompiled)
+        serialize_model(uncompiled)
 
 
 def test_a_rebuilt_model_keeps_the_optimizer_and_its_rate():
-    again = rebuild(describe(network()))
+    again = deserialize_model(serialize_model(network()))
     assert type(again.optimizer) is keras.optimizers.Adam
     assert float(again.optimizer.learning_rate) == pytest.approx(0.05)
 
@@ -437,7 +434,7 @@ def test_predictions_are_those_of_keras(several):
 
 
 def test_the_trainer_takes_one_trial_at_a_time():
-    one = TrialSpec("t", 0, "keras", describe(network()), 0, 9, BATCH)
+    one = TrialSpec("t", 0, "keras", serialize_model(network()), 0, 9, BATCH)
     with pytest.raises(ArgumentError, match="one trial at a time, but got 2"):
         KerasTrainer().open([one, one])
 
@@ -450,7 +447,7 @@ def test_nothing_of_a_program_stays_when_it_is_let_go(plain):
         hidden = keras.layers.BatchNormalization()(keras.layers.Dense(4, "elu")(inputs))
         made = keras.Model(inputs, keras.layers.Dense(1)(hidden))
         made.compile("adam", "mse")
-        spec = TrialSpec(f"t{seed}", seed, "keras", describe(made), seed, 1, BATCH)
+        spec = TrialSpec(f"t{seed}", seed, "keras", serialize_model(made), seed, 1, BATCH)
         program = trainer.open([spec])
         program.train(plain.train[0], [seed])
         program.evaluate(plain.validation[0])

@@ -24,11 +24,11 @@ import sys
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 load_tensorflow()
 import tensorflow as tf
-from cerebros_spark.training.keras.xla_cache import compiled
+from cerebros_spark.training.keras.xla_cache import compile_with_xla
 for _ in range(int(sys.argv[1])):
     tf.ones(1) + 1
 
-@compiled
+@compile_with_xla
 def squares(many):
     def body(step, total):
         return step + 1, total + tf.cast(step * step, tf.float32)
@@ -42,9 +42,9 @@ print(float(squares(tf.constant(4))))
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(xla_cache.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
-    xla_cache.keep_compiled.cache_clear()
+    xla_cache.enable_xla_cache.cache_clear()
     yield tmp_path
-    xla_cache.keep_compiled.cache_clear()
+    xla_cache.enable_xla_cache.cache_clear()
 
 
 def kept(folder: Path) -> list[Path]:
@@ -83,7 +83,7 @@ def printed(folder: Path, script: str, *arguments: str) -> str:
 
 
 def test_the_folder_is_this_users_alone(here):
-    xla_cache.keep_compiled()
+    xla_cache.enable_xla_cache()
     (home,) = here.iterdir()
     assert home.stat().st_mode & 0o777 == 0o700
     assert str(home) in os.environ["TF_XLA_FLAGS"]
@@ -93,33 +93,33 @@ def test_a_folder_that_others_may_write_to_is_not_used(here):
     home = here / f"cerebros_spark-xla-{os.getuid()}"
     home.mkdir()
     home.chmod(0o777)
-    xla_cache.keep_compiled()
+    xla_cache.enable_xla_cache()
     assert "TF_XLA_FLAGS" not in os.environ
 
 
 def test_a_folder_of_the_users_own_is_left_alone(here, monkeypatch):
     told = "--tf_xla_persistent_cache_directory=/somewhere"
     monkeypatch.setenv("TF_XLA_FLAGS", told)
-    xla_cache.keep_compiled()
+    xla_cache.enable_xla_cache()
     assert os.environ["TF_XLA_FLAGS"] == told
     assert not list(here.iterdir())
 
 
 def test_programs_that_nobody_uses_are_removed(here, monkeypatch):
-    xla_cache.keep_compiled()
+    xla_cache.enable_xla_cache()
     (folder,) = here.glob("*/*")
     old, new = folder / "old.pb", folder / "new.pb"
     for path in (old, new):
         path.touch()
     month = time.time() - 31 * 86_400
     os.utime(old, (month, month))
-    xla_cache.keep_compiled.cache_clear()
+    xla_cache.enable_xla_cache.cache_clear()
     monkeypatch.delenv("TF_XLA_FLAGS")
-    xla_cache.keep_compiled()
+    xla_cache.enable_xla_cache()
     assert kept(here) == [new]
 
 
 def test_a_folder_that_flags_can_not_name_is_not_used(tmp_path, here, monkeypatch):
     monkeypatch.setattr(xla_cache.tempfile, "gettempdir", lambda: str(tmp_path / "a folder"))
-    xla_cache.keep_compiled()
+    xla_cache.enable_xla_cache()
     assert "TF_XLA_FLAGS" not in os.environ

@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 
 from cerebros_spark.training.fused.state_layout import initial
-from cerebros_spark.training.keras.serialization import (
-    describe,
-    drawing_from,
-    initial_state,
-    rebuild,
-)
+from cerebros_spark.training.keras.checkpoint import get_initial_state
+from cerebros_spark.training.keras.scopes import seeded_initializers
+from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.networks import CerebrosNetworks, Output
 from nas.spaces.cerebros.recorder import in_order
@@ -73,25 +70,25 @@ def test_what_is_written_is_what_keras_would_build(case, class_weight):
     networks = CerebrosNetworks(space(**bounds), shapes, outputs, **more)
     for seed in range(4):
         hp = drawn(networks, seed)
-        with drawing_from(seed):
+        with seeded_initializers(seed):
             model = networks.build(hp)
-        with drawing_from(seed):
+        with seeded_initializers(seed):
             written = networks.write(hp, class_weight)
-        assert nameless(written.program) == nameless(describe(model, class_weight))
+        assert nameless(written.program) == nameless(serialize_model(model, class_weight))
         assert written.parameters == model.count_params()
         state = initial(written.weights, written.trainable, written.optimizer)
-        assert state == initial_state(model)
+        assert state == get_initial_state(model)
 
 
 def test_what_is_written_can_be_built():
     networks = CerebrosNetworks(space(), [(5,)], [PRICE], normalizations=[STATISTICS])
     hp = drawn(networks, 3)
-    with drawing_from(1):
+    with seeded_initializers(1):
         written = networks.write(hp)
-    model = rebuild(written.program)
+    model = deserialize_model(written.program)
     model.set_weights(written.weights)
     x = np.random.default_rng(0).normal(size=(7, 5)).astype("float32")
-    with drawing_from(1):
+    with seeded_initializers(1):
         wanted = networks.build(hp)
     np.testing.assert_array_equal(model(x), wanted(x))
 
@@ -99,9 +96,9 @@ def test_what_is_written_can_be_built():
 def test_to_write_leaves_no_trace_in_what_is_drawn_next():
     networks = CerebrosNetworks(space(), [(5,)], [PRICE])
     hp = drawn(networks, 0)
-    with drawing_from(1):
+    with seeded_initializers(1):
         first = networks.write(hp)  # makes what all of them have in common
-    with drawing_from(1):
+    with seeded_initializers(1):
         second = networks.write(hp)
     assert first.program == second.program
     for one, other in zip(first.weights, second.weights, strict=True):
@@ -113,11 +110,11 @@ def test_another_precision_is_written_too():
     try:
         networks = CerebrosNetworks(space(), [(5,)], [PRICE])
         hp = drawn(networks, 0)
-        with drawing_from(0):
+        with seeded_initializers(0):
             model = networks.build(hp)
-        with drawing_from(0):
+        with seeded_initializers(0):
             written = networks.write(hp)
-        assert nameless(written.program) == nameless(describe(model))
+        assert nameless(written.program) == nameless(serialize_model(model))
     finally:
         keras.config.set_dtype_policy("float32")
 

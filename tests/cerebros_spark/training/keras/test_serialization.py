@@ -9,9 +9,13 @@ import keras
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.training.keras.config_checks import check_layers
 from cerebros_spark.training.keras.metrics import MetricsMerger
-from cerebros_spark.training.keras.object_config import check_layers, serialize
-from cerebros_spark.training.keras.serialization import describe, rebuild
+from cerebros_spark.training.keras.serialization import (
+    deserialize_model,
+    serialize_model,
+    serialize_object,
+)
 from tests.cerebros_spark.training.keras.small_trials import network
 
 
@@ -103,7 +107,7 @@ Y, P = keras.ops.array([[0.0], [3.0]]), keras.ops.array([[1.0], [1.0]])
     ids=lambda loss: type(loss).__name__,
 )
 def test_a_rebuilt_loss_has_the_arguments_it_was_made_with(loss: Any) -> None:
-    again = rebuild(describe(network(loss=loss)))
+    again = deserialize_model(serialize_model(network(loss=loss)))
     assert float(again._compile_loss(Y, P)) == pytest.approx(float(loss(Y, P)))
 
 
@@ -111,13 +115,13 @@ def test_losses_of_several_outputs_keep_their_arguments() -> None:
     node = keras.Input((3,))
     model = keras.Model(node, [keras.layers.Dense(1, name=name)(node) for name in "ab"])
     model.compile("sgd", {"a": keras.losses.Huber(0.3), "b": keras.losses.Huber(2.0)})
-    losses = json.loads(describe(model))["compile"]["loss"]
+    losses = json.loads(serialize_model(model))["compile"]["loss"]
     assert [losses[name]["config"]["delta"] for name in "ab"] == [0.3, 2.0]
 
 
 def test_a_metric_keeps_its_arguments_in_the_merger() -> None:
     metric = keras.metrics.CosineSimilarity(axis=0)
-    program = describe(network(metrics=[metric]))
+    program = serialize_model(network(metrics=[metric]))
     assert json.loads(program)["compile"]["metrics"][0]["config"]["axis"] == 0
     (compiled,) = [
         m for m in MetricsMerger(program, [((1,), "float32")]).metrics if "comp" in m.name
@@ -135,8 +139,8 @@ def test_a_metric_keeps_its_arguments_in_the_merger() -> None:
 )
 def test_what_forgets_its_arguments_is_refused(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        describe(network(**more))
-    describe(network(loss=Scaled(), metrics=[Shifted()]))  # nothing is lost
+        serialize_model(network(**more))
+    serialize_model(network(loss=Scaled(), metrics=[Shifted()]))  # nothing is lost
 
 
 @pytest.mark.parametrize(
@@ -149,15 +153,15 @@ def test_what_forgets_its_arguments_is_refused(more: dict[str, Any], message: st
 def test_layers_that_forget_their_arguments_are_refused(layer: Any, message: str) -> None:
     model = network(layers=[layer()])
     with pytest.raises(ArgumentError, match=message):
-        check_layers(model, rebuild(describe(model)))
+        check_layers(model, deserialize_model(serialize_model(model)))
 
 
 def test_layers_that_keras_writes_are_made_again() -> None:
     layers = [Times(), AutomaticTimes(3.0), keras.layers.Dropout(0.2, seed=3)]
     model = network(layers=[*layers, keras.layers.BatchNormalization(momentum=0.5)])
-    check_layers(model, rebuild(describe(model)))
+    check_layers(model, deserialize_model(serialize_model(model)))
 
 
 def test_lists_and_names_are_written_as_by_keras() -> None:
     for value in ("mse", None, ["mse", None], {"a": keras.losses.MeanSquaredError()}):
-        assert serialize(value) == keras.saving.serialize_keras_object(value)
+        assert serialize_object(value) == keras.saving.serialize_keras_object(value)

@@ -1,0 +1,99 @@
+"""State of Keras callbacks in JSON's types, to describe them and to resume runs."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from keras.callbacks import Callback
+
+logger = logging.getLogger(__name__)
+
+_PLAIN = (bool, int, float, str, type(None))
+# The model, and what CSVLogger finds out when it opens its file.
+_NOT_STATE = ("params", "_model", "validation_data", "append", "append_header")
+_NUMERIC_KINDS = "biuf"  # kinds of NumPy dtypes that JSON has numbers for
+_NOT_PLAIN = object()
+
+
+def describe_callbacks(callbacks: Sequence[Callback]) -> list[Any]:
+    """Return the classes and plain attributes of callbacks."""
+    return [[type(each).__name__, _get_attributes(each)] for each in callbacks]
+
+
+def get_callback_state(callback: Callback) -> dict[str, Any]:
+    """Return the state of a callback: that of its ``get_state()``, or its plain attributes."""
+    if hasattr(callback, "get_state"):
+        state: dict[str, Any] = callback.get_state()
+        return state
+    state = _get_attributes(callback)
+    if not type(callback).__module__.startswith("keras."):
+        for name in vars(callback).keys() - state.keys() - set(_NOT_STATE):
+            value = getattr(callback, name)
+            if not callable(value):
+                _warn_of_lost_attribute(type(callback).__name__, name, type(value).__name__)
+    return state
+
+
+def set_callback_state(callback: Callback, state: Mapping[str, Any]) -> None:
+    """Set what :func:`get_callback_state` returned, by ``set_state()`` if the callback has one."""
+    if hasattr(callback, "set_state"):
+        callback.set_state(state)
+        return
+    for name, value in state.items():
+        setattr(callback, name, _decode(value))
+
+
+def _get_attributes(callback: Callback) -> dict[str, Any]:
+    encoded = {
+        name: _encode(value) for name, value in vars(callback).items() if name not in _NOT_STATE
+    }
+    return {name: value for name, value in encoded.items() if value is not _NOT_PLAIN}
+
+
+@functools.cache  # one warning per attribute
+def _warn_of_lost_attribute(callback: str, attribute: str, kind: str) -> None:
+    logger.warning(
+        "callback attribute %s.%s is a %s and is not saved, so it starts from scratch when a run "
+        "is resumed; add get_state() and set_state() to the callback to keep it",
+        callback,
+        attribute,
+        kind,
+    )
+
+
+def _encode(value: Any) -> Any:
+    """Return a value in JSON's types, or ``_NOT_PLAIN``."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind not in _NUMERIC_KINDS:
+            return _NOT_PLAIN
+        kind = "array" if isinstance(value, np.ndarray) else "number"
+        return {kind: value.tolist(), "dtype": str(value.dtype)}
+    if type(value) in (list, tuple):
+        items = [_encode(each) for each in value]
+        if _NOT_PLAIN in items:
+            return _NOT_PLAIN
+        return items if isinstance(value, list) else {"tuple": items}
+    if type(value) is dict:
+        entries = [[_encode(key), _encode(each)] for key, each in value.items()]
+        return _NOT_PLAIN if any(_NOT_PLAIN in entry for entry in entries) else {"dict": entries}
+    return _NOT_PLAIN
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        return np.asarray(value["array"], value["dtype"])
+    if "number" in value:
+        return np.dtype(value["dtype"]).type(value["number"])
+    if "tuple" in value:
+        return tuple(_decode(each) for each in value["tuple"])
+    return {_decode(key): _decode(each) for key, each in value["dict"]}

@@ -1,0 +1,214 @@
+"""Checks that the configurations of Keras objects make the same objects again."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from cerebros_spark.compat.keras import (
+    compile_arguments,
+    flatten_layers,
+    function_arguments,
+    layer_metrics,
+)
+from cerebros_spark.core.errors import ArgumentError, TrialError
+
+#: Arguments of ``compile()`` that may hold losses and metrics.
+SCORING_ARGUMENTS = ("loss", "metrics", "weighted_metrics")
+# Keras generates names, and an object without a dtype takes the default.
+_NOT_SETTINGS = frozenset({"self", "args", "kwargs", "name", "dtype"})
+_NESTED = (
+    keras.regularizers.Regularizer,
+    keras.constraints.Constraint,
+    keras.optimizers.schedules.LearningRateSchedule,
+)
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def check_compiled(model: keras.Model, config: Mapping[str, Any]) -> None:
+    """Refuse losses and metrics that their configurations do not reproduce.
+
+    Args:
+        model: A compiled model.
+        config: Its compile configuration, from ``serialization.get_compile_config``.
+
+    Raises:
+        ArgumentError: If a setting of one of them would change.
+    """
+    arguments = compile_arguments(model)
+    for name in SCORING_ARGUMENTS:
+        try:
+            copies = keras.saving.deserialize_keras_object(json.loads(json.dumps(config.get(name))))
+        except (TypeError, ValueError):
+            continue  # deserialization of the model reports what cannot be found or written
+        for value, copy in zip(_leaves(arguments.get(name)), _leaves(copies), strict=False):
+            check_same_settings(value, copy)
+
+
+def check_layers(model: keras.Model, copy: keras.Model) -> None:
+    """Refuse layers, regularizers and constraints that their configurations do not reproduce.
+
+    Args:
+        model: A model.
+        copy: The model that its configuration makes.
+
+    Raises:
+        ArgumentError: If a setting of one of them would change.
+    """
+    for layer, other in zip(flatten_layers(model), flatten_layers(copy), strict=False):
+        if type(layer) is not type(other):
+            continue
+        if not type(layer).__module__.startswith("keras."):
+            check_same_settings(layer, other)
+        for name, value in vars(layer).items():
+            if isinstance(value, _NESTED):
+                check_same_settings(value, vars(other).get(name))
+
+
+def check_no_lambda(config: Any) -> None:
+    """Refuse lambdas in a configuration: no worker could make them again.
+
+    Keras writes lambdas as bytecode, and executes it only in processes that allow this.
+
+    Args:
+        config: Configurations of models, layers or of ``compile()``, as Keras writes them.
+
+    Raises:
+        TrialError: If there is a lambda; the message names its layer.
+    """
+    for kind, name, argument in _lambdas(config):
+        if kind == "Lambda":
+            raise TrialError(
+                f"cannot send the Lambda layer {name!r} to workers: write a Layer instead and pass "
+                "it in custom_objects"
+            )
+        raise TrialError(
+            f"cannot send the lambda that {repr(name) if name else 'compile()'} has as {argument} "
+            "to workers: write a function instead and pass it in custom_objects"
+        )
+
+
+def check_partitioned_training(model: keras.Model) -> None:
+    """Refuse layers whose state or metrics have no meaning over partitions.
+
+    Raises:
+        ArgumentError: If a layer is stateful or reports a metric itself.
+    """
+    for layer in flatten_layers(model):
+        if getattr(layer, "stateful", False):
+            raise ArgumentError(
+                f"cannot train the layer {layer.name!r}: it is stateful, but rows are shuffled and "
+                "spread over partitions; build it with stateful=False"
+            )
+        metrics = layer_metrics(layer)
+        # Keras leaves out those of a model within the model.
+        if metrics and (layer is model or not isinstance(layer, keras.Model)):
+            raise ArgumentError(
+                f"cannot report the metric {metrics[0].name!r} of {layer.name!r}: only the "
+                "metrics of compile() are merged over partitions; pass it to compile()"
+            )
+
+
+def check_same_settings(value: Any, copy: Any) -> None:
+    """Refuse an object whose configuration makes one with other arguments.
+
+    Only arguments of ``__init__`` that are stored in attributes of their name are compared.
+
+    Args:
+        value: An object with ``get_config``.
+        copy: The object that its configuration makes.
+
+    Raises:
+        ArgumentError: If an argument differs; the message names it.
+    """
+    if type(value) is not type(copy) or not hasattr(value, "get_config"):
+        return
+    before, after = _settings(value), _settings(copy)
+    for name in before.keys() & after.keys():
+        # As text, in which NaN equals itself.
+        if before[name] != after[name] and repr(before[name]) != repr(after[name]):
+            kind = type(value).__name__
+            raise ArgumentError(
+                f"cannot send {kind} to workers: its get_config() makes one with {name}="
+                f"{after[name]!r} instead of {name}={before[name]!r}; write {name!r} in "
+                f"{kind}.get_config()"
+            )
+
+
+def init_parameters(kind: type) -> set[str]:
+    """Return the argument names of a class, with those that it passes on to its base classes."""
+    names: set[str] = set()
+    for each in kind.__mro__:
+        if "__init__" not in vars(each) or each is object:
+            continue
+        parameters = inspect.signature(each.__init__).parameters.values()  # type: ignore[misc]
+        names.update(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return names - _NOT_SETTINGS
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    """Return the arguments that an object was made with, as far as it stores plain values."""
+    attributes = {**vars(value), **function_arguments(value)}
+    settings = {}
+    for name in init_parameters(type(value)):
+        for attribute in (name, f"_{name}"):
+            if attribute in attributes and _is_plain(attributes[attribute]):
+                settings[name] = _to_python(attributes[attribute])
+                break
+    return settings
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, (*_PLAIN, np.generic, np.ndarray))
+
+
+def _to_python(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return list(map(_to_python, value)) if isinstance(value, list | tuple) else value
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        for each in value.values():
+            yield from _leaves(each)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for each in value:
+            yield from _leaves(each)
+    else:
+        yield value
+
+
+def _lambdas(
+    node: Any, layer: tuple[str, str] = ("", ""), argument: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    """Yield for each lambda the class and name of its layer, and the name of its argument."""
+    if isinstance(node, list | tuple):
+        for value in node:
+            yield from _lambdas(value, layer, argument)
+    elif isinstance(node, dict):
+        if _is_lambda(node):
+            yield (*layer, argument)
+            return
+        config = node.get("config")
+        if isinstance(config, dict) and "trainable" in config and "name" in config:
+            layer = (str(node.get("class_name")), str(config["name"]))
+        for key, each in node.items():
+            yield from _lambdas(each, layer, argument if key == "config" else key)
+
+
+def _is_lambda(node: dict[str, Any]) -> bool:
+    # Of an activation Keras writes the inner part only.
+    value = node.get("value")
+    if len(node) == 1 and isinstance(value, list | tuple) and len(value) == 3:
+        return isinstance(value[0], str)
+    return node.get("class_name") == "__lambda__"
