@@ -1,4 +1,4 @@
-"""What the scripts in this folder share: Spark as installed, options, tables, JSON."""
+"""Shared by the scripts in this folder: Spark, options, tables and JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from _spark import address_towards, java_home, spark_home
 
 
 def prepare_environment(level: int = logging.WARNING) -> None:
-    """Logs to the terminal, a Java from PyPI where there is none, this Python for workers."""
+    """Set up logging, Java and the workers' Python for this process."""
     logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s", datefmt="%X")
     logging.getLogger("py4j").setLevel(logging.WARNING)
     from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
@@ -27,7 +27,7 @@ def prepare_environment(level: int = logging.WARNING) -> None:
 
 
 def session(master: str | None = None) -> Any:
-    """A SparkSession: the one spark-submit set up, or a local one."""
+    """Return the SparkSession that spark-submit set up, or a local one."""
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName("cerebros_spark")
@@ -41,7 +41,7 @@ def session(master: str | None = None) -> Any:
         builder = builder.config("spark.ui.enabled", "false")
         builder = builder.config("spark.ui.showConsoleProgress", "false")
         builder = builder.config("spark.python.daemon.module", "cerebros_spark.daemon")
-    # The data of these scripts is small, wherever they run.
+    # The data of these scripts is small.
     builder = builder.config("spark.sql.shuffle.partitions", "4")
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
@@ -49,33 +49,33 @@ def session(master: str | None = None) -> Any:
 
 
 def comparison_options() -> argparse.ArgumentParser:
-    """Options of the comparisons with a Keras loop: the parent of their parsers."""
+    """Return the parent parser of the comparisons with a Keras loop."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--trials", type=int, default=70, help="networks (%(default)s)")
     parser.add_argument("--epochs", type=int, default=96, help="%(default)s")
     parser.add_argument("--rows", type=int, default=2930, help="%(default)s")
     parser.add_argument("--width", type=int, default=38, help="columns (%(default)s)")
     parser.add_argument("--repeats", type=int, default=1, help="%(default)s")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     return parser
 
 
 def medians(tables: Sequence[Sequence[tuple[str, Any, str]]]) -> list[tuple[str, Any, str]]:
-    """One table of several runs' tables: medians, and from the least to the greatest."""
+    """Return one table of medians, with the range over the runs of each figure."""
     if len(tables) == 1:
         return list(tables[0])
-    told: list[tuple[str, Any, str]] = []
+    rows_of_medians: list[tuple[str, Any, str]] = []
     for rows in zip(*tables, strict=True):
         values = [row[1] for row in rows]
         spread = f"({min(values):,.3f} to {max(values):,.3f})"
-        told.append(
+        rows_of_medians.append(
             (rows[0][0], float(statistics.median(values)), f"{rows[0][2]} {spread}".strip())
         )
-    return told
+    return rows_of_medians
 
 
 def show(name: str, rows: Sequence[tuple[str, Any, str]], path: str | None) -> None:
-    """Prints rows of name, figure and unit, and writes them as JSON."""
+    """Print rows of name, figure and unit, and write them as JSON to ``path``."""
     width = max(len(row[0]) for row in rows)
     print(f"\n{name}")
     for label, figure, unit in rows:
@@ -89,7 +89,7 @@ def show(name: str, rows: Sequence[tuple[str, Any, str]], path: str | None) -> N
 
 
 def published_network(shape: tuple[int, ...], output: Any, **space: Any) -> Any:
-    """A Cerebros network of published size: 6 levels of 4 units of 4 neurons, compiled."""
+    """Return a compiled Cerebros network of published size: 6 levels of 4 units of 4 neurons."""
     import keras_tuner
 
     from nas import CerebrosSpace
@@ -103,7 +103,7 @@ def published_network(shape: tuple[int, ...], output: Any, **space: Any) -> Any:
 
 
 class Rows:
-    """Rows of one input and one output in memory, as a shard has them."""
+    """Rows of one input and one output in memory, with a shard's interface."""
 
     resident = True
 
@@ -111,7 +111,7 @@ class Rows:
         self.x, self.y, self.rows = x, y, len(x)
 
     def chunks(self, batch_size: int, seed: int | None) -> Any:
-        """All of them, in an order drawn from the seed."""
+        """Yield all rows as one chunk, shuffled by the seed."""
         from cerebros_spark.data.shards import Chunk
 
         order = np.arange(self.rows)

@@ -1,4 +1,4 @@
-"""Processes that outlive whoever started them, looked after by a record in a folder."""
+"""Background processes that outlive the process that started them, recorded in a folder."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from pathlib import Path
 
 import psutil
 
-# Ends with its child, never before, and leaves the exit status in a file.
-_KEEPER = 'trap : TERM INT HUP; "$@"; echo $? >"$EXIT_FILE.new"; mv "$EXIT_FILE.new" "$EXIT_FILE"'
+# Exits with its child, never before, and writes the exit status to a file.
+_SUPERVISOR = (
+    'trap : TERM INT HUP; "$@"; echo $? >"$EXIT_FILE.new"; mv "$EXIT_FILE.new" "$EXIT_FILE"'
+)
 _RECORD = "daemons.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """How a daemon is.
+    """The state of a daemon.
 
     Attributes:
         name: The daemon's name.
         pid: Its process id.
-        alive: Whether it runs.
-        exit_code: What it ended with; None if it runs, or nobody could note it.
+        alive: Whether it is running.
+        exit_code: Its exit status; None while it runs, or if no status was recorded.
     """
 
     name: str
@@ -37,23 +39,23 @@ class State:
 
 
 class Daemons:
-    """Daemons of one folder, which holds ``NAME.log`` and, of those that ended, ``NAME.exit``.
+    """The daemons of one folder, with ``NAME.log`` and, once finished, ``NAME.exit``.
 
     Args:
-        folder: The folder; it is made when the first is started.
+        folder: The folder; the first start creates it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Starts one in a session of its own."""
+        """Start a daemon as the leader of a new session."""
         self.folder.mkdir(parents=True, exist_ok=True)
         exit_file = self.folder / f"{name}.exit"
         exit_file.unlink(missing_ok=True)
         with open(self.log(name), "wb") as log:
             process = subprocess.Popen(
-                ["sh", "-c", _KEEPER, "sh", *command],
+                ["sh", "-c", _SUPERVISOR, "sh", *command],
                 env={**environment, "EXIT_FILE": str(exit_file)},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -65,25 +67,25 @@ class Daemons:
         self._write([*self._read(), _Daemon(name, process.pid, created)])
 
     def states(self) -> list[State]:
-        """How each is, in the order in which they were started."""
+        """Return the state of each daemon, in the order they were started."""
         return [self._state(daemon) for daemon in self._read()]
 
     def log(self, name: str) -> Path:
-        """What a daemon has written."""
+        """Return the path of a daemon's log."""
         return self.folder / f"{name}.log"
 
     def stop(self, timeout: float = 20.0) -> list[str]:
-        """Ends all, the last first, and forgets them.
+        """Stop all daemons, the last one first, and delete their record.
 
         Args:
-            timeout: Seconds that each may take to end by itself before it is killed.
+            timeout: Seconds that each may take to exit before it is killed.
 
         Returns:
-            The names of those that ran.
+            The names of those that were running.
         """
-        ended = [daemon.name for daemon in reversed(self._read()) if _ended(daemon, timeout)]
+        stopped = [daemon.name for daemon in reversed(self._read()) if _stop(daemon, timeout)]
         (self.folder / _RECORD).unlink(missing_ok=True)
-        return ended
+        return stopped
 
     def _state(self, daemon: _Daemon) -> State:
         if daemon.members():
@@ -108,15 +110,15 @@ class Daemons:
 
 @dataclasses.dataclass(frozen=True)
 class _Daemon:
-    """A daemon, by the process that leads its session."""
+    """A daemon, identified by the process that leads its session."""
 
     name: str
     pid: int
-    created: float  # so that a later process with the same id is not mistaken for it
+    created: float  # tells it from a later process with the same id
 
     def members(self) -> list[psutil.Process]:
-        """Its living processes, and those that they started."""
-        found = []
+        """Return the living processes of its session."""
+        members = []
         for pid in psutil.pids():
             with contextlib.suppress(psutil.Error, OSError):
                 if os.getsid(pid) != self.pid:
@@ -125,12 +127,12 @@ class _Daemon:
                 if pid == self.pid and abs(process.create_time() - self.created) > 1.0:
                     return []
                 if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+                    members.append(process)
+        return members
 
 
-def _ended(daemon: _Daemon, timeout: float) -> bool:
-    """Ends a daemon; says whether it ran."""
+def _stop(daemon: _Daemon, timeout: float) -> bool:
+    """Stop a daemon; return whether it was running."""
     members = daemon.members()
     for process in members:
         with contextlib.suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""Runs the blocks of documents and the examples, with searches cut short."""
+"""Runs the blocks of documents and the examples, with short searches."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ TRIALS, EPOCHS = 1, 1
 
 
 def run_document(document: Document) -> Iterator[tuple[Block, str, float]]:
-    """Runs the blocks of a document in one empty folder, one after the other, sharing their names.
+    """Run the blocks of a document in one empty folder, in order, sharing their names.
 
     Yields:
-        Block, what was wrong (nothing if it went well), and seconds.
+        Block, its traceback (empty if it succeeded), and seconds.
     """
     names: dict[str, Any] = {"__name__": "document"}
     with in_empty_folder(), short_searches():
@@ -37,7 +37,7 @@ def run_document(document: Document) -> Iterator[tuple[Block, str, float]]:
 
 
 def run_example(path: Path) -> str:
-    """Runs an example; what was wrong, if anything."""
+    """Run an example; return its traceback, empty if it succeeded."""
     with in_empty_folder(), short_searches():
         try:
             runpy.run_path(str(path), run_name="__main__")
@@ -60,7 +60,7 @@ def _run_block(block: Block, names: dict[str, Any]) -> str:
 
 def _run_command(words: list[str]) -> None:
     if words[0] == "cerebros-spark":
-        # In this process, so that its searches are short.
+        # In this process, where searches are short.
         from nas.cli.main import main
 
         code = main(words[1:])
@@ -76,7 +76,7 @@ def _run_command(words: list[str]) -> None:
 
 @contextlib.contextmanager
 def in_empty_folder() -> Iterator[None]:
-    """Within, the working folder is an empty one that is removed afterwards."""
+    """Change to an empty temporary folder within the block."""
     before = os.getcwd()
     with tempfile.TemporaryDirectory(prefix="documents-", ignore_cleanup_errors=True) as folder:
         os.chdir(folder)
@@ -88,34 +88,36 @@ def in_empty_folder() -> Iterator[None]:
 
 @contextlib.contextmanager
 def short_searches() -> Iterator[None]:
-    """Within, every search has one trial of one epoch, and Cerebros networks are tiny.
+    """Limit every search to one trial of one epoch, with tiny Cerebros networks.
 
-    What is looked at is whether the code of documents runs, not what it finds.
+    The check is whether the code of the documents runs, not what it finds.
     """
     from nas import CerebrosSpace, HyperHyperModel
     from nas.config.binding import TunerBinding
 
-    request, bound, checked = (
+    search_config, init_binding, post_init = (
         HyperHyperModel._request,
         TunerBinding.__init__,
         CerebrosSpace.__post_init__,
     )
 
-    def asked(self: Any, batch_size: int, epochs: Any, *more: Any) -> Any:
-        return request(self, batch_size, EPOCHS, *more)
+    def limited_config(self: Any, batch_size: int, epochs: Any, *more: Any) -> Any:
+        return search_config(self, batch_size, EPOCHS, *more)
 
-    def tuner(self: Any, kind: Any, objective: Any, _: Any, *more: Any, **most: Any) -> None:
-        bound(self, kind, objective, TRIALS, *more, **most)
+    def limited_tuner(
+        self: Any, kind: Any, objective: Any, _: Any, *more: Any, **most: Any
+    ) -> None:
+        init_binding(self, kind, objective, TRIALS, *more, **most)
 
-    def tiny(self: CerebrosSpace) -> None:
-        checked(self)
+    def tiny_space(self: CerebrosSpace) -> None:
+        post_init(self)
         for name, value in _TINY.items():
             object.__setattr__(self, name, value)
 
     with (
-        mock.patch.object(HyperHyperModel, "_request", asked),
-        mock.patch.object(TunerBinding, "__init__", tuner),
-        mock.patch.object(CerebrosSpace, "__post_init__", tiny),
+        mock.patch.object(HyperHyperModel, "_request", limited_config),
+        mock.patch.object(TunerBinding, "__init__", limited_tuner),
+        mock.patch.object(CerebrosSpace, "__post_init__", tiny_space),
     ):
         yield
 

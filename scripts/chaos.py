@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Kills processes of a search at random moments, and compares what it finds all the same.
+"""Kill processes of a search at random moments, and compare the result with an undisturbed run.
 
-First one search runs undisturbed. Then, in each run, the same search runs in a process of its own
+One search runs undisturbed first. Then, in each run, the same search runs in its own process
 while its processes are killed:
 
-* ``--kill workers``: Spark's Python workers and executors are killed (SIGKILL), or stopped for
-  good (SIGSTOP: they hang);
-* ``--kill driver``: the driver is killed at a random moment of its life, and the same script is
-  run again until it comes to its end.
+* ``--kill workers``: Spark's Python workers and executors are killed (SIGKILL) or hang
+  (SIGSTOP);
+* ``--kill driver``: the driver is killed at a random moment, and the same script runs again
+  until it finishes.
 
-Compared are the state after every visit, each trial's best weights and the leaderboard, bit by
-bit. ``--master standalone`` starts a real Spark standalone master with two workers.
+The state after every visit, each trial's best weights and the leaderboard must match bit for bit.
+``--master standalone`` starts a Spark standalone master with two workers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LEASE = 20.0
 
 @dataclasses.dataclass
 class Outcome:
-    """What came of one run."""
+    """The outcome of one run."""
 
     kills: list[str]
     seconds: float
@@ -51,18 +51,18 @@ class Outcome:
 
 
 def main() -> None:
-    """Runs everything and prints the table."""
+    """Run all searches and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kill", choices=("workers", "driver"), default="workers")
-    parser.add_argument("--kills", type=int, default=2, help="most kills in a run")
+    parser.add_argument("--kills", type=int, default=2, help="maximum number of kills in a run")
     parser.add_argument("--master", default=None, help="a Spark master, or 'standalone'")
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--search", metavar="FOLDER", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.master is None:
@@ -74,8 +74,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, cluster(args.master) as master:
         args.master = master
         chaos = Chaos(args, Path(folder))
-        calm = chaos.undisturbed()
-        print(f"undisturbed: {calm:.1f} s", flush=True)
+        seconds_undisturbed = chaos.undisturbed()
+        print(f"undisturbed: {seconds_undisturbed:.1f} s", flush=True)
         outcomes = []
         for number in range(args.runs):
             outcome = chaos.run(number)
@@ -94,7 +94,11 @@ def main() -> None:
         ("most units repeated for a kill", max(_rate(o) for o in outcomes), ""),
         ("finished units repeated or lost", sum(o.lost + o.twice for o in outcomes), ""),
         ("mismatches", sum(o.mismatches for o in outcomes), ""),
-        ("time lost for a kill", sum(o.seconds - calm for o in outcomes) / max(kills, 1), "s"),
+        (
+            "time lost for a kill",
+            sum(o.seconds - seconds_undisturbed for o in outcomes) / max(kills, 1),
+            "s",
+        ),
     ]
     _common.show(f"chaos: {args.kill} killed, {args.master}", rows, args.json)
     sys.exit(1 if any(o.mismatches or o.lost or o.twice for o in outcomes) else 0)
@@ -105,7 +109,7 @@ def _rate(outcome: Outcome) -> float:
 
 
 def search(args: argparse.Namespace) -> None:
-    """The search itself; writes what it found."""
+    """Run the search and write its result to ``found.json``."""
     _common.prepare_environment()
     import autokeras as ak
     from sklearn.datasets import load_breast_cancer
@@ -137,8 +141,8 @@ def search(args: argparse.Namespace) -> None:
     result = model.fit(x, y, epochs=args.epochs, batch_size=16, verbose=0, reproducible=True)
     weights = {trial.trial_id: _digest(result.get_model(trial.trial_id)) for trial in result.trials}
     board = json.loads(result.leaderboard().drop(columns="seconds").to_json(orient="records"))
-    told = {"weights": weights, "leaderboard": board, "history": result.get_history()}
-    Path(args.search, "found.json").write_text(json.dumps(told))
+    description = {"weights": weights, "leaderboard": board, "history": result.get_history()}
+    Path(args.search, "found.json").write_text(json.dumps(description))
     spark.stop()
 
 
@@ -150,11 +154,11 @@ def _digest(model: Any) -> str:
 
 
 class Chaos:
-    """Runs searches and disturbs them.
+    """Runs searches and kills their processes.
 
     Args:
-        args: What the user asked for.
-        folder: Where the stores are made.
+        args: The command line.
+        folder: Folder of the stores.
     """
 
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
@@ -165,7 +169,7 @@ class Chaos:
         self._records: tuple[dict[str, Any], ...] = ()
 
     def undisturbed(self) -> float:
-        """The search as it should be; gives its seconds."""
+        """Run the reference search; return its seconds."""
         store = self._folder / "calm"
         began = time.monotonic()
         process = self._start(store)
@@ -179,7 +183,7 @@ class Chaos:
         return self._calm
 
     def run(self, number: int) -> Outcome:
-        """One disturbed search."""
+        """Run one disturbed search."""
         chance = random.Random(f"{self._args.seed} {number}")
         store = self._folder / f"run-{number}"
         began = time.monotonic()
@@ -191,7 +195,7 @@ class Chaos:
     # Disturbances ------------------------------------------------------------------------
 
     def _kill_workers(self, store: Path, chance: random.Random) -> tuple[list[str], list[Any]]:
-        """Kills workers when the journal has reached random lengths."""
+        """Kill workers when the journal has reached random lengths."""
         count = chance.randint(1, self._args.kills)
         first = next(r["number"] for r in self._records if r["kind"] == "trial")
         last = max(r["number"] for r in self._records if r["kind"] == "unit") - 2
@@ -202,34 +206,34 @@ class Chaos:
         for moment, kind in zip(moments, kinds, strict=True):
             self._await(process, store, moment)
             time.sleep(chance.random() * 0.3)
-            told = self._strike(process, kind, chance)
-            if told:
-                kills.append(f"{told} at record {self._length(store)}")
+            description = self._strike(process, kind, chance)
+            if description:
+                kills.append(f"{description} at record {self._length(store)}")
         self._finish(process)
         return kills, []
 
     def _strike(self, process: Any, kind: str, chance: random.Random) -> str:
-        """Kills one of the search's processes; says which, or nothing if there is none."""
+        """Kill one process of the search; return a description, empty if there is none."""
         import psutil
 
         daemon = "cerebros_spark.daemon"
         pattern = "CoarseGrainedExecutorBackend" if kind == "executor" else daemon
-        found = []
+        candidates = []
         for each in _descendants(process.pid):
             with contextlib.suppress(psutil.Error):
                 line = " ".join(each.cmdline())
                 parent = " ".join(each.parent().cmdline()) if each.parent() else ""
                 forked = kind == "executor" or daemon in parent
                 if pattern in line and forked and each.status() != psutil.STATUS_ZOMBIE:
-                    found.append(each)
-        if not found or process.poll() is not None:
+                    candidates.append(each)
+        if not candidates or process.poll() is not None:
             return ""
-        victim = chance.choice(sorted(found, key=lambda each: each.pid))
+        victim = chance.choice(sorted(candidates, key=lambda each: each.pid))
         os.kill(victim.pid, signal.SIGSTOP if kind == "hang" else signal.SIGKILL)
         return {"hang": "worker stopped"}.get(kind, f"{kind} killed")
 
     def _kill_driver(self, store: Path, chance: random.Random) -> tuple[list[str], list[Any]]:
-        """Kills the driver at a random moment of its life, then runs the script again."""
+        """Kill the driver at a random moment, then run the script again."""
         share = chance.uniform(-0.2, 1.0)
         process = self._start(store)
         if share < 0:  # before the journal's first line
@@ -248,18 +252,18 @@ class Chaos:
         return [f"driver killed at record {len(left)} of {len(self._records)}"], list(left)
 
     def _await(self, process: subprocess.Popen[bytes], store: Path, length: int) -> None:
-        """Waits until the journal has so many lines, or the process has ended."""
+        """Wait until the journal has ``length`` lines, or the process has exited."""
         while self._length(store) < length and process.poll() is None:
             time.sleep(0.01)
 
-    # What came of it ---------------------------------------------------------------------
+    # Outcomes ----------------------------------------------------------------------------
 
     def _outcome(self, store: Path, kills: list[str], seconds: float, before: list[Any]) -> Outcome:
         from cerebros_spark.runs.audit import audit
 
         records = self._journal(store)
-        found = json.loads((store / "found.json").read_text())
-        mismatches = sum(found[name] != self._expected[name] for name in found)
+        candidates = json.loads((store / "found.json").read_text())
+        mismatches = sum(candidates[name] != self._expected[name] for name in candidates)
         mismatches += _states(records) != _states(self._records)
         finished = [record for record in records if record["kind"] == "unit"]
         before = [record for record in before if record["kind"] == "unit"]
@@ -315,7 +319,7 @@ def _states(records: Any) -> dict[tuple[str, int], str]:
 
 
 def _descendants(pid: int) -> list[Any]:
-    """The processes of a search: its own, and those of a standalone cluster."""
+    """Return the processes of a search, and those of a standalone cluster."""
     import psutil
 
     with contextlib.suppress(psutil.Error):
@@ -327,16 +331,16 @@ def _descendants(pid: int) -> list[Any]:
 
 @contextlib.contextmanager
 def cluster(master: str) -> Iterator[str]:
-    """A standalone Spark master with workers, if that is asked for; gives the master's URL."""
+    """Yield the master's URL; start a standalone cluster first if ``master`` asks for one."""
     if master != "standalone":
         yield master
         return
-    from _standalone import Cluster, Wanted
+    from _standalone import Cluster, ClusterConfig
 
     with tempfile.TemporaryDirectory(prefix="spark-") as folder:
         cluster = Cluster(Path(folder))
         try:
-            yield cluster.start(Wanted(workers=WORKERS, port=17077, webui_port=18080))
+            yield cluster.start(ClusterConfig(workers=WORKERS, port=17077, webui_port=18080))
         finally:
             cluster.stop()
 

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Checks the documents: links, paths, names, options of scripts; runs their blocks and examples.
+"""Check the documents: links, paths, names and options of scripts; run blocks and examples.
 
-Blocks of Python and shell in README and docs are run in the order they stand, those of a document
-in one empty folder. Searches are cut to one trial of one epoch. A comment above a block says what
-it takes for granted, as Python (`<!-- given: df = ... -->`), or why it is not run
-(`<!-- not run: reason -->`).
+Blocks of Python and shell in README and docs run in order, those of a document in one empty
+folder. Searches are cut to one trial of one epoch. A comment above a block sets up what it uses,
+as Python (`<!-- given: df = ... -->`), or says why it is not run (`<!-- not run: reason -->`).
 """
 
 from __future__ import annotations
@@ -22,30 +21,30 @@ from _documents import ROOT, Document, documents, faults, scripts_named
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Checks; gives the number of faults, 1 at most."""
+    """Check documents and examples; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="look only, run nothing")
+    parser.add_argument("--quick", action="store_true", help="check names and links, run nothing")
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH",
-                        help="documents and examples; all of them by default")  # fmt: skip
+                        help="documents and examples; default: all")  # fmt: skip
     args = parser.parse_args(arguments)
-    given = [path for path in args.paths if path.suffix == ".md"]
+    documents_given = [path for path in args.paths if path.suffix == ".md"]
     examples = [path for path in args.paths if path.suffix == ".py"]
-    read = documents(given) if given or not args.paths else []
+    read = documents(documents_given) if documents_given or not args.paths else []
     if not args.paths:
         examples = sorted((ROOT / "examples").glob("*.py"))
-    wrong = [fault for document in read for fault in faults(document)]
-    wrong += option_faults(read)
-    for fault in wrong:
+    all_faults = [fault for document in read for fault in faults(document)]
+    all_faults += option_faults(read)
+    for fault in all_faults:
         print(f"FAULT {fault}")
-    print(f"{len(read)} documents: links, paths, names and options looked at")
+    print(f"{len(read)} documents: checked links, paths, names and options")
     if not args.quick:
-        wrong += _run(read, examples)
-    print(f"{len(wrong)} faults")
-    return 1 if wrong else 0
+        all_faults += _run(read, examples)
+    print(f"{len(all_faults)} faults")
+    return 1 if all_faults else 0
 
 
 def option_faults(read: Sequence[Document]) -> Iterator[str]:
-    """Options of scripts that their --help does not tell."""
+    """Yield options of scripts that their --help does not list."""
     helps: dict[Path, str] = {}
     for document in read:
         for place, script, options in scripts_named(document):
@@ -63,9 +62,13 @@ def option_faults(read: Sequence[Document]) -> Iterator[str]:
 
 
 def help_of(script: Path) -> str:
-    """All that a script and its sub-commands say of themselves; raises CalledProcessError."""
+    """Return the help of a script and its subcommands.
 
-    def asked(*words: str) -> str:
+    Raises:
+        CalledProcessError: If the script fails.
+    """
+
+    def help_text(*words: str) -> str:
         command = [sys.executable, str(script), *words, "--help"]
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         variables = {**os.environ, "PYTHONPATH": path}
@@ -73,33 +76,33 @@ def help_of(script: Path) -> str:
             command, capture_output=True, text=True, check=True, env=variables
         ).stdout
 
-    told = asked()
+    text = help_text()
     if script.name == "cluster.py":
-        told += "".join(asked(word) for word in ("start", "status", "stop"))
-    return told
+        text += "".join(help_text(word) for word in ("start", "status", "stop"))
+    return text
 
 
 def _run(read: Sequence[Document], examples: Sequence[Path]) -> list[str]:
     import _common
 
     _common.prepare_environment()
-    spark = _common.session()  # which all documents find, quick to start jobs
+    spark = _common.session()  # all documents use this session; its jobs start quickly
     from _doc_runs import run_document, run_example
 
-    wrong = []
+    all_faults = []
     for document in read:
         for block, fault, seconds in run_document(document):
-            told = f"not run: {block.reason}" if block.reason else f"run, {seconds:.0f} s"
-            print(f"{block.place}: {block.language}: {'FAULT' if fault else told}", flush=True)
+            text = f"not run: {block.reason}" if block.reason else f"run, {seconds:.0f} s"
+            print(f"{block.place}: {block.language}: {'FAULT' if fault else text}", flush=True)
             if fault:
                 print(fault)
-                wrong.append(block.place)
+                all_faults.append(block.place)
     for example in examples:
         fault = run_example(example.resolve())
         print(f"{example}: {'FAULT' if fault else 'run'}\n{fault}", flush=True)
-        wrong += [str(example)] if fault else []
+        all_faults += [str(example)] if fault else []
     spark.stop()
-    return wrong
+    return all_faults
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws docstrings at random, with their signatures, for a reader who grades their English.
+"""Draw docstrings at random, with their signatures, for a reader who grades their English.
 
 ``python scripts/draw_docstrings.py --count 100 --seed 1`` prints them numbered. The reader marks
 each as fine, to polish or to rewrite without having seen the code.
@@ -17,14 +17,16 @@ PACKAGES = ("cerebros_spark", "nas")
 
 
 def main() -> None:
-    """Prints the drawn docstrings."""
+    """Print the drawn docstrings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100, help="%(default)s")
     parser.add_argument("--seed", type=int, default=1, help="%(default)s")
-    parser.add_argument("--root", type=Path, default=Path(), help="of the sources (%(default)s)")
+    parser.add_argument(
+        "--root", type=Path, default=Path(), help="root of the sources (%(default)s)"
+    )
     args = parser.parse_args()
-    found = [each for path in _modules(args.root) for each in docstrings(path, args.root)]
-    drawn = random.Random(args.seed).sample(found, min(args.count, len(found)))
+    all_docstrings = [each for path in _modules(args.root) for each in docstrings(path, args.root)]
+    drawn = random.Random(args.seed).sample(all_docstrings, min(args.count, len(all_docstrings)))
     for number, (place, signature, text) in enumerate(drawn, 1):
         print(f"--- {number}. {place}\n{signature}\n{text}\n")
 

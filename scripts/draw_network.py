@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the README's picture: a plan of three inputs, four levels and two outputs."""
+"""Draw the picture in README: a plan of three inputs, four levels and two outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLACE = Path(__file__).parent.parent / "docs" / "images" / "network.svg"
 
 
 def main() -> None:
-    """Writes the picture."""
+    """Write the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=12)
     parser.add_argument("--out", type=Path, default=_PLACE)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Click data in the shape of Criteo's, with a known signal: any number of rows, as Parquet.
+"""Make click data in the shape of Criteo's, with a known signal: any number of rows, as Parquet.
 
 A row has a label, 13 counts (I1 … I13) and 26 categories (C1 … C26, hexadecimal words), both with
-missing values; a category's frequency falls with its rank, as in Criteo's table. Clicks are drawn
-from probabilities that some of the columns determine, two by two as well, so that no linear model
-reaches the ceiling. The column ``probability`` is the true model's and no feature: its AUC is
-what no model can beat in the long run, and is printed, and written to OUT/_truth.json.
+missing values. A category's frequency falls with its rank, as in Criteo's table. Clicks are drawn
+from probabilities that depend on some columns and on pairs of columns, so no linear model reaches
+the ceiling. The column ``probability`` is the true model's and not a feature. Its AUC, which no
+model can beat in the long run, is printed and written to OUT/_truth.json.
 
 Rows are made and written in pieces. A piece depends on its number and the seed alone.
 """
@@ -32,49 +32,49 @@ from cerebros_spark.core.seeding import derive
 NUMBERS = [f"I{number}" for number in range(1, 14)]
 CATEGORIES = [f"C{number}" for number in range(1, 27)]
 
-# Criteo's own numbers of categories, those beyond 100,000 cut off there.
+# Criteo's numbers of categories, limited to 100,000.
 SIZES = (1460, 583, 10**5, 10**5, 305, 24, 12517, 633, 3, 93145, 5683, 10**5, 3194, 27, 14992,
          10**5, 10, 5652, 2173, 4, 10**5, 18, 15, 10**5, 105, 10**5)  # fmt: skip
 CLICK_RATE = 0.256
 PIECE_ROWS = 100_000
 
-# Columns that come in pairs: what one means depends on the other.
+# Columns that come in pairs: the effect of one depends on the other.
 _PAIRS = (("C5", "C8"), ("C6", "C14"), ("C2", "C25"), ("C17", "C22"))
 _BINS = 2**16
 
 
 def main() -> None:
-    """Writes the data and prints what the true model reaches."""
+    """Write the data and print the true model's AUC."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="a folder that is not there yet")
+    parser.add_argument("out", metavar="OUT", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.rows < 1:
         parser.error(f"--rows must be 1 or more, but got {args.rows}")
     if args.out.exists():
-        parser.error(f"OUT: {args.out} is there already; remove it, or name another folder")
+        parser.error(f"OUT: {args.out} exists; remove it, or choose another folder")
     print(json.dumps(make(args.out, args.rows, args.seed), indent=1))
 
 
 def make(out: Path, rows: int, seed: int) -> dict[str, Any]:
-    """Writes the data; what was not finished leaves nothing.
+    """Write the data; leave nothing behind on failure.
 
     Args:
-        out: Folder of the Parquet files, which must not be there.
+        out: Folder of the Parquet files; it must not exist.
         rows: Number of rows.
         seed: Seed of the true model and of the rows.
 
     Returns:
-        What is in ``_truth.json``: rows, seed, click_rate and the true model's auc.
+        The content of ``_truth.json``: rows, seed, click_rate and the true model's auc.
 
     Raises:
-        FileExistsError: If the folder is there.
+        FileExistsError: If the folder exists.
     """
     if out.exists():
-        raise FileExistsError(f"{out} is there already")
+        raise FileExistsError(f"cannot write {out}: it exists")
     partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:
@@ -89,7 +89,7 @@ def make(out: Path, rows: int, seed: int) -> dict[str, Any]:
 
 def _write(folder: Path, rows: int, seed: int) -> dict[str, Any]:
     model = TrueModel.drawn(seed)
-    # Clicks and other rows by the true probability, in bins too narrow to matter.
+    # Counts of both labels by the true probability, in narrow bins.
     counts = np.zeros((2, _BINS), np.int64)
     for piece, start in enumerate(range(0, rows, PIECE_ROWS)):
         table = model.rows(piece, min(PIECE_ROWS, rows - start))
@@ -107,7 +107,7 @@ def _write(folder: Path, rows: int, seed: int) -> dict[str, Any]:
 
 
 def auc(negatives: np.ndarray, positives: np.ndarray) -> float:
-    """Area under the ROC curve of a score of which only the counts in ascending bins are known."""
+    """Return the area under the ROC curve of a score, from its counts in ascending bins."""
     below = np.cumsum(negatives) - negatives
     pairs = (positives * (below + negatives / 2)).sum()
     return float(pairs / (float(negatives.sum()) * float(positives.sum())))
@@ -115,16 +115,16 @@ def auc(negatives: np.ndarray, positives: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class TrueModel:
-    """What decides how likely a click is.
+    """The model that gives the probability of a click.
 
     Attributes:
-        seed: What it was drawn from.
-        locations: Of each count's logarithm, its mean.
-        missing: Of each column, numbers first, the share of missing values.
-        slopes: What each count's bent logarithm adds to the logit.
-        effects: For each categorical column what each category adds; a missing one adds nothing.
+        seed: Its seed.
+        locations: Mean of each count's logarithm.
+        missing: Share of missing values of each column, counts first.
+        slopes: Coefficient of each count's bent logarithm in the logit.
+        effects: For each categorical column the effect of each category; 0 for a missing one.
         factors: For each pair of columns a factor for each category of either.
-        intercept: What makes the click rate.
+        intercept: Intercept that gives the click rate.
     """
 
     seed: int
@@ -137,9 +137,9 @@ class TrueModel:
 
     @classmethod
     def drawn(cls, seed: int) -> TrueModel:
-        """The model of a seed."""
+        """Return the model of a seed."""
         rng = np.random.default_rng(derive(seed, "model"))
-        # Half of the columns mean something, small ones rather than those of many categories.
+        # Half of the columns have an effect, those with few categories.
         strengths = [0.3 if number % 2 and size < 20_000 else 0.0
                      for number, size in enumerate(SIZES)]  # fmt: skip
         drawn = cls(
@@ -156,7 +156,7 @@ class TrueModel:
         return drawn._centred()
 
     def rows(self, piece: int, count: int) -> pa.Table:
-        """The first rows of a piece, as a table."""
+        """Return the first ``count`` rows of a piece, as a table."""
         rng = np.random.default_rng(derive(self.seed, "piece", piece))
         numbers, ranks = self._features(rng)
         probability = 1 / (1 + np.exp(-self._logits(numbers, ranks) - self.intercept))
@@ -171,10 +171,10 @@ class TrueModel:
         return pa.table(columns)
 
     def _features(self, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Counts and ranks of categories of a whole piece; missing ones are -1."""
+        """Return counts and ranks of categories of a whole piece; missing ones are -1."""
         logs = self.locations[:, None] + rng.normal(size=(len(NUMBERS), PIECE_ROWS))
         numbers = np.floor(np.exp(logs)).astype(np.int32)
-        # The logarithm of the rank is uniform, so that frequency is as one over rank.
+        # The logarithm of the rank is uniform, so frequency falls as one over rank.
         ranks = [
             (np.exp(rng.random(PIECE_ROWS) * np.log(size + 1)) - 1).astype(np.int32)
             for size in SIZES
@@ -187,7 +187,7 @@ class TrueModel:
         logits = np.zeros(PIECE_ROWS)
         for number, column in enumerate(numbers):
             depth = np.log1p(np.maximum(column, 0)) - self.locations[number]
-            # Every other count matters by its distance from the usual.
+            # Every other count has its effect by its distance from the mean.
             bent = np.tanh(depth) if number % 2 else np.exp(-(depth**2)) - 0.6
             logits += self.slopes[number] * np.where(column < 0, 0, bent)
         for rank, effect in zip(ranks, self.effects, strict=True):
@@ -201,7 +201,7 @@ class TrueModel:
         return logits
 
     def _centred(self) -> TrueModel:
-        """The model with the intercept that gives the click rate, found on rows of its own."""
+        """Return the model with the intercept that gives the click rate."""
         rng = np.random.default_rng(derive(self.seed, "intercept"))
         logits = self._logits(*self._features(rng))
         low, high = -20.0, 20.0
@@ -214,8 +214,8 @@ class TrueModel:
 
 @functools.cache
 def _words(name: str, size: int) -> pa.Array:
-    """The words of a column's categories, by rank: eight hexadecimal digits, as in Criteo."""
-    # A multiplication by an odd number, modulo a power of two, gives no word twice.
+    """Return the words of a column's categories, by rank: eight hexadecimal digits each."""
+    # Multiplication by an odd number modulo a power of two repeats no word.
     offset = derive(0, name)
     return pa.array([f"{(rank * 2654435761 + offset) % 2**32:08x}" for rank in range(size)])
 

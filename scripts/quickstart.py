@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The main job on data that scikit-learn carries: a regression and a classification.
+"""Search networks for two of scikit-learn's tables: a regression and a classification.
 
 Searches Cerebros networks for each with two Spark workers, prints the leaderboard and the test
-score beside that of a linear model, and saves the best network. Runs by itself or under
+score beside that of a linear model, and saves the best network. Run it directly or with
 spark-submit.
 """
 
@@ -18,16 +18,16 @@ import _common
 
 
 def main() -> None:
-    """Runs both searches."""
+    """Run both searches."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument(
-        "--resume", action="store_true", help="go on with a run that was killed, or show its result"
+        "--resume", action="store_true", help="resume a run that was killed, or show its result"
     )
-    parser.add_argument("--folder", default="runs", help="where runs and models go")
+    parser.add_argument("--folder", default="runs", help="folder of runs and models")
     args = parser.parse_args()
     _common.prepare_environment(logging.INFO)
     spark = _common.session(f"local[{args.workers}]")
@@ -39,13 +39,13 @@ def main() -> None:
 
 
 def regression(spark: object, args: argparse.Namespace) -> None:
-    """Diabetes: 442 patients, 10 measurements, the progression of the disease."""
+    """Search diabetes: 442 patients, 10 measurements, the progression of the disease."""
     import autokeras as ak
     from sklearn.datasets import load_diabetes
     from sklearn.linear_model import RidgeCV
 
     train, test = split(load_diabetes(as_frame=True).frame, args.seed)
-    search, result = searched(
+    search, result = run_search(
         spark, args, train, "diabetes", ak.RegressionHead(), "val_loss", "mse"
     )
     x = [name for name in train.columns if name != "target"]
@@ -56,7 +56,7 @@ def regression(spark: object, args: argparse.Namespace) -> None:
 
 
 def classification(spark: object, args: argparse.Namespace) -> None:
-    """Breast cancer: 569 samples, 30 measurements, malignant or benign."""
+    """Search breast cancer: 569 samples, 30 measurements, malignant or benign."""
     import autokeras as ak
     from sklearn.datasets import load_breast_cancer
     from sklearn.linear_model import LogisticRegression
@@ -66,7 +66,7 @@ def classification(spark: object, args: argparse.Namespace) -> None:
     frame = load_breast_cancer(as_frame=True).frame
     frame.columns = [name.replace(" ", "_") for name in frame.columns]
     train, test = split(frame, args.seed)
-    search, result = searched(
+    search, result = run_search(
         spark, args, train, "breast_cancer", ak.ClassificationHead(), "val_loss", "accuracy"
     )
     x = [name for name in train.columns if name != "target"]
@@ -82,13 +82,13 @@ def classification(spark: object, args: argparse.Namespace) -> None:
 
 
 def split(frame: object, seed: int) -> tuple[object, object]:
-    """A training and a test frame, 80 to 20."""
+    """Return a training and a test frame, 80 to 20."""
     from sklearn.model_selection import train_test_split
 
     return train_test_split(frame, test_size=0.2, random_state=seed)
 
 
-def searched(
+def run_search(
     spark: object,
     args: argparse.Namespace,
     train: object,
@@ -97,7 +97,7 @@ def searched(
     objective: str,
     metric: str,
 ) -> tuple[object, object]:
-    """Searches a network for a pandas frame with a column ``target``, on Spark."""
+    """Search networks for a pandas frame with a column ``target``, on Spark."""
     import autokeras as ak
 
     from cerebros_spark import LocalStore, SparkBackend
@@ -122,7 +122,7 @@ def searched(
 
 
 def report(name: str, args: argparse.Namespace, result: object, score: str) -> None:
-    """Prints what was found and saves the best network."""
+    """Print the leaderboard and the score, and save the best network."""
     path = os.path.abspath(os.path.join(args.folder, f"{name}.keras"))
     result.best_model.save(path)
     board = result.leaderboard().drop(columns="traceback").dropna(axis="columns", how="all")

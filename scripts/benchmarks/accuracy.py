@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Held-out results beside linear models, over seeds.
+"""Compare held-out results of searches with linear models, over seeds.
 
-For each seed the tables that scikit-learn carries are split 80 to 20; a search and a linear model
-(ridge, logistic regression; their penalty chosen by cross-validation) learn from the 80 and are
-scored on the 20.
+For each seed the tables of scikit-learn are split 80 to 20. A search and a linear model (ridge,
+logistic regression; penalty chosen by cross-validation) learn from the 80 and are scored on the
+20.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -24,13 +24,13 @@ import numpy as np
 
 
 def main() -> None:
-    """Runs the benchmark and prints its table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     _common.prepare_environment()
     rows: list[tuple[str, Any, str]] = []
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def diabetes(seed: int, args: argparse.Namespace) -> tuple[float, float]:
-    """Mean squared error of the search and of ridge regression."""
+    """Return the mean squared error of the search and of ridge regression."""
     import autokeras as ak
     from sklearn.datasets import load_diabetes
     from sklearn.linear_model import RidgeCV
@@ -58,7 +58,7 @@ def diabetes(seed: int, args: argparse.Namespace) -> tuple[float, float]:
 
     x, y, x_test, y_test = split(load_diabetes(), seed)
     linear = RidgeCV(alphas=np.logspace(-3, 3, 25)).fit(x, y)
-    search = searched(ak.RegressionHead(), x, y, seed, args)
+    search = run_search(ak.RegressionHead(), x, y, seed, args)
     return (
         mean_squared_error(y_test, search.predict(x_test)[:, 0]),
         mean_squared_error(y_test, linear.predict(x_test)),
@@ -66,7 +66,7 @@ def diabetes(seed: int, args: argparse.Namespace) -> tuple[float, float]:
 
 
 def breast_cancer(seed: int, args: argparse.Namespace) -> tuple[float, float]:
-    """Accuracy of the search and of logistic regression."""
+    """Return the accuracy of the search and of logistic regression."""
     import autokeras as ak
     from sklearn.datasets import load_breast_cancer
     from sklearn.linear_model import LogisticRegression
@@ -78,13 +78,13 @@ def breast_cancer(seed: int, args: argparse.Namespace) -> tuple[float, float]:
     penalties = {"C": np.logspace(-3, 2, 11)}
     chosen = GridSearchCV(LogisticRegression(max_iter=5000), penalties)
     linear = make_pipeline(StandardScaler(), chosen).fit(x, y)
-    search = searched(ak.ClassificationHead(), x, y, seed, args)
+    search = run_search(ak.ClassificationHead(), x, y, seed, args)
     right = (search.predict(x_test)[:, 0] > 0.5) == y_test
     return float(right.mean()), float(linear.score(x_test, y_test))
 
 
 def split(data: Any, seed: int) -> tuple[Any, Any, Any, Any]:
-    """Training features and labels, test features and labels."""
+    """Return training features and labels, test features and labels."""
     from sklearn.model_selection import train_test_split
 
     x, x_test, y, y_test = train_test_split(
@@ -93,8 +93,8 @@ def split(data: Any, seed: int) -> tuple[Any, Any, Any, Any]:
     return x, y, x_test, y_test
 
 
-def searched(head: Any, x: Any, y: Any, seed: int, args: argparse.Namespace) -> Any:
-    """A finished search on arrays, without Spark."""
+def run_search(head: Any, x: Any, y: Any, seed: int, args: argparse.Namespace) -> Any:
+    """Run a search on arrays, without Spark."""
     import autokeras as ak
 
     from cerebros_spark import LocalBackend, LocalStore

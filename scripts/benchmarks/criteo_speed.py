@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Feeding workers with click data of any size: memory within the budget, and speed.
+"""Measure how workers read click data of any size: memory and speed.
 
-Rows as scripts/make_criteo.py makes them are prepared by Spark as one partition for each worker
-(26 numbers and 26 hashed words a row). One worker's shard is then read in a process of its own,
-with one thread: streamed within --budget, as a search does whose ``shard_memory`` is twice that,
-beside plain Arrow; and a network trains on the stream: embeddings with a perceptron, and a
-Cerebros network of published size on the numbers (6 levels x 4 units x 4 neurons). What share of an
-epoch goes to feeding tells whether the data is the bottleneck.
+Spark prepares rows of scripts/make_criteo.py as one partition for each worker (26 numbers and 26
+hashed words a row). One worker's shard is then read in its own process with one thread: streamed
+within --budget (a search whose ``shard_memory`` is twice that does the same), beside plain Arrow.
+Two networks train on the stream: embeddings with a perceptron, and a Cerebros network of published
+size on the numbers (6 levels x 4 units x 4 neurons). The share of an epoch spent on reading shows
+whether the data is the bottleneck.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -32,7 +32,7 @@ from make_criteo import make
 # The networks and the columns are those of the experiment.
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
-from criteo import network, prepared
+from criteo import network, prepare_columns
 
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout, Manifest
@@ -47,39 +47,46 @@ _BUCKETS = 1000
 
 
 def main() -> None:
-    """Makes and prepares the rows, measures, prints the table, and removes the rows."""
+    """Prepare the rows, measure, print the table, and remove the rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=5_000_000, help="%(default)s")
     parser.add_argument("--workers", type=int, default=2, help="partitions (%(default)s)")
-    parser.add_argument("--budget", type=int, default=128, help="MiB for a shard (%(default)s)")
+    parser.add_argument(
+        "--budget", type=int, default=128, help="memory for a shard in MiB (%(default)s)"
+    )
     parser.add_argument("--batch-size", type=int, default=256, help="%(default)s")
     parser.add_argument(
-        "--train-rows", type=int, default=200_000, help="of the shard, to train on (%(default)s)"
+        "--train-rows",
+        type=int,
+        default=200_000,
+        help="rows of the shard to train on (%(default)s)",
     )
-    parser.add_argument("--driver-memory", default="4g", help="Spark's (%(default)s)")
-    parser.add_argument("--folder", help="where the rows lie meanwhile; default: the system's")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--driver-memory", default="4g", help="memory of Spark's driver (%(default)s)"
+    )
+    parser.add_argument("--folder", help="temporary folder of the rows; default: the system's")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         store = LocalStore(str(Path(folder) / "store"))
-        # Each in a process of its own, so that memory is its alone.
-        manifest, rows = alone(_preparation, args, folder, store)
-        rows += alone(_reading, args, store, manifest)
+        # Each in a separate process, so that its memory counts alone.
+        manifest, rows = run_in_process(_prepare, args, folder, store)
+        rows += run_in_process(_read, args, store, manifest)
         for name in ("embeddings", "Cerebros"):
-            rows += alone(_training, args, store, manifest, name)
+            rows += run_in_process(_train, args, store, manifest, name)
     _common.show("criteo", rows, args.json)
 
 
-def alone(function: Any, *arguments: Any) -> Any:
-    """What a function gives in a fresh process."""
+def run_in_process(function: Any, *arguments: Any) -> Any:
+    """Return the result of a function in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 
-def _preparation(args: argparse.Namespace, folder: str, store: Store) -> tuple[Manifest, list[Row]]:
-    """Generates and prepares the rows."""
+def _prepare(args: argparse.Namespace, folder: str, store: Store) -> tuple[Manifest, list[Row]]:
+    """Generate and prepare the rows."""
     began = time.perf_counter()
     truth = make(Path(folder) / "rows", args.rows, 0)
     generated = time.perf_counter() - began
@@ -92,7 +99,7 @@ def _preparation(args: argparse.Namespace, folder: str, store: Store) -> tuple[M
     raw = spark.read.parquet(str(Path(folder) / "rows"))
     began = time.perf_counter()
     manifest = prepare(
-        prepared(raw, _BUCKETS),
+        prepare_columns(raw, _BUCKETS),
         store,
         feature_columns=["numbers", "words"],
         label_columns=["label"],
@@ -108,8 +115,8 @@ def _preparation(args: argparse.Namespace, folder: str, store: Store) -> tuple[M
     ]
 
 
-def _reading(args: argparse.Namespace, store: Store, manifest: Manifest) -> list[Row]:
-    """One worker's shard: streamed, and by plain Arrow row group by row group."""
+def _read(args: argparse.Namespace, store: Store, manifest: Manifest) -> list[Row]:
+    """Read one worker's shard: streamed, and by plain Arrow row group by row group."""
     one_thread()
     layout, shard = layout_of(manifest), manifest.train[0]
     size = shard.rows * sum(column.row_bytes for column in manifest.columns) / _MIB
@@ -131,22 +138,22 @@ def _reading(args: argparse.Namespace, store: Store, manifest: Manifest) -> list
         ("streamed", count / wall, f"rows/s ({count / work:,.0f} a second of processor)"),
     ]
     began = time.perf_counter(), time.process_time()
-    count = sum(batch.num_rows for batch in plain(store, shard.key))
+    count = sum(batch.num_rows for batch in read_plain(store, shard.key))
     wall, work = time.perf_counter() - began[0], time.process_time() - began[1]
     rows.append(("plain Arrow", count / wall, f"rows/s ({count / work:,.0f} likewise)"))
     return rows
 
 
-def plain(store: Store, key: str) -> Iterator[Any]:
-    """The shard's row groups as Arrow has them."""
+def read_plain(store: Store, key: str) -> Iterator[Any]:
+    """Yield the shard's row groups as Arrow tables."""
     for path in sorted(Path(store.address(key).removeprefix("file://")).rglob("*.parquet")):
         file = pq.ParquetFile(path)
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, use_threads=False)
 
 
-def _training(args: argparse.Namespace, store: Store, manifest: Manifest, name: str) -> list[Row]:
-    """An epoch over so many rows of the stream, and what of it went to feeding."""
+def _train(args: argparse.Namespace, store: Store, manifest: Manifest, name: str) -> list[Row]:
+    """Train over the first rows of the stream; measure the share of reading."""
     one_thread()
     from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.keras.checkpoint import get_initial_state
@@ -160,7 +167,7 @@ def _training(args: argparse.Namespace, store: Store, manifest: Manifest, name: 
     program.load([get_initial_state(model)])
     before = peak()
     shard = manifest.train[0]
-    # Half of what this network's columns take at most, so that the shard is streamed.
+    # At most half the size of this network's columns, so that the shard is streamed.
     size = shard.rows * sum(manifest.column(column).row_bytes for column in layout.columns)
     data = open_shard(store, shard, manifest, layout, min(args.budget * _MIB, size // 2))
     program.train(Timed(data, 2 * args.batch_size), [0])  # traces
@@ -177,7 +184,7 @@ def _training(args: argparse.Namespace, store: Store, manifest: Manifest, name: 
 
 
 class Timed:
-    """The first rows of a shard, and the seconds that reading them took."""
+    """The first rows of a shard, and the seconds spent reading them."""
 
     def __init__(self, data: Any, most: int) -> None:
         self.rows, self.resident = data.rows, data.resident
@@ -186,7 +193,7 @@ class Timed:
         self._data, self._most = data, most
 
     def chunks(self, batch_size: int, seed: int | None) -> Iterator[Any]:
-        """Chunks until there were enough rows; the last is whole."""
+        """Yield chunks until there are enough rows; the last is whole."""
         chunks = self._data.chunks(batch_size, seed)
         while self.count < self._most:
             began = time.perf_counter()
@@ -200,21 +207,21 @@ class Timed:
 
 
 def layout_of(manifest: Manifest, words: bool = True) -> Layout:
-    """Numbers and words as two inputs, or the numbers alone."""
+    """Return a layout of numbers and words as two inputs, or of the numbers alone."""
     if words:
         return default_layout(manifest, inputs=2, feature_columns=["numbers", "words"])
     return default_layout(manifest, feature_columns=["numbers"])
 
 
 def embeddings() -> Any:
-    """The experiment's network, at its defaults: embeddings of 8, and a small perceptron."""
+    """Return the experiment's network at its defaults: embeddings of 8 and a small perceptron."""
     import keras_tuner
 
     return network(keras_tuner.HyperParameters(), _BUCKETS, embedding=8)
 
 
 def cerebros(manifest: Manifest) -> Any:
-    """A Cerebros network of published size, on the numbers."""
+    """Return a Cerebros network of published size, on the numbers."""
     from nas.spaces.cerebros import Output
 
     output = Output("label", 1, activation="sigmoid", loss="binary_crossentropy")
@@ -222,7 +229,7 @@ def cerebros(manifest: Manifest) -> Any:
 
 
 def one_thread() -> None:
-    """TensorFlow as in a worker with one core; Arrow too."""
+    """Configure TensorFlow and Arrow as in a worker with one core."""
     import pyarrow
 
     from cerebros_spark.training.keras.tensorflow_runtime import configure
@@ -232,7 +239,7 @@ def one_thread() -> None:
 
 
 def peak() -> float:
-    """The most memory this process has had, in MiB."""
+    """Return the peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reading a shard: as workers do (Petastorm) beside plain Arrow, and the memory it takes."""
+"""Measure reading a shard: as workers read it and as plain Arrow, and the peak memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -30,23 +30,25 @@ _MIB = 2**20
 
 
 def main() -> None:
-    """Measures and prints the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--budgets", type=int, nargs="+", default=[64, 128], help="in MiB")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--budgets", type=int, nargs="+", default=[64, 128], help="memory budgets in MiB"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(folder)
-        # In a process of its own, so that its memory does not count here.
+        # In a separate process, so that its memory does not count here.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            manifest = pool.apply(prepared, (store, args.rows, args.width))
+            manifest = pool.apply(prepare_rows, (store, args.rows, args.width))
         _common.show("data", figures(store, manifest, args.budgets), args.json)
 
 
-def prepared(store: LocalStore, rows: int, width: int) -> Manifest:
-    """Random rows, prepared as one shard."""
+def prepare_rows(store: LocalStore, rows: int, width: int) -> Manifest:
+    """Prepare random rows as one shard."""
     rng = np.random.default_rng(0)
     columns = {
         "x": rng.normal(size=(rows, width)).astype("float32"),
@@ -60,7 +62,7 @@ def prepared(store: LocalStore, rows: int, width: int) -> Manifest:
 def figures(
     store: LocalStore, manifest: Manifest, budgets: list[int]
 ) -> list[tuple[str, Any, str]]:
-    """Reads the training shard in each way; the peaks are of the process so far."""
+    """Read the training shard in each way; each peak covers the process so far."""
     (shard,) = manifest.train
     layout = default_layout(manifest)
     size = shard.rows * sum(column.row_bytes for column in manifest.columns) / _MIB
@@ -88,7 +90,7 @@ def figures(
 
 
 def peak() -> float:
-    """The most memory this process has had, in MiB."""
+    """Return the peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Whether results are exact: repeated runs bit for bit, and metrics over all partitions.
+"""Check that results are exact: repeated runs bit for bit, and metrics over all partitions.
 
-Runs one search with ``reproducible=True`` in two processes, with Spark workers, and compares
-leaderboards and weights. Then compares the validation metrics that were merged over partitions
-with one ``model.evaluate`` over all validation rows, for each trial.
+Runs one search with ``reproducible=True`` in two processes with Spark workers, and compares
+leaderboards and weights. Then, for each trial, compares the validation metrics merged over
+partitions with one ``model.evaluate`` over all validation rows.
 """
 
 from __future__ import annotations
@@ -18,50 +18,50 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
 
 
 def main() -> None:
-    """Runs the comparison and prints its table."""
+    """Run the comparison and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--master", default="local[2]")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--once", metavar="FOLDER", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.once:
-        print(json.dumps(once(args)))
+        print(json.dumps(run_once(args)))
         return
     runs = []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, __file__, "--once", folder, "--trials", str(args.trials)]
             command += ["--epochs", str(args.epochs), "--master", args.master]
-            told = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-            runs.append(json.loads(told.decode().splitlines()[-1]))
+            result = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+            runs.append(json.loads(result.decode().splitlines()[-1]))
     first, second = runs
     rows: list[tuple[str, Any, str]] = [
         ("trials compared", len(first["trials"]), ""),
-        ("leaderboard rows that differ", differing(first["trials"], second["trials"]), ""),
-        ("trials whose weights differ", differing(first["weights"], second["weights"]), ""),
-        ("epochs whose metrics differ", differing(first["history"], second["history"]), ""),
+        ("leaderboard rows that differ", count_differences(first["trials"], second["trials"]), ""),
+        ("trials whose weights differ", count_differences(first["weights"], second["weights"]), ""),
+        ("epochs whose metrics differ", count_differences(first["history"], second["history"]), ""),
     ]
     for name, value in sorted(first["differences"].items()):
         rows.append((f"{name}: largest relative difference to one evaluate", value * 1e9, "1e-9"))
     _common.show("exactness", rows, args.json)
 
 
-def differing(first: list[Any], second: list[Any]) -> int:
-    """How many entries are not the same."""
+def count_differences(first: list[Any], second: list[Any]) -> int:
+    """Return how many entries differ."""
     return sum(a != b for a, b in zip(first, second, strict=True))
 
 
-def once(args: argparse.Namespace) -> dict[str, Any]:
-    """One search on Spark; what is compared of it."""
+def run_once(args: argparse.Namespace) -> dict[str, Any]:
+    """Run one search on Spark; return what is compared."""
     _common.prepare_environment()
     import autokeras as ak
     import keras
@@ -119,7 +119,7 @@ def once(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def validation_rows(store: Any) -> tuple[Any, Any]:
-    """All prepared validation rows: features and labels."""
+    """Return all prepared validation rows: features and labels."""
     import pandas as pd
 
     from cerebros_spark.data.manifest import Manifest

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How much faster Cerebros networks train together than one by one in a Keras loop.
+"""Measure how much faster Cerebros networks train together than one by one in a Keras loop.
 
 Both sides train the same networks, of the published bounds, on a generated regression table, on
-one core each, validation at each epoch's end included. The Keras side is a tuned loop of one's
-own: `fit` on a cached tf.data pipeline with all steps of an epoch in one call. It takes long, so
-it trains the first --sample networks for --loop-epochs epochs, and what those take is told for
-all: the first epoch, with tracing, as it was, and the median of the others for all the rest. The
-fused side trains all networks for all epochs, compiling included.
+one core each, with validation at the end of each epoch. The Keras side is a tuned custom loop:
+`fit` on a cached tf.data pipeline with all steps of an epoch in one call. It takes long, so it
+trains the first --sample networks for --loop-epochs epochs, and the result is scaled up: the first
+epoch, with tracing, as measured, and the median of the others for all the rest. The fused side
+trains all networks for all epochs, compilation included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -30,14 +30,18 @@ VALIDATED = 0.35
 
 
 def main() -> None:
-    """Runs both sides and prints the table."""
+    """Run both sides and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_common.comparison_options()],
     )
-    parser.add_argument("--sample", type=int, default=7, help="networks of Keras (%(default)s)")
-    parser.add_argument("--loop-epochs", type=int, default=6, help="of Keras (%(default)s)")
+    parser.add_argument(
+        "--sample", type=int, default=7, help="networks that Keras trains (%(default)s)"
+    )
+    parser.add_argument(
+        "--loop-epochs", type=int, default=6, help="epochs that Keras trains (%(default)s)"
+    )
     parser.add_argument("--slots", type=int, help="networks of a compiled call")
     parser.add_argument("--merge", default="concatenate", help="%(default)s")
     parser.add_argument("--regularization", default="batch_normalization", help="%(default)s")
@@ -52,7 +56,7 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
-    """The table: name, figure, unit."""
+    """Return the rows of the table."""
     models = networks(args, merge=args.merge, regularization=args.regularization)
     train, validation = table(args)
     ratios, fused_all, loop_all, firsts = [], [], [], []
@@ -85,7 +89,7 @@ def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
 
 
 def networks(args: argparse.Namespace, optimizer: Any = "adam", **space: Any) -> list[Any]:
-    """Compiled networks of the published bounds."""
+    """Return compiled networks of the published bounds."""
     import keras
     import keras_tuner
 
@@ -95,7 +99,7 @@ def networks(args: argparse.Namespace, optimizer: Any = "adam", **space: Any) ->
     from nas.spaces.cerebros.moiety import draw_moiety
 
     bounds = CerebrosSpace(learning_rate=0.01, **space)
-    made = CerebrosNetworks(
+    copies = CerebrosNetworks(
         bounds,
         [(args.width,)],
         [Output("price", 1, metrics=("root_mean_squared_error",))],
@@ -106,12 +110,12 @@ def networks(args: argparse.Namespace, optimizer: Any = "adam", **space: Any) ->
         keras.utils.set_random_seed(number)
         hp = keras_tuner.HyperParameters()
         assign(hp, draw_moiety(bounds, number), number, bounds)
-        models.append(made.build(hp))
+        models.append(copies.build(hp))
     return models
 
 
 def table(args: argparse.Namespace) -> tuple[Any, Any]:
-    """Training and validation rows: inputs and labels."""
+    """Return training and validation rows: inputs and labels."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(args.rows, args.width)).astype("float32")
     y = (x @ rng.normal(size=(args.width, 1)) + np.sin(3 * x[:, :1])).astype("float32")
@@ -120,7 +124,7 @@ def table(args: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def fused(args: argparse.Namespace, models: list[Any], train: Any, validation: Any) -> Any:
-    """Seconds of the first epoch with all that comes before it, and of all epochs."""
+    """Return seconds until the end of the first epoch, and of all epochs."""
     from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.fused.trainer import SLOTS, FusedTrainer
     from cerebros_spark.training.keras.checkpoint import get_initial_state
@@ -145,7 +149,7 @@ def fused(args: argparse.Namespace, models: list[Any], train: Any, validation: A
 
 
 def by_keras(args: argparse.Namespace, models: list[Any], train: Any, validation: Any) -> float:
-    """Seconds that these networks take for all epochs, one after the other."""
+    """Return the seconds of these networks for all epochs, one after the other."""
     import keras
     import tensorflow as tf
 
@@ -177,14 +181,14 @@ def by_keras(args: argparse.Namespace, models: list[Any], train: Any, validation
 
 
 class Ends:
-    """Seconds of each epoch, from one end to the next."""
+    """The seconds of each epoch, from one end to the next."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
         self.seconds: list[float] = []
 
     def callback(self) -> Any:
-        """What Keras calls."""
+        """Return the Keras callback."""
         import keras
 
         return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self._end())

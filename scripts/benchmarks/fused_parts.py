@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Where the time of Cerebros networks that train together goes, on one core.
+"""Measure the parts of training Cerebros networks together, on one core.
 
-Model-epochs a second for 1, 8, 32 and 128 networks, once all is compiled. Then an epoch's parts:
-the optimizer is what Adam takes more than plain gradient descent, the forward pass what evaluating
-the same rows takes, the rest is the backward pass. Beside them stands the least that they could
-take: the multiplications of all matrix products at the pace of a large one, and the optimizer's
-bytes at the pace of a copy.
+First, epochs of networks per second for 1, 8, 32 and 128 networks, once all is compiled. Then the
+parts of an epoch: the optimizer is the time of Adam beyond plain gradient descent, the forward
+pass that of evaluating the same rows, and the rest is the backward pass. The floors are the
+multiplications of all matrix products at the rate of a large one, and the optimizer's bytes at the
+rate of a copy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -27,19 +27,19 @@ import fused
 import numpy as np
 
 _TOGETHER = (1, 8, 32, 128)
-_DISTINCT = 8  # networks; more are these again
-_ADAM_BYTES = 7 * 4  # a weight, its gradient and two moments are read, three of them written
+_DISTINCT = 8  # distinct networks; more networks repeat them
+_ADAM_BYTES = 7 * 4  # a weight, its gradient and two moments are read; three of them are written
 
 
 def main() -> None:
-    """Runs the benchmark and prints its table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=2930, help="%(default)s")
     parser.add_argument("--width", type=int, default=38, help="columns (%(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="%(default)s")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     args.trials = _DISTINCT
     _common.prepare_environment()
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
-    """Name, figure and unit."""
+    """Return the rows of the table."""
     from cerebros_spark.training.fused.trainer import FusedTrainer
 
     (x, y), _ = fused.table(args)
@@ -59,17 +59,17 @@ def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
     trainer = FusedTrainer()
     models = fused.networks(args)
     for many in _TOGETHER:
-        train, _ = opened(trainer, models, many, shard)
-        seconds = [each / many for each in timed(train, args.repeats)]
+        train, _ = compile_networks(trainer, models, many, shard)
+        seconds = [each / many for each in time_calls(train, args.repeats)]
         pace = f"{1 / max(seconds):,.0f} to {1 / min(seconds):,.0f}"
         rows.append((f"{many} networks", 1 / statistics.median(seconds), f"epochs/s ({pace})"))
-    train, evaluate = opened(trainer, models, _DISTINCT, shard)
-    plain, _ = opened(FusedTrainer(), fused.networks(args, "sgd"), _DISTINCT, shard)
+    train, evaluate = compile_networks(trainer, models, _DISTINCT, shard)
+    plain, _ = compile_networks(FusedTrainer(), fused.networks(args, "sgd"), _DISTINCT, shard)
     epoch, descent, forward = (
-        1e3 * statistics.median(timed(each, args.repeats)) / _DISTINCT
+        1e3 * statistics.median(time_calls(each, args.repeats)) / _DISTINCT
         for each in (train, plain, evaluate)
     )
-    products, bytes_moved = counted(models, len(x))
+    products, bytes_moved = count_operations(models, len(x))
     steps = -(-len(x) // fused.BATCH)
     return [
         *rows,
@@ -83,10 +83,10 @@ def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
     ]
 
 
-def opened(
+def compile_networks(
     trainer: Any, models: list[Any], many: int, shard: Any
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """What trains, and what evaluates, so many networks for an epoch; both are compiled."""
+    """Return functions that train and evaluate ``many`` networks for an epoch, compiled."""
     from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.keras.checkpoint import get_initial_state
     from cerebros_spark.training.keras.serialization import serialize_model
@@ -111,18 +111,18 @@ def opened(
     return train, evaluate
 
 
-def timed(work: Callable[[], Any], repeats: int) -> list[float]:
-    """Seconds of each time."""
-    told = []
+def time_calls(work: Callable[[], Any], repeats: int) -> list[float]:
+    """Return the seconds of each call."""
+    seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
         work()
-        told.append(time.perf_counter() - began)
-    return told
+        seconds.append(time.perf_counter() - began)
+    return seconds
 
 
-def counted(models: list[Any], rows: int) -> tuple[float, float]:
-    """Multiplications of an epoch of one network, and bytes of a step's optimizer."""
+def count_operations(models: list[Any], rows: int) -> tuple[float, float]:
+    """Return multiplications of an epoch of one network, and bytes of an optimizer step."""
     kernels = [
         sum(int(np.prod(w.shape)) for w in model.trainable_variables if w.path.endswith("kernel"))
         for model in models
@@ -133,17 +133,17 @@ def counted(models: list[Any], rows: int) -> tuple[float, float]:
 
 
 def products_a_second(size: int = 1024) -> float:
-    """Multiplications a second in a large product of matrices."""
+    """Return multiplications per second in a large matrix product."""
     import tensorflow as tf
 
     some = tf.ones((size, size))
-    return size**3 / min(timed(lambda: (some @ some).numpy()[0, 0], 5))
+    return size**3 / min(time_calls(lambda: (some @ some).numpy()[0, 0], 5))
 
 
 def bytes_a_second(size: int = 2**26) -> float:
-    """Bytes a second that a copy reads and writes."""
+    """Return bytes per second that a copy reads and writes."""
     some, other = np.ones(size, np.uint8), np.ones(size, np.uint8)
-    return 2 * size / min(timed(lambda: np.copyto(other, some), 5))
+    return 2 * size / min(time_calls(lambda: np.copyto(other, some), 5))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""How well equal trials hop: makespan against its floor, and what a hop costs.
+"""Measure how well equal trials hop: makespan against its floor, and the cost of a hop.
 
-Trains equal multi-layer perceptrons on generated data with real Spark workers and reads the
-run's journal. A hop is everything between two units on a worker: writing the new state, the
-report, the driver's decision, fetching and setting the next state.
+Trains equal multi-layer perceptrons on generated data with Spark workers and reads the run's
+journal. A hop is everything between two units on a worker: writing the new state, the report, the
+driver's decision, fetching and setting the next state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -26,17 +26,17 @@ import numpy as np
 
 
 def main() -> None:
-    """Runs the benchmark and prints its table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=240_000, help="training rows in all")
-    parser.add_argument("--width", type=int, default=196, help="units in each hidden layer")
+    parser.add_argument("--rows", type=int, default=240_000, help="total number of training rows")
+    parser.add_argument("--width", type=int, default=196, help="units of each hidden layer")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--master", default=None, help="default: local[WORKERS]")
-    parser.add_argument("--repeats", type=int, default=1, help="runs; medians are told")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--repeats", type=int, default=1, help="runs; medians are shown")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
 
     _common.prepare_environment()
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[str, Any]], Any]:
-    """Trains the trials; gives the journal and the engine's report."""
+    """Train the trials; return the journal and the engine's report."""
     import keras
 
     from cerebros_spark import LocalStore, SparkBackend
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
 
 
 def figures(records: list[dict[str, Any]], report: Any) -> list[tuple[str, Any, str]]:
-    """The table: name, figure, unit."""
+    """Return the rows of the table."""
     units = [record for record in records if record["kind"] == "unit"]
     by_worker: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for unit in units:

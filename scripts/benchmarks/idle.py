@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""How busy workers are in a search whose trials differ in length and in cost.
+"""Measure how busy workers are in a search whose trials differ in length and cost.
 
-Multi-layer perceptrons of 32 to 512 units a layer, stopped early, on generated data, with real
-Spark workers. The run's journal tells when each worker worked on rows; everything else between
-the first unit's beginning and the last one's end is idle, hops included.
+Multi-layer perceptrons of 32 to 512 units a layer, stopped early, on generated data, with Spark
+workers. The journal has when each worker worked on rows; everything else between the start of the
+first unit and the end of the last is idle, hops included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -24,16 +24,16 @@ import numpy as np
 
 
 def main() -> None:
-    """Runs the benchmark and prints its table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=48)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=12, help="most epochs of a trial")
-    parser.add_argument("--rows", type=int, default=100_000, help="training rows in all")
+    parser.add_argument("--epochs", type=int, default=12, help="maximum epochs of a trial")
+    parser.add_argument("--rows", type=int, default=100_000, help="total number of training rows")
     parser.add_argument("--tuner", default="random")
     parser.add_argument("--concurrent", type=int, help="trials in flight; default: the product's")
     parser.add_argument("--master", help="default: local[WORKERS]")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     _common.prepare_environment()
     with tempfile.TemporaryDirectory() as folder:
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace, folder: str) -> list[dict[str, Any]]:
-    """Searches; gives the journal."""
+    """Run the search; return the journal."""
     import keras
 
     from cerebros_spark import LocalStore, SparkBackend
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace, folder: str) -> list[dict[str, Any]]:
 
 
 def network(hp: Any) -> Any:
-    """One multi-layer perceptron."""
+    """Return one multi-layer perceptron."""
     import keras
 
     layers: list[Any] = [keras.Input((32,))]
@@ -79,7 +79,7 @@ def network(hp: Any) -> Any:
 
 
 def figures(records: list[dict[str, Any]]) -> list[tuple[str, Any, str]]:
-    """The table: name, figure, unit."""
+    """Return the rows of the table."""
     units = [record for record in records if record["kind"] == "unit"]
     epochs = Counter(record["trial"] for record in records if record["kind"] == "epoch")
     costs = [unit["seconds"] for unit in units if unit["unit"]["phase"] == "train"]

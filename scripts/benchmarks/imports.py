@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long ``import cerebros_spark`` takes, in fresh processes."""
+"""Measure how long ``import cerebros_spark`` and ``import nas`` take, in fresh processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -20,21 +20,21 @@ _CODE = "import time; t = time.perf_counter(); import {name}; print(time.perf_co
 
 
 def main() -> None:
-    """Measures and prints the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     rows: list[tuple[str, Any, str]] = []
     for name in ("cerebros_spark", "nas", "json"):
-        seconds = [measured(name) for _ in range(args.runs)]
+        seconds = [measure_import(name) for _ in range(args.runs)]
         rows.append((f"import {name}, median", statistics.median(seconds), "s"))
         rows.append((f"import {name}, longest", max(seconds), "s"))
     _common.show("import", rows, args.json)
 
 
-def measured(name: str) -> float:
-    """Seconds of one import in a process of its own."""
+def measure_import(name: str) -> float:
+    """Return the seconds of one import in its own process."""
     command = [sys.executable, "-c", _CODE.format(name=name)]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 

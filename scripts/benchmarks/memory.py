@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Resident memory over many small trials of one search: the driver's, and the workers'.
+"""Measure resident memory of driver and workers over many small trials of one search.
 
 The networks are multi-layer perceptrons, no two alike; each is built, traced, trained for an
 epoch and evaluated.
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -23,12 +23,12 @@ import psutil
 
 
 def main() -> None:
-    """Runs one search and prints the memory as its trials end."""
+    """Run one search and print the memory as its trials finish."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--every", type=int, default=25, help="trials between two readings")
     parser.add_argument("--master", help="a Spark master; by default the workers are threads")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     _common.prepare_environment()
     from cerebros_spark import LocalBackend, LocalStore, SparkBackend
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def network(hp: Any) -> Any:
-    """A multi-layer perceptron."""
+    """Return a multi-layer perceptron."""
     import keras
 
     layers: list[Any] = [keras.Input((5,))]
@@ -62,7 +62,7 @@ def network(hp: Any) -> Any:
 
 
 class Readings:
-    """Reads memory each time so many trials have ended."""
+    """Readings of memory, one every so many finished trials."""
 
     def __init__(self, every: int) -> None:
         self.rows: list[tuple[str, Any, str]] = []
@@ -70,7 +70,7 @@ class Readings:
         self._ended = 0
 
     def callback(self) -> Any:
-        """A callback whose copies count together."""
+        """Return a callback whose copies share one count."""
         import keras
 
         readings = self
@@ -85,14 +85,14 @@ class Readings:
         return Reading()
 
     def count(self) -> None:
-        """A trial has ended."""
+        """Count a finished trial; read the memory if it is time."""
         self._ended += 1
         if self._ended % self._every:
             return
         driver = psutil.Process()
         after = f"after {self._ended} trials"
         self.rows.append((f"driver {after}", driver.memory_info().rss / 2**20, "MiB"))
-        # Spark's Python workers are children of its JVM.
+        # Spark's Python workers are descendants of its JVM.
         workers = [
             child.memory_info().rss / 2**20
             for child in driver.children(recursive=True)

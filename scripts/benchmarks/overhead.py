@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What Spark costs over threads of one process, for the same search.
+"""Measure the overhead of Spark over threads of one process, for the same search.
 
-The same reproducible search (the same units in the same order, bit for bit) runs on
-LocalBackend(num_workers=2) and on SparkBackend, in turns, several times in one process; the first
-pair warms up and does not count. Units are made long enough by --rows; the journal tells how long
-they were, and how many bytes of model state went to the store and came back.
+The same reproducible search (the same units in the same order, bit for bit) runs alternately on
+LocalBackend(num_workers=2) and on SparkBackend, several times in one process; the first pair warms
+up and does not count. --rows makes the units long enough; the journal has their length, and the
+bytes of model state written and fetched.
 
-Overhead is told of the training (from the first unit handed out to the last one reported) and of
-the whole of ``fit``, where Spark's start of the workers counts too. Tracing is part of both:
-threads of one process share Python's lock in it, and Spark's workers do not.
+Overhead is given for training (from the first unit assigned to the last one reported) and for the
+whole of ``fit``, which includes the start of Spark's workers. Tracing is part of both: threads of
+one process share Python's lock in it, and Spark's workers do not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -36,12 +36,12 @@ WORKERS = 2
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One search.
+class Figures:
+    """The figures of one search.
 
     Attributes:
         fit: Seconds of ``fit``.
-        makespan: Seconds from the first unit handed out to the last one reported.
+        makespan: Seconds from the first unit assigned to the last one reported.
         busy: Share of the makespan that the less busy worker worked on rows.
         units: Seconds of each training unit in which nothing was traced.
         work: Seconds of all units, summed.
@@ -61,20 +61,22 @@ class Measured:
 
 
 def main() -> None:
-    """Runs both sides in turns and prints the table."""
+    """Run both sides alternately and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=3, help="pairs that count (%(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="pairs after the warm-up (%(default)s)"
+    )
     parser.add_argument("--trials", type=int, default=6, help="%(default)s")
     parser.add_argument("--epochs", type=int, default=3, help="%(default)s")
     parser.add_argument("--rows", type=int, default=240_000, help="training rows (%(default)s)")
-    parser.add_argument("--units", type=int, default=196, help="in a layer (%(default)s)")
-    parser.add_argument("--master", default=f"local[{WORKERS}]", help="Spark's (%(default)s)")
+    parser.add_argument("--units", type=int, default=196, help="units of a layer (%(default)s)")
+    parser.add_argument("--master", default=f"local[{WORKERS}]", help="Spark master (%(default)s)")
     parser.add_argument(
         "--store", metavar="FOLDER", help="a new folder for the runs that all machines see"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     if args.repeats < 1:
         parser.error(f"--repeats must be 1 or more, but got {args.repeats}")
@@ -86,44 +88,44 @@ def main() -> None:
     spark = _common.session(args.master)
     try:
         with tempfile.TemporaryDirectory(dir=args.store) as folder:
-            local, on_spark, size = measured(spark, args, folder)
+            local, on_spark, size = measure_sides(spark, args, folder)
     finally:
         spark.stop()
     _common.show("overhead", figures(local, on_spark, size), args.json)
 
 
-def measured(
+def measure_sides(
     spark: Any, args: argparse.Namespace, folder: str
-) -> tuple[list[Measured], list[Measured], int]:
-    """Both sides' searches, without the first of each, and the decoded bytes of the data."""
+) -> tuple[list[Figures], list[Figures], int]:
+    """Return both sides' figures, without the first of each, and the decoded bytes of the data."""
     from cerebros_spark import LocalBackend, SparkBackend
 
     x, y = data(args.rows)
-    sides: dict[str, tuple[Callable[[], Any], list[Measured]]] = {
+    sides: dict[str, tuple[Callable[[], Any], list[Figures]]] = {
         "local": (lambda: LocalBackend(num_workers=WORKERS), []),
         "spark": (lambda: SparkBackend(spark.sparkContext, num_workers=WORKERS), []),
     }
     for turn in range(args.repeats + 1):
-        # Who goes first alternates: what the machine does besides hits both alike.
+        # The first side alternates, so that other load affects both sides alike.
         for name in sorted(sides, reverse=bool(turn % 2)):
-            backend, found = sides[name]
-            found.append(one(backend(), args, folder, f"{name}-{turn}", x, y))
-            print(f"{name}, turn {turn}: fit {found[-1].fit:.1f} s", file=sys.stderr)
-    local, on_spark = (found[1:] for _, found in sides.values())
+            backend, measurements = sides[name]
+            measurements.append(run_search(backend(), args, folder, f"{name}-{turn}", x, y))
+            print(f"{name}, turn {turn}: fit {measurements[-1].fit:.1f} s", file=sys.stderr)
+    local, on_spark = (measurements[1:] for _, measurements in sides.values())
     return local, on_spark, x.nbytes + y.nbytes
 
 
 def data(rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random features and a label that they determine; a tenth more rows, to validate with."""
+    """Return random features and a label that depends on them, with a tenth more for validation."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(rows * 10 // 9, WIDTH)).astype("float32")
     return x, (x[:, 0] * x[:, 1] + x[:, 2]).astype("float32")
 
 
-def one(
+def run_search(
     backend: Any, args: argparse.Namespace, folder: str, name: str, x: np.ndarray, y: np.ndarray
-) -> Measured:
-    """One search over all of its trials."""
+) -> Figures:
+    """Run one search and return its figures."""
     from cerebros_spark import LocalStore
     from cerebros_spark.runs.journal import read
     from nas import HyperHyperModel
@@ -139,11 +141,11 @@ def one(
         x, y, epochs=args.epochs, validation_split=0.1, verbose=0, reproducible=True
     )
     fit = time.perf_counter() - began
-    return of_journal(fit, result.engine_report, read(store, name))
+    return read_figures(fit, result.engine_report, read(store, name))
 
 
 def network(hp: Any, units: int) -> Any:
-    """A multi-layer perceptron of one size, so that every unit takes as long; its rate is drawn."""
+    """Return a multi-layer perceptron of fixed size, so that all units take equally long."""
     import keras
 
     rate = hp.Float("learning_rate", 1e-4, 1e-3, sampling="log")
@@ -153,11 +155,11 @@ def network(hp: Any, units: int) -> Any:
     return model
 
 
-def of_journal(fit: float, report: Any, records: Sequence[dict[str, Any]]) -> Measured:
-    """What the report and the journal of a run tell."""
+def read_figures(fit: float, report: Any, records: Sequence[dict[str, Any]]) -> Figures:
+    """Return the figures in the report and the journal of a run."""
     units = [record for record in records if record["kind"] == "unit"]
     training = [unit for unit in units if unit["unit"]["phase"] == "train"]
-    return Measured(
+    return Figures(
         fit=fit,
         makespan=report.makespan,
         busy=min(report.busy),
@@ -168,7 +170,7 @@ def of_journal(fit: float, report: Any, records: Sequence[dict[str, Any]]) -> Me
             for unit in training
         },
         written=sum(unit["state"]["size"] for unit in training),
-        # A worker that holds the state already does not fetch it.
+        # A worker does not fetch a state that it still has.
         fetched=sum(
             unit["unit"]["state"]["size"] for unit in units if unit["hop_seconds"]["fetch"] > 0
         ),
@@ -176,12 +178,12 @@ def of_journal(fit: float, report: Any, records: Sequence[dict[str, Any]]) -> Me
 
 
 def figures(
-    local: Sequence[Measured], on_spark: Sequence[Measured], size: int
+    local: Sequence[Figures], on_spark: Sequence[Figures], size: int
 ) -> list[tuple[str, Any, str]]:
-    """The table: medians over the runs of each side."""
+    """Return the rows of the table: medians over the runs of each side."""
     rows: list[tuple[str, Any, str]] = [
         ("runs of each side", len(local), ""),
-        ("states that differ between the sides", differing(local[0], on_spark[0]), ""),
+        ("states that differ between the sides", count_differences(local[0], on_spark[0]), ""),
     ]
     for name, runs in (("local", local), ("Spark", on_spark)):
         typical = [statistics.median(run.units) for run in runs]
@@ -210,19 +212,19 @@ def figures(
     return rows
 
 
-def differing(one: Measured, other: Measured) -> int:
-    """How many visits left another state on the other side."""
+def count_differences(one: Figures, other: Figures) -> int:
+    """Return how many visits left another state on the other side."""
     names = one.states.keys() | other.states.keys()
     return sum(one.states.get(name) != other.states.get(name) for name in names)
 
 
-def visits(run: Measured) -> float:
-    """Trials times epochs: each visits all partitions once."""
+def visits(run: Figures) -> float:
+    """Return trials times epochs; each of them visits all partitions once."""
     return len(run.states) / WORKERS
 
 
-def median(runs: Sequence[Measured], field: str) -> float:
-    """The middle one of a field's values."""
+def median(runs: Sequence[Figures], field: str) -> float:
+    """Return the median of a field."""
     return statistics.median(getattr(run, field) for run in runs)
 
 

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""How far the driver goes: the real scheduler and the real journal, with simulated workers.
+"""Measure how far the driver scales: the real scheduler and journal, with simulated workers.
 
 Trials differ in cost (log-normal, sigma 0.5), workers in speed (by 1 %) and units by chance (by
-20 %). The clock is simulated, but the driver's own time is
-real: a report waits until the driver has dealt with those before it, and a worker waits for the
-answer, so a driver that is too slow leaves workers idle. Nothing is trained, no state is written,
-and a crash of this machine could cost the journal its end: it lies in memory.
+20 %). The clock is simulated, but the driver's own time is real: a report waits until the driver
+has processed those before it, and a worker waits for the answer, so a slow driver leaves workers
+idle. Nothing is trained and no state is written. The journal is in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -46,7 +45,7 @@ from cerebros_spark.storage.local import LocalStore
 
 
 def main() -> None:
-    """Runs each size and prints a table of them all."""
+    """Run each size and print one table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,22 +54,24 @@ def main() -> None:
         default="10x100,30x300,100x1000",
         help="workers x trials, comma-separated (%(default)s)",
     )
-    parser.add_argument("--in-flight", type=int, default=10, help="trials a worker (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=1, help="of a trial (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="a unit's, in the mean")
+    parser.add_argument(
+        "--in-flight", type=int, default=10, help="trials in flight per worker (%(default)s)"
+    )
+    parser.add_argument("--epochs", type=int, default=1, help="epochs of a trial (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="mean seconds of a unit")
     parser.add_argument("--validation", action="store_true", help="validate each epoch")
     parser.add_argument(
         "--ahead",
         type=float,
         default=0.0,
-        help="share of a unit by which a worker asks for its next before that ends (%(default)s)",
+        help="how early a worker requests its next unit, as a share of a unit (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--repeats", type=int, default=1, help="runs, each with a seed of its own; medians are told"
+        "--repeats", type=int, default=1, help="runs with different seeds; medians are shown"
     )
-    parser.add_argument("--folder", default="/dev/shm", help="of the journal (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--folder", default="/dev/shm", help="folder of the journal (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     rows: list[tuple[str, Any, str]] = []
     for size in args.sizes.split(","):
@@ -101,16 +102,16 @@ class Simulation:
         self._journal = Journal(self._store, "scale")
         self._hopper = Hopper(workers, validation=args.validation)
         self._to_come: list[tuple[float, int, UnitDone | WorkerAsks]] = []
-        self._free = [0.0] * workers  # when a worker is done with all that it has
+        self._free = [0.0] * workers  # when a worker finishes its assigned units
         self._numbers = itertools.count()
-        self._now = 0.0  # on the driver's clock
+        self._now = 0.0  # by the driver's clock
         self._busy = 0.0
         self._decisions: list[float] = []
         self._driving = 0.0
         self._units = 0
 
     def run(self) -> None:
-        """To the end of the last trial."""
+        """Run until the last trial is finished."""
         self._memory_before = _resident()
         self._handle(*(WorkerReady(worker) for worker in range(self._workers)))
         for _ in range(self._args.in_flight * self._workers):
@@ -127,10 +128,10 @@ class Simulation:
             self._handle(event)
         self._journal.commit()
         if self._hopper.running:
-            raise RuntimeError(f"{len(self._hopper.running)} trials never ended")
+            raise RuntimeError(f"{len(self._hopper.running)} trials did not finish")
 
     def figures(self) -> Iterator[tuple[str, Any, str]]:
-        """Name, figure and unit."""
+        """Return the rows of the table."""
         decisions = sorted(self._decisions)
         journal = self._store.digest("runs/scale/journal.jsonl")[0]
         yield "units", self._units, ""
@@ -155,11 +156,11 @@ class Simulation:
 
     def _handle(self, *events: Event) -> None:
         began = time.perf_counter()
-        told = self._hopper.handle(*events)
+        report = self._hopper.handle(*events)
         seconds = time.perf_counter() - began
         self._decisions.append(seconds)
         self._spend(seconds)
-        for instruction in told:
+        for instruction in report:
             if isinstance(instruction, RunUnits):
                 for unit in instruction.units:
                     self._start(instruction.worker, unit)
@@ -199,7 +200,7 @@ class Simulation:
 
 
 def _resident() -> int:
-    """Bytes at the process' peak."""
+    """Return the peak resident bytes of the process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

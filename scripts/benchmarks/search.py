@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How much faster a search over Cerebros networks is than a plain Keras loop on two processes.
+"""Measure how much faster a search over Cerebros networks is than a Keras loop on two processes.
 
-Both train as many networks of the published bounds on the same generated table, on two cores. The
-search is the whole product: `HyperHyperModel` on Spark with two workers, from the arrays to the
-leaderboard, the driver and Spark on the same cores; only the start of Spark is left out. The loop
-is that of fused.py, in two processes at a time; each trains the first --sample networks for
---loop-epochs epochs, and what those take is told for its half of all.
+Both train the same number of networks of the published bounds on the same generated table, on two
+cores. The search is the whole product: `HyperHyperModel` on Spark with two workers, from the
+arrays to the leaderboard, with driver and Spark on the same cores; only the start of Spark is left
+out. The loop is that of fused.py, in two processes at a time. Each trains the first --sample
+networks for --loop-epochs epochs, and the result is scaled up to its half of all networks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -30,15 +30,19 @@ import numpy as np
 
 
 def main() -> None:
-    """Runs both sides and prints the table."""
+    """Run both sides and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_common.comparison_options()],
     )
-    parser.add_argument("--sample", type=int, default=3, help="networks of a loop (%(default)s)")
-    parser.add_argument("--loop-epochs", type=int, default=5, help="of a loop (%(default)s)")
-    parser.add_argument("--loop", type=int, help=argparse.SUPPRESS)  # which of the two loops it is
+    parser.add_argument(
+        "--sample", type=int, default=3, help="networks that a loop trains (%(default)s)"
+    )
+    parser.add_argument(
+        "--loop-epochs", type=int, default=5, help="epochs that a loop trains (%(default)s)"
+    )
+    parser.add_argument("--loop", type=int, help=argparse.SUPPRESS)  # which of the two loops to run
     args = parser.parse_args()
     _common.prepare_environment()
     if args.loop is not None:
@@ -48,17 +52,17 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
-    """The table: name, figure, unit."""
+    """Return the rows of the table."""
     spark = _common.session("local[2]")
-    found = []
+    results = []
     for _ in range(args.repeats):
         with tempfile.TemporaryDirectory() as folder:
             seconds, report = search(args, spark, folder)
-        found.append((seconds, loops(args), report))
+        results.append((seconds, loops(args), report))
     spark.stop()
-    ratios = [plain / ours for ours, plain, _ in found]
-    ours, plain = (statistics.median(each[i] for each in found) for i in (0, 1))
-    report = found[-1][2]
+    ratios = [plain / ours for ours, plain, _ in results]
+    ours, plain = (statistics.median(each[i] for each in results) for i in (0, 1))
+    report = results[-1][2]
     return [
         ("networks", args.trials, ""),
         ("epochs", args.epochs, ""),
@@ -74,7 +78,7 @@ def run(args: argparse.Namespace) -> list[tuple[str, Any, str]]:
 
 
 def search(args: argparse.Namespace, spark: Any, folder: str) -> tuple[float, Any]:
-    """Seconds of a search, and how well its workers were used."""
+    """Return the seconds of a search, and how busy its workers were."""
     import autokeras as ak
 
     from cerebros_spark import LocalStore, SparkBackend
@@ -105,23 +109,23 @@ def search(args: argparse.Namespace, spark: Any, folder: str) -> tuple[float, An
 
 
 def loops(args: argparse.Namespace) -> float:
-    """Seconds of the slower of two loops that run at the same time."""
-    asked = [f"--{name}={getattr(args, name)}" for name in ("trials", "epochs", "rows", "width")]
-    asked += [f"--sample={args.sample}", f"--loop-epochs={args.loop_epochs}"]
+    """Return the seconds of the slower of two loops that run at the same time."""
+    command = [f"--{name}={getattr(args, name)}" for name in ("trials", "epochs", "rows", "width")]
+    command += [f"--sample={args.sample}", f"--loop-epochs={args.loop_epochs}"]
     running = [
         subprocess.Popen(
-            [sys.executable, __file__, *asked, f"--loop={number}"],
+            [sys.executable, __file__, *command, f"--loop={number}"],
             stdout=subprocess.PIPE,
             text=True,
         )
         for number in range(2)
     ]
-    told = [process.communicate()[0] for process in running]
-    return max(json.loads(text.splitlines()[-1]) for text in told)
+    result = [process.communicate()[0] for process in running]
+    return max(json.loads(text.splitlines()[-1]) for text in result)
 
 
 def loop(args: argparse.Namespace) -> float:
-    """Seconds that a loop takes for its half of the networks."""
+    """Return the seconds that a loop takes for its half of the networks."""
     from cerebros_spark.training.keras.tensorflow_runtime import configure
 
     configure(1, None, False)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""How the code is cut into files: counts that a maintainer feels.
+"""Count files, lines, import cycles and what passes through them.
 
 Run in the root of any commit: ``python scripts/benchmarks/structure.py [--root FOLDER]``. It reads
-the sources and imports nothing of them.
+the sources and imports none of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import networkx
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -29,8 +29,10 @@ STATE = {"state", "states", "state_ref", "state_refs", "state_bytes", "StateRef"
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path(), help="of the sources (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--root", type=Path, default=Path(), help="root of the sources (%(default)s)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     _common.show("structure", figures(args.root), args.json)
 

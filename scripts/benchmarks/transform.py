@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How fast new rows are scored: `transform` on Spark, Keras alone, and one call a row.
+"""Measure how fast new rows are scored: `transform` on Spark, Keras alone, and one call a row.
 
 A multi-layer perceptron of 2 x 64 units, or a Cerebros network of published size (6 levels x 4
-units x 4 neurons), scores generated rows. Both sides have the same cores:
-`transform` in `local[THREADS]`, with a thread for each task, into Spark's sink that keeps nothing;
-`keras.Model.predict(batch_size=1024)` on the array in this process, with as many threads. They take
-turns, and the best of each counts. Cerebro's way, one `predict` call a row inside the UDF, scores a
-sample in as many tasks; what counts is the time of its loops alone.
+units x 4 neurons), scores generated rows. Both sides have the same cores: `transform` runs in
+`local[THREADS]`, a thread for each task, into Spark's sink that keeps nothing;
+`keras.Model.predict(batch_size=1024)` runs on the array in this process with the same number of
+threads. They alternate, and the best of each counts. Cerebro's approach, one `predict` call a row
+inside the UDF, scores a sample in the same number of tasks; only the time of its loops counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -31,16 +31,16 @@ _BATCH = 1024
 
 
 def main() -> None:
-    """Runs the benchmark and prints its table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--features", choices=["columns", "array"], default="columns")
     parser.add_argument("--network", choices=["perceptron", "cerebros"], default="perceptron")
-    parser.add_argument("--sample", type=int, default=2_000, help="rows scored one by one")
+    parser.add_argument("--sample", type=int, default=2_000, help="rows to score one by one")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     _common.prepare_environment()
     import tensorflow as tf
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace, folder: str) -> list[tuple[str, Any, str]]:
-    """The table: name, figure, unit."""
+    """Return the rows of the table."""
     import pandas as pd
 
     from cerebros_spark import LocalStore
@@ -71,19 +71,19 @@ def run(args: argparse.Namespace, folder: str) -> list[tuple[str, Any, str]]:
         search.fit(few.assign(target=few["f0"]), epochs=1, verbose=0)
     else:
         search.fit(x[:200], x[:200, 0], epochs=1, verbose=0)
-    df = spark.read.parquet(written(x, names, folder, args)).cache()
+    df = spark.read.parquet(write_rows(x, names, folder, args)).cache()
     df.count()
     model = search.export_model()
     sides: dict[str, Callable[[], Any]] = {
-        "transform": lambda: scored(search.predict(df)),
+        "transform": lambda: score_all(search.predict(df)),
         "predict": lambda: model.predict(x, batch_size=_BATCH, verbose=0),
     }
-    first, _ = timed(sides["transform"])  # opens the network in Spark's processes
-    timed(sides["predict"])
+    first, _ = time_call(sides["transform"])  # loads the network in Spark's processes
+    time_call(sides["predict"])
     taken: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
     for _ in range(args.repeats):
         for side, call in sides.items():
-            taken[side].append(timed(call))
+            taken[side].append(time_call(call))
     seconds, cpu = ({side: min(t[i] for t in taken[side]) for side in sides} for i in (0, 1))
     one_by_one = rows_one_by_one(spark, model, x[: args.sample], args.threads)
     spark.stop()
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace, folder: str) -> list[tuple[str, Any, str]]:
 
 
 def perceptron(width: int) -> Any:
-    """A perceptron of 2 x 64 units."""
+    """Return a perceptron of 2 x 64 units."""
     import keras
 
     layers = [keras.Input((width,)), *(keras.layers.Dense(64, "relu") for _ in range(2))]
@@ -112,7 +112,7 @@ def perceptron(width: int) -> Any:
 
 
 def cerebros(width: int) -> Any:
-    """A Cerebros network of published size."""
+    """Return a Cerebros network of published size."""
     from nas.spaces.cerebros import Output
 
     return _common.published_network((width,), Output("target", 1))
@@ -121,8 +121,8 @@ def cerebros(width: int) -> Any:
 NETWORKS = {"perceptron": perceptron, "cerebros": cerebros}
 
 
-def written(x: np.ndarray, names: list[str], folder: str, args: argparse.Namespace) -> str:
-    """The rows as Parquet, two files a thread."""
+def write_rows(x: np.ndarray, names: list[str], folder: str, args: argparse.Namespace) -> str:
+    """Return the rows as Parquet, two files a thread."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -139,35 +139,35 @@ def written(x: np.ndarray, names: list[str], folder: str, args: argparse.Namespa
     return path
 
 
-def scored(df: Any) -> None:
-    """Computes all rows and columns and keeps none."""
+def score_all(df: Any) -> None:
+    """Compute all rows and columns and keep none."""
     df.write.format("noop").mode("overwrite").save()
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds, and seconds of processor time of this process and those below it."""
-    before, start = processor(), time.perf_counter()
+def time_call(call: Callable[[], Any]) -> tuple[float, float]:
+    """Return seconds, and seconds of processor time of this process and its descendants."""
+    before, start = processor_seconds(), time.perf_counter()
     call()
     seconds = time.perf_counter() - start
-    after = processor()
+    after = processor_seconds()
     return seconds, sum(after[p] - before.get(p, 0.0) for p in after)
 
 
-def processor() -> dict[int, float]:
-    """Processor time by process."""
+def processor_seconds() -> dict[int, float]:
+    """Return processor time by process."""
     me = psutil.Process()
-    found = {}
+    seconds = {}
     for process in [me, *me.children(recursive=True)]:
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        found[process.pid] = times.user + times.system
-    return found
+        seconds[process.pid] = times.user + times.system
+    return seconds
 
 
 def rows_one_by_one(spark: Any, model: Any, x: np.ndarray, tasks: int) -> float:
-    """Rows a second when each row is a `predict` call, in all tasks together."""
+    """Return rows per second when each row is a `predict` call, in all tasks together."""
     from cerebros_spark.training.keras.serialization import serialize_model
 
     program, weights = serialize_model(model), model.get_weights()

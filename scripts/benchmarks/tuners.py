@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Every tuner against random search, at the same budget of epochs.
+"""Compare every tuner with random search at the same budget of epochs.
 
-The networks of four problems (multi-layer perceptrons on tables that scikit-learn carries) are
-trained once, every combination of a finite space by the real engine; their learning curves are the
-problem. Two cheap functions with learning curves of their own come with them. Then each tuner
-searches, with trials ending asynchronously in virtual time, from several seeds.
+The problems are four tables of scikit-learn: the engine trains every multi-layer perceptron of a
+finite space once, and their learning curves are the problem. Two cheap functions with learning
+curves are added. Each tuner then searches from several seeds, with trials that finish
+asynchronously in virtual time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -34,15 +34,15 @@ TABLES = ("diabetes", "breast_cancer", "wine", "digits")
 
 
 def main() -> None:
-    """Runs the benchmark and prints its tables."""
+    """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--trials", type=int, default=24, help="full trials that the budget is for")
+    parser.add_argument("--trials", type=int, default=24, help="budget, in full trials")
     parser.add_argument("--epochs", type=int, default=16, help="epochs of a full trial")
-    parser.add_argument("--in-flight", type=int, default=4, help="trials that train at a time")
+    parser.add_argument("--in-flight", type=int, default=4, help="trials in flight")
     parser.add_argument("--tuners", nargs="+", default=list(TUNERS))
-    parser.add_argument("--tables", metavar="FOLDER", help="keep the learning curves there")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--tables", metavar="FOLDER", help="folder that keeps the learning curves")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     _common.prepare_environment()
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +58,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched: ``curve(values, epoch)`` is the validation loss after that epoch."""
+    """A problem: ``curve(values, epoch)`` is the validation loss after that epoch."""
 
     name: str
     declare: Callable[[Any], None]
@@ -66,7 +66,7 @@ class Problem:
 
 
 def mlp_space(hp: Any) -> None:
-    """A finite space of 240 multi-layer perceptrons."""
+    """Declare a finite space of 240 multi-layer perceptrons."""
     hp.Int("units", 4, 64, step=2, sampling="log")
     hp.Int("layers", 1, 2)
     hp.Float("learning_rate", 1e-4, 10**-1.5, step=10**0.5, sampling="log")
@@ -75,22 +75,22 @@ def mlp_space(hp: Any) -> None:
 
 
 def key(values: Mapping[str, Any]) -> str:
-    """A combination's name in the table."""
+    """Return a combination's name in the table."""
     rate = f"{values['learning_rate']:.4g}"
     return "/".join([*(str(values[n]) for n in ("units", "layers", "activation", "dropout")), rate])
 
 
 def table_problem(name: str, epochs: int, folder: Path) -> Problem:
-    """The learning curves of a scikit-learn table's networks, trained if they are not there."""
+    """Return the learning curves of a scikit-learn table's networks; train them if missing."""
     path = folder / f"{name}-{epochs}.json"
     if not path.exists():
-        path.write_text(json.dumps(trained(name, epochs)))
+        path.write_text(json.dumps(train_all(name, epochs)))
     curves = json.loads(path.read_text())
     return Problem(name, mlp_space, lambda values, epoch: curves[key(values)][epoch])
 
 
-def trained(name: str, epochs: int) -> dict[str, list[float]]:
-    """Trains every network of the space; the validation loss at each epoch."""
+def train_all(name: str, epochs: int) -> dict[str, list[float]]:
+    """Train every network of the space; return the validation loss at each epoch."""
     import sklearn.datasets
 
     from cerebros_spark import LocalBackend, LocalStore
@@ -116,7 +116,7 @@ def trained(name: str, epochs: int) -> dict[str, list[float]]:
 
 
 def network(hp: Any, width: int, classes: int) -> Any:
-    """One multi-layer perceptron; a classifier unless there are no classes."""
+    """Return a multi-layer perceptron; a classifier unless there are no classes."""
     import keras
 
     mlp_space(hp)
@@ -133,21 +133,21 @@ def network(hp: Any, width: int, classes: int) -> Any:
 
 
 def branin_space(hp: Any) -> None:
-    """The usual domain of Branin's function."""
+    """Declare the usual domain of Branin's function."""
     hp.Float("x", -5.0, 10.0)
     hp.Float("y", 0.0, 15.0)
 
 
 def branin(values: Mapping[str, Any], epoch: int) -> float:
-    """Branin's function, which a learning curve comes down to."""
+    """Return Branin's function, the limit of a learning curve."""
     x, y = values["x"], values["y"]
     b, c = 5.1 / (4 * math.pi**2), 5 / math.pi
     value = (y - b * x**2 + c * x - 6) ** 2 + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10
-    return learning(value, 20.0, values, epoch)
+    return add_learning_curve(value, 20.0, values, epoch)
 
 
 def mixed_space(hp: Any) -> None:
-    """A rate, a size, and a kind that has a parameter of its own."""
+    """Declare a rate, a size, and a kind of which one value has its own parameter."""
     hp.Float("rate", 1e-5, 1.0, sampling="log")
     hp.Int("size", 1, 100)
     hp.Choice("kind", ["plain", "other", "tuned"])
@@ -156,15 +156,15 @@ def mixed_space(hp: Any) -> None:
 
 
 def mixed(values: Mapping[str, Any], epoch: int) -> float:
-    """Best at a rate of 0.003 and a size of 60, tuned with a strength of 0.3."""
+    """Return a function that is best at a rate of 0.003, a size of 60 and a strength of 0.3."""
     value = (math.log10(values["rate"]) + 2.5) ** 2 + ((values["size"] - 60) / 40) ** 2
     kind = {"plain": 1.0, "other": 2.0}.get(values["kind"])
     value += abs(values["strength"] - 0.3) * 3 if kind is None else kind
-    return learning(value, 4.0, values, epoch)
+    return add_learning_curve(value, 4.0, values, epoch)
 
 
-def learning(value: float, above: float, values: Mapping[str, Any], epoch: int) -> float:
-    """A learning curve down to a value: faster for some, with some noise."""
+def add_learning_curve(value: float, above: float, values: Mapping[str, Any], epoch: int) -> float:
+    """Return a learning curve towards a value, with noise; its speed depends on the values."""
     from cerebros_spark.core.seeding import derive
 
     generator = np.random.default_rng(derive(0, *sorted(map(str, values.values()))))
@@ -178,25 +178,25 @@ def learning(value: float, above: float, values: Mapping[str, Any], epoch: int) 
 
 @dataclass
 class Course:
-    """How a search went: epochs spent, and the best loss by then, at each improvement."""
+    """The course of a search: epochs spent and best loss so far, at each improvement."""
 
     spent: list[int] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
 
     def note(self, epochs: int, loss: float) -> None:
-        """Another epoch has ended."""
+        """Record a finished epoch."""
         if not self.best or loss < self.best[-1]:
             self.spent.append(epochs)
             self.best.append(loss)
 
     def reaches(self, loss: float) -> int | None:
-        """The epochs it took to come to a loss; None if it never did."""
+        """Return the epochs needed to reach a loss; None if it was not reached."""
         at = (spent for spent, best in zip(self.spent, self.best, strict=True) if best <= loss)
         return next(at, None)
 
 
 class Search:
-    """One search in virtual time: every epoch takes the same, and ends by itself."""
+    """One search in virtual time: every epoch takes equally long and ends by itself."""
 
     def __init__(self, problem: Problem, tuner: Any, epochs: int, in_flight: int) -> None:
         self.course = Course()
@@ -205,13 +205,13 @@ class Search:
         self._epochs = epochs
         self._in_flight = in_flight
         self._now = 0
-        self._queue: list[tuple[int, int, str]] = []  # when its next epoch ends, number, name
-        self._done: dict[str, int] = {}  # epochs of those that have not ended
+        self._queue: list[tuple[int, int, str]] = []  # end of its next epoch, number, name
+        self._done: dict[str, int] = {}  # finished epochs of running trials
         self._values: dict[str, Any] = {}
         self._exhausted = False
 
     def run(self, budget: int) -> Course:
-        """Goes on until so many epochs are spent, or there are no more candidates."""
+        """Run until the epochs are spent or no candidates are left."""
         for spent in range(1, budget + 1):
             self._propose()
             if not self._queue:
@@ -255,48 +255,48 @@ class Search:
                 self._obey(self._tuner.conclude(name, end))
 
 
-def searched(problem: Problem, tuner: str, seed: int, args: argparse.Namespace) -> Course:
-    """How one search went, until its epochs were spent."""
-    made = bound(problem, tuner, seed, args)
-    return Search(problem, made, args.epochs, args.in_flight).run(args.trials * args.epochs)
+def run_search(problem: Problem, tuner: str, seed: int, args: argparse.Namespace) -> Course:
+    """Return the course of one search."""
+    tuner_object = create_tuner(problem, tuner, seed, args)
+    return Search(problem, tuner_object, args.epochs, args.in_flight).run(args.trials * args.epochs)
 
 
-def bound(problem: Problem, tuner: str, seed: int, args: argparse.Namespace) -> Any:
-    """A tuner that knows the problem's space."""
+def create_tuner(problem: Problem, tuner: str, seed: int, args: argparse.Namespace) -> Any:
+    """Return a tuner that has learned the problem's space."""
     import keras_tuner
 
     from nas.config.tuner_registry import tuner_factory
 
     halving = tuner in ("asha", "hyperband")
     options = {"max_epochs": args.epochs} if tuner == "hyperband" else {}
-    made = tuner_factory(tuner)(
+    tuner_object = tuner_factory(tuner)(
         objective=keras_tuner.Objective("val_loss", "min"),
-        # Those that stop trials may start as many as the epochs allow.
+        # Tuners that stop trials early may start more of them.
         max_trials=args.trials * (args.epochs if halving else 1),
         seed=seed,
         **options,
     )
-    known = made.hyperparameters
+    known = tuner_object.hyperparameters
     problem.declare(known)
-    made.learn(known)
-    return made
+    tuner_object.learn(known)
+    return tuner_object
 
 
 # Figures ---------------------------------------------------------------------------------
 
 
 def figures(problems: list[Problem], args: argparse.Namespace) -> list[tuple[str, Any, str]]:
-    """Ranks, scores, and the epochs that halving saves."""
+    """Return ranks, scores, and the epochs that halving saves."""
     rows: list[tuple[str, Any, str]] = []
     ranks: dict[str, list[float]] = {tuner: [] for tuner in args.tuners}
     shares: dict[str, list[float]] = {tuner: [] for tuner in args.tuners}
     for problem in problems:
         courses = {
-            tuner: [searched(problem, tuner, seed, args) for seed in range(args.seeds)]
+            tuner: [run_search(problem, tuner, seed, args) for seed in range(args.seeds)]
             for tuner in args.tuners
         }
-        for tuner, found in courses.items():
-            mean = statistics.mean(course.best[-1] for course in found)
+        for tuner, results in courses.items():
+            mean = statistics.mean(course.best[-1] for course in results)
             rows.append((f"{problem.name}: {tuner}, mean of the final scores", mean, ""))
         for seed in range(args.seeds):
             finals = [courses[tuner][seed].best[-1] for tuner in args.tuners]

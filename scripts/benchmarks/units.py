@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""How long a unit of the Keras trainer takes, beside `model.fit` on the same arrays.
+"""Measure how long a unit of the Keras trainer takes, beside `model.fit` on the same arrays.
 
-Both train one epoch on rows in memory, on one core, once everything is traced: a small multi-layer
-perceptron, of which the loop costs more than the arithmetic, and one of 10 million parameters.
+Both train one epoch on rows in memory, on one core, once everything is traced: a small
+multi-layer perceptron, whose loop costs more than its arithmetic, and one of 10 million
+parameters.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -29,12 +30,12 @@ _BATCH = 32
 
 
 def main() -> None:
-    """Runs the benchmark and prints its table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=5, help="%(default)s")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     _common.prepare_environment()
     from cerebros_spark.training.keras.tensorflow_runtime import configure
@@ -42,12 +43,14 @@ def main() -> None:
     configure(1, None, False)
     rows: list[tuple[str, Any, str]] = []
     for name, (hidden, many) in NETWORKS.items():
-        rows += [(f"{name}: {label}", *rest) for label, *rest in measured(hidden, many, args)]
+        rows += [
+            (f"{name}: {label}", *rest) for label, *rest in measure_network(hidden, many, args)
+        ]
     _common.show("units", rows, args.json)
 
 
-def measured(hidden: tuple[int, ...], rows: int, args: argparse.Namespace) -> list[Any]:
-    """Name, figure and unit for one network; both sides in turn."""
+def measure_network(hidden: tuple[int, ...], rows: int, args: argparse.Namespace) -> list[Any]:
+    """Return the rows of one network; both sides alternate."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(rows, _WIDTH)).astype("float32")
     y = x[:, :1] * x[:, 1:2]
@@ -65,7 +68,7 @@ def measured(hidden: tuple[int, ...], rows: int, args: argparse.Namespace) -> li
 
 
 def network(hidden: tuple[int, ...]) -> Any:
-    """A compiled perceptron."""
+    """Return a compiled perceptron."""
     import keras
 
     values = inputs = keras.Input((_WIDTH,))
@@ -77,7 +80,7 @@ def network(hidden: tuple[int, ...]) -> Any:
 
 
 def by_fit(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
-    """What trains an epoch by Keras and gives its seconds."""
+    """Return a function that trains an epoch by Keras and returns its seconds."""
 
     def train() -> float:
         began = time.perf_counter()
@@ -88,7 +91,7 @@ def by_fit(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
 
 
 def by_trainer(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
-    """What runs a unit, its state set before and taken after, and gives its seconds."""
+    """Return a function that runs a unit, loads and dumps its state, and returns its seconds."""
     from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.keras.checkpoint import get_initial_state
     from cerebros_spark.training.keras.serialization import serialize_model

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Preparing Spark DataFrames of few and of thousands of columns: the seconds each takes."""
+"""Measure how long Spark takes to prepare DataFrames of few and of thousands of columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -19,21 +19,21 @@ import numpy as np
 
 
 def main() -> None:
-    """Measures and prints the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1000, help="%(default)s")
     parser.add_argument("--columns", type=int, nargs="+", default=[20, 2000], help="%(default)s")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     _common.prepare_environment()
     spark = _common.session()
     spark.conf.set("spark.sql.shuffle.partitions", "200")  # Spark's default
-    found = [
+    rows = [
         (f"{count:,} columns, {args.rows:,} rows", prepare_table(spark, args.rows, count), "s")
         for count in args.columns
     ]
     spark.stop()
-    _common.show("wide tables", found, args.json)
+    _common.show("wide tables", rows, args.json)
 
 
 def prepare_table(spark: Any, rows: int, columns: int) -> float:

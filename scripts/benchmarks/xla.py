@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Whether XLA pays for networks that Keras trains one by one, on one core.
+"""Measure whether XLA pays for networks that Keras trains one by one, on one core.
 
-A unit's steps are one loop, compiled by TensorFlow as the Keras trainer has it, and by XLA: how
-long the first call takes, how long a step takes after that, and after how many steps of a trial on
-a worker XLA would have gained what compiling takes. For a multi-layer perceptron, and for a
-Cerebros network with dropout.
+A unit's steps are one loop, compiled by TensorFlow as in the Keras trainer, and by XLA. Measured
+are the first call, a step after it, and after how many steps of a trial on a worker XLA has gained
+back the time of compilation. For a multi-layer perceptron, and for a Cerebros network with dropout.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# The folder above holds what all scripts share.
+# The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -28,12 +27,12 @@ _BATCH, _STEPS, _WIDTH = 93, 10, 38
 
 
 def main() -> None:
-    """Runs the benchmark and prints its table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=5, help="%(default)s")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args()
     _common.prepare_environment()
     from cerebros_spark.training.keras.tensorflow_runtime import configure
@@ -41,9 +40,12 @@ def main() -> None:
     configure(1, None, False)
     rows: list[tuple[str, Any, str]] = []
     for name, build in (("perceptron", perceptron), ("cerebros, dropout", cerebros)):
-        found = [(once(build(), xla=False), once(build(), xla=True)) for _ in range(args.repeats)]
+        runs = [
+            (measure_once(build(), xla=False), measure_once(build(), xla=True))
+            for _ in range(args.repeats)
+        ]
         (first, step), (first_xla, step_xla) = (
-            [statistics.median(run[side][part] for run in found) for part in (0, 1)]
+            [statistics.median(run[side][part] for run in runs) for part in (0, 1)]
             for side in (0, 1)
         )
         gain = step - step_xla
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def perceptron() -> Any:
-    """Two hidden layers of 64 neurons."""
+    """Return a network with two hidden layers of 64 neurons."""
     import keras
 
     values = inputs = keras.Input((_WIDTH,))
@@ -71,15 +73,15 @@ def perceptron() -> Any:
 
 
 def cerebros() -> Any:
-    """A network of the published space, but with dropout, which isn't trained with others."""
+    """Return a network of the published space with dropout, which is not trained with others."""
     from nas.spaces.cerebros import Output
 
     output = Output("y", 1, "linear", "mse", ())
     return _common.published_network((_WIDTH,), output, regularization="dropout")
 
 
-def once(model: Any, *, xla: bool) -> tuple[float, float]:
-    """Seconds of the first call, and of a step after that."""
+def measure_once(model: Any, *, xla: bool) -> tuple[float, float]:
+    """Return the seconds of the first call, and of a step after it."""
     import tensorflow as tf
 
     from cerebros_spark.training.keras.checkpoint import get_initial_state

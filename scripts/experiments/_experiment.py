@@ -1,4 +1,4 @@
-"""What the experiments share: options, Spark, a bound search, and how results are left."""
+"""Shared by the experiments: options, Spark, a bound search, and results on disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# spark-submit puts this folder alone on the path.
+# spark-submit puts only this folder on the path.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
@@ -24,11 +24,11 @@ Row = tuple[str, Any, str]
 
 @dataclass
 class Outcome:
-    """What an experiment has found.
+    """The outcome of an experiment.
 
     Attributes:
         rows: The table: name, figure, unit.
-        searches: By name, finished searches, whose leaderboards and best networks are kept.
+        searches: Finished searches by name; their leaderboards and best networks are saved.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -38,25 +38,29 @@ class Outcome:
 def options(
     description: str | None, *, trials: int, epochs: int, rows: int | None = None
 ) -> argparse.ArgumentParser:
-    """The options that every experiment has; it may add its own.
+    """Return a parser with the options that every experiment has.
 
     Args:
         description: The script's docstring.
         trials: Default of ``--trials``.
         epochs: Default of ``--epochs``.
-        rows: Default of ``--rows``; None where the data has its own number.
+        rows: Default of ``--rows``; None if the number of rows is fixed.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=_positive, default=trials, help="networks (%(default)s)")
-    parser.add_argument("--epochs", type=_positive, default=epochs, help="%(default)s")
+    parser.add_argument(
+        "--trials", type=positive_integer, default=trials, help="networks (%(default)s)"
+    )
+    parser.add_argument("--epochs", type=positive_integer, default=epochs, help="%(default)s")
     if rows is not None:
-        parser.add_argument("--rows", type=_positive, default=rows, help="generated (%(default)s)")
-    parser.add_argument("--workers", type=_positive, default=2, help="%(default)s")
-    parser.add_argument("--seed", type=int, default=7, help="of data and search (%(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was killed")
-    parser.add_argument("--master", help="Spark's; default: spark-submit's, or local[WORKERS]")
+        parser.add_argument(
+            "--rows", type=positive_integer, default=rows, help="rows to generate (%(default)s)"
+        )
+    parser.add_argument("--workers", type=positive_integer, default=2, help="%(default)s")
+    parser.add_argument("--seed", type=int, default=7, help="seed of data and search (%(default)s)")
+    parser.add_argument("--resume", action="store_true", help="resume a run that was killed")
+    parser.add_argument("--master", help="Spark master; default: spark-submit's, or local[WORKERS]")
     parser.add_argument(
         "--folder",
         default="runs/experiments",
@@ -69,12 +73,12 @@ def options(
 def main(
     name: str, parser: argparse.ArgumentParser, experiment: Callable[[Any, Any], Outcome]
 ) -> None:
-    """Runs an experiment from the command line: Spark, the experiment, its results.
+    """Run an experiment from the command line and save its results.
 
     Args:
         name: Name of the experiment, and of its folder.
         parser: Its options.
-        experiment: What is given the SparkSession and the options.
+        experiment: Function of the SparkSession and the options.
     """
     args = parser.parse_args()
     _common.prepare_environment(logging.INFO)
@@ -83,20 +87,20 @@ def main(
         began = time.monotonic()
         outcome = experiment(spark, args)
         outcome.rows.append(("whole experiment", time.monotonic() - began, "s"))
-        leave(name, args, outcome)
+        save_results(name, args, outcome)
     finally:
         spark.stop()
 
 
 def folder_of(args: argparse.Namespace, name: str) -> Path:
-    """The experiment's folder, made if it is not there."""
+    """Return the experiment's folder; create it if needed."""
     folder = Path(args.folder).absolute() / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def bind(search: Any, spark: Any, store: Path, args: argparse.Namespace, **more: Any) -> None:
-    """Binds a search to Spark's workers and a store; ``more`` goes to ``resource_bind``."""
+    """Bind a search to Spark's workers and a store; ``more`` goes to ``resource_bind``."""
     from cerebros_spark import LocalStore, SparkBackend
 
     search.resource_bind(
@@ -107,15 +111,15 @@ def bind(search: Any, spark: Any, store: Path, args: argparse.Namespace, **more:
 
 
 def split(df: Any, seed: int) -> tuple[Any, Any]:
-    """A training and a test DataFrame, about 80 to 20, told apart by the rows' content."""
+    """Split a DataFrame about 80 to 20 by a hash of the rows' content."""
     from pyspark.sql import functions as F  # noqa: N812
 
     number = F.pmod(F.xxhash64(F.lit(seed), *df.columns), F.lit(5))
     return df.where(number != 0), df.where(number == 0)
 
 
-def leave(name: str, args: argparse.Namespace, outcome: Outcome) -> None:
-    """Prints the table, and writes it with options and leaderboards to ``result.json``."""
+def save_results(name: str, args: argparse.Namespace, outcome: Outcome) -> None:
+    """Print the table, and write it with options and leaderboards to ``result.json``."""
     import keras
     import tensorflow
 
@@ -127,7 +131,7 @@ def leave(name: str, args: argparse.Namespace, outcome: Outcome) -> None:
         boards[label] = json.loads(board.to_json(orient="records"))
         search.export_model().save(folder / f"{label}.keras")
     _common.show(name, outcome.rows, None)
-    told = {
+    result = {
         "experiment": name,
         "arguments": vars(args),
         "versions": {"keras": keras.__version__, "tensorflow": tensorflow.__version__},
@@ -135,13 +139,13 @@ def leave(name: str, args: argparse.Namespace, outcome: Outcome) -> None:
         "leaderboards": boards,
     }
     partial = folder / "result.json.partial"
-    partial.write_text(json.dumps(told, indent=1, default=float) + "\n")
+    partial.write_text(json.dumps(result, indent=1, default=float) + "\n")
     partial.replace(folder / "result.json")
     print(f"\nresults and networks: {folder}")
 
 
-def of_search(label: str, search: Any) -> Sequence[Row]:
-    """What every experiment tells of a search."""
+def search_rows(label: str, search: Any) -> Sequence[Row]:
+    """Return the rows that every experiment reports about a search."""
     board, report = search.result.leaderboard(), search.result.engine_report
     return [
         (f"{label}: trials that failed", int((board["status"] == "failed").sum()), ""),
@@ -150,7 +154,7 @@ def of_search(label: str, search: Any) -> Sequence[Row]:
     ]
 
 
-def _positive(word: str) -> int:
+def positive_integer(word: str) -> int:
     number = int(word)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, but got {word}")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Clicks in the shape of Criteo's: hashed categories, embeddings, AUC against the ceiling.
+"""Search networks for clicks in the shape of Criteo's: hashed categories and embeddings.
 
-The data is what scripts/make_criteo.py makes: 13 counts and 26 categorical columns, and the true
-model's probabilities. Spark takes logarithms of the counts, marks what is missing, and hashes each
-categorical column into buckets; networks of one's own (``hypermodel=``) embed these. AUC on the
-held-out fifth stands beside that of the true model and of logistic regression (Spark ML, every
-word hashed by itself).
+The data is that of scripts/make_criteo.py: 13 counts, 26 categorical columns, and the true
+model's probabilities. Spark takes logarithms of the counts, marks missing values, and hashes each
+categorical column into buckets; custom networks (``hypermodel=``) embed these. The AUC on the
+held-out fifth is printed beside that of the true model and of logistic regression (Spark ML,
+every word hashed by itself).
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from make_criteo import CATEGORIES, NUMBERS, make
 
 
 def run(spark: Any, args: argparse.Namespace) -> _experiment.Outcome:
-    """Data, search and logistic regression."""
+    """Run data, search and logistic regression."""
     folder = _experiment.folder_of(args, "criteo")
     raw = spark.read.parquet(str(data(folder, args)))
     train, test = _experiment.split(raw, args.seed)
-    search = searched(spark, args, folder / "store", prepared(train, args.buckets))
-    scored = search.predict(prepared(test, args.buckets))
+    search = run_search(spark, args, folder / "store", prepare_columns(train, args.buckets))
+    scores = search.predict(prepare_columns(test, args.buckets))
     rows = [
         ("rows", raw.count(), ""),
         ("true model: test AUC", auc(test, "probability"), "(the ceiling)"),
-        ("search: test AUC", auc(scored, "label__output"), ""),
+        ("search: test AUC", auc(scores, "label__output"), ""),
     ]
     if not args.no_linear:
         rows.append(("logistic regression: test AUC", linear(train, test, args.penalty), ""))
-    rows += _experiment.of_search("search", search)
+    rows += _experiment.search_rows("search", search)
     return _experiment.Outcome(rows, {"search": search})
 
 
 def data(folder: Path, args: argparse.Namespace) -> Path:
-    """The folder with the rows: the user's, or one that is generated and kept."""
+    """Return the folder with the rows: the user's, or a generated one that is kept."""
     if args.data is not None:
         return Path(args.data).absolute()
-    made = folder / f"rows-{args.rows}-{args.seed}"
-    if not made.exists():
-        make(made, args.rows, args.seed)
-    return made
+    rows = folder / f"rows-{args.rows}-{args.seed}"
+    if not rows.exists():
+        make(rows, args.rows, args.seed)
+    return rows
 
 
-def prepared(raw: Any, buckets: int) -> Any:
-    """The label, ``numbers`` and ``words`` as arrays, and the true probability.
+def prepare_columns(raw: Any, buckets: int) -> Any:
+    """Return the label, ``numbers`` and ``words`` as arrays, and the true probability.
 
     Args:
         raw: The rows as ``make_criteo`` writes them.
         buckets: Buckets of each categorical column. Those of column j are numbered from
-            ``j * buckets``; a missing word has a bucket, too.
+            ``j * buckets``; a missing word has its own bucket.
     """
     from pyspark.sql import functions as F  # noqa: N812
 
@@ -66,14 +66,14 @@ def prepared(raw: Any, buckets: int) -> Any:
     ]
     return raw.select(
         "label",
-        F.array(*(told for name in NUMBERS for told in depth(name))).alias("numbers"),
+        F.array(*(column for name in NUMBERS for column in depth(name))).alias("numbers"),
         F.array(*words).alias("words"),
         "probability",
     )
 
 
 def depth(name: str) -> tuple[Any, Any]:
-    """A count's logarithm, 0 where it is missing, and whether it is missing."""
+    """Return a count's logarithm, 0 if it is missing, and whether it is missing."""
     from pyspark.sql import functions as F  # noqa: N812
 
     value = F.log1p(F.coalesce(F.col(name), F.lit(0)).cast("float")).cast("float")
@@ -81,11 +81,11 @@ def depth(name: str) -> tuple[Any, Any]:
 
 
 def network(hp: Any, buckets: int, embedding: int | None = None) -> Any:
-    """Embedded words beside the numbers, below a multi-layer perceptron.
+    """Return a compiled perceptron of embedded words and numbers.
 
     Args:
         hp: A ``keras_tuner.HyperParameters``.
-        buckets: As ``prepared`` was given.
+        buckets: Buckets of each categorical column, as in :func:`prepare_columns`.
         embedding: Width of a word's embedding; searched if it is None.
     """
     import keras
@@ -109,8 +109,8 @@ def network(hp: Any, buckets: int, embedding: int | None = None) -> Any:
     return model
 
 
-def searched(spark: Any, args: argparse.Namespace, store: Path, train: Any) -> Any:
-    """A finished search for the network with the best validation AUC."""
+def run_search(spark: Any, args: argparse.Namespace, store: Path, train: Any) -> Any:
+    """Search for the network with the best validation AUC."""
     import keras_tuner
 
     from nas import HyperHyperModel
@@ -137,27 +137,27 @@ def searched(spark: Any, args: argparse.Namespace, store: Path, train: Any) -> A
 
 
 def auc(df: Any, column: str) -> float:
-    """Area under the ROC curve of a column with scores."""
+    """Return the area under the ROC curve of a column of scores."""
     from pyspark.ml.evaluation import BinaryClassificationEvaluator
     from pyspark.sql import functions as F  # noqa: N812
 
     scores = df.select("label", F.col(column).cast("double").alias("score"))
-    # Without bins: the curve goes through every score.
+    # Zero bins: the curve has a point for every score.
     evaluator = BinaryClassificationEvaluator(rawPredictionCol="score", numBins=0)
     return float(evaluator.evaluate(scores))
 
 
 def linear(train: Any, test: Any, penalty: float) -> float:
-    """Test AUC of Spark's logistic regression on logarithms and hashed words."""
+    """Return the test AUC of Spark's logistic regression on logarithms and hashed words."""
     from pyspark.ml.classification import LogisticRegression
     from pyspark.ml.feature import FeatureHasher
     from pyspark.ml.functions import vector_to_array
 
-    def hashed(df: Any) -> Any:
-        told = [depth(name) for name in NUMBERS]
+    def hash_words(df: Any) -> Any:
+        depths = [depth(name) for name in NUMBERS]
         numbers = [
             value.alias(f"{kind}_{name}")
-            for name, pair in zip(NUMBERS, told, strict=True)
+            for name, pair in zip(NUMBERS, depths, strict=True)
             for kind, value in zip(("log", "missing"), pair, strict=True)
         ]
         frame = df.select("label", *numbers, *CATEGORIES)
@@ -165,25 +165,27 @@ def linear(train: Any, test: Any, penalty: float) -> float:
         return hasher.transform(frame).select("label", "features")
 
     model = LogisticRegression(regParam=penalty, maxIter=30, standardization=False).fit(
-        hashed(train).cache()
+        hash_words(train).cache()
     )
-    scored = model.transform(hashed(test))
+    scores = model.transform(hash_words(test))
     probability = vector_to_array("probability")[1].alias("score")
-    return auc(scored.select("label", probability), "score")
+    return auc(scores.select("label", probability), "score")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The script's options."""
-    made = _experiment.options(__doc__, trials=6, epochs=3, rows=100_000)
-    made.add_argument("--data", help="a folder that make_criteo has made; else one is generated")
-    made.add_argument("--buckets", type=int, default=1000, help="of each column (%(default)s)")
-    made.add_argument("--batch-size", type=int, default=256, help="%(default)s")
-    made.add_argument("--tuner", default="random", help="%(default)s")
-    made.add_argument(
-        "--penalty", type=float, default=1e-3, help="of logistic regression (%(default)s)"
+    """Return the script's options."""
+    options = _experiment.options(__doc__, trials=6, epochs=3, rows=100_000)
+    options.add_argument("--data", help="a folder made by make_criteo; default: generate one")
+    options.add_argument(
+        "--buckets", type=int, default=1000, help="hash buckets of each column (%(default)s)"
     )
-    made.add_argument("--no-linear", action="store_true", help="leave logistic regression out")
-    return made
+    options.add_argument("--batch-size", type=int, default=256, help="%(default)s")
+    options.add_argument("--tuner", default="random", help="%(default)s")
+    options.add_argument(
+        "--penalty", type=float, default=1e-3, help="penalty of logistic regression (%(default)s)"
+    )
+    options.add_argument("--no-linear", action="store_true", help="skip logistic regression")
+    return options
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Handwritten digits from a libsvm file: convolution and residual blocks as an AutoKeras graph.
+"""Search networks for handwritten digits, read from libsvm, as an AutoKeras graph.
 
-As in the Cerebro system's MNIST example, with scikit-learn's 1,797 digits of 8 x 8 pixels: they are
-written as libsvm, read by Spark's reader (sparse vectors), and searched by two tuners, random and
-greedy. Beside them stands logistic regression.
+As in the Cerebro system's MNIST example, with scikit-learn's 1,797 digits of 8 x 8 pixels. They
+are written as libsvm, read by Spark's reader (sparse vectors), and searched as convolution and
+residual blocks by two tuners, random and greedy. Logistic regression is scored beside them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import _experiment
 
 
 def run(spark: Any, args: argparse.Namespace) -> _experiment.Outcome:
-    """Both searches, each scored on the held-out fifth."""
+    """Run both searches and score each on the held-out fifth."""
     folder = _experiment.folder_of(args, "digits")
     train, test = _experiment.split(read(spark, write(folder / "digits.libsvm")), args.seed)
     outcome = _experiment.Outcome()
     for tuner in args.tuners:
-        search = searched(spark, args, folder / "store", train, tuner)
-        told = search.evaluate(test, return_dict=True)
+        search = run_search(spark, args, folder / "store", train, tuner)
+        metrics = search.evaluate(test, return_dict=True)
         outcome.searches[tuner] = search
-        outcome.rows.append((f"{tuner}: test accuracy", told["accuracy"], ""))
-        outcome.rows.append((f"{tuner}: test loss", told["loss"], ""))
-        outcome.rows += _experiment.of_search(tuner, search)
+        outcome.rows.append((f"{tuner}: test accuracy", metrics["accuracy"], ""))
+        outcome.rows.append((f"{tuner}: test loss", metrics["loss"], ""))
+        outcome.rows += _experiment.search_rows(tuner, search)
     outcome.rows.append(("logistic regression: test accuracy", linear(train, test), ""))
     return outcome
 
 
 def write(path: Path) -> Path:
-    """Writes the digits as libsvm."""
+    """Write the digits as libsvm."""
     from sklearn.datasets import dump_svmlight_file, load_digits
 
     digits = load_digits()
@@ -45,12 +45,12 @@ def write(path: Path) -> Path:
 
 
 def read(spark: Any, path: Path) -> Any:
-    """The file as a DataFrame with ``label`` and ``features``, a sparse vector of 64."""
+    """Return the file as a DataFrame with ``label`` and ``features``, a sparse vector of 64."""
     return spark.read.format("libsvm").option("numFeatures", 64).load(str(path))
 
 
 def graph() -> tuple[Any, Any]:
-    """Input and head: convolutions and a small residual network, side by side."""
+    """Return input and head: convolutions and a small residual network, side by side."""
     import autokeras as ak
 
     from nas import SmallImageBlock
@@ -66,8 +66,8 @@ def graph() -> tuple[Any, Any]:
     return image, ak.ClassificationHead(name="digit")(merged)
 
 
-def searched(spark: Any, args: argparse.Namespace, store: Path, train: Any, tuner: str) -> Any:
-    """A finished search."""
+def run_search(spark: Any, args: argparse.Namespace, store: Path, train: Any, tuner: str) -> Any:
+    """Run a search."""
     import keras
 
     from nas import HyperHyperModel
@@ -96,7 +96,7 @@ def searched(spark: Any, args: argparse.Namespace, store: Path, train: Any, tune
 
 
 def linear(train: Any, test: Any) -> float:
-    """Test accuracy of logistic regression."""
+    """Return the test accuracy of logistic regression."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
@@ -109,10 +109,10 @@ def linear(train: Any, test: Any) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The script's options."""
-    made = _experiment.options(__doc__, trials=6, epochs=5)
-    made.add_argument("--tuners", nargs="+", default=["random", "greedy"], help="%(default)s")
-    return made
+    """Return the script's options."""
+    options = _experiment.options(__doc__, trials=6, epochs=5)
+    options.add_argument("--tuners", nargs="+", default=["random", "greedy"], help="%(default)s")
+    return options
 
 
 if __name__ == "__main__":

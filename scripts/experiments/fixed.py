@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""One fixed architecture of which only hyperparameters are searched (``FixedModel``).
+"""Search the hyperparameters of one fixed architecture (``FixedModel``).
 
-A small convolutional network for scikit-learn's digits: optimizer, learning rate and batch size are
-searched. Beside it stands the same network trained by plain Keras as it is compiled (Adam at its
-default rate, batches of 32) on the same rows for as many epochs.
+A small convolutional network for scikit-learn's digits: optimizer, learning rate and batch size
+are searched. Plain Keras trains the same network as it is compiled (Adam at its default rate,
+batches of 32) on the same rows for the same number of epochs, for comparison.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ import _experiment
 
 
 def run(spark: Any, args: argparse.Namespace) -> _experiment.Outcome:
-    """The search and the network by itself, scored on the held-out fifth."""
+    """Run the search and train the network alone; score both on the held-out fifth."""
     import pandas as pd
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     frame = pd.DataFrame({"pixels": (digits.data / 16).tolist(), "digit": digits.target})
     train, test = _experiment.split(spark.createDataFrame(frame), args.seed)
-    search = searched(spark, args, train)
+    search = run_search(spark, args, train)
     best = search.get_best_hyperparameters()[0].values
-    alone = trained_alone(args, train, test)
-    told = search.evaluate(test, return_dict=True)
+    alone = train_alone(args, train, test)
+    metrics = search.evaluate(test, return_dict=True)
     rows = [
-        ("searched: test accuracy", told["accuracy"], ""),
-        ("searched: test loss", told["loss"], ""),
+        ("searched: test accuracy", metrics["accuracy"], ""),
+        ("searched: test loss", metrics["loss"], ""),
         ("as compiled, plain Keras: test accuracy", alone["accuracy"], ""),
         ("as compiled, plain Keras: test loss", alone["loss"], ""),
         ("best learning rate", best["learning_rate"], f"({best['learning_rate']:.2g})"),
         ("best batch size", best["batch_size"], f"rows ({best['optimizer']})"),
     ]
-    rows += _experiment.of_search("searched", search)
+    rows += _experiment.search_rows("searched", search)
     return _experiment.Outcome(rows, {"searched": search})
 
 
 def network() -> Any:
-    """The architecture: two convolutions and a Dense layer."""
+    """Return the architecture: two convolutions and a Dense layer."""
     import keras
 
     model = keras.Sequential(
@@ -58,8 +58,8 @@ def network() -> Any:
     return model
 
 
-def searched(spark: Any, args: argparse.Namespace, train: Any) -> Any:
-    """A finished search over how the network is trained."""
+def run_search(spark: Any, args: argparse.Namespace, train: Any) -> Any:
+    """Search how the network is trained."""
     from nas import FixedModel, HyperHyperModel
 
     search = HyperHyperModel(
@@ -76,8 +76,8 @@ def searched(spark: Any, args: argparse.Namespace, train: Any) -> Any:
     return search
 
 
-def trained_alone(args: argparse.Namespace, train: Any, test: Any) -> dict[str, float]:
-    """Test metrics of the network that Keras alone has trained."""
+def train_alone(args: argparse.Namespace, train: Any, test: Any) -> dict[str, float]:
+    """Return the test metrics of the network trained by Keras alone."""
     import keras
     import numpy as np
 
@@ -87,16 +87,16 @@ def trained_alone(args: argparse.Namespace, train: Any, test: Any) -> dict[str, 
 
     keras.utils.set_random_seed(args.seed)
     model = network()
-    # A validation fifth is kept from it, as from the trials.
+    # Hold out a fifth for validation, as the trials do.
     model.fit(*arrays(train), epochs=args.epochs, validation_split=0.2, verbose=0)
     return model.evaluate(*arrays(test), verbose=0, return_dict=True)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The script's options."""
-    made = _experiment.options(__doc__, trials=8, epochs=10)
-    made.add_argument("--tuner", default="random", help="%(default)s")
-    return made
+    """Return the script's options."""
+    options = _experiment.options(__doc__, trials=8, epochs=10)
+    options.add_argument("--tuner", default="random", help="%(default)s")
+    return options
 
 
 if __name__ == "__main__":

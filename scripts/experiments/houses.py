@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""House prices: Cerebros networks on a table of the Ames table's shape.
+"""Search Cerebros networks for house prices, on a generated table like the Ames table.
 
-2,930 houses with 38 numbers each, generated: areas, years, qualities, counts, marks of district and
-kind, and columns that mean nothing. Prices are lognormal around a non-linear function of them, so
-the error that no model can beat is known. Beside the search stand ridge regressions on the prices
-and on their logarithms.
+2,930 houses with 38 numbers each: areas, years, qualities, counts, indicators of district and
+kind, and columns without meaning. Prices are lognormal around a non-linear function of them, so
+the error that no model can beat is known. Ridge regressions on the prices and on their logarithms
+are scored beside the search.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ NOISE = 0.12
 
 
 def run(spark: Any, args: argparse.Namespace) -> _experiment.Outcome:
-    """The search and the ridge regressions, scored on the held-out fifth."""
+    """Run the search and the ridge regressions; score them on the held-out fifth."""
     df = spark.createDataFrame(houses(args.rows, args.seed))
     train, test = _experiment.split(df, args.seed)
-    search = searched(spark, args, train.drop("expected"))
+    search = run_search(spark, args, train.drop("expected"))
     frame = search.predict(test).toPandas()
     rows = [
         ("rows", args.rows, ""),
@@ -38,12 +38,12 @@ def run(spark: Any, args: argparse.Namespace) -> _experiment.Outcome:
         ("search: test error of the logarithm", log_error(frame, "price__output"), ""),
         ("true model: test error of the logarithm", log_error(frame, "expected"), "(the floor)"),
     ]
-    rows += _experiment.of_search("search", search)
+    rows += _experiment.search_rows("search", search)
     return _experiment.Outcome(rows, {"search": search})
 
 
 def houses(rows: int, seed: int) -> pd.DataFrame:
-    """Houses with 38 features, a ``price`` and its expectation, ``expected``, in dollars."""
+    """Return houses with 38 features, a ``price`` and its expectation, ``expected``, in dollars."""
     rng = np.random.default_rng(derive(seed, "houses"))
     districts = rng.choice(8, rows, p=[0.25, 0.2, 0.15, 0.12, 0.1, 0.08, 0.06, 0.04])
     quality = np.clip(np.round(rng.normal(6, 1.4, rows)), 1, 10)
@@ -51,7 +51,7 @@ def houses(rows: int, seed: int) -> pd.DataFrame:
     first = rng.lognormal(7.0, 0.3, rows)
     second = np.where(rng.random(rows) < 0.43, first * rng.uniform(0.5, 1, rows), 0)
     cellar = np.where(rng.random(rows) < 0.03, 0, first * rng.normal(0.9, 0.1, rows)).clip(0)
-    told: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "lot_frontage": rng.normal(69, 20, rows).clip(20),
         "lot_area": rng.lognormal(9.1, 0.5, rows),
         "quality": quality,
@@ -81,7 +81,7 @@ def houses(rows: int, seed: int) -> pd.DataFrame:
         **{f"district_{number}": districts == number for number in range(8)},
         **{f"other_{number}": rng.normal(size=rows) for number in range(5)},
     }  # fmt: skip
-    frame = pd.DataFrame(told).astype("float64")
+    frame = pd.DataFrame(columns).astype("float64")
     worth = _worth(frame, districts)
     frame["price"] = np.exp(worth + rng.normal(0, NOISE, rows))
     # The mean of a lognormal distribution.
@@ -90,7 +90,7 @@ def houses(rows: int, seed: int) -> pd.DataFrame:
 
 
 def _worth(house: pd.DataFrame, districts: np.ndarray) -> Any:
-    """The expected logarithm of a price: what counts in one district counts less in another."""
+    """Return the expected logarithm of a price; features weigh differently by district."""
     age = house["year_sold"] - house["year_built"]
     renewed = house["year_sold"] - house["year_renewed"]
     district = np.array([0.0, 0.1, -0.1, 0.25, -0.25, 0.05, 0.4, -0.35])[districts]
@@ -100,7 +100,7 @@ def _worth(house: pd.DataFrame, districts: np.ndarray) -> Any:
         + 0.55 * np.log(house["living_area"] / 1500)
         + 0.12 * (house["quality"] - 6) * (1 + 0.8 * district)
         + 0.02 * np.maximum(house["quality"] - 7, 0) ** 2
-        # Old houses lose worth, very old ones win it back.
+        # Value falls with age, and rises again for very old houses.
         - 0.004 * np.minimum(age, 70) + 0.002 * np.maximum(age - 70, 0)
         - 0.05 * np.tanh(renewed / 15)
         + 0.04 * (house["condition"] - 5.6) * (age > 30)
@@ -115,8 +115,8 @@ def _worth(house: pd.DataFrame, districts: np.ndarray) -> Any:
     )  # fmt: skip
 
 
-def searched(spark: Any, args: argparse.Namespace, train: Any) -> Any:
-    """A finished search among Cerebros networks."""
+def run_search(spark: Any, args: argparse.Namespace, train: Any) -> Any:
+    """Search among Cerebros networks."""
     import autokeras as ak
 
     from nas import CerebrosSpace, HyperHyperModel
@@ -144,17 +144,17 @@ def searched(spark: Any, args: argparse.Namespace, train: Any) -> Any:
 
 
 def error(price: Any, predicted: Any) -> float:
-    """Root of the mean squared error, in dollars."""
+    """Return the root mean squared error, in dollars."""
     return float(np.sqrt(((price - predicted) ** 2).mean()))
 
 
 def log_error(frame: pd.DataFrame, column: str) -> float:
-    """Root of the mean squared error of the price's logarithm; of at least 1,000 dollars."""
+    """Return the root mean squared error of the logarithm of prices, clipped at 1,000 dollars."""
     return error(np.log(frame["price"]), np.log(frame[column].clip(lower=1000)))
 
 
 def linear(train: pd.DataFrame, test: pd.DataFrame) -> list[tuple[str, float, str]]:
-    """Errors of ridge regression on the same columns."""
+    """Return the errors of ridge regression on the same columns."""
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
@@ -172,11 +172,13 @@ def linear(train: pd.DataFrame, test: pd.DataFrame) -> list[tuple[str, float, st
 
 
 def parser() -> argparse.ArgumentParser:
-    """The script's options."""
-    made = _experiment.options(__doc__, trials=8, epochs=30, rows=2930)
-    made.add_argument("--levels", type=int, default=4, help="most levels of units (%(default)s)")
-    made.add_argument("--tuner", default="random", help="%(default)s")
-    return made
+    """Return the script's options."""
+    options = _experiment.options(__doc__, trials=8, epochs=30, rows=2930)
+    options.add_argument(
+        "--levels", type=int, default=4, help="maximum number of levels (%(default)s)"
+    )
+    options.add_argument("--tuner", default="random", help="%(default)s")
+    return options
 
 
 if __name__ == "__main__":

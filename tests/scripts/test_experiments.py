@@ -30,7 +30,7 @@ def figures(name, module, spark, folder, *words):
     small = ["--trials", "1", "--epochs", "1", "--workers", "1"]
     words = [*small, "--folder", str(folder), *words]
     args = module.parser().parse_args(words)
-    _experiment.leave(name, args, module.run(spark, args))
+    _experiment.save_results(name, args, module.run(spark, args))
     told = json.loads((folder / name / "result.json").read_text())
     assert told["arguments"]["folder"] == str(folder)
     for label, board in told["leaderboards"].items():
@@ -61,7 +61,7 @@ def test_words_are_hashed_into_buckets_of_their_column(spark, tmp_path):
     make(tmp_path / "rows", 200, 0)
     raw = spark.read.parquet(str(tmp_path / "rows"))
     before = raw.orderBy("probability").toPandas()
-    after = criteo.prepared(raw, 50).orderBy("probability").toPandas()
+    after = criteo.prepare_columns(raw, 50).orderBy("probability").toPandas()
     words = np.stack(after["words"])
     assert (words // 50 == np.arange(len(CATEGORIES))).all()
     # The same word, the same bucket; a missing one has a bucket too.

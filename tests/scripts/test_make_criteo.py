@@ -73,7 +73,7 @@ def test_what_is_there_is_left_alone(tmp_path):
         [sys.executable, str(SCRIPT), str(tmp_path / "out")], capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert f"{tmp_path / 'out'} is there already" in done.stderr
+    assert f"{tmp_path / 'out'} exists" in done.stderr
 
 
 def test_what_was_not_finished_leaves_nothing(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def run(scale: float = 1.0):
         unit("train", 1, 2 * scale, 0, 0.0),
         unit("validate", 2, 1 * scale, 0, 0.1),
     ]
-    return overhead.of_journal(20 * scale, report, records)
+    return overhead.read_figures(20 * scale, report, records)
 
 
 def test_a_journal_tells_units_and_bytes():
@@ -49,4 +49,4 @@ def test_states_that_differ_are_counted():
     other = run()
     other.states["t", 1] = "another"
     other.states["t", 9] = "more"
-    assert overhead.differing(run(), other) == 2
+    assert overhead.count_differences(run(), other) == 2
