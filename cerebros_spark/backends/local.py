@@ -44,12 +44,14 @@ class LocalBackend:
     def check(self, store: Store) -> None:
         """Threads can always be had, and see what this process sees."""
         # Before the first network is built: TensorFlow can't change its threads later.
-        tensorflow_runtime.configure(self.threads, None, False, self.num_workers)
+        tensorflow_runtime.configure(self.threads, None, False, self.num_workers, defer=True)
 
     def start(self, job: WorkerConfig) -> None:
         """Starts a thread for each worker."""
         check_store(job.store, job.run_id)
-        tensorflow_runtime.configure(job.threads, None, job.deterministic, self.num_workers)
+        tensorflow_runtime.configure(
+            job.threads, None, job.deterministic, self.num_workers, defer=True
+        )
         self._deterministic = job.deterministic
         self._events = queue.Queue()
         self._links = [_Link(number, self._events) for number in range(self.num_workers)]

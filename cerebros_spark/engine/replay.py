@@ -8,6 +8,7 @@ visit by visit, bit by bit. ``python -m cerebros_spark.replay RUN`` does so for 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class Replay:
         self._layout = Layout(**layout)
         text = store.read(manifest_key(asked["data"])).decode()
         self._manifest = Manifest.from_json(text)
-        tensorflow_runtime.configure(asked["threads"], None, asked["deterministic"])
+        tensorflow_runtime.configure(asked["threads"], None, asked["deterministic"], defer=True)
 
     @property
     def trials(self) -> tuple[str, ...]:
@@ -94,14 +95,10 @@ class Replay:
         """
         if trial_id not in self.trials:
             raise ArgumentError(f"there is no trial {trial_id!r} in the run {self._run_id!r}")
-        # Here, for it loads TensorFlow.
-        from cerebros_spark.training.keras.callbacks import LearningRateSetter
-        from cerebros_spark.training.keras.scopes import custom_object_scope
-
         mine = [record for record in self._records if get_trial_id(record) == trial_id]
         first = next(record for record in mine if record["kind"] == "trial")
         spec = read_spec(self._store, self._run_id, trial_id)
-        with custom_object_scope(self._custom_objects):
+        with self._known_objects():
             program = create_trainer(spec.trainer).open([spec])
         program.load([read_state(self._store, state_ref(first["state"]))])
         states: list[int] = []
@@ -124,13 +121,24 @@ class Replay:
                 if record["learning_rate"] is None:
                     program.load([read_state(self._store, ref)])
                     continue
-                with custom_object_scope(self._custom_objects):
-                    rates = rates or LearningRateSetter(spec.program)
+                if rates is None:
+                    from cerebros_spark.training.keras.callbacks import LearningRateSetter
+
+                    with self._known_objects():
+                        rates = LearningRateSetter(spec.program)
                 state = rates.apply(program.dump()[0], record["learning_rate"])
                 if make_state_ref("", state).sha256 != ref.sha256:
                     states.append(then.unit.visit)
                 program.load([state])
         return Comparison(trial_id, units, tuple(states), tuple(metrics))
+
+    def _known_objects(self) -> contextlib.AbstractContextManager[None]:
+        """Return a scope of the custom objects, which imports Keras only where there are some."""
+        if not self._custom_objects:
+            return contextlib.nullcontext()
+        from cerebros_spark.training.keras.scopes import custom_object_scope
+
+        return custom_object_scope(self._custom_objects)
 
     def _again(self, program: Program, spec: TrialSpec, then: UnitResult) -> tuple[bool, bool]:
         """Runs a unit again; whether its state and its metrics are the same."""

@@ -79,17 +79,19 @@ def create_trainer(name: str) -> Trainer:
     """Return a new trainer.
 
     Args:
-        name: A registered name.
+        name: A registered name; or a ``"module:factory"`` itself, which needs no registration in
+            the workers' processes. They must be able to import the module.
 
     Raises:
         ArgumentError: If no trainer is registered by that name, or if it needs another Keras
             backend than this process has.
     """
-    if name not in _factories:
+    path = _factories.get(name, name)
+    if ":" not in path:
         raise ArgumentError(
             f"cannot create a trainer: {name!r} is not registered; use one of "
             f"{', '.join(sorted(_factories))}"
         )
-    module, _, factory = _factories[name].partition(":")
+    module, _, factory = path.partition(":")
     trainer: Trainer = getattr(import_module(module), factory)()
     return trainer

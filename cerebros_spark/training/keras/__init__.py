@@ -14,9 +14,9 @@ def create_trainer() -> KerasTrainer:
     Raises:
         ArgumentError: If Keras runs on another backend than TensorFlow.
     """
-    from cerebros_spark.training.keras.tensorflow_runtime import check_keras_backend
+    from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
-    check_keras_backend()
+    load_tensorflow()
     from cerebros_spark.training.keras.trainer import KerasTrainer
 
     return KerasTrainer()

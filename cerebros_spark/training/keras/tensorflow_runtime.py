@@ -7,7 +7,9 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 
 from cerebros_spark.compat.tensorflow import disable_op_determinism
@@ -25,9 +27,27 @@ _STARTUP_LINE = re.compile(
 _visible_gpus: str | None = None
 
 
+_lock = threading.RLock()
+
+
+@dataclass(frozen=True)
+class _Settings:
+    threads: int
+    deterministic: bool
+    workers: int
+
+
+# What configure() deferred until TensorFlow is imported.
+_deferred: _Settings | None = None
+
+
 def disable_determinism() -> None:
     """Stop asking for deterministic operations in this process."""
-    disable_op_determinism()
+    global _deferred
+    with _lock:
+        if _deferred is None:
+            disable_op_determinism()
+        _deferred = None
 
 
 def silence_startup() -> None:
@@ -57,15 +77,26 @@ def check_keras_backend() -> None:
 def load_tensorflow() -> None:
     """Import TensorFlow and Keras without the lines they print while they load.
 
-    The environment does not silence the native library, so stderr is redirected for these seconds.
-    Other lines that were written meanwhile are passed on.
+    Settings that :func:`configure` deferred take effect.
 
     Raises:
         ArgumentError: If Keras runs on another backend than TensorFlow.
     """
+    global _deferred
     check_keras_backend()
-    if "tensorflow" in sys.modules:
-        return
+    with _lock:
+        if "tensorflow" not in sys.modules:
+            _import_silently()
+        if _deferred is not None:
+            settings, _deferred = _deferred, None
+            _apply(settings)
+
+
+def _import_silently() -> None:
+    """Import TensorFlow and Keras while stderr is redirected.
+
+    The environment does not silence the native library. Other lines are passed on.
+    """
     silence_startup()
     enable_xla_cache()
     sys.stderr.flush()
@@ -86,7 +117,12 @@ def load_tensorflow() -> None:
 
 
 def configure(
-    threads: int, gpus: Sequence[str] | None, deterministic: bool, workers: int = 1
+    threads: int,
+    gpus: Sequence[str] | None,
+    deterministic: bool,
+    workers: int = 1,
+    *,
+    defer: bool = False,
 ) -> None:
     """Configure TensorFlow's threads, GPUs and determinism.
 
@@ -97,22 +133,37 @@ def configure(
             so a process keeps its first ones.
         deterministic: Whether operations must give the same bits each time.
         workers: Number of workers in this process.
+        defer: Whether TensorFlow may stay unimported: a trainer that needs it calls
+            :func:`load_tensorflow`, which applies the settings.
+
+    Raises:
+        ArgumentError: If Keras runs on another backend than TensorFlow.
     """
+    global _deferred
     if gpus is not None:
         _hide_other_gpus(gpus)
-    load_tensorflow()
+    check_keras_backend()
+    with _lock:
+        _deferred = _Settings(threads, deterministic, workers)
+        if not defer or "tensorflow" in sys.modules:
+            load_tensorflow()
+
+
+def _apply(settings: _Settings) -> None:
     import tensorflow as tf
 
-    if deterministic:
+    threads = settings.threads
+    if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads * workers)
+        tf.config.threading.set_inter_op_parallelism_threads(threads * settings.workers)
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
     except RuntimeError:
         # TensorFlow is in use already and keeps its settings.
-        if deterministic and tf.config.threading.get_intra_op_parallelism_threads() != threads:
+        kept = tf.config.threading.get_intra_op_parallelism_threads()
+        if settings.deterministic and kept != threads:
             logger.warning(
                 "TensorFlow was started before this run, so it keeps its own number of threads "
                 "instead of %d; results may differ in their last bits from those of other runs. "

@@ -174,7 +174,9 @@ def in_fresh_process(kinds: list[str], store: Path) -> dict[str, dict[str, Any]]
 def main(folder: str, out: str, *kinds: str) -> None:
     """Runs as a script."""
     from cerebros_spark import LocalBackend, LocalStore, SparkBackend
+    from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
+    load_tensorflow()  # so that the backend sets its threads before the first network is built
     told, store = {}, LocalStore(folder)
     for kind in kinds:
         context = spark_context("local-cluster[2,1,1024]") if kind == "cluster" else None

@@ -31,6 +31,10 @@ def test_a_later_registration_replaces_the_earlier_one():
     assert isinstance(base.create_trainer("keras"), SmallTrainer)
 
 
+def test_a_path_needs_no_registration():
+    assert isinstance(base.create_trainer(f"{__name__}:SmallTrainer"), SmallTrainer)
+
+
 @pytest.mark.parametrize("name", ["keras", "fused"])
 def test_the_trainers_of_this_package_are_registered(name):
     assert type(base.create_trainer(name)).__name__.lower() == f"{name}trainer"

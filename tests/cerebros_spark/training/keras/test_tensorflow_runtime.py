@@ -53,6 +53,26 @@ def test_a_process_that_has_a_gpu_already_says_that_it_keeps_it(grown, caplog):
     assert "spark.python.worker.reuse=false" in caplog.text
 
 
+DEFERRED = """
+import sys
+from cerebros_spark.training.keras.tensorflow_runtime import configure, load_tensorflow
+configure(3, None, True, 2, defer=True)
+print("tensorflow" in sys.modules)
+load_tensorflow()
+import tensorflow as tf
+threading = tf.config.threading
+print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())
+configure(1, None, False, 1, defer=True)
+print(threading.get_intra_op_parallelism_threads())
+"""
+
+
+def test_deferred_settings_take_effect_when_tensorflow_is_loaded():
+    command = [sys.executable, "-c", DEFERRED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "3", "6", "1"]
+
+
 OTHER_BACKEND = """
 import importlib, sys
 from cerebros_spark.core.errors import ArgumentError
