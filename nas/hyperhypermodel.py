@@ -25,7 +25,7 @@ from nas.config.search_config import SearchConfig, resolve_layout
 from nas.data.columns import predict_rows
 from nas.data.heads import check_metrics
 from nas.data.inputs import is_spark
-from nas.data.weights import checked_class_weight, checked_loss_weights, evaluated_weights
+from nas.data.weights import parse_class_weight, parse_loss_weights, read_evaluation_weights
 from nas.results.result import ModelSelectionResult
 from nas.search.runner import run
 from nas.spaces.autokeras.default_graph import assembled, needs_blocks
@@ -128,7 +128,7 @@ class HyperHyperModel:
                 f"project_name must be letters, digits, '.', '_' and '-', but got {project_name!r}"
             )
         self._base_models = base_models
-        self._loss_weights = checked_loss_weights(loss_weights, self._heads)
+        self._loss_weights = parse_loss_weights(loss_weights, self._heads)
         self._space = space or CerebrosSpace()
         self.project_name = project_name
         self._directory = directory
@@ -456,7 +456,7 @@ class HyperHyperModel:
                 result.model_labels(x if y is None else y),
                 batch_size=batch_size,
                 verbose=verbose,
-                sample_weight=evaluated_weights(sample_weight, rows),
+                sample_weight=read_evaluation_weights(sample_weight, rows),
                 return_dict=True,
             )
             # Keras sorts the dict by name; a list has the order of compile().
@@ -532,7 +532,7 @@ class HyperHyperModel:
             watchers=watchers,
             own=self._own,
             custom_objects=self._custom_objects,
-            class_weight=checked_class_weight(class_weight),
+            class_weight=parse_class_weight(class_weight),
             loss_weights=self._loss_weights,
         )
 

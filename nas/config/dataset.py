@@ -12,8 +12,8 @@ from cerebros_spark.data.checks import VALIDATION_DATA
 from cerebros_spark.data.manifest import Manifest
 from nas.config.binding import Columns, Resources
 from nas.data.columns import check_columns
-from nas.data.inputs import arrays_of, flat, is_spark, warn_of_sorted_dates
-from nas.data.weights import check_bound
+from nas.data.inputs import flatten_names, is_spark, name_columns, warn_if_sorted_by_date
+from nas.data.weights import check_bound_weight
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def prepare_data(
         from cerebros_spark.data.prepare_arrays import prepare_arrays
 
         if shuffle and validation_data is None and not isinstance(validation, str):
-            warn_of_sorted_dates(x, y)
-        arrays = arrays_of(
+            warn_if_sorted_by_date(x, y)
+        arrays = name_columns(
             x,
             y,
             feature_columns=resources.feature_columns,
@@ -106,7 +106,7 @@ def prepare_data(
     from cerebros_spark.data.prepare_spark import prepare
 
     if validation_data is not None:
-        names = [*flat(resources.feature_columns), *flat(resources.label_columns)]
+        names = [*flatten_names(resources.feature_columns), *flatten_names(resources.label_columns)]
         if resources.sample_weight_column is not None:
             names.append(resources.sample_weight_column)
         x, validation = _marked(x, validation_data, list(dict.fromkeys(names))), VALIDATION_DATA
@@ -153,7 +153,7 @@ def find(resources: Resources, data: str | None) -> PreparedData:
             f"the data is cut into {manifest.partitions} partitions, but the backend has "
             f"{resources.backend.num_workers} workers; use as many, or call fit()"
         )
-    check_bound(resources.sample_weight_column, manifest.weight)
+    check_bound_weight(resources.sample_weight_column, manifest.weight)
     return PreparedData(manifest, resources.feature_columns, resources.label_columns)
 
 

@@ -25,7 +25,7 @@ from nas.config.resume import (
     digest_models,
 )
 from nas.config.user_model import matched
-from nas.data.heads import Target, targets
+from nas.data.heads import Target, resolve_targets
 from nas.data.weights import check_class_labels, check_class_weight
 from nas.identity.digest import describe_code, is_own
 from nas.monitoring.observer import SearchObserver
@@ -99,7 +99,7 @@ def resolve_layout(
         output_names=[head.name for head in request.heads],
     )
     check_shapes(request.inputs, layout.input_shapes)
-    goals = targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
+    goals = resolve_targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
     check_class_weight(request.class_weight, goals)
     check_variation(prepared.manifest.column(name) for group in layout.inputs for name in group)
     _check_labels_vary(prepared, layout, goals)

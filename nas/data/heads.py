@@ -1,4 +1,4 @@
-"""What AutoKeras' heads ask of the networks, completed by what the data says."""
+"""Outputs to be learned: AutoKeras heads, completed from the data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nas.metrics.loss_checks import check_loss
 from nas.metrics.losses import get_loss, get_loss_name
 
 # Losses that compare numbers with numbers: classes and functions of Keras alike.
-_REGRESSIONS = (
+_REGRESSION_LOSSES = (
     *("meansquarederror", "meanabsoluteerror", "meanabsolutepercentageerror"),
     *("meansquaredlogarithmicerror", "huber", "logcosh"),
 )
@@ -35,10 +35,10 @@ _REGRESSIONS = (
 
 @dataclass(frozen=True)
 class Target:
-    """One output that is to be learned.
+    """One output to be learned.
 
     Attributes:
-        head: The head that asked for it.
+        head: The AutoKeras head.
         name: Name of the output.
         width: Number of output values.
         num_classes: Number of classes; None for a regression.
@@ -46,12 +46,12 @@ class Target:
         loss: Keras loss.
         metrics: Keras metrics.
         label_shape: Shape of a row of labels.
-        label_dtype: Their type.
+        label_dtype: Type of the labels.
         mean: Mean of each label over the training rows, for a regression.
-        variance: Their variance.
-        sparse: Whether the loss of a network of the user's own takes class numbers.
+        variance: Variance of each label over the training rows, for a regression.
+        sparse: Whether the loss of a user's network takes class numbers.
         probabilities: Whether that loss compares probabilities.
-        labels: What the data's labels are.
+        labels: The labels of the data.
     """
 
     head: Any
@@ -71,12 +71,12 @@ class Target:
 
     @property
     def class_numbers(self) -> bool:
-        """Whether the labels must be class numbers: fractions of them mean nothing."""
+        """Whether the labels must be class numbers, of which fractions mean nothing."""
         return self.sparse or (self.num_classes is not None and self.label_shape == (1,))
 
     @property
     def values(self) -> AllowedValues:
-        """The values that its labels may have."""
+        """The values that the labels may have."""
         if self.num_classes is not None:
             if self.label_shape == (1,):
                 return AllowedValues(self.num_classes - 1)
@@ -86,20 +86,16 @@ class Target:
         return AllowedValues(1 if self.probabilities else None)
 
     def dtype_for(self, *, fractions: bool) -> str:
-        """The type in which labels are compared with the output.
-
-        Args:
-            fractions: Whether they hold fractions, though those of the training may not have.
-        """
+        """Return the type in which labels with or without fractions are compared."""
         return "float32" if fractions and not self.class_numbers else self.label_dtype
 
 
 class PlainHead(ak.Head):
-    """An output that is all said: nothing about it is inferred from the data.
+    """A head that is fully specified: nothing is inferred from the data.
 
     Args:
         width: Number of output values.
-        activation: Final activation, a name of Keras.
+        activation: Name of the final activation in Keras.
         loss: Keras loss.
         metrics: Keras metrics.
         name: Name of the output.
@@ -113,113 +109,107 @@ class PlainHead(ak.Head):
         self.activation = activation
 
 
-def targets(
+def resolve_targets(
     heads: Sequence[Any], manifest: Manifest, layout: Layout, evaluation_metric: Sequence[Any]
 ) -> tuple[Target, ...]:
-    """Completes the heads.
+    """Return the heads, completed from the data.
 
     Args:
         heads: AutoKeras heads, in the order of the model's outputs.
         manifest: The prepared data.
         layout: Which label columns belong to which head.
-        evaluation_metric: Metrics that every head gets besides its own.
+        evaluation_metric: Metrics that every head gets in addition.
 
     Raises:
         DataError: If labels don't suit their head; the message names the column.
-        ArgumentError: If there is a head of an unknown kind.
+        ArgumentError: If a head is of an unknown kind.
     """
-    found = []
+    targets = []
     for head, names in zip(heads, layout.outputs, strict=True):
         columns = [manifest.column(name) for name in names]
-        goal = _target(head, columns, names, evaluation_metric)
-        found.append(_suited(goal, summarize_columns(columns)))
-    return tuple(found)
+        target = _resolve_target(head, columns, ", ".join(names), evaluation_metric)
+        labels = summarize_columns(columns)
+        form = _describe_labels(target, labels)
+        check_loss(target.loss, form)
+        metrics = adapt_metrics(target.metrics, form)
+        targets.append(dataclasses.replace(target, metrics=metrics, labels=labels))
+    return tuple(targets)
 
 
-def _suited(goal: Target, labels: Labels) -> Target:
-    """The output with metrics that suit its labels, if its loss does."""
-    form = _form(goal, labels)
-    check_loss(goal.loss, form)
-    return dataclasses.replace(goal, metrics=adapt_metrics(goal.metrics, form), labels=labels)
-
-
-def _form(goal: Target, labels: Labels) -> LabelForm:
-    """What the labels are: a ClassificationHead says so, otherwise it follows from the output."""
-    if goal.num_classes is None:
-        return infer_form(goal.name, labels, goal.width, goal.activation, goal.loss)
-    if goal.width == 1:
+def _describe_labels(target: Target, labels: Labels) -> LabelForm:
+    """Return the form of the labels, from the ClassificationHead or else from the output."""
+    if target.num_classes is None:
+        return infer_form(target.name, labels, target.width, target.activation, target.loss)
+    if target.width == 1:
         kind = LabelKind.BINARY
     elif labels.width == 1:
         kind = LabelKind.CLASS_NUMBERS
-    elif goal.activation == "softmax" or (labels.one_hot and not goal.head.multi_label):
+    elif target.activation == "softmax" or (labels.one_hot and not target.head.multi_label):
         kind = LabelKind.ONE_HOT
     else:
         kind = LabelKind.MULTI_LABEL
-    return LabelForm(goal.name, labels, kind, goal.width)
+    return LabelForm(target.name, labels, kind, target.width)
 
 
-def _target(
-    head: Any, columns: Sequence[Column], names: Sequence[str], evaluation_metric: Sequence[Any]
+def _resolve_target(
+    head: Any, columns: Sequence[Column], label: str, evaluation_metric: Sequence[Any]
 ) -> Target:
     width = sum(math.prod(column.shape) for column in columns)
     dtypes = {column.dtype for column in columns}
     dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
-    metrics = _metrics(as_list(head.metrics), evaluation_metric)
-    label = ", ".join(names)
+    metrics = _merge_metrics(as_list(head.metrics), evaluation_metric)
+    output: tuple[int, int | None, str, Any]
+    if isinstance(head, ak.ClassificationHead):
+        if width == 1 and len(columns) == 1:
+            output = _resolve_class_numbers(head, label, columns[0].classes)
+        else:
+            output = _resolve_class_vectors(head, label, width, columns)
+        if not any(value for column in columns for value in column.variance):
+            raise DataError(
+                f"the label {label!r} has the same class in all training rows: split the rows so "
+                "that training has others, too"
+            )
+        return Target(head, head.name, *output, metrics, (width,), dtype)
     if isinstance(head, PlainHead):
         if width not in (1, head.width):
             raise DataError(
                 f"the label {label!r} has {width} values a row, but the output {head.name!r} has "
                 f"{head.width}; give as many, or one class number"
             )
-        goal = Target(
-            *(head, head.name, head.width, None, head.activation, head.loss, metrics, (width,)),
-            label_dtype=dtype,
-        )
-        return _in_label_units(goal, columns) if _is_plain_regression(goal) else goal
-    if isinstance(head, ak.ClassificationHead):
-        if width == 1 and len(columns) == 1:
-            kind = _scalar(head, label, columns[0].classes)
-        else:
-            kind = _vector(head, label, width, columns)
-        if not any(value for column in columns for value in column.variance):
-            raise DataError(
-                f"the label {label!r} has the same class in all training rows: split the rows so "
-                "that training has others, too"
-            )
-        return Target(head, head.name, *kind, metrics, (width,), dtype)
-    if isinstance(head, ak.RegressionHead):
+        output = (head.width, None, head.activation, head.loss)
+    elif isinstance(head, ak.RegressionHead):
         if head.output_dim not in (None, width):
             raise DataError(
                 f"the label {label!r} has {width} values a row, but its RegressionHead has "
                 f"output_dim={head.output_dim}"
             )
-        goal = Target(head, head.name, width, None, "linear", head.loss, metrics, (width,), dtype)
-        return _in_label_units(goal, columns)
-    raise ArgumentError(
-        f"outputs must be ClassificationHead or RegressionHead, but got {type(head).__name__}"
-    )
-
-
-def _is_plain_regression(goal: Target) -> bool:
-    """Whether the output is a number that is compared with the label as it is."""
-    loss = keras.losses.get(goal.loss)
-    kind = getattr(loss, "__name__", type(loss).__name__).replace("_", "").lower()
-    linear = goal.activation == "linear" and goal.label_shape == (goal.width,)
-    return linear and kind in _REGRESSIONS
-
-
-def _in_label_units(goal: Target, columns: Sequence[Column]) -> Target:
-    """The output with the labels' mean and variance behind it."""
+        output = (width, None, "linear", head.loss)
+    else:
+        raise ArgumentError(
+            f"outputs must be ClassificationHead or RegressionHead, but got {type(head).__name__}"
+        )
+    target = Target(head, head.name, *output, metrics, (width,), dtype)
+    if isinstance(head, PlainHead) and not _is_regression(target):
+        return target
     return dataclasses.replace(
-        goal,
+        target,
         mean=tuple(value for column in columns for value in column.mean),
         variance=tuple(value for column in columns for value in column.variance),
     )
 
 
-def _scalar(head: Any, label: str, classes: tuple[int, ...] | None) -> tuple[int, int, str, Any]:
-    """Width, classes, activation and loss for class numbers."""
+def _is_regression(target: Target) -> bool:
+    """Return whether the output is a number that the loss compares with the label as it is."""
+    loss = keras.losses.get(target.loss)
+    name = getattr(loss, "__name__", type(loss).__name__).replace("_", "").lower()
+    is_linear = target.activation == "linear" and target.label_shape == (target.width,)
+    return is_linear and name in _REGRESSION_LOSSES
+
+
+def _resolve_class_numbers(
+    head: Any, label: str, classes: tuple[int, ...] | None
+) -> tuple[int, int, str, Any]:
+    """Return width, number of classes, activation and loss for class numbers."""
     if classes is None:
         raise DataError(
             f"the label column {label!r} holds no class numbers (fractions, or more than 1,000 "
@@ -240,21 +230,21 @@ def _scalar(head: Any, label: str, classes: tuple[int, ...] | None) -> tuple[int
     if head.num_classes is None and len(classes) < count:
         raise DataError(
             f"the label column {label!r} holds {len(classes)} different classes between "
-            f"{classes[0]} and {classes[-1]}; index them 0, 1, 2 …, or say "
+            f"{classes[0]} and {classes[-1]}; index them 0, 1, 2 …, or pass "
             f"ClassificationHead(num_classes={count}) if the others are only missing here"
         )
     if count == 2:
         return 1, 2, "sigmoid", head.loss or keras.losses.BinaryCrossentropy()
-    given = head.loss
-    if given is None:
-        given = keras.losses.SparseCategoricalCrossentropy()
-    elif get_loss_name(given) == "categoricalcrossentropy":
-        given = _sparse(get_loss(given), label)
-    return count, count, "softmax", given
+    loss = head.loss
+    if loss is None:
+        loss = keras.losses.SparseCategoricalCrossentropy()
+    elif get_loss_name(loss) == "categoricalcrossentropy":
+        loss = _to_sparse_loss(get_loss(loss), label)
+    return count, count, "softmax", loss
 
 
-def _sparse(loss: Any, label: str) -> Any:
-    """The crossentropy of class numbers for that of one-hot labels, which AutoKeras infers."""
+def _to_sparse_loss(loss: Any, label: str) -> Any:
+    """Return the crossentropy of class numbers for that of one-hot labels, AutoKeras' default."""
     config = loss.get_config()
     if config["label_smoothing"]:
         raise ArgumentError(
@@ -266,10 +256,10 @@ def _sparse(loss: Any, label: str) -> Any:
     return keras.losses.SparseCategoricalCrossentropy(**kept)
 
 
-def _vector(
+def _resolve_class_vectors(
     head: Any, label: str, width: int, columns: Sequence[Column]
 ) -> tuple[int, int, str, Any]:
-    """Width, classes, activation and loss for one-hot or several labels."""
+    """Return width, number of classes, activation and loss for one-hot or several labels."""
     if head.num_classes not in (None, width):
         raise DataError(
             f"the label {label!r} has {width} values a row, but its ClassificationHead has "
@@ -291,13 +281,13 @@ def _vector(
 
 
 def check_metrics(metrics: Sequence[Any]) -> None:
-    """Raises ArgumentError if Keras knows no metric of such a name, or it needs arguments."""
+    """Raise ArgumentError if Keras knows no metric of such a name, or it needs arguments."""
     for metric in metrics:
         get_canonical_name(metric)
 
 
-def _metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
-    """The head's metrics and the user's; of two that are the same, the user's name counts."""
+def _merge_metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the head's metrics and further ones; of two that are equal, the further one."""
     names = {get_canonical_name(metric) for metric in more}
     kept = [*(metric for metric in own if get_canonical_name(metric) not in names), *more]
     return tuple(stabilize_names(kept))

@@ -1,4 +1,4 @@
-"""Values of any kind as arrays of numbers, without loss."""
+"""Conversion of users' values to NumPy arrays, without loss."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import pandas as pd
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 
-_SHOWN = 3  # values that an error shows
+_MOST_SHOWN = 3  # values in an error
 
 
-def array_of(value: Any, name: str) -> np.ndarray:
-    """Return numbers of any kind as an array; what is missing is masked.
+def to_array(value: Any, name: str) -> np.ndarray:
+    """Return numbers of any kind as an array, with missing values masked.
 
-    Lists of numbers, nested or not, are arrays. pandas' nullable and Arrow types, and Python's
-    integers, decimals and booleans in object columns, become NumPy's types. What is no number
-    keeps its type, and is refused where its column is checked.
+    Nested lists become arrays. Nullable and Arrow types of pandas, and integers, decimals and
+    booleans of Python in object columns, become NumPy types. Other values keep their type: the
+    check of their column refuses them.
 
     Args:
-        value: An array, a pandas Series, a tensor, or a list.
-        name: What to call it in an error.
+        value: An array, a pandas Series, a tensor or a list.
+        name: How errors call it.
 
     Raises:
-        ArgumentError: If it is a ``tf.data.Dataset``, a sparse matrix, a generator, or an array
+        ArgumentError: If it is a ``tf.data.Dataset``, a sparse matrix, a generator or an array
             with named fields.
-        DataError: If its rows have unequal lengths, or integers need more than 64 bits.
+        DataError: If its rows differ in length, or an integer needs more than 64 bits.
     """
     if type(value).__module__.startswith("tensorflow") and hasattr(value, "element_spec"):
         raise ArgumentError(
-            f"{name} is a tf.data.Dataset; pass arrays, a pandas DataFrame or a Spark DataFrame: "
-            "the data is cut into partitions, and a Dataset can't be"
+            f"{name} is a tf.data.Dataset; pass arrays, a pandas DataFrame or a Spark DataFrame, "
+            "which can be split into partitions"
         )
     if hasattr(value, "tocsr"):
         raise ArgumentError(
@@ -44,67 +44,69 @@ def array_of(value: Any, name: str) -> np.ndarray:
     if isinstance(value, Iterator):
         raise ArgumentError(f"{name} is a {type(value).__name__}; pass an array or a list")
     if isinstance(value, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
-        return _array_of_pandas(pd.Series(value), name)
+        return _convert_series(pd.Series(value), name)
     if isinstance(value, np.ma.MaskedArray):
         return value
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise _unequal(name) from error
+        raise _unequal_rows(name) from error
     if array.dtype.names:
         raise ArgumentError(
             f"{name} is an array with the fields {', '.join(array.dtype.names)}; pass "
             f"pandas.DataFrame({name})"
         )
-    return _array_of_objects(array, name) if array.dtype == object else array
+    return _convert_objects(array, name) if array.dtype == object else array
 
 
-def _unequal(name: str) -> DataError:
+def _unequal_rows(name: str) -> DataError:
     return DataError(f"{name} holds rows of unequal length: pad or cut them to one length first")
 
 
-def _array_of_pandas(series: pd.Series, name: str) -> np.ndarray:
-    kind = series.dtype
-    number = pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind)
-    if isinstance(kind, np.dtype | pd.CategoricalDtype | pd.SparseDtype) or not number:
-        return array_of(np.asarray(series), name)
+def _convert_series(series: pd.Series, name: str) -> np.ndarray:
+    dtype = series.dtype
+    is_number = pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
+    if isinstance(dtype, np.dtype | pd.CategoricalDtype | pd.SparseDtype) or not is_number:
+        return to_array(np.asarray(series), name)
     missing = series.isna().to_numpy()
-    if pd.api.types.is_bool_dtype(kind):
+    if pd.api.types.is_bool_dtype(dtype):
         values = series.to_numpy(bool, na_value=False)
-    elif pd.api.types.is_unsigned_integer_dtype(kind):
+    elif pd.api.types.is_unsigned_integer_dtype(dtype):
         values = series.to_numpy(np.uint64, na_value=0)
-    elif pd.api.types.is_integer_dtype(kind):
+    elif pd.api.types.is_integer_dtype(dtype):
         values = series.to_numpy(np.int64, na_value=0)
     else:
         values = series.to_numpy(np.float64, na_value=np.nan)
     return np.ma.masked_array(values, missing) if missing.any() else values
 
 
-def _array_of_objects(array: np.ndarray, name: str) -> np.ndarray:
-    """Objects as numbers if all are, or as rows if all are arrays."""
+def _convert_objects(array: np.ndarray, name: str) -> np.ndarray:
+    """Return objects as numbers if all are numbers, or as rows if any is an array."""
     values = list(array.flat)
     if any(isinstance(value, np.ndarray | list | tuple) for value in values):
-        return _array_of_rows(array, name)
+        return _stack_rows(array, name)
     missing = [value is None or value is pd.NA for value in values]
     if all(missing):  # or there is no value at all
         return np.ma.masked_array(np.zeros(array.shape), np.reshape(missing, array.shape))
-    present = [value for value, none in zip(values, missing, strict=True) if not none]
-    kind = _kind_of(present)
-    if kind is None:
+    present = [value for value, absent in zip(values, missing, strict=True) if not absent]
+    dtype = _common_dtype(present)
+    if dtype is None:
         return array
+    filled = [0 if absent else value for value, absent in zip(values, missing, strict=True)]
     try:
-        found = np.array([0 if none else v for v, none in zip(values, missing, strict=True)], kind)
+        converted = np.array(filled, dtype).reshape(array.shape)
     except OverflowError as error:
         raise DataError(
             f"{name} holds {max(present, key=abs)}, which is no integer of 64 bits: divide it, or "
             "cast it to float64 first"
         ) from error
-    found = found.reshape(array.shape)
-    return np.ma.masked_array(found, np.reshape(missing, array.shape)) if any(missing) else found
+    if not any(missing):
+        return converted
+    return np.ma.masked_array(converted, np.reshape(missing, array.shape))
 
 
-def _kind_of(values: list[Any]) -> Any:
-    """The NumPy type that holds all of some Python numbers; None if one is no number."""
+def _common_dtype(values: list[Any]) -> Any:
+    """Return the NumPy type that holds all of some Python numbers; None if one is no number."""
     if all(isinstance(value, bool | np.bool_) for value in values):
         return np.bool_
     if all(isinstance(value, numbers.Integral | np.bool_) for value in values):
@@ -113,12 +115,12 @@ def _kind_of(values: list[Any]) -> Any:
     return np.float64 if all(isinstance(value, real) for value in values) else None
 
 
-def _array_of_rows(array: np.ndarray, name: str) -> np.ndarray:
-    """An array of arrays as one array; rows that are missing are masked."""
-    rows = [None if _is_missing(row) else array_of(row, name) for row in array]
+def _stack_rows(array: np.ndarray, name: str) -> np.ndarray:
+    """Return an array of arrays as one array, with missing rows masked."""
+    rows = [None if _is_missing(row) else to_array(row, name) for row in array]
     shapes = {row.shape for row in rows if row is not None}
     if len(shapes) > 1:
-        raise _unequal(name)
+        raise _unequal_rows(name)
     missing = np.array([row is None for row in rows])
     filler = np.zeros(shapes.pop())
     stacked = np.ma.stack([filler if row is None else row for row in rows])
@@ -131,10 +133,10 @@ def _is_missing(row: Any) -> bool:
     return row is None or row is pd.NA or (isinstance(row, float) and row != row)
 
 
-def converted(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
-    """Return a column's values in another type; refuse what can't be kept.
+def convert_values(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """Return a column's values in another type, and refuse what that type cannot hold.
 
-    Fractions may be rounded to float32, as they are in training. Integers stay what they are.
+    Fractions may be rounded to float32, as in training. Integers stay exact.
 
     Args:
         values: The values.
@@ -142,8 +144,8 @@ def converted(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
         name: The column.
 
     Raises:
-        DataError: If a value is missing or no number, infinite or too large for float32, or no
-            integer where integers are needed.
+        DataError: If a value is missing, no number, beyond the range of the type, or a fraction
+            where integers are needed.
     """
     target = np.dtype(dtype)
     if np.ma.is_masked(values):
@@ -155,7 +157,7 @@ def converted(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
             f"the column {name!r} has the type {values.dtype}, but must hold numbers as in training"
         )
     if target.kind == "f":
-        return _as_floats(values, target, name)
+        return _to_floats(values, target, name)
     if target.kind == "b":
         if not np.isin(values, (0, 1)).all():
             raise DataError(
@@ -170,7 +172,7 @@ def converted(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
             f"the column {name!r} holds numbers ({values.dtype}), but the network takes {dtype}"
         )
     if values.dtype.kind == "f":
-        _check_whole(values, name)
+        _check_integers(values, name)
     limits = np.iinfo(target)
     if values.size and not limits.min <= int(values.min()) <= int(values.max()) <= limits.max:
         raise DataError(
@@ -180,24 +182,25 @@ def converted(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
     return values.astype(target, copy=False)
 
 
-def _as_floats(values: np.ndarray, target: np.dtype, name: str) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what the type can't hold becomes infinite
-        found = values.astype(target, copy=False)
-    if np.isinf(found).any():
+def _to_floats(values: np.ndarray, target: np.dtype, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # values beyond the type's range become infinite
+        converted = values.astype(target, copy=False)
+    infinite = int(np.isinf(converted).sum())
+    if infinite:
         raise DataError(
             f"the column {name!r} holds infinite values (or too large for {target}) in "
-            f"{int(np.isinf(found).sum())} places; repair or drop these rows first"
+            f"{infinite} places; repair or drop these rows first"
         )
-    return found
+    return converted
 
 
 def has_fractions(values: np.ndarray) -> bool:
-    """Whether any value is no integer."""
+    """Return whether any value is no integer."""
     data = np.ma.getdata(values)
     return data.dtype.kind == "f" and bool((data != np.floor(data)).any())
 
 
-def _check_whole(values: np.ndarray, name: str) -> None:
+def _check_integers(values: np.ndarray, name: str) -> None:
     missing = int(np.isnan(values).sum())
     if missing:  # pandas turns nulls among integers into NaN
         raise DataError(
@@ -205,17 +208,17 @@ def _check_whole(values: np.ndarray, name: str) -> None:
             "training: fill or drop these rows first"
         )
     with np.errstate(invalid="ignore"):
-        off = ~np.isfinite(values) | (values != np.floor(values))
-    if off.any():
-        shown = ", ".join(f"{value:g}" for value in values[off][:_SHOWN])
+        wrong = values[~np.isfinite(values) | (values != np.floor(values))]
+    if wrong.size:
+        shown = ", ".join(f"{value:g}" for value in wrong[:_MOST_SHOWN])
         raise DataError(
-            f"the column {name!r} holds {shown}{' …' if off.sum() > _SHOWN else ''} in "
-            f"{int(off.sum())} places, but takes integers, as in training: round or repair it first"
+            f"the column {name!r} holds {shown}{' …' if wrong.size > _MOST_SHOWN else ''} in "
+            f"{wrong.size} places, but takes integers, as in training: round or repair it first"
         )
 
 
 def is_array(value: Any) -> bool:
-    """Whether a value is one array: not a list of arrays, one for each input or column."""
+    """Return whether a value is one array, not a list with an array for each input or column."""
     if not isinstance(value, list | tuple):
         return True
     return all(isinstance(each, list | tuple) or np.ndim(each) == 0 for each in value)

@@ -25,9 +25,9 @@ from cerebros_spark.training.keras.checkpoint import StateVariables
 from cerebros_spark.training.keras.metrics import MetricsMerger, remove_one_hot_labels
 from cerebros_spark.training.keras.scopes import custom_object_scope
 from cerebros_spark.training.keras.serialization import deserialize_model
-from nas.data.columns import inputs_of, labels_of
+from nas.data.columns import build_inputs, build_labels
 from nas.data.heads import Target
-from nas.data.inputs import predictors_of
+from nas.data.inputs import select_columns
 from nas.data.values import has_fractions
 from nas.drawing import draw_network
 from nas.reporting import write_report
@@ -273,18 +273,18 @@ class ModelSelectionResult:
 
     def model_inputs(self, x: Any) -> Any:
         """Arrays, a dict or a pandas DataFrame as what the network takes."""
-        columns = predictors_of(x, self._layout.inputs, "x")
-        inputs = inputs_of(columns, self._layout, self._scored_dtypes)
+        columns = select_columns(x, self._layout.inputs, "x")
+        inputs = build_inputs(columns, self._layout, self._scored_dtypes)
         return inputs[0] if len(inputs) == 1 else inputs
 
     def model_labels(self, y: Any) -> Any:
         """Labels, or a pandas DataFrame that has them, as what the network is compared with."""
-        columns = predictors_of(y, self._layout.outputs, "y")
+        columns = select_columns(y, self._layout.outputs, "y")
         dtypes = [
             target.dtype_for(fractions=any(has_fractions(columns[name]) for name in group))
             for group, target in zip(self._layout.outputs, self._targets, strict=True)
         ]
-        labels = labels_of(columns, self._layout, dtypes)
+        labels = build_labels(columns, self._layout, dtypes)
         for array, group, target in zip(labels, self._layout.outputs, self._targets, strict=True):
             if array.shape[1:] != target.label_shape:
                 raise DataError(

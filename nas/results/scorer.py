@@ -19,7 +19,7 @@ from cerebros_spark.core.pickling import unpacked
 from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
-from nas.data.columns import check_columns, inputs_of, labels_of, lined_up
+from nas.data.columns import build_inputs, build_labels, check_columns, stack_arrow_rows
 from nas.metrics.labels import AllowedValues
 from nas.results.output_columns import OutputColumns
 
@@ -110,8 +110,8 @@ class Scorer:
         told: dict[str, Any] = {}
         if len(frame) == 0:
             return pd.DataFrame({field.name: [] for o in self.outputs for field in o.fields()})
-        columns = {name: lined_up(frame[name].to_numpy()) for name in frame}
-        arrays = _open(self).predict(inputs_of(columns, self.layout, self.input_dtypes))
+        columns = {name: stack_arrow_rows(frame[name].to_numpy()) for name in frame}
+        arrays = _open(self).predict(build_inputs(columns, self.layout, self.input_dtypes))
         for output, values in zip(self.outputs, arrays, strict=True):
             told.update(output.told(values.reshape(len(frame), -1).astype("float64")))
         return pd.DataFrame(told)
@@ -166,8 +166,8 @@ class _Frames:
             if len(frame) == 0:
                 continue
             self.rows += len(frame)
-            x = inputs_of(frame, layout, self._scorer.input_dtypes)
-            y = labels_of(frame, layout, self._scorer.label_dtypes)
+            x = build_inputs(frame, layout, self._scorer.input_dtypes)
+            y = build_labels(frame, layout, self._scorer.label_dtypes)
             for labels, group, values in zip(
                 y, layout.outputs, self._scorer.label_values, strict=True
             ):

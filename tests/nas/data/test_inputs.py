@@ -1,4 +1,4 @@
-"""Arrays, tables, labels and weights of every kind: used as they are meant, or refused by name."""
+"""Arrays, tables, labels and weights of every kind are used as intended, or refused by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import tensorflow as tf
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
 from nas import HyperHyperModel, hyperhypermodel
-from nas.data.inputs import arrays_of
+from nas.data.inputs import name_columns
 from tests.nas.small_searches import search
 
 NAMES = ["p", "q", "r"]
@@ -31,7 +31,7 @@ WEIGHTS = np.arange(1.0, 61.0)
 
 
 def dense(units: int, loss: str, activation: str | None = None, kernel: Any = None) -> Any:
-    """Builds networks of one layer that stay as they begin."""
+    """Return a builder of networks of one layer whose weights never change."""
 
     def build(hp: Any) -> keras.Model:
         begin = "zeros" if kernel is None else keras.initializers.Constant(kernel.reshape(3, 1))
@@ -49,51 +49,51 @@ def dense(units: int, loss: str, activation: str | None = None, kernel: Any = No
 LINEAR = dense(1, "mse", kernel=KERNEL)
 
 
-def own(folder: Any, build: Any, **bind: Any) -> HyperHyperModel:
-    made = HyperHyperModel(hypermodel=build, max_trials=1, seed=0, project_name="own")
-    made.resource_bind(backend=LocalBackend(1), store=LocalStore(folder), **bind)
-    return made
+def custom_search(folder: Any, build: Any, **bind: Any) -> HyperHyperModel:
+    searcher = HyperHyperModel(hypermodel=build, max_trials=1, seed=0, project_name="custom")
+    searcher.resource_bind(backend=LocalBackend(1), store=LocalStore(folder), **bind)
+    return searcher
 
 
-def fit(made: HyperHyperModel, x: Any, y: Any, **more: Any) -> Any:
-    return made.fit(x, y, **{"epochs": 1, "verbose": 0, **more})
+def fit(searcher: HyperHyperModel, x: Any, y: Any, **more: Any) -> Any:
+    return searcher.fit(x, y, **{"epochs": 1, "verbose": 0, **more})
 
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory):
-    """A search that was fitted on a table; it predicts Y exactly."""
-    made = own(tmp_path_factory.mktemp("named"), LINEAR)
-    assert fit(made, FRAME, pd.Series(Y, name="y")).best_trial.score == 0
-    return made
+    """A search fitted on a table; it predicts Y exactly."""
+    searcher = custom_search(tmp_path_factory.mktemp("named"), LINEAR)
+    assert fit(searcher, FRAME, pd.Series(Y, name="y")).best_trial.score == 0
+    return searcher
 
 
 @pytest.fixture(scope="module")
 def unnamed(tmp_path_factory):
-    """A search that was fitted on arrays."""
-    made = own(tmp_path_factory.mktemp("unnamed"), LINEAR)
-    fit(made, X, Y)
-    return made
+    """A search fitted on arrays."""
+    searcher = custom_search(tmp_path_factory.mktemp("unnamed"), LINEAR)
+    fit(searcher, X, Y)
+    return searcher
 
 
 @pytest.fixture(scope="module")
 def classifiers(tmp_path_factory):
-    """Searches for classes, by what their labels are."""
-    made = {}
+    """Searches for classes, by the form of their labels."""
+    searcher = {}
     for kind, labels, build in (
         ("binary", BINARY, dense(1, "binary_crossentropy", "sigmoid")),
         ("numbers", CLASSES, dense(3, "sparse_categorical_crossentropy", "softmax")),
         ("one-hot", np.eye(3)[CLASSES], dense(3, "categorical_crossentropy", "softmax")),
     ):
-        made[kind] = own(tmp_path_factory.mktemp(kind), build)
-        fit(made[kind], X, labels)
-    made["head"] = search(tmp_path_factory.mktemp("head"), outputs=ak.ClassificationHead())
-    fit(made["head"], X, np.eye(3)[CLASSES])
-    return made
+        searcher[kind] = custom_search(tmp_path_factory.mktemp(kind), build)
+        fit(searcher[kind], X, labels)
+    searcher["head"] = search(tmp_path_factory.mktemp("head"), outputs=ak.ClassificationHead())
+    fit(searcher["head"], X, np.eye(3)[CLASSES])
+    return searcher
 
 
 @pytest.fixture
 def prepared(monkeypatch):
-    """Within, ``fit`` ends with the prepared data, and nothing is trained."""
+    """Make ``fit`` return the prepared data, without training."""
 
     def keep(request: Any, resources: Any, tuner: Any, prepared: Any, kept: Any) -> None:
         kept(prepared)
@@ -105,7 +105,7 @@ def column(prepared: Any, name: str) -> Any:
     return prepared.manifest.column(name)
 
 
-# What is predicted -------------------------------------------------------------------------
+# Prediction ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def column(prepared: Any, name: str) -> Any:
         {name: FRAME[name].tolist() for name in reversed(NAMES)},
     ],
 )
-def test_columns_are_found_by_name_and_arrays_by_place(named, x):
+def test_columns_are_matched_by_name_and_arrays_by_position(named, x):
     np.testing.assert_array_equal(named.predict(x).ravel(), Y)
     assert named.evaluate(x, Y)[0] == 0
 
@@ -152,46 +152,49 @@ def test_no_rows_give_no_outputs_and_cannot_be_evaluated(named, empty):
         (X.T, r"x must hold the 3 columns .* shapes \[\(3, 60\)\]"),
         (np.zeros((4, 4)), r"x must hold the 3 columns .* shapes \[\(4, 4\)\]"),
         (scipy.sparse.csr_matrix(X), r"x is a sparse matrix; pass an array"),
-        (tf.data.Dataset.from_tensor_slices(X), "x is a tf.data.Dataset; pass arrays"),
+        (
+            tf.data.Dataset.from_tensor_slices(X),
+            "x is a tf.data.Dataset; pass arrays",
+        ),
         ((row for row in X), "x is a generator; pass an array or a list"),
         (FRAME.to_records(), r"x is an array with the fields .* pass pandas.DataFrame\(x\)"),
     ],
 )
-def test_what_cannot_be_predicted_is_named(named, x, message):
+def test_inputs_that_cannot_be_predicted_are_named(named, x, message):
     with pytest.raises((ArgumentError, DataError), match=message):
         named.predict(x)
 
 
-def test_a_table_is_not_taken_for_arrays_without_names(unnamed, tmp_path):
+def test_a_table_is_refused_where_fit_had_arrays(unnamed, tmp_path):
     message = r"x has the columns p, q, r\. If fit was given arrays without names, pass"
     with pytest.raises(DataError, match=message):
         unnamed.predict(FRAME)
     with pytest.raises(DataError, match="validation_data: " + message):
-        fit(own(tmp_path, LINEAR), X, Y, validation_data=(FRAME[:9], Y[:9]))
+        fit(custom_search(tmp_path, LINEAR), X, Y, validation_data=(FRAME[:9], Y[:9]))
 
 
-def test_labels_without_a_name_may_have_one_in_evaluate(unnamed):
+def test_unnamed_labels_may_have_a_name_in_evaluate(unnamed):
     for labels in (pd.Series(Y, name="z"), pd.DataFrame({"z": Y}), Y.reshape(-1, 1), Y.tolist()):
         assert unnamed.evaluate(X, labels)[0] == 0
     with pytest.raises(DataError, match=r"no column 'target'; y has the columns a, b\."):
         unnamed.evaluate(X, pd.DataFrame({"a": Y, "b": Y}))
 
 
-# What is evaluated -------------------------------------------------------------------------
+# Evaluation -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["binary", "numbers"])
 def test_class_numbers_of_any_type_are_evaluated_as_keras_does(classifiers, kind):
-    made, labels = classifiers[kind], BINARY if kind == "binary" else CLASSES
-    model = made.export_model()
+    searcher, labels = classifiers[kind], BINARY if kind == "binary" else CLASSES
+    model = searcher.export_model()
     expected = model.evaluate(X, labels, verbose=0, return_dict=True)
     forms = [labels.astype(float), labels.astype("uint8"), labels.reshape(-1, 1)]
     forms += [pd.Series(labels).astype("Int64"), pd.Series(labels).astype("category")]
     forms += [labels > 0] if kind == "binary" else []
     for form in forms:
-        told = made.evaluate(X, form, return_dict=True)
-        assert told["accuracy"] == pytest.approx(expected["accuracy"])
-        assert told["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        metrics = searcher.evaluate(X, form, return_dict=True)
+        assert metrics["accuracy"] == pytest.approx(expected["accuracy"])
+        assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +231,7 @@ WEIGHTS_OF_ALL_TYPES = [
     WEIGHTS.astype(int),
     WEIGHTS.tolist(),
     WEIGHTS.reshape(-1, 1),
-    pd.Series(WEIGHTS, index=range(160, 100, -1)),  # rows count by their place, as in Keras
+    pd.Series(WEIGHTS, index=range(160, 100, -1)),  # rows match by position, as in Keras
     pd.Series(WEIGHTS).astype("Float64"),
     pd.Series(WEIGHTS).astype("double[pyarrow]"),
     pd.DataFrame({"w": WEIGHTS}),
@@ -257,45 +260,47 @@ def test_evaluation_weighs_rows_as_keras_does(named):
 
 
 @pytest.mark.parametrize(("weights", "message"), WEIGHTS_REFUSED)
-def test_weights_that_count_nothing_are_refused(named, prepared, tmp_path, weights, message):
+def test_unusable_weights_are_refused(named, prepared, tmp_path, weights, message):
     with pytest.raises((ArgumentError, DataError), match=message):
         named.evaluate(FRAME, Y, sample_weight=weights)
     with pytest.raises((ArgumentError, DataError), match=message):
         fit(search(tmp_path), X, Y, sample_weight=weights)
 
 
-# What is fitted ----------------------------------------------------------------------------
+# Fitting ----------------------------------------------------------------------------------
 
 
 def test_weights_of_all_types_are_the_same_in_fit(prepared, tmp_path):
     for number, weights in enumerate(WEIGHTS_OF_ALL_TYPES):
-        made = search(tmp_path / str(number))
-        found = column(fit(made, X, Y, sample_weight=weights, shuffle=False), "sample_weight")
-        assert found.dtype == "float32"
-        assert found.mean == (WEIGHTS[:48].mean(),)
+        searcher = search(tmp_path / str(number))
+        prepared_data = column(
+            fit(searcher, X, Y, sample_weight=weights, shuffle=False), "sample_weight"
+        )
+        assert prepared_data.dtype == "float32"
+        assert prepared_data.mean == (WEIGHTS[:48].mean(),)
         table = FRAME.assign(w=np.ravel(np.asarray(weights, dtype=float)))
         if isinstance(weights, pd.Series | list):
             table["w"] = list(weights)
-        made = search(tmp_path / str(number), bind={"sample_weight_column": "w"})
-        assert column(fit(made, table, Y, shuffle=False), "w").mean == (WEIGHTS[:48].mean(),)
+        searcher = search(tmp_path / str(number), bind={"sample_weight_column": "w"})
+        assert column(fit(searcher, table, Y, shuffle=False), "w").mean == (WEIGHTS[:48].mean(),)
 
 
 @pytest.mark.parametrize("mark", ["bool", "boolean", "bool[pyarrow]", "object"])
 @pytest.mark.parametrize("kind", [dict, pd.DataFrame])
-def test_a_mark_may_be_of_any_boolean_type_in_any_table(prepared, tmp_path, kind, mark):
+def test_a_validation_mark_may_have_any_boolean_type(prepared, tmp_path, kind, mark):
     table = FRAME.assign(late=pd.Series(np.arange(60) >= 50).astype(mark))
-    given = {name: table[name] for name in table} if kind is dict else table
-    made = search(tmp_path, bind={"validation": "late"})
-    found = fit(made, given, Y).manifest
-    assert [c.name for c in found.columns] == [*NAMES, "target"]
-    assert [shard.rows for shard in (*found.train, *found.validation)] == [50, 10]
+    x = {name: table[name] for name in table} if kind is dict else table
+    searcher = search(tmp_path, bind={"validation": "late"})
+    prepared_data = fit(searcher, x, Y).manifest
+    assert [c.name for c in prepared_data.columns] == [*NAMES, "target"]
+    assert [shard.rows for shard in (*prepared_data.train, *prepared_data.validation)] == [50, 10]
 
 
-def test_a_mark_that_is_missing_in_some_rows_is_refused(tmp_path):
+def test_a_validation_mark_with_nulls_is_refused(tmp_path):
     late = pd.Series(np.arange(60) >= 50).astype("boolean").mask(np.arange(60) > 55)
-    made = search(tmp_path, bind={"validation": "late"})
+    searcher = search(tmp_path, bind={"validation": "late"})
     with pytest.raises(DataError, match="validation column 'late' has nulls in 4 of 60 rows"):
-        fit(made, FRAME.assign(late=late), Y)
+        fit(searcher, FRAME.assign(late=late), Y)
 
 
 @pytest.mark.parametrize(
@@ -308,11 +313,11 @@ def test_a_mark_that_is_missing_in_some_rows_is_refused(tmp_path):
         (FRAME[:9].astype("uint64"), Y[:9].astype("uint64")),
     ],
 )
-def test_validation_data_in_another_form_is_the_same(prepared, tmp_path, x, y):
-    made = own(tmp_path, LINEAR)
-    fit(made, FRAME, Y, validation_data=(FRAME[:9], Y[:9]))
+def test_validation_data_of_any_form_prepares_the_same_data(prepared, tmp_path, x, y):
+    searcher = custom_search(tmp_path, LINEAR)
+    fit(searcher, FRAME, Y, validation_data=(FRAME[:9], Y[:9]))
     files = sorted(path.name for path in tmp_path.glob("data/*"))
-    fit(made, FRAME, Y, validation_data=(x, y))
+    fit(searcher, FRAME, Y, validation_data=(x, y))
     assert sorted(path.name for path in tmp_path.glob("data/*")) == files
 
 
@@ -320,12 +325,12 @@ def test_validation_data_in_another_form_is_the_same(prepared, tmp_path, x, y):
 def test_long_integers_in_validation_data_stay_exact(kind):
     ids = np.array([2**62, 2**62 + 1] * 30)
     more = (ids // 4).astype(kind)
-    found = arrays_of(
+    named_columns = name_columns(
         {"a": ids}, Y, feature_columns=None, label_columns=None, validation=0.2,
         validation_data=({"a": more}, Y),
     )  # fmt: skip
-    np.testing.assert_array_equal(found.columns["a"], [*ids, *(int(each) for each in more)])
-    assert found.columns["a"].dtype == "int64"
+    np.testing.assert_array_equal(named_columns.columns["a"], [*ids, *(int(each) for each in more)])
+    assert named_columns.columns["a"].dtype == "int64"
 
 
 @pytest.mark.parametrize(
@@ -339,7 +344,7 @@ def test_long_integers_in_validation_data_stay_exact(kind):
 )
 def test_validation_data_that_does_not_fit_is_named(tmp_path, x, y, message):
     with pytest.raises(DataError, match=message):
-        fit(own(tmp_path, LINEAR), FRAME, Y, validation_data=(x, y))
+        fit(custom_search(tmp_path, LINEAR), FRAME, Y, validation_data=(x, y))
 
 
 @pytest.mark.parametrize(
@@ -357,9 +362,9 @@ def test_weights_of_validation_data_are_checked(tmp_path, weights, message):
 def test_training_rows_of_one_class_are_refused(tmp_path):
     for labels in (np.zeros(60, int), np.eye(2)[np.zeros(60, int)]):
         last = 1 - labels[:9] if labels.ndim == 1 else labels[:9, ::-1]
-        made = search(tmp_path, outputs=ak.ClassificationHead())
+        searcher = search(tmp_path, outputs=ak.ClassificationHead())
         with pytest.raises(DataError, match="'target' has the same class in all training rows"):
-            fit(made, X, labels, validation_data=(X[:9], last))
+            fit(searcher, X, labels, validation_data=(X[:9], last))
 
 
 @pytest.mark.parametrize(
@@ -376,52 +381,56 @@ def test_training_rows_of_one_class_are_refused(tmp_path):
         (np.full((60, 2), 0.5), "something other than one 1 among 0s in 60 rows"),
     ],
 )
-def test_labels_that_are_no_classes_are_refused(tmp_path, labels, message):
+def test_labels_without_classes_are_refused(tmp_path, labels, message):
     with pytest.raises(DataError, match=message):
         fit(search(tmp_path, outputs=ak.ClassificationHead()), X, labels)
 
 
 def test_fractions_are_no_classes_of_a_sparse_loss(tmp_path):
-    made = own(tmp_path, dense(3, "sparse_categorical_crossentropy", "softmax"))
+    searcher = custom_search(tmp_path, dense(3, "sparse_categorical_crossentropy", "softmax"))
     with pytest.raises(ArgumentError, match="'target' holds fractions, or more than 1,000"):
-        fit(made, X, CLASSES + 0.5)
+        fit(searcher, X, CLASSES + 0.5)
 
 
 @pytest.mark.parametrize("build", [None, dense(1, "binary_crossentropy", "sigmoid")])
-def test_class_weights_must_count_some_class(tmp_path, build):
-    made = own(tmp_path, build) if build else search(tmp_path, outputs=ak.ClassificationHead())
+def test_class_weights_of_zero_and_of_no_class_are_refused(tmp_path, build):
+    searcher = (
+        custom_search(tmp_path, build)
+        if build
+        else search(tmp_path, outputs=ak.ClassificationHead())
+    )
     with pytest.raises(ArgumentError, match="class_weight is 0 for all classes"):
-        fit(made, X, BINARY, class_weight={0: 0, 1: 0.0})
+        fit(searcher, X, BINARY, class_weight={0: 0, 1: 0.0})
     for key in ("0", 0.0, np.True_):
-        with pytest.raises(ArgumentError, match="must have the class numbers 0, 1, 2"):
-            fit(made, X, BINARY, class_weight={key: 1.0})
+        with pytest.raises(ArgumentError, match="a key of class_weight must be an integer"):
+            fit(searcher, X, BINARY, class_weight={key: 1.0})
 
 
 def test_class_weights_may_have_keys_of_numpy_and_leave_classes_out(prepared, tmp_path):
     for weights in ({np.int64(1): np.float32(2)}, {}, {0: 0, 1: 1}):
-        made = search(tmp_path, outputs=ak.ClassificationHead())
-        assert fit(made, X, BINARY, class_weight=weights).manifest.columns
+        searcher = search(tmp_path, outputs=ak.ClassificationHead())
+        assert fit(searcher, X, BINARY, class_weight=weights).manifest.columns
 
 
 def test_classes_of_any_type_are_classes(prepared, tmp_path):
     forms = [BINARY.astype(float), BINARY > 0, pd.Series(BINARY > 0).astype("boolean")]
     forms += [(BINARY > 0).astype(object), pd.Series(BINARY).astype("category")]
     for form in forms:
-        found = fit(search(tmp_path, outputs=ak.ClassificationHead()), X, form)
-        assert column(found, "target").classes == (0, 1)
+        prepared_data = fit(search(tmp_path, outputs=ak.ClassificationHead()), X, form)
+        assert column(prepared_data, "target").classes == (0, 1)
     for form in (np.eye(3, dtype=int)[CLASSES], np.eye(3, dtype=bool)[CLASSES]):
-        found = fit(search(tmp_path, outputs=ak.ClassificationHead()), X, form)
-        assert column(found, "target").off_one_hot == 0
+        prepared_data = fit(search(tmp_path, outputs=ak.ClassificationHead()), X, form)
+        assert column(prepared_data, "target").off_one_hot == 0
 
 
-def test_rows_belong_together_by_place_whatever_their_index(prepared, tmp_path):
-    fit(own(tmp_path, LINEAR), FRAME, Y)
+def test_rows_are_matched_by_position_whatever_their_index(prepared, tmp_path):
+    fit(custom_search(tmp_path, LINEAR), FRAME, Y)
     files = sorted(path.name for path in tmp_path.glob("data/*"))
     for index in (range(59, -1, -1), range(100, 160)):
-        fit(own(tmp_path, LINEAR), FRAME, pd.Series(Y, index=index))
+        fit(custom_search(tmp_path, LINEAR), FRAME, pd.Series(Y, index=index))
     assert sorted(path.name for path in tmp_path.glob("data/*")) == files
     with pytest.raises(DataError, match="'target' has 60 rows, but 'p' has"):
-        fit(own(tmp_path, LINEAR), FRAME[FRAME["p"] > 1], pd.Series(Y))
+        fit(custom_search(tmp_path, LINEAR), FRAME[FRAME["p"] > 1], pd.Series(Y))
 
 
 @pytest.mark.parametrize(
@@ -440,25 +449,26 @@ def test_rows_belong_together_by_place_whatever_their_index(prepared, tmp_path):
 )
 def test_features_may_have_any_names(prepared, tmp_path, names):
     table = pd.DataFrame(X, columns=pd.Index(names))
-    found = fit(own(tmp_path, LINEAR), table, Y).manifest
-    assert [c.name for c in found.columns] == [*map(str, table.columns), "target"]
-    assert [c.mean for c in found.columns[:3]] != [found.columns[0].mean] * 3
+    prepared_data = fit(custom_search(tmp_path, LINEAR), table, Y).manifest
+    assert [c.name for c in prepared_data.columns] == [*map(str, table.columns), "target"]
+    assert [c.mean for c in prepared_data.columns[:3]] != [prepared_data.columns[0].mean] * 3
 
 
-def test_names_that_mean_two_things_are_refused(tmp_path):
-    with pytest.raises(ArgumentError, match="x has a column 'target', which is what labels"):
-        fit(own(tmp_path, LINEAR), FRAME.rename(columns={"p": "target"}), Y)
+def test_ambiguous_names_are_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="x has a column 'target', which is the name of labels"):
+        fit(custom_search(tmp_path, LINEAR), FRAME.rename(columns={"p": "target"}), Y)
     with pytest.raises(ArgumentError, match="two columns that are called '1'"):
-        fit(own(tmp_path, LINEAR), FRAME.set_axis([1, "1", "b"], axis=1), Y)
+        fit(custom_search(tmp_path, LINEAR), FRAME.set_axis([1, "1", "b"], axis=1), Y)
 
 
-def test_names_that_are_bound_name_the_columns_of_arrays(prepared, tmp_path):
-    made = own(tmp_path, LINEAR, feature_columns=NAMES, label_columns=["y"])
-    found = fit(made, X, Y).manifest
-    assert [c.name for c in found.columns] == [*NAMES, "y"]
-    assert [c.mean for c in found.columns] == [c.mean for c in fit(made, FRAME, Y).manifest.columns]
+def test_bound_names_name_the_columns_of_arrays(prepared, tmp_path):
+    searcher = custom_search(tmp_path, LINEAR, feature_columns=NAMES, label_columns=["y"])
+    prepared_data = fit(searcher, X, Y).manifest
+    assert [c.name for c in prepared_data.columns] == [*NAMES, "y"]
+    same = fit(searcher, FRAME, Y).manifest
+    assert [c.mean for c in prepared_data.columns] == [c.mean for c in same.columns]
     with pytest.raises(ArgumentError, match=re.escape("got 1 arrays of shapes [(60, 2)]")):
-        fit(made, X[:, :2], Y)
+        fit(searcher, X[:, :2], Y)
 
 
 # Several inputs and outputs ------------------------------------------------------------------
@@ -476,8 +486,8 @@ GOOD = {"b": X[:, 1:], "a": X[:, 0]}, {"v": Y, "u": -Y}
 
 
 def test_inputs_and_labels_are_matched_by_name_in_any_order(prepared, tmp_path):
-    found = fit(own(tmp_path, two_ends), *GOOD)
-    assert column(found, "u").mean == (-column(found, "v").mean[0],)
+    prepared_data = fit(custom_search(tmp_path, two_ends), *GOOD)
+    assert column(prepared_data, "u").mean == (-column(prepared_data, "v").mean[0],)
 
 
 @pytest.mark.parametrize(
@@ -491,6 +501,6 @@ def test_inputs_and_labels_are_matched_by_name_in_any_order(prepared, tmp_path):
         ({"b": X[:, 1:], "a": X[:9, 0]}, GOOD[1], "'a' has 9 rows, but 'b' has 60"),
     ],
 )
-def test_missing_and_further_names_are_told(tmp_path, x, y, message):
+def test_missing_and_unknown_names_are_reported(tmp_path, x, y, message):
     with pytest.raises((ArgumentError, DataError), match=message):
-        fit(own(tmp_path, two_ends), x, y)
+        fit(custom_search(tmp_path, two_ends), x, y)

@@ -1,4 +1,4 @@
-"""What comes to a search's columns counts as it is, or is refused by name."""
+"""A search uses its columns without loss, or refuses them by name."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ TOTAL = COUNTS.sum(axis=1)
 
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
-    """A search on integers only, and a frame of its features."""
-    made = search(tmp_path_factory.mktemp("counted"), max_trials=1)
+    """A search fitted on integers only, and a frame of its features."""
+    searcher = search(tmp_path_factory.mktemp("counted"), max_trials=1)
     frame = pd.DataFrame(COUNTS, columns=["p", "q", "r"])
-    made.fit(frame, TOTAL, epochs=2, verbose=0)
-    return made, frame
+    searcher.fit(frame, TOTAL, epochs=2, verbose=0)
+    return searcher, frame
 
 
-def by_keras(made: HyperHyperModel, x: np.ndarray) -> np.ndarray:
-    return made.export_model().predict(x.astype("float32"), verbose=0)
+def by_keras(searcher: HyperHyperModel, x: np.ndarray) -> np.ndarray:
+    return searcher.export_model().predict(x.astype("float32"), verbose=0)
 
 
 def test_fractions_count_after_training_on_integers(counted):
-    made, frame = counted
+    searcher, frame = counted
     for x in (frame + 0.9, frame.astype("float64") + 0.25, frame.astype("Float64") + 0.5):
-        told = made.predict(x)
-        wanted = by_keras(made, x.to_numpy("float64"))
-        np.testing.assert_allclose(told, wanted, rtol=1e-5, atol=1e-6)
-        assert np.abs(told - made.predict(frame)).max() > 1e-3
+        outputs = searcher.predict(x)
+        expected = by_keras(searcher, x.to_numpy("float64"))
+        np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+        assert np.abs(outputs - searcher.predict(frame)).max() > 1e-3
 
 
 def test_labels_with_fractions_count_after_training_on_integers(counted):
-    made, frame = counted
+    searcher, frame = counted
     y = TOTAL + 0.9
-    loss = made.evaluate(frame, y, return_dict=True)["loss"]
-    assert loss == pytest.approx(np.square(made.predict(frame)[:, 0] - y).mean(), rel=1e-4)
+    loss = searcher.evaluate(frame, y, return_dict=True)["loss"]
+    assert loss == pytest.approx(np.square(searcher.predict(frame)[:, 0] - y).mean(), rel=1e-4)
 
 
 def test_fractions_count_on_spark(counted, spark):
-    made, frame = counted
+    searcher, frame = counted
     shifted = (frame + 0.9).assign(y=TOTAL + 0.9)
     kinds = "p double, q float, r decimal(9,2), target double"
     rows = [
@@ -60,13 +60,13 @@ def test_fractions_count_on_spark(counted, spark):
         )
     ]  # fmt: skip
     df = spark.createDataFrame(rows, kinds)
-    told = [row["target__output"] for row in made.predict(df).collect()]
-    wanted = by_keras(made, shifted[["p", "q", "r"]].to_numpy())[:, 0]
-    np.testing.assert_allclose(told, wanted, rtol=1e-4, atol=1e-5)
-    loss = made.evaluate(df, return_dict=True)["loss"]
-    assert loss == pytest.approx(np.square(wanted - shifted["y"]).mean(), rel=1e-4)
+    outputs = [row["target__output"] for row in searcher.predict(df).collect()]
+    expected = by_keras(searcher, shifted[["p", "q", "r"]].to_numpy())[:, 0]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+    loss = searcher.evaluate(df, return_dict=True)["loss"]
+    assert loss == pytest.approx(np.square(expected - shifted["y"]).mean(), rel=1e-4)
     with pytest.raises(DataError, match=r"^the column '.*' holds infinite values"):
-        made.evaluate(df.selectExpr("p * 1e300 as p", "q", "r", "target"))
+        searcher.evaluate(df.selectExpr("p * 1e300 as p", "q", "r", "target"))
 
 
 def _decimal(value: float):
@@ -78,12 +78,12 @@ def _decimal(value: float):
 def test_class_numbers_with_fractions_are_refused(tmp_path):
     import autokeras as ak
 
-    made = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1)
+    searcher = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1)
     x = COUNTS.astype("float32")
-    made.fit(x, TOTAL > 5, epochs=1, verbose=0)
-    assert made.evaluate(x, (TOTAL > 5).astype("float64"))[0] > 0
+    searcher.fit(x, TOTAL > 5, epochs=1, verbose=0)
+    assert searcher.evaluate(x, (TOTAL > 5).astype("float64"))[0] > 0
     with pytest.raises(DataError, match=r"'target' holds 0.9, .* but takes integers"):
-        made.evaluate(x, (TOTAL > 5) * 0.9)
+        searcher.evaluate(x, (TOTAL > 5) * 0.9)
 
 
 def test_integer_inputs_refuse_fractions(tmp_path):
@@ -95,49 +95,49 @@ def test_integer_inputs_refuse_fractions(tmp_path):
         model.compile("adam", "mse")
         return model
 
-    made = HyperHyperModel(hypermodel=build, max_trials=1, seed=0)
-    made.resource_bind(store=LocalStore(tmp_path), backend=LocalBackend(1))
+    searcher = HyperHyperModel(hypermodel=build, max_trials=1, seed=0)
+    searcher.resource_bind(store=LocalStore(tmp_path), backend=LocalBackend(1))
     y = COUNTS[:, 0].astype("float32")
     with pytest.raises(ArgumentError, match=r"takes integers \(int32\), but the column 'features'"):
-        made.fit(COUNTS[:, :1] + 0.5, y, epochs=1, verbose=0)
-    made.fit(COUNTS[:, :1], y, epochs=1, verbose=0)
+        searcher.fit(COUNTS[:, :1] + 0.5, y, epochs=1, verbose=0)
+    searcher.fit(COUNTS[:, :1], y, epochs=1, verbose=0)
     np.testing.assert_array_equal(
-        made.predict(COUNTS[:5, :1].astype("float64")), made.predict(COUNTS[:5, :1])
+        searcher.predict(COUNTS[:5, :1].astype("float64")), searcher.predict(COUNTS[:5, :1])
     )
     for x, message in (
         (COUNTS[:5, :1] + 0.5, "'features' holds .* but takes integers"),
         (COUNTS[:5, :1] + 2**40, "beyond the range of int32"),
     ):
         with pytest.raises(DataError, match=message):
-            made.predict(x)
+            searcher.predict(x)
 
 
 # Rows as lists ---------------------------------------------------------------------------
 
 
 def test_a_list_of_rows_is_an_array(counted):
-    made, frame = counted
+    searcher, frame = counted
     for rows in (3, 5):
         x = frame.to_numpy()[:rows]
-        np.testing.assert_array_equal(made.predict(x.tolist()), made.predict(x))
-        told = made.evaluate(x.tolist(), TOTAL[:rows].tolist())
-        assert told == pytest.approx(made.evaluate(x, TOTAL[:rows]))
-    with pytest.raises(ArgumentError, match=r"can't be told whether they are rows or columns"):
-        made.predict(list(frame.to_numpy()[:3]))
-    columns = made.predict([frame[name].to_numpy() for name in frame])
-    np.testing.assert_array_equal(columns, made.predict(frame))
+        np.testing.assert_array_equal(searcher.predict(x.tolist()), searcher.predict(x))
+        metrics = searcher.evaluate(x.tolist(), TOTAL[:rows].tolist())
+        assert metrics == pytest.approx(searcher.evaluate(x, TOTAL[:rows]))
+    with pytest.raises(ArgumentError, match=r"which may be rows or columns"):
+        searcher.predict(list(frame.to_numpy()[:3]))
+    columns = searcher.predict([frame[name].to_numpy() for name in frame])
+    np.testing.assert_array_equal(columns, searcher.predict(frame))
 
 
 def test_lists_are_searched_like_arrays(tmp_path):
-    told = []
+    histories = []
     for name, kind in (("lists", np.ndarray.tolist), ("arrays", np.asarray)):
-        made = search(tmp_path / name, max_trials=1)
-        result = made.fit(
+        searcher = search(tmp_path / name, max_trials=1)
+        result = searcher.fit(
             kind(COUNTS), kind(TOTAL), epochs=1, verbose=0,
             validation_data=(kind(COUNTS[:9]), kind(TOTAL[:9])), sample_weight=kind(TOTAL + 1.0),
         )  # fmt: skip
-        told.append(result.get_best_model_history())
-    assert told[0] == told[1]
+        histories.append(result.get_best_model_history())
+    assert histories[0] == histories[1]
 
 
 # Names -----------------------------------------------------------------------------------
@@ -158,19 +158,19 @@ def test_inputs_are_matched_by_name_or_refused(tmp_path):
     x = COUNTS.astype("float32")
 
     def fit(name, inputs):
-        made = HyperHyperModel(hypermodel=named_inputs, max_trials=1, project_name=name, seed=0)
-        made.resource_bind(store=LocalStore(tmp_path), backend=LocalBackend(1))
-        return made, made.fit(inputs, TOTAL, epochs=1, verbose=0).best_trial.score
+        searcher = HyperHyperModel(hypermodel=named_inputs, max_trials=1, project_name=name, seed=0)
+        searcher.resource_bind(store=LocalStore(tmp_path), backend=LocalBackend(1))
+        return searcher, searcher.fit(inputs, TOTAL, epochs=1, verbose=0).best_trial.score
 
-    made, score = fit("right", {"b": 100 * x, "a": x})
+    searcher, score = fit("right", {"b": 100 * x, "a": x})
     assert score == 0
-    assert made.predict({"b": 100 * x, "a": x})[:, 0] == pytest.approx(TOTAL)
+    assert searcher.predict({"b": 100 * x, "a": x})[:, 0] == pytest.approx(TOTAL)
     assert fit("listed", [x, 100 * x])[1] == 0
     for wrong in ({"b": x, "A": x}, {"A": x, "B": x}):
         with pytest.raises(ArgumentError, match=r"no column 'a'.* 'A'.* named like no input"):
             fit("wrong", wrong)
     with pytest.raises(DataError, match=r"no column 'a'. Did you mean 'A'"):
-        made.predict({"b": x, "A": x})
+        searcher.predict({"b": x, "A": x})
     with pytest.raises(ArgumentError, match=r"two columns that are called '1'"):
         fit("twice", pd.DataFrame(x[:, :2], columns=[1, "1"]))
 
@@ -183,11 +183,11 @@ def test_columns_that_float32_can_not_hold_are_refused(tmp_path):
     near = 1e9 + RNG.normal(size=80)
     ids = 2**26 + np.arange(80)
     for column in (seconds, seconds.astype("float64"), near, ids, 2**60 + np.arange(80)):
-        made = search(tmp_path)
+        searcher = search(tmp_path)
         with pytest.raises(DataError, match=r"the column 't' varies by .* Subtract its mean"):
-            made.fit(pd.DataFrame({"t": column, "u": TOTAL}), TOTAL, epochs=1, verbose=0)
+            searcher.fit(pd.DataFrame({"t": column, "u": TOTAL}), TOTAL, epochs=1, verbose=0)
         with pytest.raises(DataError, match=r"the column 'target' varies by"):
-            made.fit(COUNTS, column, epochs=1, verbose=0)
+            searcher.fit(COUNTS, column, epochs=1, verbose=0)
         with pytest.raises(ValueError, match=r"varies by"):
             CerebrosRegressor(max_trials=1, epochs=1).fit(COUNTS, column)
     assert list(tmp_path.iterdir()) == []
@@ -195,16 +195,16 @@ def test_columns_that_float32_can_not_hold_are_refused(tmp_path):
     fine = pd.DataFrame({"t": 1e9, "u": 1e9 * TOTAL, "v": 1 / 3 + 1e-16 * TOTAL})
     fine["year"] = [2023] + [2024] * 79
     fine["number"] = 10_000_000 + TOTAL
-    made.fit(fine, TOTAL, epochs=1, verbose=0)
+    searcher.fit(fine, TOTAL, epochs=1, verbose=0)
 
 
 def test_columns_that_float32_can_not_hold_are_refused_on_spark(tmp_path, spark):
     rows = [(1_700_000_000 + i % 60, [0.0, 1e9 + i / 40], float(i)) for i in range(80)]
     df = spark.createDataFrame(rows, "t long, v array<double>, y double").coalesce(1)
     for names in (["t"], ["v"], ["t", "v"]):
-        made = search(tmp_path, bind={"feature_columns": names, "label_columns": ["y"]})
+        searcher = search(tmp_path, bind={"feature_columns": names, "label_columns": ["y"]})
         with pytest.raises(DataError, match=r"varies by .* around .*e\+0[89]"):
-            made.fit(df, epochs=1, verbose=0)
+            searcher.fit(df, epochs=1, verbose=0)
     # A network's own integer input holds ids of any size.
     assert list(tmp_path.iterdir()) == []
 
@@ -219,13 +219,13 @@ def validation_rows(folder) -> list[float]:
     return sorted(pd.concat([pd.read_parquet(path) for path in paths])["target"])
 
 
-def test_the_last_rows_validate_if_asked_for(tmp_path, caplog):
+def test_the_last_rows_validate_without_shuffle(tmp_path, caplog):
     t = np.arange(100.0)
     frame = pd.DataFrame({"t": t}, index=pd.date_range("2020-01-01", periods=100))
     for folder, more in (("drawn", {}), ("last", {"shuffle": False})):
         caplog.clear()
-        made = search(tmp_path / folder, max_trials=1)
-        made.fit(frame, t, epochs=1, verbose=0, validation_split=0.2, **more)
+        searcher = search(tmp_path / folder, max_trials=1)
+        searcher.fit(frame, t, epochs=1, verbose=0, validation_split=0.2, **more)
         warned = [r for r in caplog.records if r.levelno >= logging.WARNING]
         assert any("sorted by 'index'" in r.getMessage() for r in warned) == (folder == "drawn")
     assert validation_rows(tmp_path / "last") == t[80:].tolist()
@@ -236,10 +236,12 @@ def test_spark_rows_have_no_order(tmp_path, spark, caplog):
     df = spark.range(40).selectExpr(
         "cast(id as double) x", "id % 2 y", "date_add(date'2020-01-01', cast(id as int)) day"
     )
-    made = search(tmp_path, max_trials=1, bind={"feature_columns": ["x"], "label_columns": ["y"]})
+    searcher = search(
+        tmp_path, max_trials=1, bind={"feature_columns": ["x"], "label_columns": ["y"]}
+    )
     with pytest.raises(ArgumentError, match=r"shuffle=False .* mark the validation rows"):
-        made.fit(df, epochs=1, verbose=0, shuffle=False)
-    made.fit(df, epochs=1, verbose=0)
+        searcher.fit(df, epochs=1, verbose=0, shuffle=False)
+    searcher.fit(df, epochs=1, verbose=0)
     assert "sorted by 'day'" in caplog.text
 
 
@@ -248,33 +250,33 @@ def test_spark_rows_have_no_order(tmp_path, spark, caplog):
 
 def test_numpys_integers_are_integers(tmp_path):
     two = np.int64(2)
-    made = search(
+    searcher = search(
         tmp_path, max_trials=two, seed=two, max_model_size=np.int32(10**6),
         bind={"backend": LocalBackend(np.int64(1)), "max_concurrent_trials": two},
     )  # fmt: skip
-    made.tuner_bind("hyperband", min_epochs=np.int64(1), reduction_factor=two)
-    result = made.fit(COUNTS, TOTAL, epochs=two, batch_size=np.uint16(16), verbose=0)
+    searcher.tuner_bind("hyperband", min_epochs=np.int64(1), reduction_factor=two)
+    result = searcher.fit(COUNTS, TOTAL, epochs=two, batch_size=np.uint16(16), verbose=0)
     assert len(result.trials) == 2
-    again = search(
+    plain = search(
         tmp_path, max_trials=2, seed=2, max_model_size=10**6,
         bind={"backend": LocalBackend(1), "max_concurrent_trials": 2},
     )  # fmt: skip
-    again.tuner_bind("hyperband", min_epochs=1, reduction_factor=2)
-    same = again.fit(COUNTS, TOTAL, epochs=2, batch_size=16, verbose=0)
+    plain.tuner_bind("hyperband", min_epochs=1, reduction_factor=2)
+    same = plain.fit(COUNTS, TOTAL, epochs=2, batch_size=16, verbose=0)
     assert same.best_trial.score == result.best_trial.score
     CerebrosRegressor(
         max_trials=np.int64(1), epochs=two, batch_size=two, num_workers=two, space=small_space()
     ).fit(COUNTS, TOTAL)
 
 
-def test_what_is_wrong_with_validation_data_names_it(tmp_path):
+def test_errors_in_validation_data_name_it(tmp_path):
     x = COUNTS.astype("float32")
-    for given, message in (
+    for validation_data, message in (
         ((x[:, :2], TOTAL), r"'features' have the shape \(2,\) in validation_data"),
         ((x[:1], TOTAL[:1]), "validation_data leaves 1 validation rows, fewer than the 2"),
         ((x[:0], TOTAL[:0]), "validation_data has no rows"),
         (x, "validation_data must be"),
     ):
-        made = search(tmp_path, bind={"backend": LocalBackend(2)})
+        searcher = search(tmp_path, bind={"backend": LocalBackend(2)})
         with pytest.raises((ArgumentError, DataError), match=message):
-            made.fit(x, TOTAL, validation_data=given, epochs=1, verbose=0)
+            searcher.fit(x, TOTAL, validation_data=validation_data, epochs=1, verbose=0)

@@ -9,13 +9,13 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.data.values import array_of, converted, has_fractions, is_array
+from nas.data.values import convert_values, has_fractions, is_array, to_array
 
 ARROW = pd.ArrowDtype
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"),
+    ("value", "expected"),
     [
         ([1, 2, 3], np.array([1, 2, 3])),
         ([[1.5, 2], [3, 4]], np.array([[1.5, 2], [3, 4]])),
@@ -34,11 +34,11 @@ ARROW = pd.ArrowDtype
         (pd.Series([np.ones(2), np.zeros(2)]), np.array([[1.0, 1], [0, 0]])),
     ],
 )
-def test_numbers_of_any_kind_become_arrays(value, wanted):
-    found = array_of(value, "x")
-    np.testing.assert_array_equal(found, wanted)
-    assert found.dtype == wanted.dtype
-    assert not np.ma.isMaskedArray(found)
+def test_numbers_of_any_kind_become_arrays(value, expected):
+    array = to_array(value, "x")
+    np.testing.assert_array_equal(array, expected)
+    assert array.dtype == expected.dtype
+    assert not np.ma.isMaskedArray(array)
 
 
 @pytest.mark.parametrize(
@@ -52,20 +52,20 @@ def test_numbers_of_any_kind_become_arrays(value, wanted):
         (pd.Series([[1, None], [1, 2]]), [0]),
     ],
 )
-def test_what_is_missing_is_masked_and_refused_by_name(value, rows):
-    found = array_of(value, "x")
-    mask = np.ma.getmaskarray(found).reshape(len(found), -1).any(axis=1)
+def test_missing_values_are_masked_and_refused_by_name(value, rows):
+    array = to_array(value, "x")
+    mask = np.ma.getmaskarray(array).reshape(len(array), -1).any(axis=1)
     assert np.flatnonzero(mask).tolist() == rows
     with pytest.raises(DataError, match=f"the column 'age' holds {len(rows)} nulls"):
-        converted(found, "float32", "age")
+        convert_values(array, "float32", "age")
 
 
-def test_what_is_no_number_keeps_its_type():
-    assert array_of(["a", "b"], "x").dtype.kind == "U"
-    assert array_of(pd.Series(["a", None]), "x").dtype == object
-    assert array_of(pd.Series(pd.to_datetime(["2020-01-01"])), "x").dtype.kind == "M"
+def test_other_values_keep_their_type():
+    assert to_array(["a", "b"], "x").dtype.kind == "U"
+    assert to_array(pd.Series(["a", None]), "x").dtype == object
+    assert to_array(pd.Series(pd.to_datetime(["2020-01-01"])), "x").dtype.kind == "M"
     with pytest.raises(DataError, match="'city' has the type <U1, but must hold numbers"):
-        converted(array_of(["a", "b"], "x"), "float32", "city")
+        convert_values(to_array(["a", "b"], "x"), "float32", "city")
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_what_is_no_number_keeps_its_type():
         (csr_matrix(np.eye(3)), ArgumentError, r"x is a sparse matrix; pass an array \(x.toarray"),
     ],
 )
-def test_what_can_be_no_array_is_refused(value, kind, message):
+def test_values_that_are_no_array_are_refused(value, kind, message):
     with pytest.raises(kind, match=message):
-        array_of(value, "x")
+        to_array(value, "x")
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ def test_what_can_be_no_array_is_refused(value, kind, message):
         (np.arange(3), "float32"),
     ],
 )
-def test_what_fits_is_converted(values, dtype):
-    found = converted(values, dtype, "x")
-    assert found.dtype == dtype
-    np.testing.assert_array_equal(found, values)
+def test_values_within_the_range_are_converted(values, dtype):
+    array = convert_values(values, dtype, "x")
+    assert array.dtype == dtype
+    np.testing.assert_array_equal(array, values)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_what_fits_is_converted(values, dtype):
         (np.array([np.inf]), "float32", "'x' holds infinite values"),
     ],
 )
-def test_what_would_be_lost_is_refused_by_name(values, dtype, message):
+def test_values_that_would_be_lost_are_refused_by_name(values, dtype, message):
     with pytest.raises(DataError, match=message):
-        converted(values, dtype, "x")
+        convert_values(values, dtype, "x")
 
 
 def test_fractions():
@@ -120,7 +120,7 @@ def test_fractions():
     assert not has_fractions(np.array([1, 2]))
 
 
-def test_lists_of_arrays_are_several_and_lists_of_numbers_one():
+def test_lists_of_numbers_are_one_array_and_lists_of_arrays_several():
     assert is_array([[1, 2], [3, 4]])
     assert is_array([1, 2])
     assert is_array(np.ones((2, 2)))

@@ -17,7 +17,7 @@ from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.training.keras.checkpoint import StateVariables
 from cerebros_spark.training.keras.serialization import serialize_model
-from nas.data.columns import lined_up
+from nas.data.columns import stack_arrow_rows
 from nas.results.output_columns import OutputColumns
 from nas.results.scorer import Scorer
 
@@ -177,7 +177,7 @@ def test_rows_of_arrow_are_taken_as_they_lie():
     whole = np.arange(12, dtype="float32")
     rows = np.empty(4, object)
     rows[:] = [whole[i : i + 3] for i in range(0, 12, 3)]
-    matrix = lined_up(rows)
+    matrix = stack_arrow_rows(rows)
     assert np.shares_memory(matrix, whole)
     np.testing.assert_array_equal(matrix, whole.reshape(4, 3))
 
@@ -188,4 +188,4 @@ def test_rows_of_arrow_are_taken_as_they_lie():
 def test_other_rows_are_left_alone(rows):
     values = np.empty(len(rows), object)
     values[:] = rows
-    assert lined_up(values) is values
+    assert stack_arrow_rows(values) is values

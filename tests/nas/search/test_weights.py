@@ -135,7 +135,7 @@ def test_prepared_data_keeps_its_weights(frame, tmp_path):
         ({}, {"sample_weight": [np.ones(90)] * 2}, ArgumentError, "one array"),
         ({}, {"class_weight": {0: 1.0}}, ArgumentError, "is a RegressionHead"),
         ({}, {"class_weight": [1.0, 2.0]}, ArgumentError, "must be a dict"),
-        ({}, {"class_weight": {"a": 1.0}}, ArgumentError, "keys, but got 'a'"),
+        ({}, {"class_weight": {"a": 1.0}}, ArgumentError, "a key of class_weight .* got 'a'"),
         ({}, {"class_weight": {0: -1.0}}, ArgumentError, r"class_weight\[0\].*got -1.0"),
     ],
 )
