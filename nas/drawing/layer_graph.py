@@ -1,4 +1,4 @@
-"""A Keras model as a graph of its layers, read from its configuration: no layer is made for it."""
+"""A Keras model as a graph of its layers, from its configuration; no layer is instantiated."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from cerebros_spark.core.errors import ArgumentError
 from nas.drawing.plan_graph import FLOW, TIMES, add_unit
 
 
-def architecture_of(network: Any) -> dict[str, Any]:
-    """The configuration of a model or a trial's program, as ``model.to_json()`` has it.
+def read_architecture(network: Any) -> dict[str, Any]:
+    """Return the configuration of a model or a trial's program, in the form of ``to_json()``.
 
-    Raises:
-        ArgumentError: It is neither, or not made of layers that are known before it is called.
+    Raises ArgumentError if it is neither, or has no layers before its first call.
     """
     try:
         if isinstance(network, str):
@@ -35,94 +34,95 @@ def architecture_of(network: Any) -> dict[str, Any]:
     return dict(architecture)
 
 
-def layer_graph(architecture: Mapping[str, Any]) -> Any:
-    """The calls of the layers and what flows between them.
+def build_layer_graph(architecture: Mapping[str, Any]) -> Any:
+    """Return the calls of a model's layers as a ``networkx.DiGraph``.
 
-    Args:
-        architecture: What :func:`architecture_of` gives.
-
-    Returns:
-        A ``networkx.DiGraph``. A node is a call of a layer, with ``name``, ``kind`` (the layer's
-        class) and ``config``; an edge's ``times`` says how often the output is read. The graph's
-        ``inputs`` and ``outputs`` are the model's, in its order.
+    A node is a call of a layer, with ``name``, ``kind`` (the layer's class) and ``config``. An
+    edge's ``count`` is how often the output is read. The graph's ``inputs`` and ``outputs`` are the
+    model's, in its order.
     """
     config = architecture["config"]
     graph = nx.DiGraph(
-        inputs=list(_ends(config.get("input_layers"))),
-        outputs=list(_ends(config.get("output_layers"))),
+        inputs=list(_find_tensors(config.get("input_layers"))),
+        outputs=list(_find_tensors(config.get("output_layers"))),
     )
-    chained = architecture["class_name"] == "Sequential"
-    before: str | None = None
+    sequential = architecture["class_name"] == "Sequential"
+    previous: str | None = None
     for layer in config["layers"]:
         name = layer.get("name") or layer["config"]["name"]
-        calls = [[]] if chained else layer["inbound_nodes"] or [[]]
+        calls = [[]] if sequential else layer["inbound_nodes"] or [[]]
         for number, call in enumerate(calls):
-            node = _call(name, number)
+            node = _call_name(name, number)
             graph.add_node(node, name=name, kind=layer["class_name"], config=layer["config"])
-            read = [before] if chained and before else _read(call)
-            for source, times in Counter(read).items():
-                graph.add_edge(source, node, times=times)
-            before = node
-    # A layer that is shared may be called more often than this model does.
+            sources = [previous] if sequential and previous else _find_sources(call)
+            for source, count in Counter(sources).items():
+                graph.add_edge(source, node, count=count)
+            previous = node
+    # A shared layer may have more calls than this model makes.
     graph.remove_nodes_from([node for node, data in graph.nodes(data=True) if not data])
     return graph
 
 
-def named_by_class(layers: Any) -> Any:
-    """The picture's graph of any network: layers as nodes, each below all that it reads."""
+def to_drawing(layers: Any) -> Any:
+    """Return the graph that is drawn for any network: each layer below all that it reads."""
     graph = nx.MultiDiGraph()
     for row, generation in enumerate(nx.topological_generations(layers)):
-        wanted = {node: _above(graph, layers, node) for node in generation}
-        for place, node in enumerate(sorted(generation, key=lambda node: wanted[node])):
+        centers = {node: _center_of_sources(graph, layers, node) for node in generation}
+        for position, node in enumerate(sorted(generation, key=lambda node: centers[node])):
             data = layers.nodes[node]
-            add_unit(graph, node, row, place, "layer", f"{_title(data)}\n{data['name']}")
-    for source, target, times in layers.edges(data="times"):
-        graph.add_edge(source, target, key=FLOW, times=times)
+            add_unit(graph, node, row, position, "layer", f"{_title(data)}\n{data['name']}")
+    for source, target, count in layers.edges(data="count"):
+        graph.add_edge(source, target, key=FLOW, count=count)
     return graph
 
 
-def _call(name: str, number: int) -> str:
+def input_shape(config: Mapping[str, Any]) -> list[int | None]:
+    """Return the shape of one row of an input layer."""
+    shape = config.get("batch_shape") or config.get("batch_input_shape") or [None]
+    return list(shape[1:])
+
+
+def _call_name(name: str, number: int) -> str:
     return name if number == 0 else f"{name} (call {number + 1})"
 
 
-def _ends(value: Any) -> Iterator[str]:
-    """The calls that are named in a model's list, or nested lists, of inputs or outputs."""
+def _find_tensors(value: Any) -> Iterator[str]:
+    """Yield the calls in a model's list, or nested lists, of inputs or outputs."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         if len(value) == 3 and isinstance(value[0], str):
-            yield _call(value[0], value[1])
+            yield _call_name(value[0], value[1])
             return
         for part in value:
-            yield from _ends(part)
+            yield from _find_tensors(part)
 
 
-def _read(value: Any) -> Iterator[str]:
-    """The calls whose outputs stand in a call's arguments, in their order."""
+def _find_sources(value: Any) -> Iterator[str]:
+    """Yield the calls whose outputs are among a call's arguments, in their order."""
     if isinstance(value, Mapping):
         if value.get("class_name") == "__keras_tensor__":
             name, number, _ = value["config"]["keras_history"]
-            yield _call(name, number)
-        else:
-            for part in value.values():
-                yield from _read(part)
-    elif isinstance(value, list | tuple):
+            yield _call_name(name, number)
+            return
+        value = list(value.values())
+    if isinstance(value, list | tuple):
         for part in value:
-            yield from _read(part)
+            yield from _find_sources(part)
 
 
-def _above(graph: Any, layers: Any, node: str) -> float:
-    """Where in its row a node is best put: below the middle of what it reads."""
-    places = [graph.nodes[source]["place"] for source in layers.predecessors(node)]
-    return sum(places) / len(places) if places else 0.0
+def _center_of_sources(graph: Any, layers: Any, node: str) -> float:
+    """Return the mean position of a node's sources, for its own position in the next row."""
+    positions = [graph.nodes[source]["position"] for source in layers.predecessors(node)]
+    return sum(positions) / len(positions) if positions else 0.0
 
 
 def _title(data: Mapping[str, Any]) -> str:
     config = data["config"]
     if data["kind"] == "InputLayer":
-        shape = config.get("batch_shape") or config.get("batch_input_shape") or [None]
-        return f"Input {TIMES.join('?' if size is None else str(size) for size in shape[1:])}"
+        sizes = ("?" if size is None else str(size) for size in input_shape(config))
+        return f"Input {TIMES.join(sizes)}"
     size = config.get("units", config.get("filters"))
     activation = config.get("activation")
-    told = activation if isinstance(activation, str) and activation != "linear" else ""
-    return " ".join(str(part) for part in (data["kind"], size, told) if part not in (None, ""))
+    shown = activation if isinstance(activation, str) and activation != "linear" else ""
+    return " ".join(str(part) for part in (data["kind"], size, shown) if part not in (None, ""))

@@ -1,9 +1,10 @@
 """A Cerebros plan as a graph of its units.
 
-The graphs of this package are NetworkX multigraphs. A node has ``row`` (0 on top), ``place`` (its
-rank in the row), ``kind`` (``"input"``, ``"unit"``, ``"output"`` or ``"layer"``), ``text`` (inside)
-and ``caption`` (beside it). An edge's key is its kind (:data:`LEVEL`, :data:`SKIP`,
-:data:`LATERAL`, :data:`GATED`, :data:`FLOW`); ``times`` says how often the source is read.
+The graphs of this package are NetworkX multigraphs. Attributes of a node are ``row`` (0 on top),
+``position`` (its rank in the row), ``kind`` (``"input"``, ``"unit"``, ``"output"`` or ``"layer"``),
+``text`` (inside) and ``caption`` (beside it). An edge's key is its kind (:data:`LEVEL`,
+:data:`SKIP`, :data:`LATERAL`, :data:`GATED`, :data:`FLOW`); ``count`` is how often the source is
+read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import networkx as nx
 
-from nas.spaces.cerebros import plan as plan
+from nas.spaces.cerebros.plan import NetworkFuture, UnitFuture
 
 LEVEL = "level"
 SKIP = "skip"
@@ -20,22 +21,15 @@ LATERAL = "lateral"
 GATED = "gated"
 FLOW = "flow"
 
-TIMES = "\u00d7"
-"""The multiplication sign."""
+TIMES = "\u00d7"  # multiplication sign
 
 
-def plan_graph(future: plan.NetworkFuture) -> Any:
-    """The units of a plan and what they read.
-
-    Args:
-        future: The plan.
-
-    Returns:
-        A ``networkx.MultiDiGraph`` with a node for each unit, by its name.
-    """
+def build_plan_graph(future: NetworkFuture) -> Any:
+    """Return the ``networkx.MultiDiGraph`` of a plan, with a node for each unit by its name."""
     graph = nx.MultiDiGraph()
     for unit in future.units():
-        add_unit(graph, unit.name, unit.level, unit.number, _kind(unit), *_words(unit))
+        kind = {"input": "input", "dense": "unit", "neuron": "unit"}.get(unit.kind, "output")
+        add_unit(graph, unit.name, unit.level, unit.number, kind, *_labels(unit))
     for unit in future.units():
         for edge in unit.edges:
             add_edge(graph, future.source(edge).name, unit.name, edge.gated)
@@ -43,25 +37,22 @@ def plan_graph(future: plan.NetworkFuture) -> Any:
 
 
 def add_unit(
-    graph: Any, name: str, row: int, place: int, kind: str, text: str, caption: str = ""
+    graph: Any, name: str, row: int, position: int, kind: str, text: str, caption: str = ""
 ) -> None:
-    """Adds a node; see the top of this module."""
-    graph.add_node(name, row=row, place=place, kind=kind, text=text, caption=caption)
+    """Add a node; see the top of this module."""
+    graph.add_node(name, row=row, position=position, kind=kind, text=text, caption=caption)
 
 
-def add_edge(graph: Any, source: str, target: str, gated: bool, times: int = 1) -> None:
-    """Adds to how often a unit reads another; the kind follows from where they are."""
+def add_edge(graph: Any, source: str, target: str, gated: bool, count: int = 1) -> None:
+    """Add to how often a unit reads another; the kind follows from their rows."""
     distance = graph.nodes[target]["row"] - graph.nodes[source]["row"]
     kind = GATED if gated else LATERAL if distance == 0 else LEVEL if distance == 1 else SKIP
-    known = graph.get_edge_data(source, target, kind, {"times": 0})
-    graph.add_edge(source, target, key=kind, times=known["times"] + times)
+    known = graph.get_edge_data(source, target, kind, {"count": 0})
+    graph.add_edge(source, target, key=kind, count=known["count"] + count)
 
 
-def _kind(unit: plan.UnitFuture) -> str:
-    return {"input": "input", "dense": "unit", "neuron": "unit"}.get(unit.kind, "output")
-
-
-def _words(unit: plan.UnitFuture) -> tuple[str, str]:
+def _labels(unit: UnitFuture) -> tuple[str, str]:
+    """Return the text inside a unit and its caption."""
     if unit.kind == "input":
         return "", f"input {unit.number} ({unit.neurons})"
     if unit.kind == "merge":

@@ -1,4 +1,4 @@
-"""Recognizes a Cerebros network in a graph of layers, by the names its layers were given."""
+"""The units of a Cerebros network, recognized by the names of its layers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import networkx as nx
 
+from nas.drawing.layer_graph import input_shape
 from nas.drawing.plan_graph import TIMES, add_edge, add_unit
 
-# What ``nas.spaces.cerebros.layers`` calls its layers.
+# Layer names of ``nas.spaces.cerebros.layers``.
 _PART = re.compile(
     r"(?P<prefix>.*?)(?P<unit>level(?P<level>\d+)_unit(?P<number>\d+))_"
     r"(?P<part>dense|axon|dendrites|dendrite\d+|concatenate|add\d+|gate\d+|batch_normalization"
@@ -18,109 +19,99 @@ _PART = re.compile(
 )
 
 
-def unit_graph(layers: Any) -> Any:
-    """The units of a Cerebros network.
+def build_unit_graph(layers: Any) -> Any:
+    """Return the graph of a Cerebros network's units, or None for another network.
 
-    A unit is all of its layers together: gates, merge, batch normalization or dropout, Dense. An
-    input is all that stands before the first unit that reads it, an output all that follows its
-    merge.
+    A unit is all of its layers: gates, merge, batch normalization or dropout, Dense. An input is
+    every layer before the first unit that reads it; an output is every layer after its merge.
 
     Args:
-        layers: What :func:`~nas.drawing.layer_graph.layer_graph` gives.
-
-    Returns:
-        A graph as of :func:`~nas.drawing.plan_graph.plan_graph`; None if the network is no Cerebros
-        network, or has other layers around one.
+        layers: Result of :func:`~nas.drawing.layer_graph.build_layer_graph`.
     """
     parts = {
-        node: found
+        node: match
         for node in layers
-        if (found := _PART.fullmatch(str(layers.nodes[node]["name"]))) is not None
+        if (match := _PART.fullmatch(str(layers.nodes[node]["name"]))) is not None
     }
-    if len({found["prefix"] for found in parts.values()}) != 1:
+    if len({match["prefix"] for match in parts.values()}) != 1:
         return None
-    owners = _Owners(layers, parts)
-    return owners.graph() if owners.sound() else None
+    units = _Units(layers, parts)
+    return units.build_graph() if units.is_complete() else None
 
 
-class _Owners:
-    """Which unit each layer belongs to; None where that can't be said."""
+class _Units:
+    """The unit of each layer; None for a layer without one."""
 
     def __init__(self, layers: Any, parts: dict[str, re.Match[str]]) -> None:
         self._layers = layers
         self._parts = parts
         self._hidden = {
-            found["unit"]: found for found in parts.values() if found["part"] in ("dense", "axon")
+            match["unit"]: match for match in parts.values() if match["part"] in ("dense", "axon")
         }
         self._inputs: list[str] = []
-        self._of: dict[str, str | None] = {}
+        self._unit_of: dict[str, str | None] = {}
         for node in nx.topological_sort(layers):
-            self._of[node] = parts[node]["unit"] if node in parts else self._around(node)
-        # An output unit may have its Dense under the name of its own; then it is not hidden.
-        last = max((int(found["level"]) for found in parts.values()), default=0)
-        ends = {self._of[node] for node in layers if not layers.out_degree(node)}
-        self._hidden = {u: m for u, m in self._hidden.items() if u not in ends}
-        order = {node: place for place, node in enumerate(layers.graph["inputs"])}
+            self._unit_of[node] = parts[node]["unit"] if node in parts else self._infer_unit(node)
+        # The Dense of an output unit may have the unit's name; then the unit is not hidden.
+        last = max((int(match["level"]) for match in parts.values()), default=0)
+        ends = {self._unit_of[node] for node in layers if not layers.out_degree(node)}
+        self._hidden = {u: match for u, match in self._hidden.items() if u not in ends}
+        order = {node: i for i, node in enumerate(layers.graph["inputs"])}
         self._inputs.sort(key=lambda node: order.get(node, len(order)))
-        self._last = 1 + max((int(m["level"]) for m in self._hidden.values()), default=last - 1)
+        levels = (int(match["level"]) for match in self._hidden.values())
+        self._output_level = 1 + max(levels, default=last - 1)
 
-    def sound(self) -> bool:
-        """Whether every layer has a place, and no output more than one Dense."""
-        if None in self._of.values() or not self._inputs:
+    def is_complete(self) -> bool:
+        """Return whether every layer has a unit, and every output exactly one Dense."""
+        if None in self._unit_of.values() or not self._inputs:
             return False
-        return all(len(self._dense(unit)) == 1 for unit in self._outputs())
+        return all(len(self._dense_layers(unit)) == 1 for unit in self._outputs())
 
-    def graph(self) -> Any:
+    def build_graph(self) -> Any:
         graph = nx.MultiDiGraph()
-        for place, name in enumerate(self._inputs):
-            width = math.prod(n for n in _shape(self._layers.nodes[name]) if n)
-            add_unit(graph, name, 0, place, "input", "", f"{name} ({width})")
-        for unit, found in self._hidden.items():
-            level, number = int(found["level"]), int(found["number"])
+        for i, name in enumerate(self._inputs):
+            width = math.prod(n for n in input_shape(self._layers.nodes[name]["config"]) if n)
+            add_unit(graph, name, 0, i, "input", "", f"{name} ({width})")
+        for unit, match in self._hidden.items():
+            level, number = int(match["level"]), int(match["number"])
             add_unit(graph, unit, level, number, "unit", self._size(unit))
-        for place, unit in enumerate(self._outputs()):
+        for i, unit in enumerate(self._outputs()):
             caption = self._layers_of(unit)[-1]
-            add_unit(graph, unit, self._last, place, "output", self._size(unit), caption)
-        for source, target, times in self._layers.edges(data="times"):
-            read, reader = self._of[source], self._of[target]
+            add_unit(graph, unit, self._output_level, i, "output", self._size(unit), caption)
+        for source, target, count in self._layers.edges(data="count"):
+            read, reader = self._unit_of[source], self._unit_of[target]
             if read is not None and reader is not None and read != reader:
                 gated = target in self._parts and self._parts[target]["part"].startswith("gate")
-                add_edge(graph, read, reader, gated, times)
+                add_edge(graph, read, reader, gated, count)
         return graph
 
-    def _around(self, node: str) -> str | None:
-        """The owner of a layer that is no part of a unit by its name."""
+    def _infer_unit(self, node: str) -> str | None:
+        """Return the unit of a layer whose name belongs to none."""
         sources = list(self._layers.predecessors(node))
         if not sources:
             self._inputs.append(node)
             return node
-        owners = {self._of[source] for source in sources}
-        if len(owners) > 1 or None in owners:
+        units = {self._unit_of[source] for source in sources}
+        if len(units) > 1 or None in units:
             return None
-        (owner,) = owners
-        # What follows a hidden unit is an output that has no merge of its own.
-        return node if owner in self._hidden else owner
+        (unit,) = units
+        # A layer after a hidden unit is an output without a merge.
+        return node if unit in self._hidden else unit
 
     def _outputs(self) -> list[str]:
-        # In the model's order.
-        found = dict.fromkeys(
-            self._of[node] for node in [*self._layers.graph["outputs"], *self._layers]
-        )
-        return [u for u in found if u and u not in self._hidden and u not in self._inputs]
+        """Return the outputs in the model's order."""
+        nodes = [*self._layers.graph["outputs"], *self._layers]
+        units = dict.fromkeys(self._unit_of[node] for node in nodes)
+        return [u for u in units if u and u not in self._hidden and u not in self._inputs]
 
     def _layers_of(self, unit: str) -> list[str]:
-        return [node for node in nx.topological_sort(self._layers) if self._of[node] == unit]
+        return [node for node in nx.topological_sort(self._layers) if self._unit_of[node] == unit]
 
-    def _dense(self, unit: str) -> list[str]:
+    def _dense_layers(self, unit: str) -> list[str]:
         names = self._layers_of(unit)
         return [name for name in names if self._layers.nodes[name]["kind"] == "Dense"]
 
     def _size(self, unit: str) -> str:
-        names = self._dense(unit)
+        names = self._dense_layers(unit)
         neurons = self._layers.nodes[names[0]]["config"]["units"]
         return f"{neurons}{TIMES}{len(names) - 1}" if len(names) > 1 else str(neurons)
-
-
-def _shape(data: Any) -> list[int | None]:
-    shape = data["config"].get("batch_shape") or data["config"].get("batch_input_shape") or [None]
-    return list(shape[1:])

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras.serialization import serialize_model
+from cerebros_spark.training.keras.serialization import describe
 from nas import draw_network
-from nas.drawing.layer_graph import architecture_of, layer_graph
-from nas.drawing.layout import Size, laid_out
-from nas.drawing.plan_graph import plan_graph
-from nas.drawing.unit_graph import unit_graph
+from nas.drawing.layer_graph import build_layer_graph, read_architecture
+from nas.drawing.layout import Size, compute_layout
+from nas.drawing.plan_graph import build_plan_graph
+from nas.drawing.unit_graph import build_unit_graph
 from nas.spaces.cerebros import CerebrosBlock, CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.plan import Edge, NetworkFuture, OutputFuture, UnitFuture
@@ -34,7 +34,7 @@ def dense(level, number, neurons, *edges):
 
 @pytest.fixture
 def plan() -> NetworkFuture:
-    """Three units on two levels, with an edge of every kind, one of them twice."""
+    """Return three units on two levels, with an edge of every kind, one of them twice."""
     return NetworkFuture(
         levels=(
             (UnitFuture(0, 0, "input", 5),),
@@ -49,8 +49,8 @@ def plan() -> NetworkFuture:
     )
 
 
-def drawn(text: str) -> tuple[list[str], list[str], list[str]]:
-    """Nodes, edges and texts of a picture."""
+def parse(text: str) -> tuple[list[str], list[str], list[str]]:
+    """Return the nodes, edges and texts of a drawing."""
     root = ElementTree.fromstring(text)
     assert root.tag == f"{SVG}svg"
     ids = [group.get("id", "") for group in root.iter(f"{SVG}g")]
@@ -59,24 +59,27 @@ def drawn(text: str) -> tuple[list[str], list[str], list[str]]:
     return nodes, edges, ["".join(each.itertext()).strip() for each in root.iter(f"{SVG}text")]
 
 
-def counted(future: NetworkFuture) -> int:
-    """Lines of a plan: equal edges are one line."""
+def count_lines(future: NetworkFuture) -> int:
+    """Return the number of lines of a plan: equal edges are one line."""
     return len({(unit.name, edge) for unit in future.units() for edge in unit.edges})
 
 
 def shape(graph):
-    """A graph without names."""
-    place = {name: (data["row"], data["place"]) for name, data in graph.nodes(data=True)}
+    """Return a graph without names."""
+    position = {name: (data["row"], data["position"]) for name, data in graph.nodes(data=True)}
     return (
-        sorted((*place[n], d["kind"], d["text"]) for n, d in graph.nodes(data=True)),
+        sorted((*position[n], d["kind"], d["text"]) for n, d in graph.nodes(data=True)),
         Counter(
-            {(place[s], place[t], k): n for s, t, k, n in graph.edges(keys=True, data="times")}
+            {
+                (position[s], position[t], k): n
+                for s, t, k, n in graph.edges(keys=True, data="count")
+            }
         ),
     )
 
 
-def test_a_plan_is_drawn_with_all_it_has(plan):
-    nodes, edges, texts = drawn(draw_network(plan))
+def test_a_plan_is_drawn_completely(plan):
+    nodes, edges, texts = parse(draw_network(plan))
     assert nodes == [unit.name for unit in plan.units()]
     assert sorted(edges) == [
         "level0_unit0-level1_unit0-level-2",
@@ -94,7 +97,7 @@ def test_a_plan_is_drawn_with_all_it_has(plan):
         assert words in texts
 
 
-def test_the_legend_has_only_what_is_there(plan):
+def test_the_legend_shows_only_drawn_kinds(plan):
     plain = NetworkFuture(
         levels=(
             (UnitFuture(0, 0, "input", 5),),
@@ -103,10 +106,10 @@ def test_the_legend_has_only_what_is_there(plan):
         ),
         maximum_skip_connection_depth=1,
     )
-    texts = drawn(draw_network(plain))[2]
+    texts = parse(draw_network(plain))[2]
     assert "skip connection" not in texts
-    assert "merge of what is read" not in texts
-    assert "merge of what is read" in drawn(draw_network(plan))[2]
+    assert "merge of inputs" not in texts
+    assert "merge of inputs" in parse(draw_network(plan))[2]
 
 
 def test_the_same_network_gives_the_same_bytes(plan):
@@ -118,7 +121,7 @@ def test_the_same_network_gives_the_same_bytes(plan):
     assert not re.search(r"\d{4}-\d\d-\d\dT", text)
 
 
-def test_pictures_leave_pyplot_alone():
+def test_drawing_never_imports_pyplot():
     code = (
         "import sys, nas\n"
         "assert not {'matplotlib', 'networkx'} & set(sys.modules)\n"
@@ -148,7 +151,7 @@ SPACES = {
 
 @pytest.mark.parametrize("bounds", SPACES.values(), ids=SPACES)
 @pytest.mark.parametrize("seed", range(3))
-def test_plan_and_model_are_the_same_picture(bounds, seed):
+def test_plan_and_model_give_the_same_drawing(bounds, seed):
     space = CerebrosSpace(**bounds)
     networks = CerebrosNetworks(
         space,
@@ -162,14 +165,14 @@ def test_plan_and_model_are_the_same_picture(bounds, seed):
     )
     hp = keras_tuner.HyperParameters()
     future, model = networks.future(hp), networks.build(hp)
-    units = unit_graph(layer_graph(architecture_of(model)))
+    units = build_unit_graph(build_layer_graph(read_architecture(model)))
     assert units is not None
-    assert shape(units) == shape(plan_graph(future))
+    assert shape(units) == shape(build_plan_graph(future))
     text = draw_network(model)
-    assert draw_network(serialize_model(model)) == text
-    nodes, edges, texts = drawn(text)
+    assert draw_network(describe(model)) == text
+    nodes, edges, texts = parse(text)
     assert len(nodes) == sum(len(level) for level in future.levels)
-    assert len(edges) == counted(future)
+    assert len(edges) == count_lines(future)
     assert {"input_0 (6)", "input_1 (4)", "price", "kind"} <= set(texts)
 
 
@@ -180,15 +183,15 @@ def test_no_line_passes_behind_a_node(seed):
     future = draw_future(
         space, draw_moiety(space, seed), [3, 4], [OutputFuture(1), OutputFuture(2)], seed
     )
-    graph = plan_graph(future)
-    places = laid_out(graph, Size(1.5, 0.62, 2.75))
-    half = places.size.width / 2
-    for (source, target, kind), points in places.lines.items():
+    graph = build_plan_graph(future)
+    layout = compute_layout(graph, Size(1.5, 0.62, 2.75))
+    half = layout.size.width / 2
+    for (source, target, kind), points in layout.lines.items():
         if kind not in ("level", "skip"):
             continue
         for x, y in points[1:-1]:
-            for name, (there, row) in places.nodes.items():
-                apart = abs(y - row) > places.size.height or abs(x - there) > half
+            for name, (there, row) in layout.nodes.items():
+                apart = abs(y - row) > layout.size.height or abs(x - there) > half
                 assert apart or name in (source, target)
 
 
@@ -198,7 +201,7 @@ def test_a_block_and_its_head_are_drawn_as_a_cerebros_network():
     tensor = keras.Input((4,), name="features")
     merged = CerebrosBlock(space=space, name="block").build(hp, tensor)
     model = keras.Model(tensor, keras.layers.Dense(2, name="goal")(merged))
-    nodes, _, texts = drawn(draw_network(model))
+    nodes, _, texts = parse(draw_network(model))
     assert "features" in nodes
     assert {"features (4)", "goal", "level 2", "outputs"} <= set(texts)
 
@@ -213,7 +216,7 @@ def test_any_other_network_is_drawn_by_layers():
         keras.layers.Dense(4, name="before")(shared(keras.layers.Dense(4, name="a")(numbers)))
     )
     out = keras.layers.Dense(1, name="out")(keras.layers.Concatenate(name="both")([x, y, y]))
-    nodes, edges, texts = drawn(draw_network(keras.Model([image, numbers], out)))
+    nodes, edges, texts = parse(draw_network(keras.Model([image, numbers], out)))
     assert {"image", "first", "shared", "shared (call 2)", "out"} <= set(nodes)
     assert "shared (call 2)-both-flow-2" in edges
     assert {"Conv2D 4 relu", "Add", "Input 8\u00d78\u00d73"} <= set(texts)
@@ -224,13 +227,13 @@ def test_a_sequential_model_is_a_chain():
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(2, name="a"), keras.layers.Dense(1, name="b")]
     )
-    nodes, edges, _ = drawn(draw_network(model))
+    nodes, edges, _ = parse(draw_network(model))
     assert nodes[-2:] == ["a", "b"]
     assert edges[-1] == "a-b-flow-1"
 
 
 @pytest.mark.parametrize("network", [None, 3, "no program", "{}", keras.Sequential()])
-def test_what_is_no_network_is_refused(network):
+def test_other_objects_are_refused(network):
     with pytest.raises(ArgumentError, match="network"):
         draw_network(network)
 
