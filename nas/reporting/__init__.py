@@ -1,8 +1,13 @@
-"""A run as one HTML page: leaderboard, charts, the workers' timeline and the best network.
+"""A run as one HTML page: charts, tables and the best network, in a single file.
 
-The page is made from the journal and specs in the store alone, so it also shows a run that is in
-progress or was stopped. It is a single file that fetches nothing.
-``python -m nas.reporting RUN report.html`` writes it.
+- ``run_view``: the state of a run, from its journal and specs in the store.
+- ``style``: colors of trials, and the scales that charts share.
+- ``charts``: learning curves, and hyperparameters against scores.
+- ``timeline``: units by worker and time, and the load of each worker.
+- ``page``: the HTML.
+
+``python -m nas.reporting RUN report.html`` writes the page of a running, interrupted or finished
+run from the store alone. The page loads nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -11,39 +16,38 @@ import os
 from pathlib import Path
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.storage.local import LocalStore
-from cerebros_spark.storage.store import Store
+from cerebros_spark.storage.store import LocalStore, Store
 
 
 def write_report(store: Store, run_id: str, path: str | os.PathLike[str]) -> bool:
-    """Writes the page of a run; an older one is replaced at once, so readers see a whole page.
+    """Write the page of a run, replacing an older one atomically.
 
     Args:
-        store: Where the run lies.
-        run_id: The run: its ``project_name``.
-        path: The HTML file. Its folder is made if need be.
+        store: The store of the run.
+        run_id: The run's name: its ``project_name``.
+        path: The HTML file; its folder is created if needed.
 
     Returns:
-        Whether the run is over, so that the page will not change any more.
+        Whether the run is finished, so that the page is final.
 
     Raises:
         ArgumentError: The path is a folder, or its name does not end in ``.html``.
         StoreError: There is no such run, its journal is damaged, or the page can't be written.
     """
-    from nas.reporting.page import page_of
+    from nas.reporting.page import render_page
     from nas.reporting.run_view import read_run
 
-    place = check_path(path)
+    file = check_path(path)
     run = read_run(store, run_id)
-    LocalStore(place.parent).write(place.name, page_of(run).encode())
-    return run.over
+    LocalStore(file.parent).write(file.name, render_page(run).encode())
+    return run.finished
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
-    """Where a page goes, as an absolute path; raises ArgumentError if no page can go there."""
-    place = Path(path).absolute()
-    if place.suffix.lower() not in (".html", ".htm") or place.is_dir():
+    """Return the absolute path of a page; raise ArgumentError if it can't be one."""
+    file = Path(path).absolute()
+    if file.suffix.lower() not in (".html", ".htm") or file.is_dir():
         raise ArgumentError(
             f"a report is an HTML file such as 'report.html', but got {str(path)!r}"
         )
-    return place
+    return file

@@ -1,4 +1,4 @@
-"""``python -m nas.reporting RUN report.html``: the page of a run, once or again and again."""
+"""``python -m nas.reporting RUN report.html``: write the page of a run, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nas.reporting import check_path, write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the page of a run; with ``--every`` until the run is over."""
+    """Write the page of a run; with ``--every`` until the run is finished."""
     parser = argparse.ArgumentParser(
-        prog="python -m nas.reporting", description="Writes a run as one HTML page."
+        prog="python -m nas.reporting", description="Write a run as one HTML page."
     )
     parser.add_argument("run", metavar="RUN", help="folder or URL of the run: STORE/runs/NAME")
     parser.add_argument("page", metavar="PAGE", help="the HTML file, for example report.html")
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--every",
         type=float,
         metavar="SECONDS",
-        help="write it again and again, with so many seconds between, until the run is over",
+        help="write the page every so many seconds until the run is finished",
     )
     args = parser.parse_args(arguments)
     if args.every is not None and not args.every > 0:
@@ -31,11 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_path(args.page)
     store, name = locate_run(args.run)
     load_tensorflow()
-    over = write_report(store, name, args.page)
-    while args.every is not None and not over:
+    finished = write_report(store, name, args.page)
+    while args.every is not None and not finished:
         sleep(args.every)
-        over = write_report(store, name, args.page)
-    sys.stdout.write(f"{args.page}: the run {name!r} is {'over' if over else 'not over'}\n")
+        finished = write_report(store, name, args.page)
+    state = "finished" if finished else "not finished"
+    sys.stdout.write(f"{args.page}: the run {name!r} is {state}\n")
 
 
 if __name__ == "__main__":

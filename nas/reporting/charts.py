@@ -9,54 +9,54 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nas.drawing.svg import shorten
 from nas.reporting.run_view import RunView
 from nas.reporting.style import (
     INK,
     PALE,
     Form,
-    coloured,
-    is_wide,
-    logarithmic,
-    plain_numbers,
-    shortened,
+    count_colored,
+    has_wide_range,
+    set_epochs,
+    set_logarithmic,
+    set_plain_numbers,
 )
 from nas.trial.record import TrialRecord
 
 _MOST_PARAMETERS = 12
 
 
-def learning_curves(form: Form, run: RunView, colour: Mapping[str, str]) -> Figure:
-    """The objective by epoch of every trial, the best in front."""
+def draw_learning_curves(form: Form, run: RunView, colors: Mapping[str, str]) -> Figure:
+    """Draw the objective by epoch of every trial, the best in front."""
     name = run.objective.name
-    figure = Figure(figsize=(form.width, 3.6 if not form.narrow else 4.4), layout="constrained")
+    figure = Figure(figsize=(form.width, 4.4 if form.narrow else 3.6), layout="constrained")
     axes = figure.add_subplot()
-    ranked = run.ranked
-    for place, trial in reversed(list(enumerate(ranked))):
+    colored = count_colored(run)
+    shown: list[float] = []
+    lines = []
+    for rank, trial in reversed(list(enumerate(run.ranked))):
         values = trial.history.get(name, [])
         if not values:
             continue
-        own = place < coloured(run)
-        axes.plot(
+        shown += values
+        (line,) = axes.plot(
             range(1, len(values) + 1),
             values,
-            color=colour[trial.trial_id],
-            linewidth=2.4 if place == 0 else 1.3,
+            color=colors[trial.trial_id],
+            linewidth=2.4 if rank == 0 else 1.3,
             marker="o" if len(values) < 30 else None,
             markersize=3,
-            label=trial.trial_id if own else None,
-            zorder=3 + (own and 1 - place / 100),
+            label=trial.trial_id,
+            zorder=4 - rank / 100 if rank < colored else 3,
         )
-    axes.set_xlabel("epoch")
+        if rank < colored:
+            lines.insert(0, line)
+    set_epochs(axes)
     axes.set_ylabel(name)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    _scale_scores(axes, [v for trial in ranked for v in trial.history.get(name, [])])
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        place_of = {trial.trial_id: place for place, trial in enumerate(ranked)}
-        pairs = sorted(zip(labels, handles, strict=True), key=lambda pair: place_of[pair[0]])
+    _scale_scores(axes, shown)
+    if lines:
         figure.legend(
-            [handle for _, handle in pairs],
-            [label for label, _ in pairs],
+            handles=lines,
             loc="outside lower center",
             ncols=3 if form.narrow else 8,
             fontsize=9,
@@ -66,91 +66,89 @@ def learning_curves(form: Form, run: RunView, colour: Mapping[str, str]) -> Figu
     return figure
 
 
-def best_curves(form: Form, run: RunView, best: TrialRecord) -> Figure:
-    """Training and validation of the best trial, by epoch."""
+def draw_best_curves(form: Form, run: RunView, best: TrialRecord) -> Figure:
+    """Draw the training and validation metric of the best trial by epoch."""
     metric = run.objective.name.removeprefix("val_")
     figure = Figure(figsize=(form.width, 2.8), layout="constrained")
     axes = figure.add_subplot()
-    shown = []
-    for name, colour, words in (
+    shown: list[float] = []
+    for name, color, label in (
         (metric, "#d55e00", "training"),
         (f"val_{metric}", "#0072b2", "validation"),
     ):
         values = best.history.get(name, [])
         if values:
             shown += values
-            axes.plot(range(1, len(values) + 1), values, color=colour, label=words, linewidth=1.8)
+            axes.plot(range(1, len(values) + 1), values, color=color, label=label, linewidth=1.8)
     assert best.best_epoch is not None
     axes.axvline(best.best_epoch + 1, color=PALE, linestyle=(0, (4, 3)), linewidth=1)
-    axes.set_xlabel("epoch (the dashed one is the best)")
+    set_epochs(axes, "epoch (the dashed one is the best)")
     axes.set_ylabel(metric)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _scale_scores(axes, shown)
     axes.legend(fontsize=9)
     return figure
 
 
-def searched(run: RunView) -> list[str]:
-    """The hyperparameters that differ among trials with a score, those of most trials first."""
-    found: dict[str, list[Any]] = {}
+def find_varied_parameters(run: RunView) -> list[str]:
+    """Return the hyperparameters that differ among scored trials, most frequent ones first."""
+    values: dict[str, list[Any]] = {}
     for trial in _scored(run):
         for name, value in trial.active_values.items():
-            found.setdefault(name, []).append(value)
-    differ = [name for name, values in found.items() if len({repr(v) for v in values}) > 1]
-    return sorted(differ, key=lambda name: -len(found[name]))
+            values.setdefault(name, []).append(value)
+    varied = [name for name, each in values.items() if len({repr(value) for value in each}) > 1]
+    return sorted(varied, key=lambda name: -len(values[name]))
 
 
-def shown_parameters(run: RunView) -> list[str]:
-    """Those of :func:`searched` that have a chart."""
-    return searched(run)[:_MOST_PARAMETERS]
+def select_parameters(run: RunView) -> list[str]:
+    """Return the varied hyperparameters that have a chart."""
+    return find_varied_parameters(run)[:_MOST_PARAMETERS]
 
 
-def parameter_charts(form: Form, run: RunView, colour: Mapping[str, str]) -> Figure:
-    """A small chart for each hyperparameter: its value and the trial's score, a dot a trial."""
-    names = shown_parameters(run)
+def draw_parameters(form: Form, run: RunView, colors: Mapping[str, str]) -> Figure:
+    """Draw a small chart for each hyperparameter, with a dot for each trial's value and score."""
+    names = select_parameters(run)
     rows = math.ceil(len(names) / form.columns)
     columns = min(form.columns, len(names))
     figure = Figure(figsize=(form.width, 2.5 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     trials = _scored(run)
-    scores = [trial.score for trial in trials if trial.score is not None]
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
     for number, (axes, name) in enumerate(zip(grid.flat, names, strict=False)):
-        having = [trial for trial in trials if name in trial.active_values]
-        _scatter(axes, name, having, colour)
-        axes.set_title(shortened(name, 22 if form.narrow else 30), fontsize=10, color=INK)
+        active = [trial for trial in trials if name in trial.active_values]
+        _draw_dots(axes, name, active, colors)
+        axes.set_title(shorten(name, 22 if form.narrow else 30), fontsize=10, color=INK)
         if number % columns == 0:
             axes.set_ylabel(run.objective.name)
-    _scale_scores(grid[0][0], scores)
+    _scale_scores(grid[0][0], [trial.score for trial in trials if trial.score is not None])
     return figure
 
 
-def _scatter(
-    axes: Any, name: str, trials: Sequence[TrialRecord], colour: Mapping[str, str]
+def _draw_dots(
+    axes: Any, name: str, trials: Sequence[TrialRecord], colors: Mapping[str, str]
 ) -> None:
     values = [trial.active_values[name] for trial in trials]
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if numbers:
-        places = [float(value) for value in values]
-        if is_wide(places):
-            logarithmic(axes.xaxis)
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        xs = [float(value) for value in values]
+        if has_wide_range(xs):
+            set_logarithmic(axes.xaxis)
         else:
-            whole = all(isinstance(value, int) for value in values)
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=whole))
-            plain_numbers(axes.xaxis)
+            integer = all(isinstance(value, int) for value in values)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=integer))
+            set_plain_numbers(axes.xaxis)
     else:
-        kinds = list(dict.fromkeys(str(value) for value in values))
-        places = [float(kinds.index(str(value))) for value in values]
-        axes.set_xticks(range(len(kinds)), [shortened(kind, 10) for kind in kinds], fontsize=9)
-        axes.set_xlim(-0.6, len(kinds) - 0.4)
-        if len(kinds) > 3:
+        categories = list(dict.fromkeys(str(value) for value in values))
+        xs = [float(categories.index(str(value))) for value in values]
+        labels = [shorten(category, 10) for category in categories]
+        axes.set_xticks(range(len(categories)), labels, fontsize=9)
+        axes.set_xlim(-0.6, len(categories) - 0.4)
+        if len(categories) > 3:
             axes.tick_params(axis="x", rotation=40)
     axes.tick_params(labelsize=9)
     axes.scatter(
-        places,
+        xs,
         [trial.score for trial in trials],
-        c=[colour[trial.trial_id] for trial in trials],
+        c=[colors[trial.trial_id] for trial in trials],
         s=34,
         edgecolors="white",
         linewidths=0.6,
@@ -159,10 +157,10 @@ def _scatter(
 
 
 def _scored(run: RunView) -> list[TrialRecord]:
-    """Worst first, so that the best are drawn on top."""
+    """Return the scored trials, worst first, so that the best are drawn on top."""
     return [trial for trial in reversed(run.ranked) if trial.score is not None]
 
 
 def _scale_scores(axes: Any, values: Sequence[float]) -> None:
-    if is_wide(values):
-        logarithmic(axes.yaxis)
+    if has_wide_range(values):
+        set_logarithmic(axes.yaxis)

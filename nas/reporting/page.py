@@ -1,54 +1,75 @@
-"""The page: what is known of a run, as HTML."""
+"""The HTML page of a run."""
 
 from __future__ import annotations
 
 import functools
 import json
-import logging
 import math
-from datetime import datetime, timezone
+from datetime import timezone
 from typing import Any
 
 import jinja2
 
 from nas.drawing import draw_network
 from nas.reporting.charts import (
-    best_curves,
-    learning_curves,
-    parameter_charts,
-    searched,
-    shown_parameters,
+    draw_best_curves,
+    draw_learning_curves,
+    draw_parameters,
+    find_varied_parameters,
+    select_parameters,
 )
 from nas.reporting.run_view import RunView
-from nas.reporting.style import colours, data_url, in_both_forms
-from nas.reporting.timeline import timeline, usage
+from nas.reporting.style import assign_colors, render_forms, to_data_url
+from nas.reporting.timeline import compute_usage, draw_timeline
 from nas.trial.failures import summarize_error
 from nas.trial.record import TrialRecord
 
-logger = logging.getLogger("nas")
+_MOST_NAMES = 12
+
+_CODE = """\
+from cerebros_spark.runs.artifacts import read_spec, read_state
+from cerebros_spark.storage.store import Store
+from cerebros_spark.training.keras.serialization import StateVariables, rebuild
+from cerebros_spark.core.types import StateRef
+
+store = Store.create({store})
+spec = read_spec(store, {run}, {trial})
+model = rebuild(spec.program)  # a keras.Model
+StateVariables(model).write(
+    read_state(
+        store,
+        StateRef(
+            key={key},
+            size={size},
+            sha256={sha256},
+        ),
+    )
+)
+"""
 
 
-def page_of(run: RunView) -> str:
-    """The page of a run, as HTML that fetches nothing."""
+def render_page(run: RunView) -> str:
+    """Return the page of a run as HTML that loads nothing from elsewhere."""
     best = run.best
-    return _template().render(
+    parameters = select_parameters(run)
+    return _load_template().render(
         run=run,
         best=best,
-        facts=_facts(run),
-        state=_state(run),
+        facts=_list_facts(run),
+        state=_describe_state(run),
         ranked=run.ranked,
         failed=[trial for trial in run.ranked if trial.error],
-        charts=_charts(run),
-        usage=usage(run),
-        parameters=shown_parameters(run),
-        left_out=searched(run)[len(shown_parameters(run)) :],
-        drawing=_drawing(best),
-        code=_code(run, best),
+        charts=_render_charts(run),
+        usage=compute_usage(run),
+        parameters=parameters,
+        left_out=find_varied_parameters(run)[len(parameters) :],
+        drawing=to_data_url(draw_network(best.program)) if best and best.program else None,
+        code=_write_code(run, best),
     )
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _load_template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("nas.reporting", "templates"),
         autoescape=True,
@@ -56,124 +77,93 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, seconds=_seconds, reason=summarize_error)
+    environment.filters.update(
+        number=_format_number, seconds=_format_seconds, reason=summarize_error
+    )
     return environment.get_template("page.html")
 
 
-def _charts(run: RunView) -> dict[str, Any]:
-    """Image sources by chart and form; a chart with nothing to show is not there."""
-    colour = colours(run)
-    charts: dict[str, Any] = {"colour": colour}
+def _render_charts(run: RunView) -> dict[str, Any]:
+    """Return image sources by chart and form, without charts that would be empty."""
+    colors = assign_colors(run)
+    charts: dict[str, Any] = {"colors": colors}
     if any(trial.history.get(run.objective.name) for trial in run.trials):
-        charts["curves"] = in_both_forms(learning_curves, run, colour)
+        charts["curves"] = render_forms(draw_learning_curves, run, colors)
     if run.best is not None:
-        charts["best"] = in_both_forms(best_curves, run, run.best)
-    if shown_parameters(run):
-        charts["parameters"] = in_both_forms(parameter_charts, run, colour)
+        charts["best"] = render_forms(draw_best_curves, run, run.best)
+    if select_parameters(run):
+        charts["parameters"] = render_forms(draw_parameters, run, colors)
     if run.hops:
-        charts["timeline"] = in_both_forms(timeline, run, colour)
+        charts["timeline"] = render_forms(draw_timeline, run, colors)
     return charts
 
 
-def _facts(run: RunView) -> list[tuple[str, str]]:
-    asked, data = run.asked, run.data
+def _list_facts(run: RunView) -> list[tuple[str, str]]:
+    config, data, layout = run.config, run.data, run.config["layout"]
     better = "smaller" if run.objective.direction == "min" else "larger"
     facts = [("Objective", f"{run.objective.name} (the {better} the better)")]
     if data is not None:
         rows = f"{data.train_rows:,} training rows and {data.validation_rows:,} validation rows"
         facts.append(("Data", rows))
-    layout = asked["layout"]
-    facts += [
-        ("Features", _listed([name for group in layout["inputs"] for name in group])),
-        ("Labels", _listed([name for group in layout["outputs"] for name in group])),
-        ("Workers", f"{asked['partitions']}, a partition of the data on each"),
-        ("Tuner", f"{asked['tuner']}, {_trials_asked(asked['max_trials'])}"),
-        ("Training", f"{_epochs_asked(asked['epochs'])}, batches of {asked['batch_size']} rows"),
-        ("Seed", f"{asked['seed']}{', reproducible' if asked['reproducible'] else ''}"),
-        ("Fingerprint of the data", str(asked["data"])),
+    most, epochs = config["max_trials"], config["epochs"]
+    trials = "as many trials as it proposes" if most is None else f"{most} trials at most"
+    limit = "until it gets no better" if epochs is None else f"{epochs} epochs at most"
+    return [
+        *facts,
+        ("Features", _join_names([name for group in layout["inputs"] for name in group])),
+        ("Labels", _join_names([name for group in layout["outputs"] for name in group])),
+        ("Workers", f"{config['partitions']}, a partition of the data on each"),
+        ("Tuner", f"{config['tuner']}, {trials}"),
+        ("Training", f"{limit}, batches of {config['batch_size']} rows"),
+        ("Seed", f"{config['seed']}{', reproducible' if config['reproducible'] else ''}"),
+        ("Fingerprint of the data", str(config["data"])),
         ("Store", run.store),
     ]
-    return facts
 
 
-def _trials_asked(most: int | None) -> str:
-    return "as many trials as it proposes" if most is None else f"{most} trials at most"
+def _join_names(names: list[str]) -> str:
+    rest = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _epochs_asked(epochs: int | None) -> str:
-    return "until it gets no better" if epochs is None else f"{epochs} epochs at most"
-
-
-def _listed(names: list[str], most: int = 12) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _state(run: RunView) -> str:
-    """How far the run is, in words."""
+def _describe_state(run: RunView) -> str:
     count = len(run.trials)
     ended = sum(trial.status.value != "running" for trial in run.trials)
     sessions = f", in {run.sessions} sessions" if run.sessions > 1 else ""
-    if run.over:
-        return f"Over: {count} trials{sessions}."
-    last = "" if run.written is None else f"; the last news is of {_moment(run.written)}"
+    if run.finished:
+        return f"Finished: {count} trials{sessions}."
+    last = ""
+    if run.last_write is not None:
+        moment = run.last_write.astimezone(timezone.utc)
+        last = moment.strftime("; last change %Y-%m-%d %H:%M:%S UTC")
     return (
-        f"Not over: {ended} of {count} trials that were begun have ended{sessions}{last}. It is "
-        "going on, or was stopped: the same script goes on with it."
+        f"Not finished: {ended} of {count} started trials have ended{sessions}{last}. It is "
+        "running or was interrupted; the same script resumes it."
     )
 
 
-def _moment(when: datetime) -> str:
-    return when.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _drawing(best: TrialRecord | None) -> str | None:
-    """The best network as an image source."""
-    if best is None or not best.program:
-        return None
-    return data_url(draw_network(best.program).encode())
-
-
-def _code(run: RunView, best: TrialRecord | None) -> str | None:
-    """Python that loads the best network from the store."""
+def _write_code(run: RunView, best: TrialRecord | None) -> str | None:
+    """Return Python that loads the best network from the store."""
     if best is None or best.state is None:
         return None
-    state = best.state
-    return f"""\
-from cerebros_spark.runs.artifacts import read_spec, read_state
-from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras.checkpoint import StateVariables
-from cerebros_spark.training.keras.serialization import deserialize_model
-from cerebros_spark.core.types import StateRef
-
-store = Store.create({_text(run.store)})
-spec = read_spec(store, {_text(run.name)}, {_text(best.trial_id)})
-model = deserialize_model(spec.program)  # a keras.Model
-StateVariables(model).write(
-    read_state(
-        store,
-        StateRef(
-            key={_text(state.key)},
-            size={state.size},
-            sha256={_text(state.sha256)},
-        ),
-    )
-)
-"""
+    names = {
+        "store": run.store,
+        "run": run.name,
+        "trial": best.trial_id,
+        "key": best.state.key,
+        "sha256": best.state.sha256,
+    }
+    quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in names.items()}
+    return _CODE.format(size=best.state.size, **quoted)
 
 
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "\u2013"
     return f"{value:,.0f}" if abs(value) >= 1e6 else f"{value:.6g}"
 
 
-def _seconds(value: float) -> str:
-    """Seconds in words."""
+def _format_seconds(value: float) -> str:
     if value < 120:
         return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
     minutes, seconds = divmod(round(value), 60)

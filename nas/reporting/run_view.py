@@ -1,4 +1,4 @@
-"""What a run's journal and specs tell of it, whether it is over or not."""
+"""The state of a run, finished or not, from its journal and specs in the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import math
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import keras_tuner
 
@@ -22,215 +21,207 @@ from nas.trial.proposal import Proposal
 from nas.trial.record import TrialRecord
 from nas.trial.state import FinishedEpoch, RunningTrial
 
-logger = logging.getLogger("nas")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Hop:
-    """One finished unit: a trial's visit to a partition.
+    """One finished unit: the visit of a trial to a partition.
 
     Attributes:
-        trial: The trial.
-        epoch: Its epoch, from 0.
-        trains: Whether it trained; otherwise it validated.
-        worker: The worker.
-        began: When work on the rows began, in seconds since the epoch on the worker's clock.
-        seconds: How long the work on the rows took.
-        around: Seconds spent around it: fetching, setting, reading and writing the state.
-        session: Number of the driver's session that it belongs to, from 0.
+        trial: Name of the trial.
+        epoch: Epoch of the trial, from 0.
+        is_training: Whether the unit trained; otherwise it validated.
+        worker: Number of the worker.
+        start: Start of the work on rows, in seconds since the Unix epoch by the worker's clock.
+        seconds: Duration of the work on rows.
+        overhead: Seconds of fetching, setting, reading and writing the state.
+        session: Number of the driver's session, from 0.
     """
 
     trial: str
     epoch: int
-    trains: bool
+    is_training: bool
     worker: int
-    began: float
+    start: float
     seconds: float
-    around: float
+    overhead: float
     session: int
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as the store tells it.
+    """The state of a run.
 
     Attributes:
-        name: Its name.
+        name: Name of the run.
         store: URL of the store.
-        asked: What was asked for: the journal's first record.
-        objective: What is optimized.
-        trials: All trials, in the order they were proposed; those that run included.
+        config: The search configuration: the journal's first record.
+        objective: The objective.
+        trials: All trials, running ones included, in the order of their proposals.
         hops: All finished units, in the journal's order.
-        sessions: How many drivers have worked on it.
-        lost: How often each worker was lost.
-        over: Whether it has come to its end.
-        written: When the journal was last written to; None where the store does not tell.
-        data: The prepared data; None if it is no longer there.
+        sessions: Number of drivers that have worked on the run.
+        lost_workers: How often each worker was lost.
+        finished: Whether the run is finished.
+        last_write: When the journal was last written to; None if the store does not know.
+        data: The prepared data; None if it was deleted.
     """
 
     name: str
     store: str
-    asked: Record
+    config: Record
     objective: keras_tuner.Objective
     trials: tuple[TrialRecord, ...]
     hops: tuple[Hop, ...]
     sessions: int
-    lost: dict[int, int]
-    over: bool
-    written: datetime | None
+    lost_workers: dict[int, int]
+    finished: bool
+    last_write: datetime | None
     data: Manifest | None
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """The trials, the best first, those without a score last."""
-
-        def rank(trial: TrialRecord) -> tuple[bool, float, int]:
-            if trial.score is None:
-                return True, 0.0, trial.index
-            sign = 1 if self.objective.direction == "min" else -1
-            return False, sign * trial.score, trial.index
-
-        return sorted(self.trials, key=rank)
+        """The trials, best first; those without a score are last."""
+        sign = 1 if self.objective.direction == "min" else -1
+        scored = [trial for trial in self.trials if trial.score is not None]
+        rest = [trial for trial in self.trials if trial.score is None]
+        return [*sorted(scored, key=lambda trial: sign * (trial.score or 0.0)), *rest]
 
     @property
     def best(self) -> TrialRecord | None:
-        """The trial with the best score; None if none has one yet."""
-        first = self.ranked[:1]
-        return first[0] if first and first[0].score is not None else None
+        """The trial with the best score; None if there is no score yet."""
+        first = next(iter(self.ranked), None)
+        return None if first is None or first.score is None else first
 
 
 def read_run(store: Store, run_id: str) -> RunView:
-    """Reads a run from the store alone; nothing is changed there.
+    """Return the state of a run from the store alone, without changing anything there.
 
-    Args:
-        store: Where it lies.
-        run_id: The run.
-
-    Raises:
-        StoreError: If there is no such run, or its journal or a trial's spec is damaged.
+    Raises StoreError if there is no such run, or its journal or a trial's spec is damaged.
     """
     reader = _Reader(store, run_id)
     for record in read(store, run_id):
-        reader.take(record)
-    return reader.view()
+        reader.add(record)
+    return reader.build_view()
 
 
 @dataclass
 class _Reader:
-    """Follows a run through its journal."""
+    """State of a run while its journal is read."""
 
     store: Store
     run_id: str
-    asked: Record = field(default_factory=dict)
-    tracks: dict[str, RunningTrial] = field(default_factory=dict)
+    config: Record = field(default_factory=dict)
+    trials: dict[str, RunningTrial] = field(default_factory=dict)
     ended: dict[str, TrialRecord] = field(default_factory=dict)
     hops: list[Hop] = field(default_factory=list)
     unanswered: dict[str, Record] = field(default_factory=dict)
-    lost: dict[int, int] = field(default_factory=dict)
+    lost_workers: dict[int, int] = field(default_factory=dict)
     sessions: int = 0
-    over: bool = False
+    finished: bool = False
 
     @property
     def objective(self) -> keras_tuner.Objective:
-        return keras_tuner.Objective(*self.asked["objective"])
+        return keras_tuner.Objective(*self.config["objective"])
 
-    def take(self, record: Record) -> None:
-        """Takes in the next record."""
+    def add(self, record: Record) -> None:
+        """Update the state by the next record."""
         kind = record["kind"]
         if kind == "run":
-            self.asked = record
+            self.config = record
         elif kind == "session":
             self.sessions += 1
         elif kind == "unit":
-            self.hops.append(_hop(record, self.sessions - 1))
+            self.hops.append(_to_hop(record, self.sessions - 1))
         elif kind == "lost":
-            self.lost[record["worker"]] = self.lost.get(record["worker"], 0) + 1
+            worker = record["worker"]
+            self.lost_workers[worker] = self.lost_workers.get(worker, 0) + 1
         elif kind == "done":
-            self.over = True
+            self.finished = True
         else:
-            self._about_trial(kind, record["trial"], record)
+            self._update_trial(kind, record["trial"], record)
 
-    def _about_trial(self, kind: str, name: str, record: Record) -> None:
+    def _update_trial(self, kind: str, name: str, record: Record) -> None:
         if kind == "proposal":
             proposed = keras_tuner.HyperParameters()
             proposed.values = dict(record["values"])
-            self.tracks[name] = RunningTrial(name, len(self.tracks), Proposal(name, proposed))
+            self.trials[name] = RunningTrial(name, len(self.trials), Proposal(name, proposed))
             return
-        track = self.tracks[name]
+        trial = self.trials[name]
         if "hyperparameters" in record:
-            known = keras_tuner.HyperParameters.from_config(record["hyperparameters"])
-            track.proposal = Proposal(name, known)
+            declared = keras_tuner.HyperParameters.from_config(record["hyperparameters"])
+            trial.proposal = Proposal(name, declared)
         if kind == "trial":
-            track.spec = read_spec(self.store, self.run_id, name)
+            trial.spec = read_spec(self.store, self.run_id, name)
         elif kind == "epoch":
             self.unanswered[name] = record
         elif kind == "answer":
-            self._answer(track, record)
+            self._record_answer(trial, record)
         elif kind == "end":
-            self.ended[name] = self._ended(track, record)
+            self.ended[name] = self._end_trial(trial, record)
 
-    def _answer(self, track: RunningTrial, record: Record) -> None:
-        track.kept = state_ref(record["kept"]) if record["kept"] else None
-        epoch = self.unanswered.pop(track.name, None)
-        # An epoch at whose end a callback raised was never told to the tuner.
+    def _record_answer(self, trial: RunningTrial, record: Record) -> None:
+        trial.kept = state_ref(record["kept"]) if record["kept"] else None
+        epoch = self.unanswered.pop(trial.name, None)
+        # The tuner got no report of an epoch at whose end a callback raised.
         if epoch is not None and (record.get("error") is None or "logs" in record):
             added = record.get("logs", {})
-            track.take_in(self.objective, FinishedEpoch(epoch["epoch"], epoch["logs"], added))
+            trial.take_in(self.objective, FinishedEpoch(epoch["epoch"], epoch["logs"], added))
 
-    def _ended(self, track: RunningTrial, record: Record) -> TrialRecord:
+    def _end_trial(self, trial: RunningTrial, record: Record) -> TrialRecord:
         names = [each.name for each in dataclasses.fields(TrialResult)[2:-1]]
-        told = {name: record[name] for name in names}
-        result = TrialResult(track.name, Status(record["status"]), **told)
-        if result.status is not Status.FAILED and track.score is None:
+        values = {name: record[name] for name in names}
+        result = TrialResult(trial.name, Status(record["status"]), **values)
+        if result.status is not Status.FAILED and trial.score is None:
             reason = f"no epoch had a finite {self.objective.name}"
             result = dataclasses.replace(result, status=Status.FAILED, error=reason)
-        return track.record(result.status, result)
+        return trial.record(result.status, result)
 
-    def view(self) -> RunView:
-        """The run, as far as the journal goes."""
+    def build_view(self) -> RunView:
+        """Return the run as of the last record."""
         for name, epoch in self.unanswered.items():
             if name not in self.ended:
                 finished = FinishedEpoch(epoch["epoch"], epoch["logs"])
-                self.tracks[name].take_in(self.objective, finished)
+                self.trials[name].take_in(self.objective, finished)
         return RunView(
             name=self.run_id,
             store=self.store.url,
-            asked=self.asked,
+            config=self.config,
             objective=self.objective,
-            trials=tuple(self._trial(name) for name in self.tracks),
+            trials=tuple(self._record_trial(name) for name in self.trials),
             hops=tuple(self.hops),
             sessions=self.sessions,
-            lost=self.lost,
-            over=self.over,
-            written=self.store.modified_at(journal_key(self.run_id)),
-            data=_data(self.store, self.asked["data"]),
+            lost_workers=self.lost_workers,
+            finished=self.finished,
+            last_write=self.store.changed(journal_key(self.run_id)),
+            data=_find_data(self.store, self.config["data"]),
         )
 
-    def _trial(self, name: str) -> TrialRecord:
+    def _record_trial(self, name: str) -> TrialRecord:
         if name in self.ended:
             return self.ended[name]
-        running = self.tracks[name].record(Status.RUNNING)
+        running = self.trials[name].record(Status.RUNNING)
         seconds = math.fsum(hop.seconds for hop in self.hops if hop.trial == name)
         return dataclasses.replace(running, seconds=seconds)
 
 
-def _hop(record: Record, session: int) -> Hop:
+def _to_hop(record: Record, session: int) -> Hop:
     unit = record["unit"]
     return Hop(
         trial=unit["trial_id"],
         epoch=unit["epoch"],
-        trains=unit["phase"] == "train",
+        is_training=unit["phase"] == "train",
         worker=record["worker"],
-        began=record["began"],
+        start=record["began"],
         seconds=record["seconds"],
-        around=math.fsum(record["hop_seconds"].values()),
+        overhead=math.fsum(record["hop_seconds"].values()),
         session=session,
     )
 
 
-def _data(store: Store, fingerprint: Any) -> Manifest | None:
+def _find_data(store: Store, fingerprint: str) -> Manifest | None:
     try:
         return next((each for each in every(store) if each.fingerprint == fingerprint), None)
     except StoreError as error:
-        logger.warning("the report says nothing of the data: %s", error)
+        logger.warning("omitting the data from the report: %s", error)
         return None

@@ -1,4 +1,4 @@
-"""Which worker was at which trial when: the timeline, and how busy each worker was."""
+"""The timeline of units by worker, and the load of each worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nas.reporting.run_view import Hop, RunView
-from nas.reporting.style import Form, coloured
+from nas.reporting.style import Form, count_colored
 
 _MOST_BARS = 1500
 _BINS = 240
@@ -20,35 +20,35 @@ _VALIDATION = 0.45  # opacity
 
 @dataclass(frozen=True)
 class Usage:
-    """How a worker's time was spent.
+    """How a worker spent its time.
 
     Attributes:
-        worker: The worker.
-        hops: Its finished units.
+        worker: Number of the worker.
+        hops: Number of finished units.
         busy: Seconds of work on rows.
-        share: ``busy`` as a part of the time that the sessions took.
-        around: Seconds around its units: fetching, setting, reading and writing states.
-        longest_gap: The longest stretch of a session, in seconds, without work on rows.
-        lost: How often it was lost.
+        share: ``busy`` as a share of the duration of all sessions.
+        overhead: Seconds of fetching, setting, reading and writing states.
+        longest_gap: Longest time in a session without work on rows, in seconds.
+        times_lost: How often the worker was lost.
     """
 
     worker: int
     hops: int
     busy: float
     share: float
-    around: float
+    overhead: float
     longest_gap: float
-    lost: int
+    times_lost: int
 
 
 @dataclass(frozen=True)
-class Laid:
-    """Hops on one axis of time: sessions one after the other, without what lies between them.
+class TimeAxis:
+    """Hops on one time axis, without the time between sessions.
 
     Attributes:
-        hops: The hops with where they begin on that axis, in seconds.
-        borders: Where sessions begin, but for the first.
-        length: Where the last one ends.
+        hops: Hops with their start on the axis, in seconds.
+        borders: Starts of all sessions but the first.
+        length: End of the last session.
     """
 
     hops: tuple[tuple[float, Hop], ...]
@@ -56,118 +56,118 @@ class Laid:
     length: float
 
 
-def laid_out(hops: Sequence[Hop]) -> Laid:
-    """Puts hops on one axis of time."""
+def build_time_axis(hops: Sequence[Hop]) -> TimeAxis:
+    """Return hops on one time axis."""
     placed: list[tuple[float, Hop]] = []
     borders: list[float] = []
-    at = 0.0
+    offset = 0.0
     for session in sorted({hop.session for hop in hops}):
-        own = [hop for hop in hops if hop.session == session]
-        first = min(hop.began for hop in own)
+        in_session = [hop for hop in hops if hop.session == session]
+        first = min(hop.start for hop in in_session)
         if placed:
-            borders.append(at)
-        placed += [(at + hop.began - first, hop) for hop in own]
-        at += max(hop.began + hop.seconds for hop in own) - first
-    return Laid(tuple(placed), tuple(borders), at)
+            borders.append(offset)
+        placed += [(offset + hop.start - first, hop) for hop in in_session]
+        offset += max(hop.start + hop.seconds for hop in in_session) - first
+    return TimeAxis(tuple(placed), tuple(borders), offset)
 
 
-def usage(run: RunView) -> list[Usage]:
-    """How each worker's time was spent."""
-    laid = laid_out(run.hops)
-    told = []
-    for worker in range(run.asked["partitions"]):
-        own = [(at, hop) for at, hop in laid.hops if hop.worker == worker]
-        busy = sum(hop.seconds for _, hop in own)
-        told.append(
+def compute_usage(run: RunView) -> list[Usage]:
+    """Return how each worker spent its time."""
+    axis = build_time_axis(run.hops)
+    usage = []
+    for worker in range(run.config["partitions"]):
+        hops = [(start, hop) for start, hop in axis.hops if hop.worker == worker]
+        busy = sum(hop.seconds for _, hop in hops)
+        usage.append(
             Usage(
                 worker=worker,
-                hops=len(own),
+                hops=len(hops),
                 busy=busy,
-                share=busy / laid.length if laid.length else 0.0,
-                around=sum(hop.around for _, hop in own),
-                longest_gap=_longest_gap(own, laid),
-                lost=run.lost.get(worker, 0),
+                share=busy / axis.length if axis.length else 0.0,
+                overhead=sum(hop.overhead for _, hop in hops),
+                longest_gap=_find_longest_gap(hops, axis),
+                times_lost=run.lost_workers.get(worker, 0),
             )
         )
-    return told
+    return usage
 
 
-def _longest_gap(own: Sequence[tuple[float, Hop]], laid: Laid) -> float:
-    edges = sorted([0.0, *laid.borders, laid.length])
-    spans = sorted([(at, at + hop.seconds) for at, hop in own] + [(edge, edge) for edge in edges])
+def _find_longest_gap(hops: Sequence[tuple[float, Hop]], axis: TimeAxis) -> float:
+    edges = [(edge, edge) for edge in (0.0, *axis.borders, axis.length)]
     longest, until = 0.0, 0.0
-    for begins, ends in spans:
-        longest = max(longest, begins - until)
-        until = max(until, ends)
+    for start, end in sorted([(start, start + hop.seconds) for start, hop in hops] + edges):
+        longest = max(longest, start - until)
+        until = max(until, end)
     return longest
 
 
-def timeline(form: Form, run: RunView, colour: Mapping[str, str]) -> Figure:
-    """A row for each worker, a bar for each hop; of very many hops how busy the worker was."""
-    laid = laid_out(run.hops)
-    workers = run.asked["partitions"]
-    many = len(laid.hops) > _MOST_BARS
+def draw_timeline(form: Form, run: RunView, colors: Mapping[str, str]) -> Figure:
+    """Draw a row for each worker, with a bar for each hop, or its load if there are very many."""
+    axis = build_time_axis(run.hops)
+    workers = run.config["partitions"]
+    many = len(axis.hops) > _MOST_BARS
     row = 0.55 if workers <= 8 else 0.3
     height = row * workers + (0.9 if many else 1.3) + (0.5 if form.narrow else 0)
     figure = Figure(figsize=(form.width, height), layout="constrained")
     axes = figure.add_subplot()
     if many:
-        _draw_shares(figure, axes, laid, workers)
+        _draw_load(figure, axes, axis, workers)
     else:
-        _draw_bars(form, axes, laid, colour)
-        _draw_legend(form, figure, run, colour)
-    for border in laid.borders:
+        _draw_bars(form, axes, axis, colors)
+        _draw_legend(form, figure, run, colors)
+    for border in axis.borders:
         axes.axvline(border, color="#b00020", linestyle=(0, (4, 3)), linewidth=1.2, zorder=5)
-    axes.set_xlim(0, max(laid.length, 1e-9))
+    axes.set_xlim(0, max(axis.length, 1e-9))
     axes.set_ylim(workers - 0.5, -0.5)
-    names = [f"{'w' if form.narrow else 'worker '}{each.worker} · {each.share:.0%}"
-             for each in usage(run)]  # fmt: skip
-    axes.set_yticks(range(workers), names)
+    prefix = "w" if form.narrow else "worker "
+    labels = [f"{prefix}{each.worker} · {each.share:.0%}" for each in compute_usage(run)]
+    axes.set_yticks(range(workers), labels)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("seconds of training" if form.narrow else "seconds since the first hop began")
     return figure
 
 
-def _draw_bars(form: Form, axes: Any, laid: Laid, colour: Mapping[str, str]) -> None:
-    for trains in (True, False):
-        own = [(at, hop) for at, hop in laid.hops if hop.trains is trains]
+def _draw_bars(form: Form, axes: Any, axis: TimeAxis, colors: Mapping[str, str]) -> None:
+    for is_training in (True, False):
+        hops = [(start, hop) for start, hop in axis.hops if hop.is_training is is_training]
         axes.barh(
-            [hop.worker for _, hop in own],
-            [hop.seconds for _, hop in own],
-            left=[at for at, _ in own],
+            [hop.worker for _, hop in hops],
+            [hop.seconds for _, hop in hops],
+            left=[start for start, _ in hops],
             height=0.72,
-            color=[colour[hop.trial] for _, hop in own],
-            alpha=1.0 if trains else _VALIDATION,
+            color=[colors[hop.trial] for _, hop in hops],
+            alpha=1.0 if is_training else _VALIDATION,
             edgecolor="white",
             linewidth=0.3,
         )
-    least = laid.length * (0.05 if form.narrow else 0.02)
-    for at, hop in laid.hops:
-        if hop.trains and hop.seconds >= least:
+    least = axis.length * (0.05 if form.narrow else 0.02)
+    for start, hop in axis.hops:
+        if hop.is_training and hop.seconds >= least:
             axes.text(
-                at + hop.seconds / 2,
+                start + hop.seconds / 2,
                 hop.worker,
                 hop.trial.rpartition("-")[2].lstrip("0") or "0",
                 ha="center",
                 va="center",
                 fontsize=8.5,
-                color="white" if _is_dark(colour[hop.trial]) else "black",
+                color="white" if _is_dark(colors[hop.trial]) else "black",
                 clip_on=True,
             )
 
 
-def _is_dark(colour: str) -> bool:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def _is_dark(color: str) -> bool:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140
 
 
-def _draw_legend(form: Form, figure: Figure, run: RunView, colour: Mapping[str, str]) -> None:
-    visited = {hop.trial for hop in run.hops}
-    best = [trial.trial_id for trial in run.ranked[: coloured(run)] if trial.trial_id in visited]
-    patches = [Patch(color=colour[name], label=name) for name in best]
-    others = [name for name in colour if name in visited and name not in best]
+def _draw_legend(form: Form, figure: Figure, run: RunView, colors: Mapping[str, str]) -> None:
+    started = {hop.trial for hop in run.hops}
+    best = [trial.trial_id for trial in run.ranked[: count_colored(run)]]
+    best = [name for name in best if name in started]
+    patches = [Patch(color=colors[name], label=name) for name in best]
+    others = [name for name in colors if name in started and name not in best]
     if others:
-        patches.append(Patch(color=colour[others[0]], label=f"{len(others)} others"))
+        patches.append(Patch(color=colors[others[0]], label=f"{len(others)} others"))
     patches.append(Patch(color="#555555", alpha=_VALIDATION, label="pale: validation"))
     figure.legend(
         handles=patches,
@@ -179,28 +179,27 @@ def _draw_legend(form: Form, figure: Figure, run: RunView, colour: Mapping[str, 
     )
 
 
-def _draw_shares(figure: Figure, axes: Any, laid: Laid, workers: int) -> None:
-    shares = busy_shares(laid, workers, _BINS)
+def _draw_load(figure: Figure, axes: Any, axis: TimeAxis, workers: int) -> None:
     image = axes.imshow(
-        shares,
+        compute_load(axis, workers, _BINS),
         aspect="auto",
         interpolation="nearest",
         cmap="Blues",
         vmin=0,
         vmax=1,
-        extent=(0, laid.length, workers - 0.5, -0.5),
+        extent=(0, axis.length, workers - 0.5, -0.5),
     )
     bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], pad=0.01)
     bar.ax.set_yticklabels(["idle", "half", "busy"], fontsize=9)
 
 
-def busy_shares(laid: Laid, workers: int, bins: int) -> np.ndarray:
-    """How busy each worker was in each of so many equal stretches, of shape (workers, bins)."""
-    step = max(laid.length, 1e-9) / bins
-    shares = np.zeros((workers, bins))
-    for at, hop in laid.hops:
-        first, last = int(at / step), min(int((at + hop.seconds) / step), bins - 1)
-        for each in range(first, last + 1):
-            inside = min(at + hop.seconds, (each + 1) * step) - max(at, each * step)
-            shares[hop.worker, each] += max(inside, 0.0) / step
-    return shares.clip(0, 1)
+def compute_load(axis: TimeAxis, workers: int, bins: int) -> np.ndarray:
+    """Return the load of each worker in equal bins of time, of shape ``(workers, bins)``."""
+    step = max(axis.length, 1e-9) / bins
+    load = np.zeros((workers, bins))
+    for start, hop in axis.hops:
+        end = start + hop.seconds
+        for i in range(int(start / step), min(int(end / step), bins - 1) + 1):
+            inside = min(end, (i + 1) * step) - max(start, i * step)
+            load[hop.worker, i] += max(inside, 0.0) / step
+    return load.clip(0, 1)
