@@ -1,4 +1,4 @@
-"""The command ``cerebros-spark``: its commands, its exit codes, and errors without tracebacks."""
+"""The command ``cerebros-spark``, its exit codes, and errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import cerebros_spark
 from cerebros_spark.core.errors import ArgumentError, CerebrosError, DataError
 from nas.cli.runs import audit, export, predict, report
 from nas.cli.search import resume, search
-from nas.cli.spark_session import first_line
+from nas.cli.spark_session import summarize_error
 
-GOOD, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-logger = logging.getLogger("nas")
+logger = logging.getLogger(__name__)
 
 _HELP = """\
 Neural architecture search on Spark: the data stays, the models hop.
@@ -27,15 +27,15 @@ Neural architecture search on Spark: the data stays, the models hop.
   cerebros-spark predict cerebros/runs/houses new.csv --output predictions
   cerebros-spark export cerebros/runs/houses --output houses.keras
 
-A run is named by its folder or URL, STORE/runs/NAME. Exit codes: 0 good, 1 the search failed, 2 an
-argument or the data can't be used, 130 interrupted.
+A run is named by its folder or URL, STORE/runs/NAME. Exit codes: 0 success, 1 failure, 2 invalid
+arguments or data, 130 interrupted.
 """
 
 
 @click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(cerebros_spark.__version__, prog_name="cerebros-spark")
 def cerebros() -> None:
-    """The commands."""
+    """Group the commands."""
 
 
 for _command in (search, resume, report, predict, audit, export):
@@ -43,14 +43,7 @@ for _command in (search, resume, report, predict, audit, export):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command.
-
-    Args:
-        arguments: Those behind ``cerebros-spark``; the process' own if None.
-
-    Returns:
-        The exit code.
-    """
+    """Run a command and return its exit code; arguments are those of the process if None."""
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%X")
     logging.getLogger("py4j").setLevel(logging.ERROR)
     try:
@@ -61,23 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show(sys.stderr)
         return USAGE
     except (click.Abort, KeyboardInterrupt):
-        return _ended("interrupted; cerebros-spark resume goes on with a run", INTERRUPTED)
+        return _exit("interrupted; resume the run with cerebros-spark resume", INTERRUPTED)
     except (ArgumentError, DataError) as error:
-        return _ended(str(error), USAGE)
+        return _exit(f"Error: {error}", USAGE)
     except CerebrosError as error:
-        return _ended(str(error), FAILED)
+        return _exit(f"Error: {error}", FAILURE)
     except Exception as error:
-        told = f"{type(error).__name__}: {first_line(error)} (--verbose shows the traceback)"
-        return _ended(told, FAILED)
-    return code if isinstance(code, int) else GOOD
+        reason = f"{type(error).__name__}: {summarize_error(error)}"
+        return _exit(f"Error: {reason} (--verbose shows the traceback)", FAILURE)
+    return code if isinstance(code, int) else SUCCESS
 
 
 def run() -> None:
-    """Runs a command and ends the process."""
+    """Run a command and exit the process."""
     sys.exit(main())
 
 
-def _ended(told: str, code: int) -> int:
-    logger.info("what went wrong", exc_info=True)
-    click.echo(f"Error: {told}" if code != INTERRUPTED else told, err=True)
+def _exit(message: str, code: int) -> int:
+    logger.info("command failed", exc_info=True)
+    click.echo(message, err=True)
     return code

@@ -1,4 +1,4 @@
-"""What the commands share: ``--verbose``, and options that hold several things."""
+"""Options that commands share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import click
 from cerebros_spark.core.errors import ArgumentError
 
 
-def _tell_more(context: click.Context, option: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _set_verbose(context: click.Context, option: click.Parameter, verbose: bool) -> None:
+    if verbose:
         logging.getLogger("nas").setLevel(logging.INFO)
         logging.getLogger("cerebros_spark").setLevel(logging.INFO)
 
@@ -22,38 +22,38 @@ verbose_option: Any = click.option(
     is_flag=True,
     expose_value=False,
     is_eager=True,
-    callback=_tell_more,
-    help="Tell on stderr what is going on, and tracebacks of errors.",
+    callback=_set_verbose,
+    help="Log progress, and tracebacks of errors, to stderr.",
 )
 
 
-def listed(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Names that were given one by one, or with commas; raises ArgumentError for an empty one."""
-    names = tuple(name.strip() for each in given for name in each.split(","))
+def split_names(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names given one by one or with commas; raise ArgumentError for an empty one."""
+    names = tuple(name.strip() for value in values for name in value.split(","))
     if not all(names):
-        raise ArgumentError(f"a column's name is missing in {','.join(given)!r}")
+        raise ArgumentError(f"a column's name is missing in {','.join(values)!r}")
     return names
 
 
-def settings_of(given: tuple[str, ...]) -> dict[str, str]:
-    """What ``--conf`` was given, as a dict; raises ArgumentError."""
-    return dict(_pair("conf", each) for each in given)
+def parse_settings(values: tuple[str, ...]) -> dict[str, str]:
+    """Return the settings of ``--conf`` as a dict; raise ArgumentError for other forms."""
+    return dict(_split_pair("--conf", value) for value in values)
 
 
-def values_of(option: str, given: tuple[str, ...]) -> dict[str, Any]:
-    """``NAME=VALUE`` texts as a dict; values are JSON, or texts; raises ArgumentError."""
-    values: dict[str, Any] = {}
-    for each in given:
-        name, value = _pair(option, each)
+def parse_values(option: str, values: tuple[str, ...]) -> dict[str, Any]:
+    """Return ``NAME=VALUE`` strings as a dict of JSON values or strings; raise ArgumentError."""
+    parsed: dict[str, Any] = {}
+    for each in values:
+        name, value = _split_pair(option, each)
         try:
-            values[name] = json.loads(value)
+            parsed[name] = json.loads(value)
         except ValueError:
-            values[name] = value  # a text needs no quotes
-    return values
+            parsed[name] = value  # a string needs no quotes
+    return parsed
 
 
-def _pair(option: str, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ArgumentError(f"--{option.replace('_', '-')} takes NAME=VALUE, but got {text!r}")
+def _split_pair(option: str, text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise ArgumentError(f"{option} takes NAME=VALUE, but got {text!r}")
     return name, value

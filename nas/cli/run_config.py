@@ -1,4 +1,4 @@
-"""What was asked of a run by the command line, kept with it in the store."""
+"""The configuration of a run of the command line, which is kept with it in the store."""
 
 from __future__ import annotations
 
@@ -10,62 +10,69 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.runs.journal import Record, journal_key, locate_run, read
 from cerebros_spark.storage.store import Store, read_checked, write_checked
-from nas.cli.table_encoding import Encoding
+from nas.cli.table_encoding import TableEncoding
 
 if TYPE_CHECKING:
     from nas.hyperhypermodel import HyperHyperModel
+    from nas.monitoring.observer import SearchObserver
     from nas.spaces.cerebros import CerebrosSpace
 
-logger = logging.getLogger("nas")
-
-_FORMAT = 1
-
-#: Where a run is made does not decide what it is.
-_PLACES = frozenset({"data", "kind", "master", "settings", "vector_size"})
+# Fields that may change when a run is resumed: they do not affect its result.
+_LOCATION = frozenset({"format", "data", "table_format", "master", "settings", "vector_size"})
+_OPTIONS = {"metrics": "--metric", "tuner_options": "--tuner-option", "encoding": "its columns"}
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The options of ``search``, and what its data made of them.
+class RunConfig(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename={"table_format": "kind"},
+):
+    """The options of ``search``, and the columns of its table.
 
     Attributes:
+        format: Version of the file.
         data: Path or URL of the table.
-        kind: Its format.
-        encoding: Its columns.
+        table_format: Format of the table.
+        encoding: Columns of the table.
         vector_size: Number of features of libsvm.
         head: ``"regression"`` or ``"classification"``.
         tuner: Name of the tuner.
-        tuner_options: Its options.
+        tuner_options: Options of the tuner.
         max_trials: Number of trials.
-        objective: What is optimized.
-        metrics: Metrics besides.
-        epochs: Epochs of a trial; None for as many as help.
+        objective: Metric to optimize.
+        metrics: Further metrics.
+        epochs: Limit of epochs of a trial; None to stop when it gets no better.
         batch_size: Rows in a step.
         workers: Number of workers.
-        space: Bounds of the networks that are not the published ones.
+        space: Bounds of the networks that differ from the published ones.
         validation: Fraction, or name of the column that marks validation rows.
-        seed: Seed of everything drawn; None for a new one.
+        seed: Seed; None for a new one.
         reproducible: Whether the run repeats bit for bit.
-        master: Spark's master; None for this machine.
+        master: URL of Spark's master; None for this machine.
         settings: Settings of Spark.
     """
 
+    format: Literal[1] = 1
     data: str
-    kind: str
-    encoding: Encoding
+    table_format: str
+    encoding: TableEncoding
     head: str
     workers: int
     vector_size: int | None = None
-    space: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, Any] = {}
     tuner: str = "random"
-    tuner_options: dict[str, Any] = field(default_factory=dict)
+    tuner_options: dict[str, Any] = {}
     max_trials: int = 20
     objective: str = "val_loss"
     metrics: tuple[str, ...] = ()
@@ -75,16 +82,12 @@ class Asked:
     seed: int | None = None
     reproducible: bool = False
     master: str | None = None
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = {}
 
-    def search(
+    def build_search(
         self, name: str, store: Store, backend: Backend, *, overwrite: bool = False
     ) -> HyperHyperModel:
-        """The search, bound.
-
-        Raises:
-            ArgumentError: If an option can't be used.
-        """
+        """Return the search with its resources and tuner; raise ArgumentError for a bad option."""
         import autokeras as ak
 
         from nas.hyperhypermodel import HyperHyperModel
@@ -96,7 +99,7 @@ class Asked:
             project_name=name,
             overwrite=overwrite,
             seed=self.seed,
-            space=_space(self.space),
+            space=_build_space(self.space),
         )
         search.resource_bind(
             backend=backend,
@@ -107,110 +110,103 @@ class Asked:
             evaluation_metric=list(self.metrics) or None,
         )
         search.tuner_bind(
-            self.tuner,
-            objective=self.objective,
-            max_trials=self.max_trials,
-            **self.tuner_options,
+            self.tuner, objective=self.objective, max_trials=self.max_trials, **self.tuner_options
         )
         return search
 
-    def fitting(self) -> dict[str, Any]:
-        """What ``fit`` and ``fit_on_prepared_data`` are told besides the data."""
+    @property
+    def fit_options(self) -> dict[str, Any]:
+        """Arguments of ``fit`` and ``fit_on_prepared_data`` besides the data."""
         return {
             "batch_size": self.batch_size,
             "epochs": self.epochs,
             "reproducible": self.reproducible,
         }
 
-    def check_same(self, before: Asked, name: str) -> None:
-        """Raises ArgumentError if an earlier run of that name was asked for something else."""
-        now, then = dataclasses.asdict(self), dataclasses.asdict(before)
-        # Without a seed the run's own is gone on with.
-        same = _PLACES | ({"seed"} if self.seed is None else set())
-        for option in now:
-            if option not in same and now[option] != then[option]:
+    def check_same(self, earlier: RunConfig, name: str) -> None:
+        """Raise ArgumentError if an earlier run of that name has another configuration."""
+        # Without --seed the run keeps its seed.
+        ignored = _LOCATION | ({"seed"} if self.seed is None else set())
+        for field in self.__struct_fields__:
+            before, now = getattr(earlier, field), getattr(self, field)
+            if field not in ignored and now != before:
+                option = _OPTIONS.get(field, "--" + field.replace("_", "-"))
                 raise ArgumentError(
-                    f"there is a run {name!r} already, begun with {_shown(option)} = "
-                    f"{then[option]}, and now it is {now[option]}: ask for the same to go on with "
-                    "it, or give another --name, or --overwrite"
+                    f"cannot resume the run {name!r}: {option} was {before} and is now {now}; "
+                    "give the same again, or another --name, or --overwrite"
                 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run in a store that the command line began.
+    """A run that the command line started.
 
     Attributes:
         store: The store.
-        name: The run's name.
-        asked: What was asked.
-        records: Its journal.
+        name: Name of the run.
+        config: Configuration of the run.
+        records: Records of its journal.
     """
 
     store: Store
     name: str
-    asked: Asked
+    config: RunConfig
     records: tuple[Record, ...]
 
     @property
-    def over(self) -> bool:
-        """Whether it has come to its end."""
+    def finished(self) -> bool:
+        """Whether the run is finished."""
         return bool(self.records[-1]["kind"] == "done")
 
-    def finished(self) -> Any:
-        """The ``ModelSelectionResult`` of a run that is over, from the store alone.
+    def load_result(self) -> Any:
+        """Return the ``ModelSelectionResult`` of a finished run, from the store alone.
 
         Raises:
-            ArgumentError: If it is not over.
-            DataError: If its prepared data is no longer there.
+            ArgumentError: If it is not finished.
+            DataError: If its prepared data was deleted.
         """
-        if not self.over:
+        if not self.finished:
             raise ArgumentError(
-                f"the run {self.name!r} is not over: cerebros-spark resume "
-                f"{shown_place(self.store, self.name)} goes on with it"
+                f"the run {self.name!r} is not finished; resume it with "
+                f"cerebros-spark resume {format_place(self.store, self.name)}"
             )
         from cerebros_spark.backends.local import LocalBackend
 
         first = self.records[0]
         backend = LocalBackend(first["partitions"], threads_per_worker=first["threads"])
-        with _quiet_about_the_end():
-            return self.gone_on_with(backend, verbose=0)
+        with _hide_finished_warning():
+            return self.resume(backend, verbose=0)
 
-    def gone_on_with(self, backend: Backend, verbose: int) -> Any:
-        """Goes on with the run on its prepared data; gives the result of one that is over."""
-        search = self.asked.search(self.name, self.store, backend)
+    def resume(self, backend: Backend, verbose: int) -> Any:
+        """Return the result, after training what a run that is not finished lacks."""
+        search = self.config.build_search(self.name, self.store, backend)
         return search.fit_on_prepared_data(
-            self.records[0]["data"], verbose=verbose, **self.asked.fitting()
+            self.records[0]["data"], verbose=verbose, **self.config.fit_options
         )
 
 
-def asked_key(name: str) -> str:
-    """Where in the store it is."""
-    return f"runs/{name}/command.json"
-
-
-def find_run(place: str) -> Run:
-    """The run at ``STORE/runs/NAME``.
+def open_run(place: str) -> Run:
+    """Return the run at ``STORE/runs/NAME``.
 
     Raises:
-        ArgumentError: If there is none, or it was not begun by the command line.
-        StoreError: If the journal, or what was asked, is damaged.
+        ArgumentError: If there is none, or the command line did not start it.
+        StoreError: If its journal or configuration is damaged.
     """
-    store, name = located_run(place)
-    asked = earlier(store, name)
-    if asked is None:
+    store, name = find_run(place)
+    config = read_config(store, name)
+    if config is None:
         raise ArgumentError(
-            f"the run {name!r} was begun by a script, not by cerebros-spark search: run that "
-            "script again to go on with it or to have its result; report, audit and export work "
-            "on any run"
+            f"the run {name!r} was started by a script, not by cerebros-spark search: run that "
+            "script again to resume it or to get its result; report, audit and export work on "
+            "any run"
         )
-    return Run(store, name, asked, read(store, name))
+    return Run(store, name, config, read(store, name))
 
 
-def located_run(place: str) -> tuple[Store, str]:
-    """Store and name of a run that is there; raises ArgumentError if there is none."""
+def find_run(place: str) -> tuple[Store, str]:
+    """Return store and name of an existing run; raise ArgumentError if there is none."""
     folder = place.rstrip("/").removesuffix("/journal.jsonl")
-    if "://" not in folder and not _is_folder(folder):
+    if "://" not in folder and not os.path.isdir(os.path.expanduser(folder)):
         raise ArgumentError(f"there is no run at {place!r}; a run is a folder STORE/runs/NAME")
     store, name = locate_run(place)
     if not has_run(store, name):
@@ -218,73 +214,77 @@ def located_run(place: str) -> tuple[Store, str]:
     return store, name
 
 
-def shown_place(store: Store, name: str) -> str:
-    """A run as the commands take it, quoted where a shell needs it."""
+def format_place(store: Store, name: str) -> str:
+    """Return the place of a run as an argument of the commands, quoted for a shell."""
     return shlex.quote(f"{store.url.removeprefix('file://').rstrip('/')}/runs/{name}")
 
 
 def has_run(store: Store, name: str) -> bool:
-    """Whether a store has a run of that name."""
+    """Return whether a store has a run of that name."""
     return journal_key(name) in store.list(f"runs/{name}")
 
 
-def keep(store: Store, name: str, asked: Asked) -> None:
-    """Writes what was asked beside the journal, unless it is there."""
-    if asked_key(name) not in store.list(f"runs/{name}"):
-        content = {"format": _FORMAT, **dataclasses.asdict(asked)}
-        write_checked(store, asked_key(name), json.dumps(content, indent=1).encode())
+def _config_key(name: str) -> str:
+    return f"runs/{name}/command.json"
 
 
-def earlier(store: Store, name: str) -> Asked | None:
-    """What was asked of a run of that name; None if the command line did not begin it."""
-    key = asked_key(name)
+def read_config(store: Store, name: str) -> RunConfig | None:
+    """Return the configuration of a run; None if the command line did not start it."""
+    key = _config_key(name)
     if key not in store.list(f"runs/{name}"):
         return None
-    content = json.loads(read_checked(store, key))
-    if content.pop("format", None) != _FORMAT:
-        raise StoreError(f"{key!r} in {store.url} was written by another version of this package")
-    encoding = content.pop("encoding")
-    for part in ("features", "labels", "classes"):
-        encoding[part] = tuple(encoding[part])
-    encoding["texts"] = tuple((column, tuple(values)) for column, values in encoding["texts"])
-    content["metrics"] = tuple(content["metrics"])
-    return Asked(encoding=Encoding(**encoding), **content)
+    try:
+        return msgspec.convert(json.loads(read_checked(store, key)), RunConfig)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise StoreError(
+            f"cannot read {key!r} in {store.url}: it is damaged, or another version of this "
+            f"package wrote it ({error})"
+        ) from error
 
 
-def _space(bounds: dict[str, Any]) -> CerebrosSpace:
-    """The published space with other bounds; raises ArgumentError."""
+def make_config_writer(store: Store, config: RunConfig) -> SearchObserver:
+    """Return an observer that writes the configuration when a search begins.
+
+    A new run deletes the files of an earlier one, so that they can't be written before.
+    """
+    from nas.monitoring.observer import SearchObserver
+
+    class ConfigWriter(SearchObserver):
+        def begin(self, search: Any, trials: Any) -> None:
+            key = _config_key(search.run_id)
+            if key not in store.list(f"runs/{search.run_id}"):
+                content = json.dumps(msgspec.to_builtins(config), indent=1)
+                write_checked(store, key, content.encode())
+
+    return ConfigWriter()
+
+
+def _build_space(bounds: dict[str, Any]) -> CerebrosSpace:
+    """Return the published space with other bounds; raise ArgumentError for an unknown one."""
     from nas.spaces.cerebros import CerebrosSpace
 
-    known = [each.name for each in dataclasses.fields(CerebrosSpace)]
+    known = [field.name for field in dataclasses.fields(CerebrosSpace)]
     for name in bounds:
         if name not in known:
             near = ", ".join(difflib.get_close_matches(name, known)) or ", ".join(known)
             raise ArgumentError(f"--space has no bound {name!r}; there is {near}")
-    # JSON has lists where the space takes several values.
-    given: dict[str, Any] = {
+    # JSON has lists where the space takes tuples.
+    values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in bounds.items()
     }
-    return CerebrosSpace(**given)
+    return CerebrosSpace(**values)
 
 
 @contextlib.contextmanager
-def _quiet_about_the_end() -> Iterator[None]:
-    """Log no warning that the run is finished, where a command wants just that."""
-    from nas.config.resume import FINISHED
+def _hide_finished_warning() -> Iterator[None]:
+    """Suppress the warning that a run is finished, for commands that need a finished run."""
+    from nas.config import resume
 
     def keep_others(record: logging.LogRecord) -> bool:
-        return not getattr(record, FINISHED, False)
+        return not getattr(record, resume.FINISHED, False)
 
-    logger.addFilter(keep_others)
+    resume.logger.addFilter(keep_others)
     try:
         yield
     finally:
-        logger.removeFilter(keep_others)
-
-
-def _is_folder(path: str) -> bool:
-    return os.path.isdir(os.path.expanduser(path))
-
-
-def _shown(option: str) -> str:
-    return "its columns" if option == "encoding" else "--" + option.replace("_", "-")
+        resume.logger.removeFilter(keep_others)

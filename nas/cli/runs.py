@@ -1,4 +1,4 @@
-"""``report``, ``predict``, ``audit`` and ``export``: what is done with a run."""
+"""The commands ``report``, ``predict``, ``audit`` and ``export``."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import click
 
 from cerebros_spark.core.errors import ArgumentError, SearchError
-from cerebros_spark.runs.audit import audit as faults_of
+from cerebros_spark.runs.audit import audit as find_faults
 from cerebros_spark.runs.journal import format_record, read
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
-from nas.cli.options import settings_of, verbose_option
-from nas.cli.run_config import earlier, find_run, located_run
+from nas.cli.options import parse_settings, verbose_option
+from nas.cli.run_config import find_run, open_run, read_config
 from nas.cli.spark_session import spark_session
-from nas.cli.table_io import FORMATS, check_new, format_of, read_table, write_table
+from nas.cli.table_io import FORMATS, check_output, detect_format, read_table, write_table
 
 _REPORT = """\
-Write the run RUN as one HTML page: leaderboard, learning curves, what each worker did when, and the
-best network. The run need not be over.
+Write the run RUN as one HTML page: leaderboard, learning curves, timeline of the workers and best
+network. The run need not be finished.
 
 \b
 Example:
@@ -29,9 +29,10 @@ Example:
 
 _PREDICT = """\
 Add the best network's outputs to the table DATA, and write it as a folder of Parquet or CSV files.
-The table needs the features of the search; all of its columns are kept. The column LABEL__output is
-the number predicted, or the probability (of the second of two classes; an array for more, in the
-order of `cerebros-spark export`'s .json), and LABEL__class the class.
+
+The table needs the features of the search and keeps all of its columns. The column LABEL__output is
+the predicted number, or the probability (of the second of two classes; an array for more, in the
+order of the .json of `cerebros-spark export`), and LABEL__class is the class.
 
 \b
 Example:
@@ -39,7 +40,7 @@ Example:
 """
 
 _AUDIT = """\
-Look whether everything in the journal of RUN happened once and in order. Ends with 1 if not.
+Check that the journal of RUN is complete and consistent. Exits with status 1 otherwise.
 
 \b
 Example:
@@ -47,8 +48,8 @@ Example:
 """
 
 _EXPORT = """\
-Save the best network of RUN as a file that Keras alone loads, and beside it, with the ending .json,
-which columns it takes in which order, and what its classes are. A run that is not over gives the
+Save the best network of RUN as a file that Keras loads without this package. A second file with the
+suffix .json names its columns in order and its classes. For a run that is not finished, save the
 best network so far.
 
 \b
@@ -62,76 +63,78 @@ Example:
 @click.option("--output", default="report.html", show_default=True, metavar="FILE")
 @verbose_option
 def report(run: str, output: str) -> None:
-    """Writes the page of a run."""
-    store, name = located_run(run)
+    """Write the page of a run."""
+    store, name = find_run(run)
     load_tensorflow()
     from nas.reporting import write_report
 
-    over = write_report(store, name, output)
-    click.echo(f"{output}: the run {name!r} is {'over' if over else 'not over'}")
+    finished = write_report(store, name, output)
+    click.echo(f"{output}: the run {name!r} is {'finished' if finished else 'not finished'}")
 
 
 @click.command(help=_PREDICT, short_help="Add predictions to a table.")
 @click.argument("run", metavar="RUN")
 @click.argument("data", metavar="DATA")
-@click.option("--output", required=True, metavar="FOLDER", help="A path or URL that Spark writes.")
+@click.option("--output", required=True, metavar="FOLDER", help="Path or URL that Spark writes.")
 @click.option(
     "--format",
-    "kind",
+    "table_format",
     type=click.Choice(FORMATS),
-    help="Format of DATA, where its name does not tell; that of the search otherwise.",
+    help="Format of DATA; by default that of its suffix, or else that of the search's table.",
 )
 @click.option(
     "--output-format",
     type=click.Choice(["parquet", "csv"]),
-    help="Format of FOLDER, where its name does not tell; Parquet otherwise.",
+    help="Format of FOLDER; by default that of its suffix, or else Parquet.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FOLDER.")
 @click.option("--master", metavar="URL", help="Spark's master; this machine by default.")
-@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="A setting of Spark.")
+@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Setting of Spark.")
 @verbose_option
 def predict(
     run: str,
     data: str,
     output: str,
-    kind: str | None,
+    table_format: str | None,
     output_format: str | None,
     overwrite: bool,
     master: str | None,
     conf: tuple[str, ...],
 ) -> None:
-    """Adds the outputs of a run's best network to a table."""
-    found = find_run(run)
-    settings = settings_of(conf)
+    """Add the outputs of a run's best network to a table."""
+    opened = open_run(run)
+    settings = parse_settings(conf)
     load_tensorflow()
-    result = found.finished()
+    result = opened.load_result()
+    encoding, vector_size = opened.config.encoding, opened.config.vector_size
     with spark_session(master, None, settings) as session:
-        check_new(session, output, overwrite, (data, found.store.url))
-        texts = [name for name, _ in found.asked.encoding.texts]
-        df = read_table(session, data, format_of(data, kind), found.asked.vector_size, texts)
-        scored = found.asked.encoding.scored(df, result)
-        write_table(scored, output, format_of(output, output_format))
-        added = [name for name in scored.columns if name not in df.columns]
+        check_output(session, output, overwrite, (data, opened.store.url))
+        strings = [name for name, _ in encoding.strings]
+        table_format = detect_format(data, table_format, opened.config.table_format)
+        df = read_table(session, data, table_format, vector_size, strings)
+        predictions = encoding.predict(df, result)
+        write_table(predictions, output, detect_format(output, output_format))
+        added = [name for name in predictions.columns if name not in df.columns]
     click.echo(f"{output}: with the columns {', '.join(added)}")
 
 
-@click.command(help=_AUDIT, short_help="Look whether a run is in order.")
+@click.command(help=_AUDIT, short_help="Check the journal of a run.")
 @click.argument("run", metavar="RUN")
 @click.option("--records", is_flag=True, help="Print the journal, too.")
 @verbose_option
 def audit(run: str, records: bool) -> None:
-    """Audits the journal of a run."""
-    store, name = located_run(run)
+    """Audit the journal of a run."""
+    store, name = find_run(run)
     journal = read(store, name)
     for record in journal if records else ():
         click.echo(format_record(record))
-    faults = faults_of(journal)
+    faults = find_faults(journal)
     for fault in faults:
         click.echo(f"FAULT {fault}")
     counts = {kind: sum(each["kind"] == kind for each in journal) for kind in ("trial", "unit")}
     click.echo(f"{counts['trial']} trials, {counts['unit']} units, {len(faults)} faults")
     if faults:
-        raise SearchError(f"the journal of {name!r} is not in order")
+        raise SearchError(f"the journal of {name!r} is incomplete or inconsistent")
 
 
 @click.command(help=_EXPORT, short_help="Save the best network.")
@@ -139,12 +142,12 @@ def audit(run: str, records: bool) -> None:
 @click.option("--output", default="model.keras", show_default=True, metavar="FILE")
 @verbose_option
 def export(run: str, output: str) -> None:
-    """Saves the best network of a run."""
+    """Save the best network of a run."""
     path = Path(output)
     if path.suffix != ".keras" or path.is_dir():
-        raise ArgumentError(f"--output is a file that ends in .keras, but got {output!r}")
-    store, name = located_run(run)
-    asked = earlier(store, name)
+        raise ArgumentError(f"--output must be a file with the suffix .keras, but got {output!r}")
+    store, name = find_run(run)
+    config = read_config(store, name)
     load_tensorflow()
     from cerebros_spark.runs.artifacts import read_state
     from cerebros_spark.training.keras.checkpoint import StateVariables
@@ -158,29 +161,28 @@ def export(run: str, output: str) -> None:
         raise SearchError(f"no trial of the run {name!r} has weights yet")
     model = deserialize_model(remove_one_hot_labels(best.program))
     StateVariables(model).write(read_state(store, best.state))
-    columns: dict[str, Any] = {"layout": view.asked["layout"]}
-    if asked is not None:
+    columns: dict[str, Any] = {"layout": view.config["layout"]}
+    if config is not None:
         columns |= {
-            "features": asked.encoding.features,
-            "labels": asked.encoding.labels,
-            "texts": dict(asked.encoding.texts),
-            "classes": asked.encoding.classes,
+            "features": config.encoding.features,
+            "labels": config.encoding.labels,
+            "texts": dict(config.encoding.strings),
+            "classes": config.encoding.classes,
         }
-    _save(model, path)
-    beside = path.with_suffix(".json")
-    LocalStore(beside.parent).write(beside.name, json.dumps(columns, indent=1).encode())
-    state = "" if view.over else "; the run is not over, so it is the best so far"
+    _save_atomically(model, path)
+    json_path = path.with_suffix(".json")
+    LocalStore(json_path.parent).write(json_path.name, json.dumps(columns, indent=1).encode())
+    state = "" if view.finished else "; the run is not finished, so it is the best so far"
     click.echo(
-        f"{path} and {beside}: {best.trial_id}, {view.objective.name} {best.score:.6g}{state}"
+        f"{path} and {json_path}: {best.trial_id}, {view.objective.name} {best.score:.6g}{state}"
     )
 
 
-def _save(model: Any, path: Path) -> None:
-    """Writes a model whole, or not at all."""
+def _save_atomically(model: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".half-{path.name}")
+    temporary = path.with_name(f".half-{path.name}")
     try:
-        model.save(half)
-        half.replace(path)
+        model.save(temporary)
+        temporary.replace(path)
     finally:
-        half.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

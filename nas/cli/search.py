@@ -1,4 +1,4 @@
-"""``search`` and ``resume``: a run is begun, or gone on with."""
+"""The commands ``search`` and ``resume``."""
 
 from __future__ import annotations
 
@@ -11,29 +11,36 @@ import click
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
-from nas.cli.options import listed, settings_of, values_of, verbose_option
-from nas.cli.run_config import Asked, earlier, find_run, has_run, shown_place
+from nas.cli.options import parse_settings, parse_values, split_names, verbose_option
+from nas.cli.run_config import (
+    RunConfig,
+    format_place,
+    has_run,
+    make_config_writer,
+    open_run,
+    read_config,
+)
 from nas.cli.spark_session import DEFAULT_WORKERS, spark_session
-from nas.cli.table_encoding import learned
-from nas.cli.table_io import FORMATS, format_of, read_table, vector_size_of
+from nas.cli.table_encoding import infer_encoding
+from nas.cli.table_io import FORMATS, detect_format, read_table, read_vector_size
 from nas.config.tuner_registry import TUNERS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_SHOWN = 10
+_MOST_TRIALS = 10
 
-_WHOLE = click.IntRange(min=1)
+_POSITIVE = click.IntRange(min=1)
 
 _SEARCH = """\
 Search the best network for the table DATA: a file, or a folder of files, in Parquet, CSV or libsvm,
 at a path or URL that Spark reads.
 
-Columns of texts are one-hot encoded, and labels of a classification may be anything; predict does
-the same to its table. Missing values must be filled in, or their rows left out, before.
+Columns of strings are one-hot encoded, and labels of a classification may be of any type; predict
+encodes its table in the same way. Fill missing values, or drop their rows, first.
 
-A run is kept at STORE/runs/NAME. Interrupted, killed or done, the same command goes on with it, and
-so does resume.
+A run is stored at STORE/runs/NAME. The same command, or resume, resumes an interrupted run, and
+shows the result of a finished one.
 
 \b
 Examples:
@@ -53,68 +60,70 @@ Examples:
     multiple=True,
     required=True,
     metavar="COLUMN",
-    help="What is predicted; may be given several times for a regression.",
+    help="Column to predict; may be repeated for a regression.",
 )
 @click.option("--head", required=True, type=click.Choice(["regression", "classification"]))
 @click.option(
-    "--features", multiple=True, metavar="A,B,…", help="The features; all other columns by default."
+    "--features", multiple=True, metavar="A,B,…", help="Features; all other columns by default."
 )
 @click.option(
     "--format",
-    "kind",
+    "table_format",
     type=click.Choice(FORMATS),
-    help="Format of DATA, where its name does not tell; Parquet otherwise.",
+    help="Format of DATA; by default that of its suffix, or else Parquet.",
 )
 @click.option(
-    "--max-trials", default=20, show_default=True, type=_WHOLE, help="Networks that are tried."
+    "--max-trials", default=20, show_default=True, type=_POSITIVE, help="Number of networks."
 )
 @click.option(
-    "--epochs", type=_WHOLE, help="Epochs of a trial; until it gets no better, by default."
+    "--epochs",
+    type=_POSITIVE,
+    help="Limit of epochs of a trial; by default a trial ends when it gets no better.",
 )
-@click.option("--batch-size", default=32, show_default=True, type=_WHOLE, help="Rows in a step.")
+@click.option("--batch-size", default=32, show_default=True, type=_POSITIVE, help="Rows in a step.")
 @click.option("--tuner", default="random", show_default=True, type=click.Choice(sorted(TUNERS)))
 @click.option(
     "--tuner-option",
     multiple=True,
     metavar="NAME=VALUE",
-    help="An option of the tuner, for example kappa=1.5 or reduction_factor=3.",
+    help="Option of the tuner, for example kappa=1.5 or reduction_factor=3.",
 )
 @click.option(
     "--space",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A bound of the networks, for example maximum_levels=3, as nas.CerebrosSpace names it; "
-    "the published ones by default.",
+    help="Bound of the networks, for example maximum_levels=3, as in nas.CerebrosSpace; the "
+    "published bounds by default.",
 )
 @click.option(
     "--objective",
     default="val_loss",
     show_default=True,
     metavar="METRIC",
-    help="What is optimized: val_ and the name of a loss or --metric.",
+    help="Metric to optimize: val_ and the name of a loss or --metric.",
 )
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
     metavar="METRIC",
-    help="A metric of Keras that is measured besides; may be given several times.",
+    help="Further Keras metric; may be repeated.",
 )
 @click.option(
     "--validation",
     default="0.2",
     show_default=True,
     metavar="FRACTION|COLUMN",
-    help="Share of the rows that validate, or a boolean column that marks them.",
+    help="Share of validation rows, or a boolean column that marks them.",
 )
 @click.option(
     "--max-texts",
     default=50,
     show_default=True,
-    type=_WHOLE,
-    help="A text column with more different values is refused.",
+    type=_POSITIVE,
+    help="Limit of distinct values of a column of strings.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of all that is drawn.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers.")
 @click.option("--reproducible", is_flag=True, help="Repeat bit for bit from --seed, on CPUs.")
 @click.option(
     "--store",
@@ -122,89 +131,79 @@ Examples:
     default="cerebros",
     show_default=True,
     metavar="PATH|URL",
-    help="Where runs are kept; on a cluster all machines must see it.",
+    help="Store of runs; all machines of a cluster must reach it.",
 )
 @click.option("--name", help="Name of the run; the name of DATA by default.")
-@click.option("--overwrite", is_flag=True, help="Remove an earlier run of that name.")
+@click.option("--overwrite", is_flag=True, help="Delete an earlier run of that name.")
 @click.option(
     "--workers",
-    type=_WHOLE,
-    help=f"Partitions of the data, and trials that train at a time: {DEFAULT_WORKERS} by "
-    "default, or all task slots of --master.",
+    type=_POSITIVE,
+    help="Number of partitions of the data, and of trials that train at a time; by default "
+    f"{DEFAULT_WORKERS}, or all task slots of --master.",
 )
 @click.option("--master", metavar="URL", help="Spark's master; this machine by default.")
-@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="A setting of Spark.")
+@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Setting of Spark.")
 @verbose_option
 def search(**options: Any) -> None:
-    """Begins a run, or goes on with the one of that name."""
-    settings = settings_of(options.pop("conf"))
-    for option in ("tuner_option", "space"):
-        options[option] = values_of(option, options[option])
-    options["tuner_options"] = options.pop("tuner_option")
-    options["validation"] = _validation(options["validation"])
-    name = options.pop("name") or _name_of(options["data"])
+    """Start a run, or resume the one of that name."""
+    options["settings"] = parse_settings(options.pop("conf"))
+    options["space"] = parse_values("--space", options["space"])
+    options["tuner_options"] = parse_values("--tuner-option", options.pop("tuner_option"))
+    options["validation"] = _parse_validation(options["validation"])
+    name = options.pop("name") or _derive_name(options["data"])
     overwrite = options.pop("overwrite")
     store = Store.create(options.pop("place"))
     load_tensorflow()
-    master, workers = options["master"], options["workers"]
-    with spark_session(master, workers, settings) as session:
-        _search(session, store, name, overwrite, options, settings)
+    with spark_session(options["master"], options["workers"], options["settings"]) as session:
+        _run_search(session, store, name, overwrite, options)
 
 
-def _search(
-    session: SparkSession,
-    store: Store,
-    name: str,
-    overwrite: bool,
-    options: dict[str, Any],
-    settings: dict[str, str],
+def _run_search(
+    session: SparkSession, store: Store, name: str, overwrite: bool, options: dict[str, Any]
 ) -> None:
     from cerebros_spark.backends.spark import SparkBackend
-    from nas.cli.keeping import Keeper
 
     workers = options.pop("workers")
     if workers is None and options["master"] is None:
         workers = DEFAULT_WORKERS
     backend = SparkBackend(session.sparkContext, workers)
-    kind = format_of(options["data"], options.pop("kind"))
-    df = read_table(session, options["data"], kind)
-    encoding = learned(
+    table_format = detect_format(options["data"], options.pop("table_format"))
+    df = read_table(session, options["data"], table_format)
+    encoding = infer_encoding(
         df,
-        features=listed(options.pop("features")),
+        features=split_names(options.pop("features")),
         labels=options.pop("labels"),
         head=options["head"],
         validation=options["validation"],
-        most_texts=options.pop("max_texts"),
+        most_values=options.pop("max_texts"),
     )
-    asked = Asked(
-        kind=kind,
+    config = RunConfig(
+        table_format=table_format,
         encoding=encoding,
-        vector_size=vector_size_of(df, kind),
+        vector_size=read_vector_size(df, table_format),
         workers=backend.num_workers,
-        settings=settings,
         **options,
     )
     if has_run(store, name) and not overwrite:
-        before = earlier(store, name)
-        if before is None:
+        earlier = read_config(store, name)
+        if earlier is None:
             raise ArgumentError(
-                f"there is a run {name!r} in {store.url} that cerebros-spark search did not begin: "
+                f"there is a run {name!r} in {store.url} that cerebros-spark search did not start: "
                 "give another --name, or --overwrite"
             )
-        asked.check_same(before, name)
-    made = asked.search(name, store, backend, overwrite=overwrite)
-    result = made.fit(
-        encoding.encoded(df),
-        callbacks=[Keeper(store, asked)],
-        verbose=_progress(),
-        **asked.fitting(),
+        config.check_same(earlier, name)
+    result = config.build_search(name, store, backend, overwrite=overwrite).fit(
+        encoding.encode(df),
+        callbacks=[make_config_writer(store, config)],
+        verbose=_verbosity(),
+        **config.fit_options,
     )
-    _tell(result, store, name)
+    _print_result(result, store, name)
 
 
 _RESUME = """\
-Go on with the run RUN (STORE/runs/NAME), from what is in the store: the table it began with is not
-needed any more. A run that is over tells its result again.
+Resume the run RUN (STORE/runs/NAME) from the store; its table is not needed. For a finished run,
+show the result.
 
 \b
 Example:
@@ -212,62 +211,62 @@ Example:
 """
 
 
-@click.command(help=_RESUME, short_help="Go on with a run.")
+@click.command(help=_RESUME, short_help="Resume a run.")
 @click.argument("run", metavar="RUN")
-@click.option("--master", metavar="URL", help="Spark's master; the one it began with by default.")
+@click.option("--master", metavar="URL", help="Spark's master; that of the search by default.")
 @click.option(
     "--conf",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A setting of Spark, besides those it began with.",
+    help="Setting of Spark, in addition to those of the search.",
 )
 @verbose_option
 def resume(run: str, master: str | None, conf: tuple[str, ...]) -> None:
-    """Goes on with a run."""
-    found = find_run(run)
-    settings = {**found.asked.settings, **settings_of(conf)}
+    """Resume a run."""
+    opened = open_run(run)
+    config = opened.config
+    settings = {**config.settings, **parse_settings(conf)}
     load_tensorflow()
-    if found.over:
-        click.echo(f"the run {found.name!r} is finished: this is its result", err=True)
-        _tell(found.finished(), found.store, found.name)
+    if opened.finished:
+        click.echo(f"the run {opened.name!r} is finished: this is its result", err=True)
+        _print_result(opened.load_result(), opened.store, opened.name)
         return
-    workers = found.asked.workers
-    with spark_session(master or found.asked.master, workers, settings) as session:
+    with spark_session(master or config.master, config.workers, settings) as session:
         from cerebros_spark.backends.spark import SparkBackend
 
-        backend = SparkBackend(session.sparkContext, workers)
-        _tell(found.gone_on_with(backend, _progress()), found.store, found.name)
+        backend = SparkBackend(session.sparkContext, config.workers)
+        _print_result(opened.resume(backend, _verbosity()), opened.store, opened.name)
 
 
-def _tell(result: Any, store: Store, name: str) -> None:
-    """Writes what was found, and what to do with it."""
-    board = result.leaderboard().drop(columns="traceback").head(_SHOWN)
+def _print_result(result: Any, store: Store, name: str) -> None:
+    """Print the leaderboard and the commands that use the run."""
+    board = result.leaderboard().drop(columns="traceback").head(_MOST_TRIALS)
     click.echo(board.dropna(axis="columns", how="all").to_string(index=False))
-    more = len(result.trials) - _SHOWN
+    more = len(result.trials) - _MOST_TRIALS
     if more > 0:
         click.echo(f"… and {more} more")
     best = result.best_trial
-    place = shown_place(store, name)
+    place = format_place(store, name)
     click.echo(f"\nbest trial: {best.trial_id}, {result.objective.name} {best.score:.6g}")
-    for command in ("report", "predict", "export"):
-        more_words = " DATA --output predictions" if command == "predict" else ""
-        click.echo(f"  cerebros-spark {command} {place}{more_words}")
+    click.echo(f"  cerebros-spark report {place}")
+    click.echo(f"  cerebros-spark predict {place} DATA --output predictions")
+    click.echo(f"  cerebros-spark export {place}")
 
 
-def _progress() -> int:
+def _verbosity() -> int:
     return int(sys.stderr.isatty())
 
 
-def _name_of(data: str) -> str:
-    """A name for the run, from the file's."""
+def _derive_name(data: str) -> str:
+    """Return a name for the run from that of its table."""
     stem = PurePosixPath(data.rstrip("/")).name.partition(".")[0]
     name = "".join(each if each.isalnum() or each in "_-" else "_" for each in stem)
     if not name.strip("_"):
-        raise ArgumentError(f"no name for the run can be made of {data!r}: give --name")
+        raise ArgumentError(f"cannot derive a name for the run from {data!r}: give --name")
     return name
 
 
-def _validation(text: str) -> float | str:
+def _parse_validation(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:

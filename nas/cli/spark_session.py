@@ -1,4 +1,4 @@
-"""The Spark session of a command: the one that is there, or one of our own."""
+"""The Spark session of a command, and one-line summaries of Spark's errors."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def spark_session(
     workers: int | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[SparkSession]:
-    """A session for the block; it is stopped afterwards if it was started here.
+    """Provide the active session, or a new one that is stopped at the end of the block.
 
     Args:
-        master: Spark's master, for example ``spark://host:7077``. None for this machine, or for
-            what ``spark-submit`` was told.
-        workers: Task slots that are needed, where the master is this machine.
-        settings: Settings of Spark, by name.
+        master: URL of Spark's master, for example ``spark://host:7077``. None for this machine, or
+            for the master of ``spark-submit``.
+        workers: Number of task slots, if the master is this machine.
+        settings: Settings of Spark by name.
 
     Raises:
-        BackendError: If Spark can't be started; the message has its reason.
+        BackendError: If Spark can't be started; the message has the reason.
     """
     from pyspark.sql import SparkSession
 
@@ -40,14 +40,16 @@ def spark_session(
     if active is not None:
         yield active
         return
-    session = _started(master, workers, settings or {})
+    session = _start_session(master, workers, settings or {})
     try:
         yield session
     finally:
         session.stop()
 
 
-def _started(master: str | None, workers: int | None, settings: Mapping[str, str]) -> SparkSession:
+def _start_session(
+    master: str | None, workers: int | None, settings: Mapping[str, str]
+) -> SparkSession:
     from pyspark.sql import SparkSession
 
     if "JAVA_HOME" not in os.environ:
@@ -66,32 +68,32 @@ def _started(master: str | None, workers: int | None, settings: Mapping[str, str
         builder = builder.config(name, value)
     try:
         session = builder.getOrCreate()
-    except Exception as error:  # py4j's errors have no root of their own
-        raise BackendError(f"Spark could not be started: {first_line(error)}") from error
-    # What goes wrong reaches the user as an error of the command, without Java's stack.
-    told = logging.getLogger("nas").isEnabledFor(logging.INFO)
-    session.sparkContext.setLogLevel("ERROR" if told else "FATAL")
+    except Exception as error:  # py4j's errors have no common base class
+        raise BackendError(f"Spark could not be started: {summarize_error(error)}") from error
+    # The command reports errors itself, without Java's stack traces.
+    verbose = logging.getLogger("nas").isEnabledFor(logging.INFO)
+    session.sparkContext.setLogLevel("ERROR" if verbose else "FATAL")
     return session
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says in a line; of one from Java's side the deepest reason."""
-    told = _from_python(str(error))
-    if told:
-        return told
+def summarize_error(error: BaseException) -> str:
+    """Return the message of an error in one line; of a Java error, its innermost cause."""
+    reason = _find_python_error(str(error))
+    if reason:
+        return reason
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    # Py4J's own first line tells of Python's call alone; Java's reason follows.
-    own = [line for line in lines if not line.startswith("An error occurred while")]
-    return causes[-1] if causes else (own or lines)[0].removeprefix(": ")
+    # The first line is Py4J's, about the call from Python; Java's reason follows.
+    others = [line for line in lines if not line.startswith("An error occurred while")]
+    return causes[-1] if causes else (others or lines)[0].removeprefix(": ")
 
 
-def _from_python(text: str) -> str:
-    """What Python on an executor says, without its traceback; empty if it was not Python."""
-    _, found, after = text.rpartition("Traceback (most recent call last):\n")
-    reasons = (line for line in after.splitlines() if line and not line[0].isspace())
-    told = next(reasons, "") if found else ""
-    name, colon, rest = told.partition(": ")
-    return f"{name.rpartition('.')[2]}{colon}{rest}"
+def _find_python_error(text: str) -> str:
+    """Return the error of an executor's Python traceback in a text; empty if there is none."""
+    _, separator, after = text.rpartition("Traceback (most recent call last):\n")
+    lines = (line for line in after.splitlines() if line and not line[0].isspace())
+    reason = next(lines, "") if separator else ""
+    name, colon, message = reason.partition(": ")
+    return f"{name.rpartition('.')[2]}{colon}{message}"

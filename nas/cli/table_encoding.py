@@ -1,236 +1,245 @@
-"""Texts and classes as numbers, and classes back: what is done to a table before a search."""
+"""Strings and classes of a table as numbers, and classes back."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.cli.table_io import quoted
+from nas.cli.table_io import quote_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 MOST_CLASSES = 1000
 
-# How missing values are written; numbers as people write them; numbers as they are read.
+# Markers of missing values; numbers as people write them; numbers as Spark reads them.
 _MISSING = frozenset({"na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", "."})
 _NUMBER = re.compile(r"[-+]?[$€£]?\s?\d[\d.,' ]*([eE][-+]?\d+)?\s?[%$€£]?")
 _PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
-_WHOLE = ("byte", "short", "integer", "long")
-_NUMBERS = (*_WHOLE, "float", "double", "decimal")
+_FRACTIONS = ("float", "double", "decimal")
+_NUMBERS = ("byte", "short", "integer", "long", *_FRACTIONS)
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """Which columns are used, and what their texts mean.
+class TableEncoding(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"strings": "texts"}
+):
+    """The columns of a search, and the values of those that hold strings.
 
     Attributes:
         features: Names of the features.
         labels: Names of the labels.
-        texts: Name and values of each feature that holds texts. It becomes a vector with a 1 at
-            the place of the row's text; zeros for a missing text, and for one not among them.
-        classes: The label's classes as texts, in the order of their numbers; empty where the label
-            holds numbers that need no other.
-        class_type: Spark's type of the label, where it has classes.
+        strings: Name and values of each feature that holds strings. It becomes a one-hot vector;
+            zeros for null and for a value not among them.
+        classes: The label's classes as strings, by class number; empty if the label holds numbers
+            that need no encoding.
+        class_type: Spark's type of the label, if it has classes.
     """
 
     features: tuple[str, ...]
     labels: tuple[str, ...]
-    texts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    strings: tuple[tuple[str, tuple[str, ...]], ...] = ()
     classes: tuple[str, ...] = ()
     class_type: str = ""
 
-    def encoded(self, df: DataFrame) -> DataFrame:
-        """The table with texts as vectors, and the label, where it is there, as class numbers."""
+    def encode(self, df: DataFrame) -> DataFrame:
+        """Return a table with strings as vectors and the label, if present, as class numbers."""
         from pyspark.ml.feature import OneHotEncoder, StringIndexerModel
         from pyspark.sql.functions import col, create_map, lit
 
-        for number, (name, values) in enumerate(self.texts):
-            text, place, vector = (f"__{kind}_{number}" for kind in ("text", "place", "vector"))
-            df = df.withColumn(text, col(quoted(name)).cast("string"))
-            # "keep" gives what is unknown a place of its own, the last, which becomes zeros.
+        for i, (name, values) in enumerate(self.strings):
+            text, index, vector = (f"__{kind}_{i}" for kind in ("text", "place", "vector"))
+            df = df.withColumn(text, col(quote_name(name)).cast("string"))
+            # "keep" gives unknown values the last index, which becomes zeros.
             indexer = StringIndexerModel.from_labels(
-                list(values), inputCol=text, outputCol=place, handleInvalid="keep"
+                list(values), inputCol=text, outputCol=index, handleInvalid="keep"
             )
             df = indexer.transform(df)
-            encoder = OneHotEncoder(inputCol=place, outputCol=vector, dropLast=True)
+            encoder = OneHotEncoder(inputCol=index, outputCol=vector, dropLast=True)
             df = encoder.fit(df).transform(df)
-            df = df.withColumn(name, col(vector)).drop(text, place, vector)
+            df = df.withColumn(name, col(vector)).drop(text, index, vector)
         if self.classes and self.labels[0] in df.columns:
-            numbers = create_map(*(lit(x) for n, c in enumerate(self.classes) for x in (c, n)))
-            label = col(quoted(self.labels[0])).cast("string")
-            df = df.withColumn(self.labels[0], numbers[label])
+            pairs = (lit(x) for number, c in enumerate(self.classes) for x in (c, number))
+            label = col(quote_name(self.labels[0])).cast("string")
+            df = df.withColumn(self.labels[0], create_map(*pairs)[label])
         return df
 
-    def scored(self, df: DataFrame, result: Any) -> DataFrame:
-        """A table as it came, with a search's outputs, and classes as the label has them.
+    def predict(self, df: DataFrame, result: Any) -> DataFrame:
+        """Return a table with a search's outputs added, and classes in the label's type.
 
         Raises:
-            DataError: If a feature is missing, or holds texts and held numbers in the search.
+            DataError: If a feature is missing, or its values no longer fit the search.
         """
         from pyspark.sql.functions import array, col, element_at, lit
 
-        check_there(self.features, df, "it was a feature of the search")
-        texts = {name for name, _ in self.texts}
-        for name in texts:
-            if df.schema[name].dataType.typeName() in ("float", "double", "decimal"):
+        check_names(self.features, df, "it was a feature of the search")
+        string_names = [name for name, _ in self.strings]
+        for name in string_names:
+            data_type = df.schema[name].dataType
+            if data_type.typeName() in _FRACTIONS:
                 raise DataError(
-                    f"the column {name!r} has the type {df.schema[name].dataType.simpleString()}, "
-                    "and it held texts in the search: cast it to the texts that it had"
+                    f"the column {name!r} has the type {data_type.simpleString()}, but held "
+                    "strings in the search: cast it to those strings"
                 )
-        written = _numbers_as_texts([name for name in self.features if name not in texts], df)
-        kept = [*(name for name, _ in self.texts), *written]
+        others = [name for name in self.features if name not in string_names]
+        to_cast = _find_numeric_strings(others, df)
+        changed = [*string_names, *to_cast]
         if self.classes and self.labels[0] in df.columns:
-            kept.append(self.labels[0])
-        for number, name in enumerate(kept):
-            df = df.withColumn(f"__kept_{number}", col(quoted(name)))
-        for name in written:
-            df = df.withColumn(name, col(quoted(name)).cast("double"))
-        df = result.transform(self.encoded(df))
-        for number, name in enumerate(kept):
-            df = df.withColumn(name, col(f"__kept_{number}")).drop(f"__kept_{number}")
+            changed.append(self.labels[0])
+        for i, name in enumerate(changed):
+            df = df.withColumn(f"__kept_{i}", col(quote_name(name)))
+        for name in to_cast:
+            df = df.withColumn(name, col(quote_name(name)).cast("double"))
+        df = result.transform(self.encode(df))
+        for i, name in enumerate(changed):
+            df = df.withColumn(name, col(f"__kept_{i}")).drop(f"__kept_{i}")
         if self.classes:
-            texts = array(*(lit(each) for each in self.classes))
+            classes = array(*(lit(each) for each in self.classes))
             for name in result.get_class_columns():
-                told = element_at(texts, col(quoted(name)) + 1)
-                df = df.withColumn(name, told.cast(self.class_type))
+                value = element_at(classes, col(quote_name(name)) + 1)
+                df = df.withColumn(name, value.cast(self.class_type))
         return df
 
 
-def learned(
+def infer_encoding(
     df: DataFrame,
     *,
     features: Sequence[str],
     labels: Sequence[str],
     head: str,
     validation: float | str,
-    most_texts: int,
-) -> Encoding:
-    """Looks which columns hold what.
+    most_values: int,
+) -> TableEncoding:
+    """Return the encoding of a table.
 
     Args:
         df: The table.
-        features: The features; all columns but labels and marks if empty.
+        features: The features; all columns but labels and validation mark if empty.
         labels: The labels.
         head: ``"regression"`` or ``"classification"``.
-        validation: Fraction, or the column that marks validation rows.
-        most_texts: A text column with more different values is refused.
+        validation: Fraction, or name of the column that marks validation rows.
+        most_values: Limit of the distinct values of a column of strings.
 
     Raises:
-        ArgumentError: If columns are asked for that don't go together.
-        DataError: If one is missing, or can't be used; the message says what to do.
+        ArgumentError: If the names contradict each other.
+        DataError: If a column is missing or can't be used; the message says what to do.
     """
     marks = [validation] if isinstance(validation, str) else []
-    check_there(labels, df, "--label names it")
-    check_there(features, df, "--features names it")
-    check_there(marks, df, "--validation names it")
+    check_names(labels, df, "--label names it")
+    check_names(features, df, "--features names it")
+    check_names(marks, df, "--validation names it")
     if not features:
         features = [name for name in df.columns if name not in (*labels, *marks)]
-        _check_named(features)
+        _check_unnamed(features)
     both = [name for name in features if name in (*labels, *marks)]
     if both:
-        raise ArgumentError(f"the column {both[0]!r} is a feature, and a label or a mark as well")
+        raise ArgumentError(
+            f"the column {both[0]!r} is a feature, and a label or validation mark as well"
+        )
     if not features:
         raise DataError("there is no column left to be a feature")
-    kinds = {field.name: field.dataType.typeName() for field in df.schema.fields}
-    texts = [(name, _texts(df, name, most_texts)) for name in features if _is_text(kinds[name])]
-    encoding = Encoding(tuple(features), tuple(labels), tuple(texts))
+    types = _read_types(df)
+    strings = [
+        (name, _read_values(df, name, most_values)) for name in features if _is_string(types[name])
+    ]
+    encoding = TableEncoding(tuple(features), tuple(labels), tuple(strings))
     if head == "classification":
-        return _with_classes(df, encoding, kinds)
+        return _add_classes(df, encoding, types)
     for name in labels:
-        if _is_text(kinds[name]):
+        if _is_string(types[name]):
             raise DataError(
-                f"the label column {name!r} holds texts, and a regression needs numbers: give "
-                "--head classification, or read it as numbers"
+                f"the label column {name!r} holds strings, but a regression needs numbers: give "
+                "--head classification, or store it as numbers"
             )
     return encoding
 
 
-def check_there(names: Sequence[str], df: DataFrame, why: str) -> None:
-    """Raises DataError if a table lacks a column."""
+def check_names(names: Sequence[str], df: DataFrame, reason: str) -> None:
+    """Raise DataError if a table lacks a column."""
     for name in names:
         if name not in df.columns:
             raise DataError(
-                f"there is no column {name!r}, but {why}; there are {', '.join(df.columns)}"
+                f"there is no column {name!r}, but {reason}; there are {', '.join(df.columns)}"
             )
 
 
-def _numbers_as_texts(names: Sequence[str], df: DataFrame) -> list[str]:
-    """Which of some columns hold numbers as texts; raises DataError for a text that is none."""
+def _read_types(df: DataFrame) -> dict[str, str]:
+    return {field.name: field.dataType.typeName() for field in df.schema.fields}
+
+
+def _is_string(type_name: str) -> bool:
+    return type_name in ("string", "varchar", "char")
+
+
+def _find_numeric_strings(names: Sequence[str], df: DataFrame) -> list[str]:
+    """Return which columns hold numbers as strings; raise DataError if a string is no number."""
     from pyspark.sql.functions import col, expr
 
-    kinds = {field.name: field.dataType.typeName() for field in df.schema.fields}
-    found = [name for name in names if _is_text(kinds[name])]
-    for name in found:
-        column, number = col(quoted(name)), expr(f"try_cast({quoted(name)} as double)")
+    types = _read_types(df)
+    strings = [name for name in names if _is_string(types[name])]
+    for name in strings:
+        column, number = col(quote_name(name)), expr(f"try_cast({quote_name(name)} as double)")
         wrong = df.select(column).where(column.isNotNull() & number.isNull()).first()
         if wrong is not None:
             raise DataError(
-                f"the column {name!r} holds {wrong[0]!r}, and it held numbers in the search: mend "
-                "such rows, or leave them out"
+                f"the column {name!r} holds {wrong[0]!r}, but held numbers in the search: repair "
+                "or drop such rows"
             )
-    return found
+    return strings
 
 
-def _is_text(kind: str) -> bool:
-    return kind in ("string", "varchar", "char")
-
-
-def _texts(df: DataFrame, name: str, most: int) -> tuple[str, ...]:
+def _read_values(df: DataFrame, name: str, most: int) -> tuple[str, ...]:
+    """Return the distinct values of a column of strings, sorted."""
     from pyspark.sql.functions import col
 
-    column = col(quoted(name))
-    found = df.select(column).where(column.isNotNull()).distinct().limit(most + 1).collect()
-    if len(found) > most:
+    column = col(quote_name(name))
+    rows = df.select(column).where(column.isNotNull()).distinct().limit(most + 1).collect()
+    if len(rows) > most:
         raise DataError(
-            f"the column {name!r} holds more than {most:,} different texts, too many to be one-hot "
-            "encoded: leave it out by naming the others with --features, or raise --max-texts"
+            f"the column {name!r} holds more than {most:,} different strings, too many for one-hot "
+            "encoding: leave it out by naming the others with --features, or raise --max-texts"
         )
-    if not found:
+    if not rows:
         raise DataError(
-            f"the column {name!r} holds no text in any row: leave it out by naming the others with "
+            f"the column {name!r} is null in all rows: leave it out by naming the others with "
             "--features"
         )
-    texts = tuple(sorted(row[0] for row in found))
-    _check_no_numbers(name, texts)
-    return texts
+    values = tuple(sorted(row[0] for row in rows))
+    _check_no_numbers(name, values)
+    return values
 
 
-def _check_no_numbers(name: str, texts: Sequence[str]) -> None:
-    """Refuse texts that are numbers but for marks of missing values, or the way they are written.
-
-    Raises:
-        DataError: Shows one of them, and says what to do.
-    """
-    present = [text for text in texts if text.strip().lower() not in _MISSING]
-    if not present or not all(_NUMBER.fullmatch(text.strip()) for text in present):
+def _check_no_numbers(name: str, values: Sequence[str]) -> None:
+    """Raise DataError for numbers that are strings due to their notation or missing values."""
+    present = [value for value in values if value.strip().lower() not in _MISSING]
+    if not present or not all(_NUMBER.fullmatch(value.strip()) for value in present):
         return
-    odd = [text for text in texts if not _PLAIN.fullmatch(text.strip())]
-    if odd:
+    wrong = [value for value in values if not _PLAIN.fullmatch(value.strip())]
+    if wrong:
         raise DataError(
-            f"the column {name!r} holds numbers, but {odd[-1]!r} among them, so it would be taken "
-            "for texts: write numbers as 1234.5, and leave out or fill rows with missing values; "
-            "or put a letter before each if they are names"
+            f"the column {name!r} holds numbers, but also {wrong[-1]!r}, so that all would be "
+            "strings: write numbers as 1234.5, and drop or fill rows with missing values; or put "
+            "a letter before each if they are names"
         )
 
 
-def _check_named(names: Sequence[str]) -> None:
-    """Raises DataError if a column has no name, as an index that pandas wrote has none."""
-    for number, name in enumerate(names):
-        if name == f"_c{number}":
+def _check_unnamed(names: Sequence[str]) -> None:
+    """Raise DataError if a column has no name, such as an index written by pandas."""
+    for i, name in enumerate(names):
+        if name == f"_c{i}":
             raise DataError(
-                f"column {number + 1} has no name: give it one, or leave it out by naming the "
-                "others with --features"
+                f"column {i + 1} has no name: give it one, or leave it out by naming the others "
+                "with --features"
             )
 
 
-def _with_classes(df: DataFrame, encoding: Encoding, kinds: dict[str, str]) -> Encoding:
-    """The encoding with the classes of its label, unless these are 0, 1, 2 … already."""
+def _add_classes(df: DataFrame, encoding: TableEncoding, types: dict[str, str]) -> TableEncoding:
+    """Return the encoding with the classes of its label, unless these are 0, 1, 2 … already."""
     from pyspark.sql.functions import col
 
     if len(encoding.labels) != 1:
@@ -238,26 +247,25 @@ def _with_classes(df: DataFrame, encoding: Encoding, kinds: dict[str, str]) -> E
             f"--head classification takes one --label, but got {len(encoding.labels)}"
         )
     (name,) = encoding.labels
-    kind = kinds[name]
-    if not _is_text(kind) and kind not in (*_NUMBERS, "boolean"):
-        return encoding  # one-hot vectors, or nothing that has classes: heads know
-    label = col(quoted(name))
+    type_name = types[name]
+    if not _is_string(type_name) and type_name not in (*_NUMBERS, "boolean"):
+        return encoding  # one-hot vectors, or an error of the head
+    label = col(quote_name(name))
     both = df.where(label.isNotNull()).select(
         label.alias("value"), label.cast("string").alias("text")
     )
-    rows = both.distinct()
-    found = sorted(tuple(row) for row in rows.limit(MOST_CLASSES + 1).collect())
-    if len(found) > MOST_CLASSES:
+    rows = sorted(tuple(row) for row in both.distinct().limit(MOST_CLASSES + 1).collect())
+    if len(rows) > MOST_CLASSES:
         raise DataError(
             f"the label column {name!r} holds more than {MOST_CLASSES:,} different values: for "
             "numbers give --head regression"
         )
-    values = [value for value, _ in found]
-    if _is_text(kind):
+    values = [value for value, _ in rows]
+    if _is_string(type_name):
         _check_no_numbers(name, values)
-    if kind in _NUMBERS:
+    if type_name in _NUMBERS:
         if not all(math.isfinite(value) for value in values):
-            return encoding  # preparing the data tells in how many rows
+            return encoding  # preparation reports in how many rows
         if any(value != int(value) for value in values):
             raise DataError(
                 f"the label column {name!r} holds fractions, which are no classes: give --head "
@@ -265,10 +273,12 @@ def _with_classes(df: DataFrame, encoding: Encoding, kinds: dict[str, str]) -> E
             )
         if values == list(range(len(values))):
             return encoding
-    return Encoding(
-        encoding.features,
-        encoding.labels,
-        encoding.texts,
-        tuple(text for _, text in found),
-        "string" if _is_text(kind) else df.select(label).schema[0].dataType.simpleString(),
+    return msgspec.structs.replace(
+        encoding,
+        classes=tuple(text for _, text in rows),
+        class_type=(
+            "string"
+            if _is_string(type_name)
+            else df.select(label).schema[0].dataType.simpleString()
+        ),
     )

@@ -1,13 +1,8 @@
-"""Drawings of networks, as SVG.
+"""Pictures of networks as SVG.
 
-- ``plan_graph``: graph of the units of a Cerebros plan.
-- ``layer_graph``: graph of the layers of a Keras model or of a trial's program.
-- ``unit_graph``: graph of the units of a Cerebros network, from the graph of its layers.
-- ``layout``: positions of nodes and lines.
-- ``svg``: the drawing.
-
-The first drawing imports NetworkX and matplotlib. ``pyplot`` is never used, so that users' figures
-and backend are unaffected and no display is needed.
+A Cerebros plan or a Keras model becomes a graph of units or layers, the graph gets a layout, and
+the layout becomes SVG. NetworkX and matplotlib are imported with the first picture. ``pyplot`` is
+never used: it would change the user's figures and need a display.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
-"""A run as one HTML page: charts, tables and the best network, in a single file.
+"""A run as one HTML page: leaderboard, charts, the workers' timeline and the best network.
 
-- ``run_view``: the state of a run, from its journal and specs in the store.
-- ``style``: colors of trials, and the scales that charts share.
-- ``charts``: learning curves, and hyperparameters against scores.
-- ``timeline``: units by worker and time, and the load of each worker.
-- ``page``: the HTML.
-
-``python -m nas.reporting RUN report.html`` writes the page of a running, interrupted or finished
-run from the store alone. The page loads nothing from elsewhere.
+The page is made from the journal and specs in the store alone, so it also shows a run that is in
+progress or was stopped. It is a single file that fetches nothing.
+``python -m nas.reporting RUN report.html`` writes it.
 """
 
 from __future__ import annotations
@@ -16,7 +11,8 @@ import os
 from pathlib import Path
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.storage.store import LocalStore, Store
+from cerebros_spark.storage.local import LocalStore
+from cerebros_spark.storage.store import Store
 
 
 def write_report(store: Store, run_id: str, path: str | os.PathLike[str]) -> bool:

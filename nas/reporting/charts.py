@@ -33,7 +33,7 @@ def draw_learning_curves(form: Form, run: RunView, colors: Mapping[str, str]) ->
     axes = figure.add_subplot()
     colored = count_colored(run)
     shown: list[float] = []
-    lines = []
+    lines: list[Any] = []
     for rank, trial in reversed(list(enumerate(run.ranked))):
         values = trial.history.get(name, [])
         if not values:

@@ -29,12 +29,13 @@ _MOST_NAMES = 12
 _CODE = """\
 from cerebros_spark.runs.artifacts import read_spec, read_state
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras.serialization import StateVariables, rebuild
+from cerebros_spark.training.keras.checkpoint import StateVariables
+from cerebros_spark.training.keras.serialization import deserialize_model
 from cerebros_spark.core.types import StateRef
 
 store = Store.create({store})
 spec = read_spec(store, {run}, {trial})
-model = rebuild(spec.program)  # a keras.Model
+model = deserialize_model(spec.program)  # a keras.Model
 StateVariables(model).write(
     read_state(
         store,

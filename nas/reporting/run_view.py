@@ -193,7 +193,7 @@ class _Reader:
             sessions=self.sessions,
             lost_workers=self.lost_workers,
             finished=self.finished,
-            last_write=self.store.changed(journal_key(self.run_id)),
+            last_write=self.store.modified_at(journal_key(self.run_id)),
             data=_find_data(self.store, self.config["data"]),
         )
 

@@ -1,4 +1,4 @@
-"""The command line: a run from search to export, and what it says of mistakes."""
+"""The command line: a run from search to export, and its errors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 
 import cerebros_spark
 from nas.cli.main import main
-from nas.cli.table_io import format_of, read_table, vector_size_of
+from nas.cli.table_io import detect_format, read_table, read_vector_size
 from tests.nas.small_searches import after_each_record, columns, table
-from tests.nas.small_searches import search as scripted
+from tests.nas.small_searches import search as build_search
 
 SMALL = [
     *("--space", "minimum_levels=1", "--space", "maximum_levels=1"),
@@ -30,7 +30,7 @@ SMALL = [
 
 
 def towns(rows: int = 60) -> pd.DataFrame:
-    """A table with numbers, texts and a mark, a label of texts and one of numbers."""
+    """Return a table with numbers, strings, a validation mark and two labels."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(rows, 2)), columns=["a", "the b"])
     frame["town"] = rng.choice(["Lima", "Oslo", "Rome"], rows)
@@ -60,7 +60,7 @@ def search(folder: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def interrupted(folder) -> str:
-    """A classification that was interrupted when the first of two trials had ended."""
+    """A classification, interrupted when the first of two trials had ended."""
 
     def stop(kinds: list[str]) -> None:
         if kinds.count("end") == 1:
@@ -74,7 +74,7 @@ def interrupted(folder) -> str:
 
 @pytest.fixture(scope="module")
 def run(folder, interrupted) -> str:
-    """The same, resumed without its table."""
+    """The same run, resumed without its table."""
     (folder / "towns.csv").rename(folder / "away.csv")
     assert main(["resume", str(folder / "store" / "runs" / "towns")]) == 0
     (folder / "away.csv").rename(folder / "towns.csv")
@@ -87,8 +87,8 @@ def exported(run, folder) -> Path:
     return folder / "models" / "towns.keras"
 
 
-def refused(capsys, arguments: list[str], code: int = 2) -> str:
-    """What a command that ends with a code says on standard error."""
+def run_failing(capsys, arguments: list[str], code: int = 2) -> str:
+    """Run a command that fails with a code, and return its standard error."""
     capsys.readouterr()
     assert main(arguments) == code
     out, err = capsys.readouterr()
@@ -96,7 +96,7 @@ def refused(capsys, arguments: list[str], code: int = 2) -> str:
     return err
 
 
-def test_what_was_asked_is_kept_and_the_same_command_gives_the_same(run, folder, capsys, caplog):
+def test_the_same_command_gives_the_same_result(run, folder, capsys, caplog):
     journal = Path(run, "journal.jsonl").read_bytes()
     assert main(search(folder)) == 0
     assert "the run 'towns' was finished on" in caplog.text
@@ -107,22 +107,28 @@ def test_what_was_asked_is_kept_and_the_same_command_gives_the_same(run, folder,
     assert "accuracy" in Path(run, "command.json").read_text()
 
 
-def test_another_option_for_the_same_run_is_named(run, folder, capsys):
-    told = refused(capsys, search(folder, "--batch-size", "16"))
-    assert "there is a run 'towns' already, begun with --batch-size = 32, and now it is 16" in told
-    assert "--overwrite" in told
+def test_another_option_for_the_same_run_is_refused(run, folder, capsys):
+    error = run_failing(capsys, search(folder, "--batch-size", "16"))
+    assert "cannot resume the run 'towns': --batch-size was 32 and is now 16" in error
+    assert "--overwrite" in error
 
 
 def test_predictions_are_those_of_the_exported_network(run, folder, exported, spark, caplog):
-    given = towns(20).drop(columns=["y", "kind", "late", "text"])
-    given.loc[3, "town"] = "Bonn"  # of which the search knew nothing
-    given.to_csv(folder / "new.csv", index=False)
-    arguments = ["predict", run, str(folder / "new.csv"), "--output", str(folder / "told.parquet")]
+    new = towns(20).drop(columns=["y", "kind", "late", "text"])
+    new.loc[3, "town"] = "Bonn"  # unknown to the search
+    new.to_csv(folder / "new.csv", index=False)
+    arguments = [
+        "predict",
+        run,
+        str(folder / "new.csv"),
+        "--output",
+        str(folder / "predictions.parquet"),
+    ]
     assert main(arguments) == 0
-    assert "was finished on" not in caplog.text, "that is what the command is for"
-    told = spark.read.parquet(str(folder / "told.parquet")).toPandas()
-    assert list(told.columns) == [*given.columns, "kind__output", "kind__class"]
-    pd.testing.assert_frame_equal(told[given.columns.to_list()], given)
+    assert "was finished on" not in caplog.text, "the command needs a finished run"
+    predictions = spark.read.parquet(str(folder / "predictions.parquet")).toPandas()
+    assert list(predictions.columns) == [*new.columns, "kind__output", "kind__class"]
+    pd.testing.assert_frame_equal(predictions[new.columns.to_list()], new)
 
     known = json.loads(exported.with_suffix(".json").read_text())
     assert known["features"] == ["a", "the b", "town"]
@@ -130,27 +136,33 @@ def test_predictions_are_those_of_the_exported_network(run, folder, exported, sp
     assert known["classes"] == ["cheap", "dear", "fair"]
     # Keras alone has no F1 of class numbers.
     assert b"OneHotLabels" not in zipfile.ZipFile(exported).read("config.json")
-    hot = np.stack([given["town"] == each for each in known["texts"]["town"]], axis=1)
-    x = np.hstack([given[["a", "the b"]].to_numpy(), hot]).astype("float32")
+    hot = np.stack([new["town"] == each for each in known["texts"]["town"]], axis=1)
+    x = np.hstack([new[["a", "the b"]].to_numpy(), hot]).astype("float32")
     outputs = keras.models.load_model(exported).predict(x, verbose=0)
-    np.testing.assert_allclose(np.stack(told["kind__output"]), outputs, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.stack(predictions["kind__output"]), outputs, rtol=1e-4, atol=1e-6)
     assert [known["classes"][place] for place in outputs.argmax(axis=1)] == list(
-        told["kind__class"]
+        predictions["kind__class"]
     )
 
 
-def test_predictions_as_csv_and_labels_that_are_there_already(run, folder, capsys):
-    arguments = ["predict", run, str(folder / "towns.csv"), "--output", str(folder / "told.csv")]
+def test_predictions_as_csv_for_a_table_with_labels(run, folder, capsys):
+    arguments = [
+        "predict",
+        run,
+        str(folder / "towns.csv"),
+        "--output",
+        str(folder / "predictions.csv"),
+    ]
     assert main(arguments) == 0
-    parts = [pd.read_csv(part) for part in (folder / "told.csv").glob("part-*.csv")]
-    told = pd.concat(parts).sort_values("text")
-    assert list(told["kind"]) == list(towns().sort_values("text")["kind"])
-    assert {len(json.loads(each)) for each in told["kind__output"]} == {3}
-    assert "is there already; give --overwrite" in refused(capsys, arguments)
+    parts = [pd.read_csv(part) for part in (folder / "predictions.csv").glob("part-*.csv")]
+    predictions = pd.concat(parts).sort_values("text")
+    assert list(predictions["kind"]) == list(towns().sort_values("text")["kind"])
+    assert {len(json.loads(each)) for each in predictions["kind__output"]} == {3}
+    assert "exists; give --overwrite" in run_failing(capsys, arguments)
     assert main([*arguments, "--overwrite"]) == 0
 
 
-def test_a_run_is_used_from_the_store_alone(run, folder, tmp_path, capsys):
+def test_a_run_needs_nothing_but_its_store(run, folder, tmp_path, capsys):
     shutil.copytree(folder / "store", tmp_path / "moved")
     moved = str(tmp_path / "moved" / "runs" / "towns")
     for command in (["resume", moved], ["audit", moved], ["audit", moved, "--records"]):
@@ -165,15 +177,17 @@ def test_the_page_of_a_run(run, tmp_path, capsys):
     pytest.importorskip("nas.reporting")
     page = tmp_path / "report.html"
     assert main(["report", run, "--output", str(page)]) == 0
-    assert "the run 'towns' is over" in capsys.readouterr().out
+    assert "the run 'towns' is finished" in capsys.readouterr().out
     assert "trial-0000" in page.read_text()
-    told = refused(capsys, ["report", run, "--output", str(tmp_path / "report.txt")])
-    assert "a report is an HTML file" in told
+    error = run_failing(capsys, ["report", run, "--output", str(tmp_path / "report.txt")])
+    assert "a report is an HTML file" in error
 
 
-def test_what_can_be_had_of_a_run_that_is_not_over(interrupted, tmp_path, capsys):
-    told = refused(capsys, ["predict", interrupted, "new.csv", "--output", str(tmp_path / "told")])
-    assert f"cerebros-spark resume {interrupted}" in told
+def test_commands_on_an_unfinished_run(interrupted, tmp_path, capsys):
+    error = run_failing(
+        capsys, ["predict", interrupted, "new.csv", "--output", str(tmp_path / "predictions")]
+    )
+    assert f"cerebros-spark resume {interrupted}" in error
     assert main(["export", interrupted, "--output", str(tmp_path / "so_far.keras")]) == 0
     assert "the best so far" in capsys.readouterr().out
     assert main(["audit", interrupted]) == 0
@@ -183,21 +197,21 @@ def test_what_can_be_had_of_a_run_that_is_not_over(interrupted, tmp_path, capsys
 def test_libsvm_is_read_with_as_many_features_as_before(spark, tmp_path):
     (tmp_path / "old.svm").write_text("1 1:0.5 3:2\n0 2:1\n")
     (tmp_path / "new.svm").write_text("0 1:0.5\n")
-    assert format_of("old.svm") == "libsvm"
-    size = vector_size_of(read_table(spark, str(tmp_path / "old.svm"), "libsvm"), "libsvm")
+    assert detect_format("old.svm") == "libsvm"
+    size = read_vector_size(read_table(spark, str(tmp_path / "old.svm"), "libsvm"), "libsvm")
     new = read_table(spark, str(tmp_path / "new.svm"), "libsvm", size)
     assert new.first().features.size == 3
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["--hed", "regression"], "No such option"),
-        (["--head", "regression"], "the label column 'kind' holds texts"),
+        (["--head", "regression"], "the label column 'kind' holds strings"),
         (["--features", "nothing"], "there is no column 'nothing', but --features names it"),
         (["--label", "kind", "--label", "y"], "takes one --label"),
         (["--features", "kind"], "'kind' is a feature, and a label"),
-        (["--features", "text"], "'text' holds more than 50 different texts"),
+        (["--features", "text"], "'text' holds more than 50 different strings"),
         (["--validation", "2"], "validation must be a fraction"),
         (["--tuner-option", "kappa=1"], "the tuner 'random' has no option 'kappa'"),
         (["--tuner-option", "kappa"], "--tuner-option takes NAME=VALUE"),
@@ -205,62 +219,62 @@ def test_libsvm_is_read_with_as_many_features_as_before(spark, tmp_path):
         (["--objective", "val_nonsense"], "the direction of the objective 'val_nonsense'"),
         (["--metric", "nonsense"], "'nonsense' is not a metric of Keras"),
         (["--name", "a/b"], "project_name must be letters"),
-        (["--format", "parquet"], "can't be read as parquet"),
+        (["--format", "parquet"], "as parquet: "),
         (["--conf", "nothing"], "--conf takes NAME=VALUE"),
     ],
 )
-def test_a_search_that_can_not_be_begun_says_why(folder, tmp_path, capsys, more, told):
+def test_a_search_with_wrong_options_is_refused(folder, tmp_path, capsys, more, message):
     arguments = search(folder, "--store", str(tmp_path / "store"), *more)
     if more[0] == "--label":
         arguments = arguments[:6] + arguments[8:]
-    assert told in refused(capsys, arguments)
+    assert message in run_failing(capsys, arguments)
     assert not list(tmp_path.glob("store/runs/*/journal.jsonl"))
 
 
-def test_labels_that_are_fractions_are_no_classes(folder, tmp_path, capsys):
+def test_fractions_are_no_classes(folder, tmp_path, capsys):
     arguments = search(folder, "--store", str(tmp_path))
     arguments[arguments.index("kind")] = "y"
-    assert "holds fractions, which are no classes" in refused(capsys, arguments)
+    assert "holds fractions, which are no classes" in run_failing(capsys, arguments)
 
 
-def test_a_table_that_is_not_there(tmp_path, capsys):
+def test_a_missing_table_is_refused(tmp_path, capsys):
     arguments = ["search", str(tmp_path / "gone.csv"), "--label", "y", "--head", "regression"]
-    assert "Path does not exist" in refused(capsys, [*arguments, "--store", str(tmp_path)])
+    assert "Path does not exist" in run_failing(capsys, [*arguments, "--store", str(tmp_path)])
 
 
-def test_workers_that_can_not_be_had_fail_the_search(folder, tmp_path, capsys):
+def test_too_many_workers_fail_the_search(folder, tmp_path, capsys):
     arguments = search(folder, "--store", str(tmp_path), "--workers", "9")
-    assert "9" in refused(capsys, arguments, 1)
+    assert "9" in run_failing(capsys, arguments, 1)
 
 
 @pytest.mark.parametrize("command", ["resume", "report", "audit", "export", "predict"])
-def test_a_run_that_is_not_there(command, tmp_path, capsys):
-    more = ["new.csv", "--output", "told"] if command == "predict" else []
+def test_a_missing_run_is_refused(command, tmp_path, capsys):
+    more = ["new.csv", "--output", "predictions"] if command == "predict" else []
     for place in (str(tmp_path / "runs" / "gone"), str(tmp_path)):
-        told = refused(capsys, [command, place, *more])
-        assert "there is no run" in told or "STORE/runs/NAME" in told
+        error = run_failing(capsys, [command, place, *more])
+        assert "there is no run" in error or "STORE/runs/NAME" in error
     assert not list(tmp_path.iterdir())
 
 
 def test_a_run_of_a_script_is_not_resumed(tmp_path, capsys):
-    made = scripted(tmp_path, max_trials=1, bind=columns())
-    made.fit(table(), epochs=1, verbose=0)
+    script_search = build_search(tmp_path, max_trials=1, bind=columns())
+    script_search.fit(table(), epochs=1, verbose=0)
     run = str(tmp_path / "runs" / "small")
-    assert "was begun by a script" in refused(capsys, ["resume", run])
+    assert "was started by a script" in run_failing(capsys, ["resume", run])
     assert main(["export", run, "--output", str(tmp_path / "model.keras")]) == 0
-    told = refused(capsys, ["export", run, "--output", str(tmp_path / "model.h5")])
-    assert "ends in .keras" in told
+    error = run_failing(capsys, ["export", run, "--output", str(tmp_path / "model.h5")])
+    assert "the suffix .keras" in error
 
 
-def test_a_journal_that_is_not_in_order_is_told_by_the_exit_code(run, folder, tmp_path, capsys):
+def test_an_inconsistent_journal_sets_the_exit_code(run, folder, tmp_path, capsys):
     shutil.copytree(folder / "store", tmp_path / "store")
     journal = tmp_path / "store" / "runs" / "towns" / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(lines[:4] + lines[5:]))
-    assert "journal" in refused(capsys, ["audit", str(journal.parent)], 1)
+    assert "journal" in run_failing(capsys, ["audit", str(journal.parent)], 1)
 
 
-def test_help_and_version_are_light():
+def test_help_and_version_import_nothing_heavy():
     code = (
         "import sys\nfrom nas.cli.main import main\n"
         "assert main(['search', '--help']) == 0 and main(['--version']) == 0\n"

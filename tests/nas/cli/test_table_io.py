@@ -1,4 +1,4 @@
-"""Tables as files: odd CSV, odd names, and what must not be replaced."""
+"""Tables as files: unusual CSV and names, and files that must not be replaced."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from pyspark.sql.functions import udf
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.cli.run_config import shown_place
-from nas.cli.spark_session import first_line
-from nas.cli.table_encoding import Encoding
-from nas.cli.table_io import check_new, placed, read_table, write_table
+from nas.cli.run_config import format_place
+from nas.cli.spark_session import summarize_error
+from nas.cli.table_encoding import TableEncoding
+from nas.cli.table_io import check_output, read_table, resolve_path, write_table
 
 ITEMS = ['5" pipe, steel', 'say "hi"', "plain"]
 
 
 def test_quotes_and_commas_are_read_and_written_as_pandas_does(spark, tmp_path):
-    given = pd.DataFrame({"a": [1, 2, 3], 'it "is"': ITEMS})
-    given.to_csv(tmp_path / "given.csv", index=False)
-    df = read_table(spark, str(tmp_path / "given.csv"), "csv")
-    assert [tuple(row) for row in df.collect()] == list(given.itertuples(index=False, name=None))
-    write_table(df.coalesce(1), str(tmp_path / "told.csv"), "csv")
-    (part,) = (tmp_path / "told.csv").glob("part-*.csv")
-    pd.testing.assert_frame_equal(pd.read_csv(part), given)
+    table = pd.DataFrame({"a": [1, 2, 3], 'it "is"': ITEMS})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    df = read_table(spark, str(tmp_path / "table.csv"), "csv")
+    assert [tuple(row) for row in df.collect()] == list(table.itertuples(index=False, name=None))
+    write_table(df.coalesce(1), str(tmp_path / "output.csv"), "csv")
+    (part,) = (tmp_path / "output.csv").glob("part-*.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(part), table)
 
 
 @pytest.mark.parametrize("values", [("True", "False"), ("01", "2"), ("1.50", "2")])
-def test_texts_stay_texts_where_all_of_them_look_otherwise(spark, tmp_path, values):
+def test_strings_stay_strings_whatever_they_look_like(spark, tmp_path, values):
     path = tmp_path / "new.csv"
     path.write_text("n,flag\n" + "".join(f"1,{value}\n" for value in values))
-    df = read_table(spark, str(path), "csv", texts=["flag"])
+    df = read_table(spark, str(path), "csv", strings=["flag"])
     assert [(row.n, row.flag) for row in df.collect()] == [(1, value) for value in values]
 
 
-def test_a_name_that_is_there_is_no_pattern(spark, tmp_path):
+def test_the_name_of_a_file_is_no_pattern(spark, tmp_path):
     for name, value in (("a [1].csv", 1), ("a 1.csv", 2), ("{b}*.csv", 3)):
         (tmp_path / name).write_text(f"n\n{value}\n")
     assert read_table(spark, str(tmp_path / "a [1].csv"), "csv").first().n == 1
@@ -47,46 +47,46 @@ def test_a_name_that_is_there_is_no_pattern(spark, tmp_path):
 
 def test_urls_with_one_slash_are_urls(spark, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert placed(spark, "file:/data/x") == "file:/data/x"
-    assert placed(spark, "s3a://bucket/x") == "s3a://bucket/x"
-    assert placed(spark, "data/x") == f"{tmp_path}/data/x"
+    assert resolve_path(spark, "file:/data/x") == "file:/data/x"
+    assert resolve_path(spark, "s3a://bucket/x") == "s3a://bucket/x"
+    assert resolve_path(spark, "data/x") == f"{tmp_path}/data/x"
 
 
 @pytest.mark.parametrize("output", ["data/new.csv", "data", ".", "file:///{}/data", "link"])
-def test_what_is_read_is_not_replaced(spark, tmp_path, monkeypatch, output):
+def test_what_is_read_is_not_reresolve_path(spark, tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "new.csv").write_text("n\n1\n")
     (tmp_path / "link").symlink_to("data")
     output = output.format(tmp_path)
     with pytest.raises(ArgumentError, match=r"would replace 'data/new\.csv', which is read"):
-        check_new(spark, output, True, ["data/new.csv"])
-    check_new(spark, "data/new.csv.told", False, ["data/new.csv", f"file://{tmp_path}/data"])
+        check_output(spark, output, True, ["data/new.csv"])
+    check_output(spark, "data/new.csv.output", False, ["data/new.csv", f"file://{tmp_path}/data"])
 
 
-def test_a_run_is_shown_as_a_shell_takes_it(tmp_path):
+def test_the_place_of_a_run_is_quoted_for_a_shell(tmp_path):
     store = LocalStore(tmp_path / "my store")
-    assert shlex.split(shown_place(store, "a")) == [f"{tmp_path}/my store/runs/a"]
+    assert shlex.split(format_place(store, "a")) == [f"{tmp_path}/my store/runs/a"]
 
 
-def test_texts_where_numbers_were_are_named(spark):
+def test_strings_are_refused_where_the_search_had_numbers(spark):
     df = spark.createDataFrame([("1",), ("about 2",)], "`a b` string")
-    with pytest.raises(DataError, match="'a b' holds 'about 2', and it held numbers"):
-        Encoding(("a b",), ("y",)).scored(df, None)
+    with pytest.raises(DataError, match="'a b' holds 'about 2', but held numbers"):
+        TableEncoding(("a b",), ("y",)).predict(df, None)
 
 
-def test_what_python_says_on_an_executor_is_told_in_a_line(spark):
+def test_errors_of_executors_are_summarized_in_a_line(spark):
     @udf("int")
     def fail(value):
         raise DataError(f"no {value}")
 
     with pytest.raises(PySparkException) as caught:
         spark.range(1).select(fail("id")).collect()
-    assert first_line(caught.value) == "DataError: no 0"
+    assert summarize_error(caught.value) == "DataError: no 0"
 
 
 def read_text(spark, folder, text, **more):
-    path = folder / "given.csv"
+    path = folder / "table.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_table(spark, str(path), "csv", **more)
 
@@ -101,12 +101,12 @@ def read_text(spark, folder, text, **more):
         ("a,b,y\n1,,1\n,x,0\n", [(1, None, 1), (None, "x", 0)]),
     ],
 )
-def test_values_over_several_lines_marks_and_spaces_are_read(spark, tmp_path, text, rows):
+def test_broken_lines_byte_order_marks_and_spaces_are_read(spark, tmp_path, text, rows):
     df = read_text(spark, tmp_path, text)
     assert df.columns == ["a", "b", "y"]
     assert [tuple(row) for row in df.collect()] == rows
-    again = read_text(spark, tmp_path, text, texts=["y"])
-    assert [tuple(row) for row in again.collect()] == [(a, b, str(y)) for a, b, y in rows]
+    as_strings = read_text(spark, tmp_path, text, strings=["y"])
+    assert [tuple(row) for row in as_strings.collect()] == [(a, b, str(y)) for a, b, y in rows]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ def test_values_over_several_lines_marks_and_spaces_are_read(spark, tmp_path, te
         ("größe,b\n1,2\n".encode("latin-1"), "is not UTF-8"),
     ],
 )
-def test_lines_that_are_no_rows_of_a_table_are_refused(spark, tmp_path, text, message):
+def test_lines_that_do_not_fit_the_header_are_refused(spark, tmp_path, text, message):
     with pytest.raises(DataError, match=message):
         read_text(spark, tmp_path, text)

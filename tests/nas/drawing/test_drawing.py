@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras.serialization import describe
+from cerebros_spark.training.keras.serialization import serialize_model
 from nas import draw_network
 from nas.drawing.layer_graph import build_layer_graph, read_architecture
 from nas.drawing.layout import Size, compute_layout
@@ -169,7 +169,7 @@ def test_plan_and_model_give_the_same_drawing(bounds, seed):
     assert units is not None
     assert shape(units) == shape(build_plan_graph(future))
     text = draw_network(model)
-    assert draw_network(describe(model)) == text
+    assert draw_network(serialize_model(model)) == text
     nodes, edges, texts = parse(text)
     assert len(nodes) == sum(len(level) for level in future.levels)
     assert len(edges) == count_lines(future)

@@ -130,10 +130,10 @@ def test_the_store_gives_the_same_run_as_the_search(searched):
     assert run.finished
     assert [trial.trial_id for trial in run.ranked] == result.leaderboard()["trial"].tolist()
     assert run.trials == tuple(result.trials)
-    plain = [trial for trial in run.trials if trial.active[EVIL] == "plain"]
-    other = [trial for trial in run.trials if trial.active[EVIL] != "plain"]
-    assert all("only_plain" in trial.active for trial in plain)
-    assert not any("only_plain" in trial.active for trial in other)
+    plain = [trial for trial in run.trials if trial.active_values[EVIL] == "plain"]
+    other = [trial for trial in run.trials if trial.active_values[EVIL] != "plain"]
+    assert all("only_plain" in trial.active_values for trial in plain)
+    assert not any("only_plain" in trial.active_values for trial in other)
 
 
 def test_failed_trials_are_listed_with_their_errors(page):

@@ -1,0 +1,33 @@
+"""Private attributes of PySpark, as seen in PySpark 3.5.9. Functions are in alphabetical order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def declare_param(name: str, description: str, converter: Any) -> Any:
+    """Return a parameter for the body of a subclass of ``pyspark.ml.param.Params``."""
+    from pyspark.ml.param import Param, Params
+
+    return Param(Params._dummy(), name, description, typeConverter=converter)
+
+
+def hadoop_path(context: Any, *parts: str) -> tuple[Any, Any]:
+    """Return Hadoop's file system of a path, and the path, as Java objects."""
+    path = context._jvm.org.apache.hadoop.fs.Path(*parts)
+    return path.getFileSystem(context._jsc.hadoopConfiguration()), path
+
+
+def hadoop_setting(context: Any, name: str, default: str) -> str:
+    """Return a setting of Hadoop."""
+    return str(context._jsc.hadoopConfiguration().get(name, default))
+
+
+def read_stream(context: Any, stream: Any) -> bytes:
+    """Return all bytes of a Java input stream."""
+    return bytes(context._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
+
+
+def reset_uid(instance: Any, uid: str) -> None:
+    """Give an ML instance and its parameters another uid."""
+    instance._resetUid(uid)
