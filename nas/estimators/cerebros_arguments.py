@@ -1,4 +1,4 @@
-"""The arguments of :class:`nas.SimpleCerebrosRandomSearch`, checked before any work."""
+"""Checks of the arguments of :class:`nas.SimpleCerebrosRandomSearch`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from nas.spaces.cerebros import CerebrosNetworks, CerebrosSpace, Output
 from nas.spaces.cerebros.decay import simple_sigmoid
 from nas.spaces.validation import check_activation
 
-logger = logging.getLogger("nas")
+logger = logging.getLogger(__name__)
 
 Shape = tuple[int, ...]
 
 
-def arrays_of(name: str, value: Any) -> list[np.ndarray]:
-    """The arrays or tensors of a list, as arrays with rows; raises ArgumentError."""
+def to_arrays(name: str, value: Any) -> list[np.ndarray]:
+    """Return a list of arrays or tensors as arrays of equally many rows; raise ArgumentError."""
     if not isinstance(value, list | tuple) or not value:
         raise ArgumentError(
             f"{name} must be a list of arrays, one for each input or output, but got "
@@ -53,66 +53,59 @@ def check_shapes(
     x: Sequence[np.ndarray],
     y: Sequence[np.ndarray],
 ) -> list[int]:
-    """Compares the shapes that were given with those that are there.
-
-    Returns:
-        The width of each output.
-
-    Raises:
-        ArgumentError: They differ, in number or size.
-    """
-    inputs = _shapes("input_shapes", input_shapes, "training_data", len(x))
-    outputs = _shapes("output_shapes", output_shapes, "labels", len(y))
+    """Return the width of each output; raise ArgumentError if shapes and arrays differ."""
+    inputs = _parse_shapes("input_shapes", input_shapes, "training_data", len(x))
+    outputs = _parse_shapes("output_shapes", output_shapes, "labels", len(y))
     if len(x[0]) != len(y[0]):
         raise ArgumentError(
             f"training_data and labels must have the same number of rows, but got {len(x[0])} and "
             f"{len(y[0])}"
         )
-    for number, (shape, array) in enumerate(zip(inputs, x, strict=True)):
+    for i, (shape, array) in enumerate(zip(inputs, x, strict=True)):
         if shape != (array.shape[1:] or (1,)):
             raise ArgumentError(
-                f"input_shapes[{number}] is {input_shapes[number]!r}, but training_data[{number}] "
-                f"has rows of shape {array.shape[1:]}"
+                f"input_shapes[{i}] is {input_shapes[i]!r}, but training_data[{i}] has rows of "
+                f"shape {array.shape[1:]}"
             )
-    for number, (shape, array) in enumerate(zip(outputs, y, strict=True)):
+    for i, (shape, array) in enumerate(zip(outputs, y, strict=True)):
         if len(shape) != 1 or (array.shape[1:] or (1,)) not in (shape, (1,)):
             raise ArgumentError(
-                f"output_shapes[{number}] is {output_shapes[number]!r}, but labels[{number}] has "
-                f"rows of shape {array.shape[1:]}; it must be their length, or the number of "
-                "classes where they are class numbers"
+                f"output_shapes[{i}] is {output_shapes[i]!r}, but labels[{i}] has rows of shape "
+                f"{array.shape[1:]}; it must be their length, or the number of classes where they "
+                "are class numbers"
             )
     return [shape[0] for shape in outputs]
 
 
 def warn_of_leaks(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> None:
-    """Logs a warning for each feature that is a label: a network would only have to copy it."""
-    for number, array in enumerate(x):
+    """Log a warning for each feature that equals a label, which a network would only copy."""
+    for i, array in enumerate(x):
         features = array.reshape(len(array), -1)
-        for output, labels in enumerate(y):
+        for j, labels in enumerate(y):
             for column in labels.reshape(len(labels), -1).T:
-                same = np.flatnonzero((features == column[:, None]).all(axis=0))
-                if len(same):
+                equal = np.flatnonzero((features == column[:, None]).all(axis=0))
+                if len(equal):
                     logger.warning(
                         "training_data[%d] holds labels[%d] itself, in column %d; leave it out, or "
                         "the networks learn to copy it",
-                        *(number, output, same[0]),
+                        *(i, j, equal[0]),
                     )
 
 
-def activation_name(name: str, value: Any) -> str:
-    """The name by which Keras knows an activation; None is none. Raises ArgumentError."""
+def get_activation_name(name: str, value: Any) -> str:
+    """Return the Keras name of an activation, or "linear" for None; raise ArgumentError."""
     if value is None:
         return "linear"
     if value is simple_sigmoid:
         return "sigmoid"
-    known = getattr(value, "__name__", "")
-    if callable(value) and getattr(keras.activations, known, None) is value:
-        return check_activation(name, known)
+    function_name = getattr(value, "__name__", "")
+    if callable(value) and getattr(keras.activations, function_name, None) is value:
+        return check_activation(name, function_name)
     return check_activation(name, value)
 
 
 def for_each_output(name: str, value: Any, count: int) -> list[Any]:
-    """A value for each output: those of a list, or the same for all; raises ArgumentError."""
+    """Return a value for each output, from a list or one for all; raise ArgumentError."""
     if not isinstance(value, list | tuple):
         return [value] * count
     if len(value) != count:
@@ -124,18 +117,19 @@ def for_each_output(name: str, value: Any, count: int) -> list[Any]:
 
 
 def metrics_for_each_output(metrics: Any, count: int) -> list[list[Any]]:
-    """The metrics of each output: lists in a list, or the same for all; raises ArgumentError."""
+    """Return the metrics of each output, from lists in a list or one list for all."""
     if not isinstance(metrics, list | tuple):
         raise ArgumentError(f"metrics must be a list of Keras metrics, but got {metrics!r}")
-    if not any(isinstance(each, list | tuple) for each in metrics):
+    nested = [isinstance(each, list | tuple) for each in metrics]
+    if not any(nested):
         return [list(metrics)] * count
-    if not all(isinstance(each, list | tuple) for each in metrics):
+    if not all(nested):
         raise ArgumentError(f"metrics must hold metrics or lists of them, but got {metrics!r}")
     return [list(each) for each in for_each_output("metrics", metrics, count)]
 
 
 def check_split(value: Any) -> float:
-    """The fraction of the rows that validate; raises ArgumentError."""
+    """Return the fraction of validation rows; raise ArgumentError."""
     fraction = check_real("validation_split", value, 0.0, 1.0)
     if fraction in (0.0, 1.0):
         raise ArgumentError(f"validation_split must be above 0 and below 1, but got {value!r}")
@@ -143,12 +137,12 @@ def check_split(value: Any) -> float:
 
 
 def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.ndarray]) -> None:
-    """Has losses and metrics compute once, and looks whether one has the name.
+    """Compute all losses and metrics once, and check that one has the name.
 
     Args:
-        metric: What ``metric_to_rank_by`` is to be.
+        metric: Value of ``metric_to_rank_by``.
         heads: The outputs.
-        labels: Their labels.
+        labels: Labels of the outputs.
 
     Raises:
         ArgumentError: There is none of that name, or losses and metrics don't suit the outputs.
@@ -159,13 +153,13 @@ def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.nd
         predecessor_level_connection_affinity_factor_main=1.0,
     )
     rows = [(array.shape[1:] or (1,), array.dtype.name) for array in labels]
-    suited = [_suited(head, array) for head, array in zip(heads, labels, strict=True)]
+    adapted = [_adapt_metrics(head, array) for head, array in zip(heads, labels, strict=True)]
     try:
         outputs = [
             Output(head.name, head.width, head.activation, head.loss, metrics)
-            for head, metrics in zip(heads, suited, strict=True)
+            for head, metrics in zip(heads, adapted, strict=True)
         ]
-        # A network of one unit reports what a large one does.
+        # A network of one unit has the same metrics as a large one.
         with seeded_initializers(0):
             hp = keras_tuner.HyperParameters()
             model = CerebrosNetworks(smallest, [(1,)], outputs).build(hp)
@@ -174,22 +168,22 @@ def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.nd
         raise ArgumentError(
             f"loss or metrics don't suit the outputs and their labels: {error}"
         ) from error
-    every = sorted([*names, *(f"val_{name}" for name in names)])
-    if metric not in every:
+    known = sorted([*names, *(f"val_{name}" for name in names)])
+    if metric not in known:
         raise ArgumentError(
-            f"metric_to_rank_by must be one of {', '.join(every)}, but got {metric!r}"
+            f"metric_to_rank_by must be one of {', '.join(known)}, but got {metric!r}"
         )
 
 
-def _suited(head: PlainHead, labels: np.ndarray) -> tuple[Any, ...]:
-    """The metrics of an output as they suit its labels; raises ArgumentError."""
-    values = summarize_array(head.name, labels)
-    form = infer_form(head.name, values, head.width, head.activation, head.loss)
+def _adapt_metrics(head: PlainHead, labels: np.ndarray) -> tuple[Any, ...]:
+    """Return the metrics of an output, adapted to its labels; raise ArgumentError."""
+    summary = summarize_array(head.name, labels)
+    form = infer_form(head.name, summary, head.width, head.activation, head.loss)
     check_loss(head.loss, form)
     return adapt_metrics(as_list(head.metrics), form)
 
 
-def _shapes(name: str, value: Any, arrays: str, count: int) -> list[Shape]:
+def _parse_shapes(name: str, value: Any, arrays: str, count: int) -> list[Shape]:
     if not isinstance(value, list | tuple) or len(value) != count:
         raise ArgumentError(
             f"{name} must be a list with one entry for each of the {count} arrays of {arrays}, "
@@ -197,12 +191,8 @@ def _shapes(name: str, value: Any, arrays: str, count: int) -> list[Shape]:
         )
     try:
         return [
-            tuple(map(operator.index, each))
-            if isinstance(each, list | tuple)
-            else (operator.index(each),)
+            tuple(map(operator.index, each if isinstance(each, list | tuple) else [each]))
             for each in value
         ]
     except TypeError as error:
-        raise ArgumentError(
-            f"{name} must hold whole numbers or shapes, but got {value!r}"
-        ) from error
+        raise ArgumentError(f"{name} must hold integers or shapes, but got {value!r}") from error

@@ -1,4 +1,4 @@
-"""What a search of moieties leaves in its folder: a table and pictures."""
+"""Files of a search of moieties in its folder: a table and drawings."""
 
 from __future__ import annotations
 
@@ -9,75 +9,60 @@ from typing import Any
 import pandas as pd
 
 from nas.results.result import ModelSelectionResult
-from nas.trial.record import TrialRecord
 
 
-def write_pictures(
+def write_drawings(
     result: ModelSelectionResult, folder: Path, graphs: Path | None, tries: int
 ) -> dict[str, str]:
-    """Writes a picture of each network that could be built.
+    """Write a drawing of each network that could be built.
 
     Args:
-        result: The trials.
-        folder: The project's folder.
-        graphs: Where the pictures go: a folder below the project's, or an absolute one; None for
-            none.
-        tries: Trials of each moiety.
+        result: Result of the search.
+        folder: Folder of the project.
+        graphs: Folder of the drawings, absolute or below the project's; None for no drawings.
+        tries: Number of trials of each moiety.
 
     Returns:
-        By trial the path of its picture, relative to the project's folder where it lies below.
+        Path of the drawing by trial, relative to the project's folder if it is below.
     """
     if graphs is None:
         return {}
     (folder / graphs).mkdir(parents=True, exist_ok=True)
-    written = {}
+    paths = {}
     for trial in result.trials:
         if trial.program:
             moiety, number = divmod(trial.index, tries)
             path = graphs / f"moiety-{moiety}-try-{number}.svg"
             (folder / path).write_text(result.draw(trial.trial_id), encoding="utf-8")
-            written[trial.trial_id] = path.as_posix()
-    return written
+            paths[trial.trial_id] = path.as_posix()
+    return paths
 
 
 def write_results(
-    result: ModelSelectionResult, path: Path, pictures: dict[str, str], tries: int
+    result: ModelSelectionResult, path: Path, drawings: dict[str, str], tries: int
 ) -> None:
-    """Writes a row for each trial, in the order of the leaderboard.
+    """Write a CSV file with a row for each trial, in the order of the leaderboard.
 
     Args:
-        result: The trials.
-        path: The file, of comma-separated values.
-        pictures: What :func:`write_pictures` gave.
-        tries: Trials of each moiety.
+        result: Result of the search.
+        path: The file.
+        drawings: Result of :func:`write_drawings`.
+        tries: Number of trials of each moiety.
     """
-    by_name = {trial.trial_id: trial for trial in result.trials}
-    board = result.leaderboard()
+    trials = {trial.trial_id: trial for trial in result.trials}
     metrics = list(dict.fromkeys(name for trial in result.trials for name in trial.history))
-    rows = [
-        _row(by_name[told["trial"]], told, metrics, pictures, tries)
-        for told in board.to_dict("records")
-    ]
+    rows = []
+    for entry in result.leaderboard().to_dict("records"):
+        trial = trials[entry["trial"]]
+        moiety, number = divmod(trial.index, tries)
+        best = trial.best_epoch
+        row: dict[str, Any] = {"trial": trial.trial_id, "moiety": moiety, "try": number}
+        row["score"] = entry["score"]
+        for name in metrics:
+            row[name] = math.nan if best is None else trial.history[name][best]
+        row["best_epoch"] = best
+        for name in ("epochs", "parameters", "seconds", "status", "error"):
+            row[name] = entry[name]
+        row["picture"] = drawings.get(trial.trial_id)
+        rows.append(row)
     pd.DataFrame(rows).to_csv(path, index=False)
-
-
-def _row(
-    trial: TrialRecord, told: dict[str, Any], metrics: list[str], pictures: dict[str, str],
-    tries: int,
-) -> dict[str, Any]:  # fmt: skip
-    moiety, number = divmod(trial.index, tries)
-    best = trial.best_epoch
-    return {
-        "trial": trial.trial_id,
-        "moiety": moiety,
-        "try": number,
-        "score": told["score"],
-        **{name: math.nan if best is None else trial.history[name][best] for name in metrics},
-        "best_epoch": best,
-        "epochs": told["epochs"],
-        "parameters": told["parameters"],
-        "seconds": told["seconds"],
-        "status": told["status"],
-        "error": told["error"],
-        "picture": pictures.get(trial.trial_id),
-    }

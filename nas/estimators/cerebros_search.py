@@ -1,4 +1,4 @@
-"""SimpleCerebrosRandomSearch: Cerebros as its users know it, on arrays, without Spark."""
+"""SimpleCerebrosRandomSearch: the interface of the original Cerebros, on arrays without Spark."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import keras_tuner
 from cerebros_spark.backends.base import Backend
 from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, NotFittedError
-from cerebros_spark.core.validation import check_real
+from cerebros_spark.core.validation import check_integer, check_real
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.storage.store import Store
 from nas.data.heads import PlainHead
 from nas.estimators.cerebros_arguments import (
-    activation_name,
-    arrays_of,
     check_ranked,
     check_shapes,
     check_split,
     for_each_output,
+    get_activation_name,
     metrics_for_each_output,
+    to_arrays,
     warn_of_leaks,
 )
-from nas.estimators.cerebros_output import write_pictures, write_results
+from nas.estimators.cerebros_output import write_drawings, write_results
 from nas.hyperhypermodel import HyperHyperModel
 from nas.results.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
@@ -38,93 +38,94 @@ from nas.spaces.cerebros.decay import (
     zero_7_exp_decay,
     zero_95_exp_decay,
 )
-from nas.spaces.validation import check_count, check_member
+from nas.spaces.validation import check_member
 from nas.tuners.algorithms.moiety import MoietyTuner
 
 
 class DenseUnit:
-    """Says that the units are single Dense layers: ``unit_type=DenseUnit``. Never instantiated."""
+    """Marker for units of one Dense layer: ``unit_type=DenseUnit``. Never instantiated."""
 
 
 class SimpleCerebrosRandomSearch:
-    """Searches Cerebros networks for arrays at random: moieties, each in several wirings.
+    """Random search of Cerebros networks for arrays: moieties, each in several wirings.
 
-    The arguments have the names of the original's (David Thrower, cerebros-core-algorithm-alpha)
-    and its published near-optimum as defaults; :meth:`run_random_search` trains. What differs:
+    The arguments have the names of the original (David Thrower, cerebros-core-algorithm-alpha) and
+    its published near-optimum as defaults; :meth:`run_random_search` trains. Differences:
 
-    - Features are normalized, and a regression's output is scaled, by the training rows' mean and
-      variance, as constants inside the networks. So data goes in as it is.
-    - The rows that validate are drawn with the seed; the original takes the last ones.
-    - ``seed``, ``patience``, the gates and the lateral decay take effect; a misspelt argument is
+    - Constants inside the networks normalize features and scale a regression's output, by mean and
+      variance of the training rows. Data needs no scaling.
+    - Validation rows are drawn with the seed; the original takes the last ones.
+    - ``seed``, ``patience``, the gates and the lateral decay take effect; a misspelled argument is
       a TypeError.
-    - The value reported is that of the weights that are kept.
+    - The reported value belongs to the weights that are kept.
 
     Args:
-        unit_type: What the units are: :class:`DenseUnit`.
+        unit_type: Kind of the units: :class:`DenseUnit`.
         input_shapes: For each input the number of its values, or its shape without the rows.
         output_shapes: For each output the number of its values, or a shape with one number.
         training_data: For each input an array or tensor of shape ``(rows, *input_shape)``.
-        labels: For each output an array of shape ``(rows,)`` or ``(rows, output_shape)``; one
-            class number a row where the loss is a sparse one.
-        validation_split: Fraction of the rows, above 0 and below 1, that validate. They are drawn
-            at random (the original, through Keras, takes the last rows).
+        labels: For each output an array of shape ``(rows,)`` or ``(rows, output_shape)``; class
+            numbers of shape ``(rows,)`` for a sparse loss.
+        validation_split: Fraction of validation rows, above 0 and below 1. They are drawn at
+            random (the original, through Keras, takes the last rows).
         direction: ``"minimize"`` or ``"maximize"``.
-        metric_to_rank_by: The value that is optimized, for example ``"val_loss"``. With several
-            outputs ``val_output_0_root_mean_squared_error`` and so on.
-        minimum_levels: Fewest hidden levels.
-        maximum_levels: Most hidden levels.
-        minimum_units_per_level: Fewest units side by side on a level.
-        maximum_units_per_level: Most units on a level.
-        minimum_neurons_per_unit: Fewest neurons of a unit.
-        maximum_neurons_per_unit: Most neurons of a unit.
-        activation: Activation of the hidden units, one of Keras or its name.
-        final_activation: Activation of the outputs, one of Keras, its name, or None; or a
-            list, one for each output.
-        number_of_architecture_moities_to_try: How many moieties (levels, units and neurons) are
-            drawn. (The name is the original's.)
-        number_of_tries_per_architecture_moity: How often each is wired anew and trained, with
-            new initial weights.
-        number_of_generations: Checked, and of no effect, here as in the original.
+        metric_to_rank_by: Metric to optimize, for example ``"val_loss"``. With several outputs
+            ``val_output_0_root_mean_squared_error`` and so on.
+        minimum_levels: Least number of hidden levels.
+        maximum_levels: Greatest number of hidden levels.
+        minimum_units_per_level: Least number of units on a level.
+        maximum_units_per_level: Greatest number of units on a level.
+        minimum_neurons_per_unit: Least number of neurons of a unit.
+        maximum_neurons_per_unit: Greatest number of neurons of a unit.
+        activation: Activation of the hidden units, from Keras or by name.
+        final_activation: Activation of the outputs, from Keras, by name, or None; or a list, one
+            for each output.
+        number_of_architecture_moities_to_try: Number of moieties (levels, units and neurons) that
+            are drawn. (The name is the original's.)
+        number_of_tries_per_architecture_moity: Number of wirings of each moiety, each trained
+            from new initial weights.
+        number_of_generations: Checked, but without effect, as in the original.
         minimum_skip_connection_depth: A unit reads from the level just above, and from levels at
             least this far up ...
         maximum_skip_connection_depth: ... and at most this far up.
-        predecessor_level_connection_affinity_factor_first: Picks per input that each unit of
-            level 1 makes.
+        predecessor_level_connection_affinity_factor_first: Picks per input of each unit of
+            level 1.
         predecessor_level_connection_affinity_factor_first_rounding_rule: ``"ceil"`` or
             ``"floor"``, for those picks.
-        predecessor_level_connection_affinity_factor_main: Picks per unit of an earlier level that
-            deeper units make, before the decay.
+        predecessor_level_connection_affinity_factor_main: Picks per unit of an earlier level of
+            deeper units, before the decay.
         predecessor_level_connection_affinity_factor_main_rounding_rule: ``"ceil"`` or
             ``"floor"``, for those picks.
-        predecessor_level_connection_affinity_factor_decay_main: By what those picks become fewer
-            with the distance in levels: a function such as :func:`zero_7_exp_decay`, or a base.
-        seed: Seed of everything that is drawn.
-        max_consecutive_lateral_connections: Most connections that a unit has from its left.
-        gate_after_n_lateral_connections: After so many of them one passes through a gate.
+        predecessor_level_connection_affinity_factor_decay_main: Decay of those picks with the
+            distance in levels: a function such as :func:`zero_7_exp_decay`, or a base.
+        seed: Seed of all random numbers.
+        max_consecutive_lateral_connections: Greatest number of connections of a unit from its
+            left.
+        gate_after_n_lateral_connections: Number of them after which one passes through a gate.
         gate_activation_function: Activation of the gates: :func:`simple_sigmoid`, or an
-            activation of Keras or its name.
+            activation from Keras or its name.
         p_lateral_connection: Probability that a try makes a lateral connection, before the decay.
-        p_lateral_connection_decay: By what it falls with the distance on the level.
+        p_lateral_connection_decay: Decay of that probability with the distance on the level.
         num_lateral_connection_tries_per_unit: Tries for each pair of units on a level.
         learning_rate: Learning rate of Adam.
-        loss: A Keras loss, by name or as an object; or a list, one for each output.
+        loss: Keras loss, by name or as an object; or a list, one for each output.
         metrics: Keras metrics, by name or as objects, for every output; or a list of lists, one
             for each output. By default the root mean squared error.
-        epochs: Epochs of a trial, at most.
-        patience: A trial ends when ``metric_to_rank_by`` has not got better for so many epochs,
-            as with Keras' EarlyStopping; None for never. The best epoch's weights count.
-        project_name: Name of the run, and of its folder: letters, digits, ``.``, ``_`` and ``-``.
-        model_graphs: Folder for a picture of each network, below the project's; None for none.
+        epochs: Limit of epochs of a trial.
+        patience: Epochs without improvement of ``metric_to_rank_by`` after which a trial ends,
+            as with Keras' EarlyStopping; None for no such end. The best epoch's weights count.
+        project_name: Name of the run and of its folder: letters, digits, ``.``, ``_`` and ``-``.
+        model_graphs: Folder for a drawing of each network, below the project's; None for none.
         batch_size: Rows in a training step.
         meta_trial_number: Added to the seed: another number, another search.
-        backend: Who trains: a ``LocalBackend`` with one worker by default. With a
-            ``SparkBackend`` the rows are cut into a part for each of its workers.
-        store: Where prepared data, states and journal are kept; the project's folder by default.
-        directory: The folder in which the project's folder lies.
-        reproducible: Repeat bit for bit on CPUs. Costs some speed.
-        overwrite: Remove an earlier run of the same name; otherwise it is gone on with, and one
-            that is over gives its result at once.
-        verbose: 0 shows no progress.
+        backend: Backend that trains; a ``LocalBackend`` with one worker by default. A
+            ``SparkBackend`` has a partition of the rows on each of its workers.
+        store: Store of prepared data, states and journal; the project's folder by default.
+        directory: Folder of the project's folder.
+        reproducible: Repeat bit for bit on CPUs, at some cost in speed.
+        overwrite: Delete an earlier run of the same name; otherwise it is resumed, and a finished
+            one gives its result at once.
+        verbose: 0 for no progress.
 
     Raises:
         ArgumentError: An argument can't be used; the message names it and its value.
@@ -218,34 +219,43 @@ class SimpleCerebrosRandomSearch:
             ),
             max_consecutive_lateral_connections=max_consecutive_lateral_connections,
             gate_after_n_lateral_connections=gate_after_n_lateral_connections,
-            gate_activation=activation_name("gate_activation_function", gate_activation_function),
+            gate_activation=get_activation_name(
+                "gate_activation_function", gate_activation_function
+            ),
             p_lateral_connection=p_lateral_connection,
             p_lateral_connection_decay=base_of(p_lateral_connection_decay),
             num_lateral_connection_tries_per_unit=num_lateral_connection_tries_per_unit,
-            activation=activation_name("activation", activation),
+            activation=get_activation_name("activation", activation),
             learning_rate=check_real("learning_rate", learning_rate),
         )
-        self._x = arrays_of("training_data", training_data)
-        self._y = arrays_of("labels", labels)
+        self._x = to_arrays("training_data", training_data)
+        self._y = to_arrays("labels", labels)
         widths = check_shapes(input_shapes, output_shapes, self._x, self._y)
         warn_of_leaks(self._x, self._y)
-        self._heads = _heads(widths, final_activation, loss, metrics)
+        self._heads = _build_heads(widths, final_activation, loss, metrics)
         check_member("direction", direction, ("minimize", "maximize"))
         check_ranked(metric_to_rank_by, self._heads, self._y)
         self._objective = keras_tuner.Objective(metric_to_rank_by, direction[:3])
         self._validation_split = check_split(validation_split)
-        self._moieties = check_count(
-            "number_of_architecture_moities_to_try", number_of_architecture_moities_to_try
+        self._moieties = check_integer(
+            "number_of_architecture_moities_to_try", number_of_architecture_moities_to_try, 1
         )
-        self._tries = check_count(
-            "number_of_tries_per_architecture_moity", number_of_tries_per_architecture_moity
+        self._tries = check_integer(
+            "number_of_tries_per_architecture_moity", number_of_tries_per_architecture_moity, 1
         )
-        check_count("number_of_generations", number_of_generations)
-        self._callbacks = [] if patience is None else [self._stopping(patience)]
-        self._epochs = check_count("epochs", epochs)
-        self._batch_size = check_count("batch_size", batch_size)
-        self._seed = check_count("seed", seed, 0)
-        self._seed += check_count("meta_trial_number", meta_trial_number, 0)
+        check_integer("number_of_generations", number_of_generations, 1)
+        self._callbacks = []
+        if patience is not None:
+            stopping = keras.callbacks.EarlyStopping(
+                monitor=metric_to_rank_by,
+                mode=self._objective.direction,
+                patience=check_integer("patience", patience, 1),
+            )
+            self._callbacks.append(stopping)
+        self._epochs = check_integer("epochs", epochs, 1)
+        self._batch_size = check_integer("batch_size", batch_size, 1)
+        self._seed = check_integer("seed", seed, 0)
+        self._seed += check_integer("meta_trial_number", meta_trial_number, 0)
         self._folder = Path(directory) / project_name
         self._model_graphs = None if model_graphs is None else Path(model_graphs)
         self._reproducible = reproducible
@@ -265,33 +275,23 @@ class SimpleCerebrosRandomSearch:
             validation=self._validation_split,
         )
 
-    def _stopping(self, patience: int) -> keras.callbacks.Callback:
-        return keras.callbacks.EarlyStopping(
-            monitor=self._objective.name,
-            mode=self._objective.direction,
-            patience=check_count("patience", patience),
-        )
-
     def run_random_search(self) -> float:
-        """Draws and trains all networks, moieties × tries, and writes what came of them.
+        """Train all networks, moieties × tries, and write the results.
 
-        In the project's folder there are then ``results.csv`` (a row for each trial, the best
-        first: ``trial``, ``moiety``, ``try``, ``score``, every metric at the trial's best epoch,
+        The project's folder then holds ``results.csv`` (a row for each trial, best first:
+        ``trial``, ``moiety``, ``try``, ``score``, every metric at the trial's best epoch,
         ``best_epoch`` from 0, ``epochs``, ``parameters``, ``seconds``, ``status``, ``error``,
-        ``picture``) and, in the folder ``model_graphs``, the pictures.
+        ``picture``) and the drawings in the folder ``model_graphs``.
 
         Returns:
-            The best network's ``metric_to_rank_by``, that of the weights that are kept.
+            The best network's ``metric_to_rank_by``, for the weights that are kept.
 
         Raises:
             DataError, StoreError, BackendError: Before any training.
             SearchError: All trials fail, or ten of them one after the other.
         """
         tuner = MoietyTuner(
-            self._space,
-            moieties=self._moieties,
-            tries=self._tries,
-            seed=self._seed,
+            self._space, moieties=self._moieties, tries=self._tries, seed=self._seed
         )
         self._search.tuner_bind(
             tuner=tuner, objective=self._objective, max_trials=self._moieties * self._tries
@@ -306,23 +306,23 @@ class SimpleCerebrosRandomSearch:
             reproducible=self._reproducible,
         )
         self._folder.mkdir(parents=True, exist_ok=True)
-        pictures = write_pictures(self._result, self._folder, self._model_graphs, self._tries)
-        write_results(self._result, self._folder / "results.csv", pictures, self._tries)
+        drawings = write_drawings(self._result, self._folder, self._model_graphs, self._tries)
+        write_results(self._result, self._folder / "results.csv", drawings, self._tries)
         score = self._result.best_trial.score
         assert score is not None
         return score
 
     @property
     def result(self) -> ModelSelectionResult:
-        """All trials of the search; raises NotFittedError before :meth:`run_random_search`."""
+        """The result of the search; NotFittedError before :meth:`run_random_search`."""
         if self._result is None:
-            raise NotFittedError("nothing has been searched yet: call run_random_search() first")
+            raise NotFittedError("there is no result yet: call run_random_search() first")
         return self._result
 
     def get_best_model(self) -> keras.Model:
-        """The best network, with the weights whose value was reported.
+        """Return the best network, with the weights whose value was reported.
 
-        Its outputs are in the labels' units, and its inputs are the features as they were given.
+        Its inputs are the features without any scaling, and its outputs are in the labels' units.
 
         Raises:
             NotFittedError: Before :meth:`run_random_search`.
@@ -330,20 +330,21 @@ class SimpleCerebrosRandomSearch:
         return self.result.best_model
 
 
-def _heads(
+def _build_heads(
     widths: Sequence[int], final_activation: Any, loss: Any, metrics: Sequence[Any] | None
 ) -> tuple[PlainHead, ...]:
     count = len(widths)
     activations = for_each_output("final_activation", final_activation, count)
     losses = for_each_output("loss", loss, count)
-    given = [keras.metrics.RootMeanSquaredError()] if metrics is None else metrics
+    if metrics is None:
+        metrics = [keras.metrics.RootMeanSquaredError()]
     return tuple(
         PlainHead(
             width=widths[i],
-            activation=activation_name("final_activation", activations[i]),
+            activation=get_activation_name("final_activation", activations[i]),
             loss=losses[i],
             metrics=each,
             name=f"output_{i}",
         )
-        for i, each in enumerate(metrics_for_each_output(given, count))
+        for i, each in enumerate(metrics_for_each_output(metrics, count))
     )

@@ -1,4 +1,4 @@
-"""Searches with scikit-learn's face: CerebrosClassifier and CerebrosRegressor, on arrays."""
+"""CerebrosClassifier and CerebrosRegressor: searches on arrays as scikit-learn estimators."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.storage.store import Store
-from nas.estimators.temp_store import in_store
+from nas.estimators.temp_store import search_in_store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.results.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
 
 _BATCH = 256
 
-#: Checks of scikit-learn that can't hold, with the reason, for its ``check_estimator``.
+#: Checks of scikit-learn's ``check_estimator`` that fail by design, with the reason.
 EXPECTED_FAILED_CHECKS = {
     "check_sample_weight_equivalence_on_dense_data": (
-        "a row that counts twice is one row of a step and of the split, and two rows are two"
+        "a row of weight two is one row of a step and of the split; two rows are two"
     ),
 }
 
 
-class _Searching(BaseEstimator):
-    """What both estimators share: a search on arrays, in this process."""
+class _SearchEstimator(BaseEstimator):
+    """Common base of both estimators: a search on arrays, in this process."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class _Searching(BaseEstimator):
     def _search(self, X: np.ndarray, y: np.ndarray, head: Any, sample_weight: Any) -> None:
         if len(X) < 2:
             raise ValueError(
-                f"a search needs rows that train and validate, but got {len(X)} sample"
+                f"a search needs training and validation rows, but got {len(X)} sample"
             )
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float32)
@@ -86,7 +86,7 @@ class _Searching(BaseEstimator):
         )
         search.tuner_bind(self.tuner, **dict(self.tuner_options or {}))
 
-        def searched(store: Store) -> ModelSelectionResult:
+        def fit(store: Store) -> ModelSelectionResult:
             search.resource_bind(
                 backend=LocalBackend(num_workers=self.num_workers),
                 store=store,
@@ -102,64 +102,63 @@ class _Searching(BaseEstimator):
                 sample_weight=sample_weight,
             )
 
-        result = in_store(self.store, searched)
-        self.model_ = result.best_model
-        self.result_ = result
+        self.result_ = search_in_store(self.store, fit)
+        self.model_ = self.result_.best_model
 
-    def _outputs(self, X: Any) -> np.ndarray:
+    def _predict_outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
-        # Whole batches: a row's last bits must not depend on how many others there are.
-        whole = np.zeros((-len(X) % _BATCH, X.shape[1]), X.dtype)
-        told = self.model_.predict(np.concatenate([X, whole]), batch_size=_BATCH, verbose=0)
-        return np.asarray(told[: len(X)], dtype=np.float64)
+        # Full batches: a row's last bits must not depend on the number of other rows.
+        padding = np.zeros((-len(X) % _BATCH, X.shape[1]), X.dtype)
+        outputs = self.model_.predict(np.concatenate([X, padding]), batch_size=_BATCH, verbose=0)
+        return np.asarray(outputs[: len(X)], dtype=np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        # The result belongs to a store of this machine; the network goes along whole.
+        # The result depends on a store of this machine; the network is pickled itself.
         return {name: value for name, value in state.items() if name != "result_"}
 
 
-class CerebrosClassifier(ClassifierMixin, _Searching):
-    """The best network for classes of any kind (numbers, strings), found by a search.
+class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
+    """Search for the best network for classes of any type (numbers, strings).
 
     Args:
-        max_trials: Number of networks that are tried; None for all that the tuner has by itself.
-        epochs: Epochs of a trial. If None, up to 1,000, and a trial ends when its ``val_loss`` has
-            not got better for 10 epochs.
+        max_trials: Number of networks; None for all that the tuner proposes.
+        epochs: Limit of epochs of a trial. If None, 1,000, and a trial ends after 10 epochs without
+            a better ``val_loss``.
         batch_size: Rows in a training step.
-        tuner: Name of the tuner, or what else ``HyperHyperModel.tuner_bind`` takes.
+        tuner: Name of the tuner, or another tuner for ``HyperHyperModel.tuner_bind``.
         tuner_options: Options of the tuner of that name.
-        objective: What is optimized: a metric's name, or a ``keras_tuner.Objective``.
-        validation: Fraction of the rows that validate, drawn at random, each class in proportion.
+        objective: Metric to optimize: a name, or a ``keras_tuner.Objective``.
+        validation: Fraction of validation rows, drawn at random in proportion to the classes.
         space: Bounds of the networks; the published ones if it is None.
-        num_workers: Trials that are trained at a time, as threads of this process.
-        store: Where the run is kept: a folder or a store. If None, a temporary folder that is
-            removed with ``result_``, at the latest when the process ends.
-        overwrite: Begin anew where the store holds a run; otherwise it is gone on with.
+        num_workers: Number of trials that train at a time, in threads of this process.
+        store: Folder or store of the run. If None, a temporary folder, which is deleted with
+            ``result_`` or at the end of the process.
+        overwrite: Start from scratch where the store holds a run; otherwise resume it.
         random_state: Seed, or a generator to draw it from; with one, the same fit gives the same
             network bit for bit. None draws a new one each time, and is faster.
-        verbose: 0 shows no progress.
+        verbose: 0 for no progress.
 
     Attributes:
         model_: The best network, a ``keras.Model``.
-        result_: The ``ModelSelectionResult``: leaderboard, histories and more. It stays behind when
-            the estimator is pickled or copied.
+        result_: The ``ModelSelectionResult``: leaderboard, histories and more. Pickles and copies
+            of the estimator do not have it.
         n_features_in_: Number of features in ``fit``.
-        feature_names_in_: Their names, where all are strings.
+        feature_names_in_: Names of the features, if all are strings.
         classes_: The classes, sorted.
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CerebrosClassifier:
-        """Searches.
+        """Run the search.
 
         Args:
             X: Numbers of shape ``(rows, features)``: an array or a pandas DataFrame.
             y: The class of each row.
-            sample_weight: What each row counts in the losses, 0 or more.
+            sample_weight: Weight of each row in the losses, 0 or more.
 
         Raises:
-            ValueError: Before any training, if something can't be used; the message names it.
+            ValueError: Before any training, if an argument can't be used; the message names it.
             SearchError: If all trials fail.
         """
         X, y = validate_data(self, X, y, dtype="numeric")
@@ -171,63 +170,62 @@ class CerebrosClassifier(ClassifierMixin, _Searching):
             raise ValueError(
                 f"y holds the one class {self.classes_[0]!r} only; there must be at least two"
             )
-        head = ak.ClassificationHead()
-        self._search(X, numbers.astype(np.int64), head, sample_weight)
+        self._search(X, numbers.astype(np.int64), ak.ClassificationHead(), sample_weight)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each class, of shape ``(rows, classes)``, in ``classes_``' order."""
-        told = self._outputs(X)
-        return np.hstack([1 - told, told]) if told.shape[1] == 1 else told
+        """Return the probability of each class, of shape ``(rows, classes)``, as ``classes_``."""
+        outputs = self._predict_outputs(X)
+        return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each row."""
-        places = self.predict_proba(X).argmax(axis=1)
-        return np.asarray(self.classes_[places])
+        """Return the most probable class of each row."""
+        numbers = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[numbers])
 
 
 def _check_comparable(classes: np.ndarray) -> None:
-    """Raises ValueError if classes are missing in some rows, or of types that can't be sorted."""
+    """Raise ValueError if classes are missing, or of types that can't be sorted."""
     if classes.dtype != object:
         return
     missing = int(pd.isna(classes).sum())
     if missing:
         raise ValueError(f"y is missing (None or NaN) in {missing} rows; fill or drop them")
-    kinds = sorted({type(each).__name__ for each in classes})
     try:
         np.unique(classes)
     except TypeError as error:
-        raise ValueError(f"y holds classes of the types {', '.join(kinds)}: use one") from error
+        types = ", ".join(sorted({type(each).__name__ for each in classes}))
+        raise ValueError(f"y holds classes of the types {types}: use one") from error
 
 
-class CerebrosRegressor(RegressorMixin, _Searching):
-    """The best network for numbers, one or several a row, found by a search.
+class CerebrosRegressor(RegressorMixin, _SearchEstimator):
+    """Search for the best network for numbers, one or several a row.
 
     Arguments and attributes are those of :class:`CerebrosClassifier`, without ``classes_``.
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CerebrosRegressor:
-        """Searches.
+        """Run the search.
 
         Args:
             X: Numbers of shape ``(rows, features)``: an array or a pandas DataFrame.
             y: Numbers of shape ``(rows,)`` or ``(rows, outputs)``.
-            sample_weight: What each row counts in the losses, 0 or more.
+            sample_weight: Weight of each row in the losses, 0 or more.
 
         Raises:
-            ValueError: Before any training, if something can't be used; the message names it.
+            ValueError: Before any training, if an argument can't be used; the message names it.
             SearchError: If all trials fail.
         """
-        # Not as float32 yet: the search must see what that would lose.
+        # Not as float32 yet: the search refuses values that float32 can't hold.
         X, y = validate_data(self, X, y, dtype="numeric", multi_output=True, y_numeric=True)
-        self._flat = y.ndim == 1
+        self._is_flat = y.ndim == 1
         self._search(X, y, ak.RegressionHead(), sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """The numbers of each row, of the shape that ``y`` had."""
-        told = self._outputs(X)
-        return told[:, 0] if self._flat else told
+        """Return the numbers of each row, in the shape of ``y``."""
+        outputs = self._predict_outputs(X)
+        return outputs[:, 0] if self._is_flat else outputs
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

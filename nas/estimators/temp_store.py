@@ -1,4 +1,4 @@
-"""Stores that nobody asked for: a temporary folder that lives as long as the search's result."""
+"""Stores of estimators; by default a temporary folder that lives as long as the result."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cerebros_spark.storage.store import Store
 from nas.results.result import ModelSelectionResult
 
 
-def in_store(
+def search_in_store(
     store: Store | str | os.PathLike[str] | None, search: Callable[[Store], ModelSelectionResult]
 ) -> ModelSelectionResult:
-    """Searches in a store.
+    """Run a search in a store.
 
     Args:
-        store: A store, the URL of one, or a folder. None for a temporary folder: it is removed
-            with the result, at the latest when the process ends, and at once if the search fails.
-        search: Searches in the store that it is given.
+        store: A store, the URL of one, or a folder. None for a temporary folder: it is deleted
+            with the result, at the end of the process, or at once if the search fails.
+        search: Function that runs the search in a store.
     """
     if isinstance(store, Store):
         return search(store)
@@ -35,6 +35,6 @@ def in_store(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    # The result reads the weights of its trials from there.
+    # The result loads the weights of its trials from there.
     weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
     return result

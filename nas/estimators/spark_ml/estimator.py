@@ -15,7 +15,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
 from nas.estimators.spark_ml.model import CerebrosModel
 from nas.estimators.spark_ml.params import SearchParams
-from nas.estimators.temp_store import in_store
+from nas.estimators.temp_store import search_in_store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.results.result import ModelSelectionResult
 
@@ -26,14 +26,14 @@ _HEADS = {"classification": ak.ClassificationHead, "regression": ak.RegressionHe
 
 
 class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultParamsWritable):
-    """The best network for a DataFrame, found by a search on its cluster.
+    """Search for the best network for a DataFrame, on its cluster.
 
     Args:
-        search: Makes the search, for spaces, graphs, tuners' options and all else that has no
-            parameter here: it is given the estimator and returns a ``HyperHyperModel``, with any
-            tuner bound; the estimator binds the resources. ``problemType``, ``tuner``,
-            ``objective``, ``maxTrials``, ``projectName`` and ``seed`` are then its own affair. It
-            is copied along, but can't be saved.
+        search: Function that builds the search, for spaces, graphs, tuner options and everything
+            else without a parameter. It takes the estimator and returns a ``HyperHyperModel``, with
+            any tuner bound; the estimator binds the resources. It replaces ``problemType``,
+            ``tuner``, ``objective``, ``maxTrials``, ``projectName`` and ``seed``. Copies keep it,
+            but it can't be saved.
         **params: The parameters by name; see ``explainParams()``.
     """
 
@@ -48,11 +48,7 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
         self.setParams(**params)
 
     def setParams(self, **params: Any) -> CerebrosEstimator:
-        """Sets parameters by name.
-
-        Raises:
-            ArgumentError: If there is no such parameter.
-        """
+        """Set parameters by name; raise ArgumentError for an unknown one."""
         for name in params:
             if not self.hasParam(name):
                 known = ", ".join(param.name for param in self.params)
@@ -61,28 +57,30 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
         return self
 
     def write(self) -> Any:
-        """Writes the parameters; raises ArgumentError if there is a ``search``, which is code."""
+        """Return a writer of the parameters; raise ArgumentError if there is a ``search``."""
         if self._search is not None:
             raise ArgumentError(
-                "an estimator with search=... can't be saved: it is a function; save its model, or "
-                "make the estimator by code"
+                "an estimator with search=... can't be saved, because that is a function; save "
+                "its model, or build the estimator in code"
             )
         return super().write()
 
     def _fit(self, dataset: DataFrame) -> CerebrosModel:
-        search = self._search(self) if self._search else self._own_search()
-        result = in_store(self.getStorePath(), lambda store: self._fitted(search, dataset, store))
-        return self._copyValues(CerebrosModel._of(result))
+        search = self._search(self) if self._search else self._build_search()
+        result = search_in_store(
+            self.getStorePath(), lambda store: self._run_search(search, dataset, store)
+        )
+        return self._copyValues(CerebrosModel.from_result(result))
 
-    def _own_search(self) -> HyperHyperModel:
-        kind = self.getProblemType()
-        if kind not in _HEADS:
+    def _build_search(self) -> HyperHyperModel:
+        problem = self.getProblemType()
+        if problem not in _HEADS:
             raise ArgumentError(
-                f"problemType must be 'classification' or 'regression', but got {kind!r}"
+                f"problemType must be 'classification' or 'regression', but got {problem!r}"
             )
         return HyperHyperModel(
             inputs=ak.Input(),
-            outputs=_HEADS[kind](),
+            outputs=_HEADS[problem](),
             project_name=self.getProjectName() or f"{self.uid}-{uuid.uuid4().hex[:12]}",
             max_trials=self.getMaxTrials(),
             objective=self.getObjective(),
@@ -90,18 +88,17 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
             seed=self.getSeed(),
         )
 
-    def _fitted(
+    def _run_search(
         self, search: HyperHyperModel, dataset: DataFrame, store: Store
     ) -> ModelSelectionResult:
-        mark = self._found(self.validationIndicatorCol)
         search.resource_bind(
             backend=SparkBackend(dataset.sparkSession.sparkContext, self.getNumWorkers()),
             store=store,
             feature_columns=[self.getFeaturesCols()],
             label_columns=[self.getLabelCol()],
-            validation=mark or self.getValidation(),
+            validation=self.get_or_none("validationIndicatorCol") or self.getValidation(),
             # As in Spark ML, "" is no weights.
-            sample_weight_column=self._found(self.weightCol) or None,
+            sample_weight_column=self.get_or_none("weightCol") or None,
         )
         return search.fit(
             dataset,

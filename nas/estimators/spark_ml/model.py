@@ -1,4 +1,4 @@
-"""CerebrosModel: the best network as a Model of Spark ML."""
+"""CerebrosModel: the best network as a Model of Spark ML, and its persistence."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.ml import Model
 from pyspark.ml.functions import array_to_vector
-from pyspark.ml.util import MLReadable, MLWritable
+from pyspark.ml.util import (
+    DefaultParamsReader,
+    DefaultParamsWriter,
+    MLReadable,
+    MLReader,
+    MLWritable,
+    MLWriter,
+)
 from pyspark.sql.functions import array, col, when
 
+from cerebros_spark.compat.pyspark import hadoop_path, read_stream, reset_uid
 from cerebros_spark.core.errors import ArgumentError
 from nas.estimators.spark_ml.network import Network
 from nas.estimators.spark_ml.params import ScoringParams
-from nas.estimators.spark_ml.persistence import ModelReader, ModelWriter
 from nas.results.output_columns import OutputColumns
 from nas.results.result import ModelSelectionResult
 
@@ -20,18 +27,19 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _OUTPUT = "__cerebros__output"
+_FILE = "network.keras"
 
 
 class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
-    """What a CerebrosEstimator found: adds predictions to a DataFrame.
+    """The result of a CerebrosEstimator, which adds predictions to a DataFrame.
 
     ``predictionCol`` is a double: the class number, for one-hot labels the position of the largest
     probability, or the number of a regression. ``probabilityCol`` is a vector with a probability
     for each class; ``BinaryClassificationEvaluator(rawPredictionCol="probability")`` takes it.
 
     Attributes:
-        network: The network and what it must know of the columns.
-        result: The ``ModelSelectionResult`` of ``fit``; None of a model that was loaded.
+        network: The network and what scoring needs to know of it.
+        result: The ``ModelSelectionResult`` of ``fit``; None for a loaded model.
     """
 
     def __init__(self, network: Network | None = None) -> None:
@@ -40,31 +48,32 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
         self.result: ModelSelectionResult | None = None
 
     @classmethod
-    def _of(cls, result: ModelSelectionResult) -> CerebrosModel:
-        made = cls(Network.of(result))
-        made.result = result
-        return made
+    def from_result(cls, result: ModelSelectionResult) -> CerebrosModel:
+        """Return a model of the best network of a search."""
+        model = cls(Network.from_result(result))
+        model.result = result
+        return model
 
     def keras(self) -> Any:
-        """The network, a plain ``keras.Model``."""
-        return self._network().model
+        """Return the network, a plain ``keras.Model``."""
+        return self._get_network().model
 
-    def write(self) -> ModelWriter:
-        """Writes parameters and network, into a folder of any file system that Spark knows."""
-        return ModelWriter(self, self._network())
+    def write(self) -> Any:
+        """Return a writer of parameters and network, to any file system that Spark supports."""
+        return _Writer(self, self._get_network())
 
     @classmethod
     def read(cls) -> Any:
-        """Reads what :meth:`write` wrote."""
-        return ModelReader(cls)
+        """Return a reader of saved models."""
+        return _Reader(cls)
 
-    def _network(self) -> Network:
+    def _get_network(self) -> Network:
         if self.network is None:
             raise ArgumentError("a CerebrosModel comes from CerebrosEstimator.fit or from load")
         return self.network
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        network = self._network()
+        network = self._get_network()
         names = [self.getPredictionCol(), self.getProbabilityCol() if network.classes else ""]
         for name in names:
             if name and name in dataset.columns:
@@ -72,15 +81,56 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
                     f"the DataFrame has a column {name!r} already; choose another predictionCol or "
                     "probabilityCol"
                 )
-        output = OutputColumns((_OUTPUT,), network.width, network.classes)
-        scorer = network.scorer(self.getFeaturesCols(), output)
-        scored = scorer.transform(dataset)
-        told = col(_OUTPUT)
-        prediction = col(output.class_names[0]) if network.classes else told
-        both = array(1 - told, told) if network.width == 1 else told
-        # Where the network gave NaN there are nulls, which a vector can't hold.
-        probability = when(prediction.isNotNull(), array_to_vector(both))
-        added = [prediction.cast("double"), probability]
+        columns = OutputColumns((_OUTPUT,), network.width, network.classes)
+        scored = network.build_scorer(self.getFeaturesCols(), columns).transform(dataset)
+        output = col(_OUTPUT)
+        prediction = col(columns.class_names[0]) if network.classes else output
+        probabilities = array(1 - output, output) if network.width == 1 else output
+        # NaN outputs are null, which a vector can't hold.
+        probability = when(prediction.isNotNull(), array_to_vector(probabilities))
+        added = zip([prediction.cast("double"), probability], names, strict=True)
         kept = [col(f"`{name.replace('`', '``')}`") for name in dataset.columns]
-        new = [c.alias(name) for c, name in zip(added, names, strict=True) if name]
-        return scored.select(*kept, *new)
+        return scored.select(*kept, *(column.alias(name) for column, name in added if name))
+
+
+class _Writer(MLWriter):
+    """Writer of Spark ML's metadata, and of the network as a .keras file."""
+
+    def __init__(self, instance: CerebrosModel, network: Network) -> None:
+        super().__init__()
+        self.instance = instance
+        self._network = network
+
+    def saveImpl(self, path: str) -> None:
+        """Write the network, then the metadata: a model without metadata is incomplete."""
+        system, file = hadoop_path(self.sc, path, _FILE)
+        stream = system.create(file, False)
+        try:
+            stream.write(bytearray(self._network.to_bytes()))
+        finally:
+            stream.close()
+        extra = {"network": self._network.describe()}
+        DefaultParamsWriter.saveMetadata(self.instance, path, self.sc, extraMetadata=extra)
+
+
+class _Reader(MLReader):
+    """Reader of a saved model."""
+
+    def __init__(self, cls: type[CerebrosModel]) -> None:
+        super().__init__()
+        self._cls = cls
+
+    def load(self, path: str) -> CerebrosModel:
+        """Return the model at a path."""
+        name = f"{self._cls.__module__}.{self._cls.__name__}"
+        metadata = DefaultParamsReader.loadMetadata(path, self.sc, name)
+        system, file = hadoop_path(self.sc, path, _FILE)
+        stream = system.open(file)
+        try:
+            data = read_stream(self.sc, stream)
+        finally:
+            stream.close()
+        model = self._cls(Network.from_bytes(metadata["network"], data))
+        reset_uid(model, metadata["uid"])
+        DefaultParamsReader.getAndSetParams(model, metadata)
+        return model

@@ -1,4 +1,4 @@
-"""A network with one input and one output, and what it must know of the columns it reads."""
+"""A network with one input and one output, ready for scoring and saving."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _BATCH = 1024
 
 @dataclass
 class Network:
-    """What a model scores with.
+    """The network of a CerebrosModel.
 
     Attributes:
-        model: The network.
-        input_shape: Shape of one row of its input.
+        model: The ``keras.Model``.
+        input_shape: Shape of one row of the input.
         input_dtype: Type of the input.
         width: Number of output values.
         classes: As in ``OutputColumns``: ``""`` for a regression, ``"single"`` for classes.
-        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
+        custom_objects: Custom layers, losses and metrics by name.
     """
 
     model: Any
@@ -43,12 +43,8 @@ class Network:
     custom_objects: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, result: ModelSelectionResult) -> Network:
-        """The best network of a search.
-
-        Raises:
-            ArgumentError: If a double can't say what it predicts.
-        """
+    def from_result(cls, result: ModelSelectionResult) -> Network:
+        """Return the best network of a search; raise ArgumentError if Spark ML can't hold it."""
         scorer = result.scorer()
         if len(scorer.outputs) != 1 or len(scorer.layout.inputs) != 1:
             raise ArgumentError(
@@ -70,8 +66,8 @@ class Network:
             result.custom_objects,
         )
 
-    def scorer(self, features: list[str], output: OutputColumns) -> Scorer:
-        """The network, ready to be sent to executors."""
+    def build_scorer(self, features: list[str], output: OutputColumns) -> Scorer:
+        """Return a scorer of the network, ready to be sent to executors."""
         return Scorer(
             spec=TrialSpec("model", 0, "keras", serialize_model(self.model), 0, 1, _BATCH),
             state=StateVariables(self.model).read(),
@@ -82,8 +78,8 @@ class Network:
             custom_objects=packed(self.custom_objects),
         )
 
-    def facts(self) -> dict[str, Any]:
-        """All but the network, as JSON holds it."""
+    def describe(self) -> dict[str, Any]:
+        """Return everything but the network, as JSON values."""
         return {
             "input_shape": list(self.input_shape),
             "input_dtype": self.input_dtype,
@@ -91,18 +87,18 @@ class Network:
             "classes": self.classes,
         }
 
-    def as_bytes(self) -> bytes:
-        """The network as Keras saves it."""
+    def to_bytes(self) -> bytes:
+        """Return the network as a .keras file."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.keras"
             self.model.save(path)
             return path.read_bytes()
 
     @classmethod
-    def read(cls, facts: dict[str, Any], data: bytes) -> Network:
-        """What :meth:`facts` and :meth:`as_bytes` gave."""
+    def from_bytes(cls, description: dict[str, Any], data: bytes) -> Network:
+        """Return a network from :meth:`describe` and :meth:`to_bytes`."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.keras"
             path.write_bytes(data)
             model = keras.models.load_model(path)
-        return cls(model, **{**facts, "input_shape": tuple(facts["input_shape"])})
+        return cls(model, **{**description, "input_shape": tuple(description["input_shape"])})

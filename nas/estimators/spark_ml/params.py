@@ -1,10 +1,11 @@
-"""The parameters of CerebrosEstimator and CerebrosModel, as Spark ML has them."""
+"""Parameters of CerebrosEstimator and CerebrosModel, in the manner of Spark ML."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param import TypeConverters
 from pyspark.ml.param.shared import (
     HasFeaturesCol,
     HasLabelCol,
@@ -15,122 +16,142 @@ from pyspark.ml.param.shared import (
     HasWeightCol,
 )
 
+from cerebros_spark.compat.pyspark import declare_param
+
+_T = TypeVar("_T")
+
+
+def _getter(name: str, kind: type[_T]) -> Callable[[Any], _T]:
+    """Return the method ``getName`` of a parameter."""
+
+    def get(self: Any) -> Any:
+        return self.getOrDefault(name)
+
+    return _describe(get, "get", name, f"Return ``{name}``.")
+
+
+def _optional_getter(name: str, kind: type[_T]) -> Callable[[Any], _T | None]:
+    """Return the method ``getName`` of a parameter that may have no value."""
+
+    def get(self: Any) -> Any:
+        return self.get_or_none(name)
+
+    return _describe(get, "get", name, f"Return ``{name}``; None if it is not set.")
+
+
+def _setter(name: str, kind: type[_T]) -> Callable[[Any, _T], Any]:
+    """Return the method ``setName`` of a parameter."""
+
+    def set_(self: Any, value: Any) -> Any:
+        return self._set(**{name: value})
+
+    return _describe(set_, "set", name, f"Set ``{name}`` and return the instance.")
+
+
+def _describe(method: Callable[..., Any], verb: str, name: str, doc: str) -> Any:
+    method.__name__ = method.__qualname__ = f"{verb}{name[0].upper()}{name[1:]}"
+    method.__doc__ = doc
+    return method
+
 
 class ScoringParams(HasFeaturesCol, HasPredictionCol, HasProbabilityCol):
-    """What the estimator and its model share.
+    """Parameters of the estimator and of its model.
 
-    ``featuresCol`` (``"features"``) is an array, a vector or a number; ``featuresCols``, where it
-    is set, are several such columns that are put side by side instead. ``predictionCol``
-    (``"prediction"``) and, for classes, ``probabilityCol`` (``"probability"``) are added; the one
-    whose name is ``""`` is left out.
+    ``featuresCol`` (``"features"``) is an array, a vector or a number; ``featuresCols``, if it is
+    set, names several such columns to concatenate instead. ``predictionCol`` (``"prediction"``)
+    and, for classes, ``probabilityCol`` (``"probability"``) are added; one named ``""`` is not.
     """
 
-    featuresCols: Param[Any] = Param(
-        Params._dummy(),
+    featuresCols = declare_param(
         "featuresCols",
-        "names of columns that are put side by side, instead of featuresCol.",
-        typeConverter=TypeConverters.toListString,
+        "names of columns that are concatenated, instead of featuresCol.",
+        TypeConverters.toListString,
     )
 
+    setFeaturesCol = _setter("featuresCol", str)
+    setFeaturesCols = _setter("featuresCols", list[str])
+    setPredictionCol = _setter("predictionCol", str)
+    setProbabilityCol = _setter("probabilityCol", str)
+
     def getFeaturesCols(self) -> list[str]:
-        """The columns with the features: ``featuresCols``, or ``featuresCol`` alone."""
-        if self.isDefined(self.featuresCols):
-            return list(self.getOrDefault(self.featuresCols))
-        return [self.getFeaturesCol()]
+        """Return the feature columns: ``featuresCols``, or ``featuresCol`` alone."""
+        return list(self.get_or_none("featuresCols") or [self.getFeaturesCol()])
 
-    def setFeaturesCol(self, value: str) -> Any:
-        """Sets ``featuresCol``."""
-        return self._set(featuresCol=value)
-
-    def setFeaturesCols(self, value: list[str]) -> Any:
-        """Sets ``featuresCols``."""
-        return self._set(featuresCols=value)
-
-    def setPredictionCol(self, value: str) -> Any:
-        """Sets ``predictionCol``."""
-        return self._set(predictionCol=value)
-
-    def setProbabilityCol(self, value: str) -> Any:
-        """Sets ``probabilityCol``."""
-        return self._set(probabilityCol=value)
+    def get_or_none(self, name: str) -> Any:
+        """Return the value or default of a parameter; None if it has none."""
+        param = self.getParam(name)
+        return self.getOrDefault(param) if self.isDefined(param) else None
 
 
 class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCol, HasWeightCol):
-    """What the search goes by.
+    """Parameters of the search.
 
-    ``labelCol`` (``"label"``), ``validationIndicatorCol`` (a boolean column that marks the rows
-    that validate, instead of the fraction ``validation``), ``weightCol`` (what each row counts in
-    the losses) and ``seed`` (0) are Spark ML's own.
+    ``labelCol`` (``"label"``), ``validationIndicatorCol`` (a boolean column that marks validation
+    rows, instead of the fraction ``validation``), ``weightCol`` (weights of the rows in the losses)
+    and ``seed`` (0) are those of Spark ML.
     """
 
-    problemType: Param[Any] = Param(
-        Params._dummy(),
+    problemType = declare_param(
         "problemType",
         "'classification' (class numbers or one-hot vectors) or 'regression'; must be set.",
-        typeConverter=TypeConverters.toString,
+        TypeConverters.toString,
     )
-    numWorkers: Param[Any] = Param(
-        Params._dummy(),
-        "numWorkers",
-        "workers that train, each with a partition of the rows.",
-        typeConverter=TypeConverters.toInt,
+    numWorkers = declare_param(
+        "numWorkers", "number of workers, each with a partition of the rows.", TypeConverters.toInt
     )
-    storePath: Param[Any] = Param(
-        Params._dummy(),
+    storePath = declare_param(
         "storePath",
-        "folder or URL of the store, seen by driver and workers; a temporary folder of "
+        "folder or URL of the store, which driver and workers can reach; a temporary folder of "
         "this machine, for local masters, if it is not set.",
-        typeConverter=TypeConverters.toString,
+        TypeConverters.toString,
     )
-    projectName: Param[Any] = Param(
-        Params._dummy(),
+    projectName = declare_param(
         "projectName",
-        "name of the run in the store; fit goes on with a run of that name. A new one for "
-        "each fit if it is not set.",
-        typeConverter=TypeConverters.toString,
+        "name of the run in the store; fit resumes a run of that name. A new name for each fit if "
+        "it is not set.",
+        TypeConverters.toString,
     )
-    tuner: Param[Any] = Param(
-        Params._dummy(),
-        "tuner",
-        "name of the tuner.",
-        typeConverter=TypeConverters.toString,
-    )
-    objective: Param[Any] = Param(
-        Params._dummy(),
-        "objective",
-        "metric that is optimized.",
-        typeConverter=TypeConverters.toString,
-    )
-    maxTrials: Param[Any] = Param(
-        Params._dummy(),
-        "maxTrials",
-        "number of networks that are tried.",
-        typeConverter=TypeConverters.toInt,
-    )
-    epochs: Param[Any] = Param(
-        Params._dummy(),
+    tuner = declare_param("tuner", "name of the tuner.", TypeConverters.toString)
+    objective = declare_param("objective", "metric to optimize.", TypeConverters.toString)
+    maxTrials = declare_param("maxTrials", "number of networks.", TypeConverters.toInt)
+    epochs = declare_param(
         "epochs",
-        "epochs of a trial; if it is not set, a trial ends when its val_loss does not get better.",
-        typeConverter=TypeConverters.toInt,
+        "limit of epochs of a trial; if it is not set, a trial ends when its val_loss does not get "
+        "better.",
+        TypeConverters.toInt,
     )
-    batchSize: Param[Any] = Param(
-        Params._dummy(),
-        "batchSize",
-        "rows in a training step.",
-        typeConverter=TypeConverters.toInt,
+    batchSize = declare_param("batchSize", "rows in a training step.", TypeConverters.toInt)
+    validation = declare_param("validation", "fraction of validation rows.", TypeConverters.toFloat)
+    reproducible = declare_param(
+        "reproducible", "whether the search repeats bit for bit.", TypeConverters.toBoolean
     )
-    validation: Param[Any] = Param(
-        Params._dummy(),
-        "validation",
-        "fraction of the rows that validate.",
-        typeConverter=TypeConverters.toFloat,
-    )
-    reproducible: Param[Any] = Param(
-        Params._dummy(),
-        "reproducible",
-        "whether the search repeats bit for bit.",
-        typeConverter=TypeConverters.toBoolean,
-    )
+
+    getProblemType = _optional_getter("problemType", str)
+    getNumWorkers = _getter("numWorkers", int)
+    getStorePath = _optional_getter("storePath", str)
+    getProjectName = _optional_getter("projectName", str)
+    getTuner = _getter("tuner", str)
+    getObjective = _getter("objective", str)
+    getMaxTrials = _getter("maxTrials", int)
+    getEpochs = _optional_getter("epochs", int)
+    getBatchSize = _getter("batchSize", int)
+    getValidation = _getter("validation", float)
+    getReproducible = _getter("reproducible", bool)
+    setProblemType = _setter("problemType", str)
+    setNumWorkers = _setter("numWorkers", int)
+    setStorePath = _setter("storePath", str)
+    setProjectName = _setter("projectName", str)
+    setTuner = _setter("tuner", str)
+    setObjective = _setter("objective", str)
+    setMaxTrials = _setter("maxTrials", int)
+    setEpochs = _setter("epochs", int)
+    setBatchSize = _setter("batchSize", int)
+    setValidation = _setter("validation", float)
+    setReproducible = _setter("reproducible", bool)
+    setLabelCol = _setter("labelCol", str)
+    setValidationIndicatorCol = _setter("validationIndicatorCol", str)
+    setWeightCol = _setter("weightCol", str)
+    setSeed = _setter("seed", int)
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,110 +165,3 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
             reproducible=False,
             seed=0,
         )
-
-    def getProblemType(self) -> str | None:
-        """Gets ``problemType``; None if it is not set."""
-        return self._found(self.problemType)
-
-    def setProblemType(self, value: str) -> Any:
-        """Sets ``problemType``."""
-        return self._set(problemType=value)
-
-    def getNumWorkers(self) -> int:
-        """Gets ``numWorkers``."""
-        return self.getOrDefault(self.numWorkers)
-
-    def setNumWorkers(self, value: int) -> Any:
-        """Sets ``numWorkers``."""
-        return self._set(numWorkers=value)
-
-    def getStorePath(self) -> str | None:
-        """Gets ``storePath``; None if it is not set."""
-        return self._found(self.storePath)
-
-    def setStorePath(self, value: str) -> Any:
-        """Sets ``storePath``."""
-        return self._set(storePath=value)
-
-    def getProjectName(self) -> str | None:
-        """Gets ``projectName``; None if it is not set."""
-        return self._found(self.projectName)
-
-    def setProjectName(self, value: str) -> Any:
-        """Sets ``projectName``."""
-        return self._set(projectName=value)
-
-    def getTuner(self) -> str:
-        """Gets ``tuner``."""
-        return self.getOrDefault(self.tuner)
-
-    def setTuner(self, value: str) -> Any:
-        """Sets ``tuner``."""
-        return self._set(tuner=value)
-
-    def getObjective(self) -> str:
-        """Gets ``objective``."""
-        return self.getOrDefault(self.objective)
-
-    def setObjective(self, value: str) -> Any:
-        """Sets ``objective``."""
-        return self._set(objective=value)
-
-    def getMaxTrials(self) -> int:
-        """Gets ``maxTrials``."""
-        return self.getOrDefault(self.maxTrials)
-
-    def setMaxTrials(self, value: int) -> Any:
-        """Sets ``maxTrials``."""
-        return self._set(maxTrials=value)
-
-    def getEpochs(self) -> int | None:
-        """Gets ``epochs``; None if it is not set."""
-        return self._found(self.epochs)
-
-    def setEpochs(self, value: int) -> Any:
-        """Sets ``epochs``."""
-        return self._set(epochs=value)
-
-    def getBatchSize(self) -> int:
-        """Gets ``batchSize``."""
-        return self.getOrDefault(self.batchSize)
-
-    def setBatchSize(self, value: int) -> Any:
-        """Sets ``batchSize``."""
-        return self._set(batchSize=value)
-
-    def getValidation(self) -> float:
-        """Gets ``validation``."""
-        return self.getOrDefault(self.validation)
-
-    def setValidation(self, value: float) -> Any:
-        """Sets ``validation``."""
-        return self._set(validation=value)
-
-    def getReproducible(self) -> bool:
-        """Gets ``reproducible``."""
-        return self.getOrDefault(self.reproducible)
-
-    def setReproducible(self, value: bool) -> Any:
-        """Sets ``reproducible``."""
-        return self._set(reproducible=value)
-
-    def setLabelCol(self, value: str) -> Any:
-        """Sets ``labelCol``."""
-        return self._set(labelCol=value)
-
-    def setValidationIndicatorCol(self, value: str) -> Any:
-        """Sets ``validationIndicatorCol``."""
-        return self._set(validationIndicatorCol=value)
-
-    def setWeightCol(self, value: str) -> Any:
-        """Sets ``weightCol``."""
-        return self._set(weightCol=value)
-
-    def setSeed(self, value: int) -> Any:
-        """Sets ``seed``."""
-        return self._set(seed=value)
-
-    def _found(self, param: Any) -> Any:
-        return self.getOrDefault(param) if self.isDefined(param) else None

@@ -53,7 +53,7 @@ def test_urls_with_one_slash_are_urls(spark, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("output", ["data/new.csv", "data", ".", "file:///{}/data", "link"])
-def test_what_is_read_is_not_reresolve_path(spark, tmp_path, monkeypatch, output):
+def test_inputs_are_never_replaced(spark, tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "new.csv").write_text("n\n1\n")

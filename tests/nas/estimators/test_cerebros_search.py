@@ -29,13 +29,13 @@ MAIN = "predecessor_level_connection_affinity_factor_main"
 
 
 def houses() -> tuple[np.ndarray, np.ndarray]:
-    """A table with ten numeric columns and a price, 150 rows."""
+    """Return ten numeric columns and a price, of 150 rows."""
     data = load_diabetes()
     return data.data[:150], 1000 * data.target[:150]
 
 
 def arguments(folder: Path, **more):
-    """The smallest search: moieties of a level or two, two tries of each."""
+    """Return the arguments of a small search: moieties of one or two levels, two tries each."""
     x, price = houses()
     return {
         "unit_type": DenseUnit,
@@ -60,7 +60,7 @@ def arguments(folder: Path, **more):
     }
 
 
-def made(folder: Path, **more) -> SimpleCerebrosRandomSearch:
+def build(folder: Path, **more) -> SimpleCerebrosRandomSearch:
     return SimpleCerebrosRandomSearch(**arguments(folder, **more))
 
 
@@ -71,7 +71,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def search(folder):
-    search = made(folder)
+    search = build(folder)
     search.run_random_search()
     return search
 
@@ -82,7 +82,7 @@ def table(folder, search) -> pd.DataFrame:
 
 
 def example(folder: Path, **more) -> SimpleCerebrosRandomSearch:
-    """The published example with every argument it has, on fewer rows and for fewer epochs."""
+    """Return the published example with all its arguments, for fewer rows and epochs."""
     x, price = houses()
     training_x = [tf.constant(x)]
     train_labels = [price]
@@ -165,9 +165,9 @@ def test_the_examples_values_are_the_defaults():
     assert (defaults["seed"], defaults["epochs"], defaults["patience"]) == (8675309, 96, 7)
 
 
-def test_all_moieties_are_tried_as_often_as_asked(search):
-    wanted = [(moiety, number) for moiety in range(2) for number in range(2)]
-    assert [divmod(trial.index, 2) for trial in search.result.trials] == wanted
+def test_every_moiety_has_all_its_tries(search):
+    expected = [(moiety, number) for moiety in range(2) for number in range(2)]
+    assert [divmod(trial.index, 2) for trial in search.result.trials] == expected
     assert [trial.status.value for trial in search.result.trials] == ["completed"] * 4
 
 
@@ -194,7 +194,7 @@ def test_the_table_is_the_leaderboard(search, table):
     ]
 
 
-def test_every_network_has_a_picture(search, folder, table):
+def test_every_network_has_a_drawing(search, folder, table):
     for row in table.to_dict("records"):
         assert row["picture"] == f"model_graphs/moiety-{row['moiety']}-try-{row['try']}.svg"
         text = (folder / "houses" / row["picture"]).read_text()
@@ -205,14 +205,14 @@ def test_every_network_has_a_picture(search, folder, table):
 
 def test_the_best_value_is_that_of_the_best_model(search, tmp_path):
     x, price = houses()
-    every = made(tmp_path, number_of_architecture_moities_to_try=1)
+    every = build(tmp_path, number_of_architecture_moities_to_try=1)
     best = every.run_random_search()
     assert best == every.result.best_trial.score
     assert best == min(trial.score for trial in every.result.trials)
     model = search.get_best_model()
     assert model is search.result.best_model
-    told = model.evaluate(x, price, verbose=0, return_dict=True)
-    assert np.isfinite(told["root_mean_squared_error"])
+    values = model.evaluate(x, price, verbose=0, return_dict=True)
+    assert np.isfinite(values["root_mean_squared_error"])
 
 
 def test_keras_alone_loads_the_best_model(search, tmp_path):
@@ -222,15 +222,15 @@ def test_keras_alone_loads_the_best_model(search, tmp_path):
 
 
 def test_the_same_seed_repeats_and_the_trial_number_counts(search, tmp_path):
-    again = made(tmp_path / "again", backend=LocalBackend(num_workers=1))
-    again.run_random_search()
-    boards = [each.result.leaderboard().drop(columns="seconds") for each in (search, again)]
+    repeated = build(tmp_path / "again", backend=LocalBackend(num_workers=1))
+    repeated.run_random_search()
+    boards = [each.result.leaderboard().drop(columns="seconds") for each in (search, repeated)]
     pd.testing.assert_frame_equal(*boards)
     for ours, theirs in zip(
-        search.get_best_model().get_weights(), again.get_best_model().get_weights(), strict=True
+        search.get_best_model().get_weights(), repeated.get_best_model().get_weights(), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    other = made(
+    other = build(
         tmp_path / "other",
         meta_trial_number=1,
         number_of_architecture_moities_to_try=1,
@@ -241,17 +241,17 @@ def test_the_same_seed_repeats_and_the_trial_number_counts(search, tmp_path):
     assert other.result.trials[0].values != search.result.trials[0].values
 
 
-def test_a_run_that_is_over_gives_its_result_at_once(search, folder, caplog):
+def test_a_finished_run_gives_its_result_at_once(search, folder, caplog):
     with caplog.at_level(logging.INFO, "nas"):
-        value = made(folder).run_random_search()
+        value = build(folder).run_random_search()
     assert value == search.result.best_trial.score
     assert "was finished on" in caplog.text
     assert "nothing is trained, this is its result" in caplog.text
 
 
 def test_patience_ends_trials(tmp_path):
-    # A rate of almost 0: after the first epoch nothing gets better by a visible amount.
-    search = made(
+    # A rate of almost 0: after the first epoch nothing improves measurably.
+    search = build(
         tmp_path,
         patience=2,
         epochs=9,
@@ -270,7 +270,7 @@ def test_patience_ends_trials(tmp_path):
 
 
 def test_without_patience_trials_run_to_their_last_epoch(tmp_path):
-    search = made(
+    search = build(
         tmp_path,
         patience=None,
         epochs=4,
@@ -285,7 +285,7 @@ def test_without_patience_trials_run_to_their_last_epoch(tmp_path):
 def test_several_inputs_and_outputs(tmp_path):
     x, price = houses()
     kind = np.digitize(price, np.quantile(price, [0.3, 0.6]))
-    search = made(
+    search = build(
         tmp_path,
         input_shapes=[4, (3, 2)],
         output_shapes=[1, 3],
@@ -312,7 +312,7 @@ def test_several_inputs_and_outputs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("more", "message"),
     [
         ({"unit_type": object}, "unit_type must be DenseUnit, but got"),
         ({"direction": "min"}, "direction must be one of"),
@@ -325,7 +325,7 @@ def test_several_inputs_and_outputs(tmp_path):
         ({"gate_activation_function": len}, "gate_activation_function must be one of"),
         ({"input_shapes": [9]}, r"input_shapes\[0\] is 9, but training_data\[0\] has rows of"),
         ({"input_shapes": [10, 10]}, "input_shapes must be a list with one entry for each"),
-        ({"input_shapes": ["ten"]}, "input_shapes must hold whole numbers or shapes"),
+        ({"input_shapes": ["ten"]}, "input_shapes must hold integers or shapes"),
         ({"output_shapes": []}, "output_shapes must be a list with one entry for each"),
         ({"output_shapes": [(1, 1)]}, r"output_shapes\[0\] is \(1, 1\), but labels\[0\]"),
         ({"labels": [np.zeros(149)]}, "the same number of rows, but got 150 and 149"),
@@ -343,41 +343,41 @@ def test_several_inputs_and_outputs(tmp_path):
         ({"project_name": "a/b"}, "project_name must be letters"),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_refused_at_once(tmp_path, more, words):
-    with pytest.raises(ArgumentError, match=words):
-        made(tmp_path, **more)
+def test_wrong_arguments_are_refused_at_once(tmp_path, more, message):
+    with pytest.raises(ArgumentError, match=message):
+        build(tmp_path, **more)
     assert not list(tmp_path.iterdir())
 
 
 def test_misspelt_and_positional_arguments_are_type_errors(tmp_path):
     with pytest.raises(TypeError, match="patients"):
-        made(tmp_path, patients=3)
+        build(tmp_path, patients=3)
     with pytest.raises(TypeError, match="positional"):
         SimpleCerebrosRandomSearch(DenseUnit)
 
 
-def test_a_label_among_the_features_is_told(tmp_path, caplog):
+def test_a_label_among_the_features_is_reported(tmp_path, caplog):
     x, price = houses()
-    made(tmp_path)
+    build(tmp_path)
     assert not caplog.records
-    made(tmp_path, input_shapes=[11], training_data=[np.column_stack([x, price])])
+    build(tmp_path, input_shapes=[11], training_data=[np.column_stack([x, price])])
     assert "training_data[0] holds labels[0] itself, in column 10" in caplog.text
 
 
-def test_what_the_data_holds_is_checked_before_training(tmp_path):
+def test_values_are_checked_before_training(tmp_path):
     x = houses()[0].copy()
     x[3, 3] = np.nan
     with pytest.raises(DataError, match="features"):
-        made(tmp_path, training_data=[x]).run_random_search()
+        build(tmp_path, training_data=[x]).run_random_search()
 
 
 def test_results_need_a_search(tmp_path):
-    search = made(tmp_path)
+    search = build(tmp_path)
     with pytest.raises(NotFittedError, match="run_random_search"):
         search.get_best_model()
 
 
-def test_decays_and_gates_under_the_originals_names():
+def test_decays_and_gates_have_the_names_of_the_original():
     assert zero_7_exp_decay(2) == pytest.approx(0.49)
     assert zero_95_exp_decay(0) == 1.0
     assert simple_sigmoid(0) == 0.5
@@ -385,14 +385,14 @@ def test_decays_and_gates_under_the_originals_names():
     np.testing.assert_allclose(simple_sigmoid(tf.constant([0.0, 2.0])), [0.5, 0.880797], rtol=1e-5)
 
 
-def test_a_decay_of_ones_own_is_used(tmp_path):
+def test_a_custom_decay_is_used(tmp_path):
     called = []
 
     def none_beyond_one(distance: int) -> float:
         called.append(distance)
         return 1.0 if distance == 1 else 0.0
 
-    search = made(
+    search = build(
         tmp_path,
         minimum_levels=2,
         epochs=1,

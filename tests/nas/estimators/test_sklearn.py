@@ -23,7 +23,7 @@ NAMES = np.array(["low", "middle", "high"])
 
 
 def tiny(**more):
-    """Arguments of one small network that learns quickly."""
+    """Return the arguments of one small network that learns quickly."""
     space = small_space(learning_rate=(0.05,))
     small = {"max_trials": 1, "epochs": 2, "space": space, "num_workers": 1, "random_state": 0}
     return {**small, **more}
@@ -44,28 +44,28 @@ def regressor(frame):
     return CerebrosRegressor(**tiny()).fit(frame[FEATURES].to_numpy(), frame["y"])
 
 
-def test_classes_are_the_users_own(classifier, frame):
+def test_classes_are_those_of_the_labels(classifier, frame):
     assert classifier.classes_.tolist() == ["high", "low", "middle"]
-    told = classifier.predict(frame[FEATURES])
-    assert set(told) <= set(NAMES)
-    assert (told == NAMES[frame["three"]]).mean() > 0.6
+    predicted = classifier.predict(frame[FEATURES])
+    assert set(predicted) <= set(NAMES)
+    assert (predicted == NAMES[frame["three"]]).mean() > 0.6
 
 
-def test_probabilities_are_in_the_classes_order(classifier, frame):
-    told = classifier.predict_proba(frame[FEATURES])
-    assert told.shape == (len(frame), 3)
-    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
-    classes = classifier.classes_[told.argmax(axis=1)]
+def test_probabilities_are_in_the_order_of_classes(classifier, frame):
+    predicted = classifier.predict_proba(frame[FEATURES])
+    assert predicted.shape == (len(frame), 3)
+    np.testing.assert_allclose(predicted.sum(axis=1), 1, rtol=1e-5)
+    classes = classifier.classes_[predicted.argmax(axis=1)]
     np.testing.assert_array_equal(classes, classifier.predict(frame[FEATURES]))
 
 
 def test_two_classes_have_two_probabilities(frame):
-    made = CerebrosClassifier(**tiny(epochs=20)).fit(frame[FEATURES], frame["binary"] == 1)
-    assert made.classes_.tolist() == [False, True]
-    told = made.predict_proba(frame[FEATURES])
-    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(made.predict(frame[FEATURES]), told[:, 1] > 0.5)
-    assert made.score(frame[FEATURES], frame["binary"] == 1) > 0.7
+    estimator = CerebrosClassifier(**tiny(epochs=20)).fit(frame[FEATURES], frame["binary"] == 1)
+    assert estimator.classes_.tolist() == [False, True]
+    predicted = estimator.predict_proba(frame[FEATURES])
+    np.testing.assert_allclose(predicted.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(estimator.predict(frame[FEATURES]), predicted[:, 1] > 0.5)
+    assert estimator.score(frame[FEATURES], frame["binary"] == 1) > 0.7
 
 
 def test_names_of_columns_are_kept_and_checked(classifier, frame):
@@ -80,24 +80,24 @@ def test_names_of_columns_are_kept_and_checked(classifier, frame):
 def test_the_result_has_the_leaderboard_and_the_network(regressor, frame):
     assert regressor.result_.leaderboard()["status"].tolist() == ["completed"]
     x = frame[FEATURES].to_numpy("float32")
-    wanted = regressor.result_.best_model.predict(x, verbose=0)[:, 0]
-    np.testing.assert_allclose(regressor.predict(x), wanted, rtol=1e-6)
+    expected = regressor.result_.best_model.predict(x, verbose=0)[:, 0]
+    np.testing.assert_allclose(regressor.predict(x), expected, rtol=1e-6)
 
 
 def test_several_numbers_a_row(frame):
     y = frame[["y", "a"]].to_numpy()
-    made = CerebrosRegressor(**tiny(epochs=1)).fit(frame[FEATURES], y)
-    assert made.predict(frame[FEATURES]).shape == y.shape
+    estimator = CerebrosRegressor(**tiny(epochs=1)).fit(frame[FEATURES], y)
+    assert estimator.predict(frame[FEATURES]).shape == y.shape
 
 
-def test_a_clone_fits_the_same_network_again(regressor, frame):
-    again = clone(regressor)
-    assert again.get_params()["epochs"] == 2
+def test_a_clone_fits_the_same_network(regressor, frame):
+    cloned = clone(regressor)
+    assert cloned.get_params()["epochs"] == 2
     with pytest.raises(NotFittedError):
-        again.predict(frame[FEATURES].to_numpy())
-    again.fit(frame[FEATURES].to_numpy(), frame["y"])
+        cloned.predict(frame[FEATURES].to_numpy())
+    cloned.fit(frame[FEATURES].to_numpy(), frame["y"])
     x = frame[FEATURES].to_numpy()
-    np.testing.assert_array_equal(again.predict(x), regressor.predict(x))
+    np.testing.assert_array_equal(cloned.predict(x), regressor.predict(x))
 
 
 def test_a_copy_predicts_without_the_result(regressor, frame):
@@ -108,27 +108,27 @@ def test_a_copy_predicts_without_the_result(regressor, frame):
 
 
 def test_parameters_of_the_search_can_be_set(frame, tmp_path):
-    made = CerebrosRegressor(**tiny()).set_params(
+    estimator = CerebrosRegressor(**tiny()).set_params(
         tuner="bayesian", tuner_options={"kappa": 1.0}, store=tmp_path, max_trials=2, epochs=1
     )
-    made.fit(frame[FEATURES], frame["y"])
-    assert len(made.result_.trials) == 2
+    estimator.fit(frame[FEATURES], frame["y"])
+    assert len(estimator.result_.trials) == 2
     assert (tmp_path / "runs").is_dir()
-    del made
+    del estimator
     gc.collect()
     assert (tmp_path / "runs").is_dir()
 
 
-def test_temporary_folders_go_with_the_result(frame, tmp_path, monkeypatch):
+def test_temporary_folders_are_deleted_with_the_result(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    made = CerebrosRegressor(**tiny(epochs=1)).fit(frame[FEATURES], frame["y"])
+    estimator = CerebrosRegressor(**tiny(epochs=1)).fit(frame[FEATURES], frame["y"])
     folders = list(Path(tmp_path).iterdir())
     assert len(folders) == 1
-    assert made.result_.get_model("trial-0000") is not None
-    made.fit(frame[FEATURES], frame["y"])
+    assert estimator.result_.get_model("trial-0000") is not None
+    estimator.fit(frame[FEATURES], frame["y"])
     gc.collect()
     assert len(list(tmp_path.iterdir())) == 1
-    del made
+    del estimator
     gc.collect()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="no-such"):
@@ -136,7 +136,7 @@ def test_temporary_folders_go_with_the_result(frame, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sample_weights_count(frame):
+def test_sample_weights_change_the_network(frame):
     x, y = frame[FEATURES], frame["y"]
     plain = CerebrosRegressor(**tiny()).fit(x, y).predict(x)
     weighted = CerebrosRegressor(**tiny()).fit(x, y, sample_weight=np.arange(len(x)))
@@ -145,16 +145,16 @@ def test_sample_weights_count(frame):
 
 @pytest.mark.slow
 def test_in_a_pipeline_and_in_cross_validation(frame):
-    made = make_pipeline(StandardScaler(), CerebrosClassifier(**tiny(epochs=10)))
-    scores = cross_val_score(made, frame[FEATURES], frame["binary"], cv=2)
+    estimator = make_pipeline(StandardScaler(), CerebrosClassifier(**tiny(epochs=10)))
+    scores = cross_val_score(estimator, frame[FEATURES], frame["binary"], cv=2)
     assert scores.mean() > 0.6
 
 
 QUICK = tiny(epochs=1, space=small_space(maximum_units_per_level=1, maximum_neurons_per_unit=1))
 
 
-# Of checks that differ in the kind of array alone, the strictest stays: scikit-learn has them for
-# plain arrays, for read-only ones, and some for read-only ones of float32.
+# Of checks that differ only in the array, the strictest one is run: scikit-learn has them for plain
+# arrays, read-only ones, and some for read-only ones of float32.
 STRICTEST = {
     "check_classifiers_train": {"readonly_memmap": True, "X_dtype": "float32"},
     "check_regressors_train": {"readonly_memmap": True, "X_dtype": "float32"},
@@ -162,23 +162,23 @@ STRICTEST = {
 }
 
 
-def own_checks():
-    """All checks of the one, and of the other those that are of its kind: the rest is shared."""
-    for made in (CerebrosClassifier(**QUICK), CerebrosRegressor(**QUICK)):
+def list_checks():
+    """Return all checks of the classifier, and those of the regressor that are not shared."""
+    for kind in (CerebrosClassifier, CerebrosRegressor):
         for estimator, check in estimator_checks_generator(
-            made, expected_failed_checks=EXPECTED_FAILED_CHECKS, mark="skip"
+            kind(**QUICK), expected_failed_checks=EXPECTED_FAILED_CHECKS, mark="skip"
         ):
             name = getattr(check, "func", check).__name__
             if name in STRICTEST and check.keywords != STRICTEST[name]:
                 continue
-            if isinstance(made, CerebrosClassifier) or "regress" in name or "supervised" in name:
-                yield pytest.param(estimator, check, name, id=f"{type(made).__name__}-{name}")
+            if kind is CerebrosClassifier or "regress" in name or "supervised" in name:
+                yield pytest.param(estimator, check, name, id=f"{kind.__name__}-{name}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("estimator", "check", "name"), own_checks())
-def test_scikit_learns_own_checks(estimator, check, name):
-    if name.endswith("_train"):  # these want a good network
+@pytest.mark.parametrize(("estimator", "check", "name"), list_checks())
+def test_checks_of_scikit_learn(estimator, check, name):
+    if name.endswith("_train"):  # these need a good network
         estimator.set_params(**tiny(epochs=20))
     check(estimator)
 
@@ -195,12 +195,12 @@ def test_classes_that_cannot_be_sorted_are_refused(frame, classes, message):
         CerebrosClassifier().fit(frame[FEATURES][:30], np.array(classes, dtype=object))
 
 
-def test_rows_weights_and_labels_belong_together_by_place(frame):
+def test_rows_weights_and_labels_are_matched_by_position(frame):
     x, y = frame[FEATURES], frame["binary"]
     weights = np.linspace(1, 2, len(y))
     forms = [(y, weights), (y.to_frame(), pd.Series(weights, index=range(len(y), 0, -1)))]
-    told = [
-        CerebrosClassifier(**tiny()).fit(x, labels, sample_weight=given).predict_proba(x)
-        for labels, given in forms
+    predicted = [
+        CerebrosClassifier(**tiny()).fit(x, labels, sample_weight=weight).predict_proba(x)
+        for labels, weight in forms
     ]
-    np.testing.assert_array_equal(*told)
+    np.testing.assert_array_equal(*predicted)

@@ -23,7 +23,7 @@ ROWS = 90
 
 
 def small(estimator: CerebrosEstimator) -> HyperHyperModel:
-    """One tiny network for what the estimator's problem is."""
+    """Return a search of one tiny network for the estimator's problem."""
     regression = estimator.getProblemType() == "regression"
     return HyperHyperModel(
         inputs=ak.Input(),
@@ -45,7 +45,7 @@ def df(spark):
 
 @pytest.fixture(scope="module")
 def fitted(df, tmp_path_factory):
-    """In a pipeline: strings indexed, columns assembled, three classes."""
+    """Fit a pipeline: strings indexed, columns assembled, three classes."""
     estimator = CerebrosEstimator(
         problemType="classification",
         labelCol="label",
@@ -82,17 +82,17 @@ def test_a_pipeline_adds_prediction_and_probability(scored, df):
 def test_probabilities_are_the_networks(fitted, scored):
     rows = scored.select("features", "probability").collect()
     x = np.stack([row["features"].toArray() for row in rows])
-    wanted = fitted.stages[-1].keras().predict(x, verbose=0)
-    np.testing.assert_allclose([r["probability"].toArray() for r in rows], wanted, atol=1e-6)
+    expected = fitted.stages[-1].keras().predict(x, verbose=0)
+    np.testing.assert_allclose([r["probability"].toArray() for r in rows], expected, atol=1e-6)
 
 
-def test_evaluators_take_the_columns(scored):
+def test_evaluators_accept_the_columns(scored):
     evaluator = MulticlassClassificationEvaluator(metricName="logLoss")
     assert evaluator.evaluate(scored) > 0
     assert 0 <= evaluator.setMetricName("accuracy").evaluate(scored) <= 1
 
 
-def test_the_model_knows_its_search(fitted):
+def test_the_model_has_the_result_of_its_search(fitted):
     model = fitted.stages[-1]
     assert model.result.leaderboard()["status"].tolist() == ["completed"]
     assert model.getFeaturesCols() == ["features"]
@@ -113,7 +113,7 @@ def test_a_saved_pipeline_predicts_the_same(fitted, scored, df, tmp_path):
     last.write().overwrite().save(f"{path}/stages/2_{last.uid}")
 
 
-def test_parameters_of_a_call_count_for_it_alone(fitted, scored):
+def test_parameters_of_a_call_apply_to_it_alone(fitted, scored):
     model = fitted.stages[-1]
     plain = scored.drop("prediction", "probability")
     out = model.transform(plain, {model.predictionCol: "guess", model.probabilityCol: ""})
@@ -121,7 +121,7 @@ def test_parameters_of_a_call_count_for_it_alone(fitted, scored):
     assert model.getPredictionCol() == "prediction"
 
 
-def test_taken_columns_are_an_error(fitted, scored):
+def test_existing_columns_are_refused(fitted, scored):
     with pytest.raises(ArgumentError, match="a column 'prediction' already"):
         fitted.stages[-1].transform(scored)
 
@@ -134,13 +134,13 @@ def test_cross_validation_finds_the_better_parameters(df):
     # One epoch of a network that learns quickly against twelve.
     grid = ParamGridBuilder().addGrid(estimator.epochs, [1, 12]).build()
     evaluator = BinaryClassificationEvaluator(rawPredictionCol="probability", labelCol="binary")
-    found = CrossValidator(
+    fitted = CrossValidator(
         estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, numFolds=2, seed=1
     ).fit(df)
-    assert len(found.avgMetrics) == 2
-    best = int(np.argmax(found.avgMetrics))
-    assert len(found.bestModel.result.get_best_model_history()["loss"]) == [1, 12][best]
-    assert evaluator.evaluate(found.transform(df)) > 0.6
+    assert len(fitted.avgMetrics) == 2
+    best = int(np.argmax(fitted.avgMetrics))
+    assert len(fitted.bestModel.result.get_best_model_history()["loss"]) == [1, 12][best]
+    assert evaluator.evaluate(fitted.transform(df)) > 0.6
 
 
 def test_regressions_predict_numbers(df, tmp_path):
@@ -149,26 +149,26 @@ def test_regressions_predict_numbers(df, tmp_path):
     model = estimator.fit(df, {**extra, estimator.storePath: str(tmp_path)})
     out = model.transform(df)
     assert out.columns == [*df.columns, "prediction"]
-    told = RegressionEvaluator(labelCol="y", metricName="mse").evaluate(out)
-    wanted = model.result.evaluate(df)["loss"]
-    assert told == pytest.approx(wanted, rel=1e-4)
+    mse = RegressionEvaluator(labelCol="y", metricName="mse").evaluate(out)
+    expected = model.result.evaluate(df)["loss"]
+    assert mse == pytest.approx(expected, rel=1e-4)
     assert not estimator.isDefined(estimator.storePath)
 
 
 def test_an_estimator_is_saved_with_its_parameters(spark, tmp_path):
-    made = CerebrosEstimator(problemType="regression", epochs=3, featuresCols=["a", "b"])
-    made.setTuner("bayesian").save(str(tmp_path / "it"))
-    again = CerebrosEstimator.load(str(tmp_path / "it"))
-    assert again.uid == made.uid
-    assert again.extractParamMap() == made.extractParamMap()
-    assert again.getEpochs() == 3
-    assert again.getTuner() == "bayesian"
+    estimator = CerebrosEstimator(problemType="regression", epochs=3, featuresCols=["a", "b"])
+    estimator.setTuner("bayesian").save(str(tmp_path / "it"))
+    loaded = CerebrosEstimator.load(str(tmp_path / "it"))
+    assert loaded.uid == estimator.uid
+    assert loaded.extractParamMap() == estimator.extractParamMap()
+    assert loaded.getEpochs() == 3
+    assert loaded.getTuner() == "bayesian"
 
 
-def test_copies_keep_the_search_and_what_is_code_is_not_saved(spark, tmp_path):
-    made = CerebrosEstimator(search=small)
-    copied = made.copy({made.epochs: 2})
-    assert (copied.getEpochs(), made.getEpochs()) == (2, None)
+def test_copies_keep_the_search_function_which_cannot_be_saved(spark, tmp_path):
+    estimator = CerebrosEstimator(search=small)
+    copied = estimator.copy({estimator.epochs: 2})
+    assert (copied.getEpochs(), estimator.getEpochs()) == (2, None)
     with pytest.raises(ArgumentError, match="can't be saved"):
         copied.save(str(tmp_path / "it"))
 
@@ -176,9 +176,9 @@ def test_copies_keep_the_search_and_what_is_code_is_not_saved(spark, tmp_path):
 def test_an_empty_weight_column_is_none_as_in_spark_ml(df, tmp_path, monkeypatch):
     bound = []
     monkeypatch.setattr(HyperHyperModel, "resource_bind", lambda _, **given: bound.append(given))
-    monkeypatch.setattr(HyperHyperModel, "fit", lambda *_, **given: None)
+    monkeypatch.setattr(HyperHyperModel, "fit", lambda *_, **options: None)
     estimator = CerebrosEstimator(search=small, labelCol="y", weightCol="")
-    estimator._fitted(small(estimator), df, LocalStore(tmp_path))
+    estimator._run_search(small(estimator), df, LocalStore(tmp_path))
     assert bound[0]["sample_weight_column"] is None
 
 
@@ -189,3 +189,13 @@ def test_wrong_parameters_are_named(spark, df):
         CerebrosEstimator().fit(df)
     with pytest.raises(ArgumentError, match="comes from"):
         CerebrosModel().transform(df)
+
+
+def test_getters_and_setters_are_documented_methods():
+    assert CerebrosEstimator.setMaxTrials.__name__ == "setMaxTrials"
+    assert CerebrosEstimator.getEpochs.__doc__ == "Return ``epochs``; None if it is not set."
+    own = [param for param in CerebrosEstimator().params if param.name != "featuresCols"]
+    for param in own:
+        name = param.name[0].upper() + param.name[1:]
+        for verb in ("get", "set"):
+            assert getattr(CerebrosEstimator, verb + name).__doc__
