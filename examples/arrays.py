@@ -1,4 +1,4 @@
-"""A classification of arrays in this process, as with AutoKeras: no Spark, nothing bound."""
+"""Search networks for a classification of arrays in this process, without Spark."""
 
 import autokeras as ak
 from sklearn.datasets import load_iris
@@ -8,7 +8,7 @@ from nas import HyperHyperModel
 
 
 def main() -> None:
-    """Searches, predicts, saves."""
+    """Search, evaluate and save the best network."""
     x, y = load_iris(return_X_y=True)
     x_train, x_test, y_train, y_test = train_test_split(x, y, random_state=0)
     search = HyperHyperModel(

@@ -1,4 +1,4 @@
-"""Images: an AutoKeras graph of which the blocks' hyperparameters are searched."""
+"""Search the hyperparameters of an AutoKeras graph for images."""
 
 import autokeras as ak
 from sklearn.datasets import load_digits
@@ -7,7 +7,7 @@ from nas import HyperHyperModel
 
 
 def main() -> None:
-    """Searches a small convolutional network for handwritten digits of 8 × 8 pixels."""
+    """Search a small convolutional network for handwritten digits of 8 × 8 pixels."""
     digits = load_digits()
     image = ak.ImageInput()
     hidden = ak.ConvBlock(max_pooling=False)(ak.Normalization()(image))

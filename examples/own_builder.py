@@ -1,4 +1,4 @@
-"""Networks of your own: a function that builds them, a layer of your own, and asha."""
+"""Search custom networks: a function that builds them, a custom layer, and the tuner asha."""
 
 import keras
 from sklearn.datasets import load_diabetes
@@ -8,15 +8,15 @@ from nas import HyperHyperModel
 
 
 class Squared(keras.layers.Layer):
-    """Puts the squares of its input beside it."""
+    """A layer that appends the squares of its input."""
 
     def call(self, inputs):
-        """Input and squares, side by side."""
+        """Return input and squares, concatenated."""
         return keras.ops.concatenate([inputs, keras.ops.square(inputs)], axis=-1)
 
 
 def build(hp):
-    """A compiled network for hyperparameter values."""
+    """Return a compiled network for hyperparameter values."""
     layers = [keras.Input((10,))]
     if hp.Boolean("squares"):
         layers.append(Squared())
@@ -29,7 +29,7 @@ def build(hp):
 
 
 def main() -> None:
-    """Searches, and tells the best values."""
+    """Search, and print the best values."""
     x, y = load_diabetes(return_X_y=True)
     search = HyperHyperModel(
         hypermodel=build,

