@@ -1,7 +1,7 @@
-"""Prepared data in a store: found again, whole or not there, and what was written.
+"""Prepared data in a store: finding it, writing it and verifying its files.
 
 Each preparation writes its shards to a folder of its own below the data's. The manifest, written
-last, says which of them counts. So two processes that prepare the same data don't meet.
+last, says which of them counts. So two processes that prepare the same data do not conflict.
 """
 
 from __future__ import annotations
@@ -9,43 +9,49 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 
+import msgspec
+
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.data.manifest import (
-    Column,
-    Manifest,
-    OtherFormatError,
-    Shard,
-    manifest_key,
-)
+from cerebros_spark.data.manifest import Manifest, OtherFormatError, Shard, manifest_key
 from cerebros_spark.storage.store import Store
 
-logger = logging.getLogger("cerebros_spark")
+logger = logging.getLogger(__name__)
 
-ABANDONED = timedelta(days=1)
-"""A preparation that has written nothing for so long is not going on."""
+Shards = tuple[Shard, ...]
+Inspect = Callable[[Manifest], None]
+
+_ABANDONED = timedelta(days=1)
+"""A preparation that has written nothing for so long has ended."""
 
 
-def find(store: Store, name: str) -> Manifest | None:
-    """The manifest of finished data of that fingerprint, or None.
+def find(store: Store, fingerprint: str, inspect: Inspect | None = None) -> Manifest | None:
+    """Return the manifest of finished data, or None.
 
-    A manifest that can't be used counts as none: the data is there to be prepared again.
+    An invalid manifest counts as none: the data is there to be prepared again.
+
+    Args:
+        store: The store.
+        fingerprint: The data's fingerprint.
+        inspect: Called with the manifest without its shards; it may raise.
 
     Raises:
         StoreError: If the store can't be read.
     """
-    manifest = _usable(store, name)
+    manifest = _load_valid(store, fingerprint)
     if manifest is None:
         return None
-    _remove_abandoned(store, name, manifest)
-    logger.info("prepared data %s is in the store already: used as it is", name)
+    _remove_abandoned(store, fingerprint, manifest)
+    logger.info("reusing prepared data %s", fingerprint)
+    if inspect is not None:
+        inspect(msgspec.structs.replace(manifest, train=(), validation=()))
     return manifest
 
 
-def every(store: Store) -> list[Manifest]:
-    """The manifests of all prepared data in a store; those of other formats are left out.
+def list_manifests(store: Store) -> list[Manifest]:
+    """Return the manifests of all prepared data in a store, except those of other formats.
 
     Raises:
         StoreError: If one can't be read or was altered; the message says which.
@@ -58,57 +64,35 @@ def every(store: Store) -> list[Manifest]:
     return [manifest for manifest in loaded if manifest is not None]
 
 
-@contextlib.contextmanager
-def writing(store: Store, name: str) -> Iterator[str]:
-    """Keeps prepared data whole or absent.
-
-    What preparations that ended long ago left unfinished is removed first; if the block fails,
-    what it wrote is removed too.
-
-    Args:
-        store: Where the data is written.
-        name: The fingerprint.
-
-    Yields:
-        The key of a new folder for the shards.
-    """
-    _remove_abandoned(store, name, None)
-    folder = f"{_folder(name)}/{uuid.uuid4().hex[:16]}"
-    try:
-        yield folder
-    except BaseException:
-        _remove(store, folder)
-        raise
-
-
-def finish(
+def write(
     store: Store,
-    folder: str,
-    name: str,
-    columns: Sequence[Column],
-    shards: tuple[tuple[Shard, ...], tuple[Shard, ...]],
-    seed: int,
+    planned: Manifest,
+    inspect: Inspect | None,
+    write_shards: Callable[[str], tuple[Shards, Shards]],
 ) -> Manifest:
-    """Writes the manifest, which makes the data count.
+    """Write prepared data, all of it or nothing.
 
     Args:
-        store: Where the shards are.
-        folder: The folder that :func:`writing` gave.
-        name: The fingerprint.
-        columns: The columns with their statistics.
-        shards: Training and validation shards.
-        seed: Seed of the shuffle.
+        store: The store.
+        planned: The manifest without its shards.
+        inspect: Called with it before anything is written; it may raise.
+        write_shards: Writes training and validation shards to a folder, given by its key.
 
     Returns:
-        The manifest; if another process has finished the same data meanwhile, its manifest.
+        The manifest; that of another process if it has finished the same data meanwhile.
     """
-    other = _usable(store, name)
-    if other is not None:
-        logger.info("another process has prepared %s meanwhile: its data is used", name)
-        _remove(store, folder)
-        return other
-    manifest = Manifest(name, tuple(columns), *shards, seed)
-    store.write(manifest_key(name), manifest.to_json().encode())
+    if inspect is not None:
+        inspect(planned)
+    name = planned.fingerprint
+    with new_folder(store, name) as folder:
+        train, validation = write_shards(folder)
+        other = _load_valid(store, name)
+        if other is not None:
+            logger.info("another process has prepared %s meanwhile: reusing its data", name)
+            _remove(store, folder)
+            return other
+        manifest = msgspec.structs.replace(planned, train=train, validation=validation)
+        store.write(manifest_key(name), manifest.to_json().encode())
     logger.info(
         "prepared %s training and %s validation rows in %d partitions: %s",
         f"{manifest.train_rows:,}",
@@ -119,79 +103,86 @@ def finish(
     return manifest
 
 
-def check_seen(store: Store, shard: Shard) -> None:
-    """Makes sure that what executors wrote is seen from here.
+@contextlib.contextmanager
+def new_folder(store: Store, fingerprint: str) -> Iterator[str]:
+    """Yield the key of a new folder for shards; it is deleted if the block fails.
 
-    Args:
-        store: Where the shard is.
-        shard: The shard.
-
-    Raises:
-        StoreError: If it is not, or can't be read.
+    What abandoned preparations left is deleted first.
     """
-    there = file_names(store, shard.key)
-    if any(file.name not in there for file in shard.files):
+    _remove_abandoned(store, fingerprint, None)
+    folder = f"{_data_folder(fingerprint)}/{uuid.uuid4().hex[:16]}"
+    try:
+        yield folder
+    except BaseException:
+        _remove(store, folder)
+        raise
+
+
+def check_visible(store: Store, shard: Shard) -> None:
+    """Check that this process sees the files that executors wrote; raises StoreError."""
+    names = file_names(store, shard.key)
+    if any(file.name not in names for file in shard.files):
         raise StoreError(
-            f"no file of the shard {shard.key!r} is seen in {store.url}: give a store that the "
-            "driver and every worker share, at the same path"
+            f"cannot find the files of the shard {shard.key!r} in {store.url}: use a store that "
+            "the driver and every worker share, at the same path"
         )
 
 
-def check_files(store: Store, shard: Shard, copy: Store | None = None) -> None:
-    """Makes sure that a shard's files are those that were written, to the byte.
+def check_files(store: Store, shard: Shard, source: Store) -> None:
+    """Check that a shard's files are those that were written, to the byte.
 
     Args:
-        store: Where the shard is.
+        store: The store of the shard.
         shard: The shard.
-        copy: Where its files are read from, if they were copied there.
+        source: The store that its files are read from: the same, or a copy.
 
     Raises:
         StoreError: If not; the message names the file and says what to do.
     """
     if not shard.files:
         return
-    wanted = {file.name: file for file in shard.files}
-    there = file_names(store, shard.key)
-    for name in sorted(wanted.keys() - set(there)):
-        raise _damaged(store, shard, name, "is missing")
-    for name in there:
-        if name not in wanted:
-            raise _damaged(store, shard, name, "was not written with this data")
-        size, digest = (copy or store).digest(f"{shard.key}/{name}")
-        if size != wanted[name].size:
-            problem = f"has {size:,} bytes, but {wanted[name].size:,} were written"
-            raise _damaged(store, shard, name, problem)
-        if digest != wanted[name].sha256:
-            raise _damaged(store, shard, name, "was altered: its sha256 is another")
+    written = {file.name: file for file in shard.files}
+    names = file_names(store, shard.key)
+    for name in sorted(written.keys() - set(names)):
+        raise _damage_error(store, shard, name, "is missing")
+    for name in names:
+        if name not in written:
+            raise _damage_error(store, shard, name, "was not written with this data")
+        size, digest = source.digest(f"{shard.key}/{name}")
+        if size != written[name].size:
+            problem = f"has {size:,} bytes, but {written[name].size:,} were written"
+            raise _damage_error(store, shard, name, problem)
+        if digest != written[name].sha256:
+            raise _damage_error(store, shard, name, "was altered: its sha256 differs")
 
 
 def file_names(store: Store, key: str) -> list[str]:
-    """A shard's files below its key, without those that Spark and readers of Parquet hide."""
+    """Return a shard's files below its key, without those hidden from readers of Parquet."""
     names = [file[len(key) + 1 :] for file in store.list(key)]
     return [name for name in names if not name.rpartition("/")[2].startswith((".", "_"))]
 
 
-def _damaged(store: Store, shard: Shard, name: str, problem: str) -> StoreError:
+def _damage_error(store: Store, shard: Shard, name: str, problem: str) -> StoreError:
     folder = "/".join(shard.key.split("/")[:2])
     return StoreError(
         f"the file {store.address(f'{shard.key}/{name}')} of the prepared data {problem}; remove "
-        f"the folder {store.address(folder)} and run again: the data is then prepared anew"
+        f"the folder {store.address(folder)} and run again: the data is then prepared again"
     )
 
 
 def _load(store: Store, key: str) -> Manifest | None:
-    """A manifest, or None if it has another format; raises ValueError if it was altered."""
+    """Return a manifest, or None if it has another format; raises ValueError if it is invalid."""
     try:
         return Manifest.from_json(store.read(key).decode())
     except OtherFormatError as error:
-        logger.info("the manifest %r is left aside: %s; the data is prepared again", key, error)
+        logger.info("ignoring the manifest %r: %s; the data is prepared again", key, error)
         return None
     except ValueError as error:
-        raise ValueError(f"the manifest {store.address(key)} can't be used: {error}") from error
+        raise ValueError(f"cannot use the manifest {store.address(key)}: {error}") from error
 
 
-def _usable(store: Store, name: str) -> Manifest | None:
-    key = manifest_key(name)
+def _load_valid(store: Store, fingerprint: str) -> Manifest | None:
+    key = manifest_key(fingerprint)
     if not store.list(key):
         return None
     try:
@@ -201,16 +192,15 @@ def _usable(store: Store, name: str) -> Manifest | None:
         return None
 
 
-def _folder(name: str) -> str:
-    """The key of the folder of the data of that fingerprint."""
-    return manifest_key(name).rpartition("/")[0]
+def _data_folder(fingerprint: str) -> str:
+    return manifest_key(fingerprint).rpartition("/")[0]
 
 
-def _remove_abandoned(store: Store, name: str, manifest: Manifest | None) -> None:
-    """Removes folders that the manifest does not name and nobody has written to for long."""
-    start = f"{_folder(name)}/"
+def _remove_abandoned(store: Store, fingerprint: str, manifest: Manifest | None) -> None:
+    """Remove folders that the manifest does not name and no process has written to recently."""
+    start = f"{_data_folder(fingerprint)}/"
     folders: dict[str, list[str]] = {}
-    for key in store.list(_folder(name)):
+    for key in store.list(_data_folder(fingerprint)):
         first, below, _ = key[len(start) :].partition("/")
         if below:
             folders.setdefault(start + first, []).append(key)
@@ -218,12 +208,12 @@ def _remove_abandoned(store: Store, name: str, manifest: Manifest | None) -> Non
     needed = {"/".join(shard.key.split("/")[:3]) for shard in shards}
     for folder in sorted(folders.keys() - needed):
         if _is_abandoned(store, folders[folder]):
-            logger.info("removing %s, which a preparation left unfinished", store.address(folder))
+            logger.info("removing %s of an abandoned preparation", store.address(folder))
             _remove(store, folder)
 
 
 def _is_abandoned(store: Store, keys: list[str]) -> bool:
-    before = datetime.now(timezone.utc) - ABANDONED
+    before = datetime.now(timezone.utc) - _ABANDONED
     try:
         times = [store.modified_at(key) for key in keys]
     except StoreError:
@@ -232,8 +222,8 @@ def _is_abandoned(store: Store, keys: list[str]) -> bool:
 
 
 def _remove(store: Store, folder: str) -> None:
-    """Removes a folder; that it can't be must not hide why it is to be removed."""
+    """Remove a folder; a failure is logged, as it must not hide the first error."""
     try:
         store.delete(folder)
     except StoreError as error:
-        logger.warning("%s can't be removed: %s", store.address(folder), error)
+        logger.warning("cannot remove %s: %s", store.address(folder), error)

@@ -1,4 +1,4 @@
-"""What float32 can't hold: columns whose values it is too coarse to tell apart."""
+"""Columns whose values float32 is too coarse to distinguish."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.manifest import Column
 
 _FEWEST_STEPS = 64
-"""Values that extend over fewer steps of float32 than this count as lost."""
+"""Values whose range is fewer steps of float32 than this count as lost."""
 
-_EXTENT = 3.5
-"""Extent of values in standard deviations where it is not known; that of uniform ones."""
+_RANGE = 3.5
+"""Range of values in standard deviations where it is unknown; that of a uniform distribution."""
 
 _ROUNDING = 1e-12
-"""Relative to the greatest value: a deviation of less comes from rounding in float64."""
+"""Relative to the greatest value: a smaller range comes from rounding in float64."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Variation:
 
     Attributes:
         mean: Their mean.
-        extent: Distance of the least from the greatest, or about that.
+        extent: Distance of the least from the greatest, possibly estimated.
         greatest: The greatest absolute value.
-        whole: Whether all are integers.
+        is_integral: Whether all are integers.
     """
 
     mean: float
     extent: float
     greatest: float
-    whole: bool = False
+    is_integral: bool = False
 
     @property
     def step(self) -> float:
@@ -43,22 +43,22 @@ class Variation:
         return float(np.spacing(np.float32(self.greatest)))
 
     @property
-    def lost(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether float32 numbers are too coarse for the values.
 
-        What varies by rounding errors of float64 alone counts as constant: nothing is lost. Nor is
-        it of integers up to 2^24, which float32 has all of.
+        Values that vary only by rounding errors of float64 count as constant. Integers up to
+        2^24 are exact in float32.
         """
-        if self.whole and self.greatest <= 2**24:
+        if self.is_integral and self.greatest <= 2**24:
             return False
-        real = self.extent > (0.0 if self.whole else _ROUNDING * self.greatest)
-        return real and self.extent < _FEWEST_STEPS * self.step
+        varies = self.extent > (0.0 if self.is_integral else _ROUNDING * self.greatest)
+        return varies and self.extent < _FEWEST_STEPS * self.step
 
 
 def worst_variation(
     mean: Sequence[float], least: Sequence[float], greatest: Sequence[float]
 ) -> Variation | None:
-    """The variation of an element for which float32 is too coarse; None if there is none.
+    """Return the variation of the first element for which float32 is too coarse, if any.
 
     Args:
         mean: Mean of each element.
@@ -66,20 +66,20 @@ def worst_variation(
         greatest: Its greatest value.
     """
     for middle, low, high in zip(mean, least, greatest, strict=True):
-        found = Variation(middle, high - low, max(-low, high))
-        if found.lost:
-            return found
+        variation = Variation(middle, high - low, max(-low, high))
+        if variation.is_lost:
+            return variation
     return None
 
 
 def check_variation(columns: Iterable[Column]) -> None:
-    """Refuse integers that a network would take as float32 and could not tell apart.
+    """Refuse integers that a network would cast to float32 and could not distinguish.
 
-    Prepared data keeps integers exactly, so only the caller knows which of them are cast.
+    Prepared data has integers exactly, so only the caller knows which of them are cast.
 
     Args:
-        columns: The columns that are cast, with their statistics; others than integers are
-            checked before they are written.
+        columns: The columns that are cast, with their statistics. Only integers are checked;
+            others were checked before they were written.
 
     Raises:
         DataError: Names the column, and says what to do.
@@ -88,16 +88,16 @@ def check_variation(columns: Iterable[Column]) -> None:
         if column.dtype not in ("int32", "int64"):
             continue
         for mean, variance in zip(column.mean, column.variance, strict=True):
-            extent = _EXTENT * math.sqrt(variance)
-            found = Variation(mean, extent, abs(mean) + extent / 2, whole=True)
-            if found.lost:
-                raise DataError(describe_loss(column.name, found))
+            extent = _RANGE * math.sqrt(variance)
+            variation = Variation(mean, extent, abs(mean) + extent / 2, is_integral=True)
+            if variation.is_lost:
+                raise DataError(describe_loss(column.name, variation))
 
 
 def describe_loss(name: str, variation: Variation) -> str:
-    """Say what float32 loses of a column, and what to do."""
+    """Return what float32 loses of a column, and what to do."""
     return (
         f"the column {name!r} varies by about {variation.extent:.3g} around "
         f"{variation.mean:.6g}, where float32 numbers are {variation.step:.3g} apart: a network "
-        "could not tell its values apart. Subtract its mean or its least value first"
+        "could not distinguish its values. Subtract its mean or its least value first"
     )

@@ -13,13 +13,13 @@ from cerebros_spark.data.checks import flatten
 from cerebros_spark.data.manifest import Layout, Manifest
 
 Columns = Sequence[str | Sequence[str]]
+Groups = tuple[tuple[str, ...], ...]
 
-# Names that Keras, AutoKeras and this package number where the user gives none.
+# Names that Keras, AutoKeras and this package number if the user gives none.
 _NUMBERED = re.compile(
     r"((features|target)_\d+)"
     r"|((\w+_)?input(_layer)?|keras_tensor|(classification|regression|plain)_head|output)(_\d+)?"
 )
-Groups = tuple[tuple[str, ...], ...]
 
 
 def default_layout(
@@ -33,12 +33,12 @@ def default_layout(
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
 ) -> Layout:
-    """Distributes the columns over the inputs and outputs of a model.
+    """Distribute the columns over the inputs and outputs of a model.
 
-    One input gets all features side by side, and as many inputs as features get one each: that
-    of its own name, as in Keras. Only where inputs or columns were given no names (Keras and
-    AutoKeras number them then) they are matched in their order. For any other way, group
-    the names in lists, one list for each input. The same holds for labels and outputs.
+    One input gets all features concatenated. As many inputs as features get one each, by name as
+    in Keras; inputs or columns without names of their own (Keras and AutoKeras number them) are
+    matched by position. Otherwise group the names in lists, one list for each input. The same
+    holds for labels and outputs.
 
     Args:
         manifest: The prepared data.
@@ -47,10 +47,10 @@ def default_layout(
         feature_columns: The features, flat or grouped; all of the manifest's by default.
         label_columns: The labels, flat or grouped; all of the manifest's by default.
         input_shape: Shape of one row of the input, without the batch; for several inputs a list
-            with a shape, or None, for each. By default a single column keeps its own shape and
-            columns side by side are ``(total width,)``.
-        input_names: Names of the model's inputs, if it tells them.
-        output_names: Names of its outputs, likewise.
+            with a shape, or None, for each. By default a single column keeps its shape and
+            concatenated columns are ``(total width,)``.
+        input_names: Names of the model's inputs, if known.
+        output_names: Names of its outputs, if known.
 
     Returns:
         The layout.
@@ -59,26 +59,31 @@ def default_layout(
         ArgumentError: If the columns can't be distributed, names of columns and inputs differ,
             or a shape has another number of elements than its columns.
     """
-    features = _groups(manifest, "feature", feature_columns, inputs, input_names)
-    labels = _groups(manifest, "label", label_columns, outputs, output_names)
-    asked = _shapes(input_shape, len(features))
-    shapes = tuple(
-        _shape(manifest, group, shape) for group, shape in zip(features, asked, strict=True)
+    features = _group(manifest, "feature", feature_columns, inputs, input_names)
+    labels = _group(manifest, "label", label_columns, outputs, output_names)
+    shapes = _split_shapes(input_shape, len(features))
+    return Layout(
+        features,
+        labels,
+        tuple(
+            _resolve_shape(manifest, group, shape)
+            for group, shape in zip(features, shapes, strict=True)
+        ),
     )
-    return Layout(features, labels, shapes)
 
 
 def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
-    """NumPy name of the type in which columns side by side reach a model.
+    """Return the NumPy name of the type in which concatenated columns reach a model.
 
     A single column keeps its type; several are float32.
     """
     return manifest.column(names[0]).dtype if len(names) == 1 else "float32"
 
 
-def _groups(
-    manifest: Manifest, role: str, columns: Columns | None, count: int, ends: Sequence[str]
+def _group(
+    manifest: Manifest, role: str, columns: Columns | None, count: int, end_names: Sequence[str]
 ) -> Groups:
+    """Return the columns of each of ``count`` ends: the inputs or the outputs of the model."""
     argument = f"{role}_columns"
     end = "input" if role == "feature" else "output"
     existing = tuple(column.name for column in manifest.columns if column.role == role)
@@ -97,71 +102,73 @@ def _groups(
     if count == 1:
         return (names,)
     if count == len(names):
-        return tuple((name,) for name in _by_name(names, ends, end, argument))
-    if set(names) & set(ends):
-        raise _unmatched(names, ends, end, f"group {argument} in {count} lists, one for each {end}")
+        return tuple((name,) for name in _match_names(names, end_names, end, argument))
+    advice = f"group {argument} in {count} lists, one for each {end}"
+    if set(names) & set(end_names):
+        raise _unmatched_error(names, end_names, end, advice)
     raise ArgumentError(
         f"the model has {count} {end}s, but {argument} has {len(names)} columns "
-        f"({', '.join(names)}): group the names in {count} lists, one for each {end}"
+        f"({', '.join(names)}): {advice}"
     )
 
 
-def _by_name(names: Sequence[str], ends: Sequence[str], end: str, argument: str) -> Sequence[str]:
-    """The columns in the order of the inputs or outputs that they are named like."""
-    if sorted(ends) == sorted(names):
-        return ends
-    lacking = [name for name in ends if name not in names]
-    unnamed = all(_NUMBERED.fullmatch(name) for name in ends)
-    if len(lacking) == len(ends) and (unnamed or all(map(_NUMBERED.fullmatch, names))):
+def _match_names(
+    names: Sequence[str], end_names: Sequence[str], end: str, argument: str
+) -> Sequence[str]:
+    """Return the columns in the order of the inputs or outputs of the same names."""
+    if sorted(end_names) == sorted(names):
+        return end_names
+    is_numbered = all(map(_NUMBERED.fullmatch, end_names)) or all(map(_NUMBERED.fullmatch, names))
+    if is_numbered and not set(names) & set(end_names):
         return names
     groups = [[name] for name in names]
-    raise _unmatched(
-        names, ends, end, f"group {argument} in lists in the order of the {end}s: {groups}"
-    )
+    advice = f"group {argument} in lists in the order of the {end}s: {groups}"
+    raise _unmatched_error(names, end_names, end, advice)
 
 
-def _unmatched(names: Sequence[str], ends: Sequence[str], end: str, group: str) -> ArgumentError:
-    """What is wrong with columns of which some are named like inputs or outputs."""
-    lacking = [repr(name) for name in ends if name not in names]
-    unknown = [repr(name) for name in names if name not in ends]
-    wrong = [f"there is no column {', '.join(lacking)}"] if lacking else []
+def _unmatched_error(
+    names: Sequence[str], end_names: Sequence[str], end: str, advice: str
+) -> ArgumentError:
+    missing = [repr(name) for name in end_names if name not in names]
+    unknown = [repr(name) for name in names if name not in end_names]
+    problems = [f"there is no column {', '.join(missing)}"] if missing else []
     if unknown:
-        wrong.append(f"the columns {', '.join(unknown)} are named like no {end}")
+        problems.append(f"the columns {', '.join(unknown)} are named like no {end}")
     return ArgumentError(
-        f"the model has the {end}s {', '.join(map(repr, ends))}, but {'; '.join(wrong)}. Give one "
-        f"column of each name, or {group}"
+        f"the model has the {end}s {', '.join(map(repr, end_names))}, but {'; '.join(problems)}. "
+        f"Give one column of each name, or {advice}"
     )
 
 
-def _shapes(
-    given: Sequence[int] | Sequence[Sequence[int] | None] | None, count: int
+def _split_shapes(
+    input_shape: Sequence[int] | Sequence[Sequence[int] | None] | None, count: int
 ) -> list[tuple[int, ...] | None]:
-    """One shape, or None, for each input."""
-    if given is None:
+    """Return one shape, or None, for each input."""
+    if input_shape is None:
         return [None] * count
-    one = all(hasattr(size, "__index__") for size in given)
-    shapes: list[Any] = [given] if one else list(given)
+    is_one = all(hasattr(size, "__index__") for size in input_shape)
+    shapes: list[Any] = [input_shape] if is_one else list(input_shape)
     if len(shapes) != count:
         raise ArgumentError(
-            f"input_shape must have a shape for each of the {count} inputs, but got {given!r}"
+            f"input_shape must have a shape for each of the {count} inputs, but got {input_shape!r}"
         )
     try:
         return [None if shape is None else tuple(map(operator.index, shape)) for shape in shapes]
     except TypeError as error:
-        raise ArgumentError(f"input_shape must hold whole numbers, but got {given!r}") from error
+        raise ArgumentError(f"input_shape must hold integers, but got {input_shape!r}") from error
 
 
-def _shape(
-    manifest: Manifest, group: tuple[str, ...], asked: tuple[int, ...] | None
+def _resolve_shape(
+    manifest: Manifest, group: tuple[str, ...], shape: tuple[int, ...] | None
 ) -> tuple[int, ...]:
     columns = [manifest.column(name) for name in group]
     width = sum(column.width for column in columns)
-    if asked is not None:
-        if any(size < 1 for size in asked) or math.prod(asked) != width:
-            raise ArgumentError(
-                f"the input shape {asked} has {math.prod(asked)} elements, but the columns "
-                f"{', '.join(group)} have {width} in a row"
-            )
-        return asked
-    # A single number is a row of one element: a layer takes no input without an axis.
-    return columns[0].shape or (1,) if len(columns) == 1 else (width,)
+    if shape is None:
+        # A single number is a row of one element, as a layer needs an axis.
+        return columns[0].shape or (1,) if len(columns) == 1 else (width,)
+    if any(size < 1 for size in shape) or math.prod(shape) != width:
+        raise ArgumentError(
+            f"the input shape {shape} has {math.prod(shape)} elements, but the columns "
+            f"{', '.join(group)} have {width} in a row"
+        )
+    return shape

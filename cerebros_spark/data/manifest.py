@@ -1,22 +1,22 @@
-"""What prepared data is: a frozen description that travels to every worker.
+"""What prepared data is: a frozen description that is sent to every worker.
 
 The manifest is written after the last shard, so data without one is unfinished and never used.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 FORMAT = 2
 
-#: Of data with sample weights, which readers of the other format would leave out unsaid.
+#: Of data with sample weights, which a reader of the other format would silently ignore.
 _FORMAT_WITH_WEIGHTS = 3
 
 
@@ -24,8 +24,7 @@ class OtherFormatError(ValueError):
     """A manifest was written by another version, in another format."""
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One column of prepared data.
 
     Attributes:
@@ -35,12 +34,12 @@ class Column:
         role: ``"feature"``, ``"label"`` or ``"weight"`` (the rows' sample weights).
         mean: Mean of each element over the training rows, flattened.
         variance: Population variance of each element over the training rows.
-        classes: For an integer (or integral) label of at most 1,000 different values: those
-            values, ascending, over all rows. None where the column is no class label.
-        off_binary: For an array label: rows that hold a value other than 0 and 1.
+        classes: For an integer (or integral) label of at most 1,000 distinct values: those
+            values, ascending, over all rows. None if the column is no class label.
+        off_binary: For an array label: rows that have a value other than 0 and 1.
         off_one_hot: For an array label: rows that are not one 1 among zeros.
-        stored_as: The column's name in the shards' files where it can't be ``name``, because the
-            reader takes only ASCII identifiers; empty where it is ``name``.
+        stored_as: The column's name in the shards' files if it can't be ``name``, because the
+            reader takes only ASCII identifiers; otherwise empty.
     """
 
     name: str
@@ -70,8 +69,7 @@ class Column:
         return self.width * np.dtype(self.dtype).itemsize
 
 
-@dataclass(frozen=True)
-class ShardFile:
+class ShardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file of a shard, as it was written.
 
     Attributes:
@@ -85,14 +83,13 @@ class ShardFile:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One shard.
 
     Attributes:
         key: The key of its folder below the store's prefix.
-        rows: How many rows it holds.
-        files: Its files, by name; none where they are not known, and can't be checked.
+        rows: Number of rows.
+        files: Its files, by name; empty if they are unknown and can't be verified.
     """
 
     key: str
@@ -100,14 +97,13 @@ class Shard:
     files: tuple[ShardFile, ...] = ()
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Prepared data: P training and P validation shards of equal size (within one row).
 
     Attributes:
         fingerprint: Names the content: same rows, columns, split, P and seed, same fingerprint.
-        columns: Features first, in the order they were asked for, then labels, then the sample
-            weights, if there are any.
+        columns: Features first, in the requested order, then labels, then the sample weights, if
+            there are any.
         train: The training shards; partition p of the run is ``train[p]``.
         validation: The validation shards, as many as ``train``.
         seed: Seed of the shuffle.
@@ -140,83 +136,58 @@ class Manifest:
         return next((column for column in self.columns if column.role == "weight"), None)
 
     def column(self, name: str) -> Column:
-        """The column of that name; raises KeyError."""
+        """Return the column of a name; raises KeyError."""
         for column in self.columns:
             if column.name == name:
                 return column
         raise KeyError(name)
 
     def to_json(self) -> str:
-        """The manifest as JSON text, with a digest of what it says."""
-        written = FORMAT if self.weight is None else _FORMAT_WITH_WEIGHTS
-        content = {"format": written, **dataclasses.asdict(self)}
+        """Return the manifest as JSON, with a digest of its content."""
+        content = self._content(FORMAT if self.weight is None else _FORMAT_WITH_WEIGHTS)
         return json.dumps({"sha256": _digest(content), **content}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Reads what :meth:`to_json` wrote.
+        """Return the manifest that :meth:`to_json` wrote.
 
         Raises:
             OtherFormatError: If it was written in another format.
-            ValueError: If it is not what was written: cut short, altered, or something else.
+            ValueError: If it was altered or truncated, or is something else.
         """
+        # Not msgspec's own parser: it lacks the infinite numbers that statistics may have.
+        fields = json.loads(text)
         try:
-            value: dict[str, Any] = json.loads(text)
-            written = value.pop("format")
-            if written not in (FORMAT, _FORMAT_WITH_WEIGHTS):
-                raise OtherFormatError(f"it has the format {written}, not {FORMAT}")
-            digest = value.pop("sha256")
-            if digest != _digest({"format": written, **value}):
-                raise ValueError("its content does not fit its sha256: it was altered")
-            return _manifest(value)
-        except (AttributeError, KeyError, TypeError) as error:
+            number = fields.pop("format")
+            if number not in (FORMAT, _FORMAT_WITH_WEIGHTS):
+                raise OtherFormatError(f"it has the format {number}, not {FORMAT}")
+            digest = fields.pop("sha256")
+            manifest = msgspec.convert(fields, cls)
+        except (AttributeError, KeyError, TypeError, msgspec.ValidationError) as error:
             raise ValueError(f"it is no manifest ({type(error).__name__}: {error})") from error
+        # Of what was read, so that a field left to its default is found too.
+        if digest != _digest(manifest._content(number)):
+            raise ValueError("its content does not match its sha256: it was altered")
+        return manifest
+
+    def _content(self, number: int) -> dict[str, Any]:
+        return {"format": number, **msgspec.to_builtins(self)}
 
 
 def _digest(content: dict[str, Any]) -> str:
-    """The sha256 of what JSON says, however it is laid out."""
+    """Return the sha256 of a JSON value, whatever its white space."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _manifest(value: dict[str, Any]) -> Manifest:
-    columns = tuple(
-        Column(
-            name=c["name"],
-            dtype=c["dtype"],
-            shape=tuple(c["shape"]),
-            role=c["role"],
-            mean=tuple(c["mean"]),
-            variance=tuple(c["variance"]),
-            classes=None if c["classes"] is None else tuple(c["classes"]),
-            off_binary=c["off_binary"],
-            off_one_hot=c["off_one_hot"],
-            stored_as=c["stored_as"],
-        )
-        for c in value["columns"]
-    )
-    return Manifest(
-        fingerprint=value["fingerprint"],
-        columns=columns,
-        train=tuple(_shard(shard) for shard in value["train"]),
-        validation=tuple(_shard(shard) for shard in value["validation"]),
-        seed=value["seed"],
-    )
-
-
-def _shard(value: dict[str, Any]) -> Shard:
-    files = tuple(ShardFile(f["name"], f["size"], f["sha256"]) for f in value["files"])
-    return Shard(value["key"], value["rows"], files)
-
-
 @dataclass(frozen=True)
 class Layout:
-    """Which columns make up each input and output of the models.
+    """Columns of each input and output of the models.
 
     Attributes:
-        inputs: For each model input the columns that are put side by side in it.
-        outputs: For each model output the label columns that are put side by side in it.
-        input_shapes: Shape of one row of each input; a flat column is reshaped to it.
+        inputs: For each model input the columns that are concatenated in it.
+        outputs: For each model output the label columns that are concatenated in it.
+        input_shapes: Shape of one row of each input; concatenated columns are reshaped to it.
     """
 
     inputs: tuple[tuple[str, ...], ...]
@@ -230,5 +201,5 @@ class Layout:
 
 
 def manifest_key(fingerprint: str) -> str:
-    """Where the manifest of prepared data lies in the store."""
+    """Return the key of the manifest of prepared data."""
     return f"data/{fingerprint}/manifest.json"

@@ -1,4 +1,4 @@
-"""A Spark DataFrame becomes P training and P validation shards, and a manifest.
+"""Preparation of a Spark DataFrame: P training and P validation shards, and a manifest.
 
 All rows are handled by Spark in the JVM; the driver sees counts and statistics only. The
 DataFrame is evaluated twice (the survey, the sort), and its first row once more; where it needs
@@ -8,33 +8,30 @@ costly. The sorted rows are kept in the executors' storage while the shards are 
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import catalog, checks
-from cerebros_spark.data.checks import Request
+from cerebros_spark.data.checks import DataRequest
 from cerebros_spark.data.manifest import Column, Manifest, Shard
-from cerebros_spark.data.parquet_writer import Place, write_shards
-from cerebros_spark.data.splits import Stratum, allocate
-from cerebros_spark.data.survey import (
-    Source,
-    Survey,
-    content_hash,
-    converted,
-    moments,
-    plain,
-    precise,
-    sources_of,
-    survey,
+from cerebros_spark.data.parquet_writer import ColumnLocation, write_frame
+from cerebros_spark.data.spark_columns import (
+    SourceColumn,
+    resolve_columns,
+    select_precise,
+    select_stored,
+    vectors_to_arrays,
 )
+from cerebros_spark.data.splits import Stratum, allocate, split_sizes, validation_size
+from cerebros_spark.data.survey import Survey, add_moments, content_hash, survey
 from cerebros_spark.storage.store import Store
 
 # The lower 33 bits of monotonically_increasing_id count the rows of one Spark partition.
@@ -43,7 +40,7 @@ _ROW_BITS = (1 << 33) - 1
 _TASK_BYTES = 2**24
 
 
-def prepare(
+def prepare_spark(
     df: DataFrame,
     store: Store,
     *,
@@ -56,36 +53,34 @@ def prepare(
     shuffle: bool = True,
     inspect: Callable[[Manifest], None] | None = None,
 ) -> Manifest:
-    """Splits a DataFrame into shuffled shards of equal size, and describes them.
+    """Split a DataFrame into shuffled shards of equal size, and describe them.
 
     Columns may be numbers, booleans, arrays of numbers (all of one length) and ML vectors, dense
     or sparse. In the shards fractional numbers are float32, integers int32 or (long) int64,
     booleans int32. The shuffle and the split depend only on the rows' content and the seed, not
     on how the DataFrame is partitioned; every split and every partition has its share of each
     class of the labels, and of rows that occur many times. The same data with the same arguments
-    is found again in the store and not written a second time.
+    is found in the store and not written again.
 
     Args:
         df: The data. It must give the same rows each time it is evaluated.
-        store: Where the shards are written; workers must reach it too.
-        feature_columns: Names of the features, or lists of names (one list for each model input).
-        label_columns: Names of the labels, or lists of names.
-        validation: Fraction in (0, 1) of all rows that are kept for validation, or the name of a
-            boolean column that is true in validation rows.
-        partitions: Number of training shards, and of validation shards.
+        store: As in :func:`~cerebros_spark.data.prepare_arrays.prepare_arrays`, and so are the
+            others.
+        feature_columns: Names of the features.
+        label_columns: Names of the labels.
+        validation: Fraction of the rows, or name of the column that marks validation rows.
+        partitions: Number of shards.
         seed: Seed of the shuffle.
-        weight_column: Column with the rows' sample weights: one number of 0 or more a row, kept
-            as float32. None for no weights.
+        weight_column: Column with the sample weights.
         shuffle: Must be True where ``validation`` is a fraction: a DataFrame's rows have no order.
-        inspect: Called with the manifest, its shards not there yet, before anything is written;
-            what it raises ends the preparation.
+        inspect: Called with the manifest before anything is written.
 
     Returns:
         The manifest, which is in the store too.
 
     Raises:
-        ArgumentError: If an argument can't be used; nothing is written.
-        DataError: If the data can't be trained on; nothing is written.
+        ArgumentError: If an argument is invalid; nothing is written.
+        DataError: If models cannot be trained on the data; nothing is written.
         StoreError: If the shards can't be written; nothing is left.
     """
     request = checks.check_request(
@@ -104,66 +99,68 @@ def prepare(
             "have no order: mark the validation rows in a boolean column and name it in validation"
         )
     checks.check_address(store)
-    sources = sources_of(df.schema, request)
-    df = plain(df, request)
-    found = survey(df, sources, request)
-    marked = isinstance(request.validation, str)
-    held_out = (
-        found.held_out if marked else checks.validation_size(found.rows, float(request.validation))
-    )
-    train_rows = found.rows - held_out
+    sources = resolve_columns(df.schema, request)
+    df = vectors_to_arrays(df, request)
+    surveyed = survey(df, sources, request)
+    held_out = surveyed.held_out
+    if not isinstance(request.validation, str):
+        held_out = validation_size(surveyed.rows, request.validation)
+    train_rows = surveyed.rows - held_out
     checks.check_split(train_rows, held_out, request)
-    name = checks.fingerprint(("spark", *found.content), found.columns, request)
-    manifest = catalog.find(store, name)
+    name = checks.fingerprint(("spark", *surveyed.content), surveyed.columns, request)
+    manifest = catalog.find(store, name, inspect)
     if manifest is not None:
-        checks.inspected(inspect, name, manifest.columns, request.seed)
         return manifest
-    tasks = _tasks(df, found)
-    frame = converted(precise(df, sources, request), sources, request)
-    ordered = _sorted(frame, found, tasks)
+    tasks = _count_tasks(df, surveyed)
+    frame = select_stored(select_precise(df, sources, request), sources, request)
+    ordered = _sort(frame, surveyed, tasks)
     try:
-        placed = _placed(ordered, found, held_out, request)
-        columns = _with_statistics(placed, train_rows, found, sources)
+        placed = _place(ordered, surveyed, held_out, request)
+        columns = _add_statistics(placed, train_rows, surveyed, sources)
         checks.check_weights(columns, _greatest_weight(placed, sources))
-        checks.inspected(inspect, name, columns, request.seed)
-        with catalog.writing(store, name) as folder:
-            shards = _write(placed, store, folder, (train_rows, held_out), sources, request, tasks)
-            return catalog.finish(store, folder, name, columns, shards, request.seed)
+
+        def write_shards(folder: str) -> tuple[catalog.Shards, catalog.Shards]:
+            sizes = (train_rows, held_out)
+            return _write_shards(placed, store, folder, sizes, sources, request.partitions, tasks)
+
+        planned = Manifest(name, columns, (), (), request.seed)
+        return catalog.write(store, planned, inspect, write_shards)
     finally:
         ordered.unpersist()
 
 
-def _tasks(df: DataFrame, found: Survey) -> int:
-    """How many tasks sort the rows: one for a small table, as many as usual for a large one."""
-    size = found.rows * sum(column.row_bytes for column in found.columns)
+def _count_tasks(df: DataFrame, surveyed: Survey) -> int:
+    """Return the number of tasks that sort: one for a small table, Spark's for a large one."""
+    size = surveyed.rows * sum(column.row_bytes for column in surveyed.columns)
     most = int(df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
     return max(1, min(most, math.ceil(size / _TASK_BYTES)))
 
 
-def _sorted(frame: DataFrame, found: Survey, tasks: int) -> DataFrame:
-    """The rows by their mark and classes, then by their hashes, in the executors' storage."""
-    keys = ["held_out", *(f"class_{number}" for number in range(len(found.classes))), "h1", "h2"]
-    classes = [f"{sql} as class_{number}" for number, sql in enumerate(found.classes)]
+def _sort(frame: DataFrame, surveyed: Survey, tasks: int) -> DataFrame:
+    """Sort rows by mark and classes, then by their hashes, in the executors' storage."""
+    classes = [f"class_{number}" for number in range(len(surveyed.classes))]
+    keys = ["held_out", *classes, "h1", "h2"]
+    sql = [f"{sql} as {name}" for sql, name in zip(surveyed.classes, classes, strict=True)]
     return (
-        frame.selectExpr("*", *classes)
+        frame.selectExpr("*", *sql)
         .repartitionByRange(tasks, *keys)
         .sortWithinPartitions(*keys)
         .persist(StorageLevel.MEMORY_AND_DISK)
     )
 
 
-def _placed(ordered: DataFrame, found: Survey, held_out: int, request: Request) -> DataFrame:
-    """Gives each row of the sorted frame its split, shard and place in there.
+def _place(ordered: DataFrame, surveyed: Survey, held_out: int, request: DataRequest) -> DataFrame:
+    """Give each row of the sorted frame its split, shard and place there.
 
-    Only the number of rows of each class in each Spark partition goes to the driver.
+    Only the number of rows of each class in each Spark partition reaches the driver.
     """
-    stratum = "class_0" if found.classes else "cast(0 as bigint)"
+    stratum = "class_0" if surveyed.classes else "cast(0 as bigint)"
     parts = (
         ordered.groupBy(F.spark_partition_id().alias("part"), F.expr(stratum).alias("stratum"))
         .agg(*content_hash())
         .collect()
     )
-    _check_again(parts, found)
+    _check_unchanged(parts, surveyed)
     sizes: dict[int, int] = {}
     counts: dict[int, int] = {}
     for part in parts:
@@ -176,48 +173,49 @@ def _placed(ordered: DataFrame, found: Survey, held_out: int, request: Request) 
         f"+ (monotonically_increasing_id() & {_ROW_BITS}L)"
     )
     if isinstance(request.validation, str):
-        train = found.rows - held_out
-        split = ("held_out", f"if(held_out, rank - {train}L, rank)")
+        train = surveyed.rows - held_out
+        validates, position = "held_out", f"if(held_out, rank - {train}L, rank)"
     else:
         classes = sorted(counts)
         strata = allocate([counts[each] for each in classes], held_out)
-        split = _split(strata, classes, stratum)
-    validates, position = split
+        validates, position = _split_sql(strata, classes, stratum)
     return (
         ordered.selectExpr("*", f"{rank} as rank")
         .selectExpr("*", f"{validates} as validates", f"{position} as position")
         .selectExpr(
             "*",
             f"cast(position % {request.partitions} as int) as slot",
-            # Neighbors may be equal rows: in the shards they are not.
+            # Equal rows may be neighbors in the sorted frame: in the shards they are not.
             f"xxhash64(cast({request.seed} as decimal(38,0)), 3, rank) as place",
         )
     )
 
 
-def _check_again(parts: Sequence[Any], found: Survey) -> None:
+def _check_unchanged(parts: Sequence[Any], surveyed: Survey) -> None:
     xor = 0
     for part in parts:
         xor ^= part["xor"]
-    if (sum(p["rows"] for p in parts), xor, sum(p["sum"] for p in parts)) != found.content:
+    content = (sum(p["rows"] for p in parts), xor, sum(p["sum"] for p in parts))
+    if content != surveyed.content:
         raise DataError(
-            "the DataFrame gave other rows when it was read a second time, so it can't be prepared "
-            "exactly: write it to a file first, or cache it and seed what is random in it"
+            "cannot prepare the DataFrame exactly: it gave other rows when it was read again; "
+            "write it to a file first, or cache it and seed what is random in it"
         )
 
 
-def _split(strata: Sequence[Stratum], classes: Sequence[int], stratum: str) -> tuple[str, str]:
-    """SQL of whether a row validates, and of its number among the rows of its split."""
+def _split_sql(strata: Sequence[Stratum], classes: Sequence[int], stratum: str) -> tuple[str, str]:
+    """Return SQL of whether a row validates, and of its number among the rows of its split."""
     number = "1"
     if len(strata) > 1:
         numbered = ", ".join(f"{each}L, {i + 1}" for i, each in enumerate(classes))
         number = f"element_at(map({numbered}), {stratum})"
 
-    def of(values: Sequence[int]) -> str:
+    def select(values: Sequence[int]) -> str:
         return f"element_at({_longs(values)}, {number})"
 
-    start, rows = of([s.start for s in strata]), of([s.rows for s in strata])
-    share, before = of([s.validation for s in strata]), of([s.validation_before for s in strata])
+    start, rows = select([s.start for s in strata]), select([s.rows for s in strata])
+    share = select([s.validation for s in strata])
+    before = select([s.validation_before for s in strata])
     taken = f"((rank - {start}) * {share}) div {rows}"
     validates = f"((rank - {start} + 1) * {share}) div {rows} > {taken}"
     return validates, f"if({validates}, {before} + {taken}, rank - {before} - {taken})"
@@ -227,32 +225,32 @@ def _longs(values: Sequence[int]) -> str:
     return f"array({', '.join(f'{value}L' for value in values)})"
 
 
-def _with_statistics(
-    placed: DataFrame, train_rows: int, found: Survey, sources: Sequence[Source]
+def _add_statistics(
+    placed: DataFrame, train_rows: int, surveyed: Survey, sources: Sequence[SourceColumn]
 ) -> tuple[Column, ...]:
-    """The columns with mean and variance over the training rows, and with class labels."""
-    columns = moments(placed.where("not validates"), train_rows, sources, found.columns)
-    classes = _classes(placed, found, sources)
+    """Return the columns with statistics of the training rows, and with class labels."""
+    columns = add_moments(placed.where("not validates"), train_rows, sources, surveyed.columns)
+    classes = _collect_classes(placed, surveyed, sources)
     return tuple(
-        dataclasses.replace(column, classes=classes.get(source.alias))
+        msgspec.structs.replace(column, classes=classes.get(source.alias))
         for source, column in zip(sources, columns, strict=True)
     )
 
 
-def _greatest_weight(placed: DataFrame, sources: Sequence[Source]) -> float:
-    """The greatest sample weight of the validation rows; 1 where there are no weights."""
+def _greatest_weight(placed: DataFrame, sources: Sequence[SourceColumn]) -> float:
+    """Return the greatest sample weight of the validation rows; 1 without weights."""
     for source in sources:
-        if source.column.role == "weight":
+        if source.is_weight:
             greatest = F.max(F.expr(source.stored))
             return float(placed.where("validates").agg(greatest).head()[0])
     return 1.0
 
 
-def _classes(
-    frame: DataFrame, found: Survey, sources: Sequence[Source]
+def _collect_classes(
+    frame: DataFrame, surveyed: Survey, sources: Sequence[SourceColumn]
 ) -> dict[str, tuple[int, ...]]:
-    """The values of each class label, by the column's alias."""
-    labels = [source for source in sources if source.alias in found.countable]
+    """Return the values of each class label, by the column's alias."""
+    labels = [source for source in sources if source.alias in surveyed.countable]
     if not labels:
         return {}
     aggregates = [F.collect_set(source.first).alias(source.alias) for source in labels]
@@ -264,33 +262,36 @@ def _classes(
     }
 
 
-def _write(
+def _write_shards(
     placed: DataFrame,
     store: Store,
     folder: str,
     rows: tuple[int, int],
-    sources: Sequence[Source],
-    request: Request,
+    sources: Sequence[SourceColumn],
+    partitions: int,
     tasks: int,
-) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:
-    """Writes all shards, training first, each in the order of the rows' places."""
-    many = request.partitions
-    keys = [f"{folder}/{split}/shard={n}" for split in ("train", "validation") for n in range(many)]
-    sizes = [size for split in rows for size in checks.split_sizes(split, many)]
-    numbered = placed.selectExpr("*", f"slot + if(validates, {many}, 0) as shard")
+) -> tuple[catalog.Shards, catalog.Shards]:
+    """Write all shards, training first, each in the order of the rows' places."""
+    keys = [
+        f"{folder}/{split}/shard={number}"
+        for split in ("train", "validation")
+        for number in range(partitions)
+    ]
+    sizes = [size for split in rows for size in split_sizes(split, partitions)]
+    numbered = placed.selectExpr("*", f"slot + if(validates, {partitions}, 0) as shard")
     if tasks > 1:
-        # By range, so that one task has whole shards and tasks are of like size.
-        numbered = numbered.repartitionByRange(min(2 * many, tasks), "shard")
+        # By range, so that one task has whole shards and tasks are of similar size.
+        numbered = numbered.repartitionByRange(min(2 * partitions, tasks), "shard")
     aliases = dict.fromkeys(source.alias for source in sources)
-    chosen = numbered.sortWithinPartitions("shard", "place", "rank").select("shard", *aliases)
-    places = [Place(source.column, source.alias, source.place) for source in sources]
-    found = write_shards(chosen, store, keys, "shard", places)
-    counts = [found.get(number, (0, ()))[0] for number in range(len(keys))]
+    frame = numbered.sortWithinPartitions("shard", "place", "rank").select("shard", *aliases)
+    locations = [ColumnLocation(source.column, source.alias, source.index) for source in sources]
+    written = write_frame(frame, store, keys, "shard", locations)
+    counts = [written.get(number, (0, ()))[0] for number in range(len(keys))]
     if counts != sizes:
         raise StoreError(
             f"{store.url} holds {counts} rows by shard, but {sizes} were to be written"
         )
-    shards = [Shard(key, *found[number]) for number, key in enumerate(keys)]
+    shards = [Shard(key, *written[number]) for number, key in enumerate(keys)]
     for shard in shards:
-        catalog.check_seen(store, shard)
-    return tuple(shards[:many]), tuple(shards[many:])
+        catalog.check_visible(store, shard)
+    return tuple(shards[:partitions]), tuple(shards[partitions:])

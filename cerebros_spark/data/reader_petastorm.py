@@ -1,4 +1,4 @@
-"""The row groups of one shard, by Petastorm, decoded one at a time."""
+"""The row groups of one shard, read by Petastorm and decoded one at a time."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from cerebros_spark.compat.petastorm import replace_results_reader
 from cerebros_spark.core.errors import DataError, StoreError
-from cerebros_spark.data.decoding import ArraysOfTables
 from cerebros_spark.data.manifest import Shard
 from cerebros_spark.storage.store import Store
 
 
-def row_groups(
+def read_row_groups(
     store: Store, shard: Shard, names: Sequence[str], seed: int | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The shard's row groups, decoded one at a time, in file order or in a seeded order."""
-    with opened(store, shard, names, seed) as reader:
+    """Yield the shard's row groups, in file order or in a seeded order."""
+    with _open_reader(store, shard, names, seed) as reader:
         left = shard.rows
-        # The rows are counted, so the reader need not be asked whether there are more.
-        while left > 0:
-            with _calls(store, shard):
+        while left > 0:  # the rows are counted, so the reader's end need not be reached
+            with _convert_errors(store, shard):
                 batch = next(reader)
             left -= len(next(iter(batch.values())))
             yield batch
 
 
-def largest_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
-    """How many rows the largest row group of a shard has; finds out if the shard is not whole."""
-    with opened(store, shard, names, None) as reader, _calls(store, shard):
+def largest_row_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
+    """Return the rows of the shard's largest row group; raises DataError if rows are missing."""
+    with _open_reader(store, shard, names, None) as reader, _convert_errors(store, shard):
         files = [piece.get_metadata() for piece in reader.dataset.pieces]
         return max(
             file.row_group(number).num_rows
@@ -41,68 +41,104 @@ def largest_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
         )
 
 
-@contextlib.contextmanager
-def opened(store: Store, shard: Shard, names: Sequence[str], seed: int | None) -> Iterator[Any]:
-    """A Petastorm reader of a shard that has as many rows as it should.
+def to_arrays(table: pa.Table) -> dict[str, np.ndarray]:
+    """Return the columns of a table: ``(rows,)`` for numbers, ``(rows, length)`` for arrays.
 
-    It works in the calling thread, so that the order is certain and no warning escapes.
+    Raises:
+        ValueError: If an array column has arrays of several lengths, or nulls.
     """
-    with _calls(store, shard):
+    return {name: _to_array(name, table.column(name)) for name in table.column_names}
+
+
+def _to_array(name: str, column: pa.ChunkedArray) -> np.ndarray:
+    if not pa.types.is_list(column.type):
+        return column.to_numpy()
+    rows = column.combine_chunks()
+    lengths = np.unique(np.diff(rows.offsets.to_numpy()))
+    if rows.null_count or len(lengths) > 1:
+        raise ValueError(
+            f"the column {name!r} must have arrays of one length in all rows, but has "
+            f"{rows.null_count} rows without one and lengths {lengths.tolist()}"
+        )
+    return rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+
+
+class _ArrayReader:
+    """The last step of a Petastorm reader, which decodes an array column at once.
+
+    Petastorm's own creates an object for each row of an array column, which costs more than the
+    rest of reading. Prepared data has arrays of one length, whose values are contiguous.
+    """
+
+    batched_output = True
+
+    def read_next(self, pool: Any, schema: Any, ngram: Any) -> dict[str, np.ndarray]:
+        return to_arrays(pool.get_results())
+
+
+@contextlib.contextmanager
+def _open_reader(
+    store: Store, shard: Shard, names: Sequence[str], seed: int | None
+) -> Iterator[Any]:
+    """Open a Petastorm reader of a shard and check its number of rows.
+
+    It works in the calling thread: the order is deterministic, and no warning escapes.
+    """
+    with _convert_errors(store, shard):
         from petastorm import make_batch_reader
 
         reader = make_batch_reader(
-            # Petastorm loses a path without a host in front, which only this kind of URL has.
+            # Petastorm ignores a path without a host before it, which only this URL has.
             store.address(shard.key).replace("memory:///", "memory://"),
-            # One pattern: Petastorm tries each on every column.
+            # One pattern, as Petastorm tries each on every column.
             schema_fields=[f"^({'|'.join(names)})$"],
             reader_pool_type="dummy",
             shuffle_row_groups=seed is not None,
             seed=seed,
             num_epochs=1,
-            filesystem=_filesystem(store),
+            filesystem=_arrow_filesystem(store),
         )
-        # There is no public way in. The range of versions in pyproject.toml has it.
-        reader._results_queue_reader = ArraysOfTables()
+        replace_results_reader(reader, _ArrayReader())
     try:
-        with _calls(store, shard):
-            found = sum(piece.get_metadata().num_rows for piece in reader.dataset.pieces)
+        with _convert_errors(store, shard):
+            rows = sum(piece.get_metadata().num_rows for piece in reader.dataset.pieces)
             missing = set(names) - set(reader.schema.fields)
-        if found != shard.rows or missing:
+        if rows != shard.rows or missing:
             lacks = f" and lacks the columns {sorted(missing)}" if missing else ""
             raise DataError(
-                f"the shard {shard.key!r} in {store.url} has {found:,} rows{lacks}, but the "
+                f"the shard {shard.key!r} in {store.url} has {rows:,} rows{lacks}, but the "
                 f"manifest says {shard.rows:,}: delete its folder and prepare the data again"
             )
         yield reader
     finally:
-        # Leaving the reader as a context manager would print.
+        # To leave the reader as a context manager would print.
         reader.stop()
         reader.join()
 
 
-def _filesystem(store: Store) -> Any:
-    """What Petastorm reads with: its own means on a local disk, elsewhere the store's."""
+def _arrow_filesystem(store: Store) -> Any:
+    """Return the file system for Petastorm; None for its own, on a local disk."""
     if store.url.startswith("file://"):
         return None
-    # Petastorm asks for Arrow's old interface, in which Arrow takes other file systems only in
-    # this wrapper, and that lacks two methods.
+    # Petastorm needs Arrow's legacy interface, in which other file systems have this wrapper
+    # alone, and it lacks two methods.
     from pyarrow.filesystem import DaskFileSystem
 
-    class Wrapped(DaskFileSystem):
+    class FileSystem(DaskFileSystem):
         def isdir(self, path: str) -> bool:
             return bool(self.fs.isdir(path))
 
         def isfile(self, path: str) -> bool:
             return bool(self.fs.isfile(path))
 
-    return Wrapped(store.filesystem)
+    return FileSystem(store.filesystem)
 
 
 @contextlib.contextmanager
-def _calls(store: Store, shard: Shard) -> Iterator[None]:
-    """Around calls to Petastorm: its warnings are kept away, its errors tell the shard."""
+def _convert_errors(store: Store, shard: Shard) -> Iterator[None]:
+    """Suppress Petastorm's warnings; convert its errors to a StoreError that names the shard."""
     logger = logging.getLogger("petastorm")
-    if logger.level == logging.NOTSET:  # what the user has set stays
+    if logger.level == logging.NOTSET:  # a level set by the user is kept
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -110,6 +146,6 @@ def _calls(store: Store, shard: Shard) -> Iterator[None]:
             yield
     except Exception as error:
         raise StoreError(
-            f"the shard {shard.key!r} ({shard.rows:,} rows expected) can't be read from "
+            f"cannot read the shard {shard.key!r} ({shard.rows:,} rows expected) from "
             f"{store.url}: {error or type(error).__name__}"
         ) from error

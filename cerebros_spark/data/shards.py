@@ -1,26 +1,31 @@
-"""One shard becomes chunks of rows, on a worker, through Petastorm.
+"""The rows of one shard in chunks, on a worker.
 
-A shard that fits the memory budget is decoded once and kept; a greater one is streamed.
+A shard that fits the memory budget is decoded once and kept; a larger one is streamed.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError, StoreError
+from cerebros_spark.core.validation import check_integer
 from cerebros_spark.data import catalog
-from cerebros_spark.data.copies import LocalCopy
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
-from cerebros_spark.data.reader_petastorm import largest_group, row_groups
+from cerebros_spark.data.reader_petastorm import largest_row_group, read_row_groups
+from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.storage.store import Store
 
-# Memory of a row group while it is decoded, in its own sizes: as Arrow has it, and as arrays.
+# Memory of a row group during decoding, in multiples of its size: in Arrow and as arrays.
 _GROUPS_DECODED = 4
 
 
@@ -32,7 +37,7 @@ class Chunk:
         x: One array for each model input, of shape ``(rows, *input_shape)``.
         y: One array for each model output, of shape ``(rows, width)``.
         order: Row numbers, int64: a permutation of ``0 … rows - 1``.
-        weights: The rows' sample weights, of shape ``(rows,)``; None where there are none.
+        weights: Sample weights of shape ``(rows,)``; None without weights.
     """
 
     x: list[np.ndarray]
@@ -42,7 +47,7 @@ class Chunk:
 
 
 class ShardData(Protocol):
-    """The rows of one shard, to be gone through any number of times.
+    """The rows of one shard, to be read any number of times.
 
     Attributes:
         rows: Number of rows.
@@ -53,13 +58,13 @@ class ShardData(Protocol):
     resident: bool
 
     def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
-        """Every row exactly once, in chunks of which only the last is no multiple of a batch.
+        """Yield every row exactly once, in chunks of whole batches except the last.
 
         A resident shard is one chunk, whose arrays are the same objects each time.
 
         Args:
             batch_size: Rows in a batch.
-            seed: Seed of the order, which depends on nothing else; None for the natural order.
+            seed: Seed of the order, which depends on nothing else; None for the stored order.
 
         Raises:
             ArgumentError: If ``batch_size`` is less than 1.
@@ -70,20 +75,20 @@ class ShardData(Protocol):
 def open_shard(
     store: Store, shard: Shard, manifest: Manifest, layout: Layout, memory_budget: int
 ) -> ShardData:
-    """Opens a shard for a model, once its files are known to be those that were written.
+    """Open a shard for a model, after its files are verified.
 
-    Where the decoded rows fit the budget, they are read here and kept. Otherwise they are read
-    anew in each pass, in chunks. The budget holds two, the one that is read and what the caller
-    makes of it or of the one before, and the row group that is being decoded; if it is too small
-    for that, a chunk has an eighth of it, and one batch at least.
+    Where the decoded rows fit the budget, they are read here and kept. Otherwise each pass reads
+    them again in chunks. The budget then covers two chunks (the caller's and the next) and the
+    row group that is being decoded. If that is too much, a chunk gets an eighth of the budget, but
+    at least one batch.
 
     Args:
-        store: Where the shard is.
+        store: Store of the shard.
         shard: The shard.
-        manifest: The data it belongs to.
-        layout: Which columns make up the inputs and outputs. An input or output of one integer
-            column has that column's type; all others are float32.
-        memory_budget: Bytes that decoded rows may take.
+        manifest: The prepared data.
+        layout: Columns of the inputs and outputs. An input or output of one integer column has
+            that column's type; all others are float32.
+        memory_budget: Bytes for decoded rows.
 
     Returns:
         The shard's rows.
@@ -94,17 +99,42 @@ def open_shard(
         StoreError: If the shard can't be read, or a file of it was altered.
     """
     inputs = tuple(
-        _tensor(manifest, names, shape)
+        _make_tensor(manifest, names, shape)
         for names, shape in zip(layout.inputs, layout.input_shapes, strict=True)
     )
-    outputs = tuple(_tensor(manifest, names, None) for names in layout.outputs)
-    place = store if store.reads_in_place else LocalCopy(store, shard)
-    catalog.check_files(store, shard, place)
-    weights = () if manifest.weight is None else (_tensor(manifest, (manifest.weight.name,), ()),)
-    source = _Source(place, shard, inputs, outputs, weights)
-    if source.row_bytes * shard.rows <= memory_budget:
-        return _Resident(source)
-    return _Streamed(source, memory_budget)
+    outputs = tuple(_make_tensor(manifest, names, None) for names in layout.outputs)
+    weights: tuple[_Tensor, ...] = ()
+    if manifest.weight is not None:
+        weights = (_make_tensor(manifest, (manifest.weight.name,), ()),)
+    source = store if store.reads_in_place else _LocalCopy(store, shard)
+    catalog.check_files(store, shard, source)
+    reader = _ShardReader(source, shard, inputs, outputs, weights)
+    if reader.row_bytes * shard.rows <= memory_budget:
+        return _ResidentShard(reader)
+    return _StreamedShard(reader, memory_budget)
+
+
+class _LocalCopy(LocalStore):
+    """A copy of a shard on the worker's disk, deleted with this object.
+
+    Petastorm reads a file in many small pieces, and a streamed shard in every pass. From the disk
+    both are fast, and the store is read once.
+    """
+
+    def __init__(self, store: Store, shard: Shard) -> None:
+        folder = tempfile.mkdtemp(prefix="cerebros-shard-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        super().__init__(folder)
+        for name in catalog.file_names(store, shard.key):
+            target = Path(folder, shard.key, name)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                store.fetch(f"{shard.key}/{name}", target)
+            except OSError as error:
+                raise StoreError(
+                    f"cannot copy the shard {shard.key!r} to {folder}: {error}; if the disk is "
+                    "full, set TMPDIR on the workers to a larger one"
+                ) from error
 
 
 @dataclass(frozen=True)
@@ -123,16 +153,18 @@ class _Tensor:
         return np.empty((rows, *self.shape), self.dtype)
 
     def fill(self, target: np.ndarray, batch: Mapping[str, np.ndarray]) -> None:
-        """Puts the rows of a batch into a part of an array."""
+        """Copy the rows of a batch into a part of an array."""
         flat = target.reshape(len(target), -1)
-        at = 0
+        start = 0
         for column in self.columns:
-            end = at + column.width
-            flat[:, at:end] = batch[column.stored].reshape(len(target), column.width)
-            at = end
+            end = start + column.width
+            flat[:, start:end] = batch[column.stored].reshape(len(target), column.width)
+            start = end
 
 
-def _tensor(manifest: Manifest, names: Sequence[str], shape: tuple[int, ...] | None) -> _Tensor:
+def _make_tensor(
+    manifest: Manifest, names: Sequence[str], shape: tuple[int, ...] | None
+) -> _Tensor:
     try:
         columns = tuple(manifest.column(name) for name in names)
     except KeyError as error:
@@ -151,14 +183,14 @@ def _tensor(manifest: Manifest, names: Sequence[str], shape: tuple[int, ...] | N
 
 
 @dataclass(frozen=True)
-class _Source:
-    """A shard in the store and what is made of it."""
+class _ShardReader:
+    """Reads a shard into the arrays of a model."""
 
     store: Store
     shard: Shard
     inputs: tuple[_Tensor, ...]
     outputs: tuple[_Tensor, ...]
-    weights: tuple[_Tensor, ...] = ()
+    weights: tuple[_Tensor, ...]
 
     @property
     def tensors(self) -> tuple[_Tensor, ...]:
@@ -172,90 +204,72 @@ class _Source:
     def names(self) -> list[str]:
         return sorted({column.stored for t in self.tensors for column in t.columns})
 
-    def chunks(self, many: int, seed: int | None) -> Iterator[list[np.ndarray]]:
-        """The rows in new arrays of ``many`` rows each; the last may have fewer."""
+    def read(self, chunk_rows: int, seed: int | None) -> Iterator[list[np.ndarray]]:
+        """Yield new arrays of ``chunk_rows`` rows each; the last may have fewer."""
         left = self.shard.rows
         arrays: list[np.ndarray] = []
         filled = 0
-        for batch in row_groups(self.store, self.shard, self.names, seed):
-            rows, at = len(next(iter(batch.values()))), 0
-            while at < rows:
+        for batch in read_row_groups(self.store, self.shard, self.names, seed):
+            rows, start = len(next(iter(batch.values()))), 0
+            while start < rows:
                 if not arrays:
-                    arrays = [tensor.empty(min(many, left)) for tensor in self.tensors]
-                count = min(rows - at, len(arrays[0]) - filled)
-                self._fill(arrays, filled, batch, at, count)
-                at, filled, left = at + count, filled + count, left - count
+                    arrays = [tensor.empty(min(chunk_rows, left)) for tensor in self.tensors]
+                count = min(rows - start, len(arrays[0]) - filled)
+                part = {name: values[start : start + count] for name, values in batch.items()}
+                for tensor, array in zip(self.tensors, arrays, strict=True):
+                    tensor.fill(array[filled : filled + count], part)
+                start, filled, left = start + count, filled + count, left - count
                 if filled == len(arrays[0]):
-                    # Nothing here holds on to what the caller lets go.
-                    done, arrays, filled = [arrays], [], 0
-                    yield done.pop()
+                    # No reference stays here to arrays that the caller has released.
+                    full, arrays, filled = [arrays], [], 0
+                    yield full.pop()
 
-    def _fill(
-        self,
-        arrays: list[np.ndarray],
-        start: int,
-        batch: Mapping[str, np.ndarray],
-        at: int,
-        count: int,
-    ) -> None:
-        rows = {name: values[at : at + count] for name, values in batch.items()}
-        for tensor, array in zip(self.tensors, arrays, strict=True):
-            tensor.fill(array[start : start + count], rows)
-
-    def chunk(self, arrays: list[np.ndarray], generator: np.random.Generator | None) -> Chunk:
-        """Arrays, as x and y, with an order."""
+    def make_chunk(self, arrays: list[np.ndarray], generator: np.random.Generator | None) -> Chunk:
         count = len(self.inputs)
         end = count + len(self.outputs)
-        order = _order(len(arrays[0]), generator)
-        return Chunk(
-            arrays[:count], arrays[count:end], order, arrays[end] if self.weights else None
-        )
+        weights = arrays[end] if self.weights else None
+        return Chunk(arrays[:count], arrays[count:end], _order(len(arrays[0]), generator), weights)
 
 
-class _Resident:
+class _ResidentShard:
     """A shard that is kept decoded."""
 
     resident = True
 
-    def __init__(self, source: _Source) -> None:
-        self.rows = source.shard.rows
-        arrays = next(source.chunks(self.rows, None))
-        self._chunk = source.chunk(arrays, None)
+    def __init__(self, reader: _ShardReader) -> None:
+        self.rows = reader.shard.rows
+        self._chunk = reader.make_chunk(next(reader.read(self.rows, None)), None)
 
     def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
-        _check_batch_size(batch_size)
+        check_integer("batch_size", batch_size, 1)
         order = _order(self.rows, _generator(seed))
         yield Chunk(self._chunk.x, self._chunk.y, order, self._chunk.weights)
 
 
-class _Streamed:
-    """A shard that is read anew in each pass."""
+class _StreamedShard:
+    """A shard that each pass reads again."""
 
     resident = False
 
-    def __init__(self, source: _Source, memory_budget: int) -> None:
-        self.rows = source.shard.rows
-        self._source = source
-        # Opening it tells now, not in the middle of an epoch, if the shard is not whole.
-        group = largest_group(source.store, source.shard, source.names) * source.row_bytes
-        left = max(memory_budget - _GROUPS_DECODED * group, memory_budget // 4)
-        self._rows_at_once = max(1, left // 2 // source.row_bytes)
+    def __init__(self, reader: _ShardReader, memory_budget: int) -> None:
+        self.rows = reader.shard.rows
+        self._reader = reader
+        # This also opens the shard: errors come now and not in the middle of an epoch.
+        group_rows = largest_row_group(reader.store, reader.shard, reader.names)
+        group_bytes = group_rows * reader.row_bytes
+        left = max(memory_budget - _GROUPS_DECODED * group_bytes, memory_budget // 4)
+        self._chunk_rows = max(1, left // 2 // reader.row_bytes)
 
     def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
-        _check_batch_size(batch_size)
-        many = max(1, self._rows_at_once // batch_size) * batch_size
+        check_integer("batch_size", batch_size, 1)
+        rows = max(1, self._chunk_rows // batch_size) * batch_size
         generator = _generator(seed)
         # Petastorm takes seed 0 for none.
-        groups = None if generator is None else int(generator.integers(1, 2**32))
-        for arrays in self._source.chunks(many, groups):
-            chunks = [self._source.chunk(arrays, generator)]
+        group_seed = None if generator is None else int(generator.integers(1, 2**32))
+        for arrays in self._reader.read(rows, group_seed):
+            chunks = [self._reader.make_chunk(arrays, generator)]
             del arrays
-            yield chunks.pop()  # held by nobody here while the caller works on it
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise ArgumentError(f"batch_size must be 1 or more, but got {batch_size!r}")
+            yield chunks.pop()  # no reference stays here while the caller uses it
 
 
 def _generator(seed: int | None) -> np.random.Generator | None:

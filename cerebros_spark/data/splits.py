@@ -16,24 +16,29 @@ ROWS_PER_CLASS = 5
 
 
 def are_classes(rows: int, values: int) -> bool:
-    """Whether rows are stratified by a label.
-
-    Args:
-        rows: Number of rows.
-        values: Number of different values of the label.
-    """
+    """Return whether rows are stratified by a label that has a number of distinct values."""
     return rows >= ROWS_PER_CLASS * values
+
+
+def validation_size(rows: int, validation: float) -> int:
+    """Return the number of validation rows for a fraction of all rows, to the nearest row."""
+    return int(rows * validation + 0.5)
+
+
+def split_sizes(rows: int, parts: int) -> tuple[int, ...]:
+    """Return the sizes of parts, when row ``i`` goes to part ``i % parts``."""
+    return tuple(rows // parts + (part < rows % parts) for part in range(parts))
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """Rows of one class, which follow one another in the sorted order.
+    """Rows of one class, which are contiguous in the sorted order.
 
     Attributes:
         start: Number of its first row in the order.
-        rows: How many rows it has.
-        validation: How many of them validate.
-        validation_before: How many rows of the strata before it validate.
+        rows: Number of its rows.
+        validation: Number of its validation rows.
+        validation_before: Number of validation rows in the strata before it.
     """
 
     start: int
@@ -46,10 +51,10 @@ def allocate(counts: Sequence[int], validation: int) -> tuple[Stratum, ...]:
     """Divide the validation rows among classes in proportion to their rows.
 
     Each class gets its share rounded down or up (largest remainders first), and keeps at least one
-    training row where the other classes have enough rows.
+    training row if the other classes have enough rows.
 
     Args:
-        counts: Number of rows of each class, in the order in which the rows are sorted.
+        counts: Number of rows of each class, in sorted order.
         validation: Number of validation rows, at most the sum of ``counts``.
 
     Returns:

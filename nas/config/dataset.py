@@ -103,14 +103,14 @@ def prepare_data(
             "a Spark DataFrame needs feature_columns and label_columns: bind them with "
             "resource_bind()"
         )
-    from cerebros_spark.data.prepare_spark import prepare
+    from cerebros_spark.data.prepare_spark import prepare_spark
 
     if validation_data is not None:
         names = [*flatten_names(resources.feature_columns), *flatten_names(resources.label_columns)]
         if resources.sample_weight_column is not None:
             names.append(resources.sample_weight_column)
         x, validation = _marked(x, validation_data, list(dict.fromkeys(names))), VALIDATION_DATA
-    manifest = prepare(
+    manifest = prepare_spark(
         x,
         resources.store,
         feature_columns=resources.feature_columns,
@@ -139,7 +139,7 @@ def find(resources: Resources, data: str | None) -> PreparedData:
             not the sample weights that are bound.
     """
     store = resources.store
-    found = catalog.every(store)
+    found = catalog.list_manifests(store)
     names = ", ".join(manifest.fingerprint for manifest in found) or "none"
     fitting = [m for m in found if data is None or m.fingerprint == data]
     if len(fitting) != 1:
@@ -161,14 +161,14 @@ def _marked(df: Any, validation: Any, names: Sequence[str]) -> Any:
     """The named columns of both DataFrames, and a mark on the rows of the second."""
     from pyspark.sql.functions import lit
 
-    from cerebros_spark.data.survey import quoted
+    from cerebros_spark.data.spark_columns import quote
 
     if not is_spark(validation):
         raise ArgumentError("validation_data must be a Spark DataFrame, as x is")
     parts = []
     for each, argument in ((df, "x"), (validation, "validation_data")):
         check_columns(each.columns, names, argument)
-        chosen = each.select(*(quoted(name) for name in names))
+        chosen = each.select(*(quote(name) for name in names))
         parts.append((chosen, {field.name: field.dataType for field in chosen.schema.fields}))
     (train, kinds), (validating, others) = parts
     for name in names:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cerebros_spark.core.errors import DataError
-from cerebros_spark.data.checks import missing_column
+from cerebros_spark.data.checks import missing_column_error
 from cerebros_spark.data.manifest import Layout
 from nas.data.values import convert_values, to_array
 
@@ -71,7 +71,7 @@ def check_columns(existing: Sequence[str], needed: Sequence[str], argument: str 
     where = "" if argument == "x" else f" in {argument.removesuffix(': x')}"
     for name in needed:
         if name not in names:
-            raise missing_column(name, existing, where)
+            raise missing_column_error(name, existing, where)
 
 
 def _reshape(array: np.ndarray, group: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:

@@ -12,7 +12,7 @@ import keras_tuner
 
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.core.types import Status, TrialResult, state_ref
-from cerebros_spark.data.catalog import every
+from cerebros_spark.data.catalog import list_manifests
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.journal import Record, journal_key, read
@@ -221,7 +221,9 @@ def _to_hop(record: Record, session: int) -> Hop:
 
 def _find_data(store: Store, fingerprint: str) -> Manifest | None:
     try:
-        return next((each for each in every(store) if each.fingerprint == fingerprint), None)
+        return next(
+            (each for each in list_manifests(store) if each.fingerprint == fingerprint), None
+        )
     except StoreError as error:
         logger.warning("omitting the data from the report: %s", error)
         return None

@@ -92,13 +92,13 @@ def _prepare(args: argparse.Namespace, folder: str, store: Store) -> tuple[Manif
     generated = time.perf_counter() - began
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--driver-memory {args.driver_memory} pyspark-shell"
     _common.prepare_environment()
-    from cerebros_spark.data.prepare_spark import prepare
+    from cerebros_spark.data.prepare_spark import prepare_spark
 
     spark = _common.session(f"local[{args.workers}]")
     spark.conf.set("spark.sql.shuffle.partitions", str(max(4, args.rows // 250_000)))
     raw = spark.read.parquet(str(Path(folder) / "rows"))
     began = time.perf_counter()
-    manifest = prepare(
+    manifest = prepare_spark(
         prepare_columns(raw, _BUCKETS),
         store,
         feature_columns=["numbers", "words"],

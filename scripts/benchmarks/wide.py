@@ -41,7 +41,7 @@ def prepare_table(spark: Any, rows: int, columns: int) -> float:
     import pandas as pd
 
     from cerebros_spark import LocalStore
-    from cerebros_spark.data.prepare_spark import prepare
+    from cerebros_spark.data.prepare_spark import prepare_spark
 
     rng = np.random.default_rng(0)
     names = [f"x{number}" for number in range(columns)]
@@ -51,7 +51,7 @@ def prepare_table(spark: Any, rows: int, columns: int) -> float:
     df = spark.createDataFrame(frame)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        prepare(
+        prepare_spark(
             df,
             LocalStore(folder),
             feature_columns=names,

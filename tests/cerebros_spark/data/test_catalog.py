@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data import catalog
@@ -72,9 +73,33 @@ def test_a_manifest_survives_json():
     assert MANIFEST.columns[0].row_bytes == np.dtype("float32").itemsize * 6
 
 
-def test_numbers_that_are_none_survive_json():
-    odd = dataclasses.replace(MANIFEST.columns[0], mean=(float("inf"), -0.0, 1e-320))
-    manifest = dataclasses.replace(MANIFEST, columns=(odd,))
+def test_stored_manifests_keep_their_form():
+    digest = "24fe1e8eb3badeafce46749f3ac84d074bd2b942befaf90a92d8af534f74e0e5"
+    assert json.loads(MANIFEST.to_json())["sha256"] == digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda fields: fields.pop("train"), "missing required field `train`"),
+        (lambda fields: fields.update(more=1), "unknown field `more`"),
+        (lambda fields: fields["train"][0].update(rows="3"), r"`str` - at `\$.train\[0\].rows`"),
+        (lambda fields: fields["columns"][0].pop("mean"), "does not match its sha256"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(change, message):
+    fields = json.loads(MANIFEST.to_json())
+    del fields["sha256"]
+    change(fields)
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    with pytest.raises(ValueError, match=message):
+        Manifest.from_json(json.dumps({"sha256": digest, **fields}))
+
+
+def test_infinities_and_small_numbers_survive_json():
+    odd = structs.replace(MANIFEST.columns[0], mean=(float("inf"), -0.0, 1e-320))
+    manifest = structs.replace(MANIFEST, columns=(odd,))
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
@@ -91,24 +116,26 @@ def test_any_change_of_a_manifest_is_found():
 
 
 @pytest.mark.parametrize("text", ["", "17", "[]", "null", "{}", '{"format": 2}', '"format"'])
-def test_what_is_no_manifest_is_a_value_error(text):
+def test_other_json_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"."):
         Manifest.from_json(text)
 
 
-def test_another_format_is_told_apart():
+def test_another_format_has_its_own_error():
     with pytest.raises(OtherFormatError, match="it has the format 1, not 2"):
         Manifest.from_json('{"format": 1, "fingerprint": "f"}')
 
 
-def test_data_of_another_format_is_left_aside(tmp_path, caplog):
+def test_data_of_another_format_is_ignored(tmp_path, caplog):
     store = LocalStore(tmp_path)
     assert catalog.find(store, "abc") is None
     store.write("data/abc/manifest.json", b'{"format": 1}')
     with caplog.at_level(logging.INFO, "cerebros_spark"):
         assert catalog.find(store, "abc") is None
-        assert catalog.every(store) == []
-    assert "'data/abc/manifest.json' is left aside: it has the format 1, not 2" in caplog.text
+        assert catalog.list_manifests(store) == []
+    assert (
+        "ignoring the manifest 'data/abc/manifest.json': it has the format 1, not 2" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("text", [b"", b'{"format": 2, "sha256": "0"}', b"\xff"])
@@ -116,10 +143,12 @@ def test_an_altered_manifest_is_named(tmp_path, caplog, text):
     store = LocalStore(tmp_path)
     store.write("data/abc/manifest.json", text)
     assert catalog.find(store, "abc") is None
-    assert "abc/manifest.json can't be used" in caplog.text
+    assert "cannot use the manifest" in caplog.text
     assert "the data is prepared again" in caplog.text
-    with pytest.raises(StoreError, match=r"file://.*data/abc/manifest.json can't be used.*remove"):
-        catalog.every(store)
+    with pytest.raises(
+        StoreError, match=r"cannot use the manifest file://.*data/abc/manifest.json.*remove"
+    ):
+        catalog.list_manifests(store)
 
 
 def test_data_whose_manifest_was_altered_is_prepared_again(tmp_path):
@@ -132,16 +161,16 @@ def test_data_whose_manifest_was_altered_is_prepared_again(tmp_path):
     again = prepare_arrays(COLUMNS, store, **ARGUMENTS)
     assert again.fingerprint == first.fingerprint
     assert folders(again) != folders(first)
-    assert catalog.every(store) == [again]
+    assert catalog.list_manifests(store) == [again]
     check_usable(store, again)
 
 
 def test_all_data_is_found(tmp_path):
     store = LocalStore(tmp_path)
-    made = [prepare_arrays(COLUMNS, store, **ARGUMENTS, seed=seed) for seed in (1, 2)]
+    prepared = [prepare_arrays(COLUMNS, store, **ARGUMENTS, seed=seed) for seed in (1, 2)]
     store.write("data/x/1/train/manifest.json", b"not one")
-    assert sorted(m.fingerprint for m in catalog.every(store)) == sorted(
-        m.fingerprint for m in made
+    assert sorted(m.fingerprint for m in catalog.list_manifests(store)) == sorted(
+        m.fingerprint for m in prepared
     )
 
 
@@ -152,7 +181,7 @@ def test_a_failure_leaves_nothing(tmp_path):
     store = LocalStore(tmp_path)
 
     def stop():
-        with catalog.writing(store, "f") as folder:
+        with catalog.new_folder(store, "f") as folder:
             store.write(f"{folder}/train/x", b"x")
             assert files(store)
             raise KeyboardInterrupt
@@ -162,19 +191,20 @@ def test_a_failure_leaves_nothing(tmp_path):
     assert files(store) == []
 
 
-def test_a_failure_is_told_though_its_remains_can_not_be_removed(tmp_path, monkeypatch, caplog):
+def test_a_failure_is_raised_though_its_folder_cannot_be_removed(tmp_path, monkeypatch, caplog):
     store = LocalStore(tmp_path)
 
     def fail(prefix):
         raise StoreError("the mount is gone")
 
     monkeypatch.setattr(store, "delete", fail)
-    with pytest.raises(ValueError, match="first"), catalog.writing(store, "f"):
+    with pytest.raises(ValueError, match="first"), catalog.new_folder(store, "f"):
         raise ValueError("first")
-    assert "can't be removed: the mount is gone" in caplog.text
+    assert "cannot remove file://" in caplog.text
+    assert "the mount is gone" in caplog.text
 
 
-def test_what_another_process_writes_stays_and_what_was_abandoned_goes(tmp_path):
+def test_abandoned_folders_are_removed_and_those_of_others_are_kept(tmp_path):
     store = LocalStore(tmp_path)
     name = prepare_arrays(COLUMNS, store, **ARGUMENTS).fingerprint
     store.delete(f"data/{name}")
@@ -197,7 +227,7 @@ def test_what_another_process_writes_stays_and_what_was_abandoned_goes(tmp_path)
     check_usable(store, manifest)
 
 
-def test_where_the_file_system_tells_no_times_nothing_is_abandoned(tmp_path, monkeypatch):
+def test_without_times_of_files_nothing_is_abandoned(tmp_path, monkeypatch):
     store = LocalStore(tmp_path)
     store.write("data/f/old/part-0", b"x")
     make_old(store, "data/f/old")
@@ -207,15 +237,15 @@ def test_where_the_file_system_tells_no_times_nothing_is_abandoned(tmp_path, mon
 
     with monkeypatch.context() as patched:
         patched.setattr(store.filesystem, "modified", unknown, raising=False)
-        with catalog.writing(store, "f"):
+        with catalog.new_folder(store, "f"):
             pass
         assert store.list("data") == ["data/f/old/part-0"]
-    with catalog.writing(store, "f"):
+    with catalog.new_folder(store, "f"):
         pass
     assert store.list("data") == []
 
 
-def test_who_finishes_second_takes_what_the_first_has_made(tmp_path, caplog):
+def test_the_second_to_finish_uses_the_data_of_the_first(tmp_path, caplog):
     store = LocalStore(tmp_path)
     inner = []
 
@@ -239,7 +269,7 @@ def prepare_at_the_same_time(path, barrier, answers):
     answers.put(manifest.to_json())
 
 
-def test_processes_that_prepare_the_same_data_do_not_meet(tmp_path):
+def test_processes_that_prepare_the_same_data_do_not_conflict(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(3), context.Queue()
     processes = [
@@ -248,20 +278,20 @@ def test_processes_that_prepare_the_same_data_do_not_meet(tmp_path):
     ]
     for process in processes:
         process.start()
-    told = [Manifest.from_json(answers.get(timeout=120)) for _ in processes]
+    manifests = [Manifest.from_json(answers.get(timeout=120)) for _ in processes]
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
     store = LocalStore(tmp_path)
-    (kept,) = catalog.every(store)
-    assert kept in told
-    assert {manifest.fingerprint for manifest in told} == {kept.fingerprint}
-    # Whatever each was told to use is whole, also after all of them have ended.
-    for manifest in [*told, prepare_arrays(COLUMNS, store, **ARGUMENTS)]:
+    (kept,) = catalog.list_manifests(store)
+    assert kept in manifests
+    assert {manifest.fingerprint for manifest in manifests} == {kept.fingerprint}
+    # What each of them returned is complete, also after all of them have ended.
+    for manifest in [*manifests, prepare_arrays(COLUMNS, store, **ARGUMENTS)]:
         check_usable(store, manifest)
 
 
-def test_a_killed_preparation_is_no_hindrance(tmp_path):
+def test_data_is_prepared_after_a_killed_preparation(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()
     process = context.Process(target=die_in_the_middle, args=(tmp_path, barrier))
@@ -270,11 +300,11 @@ def test_a_killed_preparation_is_no_hindrance(tmp_path):
     process.kill()
     process.join(60)
     store = LocalStore(tmp_path)
-    assert catalog.every(store) == []
+    assert catalog.list_manifests(store) == []
     assert store.list("data")
     manifest = prepare_arrays(COLUMNS, store, **ARGUMENTS)
     check_usable(store, manifest)
-    assert catalog.every(store) == [manifest]
+    assert catalog.list_manifests(store) == [manifest]
     answers.close()
 
 
@@ -289,7 +319,7 @@ def die_in_the_middle(path, barrier):
     prepare_arrays(COLUMNS, Slow(path), **ARGUMENTS)
 
 
-def test_another_store_does_as_well():
+def test_data_is_prepared_in_memory():
     store = Store.create("memory://storage")
     manifest = prepare_arrays(COLUMNS, store, **ARGUMENTS)
     assert prepare_arrays(COLUMNS, store, **ARGUMENTS) == manifest

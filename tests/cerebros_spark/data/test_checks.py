@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from cerebros_spark.data import checks
+from cerebros_spark.data import checks, parquet_writer
 from cerebros_spark.data.float32 import Variation, check_variation
 from cerebros_spark.data.manifest import Column, Layout
+from cerebros_spark.data.splits import split_sizes, validation_size
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.storage.store import Store
 
@@ -22,22 +23,20 @@ GOOD = {
 
 @given(st.integers(0, 10**12), st.integers(1, 2000))
 def test_split_sizes_are_equal_within_one_row(rows, parts):
-    sizes = checks.split_sizes(rows, parts)
+    sizes = split_sizes(rows, parts)
     assert len(sizes) == parts
     assert sum(sizes) == rows
     assert max(sizes) - min(sizes) <= 1
 
 
 @given(st.integers(0, 500), st.integers(1, 20))
-def test_split_sizes_are_those_of_dealing_rows_out(rows, parts):
-    assert checks.split_sizes(rows, parts) == tuple(
-        len(range(rows)[part::parts]) for part in range(parts)
-    )
+def test_split_sizes_are_those_of_dealt_rows(rows, parts):
+    assert split_sizes(rows, parts) == tuple(len(range(rows)[part::parts]) for part in range(parts))
 
 
 @given(st.integers(1, 10**9), st.floats(0, 1, exclude_min=True, exclude_max=True))
 def test_validation_size_is_the_nearest(rows, fraction):
-    assert abs(checks.validation_size(rows, fraction) - rows * fraction) <= 0.5 + 1e-6 * rows
+    assert abs(validation_size(rows, fraction) - rows * fraction) <= 0.5 + 1e-6 * rows
 
 
 @pytest.mark.parametrize(
@@ -51,8 +50,8 @@ def test_validation_size_is_the_nearest(rows, fraction):
         ({"feature_columns": ["a", "b", "a"]}, "the column 'a' 2 times"),
         ({"feature_columns": [["a"], ["a", "b"]]}, "the column 'a' 2 times"),
         ({"feature_columns": ["a", "y"]}, "'y' is a label and a feature"),
-        ({"validation": "a"}, "validation column 'a' can't be a feature"),
-        ({"validation": "y"}, "validation column 'y' can't be a label"),
+        ({"validation": "a"}, "validation column 'a' cannot be a feature"),
+        ({"validation": "y"}, "validation column 'y' cannot be a label"),
         ({"validation": 0}, "between 0 and 1.*got 0"),
         ({"validation": 1.0}, "between 0 and 1.*got 1.0"),
         ({"validation": -0.1}, "between 0 and 1"),
@@ -96,14 +95,17 @@ def test_groups_are_flattened():
     assert request.columns == ("b", "a", "c", "y")
 
 
-def test_all_problems_are_told_at_once():
-    facts = [checks.Facts("a", nulls=1234), checks.Facts("b", nans=2, lengths=(1, 3))]
+def test_all_problems_are_reported_at_once():
+    counts = [
+        checks.ColumnCounts("a", nulls=1234),
+        checks.ColumnCounts("b", nans=2, lengths=(1, 3)),
+    ]
     with pytest.raises(DataError) as raised:
-        checks.check_facts(5000, facts)
+        checks.check_counts(5000, counts)
     for part in ("'a' has nulls in 1,234 of 5,000 rows", "'b' has NaN in 2", "from 1 to 3"):
         assert part in str(raised.value)
     with pytest.raises(DataError, match="; and 15 more"):
-        checks.check_facts(9, [checks.Facts(f"c{i}", nulls=1) for i in range(25)])
+        checks.check_counts(9, [checks.ColumnCounts(f"c{i}", nulls=1) for i in range(25)])
 
 
 def test_stored_names_can_be_read_back():
@@ -119,9 +121,9 @@ def test_rows_per_file_bound_the_decoded_size():
     wide = [Column("a", "float32", (1_000_000,), "feature")]
     huge = [Column("a", "float32", (100_000_000,), "feature")]
     narrow = [Column("a", "int64", (), "feature")]
-    assert checks.rows_per_file(wide) * 4_000_000 <= checks.FILE_BYTES
-    assert checks.rows_per_file(huge) == 1
-    assert checks.rows_per_file(narrow) == checks.FILE_ROWS
+    assert parquet_writer.rows_per_file(wide) * 4_000_000 <= parquet_writer.FILE_BYTES
+    assert parquet_writer.rows_per_file(huge) == 1
+    assert parquet_writer.rows_per_file(narrow) == parquet_writer.FILE_ROWS
 
 
 def test_the_fingerprint_depends_on_all_that_decides_the_data():
@@ -140,7 +142,7 @@ def test_the_fingerprint_depends_on_all_that_decides_the_data():
 
 @pytest.mark.parametrize("sign", "#?")
 def test_a_path_that_urls_cut_is_refused(tmp_path, sign):
-    with pytest.raises(ArgumentError, match="can't be kept"):
+    with pytest.raises(ArgumentError, match="cannot store data at"):
         checks.check_address(LocalStore(tmp_path / f"a{sign}b"))
 
 
@@ -150,7 +152,7 @@ def test_layout_columns():
 
 
 @pytest.mark.parametrize(
-    ("least", "greatest", "whole", "lost"),
+    ("least", "greatest", "is_integral", "is_lost"),
     [
         (1_700_000_000, 1_700_000_059, True, True),  # Unix seconds within a minute
         (1_700_000_000, 1_700_000_059, False, True),
@@ -167,18 +169,18 @@ def test_layout_columns():
         (0.0, 0.0, True, False),
     ],
 )
-def test_what_float32_is_too_coarse_for(least, greatest, whole, lost):
+def test_float32_is_too_coarse(least, greatest, is_integral, is_lost):
     extent = greatest - least
-    assert Variation(least, extent, max(-least, greatest), whole).lost == lost
+    assert Variation(least, extent, max(-least, greatest), is_integral).is_lost == is_lost
 
 
 @pytest.mark.parametrize(
-    ("mean", "variance", "lost"),
+    ("mean", "variance", "is_lost"),
     [(1.7e9, 300.0, True), (2.0**60, 300.0, True), (2024.0, 1e-5, False), (1e7, 8.0, False)],
 )
-def test_integers_that_a_network_takes_as_float32(mean, variance, lost):
+def test_integers_that_a_network_takes_as_float32(mean, variance, is_lost):
     column = Column("id", "int64", (), "feature", mean=(mean,), variance=(variance,))
-    if not lost:
+    if not is_lost:
         check_variation([column])
         return
     with pytest.raises(DataError, match=r"the column 'id' varies by about .* Subtract its mean"):

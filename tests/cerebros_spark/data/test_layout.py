@@ -25,7 +25,7 @@ def test_one_input_has_all_features_side_by_side():
     assert default_layout(MANIFEST) == Layout((("a", "b", "image"),), (("y", "z"),), ((8,),))
 
 
-def test_as_many_inputs_as_features():
+def test_one_feature_for_each_input():
     layout = default_layout(MANIFEST, inputs=3, outputs=2)
     assert layout.inputs == (("a",), ("b",), ("image",))
     assert layout.outputs == (("y",), ("z",))
@@ -61,10 +61,10 @@ def test_shapes():
         ({"input_shape": (7,)}, r"\(7,\) has 7 elements, but the columns a, b, image have 8"),
         ({"input_shape": (-1, -8)}, "has 8 elements"),
         ({"input_shape": [(8,), (1,)]}, "a shape for each of the 1 inputs"),
-        ({"input_shape": [("8",)]}, "whole numbers"),
+        ({"input_shape": [("8",)]}, "integers"),
         ({"inputs": 3, "input_shape": (1,)}, "a shape for each of the 3 inputs"),
     ],
 )
-def test_what_does_not_fit_is_told(arguments, message):
+def test_columns_that_do_not_fit_are_reported(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         default_layout(MANIFEST, **arguments)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.data import checks
+from cerebros_spark.data import parquet_writer
 from cerebros_spark.data.layout import default_layout
-from cerebros_spark.data.prepare_spark import prepare
+from cerebros_spark.data.prepare_spark import prepare_spark
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage.local import LocalStore
 
@@ -25,28 +25,28 @@ def frame(spark):
 
 
 def test_a_shard_in_several_files_is_read_as_it_was_written(frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "FILE_ROWS", 10)
+    monkeypatch.setattr(parquet_writer, "FILE_ROWS", 10)
     store = LocalStore(tmp_path)
-    manifest = prepare(frame, store, **COLUMNS)
-    found = []
+    manifest = prepare_spark(frame, store, **COLUMNS)
+    rows = []
     for shard in (*manifest.train, *manifest.validation):
         assert len(shard.files) == -(-shard.rows // 10)
         layout = default_layout(manifest)
         (chunk,) = open_shard(store, shard, manifest, layout, 2**20).chunks(8, None)
-        found += np.hstack([*chunk.x, *chunk.y]).tolist()
-    wanted = np.float32([[row.number, *row.array, row.label] for row in frame.collect()])
-    assert sorted(found) == sorted(wanted.tolist())
+        rows += np.hstack([*chunk.x, *chunk.y]).tolist()
+    expected = np.float32([[row.number, *row.array, row.label] for row in frame.collect()])
+    assert sorted(rows) == sorted(expected.tolist())
 
 
-def test_what_can_not_be_written_is_told_and_nothing_is_left(frame, tmp_path):
+def test_a_failed_write_is_reported_and_leaves_nothing(frame, tmp_path):
     class TooLong(LocalStore):
-        """The executors' own; a name that is too long fails there as it would anywhere."""
+        """A store whose name is too long on the executors."""
 
         def __reduce__(self):
             return (LocalStore, (str(tmp_path / ("s" * 300)),))
 
     store = TooLong(tmp_path / "here")
     with pytest.raises(StoreError, match="too long") as caught:
-        prepare(frame, store, **COLUMNS)
+        prepare_spark(frame, store, **COLUMNS)
     assert "Traceback" not in str(caught.value)
     assert store.list("") == []

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
-from cerebros_spark.data import checks
+from cerebros_spark.data import parquet_writer
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.storage.store import Store
@@ -66,12 +66,12 @@ def test_rows_sizes_and_statistics(tmp_path, validation):
     assert manifest.column("label").classes == (0, 1, 2)
 
 
-def test_reuse_and_change(tmp_path, caplog):
+def test_equal_data_is_reused(tmp_path, caplog):
     store = LocalStore(tmp_path)
     first = prepare_arrays(COLUMNS, store, **ARGUMENTS)
     with caplog.at_level(logging.INFO, "cerebros_spark"):
         assert prepare_arrays(COLUMNS, store, **ARGUMENTS) == first
-    assert "used as it is" in caplog.text
+    assert "reusing prepared data" in caplog.text
     changed = {**COLUMNS, "number": COLUMNS["number"] + 1}
     names = {first.fingerprint}
     names.add(prepare_arrays(changed, store, **ARGUMENTS).fingerprint)
@@ -80,12 +80,12 @@ def test_reuse_and_change(tmp_path, caplog):
     assert len(names) == 4
 
 
-def test_any_store_will_do():
+def test_arrays_are_prepared_in_any_store():
     manifest = prepare_arrays(COLUMNS, Store.create("memory://arrays"), **ARGUMENTS)
     assert manifest.partitions == 3
 
 
-def test_no_pyspark_is_needed():
+def test_pyspark_is_not_imported():
     import subprocess
 
     code = (
@@ -156,7 +156,7 @@ def test_a_failure_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_shard_is_cut_into_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "FILE_ROWS", 10)
+    monkeypatch.setattr(parquet_writer, "FILE_ROWS", 10)
     store = LocalStore(tmp_path)
     manifest = prepare_arrays(COLUMNS, store, **ARGUMENTS)
     assert len(store.list(manifest.train[0].key)) == 3

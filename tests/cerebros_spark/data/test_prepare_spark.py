@@ -14,12 +14,12 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
-from cerebros_spark.data import catalog, checks
+from cerebros_spark.data import catalog, parquet_writer
 from cerebros_spark.data import prepare_spark as prepare_module
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest, manifest_key
 from cerebros_spark.data.prepare_arrays import prepare_arrays
-from cerebros_spark.data.prepare_spark import prepare
+from cerebros_spark.data.prepare_spark import prepare_spark
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage.local import LocalStore
 
@@ -49,7 +49,7 @@ def frame(spark, data):
 @pytest.fixture(scope="module")
 def prepared(frame, tmp_path_factory):
     store = LocalStore(tmp_path_factory.mktemp("a store [x] {y}"))
-    manifest = prepare(
+    manifest = prepare_spark(
         frame, store, feature_columns=["id", "number", "array"], label_columns=["label"],
         partitions=3,
     )  # fmt: skip
@@ -117,12 +117,12 @@ def test_partitioning_and_types_of_the_source_do_not_matter(frame, prepared, tmp
     other = frame.repartition(7, "number").sortWithinPartitions("id")
     arguments = {"feature_columns": ["id", "number", "array"], "label_columns": ["label"]}
     with caplog.at_level(logging.INFO, "cerebros_spark"):
-        again = prepare(other, store, **arguments, partitions=3)
+        again = prepare_spark(other, store, **arguments, partitions=3)
     assert again == manifest
-    assert "used as it is" in caplog.text
+    assert "reusing prepared data" in caplog.text
     # Written a second time, elsewhere, it is the same to the byte.
     elsewhere = LocalStore(tmp_path)
-    again = prepare(other, elsewhere, **arguments, partitions=3)
+    again = prepare_spark(other, elsewhere, **arguments, partitions=3)
     assert again.fingerprint == manifest.fingerprint
     for mine, theirs in zip(
         (*manifest.train, *manifest.validation), (*again.train, *again.validation), strict=True
@@ -134,7 +134,7 @@ def test_many_tasks_write_what_one_does(frame, prepared, tmp_path, monkeypatch):
     _, manifest = prepared
     monkeypatch.setattr(prepare_module, "_TASK_BYTES", 256)
     elsewhere = LocalStore(tmp_path)
-    again = prepare(
+    again = prepare_spark(
         frame.repartition(4), elsewhere, feature_columns=["id", "number", "array"],
         label_columns=["label"], partitions=3,
     )  # fmt: skip
@@ -151,7 +151,7 @@ def test_read_again_in_another_session_it_is_the_same(spark, frame, prepared, tm
     frame.write.parquet(f"file://{tmp_path}/source")
     source = spark.newSession().read.parquet(f"file://{tmp_path}/source")
     arguments = {"feature_columns": ["id", "number", "array"], "label_columns": ["label"]}
-    assert prepare(source, store, **arguments, partitions=3) == manifest
+    assert prepare_spark(source, store, **arguments, partitions=3) == manifest
     assert store.list("data") == keys
 
 
@@ -161,7 +161,7 @@ def test_other_content_is_other_data(frame, prepared, monkeypatch):
     class StopError(Exception):
         pass
 
-    def stop(store, name):
+    def stop(store, name, inspect):
         raise StopError(name)
 
     monkeypatch.setattr(catalog, "find", stop)
@@ -181,14 +181,14 @@ def test_other_content_is_other_data(frame, prepared, monkeypatch):
         (frame.withColumn("label", F.col("label").cast("int")), {}),
     ]:
         with pytest.raises(StopError) as stopped:
-            prepare(df, store, **{**COLUMNS, "partitions": 3, **extra})
+            prepare_spark(df, store, **{**COLUMNS, "partitions": 3, **extra})
         names.add(str(stopped.value))
     assert len(names) == 11
 
 
 def test_equal_rows_are_dealt_out_too(spark, tmp_path):
     df = spark.range(50).select(F.lit(1.0).alias("x"), F.lit(1).alias("y"))
-    manifest = prepare(
+    manifest = prepare_spark(
         df, LocalStore(tmp_path), feature_columns=["x"], label_columns=["y"],
         validation=0.25, partitions=4,
     )  # fmt: skip
@@ -199,7 +199,7 @@ def test_equal_rows_are_dealt_out_too(spark, tmp_path):
 
 def test_a_column_marks_the_validation_rows(frame, data, tmp_path):
     store = LocalStore(tmp_path)
-    manifest = prepare(
+    manifest = prepare_spark(
         frame, store, feature_columns=["id"], label_columns=["label"], validation="late",
         partitions=2,
     )  # fmt: skip
@@ -223,7 +223,7 @@ def test_all_types_and_awkward_names(spark, tmp_path):
     df = df.join(spark.createDataFrame(vectors, ["i", "dense", "sparse"]), "i")
     features = ["by te", "s", "l", "d", "shard", "f.1", "class", "dense", "sparse", "i"]
     store = LocalStore(tmp_path)
-    manifest = prepare(
+    manifest = prepare_spark(
         df, store, feature_columns=features, label_columns=["b"], validation=0.5, partitions=2
     )
     assert [(c.name, c.dtype, c.shape) for c in manifest.columns] == [
@@ -270,7 +270,7 @@ def test_classes(spark, tmp_path):
         (F.col("id") % 1001).alias("many"),
         F.array("id").alias("array"),
     )
-    manifest = prepare(
+    manifest = prepare_spark(
         df, LocalStore(tmp_path), feature_columns=["x"], partitions=1,
         label_columns=["whole", "half", "most", "many", "array"],
     )  # fmt: skip
@@ -283,7 +283,7 @@ def test_classes(spark, tmp_path):
 def test_spark_and_arrays_make_the_same_statistics(frame, data, tmp_path):
     # With a marked split both have the same training rows.
     arguments = {**COLUMNS, "validation": "late", "partitions": 2}
-    ours = prepare(frame, LocalStore(tmp_path / "spark"), **arguments)
+    ours = prepare_spark(frame, LocalStore(tmp_path / "spark"), **arguments)
     columns = {name: data[name].to_numpy() for name in ("number", "label", "late")}
     columns["array"] = np.array(data["array"].tolist())
     theirs = prepare_arrays(columns, LocalStore(tmp_path / "arrays"), **arguments)
@@ -319,7 +319,9 @@ def test_bad_values_are_counted_before_anything_is_written(spark, tmp_path, sche
     df = spark.createDataFrame([(*row, i) for i, row in enumerate(rows)], f"{schema}, y int")
     store = LocalStore(tmp_path)
     with pytest.raises(DataError, match=message):
-        prepare(df.coalesce(1), store, feature_columns=["x"], label_columns=["y"], partitions=1)
+        prepare_spark(
+            df.coalesce(1), store, feature_columns=["x"], label_columns=["y"], partitions=1
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -330,7 +332,9 @@ def test_bad_vectors(spark, tmp_path):
     ])  # fmt: skip
     df = spark.createDataFrame(rows, schema)
     with pytest.raises(DataError, match=r"nulls in 1 of 3 rows; .*unequal length, from 2 to 3"):
-        prepare(df, LocalStore(tmp_path), feature_columns=["x"], label_columns=["y"], partitions=1)
+        prepare_spark(
+            df, LocalStore(tmp_path), feature_columns=["x"], label_columns=["y"], partitions=1
+        )
 
 
 @pytest.mark.parametrize(
@@ -338,7 +342,7 @@ def test_bad_vectors(spark, tmp_path):
     [
         ({"feature_columns": []}, ArgumentError, "feature_columns is empty"),
         ({"feature_columns": ["numbr"]}, DataError, "Did you mean 'number'"),
-        ({"validation": "label"}, ArgumentError, "can't be a label"),
+        ({"validation": "label"}, ArgumentError, "cannot be a label"),
         ({"validation": "id"}, DataError, "validation column 'id' must be boolean.*bigint"),
         ({"validation": 0.001}, DataError, "leaves no validation rows of 103"),
         ({"validation": 0.999}, DataError, "leaves no training rows of 103"),
@@ -348,23 +352,23 @@ def test_bad_vectors(spark, tmp_path):
 )
 def test_bad_arguments_write_nothing(frame, tmp_path, change, error, message):
     with pytest.raises(error, match=message):
-        prepare(frame, LocalStore(tmp_path), **{**COLUMNS, "partitions": 2, **change})
+        prepare_spark(frame, LocalStore(tmp_path), **{**COLUMNS, "partitions": 2, **change})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_frame_and_a_null_mark(frame, tmp_path):
     with pytest.raises(DataError, match="no rows"):
-        prepare(frame.limit(0), LocalStore(tmp_path), **COLUMNS, partitions=1)
+        prepare_spark(frame.limit(0), LocalStore(tmp_path), **COLUMNS, partitions=1)
     marked = frame.withColumn("late", F.when(F.col("id") > 9, F.col("late")))
     with pytest.raises(DataError, match="'late' has nulls in 10 of 103"):
-        prepare(marked, LocalStore(tmp_path), **COLUMNS, validation="late", partitions=1)
+        prepare_spark(marked, LocalStore(tmp_path), **COLUMNS, validation="late", partitions=1)
 
 
 def test_rows_that_change_between_two_readings_are_refused(frame, tmp_path):
     draw = F.udf(lambda: float(os.urandom(1)[0]), "double").asNondeterministic()
     df = frame.withColumn("number", draw())
-    with pytest.raises(DataError, match="other rows when it was read a second time"):
-        prepare(df, LocalStore(tmp_path), **COLUMNS, partitions=1)
+    with pytest.raises(DataError, match="other rows when it was read again"):
+        prepare_spark(df, LocalStore(tmp_path), **COLUMNS, partitions=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -378,9 +382,9 @@ def test_a_failure_in_the_middle_leaves_nothing(frame, tmp_path, monkeypatch):
         assert store.list("data")
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(catalog, "check_seen", fail)
+    monkeypatch.setattr(catalog, "check_visible", fail)
     with pytest.raises(StoreError, match="disk is full"):
-        prepare(frame, store, **COLUMNS, partitions=2)
+        prepare_spark(frame, store, **COLUMNS, partitions=2)
     assert store.list("data") == []
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert kept().size() <= before
@@ -394,17 +398,17 @@ def test_a_folder_that_executors_can_not_write(frame, tmp_path):
             return (LocalStore, (str(tmp_path / "file" / "x"),))
 
     with pytest.raises(StoreError) as caught:
-        prepare(frame, Unwritable(tmp_path / "here"), **COLUMNS, partitions=2)
-    assert "can't be written" in str(caught.value)
+        prepare_spark(frame, Unwritable(tmp_path / "here"), **COLUMNS, partitions=2)
+    assert "cannot write shards" in str(caught.value)
     assert "Traceback" not in str(caught.value)
 
 
 def test_unfinished_data_does_not_count(frame, tmp_path):
     store = LocalStore(tmp_path)
-    first = prepare(frame, store, **COLUMNS, partitions=2)
+    first = prepare_spark(frame, store, **COLUMNS, partitions=2)
     store.delete(manifest_key(first.fingerprint))
     store.write(f"{first.train[0].key}/part-99999.parquet", b"half a file")
-    again = prepare(frame, store, **COLUMNS, partitions=2)
+    again = prepare_spark(frame, store, **COLUMNS, partitions=2)
     assert again.fingerprint == first.fingerprint
     folders = [{s.key.split("/")[2] for s in (*m.train, *m.validation)} for m in (first, again)]
     assert [len(names) for names in folders] == [1, 1]
@@ -430,17 +434,19 @@ def test_executors_that_do_not_see_the_shards(frame, tmp_path):
             return (LocalStore, (str(tmp_path / "elsewhere"),))
 
     store = Elsewhere(tmp_path / "here")
-    with pytest.raises(StoreError, match=r"^no file of the shard 'data/.*every worker share"):
-        prepare(frame, store, **COLUMNS, partitions=2)
+    with pytest.raises(
+        StoreError, match=r"^cannot find the files of the shard 'data/.*every worker share"
+    ):
+        prepare_spark(frame, store, **COLUMNS, partitions=2)
     assert store.list("data") == []
 
 
 def test_a_shard_is_cut_into_files_of_known_size(spark, tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "FILE_ROWS", 10)
+    monkeypatch.setattr(parquet_writer, "FILE_ROWS", 10)
     spark.conf.set("spark.sql.files.maxRecordsPerFile", 3)
     try:
         store = LocalStore(tmp_path)
-        manifest = prepare(
+        manifest = prepare_spark(
             spark.range(60).select(F.col("id").alias("x"), (F.col("id") % 2).alias("y")),
             store, feature_columns=["x"], label_columns=["y"], validation=0.5, partitions=1,
         )  # fmt: skip
@@ -459,7 +465,7 @@ def test_columns_that_nobody_asked_for_do_no_harm(spark, tmp_path, caplog):
     failing = df.withColumn("day", F.expr("if(x >= 0, raise_error('no day'), current_date())"))
     failing = failing.withColumn("day", F.col("day").cast("date"))
     for frame in (twice, failing):
-        manifest = prepare(
+        manifest = prepare_spark(
             frame, LocalStore(tmp_path), feature_columns=["x", "big"], label_columns=["y"],
             partitions=1,
         )  # fmt: skip

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import logging
 import warnings
 from pathlib import Path
@@ -9,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
-from cerebros_spark.data import checks
+from cerebros_spark.data import parquet_writer
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Layout, Shard
 from cerebros_spark.data.prepare_arrays import prepare_arrays
@@ -35,7 +35,7 @@ def in_files(folder, rows: int, partitions: int):
     """The columns in a store, with so many rows in a file."""
     store = LocalStore(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checks, "FILE_ROWS", rows)
+        patch.setattr(parquet_writer, "FILE_ROWS", rows)
         manifest = prepare_arrays(
             COLUMNS, store, feature_columns=["id", "a b", "image"], label_columns=["label"],
             partitions=partitions,
@@ -107,7 +107,7 @@ def test_a_streamed_shard_has_every_row_once_in_full_batches(prepared, seed):
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.integers(1, 500), st.integers(1, 20_000), st.none() | st.integers(0, 2**32 - 1))
-def test_chunks_whatever_the_sizes(prepared, batch_size, budget, seed):
+def test_chunks_of_any_sizes(prepared, batch_size, budget, seed):
     store, manifest = prepared
     shard = open_shard(store, manifest.validation[1], manifest, LAYOUT, budget)
     chunks = list(shard.chunks(batch_size, seed))
@@ -134,7 +134,7 @@ def test_images_keep_their_shape(prepared):
     assert chunk.x[0].flags.c_contiguous
 
 
-def test_a_store_that_is_no_disk():
+def test_a_store_in_memory():
     store = Store.create("memory://shards")
     manifest = prepare_arrays(
         COLUMNS, store, feature_columns=["id", "a b", "image"], label_columns=["label"],
@@ -145,7 +145,7 @@ def test_a_store_that_is_no_disk():
 
 
 @pytest.mark.parametrize("budget", [GREAT, 1000])
-def test_a_reader_that_is_left_early_ends(prepared, budget):
+def test_a_reader_can_be_closed_early(prepared, budget):
     store, manifest = prepared
     chunks = open_shard(store, manifest.train[0], manifest, LAYOUT, budget).chunks(1, 0)
     next(chunks)
@@ -153,7 +153,7 @@ def test_a_reader_that_is_left_early_ends(prepared, budget):
 
 
 @pytest.mark.parametrize("budget", [GREAT, 1000])
-def test_petastorm_is_quiet_and_the_user_is_not_muted(prepared, capfd, caplog, budget):
+def test_warnings_of_petastorm_are_suppressed_and_others_are_not(prepared, capfd, caplog, budget):
     store, manifest = prepared
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.INFO):
         warnings.simplefilter("always")
@@ -166,7 +166,7 @@ def test_petastorm_is_quiet_and_the_user_is_not_muted(prepared, capfd, caplog, b
     assert not [record for record in caplog.records if record.name.startswith("petastorm")]
 
 
-def test_a_shard_that_is_not_there(prepared):
+def test_a_missing_shard(prepared):
     store, manifest = prepared
     shard = Shard("data/nowhere/train/shard=0", 40)
     for budget in (GREAT, 10):
@@ -178,14 +178,14 @@ def test_a_shard_that_is_not_there(prepared):
 @pytest.mark.parametrize("rows", [399, 401])
 def test_a_shard_of_another_number_of_rows(prepared, budget, rows):
     store, manifest = prepared
-    shard = dataclasses.replace(manifest.train[0], rows=rows)
+    shard = structs.replace(manifest.train[0], rows=rows)
     with pytest.raises(DataError, match=f"train/shard=0'.*has 400 rows, but.*says {rows}"):
         open_shard(store, shard, manifest, LAYOUT, budget)
 
 
-def test_a_shard_whose_files_are_not_known_is_read_unchecked(prepared, caplog):
+def test_a_shard_of_unknown_files_is_read_unverified(prepared, caplog):
     store, manifest = prepared
-    shard = dataclasses.replace(manifest.train[0], files=())
+    shard = structs.replace(manifest.train[0], files=())
     assert open_shard(store, shard, manifest, LAYOUT, GREAT).rows == 400
 
 
@@ -229,7 +229,7 @@ def test_a_damaged_file_is_named_before_a_row_is_read(small, message, budget):
     assert f"{folder}/" in str(caught.value)
 
 
-def test_what_the_message_says_helps(small):
+def test_the_advice_of_the_message_helps(small):
     store, manifest = small
     flip_a_bit(next(Path(store.folder / manifest.train[0].key).glob("*.parquet")))
     with pytest.raises(StoreError):
@@ -243,7 +243,7 @@ def test_what_the_message_says_helps(small):
     assert open_shard(store, again.train[0], again, LAYOUT, GREAT).rows == 800
 
 
-def test_files_that_readers_hide_do_not_count(small):
+def test_hidden_files_do_not_count(small):
     store, manifest = small
     for name in (".part-00000.snappy.parquet.crc", "_SUCCESS"):
         store.write(f"{manifest.train[0].key}/{name}", b"x")
@@ -257,5 +257,5 @@ def test_bad_arguments(prepared):
     with pytest.raises(ArgumentError, match=r"\(5,\) has 5 elements, but.*image have 6"):
         open_shard(store, manifest.train[0], manifest, Layout((("image",),), (), ((5,),)), GREAT)
     shard = open_shard(store, manifest.train[0], manifest, LAYOUT, GREAT)
-    with pytest.raises(ArgumentError, match="batch_size must be 1 or more, but got 0"):
+    with pytest.raises(ArgumentError, match="batch_size must be a positive integer, but got 0"):
         next(shard.chunks(0, None))

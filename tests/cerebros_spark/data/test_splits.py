@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from cerebros_spark.data.prepare_arrays import prepare_arrays
-from cerebros_spark.data.prepare_spark import prepare
+from cerebros_spark.data.prepare_spark import prepare_spark
 from cerebros_spark.data.splits import allocate
 from cerebros_spark.storage.local import LocalStore
 
@@ -42,7 +42,7 @@ def shards_of(door: str, frame: pd.DataFrame, folder: Path, spark, **more):
     store = LocalStore(folder)
     arguments = {"feature_columns": ["x"], "label_columns": ["y"], "partitions": 3, **more}
     if door == "spark":
-        manifest = prepare(spark.createDataFrame(frame), store, **arguments)
+        manifest = prepare_spark(spark.createDataFrame(frame), store, **arguments)
     else:
         columns = {name: frame[name].to_numpy() for name in frame}
         manifest = prepare_arrays(columns, store, **arguments)
@@ -112,7 +112,7 @@ def test_one_hot_labels_are_stratified(door, spark, tmp_path):
     if door == "spark":
         rows = [(float(i), row.tolist()) for i, row in enumerate(labels)]
         store = LocalStore(tmp_path)
-        manifest = prepare(
+        manifest = prepare_spark(
             spark.createDataFrame(rows, "x double, y array<double>"), store,
             feature_columns=["x"], label_columns=["y"], partitions=2,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest, OtherFormatError, manifest_key
 from cerebros_spark.data.prepare_arrays import prepare_arrays
-from cerebros_spark.data.prepare_spark import prepare
+from cerebros_spark.data.prepare_spark import prepare_spark
 from cerebros_spark.data.shards import open_shard
 from cerebros_spark.storage.local import LocalStore
 
@@ -34,7 +34,7 @@ def by_arrays(frame, store, **more) -> Manifest:
 @pytest.fixture
 def by_spark(spark):
     def made(frame, store, **more) -> Manifest:
-        return prepare(spark.createDataFrame(frame), store, **ARGUMENTS, **more)
+        return prepare_spark(spark.createDataFrame(frame), store, **ARGUMENTS, **more)
 
     return made
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cerebros_spark.data.decoding import arrays_of
+from cerebros_spark.data.reader_petastorm import to_arrays
 
 
 def table(arrays) -> pa.Table:
@@ -13,7 +13,7 @@ def table(arrays) -> pa.Table:
 
 def test_array_columns_become_matrices():
     rows = np.arange(24, dtype="float32").reshape(8, 3)
-    found = arrays_of(table(rows.tolist()))
+    found = to_arrays(table(rows.tolist()))
     np.testing.assert_array_equal(found["x"], rows)
     assert found["x"].dtype == np.float32
     np.testing.assert_array_equal(found["n"], np.arange(8))
@@ -22,15 +22,15 @@ def test_array_columns_become_matrices():
 def test_parts_of_tables_and_tables_in_chunks_give_their_own_rows():
     rows = np.arange(24, dtype="float32").reshape(8, 3)
     whole = table(rows.tolist())
-    found = arrays_of(whole.slice(2, 4))
+    found = to_arrays(whole.slice(2, 4))
     np.testing.assert_array_equal(found["x"], rows[2:6])
     np.testing.assert_array_equal(found["n"], [2, 3, 4, 5])
     chunks = pa.concat_tables([whole.slice(5), whole.slice(1, 2)])
-    np.testing.assert_array_equal(arrays_of(chunks)["x"], rows[[5, 6, 7, 1, 2]])
-    np.testing.assert_array_equal(arrays_of(chunks)["n"], [5, 6, 7, 1, 2])
+    np.testing.assert_array_equal(to_arrays(chunks)["x"], rows[[5, 6, 7, 1, 2]])
+    np.testing.assert_array_equal(to_arrays(chunks)["n"], [5, 6, 7, 1, 2])
 
 
 @pytest.mark.parametrize("arrays", [[[1, 2], [3]], [[1, 2], None], [[1], [2, 3], [4, 5, 6]]])
 def test_arrays_of_several_lengths_are_refused_by_name(arrays):
     with pytest.raises(ValueError, match="column 'x' must have arrays of one length"):
-        arrays_of(table(arrays))
+        to_arrays(table(arrays))

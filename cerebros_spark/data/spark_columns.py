@@ -1,0 +1,214 @@
+"""How the columns of a Spark DataFrame are converted to those of the shards.
+
+Spark plans and compiles expressions one by one, which takes minutes for thousands of columns. So
+single numbers are packed into one array for each type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.ml.functions import vector_to_array
+from pyspark.ml.linalg import VectorUDT
+from pyspark.mllib.linalg import VectorUDT as OldVectorUDT
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import types as T  # noqa: N812
+
+from cerebros_spark.data import checks
+from cerebros_spark.data.checks import DataRequest
+from cerebros_spark.data.manifest import Column
+
+_INTEGERS = {
+    T.BooleanType: "int32",
+    T.ByteType: "int32",
+    T.ShortType: "int32",
+    T.IntegerType: "int32",
+    T.LongType: "int64",
+}
+_PRECISE = {"int32": "int", "int64": "bigint", "float32": "double"}
+
+
+@dataclass(frozen=True)
+class SourceColumn:
+    """One column of the user's DataFrame and its conversion.
+
+    Attributes:
+        column: The column as it is stored.
+        alias: Its name in the frames here, as users' names may contain anything; for a packed
+            number the name of its pack.
+        index: Index of a packed number in its pack; None for other columns.
+        raw: SQL of the user's value: a number, or an array of numbers.
+        raw_type: Its type in SQL.
+        is_array: Whether a row's value is an array.
+        has_null_elements: Whether its arrays may have null elements.
+        is_float32: Whether the user's numbers are float32 already.
+    """
+
+    column: Column
+    alias: str
+    index: int | None
+    raw: str
+    raw_type: str
+    is_array: bool
+    has_null_elements: bool
+    is_float32: bool
+
+    @property
+    def is_label(self) -> bool:
+        """Whether the column is a label."""
+        return self.column.role == "label"
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether the column has the sample weights."""
+        return self.column.role == "weight"
+
+    @property
+    def is_frame_array(self) -> bool:
+        """Whether the column named ``alias`` is an array: the column's own, or its pack."""
+        return self.is_array or self.index is not None
+
+    @property
+    def precise(self) -> str:
+        """SQL of the value before fractions are cast to float32; statistics are taken of it."""
+        sql_type = _PRECISE[self.column.dtype]
+        sql_type = f"array<{sql_type}>" if self.is_array else sql_type
+        return self.raw if sql_type == self.raw_type else f"cast({self.raw} as {sql_type})"
+
+    @property
+    def stored(self) -> str:
+        """SQL of the stored value in a frame of :func:`select_stored`."""
+        return self.alias if self.index is None else f"{self.alias}[{self.index}]"
+
+    @property
+    def first(self) -> Any:
+        """The stored value, or the first element of an array."""
+        value = F.col(self.alias)
+        return F.get(value, F.lit(0)) if self.is_array else value
+
+
+def resolve_columns(schema: T.StructType, request: DataRequest) -> list[SourceColumn]:
+    """Return how each requested column is converted, from the schema alone.
+
+    Raises:
+        DataError: If a column's type is unsupported.
+    """
+    fields = {field.name: field for field in schema.fields}
+    if isinstance(request.validation, str):
+        mark = fields[request.validation].dataType
+        if not isinstance(mark, T.BooleanType):
+            raise checks.validation_type_error(request.validation, mark.simpleString())
+    stored = checks.stored_names(request.columns)
+    pack_sizes: dict[str, int] = {}
+    sources = []
+    for number, (name, file_name) in enumerate(zip(request.columns, stored, strict=True)):
+        stored_as = "" if file_name == name else file_name
+        source = _resolve_column(number, fields[name], request.role(name), stored_as)
+        if source.column.role == "feature" and not source.is_array:
+            pack = f"numbers_{source.column.dtype}"
+            source = dataclasses.replace(source, alias=pack, index=pack_sizes.get(pack, 0))
+            pack_sizes[pack] = pack_sizes.get(pack, 0) + 1
+        sources.append(source)
+    return sources
+
+
+def _resolve_column(number: int, field: T.StructField, role: str, stored_as: str) -> SourceColumn:
+    kind = field.dataType
+    is_array, is_vector = isinstance(kind, T.ArrayType), _is_vector(kind)
+    element = kind.elementType if is_array else kind
+    is_fraction = is_vector or isinstance(element, T.FractionalType)
+    dtype = "float32" if is_fraction else _INTEGERS.get(type(element))
+    if dtype is None:
+        raise checks.column_type_error(field.name, kind.simpleString())
+    if role == "weight":
+        if is_array or is_vector:
+            raise checks.weight_type_error(field.name, kind.simpleString())
+        dtype = "float32"
+    return SourceColumn(
+        Column(field.name, dtype, (), role, stored_as=stored_as),
+        f"c{number}",
+        None,
+        quote(field.name),
+        "array<double>" if is_vector else kind.simpleString(),
+        is_array or is_vector,
+        is_array and kind.containsNull,
+        isinstance(element, T.FloatType),
+    )
+
+
+def _is_vector(kind: T.DataType) -> bool:
+    return isinstance(kind, VectorUDT | OldVectorUDT)
+
+
+def quote(name: str) -> str:
+    """Return a column's name as SQL, whatever its characters."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def vectors_to_arrays(df: DataFrame, request: DataRequest) -> DataFrame:
+    """Return the DataFrame with the requested ML vectors as arrays of doubles."""
+    requested = set(request.columns)
+    for field in df.schema.fields:
+        if field.name in requested and _is_vector(field.dataType):
+            value = F.col(quote(field.name))
+            # vector_to_array fails on null without naming the column.
+            df = df.withColumn(field.name, F.when(value.isNotNull(), vector_to_array(value)))
+    return df
+
+
+def select_precise(
+    df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest
+) -> DataFrame:
+    """Select the columns before fractions are cast to float32, and the validation mark.
+
+    Args:
+        df: The user's DataFrame, without ML vectors.
+        sources: The columns.
+        request: The arguments.
+    """
+    is_marked = isinstance(request.validation, str)
+    mark = quote(str(request.validation)) if is_marked else "false"
+    parts: dict[str, list[str]] = {}
+    for source in sources:
+        parts.setdefault(source.alias, []).append(source.precise)
+    packs = {source.alias for source in sources if source.index is not None}
+    columns = [
+        f"array({', '.join(sql)}) as {alias}" if alias in packs else f"{sql[0]} as {alias}"
+        for alias, sql in parts.items()
+    ]
+    return df.selectExpr(f"{mark} as held_out", *columns)
+
+
+def select_stored(
+    frame: DataFrame,
+    sources: Sequence[SourceColumn],
+    request: DataRequest,
+    more: Sequence[str] = (),
+) -> DataFrame:
+    """Select the columns of :func:`select_precise` as stored, the mark, and two hashes of a row.
+
+    The hashes are ``h1`` and ``h2``: 128 bits, so rows that are equal in both are the same.
+
+    Args:
+        frame: A frame of :func:`select_precise`.
+        sources: The columns.
+        request: The arguments.
+        more: SQL of further columns with their names, which are not hashed.
+    """
+    cast: dict[str, str] = {}
+    for source in sources:
+        alias, sql_type = source.alias, "array<float>" if source.is_frame_array else "float"
+        is_fraction = source.column.dtype == "float32"
+        cast[alias] = f"cast({alias} as {sql_type}) as {alias}" if is_fraction else alias
+    # The seed goes in first, so each seed gives another order.
+    seed = F.lit(request.seed).cast("decimal(38,0)")
+    hashed = ["held_out", *cast]
+    return frame.selectExpr("held_out", *cast.values(), *more).select(
+        "*",
+        F.xxhash64(seed, F.lit(1), *hashed).alias("h1"),
+        F.xxhash64(seed, F.lit(2), *hashed).alias("h2"),
+    )

@@ -1,0 +1,32 @@
+"""The private attributes of Petastorm that are used exist in the installed version."""
+
+from __future__ import annotations
+
+import petastorm
+import pyarrow as pa
+import pyarrow.parquet as pq
+from petastorm import make_batch_reader
+
+from cerebros_spark.compat.petastorm import replace_results_reader
+
+VERSION = f"Petastorm {petastorm.__version__}"
+
+
+class Tables:
+    batched_output = True
+
+    def read_next(self, pool, schema, ngram):
+        return pool.get_results()
+
+
+def test_replace_results_reader(tmp_path):
+    pq.write_table(pa.table({"x": [1, 2, 3]}), tmp_path / "part.parquet")
+    reader = make_batch_reader(f"file://{tmp_path}", reader_pool_type="dummy", num_epochs=1)
+    try:
+        assert hasattr(reader._results_queue_reader, "read_next"), VERSION
+        assert reader._results_queue_reader.batched_output is True, VERSION
+        replace_results_reader(reader, Tables())
+        assert next(reader)["x"].to_pylist() == [1, 2, 3], VERSION
+    finally:
+        reader.stop()
+        reader.join()
