@@ -1,38 +1,37 @@
-"""HyperHyperModel: what a user speaks to. It binds, checks and delegates."""
+"""HyperHyperModel, the entry point: it binds, checks and delegates."""
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import autokeras as ak
 import keras
-import pandas as pd
+import keras_tuner
+import numpy as np
 
 from cerebros_spark.backends.base import Backend
 from cerebros_spark.backends.local import LocalBackend
-from cerebros_spark.core.errors import ArgumentError, DataError, NotFittedError
+from cerebros_spark.core.errors import ArgumentError, NotFittedError
 from cerebros_spark.core.pickling import packed
 from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.storage.store import Store
-from nas.config.binding import Resources, TunerBinding, columns_of
-from nas.config.callbacks import called_and_watching
-from nas.config.dataset import find, prepare_data
-from nas.config.search_config import SearchConfig, resolve_layout
-from nas.data.columns import predict_rows
+from nas.config.binding import Resources, parse_columns
+from nas.config.callbacks import split_callbacks
+from nas.config.dataset import PreparedData, find_data, prepare_data
+from nas.config.search_config import SearchConfig, configure_model, resolve_data
+from nas.config.tuner import TunerBinding, bind_tuner
 from nas.data.heads import check_metrics
 from nas.data.inputs import is_spark
-from nas.data.weights import parse_class_weight, parse_loss_weights, read_evaluation_weights
+from nas.data.weights import parse_class_weight
 from nas.results.result import ModelSelectionResult
-from nas.search.runner import run
-from nas.spaces.autokeras.default_graph import assembled, needs_blocks
-from nas.spaces.autokeras.graph import check_graph
+from nas.results.summary import TunerSummary
+from nas.search.context import build_context
+from nas.search.runner import run_search
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
-from nas.spaces.user_space import Source, custom_objects_of, source_of
+from nas.trial.proposal import Tuner
 
 _GIB = 1024**3
 
@@ -43,46 +42,42 @@ class HyperHyperModel:
     The arguments are those of ``autokeras.AutoModel`` where it has them.
 
     Args:
-        inputs: AutoKeras input nodes, for example ``ak.Input()``. None where ``hypermodel`` is
-            given.
-        outputs: AutoKeras heads; likewise. If only inputs and heads are given, what lies between is
-            searched: among Cerebros networks, or where an input is an ``ak.ImageInput`` or an
-            ``ak.TextInput`` among small networks for those. Otherwise it is the graph that the
-            blocks make.
+        inputs: AutoKeras input nodes, for example ``ak.Input()``. None with ``hypermodel``.
+        outputs: AutoKeras heads; likewise. With inputs and heads alone, the search covers Cerebros
+            networks, or small networks for an ``ak.ImageInput`` or ``ak.TextInput``. Otherwise it
+            covers the graph of the blocks between them.
         project_name: Name of the run in the store.
-        max_trials: Number of trials, unless ``tuner_bind`` says otherwise. None for all that the
-            tuner has by itself; ``"grid"`` has an end, ``"random"`` has none.
-        directory: Folder or URL (``s3://bucket/prefix``) that the store's folder lies in, unless
-            ``resource_bind`` gives a store.
-        objective: What is optimized, unless ``tuner_bind`` says otherwise.
-        tuner: Name of the tuner, unless ``tuner_bind`` says otherwise. An oracle or a tuner as
-            ``tuner_bind`` takes it goes by its own objective and number of trials.
-        overwrite: Remove an earlier run of the same name. Otherwise ``fit`` resumes it: what is
-            finished is not done again, and a finished run returns its result at once, with a
-            warning in the log. Arguments, custom code and networks must be those it began with.
-        seed: Seed of everything that is drawn. If it is None a new one is drawn; a run that is
-            gone on with keeps its own.
-        max_model_size: Number of weights a network may have; larger ones fail as trials.
-        space: Bounds of the Cerebros networks; the published ones if it is None.
+        max_trials: Number of trials, unless ``tuner_bind`` sets it. None for all that the tuner
+            has by itself: ``"grid"`` has an end, ``"random"`` has none.
+        directory: Folder or URL (``s3://bucket/prefix``) of the store's folder, unless
+            ``resource_bind`` is given a store.
+        objective: The objective, unless ``tuner_bind`` sets it.
+        tuner: Name of the tuner, unless ``tuner_bind`` sets it. An oracle or a tuner, as
+            ``tuner_bind`` takes it, has its own objective and number of trials.
+        overwrite: Remove an earlier run of the same name. Otherwise ``fit`` resumes it: finished
+            work is kept, and a finished run returns its result at once, with a warning in the log.
+            Arguments, custom code and networks must be those it began with.
+        seed: Seed of all draws. None draws a new one; a resumed run keeps its own.
+        max_model_size: Number of weights a network may have; trials with larger ones fail.
+        space: Bounds of the Cerebros networks; the published ones by default.
         base_models: By number of the input, a ``keras.Model`` that the input passes first
             (transfer learning). For Cerebros networks only.
-        hypermodel: Instead of inputs and outputs, what builds the networks: a function
-            ``build(hp)`` that gives a compiled ``keras.Model``; a ``keras_tuner.HyperModel``; or
-            one ``keras.Model``, or ``FixedModel`` of it, of which optimizer, learning rate and
-            batch size are searched. Of one model, layers that are not trainable keep their
-            weights and the others start from new ones; ``FixedModel(model, keep_weights=True)``
-            keeps all. What ``build`` returns starts from the weights it has. Losses and metrics
-            are those of ``compile``. A hyperparameter named ``batch_size`` is the trial's batch
-            size, in any space.
-        custom_objects: Classes and functions by name: layers, losses and metrics of your own.
-            They are sent to the workers. What is registered with
-            ``keras.saving.register_keras_serializable`` need not be named.
-        loss_weights: What each output's loss counts in the sum that is trained, as in
+        hypermodel: Builds the networks instead of inputs and outputs: a function ``build(hp)``
+            that returns a compiled ``keras.Model``; a ``keras_tuner.HyperModel``; or one
+            ``keras.Model``, or a ``FixedModel`` of it, whose optimizer, learning rate and batch
+            size are searched. Of one model, layers that are not trainable keep their weights and
+            the others start from new ones; ``FixedModel(model, keep_weights=True)`` keeps all.
+            What ``build`` returns starts from the weights it has. Losses and metrics are those of
+            ``compile``. In any space, a hyperparameter ``batch_size`` is the trial's batch size.
+        custom_objects: Custom layers, losses, metrics and functions by name, which are sent to the
+            workers. Those registered with ``keras.saving.register_keras_serializable`` need not
+            be named.
+        loss_weights: Weight of each output's loss in the trained sum, as in
             ``keras.Model.compile``: a list in the order of the heads, or a dict by the heads'
             names; 1 by default. The reported losses of single outputs are unweighted.
 
     Raises:
-        ArgumentError: If an argument can't be used.
+        ArgumentError: If an argument cannot be used.
     """
 
     def __init__(
@@ -92,8 +87,8 @@ class HyperHyperModel:
         project_name: str = "auto_model",
         max_trials: int | None = 100,
         directory: str | os.PathLike[str] | None = None,
-        objective: Any = "val_loss",
-        tuner: Any = "random",
+        objective: str | keras_tuner.Objective = "val_loss",
+        tuner: str | keras_tuner.Oracle | Tuner = "random",
         overwrite: bool = False,
         seed: int | None = None,
         max_model_size: int | None = None,
@@ -104,48 +99,35 @@ class HyperHyperModel:
         custom_objects: Mapping[str, Any] | None = None,
         loss_weights: Sequence[float] | Mapping[str, float] | None = None,
     ) -> None:
-        self._own = _own(hypermodel, inputs, outputs, space, base_models)
-        self._custom_objects = custom_objects_of(custom_objects)
-        # A block gives a list, so several of them make lists in a list.
-        self._inputs = [] if self._own else keras.tree.flatten(inputs)
-        self._outputs = [] if self._own else keras.tree.flatten(outputs)
-        self._heads = [_head_of(output) for output in self._outputs]
-        self._is_graph = self._own is None and any(
-            not isinstance(output, ak.Head) for output in self._outputs
+        self._model = configure_model(
+            inputs,
+            outputs,
+            space=space,
+            base_models=base_models,
+            hypermodel=hypermodel,
+            custom_objects=custom_objects,
+            loss_weights=loss_weights,
+            max_model_size=max_model_size,
         )
-        if self._own is None and not self._is_graph and needs_blocks(self._inputs):
-            self._inputs, self._outputs, self._heads = assembled(self._inputs, self._heads)
-            self._is_graph = True
-        if self._is_graph:
-            check_graph(self._inputs, self._outputs)
-        if self._is_graph and (space is not None or base_models):
-            raise ArgumentError(
-                "space and base_models are for ak.Input and ak.StructuredDataInput with heads and "
-                "no blocks between them; give the space to a CerebrosBlock of a graph"
-            )
         if not re.fullmatch(r"[\w.-]+", project_name) or not project_name.strip("."):
             raise ArgumentError(
                 f"project_name must be letters, digits, '.', '_' and '-', but got {project_name!r}"
             )
-        self._base_models = base_models
-        self._loss_weights = parse_loss_weights(loss_weights, self._heads)
-        self._space = space or CerebrosSpace()
         self.project_name = project_name
         self._directory = directory
         self._overwrite = overwrite
         self._seed = check_optional_integer("seed", seed)
-        self._max_model_size = check_optional_integer("max_model_size", max_model_size, 1)
         self._resources: Resources | None = None
-        named = isinstance(tuner, str)
-        bound = TunerBinding(
+        by_name = isinstance(tuner, str)
+        self._tuner_binding: TunerBinding = bind_tuner(
             tuner,
-            objective if named else None,
-            max_trials if named else None,
+            objective if by_name else None,
+            max_trials if by_name else None,
             None,
-            otherwise=objective,
+            default_objective=objective,
         )
-        self.tuner = self._declared(bound)
-        self._fitted: ModelSelectionResult | None = None
+        self._last_tuner: Tuner | None = None
+        self._result: ModelSelectionResult | None = None
 
     # Binding -----------------------------------------------------------------------------
 
@@ -163,45 +145,43 @@ class HyperHyperModel:
         program_memory: int = 2 * _GIB,
         sample_weight_column: str | None = None,
     ) -> None:
-        """Says where to train and on what.
+        """Bind the workers, the store and the columns.
 
         Args:
             backend: ``SparkBackend`` or ``LocalBackend``; the latter with 2 workers by default.
-            store: Where data, states and journal are kept; a folder named after the project by
-                default.
+            store: Store of data, states and journal; a folder named after the project by default.
             feature_columns: The features: one list for one input, or one list for each input.
             label_columns: The labels, likewise.
-            validation: Fraction of the rows that validate, or the name of a boolean column that
-                marks them.
+            validation: Fraction of the rows that validate, or name of a boolean column that marks
+                them.
             evaluation_metric: A Keras metric, or a list of them, reported besides the heads' own:
-                by name, as a class or as an object. Class numbers count as the one-hot labels that
-                they stand for. ``"f1_score"`` by name is the macro average over the classes.
-            max_concurrent_trials: Trials in flight at a time. By default twice the workers, and up
-                to eight times where a worker would have nothing to do otherwise (not if
-                ``reproducible``), and sixteen times where trials train together and the tuner
-                does not learn from their scores.
+                by name, as a class or as an object. Class numbers count as the one-hot labels they
+                stand for. ``"f1_score"`` by name is the macro average over the classes.
+            max_concurrent_trials: Trials in flight at a time. By default twice the workers; up to
+                eight times where a worker would be idle (not if ``reproducible``); up to sixty-four
+                times where trials train together and the tuner is not adaptive.
             shard_memory: Bytes of decoded rows a worker keeps; a larger shard is streamed.
-            program_memory: Bytes of compiled networks a worker keeps, about.
-            sample_weight_column: Column of a DataFrame, Spark's or pandas', with what each row
-                counts: one number of 0 or more. The losses of training and validation are
-                weighted with it, as ``sample_weight`` of ``keras.Model.fit`` and
-                ``validation_data`` of three parts do; metrics are not, unless they are among
-                the ``weighted_metrics`` of a network's own ``compile``.
+            program_memory: Bytes of compiled networks a worker keeps, approximately.
+            sample_weight_column: Column of a Spark or pandas DataFrame with the weight of each
+                row, a number of at least 0. It weights the losses of training and validation, as
+                ``sample_weight`` of ``keras.Model.fit`` does; metrics only if they are among the
+                ``weighted_metrics`` of a network's own ``compile``.
 
         Raises:
-            ArgumentError: If an argument can't be used.
+            ArgumentError: If an argument cannot be used.
         """
         backend = backend if backend is not None else LocalBackend(num_workers=2)
         if store is None:
             folder = os.fspath(self._directory or ".")
             store = Store.create(f"{folder.rstrip('/')}/{self.project_name}")
-        metrics = tuple(_listed(evaluation_metric)) if evaluation_metric else ()
+        metrics = evaluation_metric or ()
+        metrics = tuple(metrics) if isinstance(metrics, list | tuple) else (metrics,)
         check_metrics(metrics)
         self._resources = Resources(
             backend=backend,
             store=store,
-            feature_columns=columns_of("feature_columns", feature_columns),
-            label_columns=columns_of("label_columns", label_columns),
+            feature_columns=parse_columns("feature_columns", feature_columns),
+            label_columns=parse_columns("label_columns", label_columns),
             validation=validation,
             evaluation_metric=metrics,
             max_concurrent_trials=max_concurrent_trials,
@@ -212,51 +192,50 @@ class HyperHyperModel:
 
     def tuner_bind(
         self,
-        tuner: Any = "random",
-        hyperparameters: Any = None,
-        objective: Any = None,
+        tuner: str | keras_tuner.Oracle | Tuner = "random",
+        hyperparameters: keras_tuner.HyperParameters | None = None,
+        objective: str | keras_tuner.Objective | None = None,
         max_trials: int | None = None,
         overwrite: bool | None = None,
         max_consecutive_failed_trials: int | None = 10,
         **options: Any,
     ) -> None:
-        """Says how candidates are chosen.
+        """Bind the tuner.
 
         Args:
             tuner: Name of the tuner: ``"random"``, ``"grid"``, ``"greedy"``, ``"bayesian"``,
                 ``"asha"``, ``"hyperband"``, ``"deephyper"`` (an extra); or a
-                ``keras_tuner.Oracle``, or an object with the methods of ``nas.Tuner``,
-                which bring their own objective, number of trials and overrides, unless the first
-                two are given here.
-            hyperparameters: A ``keras_tuner.HyperParameters``; what is declared there overrides
-                the space, for example ``hp.Fixed("learning_rate", 1e-4)``.
+                ``keras_tuner.Oracle``, or an object with the methods of ``nas.Tuner``. Those have
+                their own objective, number of trials and overrides, unless the first two are
+                given here.
+            hyperparameters: Overrides of the space, for example
+                ``hp.Fixed("learning_rate", 1e-4)``.
             objective: A metric's name, or a ``keras_tuner.Objective``.
-            max_trials: Number of trials. If it is None, what was bound before: a constructor's
-                None lets ``"grid"`` go through the whole grid.
+            max_trials: Number of trials. None keeps the number that was bound before: with a
+                constructor's None, ``"grid"`` covers the whole grid.
             overwrite: Remove an earlier run of the same name.
-            max_consecutive_failed_trials: After so many trials that failed one after the other
-                the search ends with an error that shows the first; None for never.
+            max_consecutive_failed_trials: Number of trials that fail one after the other and end
+                the search, with an error that shows the first; None for never.
             **options: Options of the tuner of that name, for example ``exploration=0.3`` for
                 ``"greedy"``; its factory in ``nas.config.tuner_registry`` describes them.
 
         Raises:
-            ArgumentError: If an argument can't be used.
+            ArgumentError: If an argument cannot be used.
         """
-        bound = self.tuner
+        before = self._tuner_binding
         if isinstance(tuner, str):
-            objective = bound.objective if objective is None else objective
-            max_trials = bound.max_trials if max_trials is None else max_trials
-        self.tuner = self._declared(
-            TunerBinding(
-                tuner,
-                objective,
-                max_trials,
-                hyperparameters,
-                max_consecutive_failed_trials,
-                options=options,
-                otherwise=bound.objective,
-            )
+            objective = before.objective if objective is None else objective
+            max_trials = before.max_trials if max_trials is None else max_trials
+        self._tuner_binding = bind_tuner(
+            tuner,
+            objective,
+            max_trials,
+            hyperparameters,
+            max_consecutive_failed_trials,
+            options=options,
+            default_objective=before.objective,
         )
+        self._last_tuner = None
         if overwrite is not None:
             self._overwrite = overwrite
 
@@ -279,70 +258,66 @@ class HyperHyperModel:
         sample_weight: Any = None,
         shuffle: bool = True,
     ) -> ModelSelectionResult:
-        """Searches.
+        """Search, or resume an unfinished run of the same project in the same store.
+
+        After an interruption (Ctrl-C, SIGTERM, an error of the cluster) :attr:`result` has the
+        trials so far, and the next call with the same arguments resumes the run.
 
         Args:
             x: A Spark DataFrame with the bound columns; or arrays of shape ``(rows, …)``, a
                 list of them (one for each input), a dict, or a pandas DataFrame.
             y: The labels of arrays; a Spark DataFrame has them.
             batch_size: Rows in a training step.
-            epochs: Epochs of a trial. If None, up to 1,000, and a trial ends when its
-                ``val_loss`` has not got better by 1e-4 for 10 epochs, as in AutoKeras.
-            callbacks: Keras callbacks, of which every trial gets copies of its own. They are
-                called at the ends of epochs, with the metrics over all rows; one that needs to be
-                called for batches is refused. What they know is kept when a run is gone on with,
-                as far as it is plain data (or what their ``get_state`` gives to ``set_state``).
-                ``keras.callbacks.TensorBoard`` writes a folder for each trial.
+            epochs: Limit of a trial's epochs. If None it is 1,000, and a trial also stops when its
+                ``val_loss`` has not improved by 1e-4 for 10 epochs, as in AutoKeras.
+            callbacks: Keras callbacks, which every trial copies. They are called at the ends of
+                epochs, with the metrics over all rows; one that needs batches is refused. A
+                resumed run restores their plain attributes (or what their ``get_state`` returned,
+                with ``set_state``). ``keras.callbacks.TensorBoard`` writes a folder for each
+                trial. Observers (``nas.SearchObserver``, ``nas.MLflowLogger``) follow the search.
             validation_split: Fraction of the rows that validate, instead of the bound one. They
                 are drawn at random, each class in proportion; Keras and AutoKeras take the last
                 rows, as ``shuffle=False`` does here.
             validation_data: Rows that validate instead of a fraction: ``(x, y)`` or
                 ``(x, y, sample_weight)`` for arrays, a Spark DataFrame for a Spark DataFrame.
             verbose: 0 shows no progress.
-            input_shape: Shape of one row of the input, for a flat column that is an image.
+            input_shape: Shape of one row of the input, for a flatten_names column that is an image.
             reproducible: Repeat bit for bit: the same seed, data and number of workers give the
-                same leaderboard and the same weights. Costs some speed.
-            class_weight: What rows of a class count in training, by class number; 1 for classes
+                same leaderboard and weights. Costs some speed.
+            class_weight: Weight of each class in the training loss, by class index; 1 for classes
                 that are left out, as in ``keras.Model.fit``. For a single output with classes.
-                Rows that have a sample weight too count the product.
-            sample_weight: What each row of arrays counts, of shape ``(rows,)``, all 0 or more; a
-                DataFrame has a column for it, see :meth:`resource_bind`.
+                It is multiplied with a row's sample weight.
+            sample_weight: Weight of each row of arrays, of shape ``(rows,)``, all at least 0; for
+                a DataFrame see :meth:`resource_bind`.
             shuffle: Draw the rows that validate at random. False takes the last rows of arrays,
-                for rows in order of time; those of a Spark DataFrame have no order, so mark them
+                for rows in order of time; rows of a Spark DataFrame have no order, so mark them
                 in a boolean column. Training rows are shuffled in either case.
-
-        A run of the same project in the same store that did not come to its end (the driver was
-        killed, the workers went away) is gone on with, unless ``overwrite`` is set; all arguments
-        must be the same. When ``fit`` is interrupted (Ctrl-C, SIGTERM, an error of the cluster)
-        :attr:`result` has the trials so far.
 
         Returns:
             The result.
 
         Raises:
             ArgumentError, DataError, StoreError, BackendError: Before any training, if something
-                can't be used; the message names it.
+                cannot be used; the message names it.
             SearchError: If all trials fail.
         """
-        resources = self._bound()
-        request = self._request(
+        config = self._configure(
             batch_size, epochs, callbacks, verbose, input_shape, reproducible, class_weight
         )
-        resources.backend.check(resources.store)
+        validation = config.resources.validation if validation_split is None else validation_split
         prepared = prepare_data(
-            resources,
+            config.resources,
             x,
             y,
-            validation=resources.validation if validation_split is None else validation_split,
+            validation=validation,
             validation_data=validation_data,
             sample_weight=sample_weight,
-            # Not the run's: without a seed the same data would be prepared anew for each run.
+            # Not the run's: without a seed each run would prepare the same data again.
             seed=0 if self._seed is None else self._seed,
             shuffle=shuffle,
-            inspect=lambda prepared: resolve_layout(request, resources, prepared),
+            inspect=lambda prepared: resolve_data(config, prepared),
         )
-        run(request, resources, self.tuner, prepared, self._keep)
-        return self.result
+        return self._search(config, prepared)
 
     def fit_on_prepared_data(
         self,
@@ -356,7 +331,10 @@ class HyperHyperModel:
         reproducible: bool = False,
         class_weight: Mapping[int, float] | None = None,
     ) -> ModelSelectionResult:
-        """Searches on data that an earlier ``fit`` prepared in the same store.
+        """Search on data that an earlier ``fit`` prepared in the same store.
+
+        Data that was prepared with sample weights is trained with them. The other arguments are
+        those of :meth:`fit`.
 
         Args:
             data: Fingerprint of the prepared data; may be None if the store holds one only.
@@ -368,36 +346,31 @@ class HyperHyperModel:
             reproducible: As in :meth:`fit`.
             class_weight: As in :meth:`fit`.
 
-        Data that was prepared with sample weights is trained with them.
-
         Raises:
             DataError: If there is no such data, or it has not as many partitions as there are
                 workers.
         """
-        resources = self._bound()
-        request = self._request(
+        config = self._configure(
             batch_size, epochs, callbacks, verbose, input_shape, reproducible, class_weight
         )
-        resources.backend.check(resources.store)
-        run(request, resources, self.tuner, find(resources, data), self._keep)
-        return self.result
+        return self._search(config, find_data(config.resources, data))
 
     # After the search --------------------------------------------------------------------
 
     @property
     def result(self) -> ModelSelectionResult:
-        """The result of the last ``fit``; raises NotFittedError."""
-        if self._fitted is None:
+        """The result of the last ``fit``; raises NotFittedError before."""
+        if self._result is None:
             raise NotFittedError("nothing has been searched yet: call fit() first")
-        return self._fitted
+        return self._result
 
     def predict(self, x: Any, batch_size: int = 32, verbose: int = 0) -> Any:
-        """The best network's outputs.
+        """Return the best network's outputs.
 
         Args:
-            x: A Spark DataFrame, which comes back with the output columns added (see
-                ``ModelSelectionResult.transform``); or arrays as ``fit`` takes them, which give
-                an array of shape ``(rows, outputs)``, or a list of them for several outputs.
+            x: A Spark DataFrame, which is returned with the output columns added (see
+                ``ModelSelectionResult.transform``); or arrays as ``fit`` takes them, for an array
+                of shape ``(rows, outputs)``, or a list of them for several outputs.
             batch_size: Rows at a time.
             verbose: Passed on to Keras.
 
@@ -405,11 +378,9 @@ class HyperHyperModel:
             NotFittedError: Before ``fit``.
             DataError: If a column is missing.
         """
-        result = self.result
         if is_spark(x):
-            return result.transform(x)
-        inputs = result.model_inputs(x)
-        return predict_rows(result.best_model, inputs, batch_size=batch_size, verbose=verbose)
+            return self.result.transform(x)
+        return self.result.predict_arrays(x, batch_size, verbose)
 
     def evaluate(
         self,
@@ -419,18 +390,18 @@ class HyperHyperModel:
         verbose: int = 0,
         return_dict: bool = False,
         *,
-        sample_weight: Any = None,
-    ) -> Any:
-        """The best network's loss and metrics over all rows.
+        sample_weight: np.ndarray | Sequence[float] | None = None,
+    ) -> list[float] | dict[str, float]:
+        """Return the best network's loss and metrics over all rows.
 
         Args:
             x: A Spark DataFrame with features and labels, evaluated on the executors; or arrays.
             y: The labels of arrays.
             batch_size: Rows at a time.
             verbose: Passed on to Keras.
-            return_dict: Give the values by name.
-            sample_weight: What each row of arrays counts, of shape ``(rows,)``; all the same if
-                it is None, whatever the search was weighted with.
+            return_dict: Return the values by name.
+            sample_weight: Weight of each row of arrays, of shape ``(rows,)``; None for 1, whatever
+                the search was weighted with.
 
         Returns:
             As ``keras.Model.evaluate``: a list, the loss first, or a dict.
@@ -440,69 +411,52 @@ class HyperHyperModel:
             DataError: If a column is missing.
         """
         result = self.result
-        if is_spark(x):
-            if sample_weight is not None:
-                raise ArgumentError("sample_weight goes with arrays, but x is a Spark DataFrame")
-            values = result.evaluate(x, batch_size)
+        if not is_spark(x):
+            values = result.evaluate_arrays(x, y, batch_size, verbose, sample_weight)
+        elif sample_weight is not None:
+            raise ArgumentError("sample_weight goes with arrays, but x is a Spark DataFrame")
         else:
-            if y is None and not isinstance(x, Mapping | pd.DataFrame):
-                raise ArgumentError("y is missing; pass the labels, or a DataFrame that holds them")
-            inputs = result.model_inputs(x)
-            rows = len(inputs[0] if isinstance(inputs, list) else inputs)
-            if rows == 0:
-                raise DataError("there are no rows to evaluate")
-            told = result.scoring_model.evaluate(
-                inputs,
-                result.model_labels(x if y is None else y),
-                batch_size=batch_size,
-                verbose=verbose,
-                sample_weight=read_evaluation_weights(sample_weight, rows),
-                return_dict=True,
-            )
-            # Keras sorts the dict by name; a list has the order of compile().
-            values = {name: told[name] for name in result.scoring_model.get_metrics_result()}
+            values = result.evaluate(x, batch_size)
         return values if return_dict else list(values.values())
 
+    @property
+    def tuner(self) -> TunerSummary:
+        """The bound tuner, with the summary methods of ``keras_tuner.Tuner``."""
+        return TunerSummary(self._search_space, lambda: self.result)
+
     def search_space_summary(self) -> str:
-        """Writes the search space to standard output, and gives it as text."""
+        """Print the search space, and return it as text."""
         return self.tuner.search_space_summary()
 
     def results_summary(self, num_trials: int = 10) -> str:
-        """Writes the best trials to standard output, and gives it as text."""
+        """Print the best trials, and return them as text."""
         return self.result.results_summary(num_trials)
 
-    def get_best_hyperparameters(self, num_trials: int = 1) -> list[Any]:
-        """The ``keras_tuner.HyperParameters`` of trials with a score, the best first."""
+    def get_best_hyperparameters(self, num_trials: int = 1) -> list[keras_tuner.HyperParameters]:
+        """Return the hyperparameters of trials with a score, best first."""
         return self.result.get_best_hyperparameters(num_trials)
 
     def export_model(self) -> keras.Model:
-        """The best network: a plain ``keras.Model`` that Keras alone saves and loads.
+        """Return the best network: a plain ``keras.Model`` that Keras alone saves and loads.
 
-        It is compiled without metrics that Keras can't compute from class numbers, such as
+        Its ``compile`` has no metrics that Keras cannot compute from class numbers, such as
         ``F1Score``; :meth:`evaluate` has them.
         """
         return self.result.best_model
 
     # Inside ------------------------------------------------------------------------------
 
-    def _declared(self, tuner: TunerBinding) -> TunerBinding:
-        """Has the tuner tell its space before ``fit``, where that needs no data."""
-        if not self._is_graph and self._own is None:
-            tuner.declare = functools.partial(declare, space=self._space)
-        return tuner
+    def _search_space(self) -> keras_tuner.HyperParameters:
+        """Return the search space of the last ``fit``, or as far as it is known before."""
+        if self._last_tuner is not None:
+            return self._last_tuner.hyperparameters
+        overrides = self._tuner_binding.hyperparameters
+        space = keras_tuner.HyperParameters() if overrides is None else overrides.copy()
+        if self._model.space is not None:
+            declare(space, space=self._model.space)
+        return space
 
-    def _keep(self, result: ModelSelectionResult) -> None:
-        self._fitted = result
-
-    def _bound(self) -> Resources:
-        if self._resources is None:
-            self.resource_bind()
-        assert self._resources is not None
-        if not isinstance(self._resources.backend, LocalBackend):
-            packed(self._custom_objects)  # whether they can be sent, before anything is done
-        return self._resources
-
-    def _request(
+    def _configure(
         self,
         batch_size: int,
         epochs: int | None,
@@ -512,60 +466,37 @@ class HyperHyperModel:
         reproducible: bool,
         class_weight: Mapping[int, float] | None,
     ) -> SearchConfig:
-        called, watchers = called_and_watching(callbacks)
-        return SearchConfig(
-            inputs=tuple(self._inputs),
-            outputs=tuple(self._outputs),
-            heads=tuple(self._heads),
-            space=None if self._is_graph or self._own else self._space,
-            base_models=self._base_models,
+        if self._resources is None:
+            self.resource_bind()
+        assert self._resources is not None
+        backend = self._resources.backend
+        if not isinstance(backend, LocalBackend):
+            packed(self._model.custom_objects)  # raises if they cannot be sent
+        trial_callbacks, observers = split_callbacks(callbacks)
+        config = SearchConfig(
+            model=self._model,
+            resources=self._resources,
+            tuner=self._tuner_binding,
             project_name=self.project_name,
             overwrite=self._overwrite,
-            max_model_size=self._max_model_size,
             seed=self._seed,
             batch_size=batch_size,
             epochs=epochs,
             verbose=verbose,
             input_shape=input_shape,
             reproducible=reproducible,
-            callbacks=called,
-            watchers=watchers,
-            own=self._own,
-            custom_objects=self._custom_objects,
+            callbacks=trial_callbacks,
+            observers=observers,
             class_weight=parse_class_weight(class_weight),
-            loss_weights=self._loss_weights,
         )
+        backend.check(self._resources.store)
+        return config
 
+    def _search(self, config: SearchConfig, prepared: PreparedData) -> ModelSelectionResult:
+        context = build_context(config, resolve_data(config, prepared))
+        self._last_tuner = context.session.tuner
+        run_search(context, self._set_result)
+        return self.result
 
-def _own(hypermodel: Any, *others: Any) -> Source | None:
-    """What builds networks of the user's own; None if inputs and outputs are given instead."""
-    if hypermodel is None:
-        if others[0] is None or others[1] is None:
-            raise ArgumentError(
-                "inputs and outputs are missing, for example inputs=ak.Input(), "
-                "outputs=ak.RegressionHead(); or give hypermodel=, a function or model of your own"
-            )
-        return None
-    if any(other is not None for other in others):
-        raise ArgumentError(
-            "hypermodel stands for the whole network: leave out inputs, outputs, space and "
-            "base_models"
-        )
-    return source_of(hypermodel)
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _head_of(output: Any) -> Any:
-    """The head itself, or the head at the end of which the node is."""
-    if isinstance(output, ak.Head):
-        return output
-    blocks = getattr(output, "in_blocks", None)
-    if blocks and isinstance(blocks[0], ak.Head):
-        return blocks[0]
-    raise ArgumentError(
-        "outputs must be heads such as ak.RegressionHead(), or nodes that a head gave, but got "
-        f"{output!r}"
-    )
+    def _set_result(self, result: ModelSelectionResult) -> None:
+        self._result = result

@@ -93,21 +93,15 @@ def short_searches() -> Iterator[None]:
     The check is whether the code of the documents runs, not what it finds.
     """
     from nas import CerebrosSpace, HyperHyperModel
-    from nas.config.binding import TunerBinding
+    from nas.config.tuner import bind_tuner
 
-    search_config, init_binding, post_init = (
-        HyperHyperModel._request,
-        TunerBinding.__init__,
-        CerebrosSpace.__post_init__,
-    )
+    configure, post_init = HyperHyperModel._configure, CerebrosSpace.__post_init__
 
     def limited_config(self: Any, batch_size: int, epochs: Any, *more: Any) -> Any:
-        return search_config(self, batch_size, EPOCHS, *more)
+        return configure(self, batch_size, EPOCHS, *more)
 
-    def limited_tuner(
-        self: Any, kind: Any, objective: Any, _: Any, *more: Any, **most: Any
-    ) -> None:
-        init_binding(self, kind, objective, TRIALS, *more, **most)
+    def limited_tuner(tuner: Any, objective: Any, _: Any, *more: Any, **most: Any) -> Any:
+        return bind_tuner(tuner, objective, TRIALS, *more, **most)
 
     def tiny_space(self: CerebrosSpace) -> None:
         post_init(self)
@@ -115,8 +109,8 @@ def short_searches() -> Iterator[None]:
             object.__setattr__(self, name, value)
 
     with (
-        mock.patch.object(HyperHyperModel, "_request", limited_config),
-        mock.patch.object(TunerBinding, "__init__", limited_tuner),
+        mock.patch.object(HyperHyperModel, "_configure", limited_config),
+        mock.patch("nas.hyperhypermodel.bind_tuner", limited_tuner),
         mock.patch.object(CerebrosSpace, "__post_init__", tiny_space),
     ):
         yield

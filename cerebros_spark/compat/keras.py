@@ -143,6 +143,11 @@ def to_snake_case(name: str) -> str:
     return str(naming.to_snake_case(name))
 
 
+def traces_batches(callback: Any) -> bool:
+    """Return whether a ``TensorBoard`` callback profiles batches."""
+    return bool(callback._should_trace)
+
+
 def uses_weight_decay(optimizer: Any, variable: Any) -> bool:
     """Return whether an optimizer decays a variable."""
     return bool(optimizer._use_weight_decay(variable.value))

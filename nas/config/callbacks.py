@@ -1,4 +1,4 @@
-"""What is given as callbacks: those that trials call, and those that look on."""
+"""The callbacks that ``fit`` is given: those of trials, and observers of the search."""
 
 from __future__ import annotations
 
@@ -7,37 +7,36 @@ from typing import Any
 import keras
 
 from cerebros_spark.training.keras.callbacks import check_callbacks, need_model
-from nas.monitoring.learning_rate import LearningRateLog
 from nas.monitoring.observer import SearchObserver
-from nas.monitoring.tensorboard import TensorBoardObserver
+from nas.monitoring.tensorboard import LearningRateLog, TensorBoardObserver
 
 
-def called_and_watching(
+def split_callbacks(
     callbacks: Any,
 ) -> tuple[tuple[keras.callbacks.Callback, ...], tuple[SearchObserver, ...]]:
-    """Callbacks of which each trial has its own, and what looks on at the whole search.
+    """Return the callbacks that each trial copies, and the observers of the whole search.
 
     Args:
-        callbacks: What the user gave: one, several or None.
+        callbacks: One callback or observer, several, or None.
 
     Raises:
-        ArgumentError: If one can't be used; the message names it.
+        ArgumentError: If one cannot be used; the message names it.
     """
     if callbacks is None:
         return (), ()
-    called: list[Any] = []
-    watchers: list[SearchObserver] = []
+    trial_callbacks: list[Any] = []
+    observers: list[SearchObserver] = []
     for each in callbacks if isinstance(callbacks, list | tuple) else [callbacks]:
         if isinstance(each, SearchObserver):
-            watchers.append(each)
-        # A class derived from it may do anything: it is looked at as any callback is.
+            observers.append(each)
+        # A subclass may do anything, so it is checked like any callback.
         elif type(each) is keras.callbacks.TensorBoard:
-            watchers.append(TensorBoardObserver(each))
+            observers.append(TensorBoardObserver(each))
         else:
-            called.append(each)
-    checked = check_callbacks(called)
-    writes = any(isinstance(each, TensorBoardObserver) for each in watchers)
-    if writes and need_model(checked):
-        # First, so that it sees the rate before another changes it for the next epoch.
+            trial_callbacks.append(each)
+    checked = check_callbacks(trial_callbacks)
+    uses_tensorboard = any(isinstance(each, TensorBoardObserver) for each in observers)
+    if uses_tensorboard and need_model(checked):
+        # First, to see the rate before another callback changes it for the next epoch.
         checked = (LearningRateLog(), *checked)
-    return checked, tuple(watchers)
+    return checked, tuple(observers)

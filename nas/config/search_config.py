@@ -1,56 +1,87 @@
-"""What is asked of one search, and what the data means to it."""
+"""The configuration of one search: frozen values that are passed on whole."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import autokeras as ak
 import keras
-from autokeras.graph import Graph
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_integer, check_optional_integer
 from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout
-from cerebros_spark.data.manifest import Layout
-from cerebros_spark.training.keras.callback_state import describe_callbacks
-from cerebros_spark.training.keras.serialization import find_registered_objects
-from nas.config.binding import Resources, TunerBinding
-from nas.config.dataset import PreparedData
-from nas.config.resume import (
-    compiled_parts,
-    describe_network,
-    describe_space,
-    digest_models,
-)
-from nas.config.user_model import matched
-from nas.data.heads import Target, resolve_targets
-from nas.data.weights import check_class_labels, check_class_weight
-from nas.identity.digest import describe_code, is_own
+from nas.config.binding import Resources
+from nas.config.dataset import PreparedData, SearchData
+from nas.config.tuner import TunerBinding
+from nas.config.user_model import resolve_user_model
+from nas.data.heads import resolve_targets
+from nas.data.weights import check_class_labels, check_class_weight, parse_loss_weights
 from nas.monitoring.observer import SearchObserver
-from nas.spaces.autokeras.graph import check_shapes
+from nas.spaces.autokeras.default_graph import assembled, needs_blocks
+from nas.spaces.autokeras.graph import check_graph, check_shapes
 from nas.spaces.cerebros import CerebrosSpace
-from nas.spaces.fixed_model import without_names
-from nas.spaces.user_space import Source, describe_source
-from nas.trial.proposal import Tuner
+from nas.spaces.user_space import Source, custom_objects_of, source_of
+
+# AutoKeras' limit where no epochs are given.
+_DEFAULT_EPOCHS = 1000
 
 
 @dataclass(frozen=True)
-class SearchConfig:
-    """What is asked of one search; the attributes are ``HyperHyperModel``'s arguments.
+class ModelConfig:
+    """The networks of a search; see the arguments of ``HyperHyperModel``.
 
-    ``space`` is None where the networks are an AutoKeras graph's, or are built by ``own``.
+    Attributes:
+        inputs: AutoKeras input nodes; none where the user builds the networks.
+        outputs: Heads, or the nodes they return; likewise.
+        heads: The heads.
+        space: Bounds of Cerebros networks; None for an AutoKeras graph or a user's networks.
+        base_models: Models that inputs pass first, by number of the input.
+        user_builder: Builds a user's networks; None otherwise.
+        custom_objects: Custom layers, losses and metrics by name.
+        loss_weights: Weight of each output's loss; None for 1.
+        max_model_size: Number of weights a network may have; None for any number.
     """
 
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
     heads: tuple[Any, ...]
     space: CerebrosSpace | None
-    base_models: Mapping[int, Any] | None
+    base_models: Mapping[int, keras.Model] | None
+    user_builder: Source | None
+    custom_objects: Mapping[str, Any]
+    loss_weights: tuple[float, ...] | None
+    max_model_size: int | None
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Everything that ``fit`` and the bindings say about one search.
+
+    Attributes:
+        model: The networks.
+        resources: Workers, store and columns.
+        tuner: The tuner.
+        project_name: Name of the run.
+        overwrite: Whether an earlier run of that name is removed.
+        seed: Seed of the run; None to draw one.
+        batch_size: Rows in a training step, unless a hyperparameter ``batch_size`` says otherwise.
+        epochs: Limit of a trial's epochs as ``fit`` was given it; see :attr:`max_epochs`.
+        verbose: 0 shows no progress.
+        input_shape: Shape of one row of the input, for a flatten_names column.
+        reproducible: Whether the run can be repeated bit for bit.
+        callbacks: Callbacks that each trial copies.
+        observers: Observers of the search.
+        class_weight: Weight of each class in the training loss, by class index.
+    """
+
+    model: ModelConfig
+    resources: Resources
+    tuner: TunerBinding
     project_name: str
     overwrite: bool
-    max_model_size: int | None
     seed: int | None
     batch_size: int
     epochs: int | None
@@ -58,168 +89,138 @@ class SearchConfig:
     input_shape: Sequence[int] | None
     reproducible: bool
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
-    own: Source | None = None
-    custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    observers: tuple[SearchObserver, ...] = ()
     class_weight: Mapping[int, float] | None = None
-    loss_weights: tuple[float, ...] | None = None
-    watchers: tuple[SearchObserver, ...] = ()
 
     def __post_init__(self) -> None:
         checked = {
             "batch_size": check_integer("batch_size", self.batch_size, 1),
             "epochs": check_optional_integer("epochs", self.epochs, 1),
-            "max_model_size": check_optional_integer("max_model_size", self.max_model_size, 1),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def max_epochs(self) -> int:
+        """Limit of a trial's epochs."""
+        return self.epochs or _DEFAULT_EPOCHS
 
-def resolve_layout(
-    request: SearchConfig, resources: Resources, prepared: PreparedData
-) -> tuple[Layout, tuple[Target, ...]]:
-    """What the data means to inputs and heads.
+    @property
+    def custom_objects(self) -> Mapping[str, Any]:
+        """Custom layers, losses and metrics by name."""
+        return self.model.custom_objects
+
+
+def configure_model(
+    inputs: Any,
+    outputs: Any,
+    *,
+    space: CerebrosSpace | None,
+    base_models: Mapping[int, keras.Model] | None,
+    hypermodel: Any,
+    custom_objects: Mapping[str, Any] | None,
+    loss_weights: Sequence[float] | Mapping[str, float] | None,
+    max_model_size: int | None,
+) -> ModelConfig:
+    """Check the arguments that describe networks; see ``HyperHyperModel``.
+
+    Raises:
+        ArgumentError: If an argument cannot be used.
+    """
+    user_builder = _user_builder(hypermodel, inputs, outputs, space, base_models)
+    objects = custom_objects_of(custom_objects)
+    # A block returns a list, so several of them make lists in a list.
+    nodes = [] if user_builder else keras.tree.flatten(inputs)
+    ends = [] if user_builder else keras.tree.flatten(outputs)
+    heads = [_head_of(output) for output in ends]
+    is_graph = any(not isinstance(output, ak.Head) for output in ends)
+    if user_builder is None and not is_graph and needs_blocks(nodes):
+        nodes, ends, heads = assembled(nodes, heads)
+        is_graph = True
+    if is_graph:
+        check_graph(nodes, ends)
+        if space is not None or base_models:
+            raise ArgumentError(
+                "space and base_models are for ak.Input and ak.StructuredDataInput with heads and "
+                "no blocks between them; give the space to a CerebrosBlock of a graph"
+            )
+    return ModelConfig(
+        inputs=tuple(nodes),
+        outputs=tuple(ends),
+        heads=tuple(heads),
+        space=None if is_graph or user_builder else space or CerebrosSpace(),
+        base_models=base_models,
+        user_builder=user_builder,
+        custom_objects=objects,
+        loss_weights=parse_loss_weights(loss_weights, heads),
+        max_model_size=check_optional_integer("max_model_size", max_model_size, 1),
+    )
+
+
+def _user_builder(hypermodel: Any, *others: Any) -> Source | None:
+    if hypermodel is None:
+        if others[0] is None or others[1] is None:
+            raise ArgumentError(
+                "inputs and outputs are missing, for example inputs=ak.Input(), "
+                "outputs=ak.RegressionHead(); or pass hypermodel=, a function or a model"
+            )
+        return None
+    if any(other is not None for other in others):
+        raise ArgumentError(
+            "hypermodel stands for the whole network: leave out inputs, outputs, space and "
+            "base_models"
+        )
+    return source_of(hypermodel)
+
+
+def _head_of(output: Any) -> Any:
+    """Return a head itself, or the head that returned a node."""
+    if isinstance(output, ak.Head):
+        return output
+    blocks = getattr(output, "in_blocks", None)
+    if blocks and isinstance(blocks[0], ak.Head):
+        return blocks[0]
+    raise ArgumentError(
+        "outputs must be heads such as ak.RegressionHead(), or nodes that a head gave, but got "
+        f"{output!r}"
+    )
+
+
+def resolve_data(config: SearchConfig, prepared: PreparedData) -> SearchData:
+    """Return prepared data as inputs and targets of the networks.
 
     Raises:
         DataError, ArgumentError: If it does not suit them.
     """
-    if request.own is not None:
-        _check_no_metrics(resources)
-        layout, goals = matched(request.own, request.custom_objects, prepared, request.input_shape)
-        check_class_labels(request.class_weight, prepared.manifest, layout.outputs)
-        _check_labels_vary(prepared, layout, goals)
-        return layout, goals
-    layout = default_layout(
-        prepared.manifest,
-        inputs=len(request.inputs),
-        outputs=len(request.heads),
-        feature_columns=prepared.features,
-        label_columns=prepared.labels,
-        input_shape=request.input_shape,
-        input_names=[node.name for node in request.inputs],
-        output_names=[head.name for head in request.heads],
-    )
-    check_shapes(request.inputs, layout.input_shapes)
-    goals = resolve_targets(request.heads, prepared.manifest, layout, resources.evaluation_metric)
-    check_class_weight(request.class_weight, goals)
-    check_variation(prepared.manifest.column(name) for group in layout.inputs for name in group)
-    _check_labels_vary(prepared, layout, goals)
-    return layout, goals
-
-
-def _check_labels_vary(prepared: PreparedData, layout: Layout, goals: Sequence[Target]) -> None:
-    """Refuses labels that a loss would take as float32 and could not tell apart."""
-    for group, goal in zip(layout.outputs, goals, strict=True):
-        if not goal.class_numbers:
-            check_variation(prepared.manifest.column(name) for name in group)
-
-
-def _check_no_metrics(resources: Resources) -> None:
-    if resources.evaluation_metric:
-        raise ArgumentError(
-            f"evaluation_metric={list(resources.evaluation_metric)!r} is for heads; a network of "
-            "your own is given its metrics in compile()"
+    model, manifest = config.model, prepared.manifest
+    if model.user_builder is not None:
+        if config.resources.evaluation_metric:
+            raise ArgumentError(
+                f"evaluation_metric={list(config.resources.evaluation_metric)!r} is for heads; "
+                "pass the metrics of a hypermodel's network to its compile()"
+            )
+        data = resolve_user_model(
+            model.user_builder, model.custom_objects, prepared, config.input_shape
         )
-
-
-def chosen(request: SearchConfig) -> int:
-    """The seed, given or drawn."""
-    assert request.seed is not None
-    return request.seed
-
-
-def asked_for(
-    request: SearchConfig, resources: Resources, bound: TunerBinding, tuner: Tuner, program: str
-) -> dict[str, Any]:
-    """Everything that decides what a run is, as the journal's first record has it."""
-    overrides = bound.hyperparameters
-    return {
-        "partitions": resources.backend.num_workers,
-        "seed": request.seed,
-        "epochs": request.epochs,
-        "batch_size": request.batch_size,
-        "reproducible": request.reproducible,
-        "callbacks": describe_callbacks(request.callbacks),
-        "tuner": bound.name,
-        "tuner options": bound.options,
-        "max_trials": bound.max_trials,
-        "objective": [bound.objective.name, bound.objective.direction],
-        "max_model_size": request.max_model_size,
-        "max_concurrent_trials": resources.max_concurrent_trials,
-        "hyperparameters": None if overrides is None else overrides.get_config(),
-        "space": describe_space(request.space),
-        "hypermodel": describe_source(request.own),
-        "base_models": digest_models(request.base_models),
-        "dtype_policy": _policy(),
-        "class_weight": request.class_weight,
-        "loss_weights": request.loss_weights,
-        "compiled": compiled_parts(program),
-        "network": describe_network(program),
-        "code": describe_code(_code_of(request, resources, bound, program)),
-        "searched": tuner.hyperparameters.get_config()["space"],
-    }
-
-
-def _code_of(
-    request: SearchConfig, resources: Resources, bound: TunerBinding, program: str
-) -> dict[str, Any]:
-    """Everything in a search that may hold custom code, by a name for the user."""
-    objects = _given_objects(request.custom_objects)
-    found: dict[str, Any] = {
-        "hypermodel": None if request.own is None else request.own.code,
-        "tuner": bound.code,
-        "evaluation_metric": list(resources.evaluation_metric),
-        "space": None if request.space is None else vars(request.space),
-    }
-    found |= {f'custom_objects["{name}"]': each for name, each in objects.values()}
-    for number, callback in enumerate(request.callbacks):
-        found[f"callbacks[{number}]"] = _code_of_callback(callback)
-    for number, head in enumerate(request.heads):
-        found[f"output {number}"] = [head.loss, head.metrics]
-    if request.own is None and request.space is None:
-        found |= _code_of_blocks(request)
-    for name, each in find_registered_objects(program).items():
-        if id(each) not in objects and is_own(each):
-            found[name] = each
-    return found
-
-
-def _given_objects(custom_objects: Mapping[str, Any]) -> dict[int, tuple[str, Any]]:
-    """The custom objects that the user named, by identity.
-
-    Without those that are only registered: unless a program names them, networks do without.
-    """
-    registered = keras.saving.get_custom_objects()
-    return {
-        id(each): (name, each)
-        for name, each in custom_objects.items()
-        if registered.get(name) is not each or getattr(each, "__module__", None) != "__main__"
-    }
-
-
-def _code_of_callback(callback: keras.callbacks.Callback) -> list[Any]:
-    """A callback's class, and its functions; plain attributes are described without."""
-    held = {
-        name: each
-        for name, each in vars(callback).items()
-        if callable(each) or (is_own(type(each)) and not isinstance(each, keras.Model))
-    }
-    return [type(callback), held]
-
-
-def _code_of_blocks(request: SearchConfig) -> dict[str, Any]:
-    """The custom blocks of a graph; what AutoKeras counts on with every block is left out."""
-    blocks = Graph(inputs=list(request.inputs), outputs=list(request.outputs)).blocks
-    return {
-        f"block {number} ({type(block).__name__})": [
-            type(block),
-            without_names(block.get_config()),
-        ]
-        for number, block in enumerate(blocks)
-        if is_own(type(block))
-    }
-
-
-def _policy() -> str | None:
-    """The name of Keras' policy where it is not the usual one."""
-    name: str = keras.config.dtype_policy().name
-    return None if name == keras.config.floatx() else name
+        check_class_labels(config.class_weight, manifest, data.layout.outputs)
+    else:
+        layout = default_layout(
+            manifest,
+            inputs=len(model.inputs),
+            outputs=len(model.heads),
+            feature_columns=prepared.features,
+            label_columns=prepared.labels,
+            input_shape=config.input_shape,
+            input_names=[node.name for node in model.inputs],
+            output_names=[head.name for head in model.heads],
+        )
+        check_shapes(model.inputs, layout.input_shapes)
+        goals = resolve_targets(model.heads, manifest, layout, config.resources.evaluation_metric)
+        check_class_weight(config.class_weight, goals)
+        check_variation(manifest.column(name) for group in layout.inputs for name in group)
+        data = SearchData(manifest, layout, goals)
+    # Labels that float32 cannot tell apart.
+    for group, target in zip(data.layout.outputs, data.targets, strict=True):
+        if not target.class_numbers:
+            check_variation(manifest.column(name) for name in group)
+    return data

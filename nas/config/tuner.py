@@ -1,4 +1,4 @@
-"""What a user may pass as a tuner: a name with options, a KerasTuner oracle, or a tuner."""
+"""The tuner that is bound to a search: a name with options, a KerasTuner oracle, or a tuner."""
 
 from __future__ import annotations
 
@@ -14,124 +14,197 @@ import keras_tuner
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.validation import check_optional_integer
 from nas.config.tuner_registry import tuner_factory
+from nas.trial.objective import parse_objective
 from nas.trial.proposal import Tuner
 from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner, oracle_objective
 
-_COMMON = ("objective", "max_trials", "seed", "hyperparameters")
+_COMMON_OPTIONS = ("objective", "max_trials", "seed", "hyperparameters")
 _METHODS = ("learn", "propose", "observe", "conclude")
-# What an oracle's state says of its trials, not of what was asked for.
-_PASSING = ("display", "end_order", "id_to_hash", "ongoing_trials", "retry_queue", "run_times",
-            "start_order", "tried_so_far")  # fmt: skip
+# Parts of an oracle's state that describe its trials instead of its settings.
+_ORACLE_PROGRESS = ("display", "end_order", "id_to_hash", "ongoing_trials", "retry_queue",
+                    "run_times", "start_order", "tried_so_far")  # fmt: skip
 
 
 @dataclass(frozen=True)
-class TunerKind:
-    """A tuner as it was passed, checked.
+class TunerBinding:
+    """A tuner with its objective, number of trials and overrides, checked.
 
     Attributes:
         name: The tuner's name, or the name of its class.
-        options: What decides about its proposals besides objective, number of trials, seed and
-            overrides, as JSON has it: a resumed run compares it.
-        make: Makes a new tuner from objective, max_trials, seed, hyperparameters (overrides) and
-            the epochs of a trial.
-        objective: What it optimizes by itself; None if it is told.
-        max_trials: Its own number of trials; None if it is told, or has none.
-        hyperparameters: Its own overrides; None if it is told.
-        told: Whether it takes the objective, trials and overrides of the search.
-        code: The tuner or oracle itself, whose code may be custom; None for a name.
+        options: Options of the tuner as JSON, which a resumed run compares; for an oracle its
+            class and its settings.
+        objective: The objective.
+        max_trials: Number of trials; None for as many as the tuner has by itself.
+        hyperparameters: Overrides of the space, a ``keras_tuner.HyperParameters``.
+        max_consecutive_failed_trials: Number of failures in a row that ends the search; None for
+            never.
+        factory: Makes a tuner from objective, max_trials, seed, hyperparameters and epochs.
+        code: The tuner or oracle whose code may be custom; None for a name.
     """
 
     name: str
     options: dict[str, Any]
-    make: Callable[..., Tuner]
+    objective: keras_tuner.Objective
+    max_trials: int | None
+    hyperparameters: Any
+    max_consecutive_failed_trials: int | None
+    factory: Callable[..., Tuner]
+    code: Any = None
+
+    def make(self, seed: int, epochs: int | None) -> Tuner:
+        """Return a new tuner for trials of so many epochs."""
+        return self.factory(
+            objective=self.objective,
+            max_trials=self.max_trials,
+            seed=seed,
+            hyperparameters=None if self.hyperparameters is None else self.hyperparameters.copy(),
+            epochs=epochs,
+        )
+
+
+def bind_tuner(
+    tuner: Any,
+    objective: Any,
+    max_trials: int | None,
+    hyperparameters: Any,
+    max_consecutive_failed_trials: int | None = 10,
+    *,
+    options: Mapping[str, Any] | None = None,
+    default_objective: Any = "val_loss",
+) -> TunerBinding:
+    """Check a tuner and its arguments, and return them as a binding.
+
+    Args:
+        tuner: Name of the tuner; or a ``keras_tuner.Oracle`` or an object with the methods of
+            ``nas.Tuner``, which each search copies.
+        objective: A metric's name, or a ``keras_tuner.Objective``; None for the oracle's own.
+        max_trials: Number of trials; None for as many as the tuner has by itself.
+        hyperparameters: Overrides of the space.
+        max_consecutive_failed_trials: Number of failures in a row that ends the search; None for
+            never.
+        options: Options of the algorithm by name.
+        default_objective: The objective if neither ``objective`` nor the tuner has one.
+
+    Raises:
+        ArgumentError: If an argument cannot be used.
+    """
+    kind = _identify(tuner, dict(options or {}))
+    max_trials = check_optional_integer("max_trials", max_trials, 1)
+    failures = check_optional_integer(
+        "max_consecutive_failed_trials", max_consecutive_failed_trials, 1
+    )
+    if not isinstance(hyperparameters, keras_tuner.HyperParameters | None):
+        raise ArgumentError(
+            f"hyperparameters must be a keras_tuner.HyperParameters, but got {hyperparameters!r}"
+        )
+    if hyperparameters is not None and not isinstance(tuner, str):
+        raise ArgumentError(
+            f"hyperparameters are for a tuner's name; pass them to the {kind.name} when you make it"
+        )
+    if objective is None:
+        objective = kind.objective or default_objective
+    binding = TunerBinding(
+        name=kind.name,
+        options=kind.options,
+        objective=parse_objective(objective),
+        max_trials=kind.max_trials if max_trials is None else max_trials,
+        hyperparameters=kind.hyperparameters if hyperparameters is None else hyperparameters,
+        max_consecutive_failed_trials=failures,
+        factory=kind.factory,
+        code=kind.code,
+    )
+    binding.make(seed=0, epochs=None)  # raises for options that cannot be used
+    return binding
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A tuner as it was passed, with its own objective, trials and overrides, if any."""
+
+    name: str
+    options: dict[str, Any]
+    factory: Callable[..., Tuner]
     objective: keras_tuner.Objective | None = None
     max_trials: int | None = None
     hyperparameters: Any = None
-    told: bool = False
     code: Any = None
 
 
-def kind_of(tuner: Any, options: Mapping[str, Any]) -> TunerKind:
-    """What was passed as a tuner.
-
-    Args:
-        tuner: A name, a ``keras_tuner.Oracle``, or an object with a tuner's methods.
-        options: Options of the algorithm, for a name.
-
-    Raises:
-        ArgumentError: If it is none of them, or has no such options.
-    """
+def _identify(tuner: Any, options: dict[str, Any]) -> _Kind:
     if isinstance(tuner, str):
-        return _named(tuner, dict(options))
+        return _from_name(tuner, options)
     if options:
         raise ArgumentError(
-            f"{', '.join(sorted(options))}: options are for a tuner's name; give them to the "
-            f"{type(tuner).__name__} when it is made"
+            f"{', '.join(sorted(options))}: options are for a tuner's name; pass them to the "
+            f"{type(tuner).__name__} when you make it"
         )
     if isinstance(tuner, keras_tuner.Oracle):
-        return _oracle(tuner)
+        return _from_oracle(tuner)
     if all(callable(getattr(tuner, name, None)) for name in _METHODS):
-        return TunerKind(
-            name=_class(tuner),
-            options=_settings(tuner),
-            make=lambda **_: copy.deepcopy(tuner),
+        config: Any = getattr(tuner, "get_config", dict)()
+        return _Kind(
+            name=_class_name(tuner),
+            options=_finite(json.loads(json.dumps(config, default=repr))),
+            factory=lambda **_: copy.deepcopy(tuner),
             max_trials=getattr(tuner, "max_trials", None),
             code=tuner,
         )
     raise ArgumentError(
-        "tuner must be a name, a keras_tuner.Oracle, or an object with the methods of "
-        f"nas.trial.proposal.Tuner, but got {tuner!r}"
+        "tuner must be a name, a keras_tuner.Oracle, or an object with the methods of nas.Tuner, "
+        f"but got {tuner!r}"
     )
 
 
-def _named(name: str, options: dict[str, Any]) -> TunerKind:
+def _from_name(name: str, options: dict[str, Any]) -> _Kind:
     factory = tuner_factory(name)
     options = {
         option: value.item() if isinstance(value, np.generic) else value
         for option, value in options.items()
     }
-    known = [each for each in inspect.signature(factory).parameters if each not in _COMMON]
+    known = [each for each in inspect.signature(factory).parameters if each not in _COMMON_OPTIONS]
     for option in options:
         if option not in known:
-            listed = ", ".join(repr(each) for each in sorted(known)) or "none"
+            names = ", ".join(repr(each) for each in sorted(known)) or "none"
             raise ArgumentError(
-                f"the tuner {name!r} has no option {option!r}; its options are: {listed}"
+                f"the tuner {name!r} has no option {option!r}; its options are: {names}"
             )
     try:
-        written = json.loads(json.dumps(options))
+        as_json = json.loads(json.dumps(options))
     except (TypeError, ValueError) as error:
         raise ArgumentError(
-            f"the options of the tuner {name!r} must be numbers, texts, lists and dicts: {error}"
+            f"the options of the tuner {name!r} must be numbers, strings, lists and dicts: {error}"
         ) from error
 
     def make(*, epochs: int | None, **common: Any) -> Tuner:
-        given = copy.deepcopy(options)
+        chosen = copy.deepcopy(options)
         if "max_epochs" in known and epochs is not None:
-            given.setdefault("max_epochs", epochs)
-            if given["max_epochs"] > epochs:
+            chosen.setdefault("max_epochs", epochs)
+            if chosen["max_epochs"] > epochs:
                 raise ArgumentError(
-                    f"max_epochs of the tuner {name!r} is {given['max_epochs']}, but trials are "
-                    f"trained for {epochs}; leave it out, or give fit() as many epochs"
+                    f"max_epochs of the tuner {name!r} is {chosen['max_epochs']}, but trials are "
+                    f"trained for {epochs}; leave it out, or pass as many epochs to fit()"
                 )
-        tuner: Tuner = factory(**common, **given)
+        tuner: Tuner = factory(**common, **chosen)
         return tuner
 
-    return TunerKind(name=name, options=written, make=make, told=True)
+    return _Kind(name=name, options=as_json, factory=make)
 
 
-def _oracle(oracle: keras_tuner.Oracle) -> TunerKind:
-    kept = copy.copy(oracle)
+def _from_oracle(oracle: keras_tuner.Oracle) -> _Kind:
+    original = copy.copy(oracle)
 
     def make(*, objective: keras_tuner.Objective, max_trials: int | None, **_: Any) -> OracleTuner:
-        return OracleTuner(kept, objective, max_trials)
+        return OracleTuner(original, objective, max_trials)
 
-    state = {name: value for name, value in oracle.get_state().items() if name not in _PASSING}
-    settings = {"tune_new_entries": oracle.tune_new_entries, "class": _class(oracle)}
-    return TunerKind(
+    state = oracle.get_state().items()
+    settings = {name: value for name, value in state if name not in _ORACLE_PROGRESS}
+    settings |= {"tune_new_entries": oracle.tune_new_entries, "class": _class_name(oracle)}
+    return _Kind(
         name=type(oracle).__name__,
-        options=_finite(json.loads(json.dumps({**state, **settings}, default=repr))),
-        make=make,
+        options=_finite(json.loads(json.dumps(settings, default=repr))),
+        factory=make,
         objective=oracle_objective(oracle),
         max_trials=oracle.max_trials,
         hyperparameters=oracle.hyperparameters,
@@ -139,19 +212,12 @@ def _oracle(oracle: keras_tuner.Oracle) -> TunerKind:
     )
 
 
-def _settings(tuner: Any) -> dict[str, Any]:
-    """What a tuner object tells of itself, if it does."""
-    config: Any = getattr(tuner, "get_config", dict)()
-    written: dict[str, Any] = json.loads(json.dumps(config, default=repr))
-    return _finite(written)
-
-
-def _class(thing: Any) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+def _class_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _finite(value: Any) -> Any:
-    """With numbers that JSON has no word for as texts: Hyperband may iterate for ever."""
+    """Return JSON with non-finite numbers as strings: Hyperband may iterate for ever."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A search in MLflow: a run for the search, and below it a run for each trial."""
+"""Logs a search to MLflow: a run for the search, and below it a run for each trial."""
 
 from __future__ import annotations
 
@@ -8,40 +8,42 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
-from nas.monitoring.observer import SearchInfo, SearchObserver, has_ended
+from nas.monitoring.observer import SearchInfo, SearchObserver
 from nas.trial.record import TrialRecord
 
 if TYPE_CHECKING:
     from nas.results.result import ModelSelectionResult
 
-logger = logging.getLogger("nas")
+logger = logging.getLogger(__name__)
 
 _IDENTITY = "cerebros.run"
 _TRIAL = "cerebros.trial"
-_PARENT = "mlflow.parentRunId"  # MLflow's own, by which it shows runs below others
-_ENDS = {"over": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-_MOST_CHARACTERS = 500  # of a parameter's value, in any of MLflow's stores
+_PARENT = "mlflow.parentRunId"  # MLflow's own tag of a nested run
+_STATUSES = {"over": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+# Limits that any of MLflow's stores accepts.
+_VALUE_LENGTH, _ERROR_LENGTH, _KEY_LENGTH = 500, 5000, 250
+_METRICS_PER_CALL, _PARAMS_PER_CALL = 500, 100
+_CONFIG = ("tuner", "max_trials", "epochs", "batch_size", "seed", "partitions", "data")
 
 
 class MLflowLogger(SearchObserver):
-    """Logs a search to MLflow while it runs; goes among the callbacks of ``fit``.
+    """Logs a search to MLflow while it runs; pass it among the callbacks of ``fit``.
 
-    The search is a run with its settings; every trial is a run below it, with its hyperparameters,
-    its metrics by epoch, its score and how it ended. At the end the best network is put into the
-    search's run as the artifact ``best_model/model.keras``. All of it is sent by a thread of its
-    own: a server that is slow or does not answer holds nothing up. What it did not take is sent
-    again with the next news; if it never comes back there is a warning. A search that is gone on
-    with goes on in the same runs.
+    The search is a run with its configuration. Each trial is a run below it, with its
+    hyperparameters, its metrics by epoch, its score and its status. At the end the best network is
+    logged to the search's run as the artifact ``best_model/model.keras``. A thread sends all of it,
+    so a slow or missing server delays nothing: what failed is sent again with the next update, and
+    a warning tells what was never sent. A resumed search continues the same runs.
 
     Args:
         tracking_uri: The tracking server or store; MLflow's own setting by default.
-        experiment_name: The experiment, made if need be; MLflow's active one by default.
+        experiment_name: The experiment, created if necessary; MLflow's active one by default.
         run_name: Name of the search's run; the ``project_name`` by default.
         log_model: Whether the best network is logged.
         timeout: Seconds that the end of the search waits until everything is sent.
@@ -64,79 +66,78 @@ class MLflowLogger(SearchObserver):
                 "MLflowLogger needs the package mlflow, which is not installed: "
                 'pip install "cerebros-spark[mlflow]"'
             )
-        self._tracking_uri = tracking_uri
-        self._experiment_name = experiment_name
-        self._run_name = run_name
+        self._names = (tracking_uri, experiment_name, run_name)
         self._log_model = log_model
         self._timeout = timeout
-        self._news: queue.Queue[tuple[str, Any] | None] = queue.Queue()
+        self._updates: queue.Queue[tuple[str, Any] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
     def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
-        """Starts the thread that sends."""
-        runs = _Runs(search, self._tracking_uri, self._experiment_name, self._run_name)
-        self._news = queue.Queue()
+        """Start the thread that sends, and send the trials so far."""
+        self._updates = queue.Queue()
+        arguments = (_Runs(search, *self._names), self._updates)
         self._thread = threading.Thread(
-            target=_send, args=(runs, self._news), name="cerebros-mlflow", daemon=True
+            target=_send, args=arguments, name="cerebros-mlflow", daemon=True
         )
         self._thread.start()
         for trial in trials:
             self.update(trial)
 
     def update(self, trial: TrialRecord) -> None:
-        """Has a trial sent as it is now."""
-        self._news.put(("trial", trial))
+        """Send a trial as it is now."""
+        self._updates.put((trial.trial_id, trial))
 
     def end(self, outcome: str, result: ModelSelectionResult | None) -> None:
-        """Has the rest sent, and waits for it."""
+        """Send the end of the search, and wait until everything is sent."""
         if self._thread is None:
             return
         try:
-            wanted = self._log_model and outcome == "over"
-            model = result.best_model if wanted and result is not None else None
-            self._news.put(("end", (_ENDS[outcome], model)))
+            logs_model = self._log_model and outcome == "over" and result is not None
+            model = result.best_model if logs_model and result is not None else None
+            self._updates.put((_END, (_STATUSES[outcome], model)))
         finally:
-            self._news.put(None)
+            self._updates.put(None)
             self._thread.join(self._timeout)
         if self._thread.is_alive():
             logger.warning(
-                "MLflow has not taken everything in %.0f s: what is missing is sent when fit() is "
-                "called again for the same run",
+                "MLflow did not take everything in %.0f s: call fit() again for the same run to "
+                "send the rest",
                 self._timeout,
             )
         self._thread = None
 
 
-def _send(runs: _Runs, news: queue.Queue[tuple[str, Any] | None]) -> None:
-    """Sends what comes; what could not be sent comes again with the next news."""
-    waiting: dict[str, tuple[str, Any]] = {}
-    warned = ""
-    going_on = True
-    while going_on:
-        arrived = [news.get()]
-        while not news.empty():
-            arrived.append(news.get())
-        going_on = None not in arrived
-        # Of a trial only the latest counts: it holds all epochs.
-        for each in arrived:
-            if each is not None:
-                waiting[each[1].trial_id if each[0] == "trial" else "end"] = each
+_END = "end"  # the key of the search's end among the updates
+
+
+def _send(runs: _Runs, updates: queue.Queue[tuple[str, Any] | None]) -> None:
+    """Send updates until None arrives; those that fail are sent again with the next ones."""
+    pending: dict[str, Any] = {}
+    logged = ""
+    is_open = True
+    while is_open:
+        arrived = [updates.get()]
+        while not updates.empty():
+            arrived.append(updates.get())
+        is_open = None not in arrived
+        # The latest update of a trial holds all of its epochs.
+        pending |= dict(each for each in arrived if each is not None)
         try:
-            for name, (kind, told) in list(waiting.items()):
-                runs.send_trial(told) if kind == "trial" else runs.send_end(*told)
-                del waiting[name]
-            warned = ""
+            for key, value in list(pending.items()):
+                runs.send_end(*value) if key == _END else runs.send_trial(value)
+                del pending[key]
+            logged = ""
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            if said != warned:
-                logger.warning("MLflow can't be reached: %s; the search goes on", said)
-            warned = said
-    if waiting:
-        logger.warning("MLflow did not get %s", ", ".join(waiting))
+            message = f"{type(error).__name__}: {error}"
+            if message != logged:
+                logger.warning("cannot reach MLflow: %s; the search continues", message)
+            logged = message
+    if pending:
+        logger.warning("MLflow did not get %s", ", ".join(pending))
 
 
 class _Runs:
-    """The runs of one search in MLflow, made or found."""
+    """The MLflow runs of one search, created or found."""
 
     def __init__(
         self,
@@ -153,11 +154,11 @@ class _Runs:
         self._experiment = ""
         self._parent = ""
         self._children: dict[str, str] = {}
-        self._sent: dict[str, dict[str, int]] = {}  # by trial and metric, how many epochs
+        self._sent: dict[str, dict[str, int]] = {}  # number of epochs, by trial and metric
         self._ended: set[str] = set()
 
     def send_trial(self, trial: TrialRecord) -> None:
-        """Brings a trial's run up to what is known of it."""
+        """Send what is missing of a trial."""
         from mlflow.entities import Metric
 
         self._open()
@@ -166,24 +167,22 @@ class _Runs:
         run = self._child(trial)
         sent = self._sent[trial.trial_id]
         now = int(time.time() * 1000)
-        new = [
+        metrics = [
             Metric(name, float(value), now, epoch)
             for name, values in trial.history.items()
             for epoch, value in enumerate(values)
             if epoch >= sent.get(name, 0)
         ]
-        # A store takes up to a thousand at a time.
-        for first in range(0, len(new), 500):
-            part = new[first : first + 500]
-            self._client.log_batch(run, metrics=part)
-            for metric in part:
+        for batch in _batches(metrics, _METRICS_PER_CALL):
+            self._client.log_batch(run, metrics=batch)
+            for metric in batch:
                 sent[metric.key] = metric.step + 1
-        if has_ended(trial):
+        if trial.has_ended:
             self._end_trial(run, trial, now)
             self._ended.add(trial.trial_id)
 
     def send_end(self, status: str, model: Any) -> None:
-        """Ends the search's run, with the best network."""
+        """Send the best network and the status of the search."""
         self._open()
         if model is not None:
             with tempfile.TemporaryDirectory() as folder:
@@ -193,41 +192,42 @@ class _Runs:
         self._client.set_terminated(self._parent, status)
 
     def _open(self) -> None:
-        """Makes or finds the search's run, and finds those of its trials."""
+        """Create or find the search's run, and find those of its trials."""
         if self._parent:
             return
         import mlflow
-        from mlflow.tracking.fluent import _get_experiment_id
 
         self._client = mlflow.MlflowClient(tracking_uri=self._tracking_uri)
-        if self._experiment_name is None:
-            self._experiment = _get_experiment_id() if self._tracking_uri is None else "0"
-        else:
-            found = self._client.get_experiment_by_name(self._experiment_name)
-            self._experiment = (
-                found.experiment_id
-                if found is not None
-                else self._client.create_experiment(self._experiment_name)
-            )
+        self._experiment = self._experiment_id()
         tags = {_IDENTITY: self._search.identity}
-        runs = self._find(f"tags.`{_IDENTITY}` = '{self._search.identity}'")
-        own = [run for run in runs if _TRIAL not in run.data.tags]
-        parent = own[0] if own else self._create(self._run_name, tags)
-        name = parent.info.run_id
-        self._client.update_run(name, status="RUNNING")
-        if not own:
-            self._params(name, self._settings())
+        runs = self._find_runs(f"tags.`{_IDENTITY}` = '{self._search.identity}'")
+        parents = [run for run in runs if _TRIAL not in run.data.tags]
+        parent = parents[0] if parents else self._create_run(self._run_name, tags)
+        run_id = parent.info.run_id
+        self._client.update_run(run_id, status="RUNNING")
+        if not parents:
+            self._log_params(run_id, self._config())
         for run in runs:
             if _TRIAL in run.data.tags:
-                self._recall(run)
-        self._parent = name
+                self._restore(run)
+        self._parent = run_id
 
-    def _recall(self, run: Any) -> None:
-        """Notes what a trial's run has already."""
-        name, trial = run.info.run_id, run.data.tags[_TRIAL]
-        self._children[trial] = name
+    def _experiment_id(self) -> str:
+        from nas.compat.mlflow import active_experiment_id
+
+        if self._experiment_name is None:
+            return active_experiment_id() if self._tracking_uri is None else "0"
+        experiment = self._client.get_experiment_by_name(self._experiment_name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        return str(self._client.create_experiment(self._experiment_name))
+
+    def _restore(self, run: Any) -> None:
+        """Note what an earlier session has sent of a trial."""
+        run_id, trial = run.info.run_id, run.data.tags[_TRIAL]
+        self._children[trial] = run_id
         self._sent[trial] = {
-            key: 1 + max(each.step for each in self._client.get_metric_history(name, key))
+            key: 1 + max(each.step for each in self._client.get_metric_history(run_id, key))
             for key in run.data.metrics
         }
         if "status" in run.data.tags:
@@ -240,62 +240,73 @@ class _Runs:
                 _TRIAL: trial.trial_id,
                 _PARENT: self._parent,
             }
-            run = self._create(trial.trial_id, tags)
+            run = self._create_run(trial.trial_id, tags)
             self._children[trial.trial_id] = run.info.run_id
             self._sent[trial.trial_id] = {}
-        name = self._children[trial.trial_id]
+        run_id = self._children[trial.trial_id]
         if not self._sent[trial.trial_id]:
-            self._params(name, trial.active_values)  # what is there already may be sent again
-        return name
+            self._log_params(run_id, trial.active_values)  # may be sent more than once
+        return run_id
 
     def _end_trial(self, run: str, trial: TrialRecord, now: int) -> None:
         from mlflow.entities import Metric, RunTag
 
-        last = max(trial.finished_epochs - 1, 0)
-        told = {"score": trial.score, "best_epoch": trial.best_epoch}
-        told |= {"parameters": trial.parameters, "seconds": trial.seconds}
+        step = max(trial.finished_epochs - 1, 0)
+        values = {
+            "score": trial.score,
+            "best_epoch": trial.best_epoch,
+            "parameters": trial.parameters,
+            "seconds": trial.seconds,
+        }
         metrics = [
-            Metric(name, float(value), now, last) for name, value in told.items()
+            Metric(name, float(value), now, step)
+            for name, value in values.items()
             if value is not None
-        ]  # fmt: skip
-        tags = [RunTag("error", trial.error[:5000])] if trial.error else []
+        ]
+        tags = [RunTag("error", trial.error[:_ERROR_LENGTH])] if trial.error else []
         self._client.log_batch(run, metrics=metrics, tags=tags)
         self._client.set_terminated(run, "FAILED" if trial.status is Status.FAILED else "FINISHED")
-        # Last: a run that has it is complete.
+        # Last: a run with this tag is complete.
         self._client.set_tag(run, "status", trial.status.value)
 
-    def _create(self, name: str, tags: dict[str, str]) -> Any:
+    def _create_run(self, name: str, tags: dict[str, str]) -> Any:
         return self._client.create_run(self._experiment, tags=tags, run_name=name)
 
-    def _find(self, filtered: str) -> list[Any]:
-        found: list[Any] = []
+    def _find_runs(self, filter_string: str) -> list[Any]:
+        runs: list[Any] = []
         token = None
         while True:
-            page = self._client.search_runs([self._experiment], filtered, page_token=token)
-            found += page
+            page = self._client.search_runs([self._experiment], filter_string, page_token=token)
+            runs += page
             token = page.token
             if not token:
-                return found
+                return runs
 
-    def _params(self, run: str, values: Any) -> None:
+    def _log_params(self, run: str, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        made = [Param(_key(name), str(value)[:_MOST_CHARACTERS]) for name, value in values.items()]
-        for first in range(0, len(made), 100):
-            self._client.log_batch(run, params=made[first : first + 100])
+        params = [
+            Param(_to_key(name), str(value)[:_VALUE_LENGTH]) for name, value in values.items()
+        ]
+        for batch in _batches(params, _PARAMS_PER_CALL):
+            self._client.log_batch(run, params=batch)
 
-    def _settings(self) -> dict[str, Any]:
-        names = ("tuner", "max_trials", "epochs", "batch_size", "seed", "partitions", "data")
-        told = {name: self._search.asked.get(name) for name in names}
+    def _config(self) -> dict[str, Any]:
         objective = self._search.objective
         return {
-            **told,
+            **{name: self._search.config.get(name) for name in _CONFIG},
             "objective": objective.name,
             "direction": objective.direction,
             "store": self._search.store,
         }
 
 
-def _key(name: str) -> str:
-    """A name as MLflow takes it: letters, digits and some signs."""
-    return "".join(sign if sign.isalnum() or sign in "_-. /:" else "_" for sign in name)[:250]
+def _batches(values: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [values[first : first + size] for first in range(0, len(values), size)]
+
+
+def _to_key(name: str) -> str:
+    """Return a name with only the characters that MLflow allows."""
+    return "".join(each if each.isalnum() or each in "_-. /:" else "_" for each in name)[
+        :_KEY_LENGTH
+    ]

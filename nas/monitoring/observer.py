@@ -1,4 +1,4 @@
-"""Who looks on while a search runs: what is told to logs outside of it."""
+"""Observers: they follow a search while it runs, and write logs outside of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import keras_tuner
 
-from cerebros_spark.core.types import Status
 from cerebros_spark.runs.journal import read
 from cerebros_spark.storage.store import Store
 from nas.trial.record import TrialRecord
@@ -20,82 +19,83 @@ from nas.trial.record import TrialRecord
 if TYPE_CHECKING:
     from nas.results.result import ModelSelectionResult
 
-logger = logging.getLogger("nas")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SearchInfo:
-    """The search that is looked at.
+    """The search that an observer follows.
 
     Attributes:
-        run_id: Its name.
-        identity: Names this run among all: another run of the same name has another, and a run
-            that is gone on with keeps its own.
+        run_id: Name of the run.
+        identity: Unique name of the run: a resumed run keeps it, a new run of the same name has
+            another one.
         store: URL of the store.
-        objective: What is optimized.
-        asked: What was asked for, as the journal's first record has it.
+        objective: The objective.
+        config: The search configuration as the journal records it.
         steps: Training steps of an epoch, by the number of rows in a step.
-        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
+        custom_objects: Custom layers, losses and metrics by name.
     """
 
     run_id: str
     identity: str
     store: str
     objective: keras_tuner.Objective
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
     steps: Callable[[int], int] = lambda batch_size: 0
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SearchObserver:
-    """Looks on while a search runs. What it is told is in the journal already.
+    """Base class of observers, which are passed among the callbacks of ``fit``.
 
-    It brings what it writes up to what it is told, so that a call that failed is made good by the
-    next, and a run that is gone on with has nothing twice.
+    The journal already holds everything that an observer is called with. An observer should write
+    all that is missing so far: then the next call makes up for one that failed, and a resumed run
+    repeats nothing.
     """
 
     def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
-        """The search begins, or is gone on with after these trials."""
+        """Handle the begin of a search, or its resumption after these trials."""
 
     def update(self, trial: TrialRecord) -> None:
-        """A trial has finished an epoch, or has ended."""
+        """Handle a finished epoch or the end of a trial."""
 
     def end(self, outcome: str, result: ModelSelectionResult | None) -> None:
-        """The search has ended.
+        """Handle the end of the search.
 
         Args:
             outcome: ``"over"``, ``"failed"`` or ``"interrupted"``.
-            result: What it has found so far; None if that is nothing.
+            result: The result so far; None if no trial has a score.
         """
 
 
 class SearchObservers:
-    """All that look on. What goes wrong with one of them is a warning, and the search goes on."""
+    """All observers of a search. An error in one of them is logged, and the search continues."""
 
-    def __init__(self, watchers: Sequence[SearchObserver] = ()) -> None:
-        self._watchers = tuple(watchers)
-        self._warned: dict[int, str] = {}
+    def __init__(self, observers: Sequence[SearchObserver] = ()) -> None:
+        self._observers = tuple(observers)
+        self._logged: dict[int, str] = {}
         self._result: ModelSelectionResult | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._watchers)
+        return bool(self._observers)
 
     def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
-        """Tells all of them, as :meth:`SearchObserver.begin`."""
-        self._tell(lambda each: each.begin(search, [_snapshot(trial) for trial in trials]))
+        """Call :meth:`SearchObserver.begin` of each."""
+        self._call(lambda each: each.begin(search, [_snapshot(trial) for trial in trials]))
 
     def update(self, trial: TrialRecord) -> None:
-        """Tells all of them, as :meth:`SearchObserver.update`."""
-        told = _snapshot(trial)
-        self._tell(lambda each: each.update(told))
+        """Call :meth:`SearchObserver.update` of each."""
+        snapshot = _snapshot(trial)
+        self._call(lambda each: each.update(snapshot))
 
-    def found(self, result: ModelSelectionResult) -> None:
-        """Takes note of the result that the end is told with."""
+    def set_result(self, result: ModelSelectionResult) -> None:
+        """Set the result for :meth:`SearchObserver.end`."""
         self._result = result
 
     @contextlib.contextmanager
-    def until_the_end(self) -> Iterator[None]:
-        """Tells all of them how the block ended."""
+    def until_end(self) -> Iterator[None]:
+        """Call :meth:`SearchObserver.end` of each when the block ends."""
         outcome = "interrupted"
         try:
             yield
@@ -104,33 +104,28 @@ class SearchObservers:
             outcome = "failed"
             raise
         finally:
-            self._tell(lambda each: each.end(outcome, self._result))
+            self._call(lambda each: each.end(outcome, self._result))
 
-    def _tell(self, call: Callable[[SearchObserver], None]) -> None:
-        for number, each in enumerate(self._watchers):
+    def _call(self, call: Callable[[SearchObserver], None]) -> None:
+        for number, each in enumerate(self._observers):
             try:
                 call(each)
             except Exception as error:
-                told = f"{type(error).__name__}: {error}"
-                if self._warned.get(number) != told:
-                    self._warned[number] = told
+                message = f"{type(error).__name__}: {error}"
+                if self._logged.get(number) != message:
+                    self._logged[number] = message
                     logger.warning(
-                        "%s: %s; the search goes on", type(each).__name__, told, exc_info=True
+                        "%s: %s; the search continues", type(each).__name__, message, exc_info=True
                     )
 
 
-def identity_of(store: Store, run_id: str) -> str:
-    """Names a run among all, by when and where it was begun."""
+def identify_run(store: Store, run_id: str) -> str:
+    """Return a unique name of a run, from when and where it began."""
     began = next(record["at"] for record in read(store, run_id) if record["kind"] == "session")
     return hashlib.sha256(f"{store.url} {run_id} {began!r}".encode()).hexdigest()[:32]
 
 
-def has_ended(trial: TrialRecord) -> bool:
-    """Whether a trial has ended."""
-    return trial.status is not Status.RUNNING
-
-
 def _snapshot(trial: TrialRecord) -> TrialRecord:
-    """A trial whose history does not grow any more."""
+    """Return a record with a history that no longer grows."""
     history = {name: list(values) for name, values in trial.history.items()}
     return dataclasses.replace(trial, history=history)

@@ -1,4 +1,4 @@
-"""One progress bar for a search, in a notebook or a terminal; log lines elsewhere."""
+"""One progress bar for a search in a notebook or a terminal; log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from collections.abc import Iterator, Sequence
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from cerebros_spark.core.types import Status
 from nas.trial.failures import summarize_error
 from nas.trial.record import TrialRecord
 
-logger = logging.getLogger("nas")
+logger = logging.getLogger(__name__)
 
 _LOG_SECONDS = 30.0
 
 
 class Progress:
-    """Shows how far a search is.
+    """Shows the progress of a search.
 
     Args:
-        max_trials: Number of trials; None if it is not known.
-        epochs: Epochs of a trial, at most.
-        objective: Name of what is optimized.
+        max_trials: Number of trials; None if it is unknown.
+        epochs: Limit of a trial's epochs.
+        objective: Name of the objective.
         verbose: 0 shows nothing.
     """
 
@@ -36,52 +35,51 @@ class Progress:
         self._epochs = epochs
         self._objective = objective
         self._verbose = verbose
-        self._ended = 0
-        self._done = 0
+        self._ended_trials = 0
+        self._done_epochs = 0  # those that ended trials left out included
         self._rows = 0
         self._best: float | None = None
         self._began = time.monotonic()
-        self._logged = self._began
-        shown = bool(verbose) and (sys.stderr.isatty() or _in_notebook())
+        self._logged_at = self._began
+        in_notebook = "ipykernel" in sys.modules
+        shows_bar = bool(verbose) and (sys.stderr.isatty() or in_notebook)
         self._bar = tqdm(
             total=None if max_trials is None else max_trials * epochs,
             unit="epoch",
-            disable=not shown,
+            disable=not shows_bar,
             dynamic_ncols=True,
             smoothing=0.1,
             desc=f"0{self._of} trials",
         )
         self._context = contextlib.ExitStack()
-        if shown:
+        if shows_bar:
             self._context.enter_context(logging_redirect_tqdm())
         elif verbose:
-            self._context.enter_context(_audible())
+            self._context.enter_context(_shown_log())
 
-    def recall(self, trials: Sequence[TrialRecord]) -> None:
-        """An earlier session has done this much."""
-        ended = [record for record in trials if record.status is not Status.RUNNING]
-        done = sum(record.finished_epochs for record in trials)
-        done += sum(self._epochs - record.finished_epochs for record in ended)  # what they left out
-        self._ended += len(ended)
-        self._done += done
-        self._bar.set_description_str(f"{self._ended}{self._of} trials", refresh=False)
-        self._bar.update(done)
+    def restore(self, trials: Sequence[TrialRecord]) -> None:
+        """Add the trials of earlier sessions."""
+        for trial in trials:
+            self._done_epochs += self._epochs if trial.has_ended else trial.finished_epochs
+            self._ended_trials += trial.has_ended
+        self._describe()
+        self._bar.update(self._done_epochs)
 
-    def epoch(self, rows: int, best: float | None) -> None:
-        """An epoch of a trial has finished."""
+    def add_epoch(self, rows: int, best: float | None) -> None:
+        """Add a finished epoch, and set the best score."""
         self._rows += rows
-        self._done += 1
+        self._done_epochs += 1
         self._best = best
-        self._bar.set_postfix_str(self._state(), refresh=False)
+        self._bar.set_postfix_str(self._speed(), refresh=False)
         self._bar.update()
-        self._log_now_and_then()
+        self._log_if_due()
 
-    def trial(self, record: TrialRecord) -> None:
-        """A trial has ended: one line."""
-        self._ended += 1
-        self._bar.set_description_str(f"{self._ended}{self._of} trials", refresh=False)
+    def add_trial(self, record: TrialRecord) -> None:
+        """Add an ended trial, and write a line about it."""
+        self._ended_trials += 1
+        self._describe()
         left_out = self._epochs - record.finished_epochs
-        self._done += left_out
+        self._done_epochs += left_out
         self._bar.update(left_out)
         if not self._verbose:
             return
@@ -98,54 +96,54 @@ class Progress:
             self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        """Takes the bar off."""
+        """Remove the bar."""
         self._bar.close()
         self._context.close()
 
-    def _state(self) -> str:
+    def _describe(self) -> None:
+        self._bar.set_description_str(f"{self._ended_trials}{self._of} trials", refresh=False)
+
+    def _speed(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-9)
         best = "none" if self._best is None else f"{self._best:.5g}"
         return f"best {self._objective} {best}, {self._rows / seconds:,.0f} rows/s"
 
-    def _log_now_and_then(self) -> None:
+    def _log_if_due(self) -> None:
         now = time.monotonic()
-        if not self._verbose or not self._bar.disable or now - self._logged < _LOG_SECONDS:
+        if not self._verbose or not self._bar.disable or now - self._logged_at < _LOG_SECONDS:
             return
-        self._logged = now
+        self._logged_at = now
         logger.info(
             "%d%s trials, %d epochs, %s%s",
-            self._ended,
+            self._ended_trials,
             self._of,
-            self._done,
-            self._state(),
-            self._left(now),
+            self._done_epochs,
+            self._speed(),
+            self._time_left(now),
         )
 
-    def _left(self, now: float) -> str:
+    def _time_left(self, now: float) -> str:
         if self._max_trials is None:
             return ""
-        share = self._done / (self._max_trials * self._epochs)
-        left = (now - self._began) * (1 - share) / max(share, 1e-9)
-        return f", about {left:.0f} s left"
+        share = self._done_epochs / (self._max_trials * self._epochs)
+        seconds = (now - self._began) * (1 - share) / max(share, 1e-9)
+        return f", about {seconds:.0f} s left"
 
 
 @contextlib.contextmanager
-def _audible() -> Iterator[None]:
-    """Shows the search's log lines where nobody has set up logging."""
-    if logger.hasHandlers():
+def _shown_log() -> Iterator[None]:
+    """Show the log lines of the search where logging is not configured."""
+    root = logging.getLogger("nas")
+    if root.hasHandlers():
         yield
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%X"))
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-
-def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules
+        root.removeHandler(handler)
+        root.setLevel(level)

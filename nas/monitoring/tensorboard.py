@@ -1,10 +1,9 @@
-"""TensorBoard's event files of a search: scalars of each trial, and its hyperparameters."""
+"""Writes a search as TensorBoard event files: scalars and hyperparameters of each trial."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import math
 import os
 import time
@@ -14,20 +13,23 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from cerebros_spark.compat.keras import traces_batches
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
-from nas.monitoring.hparams import Domain, config_of, domains
-from nas.monitoring.learning_rate import rate_of
-from nas.monitoring.observer import SearchInfo, SearchObserver, has_ended
+from cerebros_spark.training.keras.scopes import custom_object_scope
+from nas.compat.tensorboard import event_file_path
+from nas.monitoring.observer import SearchInfo, SearchObserver
 from nas.trial.record import TrialRecord
+from nas.tuners.search_space import is_number
 
 if TYPE_CHECKING:
     from nas.results.result import ModelSelectionResult
 
-logger = logging.getLogger("nas")
+#: Bounds of numbers, values of a choice, or None where a name was declared as both.
+_Domain = tuple[float, float] | tuple[str | bool, ...] | None
 
-# What keras.callbacks.TensorBoard can be asked for that needs the batches, with its plain value.
-_REFUSED = {
+# Arguments of keras.callbacks.TensorBoard that need batches, with the only value allowed.
+_BATCH_ARGUMENTS = {
     "histogram_freq": 0,
     "write_images": False,
     "write_steps_per_second": False,
@@ -40,76 +42,73 @@ _REFUSED = {
 class TensorBoardObserver(SearchObserver):
     """Writes what ``keras.callbacks.TensorBoard`` would write of each trial, and hyperparameters.
 
-    A trial's folder is ``log_dir/<trial>``, with ``train`` and ``validation`` below it. A run that
-    is gone on with has its files written anew, so no epoch is there twice or missing; the times of
-    the epochs stay what they were.
+    A trial's folder is ``log_dir/<trial>``, with ``train`` and ``validation`` below it. A resumed
+    run writes its files from scratch with the old times, so no epoch occurs twice or is missing.
 
     Args:
-        callback: What the user gave: its ``log_dir`` and ``write_graph`` count.
+        callback: The user's callback, whose ``log_dir`` and ``write_graph`` count.
 
     Raises:
-        ArgumentError: If it is asked for something that needs batches, or the package tensorboard
-            is missing.
+        ArgumentError: If the callback needs batches, or the package tensorboard is missing.
     """
 
     def __init__(self, callback: keras.callbacks.TensorBoard) -> None:
-        for name, plain in _REFUSED.items():
+        for name, allowed in _BATCH_ARGUMENTS.items():
             value = getattr(callback, name)
-            if value != plain:
+            if value != allowed:
                 raise ArgumentError(
-                    f"callbacks: TensorBoard is asked for {name}={value!r}, but batches are "
-                    f"trained on the workers; only {name}={plain!r} can be had in a search"
+                    f"callbacks: TensorBoard has {name}={value!r}, but batches are trained on the "
+                    f"workers; use {name}={allowed!r} in a search"
                 )
-        if callback._should_trace:
+        if traces_batches(callback):
             raise ArgumentError(
-                "callbacks: TensorBoard is asked for profile_batch, but batches are trained on the "
-                "workers; only profile_batch=0 can be had in a search"
+                "callbacks: TensorBoard has profile_batch, but batches are trained on the "
+                "workers; use profile_batch=0 in a search"
             )
         if importlib.util.find_spec("tensorboard") is None:
             raise ArgumentError(
                 "callbacks: TensorBoard needs the package tensorboard, which is not installed: "
                 'pip install "cerebros-spark[tensorboard]"'
             )
-        self._log_dir = os.path.abspath(callback.log_dir) if _is_local(callback.log_dir) else str(
-            callback.log_dir
-        )  # fmt: skip
+        log_dir = str(callback.log_dir)
+        self._log_dir = log_dir if "://" in log_dir else os.path.abspath(log_dir)
         self._write_graph = callback.write_graph
         self._search: SearchInfo | None = None
-        self._space: dict[str, Domain] = {}
-        self._trials: dict[str, _Trial] = {}
+        self._space: dict[str, _Domain] = {}
+        self._trials: dict[str, _TrialFiles] = {}
         self._times: dict[tuple[str, int], float] = {}
-        self._config = ""
+        self._config_path = ""
 
     def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
-        """Writes what is known of a run that is gone on with; what was written before goes."""
+        """Write the trials so far, and remove the files of earlier sessions."""
         self._search = search
-        before = list(self._files())
-        self._times = _times(before)
-        self._space, self._config, self._trials = {}, "", {}
+        earlier = list(self._event_files())
+        self._times = _read_times(earlier)
+        self._space, self._config_path, self._trials = {}, "", {}
         for trial in trials:
             self.update(trial)
-        _remove(before)
+        _remove(earlier)
 
     def update(self, trial: TrialRecord) -> None:
-        """Writes the epochs of a trial that are not written yet."""
+        """Write the epochs of a trial that are not written yet."""
         assert self._search is not None
-        space = domains(self._space, trial)
-        if space != self._space or not self._config:
+        space = _extend_domains(self._space, trial)
+        if space != self._space or not self._config_path:
             self._write_config(space)
         if trial.trial_id not in self._trials:
             folder = os.path.join(self._log_dir, trial.trial_id)
-            self._trials[trial.trial_id] = _Trial(
+            self._trials[trial.trial_id] = _TrialFiles(
                 folder, self._search, self._write_graph, self._times
             )
         self._trials[trial.trial_id].write(trial)
 
     def end(self, outcome: str, result: ModelSelectionResult | None) -> None:
-        """Closes the files."""
+        """Close the files."""
         for trial in self._trials.values():
             trial.close()
 
-    def _write_config(self, space: dict[str, Domain]) -> None:
-        """Tells which hyperparameters and metrics there are: a new file, and the old one goes."""
+    def _write_config(self, space: dict[str, _Domain]) -> None:
+        """Write a new file of hyperparameters and metrics, and remove the old one."""
         from tensorboard.plugins.hparams import api
 
         assert self._search is not None
@@ -122,27 +121,25 @@ class TensorBoardObserver(SearchObserver):
                 display_name=f"last {objective}",
             ),
         ]
+        hparams = [api.HParam(name, _to_hparam_domain(domain)) for name, domain in space.items()]
         file = _EventFile(self._log_dir, self._search.run_id)
-        file.add(config_of(space, metrics), 0, time.time())
+        file.add(api.hparams_config_pb(hparams, metrics).SerializeToString(), 0, time.time())
         file.close()
-        if self._config:
-            _remove([self._config])
-        self._space, self._config = space, file.path
+        if self._config_path:
+            _remove([self._config_path])
+        self._space, self._config_path = space, file.path
 
-    def _files(self) -> Iterator[str]:
-        """The event files of earlier sessions of this run, and of runs that it replaces."""
+    def _event_files(self) -> Iterator[str]:
+        """Yield the event files of earlier sessions, and of runs that this run replaces."""
         import tensorflow as tf
 
         assert self._search is not None
+        suffix = _suffix(self._search.run_id)
         for folder, _, names in tf.io.gfile.walk(self._log_dir):
-            yield from (
-                os.path.join(folder, name)
-                for name in names
-                if name.endswith(_suffix(self._search.run_id))
-            )
+            yield from (os.path.join(folder, name) for name in names if name.endswith(suffix))
 
 
-class _Trial:
+class _TrialFiles:
     """The event files of one trial."""
 
     def __init__(
@@ -153,35 +150,35 @@ class _Trial:
         self._graph = graph
         self._times = times
         self._files: dict[str, _EventFile] = {}
-        self._written = 0
+        self._written_epochs = 0
         self._best: float | None = None
         self._ended = False
 
     def write(self, trial: TrialRecord) -> None:
-        """Brings the files up to what is known of the trial."""
+        """Write what is missing of a trial."""
         if self._ended:
             return
         if not self._files:
-            self._start(trial)
-        for epoch in range(self._written, trial.finished_epochs):
-            self._epoch(trial, epoch)
-            self._written = epoch + 1
+            self._write_start(trial)
+        for epoch in range(self._written_epochs, trial.finished_epochs):
+            self._write_epoch(trial, epoch)
+            self._written_epochs = epoch + 1
         for file in self._files.values():
             file.flush()
-        if has_ended(trial):
-            self._finish(trial)
+        if trial.has_ended:
+            self._write_end(trial)
             self.close()
             self._ended = True
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         for file in self._files.values():
             file.close()
 
-    def _start(self, trial: TrialRecord) -> None:
+    def _write_start(self, trial: TrialRecord) -> None:
         from tensorboard.plugins.hparams import api
 
-        when = self._time("", 0)
+        at = self._time("", 0)
         values = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in trial.active_values.items()
@@ -190,38 +187,37 @@ class _Trial:
             name: _EventFile(os.path.join(self._folder, name), self._search.run_id)
             for name in ("", "train", "validation")
         }
-        pb = api.hparams_pb(values, trial_id=trial.trial_id, start_time_secs=when)
-        self._files[""].add(pb.SerializeToString(), 0, when)
+        summary = api.hparams_pb(values, trial_id=trial.trial_id, start_time_secs=at)
+        self._files[""].add(summary.SerializeToString(), 0, at)
         if self._graph and trial.program:
             architecture = json.dumps(json.loads(trial.program)["architecture"])
-            self._files["train"].add(_keras_model(architecture), 0, when)
+            self._files["train"].add(_graph_summary(architecture), 0, at)
 
-    def _epoch(self, trial: TrialRecord, epoch: int) -> None:
+    def _write_epoch(self, trial: TrialRecord, epoch: int) -> None:
         logs = {
             name: values[epoch] for name, values in trial.history.items() if epoch < len(values)
         }
         if "learning_rate" not in logs:
-            logs["learning_rate"] = rate_of(trial, epoch, self._search)
+            logs["learning_rate"] = _learning_rate(trial, epoch, self._search)
         for name, value in logs.items():
             part = "validation" if name.startswith("val_") else "train"
-            self._scalar(part, f"epoch_{name.removeprefix('val_')}", value, epoch)
+            self._write_scalar(part, f"epoch_{name.removeprefix('val_')}", value, epoch)
         score = logs.get(self._search.objective.name, math.nan)
-        smaller = self._search.objective.direction == "min"
         if math.isfinite(score):
-            known_best = score if self._best is None else self._best
-            self._best = min(known_best, score) if smaller else max(known_best, score)
-            self._scalar("", "score", self._best, epoch)
+            better = min if self._search.objective.direction == "min" else max
+            self._best = score if self._best is None else better(self._best, score)
+            self._write_scalar("", "score", self._best, epoch)
 
-    def _finish(self, trial: TrialRecord) -> None:
+    def _write_end(self, trial: TrialRecord) -> None:
         from tensorboard.plugins.hparams import api_pb2, summary
 
         failed = trial.status is Status.FAILED
         status = api_pb2.Status.STATUS_FAILURE if failed else api_pb2.Status.STATUS_SUCCESS
-        when = self._time("", max(self._written - 1, 0))
-        pb = summary.session_end_pb(status, when)
-        self._files[""].add(pb.SerializeToString(), max(self._written - 1, 0), when)
+        step = max(self._written_epochs - 1, 0)
+        at = self._time("", step)
+        self._files[""].add(summary.session_end_pb(status, at).SerializeToString(), step, at)
 
-    def _scalar(self, part: str, tag: str, value: float, step: int) -> None:
+    def _write_scalar(self, part: str, tag: str, value: float, step: int) -> None:
         from tensorboard.plugins.scalar.summary import pb
 
         summary = pb(tag, np.float32(value), display_name=tag)
@@ -229,6 +225,7 @@ class _Trial:
         self._files[part].add(summary.SerializeToString(), step, self._time(part, step))
 
     def _time(self, part: str, step: int) -> float:
+        """Return the time of a step in an earlier session, or now."""
         folder = os.path.join(self._folder, part).rstrip(os.sep)
         return self._times.get((folder, step), time.time())
 
@@ -240,37 +237,27 @@ class _EventFile:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._writer = EventFileWriter(folder, filename_suffix=_suffix(run_id))
-        self.path: str = self._writer._file_name
+        self.path = event_file_path(self._writer)
+        self.flush = self._writer.flush
+        self.close = self._writer.close
 
-    def add(self, summary: bytes, step: int, when: float) -> None:
-        """Adds a summary."""
+    def add(self, summary: bytes, step: int, at: float) -> None:
+        """Add a summary."""
         from tensorboard.compat.proto import event_pb2
 
-        event = event_pb2.Event(wall_time=when, step=step)
+        event = event_pb2.Event(wall_time=at, step=step)
         event.summary.ParseFromString(summary)
         self._writer.add_event(event)
 
-    def flush(self) -> None:
-        """Writes what has been added."""
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Writes what has been added, and closes the file."""
-        self._writer.close()
-
 
 def _suffix(run_id: str) -> str:
-    """Ends the names of a run's files, so that it knows its own."""
-    # Without its dots, or those of the run "a.b" would end as those of "b".
+    """Return the suffix of a run's file names, which tells them from those of other runs."""
+    # Without dots: otherwise files of the run "a.b" would match the run "b".
     return f".{run_id.replace('.', '+')}.search"
 
 
-def _is_local(path: Any) -> bool:
-    return "://" not in str(path)
-
-
-def _times(files: Sequence[str]) -> dict[tuple[str, int], float]:
-    """When the epochs in event files ended, by folder and step."""
+def _read_times(files: Sequence[str]) -> dict[tuple[str, int], float]:
+    """Return the times in event files, by folder and step."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     times: dict[tuple[str, int], float] = {}
@@ -288,8 +275,8 @@ def _remove(files: Sequence[str]) -> None:
         tf.io.gfile.remove(path)
 
 
-def _keras_model(architecture: str) -> bytes:
-    """The summary from which TensorBoard draws a network, as Keras writes it."""
+def _graph_summary(architecture: str) -> bytes:
+    """Return the summary from which TensorBoard draws a network, as Keras writes it."""
     from tensorboard.compat.proto import summary_pb2, tensor_pb2, types_pb2
 
     summary = summary_pb2.Summary()
@@ -298,3 +285,72 @@ def _keras_model(architecture: str) -> bytes:
     value.metadata.plugin_data.plugin_name = "graph_keras_model"
     value.metadata.plugin_data.content = b"1"
     return bytes(summary.SerializeToString())
+
+
+# Hyperparameters --------------------------------------------------------------------------
+
+
+def _extend_domains(domains: Mapping[str, _Domain], trial: TrialRecord) -> dict[str, _Domain]:
+    """Return known hyperparameters and those of a trial, with the values they may have.
+
+    A name that is declared several times, under different conditions, may have the values of each:
+    TensorBoard hides trials with other values.
+    """
+    extended = dict(domains)
+    declared: dict[str, list[Any]] = {}
+    for each in getattr(trial.hyperparameters, "space", ()):
+        declared.setdefault(each.name, []).append(each)
+    for name in trial.active_values:
+        domain = _merge_domains(declared.get(name, []))
+        extended[name] = domain if name not in domains or domains[name] == domain else None
+    return extended
+
+
+def _merge_domains(definitions: list[Any]) -> _Domain:
+    if definitions and all(is_number(each) for each in definitions):
+        low = min(float(each.min_value) for each in definitions)
+        high = max(float(each.max_value) for each in definitions)
+        return (low, high) if low < high else None
+    values = {value for each in definitions if not is_number(each) for value in each.values}
+    types = {type(value) for value in values}
+    if any(is_number(each) for each in definitions) or types not in ({str}, {bool}):
+        return None
+    return tuple(sorted(values))
+
+
+def _to_hparam_domain(domain: _Domain) -> Any:
+    from tensorboard.plugins.hparams import api
+
+    if domain is None:
+        return None
+    if isinstance(domain[0], float):
+        return api.RealInterval(*domain)
+    return api.Discrete(list(domain))
+
+
+# Learning rates ---------------------------------------------------------------------------
+
+
+class LearningRateLog(keras.callbacks.Callback):
+    """Adds the learning rate of each epoch to its metrics: other callbacks may change it."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Add the rate that the epoch was trained with."""
+        if logs is not None:
+            rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+            logs.setdefault("learning_rate", float(rate))
+
+
+def _learning_rate(trial: TrialRecord, epoch: int, search: SearchInfo) -> float:
+    """Return the learning rate at an epoch's end, if no callback changes it."""
+    config = json.loads(trial.program)["compile"]["optimizer"]["config"]
+    if "inner_optimizer" in config:
+        config = config["inner_optimizer"]["config"]
+    rate = config["learning_rate"]
+    if isinstance(rate, int | float):
+        return float(rate)
+    with custom_object_scope(search.custom_objects):
+        schedule = keras.optimizers.schedules.deserialize(rate)
+    batch_size = trial.values.get("batch_size", search.config.get("batch_size", 32))
+    step = (epoch + 1) * search.steps(int(batch_size))
+    return float(keras.ops.convert_to_numpy(schedule(step)))

@@ -17,6 +17,7 @@ from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.journal import Record, journal_key, read
 from cerebros_spark.storage.store import Store
+from nas.trial.objective import rank_trials
 from nas.trial.proposal import Proposal
 from nas.trial.record import TrialRecord
 from nas.trial.state import FinishedEpoch, RunningTrial
@@ -82,10 +83,7 @@ class RunView:
     @property
     def ranked(self) -> list[TrialRecord]:
         """The trials, best first; those without a score are last."""
-        sign = 1 if self.objective.direction == "min" else -1
-        scored = [trial for trial in self.trials if trial.score is not None]
-        rest = [trial for trial in self.trials if trial.score is None]
-        return [*sorted(scored, key=lambda trial: sign * (trial.score or 0.0)), *rest]
+        return rank_trials(self.trials, self.objective)
 
     @property
     def best(self) -> TrialRecord | None:
@@ -166,23 +164,20 @@ class _Reader:
         # The tuner got no report of an epoch at whose end a callback raised.
         if epoch is not None and (record.get("error") is None or "logs" in record):
             added = record.get("logs", {})
-            trial.take_in(self.objective, FinishedEpoch(epoch["epoch"], epoch["logs"], added))
+            trial.add_epoch(self.objective, FinishedEpoch(epoch["epoch"], epoch["logs"], added))
 
     def _end_trial(self, trial: RunningTrial, record: Record) -> TrialRecord:
         names = [each.name for each in dataclasses.fields(TrialResult)[2:-1]]
         values = {name: record[name] for name in names}
         result = TrialResult(trial.name, Status(record["status"]), **values)
-        if result.status is not Status.FAILED and trial.score is None:
-            reason = f"no epoch had a finite {self.objective.name}"
-            result = dataclasses.replace(result, status=Status.FAILED, error=reason)
-        return trial.record(result.status, result)
+        return trial.finish(self.objective, result)
 
     def build_view(self) -> RunView:
         """Return the run as of the last record."""
         for name, epoch in self.unanswered.items():
             if name not in self.ended:
                 finished = FinishedEpoch(epoch["epoch"], epoch["logs"])
-                self.trials[name].take_in(self.objective, finished)
+                self.trials[name].add_epoch(self.objective, finished)
         return RunView(
             name=self.run_id,
             store=self.store.url,
@@ -200,7 +195,7 @@ class _Reader:
     def _record_trial(self, name: str) -> TrialRecord:
         if name in self.ended:
             return self.ended[name]
-        running = self.trials[name].record(Status.RUNNING)
+        running = self.trials[name].to_record(Status.RUNNING)
         seconds = math.fsum(hop.seconds for hop in self.hops if hop.trial == name)
         return dataclasses.replace(running, seconds=seconds)
 

@@ -1,4 +1,4 @@
-"""The columns that scoring adds to a Spark DataFrame: what each output says, and its class."""
+"""The columns that scoring adds to a Spark DataFrame: values and class of each output."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 _OUTPUT, _CLASS = "__output", "__class"
 
-# Spark builds an array of columns of numbers quickly; beyond so many its generated code is too
-# long, and an array of each row is what pandas sends.
-_MOST_COLUMNS = 256
+# Spark quickly builds an array of columns of numbers. With more columns its generated code is too
+# long, and pandas sends an array per row.
+_MAX_SENT_COLUMNS = 256
 
 
 @dataclass(frozen=True)
 class OutputColumns:
-    """The columns that one model output becomes.
+    """The columns of one model output.
 
     Attributes:
-        names: One name: the column holds the output's value, an array if it has several. As
-            many names as values: one column for each.
+        names: One name for a column with the output's value, an array if it has several; or as
+            many names as values for a column each.
         width: Number of values of the output.
-        classes: Whether the values are probabilities of classes: ``""`` if they are not,
-            ``"single"`` if a row is of one class, ``"multiple"`` if it may be of several.
+        classes: ``"single"`` if the values are probabilities and a row is of one class,
+            ``"multiple"`` if it may be of several, otherwise ``""``.
     """
 
     names: tuple[str, ...]
@@ -37,7 +37,7 @@ class OutputColumns:
     classes: str = ""
 
     @property
-    def single(self) -> bool:
+    def is_scalar(self) -> bool:
         """Whether each column holds one number."""
         return self.width == len(self.names)
 
@@ -50,96 +50,84 @@ class OutputColumns:
         return names if self.classes == "multiple" else names[:1]
 
     @property
-    def added(self) -> tuple[str, ...]:
+    def all_names(self) -> tuple[str, ...]:
         """Names of all columns, in order."""
         return (*self.names, *self.class_names)
 
     def fields(self) -> list[StructField]:
-        """What Python sends to Spark."""
+        """Return the fields that Python sends to Spark."""
         from pyspark.sql.types import ArrayType, DoubleType, StructField
 
         number = DoubleType()
-        if self._whole:
+        if self._sends_arrays:
             fields = [StructField(self.names[0], ArrayType(number))]
         else:
-            fields = [StructField(name, number) for name in self._sent]
+            fields = [StructField(name, number) for name in self._sent_values]
         return [*fields, *(StructField(name, number) for name in self._sent_class)]
 
-    def told(self, values: np.ndarray) -> dict[str, Any]:
-        """Values of shape ``(rows, width)`` as the columns that Python sends."""
-        told: dict[str, Any] = {}
-        if self._whole:
-            told[self.names[0]] = list(values)
+    def to_fields(self, values: np.ndarray) -> dict[str, Any]:
+        """Return values of shape ``(rows, width)`` as the fields that Python sends."""
+        columns: dict[str, Any] = {}
+        if self._sends_arrays:
+            columns[self.names[0]] = list(values)
         else:
-            told.update({name: values[:, i] for i, name in enumerate(self._sent)})
+            columns.update({name: values[:, i] for i, name in enumerate(self._sent_values)})
         for name in self._sent_class:
-            # NaN among the values: there is no largest one.
-            told[name] = np.where(np.isnan(values).any(axis=1), np.nan, values.argmax(axis=1))
-        return told
+            # With NaN among the values there is no largest one.
+            columns[name] = np.where(np.isnan(values).any(axis=1), np.nan, values.argmax(axis=1))
+        return columns
 
-    def of(self, scores: str) -> list[Any]:
-        """The columns, read from the column of structs with what Python sent."""
-        from pyspark.sql.functions import array, col, isnan, when
+    def select(self, scores: str) -> list[Any]:
+        """Return the columns, read from the column of structs that Python sent."""
+        from pyspark.sql.functions import array, col, isnan, transform, when
 
-        sent = [col(scores)[name] for name in self._sent]
-        if self.single:
-            told = sent
+        sent = [col(scores)[name] for name in self._sent_values]
+        if self.is_scalar:
+            values = sent
         else:
-            told = [col(scores)[self.names[0]] if self._whole else array(*sent)]
-        columns = [value.alias(name) for value, name in zip(told, self.names, strict=True)]
+            values = [col(scores)[self.names[0]] if self._sends_arrays else array(*sent)]
+        columns = [value.alias(name) for value, name in zip(values, self.names, strict=True)]
+        classes: list[Any] = []
         if self._sent_class:
-            place = col(scores)[self._sent_class[0]]
-            found = [when(~isnan(place), place.cast("int"))]
+            position = col(scores)[self._sent_class[0]]
+            classes = [when(~isnan(position), position.cast("int"))]
         elif self.classes:
-            found = [_mark(value) if self.single else _marks(value) for value in told]
-        else:
-            found = []
-        named = zip(found, self.class_names, strict=True)
+            classes = [_mark(v) if self.is_scalar else transform(v, _mark) for v in values]
+        named = zip(classes, self.class_names, strict=True)
         return [*columns, *(value.alias(name) for value, name in named)]
 
     @property
-    def _whole(self) -> bool:
-        """Whether Python sends arrays."""
-        return not self.single and self.width > _MOST_COLUMNS
+    def _sends_arrays(self) -> bool:
+        return not self.is_scalar and self.width > _MAX_SENT_COLUMNS
 
     @property
-    def _sent(self) -> list[str]:
-        """Names of the single numbers that Python sends."""
-        if self.single:
+    def _sent_values(self) -> list[str]:
+        if self.is_scalar:
             return list(self.names)
         return [f"{self.names[0]}[{i}]" for i in range(self.width)]
 
     @property
     def _sent_class(self) -> tuple[str, ...]:
-        """Name of the column with the position of the largest value, where that is the class."""
+        """Name of the position of the largest value, if that is the class."""
         return self.class_names if self.classes == "single" and self.width > 1 else ()
 
 
 def output_names(group: Sequence[str], target: Target) -> list[str]:
-    """Names of an output's columns, unless others are chosen."""
+    """Return the default names of an output's columns."""
     if len(group) not in (1, target.width):
         return [f"{group[0]}{_OUTPUT}"]
     return [f"{name}{_OUTPUT}" for name in group]
 
 
-def kind_of_classes(target: Target) -> str:
-    """What ``OutputColumns.classes`` is for a target."""
+def class_kind(target: Target) -> str:
+    """Return ``OutputColumns.classes`` of a target."""
     if target.num_classes is None:
         return ""
     return "multiple" if target.width > 1 and target.activation == "sigmoid" else "single"
 
 
-# A network that gives NaN has found no class: null.
-
-
 def _mark(probability: Any) -> Any:
-    """1 above a half, as Keras' accuracy counts, otherwise 0."""
+    """Return 1 above a half, as Keras' accuracy counts, otherwise 0; null for NaN."""
     from pyspark.sql.functions import isnan, when
 
     return when(~isnan(probability), (probability > 0.5).cast("int"))
-
-
-def _marks(probabilities: Any) -> Any:
-    from pyspark.sql.functions import transform
-
-    return transform(probabilities, _mark)

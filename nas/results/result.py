@@ -1,4 +1,4 @@
-"""What a search has found."""
+"""The result of a search."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import dataclasses
 import functools
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras_tuner
+import numpy as np
 import pandas as pd
 from keras import Model
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.core.pickling import packed
-from cerebros_spark.core.types import Status, TrialSpec
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.engine.engine import EngineReport
 from cerebros_spark.runs.artifacts import read_state
@@ -25,17 +25,19 @@ from cerebros_spark.training.keras.checkpoint import StateVariables
 from cerebros_spark.training.keras.metrics import MetricsMerger, remove_one_hot_labels
 from cerebros_spark.training.keras.scopes import custom_object_scope
 from cerebros_spark.training.keras.serialization import deserialize_model
-from nas.data.columns import build_inputs, build_labels
+from nas.data.columns import build_inputs, build_labels, predict_rows
 from nas.data.heads import Target
 from nas.data.inputs import select_columns
 from nas.data.values import has_fractions
+from nas.data.weights import read_evaluation_weights
 from nas.drawing import draw_network
 from nas.reporting import write_report
-from nas.results.output_columns import OutputColumns, kind_of_classes, output_names
-from nas.results.scorer import Scorer, fractional
+from nas.results.output_columns import OutputColumns, class_kind, output_names
+from nas.results.scorer import Scorer, has_fractional_type
+from nas.results.summary import describe_trials, print_text
 from nas.trial.failures import summarize_error
+from nas.trial.objective import rank_trials
 from nas.trial.record import TrialRecord
-from nas.trial.summary import results_summary
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -47,15 +49,15 @@ class ModelSelectionResult:
     """The trials of a search, the best network, and a distributed ``transform``.
 
     Args:
-        trials: All trials, in the order they were proposed.
-        objective: What was optimized.
-        store: Where the weights lie.
-        layout: Which columns make up the network's inputs and outputs.
+        trials: All trials, in the order of proposals.
+        objective: The objective.
+        store: The store with the weights.
+        layout: The columns of the networks' inputs and outputs.
         input_dtypes: Type of each input.
-        targets: What the outputs are.
+        targets: The outputs.
         engine_report: How well the workers were used.
-        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
-        run_id: The run in the store.
+        custom_objects: Custom layers, losses and metrics by name.
+        run_id: Name of the run in the store.
     """
 
     def __init__(
@@ -85,12 +87,14 @@ class ModelSelectionResult:
             for name in output_names(group, target)
         ]
 
+    # Trials ------------------------------------------------------------------------------
+
     def leaderboard(self) -> pd.DataFrame:
-        """One row a trial, the best first, failed ones last.
+        """Return one row per trial, best first and failed ones last.
 
         Columns: ``trial``, ``score`` (the objective at the trial's best epoch), ``epochs``
         (finished), ``parameters`` (weights of the network), ``seconds`` (of work, summed over
-        workers), ``status``, and of failed trials ``error`` (its type and message, in one line) and
+        workers), ``status``, and for failed trials ``error`` (type and message in one line) and
         ``traceback``.
         """
         rows = [
@@ -104,14 +108,14 @@ class ModelSelectionResult:
                 "error": None if trial.error is None else summarize_error(trial.error),
                 "traceback": trial.traceback,
             }
-            for trial in sorted(self.trials, key=self._rank)
+            for trial in self._ranked
         ]
         return pd.DataFrame(rows)
 
     @property
     def best_trial(self) -> TrialRecord:
         """The trial with the best score."""
-        return min(self.trials, key=self._rank)
+        return self._ranked[0]
 
     @functools.cached_property
     def best_model(self) -> Model:
@@ -119,61 +123,53 @@ class ModelSelectionResult:
         return self.get_model(self.best_trial.trial_id)
 
     def get_best_model(self) -> Model:
-        """The best network, as :attr:`best_model`."""
+        """Return the best network, as :attr:`best_model`."""
         return self.best_model
 
     def keras(self) -> Model:
-        """The best network, as :attr:`best_model`."""
+        """Return the best network, as :attr:`best_model`."""
         return self.best_model
 
     def get_model(self, trial: str) -> Model:
-        """A trial's network, with the weights of its best epoch.
+        """Return a trial's network, with the weights of its best epoch.
 
-        It is compiled without metrics that need one-hot labels where the search was given class
-        numbers: Keras would compute them from class numbers as they are.
+        Metrics that need one-hot labels are left out of its ``compile`` if the search had class
+        numbers: Keras would compute them from the class numbers as they are.
         """
-        return self._rebuilt(self._record(trial), exported=True)
+        return self._load_model(self._record(trial), exported=True)
 
-    @functools.cached_property
-    def scoring_model(self) -> Model:
-        """The best network, compiled with all metrics of the search, for evaluation here.
+    def get_best_models(self, num_models: int = 1) -> list[Model]:
+        """Return the networks of trials with a score, best first."""
+        return [self.get_model(trial.trial_id) for trial in self._scored[:num_models]]
 
-        A model of its own: Keras can't evaluate one model on labels of one axis, as users give
-        them to :attr:`best_model`, and then on labels of two.
-        """
-        return self._rebuilt(self.best_trial, exported=False)
-
-    def _rebuilt(self, record: TrialRecord, *, exported: bool) -> Model:
-        if record.state is None:
-            raise ArgumentError(
-                f"{record.trial_id} has no weights: {summarize_error(record.error or '')}"
-            )
-        program = remove_one_hot_labels(record.program) if exported else record.program
-        with custom_object_scope(self.custom_objects):
-            model = deserialize_model(program)
-        StateVariables(model).write(read_state(self._store, record.state))
-        return model
-
-    def get_best_hyperparameters(self, num_trials: int = 1) -> list[Any]:
-        """The ``keras_tuner.HyperParameters`` of trials with a score, the best first."""
-        ranked = sorted((t for t in self.trials if t.score is not None), key=self._rank)
-        return [trial.hyperparameters.copy() for trial in ranked[:num_trials]]
+    def get_best_hyperparameters(self, num_trials: int = 1) -> list[keras_tuner.HyperParameters]:
+        """Return the hyperparameters of trials with a score, best first."""
+        return [trial.hyperparameters.copy() for trial in self._scored[:num_trials]]
 
     def results_summary(self, num_trials: int = 10) -> str:
-        """Writes the best trials to standard output, as KerasTuner does, and gives it as text."""
-        ranked = sorted(self.trials, key=self._rank)[:num_trials]
-        text = results_summary(ranked, self.objective, self._store.url)
-        sys.stdout.write(text + "\n")
-        return text
+        """Print the best trials as KerasTuner does, and return them as text."""
+        return print_text(
+            describe_trials(self._ranked[:num_trials], self.objective, self._store.url)
+        )
+
+    def get_best_model_history(self) -> dict[str, list[float]]:
+        """Return the best trial's metrics by name, with a value for each epoch."""
+        return dict(self.best_trial.history)
+
+    def get_history(self, trial: str | None = None) -> dict[str, Any]:
+        """Return a trial's metrics by name, by epoch; of all trials by default."""
+        if trial is None:
+            return {record.trial_id: dict(record.history) for record in self.trials}
+        return dict(self._record(trial).history)
 
     def draw(self, trial: str | None = None) -> str:
-        """A picture of a trial's network, as SVG text (see :func:`nas.draw_network`).
+        """Return a drawing of a trial's network as SVG (see :func:`nas.draw_network`).
 
         Args:
             trial: Name of the trial; the best one by default.
 
         Raises:
-            ArgumentError: There is no such trial, or its network could not be built.
+            ArgumentError: If there is no such trial, or its network could not be built.
         """
         record = self.best_trial if trial is None else self._record(trial)
         if not record.program:
@@ -183,34 +179,26 @@ class ModelSelectionResult:
         return draw_network(record.program)
 
     def report(self, path: str | os.PathLike[str]) -> None:
-        """Writes the run as one HTML page that needs nothing else (see :mod:`nas.reporting`).
+        """Write the run as one self-contained HTML page (see :mod:`nas.reporting`).
 
         Args:
             path: The HTML file; an older one is replaced.
 
         Raises:
-            ArgumentError: The path is a folder, or its name does not end in ``.html``.
-            StoreError: The run is no longer in the store, or the page can't be written.
+            ArgumentError: If the path is a folder, or its name does not end in ``.html``.
+            StoreError: If the run is no longer in the store, or the page cannot be written.
         """
         write_report(self._store, self._run_id, path)
 
-    def get_best_model_history(self) -> dict[str, list[float]]:
-        """The best trial's metrics by name, a value for each epoch."""
-        return self.get_history(self.best_trial.trial_id)
-
-    def get_history(self, trial: str | None = None) -> dict[str, Any]:
-        """A trial's metrics by name, a value for each epoch; of every trial if none is named."""
-        if trial is None:
-            return {record.trial_id: dict(record.history) for record in self.trials}
-        return dict(self._record(trial).history)
+    # Spark DataFrames --------------------------------------------------------------------
 
     def set_output_columns(self, output_columns: Sequence[str]) -> ModelSelectionResult:
-        """Names the columns that :meth:`transform` adds.
+        """Set the names of the columns that :meth:`transform` adds.
 
         Args:
-            output_columns: As many names as there are by default: one for each label column. Class
-                columns go by them: ``<label>__class`` beside ``<label>__output``, and
-                ``<name>__class`` beside any other name.
+            output_columns: As many names as by default: one for each label column. The class
+                column of ``<label>__output`` is ``<label>__class``, that of any other name
+                ``<name>__class``.
         """
         if len(output_columns) != len(self._output_columns):
             raise ArgumentError(
@@ -221,28 +209,28 @@ class ModelSelectionResult:
         return self
 
     def get_output_columns(self) -> list[str]:
-        """Names of the columns that :meth:`transform` adds: ``<label>__output`` by default."""
+        """Return the names of the columns that :meth:`transform` adds."""
         return list(self._output_columns)
 
     def get_class_columns(self) -> list[str]:
-        """Names of the class columns that :meth:`transform` adds; none for regressions."""
+        """Return the names of the class columns that :meth:`transform` adds, if any."""
         return [name for output in self._columns() for name in output.class_names]
 
     def transform(self, df: DataFrame) -> DataFrame:
-        """Adds the best network's outputs to a Spark DataFrame, computed on the executors.
+        """Add the best network's outputs to a Spark DataFrame, computed on the executors.
 
         Args:
             df: Must have the feature columns. All of its columns are kept.
 
         Returns:
-            The DataFrame with the output columns, in double precision: a number, or an array where
-            a label column has several outputs (the probabilities of more than two classes). Each
-            ``ClassificationHead``'s are followed by its class, an integer: the class number, or
-            for one-hot labels the position of the largest probability; 1 is the class of two
-            whose probability is over a half. With several labels a row (``multi_label=True``) it
-            is an array of 0 and 1, or a column for each label column. Where a network gives NaN,
-            output and class are null. Networks of a builder of your own get no class columns:
-            nothing says what their outputs mean.
+            The DataFrame with the output columns ``<label>__output`` in double precision: a
+            number, or an array if a label column has several outputs (the probabilities of more
+            than two classes). Behind those of each ``ClassificationHead`` is its class as an
+            integer: the class number, or for one-hot labels the position of the largest
+            probability. Of two classes, 1 is the one whose probability is over a half. With
+            ``multi_label=True`` it is an array of 0 and 1, or a column for each label column.
+            Output and class are null where a network returns NaN. Networks of a ``hypermodel`` get
+            no class columns: the meaning of their outputs is unknown.
 
         Raises:
             DataError: If a column is missing.
@@ -250,7 +238,7 @@ class ModelSelectionResult:
         return self.scorer().transform(df)
 
     def evaluate(self, df: DataFrame, batch_size: int = _SCORING_BATCH) -> dict[str, float]:
-        """The best network's loss and metrics over all rows, computed on the executors.
+        """Return the best network's loss and metrics over all rows, computed on the executors.
 
         Args:
             df: Must have the feature and label columns.
@@ -260,7 +248,7 @@ class ModelSelectionResult:
             DataError: If a column is missing, or there are no rows.
         """
         dtypes = [
-            target.dtype_for(fractions=fractional(df, group))
+            target.dtype_for(fractions=has_fractional_type(df, group))
             for group, target in zip(self._layout.outputs, self._targets, strict=True)
         ]
         scorer = dataclasses.replace(self.scorer(batch_size), label_dtypes=tuple(dtypes))
@@ -271,14 +259,69 @@ class ModelSelectionResult:
         merger = MetricsMerger(scorer.spec.program, labels, self.custom_objects)
         return merger.results([states])[0]
 
-    def model_inputs(self, x: Any) -> Any:
-        """Arrays, a dict or a pandas DataFrame as what the network takes."""
+    def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
+        """Return the best network, ready to be sent to executors."""
+        record = self.best_trial
+        assert record.state is not None
+        return Scorer(
+            spec=TrialSpec(
+                record.trial_id, record.index, "keras", record.program, 0, 1, batch_size
+            ),
+            state=read_state(self._store, record.state),
+            layout=self._layout,
+            input_dtypes=self._model_input_dtypes,
+            label_dtypes=tuple(target.label_dtype for target in self._targets),
+            label_values=tuple(target.values for target in self._targets),
+            outputs=self._columns(),
+            custom_objects=packed(self.custom_objects),
+        )
+
+    # Arrays ------------------------------------------------------------------------------
+
+    def predict_arrays(self, x: Any, batch_size: int = 32, verbose: int = 0) -> Any:
+        """Return the best network's outputs for arrays; see ``HyperHyperModel.predict``."""
+        return predict_rows(
+            self.best_model, self.model_inputs(x), batch_size=batch_size, verbose=verbose
+        )
+
+    def evaluate_arrays(
+        self, x: Any, y: Any, batch_size: int = 32, verbose: int = 0, sample_weight: Any = None
+    ) -> dict[str, float]:
+        """Return the best network's loss and metrics; see ``HyperHyperModel.evaluate``."""
+        if y is None and not isinstance(x, Mapping | pd.DataFrame):
+            raise ArgumentError("y is missing; pass the labels, or a DataFrame that holds them")
+        inputs = self.model_inputs(x)
+        rows = len(inputs[0] if isinstance(inputs, list) else inputs)
+        if rows == 0:
+            raise DataError("there are no rows to evaluate")
+        values = self.scoring_model.evaluate(
+            inputs,
+            self.model_labels(x if y is None else y),
+            batch_size=batch_size,
+            verbose=verbose,
+            sample_weight=read_evaluation_weights(sample_weight, rows),
+            return_dict=True,
+        )
+        # Keras sorts the dict by name; a list has the order of compile().
+        return {name: values[name] for name in self.scoring_model.get_metrics_result()}
+
+    @functools.cached_property
+    def scoring_model(self) -> Model:
+        """The best network, compiled with all metrics of the search, to evaluate arrays.
+
+        It is not :attr:`best_model`, which users evaluate on labels of one axis: Keras cannot
+        evaluate one model on labels of one and then of two axes.
+        """
+        return self._load_model(self.best_trial, exported=False)
+
+    def model_inputs(self, x: Any) -> np.ndarray | list[np.ndarray]:
+        """Return arrays, a dict or a pandas DataFrame as the inputs of the network."""
         columns = select_columns(x, self._layout.inputs, "x")
-        inputs = build_inputs(columns, self._layout, self._scored_dtypes)
+        inputs = build_inputs(columns, self._layout, self._model_input_dtypes)
         return inputs[0] if len(inputs) == 1 else inputs
 
-    def model_labels(self, y: Any) -> Any:
-        """Labels, or a pandas DataFrame that has them, as what the network is compared with."""
+    def model_labels(self, y: Any) -> np.ndarray | list[np.ndarray]:
+        """Return labels, or a pandas DataFrame that has them, as the targets of the network."""
         columns = select_columns(y, self._layout.outputs, "y")
         dtypes = [
             target.dtype_for(fractions=any(has_fractions(columns[name]) for name in group))
@@ -294,25 +337,38 @@ class ModelSelectionResult:
             target.values.check(array, group)
         return labels[0] if len(labels) == 1 else labels
 
-    def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
-        """The best network, ready to be sent to executors."""
-        record = self.best_trial
-        assert record.state is not None
-        return Scorer(
-            spec=TrialSpec(
-                record.trial_id, record.index, "keras", record.program, 0, 1, batch_size
-            ),
-            state=read_state(self._store, record.state),
-            layout=self._layout,
-            input_dtypes=self._scored_dtypes,
-            label_dtypes=tuple(target.label_dtype for target in self._targets),
-            label_values=tuple(target.values for target in self._targets),
-            outputs=self._columns(),
-            custom_objects=packed(self.custom_objects),
-        )
+    # Inside ------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _ranked(self) -> list[TrialRecord]:
+        return rank_trials(self.trials, self.objective)
 
     @property
-    def _scored_dtypes(self) -> tuple[str, ...]:
+    def _scored(self) -> list[TrialRecord]:
+        return [trial for trial in self._ranked if trial.score is not None]
+
+    def _record(self, trial: str) -> TrialRecord:
+        for record in self.trials:
+            if record.trial_id == trial:
+                return record
+        raise ArgumentError(
+            f"there is no trial {trial!r}; there are {self.trials[0].trial_id} … "
+            f"{self.trials[-1].trial_id}"
+        )
+
+    def _load_model(self, record: TrialRecord, *, exported: bool) -> Model:
+        if record.state is None:
+            raise ArgumentError(
+                f"{record.trial_id} has no weights: {summarize_error(record.error or '')}"
+            )
+        program = remove_one_hot_labels(record.program) if exported else record.program
+        with custom_object_scope(self.custom_objects):
+            model = deserialize_model(program)
+        StateVariables(model).write(read_state(self._store, record.state))
+        return model
+
+    @property
+    def _model_input_dtypes(self) -> tuple[str, ...]:
         """Type of each input of the network, which may take more than its training data had."""
         if all(dtype == "float32" for dtype in self._input_dtypes):
             return self._input_dtypes
@@ -324,21 +380,7 @@ class ModelSelectionResult:
             OutputColumns(
                 tuple(next(names) for _ in output_names(group, target)),
                 target.width,
-                kind_of_classes(target),
+                class_kind(target),
             )
             for group, target in zip(self._layout.outputs, self._targets, strict=True)
         )
-
-    def _record(self, trial: str) -> TrialRecord:
-        for record in self.trials:
-            if record.trial_id == trial:
-                return record
-        raise ArgumentError(
-            f"there is no trial {trial!r}; there are {self.trials[0].trial_id} … "
-            f"{self.trials[-1].trial_id}"
-        )
-
-    def _rank(self, trial: TrialRecord) -> tuple[bool, float, int]:
-        failed = trial.status is Status.FAILED or trial.score is None
-        score = math.inf if trial.score is None else trial.score
-        return failed, score if self.objective.direction == "min" else -score, trial.index

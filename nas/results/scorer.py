@@ -31,16 +31,15 @@ if TYPE_CHECKING:
 
 _SCORES = "__cerebros_scores"
 
-#: Spark's names of types of one number each.
-_WHOLE = ("boolean", "byte", "short", "integer", "long")
+#: Spark's names of types.
 _FRACTIONS = ("float", "double", "decimal")
-_NUMBERS = (*_WHOLE, *_FRACTIONS)
+_NUMBERS = ("boolean", "byte", "short", "integer", "long", *_FRACTIONS)
 _VECTORS = ("vector", "vectorudt")
 
-#: Inputs' types in NumPy's and in Spark's words, where Spark casts without loss.
+#: Types of inputs that Spark casts to without loss, by NumPy's name.
 _SPARK_TYPES = {"float32": "float", "float64": "double"}
 
-_NAMED = 8  # so many columns an error calls by name
+_LISTED_COLUMNS = 8  # in the name of a column that holds several
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,12 @@ class Scorer:
     Attributes:
         spec: The network.
         state: Its weights.
-        layout: Which columns make up its inputs and outputs.
+        layout: The columns of its inputs and outputs.
         input_dtypes: Type of each input.
         label_dtypes: Type of each output's labels.
-        label_values: The values that they may have; none where there are no labels.
+        label_values: Allowed values of each output's labels; empty without labels.
         outputs: The columns to write, for each output.
-        custom_objects: Layers, losses and metrics that are not Keras' own, packed.
+        custom_objects: Custom layers, losses and metrics, packed.
     """
 
     spec: TrialSpec
@@ -68,31 +67,30 @@ class Scorer:
     label_values: tuple[AllowedValues, ...] = ()
 
     def transform(self, df: DataFrame) -> DataFrame:
-        """The DataFrame with the output columns added, and the class columns.
+        """Return a DataFrame with the output and class columns added.
 
-        Only the features go to Python; what else is in the DataFrame stays as it is.
+        Only the features are sent to Python; other columns stay as they are.
         """
         from pyspark.sql.functions import pandas_udf, struct
         from pyspark.sql.types import StructType
 
         _check_usable(df, [name for group in self.layout.inputs for name in group])
-        added = [name for output in self.outputs for name in output.added]
-        for name in added:
+        for name in (name for output in self.outputs for name in output.all_names):
             if name in df.columns:
                 raise DataError(
                     f"the DataFrame has a column {name!r} already; choose other names with "
                     "set_output_columns()"
                 )
-        layout, features = _sent_features(df, self.layout, self.input_dtypes)
+        layout, features = _pack_features(df, self.layout, self.input_dtypes)
         scorer = dataclasses.replace(self, layout=layout)
         schema = StructType([field for output in self.outputs for field in output.fields()])
-        sent = df.sparkSession.sparkContext.broadcast(scorer)
+        broadcast = df.sparkSession.sparkContext.broadcast(scorer)
 
         def score(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             for frame in batches:
-                yield sent.value.outputs_of(frame)
+                yield broadcast.value.predict(frame)
 
-        # pandas_udf finds the kind of function by its annotations, which must be real types.
+        # pandas_udf identifies the kind of function by annotations, which must be real types.
         import pandas as pd
 
         score.__annotations__ = {
@@ -100,55 +98,55 @@ class Scorer:
             "return": Iterator[pd.DataFrame],
         }
         scored = df.withColumn(_SCORES, pandas_udf(score, schema)(struct(*features)))
-        kept = [_quote(name) for name in df.columns]
-        return scored.select(*kept, *(c for output in self.outputs for c in output.of(_SCORES)))
+        kept = [_column(name) for name in df.columns]
+        return scored.select(*kept, *(c for output in self.outputs for c in output.select(_SCORES)))
 
-    def outputs_of(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The outputs for the features in a pandas frame that came from Arrow, as columns."""
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the outputs for the features in a pandas frame that came from Arrow."""
         import pandas as pd
 
-        told: dict[str, Any] = {}
         if len(frame) == 0:
             return pd.DataFrame({field.name: [] for o in self.outputs for field in o.fields()})
         columns = {name: stack_arrow_rows(frame[name].to_numpy()) for name in frame}
         arrays = _open(self).predict(build_inputs(columns, self.layout, self.input_dtypes))
+        fields: dict[str, Any] = {}
         for output, values in zip(self.outputs, arrays, strict=True):
-            told.update(output.told(values.reshape(len(frame), -1).astype("float64")))
-        return pd.DataFrame(told)
+            fields.update(output.to_fields(values.reshape(len(frame), -1).astype("float64")))
+        return pd.DataFrame(fields)
 
     @functools.cached_property
     def digest(self) -> str:
-        """Names the network and its weights."""
+        """Digest of the network and its weights."""
         parts = (self.state, self.spec.program.encode(), self.custom_objects)
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def metric_states(self, df: DataFrame) -> list[MetricState]:
-        """The metric variables of each partition's rows."""
+        """Return the metric variables over each partition's rows."""
         needed = list(dict.fromkeys(self.layout.columns))
         _check_usable(df, needed)
-        # mapInPandas takes dots and backticks in names for more than names.
-        plain = df.select(*(_plain(df, name).alias(f"c{i}") for i, name in enumerate(needed)))
-        sent = plain.sparkSession.sparkContext.broadcast(self)
+        # mapInPandas does not take dots and backticks in names as they are.
+        plain = df.select(*(_as_array(df, name).alias(f"c{i}") for i, name in enumerate(needed)))
+        broadcast = plain.sparkSession.sparkContext.broadcast(self)
 
         def measure(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             import pandas as pd
 
-            shard = _Frames(sent.value, frames)
-            states = _open(sent.value).evaluate(shard)
+            shard = _FrameShard(broadcast.value, frames)
+            states = _open(broadcast.value).evaluate(shard)
             if shard.rows:
                 yield pd.DataFrame({"state": [[np.array(values) for values in states[0]]]})
 
         try:
             rows = plain.mapInPandas(measure, "state array<array<double>>").collect()
         except Exception as error:
-            message = _data_error(error)
+            message = _data_error_message(error)
             if message is None:
                 raise
             raise DataError(message) from None
         return [tuple(tuple(values) for values in row["state"]) for row in rows]
 
 
-class _Frames:
+class _FrameShard:
     """Pandas frames as a shard."""
 
     resident = False
@@ -159,7 +157,7 @@ class _Frames:
         self.rows = 0
 
     def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
-        """A chunk for each frame, in natural order."""
+        """Yield a chunk for each frame, in natural order."""
         layout = self._scorer.layout
         for frame in self._frames:
             frame.columns = list(dict.fromkeys(layout.columns))
@@ -168,97 +166,101 @@ class _Frames:
             self.rows += len(frame)
             x = build_inputs(frame, layout, self._scorer.input_dtypes)
             y = build_labels(frame, layout, self._scorer.label_dtypes)
-            for labels, group, values in zip(
+            for labels, group, allowed in zip(
                 y, layout.outputs, self._scorer.label_values, strict=True
             ):
-                values.check(labels, group)
+                allowed.check(labels, group)
             yield Chunk(x, y, np.arange(len(frame), dtype=np.int64))
 
 
-def fractional(df: DataFrame, names: Sequence[str]) -> bool:
-    """Whether any of some columns is of a type with fractions, or of arrays of such."""
+def has_fractional_type(df: DataFrame, names: Sequence[str]) -> bool:
+    """Return whether any of the columns is of a type with fractions, or of arrays of such."""
     check_columns(df.columns, names)
-    kinds = [df.schema[name].dataType for name in names]
-    kinds = [getattr(kind, "elementType", kind) for kind in kinds]
-    return any(kind.typeName() in (*_FRACTIONS, *_VECTORS) for kind in kinds)
+    return any(
+        _element_type(df.schema[name].dataType) in (*_FRACTIONS, *_VECTORS) for name in names
+    )
+
+
+def _element_type(data_type: Any) -> str:
+    """Return Spark's name of a type, or of the elements of an array type."""
+    return str(getattr(data_type, "elementType", data_type).typeName())
 
 
 def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
-    """Make sure that a DataFrame has some columns, of numbers, under names that are unique.
+    """Check that a DataFrame has columns of numbers, under names that are unique for Spark.
 
     Raises:
-        DataError: If one is missing or of another type, or two columns have the same name, as
-            Spark compares names.
+        DataError: If a column is missing or of another type, or two have the same name.
     """
     check_columns(df.columns, needed)
-    exact = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
-    counts = Counter(name if exact else name.lower() for name in df.columns)
-    for name in df.columns:
-        count = counts[name if exact else name.lower()]
-        if count > 1:
-            raise DataError(f"there are {count} columns {name!r}; rename them first")
-    kinds = {field.name: field.dataType for field in df.schema.fields}
+    case_sensitive = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
+    names = [name if case_sensitive else name.lower() for name in df.columns]
+    counts = Counter(names)
+    for name, key in zip(df.columns, names, strict=True):
+        if counts[key] > 1:
+            raise DataError(f"there are {counts[key]} columns {name!r}; rename them first")
+    types = {field.name: field.dataType for field in df.schema.fields}
     for name in needed:
-        kind = kinds[name]
-        if getattr(kind, "elementType", kind).typeName() not in (*_NUMBERS, *_VECTORS):
+        if _element_type(types[name]) not in (*_NUMBERS, *_VECTORS):
             raise DataError(
-                f"the column {name!r} has the type {kind.simpleString()}, but must hold numbers as "
-                "in training"
+                f"the column {name!r} has the type {types[name].simpleString()}, but must hold "
+                "numbers as in training"
             )
 
 
-def _data_error(error: Exception) -> str | None:
-    """What a DataError said that executors raised; None if that is not what failed."""
+def _data_error_message(error: Exception) -> str | None:
+    """Return the message of a DataError that executors raised; None for other errors."""
     for line in str(error).splitlines():
         if line.startswith("cerebros_spark.core.errors.DataError: "):
             return line.partition(": ")[2]
     return None
 
 
-def _sent_features(
+def _pack_features(
     df: DataFrame, layout: Layout, dtypes: Sequence[str]
 ) -> tuple[Layout, list[Any]]:
-    """The features as columns that are quick to send, and the layout that reads them.
+    """Return the features as columns that are fast to send, and the layout that reads them.
 
-    Numbers that make up one input go as one array: Arrow writes one column far faster than
-    dozens, and Python need not put them side by side.
+    Numbers of one input are sent as one array: Arrow writes one column much faster than dozens,
+    and Python need not stack them.
     """
     groups: list[tuple[str, ...]] = []
-    sent: dict[str, Any] = {}
-    kinds = {field.name: field for field in df.schema.fields}
+    packed: dict[str, Any] = {}
+    fields = {field.name: field for field in df.schema.fields}
 
     def is_number(name: str) -> bool:
-        return kinds[name].dataType.typeName() in _NUMBERS
+        return fields[name].dataType.typeName() in _NUMBERS
 
     for number, (group, dtype) in enumerate(zip(layout.inputs, dtypes, strict=True)):
         names: list[str] = []
-        for numbers, run in itertools.groupby(group, is_number):
-            several = tuple(run)
-            if not numbers or dtype not in _SPARK_TYPES:
-                sent.update({name: _plain(df, name) for name in several})
-                names += several
+        for are_numbers, run in itertools.groupby(group, is_number):
+            columns = tuple(run)
+            if not are_numbers or dtype not in _SPARK_TYPES:
+                packed.update({name: _as_array(df, name) for name in columns})
+                names += columns
                 continue
-            # The name is what an error calls them.
-            called = (
-                ", ".join(several) if len(several) <= _NAMED else f"{several[0]} … {several[-1]}"
-            )
-            if called in sent or (len(several) > 1 and called in df.columns):
-                called = f"{called} (input {number})"
-            sent[called] = _packed(kinds, several, _SPARK_TYPES[dtype]).alias(called)
-            names.append(called)
+            # Error messages show this name.
+            if len(columns) <= _LISTED_COLUMNS:
+                alias = ", ".join(columns)
+            else:
+                alias = f"{columns[0]} … {columns[-1]}"
+            if alias in packed or (len(columns) > 1 and alias in df.columns):
+                alias = f"{alias} (input {number})"
+            packed[alias] = _pack_numbers(fields, columns, _SPARK_TYPES[dtype]).alias(alias)
+            names.append(alias)
         groups.append(tuple(names))
-    return dataclasses.replace(layout, inputs=tuple(groups)), list(sent.values())
+    return dataclasses.replace(layout, inputs=tuple(groups)), list(packed.values())
 
 
-def _packed(kinds: Mapping[str, StructField], names: Sequence[str], kind: str) -> Any:
-    """Columns of numbers as one: null where one of them is, for Arrow would make that NaN.
+def _pack_numbers(fields: Mapping[str, StructField], names: Sequence[str], data_type: str) -> Any:
+    """Return columns of numbers as one array; null if one is null, which Arrow would make NaN.
 
-    In SQL text, and with a balanced condition: Spark takes thousands of columns then.
+    As SQL text with a balanced condition Spark takes thousands of columns.
     """
     from pyspark.sql.functions import expr
 
-    numbers = [f"cast({_sql(name)} as {kind})" for name in names]
-    present = [f"{_sql(name)} is not null" for name in names if kinds[name].nullable]
+    numbers = [f"cast({_quoted(name)} as {data_type})" for name in names]
+    present = [f"{_quoted(name)} is not null" for name in names if fields[name].nullable]
     if not present:
         return expr(numbers[0] if len(numbers) == 1 else f"array({', '.join(numbers)})")
     while len(present) > 1:
@@ -268,38 +270,38 @@ def _packed(kinds: Mapping[str, StructField], names: Sequence[str], kind: str) -
     return expr(f"if({present[0]}, array({', '.join(numbers)}), null)")
 
 
-def _plain(df: DataFrame, name: str) -> Any:
-    """A column that Arrow can carry: a vector as an array."""
-    if df.schema[name].dataType.typeName() in _VECTORS:
-        from pyspark.ml.functions import vector_to_array
-        from pyspark.sql.functions import when
+def _as_array(df: DataFrame, name: str) -> Any:
+    """Return a column that Arrow can carry: a vector as an array."""
+    column = _column(name)
+    if df.schema[name].dataType.typeName() not in _VECTORS:
+        return column
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.sql.functions import when
 
-        # vector_to_array fails on null without telling the column.
-        array = vector_to_array(_quote(name), "float32")
-        return when(_quote(name).isNotNull(), array).alias(name)
-    return _quote(name)
+    # On null, vector_to_array fails with an error that does not name the column.
+    return when(column.isNotNull(), vector_to_array(column, "float32")).alias(name)
 
 
-def _quote(name: str) -> Any:
+def _column(name: str) -> Any:
     from pyspark.sql.functions import col
 
-    return col(_sql(name))
+    return col(_quoted(name))
 
 
-def _sql(name: str) -> str:
+def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
 # On the executors ------------------------------------------------------------------------
 
 
-_opened: dict[str, Any] = {}
+_programs: dict[str, Any] = {}
 
 
 def _open(scorer: Scorer) -> Any:
-    """The scorer's program, kept in this process for the batches and jobs that follow."""
+    """Return the scorer's program, which this process keeps for later batches and jobs."""
     digest = scorer.digest
-    if digest not in _opened:
+    if digest not in _programs:
         configure_task()
         from cerebros_spark.training.keras.scopes import custom_object_scope
         from cerebros_spark.training.keras.trainer import KerasTrainer
@@ -307,6 +309,6 @@ def _open(scorer: Scorer) -> Any:
         with custom_object_scope(unpacked(scorer.custom_objects)):
             program = KerasTrainer().open([scorer.spec])
         program.load([scorer.state])
-        _opened.clear()  # one network at a time
-        _opened[digest] = program
-    return _opened[digest]
+        _programs.clear()  # one network at a time
+        _programs[digest] = program
+    return _programs[digest]

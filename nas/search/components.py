@@ -1,4 +1,4 @@
-"""The parts of a search, made of what is asked: its space, mergers and callbacks."""
+"""Builds the parts of a search from its configuration: space, metrics and callbacks."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import keras
 import keras_tuner
 import numpy as np
 
+from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, CerebrosError, TrialError
+from cerebros_spark.core.pickling import can_be_sent
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.data.layout import input_dtype
-from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.training.keras.callbacks import (
-    TrialCallbacks,
-    check_monitors,
-)
+from cerebros_spark.data.manifest import Manifest
+from cerebros_spark.training.keras.callbacks import TrialCallbacks, check_monitors
 from cerebros_spark.training.keras.metrics import MetricsMerger, get_merger_key
 from cerebros_spark.training.keras.scopes import (
     custom_object_scope,
     dtype_policy_scope,
     seeded_initializers,
 )
-from cerebros_spark.training.keras.serialization import serialize_model
-from nas.config.search_config import SearchConfig, chosen
-from nas.data.heads import Target
+from cerebros_spark.training.keras.serialization import find_registered_objects, serialize_model
+from nas.config.dataset import SearchData
+from nas.config.search_config import SearchConfig
+from nas.identity.digest import is_own
 from nas.search.trial_builder import TrialBuilder
 from nas.spaces.autokeras.graph import GraphSpace
 from nas.spaces.base import Space
@@ -35,59 +34,52 @@ from nas.spaces.user_space import OwnSpace
 from nas.trial.failures import summarize_error
 from nas.trial.proposal import Tuner
 
-# What AutoKeras does where no epochs are given.
-_OPEN_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
+# AutoKeras' early stopping where no epochs are given.
+_DEFAULT_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
 
 
-def space_of(
-    request: SearchConfig,
-    goals: Sequence[Target],
-    manifest: Manifest,
-    layout: Layout,
-    epochs: int,
-) -> Space:
-    """Where the networks come from."""
-    with custom_object_scope(request.custom_objects):  # for losses and metrics of heads
-        return _space_of(request, goals, manifest, layout, epochs)
+def build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
+    """Return the space that builds the networks."""
+    with custom_object_scope(config.custom_objects):  # losses and metrics of heads
+        return _build_space(config, data, seed)
 
 
-def _space_of(
-    request: SearchConfig,
-    goals: Sequence[Target],
-    manifest: Manifest,
-    layout: Layout,
-    epochs: int,
-) -> Space:
-    if request.own is not None:
-        dtypes = [input_dtype(manifest, group) for group in layout.inputs]
-        labels = [goal.labels for goal in goals if goal.labels is not None]
+def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
+    model, layout = config.model, data.layout
+    if model.user_builder is not None:
+        labels = [target.labels for target in data.targets if target.labels is not None]
         return OwnSpace(
-            request.own, layout.input_shapes, dtypes, request.custom_objects, labels=labels
-        )
-    if request.space is None:
-        return GraphSpace(
-            request.inputs,
-            request.outputs,
-            goals,
+            model.user_builder,
             layout.input_shapes,
-            [_statistics(manifest, group) for group in layout.inputs],
-            batch_size=request.batch_size,
-            rows=manifest.train_rows,
-            epochs=epochs,
-            loss_weights=request.loss_weights,
-            custom_objects=request.custom_objects,
+            data.input_dtypes,
+            model.custom_objects,
+            labels=labels,
+        )
+    statistics = [_statistics(data.manifest, group) for group in layout.inputs]
+    if model.space is None:
+        return GraphSpace(
+            model.inputs,
+            model.outputs,
+            data.targets,
+            layout.input_shapes,
+            statistics,
+            batch_size=config.batch_size,
+            rows=data.manifest.train_rows,
+            epochs=config.max_epochs,
+            loss_weights=model.loss_weights,
+            custom_objects=model.custom_objects,
         )
     return CerebrosNetworks(
-        request.space,
+        model.space,
         layout.input_shapes,
         [
-            Output(g.name, g.width, g.activation, g.loss, g.metrics, g.mean, g.variance)
-            for g in goals
+            Output(t.name, t.width, t.activation, t.loss, t.metrics, t.mean, t.variance)
+            for t in data.targets
         ],
-        normalizations=[_statistics(manifest, group) for group in layout.inputs],
-        base_models=request.base_models,
-        seed=derive(chosen(request), "space"),
-        loss_weights=request.loss_weights,
+        normalizations=statistics,
+        base_models=model.base_models,
+        seed=derive(seed, "space"),
+        loss_weights=model.loss_weights,
     )
 
 
@@ -98,58 +90,69 @@ def _statistics(manifest: Manifest, names: Sequence[str]) -> tuple[np.ndarray, n
     return mean, variance
 
 
-def populate(tuner: Tuner, builder: TrialBuilder) -> str:
-    """Has the tuner know the space before it proposes: one network is built and thrown away.
-
-    Returns:
-        The network's program.
+def declare_space(tuner: Tuner, builder: TrialBuilder) -> TrialSpec:
+    """Declare the search space to a tuner by building one network; return that network's spec.
 
     Raises:
-        ArgumentError: If it can't be written down for workers.
+        ArgumentError: If the network cannot be sent to workers.
     """
-    asked = tuner.hyperparameters
+    hyperparameters = tuner.hyperparameters
     try:
-        with seeded_initializers(0), dtype_policy_scope(builder.dtype_policy), builder.knowing():
-            model = builder.space.build(asked)
-        tuner.learn(asked)
-        with custom_object_scope(builder.custom_objects):
-            return serialize_model(model)
+        with (
+            seeded_initializers(0),
+            dtype_policy_scope(builder.dtype_policy),
+            builder.registered_objects(),
+        ):
+            model = builder.space.build(hyperparameters)
+        tuner.learn(hyperparameters)
+        with custom_object_scope(builder.config.custom_objects):
+            return TrialSpec("first", 0, "keras", serialize_model(model), 0, 1, 1)
     except TrialError as error:
         raise ArgumentError(str(error)) from error
 
 
-def mergers_of(
-    goals: Sequence[Target], custom_objects: Mapping[str, Any]
-) -> Callable[[TrialSpec], MetricsMerger]:
-    """Gives a trial's merger; trials that are compiled the same way share one."""
-    labels = [(goal.label_shape, goal.label_dtype) for goal in goals]
-    by_trial: dict[str, MetricsMerger] = {}
-    by_key: dict[str, MetricsMerger] = {}
+class MergerCache:
+    """Merges the metrics of trials; trials that are compiled alike share a merger.
 
-    def merger(spec: TrialSpec) -> MetricsMerger:
-        if spec.trial_id not in by_trial:
+    Args:
+        data: The data, whose labels the metrics are computed on.
+        custom_objects: Custom layers, losses and metrics by name.
+    """
+
+    def __init__(self, data: SearchData, custom_objects: Mapping[str, Any]) -> None:
+        self._labels = data.label_forms
+        self._custom_objects = custom_objects
+        self._by_trial: dict[str, MetricsMerger] = {}
+        self._by_key: dict[str, MetricsMerger] = {}
+
+    def __call__(self, spec: TrialSpec) -> MetricsMerger:
+        """Return the merger of a trial."""
+        if spec.trial_id not in self._by_trial:
             key = spec.group or get_merger_key(spec.program)
-            if key not in by_key:
-                by_key[key] = MetricsMerger(spec.program, labels, custom_objects)
-            by_trial[spec.trial_id] = by_key[key]
-        return by_trial[spec.trial_id]
-
-    return merger
+            if key not in self._by_key:
+                self._by_key[key] = MetricsMerger(spec.program, self._labels, self._custom_objects)
+            self._by_trial[spec.trial_id] = self._by_key[key]
+        return self._by_trial[spec.trial_id]
 
 
 def check_objective(
-    objective: keras_tuner.Objective, mergers: Callable[[TrialSpec], MetricsMerger], program: str
+    objective: keras_tuner.Objective, mergers: MergerCache, first: TrialSpec
 ) -> None:
-    """Has losses and metrics compute once, and looks whether the objective is among them."""
+    """Compute losses and metrics once, and check that the objective is among them.
+
+    Raises:
+        ArgumentError: If it is not, or a metric does not suit the labels.
+    """
     try:
-        merger = mergers(TrialSpec("first", 0, "keras", program, 0, 1, 1))
+        merger = mergers(first)
         shapes = merger.shapes
     except CerebrosError:
         raise
     except Exception as error:  # whatever TensorFlow, Keras or a custom function raises
+        reason = summarize_error(error)
         raise ArgumentError(
             "the loss or a metric does not suit the head and its labels: "
-            f"{summarize_error(error).partition(': ')[2] or summarize_error(error)}"
+            f"{reason.partition(': ')[2] or reason}"
         ) from error
     for name, shape in shapes.items():
         if shape:
@@ -157,7 +160,7 @@ def check_objective(
                 f"cannot use the metric {name!r}: its value has the shape {shape}, but must be "
                 "one number; have it average its values"
             )
-    names = _reported(merger)
+    names = _reported_names(merger)
     if objective.name not in names:
         raise ArgumentError(
             f"the objective {objective.name!r} is not among the metrics that the networks "
@@ -165,36 +168,50 @@ def check_objective(
         )
 
 
-def callbacks_of(
-    request: SearchConfig, mergers: Callable[[TrialSpec], MetricsMerger], program: str
+def make_callback_factory(
+    config: SearchConfig, mergers: MergerCache, first: TrialSpec
 ) -> Callable[[TrialSpec, int], TrialCallbacks] | None:
-    """What makes the callbacks of a trial; None if there are none.
+    """Return what makes the callbacks of a trial, given its first epoch; None without callbacks.
 
     Raises:
-        ArgumentError: If one monitors a metric that is not there, or can't tell its direction.
+        ArgumentError: If one monitors an unknown metric, or a metric of unknown direction.
     """
-    asked = request.callbacks
-    stops = any(isinstance(each, keras.callbacks.EarlyStopping) for each in asked)
-    if request.epochs is None and not stops:
-        asked += (keras.callbacks.EarlyStopping(**_OPEN_STOPPING),)
-    if not asked:
+    callbacks = config.callbacks
+    stops = any(isinstance(each, keras.callbacks.EarlyStopping) for each in callbacks)
+    if config.epochs is None and not stops:
+        callbacks += (keras.callbacks.EarlyStopping(**_DEFAULT_STOPPING),)
+    if not callbacks:
         return None
 
-    def made(spec: TrialSpec, first_epoch: int) -> TrialCallbacks:
+    def make(spec: TrialSpec, first_epoch: int) -> TrialCallbacks:
         metrics = mergers(spec).metrics
-        with custom_object_scope(request.custom_objects):
+        with custom_object_scope(config.custom_objects):
             return TrialCallbacks(
-                asked, spec.trial_id, spec.program, metrics, spec.epochs, first_epoch
+                callbacks, spec.trial_id, spec.program, metrics, spec.epochs, first_epoch
             )
 
-    first = TrialSpec("first", 0, "keras", program, 0, 1, 1)
-    check_monitors(asked, _reported(mergers(first)))
+    check_monitors(callbacks, _reported_names(mergers(first)))
     try:
-        made(first, 0)
+        make(first, 0)
     except ValueError as error:
         raise ArgumentError(f"callbacks: {error}") from error
-    return made
+    return make
 
 
-def _reported(merger: MetricsMerger) -> set[str]:
+def _reported_names(merger: MetricsMerger) -> set[str]:
     return merger.names | {f"val_{name}" for name in merger.names}
+
+
+def collect_custom_objects(config: SearchConfig, program: str) -> dict[str, Any]:
+    """Return the custom objects of the user and of a program, which workers may fail to import.
+
+    Workers in other processes also get all other registered objects that can be pickled.
+    """
+    objects = {
+        name: each for name, each in find_registered_objects(program).items() if is_own(each)
+    }
+    if not isinstance(config.resources.backend, LocalBackend):
+        for name, each in keras.saving.get_custom_objects().items():
+            if name not in objects and is_own(each) and can_be_sent(each):
+                objects[name] = each
+    return {**objects, **config.custom_objects}

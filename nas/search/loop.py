@@ -1,4 +1,4 @@
-"""The search itself: ask the tuner, build the trial, hand it to the engine, tell the tuner."""
+"""The search loop: ask the tuner, build the trial, train it, report to the tuner."""
 
 from __future__ import annotations
 
@@ -6,282 +6,253 @@ import dataclasses
 import logging
 import time
 import traceback
-from dataclasses import dataclass
 
 from cerebros_spark.core.errors import SearchError, StoreError
 from cerebros_spark.core.types import EpochAnswer, EpochResult, Status, TrialResult
-from cerebros_spark.engine.engine import Engine
-from cerebros_spark.runs.journal import Journal
 from nas.monitoring.observer import SearchObservers
 from nas.monitoring.progress import Progress
-from nas.search.build_queue import BuildQueue
-from nas.search.trial_callbacks import Callbacks
-from nas.search.tuner_session import TunerSession
-from nas.trial.failures import check_any_score, check_in_a_row, same_reason, summarize_error
+from nas.search.context import SearchContext
+from nas.trial.failures import (
+    check_any_score,
+    check_consecutive_failures,
+    is_same_reason,
+    summarize_error,
+)
 from nas.trial.proposal import Pause
 from nas.trial.record import TrialRecord
 from nas.trial.state import RunningTrial
 
-logger = logging.getLogger("nas")
+logger = logging.getLogger(__name__)
 
 _BUILD_POLL_SECONDS = 0.02
 _IDLE_POLL_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class Rules:
-    """How a search is run.
-
-    Attributes:
-        slots: How many trials are in flight at a time; those that are held don't count.
-        most_slots: How many there may be where workers would have nothing to do otherwise.
-        group_slots: How many there may be where trials train together, if the tuner does not learn
-            from their scores.
-        failures_in_a_row: After so many trials that failed one after the other the search ends;
-            None for never.
-    """
-
-    slots: int
-    most_slots: int
-    group_slots: int
-    failures_in_a_row: int | None = None
-
-
-class Search:
+class SearchLoop:
     """Runs trials until the tuner has no more.
 
     Args:
-        engine: Trains them.
-        dialogue: The dialogue with the tuner, which chooses them; begun if the search was.
-        workshop: Builds them.
-        callbacks: Their callbacks.
-        journal: The run's journal.
-        rules: How the search is run.
-        progress: Shows how far it is.
-        watchers: Who looks on.
+        context: The parts of the search; its trials are where an earlier driver left them.
+        progress: Shows the progress.
+        observers: The observers of the search.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        dialogue: TunerSession,
-        workshop: BuildQueue,
-        callbacks: Callbacks,
-        journal: Journal,
-        *,
-        rules: Rules,
-        progress: Progress,
-        watchers: SearchObservers | None = None,
+        self, context: SearchContext, progress: Progress, observers: SearchObservers
     ) -> None:
-        self._engine = engine
-        self._dialogue = dialogue
-        self._ledger = dialogue.ledger
-        self._turns = dialogue.turns
-        self._workshop = workshop
-        self._callbacks = callbacks
-        self._journal = journal
-        self._rules = rules
+        self._engine = context.engine
+        self._session = context.session
+        self._table = context.session.table
+        self._order = context.session.order
+        self._build_queue = context.build_queue
+        self._callbacks = context.callbacks
+        self._journal = context.journal
+        self._resources = context.config.resources
+        self._tuner = context.config.tuner
         self._progress = progress
-        self._watchers = watchers or SearchObservers()
-        self._failed: list[TrialRecord] = []  # one after the other, up to now
+        self._observers = observers
+        self._failed: list[TrialRecord] = []  # since the last success in this session
         self._pause: Pause | None = None  # why the tuner is not asked
-        specs = (track.spec for track in self._ledger.tracks.values())
-        self._grouped = any(spec.group for spec in specs if spec)  # whether trials train together
+        specs = (trial.spec for trial in self._table.running.values())
+        self._trains_groups = any(spec.group for spec in specs if spec)
 
     def run(self) -> None:
-        """Runs the search to its end, from its beginning or from where it was recalled to.
+        """Run the search to its end.
 
         Raises:
             SearchError: If all trials fail, or too many one after the other.
         """
-        with self._workshop:
-            for track in self._ledger.tracks.values():
-                if track.spec is None:
-                    self._workshop.begin(track)
-            self._release()
+        limit = self._tuner.max_consecutive_failed_trials
+        with self._build_queue:
+            for trial in self._table.running.values():
+                if trial.spec is None:
+                    self._build_queue.add(trial)
+            self._release_decided()
             while self._propose():
-                self._listen()
-                check_in_a_row(self._failed, self._rules.failures_in_a_row, self._journal.address)
-        check_any_score(self._ledger.ended, self._journal.address)
+                self._handle_results()
+                check_consecutive_failures(self._failed, limit, self._journal.address)
+        check_any_score(self._table.ended, self._journal.address)
         self._journal.append("done", at=time.time())
         self._journal.commit()
 
     # Proposals and builds ----------------------------------------------------------------
 
     def _propose(self) -> bool:
-        """Fills a free slot; False when everything is done.
+        """Fill free slots; return whether trials are left.
 
-        One network is built at a time, and the next is proposed when the tuner has learned what
-        hyperparameters that one asked for.
+        One network is built at a time: the next proposal waits until the tuner has learned the
+        hyperparameters that this one declared.
         """
-        self._engine.settle()  # whether a worker is idle
-        while self._asks and not self._workshop.busy:
-            track = self._dialogue.propose()
-            if isinstance(track, Pause):
-                self._pause = track
+        self._engine.settle()  # updates the number of idle workers
+        while self._may_propose and not self._build_queue.is_busy:
+            trial = self._session.propose()
+            if isinstance(trial, Pause):
+                self._pause = trial
                 break
-            values = dict(track.proposal.hyperparameters.values)
-            self._journal.append("proposal", trial=track.name, values=values)
-            self._workshop.begin(track)
-        left = len(self._ledger.tracks)
-        if left and not self._ledger.in_flight:
+            values = dict(trial.proposal.hyperparameters.values)
+            self._journal.append("proposal", trial=trial.name, values=values)
+            self._build_queue.add(trial)
+        left = len(self._table.running)
+        if left and not self._table.in_flight:
             raise SearchError(
-                f"{type(self._dialogue.tuner).__name__} holds {left} trials and proposes no "
-                "other: a tuner must let the trials it holds go on, or end them"
+                f"{type(self._session.tuner).__name__} holds {left} trials and proposes no other: "
+                "a tuner must let held trials proceed, or end them"
             )
         return left > 0
 
     @property
-    def _asks(self) -> bool:
-        """Whether there is a slot that the tuner may have a proposal for.
+    def _may_propose(self) -> bool:
+        """Whether a slot is free and the tuner may have a proposal.
 
-        More than the usual ones there are when a worker is idle: a long unit of one trial holds
-        up the others, which have still to visit that partition.
+        An idle worker adds slots: a long unit of one trial delays the others that must still
+        visit its partition.
         """
-        slots = self._rules.slots
-        if self._engine.idle > 0 and not self._turns.by_clock:
-            slots = self._rules.most_slots
-        if self._grouped and not getattr(self._dialogue.tuner, "adaptive", True):
-            slots = max(slots, self._rules.group_slots)
-        return self._pause is None and self._ledger.in_flight < slots
+        slots = self._resources.slots
+        if self._engine.idle > 0 and not self._order.by_clock:
+            slots = self._resources.max_slots
+        if self._trains_groups and not getattr(self._session.tuner, "adaptive", True):
+            slots = max(slots, self._resources.group_slots(self._tuner.max_trials))
+        return self._pause is None and self._table.in_flight < slots
 
-    def _collect(self) -> None:
-        """Hands over the networks that are built, in their order."""
-        for track, future in self._workshop.finished():
+    def _submit_built(self) -> None:
+        """Submit the built networks to the engine, in the order of proposals."""
+        for trial, future in self._build_queue.pop_finished():
             try:
                 built = future.result()
             except Exception as error:
-                self._fail(track, error)
+                self._fail(trial, error)
                 continue
-            track.spec = built.spec
-            self._grouped |= bool(built.spec.group)
-            known = track.proposal.hyperparameters.get_config()
+            trial.spec = built.spec
+            self._trains_groups |= bool(built.spec.group)
+            declared = trial.proposal.hyperparameters.get_config()
             try:
-                self._engine.submit(built.spec, built.state, hyperparameters=known, **built.about)
+                self._engine.submit(
+                    built.spec, built.state, hyperparameters=declared, **built.journal_fields
+                )
             except StoreError as error:
-                self._fail(track, error)
+                self._fail(trial, error)
                 continue
-            # In the order of proposals: what the tuner knows must not depend on timing.
-            self._dialogue.learn(track)
+            # In the order of proposals: the tuner's knowledge must not depend on timing.
+            self._session.learn(trial)
 
-    def _fail(self, track: RunningTrial, error: Exception) -> None:
-        """Ends a trial that never reached the workers."""
-        told = "".join(traceback.format_exception(error))
+    def _fail(self, trial: RunningTrial, error: Exception) -> None:
+        """End a trial that never reached the workers."""
+        trace = "".join(traceback.format_exception(error))
         reason = f"{type(error).__name__}: {error}"
-        result = TrialResult(track.name, Status.FAILED, 0, 0.0, reason, told)
+        result = TrialResult(trial.name, Status.FAILED, 0, 0.0, reason, trace)
         fields = dataclasses.asdict(result)
         del fields["trial_id"]
-        # What the build had asked for when it failed: the tuner learns of it all the same.
-        known = track.proposal.hyperparameters.get_config()
-        self._journal.append("end", trial=track.name, hyperparameters=known, **fields)
+        # The tuner also learns the hyperparameters that a failed build has declared.
+        declared = trial.proposal.hyperparameters.get_config()
+        self._journal.append("end", trial=trial.name, hyperparameters=declared, **fields)
         self._end(result)
 
     # Results -----------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        """Waits for something to happen, and hears of what has."""
-        waits = _BUILD_POLL_SECONDS if self._workshop.busy else _IDLE_POLL_SECONDS
-        if self._turns.ready and not self._slots_first:
-            waits = 0.0
-        result = self._engine.wait(waits)
+    def _handle_results(self) -> None:
+        """Wait for results or builds, and handle those that are due."""
+        timeout = _BUILD_POLL_SECONDS if self._build_queue.is_busy else _IDLE_POLL_SECONDS
+        if self._order.is_ready and not self._slots_come_first:
+            timeout = 0.0
+        result = self._engine.wait(timeout)
         while result is not None:
-            self._turns.came(result)
+            self._order.add(result)
             result = self._engine.wait(0.0)
-        self._collect()
-        while not self._slots_first:
-            told = self._turns.next()
-            if told is None:
+        self._submit_built()
+        while not self._slots_come_first:
+            due = self._order.pop()
+            if due is None:
                 return
-            self._hear(told)
-            if not self._turns.by_clock:
+            self._handle(due)
+            if not self._order.by_clock:
                 continue
             result = self._engine.wait(0.0)
             if result is not None:
-                self._turns.came(result)
+                self._order.add(result)
 
     @property
-    def _slots_first(self) -> bool:
-        """Whether a free slot comes before the next result.
+    def _slots_come_first(self) -> bool:
+        """Whether a free slot is filled before the next result is handled.
 
-        By the clock it does: what is proposed must not depend on how long a network takes to
-        build.
+        By the virtual clock it is: proposals must not depend on how long a build takes.
         """
-        return self._turns.by_clock and (self._workshop.busy or self._asks)
+        return self._order.by_clock and (self._build_queue.is_busy or self._may_propose)
 
-    def _hear(self, result: EpochResult | TrialResult) -> None:
+    def _handle(self, result: EpochResult | TrialResult) -> None:
         if self._pause is Pause.WAIT:
-            self._pause = None  # not before: a tuner that has heard nothing more still waits
-        track = self._ledger.tracks[result.trial_id]
+            self._pause = None  # not before: without a new report the tuner still waits
+        trial = self._table.running[result.trial_id]
         if isinstance(result, TrialResult):
             self._engine.conclude(result)
             if result.status is Status.STOPPED and result.error is not None:
-                self._finish(track, result.error)
+                self._finish_diverged(trial, result.error)
             self._end(result)
             return
-        answer = self._answer(track, result)
+        answer = self._answer(trial, result)
         if answer.keep:
-            track.kept = result.state
-        self._engine.answer(track.name, answer)
-        self._progress.epoch(result.rows, self._ledger.best)
-        if self._watchers:
-            self._watchers.update(track.record(Status.RUNNING))
-        self._release()
+            trial.kept = result.state
+        self._engine.answer(trial.name, answer)
+        self._progress.add_epoch(result.rows, self._table.best_score)
+        if self._observers:
+            self._observers.update(trial.to_record(Status.RUNNING))
+        self._release_decided()
 
-    def _answer(self, track: RunningTrial, result: EpochResult) -> EpochAnswer:
-        """What becomes of a trial that has finished an epoch; an error of a callback ends it."""
+    def _answer(self, trial: RunningTrial, result: EpochResult) -> EpochAnswer:
+        """Decide how a trial continues after an epoch; an error of a callback ends it."""
         try:
-            epoch = self._callbacks.end_epoch(track, result)
+            epoch = self._callbacks.end_epoch(trial, result)
         except StoreError:
-            raise  # not the trial's fault: the epoch is answered when the run is gone on with
+            raise  # not the trial's fault: a resumed run answers the epoch
         except Exception as error:
             return _failed(error)
-        improved, proceed = self._dialogue.take_in(track, epoch)
+        improved, proceed = self._session.observe(trial, epoch)
         try:
-            change, about = self._callbacks.go_on(track, epoch, proceed)
+            change, fields = self._callbacks.decide(trial, epoch, proceed)
         except Exception as error:
-            self._dialogue.let_go(track, proceed=False)
-            return dataclasses.replace(_failed(error), keep=improved, about={"logs": epoch.added})
-        return EpochAnswer(proceed, improved, change.state, change.learning_rate, about)
+            self._session.release(trial, proceed=False)
+            fields = {"logs": epoch.added_logs}
+            return dataclasses.replace(_failed(error), keep=improved, about=fields)
+        return EpochAnswer(proceed, improved, change.state, change.learning_rate, fields)
 
-    def _release(self) -> None:
-        """Has trials that were held go on, or end, as the tuner has said."""
-        for track, proceed in self._dialogue.release():
+    def _release_decided(self) -> None:
+        """Let held trials proceed, or end, as the tuner has decided."""
+        for trial, proceed in self._session.release_decided():
             answer = EpochAnswer(proceed)
             if not proceed:
                 try:
-                    self._callbacks.finish(track)
+                    self._callbacks.finish(trial)
                 except Exception as error:
                     answer = _failed(error)
-            self._engine.answer(track.name, answer)
+            self._engine.answer(trial.name, answer)
 
-    def _finish(self, track: RunningTrial, error: str) -> None:
-        """Tells callbacks that a trial has diverged: the epochs before that count."""
-        logger.warning("%s ends with %d epochs: %s", track.name, track.finished_epochs, error)
+    def _finish_diverged(self, trial: RunningTrial, error: str) -> None:
+        """End the callbacks of a trial that has diverged: its earlier epochs count."""
+        logger.warning("%s ended after %d epochs: %s", trial.name, trial.finished_epochs, error)
         try:
-            self._callbacks.finish(track)
+            self._callbacks.finish(trial)
         except Exception:
-            logger.warning("%s: a callback failed at its end", track.name, exc_info=True)
+            logger.warning("%s: a callback failed in on_train_end", trial.name, exc_info=True)
 
     def _end(self, result: TrialResult) -> None:
-        record = self._dialogue.conclude(result)
+        record = self._session.conclude(result)
         failed = record.status is Status.FAILED
         if failed:
             self._log_failure(record)
-        self._progress.trial(record)
-        self._watchers.update(record)
+        self._progress.add_trial(record)
+        self._observers.update(record)
         self._failed = [*self._failed, record] if failed else []
-        self._release()
+        self._release_decided()
 
     def _log_failure(self, record: TrialRecord) -> None:
-        """Log a trial's failure, with its traceback where the one before had another reason."""
+        """Log a failure, with its traceback unless the previous trial failed alike."""
         reason = summarize_error(record.error or "")
-        before = self._failed[-1:]
-        if before and same_reason(reason, summarize_error(before[0].error or "")):
-            logger.warning("%s failed like %s: %s", record.trial_id, before[0].trial_id, reason)
+        previous = self._failed[-1] if self._failed else None
+        if previous and is_same_reason(reason, summarize_error(previous.error or "")):
+            logger.warning("%s failed like %s: %s", record.trial_id, previous.trial_id, reason)
         else:
             logger.warning("%s failed: %s\n%s", record.trial_id, reason, record.traceback or "")
 
 
 def _failed(error: Exception) -> EpochAnswer:
-    told = "".join(traceback.format_exception(error))
-    return EpochAnswer(proceed=False, error=f"{type(error).__name__}: {error}", traceback=told)
+    trace = "".join(traceback.format_exception(error))
+    return EpochAnswer(proceed=False, error=f"{type(error).__name__}: {error}", traceback=trace)

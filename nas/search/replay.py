@@ -1,56 +1,120 @@
-"""Brings the dialogue with a tuner, and with it the trials, to where an earlier journal ends."""
+"""Resumes a search from the journal of an earlier driver."""
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import secrets
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras_tuner
 
 from cerebros_spark.core.errors import SearchError
 from cerebros_spark.core.types import Status, TrialResult, TrialSpec, state_ref
-from cerebros_spark.runs.journal import Record, to_json_types
+from cerebros_spark.engine.engine import about, begin
+from cerebros_spark.runs.journal import (
+    Journal,
+    Record,
+    RecoveredJournal,
+    journal_key,
+    to_json_types,
+)
+from cerebros_spark.runs.worker_config import WorkerConfig
+from nas.config.resume import check_rebuilt, check_same
+from nas.search.trial_builder import TrialBuilder
 from nas.search.tuner_session import TunerSession
 from nas.trial.proposal import Pause, Proposal
 from nas.trial.state import FinishedEpoch
 
+logger = logging.getLogger(__name__)
 
-def recall(
-    dialogue: TunerSession, records: Sequence[Record], specs: Mapping[str, TrialSpec]
+
+def choose_seed(seed: int | None, recovered: RecoveredJournal | None) -> int:
+    """Return the given seed, the resumed run's, or a new one."""
+    if seed is not None:
+        return seed
+    if recovered is not None:
+        return int(recovered.records[0]["seed"])
+    drawn = secrets.randbelow(2**31)
+    logger.info("no seed was given; drew %d", drawn)
+    return drawn
+
+
+def count_sessions(recovered: RecoveredJournal | None) -> int:
+    """Return the number of driver sessions that an earlier journal records."""
+    records = recovered.records if recovered else ()
+    return sum(record["kind"] == "session" for record in records)
+
+
+def open_journal(
+    job: WorkerConfig, description: dict[str, Any], recovered: RecoveredJournal | None
+) -> Journal:
+    """Begin the journal of a new run, or check and continue that of a resumed one."""
+    address = job.store.address(journal_key(job.run_id))
+    if recovered is None:
+        logger.info("began the journal %s", address)
+        job.store.delete(f"runs/{job.run_id}")
+        return begin(job, **description)
+    # The description comes first: a changed seed changes the data's fingerprint, too.
+    check_same(recovered, {**description, **about(job)}, job.run_id)
+    logger.info("resumed the run with the journal %s", address)
+    return Journal(job.store, job.run_id, recovered)
+
+
+def check_first_trial(
+    recovered: RecoveredJournal, specs: Mapping[str, TrialSpec], builder: TrialBuilder
 ) -> None:
-    """Brings tuner and trials to where an earlier driver's journal ends.
+    """Check that the first built trial of a resumed run is still built alike."""
+    first = next((record for record in recovered.records if record["kind"] == "trial"), None)
+    if first is None:
+        return
+    plain_builder = dataclasses.replace(builder, fuse=None)
 
-    The tuner is asked and told again what it was asked and told, in the same order, so it
-    comes to the same state, its random generator included.
+    def build(hyperparameters: Any, index: int, name: str) -> str:
+        return plain_builder.build(name, index, Proposal(name, hyperparameters)).spec.program
+
+    program = specs[first["trial"]].program
+    check_rebuilt(first, program, build, recovered.records[0]["run"])
+
+
+def replay(
+    session: TunerSession, records: Sequence[Record], specs: Mapping[str, TrialSpec]
+) -> None:
+    """Bring tuner and trials to where an earlier driver's journal ends.
+
+    The tuner is called again in the order of the journal, so it reaches the same state, its
+    random generator included.
 
     Args:
-        dialogue: The dialogue with a new tuner, not begun.
+        session: The session of a new tuner.
         records: The journal.
-        specs: The trials that were built, by name.
+        specs: The built trials, by name.
 
     Raises:
-        SearchError: If the tuner proposes something else than it did.
+        SearchError: If the tuner decides differently now.
     """
-    tracks = dialogue.ledger.tracks
+    running = session.table.running
     logs: dict[str, Record] = {}
     for record in records:
         name = record.get("trial", "")
         if record["kind"] == "proposal":
-            _proposal(dialogue, record)
+            _replay_proposal(session, record)
         elif record["kind"] == "trial":
-            _trial(dialogue, record, specs[name])
+            _replay_build(session, record, specs[name])
         elif record["kind"] == "epoch":
             logs[name] = record
         elif record["kind"] == "answer":
-            _answer(dialogue, record, logs[name])
+            _replay_answer(session, record, logs[name])
         elif record["kind"] == "end":
             if "hyperparameters" in record:
-                _restore(tracks[name].proposal, record["hyperparameters"])
-            dialogue.conclude(_trial_result(record))
+                _restore(running[name].proposal, record["hyperparameters"])
+            session.conclude(_trial_result(record))
 
 
-def _proposal(dialogue: TunerSession, record: Record) -> None:
-    track = dialogue.propose()
-    values = None if isinstance(track, Pause) else track.proposal.hyperparameters.values
+def _replay_proposal(session: TunerSession, record: Record) -> None:
+    trial = session.propose()
+    values = None if isinstance(trial, Pause) else trial.proposal.hyperparameters.values
     if values is None or to_json_types(values) != record["values"]:
         raise SearchError(
             f"cannot resume the run: the tuner now proposes {values!r} for {record['trial']}, but "
@@ -59,45 +123,44 @@ def _proposal(dialogue: TunerSession, record: Record) -> None:
         )
 
 
-def _trial(dialogue: TunerSession, record: Record, spec: TrialSpec) -> None:
-    track = dialogue.ledger.tracks[record["trial"]]
-    _restore(track.proposal, record["hyperparameters"])
-    dialogue.learn(track)
-    track.spec = spec
-    track.saved = record.get("callbacks")
+def _replay_build(session: TunerSession, record: Record, spec: TrialSpec) -> None:
+    trial = session.table.running[record["trial"]]
+    _restore(trial.proposal, record["hyperparameters"])
+    session.learn(trial)
+    trial.spec = spec
+    trial.saved = record.get("callbacks")
 
 
-def _answer(dialogue: TunerSession, record: Record, epoch: Record) -> None:
-    track = dialogue.ledger.tracks[record["trial"]]
-    track.kept = state_ref(record["kept"]) if record["kept"] else None
-    if track.held:
-        dialogue.let_go(track, record["proceed"])
+def _replay_answer(session: TunerSession, record: Record, epoch: Record) -> None:
+    trial = session.table.running[record["trial"]]
+    trial.kept = state_ref(record["kept"]) if record["kept"] else None
+    if trial.held:
+        session.release(trial, record["proceed"])
         return
-    track.saved = record.get("callbacks")
-    stops = record["proceed"] is False
+    trial.saved = record.get("callbacks")
+    stop = record["proceed"] is False
     failed = record.get("error") is not None
     if not failed or "logs" in record:
-        finished = FinishedEpoch(epoch["epoch"], epoch["logs"], record.get("logs", {}), stops)
-        _, proceed = dialogue.take_in(track, finished)
+        finished = FinishedEpoch(epoch["epoch"], epoch["logs"], record.get("logs", {}), stop)
+        _, proceed = session.observe(trial, finished)
         if not failed and proceed != record["proceed"]:
             raise SearchError(
-                f"cannot resume the run: after epoch {track.finished_epochs} of {track.name} the "
+                f"cannot resume the run: after epoch {trial.finished_epochs} of {trial.name} the "
                 f"tuner now answers {proceed!r}, but it answered {record['proceed']!r} before; "
                 "start again with overwrite=True or another project_name"
             )
     if failed and "logs" in record:
-        dialogue.let_go(track, proceed=False)
+        session.release(trial, proceed=False)
 
 
 def _restore(proposal: Proposal, config: Record) -> None:
-    """Brings a proposal to where building its network brought it."""
-    then = keras_tuner.HyperParameters.from_config(config)
-    proposal.hyperparameters.merge(then, overwrite=False)
-    proposal.hyperparameters.values = then.values
+    """Give a proposal the hyperparameters that it had after its network was built."""
+    built = keras_tuner.HyperParameters.from_config(config)
+    proposal.hyperparameters.merge(built, overwrite=False)
+    proposal.hyperparameters.values = built.values
 
 
 def _trial_result(record: Record) -> TrialResult:
-    """Reads a trial's end from the journal."""
     others = ("number", "kind", "trial", "hyperparameters")
     fields = {name: value for name, value in record.items() if name not in others}
     fields["status"] = Status(fields["status"])

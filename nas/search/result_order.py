@@ -1,95 +1,78 @@
-"""In which order a search hears of results.
+"""The order in which a search handles results.
 
-As they come, every worker is busy all the time. But then what a tuner that learns proposes depends
-on which trial happened to be faster. In a search that is to repeat, results are heard by a virtual
-clock instead, on which every epoch of every trial takes the same time: a result that comes early
-waits, and its trial with it.
+Handled as they arrive, results keep every worker busy, but an adaptive tuner's proposals then
+depend on which trial was faster. A reproducible search handles them by a virtual clock, on which
+every epoch of every trial takes the same time: an early result waits, and its trial with it.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from cerebros_spark.core.types import EpochResult, TrialResult
+from nas.trial.state import RunningTrial
 
 Result = EpochResult | TrialResult
 
 
-@dataclass
-class Turn:
-    """One trial's place in the order.
-
-    Attributes:
-        index: Its number in the search: who is first at a tie.
-        due: When its next result is due, by the virtual clock; never while it is held.
-    """
-
-    index: int
-    due: float
-
-
 class ResultOrder:
-    """Keeps results until it is their turn.
+    """Queue of results, sorted by arrival or by the virtual clock.
 
     Args:
-        by_clock: Whether the virtual clock decides; otherwise who came first is heard first.
+        running: The running trials by name, whose ``due`` is set here.
+        by_clock: Whether the virtual clock decides; otherwise the arrival does.
     """
 
-    def __init__(self, by_clock: bool) -> None:
+    def __init__(self, running: Mapping[str, RunningTrial], *, by_clock: bool) -> None:
         self.by_clock = by_clock
+        self._running = running
         self._now = 0.0
-        self._turns: dict[str, Turn] = {}
-        self._came: dict[str, deque[Result]] = {}
-        self._line: deque[Result] = deque()
+        self._arrived: deque[Result] = deque()
 
-    def begin(self, name: str, index: int) -> None:
-        """A trial was proposed: its first epoch begins now."""
-        self._turns[name] = Turn(index, self._now + 1)
+    def start(self, trial: RunningTrial) -> None:
+        """Start the first epoch of a proposed trial."""
+        trial.due = self._now + 1
 
-    def came(self, result: Result) -> None:
-        """A result has come."""
-        if self.by_clock:
-            self._came.setdefault(result.trial_id, deque()).append(result)
-        else:
-            self._line.append(result)
+    def add(self, result: Result) -> None:
+        """Add an arrived result."""
+        self._arrived.append(result)
 
-    def next(self) -> Result | None:
-        """The result to be heard now; None if there is none, or another is to be heard first."""
-        if not self.by_clock:
-            return self._line.popleft() if self._line else None
-        first = self._first()
-        waiting = None if first is None else self._came.get(first)
-        return waiting.popleft() if waiting else None
-
-    def _first(self) -> str | None:
-        """Whose turn it is."""
-        due = [(turn.due, turn.index, name) for name, turn in self._turns.items()]
-        return None if not due or min(due)[0] == math.inf else min(due)[2]
+    def pop(self) -> Result | None:
+        """Return the next result to handle; None if it has not arrived."""
+        result = self._next
+        if result is not None:
+            self._arrived.remove(result)
+        return result
 
     @property
-    def ready(self) -> bool:
-        """Whether a result can be heard now."""
+    def is_ready(self) -> bool:
+        """Whether :meth:`pop` has a result."""
+        return self._next is not None
+
+    @property
+    def _next(self) -> Result | None:
         if not self.by_clock:
-            return bool(self._line)
-        first = self._first()
-        return first is not None and bool(self._came.get(first))
+            return self._arrived[0] if self._arrived else None
+        waiting = [trial for trial in self._running.values() if trial.due < math.inf]
+        if not waiting:
+            return None
+        first = min(waiting, key=lambda trial: (trial.due, trial.index))
+        return next((each for each in self._arrived if each.trial_id == first.name), None)
 
-    def heard(self, name: str, proceed: bool | None) -> None:
-        """An epoch was heard of: whether the trial goes on, or is held if it is None."""
-        turn = self._turns[name]
-        self._now = turn.due
+    def advance(self, trial: RunningTrial, proceed: bool | None) -> None:
+        """Move the clock past an epoch of a trial that proceeds, ends, or is held if None."""
+        self._now = trial.due
         if proceed is not False:
-            turn.due = turn.due + 1 if proceed else math.inf
+            trial.due = trial.due + 1 if proceed else math.inf
 
-    def release(self, name: str, proceed: bool) -> None:
-        """A trial that was held goes on, or ends."""
-        self._turns[name].due = self._now + (1 if proceed else 0)
+    def release(self, trial: RunningTrial, proceed: bool) -> None:
+        """Let a held trial proceed or end."""
+        trial.due = self._now + (1 if proceed else 0)
 
-    def end(self, name: str, *, trained: bool) -> None:
-        """A trial has ended, having been trained or not."""
-        turn = self._turns.pop(name)
-        self._came.pop(name, None)
-        if trained and turn.due < math.inf:
-            self._now = max(self._now, turn.due)
+    def finish(self, trial: RunningTrial) -> None:
+        """Drop the results of an ended trial; if it was trained, move the clock to its end."""
+        self._arrived = deque(each for each in self._arrived if each.trial_id != trial.name)
+        if trial.spec is not None and trial.due < math.inf:
+            self._now = max(self._now, trial.due)

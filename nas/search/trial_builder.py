@@ -1,4 +1,4 @@
-"""From hyperparameter values to a trial that can be sent out. The only place that builds."""
+"""Builds a trial from hyperparameter values. No other module builds one."""
 
 from __future__ import annotations
 
@@ -23,135 +23,128 @@ from cerebros_spark.training.keras.scopes import (
     seeded_initializers,
 )
 from cerebros_spark.training.keras.serialization import import_custom_modules, serialize_model
+from nas.config.search_config import SearchConfig
 from nas.spaces.base import Space
 from nas.spaces.cerebros.networks import CerebrosNetworks
+from nas.trial.proposal import Proposal
 
 
 @dataclass(frozen=True)
 class BuiltTrial:
-    """A trial, the state it starts from, and what else the journal is to know of it."""
+    """A trial, its initial state, and what the journal records of it besides."""
 
     spec: TrialSpec
     state: bytes
-    about: Mapping[str, Any] = field(default_factory=dict)
+    journal_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TrialBuilder:
-    """Builds trials of one search.
+    """Builds the trials of one search.
 
     Attributes:
-        space: Where networks come from.
+        config: The search configuration.
+        space: Builds networks.
         seed: Seed of the run.
-        epochs: Epochs of a trial, at most.
-        batch_size: Rows in a training step, where no hyperparameter ``batch_size`` says otherwise.
-        max_model_size: Weights a network may have; None for any number.
-        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
-        dtype_policy: Keras' policy under which networks are built; None for the thread's own.
-            Keras keeps it by thread.
-        class_weight: What rows of a class count in training; None where all count the same.
-        fusing: Marks trials that can be trained together; None to train each by itself.
+        dtype_policy: Keras' policy under which networks are built, as Keras keeps it by thread.
+        fuse: Marks trials that can be trained together; None to train each by itself.
     """
 
+    config: SearchConfig
     space: Space
     seed: int
-    epochs: int
-    batch_size: int
-    max_model_size: int | None = None
-    custom_objects: Mapping[str, Any] = field(default_factory=dict)
     dtype_policy: Any = None
-    class_weight: Mapping[int, float] | None = None
-    fusing: Callable[[TrialSpec], TrialSpec] | None = None
+    fuse: Callable[[TrialSpec], TrialSpec] | None = None
 
-    def __call__(
-        self, trial_id: str, index: int, hyperparameters: Any, epochs: int | None = None
-    ) -> BuiltTrial:
-        """Builds a trial. Its initial weights depend on the seed and the trial's name alone.
+    def build(self, name: str, index: int, proposal: Proposal) -> BuiltTrial:
+        """Build a trial. Its initial weights depend only on the seed and the trial's name.
 
         Raises:
-            TrialError: If the network is larger than allowed, or can't be sent out.
+            TrialError: If the network is larger than allowed, or cannot be sent to workers.
             Exception: Whatever the space raises.
         """
-        seed = derive(self.seed, trial_id, "weights")
+        hyperparameters = proposal.hyperparameters
+        seed = derive(self.seed, name, "weights")
         with dtype_policy_scope(self.dtype_policy):
             with seeded_initializers(seed):
-                made = self._written(hyperparameters)
-            if made is None:
+                network = self._write(hyperparameters)
+            if network is None:
                 with seeded_initializers(seed):
-                    made = self._built(hyperparameters)
+                    network = self._build_model(hyperparameters)
         spec = TrialSpec(
-            trial_id=trial_id,
+            trial_id=name,
             index=index,
             trainer="keras",
-            program=made.program,
+            program=network.program,
             seed=self.seed,
-            epochs=epochs or self.epochs,
-            batch_size=_batch_size(hyperparameters, self.batch_size),
-            parameters=made.parameters,
+            epochs=proposal.epochs or self.config.max_epochs,
+            batch_size=_batch_size(hyperparameters, self.config.batch_size),
+            parameters=network.parameters,
         )
-        if self.fusing is not None:
-            spec = self.fusing(spec)
-        return BuiltTrial(spec, made.state)
+        if self.fuse is not None:
+            spec = self.fuse(spec)
+        return BuiltTrial(spec, network.state)
 
     @contextlib.contextmanager
-    def knowing(self) -> Iterator[None]:
-        """Have Keras know custom objects and import their modules while a network is built.
+    def registered_objects(self) -> Iterator[None]:
+        """Register custom objects with Keras, and import their modules, while a network is built.
 
         Raises:
-            TrialError: If one can't be found.
+            TrialError: If one cannot be found.
         """
-        with custom_object_scope(self.custom_objects), import_custom_modules({"imports": []}):
+        with (
+            custom_object_scope(self.config.custom_objects),
+            import_custom_modules({"imports": []}),
+        ):
             yield
 
-    def _built(self, hyperparameters: Any) -> _Made:
-        """A network as Keras builds it."""
-        with self.knowing():
+    def _build_model(self, hyperparameters: Any) -> _Network:
+        with self.registered_objects():
             model = self.space.build(hyperparameters)
         if not isinstance(model, keras.Model):
             raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
-
         parameters = model.count_params()
         self._check_size(parameters)
-        with custom_object_scope(self.custom_objects):
-            program = serialize_model(model, self.class_weight)
+        with custom_object_scope(self.config.custom_objects):
+            program = serialize_model(model, self.config.class_weight)
             check_additive(model)
-        return _Made(parameters, program, get_initial_state(model))
+        return _Network(parameters, program, get_initial_state(model))
 
-    def _written(self, hyperparameters: Any) -> _Made | None:
-        """The same network, written down without Keras building it; None if it must be built."""
+    def _write(self, hyperparameters: Any) -> _Network | None:
+        """Write the same network without Keras, which is faster; None if Keras must build it."""
         if not isinstance(self.space, CerebrosNetworks):
             return None
-        with custom_object_scope(self.custom_objects):
-            told = self.space.write(hyperparameters, self.class_weight)
-        if told is None:
+        with custom_object_scope(self.config.custom_objects):
+            written = self.space.write(hyperparameters, self.config.class_weight)
+        if written is None:
             return None
-        self._check_size(told.parameters)
+        self._check_size(written.parameters)
         try:
-            state = initial(told.weights, told.trainable, told.optimizer)
+            state = initial(written.weights, written.trainable, written.optimizer)
         except UnreadableError:
-            return None  # it keeps something else of the weights
-        return _Made(told.parameters, told.program, state)
+            return None  # an optimizer with another state
+        return _Network(written.parameters, written.program, state)
 
     def _check_size(self, parameters: int) -> None:
-        if self.max_model_size is not None and parameters > self.max_model_size:
+        limit = self.config.model.max_model_size
+        if limit is not None and parameters > limit:
             raise TrialError(
-                f"the network has {parameters:,} parameters, more than "
-                f"max_model_size={self.max_model_size:,}"
+                f"the network has {parameters:,} parameters, more than max_model_size={limit:,}"
             )
 
 
 @dataclass(frozen=True)
-class _Made:
-    """A network that can be sent out."""
+class _Network:
+    """A network that can be sent to workers."""
 
     parameters: int
     program: str
     state: bytes
 
 
-def _batch_size(hyperparameters: Any, otherwise: int) -> int:
-    """The value of a hyperparameter ``batch_size``, as KerasTuner's users name it."""
-    size = hyperparameters.values.get("batch_size", otherwise)
+def _batch_size(hyperparameters: Any, default: int) -> int:
+    """Return the hyperparameter ``batch_size``, as KerasTuner's users name it, or the default."""
+    size = hyperparameters.values.get("batch_size", default)
     try:
         return check_integer("the hyperparameter 'batch_size'", size, 1)
     except ArgumentError as error:

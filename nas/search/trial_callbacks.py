@@ -1,4 +1,4 @@
-"""The callbacks of a search's trials, called where a trial begins and where its epochs end."""
+"""The Keras callbacks of a search's trials, called on the driver where epochs begin and end."""
 
 from __future__ import annotations
 
@@ -12,73 +12,68 @@ from cerebros_spark.training.keras.callbacks import StateChange, TrialCallbacks
 from nas.search.trial_builder import BuiltTrial
 from nas.trial.state import FinishedEpoch, RunningTrial
 
+Factory = Callable[[TrialSpec, int], TrialCallbacks]
 
-class Callbacks:
-    """Calls the callbacks of trials; where there are none, nothing comes of it.
+
+class SearchCallbacks:
+    """Calls the callbacks of each trial.
 
     Args:
-        make: Makes those of one trial, given its first epoch; None where there are none.
-        fetch: Gives the bytes of a state.
+        factory: Makes the callbacks of a trial, given its first epoch; None without callbacks.
+        fetch: Reads the bytes of a state.
     """
 
-    def __init__(
-        self,
-        make: Callable[[TrialSpec, int], TrialCallbacks] | None,
-        fetch: Callable[[StateRef], bytes],
-    ) -> None:
-        self._make = make
+    def __init__(self, factory: Factory | None, fetch: Callable[[StateRef], bytes]) -> None:
+        self._factory = factory
         self._fetch = fetch
 
-    def begin(self, track: RunningTrial, built: BuiltTrial) -> BuiltTrial:
-        """A trial was built: gives it as its callbacks leave it."""
-        if self._make is None:
+    def start(self, trial: RunningTrial, built: BuiltTrial) -> BuiltTrial:
+        """Start the training of a built trial; return it as its callbacks leave it."""
+        if self._factory is None:
             return built
-        track.callbacks = self._make(built.spec, track.proposal.first_epoch)
-        state = track.callbacks.begin(built.state).state or built.state
-        about = to_json_types({"callbacks": track.callbacks.get_states()})
-        return dataclasses.replace(built, state=state, about=about)
+        trial.callbacks = self._factory(built.spec, trial.proposal.first_epoch)
+        state = trial.callbacks.begin(built.state).state or built.state
+        journal_fields = to_json_types({"callbacks": trial.callbacks.get_states()})
+        return dataclasses.replace(built, state=state, journal_fields=journal_fields)
 
-    def end_epoch(self, track: RunningTrial, result: EpochResult) -> FinishedEpoch:
-        """An epoch has ended: gives it with what the callbacks make of it."""
-        if self._make is None:
+    def end_epoch(self, trial: RunningTrial, result: EpochResult) -> FinishedEpoch:
+        """End an epoch; return it with the metrics and the stop of the callbacks."""
+        if self._factory is None:
             return FinishedEpoch(result.epoch, result.logs)
-        callbacks = self._awake(track, self._make)
+        callbacks = self._callbacks_of(trial, self._factory)
         if callbacks.needs_model:
             callbacks.load_state(self._fetch(result.state))
-        stops, added = callbacks.end_epoch(result.epoch, result.logs)
-        return FinishedEpoch(result.epoch, result.logs, added, stops)
+        stop, added_logs = callbacks.end_epoch(result.epoch, result.logs)
+        return FinishedEpoch(result.epoch, result.logs, added_logs, stop)
 
-    def go_on(
-        self, track: RunningTrial, epoch: FinishedEpoch, proceed: bool | None
+    def decide(
+        self, trial: RunningTrial, epoch: FinishedEpoch, proceed: bool | None
     ) -> tuple[StateChange, dict[str, Any]]:
-        """After an epoch it was decided whether a trial goes on, or is held if it is None.
+        """Start the next epoch of a trial that proceeds or is held (None), or end its training.
 
         Returns:
-            What the callbacks have changed, and what the journal is to know of them.
+            What the callbacks have changed, and their fields in the journal.
         """
-        if track.callbacks is None:
+        if trial.callbacks is None:
             return StateChange(), {}
         change = StateChange()
         if proceed is False:
-            track.callbacks.finish(epoch.logs)
+            trial.callbacks.finish(epoch.logs)
         else:
-            change = track.callbacks.begin_epoch(track.finished_epochs)
-        return change, to_json_types(
-            {"callbacks": track.callbacks.get_states(), "logs": epoch.added}
-        )
+            change = trial.callbacks.begin_epoch(trial.finished_epochs)
+        fields = {"callbacks": trial.callbacks.get_states(), "logs": epoch.added_logs}
+        return change, to_json_types(fields)
 
-    def finish(self, track: RunningTrial) -> None:
-        """A trial that was held ends."""
-        if self._make is not None:
-            self._awake(track, self._make).finish({})
+    def finish(self, trial: RunningTrial) -> None:
+        """End the training of a trial that was held or has diverged."""
+        if self._factory is not None:
+            self._callbacks_of(trial, self._factory).finish({})
 
     @staticmethod
-    def _awake(
-        track: RunningTrial, make: Callable[[TrialSpec, int], TrialCallbacks]
-    ) -> TrialCallbacks:
-        """A trial's callbacks, brought to where an earlier driver's were if need be."""
-        if track.callbacks is None:
-            assert track.spec is not None
-            track.callbacks = make(track.spec, track.proposal.first_epoch)
-            track.callbacks.resume(track.saved or [])
-        return track.callbacks
+    def _callbacks_of(trial: RunningTrial, factory: Factory) -> TrialCallbacks:
+        """Return a trial's callbacks, restored from the journal in a resumed run."""
+        if trial.callbacks is None:
+            assert trial.spec is not None
+            trial.callbacks = factory(trial.spec, trial.proposal.first_epoch)
+            trial.callbacks.resume(trial.saved or [])
+        return trial.callbacks

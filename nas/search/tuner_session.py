@@ -1,10 +1,11 @@
-"""What the tuner is asked and told, and what follows for the trials.
+"""The exchange between a search and its tuner, and its effect on the trials.
 
-A search leads it, and so does whoever recalls a search from its journal: the same questions and
-answers, in the same order, bring a tuner to the same point.
+Calls in the same order bring a tuner to the same point, so a search is resumed by replaying them.
 """
 
 from __future__ import annotations
+
+import keras_tuner
 
 from cerebros_spark.core.types import TrialResult
 from nas.search.result_order import ResultOrder
@@ -15,81 +16,84 @@ from nas.trial.table import TrialTable
 
 
 class TunerSession:
-    """Asks and tells the tuner, and notes what it says.
+    """Calls the tuner and applies its decisions to the trials.
 
     Args:
         tuner: The tuner.
-        ledger: The trials.
-        turns: In which order results are heard.
+        objective: The objective of the search.
+        by_clock: Whether results are handled by the virtual clock.
+
+    Attributes:
+        table: The trials.
+        order: The order in which results are handled.
     """
 
-    def __init__(self, tuner: Tuner, ledger: TrialTable, turns: ResultOrder) -> None:
+    def __init__(self, tuner: Tuner, objective: keras_tuner.Objective, *, by_clock: bool) -> None:
         self.tuner = tuner
-        self.ledger = ledger
-        self.turns = turns
-        self._released: dict[str, bool] = {}  # held trials, and what the tuner has said of them
+        self.table = TrialTable(objective)
+        self.order = ResultOrder(self.table.running, by_clock=by_clock)
+        self._decisions: dict[str, bool] = {}  # on held trials, in the order the tuner made them
 
     def propose(self) -> RunningTrial | Pause:
-        """Asks for the next trial."""
+        """Ask the tuner for the next trial."""
         proposal = self.tuner.propose()
         if isinstance(proposal, Pause):
             return proposal
-        track = self.ledger.begin(proposal)
-        self.turns.begin(track.name, track.index)
-        return track
+        trial = self.table.add(proposal)
+        self.order.start(trial)
+        return trial
 
-    def learn(self, track: RunningTrial) -> None:
-        """Tells which hyperparameters a trial's network has asked for."""
-        self.tuner.learn(track.proposal.hyperparameters)
+    def learn(self, trial: RunningTrial) -> None:
+        """Report the hyperparameters that a trial's network has declared."""
+        self.tuner.learn(trial.proposal.hyperparameters)
 
-    def take_in(self, track: RunningTrial, epoch: FinishedEpoch) -> tuple[bool, bool | None]:
-        """Notes an epoch and tells of it.
+    def observe(self, trial: RunningTrial, epoch: FinishedEpoch) -> tuple[bool, bool | None]:
+        """Add an epoch to its trial and report it.
 
         Returns:
-            Whether it is the best epoch, and whether the trial goes on; None if it is held.
+            Whether the epoch is the trial's best, and whether the trial proceeds; None if it is
+            held.
         """
-        improved = self.ledger.take_in(track, epoch)
-        trial_id = track.proposal.trial_id
+        improved = trial.add_epoch(self.table.objective, epoch)
+        trial_id = trial.proposal.trial_id
         verdicts = dict(self.tuner.observe(trial_id, epoch.number, epoch.logs))
         proceed = verdicts.pop(trial_id, None)
-        self._note(verdicts)
-        assert track.spec is not None
-        if epoch.stops or track.finished_epochs >= track.spec.epochs:
+        self._save_decisions(verdicts)
+        if epoch.stop or trial.is_complete:
             proceed = False
-        track.held = proceed is None
-        self.turns.heard(track.name, proceed)
+        trial.held = proceed is None
+        self.order.advance(trial, proceed)
         return improved, proceed
 
     def conclude(self, result: TrialResult) -> TrialRecord:
-        """Makes a trial that has ended a record, and tells of it."""
-        track = self.ledger.tracks[result.trial_id]
-        self.turns.end(track.name, trained=track.spec is not None)
-        record = self.ledger.end(result)
-        self._note(self.tuner.conclude(track.proposal.trial_id, record.status))
+        """Move an ended trial to the records and report it."""
+        trial = self.table.running[result.trial_id]
+        self.order.finish(trial)
+        record = self.table.finish(result)
+        self._save_decisions(self.tuner.conclude(trial.proposal.trial_id, record.status))
         return record
 
-    def let_go(self, track: RunningTrial, proceed: bool) -> None:
-        """A trial that was held, or was to go on, goes on or ends."""
-        self._released.pop(track.name, None)
-        track.held = False
-        self.turns.release(track.name, proceed)
+    def release(self, trial: RunningTrial, proceed: bool) -> None:
+        """Let a held trial proceed or end."""
+        self._decisions.pop(trial.name, None)
+        trial.held = False
+        self.order.release(trial, proceed)
 
-    def release(self) -> list[tuple[RunningTrial, bool]]:
-        """Lets go the trials that were held and of which the tuner has spoken since.
+    def release_decided(self) -> list[tuple[RunningTrial, bool]]:
+        """Release the held trials that the tuner has decided on since the last call.
 
         Returns:
-            Each with whether it goes on, in the order in which the tuner spoke of them.
+            Each with whether it proceeds, in the order of the decisions.
         """
-        said, self._released = self._released, {}
+        decisions, self._decisions = self._decisions, {}
         released = []
-        for name, proceed in said.items():
-            track = self.ledger.tracks.get(name)
-            if track is not None and track.held:
-                self.let_go(track, proceed)
-                released.append((track, proceed))
+        for name, proceed in decisions.items():
+            trial = self.table.running.get(name)
+            if trial is not None and trial.held:
+                self.release(trial, proceed)
+                released.append((trial, proceed))
         return released
 
-    def _note(self, verdicts: Verdicts) -> None:
-        """Keeps what the tuner says of trials that it held."""
+    def _save_decisions(self, verdicts: Verdicts) -> None:
         for trial_id, proceed in verdicts.items():
-            self._released[self.ledger.name_of(trial_id)] = proceed
+            self._decisions[self.table.name_of(trial_id)] = proceed

@@ -1,4 +1,4 @@
-"""Which failures of trials end a search, and their reasons in a line."""
+"""Failures of trials: their reasons in one line, and those that end a search."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from cerebros_spark.core.errors import SearchError
 from nas.trial.record import TrialRecord
 
-_MOST_CHARACTERS = 300
-_REASONS = 2  # that an error shows, where trials failed for several
+_MAX_CHARACTERS = 300
+_SHOWN_REASONS = 2
 _TYPE = re.compile(r"([A-Za-z_][\w.]*): ")
-# What TensorFlow and Keras put around the message itself.
-_AROUND = re.compile(
+# Lines that TensorFlow and Keras add around the message.
+_NOISE = re.compile(
     r"""\s|Traceback\ \(most\ recent|Graph\ execution\ error|Detected\ at\ node|<stack\ traces
     |Stack\ trace\ for\ op|in\ user\ code|Original\ stack\ trace|Arguments\ received
     |Errors\ may\ have\ originated|Exception\ encountered\ when\ calling
@@ -20,8 +20,8 @@ _AROUND = re.compile(
     |Node:\ |\(\d+\)\ *[A-Z_]+:\ *$|.{0,80}\ root\ error\(s\)\ found""",
     re.VERBOSE,
 )
-# Keras' reason why an object can't be made again; AutoGraph's why code can't be traced.
-_INNER = re.compile(
+# Keras' reason why an object cannot be deserialized; AutoGraph's why code cannot be traced.
+_CAUSE = re.compile(
     r"""^(?:Exception\ encountered:\s|Error\ encountered\ during\ deserialization:\s
     |\ {4}(?=\w+Error:\ ))(.+)""",
     re.MULTILINE | re.VERBOSE,
@@ -36,84 +36,80 @@ _MARKS = re.compile(
 def summarize_error(error: BaseException | str) -> str:
     """Return the type and the message of an error in one line.
 
-    TensorFlow writes the nodes of a graph and the stack of each ahead of the message, and Keras the
-    arguments of a call behind it; these are left out.
+    TensorFlow writes graph nodes and stack traces before the message, and Keras the arguments of a
+    call after it; both are left out.
 
     Args:
-        error: The error; or its type and message as text.
+        error: The error, or its type and message as a string.
     """
     text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
-    found = _TYPE.match(text)
-    kind, message = (found[0], text[found.end() :]) if found else ("", text)
+    match = _TYPE.match(text)
+    kind, message = (match[0], text[match.end() :]) if match else ("", text)
     lines = [_MARKS.sub("", line).rstrip() for line in message.splitlines()]
-    told = [line for line in lines if line and not _AROUND.match(line)]
-    first = (told or [line.strip() for line in lines if line.strip()] or [""])[0]
-    cause = _INNER.findall(message)
-    if cause:
-        kind, first = "" if _TYPE.match(cause[-1]) else kind, _MARKS.sub("", cause[-1])
-    if len(first) > _MOST_CHARACTERS:
-        first = first[: _MOST_CHARACTERS - 1] + "…"
+    useful = [line for line in lines if line and not _NOISE.match(line)]
+    first = (useful or [line.strip() for line in lines if line.strip()] or [""])[0]
+    causes = _CAUSE.findall(message)
+    if causes:
+        kind, first = "" if _TYPE.match(causes[-1]) else kind, _MARKS.sub("", causes[-1])
+    if len(first) > _MAX_CHARACTERS:
+        first = first[: _MAX_CHARACTERS - 1] + "…"
     return (kind + first).rstrip(": ")
 
 
-def check_in_a_row(failed: Sequence[TrialRecord], most: int | None, run: str) -> None:
-    """Check that not too many trials have failed, one after the other.
+def check_consecutive_failures(failed: Sequence[TrialRecord], limit: int | None, run: str) -> None:
+    """Raise SearchError with the reasons if too many trials failed one after the other.
 
     Args:
-        failed: Those that have, up to now.
-        most: How many are too many; None for any number.
-        run: Where the run is stored.
-
-    Raises:
-        SearchError: If they have; the message has the reasons.
+        failed: The trials that failed since the last success.
+        limit: Number of failures that ends the search; None for never.
+        run: Address of the run.
     """
-    if most is not None and len(failed) >= most:
-        raise SearchError(_told(f"{len(failed)} trials failed one after the other", failed, run))
+    if limit is not None and len(failed) >= limit:
+        raise SearchError(
+            _describe(f"{len(failed)} trials failed one after the other", failed, run)
+        )
 
 
 def check_any_score(ended: Sequence[TrialRecord], run: str) -> None:
-    """Check that a search has a result.
+    """Raise SearchError with the reasons if no trial of a finished search has a score.
 
     Args:
-        ended: Its trials.
-        run: Where the run is stored.
-
-    Raises:
-        SearchError: If it had no trial, or none with a score; the message has the reasons.
+        ended: All trials.
+        run: Address of the run.
     """
     if any(record.score is not None for record in ended):
         return
     if not ended:
         raise SearchError("the tuner proposed no trial: the space is empty")
-    raise SearchError(_told(f"all {len(ended)} trials failed", ended, run))
+    raise SearchError(_describe(f"all {len(ended)} trials failed", ended, run))
 
 
-def same_reason(one: str, other: str) -> bool:
-    """Whether two reasons differ in numbers only, such as those of trials, rows or addresses."""
-    return _kind(one) == _kind(other)
+def is_same_reason(one: str, other: str) -> bool:
+    """Return whether two reasons differ only in numbers, such as rows or addresses."""
+    return _without_numbers(one) == _without_numbers(other)
 
 
-def _kind(reason: str) -> str:
+def _without_numbers(reason: str) -> str:
     return re.sub(r"0x[0-9a-f]+|\d+", "#", reason)
 
 
-def _told(what: str, failed: Sequence[TrialRecord], run: str) -> str:
-    """What failed, for which reasons, and where the rest is: in five lines at most."""
-    ranked: dict[str, list[str]] = {}
-    for record in sorted(failed, key=lambda each: each.index):
+def _describe(summary: str, failed: Sequence[TrialRecord], run: str) -> str:
+    """Return a summary with the most frequent reasons, in five lines at most."""
+    failed = sorted(failed, key=lambda each: each.index)
+    by_kind: dict[str, list[str]] = {}
+    for record in failed:
         reason = summarize_error(record.error or "")
-        ranked.setdefault(_kind(reason), []).append(reason)
-    rest = f"tracebacks are in the log, and in python -m cerebros_spark.journal {run}"
-    first = min(failed, key=lambda record: record.index).trial_id
-    if len(ranked) == 1:
-        (reasons,) = ranked.values()
-        return f"{what}, {first} first: {reasons[0]}\n{rest}"
-    groups = sorted(ranked.values(), key=len, reverse=True)
+        by_kind.setdefault(_without_numbers(reason), []).append(reason)
+    hint = f"tracebacks are in the log, and in python -m cerebros_spark.journal {run}"
+    if len(by_kind) == 1:
+        (reasons,) = by_kind.values()
+        return f"{summary}, {failed[0].trial_id} first: {reasons[0]}\n{hint}"
+    groups = sorted(by_kind.values(), key=len, reverse=True)
     lines = [
         f"{len(reasons)} trial{'s' if len(reasons) > 1 else ''}: {reasons[0]}"
-        for reasons in groups[:_REASONS]
+        for reasons in groups[:_SHOWN_REASONS]
     ]
-    if len(groups) > _REASONS:
-        others = sum(len(reasons) for reasons in groups[_REASONS:])
-        lines.append(f"{others} more for {len(groups) - _REASONS} other reasons")
-    return "\n".join([f"{what}:", *lines, rest])
+    if len(groups) > _SHOWN_REASONS:
+        others = sum(len(reasons) for reasons in groups[_SHOWN_REASONS:])
+        lines.append(f"{others} more for {len(groups) - _SHOWN_REASONS} other reasons")
+    return "\n".join([f"{summary}:", *lines, hint])

@@ -1,13 +1,15 @@
-"""What a search optimizes, with its direction."""
+"""The objective of a search: a metric and whether to minimize or maximize it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras_tuner
 
 from cerebros_spark.core.errors import ArgumentError
+from nas.trial.record import TrialRecord
 
 # KerasTuner's own inference says "min" for R² and F1 and fails for others.
 _MAXIMIZED = (
@@ -21,14 +23,14 @@ _MINIMIZED = (
 
 
 def parse_objective(value: Any) -> keras_tuner.Objective:
-    """An objective with a direction.
+    """Return an objective with a direction.
 
     Args:
         value: A metric's name such as ``"val_loss"``, or a ``keras_tuner.Objective``.
 
     Raises:
-        ArgumentError: If it is neither, if there are several, or if the name does not tell the
-            direction.
+        ArgumentError: If it is neither, if there are several, or if the direction of the name is
+            unknown.
     """
     if isinstance(value, keras_tuner.Objective):
         if value.direction not in ("min", "max"):
@@ -38,11 +40,11 @@ def parse_objective(value: Any) -> keras_tuner.Objective:
         raise ArgumentError(f"one objective is optimized, but got {len(value)}: {value!r}")
     if not isinstance(value, str):
         raise ArgumentError(f"objective must be a metric's name or an Objective, but got {value!r}")
-    return keras_tuner.Objective(value, _direction(value))
+    return keras_tuner.Objective(value, _infer_direction(value))
 
 
 def is_better(objective: keras_tuner.Objective, new: float, old: float | None) -> bool:
-    """Whether a score is better than another; anything finite is better than none."""
+    """Return whether a score beats another one; every finite score beats None."""
     if not math.isfinite(new):
         return False
     if old is None:
@@ -50,12 +52,24 @@ def is_better(objective: keras_tuner.Objective, new: float, old: float | None) -
     return new < old if objective.direction == "min" else new > old
 
 
-def _direction(name: str) -> str:
-    words = name.lower()
+def rank_trials(
+    trials: Iterable[TrialRecord], objective: keras_tuner.Objective
+) -> list[TrialRecord]:
+    """Return trials best first, those without a score last."""
+
+    def key(trial: TrialRecord) -> tuple[bool, float, int]:
+        sign = 1 if objective.direction == "min" else -1
+        return trial.score is None, sign * (trial.score or 0.0), trial.index
+
+    return sorted(trials, key=key)
+
+
+def _infer_direction(name: str) -> str:
+    lowered = name.lower()
     # "min" first: mean_squared_error of an "accuracy" output is still an error.
-    if any(word in words for word in _MINIMIZED):
+    if any(word in lowered for word in _MINIMIZED):
         return "min"
-    if any(word in words for word in _MAXIMIZED):
+    if any(word in lowered for word in _MAXIMIZED):
         return "max"
     raise ArgumentError(
         f"the direction of the objective {name!r} is not known; pass "

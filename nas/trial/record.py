@@ -1,4 +1,4 @@
-"""What is known of a trial when a search is over."""
+"""The record of a trial: its values, scores and history."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ class TrialRecord:
 
     Attributes:
         trial_id: Name of the trial.
-        index: Its number, in the order of proposals, from 0.
-        status: How it ended.
+        index: Number of the trial in the order of proposals, from 0.
+        status: How it ended, or ``running``.
         values: Its hyperparameters.
-        score: The best epoch's objective; None if it has none.
-        best_epoch: That epoch, from 0.
-        finished_epochs: How many epochs it finished.
+        score: Objective of the best epoch; None if there is none.
+        best_epoch: Number of that epoch, from 0.
+        finished_epochs: Number of epochs it finished.
         parameters: Number of weights of the network.
         seconds: Seconds of work on its units, summed over workers.
-        history: Each metric's value at each epoch, as ``model.fit`` would tell.
-        program: The network, as the trainer wrote it; empty if it could not be built.
-        state: The weights of the best epoch; None if there is none.
-        error: Why it failed; or that it diverged after its first epoch and was stopped for it.
-        traceback: Where it failed.
-        hyperparameters: The ``keras_tuner.HyperParameters`` it was built with.
+        history: Value of each metric at each epoch, as in ``keras.callbacks.History``.
+        program: The network as the trainer wrote it; empty if the build failed.
+        state: Reference to the weights of the best epoch; None if there are none.
+        error: Reason of the failure, or of an early stop because the loss diverged.
+        traceback: Traceback of the failure.
+        hyperparameters: The ``keras_tuner.HyperParameters`` that built it.
     """
 
     trial_id: str
@@ -47,14 +47,20 @@ class TrialRecord:
     hyperparameters: Any = field(default=None, repr=False, compare=False)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the trial has ended."""
+        return self.status is not Status.RUNNING
+
+    @property
     def active_values(self) -> dict[str, Any]:
-        """Those of its hyperparameters whose conditions hold, in the order they were declared."""
+        """Values of the hyperparameters whose conditions hold, in the order of declaration."""
         declared = [] if self.hyperparameters is None else list(self.hyperparameters.space)
-        inactive = {each.name for each in declared} - {
+        active = {
             each.name
             for each in declared
             if all(condition.is_active(self.values) for condition in each.conditions)
         }
-        order = {each.name: place for place, each in reversed(list(enumerate(declared)))}
+        inactive = {each.name for each in declared} - active
+        order = {each.name: index for index, each in reversed(list(enumerate(declared)))}
         names = sorted(self.values, key=lambda name: order.get(name, len(order)))
         return {name: self.values[name] for name in names if name not in inactive}

@@ -1,7 +1,8 @@
-"""What a search knows of a trial while it runs."""
+"""The state of a trial while its search runs."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 
@@ -19,35 +20,37 @@ class FinishedEpoch:
     """An epoch that a trial has finished.
 
     Attributes:
-        number: Its number, from 0.
-        logs: Its metrics over all rows.
-        added: What callbacks add to them.
-        stops: Whether callbacks stop the trial.
+        number: Number of the epoch, from 0.
+        logs: Metrics over all rows.
+        added_logs: Metrics that callbacks add.
+        stop: Whether a callback stops the trial.
     """
 
     number: int
     logs: dict[str, float]
-    added: dict[str, float] = field(default_factory=dict)
-    stops: bool = False
+    added_logs: dict[str, float] = field(default_factory=dict)
+    stop: bool = False
 
 
 @dataclass
 class RunningTrial:
-    """A trial that has not ended.
+    """A trial that has not ended: the only place that knows how far it is.
 
     Attributes:
-        name: The trial's name.
-        index: Its number, in the order of proposals.
-        proposal: What the tuner proposed.
+        name: Name of the trial in its run.
+        index: Number of the trial in the order of proposals, from 0.
+        proposal: The tuner's proposal.
         spec: The trial as it was built; None until then.
-        score: The best epoch's objective so far.
-        best_epoch: That epoch.
-        kept: That epoch's state.
-        finished_epochs: How many epochs it has finished.
-        history: Each metric's value at each epoch.
-        held: Whether it rests until the tuner says whether it goes on.
-        callbacks: Its callbacks, from its first epoch in this process on.
-        saved: What they knew when the last epoch was answered.
+        score: Objective of the best epoch so far.
+        best_epoch: Number of that epoch.
+        kept: Reference to the state of that epoch.
+        finished_epochs: Number of epochs it finished.
+        history: Value of each metric at each epoch.
+        held: Whether it waits, without a worker, for the tuner's decision.
+        due: When its next result is due by the virtual clock of a reproducible search; infinite
+            while it is held.
+        callbacks: Its callbacks; None before its first epoch in this process.
+        saved: State of the callbacks after the last answered epoch.
     """
 
     name: str
@@ -60,12 +63,13 @@ class RunningTrial:
     finished_epochs: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
     held: bool = False
+    due: float = 0.0
     callbacks: TrialCallbacks | None = None
     saved: list[dict[str, object]] | None = None
 
-    def take_in(self, objective: keras_tuner.Objective, epoch: FinishedEpoch) -> bool:
-        """Notes an epoch; whether it is the best so far."""
-        for metric, value in (*epoch.logs.items(), *epoch.added.items()):
+    def add_epoch(self, objective: keras_tuner.Objective, epoch: FinishedEpoch) -> bool:
+        """Add an epoch; return whether it is the best so far."""
+        for metric, value in (*epoch.logs.items(), *epoch.added_logs.items()):
             self.history.setdefault(metric, []).append(value)
         self.finished_epochs = epoch.number + 1
         score = epoch.logs.get(objective.name, math.nan)
@@ -74,8 +78,13 @@ class RunningTrial:
             self.score, self.best_epoch = score, epoch.number
         return improved
 
-    def record(self, status: Status, result: TrialResult | None = None) -> TrialRecord:
-        """The trial as the result of a search tells of it."""
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of its epochs are finished."""
+        return self.spec is not None and self.finished_epochs >= self.spec.epochs
+
+    def to_record(self, status: Status, result: TrialResult | None = None) -> TrialRecord:
+        """Return the trial as a record."""
         failed = status is Status.FAILED
         return TrialRecord(
             trial_id=self.name,
@@ -94,3 +103,10 @@ class RunningTrial:
             traceback=result.traceback if result else None,
             hyperparameters=self.proposal.hyperparameters.copy(),
         )
+
+    def finish(self, objective: keras_tuner.Objective, result: TrialResult) -> TrialRecord:
+        """Return the final record; without a comparable epoch the trial has failed."""
+        if result.status is not Status.FAILED and self.score is None:
+            reason = f"no epoch had a finite {objective.name}"
+            result = dataclasses.replace(result, status=Status.FAILED, error=reason)
+        return self.to_record(result.status, result)

@@ -1,8 +1,6 @@
-"""The trials of a search: those that have not ended, and those that have."""
+"""The trials of a search: running ones and finished ones."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import keras_tuner
 
@@ -11,54 +9,47 @@ from cerebros_spark.core.types import StateRef, Status, TrialResult
 from nas.trial.objective import is_better
 from nas.trial.proposal import Proposal
 from nas.trial.record import TrialRecord
-from nas.trial.state import FinishedEpoch, RunningTrial
+from nas.trial.state import RunningTrial
 
 
 class TrialTable:
-    """Keeps the trials of a search.
+    """All trials of a search.
 
     Args:
-        objective: What is optimized.
+        objective: The objective of the search.
 
     Attributes:
-        tracks: The trials that have not ended, by name, in the order they were proposed.
-        ended: Those that have, in the order of their ends.
+        running: The trials that have not ended, by name, in the order of proposals.
+        ended: The others, in the order in which they ended.
     """
 
     def __init__(self, objective: keras_tuner.Objective) -> None:
-        self._objective = objective
-        self.tracks: dict[str, RunningTrial] = {}
+        self.objective = objective
+        self.running: dict[str, RunningTrial] = {}
         self.ended: list[TrialRecord] = []
-        self._names: dict[str, str] = {}  # by the tuner's
+        self._names: dict[str, str] = {}  # by the tuner's trial_id
 
-    def begin(self, proposal: Proposal) -> RunningTrial:
-        """A trial was proposed: gives it a name."""
+    def add(self, proposal: Proposal) -> RunningTrial:
+        """Add a proposed trial and name it."""
         index = len(self._names)
         name = f"trial-{index:04d}"
         self._names[proposal.trial_id] = name
-        track = self.tracks[name] = RunningTrial(name, index, proposal)
-        return track
+        trial = self.running[name] = RunningTrial(name, index, proposal)
+        return trial
 
-    def take_in(self, track: RunningTrial, epoch: FinishedEpoch) -> bool:
-        """Notes an epoch; whether it is the trial's best so far."""
-        return track.take_in(self._objective, epoch)
-
-    def end(self, result: TrialResult) -> TrialRecord:
-        """A trial has ended; it has failed, too, if no epoch of it can be compared."""
-        track = self.tracks.pop(result.trial_id)
-        if result.status is not Status.FAILED and track.score is None:
-            reason = f"no epoch had a finite {self._objective.name}"
-            result = dataclasses.replace(result, status=Status.FAILED, error=reason)
-        record = track.record(result.status, result)
+    def finish(self, result: TrialResult) -> TrialRecord:
+        """Move a trial to the ended ones and return its record."""
+        trial = self.running.pop(result.trial_id)
+        record = trial.finish(self.objective, result)
         self.ended.append(record)
         return record
 
     def name_of(self, trial_id: str) -> str:
-        """The name of a trial, by the tuner's."""
+        """Return the name of a trial, given the tuner's ``trial_id``."""
         return self._names[trial_id]
 
-    def kept_of(self, trial_id: str) -> StateRef:
-        """The state of the best epoch of a trial that has ended, by the tuner's name of it.
+    def kept_state(self, trial_id: str) -> StateRef:
+        """Return the best epoch's state of an ended trial, given the tuner's ``trial_id``.
 
         Raises:
             TrialError: If none was kept.
@@ -66,27 +57,27 @@ class TrialTable:
         name = self.name_of(trial_id)
         kept = next((each.state for each in self.ended if each.trial_id == name), None)
         if kept is None:
-            raise TrialError(f"it was to start from {name}, of which no state was kept")
+            raise TrialError(f"cannot start from {name}: no state of it was kept")
         return kept
 
     @property
-    def trials(self) -> tuple[TrialRecord, ...]:
-        """The trials so far, in the order they were proposed; those that run included."""
-        running = [track.record(Status.RUNNING) for track in self.tracks.values()]
+    def records(self) -> tuple[TrialRecord, ...]:
+        """All trials in the order of proposals, running ones included."""
+        running = [trial.to_record(Status.RUNNING) for trial in self.running.values()]
         return tuple(sorted([*self.ended, *running], key=lambda record: record.index))
 
     @property
     def in_flight(self) -> int:
-        """How many trials take a slot: those that have not ended and are not held."""
-        return sum(not track.held for track in self.tracks.values())
+        """Number of trials that occupy a slot: running and not held."""
+        return sum(not trial.held for trial in self.running.values())
 
     @property
-    def best(self) -> float | None:
+    def best_score(self) -> float | None:
         """The best score of all trials; None if there is none."""
-        scores = [track.score for track in self.tracks.values()]
+        scores = [trial.score for trial in self.running.values()]
         scores += [record.score for record in self.ended]  # None if it failed
         best: float | None = None
         for score in scores:
-            if score is not None and is_better(self._objective, score, best):
+            if score is not None and is_better(self.objective, score, best):
                 best = score
         return best

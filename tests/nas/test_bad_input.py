@@ -167,8 +167,8 @@ def test_tuner_bind_refuses_and_keeps_what_was_bound(more, message, tmp_path):
     made = search(tmp_path, max_trials=5)
     with pytest.raises(ArgumentError, match=message):
         made.tuner_bind(**more)
-    assert made.tuner.max_trials == 5
-    assert made.tuner.name == "random"
+    assert made._tuner_binding.max_trials == 5
+    assert made._tuner_binding.name == "random"
 
 
 def test_a_space_whose_minimum_is_over_its_maximum_is_refused():
@@ -196,7 +196,7 @@ def test_prepared_data_is_asked_for_with_the_same_checks(tmp_path):
     made = search(tmp_path)
     with pytest.raises(ArgumentError, match="epochs must be a positive integer, but got 0"):
         made.fit_on_prepared_data(epochs=0)
-    with pytest.raises(DataError, match=r"one prepared data set was looked for.*0 were found"):
+    with pytest.raises(DataError, match=r"must hold one prepared data set.*0 were found"):
         made.fit_on_prepared_data(epochs=1)
     left_nothing(made._resources.store)
 

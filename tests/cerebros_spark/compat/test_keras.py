@@ -111,3 +111,9 @@ def test_monitor_direction(model):
     callback.set_model(model)
     compat.set_monitor_direction(callback)
     assert callback.monitor_op is not None, VERSION
+
+
+def test_tensorboard():
+    assert not compat.traces_batches(keras.callbacks.TensorBoard("logs")), VERSION
+    profiling = keras.callbacks.TensorBoard("logs", profile_batch=2)
+    assert compat.traces_batches(profiling), VERSION

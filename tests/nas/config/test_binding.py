@@ -9,7 +9,7 @@ import pytest
 
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
-from nas.config.binding import TunerBinding
+from nas.config.tuner import bind_tuner
 from nas.config.tuner_registry import TUNERS
 from nas.hyperhypermodel import HyperHyperModel
 from nas.trial.proposal import Proposal
@@ -31,10 +31,10 @@ def oracle(**more) -> keras_tuner.Oracle:
 def test_options_reach_the_tuner_and_are_written_down():
     made = model(max_trials=5)
     made.tuner_bind("greedy", exploration=0.3)
-    assert made.tuner.options == {"exploration": 0.3}
-    assert made.tuner.make(0, epochs=3)._exploration == 0.3
+    assert made._tuner_binding.options == {"exploration": 0.3}
+    assert made._tuner_binding.make(0, epochs=3)._exploration == 0.3
     made.tuner_bind("bayesian", starting_points=[{"x": 1}], kappa=2)
-    assert json.loads(json.dumps(made.tuner.options)) == made.tuner.options
+    assert json.loads(json.dumps(made._tuner_binding.options)) == made._tuner_binding.options
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_options_reach_the_tuner_and_are_written_down():
         ("random", {"kappa": 1}, "'random' has no option 'kappa'; its options are: none"),
         ("greedy", {"seed": 1}, "'greedy' has no option 'seed'"),
         ("greedy", {"exploration": 2}, "exploration must be a number between 0 and 1, but got 2"),
-        ("greedy", {"exploration": object()}, "must be numbers, texts, lists and dicts"),
+        ("greedy", {"exploration": object()}, "must be numbers, strings, lists and dicts"),
         (None, {}, "tuner must be a name, a keras_tuner.Oracle, or an object with the methods"),
     ],
 )
@@ -52,15 +52,15 @@ def test_what_can_not_be_used_is_refused_at_once(name, options, message):
     made = model(max_trials=5)
     with pytest.raises(ArgumentError, match=message):
         made.tuner_bind(name, **options)
-    assert made.tuner.name == "random"
+    assert made._tuner_binding.name == "random"
 
 
 @pytest.mark.parametrize("name", sorted(set(TUNERS) - {"deephyper"}))
 def test_every_tuner_can_be_bound_by_name(name):
     made = model(max_trials=5)
     made.tuner_bind(name)
-    assert made.tuner.name == name
-    assert made.tuner.max_trials == 5
+    assert made._tuner_binding.name == name
+    assert made._tuner_binding.max_trials == 5
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deephyper") is not None, reason="it is installed")
@@ -71,9 +71,9 @@ def test_a_missing_package_is_told_with_what_to_install():
 
 def test_a_grid_needs_no_number_of_trials():
     made = model(tuner="grid", max_trials=None)
-    assert made.tuner.max_trials is None
+    assert made._tuner_binding.max_trials is None
     made.tuner_bind("grid", points=3)
-    assert made.tuner.max_trials is None
+    assert made._tuner_binding.max_trials is None
     with pytest.raises(ArgumentError, match="'random' has no end of its own: give it max_trials"):
         made.tuner_bind("random")
 
@@ -81,7 +81,7 @@ def test_a_grid_needs_no_number_of_trials():
 def test_an_oracle_has_its_own_objective_and_trials_unless_others_are_given():
     made = model(max_trials=5)
     made.tuner_bind(oracle())
-    bound = made.tuner
+    bound = made._tuner_binding
     assert (bound.name, bound.objective, bound.max_trials) == ("RandomSearchOracle", OBJECTIVE, 7)
     tuner = bound.make(0, epochs=3)
     assert isinstance(tuner, OracleTuner)
@@ -89,24 +89,24 @@ def test_an_oracle_has_its_own_objective_and_trials_unless_others_are_given():
     assert isinstance(bound.make(0, epochs=3).propose(), Proposal)
     other = keras_tuner.Objective("val_accuracy", "max")
     made.tuner_bind(oracle(), objective=other, max_trials=3)
-    assert (made.tuner.objective, made.tuner.max_trials) == (other, 3)
+    assert (made._tuner_binding.objective, made._tuner_binding.max_trials) == (other, 3)
     made = model(tuner=oracle(objective=None), objective="val_mse")
-    assert made.tuner.objective == keras_tuner.Objective("val_mse", "min")
+    assert made._tuner_binding.objective == keras_tuner.Objective("val_mse", "min")
 
 
 def test_an_oracles_settings_are_written_down():
-    first = TunerBinding(oracle(), None, None, None).options
+    first = bind_tuner(oracle(), None, None, None).options
     assert json.loads(json.dumps(first, allow_nan=False)) == first
-    assert first == TunerBinding(oracle(), None, None, None).options
-    assert first != TunerBinding(oracle(seed=4), None, None, None).options
+    assert first == bind_tuner(oracle(), None, None, None).options
+    assert first != bind_tuner(oracle(seed=4), None, None, None).options
     endless = keras_tuner.oracles.HyperbandOracle(OBJECTIVE, hyperband_iterations=None, seed=1)
-    options = TunerBinding(endless, None, None, None).options
+    options = bind_tuner(endless, None, None, None).options
     assert options["hyperband_iterations"] == "inf"
     assert options["max_epochs"] == 100
 
 
 def test_brackets_longer_than_a_trial_are_refused():
-    bound = TunerBinding("hyperband", "val_loss", 3, None, options={"max_epochs": 9})
+    bound = bind_tuner("hyperband", "val_loss", 3, None, options={"max_epochs": 9})
     assert bound.make(0, epochs=9)
     with pytest.raises(ArgumentError, match=r"max_epochs .* is 9, but trials are trained for 4"):
         bound.make(0, epochs=4)
@@ -125,10 +125,10 @@ def test_a_tuner_may_be_bound_itself():
     tuner = random_tuner(objective=OBJECTIVE, max_trials=4, seed=9)
     made = model(objective="val_mse")
     made.tuner_bind(tuner)
-    assert made.tuner.name.endswith("RandomTuner")
-    assert made.tuner.max_trials == 4
-    assert made.tuner.objective.name == "val_mse"
-    assert isinstance(made.tuner.make(0, epochs=3).propose(), Proposal)
+    assert made._tuner_binding.name.endswith("RandomTuner")
+    assert made._tuner_binding.max_trials == 4
+    assert made._tuner_binding.objective.name == "val_mse"
+    assert isinstance(made._tuner_binding.make(0, epochs=3).propose(), Proposal)
     assert not tuner.trials
 
 

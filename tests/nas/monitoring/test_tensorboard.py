@@ -213,7 +213,7 @@ def test_a_rate_that_callbacks_change_is_seen_and_a_blind_watcher_hurts_nobody(t
     assert [rate for _, rate in rates[1:]] == [0.5, 0.25]
     check_scalars(tmp_path / "logs", result)
     warned = [r.message for r in caplog.records if "it is dark" in r.message]
-    assert warned == ["Blind: OSError: it is dark; the search goes on"]
+    assert warned == ["Blind: OSError: it is dark; the search continues"]
     assert noting.told[0] == ("begin", "small", 0)
     assert noting.told[-1] == ("end", "over", result.best_trial.trial_id)
     for trial in result.trials:

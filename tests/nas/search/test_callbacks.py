@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import callbacks as kc
 
-import nas.search.runner
+import nas.search.context
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError, SearchError, StoreError
 from cerebros_spark.runs.artifacts import read_state
@@ -271,9 +271,9 @@ class PerBatch(keras.callbacks.Callback):
         (PerBatch(), r"PerBatch: it must be called for batches \(on_train_batch_end\)"),
         (kc.LambdaCallback(on_train_batch_end=print), "LambdaCallback: it must be called for"),
         (kc.ModelCheckpoint("x.keras", save_freq=10), "ModelCheckpoint: it must be called for"),
-        (kc.TensorBoard("logs", histogram_freq=1), "TensorBoard is asked for histogram_freq=1"),
-        (kc.TensorBoard("logs", update_freq="batch"), "TensorBoard is asked for update_freq=1"),
-        (kc.TensorBoard("logs", profile_batch=2), "TensorBoard is asked for profile_batch"),
+        (kc.TensorBoard("logs", histogram_freq=1), "TensorBoard has histogram_freq=1"),
+        (kc.TensorBoard("logs", update_freq="batch"), "TensorBoard has update_freq=1"),
+        (kc.TensorBoard("logs", profile_batch=2), "TensorBoard has profile_batch"),
         (type("Mine", (kc.TensorBoard,), {})("logs"), "Mine: it must be called for batches"),
         (
             kc.BackupAndRestore("there"),
@@ -403,7 +403,7 @@ def test_values_of_every_kind_are_kept(frame, tmp_path, kept, kind, count):
 
 
 def test_a_store_that_is_away_is_not_the_trials_fault(frame, tmp_path, monkeypatch):
-    read_state, calls = nas.search.runner.read_state, []
+    read_state, calls = nas.search.context.read_state, []
 
     def away(store, ref):
         calls.append(ref)
@@ -411,9 +411,9 @@ def test_a_store_that_is_away_is_not_the_trials_fault(frame, tmp_path, monkeypat
             raise StoreError("away for a minute")
         return read_state(store, ref)
 
-    monkeypatch.setattr(nas.search.runner, "read_state", away)
+    monkeypatch.setattr(nas.search.context, "read_state", away)
     with pytest.raises(StoreError, match="away for a minute"):
         run(tmp_path, frame, [Watching()])
-    monkeypatch.setattr(nas.search.runner, "read_state", read_state)
+    monkeypatch.setattr(nas.search.context, "read_state", read_state)
     result = run(tmp_path, frame, [Watching()])
     assert set(result.leaderboard()["status"]) == {"completed"}

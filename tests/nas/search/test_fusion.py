@@ -82,7 +82,7 @@ def test_a_tuner_that_learns_nothing_is_asked_for_many_trials_at_once(
 
 
 def test_a_search_too_short_to_compile_for_is_left_to_keras(tmp_path, caplog):
-    with caplog.at_level(logging.INFO, "cerebros_spark"):
+    with caplog.at_level(logging.INFO, "nas"):
         fitted(tmp_path, trials=2)
     assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
     told = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
@@ -93,7 +93,7 @@ def test_a_search_too_short_to_compile_for_is_left_to_keras(tmp_path, caplog):
 def test_what_can_not_be_fused_is_trained_by_keras_and_told_once(tmp_path, always, caplog):
     space = small_space(unit="neuron")
     made = search(tmp_path, space=space, bind=columns())
-    with caplog.at_level(logging.INFO, "cerebros_spark"):
+    with caplog.at_level(logging.INFO, "nas"):
         made.fit(table(), epochs=1, verbose=0)
     assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
     told = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import random
 
+import keras_tuner
 import pytest
 
-from cerebros_spark.core.types import EpochResult, StateRef, Status, TrialResult
+from cerebros_spark.core.types import EpochResult, StateRef, Status, TrialResult, TrialSpec
 from nas.search.result_order import ResultOrder
+from nas.trial.proposal import Proposal
+from nas.trial.state import RunningTrial
 
 STATE = StateRef("key", 1, "0")
 
@@ -18,94 +21,110 @@ def end(name: str) -> TrialResult:
     return TrialResult(name, Status.COMPLETED, 1, 1.0)
 
 
-def test_without_the_clock_who_came_first_is_heard_first():
-    turns = ResultOrder(by_clock=False)
-    for index, name in enumerate("abc"):
-        turns.begin(name, index)
-    turns.came(epoch("c", 0))
-    turns.came(epoch("a", 0))
-    assert turns.next() == epoch("c", 0)
-    turns.heard("c", True)
-    assert turns.next() == epoch("a", 0)
-    assert turns.next() is None
+class Trials:
+    """Running trials and the order of their results."""
+
+    def __init__(self, by_clock: bool, names: str = "") -> None:
+        self.running: dict[str, RunningTrial] = {}
+        self.order = ResultOrder(self.running, by_clock=by_clock)
+        for index, name in enumerate(names):
+            self.start(name, index)
+
+    def start(self, name: str, index: int) -> None:
+        proposal = Proposal(name, keras_tuner.HyperParameters())
+        spec = TrialSpec(name, index, "keras", "", 0, 9, 16)
+        self.running[name] = RunningTrial(name, index, proposal, spec)
+        self.order.start(self.running[name])
+
+    def advance(self, name: str, proceed: bool | None) -> None:
+        self.order.advance(self.running[name], proceed)
+
+    def finish(self, name: str) -> None:
+        self.order.finish(self.running.pop(name))
+
+
+def test_without_the_clock_results_keep_the_order_of_arrival():
+    trials = Trials(False, "abc")
+    trials.order.add(epoch("c", 0))
+    trials.order.add(epoch("a", 0))
+    assert trials.order.pop() == epoch("c", 0)
+    trials.advance("c", True)
+    assert trials.order.pop() == epoch("a", 0)
+    assert trials.order.pop() is None
 
 
 def test_by_the_clock_a_result_waits_for_those_that_are_due_before_it():
-    turns = ResultOrder(by_clock=True)
-    turns.begin("a", 0)
-    turns.begin("b", 1)
-    turns.came(epoch("b", 0))
-    assert turns.next() is None, "a is first"
-    turns.came(epoch("a", 0))
-    assert turns.next() == epoch("a", 0)
-    turns.heard("a", True)
-    turns.came(epoch("a", 1))
-    assert turns.next() == epoch("b", 0)
-    turns.heard("b", False)
-    turns.came(end("b"))
-    assert turns.next() == end("b")
-    turns.end("b", trained=True)
-    assert turns.next() == epoch("a", 1)
+    trials = Trials(True, "ab")
+    order = trials.order
+    order.add(epoch("b", 0))
+    assert order.pop() is None, "a is first"
+    assert not order.is_ready
+    order.add(epoch("a", 0))
+    assert order.pop() == epoch("a", 0)
+    trials.advance("a", True)
+    order.add(epoch("a", 1))
+    assert order.pop() == epoch("b", 0)
+    trials.advance("b", False)
+    order.add(end("b"))
+    assert order.pop() == end("b")
+    trials.finish("b")
+    assert order.pop() == epoch("a", 1)
 
 
 def test_a_held_trial_is_not_waited_for():
-    turns = ResultOrder(by_clock=True)
-    turns.begin("a", 0)
-    turns.begin("b", 1)
-    turns.came(epoch("a", 0))
-    turns.next()
-    turns.heard("a", None)
-    turns.came(epoch("b", 0))
-    assert turns.next() == epoch("b", 0)
-    turns.heard("b", True)
-    turns.release("a", True)
-    turns.came(epoch("b", 1))
-    assert turns.next() is None
-    turns.came(epoch("a", 1))
-    assert turns.next() == epoch("a", 1)
+    trials = Trials(True, "ab")
+    order = trials.order
+    order.add(epoch("a", 0))
+    order.pop()
+    trials.advance("a", None)
+    order.add(epoch("b", 0))
+    assert order.pop() == epoch("b", 0)
+    trials.advance("b", True)
+    order.release(trials.running["a"], True)
+    order.add(epoch("b", 1))
+    assert order.pop() is None
+    order.add(epoch("a", 1))
+    assert order.pop() == epoch("a", 1)
 
 
-def heard(seed: int) -> list[str]:
-    """Which results are heard in which order, if trials take random times."""
-    draw = random.Random(seed)
-    lengths = [3, 1, 4, 2, 5, 2]
-    turns = ResultOrder(by_clock=True)
+def handled(seed: int) -> list[str]:
+    """Return the order in which results are handled if trials take random times."""
+    rng = random.Random(seed)
+    trials = Trials(True)
     waiting: list[list] = []
     order: list[str] = []
-    left = list(enumerate(lengths))
-    running: dict[str, int] = {}
+    proposals = list(enumerate([3, 1, 4, 2, 5, 2]))
+    lengths: dict[str, int] = {}
 
-    def begin() -> None:
-        if left:
-            index, length = left.pop(0)
-            turns.begin(str(index), index)
-            running[str(index)] = length
+    def start() -> None:
+        if proposals:
+            index, length = proposals.pop(0)
+            trials.start(str(index), index)
+            lengths[str(index)] = length
             waiting.append([epoch(str(index), 0)])
 
     for _ in range(3):
-        begin()
-    while running:
+        start()
+    while trials.running:
         if waiting:
-            chosen = draw.choice(waiting)
-            turns.came(chosen.pop(0))
+            trials.order.add(rng.choice(waiting).pop(0))
             waiting = [each for each in waiting if each]
-        result = turns.next()
+        result = trials.order.pop()
         if result is None:
             continue
         name = result.trial_id
         if isinstance(result, TrialResult):
-            turns.end(name, trained=True)
-            del running[name]
+            trials.finish(name)
             order.append(f"end {name}")
-            begin()
+            start()
             continue
         order.append(f"{name} {result.epoch}")
-        last = result.epoch + 1 == running[name]
-        turns.heard(name, not last)
+        last = result.epoch + 1 == lengths[name]
+        trials.advance(name, not last)
         waiting.append([end(name)] if last else [epoch(name, result.epoch + 1)])
     return order
 
 
 @pytest.mark.parametrize("seed", range(1, 20))
-def test_the_order_does_not_depend_on_who_is_faster(seed):
-    assert heard(seed) == heard(0)
+def test_the_order_does_not_depend_on_which_trial_is_faster(seed):
+    assert handled(seed) == handled(0)

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import nas.config.search_config
 import nas.search.components
-import nas.search.runner
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, NotFittedError, SearchError
 from cerebros_spark.runs.journal import read
@@ -114,9 +114,9 @@ def stopping(**how: float) -> dict:
 
 
 def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(nas.search.runner, "_OPEN_EPOCHS", 9)
+    monkeypatch.setattr(nas.config.search_config, "_DEFAULT_EPOCHS", 9)
     monkeypatch.setattr(
-        nas.search.components, "_OPEN_STOPPING", stopping(patience=2, min_delta=1e9)
+        nas.search.components, "_DEFAULT_STOPPING", stopping(patience=2, min_delta=1e9)
     )
     made = search(tmp_path, max_trials=1, bind=columns())
     result = made.fit(frame, verbose=0)
@@ -127,9 +127,9 @@ def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, mon
 
 
 def test_without_epochs_a_trial_that_gets_better_goes_on(frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(nas.search.runner, "_OPEN_EPOCHS", 4)
+    monkeypatch.setattr(nas.config.search_config, "_DEFAULT_EPOCHS", 4)
     monkeypatch.setattr(
-        nas.search.components, "_OPEN_STOPPING", stopping(patience=4, min_delta=0.0)
+        nas.search.components, "_DEFAULT_STOPPING", stopping(patience=4, min_delta=0.0)
     )
     result = search(tmp_path, max_trials=1, bind=columns()).fit(frame, verbose=0)
     assert result.leaderboard()["epochs"].tolist() == [4]

@@ -1,4 +1,4 @@
-"""What a tuner is asked and told, and what follows for the trials: no engine, no network."""
+"""The calls of a tuner and their effect on the trials: no engine, no network."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import pytest
 
 from cerebros_spark.core.errors import TrialError
 from cerebros_spark.core.types import Status, TrialResult, TrialSpec
-from nas.search.result_order import ResultOrder
 from nas.search.tuner_session import TunerSession
 from nas.trial.proposal import Pause, Proposal
 from nas.trial.state import FinishedEpoch, RunningTrial
-from nas.trial.table import TrialTable
 
 EPOCHS = 3
 
 
-class Scripted:
-    """A tuner that says what it is given."""
+class ScriptedTuner:
+    """A tuner that returns prepared verdicts."""
 
     def __init__(self) -> None:
         self.hyperparameters = keras_tuner.HyperParameters()
@@ -39,66 +37,63 @@ class Scripted:
 
 
 @pytest.fixture
-def dialogue() -> TunerSession:
-    ledger = TrialTable(keras_tuner.Objective("val_loss", "min"))
-    return TunerSession(Scripted(), ledger, ResultOrder(by_clock=False))
+def session() -> TunerSession:
+    objective = keras_tuner.Objective("val_loss", "min")
+    return TunerSession(ScriptedTuner(), objective, by_clock=False)
 
 
-def begin(dialogue: TunerSession, *verdicts: dict[str, bool]) -> list[RunningTrial]:
-    """Three trials under way, and what the tuner will say of them."""
-    dialogue.tuner.verdicts = list(verdicts)
-    tracks = [dialogue.propose() for _ in range(3)]
-    for track in tracks:
-        track.spec = TrialSpec(track.name, track.index, "keras", "", 0, EPOCHS, 16)
-    return tracks
+def start(session: TunerSession, *verdicts: dict[str, bool]) -> list[RunningTrial]:
+    """Return three built trials, and prepare the tuner's next verdicts."""
+    session.tuner.verdicts = list(verdicts)
+    trials = [session.propose() for _ in range(3)]
+    for trial in trials:
+        trial.spec = TrialSpec(trial.name, trial.index, "keras", "", 0, EPOCHS, 16)
+    return trials
 
 
 def epoch(number: int = 0, loss: float = 1.0, **more) -> FinishedEpoch:
     return FinishedEpoch(number, {"val_loss": loss}, **more)
 
 
-def test_held_trials_are_let_go_in_the_order_in_which_the_tuner_names_them(dialogue):
-    a, b, c = begin(dialogue, {}, {}, {"c": True, "b": True, "a": False})
-    assert dialogue.take_in(a, epoch()) == (True, None)
-    assert dialogue.take_in(b, epoch()) == (True, None)
-    assert dialogue.ledger.in_flight == 1
-    assert dialogue.release() == []
-    assert dialogue.take_in(c, epoch()) == (True, True)
-    assert dialogue.release() == [(b, True), (a, False)]
-    assert dialogue.release() == []
-    assert dialogue.ledger.in_flight == 3
+def test_held_trials_are_released_in_the_order_in_which_the_tuner_names_them(session):
+    a, b, c = start(session, {}, {}, {"c": True, "b": True, "a": False})
+    assert session.observe(a, epoch()) == (True, None)
+    assert session.observe(b, epoch()) == (True, None)
+    assert session.table.in_flight == 1
+    assert session.release_decided() == []
+    assert session.observe(c, epoch()) == (True, True)
+    assert session.release_decided() == [(b, True), (a, False)]
+    assert session.release_decided() == []
+    assert session.table.in_flight == 3
 
 
-def test_what_was_said_of_a_trial_is_void_once_it_is_let_go(dialogue):
-    a, b, _ = begin(dialogue, {}, {"a": False, "b": True})
-    dialogue.take_in(a, epoch())
-    dialogue.take_in(b, epoch())
-    dialogue.let_go(a, proceed=True)  # as a journal says
+def test_a_decision_is_void_once_its_trial_is_released(session):
+    a, b, _ = start(session, {}, {"a": False, "b": True})
+    session.observe(a, epoch())
+    session.observe(b, epoch())
+    session.release(a, proceed=True)  # as a journal may have it
     a.held = True
-    assert dialogue.release() == []
+    assert session.release_decided() == []
 
 
-def test_callbacks_and_the_last_epoch_end_a_trial_that_the_tuner_would_train_on(dialogue):
-    a, b, c = begin(dialogue, {"a": True}, {"b": True}, {})
-    assert dialogue.take_in(a, epoch(stops=True)) == (True, False)
-    assert dialogue.take_in(b, epoch(EPOCHS - 1)) == (True, False)
-    assert dialogue.take_in(c, epoch(EPOCHS - 1)) == (True, False), "it is not held"
+def test_callbacks_and_the_last_epoch_end_a_trial_that_the_tuner_would_train_on(session):
+    a, b, c = start(session, {"a": True}, {"b": True}, {})
+    assert session.observe(a, epoch(stop=True)) == (True, False)
+    assert session.observe(b, epoch(EPOCHS - 1)) == (True, False)
+    assert session.observe(c, epoch(EPOCHS - 1)) == (True, False), "it is not held"
 
 
-def test_a_trial_that_has_ended_is_a_record_and_others_may_start_from_it(dialogue):
-    a, b, _ = begin(dialogue, {"a": True}, {"a": True}, {}, {})
-    dialogue.take_in(a, epoch(0, loss=2.0, added={"lr": 0.1}))
-    improved, _ = dialogue.take_in(a, epoch(1, loss=3.0, added={"lr": 0.2}))
+def test_an_ended_trial_is_a_record_and_others_may_start_from_it(session):
+    a, b, _ = start(session, {"a": True}, {"a": True}, {}, {})
+    session.observe(a, epoch(0, loss=2.0, added_logs={"lr": 0.1}))
+    improved, _ = session.observe(a, epoch(1, loss=3.0, added_logs={"lr": 0.2}))
     assert not improved
-    record = dialogue.conclude(TrialResult(a.name, Status.COMPLETED, 2, 1.0))
+    record = session.conclude(TrialResult(a.name, Status.COMPLETED, 2, 1.0))
     assert record.history == {"val_loss": [2.0, 3.0], "lr": [0.1, 0.2]}
-    assert (record.score, record.best_epoch, dialogue.ledger.best) == (2.0, 0, 2.0)
-    failed = dialogue.conclude(TrialResult(b.name, Status.COMPLETED, 0, 1.0))
+    assert (record.score, record.best_epoch, session.table.best_score) == (2.0, 0, 2.0)
+    failed = session.conclude(TrialResult(b.name, Status.COMPLETED, 0, 1.0))
     assert (failed.status, failed.error) == (Status.FAILED, "no epoch had a finite val_loss")
-    assert [trial.trial_id for trial in dialogue.ledger.trials] == [
-        "trial-0000",
-        "trial-0001",
-        "trial-0002",
-    ]
-    with pytest.raises(TrialError, match="it was to start from trial-0001, of which no state"):
-        dialogue.ledger.kept_of("b")
+    names = [trial.trial_id for trial in session.table.records]
+    assert names == ["trial-0000", "trial-0001", "trial-0002"]
+    with pytest.raises(TrialError, match="cannot start from trial-0001: no state of it was kept"):
+        session.table.kept_state("b")

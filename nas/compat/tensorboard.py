@@ -1,0 +1,10 @@
+"""Private attributes of TensorBoard, seen with version 2.21.0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def event_file_path(writer: Any) -> str:
+    """Return the path of the file that an ``EventFileWriter`` writes."""
+    return str(writer._file_name)

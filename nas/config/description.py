@@ -1,0 +1,203 @@
+"""The description of a search that its journal records, to compare a resumed run with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from autokeras.graph import Graph
+
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.training.keras.callback_state import describe_callbacks
+from cerebros_spark.training.keras.metrics import get_merger_key
+from cerebros_spark.training.keras.serialization import find_registered_objects, iterate_dicts
+from nas.config.search_config import ModelConfig, SearchConfig
+from nas.identity.digest import describe_code, is_own
+from nas.spaces.cerebros import CerebrosSpace
+from nas.spaces.fixed_model import without_names
+from nas.spaces.user_space import describe_source
+from nas.trial.proposal import Tuner
+
+_ENDS = ("input_layers", "output_layers")
+
+
+def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str) -> dict[str, Any]:
+    """Return everything that decides the course of a run, for the journal's first record.
+
+    Args:
+        config: The search configuration.
+        seed: Seed of the run.
+        tuner: A new tuner that knows the search space.
+        program: The network of the default hyperparameters.
+    """
+    model, resources, binding = config.model, config.resources, config.tuner
+    overrides = binding.hyperparameters
+    return {
+        "partitions": resources.backend.num_workers,
+        "seed": seed,
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "reproducible": config.reproducible,
+        "callbacks": describe_callbacks(config.callbacks),
+        "tuner": binding.name,
+        "tuner options": binding.options,
+        "max_trials": binding.max_trials,
+        "objective": [binding.objective.name, binding.objective.direction],
+        "max_model_size": model.max_model_size,
+        "max_concurrent_trials": resources.max_concurrent_trials,
+        "hyperparameters": None if overrides is None else overrides.get_config(),
+        "space": _describe_space(model.space),
+        "hypermodel": describe_source(model.user_builder),
+        "base_models": _digest_models(model.base_models),
+        "dtype_policy": _dtype_policy(),
+        "class_weight": config.class_weight,
+        "loss_weights": model.loss_weights,
+        "compiled": _describe_compilation(program),
+        "network": describe_network(program),
+        "code": describe_code(_custom_code(config, program)),
+        "searched": tuner.hyperparameters.get_config()["space"],
+    }
+
+
+def describe_network(program: str) -> dict[str, Any]:
+    """Return what distinguishes a network from another one, whatever its layers are called.
+
+    Keras counts names up with every layer of a process, so a notebook cell that runs again has
+    other names.
+    """
+    program_dict = json.loads(program)
+    names = dict.fromkeys(_layer_names(program_dict["architecture"]))
+    renamed = _rename(program_dict, {name: f"layer {index}" for index, name in enumerate(names)})
+    architecture, compiled = renamed["architecture"], renamed["compile"]
+    layers = architecture["config"].get("layers", [architecture])
+    return {
+        "layers": [f"{each['class_name']} {_digest(each)}" for each in layers],
+        "wiring": _digest([architecture["config"].get(end) for end in _ENDS]),
+        "optimizer": compiled.get("optimizer"),
+        "compiled": _digest({**compiled, "optimizer": None}),
+    }
+
+
+def _layer_names(architecture: Any) -> Iterator[str]:
+    """Yield the names of all layers, in the order of the architecture."""
+    for node in iterate_dicts(architecture):
+        config = node.get("config")
+        name = config.get("name") if isinstance(config, dict) else None
+        if "class_name" in node and isinstance(name, str):
+            yield name
+
+
+def _rename(node: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(node, dict):
+        return {names.get(key, key): _rename(value, names) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_rename(value, names) for value in node]
+    return names.get(node, node) if isinstance(node, str) else node
+
+
+def _digest(node: Any) -> str:
+    return hashlib.sha256(json.dumps(node, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _describe_space(space: CerebrosSpace | None) -> Any:
+    """Return the bounds of a Cerebros space; functions among them are compared as code."""
+    if space is None:
+        return None
+    try:
+        return space.get_config()
+    except ArgumentError:
+        return {
+            name: "a function" if callable(value) else value for name, value in vars(space).items()
+        }
+
+
+def _describe_compilation(program: str) -> Any:
+    """Return losses, metrics and outputs, without the heads' names, which AutoKeras counts up."""
+    text = get_merger_key(program)
+    names = [output["name"] for output in json.loads(program)["outputs"]]
+    for number, name in sorted(enumerate(names), key=lambda each: -len(each[1])):
+        text = text.replace(json.dumps(name), json.dumps(f"output {number}"))
+    return json.loads(text)
+
+
+def _digest_models(models: Mapping[int, Any] | None) -> dict[str, str]:
+    """Return a digest of each base model's architecture and weights."""
+    digests = {}
+    for number, model in (models or {}).items():
+        digest = hashlib.sha256(json.dumps(model.get_config(), default=repr).encode())
+        for weight in model.get_weights():
+            digest.update(np.ascontiguousarray(weight).tobytes())
+        digests[str(number)] = digest.hexdigest()
+    return digests
+
+
+def _dtype_policy() -> str | None:
+    """Return the name of Keras' policy unless it is the default one."""
+    name: str = keras.config.dtype_policy().name
+    return None if name == keras.config.floatx() else name
+
+
+# Custom code ------------------------------------------------------------------------------
+
+
+def _custom_code(config: SearchConfig, program: str) -> dict[str, Any]:
+    """Return everything that may hold custom code, by a name for the user."""
+    model = config.model
+    objects = _named_objects(model.custom_objects)
+    code: dict[str, Any] = {
+        "hypermodel": None if model.user_builder is None else model.user_builder.code,
+        "tuner": config.tuner.code,
+        "evaluation_metric": list(config.resources.evaluation_metric),
+        "space": None if model.space is None else vars(model.space),
+    }
+    code |= {f'custom_objects["{name}"]': each for name, each in objects.values()}
+    for number, callback in enumerate(config.callbacks):
+        code[f"callbacks[{number}]"] = _code_of_callback(callback)
+    for number, head in enumerate(model.heads):
+        code[f"output {number}"] = [head.loss, head.metrics]
+    if model.user_builder is None and model.space is None:
+        code |= _code_of_blocks(model)
+    for name, each in find_registered_objects(program).items():
+        if id(each) not in objects and is_own(each):
+            code[name] = each
+    return code
+
+
+def _named_objects(custom_objects: Mapping[str, Any]) -> dict[int, tuple[str, Any]]:
+    """Return the custom objects that the user named, by identity.
+
+    Those that are only registered are left out: a program that uses one names it.
+    """
+    registered = keras.saving.get_custom_objects()
+    return {
+        id(each): (name, each)
+        for name, each in custom_objects.items()
+        if registered.get(name) is not each or getattr(each, "__module__", None) != "__main__"
+    }
+
+
+def _code_of_callback(callback: keras.callbacks.Callback) -> list[Any]:
+    """Return a callback's class and functions; its plain attributes are described already."""
+    attributes = {
+        name: each
+        for name, each in vars(callback).items()
+        if callable(each) or (is_own(type(each)) and not isinstance(each, keras.Model))
+    }
+    return [type(callback), attributes]
+
+
+def _code_of_blocks(model: ModelConfig) -> dict[str, Any]:
+    """Return the custom blocks of a graph, without the names that AutoKeras counts up."""
+    blocks = Graph(inputs=list(model.inputs), outputs=list(model.outputs)).blocks
+    return {
+        f"block {number} ({type(block).__name__})": [
+            type(block),
+            without_names(block.get_config()),
+        ]
+        for number, block in enumerate(blocks)
+        if is_own(type(block))
+    }

@@ -1,0 +1,126 @@
+"""The parts of one search, built and checked before any training."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.engine.engine import Engine, about
+from cerebros_spark.runs.artifacts import read_state
+from cerebros_spark.runs.journal import Journal, RecoveredJournal
+from cerebros_spark.runs.worker_config import WorkerConfig
+from nas.config.dataset import SearchData
+from nas.config.description import describe_config
+from nas.config.resume import find_earlier_run
+from nas.config.search_config import SearchConfig
+from nas.search.build_queue import BuildQueue
+from nas.search.components import (
+    MergerCache,
+    build_space,
+    check_objective,
+    collect_custom_objects,
+    declare_space,
+    make_callback_factory,
+)
+from nas.search.fusion import Fusion
+from nas.search.replay import check_first_trial, choose_seed, count_sessions, open_journal
+from nas.search.trial_builder import TrialBuilder
+from nas.search.trial_callbacks import SearchCallbacks
+from nas.search.tuner_session import TunerSession
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """The parts of one search.
+
+    Attributes:
+        config: The search configuration.
+        data: The data, as inputs and targets.
+        job: The configuration of the workers.
+        description: The search configuration as the journal records it.
+        recovered: The journal of an earlier driver; None for a new run.
+        journal: The journal of the run.
+        engine: Trains the trials.
+        session: The tuner and the trials.
+        callbacks: Callbacks of the trials.
+        build_queue: Builds the trials.
+    """
+
+    config: SearchConfig
+    data: SearchData
+    job: WorkerConfig
+    description: dict[str, Any]
+    recovered: RecoveredJournal | None
+    journal: Journal
+    engine: Engine
+    session: TunerSession
+    callbacks: SearchCallbacks
+    build_queue: BuildQueue
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether an earlier driver has finished the run."""
+        return self.recovered is not None and self.recovered.records[-1]["kind"] == "done"
+
+
+def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
+    """Build and check the parts of a search, which resumes an unfinished run of that name.
+
+    Raises:
+        DataError, ArgumentError, StoreError: If it cannot be run or resumed as configured.
+    """
+    store = config.resources.store
+    recovered = find_earlier_run(store, config.project_name, config.overwrite)
+    seed = choose_seed(config.seed, recovered)
+    space = build_space(config, data, seed)
+    builder = TrialBuilder(
+        config, space, seed, keras.config.dtype_policy(), fuse=Fusion(config, space, data)
+    )
+    tuner = config.tuner.make(derive(seed, "tuner"), config.max_epochs)
+    mergers = MergerCache(data, config.custom_objects)
+    first = declare_space(tuner, builder)
+    check_objective(config.tuner.objective, mergers, first)
+    fetch = functools.partial(read_state, store)
+    callbacks = SearchCallbacks(make_callback_factory(config, mergers, first), fetch)
+    job = WorkerConfig(
+        run_id=config.project_name,
+        store=store,
+        manifest=data.manifest,
+        layout=data.layout,
+        shard_memory=config.resources.shard_memory,
+        program_memory=config.resources.program_memory,
+        threads=config.resources.backend.threads,
+        deterministic=config.reproducible,
+        session=count_sessions(recovered),
+        custom_objects=collect_custom_objects(config, first.program),
+    )
+    description = describe_config(config, seed, tuner, first.program)
+    journal = open_journal(job, description, recovered)
+    engine = Engine(
+        config.resources.backend,
+        job,
+        mergers,
+        journal,
+        reproducible=config.reproducible,
+        history=recovered.records if recovered else (),
+    )
+    if recovered:
+        check_first_trial(recovered, engine.specs, builder)
+    session = TunerSession(tuner, config.tuner.objective, by_clock=config.reproducible)
+    build_queue = BuildQueue(builder, session.table, callbacks, fetch)
+    return SearchContext(
+        config,
+        data,
+        job,
+        {**description, **about(job)},
+        recovered,
+        journal,
+        engine,
+        session,
+        callbacks,
+        build_queue,
+    )
