@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def small_environment(tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """A virtual environment that holds nothing, and what to set so that it finds this one's."""
+    """An empty virtual environment, and the variables that make it find this one's packages."""
     folder = tmp_path_factory.mktemp("environment") / "small"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     packages = str(Path(pyspark.__file__).parents[1])

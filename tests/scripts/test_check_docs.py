@@ -1,4 +1,4 @@
-"""The documents: what they name exists, and the command that runs their code sees what is wrong."""
+"""The documents name only what exists, and the command that runs their code finds faults."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ false
 
 @pytest.fixture
 def document(tmp_path, monkeypatch):
-    """Makes a document in a root of its own."""
+    """Make a document in a temporary root."""
     monkeypatch.setattr(_documents, "ROOT", tmp_path)
     monkeypatch.setattr(check_docs, "ROOT", tmp_path)
     (tmp_path / "scripts").mkdir()
@@ -100,13 +100,13 @@ def document(tmp_path, monkeypatch):
     ],
 )
 def test_what_is_not_there_is_named_with_its_line(document, text, fault):
-    told = list(_documents.faults(document(text)))
+    faults_found = list(_documents.faults(document(text)))
     if fault is None:
-        assert told == []
+        assert faults_found == []
     else:
-        assert len(told) == 1
-        assert told[0].startswith("README.md:3: ") or "|" in text
-        assert fault in told[0]
+        assert len(faults_found) == 1
+        assert faults_found[0].startswith("README.md:3: ") or "|" in text
+        assert fault in faults_found[0]
 
 
 def test_an_option_that_a_script_does_not_have(document):
@@ -131,8 +131,8 @@ def test_notes_are_for_the_block_below_them(document):
     ]
 
 
-def test_blocks_are_run_in_order_and_a_fault_is_told(tmp_path):
-    """In a process of its own: the documents' code may do anything."""
+def test_blocks_are_run_in_order_and_faults_are_reported(tmp_path):
+    """In a separate process: the documents' code may do anything."""
     code = (
         "import pathlib, _documents\n"
         f"_documents.ROOT = pathlib.Path({str(tmp_path)!r})\n"
@@ -150,6 +150,6 @@ def test_blocks_are_run_in_order_and_a_fault_is_told(tmp_path):
         check=True,
         cwd=tmp_path,
     )
-    told = [(2, []), (6, []), (10, ["AssertionError: 2"]), (16, [])]
-    told.append((20, ["RuntimeError: false ended with 1"]))
-    assert done.stdout.splitlines()[-1] == str(told)
+    results = [(2, []), (6, []), (10, ["AssertionError: 2"]), (16, [])]
+    results.append((20, ["RuntimeError: false ended with 1"]))
+    assert done.stdout.splitlines()[-1] == str(results)

@@ -1,4 +1,4 @@
-"""A real standalone cluster, by the command."""
+"""The command that starts, shows and stops a standalone cluster."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    """A master and a worker; gives folder and ports."""
+    """Start a master and a worker; return folder and ports."""
     folder = tmp_path_factory.mktemp("cluster")
     port, page = free_port(), free_port()
     size = ("--workers", 1, "--cores", 1, "--memory", "512m")
@@ -51,7 +51,7 @@ def started(tmp_path_factory):
 def test_a_submitted_script_finds_environment_and_packages_on_the_executors(
     started, small_environment, tmp_path
 ):
-    """The environment is a small one: Spark's own Python parts come from Spark."""
+    """The environment is small: PySpark comes from Spark."""
     python, environment = small_environment
     script = tmp_path / "script.py"
     script.write_text(
@@ -65,12 +65,12 @@ def test_a_submitted_script_finds_environment_and_packages_on_the_executors(
     )
     options = ["--folder", started[0], "--cache", tmp_path / "cache"]
     options += ["--conf", "spark.executor.memory=512m"]
-    words = [python, SCRIPTS / "submit.py", *options, script, tmp_path / "told.json"]
+    words = [python, SCRIPTS / "submit.py", *options, script, tmp_path / "settings.json"]
     done = subprocess.run(
         [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    (prefix, *packages), settings = json.loads((tmp_path / "told.json").read_text())
+    (prefix, *packages), settings = json.loads((tmp_path / "settings.json").read_text())
     assert Path(prefix).name == "environment"
     assert prefix != str(python.parent.parent)
     assert all("packages-" in path and ".zip" in path for path in packages)
@@ -80,9 +80,9 @@ def test_a_submitted_script_finds_environment_and_packages_on_the_executors(
 
 def test_a_cluster_is_started_shown_joined_and_stopped(started, tmp_path):
     folder, port, page = started
-    told = cluster(folder, "status")
-    assert told.returncode == 0
-    assert re.findall(r"^(\S+) +pid \d+ +(.*)$", told.stdout, re.M) == [
+    status = cluster(folder, "status")
+    assert status.returncode == 0
+    assert re.findall(r"^(\S+) +pid \d+ +(.*)$", status.stdout, re.M) == [
         ("master", "alive"),
         ("worker-0", "alive"),
     ]
@@ -102,9 +102,9 @@ def test_a_cluster_is_started_shown_joined_and_stopped(started, tmp_path):
     java.kill()
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.05)
-    told = cluster(tmp_path, "status")
-    assert told.returncode == 1
-    assert "ended, exit code 137" in told.stdout
+    status = cluster(tmp_path, "status")
+    assert status.returncode == 1
+    assert "ended, exit code 137" in status.stdout
     assert cluster(tmp_path, "stop").stdout == "nothing was running\n"
 
     assert cluster(folder, "stop").stdout == "stopped: worker-0, master\n"
@@ -115,9 +115,9 @@ def test_a_cluster_is_started_shown_joined_and_stopped(started, tmp_path):
 
 def test_a_master_that_is_not_there_is_named(tmp_path):
     url = f"spark://127.0.0.1:{free_port()}"
-    told = cluster(tmp_path, "start", "--master", url, "--webui-port", free_port())
-    assert told.returncode == 1
-    assert "does not answer" in told.stderr
+    refused = cluster(tmp_path, "start", "--master", url, "--webui-port", free_port())
+    assert refused.returncode == 1
+    assert "does not answer" in refused.stderr
     assert not os.listdir(tmp_path)
 
 
@@ -135,7 +135,7 @@ def test_a_process_that_ends_at_once_is_shown_with_its_log(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"workers": -1}, "--workers -1"),
         ({"workers": 0, "master": "spark://a:7077"}, "--workers 0"),
@@ -146,6 +146,6 @@ def test_a_process_that_ends_at_once_is_shown_with_its_log(tmp_path):
         ({"master": "local[2]"}, r"--master local\[2\]"),
     ],
 )
-def test_wrong_arguments_are_named(wrong, told):
-    with pytest.raises(ClusterError, match=told):
+def test_wrong_arguments_are_named(wrong, message):
+    with pytest.raises(ClusterError, match=message):
         ClusterConfig(**wrong)

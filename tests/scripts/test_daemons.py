@@ -45,9 +45,9 @@ def test_it_outlives_its_starter_and_is_stopped_with_its_children(daemons):
     subprocess.run([sys.executable, "-c", code, str(scripts), str(daemons.folder)], check=True)
     (state,) = daemons.states()
     assert state.alive
-    while not (told := daemons.log("one").read_text()).endswith("\n"):
+    while not (log := daemons.log("one").read_text()).endswith("\n"):
         time.sleep(0.01)
-    child = psutil.Process(int(told))
+    child = psutil.Process(int(log))
     assert daemons.stop() == ["one"]
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 

@@ -17,7 +17,7 @@ from cerebros_spark import LocalBackend
 
 @pytest.fixture
 def threads(monkeypatch):
-    """Workers are threads here: that Spark's do the same is for the backend's own tests to show."""
+    """Workers are threads here; the tests of backends cover Spark's."""
     monkeypatch.setattr(
         "cerebros_spark.SparkBackend",
         lambda context, num_workers: LocalBackend(num_workers=num_workers),
@@ -26,23 +26,23 @@ def threads(monkeypatch):
 
 
 def figures(name, module, spark, folder, *words):
-    """The figures that an experiment leaves, at the smallest size."""
+    """Return the figures of an experiment at the smallest size."""
     small = ["--trials", "1", "--epochs", "1", "--workers", "1"]
     words = [*small, "--folder", str(folder), *words]
     args = module.parser().parse_args(words)
     _experiment.save_results(name, args, module.run(spark, args))
-    told = json.loads((folder / name / "result.json").read_text())
-    assert told["arguments"]["folder"] == str(folder)
-    for label, board in told["leaderboards"].items():
+    result = json.loads((folder / name / "result.json").read_text())
+    assert result["arguments"]["folder"] == str(folder)
+    for label, board in result["leaderboards"].items():
         assert [row["status"] for row in board] == ["completed"], board
         keras.models.load_model(folder / name / f"{label}.keras")
-    return {label: figure["value"] for label, figure in told["figures"].items()}
+    return {label: figure["value"] for label, figure in result["figures"].items()}
 
 
 def test_digits_are_read_from_libsvm_and_searched(spark, tmp_path, threads):
-    told = figures("digits", digits, spark, tmp_path, "--tuners", "greedy")
-    assert 0 <= told["greedy: test accuracy"] <= 1
-    assert told["logistic regression: test accuracy"] > 0.9
+    figures_found = figures("digits", digits, spark, tmp_path, "--tuners", "greedy")
+    assert 0 <= figures_found["greedy: test accuracy"] <= 1
+    assert figures_found["logistic regression: test accuracy"] > 0.9
     rows = digits.read(spark, tmp_path / "digits" / "digits.libsvm").collect()
     from sklearn.datasets import load_digits
 
@@ -50,11 +50,11 @@ def test_digits_are_read_from_libsvm_and_searched(spark, tmp_path, threads):
 
 
 def test_clicks_are_scored_beside_the_ceiling(spark, tmp_path, threads):
-    told = figures("criteo", criteo, spark, tmp_path, "--rows", "4000", "--no-linear")
-    assert told["rows"] == 4000
-    ceiling = told["true model: test AUC"]
+    figures_found = figures("criteo", criteo, spark, tmp_path, "--rows", "4000", "--no-linear")
+    assert figures_found["rows"] == 4000
+    ceiling = figures_found["true model: test AUC"]
     assert 0.7 < ceiling < 0.9
-    assert 0.4 < told["search: test AUC"] < ceiling
+    assert 0.4 < figures_found["search: test AUC"] < ceiling
 
 
 def test_words_are_hashed_into_buckets_of_their_column(spark, tmp_path):
@@ -74,10 +74,10 @@ def test_words_are_hashed_into_buckets_of_their_column(spark, tmp_path):
 
 
 def test_houses_are_scored_in_dollars_beside_the_floor(spark, tmp_path, threads):
-    told = figures("houses", houses, spark, tmp_path, "--rows", "400", "--levels", "2")
-    floor = told["true model: test error"]
-    assert floor < told["ridge regression of their logarithms: test error"]
-    assert floor < told["search: test error"] < 10 * floor
+    figures_found = figures("houses", houses, spark, tmp_path, "--rows", "400", "--levels", "2")
+    floor = figures_found["true model: test error"]
+    assert floor < figures_found["ridge regression of their logarithms: test error"]
+    assert floor < figures_found["search: test error"] < 10 * floor
 
 
 def test_houses_have_the_shape_of_the_ames_table():
@@ -91,10 +91,10 @@ def test_houses_have_the_shape_of_the_ames_table():
 
 
 def test_a_fixed_network_is_compared_with_itself_as_compiled(spark, tmp_path):
-    told = figures("fixed", fixed, spark, tmp_path)
-    assert told["as compiled, plain Keras: test accuracy"] > 0.5
-    assert 0 <= told["searched: test accuracy"] <= 1
-    assert 1e-4 <= told["best learning rate"] <= 3e-2
+    figures_found = figures("fixed", fixed, spark, tmp_path)
+    assert figures_found["as compiled, plain Keras: test accuracy"] > 0.5
+    assert 0 <= figures_found["searched: test accuracy"] <= 1
+    assert 1e-4 <= figures_found["best learning rate"] <= 3e-2
 
 
 def test_training_and_test_rows_are_told_apart_by_their_content(spark):

@@ -38,11 +38,11 @@ def test_a_journal_tells_units_and_bytes():
 
 def test_overhead_is_of_pairs():
     local, on_spark = [run(), run(2), run()], [run(1.05), run(2.2), run(1.02)]
-    told = {row[0]: row[1] for row in overhead.figures(local, on_spark, 4000)}
-    assert told["Spark over local: training, median of pairs"] == pytest.approx(5)
-    assert told["  greatest of 3 pairs"] == pytest.approx(10)
-    assert told["states that differ between the sides"] == 0
-    assert told["model state moved / data set"] == pytest.approx(0.1)
+    rows = {row[0]: row[1] for row in overhead.figures(local, on_spark, 4000)}
+    assert rows["Spark over local: training, median of pairs"] == pytest.approx(5)
+    assert rows["  greatest of 3 pairs"] == pytest.approx(10)
+    assert rows["states that differ between the sides"] == 0
+    assert rows["model state moved / data set"] == pytest.approx(0.1)
 
 
 def test_states_that_differ_are_counted():

@@ -23,7 +23,7 @@ def submit(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def shown(tmp_path: Path, *words: str) -> list[str]:
-    """The command of a dry run, word by word."""
+    """Return the command of a dry run, as its words."""
     done = submit("--cache", str(tmp_path), "--dry-run", *words)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -84,7 +84,7 @@ def test_for_other_clusters_the_command_is_only_shown(tmp_path, kind, master):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([*MASTER, "nowhere.py"], "there is no file 'nowhere.py'"),
         ([*MASTER, "--conf", "spark.speculation", QUICKSTART], "--conf spark.speculation: write"),
@@ -92,10 +92,10 @@ def test_for_other_clusters_the_command_is_only_shown(tmp_path, kind, master):
         (["--folder", "nothing-here", QUICKSTART], "no cluster was started in"),
     ],
 )
-def test_what_cannot_work_is_named(tmp_path, words, told):
+def test_what_cannot_work_is_named(tmp_path, words, message):
     done = submit("--cache", str(tmp_path), *words)
     assert done.returncode != 0
-    assert told in done.stderr
+    assert message in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -132,10 +132,10 @@ def test_an_environment_is_packed_once_and_runs_elsewhere(small_environment, tmp
         "print(_packing.environment_archive(pathlib.Path(sys.argv[1])))\n"
     )
     words = [str(python), "-c", code, str(tmp_path / "cache")]
-    told = [subprocess.check_output(words, env=environment, text=True) for _ in range(2)]
-    assert told[0] == told[1]
+    outputs = [subprocess.check_output(words, env=environment, text=True) for _ in range(2)]
+    assert outputs[0] == outputs[1]
     (archive,) = (tmp_path / "cache").iterdir()
-    assert str(archive) == told[0].strip()
+    assert str(archive) == outputs[0].strip()
     with tarfile.open(archive) as packed:
         packed.extractall(tmp_path / "there", filter="fully_trusted")
     moved = str(tmp_path / "there" / "bin" / "python")
