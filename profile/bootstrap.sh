@@ -1,40 +1,40 @@
 #!/usr/bin/env bash
 # Makes this machine the master or a worker of a Spark standalone cluster: installs the project with
-# its own scripts, shares or mounts folders by NFS, starts Spark. The user who runs it owns all of it
-# and needs sudo. It may be run again, and is at each boot on CloudLab.
+# its scripts, shares or mounts folders by NFS, and starts Spark. The user who runs it owns all files
+# and needs sudo. It can run repeatedly, and does at each boot on CloudLab.
 #
 #   profile/bootstrap.sh master --address 10.10.1.1 [--share FOLDER]…
 #   profile/bootstrap.sh worker --address 10.10.1.2 --master 10.10.1.1 [--share FOLDER]…
 #
 #   --address   this machine's address on the cluster's network (/24)
 #   --master    the master's address
-#   --share     a folder of the master that workers see at the same path; may be repeated
-#   --folder    Spark's record and logs (/local/cerebros/cluster)
-#   --dry-run   print what would be done
+#   --share     a folder of the master that workers mount at the same path; may be repeated
+#   --folder    Spark's state and logs (/local/cerebros/cluster)
+#   --dry-run   print the commands only
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 role="" address="" master="" folder="/local/cerebros/cluster" dry=""
 shares=()
-patience=3600 # seconds that a worker waits for its master, which installs packages meanwhile
+timeout=3600 # seconds that a worker waits for its master to install packages
 
 fail() {
     echo "bootstrap: $*" >&2
     exit 1
 }
 
-# Runs a command, or only shows it.
+# Runs a command, or only prints it.
 run() {
     echo "+ $*"
     [ -n "$dry" ] || "$@"
 }
 
-# Tries a command every five seconds until it succeeds.
-keep_trying() {
+# Repeats a command every five seconds until it succeeds.
+retry() {
     echo "+ until $*"
     [ -z "$dry" ] || return 0
-    local end=$((SECONDS + patience))
+    local end=$((SECONDS + timeout))
     until "$@" 2>/dev/null; do
-        [ "$SECONDS" -lt "$end" ] || fail "gave up after $patience s: $*"
+        [ "$SECONDS" -lt "$end" ] || fail "timeout after $timeout s: $*"
         sleep 5
     done
 }
@@ -71,12 +71,12 @@ install_packages() {
     run sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy git python3-venv "$nfs"
 }
 
-# Python's packages, and with them Spark and Java, into .venv of the project.
+# Installs Python packages, Spark and Java into .venv of the project.
 install_project() {
     run bash -c ". '$root/scripts/_setup.sh'"
 }
 
-# The line of /etc/exports for a folder: read and written by the cluster's network alone.
+# Prints the line of /etc/exports for a folder that only the cluster's network can access.
 export_line() {
     echo "$1 ${address%.*}.0/24(rw,sync,no_subtree_check)"
 }
@@ -85,7 +85,7 @@ share_folders() {
     local share lines=""
     for share in "${shares[@]}"; do
         run sudo install -d "$share"
-        # A data set may be read-only.
+        # A data set can be read-only.
         run sudo chown "$(id -un)" "$share" || echo "bootstrap: $share keeps its owner" >&2
         lines+="$(export_line "$share")"$'\n'
     done
@@ -104,16 +104,16 @@ mount_folder() {
     if mountpoint -q "$1"; then
         return 0
     fi
-    # What another machine has just written must be seen, also where it was missed before.
-    keep_trying sudo mount -t nfs -o vers=4.2,hard,lookupcache=positive "$master:$1" "$1"
+    # Failed lookups are not cached, so that new files of other machines are visible.
+    retry sudo mount -t nfs -o vers=4.2,hard,lookupcache=positive "$master:$1" "$1"
 }
 
-# Spark's part of the memory: executors hold little, the Python workers beside them do the work.
+# Prints the memory of executors: they need little, the Python workers need the rest.
 worker_memory() {
     awk '/^MemTotal:/ { print int($2 / 1024 / 4) "m" }' "${1:-/proc/meminfo}"
 }
 
-listens() {
+is_listening() {
     (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null
 }
 
@@ -129,7 +129,7 @@ start_spark() {
         run "${cluster[@]}" --workers 0
         return 0
     fi
-    keep_trying listens "$master" 8080
+    retry is_listening "$master" 8080
     run "${cluster[@]}" --master "spark://$master:7077" --workers 1 \
         --cores "$(nproc)" --memory "$(worker_memory)"
 }
@@ -150,7 +150,7 @@ main() {
     echo "bootstrap: this machine is the $role of spark://$master:7077"
 }
 
-# Sourced, it only defines its functions.
+# If sourced, only define the functions.
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     main "$@"
 fi

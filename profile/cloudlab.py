@@ -14,8 +14,8 @@ Without the address of a repository nothing is installed: copy the project to ea
 `/local/cerebros/repository`, and run its `profile/bootstrap.sh` there (see docs/clusters.md).
 """
 
-# The portal may run this with Python 2 or 3. It must not be called profile.py in the repository,
-# where that would hide the standard library's module; the portal does not mind the name.
+# The portal may run this with Python 2 or 3. In the repository the name profile.py would hide the
+# standard library's module; the portal accepts any name.
 
 import re
 
@@ -33,7 +33,7 @@ MOST_WORKERS = 200
 
 
 def define(context):
-    """The questions that the portal asks."""
+    """Define the parameters of the portal's form."""
     kinds = portal.ParameterType
     context.defineParameter("workers", "Number of workers", kinds.INTEGER, 2)
     context.defineParameter(
@@ -41,28 +41,28 @@ def define(context):
         "Hardware type of the workers",
         kinds.NODETYPE,
         "",
-        longDescription="Any if it is empty. Take one that the chosen cluster has free.",
+        longDescription="Any type if empty. Choose one that is free on the cluster.",
     )
     context.defineParameter(
         "masterHardware",
         "Hardware type of the master",
         kinds.NODETYPE,
         "",
-        longDescription="That of the workers if it is empty.",
+        longDescription="The type of the workers if empty.",
     )
     context.defineParameter(
         "image",
         "Disk image",
         kinds.IMAGE,
         IMAGE,
-        longDescription="An Ubuntu whose python3 is 3.11 or 3.12, as that of 24.04.",
+        longDescription="An Ubuntu with python3 3.11 or 3.12, such as 24.04.",
     )
     context.defineParameter(
         "repository",
         "Repository of the project",
         kinds.STRING,
         "",
-        longDescription="What `git clone` takes. Nothing is installed if it is empty.",
+        longDescription="An argument of `git clone`. Nothing is installed if empty.",
     )
     context.defineParameter("branch", "Branch or tag of the repository", kinds.STRING, "main")
     context.defineParameter(
@@ -70,7 +70,7 @@ def define(context):
         "Share " + SHARED + " by NFS",
         kinds.BOOLEAN,
         True,
-        longDescription="A folder of the master that all nodes see: the store of searches.",
+        longDescription="A folder of the master that all nodes mount: the store of searches.",
     )
     context.defineParameter(
         "sharedSize", "Size of " + SHARED + " in GB", kinds.INTEGER, 64, advanced=True
@@ -80,15 +80,17 @@ def define(context):
         "Long-term data set",
         kinds.STRING,
         "",
-        longDescription="Its URN, as on the data set's page. It is mounted at " + DATA + " of the "
-        "master and shared with the workers by NFS.",
+        longDescription="Its URN, as on the data set's page. The master mounts it at "
+        + DATA
+        + " and "
+        "shares it with the workers by NFS.",
     )
     context.defineParameter(
         "datasetReadOnly",
         "Mount the data set read-only",
         kinds.BOOLEAN,
         True,
-        longDescription="Then several experiments may use it at once.",
+        longDescription="Several experiments can then use it at once.",
         advanced=True,
     )
     context.defineParameter(
@@ -96,13 +98,13 @@ def define(context):
         "Public addresses for the nodes",
         kinds.BOOLEAN,
         False,
-        longDescription="Spark listens on the LAN alone either way.",
+        longDescription="Spark listens only on the LAN in any case.",
         advanced=True,
     )
 
 
 def check(context, params):
-    """Refuses what can't work, in the portal's words."""
+    """Report invalid parameters to the portal."""
 
     def refuse(message, name):
         context.reportError(portal.ParameterError(message, [name]))
@@ -113,7 +115,7 @@ def check(context, params):
         refuse("the shared folder needs at least 1 GB", "sharedSize")
     if params.dataset and not re.match(r"^urn:publicid:IDN\+\S+dataset\+\S+$", params.dataset):
         refuse("a data set is named by its URN, urn:publicid:IDN+...dataset+NAME", "dataset")
-    # They become part of a command.
+    # These become part of a command.
     for name in ("repository", "branch"):
         if not re.match(r"^[\w@:/.~+-]*$", getattr(params, name)):
             refuse(name + " may hold letters, digits and @ : / . ~ + - _ only", name)
@@ -123,7 +125,7 @@ def check(context, params):
 
 
 def add_node(request, params, lan, number):
-    """A node on the LAN; number 0 is the master."""
+    """Return a new node on the LAN; number 0 is the master."""
     role = "worker" if number else "master"
     node = request.RawPC("worker-" + str(number - 1) if number else "master")
     node.disk_image = params.image
@@ -140,7 +142,7 @@ def add_node(request, params, lan, number):
 
 
 def command(params, role, address):
-    """What a node runs at each boot, as the experiment's owner."""
+    """Return the command that a node runs at each boot as the experiment's owner."""
     words = ["profile/bootstrap.sh", role, "--address", address, "--master", NETWORK + "1"]
     if params.shared:
         words += ["--share", SHARED]
@@ -160,21 +162,21 @@ def command(params, role, address):
 
 
 def add_dataset(request, params, master):
-    """The data set's machine, and its line to the master."""
+    """Add the data set's machine, and its link to the master."""
     machine = request.RemoteBlockstore("dataset", DATA)
     machine.dataset = params.dataset
     machine.readonly = params.datasetReadOnly
     link = request.Link("dataset-link")
     link.addInterface(machine.interface)
     link.addInterface(master.addInterface("data0"))
-    # Data sets can be reached on such links only.
+    # Data sets are only reachable on such links.
     link.best_effort = True
     link.vlan_tagging = True
     link.link_multiplexing = True
 
 
 def main():
-    """Prints the request."""
+    """Print the request."""
     context = portal.Context()
     define(context)
     params = context.bindParameters()

@@ -38,30 +38,7 @@ class RunConfig(
     forbid_unknown_fields=True,
     rename={"table_format": "kind"},
 ):
-    """The options of ``search``, and the columns of its table.
-
-    Attributes:
-        format: Version of the file.
-        data: Path or URL of the table.
-        table_format: Format of the table.
-        encoding: Columns of the table.
-        vector_size: Number of features of libsvm.
-        head: ``"regression"`` or ``"classification"``.
-        tuner: Name of the tuner.
-        tuner_options: Options of the tuner.
-        max_trials: Number of trials.
-        objective: Metric to optimize.
-        metrics: Further metrics.
-        epochs: Limit of epochs of a trial; None to stop when it gets no better.
-        batch_size: Rows in a step.
-        workers: Number of workers.
-        space: Bounds of the networks that differ from the published ones.
-        validation: Fraction, or name of the column that marks validation rows.
-        seed: Seed; None for a new one.
-        reproducible: Whether the run repeats bit for bit.
-        master: URL of Spark's master; None for this machine.
-        settings: Settings of Spark.
-    """
+    """The options of ``search``, and the columns of its table."""
 
     format: Literal[1] = 1
     data: str
@@ -139,14 +116,7 @@ class RunConfig(
 
 @dataclass(frozen=True)
 class Run:
-    """A run that the command line started.
-
-    Attributes:
-        store: The store.
-        name: Name of the run.
-        config: Configuration of the run.
-        records: Records of its journal.
-    """
+    """A run that the command line started."""
 
     store: Store
     name: str
@@ -159,12 +129,7 @@ class Run:
         return bool(self.records[-1]["kind"] == "done")
 
     def load_result(self) -> Any:
-        """Return the ``ModelSelectionResult`` of a finished run, from the store alone.
-
-        Raises:
-            ArgumentError: If it is not finished.
-            DataError: If its prepared data was deleted.
-        """
+        """Return the ``ModelSelectionResult`` of a finished run, from the store alone."""
         if not self.finished:
             raise ArgumentError(
                 f"the run {self.name!r} is not finished; resume it with "
@@ -186,12 +151,7 @@ class Run:
 
 
 def open_run(place: str) -> Run:
-    """Return the run at ``STORE/runs/NAME``.
-
-    Raises:
-        ArgumentError: If there is none, or the command line did not start it.
-        StoreError: If its journal or configuration is damaged.
-    """
+    """Return the run at ``STORE/runs/NAME``; raise ArgumentError if there is none to resume."""
     store, name = find_run(place)
     config = read_config(store, name)
     if config is None:

@@ -25,14 +25,8 @@ def spark_session(
 ) -> Iterator[SparkSession]:
     """Provide the active session, or a new one that is stopped at the end of the block.
 
-    Args:
-        master: URL of Spark's master, for example ``spark://host:7077``. None for this machine, or
-            for the master of ``spark-submit``.
-        workers: Number of task slots, if the master is this machine.
-        settings: Settings of Spark by name.
-
-    Raises:
-        BackendError: If Spark can't be started; the message has the reason.
+    Without ``master`` it runs on this machine with so many workers, or on the master of
+    ``spark-submit``.
     """
     from pyspark.sql import SparkSession
 

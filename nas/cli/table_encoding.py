@@ -29,23 +29,16 @@ _NUMBERS = ("byte", "short", "integer", "long", *_FRACTIONS)
 class TableEncoding(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"strings": "texts"}
 ):
-    """The columns of a search, and the values of those that hold strings.
-
-    Attributes:
-        features: Names of the features.
-        labels: Names of the labels.
-        strings: Name and values of each feature that holds strings. It becomes a one-hot vector;
-            zeros for null and for a value not among them.
-        classes: The label's classes as strings, by class number; empty if the label holds numbers
-            that need no encoding.
-        class_type: Spark's type of the label, if it has classes.
-    """
+    """The columns of a search, and the values of those that hold strings."""
 
     features: tuple[str, ...]
     labels: tuple[str, ...]
+    # Name and values of each feature of strings, which becomes a one-hot vector: zeros for null
+    # and for other values.
     strings: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    # The label's classes by class number; empty if it holds numbers that need no encoding.
     classes: tuple[str, ...] = ()
-    class_type: str = ""
+    class_type: str = ""  # Spark's type of a label with classes
 
     def encode(self, df: DataFrame) -> DataFrame:
         """Return a table with strings as vectors and the label, if present, as class numbers."""
@@ -70,11 +63,7 @@ class TableEncoding(
         return df
 
     def predict(self, df: DataFrame, result: Any) -> DataFrame:
-        """Return a table with a search's outputs added, and classes in the label's type.
-
-        Raises:
-            DataError: If a feature is missing, or its values no longer fit the search.
-        """
+        """Return a table with a search's outputs added, and classes in the label's type."""
         from pyspark.sql.functions import array, col, element_at, lit
 
         check_names(self.features, df, "it was a feature of the search")
@@ -115,19 +104,10 @@ def infer_encoding(
     validation: float | str,
     most_values: int,
 ) -> TableEncoding:
-    """Return the encoding of a table.
+    """Return the encoding of a table; raise ArgumentError or DataError for an unusable column.
 
-    Args:
-        df: The table.
-        features: The features; all columns but labels and validation mark if empty.
-        labels: The labels.
-        head: ``"regression"`` or ``"classification"``.
-        validation: Fraction, or name of the column that marks validation rows.
-        most_values: Limit of the distinct values of a column of strings.
-
-    Raises:
-        ArgumentError: If the names contradict each other.
-        DataError: If a column is missing or can't be used; the message says what to do.
+    Without ``features`` all columns but labels and validation mark are features. A column of
+    strings has at most ``most_values`` distinct values.
     """
     marks = [validation] if isinstance(validation, str) else []
     check_names(labels, df, "--label names it")

@@ -56,18 +56,10 @@ def read_table(
     vector_size: int | None = None,
     strings: Collection[str] = (),
 ) -> DataFrame:
-    """Return the table in a file, or in a folder of files.
+    """Return the table in a file, or in a folder of files; raise DataError if it is unreadable.
 
-    Args:
-        session: The session.
-        path: A path or URL for Spark; a pattern, unless a file has that very name.
-        table_format: One of ``FORMATS``. CSV is UTF-8 with a header; types are inferred from all
-            rows.
-        vector_size: Number of features of libsvm; the largest index in the file if None.
-        strings: Columns of CSV that are strings, whatever their values.
-
-    Raises:
-        DataError: If it can't be read, or a line of CSV does not fit the header.
+    CSV is UTF-8 with a header, and its types are inferred from all rows, except that ``strings``
+    are strings. Without ``vector_size`` libsvm has as many features as its largest index.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
@@ -160,14 +152,7 @@ def read_vector_size(df: DataFrame, table_format: str) -> int | None:
 def check_output(
     session: SparkSession, path: str, overwrite: bool, inputs: Sequence[str] = ()
 ) -> None:
-    """Raise ArgumentError if a path exists and must not be replaced.
-
-    Args:
-        session: The session.
-        path: The path or URL.
-        overwrite: Whether it may be replaced.
-        inputs: Paths and URLs of inputs, which must not be replaced in any case.
-    """
+    """Raise ArgumentError if a path exists, unless it may be overwritten, or holds an input."""
     for each in inputs:
         if f"{_normalize(session, each)}/".startswith(f"{_normalize(session, path)}/"):
             raise ArgumentError(

@@ -35,38 +35,21 @@ _REGRESSION_LOSSES = (
 
 @dataclass(frozen=True)
 class Target:
-    """One output to be learned.
-
-    Attributes:
-        head: The AutoKeras head.
-        name: Name of the output.
-        width: Number of output values.
-        num_classes: Number of classes; None for a regression.
-        activation: Activation of the output.
-        loss: Keras loss.
-        metrics: Keras metrics.
-        label_shape: Shape of a row of labels.
-        label_dtype: Type of the labels.
-        mean: Mean of each label over the training rows, for a regression.
-        variance: Variance of each label over the training rows, for a regression.
-        sparse: Whether the loss of a user's network takes class numbers.
-        probabilities: Whether that loss compares probabilities.
-        labels: The labels of the data.
-    """
+    """One output to be learned, with its Keras loss and metrics."""
 
     head: Any
     name: str
-    width: int
-    num_classes: int | None
+    width: int  # number of output values
+    num_classes: int | None  # None for a regression
     activation: str
     loss: Any
     metrics: tuple[Any, ...]
-    label_shape: tuple[int, ...]
+    label_shape: tuple[int, ...]  # of a row
     label_dtype: str
-    mean: tuple[float, ...] = ()
+    mean: tuple[float, ...] = ()  # of each label over the training rows, for a regression
     variance: tuple[float, ...] = ()
-    sparse: bool = False
-    probabilities: bool = False
+    sparse: bool = False  # whether the loss of a user's network takes class numbers
+    probabilities: bool = False  # whether that loss compares probabilities
     labels: Labels | None = None
 
     @property

@@ -26,21 +26,13 @@ _MOST_SHOWN = 8  # columns in an error
 
 @dataclass(frozen=True)
 class NamedColumns:
-    """In-memory data as columns.
-
-    Attributes:
-        columns: Arrays by column name.
-        features: Names of the features, grouped by model input where there are several.
-        labels: Names of the labels, likewise.
-        validation: Fraction, or name of the column that marks validation rows.
-        weight: Name of the column with the sample weights; None if there is none.
-    """
+    """In-memory data as columns."""
 
     columns: dict[str, np.ndarray]
-    features: Columns
+    features: Columns  # names, grouped by model input if there are several
     labels: Columns
-    validation: float | str
-    weight: str | None
+    validation: float | str  # fraction, or name of the column that marks validation rows
+    weight: str | None  # name of the column with the sample weights
 
 
 def is_spark(value: Any) -> bool:

@@ -16,20 +16,11 @@ _MOST_SHOWN = 3  # values in an error
 
 
 def to_array(value: Any, name: str) -> np.ndarray:
-    """Return numbers of any kind as an array, with missing values masked.
+    """Return numbers of any kind as an array, with missing values masked; errors call it ``name``.
 
     Nested lists become arrays. Nullable and Arrow types of pandas, and integers, decimals and
     booleans of Python in object columns, become NumPy types. Other values keep their type: the
     check of their column refuses them.
-
-    Args:
-        value: An array, a pandas Series, a tensor or a list.
-        name: How errors call it.
-
-    Raises:
-        ArgumentError: If it is a ``tf.data.Dataset``, a sparse matrix, a generator or an array
-            with named fields.
-        DataError: If its rows differ in length, or an integer needs more than 64 bits.
     """
     if type(value).__module__.startswith("tensorflow") and hasattr(value, "element_spec"):
         raise ArgumentError(
@@ -134,18 +125,9 @@ def _is_missing(row: Any) -> bool:
 
 
 def convert_values(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
-    """Return a column's values in another type, and refuse what that type cannot hold.
+    """Return a column's values in a NumPy type; raise DataError for one that it cannot hold.
 
     Fractions may be rounded to float32, as in training. Integers stay exact.
-
-    Args:
-        values: The values.
-        dtype: NumPy name of the type.
-        name: The column.
-
-    Raises:
-        DataError: If a value is missing, no number, beyond the range of the type, or a fraction
-            where integers are needed.
     """
     target = np.dtype(dtype)
     if np.ma.is_masked(values):

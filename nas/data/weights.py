@@ -23,18 +23,9 @@ SAMPLE_WEIGHT = "sample_weight"
 def read_weights(
     x: Any, rows: int, sample_weight: Any, column: str | None, source: str = ""
 ) -> np.ndarray | None:
-    """Return the sample weights of arrays, of shape ``(rows,)``; None where there are none.
+    """Return the sample weights, or those of the bound column of ``x``; None without weights.
 
-    Args:
-        x: The features; a table that holds the weights where ``column`` names them.
-        rows: Number of rows.
-        sample_weight: An array of shape ``(rows,)``, or None.
-        column: The bound column of weights, or None.
-        source: Prefix of the arguments in errors.
-
-    Raises:
-        ArgumentError: If there are two kinds of weights, or not one for each row.
-        DataError: If the bound column is missing.
+    Raises ArgumentError for weights of both kinds, or not one for each row.
     """
     if column is not None:
         return _read_column(x, sample_weight, column, source)
@@ -56,14 +47,10 @@ def read_weights(
 
 
 def read_evaluation_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
-    """Return the weights of rows to evaluate, as float32; None where there are none.
-
-    Args:
-        sample_weight: An array of shape ``(rows,)``, or None.
-        rows: Number of rows.
+    """Return the weights of rows to evaluate, as float32 of shape ``(rows,)``, or None.
 
     Raises:
-        ArgumentError: If it is not one number for each row.
+        ArgumentError: If ``sample_weight`` is not one number for each row.
         DataError: If a weight is missing, infinite or negative, or all are 0.
     """
     weights = read_weights(None, rows, sample_weight, None)
@@ -141,14 +128,9 @@ def parse_class_weight(value: Any) -> dict[int, float] | None:
 
 
 def parse_loss_weights(value: Any, heads: Sequence[Any]) -> tuple[float, ...] | None:
-    """Return ``loss_weights`` in the order of the heads.
+    """Return ``loss_weights``, a list or a dict by name, in the order of the heads.
 
-    Args:
-        value: A number for each head, as a list, or as a dict by the heads' names; None for 1.
-        heads: The heads.
-
-    Raises:
-        ArgumentError: If there are not as many as heads, one is negative, or all are 0.
+    Raises ArgumentError if there are not as many as heads, one is negative, or all are 0.
     """
     if value is None:
         return None
@@ -175,14 +157,9 @@ def parse_loss_weights(value: Any, heads: Sequence[Any]) -> tuple[float, ...] | 
 
 
 def check_class_weight(weights: Mapping[int, float] | None, targets: Sequence[Target]) -> None:
-    """Check that class weights fit the heads.
+    """Check that class weights fit the heads: one output, whose classes are known.
 
-    Args:
-        weights: Result of :func:`parse_class_weight`.
-        targets: The heads, completed from the data.
-
-    Raises:
-        ArgumentError: If there are several outputs or no classes, or a class is unknown.
+    Raises ArgumentError otherwise.
     """
     if weights is None:
         return
@@ -207,16 +184,10 @@ def check_class_weight(weights: Mapping[int, float] | None, targets: Sequence[Ta
 def check_class_labels(
     weights: Mapping[int, float] | None, manifest: Manifest, outputs: Sequence[Sequence[str]]
 ) -> None:
-    """Check that class weights fit the labels of a user's network.
+    """Check that class weights fit the labels of a user's network, by its label columns.
 
-    Args:
-        weights: Result of :func:`parse_class_weight`.
-        manifest: The prepared data.
-        outputs: The label columns of each output.
-
-    Raises:
-        ArgumentError: If there are several outputs, or labels that are neither classes 0, 1, 2 …
-            nor one-hot, or a class is unknown.
+    Raises ArgumentError for several outputs, unknown classes, or labels that are neither classes
+    0, 1, 2 … nor one-hot.
     """
     if weights is None:
         return

@@ -33,20 +33,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions of all nodes and lines.
-
-    Attributes:
-        size: Size of the nodes, with the distances in use.
-        nodes: Center of each node.
-        lines: For each edge the points it goes through, vertically at each of them.
-        left: Left end of everything.
-        right: Right end of everything.
-        rows: Number of rows.
-    """
+    """Positions of all nodes and lines."""
 
     size: Size
-    nodes: dict[str, Point]
-    lines: dict[Edge, list[Point]]
+    nodes: dict[str, Point]  # centers
+    lines: dict[Edge, list[Point]]  # points of each edge, vertical at each of them
     left: float
     right: float
     rows: int

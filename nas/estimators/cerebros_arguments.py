@@ -137,16 +137,7 @@ def check_split(value: Any) -> float:
 
 
 def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.ndarray]) -> None:
-    """Compute all losses and metrics once, and check that one has the name.
-
-    Args:
-        metric: Value of ``metric_to_rank_by``.
-        heads: The outputs.
-        labels: Labels of the outputs.
-
-    Raises:
-        ArgumentError: There is none of that name, or losses and metrics don't suit the outputs.
-    """
+    """Check that losses and metrics suit the outputs, and that one is ``metric_to_rank_by``."""
     smallest = CerebrosSpace(
         *(1, 1, 1, 1, 1, 1),
         predecessor_level_connection_affinity_factor_first=1.0,

@@ -14,16 +14,9 @@ from nas.results.result import ModelSelectionResult
 def write_drawings(
     result: ModelSelectionResult, folder: Path, graphs: Path | None, tries: int
 ) -> dict[str, str]:
-    """Write a drawing of each network that could be built.
+    """Write a drawing of each network that could be built, and return their paths by trial.
 
-    Args:
-        result: Result of the search.
-        folder: Folder of the project.
-        graphs: Folder of the drawings, absolute or below the project's; None for no drawings.
-        tries: Number of trials of each moiety.
-
-    Returns:
-        Path of the drawing by trial, relative to the project's folder if it is below.
+    The folder ``graphs`` is absolute or below the project's; None for no drawings.
     """
     if graphs is None:
         return {}
@@ -41,14 +34,7 @@ def write_drawings(
 def write_results(
     result: ModelSelectionResult, path: Path, drawings: dict[str, str], tries: int
 ) -> None:
-    """Write a CSV file with a row for each trial, in the order of the leaderboard.
-
-    Args:
-        result: Result of the search.
-        path: The file.
-        drawings: Result of :func:`write_drawings`.
-        tries: Number of trials of each moiety.
-    """
+    """Write a CSV file with a row for each trial, in the order of the leaderboard."""
     trials = {trial.trial_id: trial for trial in result.trials}
     metrics = list(dict.fromkeys(name for trial in result.trials for name in trial.history))
     rows = []

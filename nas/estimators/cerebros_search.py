@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,6 +60,9 @@ class SimpleCerebrosRandomSearch:
       a TypeError.
     - The reported value belongs to the weights that are kept.
 
+    Arguments that are not listed here bound the networks. They have the names, meanings and
+    defaults of :class:`nas.CerebrosSpace`.
+
     Args:
         unit_type: Kind of the units: :class:`DenseUnit`.
         input_shapes: For each input the number of its values, or its shape without the rows.
@@ -71,12 +75,6 @@ class SimpleCerebrosRandomSearch:
         direction: ``"minimize"`` or ``"maximize"``.
         metric_to_rank_by: Metric to optimize, for example ``"val_loss"``. With several outputs
             ``val_output_0_root_mean_squared_error`` and so on.
-        minimum_levels: Least number of hidden levels.
-        maximum_levels: Greatest number of hidden levels.
-        minimum_units_per_level: Least number of units on a level.
-        maximum_units_per_level: Greatest number of units on a level.
-        minimum_neurons_per_unit: Least number of neurons of a unit.
-        maximum_neurons_per_unit: Greatest number of neurons of a unit.
         activation: Activation of the hidden units, from Keras or by name.
         final_activation: Activation of the outputs, from Keras, by name, or None; or a list, one
             for each output.
@@ -85,28 +83,9 @@ class SimpleCerebrosRandomSearch:
         number_of_tries_per_architecture_moity: Number of wirings of each moiety, each trained
             from new initial weights.
         number_of_generations: Checked, but without effect, as in the original.
-        minimum_skip_connection_depth: A unit reads from the level just above, and from levels at
-            least this far up ...
-        maximum_skip_connection_depth: ... and at most this far up.
-        predecessor_level_connection_affinity_factor_first: Picks per input of each unit of
-            level 1.
-        predecessor_level_connection_affinity_factor_first_rounding_rule: ``"ceil"`` or
-            ``"floor"``, for those picks.
-        predecessor_level_connection_affinity_factor_main: Picks per unit of an earlier level of
-            deeper units, before the decay.
-        predecessor_level_connection_affinity_factor_main_rounding_rule: ``"ceil"`` or
-            ``"floor"``, for those picks.
-        predecessor_level_connection_affinity_factor_decay_main: Decay of those picks with the
-            distance in levels: a function such as :func:`zero_7_exp_decay`, or a base.
         seed: Seed of all random numbers.
-        max_consecutive_lateral_connections: Greatest number of connections of a unit from its
-            left.
-        gate_after_n_lateral_connections: Number of them after which one passes through a gate.
         gate_activation_function: Activation of the gates: :func:`simple_sigmoid`, or an
             activation from Keras or its name.
-        p_lateral_connection: Probability that a try makes a lateral connection, before the decay.
-        p_lateral_connection_decay: Decay of that probability with the distance on the level.
-        num_lateral_connection_tries_per_unit: Tries for each pair of units on a level.
         learning_rate: Learning rate of Adam.
         loss: Keras loss, by name or as an object; or a list, one for each output.
         metrics: Keras metrics, by name or as objects, for every output; or a list of lists, one
@@ -191,43 +170,24 @@ class SimpleCerebrosRandomSearch:
         overwrite: bool = False,
         verbose: int = 1,
     ) -> None:
+        arguments = locals()
         if unit_type is not DenseUnit:
             raise ArgumentError(f"unit_type must be DenseUnit, but got {unit_type!r}")
-        self._space = CerebrosSpace(
-            minimum_levels=minimum_levels,
-            maximum_levels=maximum_levels,
-            minimum_units_per_level=minimum_units_per_level,
-            maximum_units_per_level=maximum_units_per_level,
-            minimum_neurons_per_unit=minimum_neurons_per_unit,
-            maximum_neurons_per_unit=maximum_neurons_per_unit,
-            minimum_skip_connection_depth=minimum_skip_connection_depth,
-            maximum_skip_connection_depth=maximum_skip_connection_depth,
-            predecessor_level_connection_affinity_factor_first=(
-                predecessor_level_connection_affinity_factor_first
-            ),
-            predecessor_level_connection_affinity_factor_first_rounding_rule=(
-                predecessor_level_connection_affinity_factor_first_rounding_rule
-            ),
-            predecessor_level_connection_affinity_factor_main=(
-                predecessor_level_connection_affinity_factor_main
-            ),
-            predecessor_level_connection_affinity_factor_main_rounding_rule=(
-                predecessor_level_connection_affinity_factor_main_rounding_rule
-            ),
-            predecessor_level_connection_affinity_factor_decay_main=base_of(
+        # Most arguments have the names of the space's fields.
+        names = {field.name for field in dataclasses.fields(CerebrosSpace)}
+        bounds: dict[str, Any] = {name: arguments[name] for name in names & set(arguments)}
+        bounds |= {
+            "predecessor_level_connection_affinity_factor_decay_main": base_of(
                 predecessor_level_connection_affinity_factor_decay_main
             ),
-            max_consecutive_lateral_connections=max_consecutive_lateral_connections,
-            gate_after_n_lateral_connections=gate_after_n_lateral_connections,
-            gate_activation=get_activation_name(
+            "p_lateral_connection_decay": base_of(p_lateral_connection_decay),
+            "gate_activation": get_activation_name(
                 "gate_activation_function", gate_activation_function
             ),
-            p_lateral_connection=p_lateral_connection,
-            p_lateral_connection_decay=base_of(p_lateral_connection_decay),
-            num_lateral_connection_tries_per_unit=num_lateral_connection_tries_per_unit,
-            activation=get_activation_name("activation", activation),
-            learning_rate=check_real("learning_rate", learning_rate),
-        )
+            "activation": get_activation_name("activation", activation),
+            "learning_rate": check_real("learning_rate", learning_rate),
+        }
+        self._space = CerebrosSpace(**bounds)
         self._x = to_arrays("training_data", training_data)
         self._y = to_arrays("labels", labels)
         widths = check_shapes(input_shapes, output_shapes, self._x, self._y)

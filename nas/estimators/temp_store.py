@@ -16,12 +16,10 @@ from nas.results.result import ModelSelectionResult
 def search_in_store(
     store: Store | str | os.PathLike[str] | None, search: Callable[[Store], ModelSelectionResult]
 ) -> ModelSelectionResult:
-    """Run a search in a store.
+    """Run a search in a store, a URL, a folder, or a temporary folder.
 
-    Args:
-        store: A store, the URL of one, or a folder. None for a temporary folder: it is deleted
-            with the result, at the end of the process, or at once if the search fails.
-        search: Function that runs the search in a store.
+    The temporary folder is deleted with the result, at the end of the process, or at once if the
+    search fails.
     """
     if isinstance(store, Store):
         return search(store)

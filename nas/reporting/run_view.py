@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import keras_tuner
@@ -21,64 +23,40 @@ from nas.trial.objective import rank_trials
 from nas.trial.proposal import Proposal
 from nas.trial.record import TrialRecord
 from nas.trial.state import FinishedEpoch, RunningTrial
+from nas.trial.table import TrialTable
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Hop:
-    """One finished unit: the visit of a trial to a partition.
-
-    Attributes:
-        trial: Name of the trial.
-        epoch: Epoch of the trial, from 0.
-        is_training: Whether the unit trained; otherwise it validated.
-        worker: Number of the worker.
-        start: Start of the work on rows, in seconds since the Unix epoch by the worker's clock.
-        seconds: Duration of the work on rows.
-        overhead: Seconds of fetching, setting, reading and writing the state.
-        session: Number of the driver's session, from 0.
-    """
+    """One finished unit: the visit of a trial to a partition."""
 
     trial: str
     epoch: int
     is_training: bool
     worker: int
-    start: float
-    seconds: float
-    overhead: float
+    start: float  # of the work on rows, in seconds since the Unix epoch by the worker's clock
+    seconds: float  # of the work on rows
+    overhead: float  # seconds of fetching, setting, reading and writing the state
     session: int
 
 
 @dataclass(frozen=True)
 class RunView:
-    """The state of a run.
-
-    Attributes:
-        name: Name of the run.
-        store: URL of the store.
-        config: The search configuration: the journal's first record.
-        objective: The objective.
-        trials: All trials, running ones included, in the order of their proposals.
-        hops: All finished units, in the journal's order.
-        sessions: Number of drivers that have worked on the run.
-        lost_workers: How often each worker was lost.
-        finished: Whether the run is finished.
-        last_write: When the journal was last written to; None if the store does not know.
-        data: The prepared data; None if it was deleted.
-    """
+    """The state of a run."""
 
     name: str
-    store: str
-    config: Record
+    store: str  # URL
+    config: Record  # the search configuration: the journal's first record
     objective: keras_tuner.Objective
-    trials: tuple[TrialRecord, ...]
-    hops: tuple[Hop, ...]
-    sessions: int
-    lost_workers: dict[int, int]
+    trials: tuple[TrialRecord, ...]  # in the order of their proposals, running ones included
+    hops: tuple[Hop, ...]  # in the journal's order
+    sessions: int  # number of drivers that have worked on the run
+    lost_workers: Mapping[int, int]  # how often each worker was lost
     finished: bool
-    last_write: datetime | None
-    data: Manifest | None
+    last_write: datetime | None  # of the journal; None if the store does not know
+    data: Manifest | None  # None if it was deleted
 
     @property
     def ranked(self) -> list[TrialRecord]:
@@ -97,107 +75,94 @@ def read_run(store: Store, run_id: str) -> RunView:
 
     Raises StoreError if there is no such run, or its journal or a trial's spec is damaged.
     """
-    reader = _Reader(store, run_id)
-    for record in read(store, run_id):
+    config, *records = read(store, run_id)
+    reader = _Reader(store, run_id, keras_tuner.Objective(*config["objective"]))
+    for record in records:
         reader.add(record)
-    return reader.build_view()
+    return RunView(
+        name=run_id,
+        store=store.url,
+        config=config,
+        objective=reader.objective,
+        trials=reader.list_trials(),
+        hops=tuple(reader.hops),
+        sessions=reader.sessions,
+        lost_workers=reader.lost_workers,
+        finished=reader.finished,
+        last_write=store.modified_at(journal_key(run_id)),
+        data=_find_data(store, config["data"]),
+    )
 
 
-@dataclass
 class _Reader:
-    """State of a run while its journal is read."""
+    """The state of a run while its journal is read."""
 
-    store: Store
-    run_id: str
-    config: Record = field(default_factory=dict)
-    trials: dict[str, RunningTrial] = field(default_factory=dict)
-    ended: dict[str, TrialRecord] = field(default_factory=dict)
-    hops: list[Hop] = field(default_factory=list)
-    unanswered: dict[str, Record] = field(default_factory=dict)
-    lost_workers: dict[int, int] = field(default_factory=dict)
-    sessions: int = 0
-    finished: bool = False
-
-    @property
-    def objective(self) -> keras_tuner.Objective:
-        return keras_tuner.Objective(*self.config["objective"])
+    def __init__(self, store: Store, run_id: str, objective: keras_tuner.Objective) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.objective = objective
+        self.table = TrialTable(objective)
+        self.hops: list[Hop] = []
+        self.unanswered: dict[str, Record] = {}  # the epochs of trials
+        self.lost_workers: Counter[int] = Counter()
+        self.sessions = 0
+        self.finished = False
 
     def add(self, record: Record) -> None:
         """Update the state by the next record."""
-        kind = record["kind"]
-        if kind == "run":
-            self.config = record
-        elif kind == "session":
-            self.sessions += 1
-        elif kind == "unit":
-            self.hops.append(_to_hop(record, self.sessions - 1))
-        elif kind == "lost":
-            worker = record["worker"]
-            self.lost_workers[worker] = self.lost_workers.get(worker, 0) + 1
-        elif kind == "done":
-            self.finished = True
-        else:
-            self._update_trial(kind, record["trial"], record)
+        match record["kind"]:
+            case "session":
+                self.sessions += 1
+            case "unit":
+                self.hops.append(_to_hop(record, self.sessions - 1))
+            case "lost":
+                self.lost_workers[record["worker"]] += 1
+            case "done":
+                self.finished = True
+            case "proposal":
+                proposed = keras_tuner.HyperParameters()
+                proposed.values = dict(record["values"])
+                self.table.add(Proposal(record["trial"], proposed))
+            case _ if record["trial"] in self.table.running:
+                self._update_trial(self.table.running[record["trial"]], record)
 
-    def _update_trial(self, kind: str, name: str, record: Record) -> None:
-        if kind == "proposal":
-            proposed = keras_tuner.HyperParameters()
-            proposed.values = dict(record["values"])
-            self.trials[name] = RunningTrial(name, len(self.trials), Proposal(name, proposed))
-            return
-        trial = self.trials[name]
+    def _update_trial(self, trial: RunningTrial, record: Record) -> None:
         if "hyperparameters" in record:
             declared = keras_tuner.HyperParameters.from_config(record["hyperparameters"])
-            trial.proposal = Proposal(name, declared)
-        if kind == "trial":
-            trial.spec = read_spec(self.store, self.run_id, name)
-        elif kind == "epoch":
-            self.unanswered[name] = record
-        elif kind == "answer":
-            self._record_answer(trial, record)
-        elif kind == "end":
-            self.ended[name] = self._end_trial(trial, record)
+            trial.proposal = Proposal(trial.name, declared)
+        match record["kind"]:
+            case "trial":
+                trial.spec = read_spec(self.store, self.run_id, trial.name)
+            case "epoch":
+                self.unanswered[trial.name] = record
+            case "answer":
+                trial.kept = state_ref(record["kept"]) if record["kept"] else None
+                epoch = self.unanswered.pop(trial.name, None)
+                # The tuner got no report of an epoch at whose end a callback raised.
+                if epoch is not None and (record.get("error") is None or "logs" in record):
+                    self._add_epoch(trial, epoch, record.get("logs", {}))
+            case "end":
+                names = [each.name for each in dataclasses.fields(TrialResult)[2:-1]]
+                values = {name: record[name] for name in names}
+                self.table.finish(TrialResult(trial.name, Status(record["status"]), **values))
 
-    def _record_answer(self, trial: RunningTrial, record: Record) -> None:
-        trial.kept = state_ref(record["kept"]) if record["kept"] else None
-        epoch = self.unanswered.pop(trial.name, None)
-        # The tuner got no report of an epoch at whose end a callback raised.
-        if epoch is not None and (record.get("error") is None or "logs" in record):
-            added = record.get("logs", {})
-            trial.add_epoch(self.objective, FinishedEpoch(epoch["epoch"], epoch["logs"], added))
+    def _add_epoch(self, trial: RunningTrial, epoch: Record, added: dict[str, float]) -> None:
+        trial.add_epoch(self.objective, FinishedEpoch(epoch["epoch"], epoch["logs"], added))
 
-    def _end_trial(self, trial: RunningTrial, record: Record) -> TrialRecord:
-        names = [each.name for each in dataclasses.fields(TrialResult)[2:-1]]
-        values = {name: record[name] for name in names}
-        result = TrialResult(trial.name, Status(record["status"]), **values)
-        return trial.finish(self.objective, result)
-
-    def build_view(self) -> RunView:
-        """Return the run as of the last record."""
+    def list_trials(self) -> tuple[TrialRecord, ...]:
+        """Return the trials as of the last record."""
         for name, epoch in self.unanswered.items():
-            if name not in self.ended:
-                finished = FinishedEpoch(epoch["epoch"], epoch["logs"])
-                self.trials[name].add_epoch(self.objective, finished)
-        return RunView(
-            name=self.run_id,
-            store=self.store.url,
-            config=self.config,
-            objective=self.objective,
-            trials=tuple(self._record_trial(name) for name in self.trials),
-            hops=tuple(self.hops),
-            sessions=self.sessions,
-            lost_workers=self.lost_workers,
-            finished=self.finished,
-            last_write=self.store.modified_at(journal_key(self.run_id)),
-            data=_find_data(self.store, self.config["data"]),
+            if name in self.table.running:
+                self._add_epoch(self.table.running[name], epoch, {})
+        seconds: dict[str, list[float]] = defaultdict(list)
+        for hop in self.hops:
+            seconds[hop.trial].append(hop.seconds)
+        return tuple(
+            dataclasses.replace(trial, seconds=math.fsum(seconds[trial.trial_id]))
+            if trial.status is Status.RUNNING
+            else trial
+            for trial in self.table.records
         )
-
-    def _record_trial(self, name: str) -> TrialRecord:
-        if name in self.ended:
-            return self.ended[name]
-        running = self.trials[name].to_record(Status.RUNNING)
-        seconds = math.fsum(hop.seconds for hop in self.hops if hop.trial == name)
-        return dataclasses.replace(running, seconds=seconds)
 
 
 def _to_hop(record: Record, session: int) -> Hop:

@@ -39,25 +39,15 @@ _WIDE_SCALE = 10  # ratio of largest to smallest value from which an axis is log
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a chart, for wide screens or for phones.
-
-    Attributes:
-        name: ``"wide"`` or ``"narrow"``.
-        width: Width in inches.
-        columns: Number of small charts side by side.
-    """
+    """The form of a chart, for wide screens or for phones."""
 
     name: str
-    width: float
-    columns: int
-
-    @property
-    def narrow(self) -> bool:
-        """Whether it is for phones."""
-        return self.name == "narrow"
+    width: float  # in inches
+    columns: int  # of small charts
+    narrow: bool = False
 
 
-FORMS = (Form("wide", 12.0, 4), Form("narrow", 4.5, 2))
+FORMS = (Form("wide", 12.0, 4), Form("narrow", 4.5, 2, narrow=True))
 
 
 def assign_colors(run: RunView) -> dict[str, str]:

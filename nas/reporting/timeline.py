@@ -20,39 +20,23 @@ _VALIDATION = 0.45  # opacity
 
 @dataclass(frozen=True)
 class Usage:
-    """How a worker spent its time.
-
-    Attributes:
-        worker: Number of the worker.
-        hops: Number of finished units.
-        busy: Seconds of work on rows.
-        share: ``busy`` as a share of the duration of all sessions.
-        overhead: Seconds of fetching, setting, reading and writing states.
-        longest_gap: Longest time in a session without work on rows, in seconds.
-        times_lost: How often the worker was lost.
-    """
+    """How a worker spent its time, in seconds."""
 
     worker: int
-    hops: int
-    busy: float
-    share: float
-    overhead: float
-    longest_gap: float
+    hops: int  # number of finished units
+    busy: float  # work on rows
+    share: float  # of busy in the duration of all sessions
+    overhead: float  # fetching, setting, reading and writing states
+    longest_gap: float  # in a session without work on rows
     times_lost: int
 
 
 @dataclass(frozen=True)
 class TimeAxis:
-    """Hops on one time axis, without the time between sessions.
+    """Hops on one time axis in seconds, without the time between sessions."""
 
-    Attributes:
-        hops: Hops with their start on the axis, in seconds.
-        borders: Starts of all sessions but the first.
-        length: End of the last session.
-    """
-
-    hops: tuple[tuple[float, Hop], ...]
-    borders: tuple[float, ...]
+    hops: tuple[tuple[float, Hop], ...]  # with their start on the axis
+    borders: tuple[float, ...]  # starts of all sessions but the first
     length: float
 
 

@@ -53,7 +53,7 @@ def test_a_worker_mounts_what_the_master_shares_and_joins_it():
     mounted = position(lines, "mount -t nfs")
     assert lines[mounted].endswith("10.10.1.1:/shared /shared")
     started = position(lines, "--workers 1")
-    assert mounted < position(lines, "listens 10.10.1.1 8080") < started
+    assert mounted < position(lines, "is_listening 10.10.1.1 8080") < started
     assert "--master spark://10.10.1.1:7077" in lines[started]
     assert "--host 10.10.1.2" in lines[started]
 
@@ -89,7 +89,7 @@ def test_a_worker_waits_until_its_master_listens():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
-        assert sourced(f"listens 127.0.0.1 {port} || echo no") == "no"
-        assert "gave up" in sourced(f"patience=0; (keep_trying listens 127.0.0.1 {port}) 2>&1 || :")
+        assert sourced(f"is_listening 127.0.0.1 {port} || echo no") == "no"
+        assert "timeout" in sourced(f"timeout=0; (retry is_listening 127.0.0.1 {port}) 2>&1 || :")
         server.listen()
-        assert sourced(f"listens 127.0.0.1 {port} && echo yes") == "yes"
+        assert sourced(f"is_listening 127.0.0.1 {port} && echo yes") == "yes"

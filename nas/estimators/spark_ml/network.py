@@ -24,22 +24,13 @@ _BATCH = 1024
 
 @dataclass
 class Network:
-    """The network of a CerebrosModel.
-
-    Attributes:
-        model: The ``keras.Model``.
-        input_shape: Shape of one row of the input.
-        input_dtype: Type of the input.
-        width: Number of output values.
-        classes: As in ``OutputColumns``: ``""`` for a regression, ``"single"`` for classes.
-        custom_objects: Custom layers, losses and metrics by name.
-    """
+    """The network of a CerebrosModel."""
 
     model: Any
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...]  # of one row
     input_dtype: str
     width: int
-    classes: str
+    classes: str  # as in OutputColumns: "" for a regression, "single" for classes
     custom_objects: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
