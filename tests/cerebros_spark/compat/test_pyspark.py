@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pyspark
-from pyspark.ml import Transformer
-from pyspark.ml.param import TypeConverters
+from pyspark.ml.param import Params, TypeConverters
 
 from cerebros_spark.compat import pyspark as compat
 
 VERSION = f"PySpark {pyspark.__version__}"
 
 
-class Scaler(Transformer):
+class Scaler(Params):
     factor = compat.declare_param("factor", "a number.", TypeConverters.toFloat)
 
 
