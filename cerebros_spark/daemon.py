@@ -17,5 +17,5 @@ from pyspark.daemon import manager
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
 if __name__ == "__main__":
-    load_tensorflow()
+    load_tensorflow(redirect_stderr=True)
     manager()

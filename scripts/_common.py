@@ -21,7 +21,7 @@ def prepare_environment(level: int = logging.WARNING) -> None:
     logging.getLogger("py4j").setLevel(logging.WARNING)
     from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
-    load_tensorflow()
+    load_tensorflow(redirect_stderr=True)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("JAVA_HOME", java_home())
 

@@ -65,7 +65,7 @@ Example:
 def report(run: str, output: str) -> None:
     """Write the page of a run."""
     store, name = find_run(run)
-    load_tensorflow()
+    load_tensorflow(redirect_stderr=True)
     from nas.reporting import write_report
 
     finished = write_report(store, name, output)
@@ -104,7 +104,7 @@ def predict(
     """Add the outputs of a run's best network to a table."""
     opened = open_run(run)
     settings = parse_settings(conf)
-    load_tensorflow()
+    load_tensorflow(redirect_stderr=True)
     result = opened.load_result()
     encoding, vector_size = opened.config.encoding, opened.config.vector_size
     with spark_session(master, None, settings) as session:
@@ -148,7 +148,7 @@ def export(run: str, output: str) -> None:
         raise ArgumentError(f"--output must be a file with the suffix .keras, but got {output!r}")
     store, name = find_run(run)
     config = read_config(store, name)
-    load_tensorflow()
+    load_tensorflow(redirect_stderr=True)
     from cerebros_spark.runs.artifacts import read_state
     from cerebros_spark.training.keras.checkpoint import StateVariables
     from cerebros_spark.training.keras.metrics import remove_one_hot_labels

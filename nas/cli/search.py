@@ -153,7 +153,7 @@ def search(**options: Any) -> None:
     name = options.pop("name") or _derive_name(options["data"])
     overwrite = options.pop("overwrite")
     store = Store.create(options.pop("place"))
-    load_tensorflow()
+    load_tensorflow(redirect_stderr=True)
     with spark_session(options["master"], options["workers"], options["settings"]) as session:
         _run_search(session, store, name, overwrite, options)
 
@@ -226,7 +226,7 @@ def resume(run: str, master: str | None, conf: tuple[str, ...]) -> None:
     opened = open_run(run)
     config = opened.config
     settings = {**config.settings, **parse_settings(conf)}
-    load_tensorflow()
+    load_tensorflow(redirect_stderr=True)
     if opened.finished:
         click.echo(f"the run {opened.name!r} is finished: this is its result", err=True)
         _print_result(opened.load_result(), opened.store, opened.name)

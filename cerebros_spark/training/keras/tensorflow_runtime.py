@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -50,13 +51,6 @@ def disable_determinism() -> None:
         _deferred = None
 
 
-def silence_startup() -> None:
-    """Hide TensorFlow's startup messages, but not its errors."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-
-
 def check_keras_backend() -> None:
     """Check that Keras runs, or would run, on TensorFlow in this process.
 
@@ -74,10 +68,30 @@ def check_keras_backend() -> None:
         )
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow and Keras without the lines they print while they load.
+def prepare_tensorflow() -> None:
+    """Set the environment variables that TensorFlow and Keras read when they are imported.
+
+    On a machine without CUDA drivers, TensorFlow 2.21 still prints that there are none: no
+    variable prevents it.
+
+    Raises:
+        ArgumentError: If Keras runs on another backend than TensorFlow.
+    """
+    check_keras_backend()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    enable_xla_cache()
+
+
+def load_tensorflow(*, redirect_stderr: bool = False) -> None:
+    """Import TensorFlow and Keras.
 
     Settings that :func:`configure` deferred take effect.
+
+    Args:
+        redirect_stderr: Whether to hide the lines of the native library that no variable prevents.
+            For commands only: a library must not redirect the streams of a process.
 
     Raises:
         ArgumentError: If Keras runs on another backend than TensorFlow.
@@ -86,26 +100,24 @@ def load_tensorflow() -> None:
     check_keras_backend()
     with _lock:
         if "tensorflow" not in sys.modules:
-            _import_silently()
+            prepare_tensorflow()
+            with _hidden_startup() if redirect_stderr else contextlib.nullcontext():
+                import_module("tensorflow")
+                import_module("keras")
         if _deferred is not None:
             settings, _deferred = _deferred, None
             _apply(settings)
 
 
-def _import_silently() -> None:
-    """Import TensorFlow and Keras while stderr is redirected.
-
-    The environment does not silence the native library. Other lines are passed on.
-    """
-    silence_startup()
-    enable_xla_cache()
+@contextlib.contextmanager
+def _hidden_startup() -> Iterator[None]:
+    """Redirect stderr within the block, and pass on all but TensorFlow's startup lines."""
     sys.stderr.flush()
     stream = os.dup(2)
     with tempfile.TemporaryFile() as captured:
         os.dup2(captured.fileno(), 2)
         try:
-            import_module("tensorflow")
-            import_module("keras")
+            yield
         finally:
             sys.stderr.flush()
             os.dup2(stream, 2)
