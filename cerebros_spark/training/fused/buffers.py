@@ -1,4 +1,4 @@
-"""Memory where the vectors of a call are laid, which the call reads in place."""
+"""Memory for the vectors of a compiled call, which the call reads in place."""
 
 from __future__ import annotations
 
@@ -7,41 +7,42 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cerebros_spark.training.fused.state_layout import Sections
+from cerebros_spark.training.fused.state_layout import VectorLayout
 
-# What TensorFlow and XLA want a tensor to begin at a multiple of, in bytes.
-_ALIGNED = 64
+# Alignment that TensorFlow and XLA need for a tensor, in bytes.
+_ALIGNMENT = 64
 
 
-class Room:
-    """Memory for the networks of one call.
+class Buffers:
+    """Vectors of the networks of one call.
 
     Args:
-        networks: How many they are.
-        sections: How a vector is laid out in training.
-        bare: How it is where networks are only evaluated: without what an optimizer keeps.
-        dtype: Type of its values.
+        networks: Number of networks.
+        layout: Layout of a vector in training.
+        inference_layout: Layout of a vector without optimizer slots.
+        dtype: Dtype of the vectors.
     """
 
-    def __init__(self, networks: int, sections: Sections, bare: Sections, dtype: str) -> None:
+    def __init__(
+        self, networks: int, layout: VectorLayout, inference_layout: VectorLayout, dtype: str
+    ) -> None:
         self.networks = networks
-        #: A vector for each network as it is trained, ``(networks, size)``.
-        self.whole = _aligned((networks, sections.size), dtype)
-        #: The same for evaluating, ``(networks, smaller size)``.
-        self.bare = _aligned((networks, bare.size), dtype)
+        #: ``(networks, size)``
+        self.training = _allocate((networks, layout.size), dtype)
+        #: ``(networks, inference size)``
+        self.inference = _allocate((networks, inference_layout.size), dtype)
 
 
-def shared(array: np.ndarray) -> Any:
-    """An aligned array as a tensor, its values where they are.
+def to_shared_tensor(array: np.ndarray) -> Any:
+    """Return an aligned array as a tensor that shares its memory.
 
-    Whoever writes to the array afterwards changes the tensor: what was called with it must have
-    come to its end.
+    Write to the array only after the calls with the tensor have finished.
     """
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def _aligned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def _allocate(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + _ALIGNED, np.uint8)
-    first = -memory.ctypes.data % _ALIGNED
+    memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % _ALIGNMENT
     return memory[first : first + size].view(dtype).reshape(shape)

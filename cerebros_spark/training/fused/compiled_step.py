@@ -1,4 +1,4 @@
-"""What trains and evaluates networks of one shape: all steps of a unit are one compiled call."""
+"""Training and evaluation of networks of one shape: a unit is one compiled call."""
 
 from __future__ import annotations
 
@@ -9,134 +9,138 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.fused.batches import Rows, evaluated_at_a_time
-from cerebros_spark.training.fused.graph.network import FOLDED, Recipe
-from cerebros_spark.training.fused.graph.padding import Shape
-from cerebros_spark.training.fused.graph.wiring import Wiring, wiring
-from cerebros_spark.training.fused.kernels.base import Passes
-from cerebros_spark.training.fused.kernels.folded_network import Networks
-from cerebros_spark.training.fused.kernels.merged_network import MergedNetworks
-from cerebros_spark.training.fused.kernels.output_layer import Ends
-from cerebros_spark.training.fused.losses import Scoring
-from cerebros_spark.training.fused.optimizer_rules import Rule, rule
-from cerebros_spark.training.fused.state_layout import Sections
+from cerebros_spark.training.fused.batches import PaddedRows, get_evaluation_batch_size
+from cerebros_spark.training.fused.graph.network import FOLDED, GroupConfig
+from cerebros_spark.training.fused.graph.padding import PaddedShape
+from cerebros_spark.training.fused.graph.wiring import Wiring, decode_wiring
+from cerebros_spark.training.fused.kernels.base import NetworkKernel
+from cerebros_spark.training.fused.kernels.folded_network import FoldedNetwork
+from cerebros_spark.training.fused.kernels.merged_network import MergedNetwork
+from cerebros_spark.training.fused.kernels.output_layer import OutputLayer
+from cerebros_spark.training.fused.losses import BatchScorer
+from cerebros_spark.training.fused.optimizer_rules import get_update_rule
+from cerebros_spark.training.fused.state_layout import VectorLayout
 from cerebros_spark.training.keras.metrics import build_scoring_model
 from cerebros_spark.training.keras.xla_cache import compile_with_xla
 
 
-class Compiled:
-    """What trains and evaluates networks of one recipe in one shape, compiled once.
+class CompiledStep:
+    """The compiled calls of a group configuration in one shape.
 
     Args:
-        recipe: What the networks have in common.
-        shape: The shape that they are padded to.
-        described: The program of one of them; all have its losses and metrics.
-        batch_size: Rows of a step.
+        config: What the networks share.
+        shape: Their padded shape.
+        program: The program of one of them; all have its losses and metrics.
+        batch_size: Rows of a training step.
 
     Raises:
-        UnreadableError: If there is no rule for their optimizer.
+        UnsupportedNetworkError: If there is no rule for the optimizer.
     """
 
-    def __init__(self, recipe: Recipe, shape: Shape, described: str, batch_size: int) -> None:
-        self.recipe = recipe
+    def __init__(
+        self, config: GroupConfig, shape: PaddedShape, program: str, batch_size: int
+    ) -> None:
+        self.config = config
         self.shape = shape
-        self.rule: Rule = rule(json.loads(recipe.compiled)["optimizer"])
-        #: How a vector is laid out in training, and where networks are only evaluated.
-        self.sections = Sections(recipe, shape, self.rule.names)
-        self.bare = Sections(recipe, shape, ())
+        optimizer = json.loads(config.compiled)["optimizer"]
+        self.rule = get_update_rule(optimizer)
+        #: Layouts of a vector with and without optimizer slots.
+        self.layout = VectorLayout(config, shape, self.rule.names)
+        self.inference_layout = VectorLayout(config, shape, ())
         self.batch_size = batch_size
         self.traces = 0
-        rate = json.loads(recipe.compiled)["optimizer"]["config"]["learning_rate"]
-        #: What gives the learning rate; None where it is part of the state.
+        rate = optimizer["config"]["learning_rate"]
+        #: The learning rate schedule; None where the rate is part of the state.
         self.schedule = None if rate is None else keras.saving.deserialize_keras_object(rate)
-        kind: Any = Networks if shape.merge == FOLDED else MergedNetworks
-        self._networks: Passes = kind(recipe, shape)
-        self._ends = Ends(recipe, shape)
-        self._described = described
-        self._scored: Scoring | None = None
-        self._dtype = tf.as_dtype(recipe.dtype)
-        self._train = compile_with_xla(self._trained)
-        self._evaluate = compile_with_xla(self._evaluated)
+        kind: Any = FoldedNetwork if shape.merge == FOLDED else MergedNetwork
+        self._network: NetworkKernel = kind(config, shape)
+        self._output_layer = OutputLayer(config, shape)
+        self._program = program
+        self._scorer: BatchScorer | None = None
+        self._dtype = tf.as_dtype(config.dtype)
+        self._compiled_train = compile_with_xla(self._train)
+        self._compiled_evaluate = compile_with_xla(self._evaluate)
 
-    def train(self, vectors: Any, wirings: Any, rows: Rows, *more: Any) -> Any:
-        """Runs :meth:`_trained`, compiled."""
-        self.scoring(rows.y)
-        return self._train(vectors, wirings, rows, *more)
+    def train(self, vectors: Any, wirings: Any, rows: PaddedRows, *more: Any) -> Any:
+        """Run :meth:`_train`, compiled."""
+        self._get_scorer(rows.y)
+        return self._compiled_train(vectors, wirings, rows, *more)
 
-    def evaluate(self, vectors: Any, wirings: Any, rows: Rows, *more: Any) -> Any:
-        """Runs :meth:`_evaluated`, compiled."""
-        self.scoring(rows.y)
-        return self._evaluate(vectors, wirings, rows, *more)
+    def evaluate(self, vectors: Any, wirings: Any, rows: PaddedRows, *more: Any) -> Any:
+        """Run :meth:`_evaluate`, compiled."""
+        self._get_scorer(rows.y)
+        return self._compiled_evaluate(vectors, wirings, rows, *more)
 
-    def scoring(self, y: Sequence[Any]) -> Scoring:
-        """Losses and metrics; what they are, Keras makes out by the labels."""
-        if self._scored is None:
-            self._scored = Scoring(build_scoring_model(self._described, y))
-        return self._scored
+    def _get_scorer(self, y: Sequence[Any]) -> BatchScorer:
+        """Return the losses and metrics, which Keras chooses by the labels at the first call."""
+        if self._scorer is None:
+            self._scorer = BatchScorer(build_scoring_model(self._program, y))
+        return self._scorer
 
-    def _trained(
+    def _train(
         self,
         vectors: Any,
         wirings: Any,
-        rows: Rows,
+        rows: PaddedRows,
         order: Any,
         count: Any,
         iterations: Any,
         seeds: Any,
         rates: Any,
-        many: Any,
+        networks: Any,
     ) -> tuple[Any, Any]:
-        """Takes a step on each batch of the rows in order.
+        """Take a step on each batch of the rows in order.
 
         Args:
-            vectors: States of shape ``(networks, size)``.
-            wirings: How they are wired, ``(networks, numbers)``.
-            rows: Rows of the shard, as tensors.
-            order: Numbers of the rows, ``(networks, steps * batch)``.
-            count: How many of them there are.
-            iterations: Steps that were taken before, ``(networks,)``.
-            seeds: What chance is drawn from, ``(networks,)``.
-            rates: Learning rate of each step, ``(networks, steps)``.
-            many: How many networks there are: those behind them are left alone.
+            vectors: States ``(slots, size)`` in the group's dtype.
+            wirings: Encoded wirings ``(slots, numbers) int32``.
+            rows: Rows of the shard.
+            order: Indices of the rows, ``(slots, steps * batch) int32``.
+            count: Number of valid indices, ``() int32``.
+            iterations: Steps taken before, ``(slots,) int32``.
+            seeds: Seeds of dropout, ``(slots,) uint32``.
+            rates: Learning rate of each step, ``(slots, steps)`` in the group's dtype.
+            networks: Number of networks, ``() int32``; slots after them do not change.
 
         Returns:
-            The states after the steps; the sums that make up the metrics.
+            The states after the steps ``(slots, size)``, and the sums that make up the metrics
+            ``(slots, width)``.
         """
         self.traces += 1
 
         def train(vector: Any, *more: Any) -> tuple[Any, Any]:
             numbers, ordered, *others = more
-            wires = wiring(numbers, self.shape)
-            return self._steps(vector, wires, rows, ordered, count, *others)
+            wiring = decode_wiring(numbers, self.shape)
+            return self._train_network(vector, wiring, rows, ordered, count, *others)
 
-        none = tf.zeros((vectors.shape[0], self.scoring(rows.y).width), self._dtype)
-        return _each(
-            train, many, (vectors, none), (vectors, wirings, order, iterations, seeds, rates)
+        none = tf.zeros((vectors.shape[0], self._get_scorer(rows.y).width), self._dtype)
+        return _for_each_network(
+            train, networks, (vectors, none), (vectors, wirings, order, iterations, seeds, rates)
         )
 
-    def _steps(
+    def _train_network(
         self,
         vector: Any,
-        wires: Wiring,
-        rows: Rows,
+        wiring: Wiring,
+        rows: PaddedRows,
         order: Any,
         count: Any,
         iterations: Any,
         seed: Any,
         rates: Any,
     ) -> tuple[Any, Any]:
-        """The steps of one network."""
+        """Take the steps of one network; the arguments are those of :meth:`_train` without slots."""
         batch = self.batch_size
-        wired = self._networks.wired(wires)
-        trained, kept, moving = self.sections.split(vector)
+        wired = self._network.prepare(wiring)
+        trained, slots, moving = self.layout.split(vector)
         numbers = tf.cast(tf.range(batch), tf.int32)
 
-        def body(step: Any, trained: Any, kept: Any, moments: Any, sums: Any) -> Any:
+        def body(step: Any, trained: Any, slots: Any, moments: Any, sums: Any) -> Any:
             first = step * batch
             at = tf.slice(order, [first], [batch])
             counts = tf.cast(first + numbers < count, self._dtype)
-            raw, added, back = self._networks.trained(
-                self._whole(trained, wires),
+            raw, added, backward = self._network.train_forward(
+                self._with_scales(trained, wiring),
                 wired,
                 tf.gather(rows.x, at),
                 counts,
@@ -144,55 +148,56 @@ class Compiled:
             )
             with tf.GradientTape() as tape:
                 tape.watch(raw)
-                loss, told = self.scoring(rows.y)(
+                loss, batch_sums = self._get_scorer(rows.y)(
                     [tf.gather(each, at) for each in rows.y],
-                    self._ends(raw),
+                    self._output_layer(raw),
                     counts,
                     None if rows.weights is None else tf.gather(rows.weights, at),
                 )
-            gradients = back(tape.gradient(loss, raw))
+            gradients = backward(tape.gradient(loss, raw))
             number = tf.cast(iterations + step + 1, self._dtype)
-            trained, kept = self._updated(trained, kept, gradients, rates[step], number)
-            fade = tf.constant(self._fade, self._dtype)
-            return step + 1, trained, kept, moments * fade + added * (1 - fade), sums + told
+            trained, slots = self._update(trained, slots, gradients, rates[step], number)
+            momentum = tf.constant(self._momentum, self._dtype)
+            moments = moments * momentum + added * (1 - momentum)
+            return step + 1, trained, slots, moments, sums + batch_sums
 
         steps = (count + batch - 1) // batch
-        none = tf.zeros((2, self._networks.moments), self._dtype)
-        _, trained, kept, moments, sums = tf.while_loop(
+        none = tf.zeros((2, self._network.moments), self._dtype)
+        _, trained, slots, moments, sums = tf.while_loop(
             lambda step, *_: step < steps,
             body,
-            [tf.constant(0), trained, kept, none, self._no_sums(rows)],
+            [tf.constant(0), trained, slots, none, self._zero_sums(rows)],
             maximum_iterations=rates.shape[0],
         )
-        if self.recipe.normalization is not None:
-            left = tf.pow(tf.constant(self._fade, self._dtype), tf.cast(steps, self._dtype))
-            moving = self._networks.moved(moving, wires, moments, left)
-        return self.sections.joined(trained, kept, moving), sums
+        if self.config.normalization is not None:
+            left = tf.pow(tf.constant(self._momentum, self._dtype), tf.cast(steps, self._dtype))
+            moving = self._network.update_moving(moving, wiring, moments, left)
+        return self.layout.join(trained, slots, moving), sums
 
-    def _evaluated(
-        self,
-        vectors: Any,
-        wirings: Any,
-        rows: Rows,
-        count: Any,
-        many: Any,
+    def _evaluate(
+        self, vectors: Any, wirings: Any, rows: PaddedRows, count: Any, networks: Any
     ) -> Any:
-        """The sums that make up the metrics over all rows."""
+        """Return the sums that make up the metrics over all rows, ``(slots, width)``.
+
+        The arguments are those of :meth:`_train`, the vectors without optimizer slots.
+        """
         self.traces += 1
 
         def evaluate(vector: Any, numbers: Any) -> tuple[Any]:
-            wires = wiring(numbers, self.shape)
-            return (self._scores(vector, wires, rows, count),)
+            wiring = decode_wiring(numbers, self.shape)
+            return (self._evaluate_network(vector, wiring, rows, count),)
 
-        none = tf.zeros((vectors.shape[0], self.scoring(rows.y).width), self._dtype)
-        return _each(evaluate, many, (none,), (vectors, wirings))[0]
+        none = tf.zeros((vectors.shape[0], self._get_scorer(rows.y).width), self._dtype)
+        return _for_each_network(evaluate, networks, (none,), (vectors, wirings))[0]
 
-    def _scores(self, vector: Any, wires: Wiring, rows: Rows, count: Any) -> Any:
-        """What the metrics of one network add up to."""
-        batch = evaluated_at_a_time(rows.x.shape[0])
-        trained, _, moving = self.bare.split(vector)
-        wired = self._networks.wired(wires)
-        folded = self._networks.folded(self._whole(trained, wires), moving, wired)
+    def _evaluate_network(
+        self, vector: Any, wiring: Wiring, rows: PaddedRows, count: Any
+    ) -> Any:
+        """Return the sums of the metrics of one network, ``(width,)``."""
+        batch = get_evaluation_batch_size(rows.x.shape[0])
+        trained, _, moving = self.inference_layout.split(vector)
+        wired = self._network.prepare(wiring)
+        weights = self._network.fold(self._with_scales(trained, wiring), moving, wired)
         numbers = tf.cast(tf.range(batch), tf.int32)
 
         def body(step: Any, sums: Any) -> Any:
@@ -203,65 +208,67 @@ class Compiled:
                 return tf.slice(values, [first, *[0] * len(rest)], [batch, *rest])
 
             counts = tf.cast(first + numbers < count, self._dtype)
-            outputs = self._ends(self._networks.inferred(folded, wired, part(rows.x)))
-            of_rows = None if rows.weights is None else part(rows.weights)
+            outputs = self._output_layer(self._network.infer(weights, wired, part(rows.x)))
+            row_weights = None if rows.weights is None else part(rows.weights)
             y = [part(each) for each in rows.y]
-            _, told = self.scoring(rows.y)(y, outputs, counts, of_rows)
-            return step + 1, sums + told
+            _, batch_sums = self._get_scorer(rows.y)(y, outputs, counts, row_weights)
+            return step + 1, sums + batch_sums
 
         _, sums = tf.while_loop(
             lambda step, _: step < (count + batch - 1) // batch,
             body,
-            [tf.constant(0), self._no_sums(rows)],
+            [tf.constant(0), self._zero_sums(rows)],
             maximum_iterations=rows.x.shape[0] // batch,
         )
         return sums
 
-    def _no_sums(self, rows: Rows) -> Any:
-        return tf.zeros(self.scoring(rows.y).width, self._dtype)
+    def _zero_sums(self, rows: PaddedRows) -> Any:
+        return tf.zeros(self._get_scorer(rows.y).width, self._dtype)
 
-    def _updated(
-        self, trained: Any, kept: Any, gradients: Any, rate: Any, number: Any
+    def _update(
+        self, trained: Any, slots: Any, gradients: Any, rate: Any, number: Any
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Return all weights and optimizer slots after step ``number``, in their shapes."""
         weights: dict[str, Any] = {}
-        after: dict[str, dict[str, Any]] = {slot: {} for slot in kept}
+        after: dict[str, dict[str, Any]] = {slot: {} for slot in slots}
         for name, weight in trained.items():
-            before = {slot: parts[name] for slot, parts in kept.items()}
-            weights[name], told = self.rule.step(weight, gradients[name], before, rate, number)
-            for slot, value in told.items():
+            before = {slot: parts[name] for slot, parts in slots.items()}
+            weights[name], values = self.rule.step(weight, gradients[name], before, rate, number)
+            for slot, value in values.items():
                 after[slot][name] = value
         return weights, after
 
-    def _whole(self, trained: dict[str, Any], wires: Wiring) -> dict[str, Any]:
-        """Weights with scales of 1 and shifts of 0 where there is no normalization.
+    def _with_scales(self, trained: dict[str, Any], wiring: Wiring) -> dict[str, Any]:
+        """Add scales of 1 and shifts of 0 ``(slots,)`` where there is no normalization.
 
-        A slot without a copy has a scale of 0: its weight would be trained otherwise.
+        A slot without a copy gets a scale of 0: its weight would be trained otherwise.
         """
-        told = dict(trained)
-        for prefix, some in (("", wires.hidden), ("output_", wires.outputs)):
-            if f"{prefix}gamma" not in told:
-                told[f"{prefix}gamma"] = tf.cast(some.taken, self._dtype)
-                told[f"{prefix}beta"] = tf.zeros_like(told[f"{prefix}gamma"])
-        return told
+        weights = dict(trained)
+        for prefix, wires in (("", wiring.hidden), ("output_", wiring.outputs)):
+            if f"{prefix}gamma" not in weights:
+                weights[f"{prefix}gamma"] = tf.cast(wires.occupied, self._dtype)
+                weights[f"{prefix}beta"] = tf.zeros_like(weights[f"{prefix}gamma"])
+        return weights
 
     @property
-    def _fade(self) -> float:
-        return 0.0 if self.recipe.normalization is None else self.recipe.normalization[0]
+    def _momentum(self) -> float:
+        """Momentum of the moving statistics."""
+        return 0.0 if self.config.normalization is None else self.config.normalization[0]
 
 
-def _each(
-    work: Callable[..., tuple[Any, ...]], many: Any, held: Sequence[Any], given: Any
+def _for_each_network(
+    work: Callable[..., tuple[Any, ...]], networks: Any, initial: Sequence[Any], arguments: Any
 ) -> tuple[Any, ...]:
-    """Does work on one network after the other.
+    """Run a function on one network after the other.
 
-    A network's results so don't depend on which others are there, to the last bit; and what is
-    small enough for a processor's cache stays in it.
+    So the results of a network do not depend on the others, to the last bit, and what fits into a
+    processor's cache stays there.
 
     Args:
-        work: Takes what is given for a network, and gives what is held for it.
-        many: How many networks there are.
-        held: Results to begin with, the networks first; those of networks behind ``many`` remain.
-        given: Tensors, the networks first.
+        work: Takes the arguments of a network, and returns its results.
+        networks: Number of networks, ``() int32``.
+        initial: Initial results ``(slots, ...)``, which remain for slots without a network.
+        arguments: Tensors ``(slots, ...)``.
     """
 
     def body(number: Any, *arrays: tf.TensorArray) -> Any:
@@ -269,18 +276,18 @@ def _each(
             rest = values.shape[1:]
             return tf.reshape(tf.slice(values, [number, *[0] * len(rest)], [1, *rest]), rest)
 
-        told = work(*tf.nest.map_structure(one, given))
-        written = (a.write(number, each) for a, each in zip(arrays, told, strict=True))
+        results = work(*tf.nest.map_structure(one, arguments))
+        written = (a.write(number, each) for a, each in zip(arrays, results, strict=True))
         return number + 1, *written
 
     arrays = [
         tf.TensorArray(each.dtype, size=each.shape[0], element_shape=each.shape[1:]).unstack(each)
-        for each in held
+        for each in initial
     ]
     _, *arrays = tf.while_loop(
-        lambda number, *_: number < many,
+        lambda number, *_: number < networks,
         body,
         [tf.constant(0), *arrays],
-        maximum_iterations=held[0].shape[0],
+        maximum_iterations=initial[0].shape[0],
     )
     return tuple(array.stack() for array in arrays)

@@ -1,147 +1,142 @@
-"""Losses and metrics of a group of networks: the sums that Keras' metrics would hold."""
+"""Losses and metrics of a network, as the sums that Keras' metrics store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from cerebros_spark.training.fused.graph.parser import UnreadableError
+from cerebros_spark.compat import keras as compat
+from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError
 from cerebros_spark.training.keras.metrics import OneHotLabels
+
+#: Of labels and outputs, each ``(rows, width)``, returns a value per row.
+_RowFunction = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
 class _Loss:
-    call: Callable[[Any, Any], Any]
+    call: _RowFunction
     weight: float
     dtype: str
 
 
 @dataclass(frozen=True)
 class _Mean:
-    """A metric that is a mean over rows of what a function gives."""
+    """A metric that is a mean over rows of a function."""
 
     output: int
-    call: Callable[[Any, Any], Any]
+    call: _RowFunction
     weighted: bool
     dtype: str
 
 
-class Scoring:
-    """The losses and metrics of one way of compiling.
+class BatchScorer:
+    """The losses and metrics of a compile configuration.
 
     Args:
-        model: A compiled and built model with the networks' outputs, whose metrics tell.
+        model: A compiled model with the networks' outputs, its metrics built.
 
     Raises:
-        UnreadableError: If it has a loss or a metric that is no mean over rows.
+        UnsupportedNetworkError: If a loss or a metric is not a mean over rows.
     """
 
     def __init__(self, model: Any) -> None:
-        compiled = model._compile_loss
-        self._losses = []
-        for _, loss, weight, _ in compiled._flat_losses:
-            # What a batch's loss is: the mean over rows of a value for each.
-            plain = isinstance(loss, keras.losses.Loss) and type(loss).__module__.startswith(
-                "keras."
-            )
-            if not plain or loss.reduction not in ("sum_over_batch_size", "mean"):
-                raise UnreadableError(f"its loss {loss!r} is no mean over rows that Keras has")
-            if loss.reduction == "mean":
-                raise UnreadableError("its loss has the reduction 'mean'")
-            self._losses.append(_Loss(loss.call, 1.0 if weight is None else weight, loss.dtype))
+        self._losses = [_read_loss(*each) for each in compat.flat_losses(model)]
         self._trackers = len(self._losses) if len(self._losses) > 1 else 0
-        self._means = list(_means(model))
-        many = len(model.metrics_variables)
-        if many != 2 * (1 + self._trackers + len(self._means)):
-            raise UnreadableError("its metrics are not all means over rows")
-        self._by_place = _places(model, self._trackers)
-
-    @property
-    def width(self) -> int:
-        """How many numbers make up the metrics of a network."""
-        return 2 * (1 + self._trackers + len(self._means))
+        self._means = list(_read_means(model))
+        #: Number of values that make up the metrics of a network.
+        self.width = 2 * (1 + self._trackers + len(self._means))
+        if len(model.metrics_variables) != self.width:
+            raise UnsupportedNetworkError("its metrics are not all means over rows")
+        self._order = _find_order(model, self._trackers)
 
     def __call__(
         self, y: Sequence[Any], outputs: Sequence[Any], counts: Any, weights: Any | None
     ) -> tuple[Any, Any]:
-        """Loss and metrics of a batch of one network.
+        """Return the loss and the metrics of a batch of one network.
 
         Args:
-            y: For each output the labels, of shape ``(batch, width)``.
-            outputs: The network's outputs, likewise.
-            counts: 1 for a row that is there, otherwise 0: ``(batch,)``.
-            weights: What rows count, of the same shape; None for 1.
+            y: Labels ``(batch, width)`` per output.
+            outputs: The network's outputs ``(batch, width)``.
+            counts: 1 for a row, 0 for padding, ``(batch,)``.
+            weights: Row weights ``(batch,)``, or None for 1.
 
         Returns:
-            The loss, a scalar; the sums that the metrics hold: ``(width,)``.
+            The loss ``()``, and the sums that the metrics store ``(width,)``, in the dtype of
+            ``counts``.
         """
         rows = tf.reduce_sum(counts)
-        counted = counts if weights is None else counts * weights
+        weighted_counts = counts if weights is None else counts * weights
         sums = []
         for loss, labels, values in zip(self._losses, y, outputs, strict=True):
-            each = _rowwise(loss.call, labels, values, loss.dtype)
-            sums.append(tf.reduce_sum(tf.cast(each, counts.dtype) * counted))
+            each = _apply_by_row(loss.call, labels, values, loss.dtype)
+            sums.append(tf.reduce_sum(tf.cast(each, counts.dtype) * weighted_counts))
         parts = [s * loss.weight for s, loss in zip(sums, self._losses, strict=True)]
         total = tf.add_n(parts)
         trackers = [(total, rows)]
         if self._trackers:
             trackers += [(one, rows) for one in sums]
         for mean in self._means:
-            each = _rowwise(mean.call, y[mean.output], outputs[mean.output], mean.dtype)
-            by = counted if mean.weighted else counts
+            each = _apply_by_row(mean.call, y[mean.output], outputs[mean.output], mean.dtype)
+            by = weighted_counts if mean.weighted else counts
             each = tf.cast(each, counts.dtype)
             trackers.append((tf.reduce_sum(each * by), tf.reduce_sum(by)))
-        ordered = [trackers[place] for place in self._by_place]
+        ordered = [trackers[position] for position in self._order]
         return total / rows, tf.stack([value for pair in ordered for value in pair])
 
 
-def _rowwise(call: Callable[[Any, Any], Any], labels: Any, values: Any, dtype: str) -> Any:
-    """What a function of rows gives, row by row."""
+def _apply_by_row(call: _RowFunction, labels: Any, values: Any, dtype: str) -> Any:
+    """Return a function of labels and outputs ``(rows, width)`` row by row, ``(rows,)``."""
     return tf.reshape(call(tf.cast(labels, dtype), tf.cast(values, dtype)), [-1])
 
 
-def _means(model: Any) -> Any:
-    """The metrics that were passed to compile(), in Keras' order."""
-    if model._compile_metrics is None:
-        return
-    held = model._compile_metrics
-    for weighted, groups in ((False, held._flat_metrics), (True, held._flat_weighted_metrics)):
+def _read_loss(loss: Any, weight: float | None) -> _Loss:
+    if not isinstance(loss, keras.losses.Loss) or not _is_builtin(loss):
+        raise UnsupportedNetworkError(f"its loss {loss!r} is not built into Keras")
+    if loss.reduction != "sum_over_batch_size":
+        raise UnsupportedNetworkError(f"its loss has the reduction {loss.reduction!r}")
+    return _Loss(loss.call, 1.0 if weight is None else weight, loss.dtype)
+
+
+def _read_means(model: Any) -> Iterator[_Mean]:
+    """Yield the metrics that were passed to compile(), in Keras' order."""
+    for weighted, groups in zip((False, True), compat.flat_metrics(model), strict=True):
         for output, group in enumerate(groups):
-            for metric in group.metrics if group else ():
-                yield _Mean(output, _function(metric), weighted, metric.dtype)
+            for metric in group:
+                yield _Mean(output, _get_row_function(metric), weighted, metric.dtype)
 
 
-def _function(metric: Any) -> Callable[[Any, Any], Any]:
+def _get_row_function(metric: Any) -> _RowFunction:
     if isinstance(metric, OneHotLabels):
-        function = _function(metric.metric)
-        return lambda y, values: function(tf.cast(metric.one_hot(y), values.dtype), values)
+        inner = _get_row_function(metric.metric)
+        return lambda y, values: inner(tf.cast(metric.one_hot(y), values.dtype), values)
     if type(metric) is keras.metrics.RootMeanSquaredError:
         return lambda y, values: keras.ops.mean(keras.ops.square(values - y), axis=-1)
-    own = not type(metric).__module__.startswith("keras.")
-    if own or not isinstance(metric, keras.metrics.MeanMetricWrapper):
-        raise UnreadableError(f"its metric {metric.name} is no mean over rows that Keras has")
-    fn, more = metric._fn, metric._fn_kwargs
-    return lambda y, values: fn(y, values, **more)
+    if not _is_builtin(metric) or not isinstance(metric, keras.metrics.MeanMetricWrapper):
+        raise UnsupportedNetworkError(f"its metric {metric.name} is no built-in mean over rows")
+    function = compat.wrapped_function(metric)
+    arguments = compat.function_arguments(metric)
+    return lambda y, values: function(y, values, **arguments)
 
 
-def _places(model: Any, trackers: int) -> list[int]:
-    """For each of the model's metrics its place among those here."""
-    order = [id(model._loss_tracker)]
+def _is_builtin(value: Any) -> bool:
+    return type(value).__module__.startswith("keras.")
+
+
+def _find_order(model: Any, trackers: int) -> list[int]:
+    """Return the position here of each of the model's metrics."""
+    here = [compat.loss_tracker(model)]
     if trackers:
-        order += [id(metric) for metric in model._compile_loss.metrics]
-    if model._compile_metrics is not None:
-        held = model._compile_metrics
-        for groups in (held._flat_metrics, held._flat_weighted_metrics):
-            order += [id(metric) for group in groups if group for metric in group.metrics]
-    found = []
-    for metric in model.metrics:
-        inner = getattr(metric, "_flat_metrics", None)
-        if inner is None:
-            found.append(order.index(id(metric)))
-        else:
-            found += [order.index(id(each)) for each in metric.metrics]
-    return found
+        here += compat.compiled_loss(model).metrics
+    for groups in compat.flat_metrics(model):
+        here += [metric for group in groups for metric in group]
+    ids, compiled = [id(metric) for metric in here], compat.compiled_metrics(model)
+    return [
+        ids.index(id(each))
+        for metric in model.metrics
+        for each in (metric.metrics if metric is compiled else [metric])
+    ]

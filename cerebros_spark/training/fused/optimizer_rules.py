@@ -1,7 +1,6 @@
-"""The optimizers' rules on whole arrays, step for step as Keras has them.
+"""Optimizer updates of whole arrays, operation by operation as in ``keras.optimizers``.
 
-The rules are Keras' own (``keras.optimizers``): where epsilon stands and when weights decay
-differs from paper to paper.
+Papers differ in the position of epsilon and of weight decay.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from cerebros_spark.training.fused.graph.parser import UnreadableError
+from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError
 
-# What no rule here does: the value of Keras' configuration that means "not".
-_NOT = {
+# Options that no rule here has, with the value that turns them off.
+_UNSUPPORTED = {
     "clipnorm": None,
     "global_clipnorm": None,
     "clipvalue": None,
@@ -26,15 +25,15 @@ _NOT = {
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How an optimizer changes weights.
+class UpdateRule:
+    """The update of an optimizer.
 
     Attributes:
-        slots: Names of what it keeps of each weight, in groups: those of a group lie side by side
-            in its state, weight by weight; one group behind the other.
-        step: Takes a weight, its gradient, what is kept of it by name, the learning rate and the
-            number of the step from 1 (both broadcast to the weight), and gives the weight and
-            what is kept anew.
+        slots: Names of its slots, in groups. In the optimizer's state the groups follow each other,
+            and within a group the slots alternate, weight by weight.
+        step: ``(weight, gradient, slots, learning_rate, count) -> (weight, slots)``. Weight,
+            gradient and each slot have one shape and dtype; the learning rate and the count of
+            steps from 1 are scalars ``()`` of this dtype.
     """
 
     slots: tuple[tuple[str, ...], ...]
@@ -42,27 +41,24 @@ class Rule:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all slots."""
+        """The names of all slots."""
         return tuple(name for group in self.slots for name in group)
 
 
-def rule(optimizer: Mapping[str, Any]) -> Rule:
-    """The rule of an optimizer.
-
-    Args:
-        optimizer: Its serialized form, as a compile configuration has it.
+def get_update_rule(optimizer: Mapping[str, Any]) -> UpdateRule:
+    """Return the rule of an optimizer, given in serialized form.
 
     Raises:
-        UnreadableError: If there is none for it here; the message says why.
+        UnsupportedNetworkError: If there is none.
     """
     kind, config = optimizer["class_name"], optimizer["config"]
     if optimizer["module"] != "keras.optimizers" or kind not in _RULES:
-        raise UnreadableError(f"its optimizer is {kind}")
-    for name, off in _NOT.items():
+        raise UnsupportedNetworkError(f"its optimizer is {kind}")
+    for name, off in _UNSUPPORTED.items():
         if config.get(name) not in (off, None):
-            raise UnreadableError(f"its optimizer has {name}={config[name]!r}")
-    if config.get("epsilon") == 0:  # what fills up a shape would be divided by it
-        raise UnreadableError("its optimizer has epsilon=0")
+            raise UnsupportedNetworkError(f"its optimizer has {name}={config[name]!r}")
+    if config.get("epsilon") == 0:  # padding has gradients and moments of 0
+        raise UnsupportedNetworkError("its optimizer has epsilon=0")
     plain = _RULES[kind](config)
     decay = config.get("weight_decay")
     if decay is None:
@@ -72,71 +68,71 @@ def rule(optimizer: Mapping[str, Any]) -> Rule:
         learning_rate = others[2]
         return plain.step(weight - weight * tf.cast(decay, weight.dtype) * learning_rate, *others)
 
-    return Rule(plain.slots, decayed)
+    return UpdateRule(plain.slots, decayed)
 
 
-def _adam(config: Mapping[str, Any]) -> Rule:
-    """Adam (Kingma and Ba, ICLR 2015), with Keras' epsilon outside of the corrected root."""
+def _adam(config: Mapping[str, Any]) -> UpdateRule:
+    """Adam (Kingma and Ba, ICLR 2015), with epsilon added to the uncorrected root."""
     if config["amsgrad"]:
-        raise UnreadableError("its optimizer has amsgrad=True")
+        raise UnsupportedNetworkError("its optimizer has amsgrad=True")
     beta_1, beta_2, epsilon = config["beta_1"], config["beta_2"], config["epsilon"]
 
     def step(
-        weight: Any, gradient: Any, kept: Mapping[str, Any], learning_rate: Any, number: Any
+        weight: Any, gradient: Any, slots: Mapping[str, Any], learning_rate: Any, count: Any
     ) -> tuple[Any, dict[str, Any]]:
-        # By way of float32, as Keras' own cast goes.
+        # Cast by way of float32, as in Keras.
         one, two = (tf.cast(beta, weight.dtype) for beta in (beta_1, beta_2))
-        rate = learning_rate * tf.sqrt(1 - tf.pow(two, number)) / (1 - tf.pow(one, number))
-        momentum = kept["momentum"] + (gradient - kept["momentum"]) * (1 - beta_1)
-        velocity = kept["velocity"] + (tf.square(gradient) - kept["velocity"]) * (1 - beta_2)
+        rate = learning_rate * tf.sqrt(1 - tf.pow(two, count)) / (1 - tf.pow(one, count))
+        momentum = slots["momentum"] + (gradient - slots["momentum"]) * (1 - beta_1)
+        velocity = slots["velocity"] + (tf.square(gradient) - slots["velocity"]) * (1 - beta_2)
         weight = weight - momentum * rate / (tf.sqrt(velocity) + epsilon)
         return weight, {"momentum": momentum, "velocity": velocity}
 
-    return Rule((("momentum", "velocity"),), step)
+    return UpdateRule((("momentum", "velocity"),), step)
 
 
-def _sgd(config: Mapping[str, Any]) -> Rule:
-    """Gradient descent, with Keras' momentum, which has the learning rate in it."""
-    share, nesterov = config["momentum"], config["nesterov"]
+def _sgd(config: Mapping[str, Any]) -> UpdateRule:
+    """Gradient descent; the momentum includes the learning rate."""
+    decay, nesterov = config["momentum"], config["nesterov"]
 
     def step(
-        weight: Any, gradient: Any, kept: Mapping[str, Any], learning_rate: Any, number: Any
+        weight: Any, gradient: Any, slots: Mapping[str, Any], learning_rate: Any, count: Any
     ) -> tuple[Any, dict[str, Any]]:
-        if not share:
+        if not decay:
             return weight - gradient * learning_rate, {}
-        momentum = kept["momentum"] * share - gradient * learning_rate
+        momentum = slots["momentum"] * decay - gradient * learning_rate
         if nesterov:
-            return weight + momentum * share - gradient * learning_rate, {"momentum": momentum}
+            return weight + momentum * decay - gradient * learning_rate, {"momentum": momentum}
         return weight + momentum, {"momentum": momentum}
 
-    return Rule((("momentum",),) if share else (), step)
+    return UpdateRule((("momentum",),) if decay else (), step)
 
 
-def _rmsprop(config: Mapping[str, Any]) -> Rule:
+def _rmsprop(config: Mapping[str, Any]) -> UpdateRule:
     """RMSprop (Hinton, 2012), with epsilon under the root."""
-    rho, share = config["rho"], config["momentum"]
-    epsilon, centred = config["epsilon"], config["centered"]
-    slots = [("velocity",)]
-    slots += [("momentum",)] if share else []
-    slots += [("average_gradient",)] if centred else []
+    rho, decay = config["rho"], config["momentum"]
+    epsilon, centered = config["epsilon"], config["centered"]
+    names = [("velocity",)]
+    names += [("momentum",)] if decay else []
+    names += [("average_gradient",)] if centered else []
 
     def step(
-        weight: Any, gradient: Any, kept: Mapping[str, Any], learning_rate: Any, number: Any
+        weight: Any, gradient: Any, slots: Mapping[str, Any], learning_rate: Any, count: Any
     ) -> tuple[Any, dict[str, Any]]:
-        told = {"velocity": kept["velocity"] * rho + tf.square(gradient) * (1 - rho)}
-        below = told["velocity"] + epsilon
-        if centred:
-            told["average_gradient"] = kept["average_gradient"] * rho + gradient * (1 - rho)
-            below = below - tf.square(told["average_gradient"])
-        change = gradient * learning_rate / tf.sqrt(below)
-        if share:
-            change = told["momentum"] = kept["momentum"] * share + change
-        return weight - change, told
+        after = {"velocity": slots["velocity"] * rho + tf.square(gradient) * (1 - rho)}
+        variance = after["velocity"] + epsilon
+        if centered:
+            after["average_gradient"] = slots["average_gradient"] * rho + gradient * (1 - rho)
+            variance = variance - tf.square(after["average_gradient"])
+        change = gradient * learning_rate / tf.sqrt(variance)
+        if decay:
+            change = after["momentum"] = slots["momentum"] * decay + change
+        return weight - change, after
 
-    return Rule(tuple(slots), step)
+    return UpdateRule(tuple(names), step)
 
 
-_RULES: dict[str, Callable[[Mapping[str, Any]], Rule]] = {
+_RULES: dict[str, Callable[[Mapping[str, Any]], UpdateRule]] = {
     "Adam": _adam,
     "AdamW": _adam,
     "SGD": _sgd,

@@ -1,4 +1,4 @@
-"""What a network is, once it is read: its units and wiring, and what it shares with others."""
+"""Networks as the parser reads them: units, connections, weights, and what a group shares."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-#: How a unit puts together what it reads: the copies of a feature weigh as one; each weighs by
-#: itself, as dropout may leave it out; or what is equally wide is added up.
+#: How a unit merges what it reads. FOLDED: all copies of a feature act as one weight. COPIES: each
+#: copy has its own weight, because dropout may drop it alone. SUMS: inputs of equal width are added.
 FOLDED, COPIES, SUMS = "folded", "copies", "sums"
 
 
 @dataclass(frozen=True)
-class Read:
-    """One thing that a unit reads, in the order in which it is merged.
+class Connection:
+    """A source that a unit reads, in the order of merging.
 
     Attributes:
-        level: Level of the unit that is read; 0 is the inputs.
-        number: Its place on the level.
+        level: Level of the source; 0 for the inputs.
+        number: Its position on the level.
         gated: Whether it passes through the gate's activation.
     """
 
@@ -28,13 +28,13 @@ class Read:
 
 @dataclass(frozen=True)
 class Unit:
-    """A Dense layer and what it reads.
+    """A Dense layer and its connections.
 
     Attributes:
         level: Its level.
-        number: Its place on the level.
-        width: Its neurons.
-        reads: What it reads.
+        number: Its position on the level.
+        width: Number of neurons.
+        connections: What it reads.
         normalization: Name of the batch normalization in front of it; empty without.
         dense: Name of the Dense layer.
     """
@@ -42,14 +42,14 @@ class Unit:
     level: int
     number: int
     width: int
-    reads: tuple[Read, ...]
+    connections: tuple[Connection, ...]
     normalization: str
     dense: str
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A weight of a network as Keras keeps it."""
+    """A weight of a network, as Keras stores it."""
 
     layer: str
     role: str
@@ -57,12 +57,12 @@ class Variable:
 
     @property
     def dtype(self) -> str | None:
-        """Its type; None for the network's."""
+        """Its dtype; None for that of the network."""
         return "int64" if self.role == "seed" else None
 
     @property
     def size(self) -> int:
-        """Number of its values."""
+        """Number of values."""
         return math.prod(self.shape)
 
     @property
@@ -76,11 +76,11 @@ class Network:
     """The wiring of one network.
 
     Attributes:
-        widths: Width of each input once it is flat.
-        levels: The hidden units, level by level.
+        widths: Width of each flattened input.
+        levels: The hidden units by level.
         outputs: The output units.
-        variables: Its weights, in Keras' order.
-        merge: How units put together what they read: ``FOLDED``, ``COPIES`` or ``SUMS``.
+        variables: The weights in Keras' order.
+        merge: ``FOLDED``, ``COPIES`` or ``SUMS``.
     """
 
     widths: tuple[int, ...]
@@ -89,40 +89,46 @@ class Network:
     variables: tuple[Variable, ...]
     merge: str = FOLDED
 
-    def width_of(self, read: Read) -> int:
-        """How many features something that is read has."""
-        if read.level == 0:
-            return self.widths[read.number]
-        return self.levels[read.level - 1][read.number].width
+    def width_of(self, connection: Connection) -> int:
+        """Return the number of features of a source."""
+        if connection.level == 0:
+            return self.widths[connection.number]
+        return self.levels[connection.level - 1][connection.number].width
 
-    def merged(self, unit: Unit) -> int:
-        """How many features a unit weighs: those of all it reads, or sums of them."""
-        widths = list(map(self.width_of, unit.reads))
+    def merged_width(self, unit: Unit) -> int:
+        """Return the number of values that a unit's kernel is applied to."""
+        widths = list(map(self.width_of, unit.connections))
         return sum(set(widths) if self.merge == SUMS else widths)
+
+    @property
+    def hidden(self) -> list[Unit]:
+        """The hidden units, level by level."""
+        return [unit for level in self.levels for unit in level]
 
     @property
     def units(self) -> Iterator[Unit]:
         """All units, the outputs last."""
-        for level in self.levels:
-            yield from level
+        yield from self.hidden
         yield from self.outputs
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All of a program but its wiring: programs of one recipe train together.
+class GroupConfig:
+    """All of a program but its wiring: programs with equal values train together.
+
+    Its field names are part of a group's digest.
 
     Attributes:
-        inputs: For each input the configurations of what prepares it, its own first, as JSON.
-        outputs: For each output its width, activation, scale and offset, as JSON.
+        inputs: Per input the configurations of its layer and its preprocessing layers, as JSON.
+        outputs: Per output its width, activation, scale and offset, as JSON.
         activation: Activation of the hidden units.
         gate: Activation of the gates.
         normalization: Momentum and epsilon of the batch normalizations; None without.
-        dropout: What share of what a unit merges is left out; 0 for none.
-        merge: As :class:`Network` has it.
-        dtype: Type of weights and computation.
+        dropout: Dropout rate in front of the units; 0 for none.
+        merge: ``FOLDED``, ``COPIES`` or ``SUMS``.
+        dtype: Dtype of weights and computation.
         compiled: The compile configuration without the learning rate, as JSON.
-        class_weight: As the program has it, as JSON.
+        class_weight: The program's class weights, as JSON.
     """
 
     inputs: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Reads the JSON of a Keras program as a Cerebros network, without building it."""
+"""Parser of programs: the JSON of a Keras model as a Cerebros network, without building it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from cerebros_spark.training.fused.graph.network import (
     COPIES,
     FOLDED,
     SUMS,
+    Connection,
+    GroupConfig,
     Network,
-    Read,
-    Recipe,
     Unit,
     Variable,
 )
 
-_UNIT = re.compile(r"level(\d+)_unit(\d+)_")
+_UNIT_NAME = re.compile(r"level(\d+)_unit(\d+)_")
 
-#: What stands between an input and the units: it has no weights.
-_PREPARING = ("Rescaling", "Normalization", "Flatten", "Reshape")
+# Layers without weights between an input and the units.
+_PREPROCESSING = ("Rescaling", "Normalization", "Flatten", "Reshape")
 
-
-#: Activations that mix the neurons of a unit: those that fill it up would take part.
+# Activations over all neurons of a unit, which would include padding.
 _MIXING = ("glu", "log_softmax", "softmax", "sparsemax")
 
 _DENSE_EXTRAS = (
@@ -37,306 +36,309 @@ _NORMALIZATION_EXTRAS = (
 )
 
 
-class UnreadableError(Exception):
-    """The program is no network that can be fused; the message says why."""
+class UnsupportedNetworkError(Exception):
+    """A program that cannot be fused; the message is the reason."""
 
 
-def read(described: Mapping[str, Any]) -> tuple[Recipe, Network]:
-    """The recipe and the network of a program.
-
-    Args:
-        described: The program's JSON, as ``keras_model.describe`` wrote it.
+def parse_network(program: Mapping[str, Any]) -> tuple[GroupConfig, Network]:
+    """Return the group configuration and the network of a parsed program.
 
     Raises:
-        UnreadableError: If it is anything but a Cerebros network of Dense units; the message
-            says what is in the way.
+        UnsupportedNetworkError: If it is not a Cerebros network of Dense units.
     """
-    if described.get("undecayed"):
-        raise UnreadableError("it takes variables from weight decay")
-    if described["imports"]:
-        raise UnreadableError(f"it has objects of its own, from {', '.join(described['imports'])}")
+    if program.get("undecayed"):
+        raise UnsupportedNetworkError("it excludes variables from weight decay")
+    if program["imports"]:
+        raise UnsupportedNetworkError(f"it has custom objects of {', '.join(program['imports'])}")
     try:
-        told = _Reader(described).told()
+        config, network = _Parser(program).parse()
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        # Layers of any kind may be described in ways that are not known here.
-        raise UnreadableError(f"it is described in another way: {error!r}") from error
-    if not told[1].levels:
-        raise UnreadableError("it has no hidden units")
-    return told
+        # Layers of any kind may have configurations of any form.
+        raise UnsupportedNetworkError(f"its configuration has another form: {error!r}") from error
+    if not network.levels:
+        raise UnsupportedNetworkError("it has no hidden units")
+    return config, network
 
 
-class _Reader:
-    """One program while it is read."""
-
-    def __init__(self, described: Mapping[str, Any]) -> None:
-        self._described = described
-        architecture = described["architecture"]
+class _Parser:
+    def __init__(self, program: Mapping[str, Any]) -> None:
+        self._program = program
+        architecture = program["architecture"]
         if architecture["class_name"] != "Functional":
-            raise UnreadableError(f"it is a {architecture['class_name']} model")
+            raise UnsupportedNetworkError(f"it is a {architecture['class_name']} model")
         self._config = architecture["config"]
         self._layers = {layer["name"]: layer for layer in self._config["layers"]}
-        self._order = list(self._layers)
-        self._read_by = {name: inbound(layer) for name, layer in self._layers.items()}
-        self._seen: dict[str, set[Any]] = {}
-        self._at: dict[str, tuple[int, int]] = {}  # Dense layer -> level, number
+        self._calls = {name: get_inbound_layers(layer) for name, layer in self._layers.items()}
+        self._settings: dict[str, set[str]] = {}  # as JSON, which must agree over layers
+        self._positions: dict[str, tuple[int, int]] = {}  # Dense layer -> level, number
         self._used: set[str] = set()
         self._sums = any(layer["class_name"] == "Add" for layer in self._layers.values())
 
-    def told(self) -> tuple[Recipe, Network]:
-        inputs = [name for name, *_ in _histories(self._config["input_layers"])]
-        flats = [self._prepared(name) for name in inputs]
-        for number, (_, last) in enumerate(flats):
-            self._at[last] = 0, number
-        ends = [self._end(name) for name, *_ in _histories(self._config["output_layers"])]
-        dense = [name for name in self._order if self._kind(name) == "Dense"]
-        finals = [name for name, _ in ends]
+    def parse(self) -> tuple[GroupConfig, Network]:
+        chains = [self._preprocessing(name) for name in _layer_names(self._config["input_layers"])]
+        for number, chain in enumerate(chains):
+            self._positions[chain[-1]] = 0, number
+        outputs = [self._output(name) for name in _layer_names(self._config["output_layers"])]
+        output_names = [name for name, _ in outputs]
+        dense = [name for name in self._layers if self._kind(name) == "Dense"]
         for name in dense:
-            self._place(name, finals)
+            self._locate(name, output_names)
         levels: dict[int, dict[int, Unit]] = {}
         for name in dense:
-            if name not in finals:
+            if name not in output_names:
                 unit = self._unit(name)
                 levels.setdefault(unit.level, {})[unit.number] = unit
         hidden = tuple(
-            tuple(levels[level][number] for number in sorted(levels[level]))
-            for level in sorted(levels)
+            tuple(units[number] for number in sorted(units)) for _, units in sorted(levels.items())
         )
-        outputs = tuple(self._unit(name) for name in finals)
-        self._check_whole(hidden, outputs)
-        copies = COPIES if self._one("dropout", 0.0) else FOLDED
+        output_units = tuple(self._unit(name) for name in output_names)
+        self._check_whole(hidden, output_units)
+        copies = COPIES if self._agreed("dropout", 0.0) else FOLDED
         network = Network(
-            tuple(self._width_of_input(chain) for chain, _ in flats),
+            tuple(self._input_width(chain[0]) for chain in chains),
             hidden,
-            outputs,
+            output_units,
             tuple(self._variables()),
             SUMS if self._sums else copies,
         )
         self._check_sums(network)
-        return self._recipe(flats, ends, hidden, network.merge), network
+        return self._group_config(chains, outputs, network), network
 
-    # The pieces --------------------------------------------------------------------------
+    # Layers and their sources ----------------------------------------------------------------
 
     def _kind(self, name: str) -> str:
         return str(self._layers[name]["class_name"])
 
+    def _layer_config(self, name: str) -> Mapping[str, Any]:
+        config: Mapping[str, Any] = self._layers[name]["config"]
+        return config
+
     def _sources(self, name: str) -> list[str]:
-        """The layers that a layer reads."""
-        calls = self._read_by[name]
+        calls = self._calls[name]
         if len(calls) != 1:
-            raise UnreadableError(f"the layer {name} is called {len(calls)} times")
+            raise UnsupportedNetworkError(f"the layer {name} is called {len(calls)} times")
         return calls[0]
 
-    def _only(self, name: str) -> str:
+    def _only_source(self, name: str) -> str:
         sources = self._sources(name)
         if len(sources) != 1:
-            raise UnreadableError(f"the layer {name} reads {len(sources)} layers")
+            raise UnsupportedNetworkError(f"the layer {name} reads {len(sources)} layers")
         return sources[0]
 
     def _readers(self, name: str) -> list[str]:
         return [
-            other for other in self._order if self._read_by[other] and name in self._sources(other)
+            other for other in self._layers if self._calls[other] and name in self._sources(other)
         ]
 
-    def _prepared(self, name: str) -> tuple[list[str], str]:
-        """An input, what prepares it, and the last of these."""
+    def _preprocessing(self, name: str) -> list[str]:
+        """Return an input layer and the preprocessing layers after it."""
         chain = [name]
         while True:
             readers = self._readers(chain[-1])
-            if len(readers) != 1 or self._kind(readers[0]) not in _PREPARING:
-                return chain, chain[-1]
+            if len(readers) != 1 or self._kind(readers[0]) not in _PREPROCESSING:
+                return chain
             chain.append(readers[0])
 
-    def _end(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
-        """The Dense layer of an output, and the configuration of what scales it."""
+    def _output(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
+        """Return the Dense layer of an output, and the configuration of its rescaling."""
         scaling = None
         if self._kind(name) == "Rescaling":
-            scaling, name = self._layers[name]["config"], self._only(name)
+            scaling, name = self._layer_config(name), self._only_source(name)
         if self._kind(name) != "Dense":
-            raise UnreadableError(f"the output {name} is no Dense layer")
+            raise UnsupportedNetworkError(f"the output {name} is no Dense layer")
         return name, scaling
 
-    def _place(self, name: str, last: Sequence[str]) -> None:
-        """Finds out on which level a Dense layer stands, from the names of the layers."""
-        found = _UNIT.search(name)
-        if name in last:
-            self._at[name] = -1, last.index(name)
-        elif found is None:
-            raise UnreadableError(f"the layer {name} is on no level")
+    def _locate(self, name: str, outputs: Sequence[str]) -> None:
+        """Find the level and number of a Dense layer from its name."""
+        match = _UNIT_NAME.search(name)
+        if name in outputs:
+            self._positions[name] = -1, outputs.index(name)
+        elif match is None:
+            raise UnsupportedNetworkError(f"the layer {name} is on no level")
         else:
-            self._at[name] = int(found[1]), int(found[2])
+            self._positions[name] = int(match[1]), int(match[2])
 
     def _unit(self, name: str) -> Unit:
-        config = self._layers[name]["config"]
+        config = self._layer_config(name)
         if not config["use_bias"] or not config.get("trainable", True):
-            raise UnreadableError(f"the layer {name} has no bias, or is not trained")
-        self._without(name, _DENSE_EXTRAS)
+            raise UnsupportedNetworkError(f"the layer {name} has no bias, or is not trained")
+        self._refuse_settings(name, _DENSE_EXTRAS)
         self._used.add(name)
-        before, normalization = self._only(name), ""
+        before, normalization = self._only_source(name), ""
         if self._kind(before) == "BatchNormalization":
             normalization = before
-            self._normalized(before)
-            before = self._only(before)
+            self._use_normalization(before)
+            before = self._only_source(before)
         elif self._kind(before) == "Dropout":
-            self._left_out(before)
-            before = self._only(before)
+            self._use_dropout(before)
+            before = self._only_source(before)
         merged = [before]
         if self._kind(before) == "Concatenate":
             self._used.add(before)
             merged = self._sources(before)
-        level, number = self._at[name]
-        parts = [part for each in merged for part in self._summed(each)]
-        reads = tuple(self._read(source, level, number) for source in parts)
-        return Unit(level, number, int(config["units"]), reads, normalization, name)
+        level, number = self._positions[name]
+        sources = [source for each in merged for source in self._added(each)]
+        connections = tuple(self._connection(source, level, number) for source in sources)
+        return Unit(level, number, int(config["units"]), connections, normalization, name)
 
-    def _normalized(self, name: str) -> None:
-        config = self._layers[name]["config"]
+    def _use_normalization(self, name: str) -> None:
+        config = self._layer_config(name)
         plain = config["center"] and config["scale"] and config["axis"] in (-1, 1)
         if not plain or not config.get("trainable", True) or config.get("renorm"):
-            raise UnreadableError(f"the layer {name} is no plain batch normalization")
-        if config["epsilon"] == 0:  # what fills up a unit has no variance
-            raise UnreadableError(f"the layer {name} has epsilon=0")
-        self._without(name, _NORMALIZATION_EXTRAS)
+            raise UnsupportedNetworkError(f"the layer {name} is no plain batch normalization")
+        if config["epsilon"] == 0:  # padding has no variance
+            raise UnsupportedNetworkError(f"the layer {name} has epsilon=0")
+        self._refuse_settings(name, _NORMALIZATION_EXTRAS)
         self._used.add(name)
         self._note("normalization", (config["momentum"], config["epsilon"]))
 
-    def _left_out(self, name: str) -> None:
-        config = self._layers[name]["config"]
+    def _use_dropout(self, name: str) -> None:
+        config = self._layer_config(name)
         if config.get("noise_shape") is not None:
-            raise UnreadableError(f"the layer {name} has a noise_shape")
+            raise UnsupportedNetworkError(f"the layer {name} has a noise_shape")
         self._used.add(name)
         self._note("dropout", config["rate"])
 
-    def _summed(self, name: str) -> list[str]:
-        """What a layer adds up; itself if it doesn't."""
+    def _added(self, name: str) -> list[str]:
+        """Return what an Add layer adds up; any other layer alone."""
         if self._kind(name) != "Add":
             return [name]
         self._used.add(name)
         return self._sources(name)
 
-    def _without(self, name: str, extras: Sequence[str]) -> None:
-        for extra in extras:
-            if self._layers[name]["config"].get(extra) is not None:
-                raise UnreadableError(f"the layer {name} has a {extra}")
+    def _refuse_settings(self, name: str, settings: Sequence[str]) -> None:
+        for setting in settings:
+            if self._layer_config(name).get(setting) is not None:
+                raise UnsupportedNetworkError(f"the layer {name} has a {setting}")
 
-    def _read(self, source: str, level: int, number: int) -> Read:
+    def _connection(self, source: str, level: int, number: int) -> Connection:
         gated = self._kind(source) == "Activation"
         if gated:
             self._used.add(source)
-            self._note("gate", self._layers[source]["config"]["activation"])
-            source = self._only(source)
-        if source not in self._at:
-            raise UnreadableError(f"a unit reads the layer {source} ({self._kind(source)})")
-        at = self._at[source]
-        lateral = at[0] == level and at[1] < number
-        upstream = at[0] >= 0 and (at[0] < level or level < 0)
+            self._note("gate", self._layer_config(source)["activation"])
+            source = self._only_source(source)
+        if source not in self._positions:
+            raise UnsupportedNetworkError(
+                f"a unit reads the layer {source} ({self._kind(source)})"
+            )
+        source_level, source_number = self._positions[source]
+        lateral = source_level == level and source_number < number
+        upstream = source_level >= 0 and (source_level < level or level < 0)
         if not (lateral or upstream) or (gated and not lateral):
-            raise UnreadableError(f"a unit reads the layer {source}, which is not above it")
-        return Read(*at, gated)
+            raise UnsupportedNetworkError(f"a unit reads the layer {source}, which is not above it")
+        return Connection(source_level, source_number, gated)
 
-    def _note(self, what: str, value: Any) -> None:
-        self._seen.setdefault(what, set()).add(_key(value))
+    def _note(self, setting: str, value: Any) -> None:
+        self._settings.setdefault(setting, set()).add(_to_json(value))
 
-    def _one(self, what: str, default: Any) -> Any:
-        found = self._seen.get(what, {_key(default)})
-        if len(found) > 1:
-            raise UnreadableError(f"its layers differ in their {what}: {', '.join(sorted(found))}")
-        return json.loads(next(iter(found)))
+    def _agreed(self, setting: str, default: Any) -> Any:
+        values = self._settings.get(setting, {_to_json(default)})
+        if len(values) > 1:
+            raise UnsupportedNetworkError(
+                f"its layers differ in their {setting}: {', '.join(sorted(values))}"
+            )
+        return json.loads(next(iter(values)))
 
-    # The whole ---------------------------------------------------------------------------
+    # The whole network -----------------------------------------------------------------------
 
     def _check_whole(self, hidden: Sequence[Sequence[Unit]], outputs: Sequence[Unit]) -> None:
         for place, level in enumerate(hidden, start=1):
             if [(unit.level, unit.number) for unit in level] != [
                 (place, number) for number in range(len(level))
             ]:
-                raise UnreadableError(f"the units of level {place} are not numbered one by one")
+                raise UnsupportedNetworkError(
+                    f"the units of level {place} are not numbered one by one"
+                )
         # In front of the outputs too, or nowhere.
         units = [unit for level in (*hidden, outputs) for unit in level]
         if len({bool(unit.normalization) for unit in units}) > 1:
-            raise UnreadableError("some of its units are normalized and others are not")
+            raise UnsupportedNetworkError("some of its units are normalized and others are not")
         dropouts = sum(self._kind(name) == "Dropout" for name in self._used)
         if dropouts not in (0, len(units)):
-            raise UnreadableError("Dropout stands before some of its units and not before others")
-        known = {"InputLayer", *_PREPARING}
-        for name in self._order:
-            # Any layer may have one: it adds to the loss, which the rules here leave out.
-            self._without(name, ["activity_regularizer"])
+            raise UnsupportedNetworkError("it has Dropout before some of its units only")
+        known = {"InputLayer", *_PREPROCESSING}
+        for name in self._layers:
+            # Any layer may have one: it adds to the loss, which fused training leaves out.
+            self._refuse_settings(name, ["activity_regularizer"])
             if name not in self._used and self._kind(name) not in known:
-                raise UnreadableError(f"it has a layer {name} ({self._kind(name)})")
+                raise UnsupportedNetworkError(f"it has a layer {name} ({self._kind(name)})")
 
     def _check_sums(self, network: Network) -> None:
-        """All that is equally wide is added up, or nothing is."""
+        """Check that all sources of equal width are added up, or none."""
         for unit in network.units if self._sums else ():
             shape = self._layers[unit.dense]["build_config"]["input_shape"]
-            if network.merged(unit) != shape[-1]:
-                raise UnreadableError(f"the unit {unit.dense} adds up some of what it reads")
+            if network.merged_width(unit) != shape[-1]:
+                raise UnsupportedNetworkError(
+                    f"the unit {unit.dense} adds up some of what it reads"
+                )
 
-    def _width_of_input(self, chain: Sequence[str]) -> int:
-        shape = self._layers[chain[0]]["config"]["batch_shape"][1:]
+    def _input_width(self, name: str) -> int:
+        shape = self._layer_config(name)["batch_shape"][1:]
         if any(size is None for size in shape):
-            raise UnreadableError(f"the input {chain[0]} has no fixed shape")
+            raise UnsupportedNetworkError(f"the input {name} has no fixed shape")
         return math.prod(shape)
 
     def _variables(self) -> Iterator[Variable]:
-        widths = {}
-        for name in self._order:
-            if self._kind(name) == "Dropout" and self._layers[name]["config"]["rate"] > 0:
+        for name in self._layers:
+            kind, config = self._kind(name), self._layer_config(name)
+            if kind == "Dropout" and config["rate"] > 0:
                 yield Variable(name, "seed", (2,))
-            if self._kind(name) in ("Dense", "BatchNormalization"):
-                shapes = dict(self._layers[name]["build_config"])
-                width = int(shapes["input_shape"][-1])
-                widths[name] = width
-                if self._kind(name) == "Dense":
-                    units = int(self._layers[name]["config"]["units"])
+            if kind in ("Dense", "BatchNormalization"):
+                width = int(dict(self._layers[name]["build_config"])["input_shape"][-1])
+                if kind == "Dense":
+                    units = int(config["units"])
                     yield Variable(name, "kernel", (width, units))
                     yield Variable(name, "bias", (units,))
                 else:
                     for role in ("gamma", "beta", "moving_mean", "moving_variance"):
                         yield Variable(name, role, (width,))
 
-    def _recipe(
+    def _group_config(
         self,
-        flats: Sequence[tuple[list[str], str]],
-        ends: Sequence[tuple[str, Mapping[str, Any] | None]],
-        hidden: Sequence[Sequence[Unit]],
-        merge: str,
-    ) -> Recipe:
-        for level in hidden:
-            for unit in level:
-                self._note("activation", self._layers[unit.dense]["config"]["activation"])
+        chains: Sequence[Sequence[str]],
+        outputs: Sequence[tuple[str, Mapping[str, Any] | None]],
+        network: Network,
+    ) -> GroupConfig:
+        for unit in network.hidden:
+            self._note("activation", self._layer_config(unit.dense)["activation"])
         for name in self._used:
-            self._note("dtype", _dtype(self._layers[name]["config"]["dtype"]))
-        outputs = []
-        for name, scaling in ends:
-            config = self._layers[name]["config"]
-            told = {"units": config["units"], "activation": config["activation"]}
-            if scaling is not None:
-                told.update(scale=scaling["scale"], offset=scaling["offset"])
-            outputs.append(_key(told))
-        activation = self._one("activation", "linear")
-        gate = self._one("gate", "sigmoid")
+            self._note("dtype", _dtype_name(self._layer_config(name)["dtype"]))
+        activation = self._agreed("activation", "linear")
+        gate = self._agreed("gate", "sigmoid")
         if not isinstance(activation, str) or not isinstance(gate, str):
-            raise UnreadableError("an activation is no name of Keras")
+            raise UnsupportedNetworkError("an activation is not built into Keras")
         for each in (activation, gate):
             if each in _MIXING:
-                raise UnreadableError(f"the activation {each} mixes the neurons of a unit")
-        normalization = self._one("normalization", None)
-        return Recipe(
-            inputs=tuple(_key([_bare(self._layers[n]) for n in chain]) for chain, _ in flats),
-            outputs=tuple(outputs),
+                raise UnsupportedNetworkError(
+                    f"the activation {each} mixes the neurons of a unit"
+                )
+        normalization = self._agreed("normalization", None)
+        return GroupConfig(
+            inputs=tuple(_to_json([self._unnamed(n) for n in chain]) for chain in chains),
+            outputs=tuple(self._describe_output(*output) for output in outputs),
             activation=activation,
             gate=gate,
             normalization=None if normalization is None else tuple(normalization),
-            dropout=float(self._one("dropout", 0.0)),
-            merge=merge,
-            dtype=str(self._one("dtype", "float32")),
-            compiled=_key(_without_rate(self._described["compile"])),
-            class_weight=_key(self._described.get("class_weight")),
+            dropout=float(self._agreed("dropout", 0.0)),
+            merge=network.merge,
+            dtype=str(self._agreed("dtype", "float32")),
+            compiled=_to_json(_without_learning_rate(self._program["compile"])),
+            class_weight=_to_json(self._program.get("class_weight")),
         )
 
+    def _unnamed(self, name: str) -> Any:
+        config = self._layer_config(name)
+        return [self._kind(name), {k: v for k, v in config.items() if k != "name"}]
 
-def _without_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
-    """A compile configuration without the learning rate: that is part of the state."""
+    def _describe_output(self, name: str, scaling: Mapping[str, Any] | None) -> str:
+        output = {key: self._layer_config(name)[key] for key in ("units", "activation")}
+        if scaling is not None:
+            output.update(scale=scaling["scale"], offset=scaling["offset"])
+        return _to_json(output)
+
+
+def _without_learning_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a compile configuration without the learning rate, which is part of the state."""
     optimizer = dict(compiled["optimizer"])
     config = dict(optimizer["config"])
     if isinstance(config.get("learning_rate"), int | float):
@@ -345,34 +347,29 @@ def _without_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
     return {**compiled, "optimizer": {**optimizer, "config": config}}
 
 
-def _bare(layer: Mapping[str, Any]) -> Any:
-    return [layer["class_name"], {k: v for k, v in layer["config"].items() if k != "name"}]
+def _dtype_name(dtype: Any) -> str:
+    return dtype if isinstance(dtype, str) else str(dtype["config"]["name"])
 
 
-def _dtype(told: Any) -> str:
-    if isinstance(told, str):
-        return told
-    return str(told["config"]["name"])
-
-
-def _key(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _histories(told: Sequence[Any]) -> list[Any]:
-    """The input or output layers of a model: one alone is not in a list of lists."""
-    return [told] if told and isinstance(told[0], str) else list(told)
+def _layer_names(histories: Sequence[Any]) -> list[str]:
+    """Return the names of input or output layers; a single one is not in a list of lists."""
+    listed = [histories] if histories and isinstance(histories[0], str) else histories
+    return [name for name, *_ in listed]
 
 
-def inbound(layer: Mapping[str, Any]) -> list[list[str]]:
-    """For each call of a layer the layers that it reads."""
-    return [list(_sources(node["args"])) for node in layer["inbound_nodes"]]
+def get_inbound_layers(layer: Mapping[str, Any]) -> list[list[str]]:
+    """Return the names of the layers that a serialized layer reads, for each of its calls."""
+    return [list(_find_sources(node["args"])) for node in layer["inbound_nodes"]]
 
 
-def _sources(args: Any) -> Iterator[str]:
+def _find_sources(args: Any) -> Iterator[str]:
     if isinstance(args, dict):
         if args.get("class_name") == "__keras_tensor__":
             yield args["config"]["keras_history"][0]
     elif isinstance(args, list | tuple):
         for each in args:
-            yield from _sources(each)
+            yield from _find_sources(each)

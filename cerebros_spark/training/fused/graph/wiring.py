@@ -1,119 +1,104 @@
-"""How a network is wired, as one vector of numbers, and that vector's parts."""
+"""The wiring of a network as one vector of integers, and its parts in a compiled call."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from cerebros_spark.training.fused.graph.network import COPIES, FOLDED, SUMS
-from cerebros_spark.training.fused.graph.padding import Bank, MergedBank, Shape
+from cerebros_spark.training.fused.graph.padding import Placement, PaddedShape
 
 
-class Wires(NamedTuple):
-    """How the hidden units, or the outputs, of a network are wired.
+class FoldedWires(NamedTuple):
+    """Wiring of the hidden units, or of the outputs, where copies of a feature act as one weight.
 
     Attributes:
-        row_at: For each unit and each feature the row of the one as the other reads it,
-            ``(units, features)``; as many as there are rows where it doesn't.
-        unit_of: For each row its unit.
-        feature_of: For each row its feature.
-        taken: For each slot 1 if it holds a copy, otherwise 0.
+        row_of: Per unit and feature its row, ``(units, features) int32``; the number of rows
+            where the unit does not read the feature.
+        unit_of: Per row its unit, ``(rows,) int32``.
+        feature_of: Per row its feature, ``(rows,) int32``.
+        occupied: 1 for a slot with a copy, else 0, ``(slots,) int32``.
     """
 
-    row_at: Any
+    row_of: Any
     unit_of: Any
     feature_of: Any
-    taken: Any
+    occupied: Any
 
 
 class CopyWires(NamedTuple):
-    """The same where each unit has rows of its own.
+    """Wiring where each unit has its own rows, one per feature.
 
     Attributes:
-        row_at: For each unit and each feature its row, ``(units, features)``; as many as a unit
-            has rows where it is not read.
-        feature_of: For each unit and each of its rows the feature, ``(units, rows)``.
-        taken: For each slot 1 if it holds a copy, otherwise 0.
+        row_of: Per unit and feature its row in the unit, ``(units, features) int32``; the number
+            of rows of a unit where it does not read the feature.
+        feature_of: Per unit and row its feature, ``(units, rows) int32``.
+        occupied: 1 for a slot with a copy, else 0, ``(slots,) int32``.
     """
 
-    row_at: Any
+    row_of: Any
     feature_of: Any
-    taken: Any
+    occupied: Any
 
 
 class SumWires(NamedTuple):
-    """The same where a row is a sum of features.
+    """Wiring where each unit has its own rows, each a sum of features.
 
     Attributes:
-        row_at: For each unit and each feature the unit's row that it is added to,
-            ``(units, features)``; as many as a unit has rows where it is not read.
-        counts: How often it is added there.
-        taken: For each slot 1 if it holds a sum, otherwise 0.
+        row_of: As in :class:`CopyWires`, the row that the feature is added to.
+        counts: How often it is added, ``(units, features) int32``.
+        occupied: 1 for a slot with a sum, else 0, ``(slots,) int32``.
     """
 
-    row_at: Any
+    row_of: Any
     counts: Any
-    taken: Any
+    occupied: Any
 
 
-_KINDS: dict[str, Any] = {FOLDED: Wires, COPIES: CopyWires, SUMS: SumWires}
+_WIRES: dict[str, Any] = {FOLDED: FoldedWires, COPIES: CopyWires, SUMS: SumWires}
 
 
 class Wiring(NamedTuple):
-    """How a network is wired.
-
-    Attributes:
-        hidden: Its hidden units.
-        outputs: Its outputs.
-        units: How many hidden units it has, a scalar.
-    """
+    """The wires of the hidden units and of the outputs, and the number of hidden units ``()``."""
 
     hidden: Any
     outputs: Any
     units: Any
 
 
-def numbers(
-    hidden: Bank | MergedBank, outputs: Bank | MergedBank, units: int, merge: str
-) -> np.ndarray:
-    """A wiring as one vector of whole numbers: one argument of a compiled call, not nine."""
-    fields = _KINDS[merge]._fields
-    parts = [getattr(bank, name) for bank in (hidden, outputs) for name in fields]
+def encode_wiring(hidden: Placement, outputs: Placement, units: int, merge: str) -> np.ndarray:
+    """Return a wiring as one vector ``(size,) int32``: one argument of a compiled call, not nine."""
+    fields = _WIRES[merge]._fields
+    parts = [getattr(placement, name) for placement in (hidden, outputs) for name in fields]
     return np.concatenate([*(part.ravel() for part in parts), [units]], dtype=np.int32)
 
 
-def wiring(vector: Any, shape: Shape) -> Wiring:
-    """The parts of a vector that :func:`numbers` gave, a tensor."""
-
-    def parts() -> Iterator[Any]:
-        first = 0
-        for each in _sizes(shape):
-            many = math.prod(each)
-            yield tf.reshape(vector[first : first + many], each)
-            first += many
-
-    told = parts()
-    kind = _KINDS[shape.merge]
-    hidden, outputs = (kind(*(next(told) for _ in kind._fields)) for _ in range(2))
-    return Wiring(hidden, outputs, vector[-1])
+def decode_wiring(vector: Any, shape: PaddedShape) -> Wiring:
+    """Return the parts of an encoded wiring, a tensor ``(size,) int32``."""
+    parts, first = [], 0
+    for size in _sizes(shape):
+        last = first + math.prod(size)
+        parts.append(tf.reshape(vector[first:last], size))
+        first = last
+    kind, half = _WIRES[shape.merge], len(parts) // 2
+    return Wiring(kind(*parts[:half]), kind(*parts[half:]), vector[-1])
 
 
-def _sizes(shape: Shape) -> Sequence[tuple[int, ...]]:
-    banks = (
+def _sizes(shape: PaddedShape) -> Sequence[tuple[int, ...]]:
+    sizes = []
+    for units, rows, slots in (
         (shape.units, shape.planes[0], shape.slots),
         (len(shape.outputs), shape.output_planes[0], shape.output_slots),
-    )
-    sizes = []
-    for units, rows, slots in banks:
-        of_features = units, shape.features
-        each: dict[str, list[tuple[int, ...]]] = {
-            FOLDED: [of_features, (rows,), (rows,), (slots,)],
-            COPIES: [of_features, (units, rows), (slots,)],
-            SUMS: [of_features, of_features, (slots,)],
+    ):
+        features = units, shape.features
+        by_merge: dict[str, list[tuple[int, ...]]] = {
+            FOLDED: [features, (rows,), (rows,), (slots,)],
+            COPIES: [features, (units, rows), (slots,)],
+            SUMS: [features, features, (slots,)],
         }
-        sizes += each[shape.merge]
+        sizes += by_merge[shape.merge]
     return sizes

@@ -1,4 +1,4 @@
-"""What trains networks asks of them: the way through and the way back."""
+"""Protocol of the forward and backward passes of padded networks."""
 
 from __future__ import annotations
 
@@ -7,51 +7,58 @@ from typing import Any, Protocol
 
 from cerebros_spark.training.fused.graph.wiring import Wiring
 
-#: Tensors by name.
+#: Tensors by name: ``kernel (neurons, slots)``, ``bias (units, neurons)``, ``gamma (slots,)`` and
+#: ``beta (slots,)``, or ``moving_mean (slots,)`` and ``moving_variance (slots,)``, and the same
+#: of the outputs with the prefix ``output_``.
 Tensors = Mapping[str, Any]
 
-#: Takes the gradient of the raw outputs to the gradients of the weights by name.
-WeightsBack = Callable[[Any], dict[str, Any]]
+#: Takes the gradient of the raw outputs to those of the weights.
+Backward = Callable[[Any], dict[str, Any]]
 
 
-class Passes(Protocol):
-    """Networks of one recipe in one shape."""
+class NetworkKernel(Protocol):
+    """The passes of one network, for a group configuration and a padded shape.
+
+    All floating-point tensors have the group's dtype. ``prepared`` is what :meth:`prepare`
+    returned.
+    """
 
     moments: int
-    """How many moments of each kind a step has."""
+    """Number of means, and of variances, that a step returns."""
 
-    def wired(self, wiring: Wiring) -> Any:
-        """Makes ready what does not change from step to step."""
+    def prepare(self, wiring: Wiring) -> Any:
+        """Return what depends on the wiring only, once for all steps."""
 
-    def trained(
-        self, weights: Tensors, wired: Any, x: Any, counts: Any, noise: tuple[Any, Any]
-    ) -> tuple[Any, Any, WeightsBack]:
-        """The raw outputs in training, the moments of the batch, and the way back.
+    def train_forward(
+        self, weights: Tensors, prepared: Any, x: Any, counts: Any, noise: tuple[Any, Any]
+    ) -> tuple[Any, Any, Backward]:
+        """Run the network in training.
 
         Args:
-            weights: ``kernel``, ``gamma``, ``beta``, ``bias``, and the same of the outputs.
-            wired: What :meth:`wired` has given.
-            x: The rows, of shape ``(batch, inputs)``.
-            counts: 1 for a row that is there, 0 for one that fills up the batch: ``(batch,)``.
-            noise: What chance is drawn from, if any: a seed and the number of the step.
+            weights: The trained weights.
+            prepared: What depends on the wiring.
+            x: Rows ``(batch, inputs)``.
+            counts: 1 for a row, 0 for padding, ``(batch,)``.
+            noise: Seed ``() uint32`` and step ``() int32``, from which dropout draws.
 
         Returns:
-            What each output's unit made of all it read, ``(outputs, width, batch)``; means and
-            variances, ``(2, moments)``; what takes the gradient of the first to the weights'.
+            The raw outputs, before their activations, ``(outputs, width, batch)``; means and
+            variances of the batch ``(2, moments)``; and the backward pass, from the gradient of
+            the raw outputs to those of the weights.
         """
 
-    def folded(self, weights: Tensors, moving: Tensors, wired: Any) -> Any:
-        """The weights for inference."""
+    def fold(self, weights: Tensors, moving: Tensors, prepared: Any) -> Any:
+        """Return the weights for inference, normalized by the moving statistics."""
 
-    def inferred(self, folded: Any, wired: Any, x: Any) -> Any:
-        """The raw outputs in inference."""
+    def infer(self, folded: Any, prepared: Any, x: Any) -> Any:
+        """Return the raw outputs ``(outputs, width, batch)`` of rows ``(batch, inputs)``."""
 
-    def moved(self, moving: Tensors, wiring: Wiring, added: Any, kept: Any) -> dict[str, Any]:
-        """The moving statistics after some steps.
+    def update_moving(self, moving: Tensors, wiring: Wiring, added: Any, left: Any) -> Tensors:
+        """Return the moving statistics after some steps.
 
         Args:
-            moving: What they were before.
+            moving: The statistics before, each ``(slots,)``.
             wiring: The wiring.
-            added: What the steps' moments add up to, the earlier ones faded.
-            kept: What remains of a statistic after as many steps.
+            added: Sum of the steps' decayed moments, ``(2, moments)``.
+            left: Share of a statistic that is left after the steps, ``()``.
         """

@@ -1,7 +1,7 @@
-"""The hidden units of a network, one after the other and back.
+"""The hidden units of a folded network, forward and backward.
 
-They are steps of a loop, as many as the network has: what is compiled is one unit, and a network
-pays for no unit that it doesn't have. A unit may read all units before it, whatever their level.
+They are the steps of a loop, as many as the network has. So one unit is compiled, and no time goes
+to units that the network does not have. A unit may read all units before it, on any level.
 """
 
 from __future__ import annotations
@@ -10,147 +10,156 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cerebros_spark.training.fused.graph.padding import Shape
-from cerebros_spark.training.fused.kernels.elementwise import Elementwise, See, Seen
-from cerebros_spark.training.fused.kernels.folding import Reading
+from cerebros_spark.training.fused.graph.padding import PaddedShape
+from cerebros_spark.training.fused.kernels.elementwise import (
+    Activation,
+    Normalization,
+    Normalized,
+)
+from cerebros_spark.training.fused.kernels.folding import FoldedWeights
 
 
-class Passed(NamedTuple):
-    """What going through the units has left.
+class ForwardResult(NamedTuple):
+    """What the forward pass leaves for the backward pass.
 
     Attributes:
-        seen: All features as they are seen, those of the inputs first: ``(features, batch)``.
-        slopes: Of what each unit tells, before it is normalized, by what it made of all it read:
-            ``(units, wide, batch)``.
+        features: All features, normalized, those of the inputs first: ``(features, batch)``.
+        slopes: Derivatives of each unit's features by its weighted sums,
+            ``(units, unit features, batch)``.
     """
 
-    seen: Seen
+    features: Normalized
     slopes: Any
 
 
-class Units:
-    """The hidden units.
+class FoldedUnits:
+    """The hidden units of a network.
 
     Args:
-        shape: The shape of the network.
+        shape: The padded shape.
         activation: The units' activation.
-        gate: What gated readers see of it.
-        see: What readers make of all that they read.
-        many: How many units there are, a scalar.
+        gate: The gate's activation, applied to it.
+        normalization: The normalization of features.
+        units: Number of hidden units, ``() int32``.
     """
 
     def __init__(
-        self, shape: Shape, activation: Elementwise, gate: Elementwise, see: See, many: Any
+        self,
+        shape: PaddedShape,
+        activation: Activation,
+        gate: Activation,
+        normalization: Normalization,
+        units: Any,
     ) -> None:
         self._shape = shape
         self._activation = activation
         self._gate = gate
-        self._see = see
-        self._many = many
+        self._normalization = normalization
+        self._units = units
 
-    def through(self, reading: Reading, inputs: Any) -> Passed:
-        """Goes through the units.
-
-        Args:
-            reading: What they weigh.
-            inputs: The inputs as they come, of shape ``(inputs, batch)``.
-        """
+    def forward(self, weights: FoldedWeights, inputs: Any) -> ForwardResult:
+        """Run the units on inputs ``(inputs, batch)``."""
         shape, (_, batch), dtype = self._shape, inputs.shape, inputs.dtype
-        first = self._see(inputs)
+        first = self._normalization(inputs)
         one = tf.ones((1, batch), dtype)
-        before = shape.before * shape.wide
+        before = shape.input_pieces * shape.unit_features
         values = tf.pad(tf.concat([first.values, one], 0), [[0, before - shape.inputs - 1], [0, 0]])
         moments = tf.pad(first.moments, [[0, 0], [0, before - shape.inputs]])
-        features = _array(values, shape.wide, shape.units)
-        of_features = _array(tf.transpose(moments), shape.wide, shape.units)
-        slopes = _zeros(shape.units, (shape.wide, batch), dtype)
+        features = _to_array(values, shape.unit_features, shape.units)
+        moments_by_feature = _to_array(tf.transpose(moments), shape.unit_features, shape.units)
+        slopes = _zeros(shape.units, (shape.unit_features, batch), dtype)
 
         def body(unit: Any, *arrays: tf.TensorArray) -> Any:
             read = tf.reshape(arrays[0].stack(), (shape.features, batch))
-            told, slope = self._told(tf.matmul(reading.weights(unit), read))
-            seen = self._see(told)
-            parts = (seen.values, tf.transpose(seen.moments))
+            activated, slope = self._activate(tf.matmul(weights.of_unit(unit), read))
+            normalized = self._normalization(activated)
+            parts = (normalized.values, tf.transpose(normalized.moments))
             written = (
-                array.write(shape.before + unit, part)
+                array.write(shape.input_pieces + unit, part)
                 for array, part in zip(arrays[:2], parts, strict=True)
             )
             return unit + 1, *written, arrays[2].write(unit, slope)
 
-        _, features, of_features, slopes = tf.while_loop(
-            lambda unit, *_: unit < self._many,
+        _, features, moments_by_feature, slopes = tf.while_loop(
+            lambda unit, *_: unit < self._units,
             body,
-            [tf.constant(0), features, of_features, slopes],
+            [tf.constant(0), features, moments_by_feature, slopes],
             maximum_iterations=shape.units,
         )
-        seen = tf.reshape(features.stack(), (shape.features, batch))
-        moments = tf.transpose(tf.reshape(of_features.stack(), (shape.features, 2)))
-        return Passed(Seen(seen, moments), slopes.stack())
+        all_values = tf.reshape(features.stack(), (shape.features, batch))
+        all_moments = tf.transpose(tf.reshape(moments_by_feature.stack(), (shape.features, 2)))
+        return ForwardResult(Normalized(all_values, all_moments), slopes.stack())
 
-    def back(self, reading: Reading, passed: Passed, gradient: Any) -> Any:
-        """Goes back.
+    def backward(self, weights: FoldedWeights, result: ForwardResult, gradient: Any) -> Any:
+        """Return the gradients of the weighted sums of units and outputs.
 
         Args:
-            reading: What the units weigh.
-            passed: What the way through has left.
-            gradient: Of what the outputs made of all they read, ``(width of all, batch)``.
+            weights: The folded weights.
+            result: What :meth:`forward` returned.
+            gradient: Gradient of the outputs' weighted sums, ``(output neurons, batch)``.
 
         Returns:
-            The gradients of what units, and behind them outputs, made of all they read:
-            ``(batch, neurons of all)``.
+            ``(batch, total neurons)``, those of the hidden units first.
         """
         shape, (_, batch), dtype = self._shape, gradient.shape, gradient.dtype
         neurons = shape.neurons
-        filled = tf.pad(gradient, [[0, -gradient.shape[0] % neurons], [0, 0]])
+        padded = tf.pad(gradient, [[0, -gradient.shape[0] % neurons], [0, 0]])
         none = tf.zeros((shape.units * neurons, batch), dtype)
-        found = _array(tf.concat([none, filled], axis=0), neurons, 0)
-        turned = _zeros(shape.units, (batch, neurons), dtype)
+        gradients = _to_array(tf.concat([none, padded], axis=0), neurons, 0)
+        transposed = _zeros(shape.units, (batch, neurons), dtype)
 
-        def body(left: Any, found: tf.TensorArray, turned: tf.TensorArray) -> Any:
+        def body(left: Any, gradients: tf.TensorArray, transposed: tf.TensorArray) -> Any:
             unit = left - 1
-            readers = tf.reshape(found.stack(), (-1, batch))
-            d_seen = tf.matmul(reading.readers(unit), readers)
-            here = [(shape.before + unit) * shape.wide, 0]
-            seen = Seen(
-                tf.slice(passed.seen.values, here, (shape.wide, batch)),
-                tf.slice(passed.seen.moments, here[::-1], (2, shape.wide)),
+            of_readers = tf.reshape(gradients.stack(), (-1, batch))
+            d_features = tf.matmul(weights.of_readers(unit), of_readers)
+            here = [(shape.input_pieces + unit) * shape.unit_features, 0]
+            features = Normalized(
+                tf.slice(result.features.values, here, (shape.unit_features, batch)),
+                tf.slice(result.features.moments, here[::-1], (2, shape.unit_features)),
             )
-            own = self._see.back(seen, d_seen) * passed.slopes[unit]
+            d_sums = self._normalization.backward(features, d_features) * result.slopes[unit]
             if shape.gated:
-                own = own[:neurons] + own[neurons:]
-            return unit, found.write(unit, own), turned.write(unit, tf.transpose(own))
+                d_sums = d_sums[:neurons] + d_sums[neurons:]
+            return unit, gradients.write(unit, d_sums), transposed.write(unit, tf.transpose(d_sums))
 
-        _, _, turned = tf.while_loop(
+        _, _, transposed = tf.while_loop(
             lambda left, *_: left > 0,
             body,
-            [self._many, found, turned],
+            [self._units, gradients, transposed],
             maximum_iterations=shape.units,
         )
-        by_row = tf.reshape(tf.transpose(turned.stack(), (1, 0, 2)), (batch, -1))
+        by_row = tf.reshape(tf.transpose(transposed.stack(), (1, 0, 2)), (batch, -1))
         return tf.concat([by_row, tf.transpose(gradient)], axis=1)
 
-    def _told(self, own: Any) -> tuple[Any, Any]:
-        """What a unit tells, as it is and gated, and how that rises with what it made."""
-        told, slope = self._activation(own)
+    def _activate(self, sums: Any) -> tuple[Any, Any]:
+        """Return a unit's features and their derivatives, ``(unit features, batch)`` each.
+
+        Args:
+            sums: Its weighted sums ``(n, batch)``.
+        """
+        activated, slope = self._activation(sums)
         if not self._shape.gated:
-            return told, slope
-        # All of it twice, and one half chosen: to put two things side by side is slower.
-        twice, slopes = (tf.broadcast_to(each, (2, *own.shape)) for each in (told, slope))
-        gated, rising = self._gate(twice)
-        opened = tf.constant([False, True])[:, None, None]
-        told = tf.where(opened, gated, twice)
-        slope = tf.where(opened, slopes * rising, slopes)
-        return tuple(tf.reshape(each, (self._shape.wide, -1)) for each in (told, slope))
+            return activated, slope
+        # Compute both halves twice and select: a concatenation is slower.
+        twice, slopes = (tf.broadcast_to(each, (2, *sums.shape)) for each in (activated, slope))
+        gated, gate_slopes = self._gate(twice)
+        is_gated = tf.constant([False, True])[:, None, None]
+        activated = tf.where(is_gated, gated, twice)
+        slope = tf.where(is_gated, slopes * gate_slopes, slopes)
+        return tuple(
+            tf.reshape(each, (self._shape.unit_features, -1)) for each in (activated, slope)
+        )
 
 
-def _array(values: Any, rows: int, more: int) -> tf.TensorArray:
-    """Values in pieces of so many rows, and more pieces of zeros behind them."""
+def _to_array(values: Any, rows: int, more: int) -> tf.TensorArray:
+    """Return values ``(n * rows, columns)`` as ``n`` pieces, followed by ``more`` pieces of 0."""
     pieces = tf.reshape(values, (-1, rows, values.shape[1]))
     pieces = tf.pad(pieces, [[0, more], [0, 0], [0, 0]])
     size, *shape = pieces.shape
     return tf.TensorArray(values.dtype, size=size, element_shape=shape).unstack(pieces)
 
 
-def _zeros(many: int, size: tuple[int, ...], dtype: Any) -> tf.TensorArray:
-    """Pieces that all are there: nothing is read that was never written."""
-    array = tf.TensorArray(dtype, size=many, element_shape=size)
-    return array.unstack(tf.zeros((many, *size), dtype))
+def _zeros(size: int, shape: tuple[int, ...], dtype: Any) -> tf.TensorArray:
+    """Return an array of ``size`` zero tensors, so that pieces can be read before they are set."""
+    array = tf.TensorArray(dtype, size=size, element_shape=shape)
+    return array.unstack(tf.zeros((size, *shape), dtype))

@@ -1,10 +1,9 @@
-"""From the weights of copies to what a feature weighs in all, and back for the gradients.
+"""Folding of the copies of a feature into one weight, and the gradients of the copies.
 
-A unit merges a feature as often as it was picked, and each copy has a scale and a shift of its
-own (those of the batch normalization) and weights of its own. What is normalized is the same for
-all copies: a batch has one mean and one variance of a feature. So the copies' weights, scaled, add
-up to one weight, and their shifts to one bias. The gradient of each copy comes out of the sum's by
-the chain rule, as if it had been merged by itself.
+A unit merges a feature as often as it was drawn. Each copy has its own weights, and its own scale
+and shift in the batch normalization. All copies have the same normalized values, because a feature
+has one mean and one variance per batch. So the scaled weights of the copies add up to one weight,
+and their shifts to one bias. See docs/fused_training.md.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cerebros_spark.training.fused.graph.padding import Grid, Shape
-from cerebros_spark.training.fused.graph.wiring import Wires
+from cerebros_spark.training.fused.graph.padding import Grid, PaddedShape
+from cerebros_spark.training.fused.graph.wiring import FoldedWires
 
 
-class Copies(NamedTuple):
-    """What is trained of all copies.
+class CopyWeights(NamedTuple):
+    """The weights of all copies, or their gradients.
 
     Attributes:
-        kernel: Weights, of shape ``(n, slots)``.
-        gamma: Scales, of shape ``(slots,)``.
-        beta: Shifts, likewise.
-        bias: Of each unit, of shape ``(units, n)``.
+        kernel: ``(n, slots)``, with n neurons per unit.
+        gamma: Scales ``(slots,)``.
+        beta: Shifts ``(slots,)``.
+        bias: ``(units, n)``.
     """
 
     kernel: Any
@@ -36,84 +35,90 @@ class Copies(NamedTuple):
 
 
 class Folding:
-    """Adds up copies; what follows from the wires alone is done once.
+    """Folding of the hidden units, or of the outputs, of one wiring.
 
     Args:
-        wires: How units are wired.
-        planes: Slots of each plane.
+        wires: The wires of the units.
+        planes: Slots per plane.
         grid: The units.
-        shape: The shape of the network.
+        shape: The padded shape.
     """
 
-    def __init__(self, wires: Wires, planes: Sequence[int], grid: Grid, shape: Shape) -> None:
+    def __init__(
+        self, wires: FoldedWires, planes: Sequence[int], grid: Grid, shape: PaddedShape
+    ) -> None:
         self._planes = tuple(planes)
-        self._one = shape.inputs
-        self._first = grid.first
+        self._constant_one = shape.inputs  # index of that feature
+        self._first_neuron = grid.first_neuron
         self._units = tf.one_hot(wires.unit_of, -(-grid.units // 8) * 8)
         rows, neurons = planes[0], grid.neurons
         neuron = tf.range(neurons)
-        of_unit = wires.unit_of * neurons + neuron[:, None]
-        self._bias_of = of_unit
-        # A product's number, where those of a feature with all neurons lie side by side.
-        self._product_of = wires.feature_of * shape.neurons_of_all + grid.first + of_unit
-        weight = neuron[:, None] * rows + wires.row_at[:, None]
+        bias_index = wires.unit_of * neurons + neuron[:, None]
+        self._bias_index = bias_index
+        # Index of a product of a feature with a neuron; those of a feature are contiguous.
+        self._product_index = (
+            wires.feature_of * shape.total_neurons + grid.first_neuron + bias_index
+        )
+        weight = neuron[:, None] * rows + wires.row_of[:, None]
         biases = rows * neurons + tf.reshape(tf.range(neurons * grid.units), (neurons, -1))
         none = rows * neurons + grid.units * neurons
-        places = tf.where(wires.row_at[:, None] == rows, none, weight)
-        is_one = tf.range(shape.features) == self._one
-        #: Where what a unit's neuron gives a feature stands in what :meth:`flat` tells:
-        #: ``(units, n, features)``.
-        self.places = tf.where(is_one, tf.transpose(biases)[:, :, None], places)
-        #: Length of that.
+        indices = tf.where(wires.row_of[:, None] == rows, none, weight)
+        is_one = tf.range(shape.features) == self._constant_one
+        #: Index in :meth:`fold`'s result of each neuron's weight of each feature:
+        #: ``(units, n, features) int32``.
+        self.indices = tf.where(is_one, tf.transpose(biases)[:, :, None], indices)
+        #: Length of that result.
         self.size = none + 1
 
-    def flat(self, copies: Copies) -> Any:
-        """The weights of all rows, the biases, and a zero."""
+    def fold(self, copies: CopyWeights) -> Any:
+        """Return the weights of all rows, the biases, and a zero: ``(size,)``."""
         factors = tf.stack([copies.gamma, copies.beta])[:, None]
-        scaled, shifted = tf.unstack(_summed(copies.kernel * factors, self._planes))
+        scaled, shifted = tf.unstack(_sum_planes(copies.kernel * factors, self._planes))
         # A product adds up what belongs to a unit faster than a scatter, and twice as fast where
-        # its width is a multiple of 8. It is not transposed: the compiler would turn its factors.
-        of_units = tf.matmul(shifted, tf.cast(self._units, shifted.dtype))
-        biases = tf.transpose(copies.bias) + of_units[:, : copies.bias.shape[0]]
+        # its width is a multiple of 8. It is not transposed: XLA would transpose its factors.
+        by_unit = tf.matmul(shifted, tf.cast(self._units, shifted.dtype))
+        biases = tf.transpose(copies.bias) + by_unit[:, : copies.bias.shape[0]]
         parts = (tf.reshape(each, [-1]) for each in (scaled, biases))
         return tf.concat([*parts, tf.zeros([1], scaled.dtype)], axis=0)
 
-    def back(self, copies: Copies, products: Any) -> Copies:
-        """The gradients of copies.
+    def backward(self, copies: CopyWeights, products: Any) -> CopyWeights:
+        """Return the gradients of the copies.
 
         Args:
             copies: The copies.
-            products: Of all features with the gradients of all neurons, whether the one reads the
-                other or not.
+            products: Products of all features with the gradients of all neurons, connected or
+                not, ``(features, total neurons)``.
         """
         units, neurons = copies.bias.shape
-        d_bias = products[self._one, self._first : self._first + units * neurons]
+        d_bias = products[
+            self._constant_one, self._first_neuron : self._first_neuron + units * neurons
+        ]
         both = tf.stack(
             [
-                tf.gather(tf.reshape(products, [-1]), self._product_of),
-                tf.gather(d_bias, self._bias_of),
+                tf.gather(tf.reshape(products, [-1]), self._product_index),
+                tf.gather(d_bias, self._bias_index),
             ]
         )
         # Slots without a copy have scales and weights of 0, and so have their gradients.
-        spread = expanded(both, self._planes)
+        by_slot = expand_planes(both, self._planes)
         factors = tf.stack([copies.gamma, copies.beta])[:, None]
-        d_kernel = tf.reduce_sum(spread * factors, axis=0)
-        d_gamma, d_beta = tf.unstack(tf.reduce_sum(spread * copies.kernel, axis=1))
-        return Copies(d_kernel, d_gamma, d_beta, tf.reshape(d_bias, copies.bias.shape))
+        d_kernel = tf.reduce_sum(by_slot * factors, axis=0)
+        d_gamma, d_beta = tf.unstack(tf.reduce_sum(by_slot * copies.kernel, axis=1))
+        return CopyWeights(d_kernel, d_gamma, d_beta, tf.reshape(d_bias, copies.bias.shape))
 
 
 @dataclass(frozen=True)
-class Tables:
-    """Where the weights of a network are, as they are read and as gradients come back.
+class WeightIndices:
+    """Indices of folded weights in the order of the forward and of the backward pass.
 
-    To multiply by a transposed matrix takes several times as long as to fetch its values in
+    A product with a transposed matrix takes several times as long as gathering its values in
     another order.
 
     Attributes:
-        units: For each hidden unit what it reads, ``(units, n, features)``.
-        outputs: The same for the outputs, side by side: ``(width of all, features)``.
-        readers: For each hidden unit by whom its features are read:
-            ``(units, wide, neurons of all)``, filled up.
+        units: Per hidden unit those of all features, ``(units, n, features) int32``.
+        outputs: The same of the outputs together, ``(output neurons, features) int32``.
+        readers: Per hidden unit those of all neurons for its features,
+            ``(units, unit features, padded total neurons) int32``.
     """
 
     units: Any
@@ -121,51 +126,52 @@ class Tables:
     readers: Any
 
     @classmethod
-    def of(cls, hidden: Folding, outputs: Folding, shape: Shape) -> Tables:
-        """From the places in the one's weights and, behind them, the other's."""
-        behind = tf.reshape(outputs.places + hidden.size, (-1, shape.features))
-        all_places = tf.concat([tf.reshape(hidden.places, (-1, shape.features)), behind], axis=0)
+    def build(cls, hidden: Folding, outputs: Folding, shape: PaddedShape) -> WeightIndices:
+        """Return the indices in the folded weights of hidden units, followed by the outputs'."""
+        output_indices = tf.reshape(outputs.indices + hidden.size, (-1, shape.features))
+        all_indices = tf.concat(
+            [tf.reshape(hidden.indices, (-1, shape.features)), output_indices], axis=0
+        )
         zero = hidden.size - 1
-        more = [[0, -behind.shape[0] % shape.neurons], [0, 0]]
-        read = tf.pad(all_places, more, constant_values=zero)[:, shape.before * shape.wide :]
-        read = tf.reshape(read, (-1, shape.units, shape.wide))
-        return cls(hidden.places, behind, tf.transpose(read, (1, 2, 0)))
+        padding = [[0, -output_indices.shape[0] % shape.neurons], [0, 0]]
+        padded = tf.pad(all_indices, padding, constant_values=zero)
+        of_units = padded[:, shape.input_pieces * shape.unit_features :]
+        by_unit = tf.reshape(of_units, (-1, shape.units, shape.unit_features))
+        return cls(hidden.indices, output_indices, tf.transpose(by_unit, (1, 2, 0)))
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What all units of a network weigh.
+class FoldedWeights:
+    """The folded weights of a network, ``flat (size,)``, and their indices."""
 
-    Attributes:
-        tables: Where what is.
-        flat: The weights.
-    """
-
-    tables: Tables
+    indices: WeightIndices
     flat: Any
 
-    def weights(self, unit: Any) -> Any:
-        """What a unit weighs, ``(n, features)``."""
-        return tf.gather(self.flat, self.tables.units[unit])
+    def of_unit(self, unit: Any) -> Any:
+        """Return the weights of a unit, ``(n, features)``."""
+        return tf.gather(self.flat, self.indices.units[unit])
 
-    def readers(self, unit: Any) -> Any:
-        """What those who read a unit weigh, ``(wide, neurons of all)``."""
-        return tf.gather(self.flat, self.tables.readers[unit])
+    def of_readers(self, unit: Any) -> Any:
+        """Return all neurons' weights of a unit, ``(unit features, padded total neurons)``."""
+        return tf.gather(self.flat, self.indices.readers[unit])
 
-    def outputs(self) -> Any:
-        """What the outputs weigh, ``(width of all, features)``."""
-        return tf.gather(self.flat, self.tables.outputs)
+    def of_outputs(self) -> Any:
+        """Return the weights of the outputs, ``(output neurons, features)``."""
+        return tf.gather(self.flat, self.indices.outputs)
 
 
-def expanded(rows: Any, planes: Sequence[int]) -> Any:
-    """Gives each slot what its row has: ``(..., rows)`` to ``(..., slots)``."""
+def expand_planes(rows: Any, planes: Sequence[int]) -> Any:
+    """Copy the value of each row ``(..., rows)`` to its slots ``(..., slots)``."""
     return tf.concat([rows[..., :many] for many in planes], axis=-1)
 
 
-def _summed(copies: Any, planes: Sequence[int]) -> Any:
-    """Sums over the planes, from the shortest to the longest, each of which begins like it."""
+def _sum_planes(slots: Any, planes: Sequence[int]) -> Any:
+    """Sum the slots of each row, ``(..., slots)`` to ``(..., rows)``.
+
+    The planes are prefixes of the rows, so the sum begins with the shortest.
+    """
     total = None
-    for plane in reversed(tf.split(copies, planes, axis=-1)):
+    for plane in reversed(tf.split(slots, planes, axis=-1)):
         if total is None:
             total = plane
         else:

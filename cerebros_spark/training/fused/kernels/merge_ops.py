@@ -1,4 +1,4 @@
-"""How units put together what they read, and how gradients get back to it."""
+"""Merging of features into the rows of a unit, and its gradient."""
 
 from __future__ import annotations
 
@@ -10,53 +10,49 @@ from cerebros_spark.training.fused.graph.wiring import CopyWires, SumWires
 
 
 class Merge(Protocol):
-    """From features ``(features, batch)`` to the rows of a unit ``(rows, batch)``."""
+    """Merging of the features that units read."""
 
-    def rows(self, unit: Any, features: Any) -> Any:
-        """The rows of a unit."""
+    def forward(self, unit: Any, features: Any) -> Any:
+        """Return the rows of a unit ``(rows, batch)`` of features ``(features, batch)``."""
 
-    def features(self, unit: Any, gradient: Any) -> Any:
-        """Takes the gradient of a unit's rows to that of all features."""
+    def backward(self, unit: Any, gradient: Any) -> Any:
+        """Return the gradient ``(features, batch)`` of that of a unit's rows ``(rows, batch)``."""
 
 
-class Copied:
-    """Each row is a feature.
-
-    Args:
-        wires: How units are wired.
-    """
+class GatherMerge:
+    """A :class:`Merge` where each row is a feature."""
 
     def __init__(self, wires: CopyWires) -> None:
         self._wires = wires
 
-    def rows(self, unit: Any, features: Any) -> Any:
-        """The features that a unit reads."""
+    def forward(self, unit: Any, features: Any) -> Any:
+        """Return the features that a unit reads, ``(rows, batch)``."""
         return tf.gather(features, self._wires.feature_of[unit])
 
-    def features(self, unit: Any, gradient: Any) -> Any:
-        """The gradient of all features, 0 for one that is not read."""
-        return tf.gather(tf.pad(gradient, [[0, 1], [0, 0]]), self._wires.row_at[unit])
+    def backward(self, unit: Any, gradient: Any) -> Any:
+        """Return the gradient ``(features, batch)``, 0 for features that the unit does not read."""
+        return tf.gather(tf.pad(gradient, [[0, 1], [0, 0]]), self._wires.row_of[unit])
 
 
-class Summed:
-    """Each row is a sum of features.
+class SumMerge:
+    """A :class:`Merge` where each row is a sum of features.
 
     Args:
-        wires: How units are wired.
+        wires: The wires of the units.
         rows: Rows of a unit.
-        dtype: Type of the features.
+        dtype: Dtype of the features.
     """
 
     def __init__(self, wires: SumWires, rows: int, dtype: Any) -> None:
         counts = tf.cast(wires.counts, dtype)[..., None]
-        # To multiply by a transposed matrix takes several times as long.
-        self._features = tf.one_hot(wires.row_at, rows, dtype=dtype) * counts
-        self._rows = tf.transpose(self._features, (0, 2, 1))
+        # Two matrices, because a product with a transposed one takes several times as long.
+        self._backward = tf.one_hot(wires.row_of, rows, dtype=dtype) * counts
+        self._forward = tf.transpose(self._backward, (0, 2, 1))
 
-    def rows(self, unit: Any, features: Any) -> Any:
-        """The sums that a unit makes."""
-        return tf.matmul(self._rows[unit], features)
+    def forward(self, unit: Any, features: Any) -> Any:
+        """Return the sums of a unit, ``(rows, batch)``."""
+        return tf.matmul(self._forward[unit], features)
 
-    def features(self, unit: Any, gradient: Any) -> Any:
-        """The gradient of all that is added up."""
-        return tf.matmul(self._features[unit], gradient)
+    def backward(self, unit: Any, gradient: Any) -> Any:
+        """Return the gradient of all features, ``(features, batch)``."""
+        return tf.matmul(self._backward[unit], gradient)

@@ -1,4 +1,8 @@
-"""Units that put together what they read before they weigh it, one after the other and back."""
+"""The units of a merged network, forward and backward: hidden units in a loop, outputs one by one.
+
+A unit merges features to rows, normalizes them and copies them to slots, some of which dropout
+sets to 0. The kernel is applied to the slots.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +11,39 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cerebros_spark.training.fused.graph.padding import Shape
-from cerebros_spark.training.fused.kernels.dropout import Dropping
-from cerebros_spark.training.fused.kernels.elementwise import Elementwise, See, Seen
+from cerebros_spark.training.fused.graph.padding import PaddedShape
+from cerebros_spark.training.fused.kernels.dropout import DropoutMasks
+from cerebros_spark.training.fused.kernels.elementwise import (
+    Activation,
+    Normalization,
+    Normalized,
+)
 from cerebros_spark.training.fused.kernels.merge_ops import Merge
 
 
-class Weights(NamedTuple):
-    """What units weigh, scales and shifts in it.
+class UnitWeights(NamedTuple):
+    """Weights of units, with n neurons each, that include scales and shifts.
 
     Attributes:
         kernel: ``(units, n, slots)``.
-        turned: The same turned over, ``(units, slots, n)``.
+        transposed: The same as ``(units, slots, n)``.
         bias: ``(units, n)``.
     """
 
     kernel: Any
-    turned: Any
+    transposed: Any
     bias: Any
 
 
-class Passed(NamedTuple):
-    """What going through the hidden units has left.
+class ForwardResult(NamedTuple):
+    """What the forward pass of the hidden units leaves for the backward pass.
 
     Attributes:
         features: All features, ``(features, batch)``.
-        rows: For each unit its rows as they are weighed, ``(units, rows, batch)``.
+        rows: Normalized rows of each unit, ``(units, rows, batch)``.
         moments: Their means and variances, ``(units, 2, rows)``.
-        slopes: Of what each unit tells by what it made of all it read, ``(units, wide, batch)``.
+        slopes: Derivatives of each unit's features by its weighted sums,
+            ``(units, unit features, batch)``.
     """
 
     features: Any
@@ -43,16 +52,16 @@ class Passed(NamedTuple):
     slopes: Any
 
 
-class Ended(NamedTuple):
-    """What an output's unit has made of what it reads.
+class OutputResult(NamedTuple):
+    """What the forward pass of an output unit leaves for the backward pass.
 
     Attributes:
-        seen: Its rows as they are weighed.
-        slots: What is weighed of them, ``(slots, batch)``.
-        mask: What each slot counts; None for 1.
+        rows: Its normalized rows, ``(rows, batch)``.
+        slots: Its slots, ``(slots, batch)``.
+        mask: Their dropout mask, ``(slots, batch)``; None without dropout.
     """
 
-    seen: Seen
+    rows: Normalized
     slots: Any
     mask: Any
 
@@ -61,136 +70,109 @@ class MergedUnits:
     """The units of a network.
 
     Args:
-        shape: The shape of the network.
+        shape: The padded shape.
         activation: The hidden units' activation.
-        gate: What gated readers see of it.
-        see: What is made of the rows before they are weighed.
-        drop: What is left out of them; None for nothing.
+        gate: The gate's activation, applied to it.
+        normalization: The normalization of rows.
+        dropout: Dropout masks of the step; None without dropout.
     """
 
     def __init__(
         self,
-        shape: Shape,
-        activation: Elementwise,
-        gate: Elementwise,
-        see: See,
-        drop: Dropping | None = None,
+        shape: PaddedShape,
+        activation: Activation,
+        gate: Activation,
+        normalization: Normalization,
+        dropout: DropoutMasks | None = None,
     ) -> None:
         self._shape = shape
         self._activation = activation
         self._gate = gate
-        self._see = see
-        self._drop = drop
+        self._normalization = normalization
+        self._dropout = dropout
 
-    def through(self, weights: Weights, merge: Merge, many: Any, inputs: Any) -> Passed:
-        """Goes through the hidden units.
+    def forward(self, weights: UnitWeights, merge: Merge, units: Any, inputs: Any) -> ForwardResult:
+        """Run the hidden units.
 
         Args:
-            weights: What they weigh.
-            merge: How they put together what they read.
-            many: How many there are, a scalar.
-            inputs: The inputs as they come, ``(inputs, batch)``.
+            weights: Their weights.
+            merge: Their merging.
+            units: Number of hidden units, ``() int32``.
+            inputs: ``(inputs, batch)``.
         """
         shape, (_, batch), dtype = self._shape, inputs.shape, inputs.dtype
-        rows = shape.planes[0]
         one = tf.ones((1, batch), dtype)
-        before = shape.before * shape.wide
+        before = shape.input_pieces * shape.unit_features
         values = tf.pad(tf.concat([inputs, one], 0), [[0, before - shape.inputs - 1], [0, 0]])
-        pieces = tf.reshape(values, (shape.before, shape.wide, batch))
+        pieces = tf.reshape(values, (shape.input_pieces, shape.unit_features, batch))
         pieces = tf.pad(pieces, [[0, shape.units], [0, 0], [0, 0]])
         arrays = [
-            _array(pieces),
-            _array(tf.zeros((shape.units, rows, batch), dtype)),
-            _array(tf.zeros((shape.units, 2, rows), dtype)),
-            _array(tf.zeros((shape.units, shape.wide, batch), dtype)),
+            _to_array(pieces),
+            _to_array(tf.zeros((shape.units, shape.planes[0], batch), dtype)),
+            _to_array(tf.zeros((shape.units, 2, shape.planes[0]), dtype)),
+            _to_array(tf.zeros((shape.units, shape.unit_features, batch), dtype)),
         ]
 
         def body(unit: Any, *arrays: tf.TensorArray) -> Any:
             read = tf.reshape(arrays[0].stack(), (shape.features, batch))
-            seen = self._see(merge.rows(unit, read))
-            slots, _ = self._slots(seen.values, shape.planes, unit)
-            own = tf.matmul(weights.kernel[unit], slots) + weights.bias[unit][:, None]
-            told, slope = self._told(own)
+            rows = self._normalization(merge.forward(unit, read))
+            slots, _ = self._to_slots(rows.values, shape.planes, unit)
+            sums = tf.matmul(weights.kernel[unit], slots) + weights.bias[unit][:, None]
+            activated, slope = self._activate(sums)
             return (
                 unit + 1,
-                arrays[0].write(shape.before + unit, told),
-                arrays[1].write(unit, seen.values),
-                arrays[2].write(unit, seen.moments),
+                arrays[0].write(shape.input_pieces + unit, activated),
+                arrays[1].write(unit, rows.values),
+                arrays[2].write(unit, rows.moments),
                 arrays[3].write(unit, slope),
             )
 
         _, *arrays = tf.while_loop(
-            lambda unit, *_: unit < many,
+            lambda unit, *_: unit < units,
             body,
             [tf.constant(0), *arrays],
             maximum_iterations=shape.units,
         )
         features, *others = (array.stack() for array in arrays)
-        return Passed(tf.reshape(features, (shape.features, batch)), *others)
+        return ForwardResult(tf.reshape(features, (shape.features, batch)), *others)
 
-    def ends(self, weights: Weights, merge: Merge, features: Any) -> tuple[Any, list[Ended]]:
-        """What the outputs' units make of all features: ``(outputs, width, batch)``, and how."""
-        raw, ended = [], []
-        for number in range(len(self._shape.outputs)):
-            seen = self._see(merge.rows(number, features))
-            unit, planes = self._shape.units + number, self._shape.output_planes
-            slots, mask = self._slots(seen.values, planes, unit)
-            raw.append(tf.matmul(weights.kernel[number], slots) + weights.bias[number][:, None])
-            ended.append(Ended(seen, slots, mask))
-        return tf.stack(raw), ended
-
-    def ends_back(
-        self, weights: Weights, merge: Merge, ended: Sequence[Ended], gradient: Any
-    ) -> tuple[Any, Any, Any]:
-        """Goes back from the outputs, with the gradient of what their units made.
-
-        Returns:
-            The gradients of their kernels and biases, and of all features.
-        """
-        found, d_features = [], []
-        for number, (seen, slots, mask) in enumerate(ended):
-            own, planes = gradient[number], self._shape.output_planes
-            found.append(_weights_back(own, slots))
-            d_rows = self._see.back(seen, _rows_back(weights.turned[number], own, mask, planes))
-            d_features.append(merge.features(number, d_rows))
-        kernels, biases = (tf.stack(each) for each in zip(*found, strict=True))
-        return kernels, biases, tf.add_n(d_features)
-
-    def back(
-        self, weights: Weights, merge: Merge, many: Any, passed: Passed, gradient: Any
+    def backward(
+        self, weights: UnitWeights, merge: Merge, units: Any, result: ForwardResult, gradient: Any
     ) -> tuple[Any, Any]:
-        """Goes back through the hidden units.
+        """Return the gradients of the hidden units' kernels and biases.
 
         Args:
-            weights: What they weigh.
-            merge: How they put together what they read.
-            many: How many there are.
-            passed: What the way through has left.
-            gradient: Of all features, as the outputs read them.
+            weights: Their weights.
+            merge: Their merging.
+            units: Number of hidden units, ``() int32``.
+            result: What :meth:`forward` returned.
+            gradient: Gradient of all features from the outputs, ``(features, batch)``.
 
         Returns:
-            The gradients of their kernels and biases.
+            ``(units, n, slots)`` and ``(units, n)``.
         """
         shape, (_, batch), dtype = self._shape, gradient.shape, gradient.dtype
         neurons, planes = shape.neurons, shape.planes
         arrays = [
-            _array(tf.zeros((shape.units, neurons, sum(planes)), dtype)),
-            _array(tf.zeros((shape.units, neurons), dtype)),
+            _to_array(tf.zeros((shape.units, neurons, sum(planes)), dtype)),
+            _to_array(tf.zeros((shape.units, neurons), dtype)),
         ]
 
         def body(left: Any, d_features: Any, *arrays: tf.TensorArray) -> Any:
             unit = left - 1
-            here = [(shape.before + unit) * shape.wide, 0]
-            own = tf.slice(d_features, here, (shape.wide, batch)) * passed.slopes[unit]
+            here = [(shape.input_pieces + unit) * shape.unit_features, 0]
+            d_sums = tf.slice(d_features, here, (shape.unit_features, batch)) * result.slopes[unit]
             if shape.gated:
-                own = own[:neurons] + own[neurons:]
-            seen = Seen(passed.rows[unit], passed.moments[unit])
-            slots, mask = self._slots(seen.values, planes, unit)
-            d_kernel, d_bias = _weights_back(own, slots)
-            d_rows = self._see.back(seen, _rows_back(weights.turned[unit], own, mask, planes))
+                d_sums = d_sums[:neurons] + d_sums[neurons:]
+            rows = Normalized(result.rows[unit], result.moments[unit])
+            slots, mask = self._to_slots(rows.values, planes, unit)
+            d_kernel, d_bias = _weights_backward(d_sums, slots)
+            d_rows = self._normalization.backward(
+                rows, _rows_backward(weights.transposed[unit], d_sums, mask, planes)
+            )
             return (
                 unit,
-                d_features + merge.features(unit, d_rows),
+                d_features + merge.backward(unit, d_rows),
                 arrays[0].write(unit, d_kernel),
                 arrays[1].write(unit, d_bias),
             )
@@ -198,55 +180,109 @@ class MergedUnits:
         _, _, *arrays = tf.while_loop(
             lambda left, *_: left > 0,
             body,
-            [many, gradient, *arrays],
+            [units, gradient, *arrays],
             maximum_iterations=shape.units,
         )
         kernels, biases = (array.stack() for array in arrays)
         return kernels, biases
 
-    def _told(self, own: Any) -> tuple[Any, Any]:
-        """What a unit tells, as it is and gated, and how that rises with what it made."""
-        told, slope = self._activation(own)
-        if not self._shape.gated:
-            return told, slope
-        gated, rising = self._gate(told)
-        return tf.concat([told, gated], 0), tf.concat([slope, slope * rising], 0)
+    def forward_outputs(
+        self, weights: UnitWeights, merge: Merge, features: Any
+    ) -> tuple[Any, list[OutputResult]]:
+        """Return the raw outputs ``(outputs, width, batch)`` of features ``(features, batch)``."""
+        raw, results = [], []
+        for number in range(len(self._shape.outputs)):
+            rows = self._normalization(merge.forward(number, features))
+            unit, planes = self._shape.units + number, self._shape.output_planes
+            slots, mask = self._to_slots(rows.values, planes, unit)
+            raw.append(tf.matmul(weights.kernel[number], slots) + weights.bias[number][:, None])
+            results.append(OutputResult(rows, slots, mask))
+        return tf.stack(raw), results
 
-    def _slots(self, rows: Any, planes: Sequence[int], unit: Any) -> tuple[Any, Any]:
-        """What is weighed of a unit's rows: ``(rows, batch)`` to ``(slots, batch)``.
+    def backward_outputs(
+        self, weights: UnitWeights, merge: Merge, results: Sequence[OutputResult], gradient: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return the gradients of the outputs' kernels and biases, and of all features.
+
+        Args:
+            weights: The outputs' weights.
+            merge: Their merging.
+            results: What :meth:`forward_outputs` returned.
+            gradient: Gradient of the raw outputs, ``(outputs, width, batch)``.
 
         Returns:
-            The slots, and what each counts; the rows themselves and None if nothing is left out,
-            as the copies of a row are the same then.
+            ``(outputs, width, slots)``, ``(outputs, width)`` and ``(features, batch)``.
         """
-        if self._drop is None:
+        d_weights, d_features = [], []
+        for number, (rows, slots, mask) in enumerate(results):
+            d_sums, planes = gradient[number], self._shape.output_planes
+            d_weights.append(_weights_backward(d_sums, slots))
+            d_rows = self._normalization.backward(
+                rows, _rows_backward(weights.transposed[number], d_sums, mask, planes)
+            )
+            d_features.append(merge.backward(number, d_rows))
+        kernels, biases = (tf.stack(each) for each in zip(*d_weights, strict=True))
+        return kernels, biases, tf.add_n(d_features)
+
+    def _activate(self, sums: Any) -> tuple[Any, Any]:
+        """Return a unit's features and their derivatives, ``(unit features, batch)`` each.
+
+        Args:
+            sums: Its weighted sums ``(n, batch)``.
+        """
+        activated, slope = self._activation(sums)
+        if not self._shape.gated:
+            return activated, slope
+        gated, gate_slope = self._gate(activated)
+        return tf.concat([activated, gated], 0), tf.concat([slope, slope * gate_slope], 0)
+
+    def _to_slots(self, rows: Any, planes: Sequence[int], unit: Any) -> tuple[Any, Any]:
+        """Return the slots of a unit's rows ``(rows, batch)``, and their dropout mask.
+
+        Returns:
+            Both ``(slots, batch)``. Without dropout the rows and None: the weights of the copies
+            of a row are summed then.
+        """
+        if self._dropout is None:
             return rows, None
         slots = tf.concat([rows[:many] for many in planes], axis=0)
-        mask = self._drop.mask(unit, *slots.shape)
+        mask = self._dropout.mask(unit, *slots.shape)
         return slots * mask, mask
 
 
-def summed_up(weights: Weights, planes: Sequence[int]) -> Weights:
-    """The weights of rows, of those of slots."""
-    turned = _together(weights.turned, planes)
-    return Weights(tf.transpose(turned, (0, 2, 1)), turned, weights.bias)
+def sum_copies(weights: UnitWeights, planes: Sequence[int]) -> UnitWeights:
+    """Return the weights of rows, each the sum over its slots, with rows in place of slots."""
+    transposed = _sum_planes(weights.transposed, planes)
+    return UnitWeights(tf.transpose(transposed, (0, 2, 1)), transposed, weights.bias)
 
 
-def _weights_back(own: Any, slots: Any) -> tuple[Any, Any]:
-    """The gradients of a unit's scaled kernel and bias."""
-    return tf.matmul(own, tf.transpose(slots)), tf.reduce_sum(own, axis=1)
+def _weights_backward(d_sums: Any, slots: Any) -> tuple[Any, Any]:
+    """Return the gradients of a unit's kernel ``(n, slots)`` and bias ``(n,)``.
+
+    Args:
+        d_sums: Gradient of its weighted sums ``(n, batch)``.
+        slots: Its slots ``(slots, batch)``.
+    """
+    return tf.matmul(d_sums, tf.transpose(slots)), tf.reduce_sum(d_sums, axis=1)
 
 
-def _rows_back(turned: Any, own: Any, mask: Any, planes: Sequence[int]) -> Any:
-    """From the gradient of what a unit made of its slots to that of its rows."""
-    d_slots = tf.matmul(turned, own)
+def _rows_backward(transposed: Any, d_sums: Any, mask: Any, planes: Sequence[int]) -> Any:
+    """Return the gradient of a unit's rows, ``(rows, batch)``.
+
+    Args:
+        transposed: Its kernel ``(slots, n)``.
+        d_sums: Gradient of its weighted sums ``(n, batch)``.
+        mask: Its dropout mask ``(slots, batch)``, or None.
+        planes: Slots per plane.
+    """
+    d_slots = tf.matmul(transposed, d_sums)
     if mask is not None:
         d_slots *= mask
-    return _together(d_slots, planes)
+    return _sum_planes(d_slots, planes)
 
 
-def _together(slots: Any, planes: Sequence[int]) -> Any:
-    """Adds up the slots of each row: ``(..., slots, n)`` to ``(..., rows, n)``."""
+def _sum_planes(slots: Any, planes: Sequence[int]) -> Any:
+    """Sum the slots of each row, ``(..., slots, n)`` to ``(..., rows, n)``."""
     *before, total = tf.split(slots, planes, axis=-2)
     for plane in reversed(before):
         many = total.shape[-2]
@@ -254,6 +290,6 @@ def _together(slots: Any, planes: Sequence[int]) -> Any:
     return total
 
 
-def _array(pieces: Any) -> tf.TensorArray:
+def _to_array(pieces: Any) -> tf.TensorArray:
     size, *shape = pieces.shape
     return tf.TensorArray(pieces.dtype, size=size, element_shape=shape).unstack(pieces)

@@ -217,7 +217,7 @@ class Partly:
         (lambda: other_network(), "no hidden units"),
         (lambda: other_network(keras.layers.Dense(2)), "is on no level"),
         (lambda: other_network(keras.layers.LayerNormalization()), "LayerNormalization"),
-        (lambda: other_network(keras.layers.Dropout(0.5), unit()), "before some of its units"),
+        (lambda: other_network(keras.layers.Dropout(0.5), unit()), "before some of its units only"),
         (lambda: other_network(keras.layers.Dropout(0.5, (1, 3)), unit()), "a noise_shape"),
         (lambda: other_network(unit(), Partly()), "adds up some of what it reads"),
         (
