@@ -20,11 +20,11 @@ import keras
 
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.training.fused.graph.network import Network, Read, Recipe, Unit
-from cerebros_spark.training.fused.graph.padding import Shape
-from cerebros_spark.training.fused.graph.parser import UnreadableError, read
-from cerebros_spark.training.fused.losses import Scoring
-from cerebros_spark.training.fused.optimizer_rules import rule
+from cerebros_spark.training.fused.graph.network import Connection, GroupConfig, Network, Unit
+from cerebros_spark.training.fused.graph.padding import PaddedShape
+from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError, parse_network
+from cerebros_spark.training.fused.losses import BatchScorer
+from cerebros_spark.training.fused.optimizer_rules import get_update_rule
 from cerebros_spark.training.keras.metrics import build_scoring_model
 from nas.config.dataset import SearchData
 from nas.config.search_config import SearchConfig
@@ -65,15 +65,15 @@ class Fusion:
         self._config = config
         self._space = space
         self._data = data
-        self._shapes: dict[tuple[Recipe, int], Shape | None] = {}
+        self._shapes: dict[tuple[GroupConfig, int], PaddedShape | None] = {}
         self._logged = False
 
     def __call__(self, spec: TrialSpec) -> TrialSpec:
         """Return a trial as it is, or as one that can be trained with others."""
         program = json.loads(spec.program)
         try:
-            recipe, network = read(program)
-        except UnreadableError as error:
+            recipe, network = parse_network(program)
+        except UnsupportedNetworkError as error:
             self._log_once(error)
             return spec
         key = recipe, spec.batch_size
@@ -82,9 +82,9 @@ class Fusion:
         usual = self._shapes[key]
         if usual is None:
             return spec
-        shape = usual | Shape.of(network)
+        shape = usual | PaddedShape.from_network(network)
         if shape != usual:
-            shape = shape.roomy()
+            shape = shape.with_margin()
         program["fused"] = dataclasses.asdict(shape)
         group = json.dumps([dataclasses.asdict(recipe), program["fused"], spec.batch_size])
         return dataclasses.replace(
@@ -94,29 +94,31 @@ class Fusion:
             group=hashlib.sha256(group.encode()).hexdigest()[:16],
         )
 
-    def _log_once(self, reason: UnreadableError) -> None:
+    def _log_once(self, reason: UnsupportedNetworkError) -> None:
         if not self._logged:
             logger.info("Keras trains the trials one by one: %s", reason)
             self._logged = True
 
-    def _usual_shape(self, recipe: Recipe, spec: TrialSpec) -> Shape | None:
+    def _usual_shape(self, recipe: GroupConfig, spec: TrialSpec) -> PaddedShape | None:
         """Return the shape of nearly all networks of a recipe; None to leave them to Keras.
 
         It depends only on the space and the configuration, so a resumed search decides alike.
         """
         try:
             if not isinstance(self._space, CerebrosNetworks):
-                raise UnreadableError("the networks are no CerebrosNetworks")
-            rule(json.loads(recipe.compiled)["optimizer"])
+                raise UnsupportedNetworkError("the networks are no CerebrosNetworks")
+            get_update_rule(json.loads(recipe.compiled)["optimizer"])
             labels = [
                 keras.ops.zeros((1, *shape), dtype) for shape, dtype in self._data.label_forms
             ]
-            Scoring(build_scoring_model(spec.program, labels))
+            BatchScorer(build_scoring_model(spec.program, labels))
             networks = draw_networks(self._space, recipe.merge)
             timed = list(itertools.islice(networks, _TIMED_SAMPLES))
             self._check_worth(timed, spec.batch_size)
-            return functools.reduce(operator.or_, map(Shape.of, [*timed, *networks])).roomy()
-        except UnreadableError as error:
+            return functools.reduce(
+                operator.or_, map(PaddedShape.from_network, [*timed, *networks])
+            ).with_margin()
+        except UnsupportedNetworkError as error:
             self._log_once(error)
             return None
 
@@ -127,7 +129,7 @@ class Fusion:
         steps = -(-self._data.manifest.train_rows // batch_size) * self._config.max_epochs
         seconds = trials * units * (_TRACING_SECONDS + steps * _STEP_SECONDS)
         if seconds < _MARGIN * _COMPILING_SECONDS:
-            raise UnreadableError(
+            raise UnsupportedNetworkError(
                 f"about {seconds:.0f} s of training by Keras are not worth "
                 f"{_COMPILING_SECONDS:.0f} s of compiling"
             )
@@ -150,5 +152,5 @@ def draw_networks(space: CerebrosNetworks, merge: str) -> Iterator[Network]:
 
 
 def _unit(unit: UnitFuture, level: int) -> Unit:
-    reads = tuple(Read(edge.level, edge.unit, edge.gated) for edge in unit.edges)
+    reads = tuple(Connection(edge.level, edge.unit, edge.gated) for edge in unit.edges)
     return Unit(level, unit.number, unit.neurons, reads, "", "")

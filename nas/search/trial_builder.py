@@ -13,8 +13,8 @@ from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.core.validation import check_integer
-from cerebros_spark.training.fused.graph.parser import UnreadableError
-from cerebros_spark.training.fused.state_layout import initial
+from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError
+from cerebros_spark.training.fused.state_layout import pack_initial_state
 from cerebros_spark.training.keras.checkpoint import get_initial_state
 from cerebros_spark.training.keras.metrics import check_additive
 from cerebros_spark.training.keras.scopes import (
@@ -120,8 +120,8 @@ class TrialBuilder:
             return None
         self._check_size(written.parameters)
         try:
-            state = initial(written.weights, written.trainable, written.optimizer)
-        except UnreadableError:
+            state = pack_initial_state(written.weights, written.trainable, written.optimizer)
+        except UnsupportedNetworkError:
             return None  # an optimizer with another state
         return _Network(written.parameters, written.program, state)
 

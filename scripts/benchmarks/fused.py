@@ -126,7 +126,7 @@ def table(args: argparse.Namespace) -> tuple[Any, Any]:
 def fused(args: argparse.Namespace, models: list[Any], train: Any, validation: Any) -> Any:
     """Return seconds until the end of the first epoch, and of all epochs."""
     from cerebros_spark.core.types import TrialSpec
-    from cerebros_spark.training.fused.trainer import SLOTS, FusedTrainer
+    from cerebros_spark.training.fused.trainer import NETWORKS_PER_CALL, FusedTrainer
     from cerebros_spark.training.keras.checkpoint import get_initial_state
     from cerebros_spark.training.keras.serialization import serialize_model
 
@@ -137,7 +137,7 @@ def fused(args: argparse.Namespace, models: list[Any], train: Any, validation: A
     states = [get_initial_state(model) for model in models]
     shards = [_common.Rows(*train), _common.Rows(*validation)]
     began = time.perf_counter()
-    program = FusedTrainer(args.slots or SLOTS).open(specs)
+    program = FusedTrainer(args.slots or NETWORKS_PER_CALL).open(specs)
     program.load(states)
     first = 0.0
     for epoch in range(args.epochs):

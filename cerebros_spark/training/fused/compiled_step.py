@@ -129,7 +129,7 @@ class CompiledStep:
         seed: Any,
         rates: Any,
     ) -> tuple[Any, Any]:
-        """Take the steps of one network; the arguments are those of :meth:`_train` without slots."""
+        """Take the steps of one network, with the arguments of :meth:`_train` without slots."""
         batch = self.batch_size
         wired = self._network.prepare(wiring)
         trained, slots, moving = self.layout.split(vector)
@@ -190,9 +190,7 @@ class CompiledStep:
         none = tf.zeros((vectors.shape[0], self._get_scorer(rows.y).width), self._dtype)
         return _for_each_network(evaluate, networks, (none,), (vectors, wirings))[0]
 
-    def _evaluate_network(
-        self, vector: Any, wiring: Wiring, rows: PaddedRows, count: Any
-    ) -> Any:
+    def _evaluate_network(self, vector: Any, wiring: Wiring, rows: PaddedRows, count: Any) -> Any:
         """Return the sums of the metrics of one network, ``(width,)``."""
         batch = get_evaluation_batch_size(rows.x.shape[0])
         trained, _, moving = self.inference_layout.split(vector)

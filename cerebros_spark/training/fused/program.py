@@ -96,8 +96,8 @@ class FusedProgram:
         slots, batch = self._buffers.networks, self._step.batch_size
         networks, count = len(orders), len(orders[0])
         order = np.zeros((slots, rows.x.shape[0]), np.int32)
-        for number, each in enumerate(orders):
-            order[number, :count] = each
+        for number, row_order in enumerate(orders):
+            order[number, :count] = row_order
         states = self._states[group]
         iterations = np.zeros(slots, np.int32)
         iterations[:networks] = [state.iterations for state in states]

@@ -264,9 +264,7 @@ def _runs(positions: np.ndarray, keras_positions: np.ndarray) -> _Runs:
     gaps = np.flatnonzero(np.diff(keras_positions) != 1) + 1
     return [
         (slice(int(first), int(first) + len(part)), part)
-        for first, part in zip(
-            keras_positions[[0, *gaps]], np.split(positions, gaps), strict=True
-        )
+        for first, part in zip(keras_positions[[0, *gaps]], np.split(positions, gaps), strict=True)
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.training.fused.graph.parser import inbound
+from cerebros_spark.training.fused.graph.parser import get_inbound_layers
 from cerebros_spark.training.keras.scopes import seeded_initializers
 
 #: Keras' weights of a layer, in its order: for each one the field of the layer's configuration
@@ -123,7 +123,7 @@ class Recorder:
 
     def _sources(self, name: str) -> list[str]:
         """The layers that a layer reads."""
-        return [source for call in inbound(self._layers[name]) for source in call]
+        return [source for call in get_inbound_layers(self._layers[name]) for source in call]
 
 
 def in_order(sources: Callable[[str], Sequence[str]], outputs: Sequence[str]) -> list[str]:

@@ -18,8 +18,8 @@ from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.runs.artifacts import make_state_ref, write_spec
 from cerebros_spark.runs.worker_config import WorkerConfig
-from cerebros_spark.training.fused.graph.padding import Shape
-from cerebros_spark.training.fused.graph.parser import read
+from cerebros_spark.training.fused.graph.padding import PaddedShape
+from cerebros_spark.training.fused.graph.parser import parse_network
 from cerebros_spark.training.keras.checkpoint import get_initial_state
 from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import serialize_model
@@ -45,7 +45,7 @@ def job(tmp_path_factory) -> WorkerConfig:
         validation=0.2, partitions=1,
     )  # fmt: skip
     program = json.loads(serialize_model(network()))
-    program["fused"] = dataclasses.asdict(Shape.of(read(program)[1]))
+    program["fused"] = dataclasses.asdict(PaddedShape.from_network(parse_network(program)[1]))
     for number, name in enumerate(TRIALS):
         spec = TrialSpec(name, number, "fused", json.dumps(program), number, 1, 16, group="g")
         write_spec(store, "run", spec)

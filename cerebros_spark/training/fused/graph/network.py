@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 #: How a unit merges what it reads. FOLDED: all copies of a feature act as one weight. COPIES: each
-#: copy has its own weight, because dropout may drop it alone. SUMS: inputs of equal width are added.
+#: copy acts by itself, because dropout may drop it alone. SUMS: sources of equal width are added.
 FOLDED, COPIES, SUMS = "folded", "copies", "sums"
 
 

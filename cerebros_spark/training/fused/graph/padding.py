@@ -122,7 +122,11 @@ class PaddedShape:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> PaddedShape:
         """Return the shape of the ``fused`` entry of a program."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        shape: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        return cls(**shape)
 
     def __or__(self, other: PaddedShape) -> PaddedShape:
         """Return the smallest shape that covers both; inputs and outputs are equal."""

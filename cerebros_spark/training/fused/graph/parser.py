@@ -218,9 +218,7 @@ class _Parser:
             self._note("gate", self._layer_config(source)["activation"])
             source = self._only_source(source)
         if source not in self._positions:
-            raise UnsupportedNetworkError(
-                f"a unit reads the layer {source} ({self._kind(source)})"
-            )
+            raise UnsupportedNetworkError(f"a unit reads the layer {source} ({self._kind(source)})")
         source_level, source_number = self._positions[source]
         lateral = source_level == level and source_number < number
         upstream = source_level >= 0 and (source_level < level or level < 0)
@@ -309,9 +307,7 @@ class _Parser:
             raise UnsupportedNetworkError("an activation is not built into Keras")
         for each in (activation, gate):
             if each in _MIXING:
-                raise UnsupportedNetworkError(
-                    f"the activation {each} mixes the neurons of a unit"
-                )
+                raise UnsupportedNetworkError(f"the activation {each} mixes the neurons of a unit")
         normalization = self._agreed("normalization", None)
         return GroupConfig(
             inputs=tuple(_to_json([self._unnamed(n) for n in chain]) for chain in chains),

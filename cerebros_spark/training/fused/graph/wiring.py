@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from cerebros_spark.training.fused.graph.network import COPIES, FOLDED, SUMS
-from cerebros_spark.training.fused.graph.padding import Placement, PaddedShape
+from cerebros_spark.training.fused.graph.padding import PaddedShape, Placement
 
 
 class FoldedWires(NamedTuple):
@@ -71,7 +71,7 @@ class Wiring(NamedTuple):
 
 
 def encode_wiring(hidden: Placement, outputs: Placement, units: int, merge: str) -> np.ndarray:
-    """Return a wiring as one vector ``(size,) int32``: one argument of a compiled call, not nine."""
+    """Return a wiring as one vector ``(size,) int32``, a single argument of a compiled call."""
     fields = _WIRES[merge]._fields
     parts = [getattr(placement, name) for placement in (hidden, outputs) for name in fields]
     return np.concatenate([*(part.ravel() for part in parts), [units]], dtype=np.int32)

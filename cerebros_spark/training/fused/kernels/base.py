@@ -53,7 +53,9 @@ class NetworkKernel(Protocol):
     def infer(self, folded: Any, prepared: Any, x: Any) -> Any:
         """Return the raw outputs ``(outputs, width, batch)`` of rows ``(batch, inputs)``."""
 
-    def update_moving(self, moving: Tensors, wiring: Wiring, added: Any, left: Any) -> Tensors:
+    def update_moving(
+        self, moving: Tensors, wiring: Wiring, added: Any, left: Any
+    ) -> dict[str, Any]:
         """Return the moving statistics after some steps.
 
         Args:

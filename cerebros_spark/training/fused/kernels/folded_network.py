@@ -90,7 +90,9 @@ class FoldedNetwork:
         result = self._units(prepared, NoNormalization()).forward(folded, tf.transpose(x))
         return self._by_output(tf.matmul(folded.of_outputs(), result.features.values))
 
-    def update_moving(self, moving: Tensors, wiring: Wiring, added: Any, left: Any) -> Tensors:
+    def update_moving(
+        self, moving: Tensors, wiring: Wiring, added: Any, left: Any
+    ) -> dict[str, Any]:
         """Return the moving statistics after some steps."""
         after = {}
         for prefix, wires, planes in (

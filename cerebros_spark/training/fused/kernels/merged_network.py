@@ -110,7 +110,9 @@ class MergedNetwork:
         result = units.forward(folded.hidden, prepared.hidden, count, tf.transpose(x))
         return units.forward_outputs(folded.outputs, prepared.outputs, result.features)[0]
 
-    def update_moving(self, moving: Tensors, wiring: Wiring, added: Any, left: Any) -> Tensors:
+    def update_moving(
+        self, moving: Tensors, wiring: Wiring, added: Any, left: Any
+    ) -> dict[str, Any]:
         """Return the moving statistics after some steps."""
         shape, after = self._shape, {}
         hidden_rows = shape.units * shape.planes[0]

@@ -18,8 +18,8 @@ from safetensors import deserialize
 
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.shards import Chunk
-from cerebros_spark.training.fused.graph.padding import Shape
-from cerebros_spark.training.fused.graph.parser import read
+from cerebros_spark.training.fused.graph.padding import PaddedShape
+from cerebros_spark.training.fused.graph.parser import parse_network
 from cerebros_spark.training.keras.checkpoint import get_initial_state
 from cerebros_spark.training.keras.serialization import serialize_model
 from cerebros_spark.training.keras.trainer import KerasTrainer
@@ -119,16 +119,19 @@ class Trained:
     state: dict[str, np.ndarray]
 
 
-def spec_of(model: keras.Model, number: int = 0, shape: Shape | None = None) -> TrialSpec:
+def spec_of(model: keras.Model, number: int = 0, shape: PaddedShape | None = None) -> TrialSpec:
     program = json.loads(serialize_model(model))
     if shape is not None:
         program["fused"] = dataclasses.asdict(shape)
     return TrialSpec(f"trial-{number}", number, "fused", json.dumps(program), 0, 1, BATCH)
 
 
-def shape_of(models: Sequence[keras.Model]) -> Shape:
+def shape_of(models: Sequence[keras.Model]) -> PaddedShape:
     """A shape that covers all of them."""
-    shapes = (Shape.of(read(json.loads(serialize_model(model)))[1]) for model in models)
+    shapes = (
+        PaddedShape.from_network(parse_network(json.loads(serialize_model(model)))[1])
+        for model in models
+    )
     return functools.reduce(operator.or_, shapes)
 
 
@@ -137,7 +140,7 @@ def trained(
     models: Sequence[keras.Model],
     rows: Rows,
     epochs: int = 3,
-    shape: Shape | None = None,
+    shape: PaddedShape | None = None,
 ) -> list[Trained]:
     """Trains networks together, each with seeds of its own."""
     trainer.release_memory([f"trial-{number}" for number in range(len(models))])

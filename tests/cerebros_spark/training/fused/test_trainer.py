@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError, StoreError
-from cerebros_spark.training.fused.graph.parser import UnreadableError, read
-from cerebros_spark.training.fused.losses import Scoring
+from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError, parse_network
+from cerebros_spark.training.fused.losses import BatchScorer
 from cerebros_spark.training.fused.trainer import FusedTrainer
 from cerebros_spark.training.keras.checkpoint import get_initial_state
 from cerebros_spark.training.keras.metrics import OneHotLabels, build_scoring_model
@@ -46,7 +46,7 @@ def rows() -> Rows:
 @pytest.fixture(scope="module")
 def trainer() -> FusedTrainer:
     """One for all, so that little is compiled."""
-    return FusedTrainer(slots=2)
+    return FusedTrainer(networks_per_call=2)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -76,10 +76,12 @@ def test_in_double_precision_the_difference_is_rounding(rows, merge, regularizat
 def test_networks_that_merge_train_together_as_alone(rows, merge):
     models = [network(n, merge=merge, regularization="dropout") for n in range(3)]
     shape = shape_of(models)
-    trainer = FusedTrainer(slots=2)
+    trainer = FusedTrainer(networks_per_call=2)
     together = trained(trainer, models, rows, shape=shape)
     assert_same(trained(trainer, models[:1], rows, shape=shape), together[:1], 0.0)
-    assert_same(trained(FusedTrainer(slots=2), models, rows, shape=shape), together, 0.0)
+    assert_same(
+        trained(FusedTrainer(networks_per_call=2), models, rows, shape=shape), together, 0.0
+    )
 
 
 @pytest.mark.parametrize("merge", ["concatenate", "add"])
@@ -126,7 +128,7 @@ def test_metrics_of_one_hot_labels_are_those_of_class_numbers():
     y = np.array([[0], [2], [1], [2]])
     p = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.5, 0.2, 0.3], [0.2, 0.7, 0.1]], "float32")
     built = build_scoring_model(serialize_model(model), [y])
-    _, sums = Scoring(built)(
+    _, sums = BatchScorer(built)(
         [keras.ops.array(y)], [keras.ops.array(p)], np.ones(4, "float32"), None
     )
     built.test_on_batch(p, y)
@@ -135,14 +137,14 @@ def test_metrics_of_one_hot_labels_are_those_of_class_numbers():
     f1 = OneHotLabels(keras.metrics.F1Score(average="macro"), 3)
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=[f1])
     built = build_scoring_model(serialize_model(model), [y])
-    with pytest.raises(UnreadableError, match="its metric f1_score is no mean over rows"):
-        Scoring(built)
+    with pytest.raises(UnsupportedNetworkError, match="its metric f1_score is no built-in mean"):
+        BatchScorer(built)
 
 
 def test_more_networks_than_a_call_takes_come_out_the_same(rows):
     models = [network(number) for number in range(3)]
     together = trained(FusedTrainer(), models, rows)
-    assert_same(trained(FusedTrainer(slots=2), models, rows), together, 0.0)
+    assert_same(trained(FusedTrainer(networks_per_call=2), models, rows), together, 0.0)
 
 
 def test_a_state_is_the_same_after_it_was_taken_on(trainer):
@@ -229,8 +231,8 @@ class Partly:
     ],
 )
 def test_what_can_not_be_fused_is_told_by_its_name(model, why):
-    with pytest.raises(UnreadableError, match=why):
-        read(json.loads(serialize_model(model())))
+    with pytest.raises(UnsupportedNetworkError, match=why):
+        parse_network(json.loads(serialize_model(model())))
 
 
 @pytest.mark.parametrize(
@@ -245,12 +247,12 @@ def test_what_can_not_be_fused_is_told_by_its_name(model, why):
 def test_an_optimizer_without_a_rule_is_told(optimizer):
     if not isinstance(optimizer, str):
         optimizer = keras.optimizers.serialize(optimizer)
-    with pytest.raises(UnreadableError, match="its optimizer"):
+    with pytest.raises(UnsupportedNetworkError, match="its optimizer"):
         FusedTrainer().open([spec_of(network(0, optimizer))])
 
 
 def test_weights_are_read_in_keras_order():
     model = network(2)
-    _, told = read(json.loads(serialize_model(model)))
+    _, told = parse_network(json.loads(serialize_model(model)))
     names = [f"{variable.layer}/{variable.role}" for variable in told.variables]
     assert names == [variable.path for variable in model.variables]

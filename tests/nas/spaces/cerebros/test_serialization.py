@@ -9,7 +9,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from cerebros_spark.training.fused.state_layout import initial
+from cerebros_spark.training.fused.state_layout import pack_initial_state
 from cerebros_spark.training.keras.checkpoint import get_initial_state
 from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
@@ -76,7 +76,7 @@ def test_what_is_written_is_what_keras_would_build(case, class_weight):
             written = networks.write(hp, class_weight)
         assert nameless(written.program) == nameless(serialize_model(model, class_weight))
         assert written.parameters == model.count_params()
-        state = initial(written.weights, written.trainable, written.optimizer)
+        state = pack_initial_state(written.weights, written.trainable, written.optimizer)
         assert state == get_initial_state(model)
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cerebros_spark.training.fused.kernels.dropout import Dropping
+from cerebros_spark.training.fused.kernels.dropout import DropoutMasks
 
 SLOTS, BATCH = 200, 93
 
 
 def mask(rate: float = 0.4, seed: int = 7, step: int = 0, unit: int = 0) -> np.ndarray:
-    dropping = Dropping(rate, tf.constant(seed, tf.uint32), step, tf.float64)
+    dropping = DropoutMasks(rate, tf.constant(seed, tf.uint32), step, tf.float64)
     return dropping.mask(unit, SLOTS, BATCH).numpy()
 
 
@@ -32,7 +32,7 @@ def test_masks_are_the_same_again_and_others_for_other_places():
 def test_no_mask_is_a_part_of_another_one_shifted():
     found = []
     for step in range(100):
-        dropping = Dropping(0.5, tf.constant(7, tf.uint32), step, tf.float32)
+        dropping = DropoutMasks(0.5, tf.constant(7, tf.uint32), step, tf.float32)
         for unit in range(10):
             kept = dropping.mask(unit, 2 * SLOTS, BATCH).numpy().ravel() > 0
             # The 64 places behind each dozen of places that are left out.
