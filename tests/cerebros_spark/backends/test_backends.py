@@ -15,20 +15,26 @@ from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.core.types import state_ref
 from cerebros_spark.runs.artifacts import read_spec, read_state
 from cerebros_spark.runs.journal import read
-from cerebros_spark.training.keras.checkpoint import StateVariables
-from cerebros_spark.training.keras.serialization import deserialize_model
-from tests.cerebros_spark.backends import small_runs as small_runs
+from cerebros_spark.training.base import create_trainer
+from tests.cerebros_spark.backends import small_runs
 from tests.cerebros_spark.backends.small_runs import (
     EPOCHS,
     PARTITIONS,
     TRIALS,
     in_fresh_process,
+    keras_trial,
     network,
     run,
-    spec,
+    trials,
 )
+from tests.cerebros_spark.simulated_trainer import trial
 
 NAMES = [f"trial-{index:04d}" for index in range(TRIALS)]
+
+# Simulated networks where Keras is not the point, and Keras once in other processes.
+LOCAL = pytest.param("local", marks=pytest.mark.unit)
+SPARK = pytest.param("spark", marks=pytest.mark.spark)
+KERAS = [pytest.param(f"keras {kind}", marks=pytest.mark.cluster) for kind in ("local", "cluster")]
 
 
 class Ran:
@@ -50,32 +56,35 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(folder, request) -> dict[str, Ran]:
+def runs() -> dict[str, Ran]:
     return {}
 
 
-@pytest.fixture(
-    params=["local", "spark", pytest.param("cluster", marks=pytest.mark.slow)], scope="module"
-)
+@pytest.fixture(params=[LOCAL, SPARK, *KERAS], scope="module")
 def ran(request, runs, folder) -> Ran:
     return _ran(request.param, request, runs, folder)
 
 
 def _ran(kind: str, request, runs: dict[str, Ran], folder: Path) -> Ran:
-    """Each kind of run is done once, all on the same prepared data."""
+    """Return the run of a kind, which is done once; all on the same prepared data."""
     if kind not in runs:
         store = LocalStore(folder)
-        if kind == "spark":
-            context = request.getfixturevalue("spark").sparkContext
-            backend = SparkBackend(context, num_workers=PARTITIONS)
-            backend.check(store)
-            told = {kind: json.loads(json.dumps(run(backend, store, kind)))}
-        else:
+        if kind.startswith("keras"):
             # In one process: to start one takes longer than the run itself.
-            wanted = any("cluster]" in item.name for item in request.session.items)
-            told = in_fresh_process(["local", "cluster"] if wanted else ["local"], folder)
-        runs.update({name: Ran(store, name, each) for name, each in told.items()})
+            told = in_fresh_process(["local", "cluster"], folder)
+            runs.update({f"keras {n}": Ran(store, f"keras {n}", each) for n, each in told.items()})
+        else:
+            backend = _backend(kind, request)
+            backend.check(store)
+            told = run(backend, store, kind, trials())
+            runs[kind] = Ran(store, kind, json.loads(json.dumps(told)))
     return runs[kind]
+
+
+def _backend(kind: str, request) -> LocalBackend | SparkBackend:
+    if kind == "local":
+        return LocalBackend(PARTITIONS)
+    return SparkBackend(request.getfixturevalue("spark").sparkContext, num_workers=PARTITIONS)
 
 
 # What every backend must do --------------------------------------------------------------
@@ -175,8 +184,10 @@ def test_the_kept_state_is_that_of_the_epoch_it_was_kept_in(ran):
         last = [r for r in trained if r["unit"]["trial_id"] == name and r["unit"]["epoch"] == 0][-1]
         assert ran.told["kept"][name] == last["state"]
         data = read_state(ran.store, state_ref(last["state"]))
-        program = read_spec(ran.store, ran.run_id, name).program
-        StateVariables(deserialize_model(program)).write(data)
+        spec = read_spec(ran.store, ran.run_id, name)
+        program = create_trainer(spec.trainer).open([spec])
+        program.load([data])
+        assert program.dump() == [data]
 
 
 def test_the_report_tells_how_busy_the_workers_were(ran):
@@ -200,9 +211,15 @@ def test_a_reproducible_run_goes_round(ran):
         ]
 
 
-@pytest.mark.parametrize("other", ["spark", pytest.param("cluster", marks=pytest.mark.slow)])
-def test_spark_and_local_give_the_same_bits(request, runs, folder, other):
-    local, spark = (_ran(kind, request, runs, folder) for kind in ("local", other))
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("local", "spark", marks=pytest.mark.spark),
+        pytest.param("keras local", "keras cluster", marks=pytest.mark.cluster),
+    ],
+)
+def test_spark_and_local_give_the_same_bits(request, runs, folder, one, other):
+    local, spark = (_ran(kind, request, runs, folder) for kind in (one, other))
     assert local.told["logs"] == spark.told["logs"]
     digests = []
     for each in (local, spark):
@@ -219,44 +236,26 @@ def test_spark_and_local_give_the_same_bits(request, runs, folder, other):
 # Trials that fail ------------------------------------------------------------------------
 
 
-@pytest.fixture
-def stuck_layers(monkeypatch) -> ModuleType:
-    """A module as users have them: a file without a package."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    return importlib.import_module("stuck_layers")
+@pytest.fixture(params=[LOCAL, SPARK])
+def backend(request) -> LocalBackend | SparkBackend:
+    return _backend(request.param, request)
 
 
-@pytest.fixture(params=["local", "spark"])
-def backend(request, stuck_layers):
-    if request.param == "local":
-        return LocalBackend(num_workers=PARTITIONS)
-    context = request.getfixturevalue("spark").sparkContext
-    context.addPyFile(stuck_layers.__file__)
-    return SparkBackend(context, num_workers=PARTITIONS)
-
-
-def test_failing_trials_leave_the_others(backend, stuck_layers, tmp_path):
-    trials = [
-        spec(network(3), 0, epochs=1),
-        spec(network(3, layer=stuck_layers.Stubborn()), 1, epochs=1),
-        spec(network(3, rate=1e30, optimizer="SGD"), 2, epochs=1),
-        spec(network(4), 3, epochs=1),
-    ]
-    store = LocalStore(tmp_path)
-    told = run(backend, store, "run", trials, reproducible=False)
+def check_failures(told: dict, store: Store, message: str, module: str) -> None:
+    """Check a run whose second trial raised and whose third diverged."""
     ends = told["ends"]
     assert ends["trial-0000"]["status"].value == "completed"
     assert ends["trial-0003"]["status"].value == "completed"
-    stubborn, wild = ends["trial-0001"], ends["trial-0002"]
-    assert stubborn["status"].value == "failed"
-    assert "this layer will not be trained" in stubborn["error"]
-    assert "stuck_layers.py" in stubborn["traceback"]
-    assert wild["status"].value == "failed"
-    assert "no longer a finite number" in wild["error"]
-    assert "learning rate" in wild["error"]
+    failed, diverged = ends["trial-0001"], ends["trial-0002"]
+    assert failed["status"].value == "failed"
+    assert message in failed["error"]
+    assert module in failed["traceback"]
+    assert diverged["status"].value == "failed"
+    assert "no longer a finite number" in diverged["error"]
+    assert "learning rate" in diverged["error"]
     assert told["logs"]["trial-0001"] == told["logs"]["trial-0002"] == []
     ended = {r["trial"]: r for r in read(store, "run") if r["kind"] == "end"}
-    assert "will not be trained" in ended["trial-0001"]["error"]
+    assert message in ended["trial-0001"]["error"]
     # Nothing of the failed trials is left but where they began.
     left = [key for key in store.list("runs") if key.endswith(".safetensors")]
     began = [key for key in left if "/000000-" in key]
@@ -264,19 +263,51 @@ def test_failing_trials_leave_the_others(backend, stuck_layers, tmp_path):
     assert {key.split("/")[3] for key in set(left) - set(began)} == {"trial-0000", "trial-0003"}
 
 
+@pytest.mark.parametrize("when", ["open", "train"])
+def test_failing_trials_leave_the_others(backend, tmp_path, when):
+    four = [
+        trial(0, epochs=1),
+        trial(1, epochs=1, fault="raise", when=when),
+        trial(2, epochs=1, fault="nan"),
+        trial(3, epochs=1),
+    ]
+    store = LocalStore(tmp_path)
+    told = run(backend, store, "run", four, reproducible=False)
+    check_failures(told, store, f"this network does not {when}", "simulated_trainer.py")
+
+
+@pytest.fixture
+def stuck_layers(monkeypatch) -> ModuleType:
+    """A module as users have them: a file without a package."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    return importlib.import_module("stuck_layers")
+
+
+@pytest.mark.spark
+def test_failing_keras_networks_leave_the_others(spark, stuck_layers, tmp_path):
+    spark.sparkContext.addPyFile(stuck_layers.__file__)
+    four = [
+        keras_trial(network(3), 0, epochs=1),
+        keras_trial(network(3, layer=stuck_layers.Stubborn()), 1, epochs=1),
+        keras_trial(network(3, rate=1e30, optimizer="SGD"), 2, epochs=1),
+        keras_trial(network(4), 3, epochs=1),
+    ]
+    store = LocalStore(tmp_path)
+    backend = SparkBackend(spark.sparkContext, num_workers=PARTITIONS)
+    told = run(backend, store, "run", four, reproducible=False)
+    check_failures(told, store, "this layer will not be trained", "stuck_layers.py")
+
+
 def test_a_stopped_trial_ends_after_its_epoch(backend, tmp_path):
-    trials = [spec(network(3), 0, epochs=50)]
-    told = run(backend, LocalStore(tmp_path), "run", trials, stop_after=1, reproducible=False)
+    one = [trial(0, epochs=50)]
+    told = run(backend, LocalStore(tmp_path), "run", one, stop_after=1, reproducible=False)
     assert told["ends"]["trial-0000"]["status"].value == "stopped"
     assert told["ends"]["trial-0000"]["epochs"] == 1
 
 
 def test_a_backend_serves_one_run_after_another(backend, tmp_path):
-    trials = [spec(network(3), 0, epochs=1)]
-    store = LocalStore(tmp_path)
-    first, second = (
-        run(backend, store, name, trials, reproducible=False) for name in ("one", "two")
-    )
+    store, one = LocalStore(tmp_path), [trial(0, epochs=1)]
+    first, second = (run(backend, store, name, one, reproducible=False) for name in ("one", "two"))
     assert first["ends"].keys() == second["ends"].keys()
     assert not [t for t in threading.enumerate() if t.name.startswith("cerebros-")]
 
@@ -289,8 +320,7 @@ def test_a_changed_state_is_named_and_fails_its_trial_alone(backend, tmp_path, m
         write(self, key, data[:-1] if "trial-0000/state/000000" in key else data)
 
     monkeypatch.setattr(LocalStore, "write", damaged)
-    trials = [spec(network(3), index, epochs=1) for index in range(2)]
-    ends = run(backend, store, "run", trials, reproducible=False)["ends"]
+    ends = run(backend, store, "run", trials(epochs=1), reproducible=False)["ends"]
     assert ends["trial-0000"]["status"].value == "failed"
     assert "not what was written" in ends["trial-0000"]["error"]
     assert "trial-0000/state/000000" in ends["trial-0000"]["error"]
@@ -347,9 +377,13 @@ def test_the_number_of_workers_is_that_of_the_slots_by_default(spark):
 
 
 @pytest.mark.parametrize("value", [0, -1])
-def test_a_backend_has_at_least_one_worker(spark, value):
+def test_a_local_backend_has_at_least_one_worker(value):
     with pytest.raises(ArgumentError, match=f"positive integer, but got {value}"):
         LocalBackend(value)
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_spark_backend_has_at_least_one_worker(spark, value):
     with pytest.raises(ArgumentError, match=f"positive integer, but got {value}"):
         SparkBackend(spark.sparkContext, value)
 

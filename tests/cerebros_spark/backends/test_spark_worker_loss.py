@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,12 @@ from cerebros_spark import LocalStore, SparkBackend
 from cerebros_spark.core.errors import BackendError
 from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import read
-from tests.cerebros_spark.backends import small_runs as small_runs
-from tests.cerebros_spark.backends.small_runs import network, run, spec
+from tests.cerebros_spark.backends import small_runs
+from tests.cerebros_spark.backends.small_runs import keras_trials, run, trials
+from tests.cerebros_spark.simulated_trainer import trial
 
 EPOCHS = 4
-
-
-def trials() -> list:
-    return [spec(network(3 + index), index, epochs=EPOCHS) for index in range(3)]
+KINDS = {"keras": keras_trials, "simulated": trials}
 
 
 def states(store: LocalStore, run_id: str) -> dict:
@@ -32,14 +32,25 @@ def states(store: LocalStore, run_id: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(spark, tmp_path_factory) -> tuple[dict, dict]:
-    store = LocalStore(tmp_path_factory.mktemp("undisturbed"))
-    told = run(SparkBackend(spark.sparkContext), store, "run", trials())
-    return told["logs"], states(store, "run")
+def undisturbed(spark, tmp_path_factory) -> Callable[[str], tuple[dict, dict]]:
+    @functools.cache
+    def of_kind(kind: str) -> tuple[dict, dict]:
+        store = LocalStore(tmp_path_factory.mktemp("undisturbed"))
+        told = run(SparkBackend(spark.sparkContext), store, "run", KINDS[kind](EPOCHS))
+        return told["logs"], states(store, "run")
+
+    return of_kind
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed, number):
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        ("keras", signal.SIGKILL),
+        ("simulated", signal.SIGKILL),
+        ("simulated", signal.SIGSTOP),
+    ],
+)
+def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed, kind, number):
     backend = SparkBackend(spark.sparkContext, lease=8.0)
     store = LocalStore(tmp_path)
 
@@ -47,8 +58,8 @@ def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed
         if epochs == 4:
             os.kill(backend._server.about(0)["pid"], number)
 
-    told = run(backend, store, "run", trials(), disturb=disturb)
-    assert (told["logs"], states(store, "run")) == undisturbed
+    told = run(backend, store, "run", KINDS[kind](EPOCHS), disturb=disturb)
+    assert (told["logs"], states(store, "run")) == undisturbed(kind)
     records = read(store, "run")
     assert audit(records) == []
     (lost,) = [record for record in records if record["kind"] == "lost"]
@@ -60,17 +71,11 @@ def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed
 
 
 @pytest.mark.slow
-def test_a_network_that_kills_its_workers_fails_alone(spark, tmp_path, monkeypatch):
-    # As a user's own file, it has no package.
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    import crashing_layers
-
-    spark.sparkContext.addPyFile(crashing_layers.__file__)
-    deadly = network(3, layer=crashing_layers.Deadly(os.getpid()))
+def test_a_network_that_kills_its_workers_fails_alone(spark, tmp_path):
     mixed = [
-        spec(network(3), 0, epochs=1),
-        spec(deadly, 1, epochs=1),
-        spec(network(4), 2, epochs=1),
+        trial(0, epochs=1),
+        trial(1, epochs=1, fault="exit", spared=os.getpid()),
+        trial(2, epochs=1),
     ]
     store = LocalStore(tmp_path)
     told = run(SparkBackend(spark.sparkContext), store, "run", mixed, reproducible=False)
@@ -100,7 +105,7 @@ def test_a_worker_that_stays_away_ends_the_search_and_says_so(spark, tmp_path, m
     store = LocalStore(tmp_path)
     told = r"(?s)worker 1 has been away for 3 s.*Python worker exited.*overwrite=False"
     with pytest.raises(BackendError, match=told):
-        run(backend, store, "run", trials(), disturb=disturb)
+        run(backend, store, "run", trials(EPOCHS), disturb=disturb)
     assert audit(read(store, "run")) == []
 
 
@@ -113,4 +118,4 @@ def test_a_shard_that_was_changed_is_named(spark, tmp_path):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(BackendError, match=rf"worker 1 .*{path.name}"):
-        run(SparkBackend(spark.sparkContext), store, "run", trials())
+        run(SparkBackend(spark.sparkContext), store, "run", trials(EPOCHS))
