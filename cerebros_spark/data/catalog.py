@@ -28,17 +28,9 @@ _ABANDONED = timedelta(days=1)
 
 
 def find(store: Store, fingerprint: str, inspect: Inspect | None = None) -> Manifest | None:
-    """Return the manifest of finished data, or None.
+    """Return the manifest of finished data; None if there is none, or it is invalid.
 
-    An invalid manifest counts as none: the data is there to be prepared again.
-
-    Args:
-        store: The store.
-        fingerprint: The data's fingerprint.
-        inspect: Called with the manifest without its shards; it may raise.
-
-    Raises:
-        StoreError: If the store can't be read.
+    ``inspect`` is called with the manifest without its shards, and may raise.
     """
     manifest = _load_valid(store, fingerprint)
     if manifest is None:
@@ -70,16 +62,9 @@ def write(
     inspect: Inspect | None,
     write_shards: Callable[[str], tuple[Shards, Shards]],
 ) -> Manifest:
-    """Write prepared data, all of it or nothing.
+    """Write prepared data, all of it or nothing; ``inspect`` may raise before.
 
-    Args:
-        store: The store.
-        planned: The manifest without its shards.
-        inspect: Called with it before anything is written; it may raise.
-        write_shards: Writes training and validation shards to a folder, given by its key.
-
-    Returns:
-        The manifest; that of another process if it has finished the same data meanwhile.
+    Return the manifest; that of another process if it has finished the same data meanwhile.
     """
     if inspect is not None:
         inspect(planned)
@@ -129,12 +114,7 @@ def check_visible(store: Store, shard: Shard) -> None:
 
 
 def check_files(store: Store, shard: Shard, source: Store) -> None:
-    """Check that a shard's files are those that were written, to the byte.
-
-    Args:
-        store: The store of the shard.
-        shard: The shard.
-        source: The store that its files are read from: the same, or a copy.
+    """Check that a shard's files, read from the store or a copy, are those that were written.
 
     Raises:
         StoreError: If not; the message names the file and says what to do.

@@ -96,11 +96,7 @@ class ColumnCounts:
 
 
 def flatten(columns: Sequence[str | Sequence[str]], argument: str) -> tuple[str, ...]:
-    """Return the column names in an argument that may group them in lists.
-
-    Raises:
-        ArgumentError: If there is no name, one is no string, or one occurs twice.
-    """
+    """Return the column names in an argument that may group them in lists."""
     if isinstance(columns, str):
         raise ArgumentError(f"{argument} must be a list of names: write [{columns!r}]")
     groups = [[group] if isinstance(group, str) else group for group in columns]
@@ -120,15 +116,29 @@ def flatten(columns: Sequence[str | Sequence[str]], argument: str) -> tuple[str,
 
 def check_request(
     existing: Sequence[str],
+    *,
     feature_columns: Sequence[str | Sequence[str]],
     label_columns: Sequence[str | Sequence[str]],
-    validation: float | str,
+    validation: float | str = 0.2,
     partitions: int,
-    seed: int,
+    seed: int = 0,
     weight_column: str | None = None,
     shuffle: bool = True,
 ) -> DataRequest:
-    """Check the arguments that both preparations take; the first are the existing columns.
+    """Check the arguments that both preparations take.
+
+    Args:
+        existing: Names of the existing columns.
+        feature_columns: Names of the features, or lists of names (one list for each model input).
+        label_columns: Names of the labels, or lists of names.
+        validation: Fraction in (0, 1) of all rows for validation, or the name of a boolean column
+            that is true in validation rows.
+        partitions: Number of training shards, and of validation shards.
+        seed: Seed of the shuffle.
+        weight_column: Column with the rows' sample weights: one number of 0 or more a row, stored
+            as float32. None for no weights.
+        shuffle: Draw the validation rows at random. If False, a fraction takes the last rows, as
+            Keras' ``validation_split`` does; training rows are shuffled either way.
 
     Raises:
         ArgumentError: If an argument is invalid, whatever the data.
@@ -180,13 +190,7 @@ def _check_fraction(validation: float) -> float:
 
 
 def missing_column_error(name: str, existing: Sequence[str], where: str = "") -> DataError:
-    """Return the error for a missing column, with the one that may be meant.
-
-    Args:
-        name: The column.
-        existing: The existing columns.
-        where: What lacks it, such as ``" in validation_data"``.
-    """
+    """Return the error for a column that is missing ``where``, with the one that may be meant."""
     by_lower = {column.lower(): column for column in existing}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
@@ -220,11 +224,7 @@ def validation_type_error(name: str, kind: str) -> DataError:
 
 
 def check_counts(rows: int, counts: Sequence[ColumnCounts]) -> None:
-    """Refuse data with values that models cannot be trained on.
-
-    Raises:
-        DataError: Names the columns and the counts.
-    """
+    """Refuse data with values that models cannot be trained on; raises DataError."""
     if rows == 0:
         raise DataError("the data has no rows")
     problems = [problem for column in counts for problem in _describe_problems(rows, column)]
@@ -256,26 +256,20 @@ def _describe_problems(rows: int, counts: ColumnCounts) -> Iterator[str]:
 
 
 def check_weights(columns: Sequence[Column], validation: float) -> None:
-    """Refuse sample weights of 0 alone in the training or the validation rows.
+    """Refuse sample weights that are all 0 in the training or validation rows.
 
     Args:
         columns: The columns, with the statistics of the training rows.
         validation: The greatest sample weight of the validation rows.
-
-    Raises:
-        DataError: If they are.
     """
     for column in columns:
         if column.role == "weight" and not any(column.mean):
-            raise DataError(
-                f"the sample weights in {column.name!r} are 0 in all training rows: nothing could "
-                "be learned"
-            )
-        if column.role == "weight" and validation == 0:
-            raise DataError(
-                f"the sample weights in {column.name!r} are 0 in all validation rows: val_loss "
-                "would be 0 for every network"
-            )
+            rows, effect = "training", "nothing could be learned"
+        elif column.role == "weight" and validation == 0:
+            rows, effect = "validation", "val_loss would be 0 for every network"
+        else:
+            continue
+        raise DataError(f"the sample weights in {column.name!r} are 0 in all {rows} rows: {effect}")
 
 
 def warn_of_date(name: str) -> None:
@@ -289,11 +283,7 @@ def warn_of_date(name: str) -> None:
 
 
 def check_split(train: int, validation: int, request: DataRequest) -> None:
-    """Refuse a split that leaves a shard without a row.
-
-    Raises:
-        DataError: If there are fewer training or validation rows than partitions.
-    """
+    """Refuse a split that leaves a shard without a row; raises DataError."""
     is_given = request.validation == VALIDATION_DATA
     split = "validation_data" if is_given else f"validation={request.validation!r}"
     for count, rows in ((train, "training rows"), (validation, "validation rows")):
@@ -343,9 +333,6 @@ def fingerprint(content: Sequence[object], columns: Sequence[Column], request: D
         content: A hash of the rows, as values that JSON supports.
         columns: The columns as they are stored; their statistics do not count.
         request: The arguments.
-
-    Returns:
-        32 hexadecimal digits.
     """
     parts = {
         "format": FORMAT,

@@ -58,13 +58,7 @@ class Variation:
 def worst_variation(
     mean: Sequence[float], least: Sequence[float], greatest: Sequence[float]
 ) -> Variation | None:
-    """Return the variation of the first element for which float32 is too coarse, if any.
-
-    Args:
-        mean: Mean of each element.
-        least: Its least value.
-        greatest: Its greatest value.
-    """
+    """Return the variation of the first element for which float32 is too coarse, if any."""
     for middle, low, high in zip(mean, least, greatest, strict=True):
         variation = Variation(middle, high - low, max(-low, high))
         if variation.is_lost:

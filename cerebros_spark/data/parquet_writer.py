@@ -74,7 +74,7 @@ def write_file(
 def write_frame(
     rows: Any, store: Store, keys: Sequence[str], number: str, locations: Sequence[ColumnLocation]
 ) -> dict[int, tuple[int, tuple[ShardFile, ...]]]:
-    """Write a Spark DataFrame as shards, each in its own folder.
+    """Write a Spark DataFrame as shards; return the rows and files of each, by its number.
 
     A task that Spark runs again writes the same files with the same bytes.
 
@@ -84,12 +84,6 @@ def write_frame(
         keys: The folder of each shard, by its number.
         number: Name of the column with the shard's number, which is not written.
         locations: The columns to write, in order.
-
-    Returns:
-        Rows and files of each shard, by its number.
-
-    Raises:
-        StoreError: If they can't be written.
     """
     write = _make_task(store, keys, number, locations)
     try:

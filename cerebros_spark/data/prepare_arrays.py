@@ -24,15 +24,8 @@ from cerebros_spark.data.splits import allocate, are_classes, validation_size
 from cerebros_spark.storage.store import Store
 
 _INTEGERS = {
-    "bool": "int32",
-    "int8": "int32",
-    "uint8": "int32",
-    "int16": "int32",
-    "uint16": "int32",
-    "int32": "int32",
-    "uint32": "int64",
-    "int64": "int64",
-    "uint64": "int64",
+    **dict.fromkeys(("bool", "int8", "uint8", "int16", "uint16", "int32"), "int32"),
+    **dict.fromkeys(("uint32", "int64", "uint64"), "int64"),
 }
 _CHUNK_BYTES = 2**25
 _GREATEST = 2**63 - 1
@@ -45,14 +38,8 @@ def prepare_arrays(
     columns: Arrays,
     store: Store,
     *,
-    feature_columns: Sequence[str | Sequence[str]],
-    label_columns: Sequence[str | Sequence[str]],
-    validation: float | str = 0.2,
-    partitions: int,
-    seed: int = 0,
-    weight_column: str | None = None,
-    shuffle: bool = True,
     inspect: Callable[[Manifest], None] | None = None,
+    **arguments: Any,
 ) -> Manifest:
     """Split arrays into shuffled shards of equal size, and describe them.
 
@@ -65,18 +52,9 @@ def prepare_arrays(
         columns: Arrays of shape ``(n,)`` or ``(n, d1, …)`` by column name, all of the same n.
             Higher ranks are stored flat; the manifest keeps their shape.
         store: Store of the shards; workers must reach it too.
-        feature_columns: Names of the features, or lists of names (one list for each model input).
-        label_columns: Names of the labels, or lists of names.
-        validation: Fraction in (0, 1) of all rows for validation, or the name of a boolean column
-            that is true in validation rows.
-        partitions: Number of training shards, and of validation shards.
-        seed: Seed of the shuffle.
-        weight_column: Column with the rows' sample weights: one number of 0 or more a row, stored
-            as float32. None for no weights.
-        shuffle: Draw the validation rows at random. If False, a fraction takes the last rows, as
-            Keras' ``validation_split`` does; training rows are shuffled either way.
         inspect: Called with the manifest, still without shards, before anything is written; an
             exception ends the preparation.
+        **arguments: Those of :func:`~cerebros_spark.data.checks.check_request`.
 
     Returns:
         The manifest, which is in the store too.
@@ -86,16 +64,7 @@ def prepare_arrays(
         DataError: If models cannot be trained on the data; nothing is written.
         StoreError: If the shards can't be written; nothing is left.
     """
-    request = checks.check_request(
-        list(columns),
-        feature_columns,
-        label_columns,
-        validation,
-        partitions,
-        seed,
-        weight_column,
-        shuffle,
-    )
+    request = checks.check_request(list(columns), **arguments)
     checks.check_address(store)
     mark = _check_mark(columns, request)
     arrays = {name: np.ma.asanyarray(columns[name]) for name in request.columns}

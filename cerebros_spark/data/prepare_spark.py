@@ -44,14 +44,8 @@ def prepare_spark(
     df: DataFrame,
     store: Store,
     *,
-    feature_columns: Sequence[str | Sequence[str]],
-    label_columns: Sequence[str | Sequence[str]],
-    validation: float | str = 0.2,
-    partitions: int,
-    seed: int = 0,
-    weight_column: str | None = None,
-    shuffle: bool = True,
     inspect: Callable[[Manifest], None] | None = None,
+    **arguments: Any,
 ) -> Manifest:
     """Split a DataFrame into shuffled shards of equal size, and describe them.
 
@@ -64,16 +58,11 @@ def prepare_spark(
 
     Args:
         df: The data. It must give the same rows each time it is evaluated.
-        store: As in :func:`~cerebros_spark.data.prepare_arrays.prepare_arrays`, and so are the
-            others.
-        feature_columns: Names of the features.
-        label_columns: Names of the labels.
-        validation: Fraction of the rows, or name of the column that marks validation rows.
-        partitions: Number of shards.
-        seed: Seed of the shuffle.
-        weight_column: Column with the sample weights.
-        shuffle: Must be True where ``validation`` is a fraction: a DataFrame's rows have no order.
-        inspect: Called with the manifest before anything is written.
+        store: Store of the shards; workers must reach it too.
+        inspect: Called with the manifest, still without shards, before anything is written; an
+            exception ends the preparation.
+        **arguments: Those of :func:`~cerebros_spark.data.checks.check_request`. As rows have no
+            order, ``shuffle`` must be True where ``validation`` is a fraction.
 
     Returns:
         The manifest, which is in the store too.
@@ -83,17 +72,8 @@ def prepare_spark(
         DataError: If models cannot be trained on the data; nothing is written.
         StoreError: If the shards can't be written; nothing is left.
     """
-    request = checks.check_request(
-        df.columns,
-        feature_columns,
-        label_columns,
-        validation,
-        partitions,
-        seed,
-        weight_column,
-        shuffle,
-    )
-    if not shuffle and not isinstance(validation, str):
+    request = checks.check_request(df.columns, **arguments)
+    if not request.shuffle and not isinstance(request.validation, str):
         raise ArgumentError(
             "shuffle=False takes the last rows for validation, but the rows of a Spark DataFrame "
             "have no order: mark the validation rows in a boolean column and name it in validation"

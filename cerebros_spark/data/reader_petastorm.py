@@ -42,11 +42,7 @@ def largest_row_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
 
 
 def to_arrays(table: pa.Table) -> dict[str, np.ndarray]:
-    """Return the columns of a table: ``(rows,)`` for numbers, ``(rows, length)`` for arrays.
-
-    Raises:
-        ValueError: If an array column has arrays of several lengths, or nulls.
-    """
+    """Return the columns of a table: ``(rows,)`` for numbers, ``(rows, length)`` for arrays."""
     return {name: _to_array(name, table.column(name)) for name in table.column_names}
 
 
@@ -88,15 +84,13 @@ def _open_reader(
         from petastorm import make_batch_reader
 
         reader = make_batch_reader(
-            # Petastorm ignores a path without a host before it, which only this URL has.
-            store.address(shard.key).replace("memory:///", "memory://"),
+            store.address(shard.key),
             # One pattern, as Petastorm tries each on every column.
             schema_fields=[f"^({'|'.join(names)})$"],
             reader_pool_type="dummy",
             shuffle_row_groups=seed is not None,
             seed=seed,
             num_epochs=1,
-            filesystem=_arrow_filesystem(store),
         )
         replace_results_reader(reader, _ArrayReader())
     try:
@@ -114,24 +108,6 @@ def _open_reader(
         # To leave the reader as a context manager would print.
         reader.stop()
         reader.join()
-
-
-def _arrow_filesystem(store: Store) -> Any:
-    """Return the file system for Petastorm; None for its own, on a local disk."""
-    if store.url.startswith("file://"):
-        return None
-    # Petastorm needs Arrow's legacy interface, in which other file systems have this wrapper
-    # alone, and it lacks two methods.
-    from pyarrow.filesystem import DaskFileSystem
-
-    class FileSystem(DaskFileSystem):
-        def isdir(self, path: str) -> bool:
-            return bool(self.fs.isdir(path))
-
-        def isfile(self, path: str) -> bool:
-            return bool(self.fs.isfile(path))
-
-    return FileSystem(store.filesystem)
 
 
 @contextlib.contextmanager

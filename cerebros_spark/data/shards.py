@@ -5,6 +5,7 @@ A shard that fits the memory budget is decoded once and kept; a larger one is st
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 import tempfile
@@ -12,7 +13,6 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -44,32 +44,6 @@ class Chunk:
     y: list[np.ndarray]
     order: np.ndarray
     weights: np.ndarray | None = None
-
-
-class ShardData(Protocol):
-    """The rows of one shard, to be read any number of times.
-
-    Attributes:
-        rows: Number of rows.
-        resident: Whether the decoded rows are kept in memory.
-    """
-
-    rows: int
-    resident: bool
-
-    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
-        """Yield every row exactly once, in chunks of whole batches except the last.
-
-        A resident shard is one chunk, whose arrays are the same objects each time.
-
-        Args:
-            batch_size: Rows in a batch.
-            seed: Seed of the order, which depends on nothing else; None for the stored order.
-
-        Raises:
-            ArgumentError: If ``batch_size`` is less than 1.
-            StoreError: If the shard can't be read.
-        """
 
 
 def open_shard(
@@ -108,10 +82,55 @@ def open_shard(
         weights = (_make_tensor(manifest, (manifest.weight.name,), ()),)
     source = store if store.reads_in_place else _LocalCopy(store, shard)
     catalog.check_files(store, shard, source)
-    reader = _ShardReader(source, shard, inputs, outputs, weights)
-    if reader.row_bytes * shard.rows <= memory_budget:
-        return _ResidentShard(reader)
-    return _StreamedShard(reader, memory_budget)
+    return ShardData(_ShardReader(source, shard, inputs, outputs, weights), memory_budget)
+
+
+class ShardData:
+    """The rows of one shard, to be read any number of times; see :func:`open_shard`.
+
+    Attributes:
+        rows: Number of rows.
+        resident: Whether the decoded rows are kept in memory.
+    """
+
+    def __init__(self, reader: _ShardReader, memory_budget: int) -> None:
+        self.rows = reader.shard.rows
+        self.resident = reader.row_bytes * self.rows <= memory_budget
+        if self.resident:  # the reader is released, and with it a copy on the disk
+            self._chunk = reader.make_chunk(next(reader.read(self.rows, None)), None)
+            return
+        self._reader = reader
+        # This also opens the shard: errors come now and not in the middle of an epoch.
+        group_rows = largest_row_group(reader.store, reader.shard, reader.names)
+        decoding = _GROUPS_DECODED * group_rows * reader.row_bytes
+        left = max(memory_budget - decoding, memory_budget // 4)
+        self._chunk_rows = max(1, left // 2 // reader.row_bytes)
+
+    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
+        """Yield every row exactly once, in chunks of whole batches except the last.
+
+        A resident shard is one chunk, whose arrays are the same objects each time.
+
+        Args:
+            batch_size: Rows in a batch.
+            seed: Seed of the order, which depends on nothing else; None for the stored order.
+
+        Raises:
+            ArgumentError: If ``batch_size`` is less than 1.
+            StoreError: If the shard can't be read.
+        """
+        check_integer("batch_size", batch_size, 1)
+        generator = None if seed is None else np.random.Generator(np.random.PCG64(seed))
+        if self.resident:
+            yield dataclasses.replace(self._chunk, order=_order(self.rows, generator))
+            return
+        rows = max(1, self._chunk_rows // batch_size) * batch_size
+        # Petastorm takes seed 0 for none.
+        group_seed = None if generator is None else int(generator.integers(1, 2**32))
+        for arrays in self._reader.read(rows, group_seed):
+            chunks = [self._reader.make_chunk(arrays, generator)]
+            del arrays
+            yield chunks.pop()  # no reference stays here while the caller uses it
 
 
 class _LocalCopy(LocalStore):
@@ -229,51 +248,6 @@ class _ShardReader:
         end = count + len(self.outputs)
         weights = arrays[end] if self.weights else None
         return Chunk(arrays[:count], arrays[count:end], _order(len(arrays[0]), generator), weights)
-
-
-class _ResidentShard:
-    """A shard that is kept decoded."""
-
-    resident = True
-
-    def __init__(self, reader: _ShardReader) -> None:
-        self.rows = reader.shard.rows
-        self._chunk = reader.make_chunk(next(reader.read(self.rows, None)), None)
-
-    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
-        check_integer("batch_size", batch_size, 1)
-        order = _order(self.rows, _generator(seed))
-        yield Chunk(self._chunk.x, self._chunk.y, order, self._chunk.weights)
-
-
-class _StreamedShard:
-    """A shard that each pass reads again."""
-
-    resident = False
-
-    def __init__(self, reader: _ShardReader, memory_budget: int) -> None:
-        self.rows = reader.shard.rows
-        self._reader = reader
-        # This also opens the shard: errors come now and not in the middle of an epoch.
-        group_rows = largest_row_group(reader.store, reader.shard, reader.names)
-        group_bytes = group_rows * reader.row_bytes
-        left = max(memory_budget - _GROUPS_DECODED * group_bytes, memory_budget // 4)
-        self._chunk_rows = max(1, left // 2 // reader.row_bytes)
-
-    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
-        check_integer("batch_size", batch_size, 1)
-        rows = max(1, self._chunk_rows // batch_size) * batch_size
-        generator = _generator(seed)
-        # Petastorm takes seed 0 for none.
-        group_seed = None if generator is None else int(generator.integers(1, 2**32))
-        for arrays in self._reader.read(rows, group_seed):
-            chunks = [self._reader.make_chunk(arrays, generator)]
-            del arrays
-            yield chunks.pop()  # no reference stays here while the caller uses it
-
-
-def _generator(seed: int | None) -> np.random.Generator | None:
-    return None if seed is None else np.random.Generator(np.random.PCG64(seed))
 
 
 def _order(rows: int, generator: np.random.Generator | None) -> np.ndarray:

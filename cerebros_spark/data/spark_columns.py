@@ -22,13 +22,8 @@ from cerebros_spark.data import checks
 from cerebros_spark.data.checks import DataRequest
 from cerebros_spark.data.manifest import Column
 
-_INTEGERS = {
-    T.BooleanType: "int32",
-    T.ByteType: "int32",
-    T.ShortType: "int32",
-    T.IntegerType: "int32",
-    T.LongType: "int64",
-}
+_SMALL_INTEGERS = (T.BooleanType, T.ByteType, T.ShortType, T.IntegerType)
+_INTEGERS = {**dict.fromkeys(_SMALL_INTEGERS, "int32"), T.LongType: "int64"}
 _PRECISE = {"int32": "int", "int64": "bigint", "float32": "double"}
 
 
@@ -92,11 +87,7 @@ class SourceColumn:
 
 
 def resolve_columns(schema: T.StructType, request: DataRequest) -> list[SourceColumn]:
-    """Return how each requested column is converted, from the schema alone.
-
-    Raises:
-        DataError: If a column's type is unsupported.
-    """
+    """Return how each requested column is converted; raises DataError for unsupported types."""
     fields = {field.name: field for field in schema.fields}
     if isinstance(request.validation, str):
         mark = fields[request.validation].dataType
@@ -163,13 +154,7 @@ def vectors_to_arrays(df: DataFrame, request: DataRequest) -> DataFrame:
 def select_precise(
     df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest
 ) -> DataFrame:
-    """Select the columns before fractions are cast to float32, and the validation mark.
-
-    Args:
-        df: The user's DataFrame, without ML vectors.
-        sources: The columns.
-        request: The arguments.
-    """
+    """Select the columns before fractions are cast to float32, and the validation mark."""
     is_marked = isinstance(request.validation, str)
     mark = quote(str(request.validation)) if is_marked else "false"
     parts: dict[str, list[str]] = {}
@@ -192,12 +177,7 @@ def select_stored(
     """Select the columns of :func:`select_precise` as stored, the mark, and two hashes of a row.
 
     The hashes are ``h1`` and ``h2``: 128 bits, so rows that are equal in both are the same.
-
-    Args:
-        frame: A frame of :func:`select_precise`.
-        sources: The columns.
-        request: The arguments.
-        more: SQL of further columns with their names, which are not hashed.
+    ``more`` is SQL of further columns, which are not hashed.
     """
     cast: dict[str, str] = {}
     for source in sources:

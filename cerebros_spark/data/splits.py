@@ -56,9 +56,6 @@ def allocate(counts: Sequence[int], validation: int) -> tuple[Stratum, ...]:
     Args:
         counts: Number of rows of each class, in sorted order.
         validation: Number of validation rows, at most the sum of ``counts``.
-
-    Returns:
-        The strata, in the order of ``counts``.
     """
     rows = sum(counts)
     shares = [count * validation // rows for count in counts]

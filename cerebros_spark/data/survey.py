@@ -24,7 +24,7 @@ from pyspark.sql import types as T  # noqa: N812
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data import checks
 from cerebros_spark.data.checks import ColumnCounts, DataRequest
-from cerebros_spark.data.float32 import Variation, worst_variation
+from cerebros_spark.data.float32 import worst_variation
 from cerebros_spark.data.manifest import Column
 from cerebros_spark.data.spark_columns import SourceColumn, quote, select_precise, select_stored
 from cerebros_spark.data.splits import are_classes
@@ -76,16 +76,7 @@ def content_hash() -> list[Any]:
 
 
 def survey(df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest) -> Survey:
-    """Read all rows once, and refuse data that models cannot be trained on.
-
-    Args:
-        df: The user's DataFrame, without ML vectors.
-        sources: The columns.
-        request: The arguments.
-
-    Raises:
-        DataError: Names the columns and the numbers of rows.
-    """
+    """Read all rows once; raises DataError for values that models cannot be trained on."""
     widths = _widths(df, sources)
     values = f"{_all_values(sources, widths, may_be_missing=True)} as all_values"
     frame = select_stored(select_precise(df, sources, request), sources, request, [values])
@@ -189,38 +180,36 @@ def _check_values(
     request: DataRequest,
 ) -> None:
     """Raise DataError for values that models cannot be trained on."""
-    rows = row["rows"]
-    statistics = {name: row["all"][name].toArray() for name in ("mean", "min", "max")}
+    counted = row.asDict()
+    statistics = {name: counted["all"][name].toArray() for name in ("mean", "min", "max")}
     slices = _slices(sources, widths)
-    finite = [
-        bool(widths[i]) and _is_finite(source, statistics, slices[i])
-        for i, source in enumerate(sources)
-    ]
-    bad = _count_bad(
-        frame, [s for s, is_finite in zip(sources, finite, strict=True) if not is_finite]
-    )
-    counts = [ColumnCounts(str(request.validation), nulls=rows - row["marked"])]
-    for source, is_finite, values in zip(sources, finite, slices, strict=True):
+    finite = {
+        source.column.name: bool(width) and _is_finite(source, statistics, values)
+        for source, width, values in zip(sources, widths, slices, strict=True)
+    }
+    bad = _count_bad(frame, [source for source in sources if not finite[source.column.name]])
+    counts = [ColumnCounts(str(request.validation), nulls=counted["rows"] - counted["marked"])]
+    for source, values in zip(sources, slices, strict=True):
         name, alias = source.column.name, source.alias
-        lengths = None
-        if source.is_array and row[f"{alias}_present"]:
-            lengths = (row[f"{alias}_shortest"], row[f"{alias}_longest"])
+        lengths, variation = None, None
+        if source.is_array and counted[f"{alias}_present"]:
+            lengths = (counted[f"{alias}_shortest"], counted[f"{alias}_longest"])
         is_cast = source.column.dtype == "float32" and not source.is_float32
-        variation = None
-        if is_cast and is_finite and not source.is_weight:
-            variation = _worst_variation(statistics, values)
+        if is_cast and finite[name] and not source.is_weight:
+            parts = (statistics[each][values].tolist() for each in ("mean", "min", "max"))
+            variation = worst_variation(*parts)
         counts.append(
             ColumnCounts(
                 name,
                 **bad.get(name, {}),
-                null_elements=row[f"{alias}_null_elements"] if source.has_null_elements else 0,
+                null_elements=counted.get(f"{alias}_null_elements", 0),
                 lengths=lengths,
-                negatives=row[f"{alias}_negatives"] if source.is_weight else 0,
-                least=row[f"{alias}_least"] or 0.0 if source.is_weight else 0.0,
+                negatives=counted.get(f"{alias}_negatives", 0),
+                least=counted.get(f"{alias}_least") or 0.0,
                 variation=variation,
             )
         )
-    checks.check_counts(rows, counts)
+    checks.check_counts(counted["rows"], counts)
 
 
 def _is_finite(source: SourceColumn, statistics: dict[str, np.ndarray], values: slice) -> bool:
@@ -230,10 +219,6 @@ def _is_finite(source: SourceColumn, statistics: dict[str, np.ndarray], values: 
     return bool(
         np.isfinite(statistics["mean"][values]).all() and -limit <= least <= greatest <= limit
     )
-
-
-def _worst_variation(statistics: dict[str, np.ndarray], values: slice) -> Variation | None:
-    return worst_variation(*(statistics[name][values].tolist() for name in ("mean", "min", "max")))
 
 
 def _count_bad(frame: DataFrame, sources: Sequence[SourceColumn]) -> dict[str, dict[str, int]]:
@@ -254,9 +239,7 @@ def _count_bad(frame: DataFrame, sources: Sequence[SourceColumn]) -> dict[str, d
         aggregates += [F.count_if(each).alias(f"{name}_{number}") for name, each in bad.items()]
     row = frame.agg(*aggregates).head()
     return {
-        source.column.name: {
-            name: row[f"{name}_{number}"] for name in ("nulls", "nans", "infinities")
-        }
+        source.column.name: {name: row[f"{name}_{number}"] for name in bad}
         for number, source in enumerate(sources)
     }
 
@@ -316,14 +299,7 @@ def _make_survey(row: Row, sources: Sequence[SourceColumn]) -> Survey:
 def add_moments(
     frame: DataFrame, rows: int, sources: Sequence[SourceColumn], columns: Sequence[Column]
 ) -> list[Column]:
-    """Return the columns with mean and population variance of their elements, in float64.
-
-    Args:
-        frame: Training rows, of a frame of ``select_stored``.
-        rows: Their number.
-        sources: The columns' sources.
-        columns: The columns with their shapes.
-    """
+    """Return the columns with mean and population variance of training rows, in float64."""
     widths = [column.width for column in columns]
     vector = array_to_vector(F.expr(_all_values(sources, widths, may_be_missing=False)))
     row = (

@@ -16,9 +16,6 @@ def audit(records: Sequence[Record]) -> list[str]:
     In each epoch a trial must have trained and validated on every partition once, on the
     partition's worker, and each visit must start from the state of the visit before. Nothing may
     follow a trial's end, and in a finished run every trial has ended.
-
-    Args:
-        records: The journal, as :func:`cerebros_spark.runs.journal.read` returns it.
     """
     if not records or records[0]["kind"] != "run":
         return ["the journal does not begin with a run"]

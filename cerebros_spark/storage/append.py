@@ -5,43 +5,38 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from cerebros_spark.core.errors import StoreError
 
 
+@dataclass(kw_only=True)
 class Append:
-    """One append. Each call is a try.
+    """One append. Each call is a try, and raises StoreError if the file has another length.
 
-    Args:
+    Attributes:
         name: Name of the file in error messages.
         data: The bytes to add.
         at: Required length of the file before the append, in bytes; None for any.
         instead_of: Bytes after those ``at`` that the data replaces, if they are still there.
-
-    Attributes:
         left_after: Length of the file before a failure that could not be undone, else None.
     """
 
-    def __init__(self, name: str, data: bytes, at: int | None, instead_of: bytes) -> None:
-        self._name = name
-        self._data = data
-        self._at = at
-        self._instead_of = instead_of
-        self.left_after: int | None = None
+    name: str
+    data: bytes
+    at: int | None
+    instead_of: bytes
+    left_after: int | None = None
 
     def __call__(self) -> None:
-        """Add the bytes.
-
-        Raises:
-            StoreError: If the file does not have the required length.
-            OSError: If the bytes can't be added.
-        """
+        """Add the bytes."""
         raise NotImplementedError
 
-    def _length_error(self, length: int, required: int) -> StoreError:
+    def length_error(self, length: int, required: int) -> StoreError:
+        """Return the error for a file of another length."""
         return StoreError(
-            f"cannot append to {self._name}: it is {length} bytes long, not {required}; another "
+            f"cannot append to {self.name}: it is {length} bytes long, not {required}; another "
             "process writes to it"
         )
 
@@ -62,48 +57,36 @@ class Tail(Protocol):
         """Add bytes; after a failure some of them may be there."""
 
 
+@dataclass(kw_only=True)
 class TailAppend(Append):
     """One append to a file that can be extended. Each try first removes what the last one left.
 
-    Args:
+    Attributes:
         open_tail: Opens the end of the file; its argument says whether to create the file.
-        name: As in :class:`Append`, and so are the others.
-        data: The bytes to add.
-        at: Required length.
-        instead_of: Bytes to replace.
     """
 
-    def __init__(
-        self,
-        open_tail: Callable[[bool], AbstractContextManager[Tail]],
-        name: str,
-        data: bytes,
-        at: int | None,
-        instead_of: bytes,
-    ) -> None:
-        super().__init__(name, data, at, instead_of)
-        self._open_tail = open_tail
+    open_tail: Callable[[bool], AbstractContextManager[Tail]]
 
     def __call__(self) -> None:
         """Add the bytes."""
-        create = not self._at  # a file that must have bytes already is not created
+        create = not self.at  # a file that must have bytes already is not created
         try:
-            with self._open_tail(create) as tail:
+            with self.open_tail(create) as tail:
                 self._add(tail)
         except FileNotFoundError as error:
             if create:
                 raise
-            raise self._length_error(0, self._at or 0) from error
+            raise self.length_error(0, self.at or 0) from error
 
     def _add(self, tail: Tail) -> None:
-        length, at = self._undo(tail), self._at
-        if self._instead_of and length != at and tail.read(at or 0) == self._instead_of:
-            length = at or 0
+        length = self._undo(tail)
+        if self.instead_of and length != self.at and tail.read(self.at or 0) == self.instead_of:
+            length = self.at or 0
             tail.cut(length)
-        if at is not None and length != at:
-            raise self._length_error(length, at)
+        if self.at is not None and length != self.at:
+            raise self.length_error(length, self.at)
         try:
-            tail.add(self._data)
+            tail.add(self.data)
         except BaseException:
             self.left_after = length
             with contextlib.suppress(OSError):  # the next try cuts it
@@ -116,7 +99,7 @@ class TailAppend(Append):
         length, before = tail.length(), self.left_after
         if before is None or length == before:
             return length
-        if length < before or not self._data.startswith(tail.read(before)):
-            raise self._length_error(length, before)
+        if length < before or not self.data.startswith(tail.read(before)):
+            raise self.length_error(length, before)
         tail.cut(before)
         return before

@@ -33,8 +33,6 @@ class HDFSStore(Store):
             do.
     """
 
-    reads_in_place = False
-
     def _open(self, url: str, options: dict[str, Any]) -> None:
         match = re.fullmatch(r"(hdfs://[^/]*)(/.*?)/*", url)
         if not match or not match[2].strip("/"):

@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class LocalStore(Store):
     Raises:
         StoreError: If the folder can't be created or written.
     """
+
+    reads_in_place = True
 
     def __init__(self, prefix_path: str | os.PathLike[str]) -> None:
         self.folder = Path(prefix_path).expanduser().absolute()
@@ -130,32 +133,32 @@ def _lock_tail(path: Path, create: bool) -> Iterator[Tail]:
             os.close(descriptor)
 
 
+@dataclass(frozen=True)
 class _LockedTail:
     """The end of a file that is open and locked."""
 
-    def __init__(self, descriptor: int, path: Path, is_new: bool) -> None:
-        self._descriptor = descriptor
-        self._path = path
-        self._is_new = is_new
+    descriptor: int
+    path: Path
+    is_new: bool
 
     def length(self) -> int:
-        return os.fstat(self._descriptor).st_size
+        return os.fstat(self.descriptor).st_size
 
     def read(self, start: int) -> bytes:
-        with open(self._path, "rb") as file:
+        with open(self.path, "rb") as file:
             file.seek(start)
             return file.read()
 
     def cut(self, length: int) -> None:
-        os.ftruncate(self._descriptor, length)
-        os.fsync(self._descriptor)
+        os.ftruncate(self.descriptor, length)
+        os.fsync(self.descriptor)
         # Two processes may both believe that they created it: only an empty one may go.
-        if self._is_new and length == 0:
-            self._path.unlink()
+        if self.is_new and length == 0:
+            self.path.unlink()
 
     def add(self, data: bytes) -> None:
-        _write_all(self._descriptor, data)
-        os.fsync(self._descriptor)
+        _write_all(self.descriptor, data)
+        os.fsync(self.descriptor)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import errno
 import re
+import uuid
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from fsspec.asyn import sync
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.append import Append
-from cerebros_spark.storage.s3_append import ConditionalAppend, S3Error, S3Object, error_code
 from cerebros_spark.storage.store import DELETE_PASSES, Store
 
 _T = TypeVar("_T")
 _KEYS_PER_REQUEST = 1000
 # Objects above twice this size are sent in parts, of which S3 takes none below 5 MiB.
 _PART_BYTES = 2**24
+_RACES = 200
+# Codes for an object that another process has replaced or deleted meanwhile.
+_CHANGED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey", "404"}
 
 _PERMISSIONS = (
     "the credentials of this process need s3:ListBucket on the bucket, and s3:GetObject, "
@@ -65,10 +71,7 @@ class S3Store(Store):
         StoreError: If the bucket does not exist or can't be listed.
     """
 
-    # A throttled request takes longer to pass than a full disk: 8 s in all.
-    tries = 5
-    # A copy on the disk is read three times as fast (docs/stores.md).
-    reads_in_place = False
+    tries = 5  # a throttled request takes longer to pass than a full disk: 8 s in all
 
     def __init__(self, url: str, **options: Any) -> None:
         self._open(url, options)
@@ -82,7 +85,7 @@ class S3Store(Store):
             )
         super()._open(url, options)
         self._fs.retries = 1
-        self._last_append: dict[str, S3Object] = {}
+        self._last_append: dict[str, _Object] = {}
 
     def _filesystem_options(self) -> dict[str, Any]:
         # The store retries: nested retries would take minutes.
@@ -96,14 +99,11 @@ class S3Store(Store):
         bucket, prefix, _ = self._fs.split_path(self._root)
         self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
-    # One try -----------------------------------------------------------------------------
-
     def _write(self, path: str, data: bytes) -> None:
         self._fs.pipe_file(path, data, chunksize=_PART_BYTES)
 
-    def _append(self, key: str, data: bytes, at: int | None, instead_of: bytes) -> Append:
-        path, name = self._path(key), f"{key!r} in {self.url}"
-        return ConditionalAppend(self._fs, path, self._last_append, name, data, at, instead_of)
+    def _make_append(self, path: str, **fields: Any) -> Append:
+        return _ObjectAppend(filesystem=self._fs, path=path, last=self._last_append, **fields)
 
     def _delete(self, path: str) -> None:
         for _ in range(DELETE_PASSES):
@@ -117,15 +117,10 @@ class S3Store(Store):
     def _delete_objects(self, paths: list[str]) -> None:
         # s3fs' own method ignores objects that could not be deleted.
         parts = [self._fs.split_path(path)[:2] for path in paths]
-        response = self._fs.call_s3(
-            "delete_objects",
-            Bucket=parts[0][0],
-            Delete={"Objects": [{"Key": key} for _, key in parts], "Quiet": True},
-        )
+        objects = {"Objects": [{"Key": key} for _, key in parts], "Quiet": True}
+        response = self._fs.call_s3("delete_objects", Bucket=parts[0][0], Delete=objects)
         for error in response.get("Errors", []):
-            raise S3Error(error["Code"], f"{error.get('Message')} ({error['Key']!r})")
-
-    # Errors ------------------------------------------------------------------------------
+            raise _S3Error(error["Code"], f"{error.get('Message')} ({error['Key']!r})")
 
     def _retry(self, action: str, key: str | None, attempt: Callable[[], _T]) -> _T:
         from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
@@ -134,17 +129,113 @@ class S3Store(Store):
             try:
                 return attempt()
             except (NoCredentialsError, PartialCredentialsError) as error:
-                raise S3Error("NoCredentials", str(error)) from error
+                raise _S3Error("NoCredentials", str(error)) from error
             except BotoCoreError as error:
-                raise S3Error("", str(error)) from error
+                raise _S3Error("", str(error)) from error
 
         return super()._retry(action, key, convert_errors)
 
     def _is_transient(self, error: BaseException) -> bool:
-        return super()._is_transient(error) and error_code(error) not in _ADVICE
+        return super()._is_transient(error) and _error_code(error) not in _ADVICE
 
     def _advice(self, error: BaseException) -> str | None:
-        code = error_code(error)
+        code = _error_code(error)
         if not code and isinstance(error, PermissionError):
             code = "AccessDenied"
         return _ADVICE.get(code) or super()._advice(error)
+
+
+class _S3Error(OSError):
+    """An error with S3's code."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _error_code(error: BaseException) -> str:
+    """Return S3's code of an error that s3fs has raised; empty if S3 did not report it."""
+    if isinstance(error, _S3Error):
+        return error.code
+    response = getattr(error.__cause__ or error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+class _Object(NamedTuple):
+    """An object as it was last read or written; ``etag`` is None if there is no such object."""
+
+    data: bytes
+    etag: str | None
+    append_id: str | None
+
+
+@dataclass(kw_only=True)
+class _ObjectAppend(Append):
+    """One append to an object. Each call is a try; a failed one leaves nothing.
+
+    The object's metadata has the identifier of the last append. So a retry recognizes a try whose
+    response was lost, and nothing is added twice; unless, without ``at``, another process has
+    appended in between.
+
+    Attributes:
+        filesystem: The s3fs file system.
+        path: Path of the object there.
+        last: The object of the last append, by path: it saves reading a journal each time.
+        id: Identifier of this append.
+    """
+
+    filesystem: Any
+    path: str
+    last: dict[str, _Object]
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __call__(self) -> None:
+        """Add the bytes."""
+        for _ in range(_RACES):  # each lost race is an append of another process
+            before = self.last.pop(self.path, None)
+            if before is None or not self._fits(before.data):
+                before = self._read()
+            if before.append_id == self.id or self._replace(before):
+                return
+        raise OSError(errno.EBUSY, "other processes write there all the time", self.path)
+
+    def _read(self) -> _Object:
+        bucket, key, _ = self.filesystem.split_path(self.path)
+        try:
+            response = self.filesystem.call_s3("get_object", Bucket=bucket, Key=key)
+        except FileNotFoundError as error:
+            if _error_code(error) == "NoSuchBucket":
+                raise
+            return _Object(b"", None, None)
+
+        async def read() -> bytes:
+            async with response["Body"] as body:
+                return bytes(await body.read())
+
+        data = sync(self.filesystem.loop, read)
+        return _Object(data, response["ETag"], response.get("Metadata", {}).get("append"))
+
+    def _replace(self, before: _Object) -> bool:
+        """Put the object with the bytes added; return whether it was unchanged until then."""
+        if not self._fits(before.data):
+            raise self.length_error(len(before.data), self.at or 0)
+        data = self._kept(before.data) + self.data
+        condition = {"IfNoneMatch": "*"} if before.etag is None else {"IfMatch": before.etag}
+        bucket, key, _ = self.filesystem.split_path(self.path)
+        target = {"Bucket": bucket, "Key": key, "Metadata": {"append": self.id}}
+        try:
+            response = self.filesystem.call_s3("put_object", Body=data, **target, **condition)
+        except OSError as error:
+            if _error_code(error) in _CHANGED:
+                return False
+            raise
+        self.last.clear()
+        self.last[self.path] = _Object(data, response["ETag"], self.id)
+        return True
+
+    def _kept(self, data: bytes) -> bytes:
+        at = self.at or 0
+        return data[:at] if self.instead_of and data[at:] == self.instead_of else data
+
+    def _fits(self, data: bytes) -> bool:
+        return self.at is None or len(self._kept(data)) == self.at

@@ -15,6 +15,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,8 +78,8 @@ class Store:
     Attributes:
         tries: Number of tries of an operation, the first one included.
         first_wait: Seconds before the second try.
-        reads_in_place: Whether shards are read from the store itself. Otherwise workers copy
-            them to their disk first.
+        reads_in_place: Whether workers read shards from the store itself, and not from a copy
+            on their disk.
 
     Raises:
         ArgumentError: If there is no such kind of store, a package is missing, or an option is a
@@ -87,7 +88,7 @@ class Store:
 
     tries: int = 4
     first_wait: float = 0.1
-    reads_in_place: bool = True
+    reads_in_place: bool = False
 
     def __init__(self, url: str, **options: Any) -> None:
         self._open(url, options)
@@ -167,7 +168,10 @@ class Store:
             StoreError: If the length is not ``at``, and nothing is added; or if the bytes can't
                 be added.
         """
-        append = self._append(key, data, at, instead_of)
+        name = f"{key!r} in {self.url}"
+        append = self._make_append(
+            self._path(key), name=name, data=data, at=at, instead_of=instead_of
+        )
         try:
             self._retry("append to", key, append)
         except StoreError as error:
@@ -216,9 +220,8 @@ class Store:
 
     # One try -----------------------------------------------------------------------------
 
-    def _append(self, key: str, data: bytes, at: int | None, instead_of: bytes) -> Append:
-        path, name = self._path(key), f"{key!r} in {self.url}"
-        return TailAppend(lambda create: self._tail(path, create), name, data, at, instead_of)
+    def _make_append(self, path: str, **fields: Any) -> Append:
+        return TailAppend(open_tail=lambda create: self._tail(path, create), **fields)
 
     def _write(self, path: str, data: bytes) -> None:
         temporary = f"{path}.{uuid.uuid4().hex}.tmp"
@@ -255,13 +258,7 @@ class Store:
     # Retries -----------------------------------------------------------------------------
 
     def _retry(self, action: str, key: str | None, attempt: Callable[[], _T]) -> _T:
-        """Return the result of the first try that succeeds; a failure is a StoreError.
-
-        Args:
-            action: The operation as a verb, for messages.
-            key: Its key; None for the whole store.
-            attempt: One try.
-        """
+        """Return the result of the first try that succeeds; a failure is a StoreError."""
         failure = f"cannot {action} " + ("" if key is None else f"{key!r} in ") + self.url
 
         def log(state: tenacity.RetryCallState) -> None:
@@ -312,37 +309,37 @@ class Store:
         return f"{type(self).__name__}({self.url!r})"
 
 
+@dataclass(frozen=True)
 class _FilesystemTail:
     """The end of a file on any fsspec file system; to be cut it is rewritten."""
 
-    def __init__(self, filesystem: Any, path: str, rewrite: Callable[[str, bytes], None]) -> None:
-        self._fs = filesystem
-        self._path = path
-        self._rewrite = rewrite
+    fs: Any
+    path: str
+    rewrite: Callable[[str, bytes], None]
 
     def length(self) -> int:
-        self._fs.invalidate_cache(posixpath.dirname(self._path))
+        self.fs.invalidate_cache(posixpath.dirname(self.path))
         try:
-            return int(self._fs.info(self._path)["size"])
+            return int(self.fs.info(self.path)["size"])
         except FileNotFoundError:
             return 0
 
     def read(self, start: int) -> bytes:
-        return bytes(self._fs.cat_file(self._path))[start:]
+        return bytes(self.fs.cat_file(self.path))[start:]
 
     def cut(self, length: int) -> None:
         if self.length() == length:
             return
         if length == 0:
-            self._fs.rm_file(self._path)
+            self.fs.rm_file(self.path)
             return
         old = self.read(0)[:length]
         if len(old) < length:
-            raise OSError(errno.EIO, f"{length - len(old)} bytes are lost", self._path)
-        self._rewrite(self._path, old)
+            raise OSError(errno.EIO, f"{length - len(old)} bytes are lost", self.path)
+        self.rewrite(self.path, old)
 
     def add(self, data: bytes) -> None:
-        with self._fs.open(self._path, "ab") as file:
+        with self.fs.open(self.path, "ab") as file:
             file.write(data)
 
 
