@@ -63,11 +63,7 @@ class Resources:
     def group_slots(self, trials: int | None) -> int:
         """Return the number of trials in flight that train together, for a non-adaptive tuner.
 
-        Trials that begin together end together, so all waves of trials have the same size: a small
-        last wave would take as long as a full one.
-
-        Args:
-            trials: Number of trials of the search; None for any number.
+        All waves of trials have the same size: a small last one would take as long as a full one.
         """
         limit = self.max_concurrent_trials or _GROUP_SLOTS_PER_WORKER * self.backend.num_workers
         if trials is None:

@@ -16,11 +16,7 @@ def split_callbacks(
 ) -> tuple[tuple[keras.callbacks.Callback, ...], tuple[SearchObserver, ...]]:
     """Return the callbacks that each trial copies, and the observers of the whole search.
 
-    Args:
-        callbacks: One callback or observer, several, or None.
-
-    Raises:
-        ArgumentError: If one cannot be used; the message names it.
+    Raises ArgumentError for one that cannot be used.
     """
     if callbacks is None:
         return (), ()

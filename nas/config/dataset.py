@@ -21,13 +21,9 @@ from nas.data.weights import check_bound_weight
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Prepared data, and how its columns were grouped.
+    """Prepared data, with its feature and label names grouped by input and output.
 
-    Attributes:
-        manifest: The data.
-        features: Names of the features, grouped by model input if there are several; None for all
-            of the manifest's.
-        labels: Names of the labels, likewise.
+    The names are None for all of the manifest's.
     """
 
     manifest: Manifest
@@ -37,13 +33,7 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class SearchData:
-    """Prepared data as the networks of a search take it.
-
-    Attributes:
-        manifest: The data.
-        layout: The columns of the networks' inputs and outputs.
-        targets: The outputs.
-    """
+    """Prepared data with the columns of the inputs (``layout``) and the outputs (``targets``)."""
 
     manifest: Manifest
     layout: Layout
@@ -80,13 +70,13 @@ def prepare_data(
 
     Args:
         resources: The bound resources.
-        x: As in ``fit``.
-        y: As in ``fit``.
+        x: As in ``fit``, like ``y``, ``validation_data``, ``sample_weight`` and ``shuffle``.
+        y: See ``x``.
         validation: Fraction, or name of the column that marks validation rows.
-        validation_data: As in ``fit``.
-        sample_weight: As in ``fit``.
+        validation_data: See ``x``.
+        sample_weight: See ``x``.
         seed: Seed of the shuffle.
-        shuffle: Whether validation rows are drawn at random; otherwise they are the last ones.
+        shuffle: See ``x``.
         inspect: Called with the planned data before anything is written.
 
     Raises:
@@ -171,14 +161,9 @@ def _prepare_spark(
 
 
 def find_data(resources: Resources, fingerprint: str | None) -> PreparedData:
-    """Return data that was prepared before.
+    """Return data that was prepared before, by its fingerprint or as the only data in the store.
 
-    Args:
-        resources: The bound resources.
-        fingerprint: The data's fingerprint; None for the only data in the store.
-
-    Raises:
-        DataError: If there is no such data, or it does not fit the workers or the bound columns.
+    Raises DataError if there is none, or it does not fit the workers or the bound columns.
     """
     store = resources.store
     manifests = catalog.list_manifests(store)

@@ -28,11 +28,7 @@ _ENDS = ("input_layers", "output_layers")
 def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str) -> dict[str, Any]:
     """Return everything that decides the course of a run, for the journal's first record.
 
-    Args:
-        config: The search configuration.
-        seed: Seed of the run.
-        tuner: A new tuner that knows the search space.
-        program: The network of the default hyperparameters.
+    ``tuner`` knows the search space; ``program`` is the network of the default hyperparameters.
     """
     model, resources, binding = config.model, config.resources, config.tuner
     overrides = binding.hyperparameters
@@ -168,10 +164,7 @@ def _custom_code(config: SearchConfig, program: str) -> dict[str, Any]:
 
 
 def _named_objects(custom_objects: Mapping[str, Any]) -> dict[int, tuple[str, Any]]:
-    """Return the custom objects that the user named, by identity.
-
-    Those that are only registered are left out: a program that uses one names it.
-    """
+    """Return the custom objects that the user named, by identity, but not registered ones."""
     registered = keras.saving.get_custom_objects()
     return {
         id(each): (name, each)

@@ -46,16 +46,7 @@ _HINTS = {
 
 
 def find_earlier_run(store: Store, project_name: str, overwrite: bool) -> RecoveredJournal | None:
-    """Return the journal of an earlier run; None if there is none to resume.
-
-    Args:
-        store: The store of the run.
-        project_name: Name of the run.
-        overwrite: Whether an earlier run is to be replaced.
-
-    Raises:
-        StoreError: If its journal is damaged.
-    """
+    """Return the journal of an earlier run; None if there is none to resume."""
     if overwrite or journal_key(project_name) not in store.list(f"runs/{project_name}"):
         return None
     recovered = recover(store, project_name)
@@ -67,16 +58,7 @@ def find_earlier_run(store: Store, project_name: str, overwrite: bool) -> Recove
 def check_same(
     recovered: RecoveredJournal, description: Mapping[str, Any], project_name: str
 ) -> None:
-    """Check that a run is resumed with the configuration it began with.
-
-    Args:
-        recovered: The run's journal.
-        description: The present configuration, as the journal's first record has it.
-        project_name: Name of the run.
-
-    Raises:
-        ArgumentError: If something differs; the message names it.
-    """
+    """Raise ArgumentError that names the first difference to an earlier run's configuration."""
     recorded = recovered.records[0]
     now = to_json_types(description)
     for name, value in now.items():
@@ -95,19 +77,11 @@ def check_same(
 def check_rebuilt(
     record: Record, program: str, build: Callable[[Any, int, str], str], project_name: str
 ) -> None:
-    """Check that a trial's network is still built as it was recorded.
+    """Raise ArgumentError if a trial's network is no longer built as it was recorded.
 
     Digests of code do not cover files, environment variables and versions of packages, and runs of
-    earlier versions have no digests.
-
-    Args:
-        record: The trial's record in the journal.
-        program: The trial's recorded program.
-        build: Builds a program from hyperparameters, the trial's index and its name.
-        project_name: Name of the run.
-
-    Raises:
-        ArgumentError: If the network differs, or its build fails.
+    earlier versions have no digests. ``build`` returns a program, given hyperparameters, index and
+    name of the trial.
     """
     name = record["trial"]
     config = copy.deepcopy(record["hyperparameters"])  # KerasTuner modifies it

@@ -31,17 +31,7 @@ _ORACLE_PROGRESS = ("display", "end_order", "id_to_hash", "ongoing_trials", "ret
 class TunerBinding:
     """A tuner with its objective, number of trials and overrides, checked.
 
-    Attributes:
-        name: The tuner's name, or the name of its class.
-        options: Options of the tuner as JSON, which a resumed run compares; for an oracle its
-            class and its settings.
-        objective: The objective.
-        max_trials: Number of trials; None for as many as the tuner has by itself.
-        hyperparameters: Overrides of the space, a ``keras_tuner.HyperParameters``.
-        max_consecutive_failed_trials: Number of failures in a row that ends the search; None for
-            never.
-        factory: Makes a tuner from objective, max_trials, seed, hyperparameters and epochs.
-        code: The tuner or oracle whose code may be custom; None for a name.
+    ``options`` are JSON that a resumed run compares; ``code`` may be custom: a tuner or oracle.
     """
 
     name: str
@@ -76,19 +66,10 @@ def bind_tuner(
 ) -> TunerBinding:
     """Check a tuner and its arguments, and return them as a binding.
 
-    Args:
-        tuner: Name of the tuner; or a ``keras_tuner.Oracle`` or an object with the methods of
-            ``nas.Tuner``, which each search copies.
-        objective: A metric's name, or a ``keras_tuner.Objective``; None for the oracle's own.
-        max_trials: Number of trials; None for as many as the tuner has by itself.
-        hyperparameters: Overrides of the space.
-        max_consecutive_failed_trials: Number of failures in a row that ends the search; None for
-            never.
-        options: Options of the algorithm by name.
-        default_objective: The objective if neither ``objective`` nor the tuner has one.
+    See ``HyperHyperModel.tuner_bind``. ``default_objective`` counts if neither ``objective`` nor
+    the tuner has one.
 
-    Raises:
-        ArgumentError: If an argument cannot be used.
+    Raises ArgumentError if an argument cannot be used.
     """
     kind = _identify(tuner, dict(options or {}))
     max_trials = check_optional_integer("max_trials", max_trials, 1)

@@ -20,13 +20,9 @@ _LOG_SECONDS = 30.0
 
 
 class Progress:
-    """Shows the progress of a search.
+    """Shows the progress of a search, unless ``verbose`` is 0.
 
-    Args:
-        max_trials: Number of trials; None if it is unknown.
-        epochs: Limit of a trial's epochs.
-        objective: Name of the objective.
-        verbose: 0 shows nothing.
+    ``epochs`` is the limit of a trial's epochs; ``max_trials`` is None if it is unknown.
     """
 
     def __init__(self, max_trials: int | None, epochs: int, objective: str, verbose: int) -> None:

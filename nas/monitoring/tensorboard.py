@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -54,17 +55,10 @@ class TensorBoardObserver(SearchObserver):
 
     def __init__(self, callback: keras.callbacks.TensorBoard) -> None:
         for name, allowed in _BATCH_ARGUMENTS.items():
-            value = getattr(callback, name)
-            if value != allowed:
-                raise ArgumentError(
-                    f"callbacks: TensorBoard has {name}={value!r}, but batches are trained on the "
-                    f"workers; use {name}={allowed!r} in a search"
-                )
+            if getattr(callback, name) != allowed:
+                raise _batch_error(f"{name}={getattr(callback, name)!r}", f"{name}={allowed!r}")
         if traces_batches(callback):
-            raise ArgumentError(
-                "callbacks: TensorBoard has profile_batch, but batches are trained on the "
-                "workers; use profile_batch=0 in a search"
-            )
+            raise _batch_error("profile_batch", "profile_batch=0")
         if importlib.util.find_spec("tensorboard") is None:
             raise ArgumentError(
                 "callbacks: TensorBoard needs the package tensorboard, which is not installed: "
@@ -139,40 +133,43 @@ class TensorBoardObserver(SearchObserver):
             yield from (os.path.join(folder, name) for name in names if name.endswith(suffix))
 
 
-class _TrialFiles:
-    """The event files of one trial."""
+def _batch_error(argument: str, allowed: str) -> ArgumentError:
+    return ArgumentError(
+        f"callbacks: TensorBoard has {argument}, but batches are trained on the workers; use "
+        f"{allowed} in a search"
+    )
 
-    def __init__(
-        self, folder: str, search: SearchInfo, graph: bool, times: Mapping[tuple[str, int], float]
-    ) -> None:
-        self._folder = folder
-        self._search = search
-        self._graph = graph
-        self._times = times
-        self._files: dict[str, _EventFile] = {}
-        self._written_epochs = 0
-        self._best: float | None = None
-        self._ended = False
+
+@dataclass
+class _TrialFiles:
+    folder: str
+    search: SearchInfo
+    write_graph: bool
+    times: Mapping[tuple[str, int], float]
+    files: dict[str, _EventFile] = field(default_factory=dict)
+    written_epochs: int = 0
+    best: float | None = None
+    ended: bool = False
 
     def write(self, trial: TrialRecord) -> None:
         """Write what is missing of a trial."""
-        if self._ended:
+        if self.ended:
             return
-        if not self._files:
+        if not self.files:
             self._write_start(trial)
-        for epoch in range(self._written_epochs, trial.finished_epochs):
+        for epoch in range(self.written_epochs, trial.finished_epochs):
             self._write_epoch(trial, epoch)
-            self._written_epochs = epoch + 1
-        for file in self._files.values():
+            self.written_epochs = epoch + 1
+        for file in self.files.values():
             file.flush()
         if trial.has_ended:
             self._write_end(trial)
             self.close()
-            self._ended = True
+            self.ended = True
 
     def close(self) -> None:
         """Close the files."""
-        for file in self._files.values():
+        for file in self.files.values():
             file.close()
 
     def _write_start(self, trial: TrialRecord) -> None:
@@ -183,66 +180,62 @@ class _TrialFiles:
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in trial.active_values.items()
         }
-        self._files = {
-            name: _EventFile(os.path.join(self._folder, name), self._search.run_id)
+        self.files = {
+            name: _EventFile(os.path.join(self.folder, name), self.search.run_id)
             for name in ("", "train", "validation")
         }
         summary = api.hparams_pb(values, trial_id=trial.trial_id, start_time_secs=at)
-        self._files[""].add(summary.SerializeToString(), 0, at)
-        if self._graph and trial.program:
+        self.files[""].add(summary.SerializeToString(), 0, at)
+        if self.write_graph and trial.program:
             architecture = json.dumps(json.loads(trial.program)["architecture"])
-            self._files["train"].add(_graph_summary(architecture), 0, at)
+            self.files["train"].add(_graph_summary(architecture), 0, at)
 
     def _write_epoch(self, trial: TrialRecord, epoch: int) -> None:
         logs = {
             name: values[epoch] for name, values in trial.history.items() if epoch < len(values)
         }
         if "learning_rate" not in logs:
-            logs["learning_rate"] = _learning_rate(trial, epoch, self._search)
+            logs["learning_rate"] = _learning_rate(trial, epoch, self.search)
         for name, value in logs.items():
             part = "validation" if name.startswith("val_") else "train"
             self._write_scalar(part, f"epoch_{name.removeprefix('val_')}", value, epoch)
-        score = logs.get(self._search.objective.name, math.nan)
+        score = logs.get(self.search.objective.name, math.nan)
         if math.isfinite(score):
-            better = min if self._search.objective.direction == "min" else max
-            self._best = score if self._best is None else better(self._best, score)
-            self._write_scalar("", "score", self._best, epoch)
+            better = min if self.search.objective.direction == "min" else max
+            self.best = score if self.best is None else better(self.best, score)
+            self._write_scalar("", "score", self.best, epoch)
 
     def _write_end(self, trial: TrialRecord) -> None:
         from tensorboard.plugins.hparams import api_pb2, summary
 
         failed = trial.status is Status.FAILED
         status = api_pb2.Status.STATUS_FAILURE if failed else api_pb2.Status.STATUS_SUCCESS
-        step = max(self._written_epochs - 1, 0)
+        step = max(self.written_epochs - 1, 0)
         at = self._time("", step)
-        self._files[""].add(summary.session_end_pb(status, at).SerializeToString(), step, at)
+        self.files[""].add(summary.session_end_pb(status, at).SerializeToString(), step, at)
 
     def _write_scalar(self, part: str, tag: str, value: float, step: int) -> None:
         from tensorboard.plugins.scalar.summary import pb
 
         summary = pb(tag, np.float32(value), display_name=tag)
         summary.value[0].tag = tag
-        self._files[part].add(summary.SerializeToString(), step, self._time(part, step))
+        self.files[part].add(summary.SerializeToString(), step, self._time(part, step))
 
     def _time(self, part: str, step: int) -> float:
         """Return the time of a step in an earlier session, or now."""
-        folder = os.path.join(self._folder, part).rstrip(os.sep)
-        return self._times.get((folder, step), time.time())
+        folder = os.path.join(self.folder, part).rstrip(os.sep)
+        return self.times.get((folder, step), time.time())
 
 
 class _EventFile:
-    """One event file."""
-
     def __init__(self, folder: str, run_id: str) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._writer = EventFileWriter(folder, filename_suffix=_suffix(run_id))
         self.path = event_file_path(self._writer)
-        self.flush = self._writer.flush
-        self.close = self._writer.close
+        self.flush, self.close = self._writer.flush, self._writer.close
 
     def add(self, summary: bytes, step: int, at: float) -> None:
-        """Add a summary."""
         from tensorboard.compat.proto import event_pb2
 
         event = event_pb2.Event(wall_time=at, step=step)
@@ -293,8 +286,8 @@ def _graph_summary(architecture: str) -> bytes:
 def _extend_domains(domains: Mapping[str, _Domain], trial: TrialRecord) -> dict[str, _Domain]:
     """Return known hyperparameters and those of a trial, with the values they may have.
 
-    A name that is declared several times, under different conditions, may have the values of each:
-    TensorBoard hides trials with other values.
+    Of a name that is declared under several conditions these are all values: TensorBoard hides
+    trials with others.
     """
     extended = dict(domains)
     declared: dict[str, list[Any]] = {}

@@ -44,17 +44,9 @@ _LISTED_COLUMNS = 8  # in the name of a column that holds several
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained network, ready to be sent to executors.
+    """A trained network (``spec`` and ``state``), ready to be sent to executors.
 
-    Attributes:
-        spec: The network.
-        state: Its weights.
-        layout: The columns of its inputs and outputs.
-        input_dtypes: Type of each input.
-        label_dtypes: Type of each output's labels.
-        label_values: Allowed values of each output's labels; empty without labels.
-        outputs: The columns to write, for each output.
-        custom_objects: Custom layers, losses and metrics, packed.
+    ``label_values`` are allowed values of each output's labels; ``custom_objects`` are packed.
     """
 
     spec: TrialSpec
@@ -67,10 +59,7 @@ class Scorer:
     label_values: tuple[AllowedValues, ...] = ()
 
     def transform(self, df: DataFrame) -> DataFrame:
-        """Return a DataFrame with the output and class columns added.
-
-        Only the features are sent to Python; other columns stay as they are.
-        """
+        """Return a DataFrame with output and class columns added; only features go to Python."""
         from pyspark.sql.functions import pandas_udf, struct
         from pyspark.sql.types import StructType
 
@@ -187,11 +176,7 @@ def _element_type(data_type: Any) -> str:
 
 
 def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
-    """Check that a DataFrame has columns of numbers, under names that are unique for Spark.
-
-    Raises:
-        DataError: If a column is missing or of another type, or two have the same name.
-    """
+    """Raise DataError unless the columns hold numbers under names that are unique for Spark."""
     check_columns(df.columns, needed)
     case_sensitive = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
     names = [name if case_sensitive else name.lower() for name in df.columns]
@@ -221,8 +206,7 @@ def _pack_features(
 ) -> tuple[Layout, list[Any]]:
     """Return the features as columns that are fast to send, and the layout that reads them.
 
-    Numbers of one input are sent as one array: Arrow writes one column much faster than dozens,
-    and Python need not stack them.
+    Arrow writes one array column much faster than dozens of numbers.
     """
     groups: list[tuple[str, ...]] = []
     packed: dict[str, Any] = {}

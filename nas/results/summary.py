@@ -77,13 +77,7 @@ def describe_space(hyperparameters: Any) -> str:
 def describe_trials(
     trials: Sequence[TrialRecord], objective: keras_tuner.Objective, address: str
 ) -> str:
-    """Return trials with their hyperparameters and scores, as KerasTuner prints them.
-
-    Args:
-        trials: The trials, best first.
-        objective: The objective.
-        address: Address of the store.
-    """
+    """Return trials with their hyperparameters and scores, as KerasTuner prints them."""
     lines = [f"Results summary of {address}", f"Showing {len(trials)} trials"]
     lines.append(f"Objective(name={objective.name!r}, direction={objective.direction!r})")
     for trial in trials:

@@ -16,14 +16,7 @@ from nas.trial.table import TrialTable
 
 
 class BuildQueue:
-    """Queue of trials to build; a context manager that owns the thread.
-
-    Args:
-        builder: Builds a network.
-        table: The trials: one may start from another one's state.
-        callbacks: Callbacks of the trials.
-        fetch: Reads the bytes of a state.
-    """
+    """Queue of trials to build; a context manager that owns the thread."""
 
     def __init__(
         self,

@@ -37,17 +37,8 @@ from nas.search.tuner_session import TunerSession
 class SearchContext:
     """The parts of one search.
 
-    Attributes:
-        config: The search configuration.
-        data: The data, as inputs and targets.
-        job: The configuration of the workers.
-        description: The search configuration as the journal records it.
-        recovered: The journal of an earlier driver; None for a new run.
-        journal: The journal of the run.
-        engine: Trains the trials.
-        session: The tuner and the trials.
-        callbacks: Callbacks of the trials.
-        build_queue: Builds the trials.
+    ``description`` is the configuration as the journal records it; ``recovered`` is the journal of
+    an earlier driver, None for a new run.
     """
 
     config: SearchConfig
@@ -68,11 +59,7 @@ class SearchContext:
 
 
 def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
-    """Build and check the parts of a search, which resumes an unfinished run of that name.
-
-    Raises:
-        DataError, ArgumentError, StoreError: If it cannot be run or resumed as configured.
-    """
+    """Build and check the parts of a search, which resumes an unfinished run of that name."""
     store = config.resources.store
     recovered = find_earlier_run(store, config.project_name, config.overwrite)
     seed = choose_seed(config.seed, recovered)

@@ -29,13 +29,7 @@ _IDLE_POLL_SECONDS = 5.0
 
 
 class SearchLoop:
-    """Runs trials until the tuner has no more.
-
-    Args:
-        context: The parts of the search; its trials are where an earlier driver left them.
-        progress: Shows the progress.
-        observers: The observers of the search.
-    """
+    """Runs trials until the tuner has no more."""
 
     def __init__(
         self, context: SearchContext, progress: Progress, observers: SearchObservers
@@ -57,11 +51,7 @@ class SearchLoop:
         self._trains_groups = any(spec.group for spec in specs if spec)
 
     def run(self) -> None:
-        """Run the search to its end.
-
-        Raises:
-            SearchError: If all trials fail, or too many one after the other.
-        """
+        """Run to the end; raise SearchError if all trials fail, or too many in a row."""
         limit = self._tuner.max_consecutive_failed_trials
         with self._build_queue:
             for trial in self._table.running.values():
@@ -80,8 +70,7 @@ class SearchLoop:
     def _propose(self) -> bool:
         """Fill free slots; return whether trials are left.
 
-        One network is built at a time: the next proposal waits until the tuner has learned the
-        hyperparameters that this one declared.
+        One network is built at a time: the tuner learns its hyperparameters before it proposes.
         """
         self._engine.settle()  # updates the number of idle workers
         while self._may_propose and not self._build_queue.is_busy:
@@ -104,8 +93,7 @@ class SearchLoop:
     def _may_propose(self) -> bool:
         """Whether a slot is free and the tuner may have a proposal.
 
-        An idle worker adds slots: a long unit of one trial delays the others that must still
-        visit its partition.
+        An idle worker adds slots: the long unit of one trial delays others.
         """
         slots = self._resources.slots
         if self._engine.idle > 0 and not self._order.by_clock:
@@ -172,10 +160,7 @@ class SearchLoop:
 
     @property
     def _slots_come_first(self) -> bool:
-        """Whether a free slot is filled before the next result is handled.
-
-        By the virtual clock it is: proposals must not depend on how long a build takes.
-        """
+        """Whether free slots are filled first, so that proposals do not depend on build times."""
         return self._order.by_clock and (self._build_queue.is_busy or self._may_propose)
 
     def _handle(self, result: EpochResult | TrialResult) -> None:

@@ -83,16 +83,8 @@ def replay(
 ) -> None:
     """Bring tuner and trials to where an earlier driver's journal ends.
 
-    The tuner is called again in the order of the journal, so it reaches the same state, its
-    random generator included.
-
-    Args:
-        session: The session of a new tuner.
-        records: The journal.
-        specs: The built trials, by name.
-
-    Raises:
-        SearchError: If the tuner decides differently now.
+    The tuner is called again in the order of the journal, so it reaches the same state, its random
+    generator included. Raises SearchError if it decides differently now.
     """
     running = session.table.running
     logs: dict[str, Record] = {}

@@ -18,12 +18,7 @@ Result = EpochResult | TrialResult
 
 
 class ResultOrder:
-    """Queue of results, sorted by arrival or by the virtual clock.
-
-    Args:
-        running: The running trials by name, whose ``due`` is set here.
-        by_clock: Whether the virtual clock decides; otherwise the arrival does.
-    """
+    """Queue of results, by the virtual clock (a trial's ``due``) or by arrival."""
 
     def __init__(self, running: Mapping[str, RunningTrial], *, by_clock: bool) -> None:
         self.by_clock = by_clock

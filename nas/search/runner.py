@@ -25,15 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResult], None]) -> None:
-    """Run a search, or resume it.
+    """Run a search; call ``set_result`` with its result, or the result so far if it ends early.
 
-    Args:
-        context: The parts of the search.
-        set_result: Called with the result; if the search ends early, with the result so far.
-
-    Raises:
-        BackendError, StoreError: If the workers or the store fail.
-        SearchError: If all trials fail, or too many one after the other.
+    Raises BackendError, StoreError, and SearchError if all trials fail or too many in a row.
     """
     config, table = context.config, context.session.table
     observers = SearchObservers(config.observers)
@@ -145,10 +139,7 @@ def _close_quietly(context: SearchContext) -> EngineReport:
 
 @contextlib.contextmanager
 def _exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that the search ends as with Ctrl-C.
-
-    Python's default is to die at once. Only a main thread may change that.
-    """
+    """Turn SIGTERM into SystemExit in a main thread, so that the search ends as with Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

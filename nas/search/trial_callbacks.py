@@ -16,12 +16,7 @@ Factory = Callable[[TrialSpec, int], TrialCallbacks]
 
 
 class SearchCallbacks:
-    """Calls the callbacks of each trial.
-
-    Args:
-        factory: Makes the callbacks of a trial, given its first epoch; None without callbacks.
-        fetch: Reads the bytes of a state.
-    """
+    """Calls the callbacks of each trial, which ``factory`` makes, given the first epoch."""
 
     def __init__(self, factory: Factory | None, fetch: Callable[[StateRef], bytes]) -> None:
         self._factory = factory
@@ -51,8 +46,7 @@ class SearchCallbacks:
     ) -> tuple[StateChange, dict[str, Any]]:
         """Start the next epoch of a trial that proceeds or is held (None), or end its training.
 
-        Returns:
-            What the callbacks have changed, and their fields in the journal.
+        Returns the change by the callbacks, and their fields in the journal.
         """
         if trial.callbacks is None:
             return StateChange(), {}

@@ -16,17 +16,7 @@ from nas.trial.table import TrialTable
 
 
 class TunerSession:
-    """Calls the tuner and applies its decisions to the trials.
-
-    Args:
-        tuner: The tuner.
-        objective: The objective of the search.
-        by_clock: Whether results are handled by the virtual clock.
-
-    Attributes:
-        table: The trials.
-        order: The order in which results are handled.
-    """
+    """Calls the tuner and applies its decisions to the trials."""
 
     def __init__(self, tuner: Tuner, objective: keras_tuner.Objective, *, by_clock: bool) -> None:
         self.tuner = tuner
@@ -50,9 +40,7 @@ class TunerSession:
     def observe(self, trial: RunningTrial, epoch: FinishedEpoch) -> tuple[bool, bool | None]:
         """Add an epoch to its trial and report it.
 
-        Returns:
-            Whether the epoch is the trial's best, and whether the trial proceeds; None if it is
-            held.
+        Returns whether it is the best epoch, and whether the trial proceeds (None: it is held).
         """
         improved = trial.add_epoch(self.table.objective, epoch)
         trial_id = trial.proposal.trial_id
@@ -80,11 +68,7 @@ class TunerSession:
         self.order.release(trial, proceed)
 
     def release_decided(self) -> list[tuple[RunningTrial, bool]]:
-        """Release the held trials that the tuner has decided on since the last call.
-
-        Returns:
-            Each with whether it proceeds, in the order of the decisions.
-        """
+        """Release held trials that the tuner decided on; return them and the decisions."""
         decisions, self._decisions = self._decisions, {}
         released = []
         for name, proceed in decisions.items():

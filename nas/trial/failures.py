@@ -37,10 +37,7 @@ def summarize_error(error: BaseException | str) -> str:
     """Return the type and the message of an error in one line.
 
     TensorFlow writes graph nodes and stack traces before the message, and Keras the arguments of a
-    call after it; both are left out.
-
-    Args:
-        error: The error, or its type and message as a string.
+    call after it; both are left out. An error may be given as a string, too.
     """
     text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
     match = _TYPE.match(text)
@@ -57,13 +54,7 @@ def summarize_error(error: BaseException | str) -> str:
 
 
 def check_consecutive_failures(failed: Sequence[TrialRecord], limit: int | None, run: str) -> None:
-    """Raise SearchError with the reasons if too many trials failed one after the other.
-
-    Args:
-        failed: The trials that failed since the last success.
-        limit: Number of failures that ends the search; None for never.
-        run: Address of the run.
-    """
+    """Raise SearchError with the reasons if ``limit`` trials failed one after the other."""
     if limit is not None and len(failed) >= limit:
         raise SearchError(
             _describe(f"{len(failed)} trials failed one after the other", failed, run)
@@ -71,12 +62,7 @@ def check_consecutive_failures(failed: Sequence[TrialRecord], limit: int | None,
 
 
 def check_any_score(ended: Sequence[TrialRecord], run: str) -> None:
-    """Raise SearchError with the reasons if no trial of a finished search has a score.
-
-    Args:
-        ended: All trials.
-        run: Address of the run.
-    """
+    """Raise SearchError with the reasons if no trial of a finished search has a score."""
     if any(record.score is not None for record in ended):
         return
     if not ended:

@@ -17,14 +17,7 @@ from nas.trial.record import TrialRecord
 
 @dataclass(frozen=True)
 class FinishedEpoch:
-    """An epoch that a trial has finished.
-
-    Attributes:
-        number: Number of the epoch, from 0.
-        logs: Metrics over all rows.
-        added_logs: Metrics that callbacks add.
-        stop: Whether a callback stops the trial.
-    """
+    """A finished epoch: its metrics, those that callbacks add, and whether they stop the trial."""
 
     number: int
     logs: dict[str, float]
@@ -37,18 +30,10 @@ class RunningTrial:
     """A trial that has not ended: the only place that knows how far it is.
 
     Attributes:
-        name: Name of the trial in its run.
-        index: Number of the trial in the order of proposals, from 0.
-        proposal: The tuner's proposal.
         spec: The trial as it was built; None until then.
-        score: Objective of the best epoch so far.
-        best_epoch: Number of that epoch.
-        kept: Reference to the state of that epoch.
-        finished_epochs: Number of epochs it finished.
-        history: Value of each metric at each epoch.
+        kept: Reference to the state of the best epoch.
         held: Whether it waits, without a worker, for the tuner's decision.
-        due: When its next result is due by the virtual clock of a reproducible search; infinite
-            while it is held.
+        due: When its next result is due by the virtual clock; infinite while it is held.
         callbacks: Its callbacks; None before its first epoch in this process.
         saved: State of the callbacks after the last answered epoch.
     """

@@ -13,15 +13,7 @@ from nas.trial.state import RunningTrial
 
 
 class TrialTable:
-    """All trials of a search.
-
-    Args:
-        objective: The objective of the search.
-
-    Attributes:
-        running: The trials that have not ended, by name, in the order of proposals.
-        ended: The others, in the order in which they ended.
-    """
+    """The ``running`` trials by name, in the order of proposals, and the ``ended`` ones."""
 
     def __init__(self, objective: keras_tuner.Objective) -> None:
         self.objective = objective
@@ -49,11 +41,7 @@ class TrialTable:
         return self._names[trial_id]
 
     def kept_state(self, trial_id: str) -> StateRef:
-        """Return the best epoch's state of an ended trial, given the tuner's ``trial_id``.
-
-        Raises:
-            TrialError: If none was kept.
-        """
+        """Return the best epoch's state of an ended trial, by the tuner's ``trial_id``."""
         name = self.name_of(trial_id)
         kept = next((each.state for each in self.ended if each.trial_id == name), None)
         if kept is None:
