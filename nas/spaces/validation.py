@@ -1,4 +1,4 @@
-"""Checks shared by the frozen values of this package: each error names the field and its value."""
+"""Checks of arguments that several spaces share; each error names the argument and its value."""
 
 from __future__ import annotations
 
@@ -6,51 +6,43 @@ from collections.abc import Iterable
 from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.validation import check_integer
+from cerebros_spark.core.validation import check_real
 
-# Names that Keras itself resolves, so that a saved model needs no custom objects. Without glu:
-# it halves the width, and a unit must be as wide as it has neurons.
+# Names that Keras itself resolves, so that a saved model needs no custom objects. Not glu: it
+# halves the width, and a unit must be as wide as it has neurons.
 ACTIVATIONS = frozenset(
     {
-        "celu",
-        "elu",
-        "exponential",
-        "gelu",
-        "hard_sigmoid",
-        "hard_silu",
-        "hard_tanh",
-        "leaky_relu",
-        "linear",
-        "log_sigmoid",
-        "log_softmax",
-        "mish",
-        "relu",
-        "relu6",
-        "selu",
-        "sigmoid",
-        "silu",
-        "softmax",
-        "softplus",
-        "softsign",
-        "swish",
-        "tanh",
+        *("celu", "elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh"),
+        *("leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu"),
+        *("sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh"),
     }
 )
 
 
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """The value as an int of at least ``least``; raises ArgumentError for anything else."""
-    return check_integer(name, value, least)
-
-
 def check_member(name: str, value: Any, allowed: Iterable[str]) -> str:
-    """The value if it is one of ``allowed``; raises ArgumentError that lists them otherwise."""
-    known = sorted(allowed)
-    if not isinstance(value, str) or value not in known:
-        raise ArgumentError(f"{name} must be one of {known}, but got {value!r}")
+    """Return a value that is one of some strings; raise ArgumentError otherwise."""
+    members = sorted(allowed)
+    if not isinstance(value, str) or value not in members:
+        raise ArgumentError(f"{name} must be one of {members}, but got {value!r}")
     return value
 
 
 def check_activation(name: str, value: Any) -> str:
-    """The value if it names a Keras activation that keeps the width; raises ArgumentError."""
+    """Return the name of a Keras activation that keeps the width; raise ArgumentError."""
     return check_member(name, value, ACTIVATIONS)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Return a real number above 0 as a float; raise ArgumentError otherwise."""
+    number = check_real(name, value)
+    if number == 0.0:
+        raise ArgumentError(f"{name} must be more than 0, but got {value!r}")
+    return number
+
+
+def check_share(name: str, value: Any) -> float:
+    """Return a real number in [0, 1) as a float; raise ArgumentError otherwise."""
+    number = check_real(name, value, 0.0, 1.0)
+    if number == 1.0:
+        raise ArgumentError(f"{name} must be less than 1, but got {value!r}")
+    return number

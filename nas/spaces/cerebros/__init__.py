@@ -1,38 +1,36 @@
 """Cerebros networks: levels of small Dense units, wired at random, planned before they are built.
 
-A space bounds what is drawn. A moiety has levels, units and neurons; wiring adds the edges; the
-plan (:class:`NetworkFuture`) is the validated result, without Keras. A plan becomes Keras layers,
-or the JSON that Keras would write for them without building them. The same draws are available as
-KerasTuner hyperparameters and as a block of AutoKeras graphs.
+In the order in which a network is made:
+
+- ``space``: the bounds from which networks are drawn (:class:`~.space.CerebrosSpace`).
+- ``moiety``: levels, units and neurons of one network, without edges.
+- ``wiring``: the edges.
+- ``plan``: the finished plan, validated; it does not import Keras.
+- ``layers``: Keras layers from a plan.
+- ``serialization``: the same layers as Keras would serialize them, without building them.
+- ``hyperparameters``: the same draws as KerasTuner hyperparameters, for any tuner.
+- ``networks``: complete compiled networks; ``block``: the space as a block in an AutoKeras graph.
+
+The names below load on first use, so that this package imports neither Keras nor AutoKeras.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
 if TYPE_CHECKING:
-    from nas.spaces.cerebros.block import CerebrosBlock
-    from nas.spaces.cerebros.networks import CerebrosNetworks, Output
-    from nas.spaces.cerebros.plan import NetworkFuture
-    from nas.spaces.cerebros.space import CerebrosSpace
+    from nas.spaces.cerebros.block import CerebrosBlock as CerebrosBlock
+    from nas.spaces.cerebros.networks import CerebrosNetworks as CerebrosNetworks
+    from nas.spaces.cerebros.networks import Output as Output
+    from nas.spaces.cerebros.plan import NetworkFuture as NetworkFuture
+    from nas.spaces.cerebros.space import CerebrosSpace as CerebrosSpace
 
-_PUBLIC = {
-    "CerebrosBlock": "block",
-    "CerebrosNetworks": "networks",
-    "CerebrosSpace": "space",
-    "NetworkFuture": "future",
-    "Output": "networks",
-}
-
-__all__ = ["CerebrosBlock", "CerebrosNetworks", "CerebrosSpace", "NetworkFuture", "Output"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "block": ["CerebrosBlock"],
+        "networks": ["CerebrosNetworks", "Output"],
+        "plan": ["NetworkFuture"],
+        "space": ["CerebrosSpace"],
+    },
+)

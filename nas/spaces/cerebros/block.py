@@ -9,32 +9,32 @@ import autokeras as ak
 import keras
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.hyperparameters import future_from
-from nas.spaces.cerebros.layers import flat_inputs, materialize
+from nas.spaces.cerebros.hyperparameters import plan_network
+from nas.spaces.cerebros.layers import build_layers, flatten_inputs
 from nas.spaces.cerebros.plan import OutputFuture
 from nas.spaces.cerebros.space import CerebrosSpace
 
 
 @keras.saving.register_keras_serializable(package="cerebros")
 class CerebrosBlock(ak.Block):
-    """Searches Cerebros networks at one place of an AutoKeras graph.
+    """Searches Cerebros networks as one block of an AutoKeras graph.
 
-    The block is a Cerebros network with one output unit that has no Dense layer of its own: it
-    hands over what that unit reads, merged and regularized. A head that follows adds the Dense
-    layer, so input, block and head together are one whole Cerebros network. The width of what is
-    handed over is that of the merged sources and differs from candidate to candidate.
+    The block is a Cerebros network with one output unit without a Dense layer: its output is what
+    that unit reads, merged and regularized. The head that follows adds the Dense layer, so input,
+    block and head together are one complete Cerebros network. The width of the output is that of
+    the merged sources and differs between candidates.
 
     Hyperparameters are named after the block (``cerebros_block_1/levels``). The learning rate of
     the space is not used: the graph has its own.
 
     Args:
-        space: The bounds; the published ones by default. Also its config.
+        space: The bounds, or their config; the published ones by default.
         seed: Seed of the wirings. Initial weights come from Keras' global seed.
-        name: Name of the block; by default AutoKeras counts.
+        name: Name of the block; numbered by AutoKeras by default.
         tunable: False to keep all hyperparameters at their defaults.
 
     Raises:
-        ArgumentError: The space is none.
+        ArgumentError: If ``space`` is not a CerebrosSpace.
 
     Example:
         >>> node = ak.Input()
@@ -59,22 +59,22 @@ class CerebrosBlock(ak.Block):
         self.seed = seed
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Adds one network to the graph.
+        """Add one network to the graph.
 
         Args:
             hp: A ``keras_tuner.HyperParameters``, in the scope of the block.
-            inputs: A Keras tensor or a list of them; those that are not flat are flattened.
+            inputs: A Keras tensor or a list of them. Rows that are not vectors are flattened.
 
         Returns:
             One Keras tensor of shape ``(batch, width)``.
         """
         prefix = f"{self.name}_"
         several = isinstance(inputs, Sequence)
-        tensors = flat_inputs(inputs if several else [inputs], prefix=prefix)
+        tensors = flatten_inputs(inputs if several else [inputs], prefix=prefix)
         widths = [int(tensor.shape[-1]) for tensor in tensors]
-        future = future_from(hp, self.space, widths, [OutputFuture(None)], self.seed, prefix="")
-        return materialize(future, tensors, prefix=prefix)[0]
+        future = plan_network(hp, self.space, widths, [OutputFuture(None)], self.seed, prefix="")
+        return build_layers(future, tensors, prefix=prefix)[0]
 
     def get_config(self) -> dict[str, Any]:
-        """The block's arguments as values that JSON can hold."""
+        """Return the block's arguments in JSON's types."""
         return {**super().get_config(), "space": self.space.get_config(), "seed": self.seed}

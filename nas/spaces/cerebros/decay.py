@@ -1,4 +1,4 @@
-"""The functions of a distance by which Cerebros weakens connections, under its names."""
+"""Functions of a distance by which Cerebros weakens connections, under its names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def zero_7_exp_decay(distance: float) -> float:
-    """0.7 to the power of the distance: how picks from levels further up become fewer.
+    """Return 0.7 to the power of the distance: the decay of picks from levels further up.
 
     Args:
         distance: Levels, or places on a level, from reader to source.
@@ -17,7 +17,7 @@ def zero_7_exp_decay(distance: float) -> float:
 
 
 def zero_95_exp_decay(distance: float) -> float:
-    """0.95 to the power of the distance: how lateral connections become less likely.
+    """Return 0.95 to the power of the distance: the decay of lateral connections.
 
     Args:
         distance: Levels, or places on a level, from reader to source.
@@ -26,7 +26,7 @@ def zero_95_exp_decay(distance: float) -> float:
 
 
 def simple_sigmoid(x: Any) -> Any:
-    """The logistic function 1 / (1 + exp(-x)), the activation of the gates.
+    """Return the logistic function 1 / (1 + exp(-x)), the activation of the gates.
 
     Args:
         x: A number, or a tensor of any shape.
@@ -39,15 +39,15 @@ def simple_sigmoid(x: Any) -> Any:
 
         return activations.sigmoid(x)
     value = float(x)
-    power = math.exp(-abs(value))  # of nothing positive: it doesn't overflow
+    power = math.exp(-abs(value))  # does not overflow
     return 1 / (1 + power) if value >= 0 else power / (1 + power)
 
 
-def base_of(decay: Any) -> Any:
-    """The base of a decay of this module, any other as it is.
+def to_base(decay: Any) -> Any:
+    """Return the base of a decay of this module, or any other decay as it is.
 
-    A :class:`~nas.spaces.cerebros.space.CerebrosSpace` can write a base down, and multiplies it
-    by itself, which gives the same bits on every machine.
+    A :class:`~nas.spaces.cerebros.space.CerebrosSpace` can serialize a base. It multiplies the
+    base by itself, which gives the same bits on every machine.
     """
     bases = {zero_7_exp_decay: 0.7, zero_95_exp_decay: 0.95}
     return bases.get(decay, decay) if callable(decay) else decay

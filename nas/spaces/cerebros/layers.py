@@ -1,4 +1,4 @@
-"""From a plan to Keras layers, all of them stock ones, so that Keras alone loads a saved model."""
+"""Keras layers from a plan. All are built-in ones, so that Keras alone loads a saved model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cerebros_spark.core.errors import ArgumentError
 from nas.spaces.cerebros.plan import NetworkFuture, UnitFuture
 
 
-def materialize(
+def build_layers(
     future: NetworkFuture,
     inputs: Sequence[Any],
     *,
@@ -19,34 +19,34 @@ def materialize(
     base_models: Mapping[int, keras.Model] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> list[Any]:
-    """Builds the layers of a plan on top of Keras tensors.
+    """Build the layers of a plan on top of Keras tensors.
 
-    Each unit merges what it reads, in the order of its edges, passes the merge through batch
-    normalization or dropout where the plan has it, and ends in its Dense layer. A source that
-    was picked several times is merged several times: concatenated, it gets weights for each
-    copy; added, it weighs as many times as much in the sum, since a plan means the same wiring
-    under either merge (batch normalization, the default, takes the growth of the sum out again).
-    ``"add"`` adds the sources that agree in width and concatenates the sums.
+    Each unit merges its sources in the order of its edges, then applies batch normalization or
+    dropout if the plan has it, and ends in its Dense layer. A source that was picked several times
+    is merged several times: concatenated, each copy has its own weights; added, it counts several
+    times in the sum, so that a plan means the same wiring under either merge. (Batch
+    normalization, the default, reduces the sum again.) ``"add"`` adds the sources of the same
+    width and concatenates the sums.
 
     Initial weights and dropout masks come from Keras' global seed.
 
     Args:
         future: The plan.
-        inputs: A Keras tensor for each input of the plan, with the batch dimension. One that is
-            not flat is flattened; integers are cast to floats.
-        prefix: What all layer names start with, for two networks in one graph.
+        inputs: A Keras tensor for each input of the plan, with the batch dimension. Rows that are
+            not vectors are flattened; integers are cast to floats.
+        prefix: Prefix of all layer names, for two networks in one graph.
         base_models: By input number, a model through which that input passes first (transfer
-            learning). Its one output is flattened. The model itself becomes a layer, so its
-            weights are shared with whoever else uses it.
-        output_names: Names of the output Dense layers; by default they are named like the rest.
+            learning). Its one output is flattened. The model becomes a layer and shares its
+            weights.
+        output_names: Names of the output Dense layers; by default they are named as the others.
 
     Returns:
         One Keras tensor for each output of the plan.
 
     Raises:
-        ArgumentError: The tensors don't fit the plan.
+        ArgumentError: If the tensors do not fit the plan.
     """
-    tensors = flat_inputs(inputs, prefix=prefix, base_models=base_models)
+    tensors = flatten_inputs(inputs, prefix=prefix, base_models=base_models)
     widths = [tensor.shape[-1] for tensor in tensors]
     planned = [unit.neurons for unit in future.inputs]
     if widths != planned:
@@ -58,10 +58,10 @@ def materialize(
         raise ArgumentError(
             f"output_names must hold {len(future.outputs)} names, but got {output_names!r}"
         )
-    return unit_layers(future, tensors, names, prefix=prefix)
+    return build_units(future, tensors, names, prefix=prefix)
 
 
-def unit_layers(
+def build_units(
     future: NetworkFuture,
     inputs: Sequence[Any],
     output_names: Sequence[str | None],
@@ -69,62 +69,61 @@ def unit_layers(
     prefix: str = "",
     layers: Any = keras.layers,
 ) -> list[Any]:
-    """The units of a plan, on top of flat inputs that fit it.
+    """Build the units of a plan on top of flat inputs that fit it.
 
     Args:
         future: The plan.
         inputs: A tensor for each input.
-        output_names: Names of the output Dense layers; None for one that is named like the rest.
-        prefix: What all layer names start with.
-        layers: Where layers come from; what stands in for ``keras.layers`` may take other tensors.
+        output_names: Names of the output Dense layers; None for the default name.
+        prefix: Prefix of all layer names.
+        layers: ``keras.layers``, or an object with its classes for other kinds of tensors.
 
     Returns:
         One tensor for each output.
     """
-    return _Layers(future, prefix, inputs, layers).outputs(output_names)
+    return _UnitBuilder(future, prefix, inputs, layers).build(output_names)
 
 
-def flat_inputs(
+def flatten_inputs(
     inputs: Sequence[Any],
     *,
     prefix: str = "",
     base_models: Mapping[int, keras.Model] | None = None,
 ) -> list[Any]:
-    """What the units read of the inputs: after the base models, flat, as floats.
+    """Return the inputs as the units read them: after the base models, flat, as floats.
 
-    Takes and raises what :func:`materialize` does. Without layers to add, a tensor is returned
-    as it is, so the result may be given to :func:`materialize` as its inputs.
+    Arguments and errors are those of :func:`build_layers`. A flat float tensor is returned
+    unchanged, so the result may be passed to :func:`build_layers`.
     """
-    bases = dict(base_models or {})
-    unknown = sorted(set(bases) - set(range(len(inputs))))
-    if unknown:
-        raise ArgumentError(
-            f"base_models names the inputs {unknown}, but there are {len(inputs)} inputs"
-        )
+    base_models = base_models or {}
+    check_base_models(base_models, len(inputs))
     tensors = []
     for number, tensor in enumerate(inputs):
-        name = f"{prefix}input{number}"
-        if number in bases:
-            tensor = _through_base(number, bases[number], tensor)
-        tensors.append(_flat(name, tensor))
+        if number in base_models:
+            base = base_models[number]
+            tensor = base(tensor)
+            if isinstance(tensor, list | tuple | dict):
+                raise ArgumentError(
+                    f"base_models[{number}] must have one output, but {base.name!r} has "
+                    f"{len(tensor)}"
+                )
+        tensors.append(_flatten(f"{prefix}input{number}", tensor))
     return tensors
 
 
-def _through_base(number: int, base: keras.Model, tensor: Any) -> Any:
-    output = base(tensor)
-    if isinstance(output, (list, tuple, dict)):
-        raise ArgumentError(
-            f"base_models[{number}] must have one output, but {base.name!r} has {len(output)}"
-        )
-    return output
+def check_base_models(base_models: Mapping[int, keras.Model], count: int) -> None:
+    """Raise ArgumentError if a base model is for an input beyond ``count``."""
+    unknown = sorted(set(base_models) - set(range(count)))
+    if unknown:
+        raise ArgumentError(f"base_models names the inputs {unknown}, but there are {count} inputs")
 
 
-def _flat(name: str, tensor: Any) -> Any:
+def _flatten(name: str, tensor: Any) -> Any:
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype == "string":
         raise ArgumentError(f"{name} holds strings; put a base model in front that reads them")
     if "float" not in dtype:
-        # A scale of 1 is the stock layer that casts.
+        # Rescaling by 1 is the built-in layer that casts.
         tensor = keras.layers.Rescaling(1.0, name=f"{name}_cast")(tensor)
     if len(tensor.shape) == 1:
         tensor = keras.layers.Reshape((1,), name=f"{name}_flatten")(tensor)
@@ -135,8 +134,8 @@ def _flat(name: str, tensor: Any) -> Any:
     return tensor
 
 
-class _Layers:
-    """The layers of one plan, made from the inputs down."""
+class _UnitBuilder:
+    """Builds the units of one plan, from the inputs down."""
 
     def __init__(
         self, future: NetworkFuture, prefix: str, inputs: Sequence[Any], layers: Any
@@ -144,23 +143,22 @@ class _Layers:
         self._future = future
         self._prefix = prefix
         self._layers = layers
-        self._made: dict[tuple[int, int], Any] = {
+        self._tensors: dict[tuple[int, int], Any] = {
             (0, number): tensor for number, tensor in enumerate(inputs)
         }
 
-    def outputs(self, names: Sequence[str | None]) -> list[Any]:
+    def build(self, output_names: Sequence[str | None]) -> list[Any]:
         for level in self._future.hidden:
             for unit in level:
-                self._made[unit.level, unit.number] = self._hidden(unit)
-        return [
-            self._output(unit, name) for unit, name in zip(self._future.outputs, names, strict=True)
-        ]
+                self._tensors[unit.level, unit.number] = self._build_hidden(unit)
+        outputs = zip(self._future.outputs, output_names, strict=True)
+        return [self._build_output(unit, name) for unit, name in outputs]
 
-    def _name(self, unit: UnitFuture, what: str) -> str:
-        return f"{self._prefix}{unit.name}_{what}"
+    def _name(self, unit: UnitFuture, suffix: str) -> str:
+        return f"{self._prefix}{unit.name}_{suffix}"
 
-    def _hidden(self, unit: UnitFuture) -> Any:
-        merged = self._merged(unit)
+    def _build_hidden(self, unit: UnitFuture) -> Any:
+        merged = self._merge(unit)
         if unit.kind == "dense":
             return self._dense(unit, self._name(unit, "dense"))(merged)
         axon = self._dense(unit, self._name(unit, "axon"))(merged)
@@ -170,35 +168,38 @@ class _Layers:
         ]
         return self._concatenate(dendrites, self._name(unit, "dendrites"))
 
-    def _output(self, unit: UnitFuture, name: str | None) -> Any:
-        merged = self._merged(unit)
+    def _build_output(self, unit: UnitFuture, name: str | None) -> Any:
+        merged = self._merge(unit)
         if unit.kind == "merge":
             return merged
-        # In full precision whatever the policy: small probabilities vanish in half of it.
+        # Full precision under any policy: small probabilities vanish in half precision.
         dtype = keras.config.floatx()
         return self._dense(unit, name or self._name(unit, "dense"), dtype)(merged)
 
     def _dense(self, unit: UnitFuture, name: str, dtype: str | None = None) -> Any:
-        return self._layers.Dense(unit.neurons, activation=unit.activation, name=name, dtype=dtype)
+        return self._layers.Dense(
+            units=unit.neurons, activation=unit.activation, name=name, dtype=dtype
+        )
 
-    def _merged(self, unit: UnitFuture) -> Any:
-        sources = self._sources(unit)
+    def _merge(self, unit: UnitFuture) -> Any:
+        sources = self._gate_sources(unit)
         if self._future.merge == "add":
-            sources = self._sums(unit, sources)
-        return self._regularized(unit, self._concatenate(sources, self._name(unit, "concatenate")))
+            sources = self._add_by_width(unit, sources)
+        merged = self._concatenate(sources, self._name(unit, "concatenate"))
+        return self._regularize(unit, merged)
 
-    def _sources(self, unit: UnitFuture) -> list[Any]:
+    def _gate_sources(self, unit: UnitFuture) -> list[Any]:
         sources = []
         for number, edge in enumerate(unit.edges):
-            source = self._made[edge.level, edge.unit]
+            source = self._tensors[edge.level, edge.unit]
             if edge.gated:
-                source = self._layers.Activation(
-                    self._future.gate_activation, name=self._name(unit, f"gate{number}")
-                )(source)
+                name = self._name(unit, f"gate{number}")
+                activation = self._future.gate_activation
+                source = self._layers.Activation(activation=activation, name=name)(source)
             sources.append(source)
         return sources
 
-    def _sums(self, unit: UnitFuture, sources: list[Any]) -> list[Any]:
+    def _add_by_width(self, unit: UnitFuture, sources: list[Any]) -> list[Any]:
         by_width: dict[int, list[Any]] = {}
         for source in sources:
             by_width.setdefault(source.shape[-1], []).append(source)
@@ -207,7 +208,7 @@ class _Layers:
             for width, same in by_width.items()
         ]
 
-    def _regularized(self, unit: UnitFuture, tensor: Any) -> Any:
+    def _regularize(self, unit: UnitFuture, tensor: Any) -> Any:
         kind = self._future.regularization
         name = self._name(unit, kind)
         if kind == "batch_normalization":
@@ -218,6 +219,4 @@ class _Layers:
         return tensor
 
     def _concatenate(self, tensors: list[Any], name: str) -> Any:
-        if len(tensors) == 1:
-            return tensors[0]
-        return self._layers.Concatenate(name=name)(tensors)
+        return tensors[0] if len(tensors) == 1 else self._layers.Concatenate(name=name)(tensors)

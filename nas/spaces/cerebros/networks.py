@@ -1,11 +1,11 @@
-"""Complete Cerebros networks: what is searched where the user gives only inputs and outputs."""
+"""Complete Cerebros networks: the search space if the user gives only inputs and outputs."""
 
 from __future__ import annotations
 
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,40 +13,45 @@ import keras
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
+from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.validation import check_integer
 from cerebros_spark.training.keras.config_checks import check_no_lambda, check_same_settings
 from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import serialize_object
-from nas.spaces.cerebros.hyperparameters import future_from, learning_rate
-from nas.spaces.cerebros.layers import flat_inputs, unit_layers
+from nas.spaces.base import SerializedNetwork, Space
+from nas.spaces.cerebros.hyperparameters import plan_network, read_learning_rate
+from nas.spaces.cerebros.layers import build_units, check_base_models, flatten_inputs
+from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.plan import Edge, NetworkFuture, OutputFuture, UnitFuture
-from nas.spaces.cerebros.serialization import Frame, Written
+from nas.spaces.cerebros.serialization import NetworkTemplate
 from nas.spaces.cerebros.space import CerebrosSpace
-from nas.spaces.functional import culprit, without_adapted
-from nas.spaces.validation import check_activation, check_count
+from nas.spaces.cerebros.wiring import draw_future
+from nas.spaces.functional import explain_rebuild_failure, inline_statistics
+from nas.spaces.validation import check_activation
 
-# A standard deviation below this share of the mean is rounding, in float32: the feature is
-# constant, and to divide by it would turn the last bit into a large number.
+# A standard deviation below this share of the mean is float32 rounding: the feature is constant,
+# and a division would turn the last bit into a large number.
 _CONSTANT = 2e-7
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output of the networks and how it is trained.
+    """One output of the networks and its training settings.
 
     Attributes:
-        name: Name of the output layer; it also starts the metric names where there are several
-            outputs (``price_loss``).
+        name: Name of the output layer; with several outputs also the prefix of its metrics
+            (``price_loss``).
         width: Number of output values.
         activation: Final activation, a name of Keras.
         loss: Keras loss: a name, a config, or an object, which is kept as its config.
         metrics: Keras metrics, in the same forms.
-        mean: Mean of each value's labels over the training rows. With ``variance`` it stands
-            behind the output as a layer without weights, so that the network itself learns
-            values around 0 of size 1. Empty for none of it.
+        mean: Mean of each value's labels over the training rows. Together with ``variance`` it
+            becomes a layer without weights behind the output, so that the network itself learns
+            values around 0 with variance 1. Empty for no such layer.
         variance: Variance of each value's labels.
 
     Raises:
-        ArgumentError: A value can't be used, for example a function that Keras can't write down.
+        ArgumentError: If a value is invalid, for example a function that Keras cannot serialize.
     """
 
     name: str
@@ -64,19 +69,19 @@ class Output:
                 f"mean and variance must hold {self.width} values or none, but got "
                 f"(mean={self.mean!r}, variance={self.variance!r})"
             )
-        object.__setattr__(self, "width", check_count("width", self.width))
+        object.__setattr__(self, "width", check_integer("width", self.width, 1))
         check_activation("activation", self.activation)
         if isinstance(self.metrics, str) or not isinstance(self.metrics, Sequence):
             raise ArgumentError(f"metrics must be a tuple of metrics, but got {self.metrics!r}")
-        metrics = tuple(_identifier("metrics", metric) for metric in self.metrics)
+        metrics = tuple(_to_identifier("metrics", metric) for metric in self.metrics)
         object.__setattr__(self, "metrics", metrics)
-        object.__setattr__(self, "loss", _identifier("loss", self.loss))
+        object.__setattr__(self, "loss", _to_identifier("loss", self.loss))
 
 
-class CerebrosNetworks:
+class CerebrosNetworks(Space):
     """Builds complete, compiled Cerebros networks from hyperparameter values.
 
-    The models hold stock Keras layers only, so that Keras alone rebuilds them from
+    The models hold built-in Keras layers only, so that Keras alone rebuilds them from
     ``model.to_json()`` and ``model.get_compile_config()``.
 
     Args:
@@ -86,21 +91,20 @@ class CerebrosNetworks:
         input_dtypes: Type of each input; ``"float32"`` for all by default.
         input_names: Names of the input layers; ``input_0``, ``input_1`` … by default.
         normalizations: For each input None, or the mean and the variance of its values over the
-            training rows: one number, one for each place of the last axis, or one for each
-            element. They become constants of a layer without weights. A feature that is constant
-            is only centred.
+            training rows: one number, one per index of the last axis, or one per element. They
+            become constants of a layer without weights. A constant feature is only centered.
         base_models: By input number, a model through which that input passes first (transfer
-            learning). Each network gets a copy, with the weights it has now; layers that are not
+            learning). Each network gets a copy with the present weights; layers that are not
             trainable stay so.
         optimizer: A name of Keras, which gets the learning rate of the space as hyperparameter
             ``learning_rate``; or an optimizer or its config, which keeps its own learning rate.
         seed: Seed of the wirings. Initial weights come from Keras' global seed, which the caller
             sets before each build.
-        jit_compile: Passed on to ``model.compile``.
-        loss_weights: What each output's loss counts in the sum of them; 1 by default.
+        jit_compile: As for ``model.compile``.
+        loss_weights: Weight of each output's loss in the total loss; 1 by default.
 
     Raises:
-        ArgumentError: The arguments don't fit together; the message names them.
+        ArgumentError: If the arguments do not fit together; the message names them.
 
     Example:
         >>> networks = CerebrosNetworks(CerebrosSpace(), [(38,)], [Output("price", 1)])
@@ -125,116 +129,117 @@ class CerebrosNetworks:
         count = len(input_shapes)
         self.space = space
         self.input_shapes = tuple(
-            tuple(check_count(f"input_shapes[{i}]", size) for size in shape)
+            tuple(check_integer(f"input_shapes[{i}]", size, 1) for size in shape)
             for i, shape in enumerate(input_shapes)
         )
         self.outputs = tuple(outputs)
-        self.input_dtypes = tuple(_each("input_dtypes", input_dtypes, ["float32"] * count))
-        self.input_names = tuple(
-            _each("input_names", input_names, [f"input_{i}" for i in range(count)])
-        )
+        self.input_dtypes = _one_per_input("input_dtypes", input_dtypes, ["float32"] * count)
+        default_names = [f"input_{i}" for i in range(count)]
+        self.input_names = _one_per_input("input_names", input_names, default_names)
         self.seed = seed
         self._check_names()
         self._normalizations = [
-            None if statistics is None else _statistics(i, self.input_shapes[i], statistics)
-            for i, statistics in enumerate(_each("normalizations", normalizations, [None] * count))
+            None if statistics is None else _check_statistics(i, self.input_shapes[i], statistics)
+            for i, statistics in enumerate(
+                _one_per_input("normalizations", normalizations, [None] * count)
+            )
         ]
         self._base_models = {
-            number: _constant(number, base) for number, base in (base_models or {}).items()
+            number: _prepare_base_model(number, base)
+            for number, base in (base_models or {}).items()
         }
-        self._optimizer = _identifier("optimizer", optimizer)
+        self._optimizer = _to_identifier("optimizer", optimizer)
         self._jit_compile = jit_compile
         self._loss_weights = loss_weights
-        self._frames: dict[tuple[str, str], Frame] = {}
-        self.widths = [self._width(i) for i in range(count)]
-        self._check_base_models(count)
+        self._templates: dict[tuple[str, str], NetworkTemplate] = {}
+        self.widths = [self._get_width(i) for i in range(count)]
+        self._output_plans = [OutputFuture(o.width, o.activation) for o in self.outputs]
+        check_base_models(self._base_models, count)
 
-    def future(self, hp: Any) -> NetworkFuture:
-        """The plan of the network that the hyperparameter values stand for.
+    def plan(self, hp: Any) -> NetworkFuture:
+        """Return the plan of the network that hyperparameter values stand for.
 
         Args:
             hp: A ``keras_tuner.HyperParameters``; what is missing in it is registered.
         """
-        outputs = [OutputFuture(output.width, output.activation) for output in self.outputs]
-        return future_from(hp, self.space, self.widths, outputs, self.seed)
+        return plan_network(hp, self.space, self.widths, self._output_plans, self.seed)
+
+    def sample_plans(self, count: int) -> Iterator[NetworkFuture]:
+        """Return the plans of some random networks; the same for the same seed."""
+        for number in range(count):
+            seed = derive(self.seed, "shape", number)
+            moiety = draw_moiety(self.space, seed)
+            yield draw_future(self.space, moiety, self.widths, self._output_plans, seed)
 
     def build(self, hp: Any) -> keras.Model:
-        """The compiled network that the hyperparameter values stand for.
+        """Return the compiled network that hyperparameter values stand for.
 
         Args:
             hp: A ``keras_tuner.HyperParameters``; what is missing in it is registered.
 
         Returns:
-            A model with one input and one output layer for each of those given. With one output
-            its metrics have plain names (``loss``, ``accuracy``); with several they start with
-            the name of the output.
+            A model with one input layer and one output layer for each input and output. With one
+            output its metrics have plain names (``loss``, ``accuracy``); with several the names
+            start with that of the output.
         """
-        inputs, flat = self._inputs()
-        model = keras.Model(inputs, self._outputs(self.future(hp), flat, keras.layers))
-        self._compile(model, self._make_optimizer(hp))
-        return model
+        return self._build(self.plan(hp), hp)[0]
 
-    def write(self, hp: Any, class_weight: Mapping[int, float] | None = None) -> Written | None:
-        """The network that :meth:`build` would build, with the same weights, but only written down.
+    def serialize(
+        self, hp: Any, class_weight: Mapping[int, float] | None = None
+    ) -> SerializedNetwork | None:
+        """Return the network that :meth:`build` returns, serialized in a sixth of the time.
 
-        That takes a sixth of the time.
-
-        Args:
-            hp: A ``keras_tuner.HyperParameters``; what is missing in it is registered.
-            class_weight: What rows of a class count in training, as in ``keras.Model.fit``.
-
-        Returns:
-            The network; None if it must be built: with base models, with dropout, whose masks'
-            seeds are part of its state, or in another precision than single or double.
+        A network must be built if it has base models, dropout, whose seeds are part of its state,
+        or another precision than single or double.
         """
-        future = self.future(hp)
+        future = self.plan(hp)
         policy = keras.config.dtype_policy()
         if self._base_models or policy.name not in ("float32", "float64"):
             return None
         if future.regularization == "dropout":
             return None
         key = policy.name, json.dumps(class_weight, sort_keys=True)
-        if key not in self._frames:
+        if key not in self._templates:
             with seeded_initializers(0):
-                inputs, flat = self._inputs()
-                ends = [OutputFuture(output.width, output.activation) for output in self.outputs]
-                bare = _without_hidden(self.widths, ends)
-                model = keras.Model(inputs, self._outputs(bare, flat, keras.layers))
-                self._compile(model, self._make_optimizer(hp))
-                self._frames[key] = Frame(model, flat, class_weight)
-        frame = self._frames[key]
-        recorder = frame.recorder()
-        outputs = self._outputs(future, frame.inputs, recorder)
-        return frame.written(recorder, outputs, self._make_optimizer(hp))
+                model, flat = self._build(_plan_without_hidden(self.widths, self._output_plans), hp)
+                self._templates[key] = NetworkTemplate(model, flat, class_weight)
+        template = self._templates[key]
+        recorder = template.make_recorder()
+        outputs = self._build_outputs(future, template.inputs, recorder)
+        return template.serialize(recorder, outputs, self._make_optimizer(hp))
 
-    def _inputs(self) -> tuple[list[Any], list[Any]]:
-        """Keras' inputs, and what the units read of them."""
+    def _build(self, future: NetworkFuture, hp: Any) -> tuple[keras.Model, list[Any]]:
+        """Return the compiled network of a plan, and its inputs as the units read them."""
         inputs = [
             keras.Input(shape=shape, dtype=dtype, name=name)
             for shape, dtype, name in zip(
                 self.input_shapes, self.input_dtypes, self.input_names, strict=True
             )
         ]
-        tensors = [self._normalized(i, tensor) for i, tensor in enumerate(inputs)]
-        bases = {i: _copy(base, f"input{i}_base") for i, base in self._base_models.items()}
-        return inputs, flat_inputs(tensors, base_models=bases)
+        tensors = [self._normalize(i, tensor) for i, tensor in enumerate(inputs)]
+        bases = {i: _copy_model(base, f"input{i}_base") for i, base in self._base_models.items()}
+        flat = flatten_inputs(tensors, base_models=bases)
+        model = keras.Model(inputs, self._build_outputs(future, flat, keras.layers))
+        self._compile(model, self._make_optimizer(hp))
+        return model, flat
 
-    def _outputs(self, future: NetworkFuture, flat: Sequence[Any], layers: Any) -> list[Any]:
-        """The outputs of a network, made of layers of Keras' or of what stands in for them."""
+    def _build_outputs(
+        self, future: NetworkFuture, flat: Sequence[Any], layers: Any
+    ) -> list[Any]:
+        """Return the outputs of a network of ``keras.layers``, or of what replaces them."""
         names = [
             f"{output.name}_standard" if output.mean else output.name for output in self.outputs
         ]
+        tensors = build_units(future, flat, names, layers=layers)
         return [
-            _in_label_units(output, tensor, layers)
-            for output, tensor in zip(
-                self.outputs, unit_layers(future, flat, names, layers=layers), strict=True
-            )
+            _scale_to_labels(output, tensor, layers)
+            for output, tensor in zip(self.outputs, tensors, strict=True)
         ]
 
     def _compile(self, model: keras.Model, optimizer: Any) -> None:
-        losses = {o.name: _made(keras.losses.get, o.loss) for o in self.outputs}
+        losses = {o.name: _make(keras.losses.get, o.loss) for o in self.outputs}
         metrics = {
-            o.name: [_made(keras.metrics.get, metric) for metric in o.metrics] for o in self.outputs
+            o.name: [_make(keras.metrics.get, metric) for metric in o.metrics] for o in self.outputs
         }
         weights = None
         if self._loss_weights is not None:
@@ -242,7 +247,7 @@ class CerebrosNetworks:
         only = self.outputs[0].name if len(self.outputs) == 1 else None
         model.compile(
             optimizer=optimizer,
-            # Plain values for a lone output: a dict would put its name into the metrics' names.
+            # Not dicts for a single output: its name would become part of the metrics' names.
             loss=losses if only is None else losses[only],
             loss_weights=weights if only is None or weights is None else weights[only],
             metrics=metrics if only is None else metrics[only],
@@ -251,28 +256,29 @@ class CerebrosNetworks:
 
     def _make_optimizer(self, hp: Any) -> Any:
         if not isinstance(self._optimizer, str):
-            return _made(keras.optimizers.get, self._optimizer)
-        return _optimizer_class(self._optimizer)(learning_rate=learning_rate(hp, self.space))
+            return _make(keras.optimizers.get, self._optimizer)
+        return _get_optimizer_class(self._optimizer)(
+            learning_rate=read_learning_rate(hp, self.space)
+        )
 
-    def _normalized(self, number: int, tensor: Any) -> Any:
+    def _normalize(self, number: int, tensor: Any) -> Any:
         statistics = self._normalizations[number]
         if statistics is None:
             return tensor
         mean, variance = statistics
-        axis = tuple(range(-mean.ndim, 0)) if mean.ndim else None
         layer = keras.layers.Normalization(
-            axis=axis,
+            axis=tuple(range(-mean.ndim, 0)) if mean.ndim else None,
             mean=mean,
             variance=variance,
             name=f"input{number}_normalization",
-            dtype=keras.config.floatx(),  # a mean may be beyond half precision
+            dtype=keras.config.floatx(),  # a mean may exceed half precision
         )
         return layer(tensor)
 
-    def _width(self, number: int) -> int:
+    def _get_width(self, number: int) -> int:
         if number not in self._base_models:
             return math.prod(self.input_shapes[number])
-        # None where a model was never built.
+        # A model that was never built has none.
         shape = getattr(self._base_models[number], "output_shape", None)
         if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape[1:]):
             raise ArgumentError(
@@ -293,16 +299,9 @@ class CerebrosNetworks:
         if len(set(names)) < len(names):
             raise ArgumentError(f"inputs and outputs must have different names, but got {names}")
 
-    def _check_base_models(self, count: int) -> None:
-        unknown = sorted(set(self._base_models) - set(range(count)))
-        if unknown:
-            raise ArgumentError(
-                f"base_models names the inputs {unknown}, but there are {count} inputs"
-            )
 
-
-def _without_hidden(widths: Sequence[int], outputs: Sequence[OutputFuture]) -> NetworkFuture:
-    """A plan whose outputs read the inputs."""
+def _plan_without_hidden(widths: Sequence[int], outputs: Sequence[OutputFuture]) -> NetworkFuture:
+    """Return a plan whose outputs read the inputs."""
     edges = tuple(Edge(0, number) for number in range(len(widths)))
     return NetworkFuture(
         levels=(
@@ -316,8 +315,8 @@ def _without_hidden(widths: Sequence[int], outputs: Sequence[OutputFuture]) -> N
     )
 
 
-def _in_label_units(output: Output, tensor: Any, layers: Any) -> Any:
-    """Brings an output that is around 0 and of size 1 to where the labels are."""
+def _scale_to_labels(output: Output, tensor: Any, layers: Any) -> Any:
+    """Scale an output of mean 0 and variance 1 to the mean and variance of the labels."""
     if not output.mean:
         return tensor
     scale = [math.sqrt(variance) if variance > 0 else 1.0 for variance in output.variance]
@@ -326,91 +325,87 @@ def _in_label_units(output: Output, tensor: Any, layers: Any) -> Any:
         scale=scale[0] if single else scale,
         offset=output.mean[0] if single else list(output.mean),
         name=output.name,
-        dtype=keras.config.floatx(),  # labels may be beyond half precision
+        dtype=keras.config.floatx(),  # labels may exceed half precision
     )
     return layer(tensor)
 
 
-def _each(name: str, values: Sequence[Any] | None, default: list[Any]) -> list[Any]:
-    if values is None:
-        return default
-    if len(values) != len(default):
+def _one_per_input(name: str, values: Sequence[Any] | None, default: list[Any]) -> tuple[Any, ...]:
+    if values is not None and len(values) != len(default):
         raise ArgumentError(
             f"{name} must hold one value for each of the {len(default)} inputs, but got {values!r}"
         )
-    return list(values)
+    return tuple(default if values is None else values)
 
 
 def _check_name(field: str, name: Any) -> None:
-    # Keras refuses the slash in a layer's name, and only once the model is built.
+    # Keras refuses a slash in a layer's name, but not until it builds the model.
     if not isinstance(name, str) or not name or "/" in name:
         raise ArgumentError(f"{field} must be a name without '/', but got {name!r}")
 
 
-def _statistics(
+def _check_statistics(
     number: int, shape: tuple[int, ...], statistics: tuple[Any, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance with a shape that fits the input; constant features have 1."""
     mean, variance = (np.asarray(values, dtype="float64") for values in statistics)
-    usable = np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()
-    if mean.size != variance.size or not usable:
+    valid = np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()
+    if mean.size != variance.size or not valid:
         raise ArgumentError(
             f"normalizations[{number}] must be finite means and as many variances of at least 0, "
             f"but got (mean={mean!r}, variance={variance!r})"
         )
-    target = _statistics_shape(number, shape, mean.size)
+    if mean.size == math.prod(shape):
+        target = shape
+    elif shape and mean.size == shape[-1]:
+        target = shape[-1:]
+    elif mean.size == 1:
+        target = ()
+    else:
+        raise ArgumentError(
+            f"normalizations[{number}] must hold 1, {shape[-1]} or {math.prod(shape)} means for an "
+            f"input of shape {shape}, but got {mean.size}"
+        )
     constant = variance.ravel() <= np.square(mean.ravel() * _CONSTANT)
     variance = np.where(constant, 1.0, variance.ravel())
     return mean.reshape(target), variance.reshape(target)
 
 
-def _statistics_shape(number: int, shape: tuple[int, ...], size: int) -> tuple[int, ...]:
-    if size == math.prod(shape):
-        return shape
-    if shape and size == shape[-1]:
-        return shape[-1:]
-    if size == 1:
-        return ()
-    raise ArgumentError(
-        f"normalizations[{number}] must hold 1, {shape[-1]} or {math.prod(shape)} means for an "
-        f"input of shape {shape}, but got {size}"
-    )
-
-
-def _identifier(field: str, value: Any) -> Any:
-    """A name or a config as it is, an object as its config, so that no two models share it."""
-    if isinstance(value, (str, Mapping)):
+def _to_identifier(field: str, value: Any) -> Any:
+    """Return a name or config as it is, and an object as its config: models must not share it."""
+    if isinstance(value, str | Mapping):
         return value
     if value is None or isinstance(value, type):
         raise ArgumentError(f"{field} must be a Keras name, config or object, but got {value!r}")
     config = serialize_object(value)
     try:
-        again = keras.saving.deserialize_keras_object(config)
+        copy = keras.saving.deserialize_keras_object(config)
     except (TypeError, ValueError) as error:
         raise ArgumentError(
-            f"{field} must be something Keras can write down and read again: register it with "
-            f"keras.saving.register_keras_serializable; got {value!r}"
+            f"cannot serialize {field}: {value!r} is not registered; decorate it with "
+            "keras.saving.register_keras_serializable"
         ) from error
-    check_same_settings(value, again)
+    check_same_settings(value, copy)
     return config
 
 
-def _made(get: Callable[[Any], Any], identifier: Any) -> Any:
-    """A new object for a config. A name stays: what "accuracy" means, compile finds out."""
+def _make(get: Callable[[Any], Any], identifier: Any) -> Any:
+    """Return a new object for a config. A name stays: ``compile`` resolves "accuracy"."""
     return identifier if isinstance(identifier, str) else get(dict(identifier))
 
 
 @functools.cache
-def _optimizer_class(name: str) -> Any:
+def _get_optimizer_class(name: str) -> Any:
     return type(keras.optimizers.get(name))
 
 
-def _constant(number: int, base: keras.Model) -> keras.Model:
-    """A base model without lambdas, whose adapted statistics are constants."""
+def _prepare_base_model(number: int, base: keras.Model) -> keras.Model:
+    """Return a base model without lambdas, with adapted statistics as constants."""
     try:
         check_no_lambda(base.get_config())
-        return without_adapted(base) if base.built else base
+        return inline_statistics(base) if base.built else base
     except TrialError as error:
-        raise ArgumentError(f"base_models[{number}] can't be used: {error}") from error
+        raise ArgumentError(f"cannot use base_models[{number}]: {error}") from error
     except NotImplementedError as error:
         raise ArgumentError(
             f"base_models[{number}], {type(base).__name__}, has no get_config: write get_config() "
@@ -418,15 +413,15 @@ def _constant(number: int, base: keras.Model) -> keras.Model:
         ) from error
 
 
-def _copy(base: keras.Model, name: str) -> keras.Model:
-    """A model of its own with the same weights, under a name that no other layer has."""
+def _copy_model(base: keras.Model, name: str) -> keras.Model:
+    """Return a copy of a model with the same weights and another name."""
     try:
         copy = type(base).from_config({**base.get_config(), "name": name})
     except TypeError as error:
         if "Could not locate" in str(error):
             raise
         raise ArgumentError(
-            f"the base model {base.name!r} can't be made again: {culprit(base, error)}"
+            f"cannot copy the base model {base.name!r}: {explain_rebuild_failure(base, error)}"
         ) from error
     copy.set_weights(base.get_weights())
     return copy

@@ -1,4 +1,4 @@
-"""The plan of a network: frozen values, proved sound when they are made. No Keras here."""
+"""The plan of a network: immutable values, validated on creation, without Keras."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.validation import check_real
+from cerebros_spark.core.validation import check_integer, check_real
 from nas.spaces.cerebros.space import MERGES, REGULARIZATIONS
-from nas.spaces.validation import (
-    check_activation,
-    check_count,
-    check_member,
-)
+from nas.spaces.validation import check_activation, check_member
 
 FORMAT = 1
 
@@ -28,13 +24,13 @@ _KINDS = ("input", *_HIDDEN_KINDS, *_OUTPUT_KINDS)
 
 @dataclass(frozen=True)
 class Edge:
-    """One thing that a unit reads. A unit that reads a source n times has n equal edges.
+    """A source that a unit reads. A unit that reads a source n times has n equal edges.
 
     Attributes:
         level: Level of the unit that is read.
         unit: Its number on that level.
         kind: ``"upstream"`` from a level above, ``"lateral"`` from the left on the same level.
-        gated: Whether the gate activation stands between source and reader.
+        gated: Whether the source passes through the gate activation.
     """
 
     level: int
@@ -43,8 +39,8 @@ class Edge:
     gated: bool = False
 
     def __post_init__(self) -> None:
-        check_count("level", self.level, 0)
-        check_count("unit", self.unit, 0)
+        check_integer("level", self.level, 0)
+        check_integer("unit", self.unit, 0)
         check_member("kind", self.kind, (UPSTREAM, LATERAL))
         if self.gated and self.kind == UPSTREAM:
             raise ArgumentError(f"only a lateral edge can be gated, but got {self!r}")
@@ -52,11 +48,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class OutputFuture:
-    """What the plan needs to know of one output.
+    """The settings of one output.
 
     Attributes:
-        width: Number of output values; None hands over the merged predecessors without a Dense
-            layer of its own, for a head that follows.
+        width: Number of output values; None for the merged predecessors without a Dense layer,
+            for a head that follows.
         activation: Final activation, a name of Keras.
     """
 
@@ -65,7 +61,7 @@ class OutputFuture:
 
     def __post_init__(self) -> None:
         if self.width is not None:
-            check_count("width", self.width)
+            check_integer("width", self.width, 1)
         check_activation("activation", self.activation)
 
 
@@ -76,12 +72,12 @@ class UnitFuture:
     Attributes:
         level: Its level; 0 is the inputs.
         number: Its place on the level, from 0 at the left.
-        kind: ``"input"``; ``"dense"`` or ``"neuron"`` when hidden; ``"output"``, or ``"merge"``
-            for an output that hands over its merged predecessors.
-        neurons: Width of its Dense layer (an input: its flattened width; a merge: 0).
+        kind: ``"input"``; ``"dense"`` or ``"neuron"`` if hidden; ``"output"``, or ``"merge"`` for
+            an output without a Dense layer.
+        neurons: Width of its Dense layer, or the flattened width of an input; 0 for a merge.
         dendrites: Number of dendrites of a ``"neuron"``; 0 otherwise.
         activation: Activation of its Dense layers.
-        edges: What it reads, in the order in which it is merged.
+        edges: Its sources, in the order in which they are merged.
     """
 
     level: int
@@ -93,31 +89,29 @@ class UnitFuture:
     edges: tuple[Edge, ...] = ()
 
     def __post_init__(self) -> None:
-        check_count("level", self.level, 0)
-        check_count("number", self.number, 0)
+        check_integer("level", self.level, 0)
+        check_integer("number", self.number, 0)
         check_member("kind", self.kind, _KINDS)
-        check_count("neurons", self.neurons, 0 if self.kind == "merge" else 1)
-        check_count("dendrites", self.dendrites, 1 if self.kind == "neuron" else 0)
+        check_integer("neurons", self.neurons, 0 if self.kind == "merge" else 1)
+        check_integer("dendrites", self.dendrites, 1 if self.kind == "neuron" else 0)
         check_activation("activation", self.activation)
         if self.dendrites and self.kind != "neuron":
             raise ArgumentError(f"only a neuron has dendrites, but got {self!r}")
 
     @property
     def width(self) -> int:
-        """Number of values that a reader of this unit gets."""
+        """Number of values that the unit passes on."""
         return self.neurons * max(self.dendrites, 1)
 
     @property
     def name(self) -> str:
-        """Its place in words, which also starts the names of its layers."""
+        """Its level and number, the prefix of its layers' names."""
         return f"level{self.level}_unit{self.number}"
 
 
 @dataclass(frozen=True)
 class NetworkFuture:
-    """The plan of a whole network, sound or refused.
-
-    The rules that hold for every value of this class:
+    """The plan of a network. These rules hold for every value of this class:
 
     1. Every unit but the inputs reads a unit of a level above, within the maximum skip depth.
     2. Every unit but the outputs is read by a unit of a level below, within that depth.
@@ -125,7 +119,7 @@ class NetworkFuture:
        no cycle.
 
     Attributes:
-        levels: All levels: the inputs, the hidden ones, the outputs.
+        levels: The inputs, the hidden levels and the outputs.
         maximum_skip_connection_depth: Most levels that an edge may span.
         merge: ``"concatenate"`` or ``"add"``.
         regularization: ``"batch_normalization"``, ``"dropout"`` or ``"none"`` before each Dense.
@@ -134,7 +128,7 @@ class NetworkFuture:
         gate_activation: Activation of the gated edges.
 
     Raises:
-        ArgumentError: A rule is broken; the message names the rule and the unit.
+        ArgumentError: If a rule is broken; the message names the rule and the unit.
     """
 
     levels: tuple[tuple[UnitFuture, ...], ...]
@@ -146,7 +140,7 @@ class NetworkFuture:
     gate_activation: str = "sigmoid"
 
     def __post_init__(self) -> None:
-        check_count("maximum_skip_connection_depth", self.maximum_skip_connection_depth)
+        check_integer("maximum_skip_connection_depth", self.maximum_skip_connection_depth, 1)
         check_member("merge", self.merge, MERGES)
         check_member("regularization", self.regularization, REGULARIZATIONS)
         for name in ("dropout_rate", "batch_normalization_momentum"):
@@ -175,28 +169,25 @@ class NetworkFuture:
         return self.levels[-1]
 
     def units(self) -> Iterator[UnitFuture]:
-        """All units, from the inputs down and from left to right."""
+        """Iterate over all units, from the inputs down and from left to right."""
         for level in self.levels:
             yield from level
 
     def source(self, edge: Edge) -> UnitFuture:
-        """The unit that an edge reads."""
+        """Return the unit that an edge reads."""
         return self.levels[edge.level][edge.unit]
 
     def merged_width(self, unit: UnitFuture) -> int:
-        """Number of values that a unit has before it once what it reads is merged."""
+        """Return the number of values that a unit's merged sources have."""
         widths = [self.source(edge).width for edge in unit.edges]
         return sum(widths) if self.merge == "concatenate" else sum(set(widths))
 
     @property
     def parameters(self) -> int:
-        """Number of weights of the network, those that aren't trained included.
+        """Number of weights, those that are not trained included, without base models."""
+        return sum(self._count_weights(unit) for unit in self.units() if unit.kind != "input")
 
-        Base models aren't counted: the plan doesn't know them.
-        """
-        return sum(self._parameters(unit) for unit in self.units() if unit.kind != "input")
-
-    def _parameters(self, unit: UnitFuture) -> int:
+    def _count_weights(self, unit: UnitFuture) -> int:
         width = self.merged_width(unit)
         count = 4 * width if self.regularization == "batch_normalization" else 0
         if unit.kind != "merge":
@@ -204,7 +195,7 @@ class NetworkFuture:
         return count + unit.dendrites * (unit.neurons + 1) * unit.neurons
 
     def summary(self) -> str:
-        """The plan in words, one line a unit, for example for a log."""
+        """Return a description of the plan, one line per unit."""
         lines = []
         for unit in self.units():
             gates = sum(edge.gated for edge in unit.edges)
@@ -217,7 +208,7 @@ class NetworkFuture:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """The plan as JSON text; equal plans give equal text."""
+        """Return the plan as JSON; equal plans give equal strings."""
         value = {
             "format": FORMAT,
             "maximum_skip_connection_depth": self.maximum_skip_connection_depth,
@@ -232,14 +223,10 @@ class NetworkFuture:
 
     @classmethod
     def from_json(cls, text: str) -> NetworkFuture:
-        """Reads what :meth:`to_json` wrote.
-
-        Raises:
-            ArgumentError: The text is of another format, or the plan it holds is unsound.
-        """
+        """Return the plan that :meth:`to_json` wrote; raise ArgumentError if it is invalid."""
         value: dict[str, Any] = json.loads(text)
         if value.pop("format", None) != FORMAT:
-            raise ArgumentError(f"this network plan is not of format {FORMAT}")
+            raise ArgumentError(f"cannot read the network plan: its format is not {FORMAT}")
         levels = tuple(
             tuple(_unit_from_json(k, u, unit) for u, unit in enumerate(level))
             for k, level in enumerate(value.pop("levels"))
@@ -259,23 +246,23 @@ class NetworkFuture:
             for u, unit in enumerate(level):
                 if (unit.level, unit.number) != (k, u) or unit.kind not in kinds:
                     raise ArgumentError(
-                        f"unit {u} of level {k} must say so and be of kind {kinds}, but got "
+                        f"unit {u} of level {k} must have these numbers and a kind of {kinds}, but got "
                         f"(level={unit.level}, number={unit.number}, kind={unit.kind!r})"
                     )
 
     def _check_edge(self, unit: UnitFuture, edge: Edge) -> None:
         distance = unit.level - edge.level
         if edge.kind == LATERAL:
-            sound = distance == 0 and edge.unit < unit.number and unit.kind in _HIDDEN_KINDS
+            valid = distance == 0 and edge.unit < unit.number and unit.kind in _HIDDEN_KINDS
         else:
-            sound = 1 <= distance <= self.maximum_skip_connection_depth
-        if not sound:
+            valid = 1 <= distance <= self.maximum_skip_connection_depth
+        if not valid:
             raise ArgumentError(
                 f"rule 3 is broken: an edge goes at most {self.maximum_skip_connection_depth} "
                 f"levels down, or to the right on a hidden level, but {unit.name} reads {edge!r}"
             )
         if edge.unit >= len(self.levels[edge.level]):
-            raise ArgumentError(f"{unit.name} reads {edge!r}, which doesn't exist")
+            raise ArgumentError(f"{unit.name} reads {edge!r}, which does not exist")
 
     def _check_predecessors(self) -> None:
         for unit in self.units():
@@ -285,22 +272,15 @@ class NetworkFuture:
                 )
 
     def _check_successors(self) -> None:
-        picked = {
-            (edge.level, edge.unit)
-            for unit in self.units()
-            for edge in unit.edges
-            if edge.kind == UPSTREAM
-        }
-        for level in self.levels[:-1]:
-            for unit in level:
-                if (unit.level, unit.number) not in picked:
-                    raise ArgumentError(
-                        f"rule 2 is broken: no unit of a level below reads {unit.name}"
-                    )
+        edges = (edge for unit in self.units() for edge in unit.edges)
+        read = {(edge.level, edge.unit) for edge in edges if edge.kind == UPSTREAM}
+        for unit in self.units():
+            if unit.level < len(self.levels) - 1 and (unit.level, unit.number) not in read:
+                raise ArgumentError(f"rule 2 is broken: no unit of a level below reads {unit.name}")
 
 
 def _unit_to_json(unit: UnitFuture) -> dict[str, Any]:
-    # A published-size network has thousands of edges: lists are a third of the size of objects.
+    # A network of the published size has thousands of edges: lists take a third of the space.
     return {
         "kind": unit.kind,
         "neurons": unit.neurons,

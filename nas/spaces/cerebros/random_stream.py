@@ -11,28 +11,28 @@ from cerebros_spark.core.seeding import derive
 T = TypeVar("T")
 
 
-class Draws:
-    """One named stream of random draws.
+class RandomStream:
+    """A named stream of random draws.
 
-    Only ``random.Random.random`` is used: Python promises that its sequence stays the same for
-    a seed, which it doesn't promise for ``randint`` or ``choice``.
+    It uses ``random.Random.random`` alone: Python promises the same sequence for a seed, but not
+    for ``randint`` or ``choice``.
 
     Args:
         seed: The seed from which the stream is derived.
-        *names: What the stream is for.
+        *names: The purpose of the stream.
     """
 
     def __init__(self, seed: int, *names: str | int) -> None:
         self._generator = random.Random(derive(seed, *names))
 
     def chance(self, probability: float) -> bool:
-        """True with that probability; at least 1 is always true, 0 never."""
+        """Return True with a probability; always at 1 or more, never at 0."""
         return self._generator.random() < probability
 
     def integer(self, low: int, high: int) -> int:
-        """An integer in ``[low, high]``, both included, each as likely as the others."""
+        """Draw an integer uniformly from ``[low, high]``, both included."""
         return low + int(self._generator.random() * (high - low + 1))
 
     def choice(self, values: Sequence[T]) -> T:
-        """One of the values, each as likely as the others."""
+        """Draw one of the values uniformly."""
         return values[self.integer(0, len(values) - 1)]

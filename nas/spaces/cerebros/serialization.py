@@ -1,104 +1,264 @@
-"""Networks as their programs and initial weights, without building them."""
+"""Networks as their programs and initial weights, without Keras building them.
+
+Keras needs half a second to build a network of hundreds of small layers, most of it for variables
+that the driver does not use: workers build the network again, or train it in another form.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from cerebros_spark.compat.keras import keras_history
+from cerebros_spark.training.fused.graph.parser import get_inbound_layers
 from cerebros_spark.training.keras.metrics import check_additive
+from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import serialize_model
-from nas.spaces.cerebros.recorder import Recorded, Recorder
+from nas.spaces.base import SerializedNetwork
+
+# For each weight of a layer, in Keras' order, the initializer's field in the configuration.
+_WEIGHTS = {
+    "Dense": ("kernel_initializer", "bias_initializer"),
+    "BatchNormalization": (
+        *("gamma_initializer", "beta_initializer"),
+        *("moving_mean_initializer", "moving_variance_initializer"),
+    ),
+}
+_CONSTANTS: dict[Any, Callable[..., np.ndarray]] = {
+    keras.initializers.Zeros: np.zeros,
+    keras.initializers.Ones: np.ones,
+}
+# Width of a layer's output for the shapes of its inputs and its configuration.
+_WIDTHS: dict[str, Callable[[Any, Any], int]] = {
+    **dict.fromkeys(
+        ("Activation", "Add", "BatchNormalization", "Rescaling"),
+        lambda shapes, config: int(shapes[0][-1]),
+    ),
+    "Concatenate": lambda shapes, config: sum(shape[-1] for shape in shapes),
+    "Dense": lambda shapes, config: int(config["units"]),
+}
+# Layers for which Keras stores no input shapes, and arguments of calls besides the input.
+_WITHOUT_SHAPES = ("Activation",)
+_KEYWORDS: dict[str, dict[str, Any]] = {"BatchNormalization": {"mask": None}}
 
 
-@dataclass(frozen=True)
-class Written:
-    """A network that was not built.
-
-    Attributes:
-        program: What ``serialize_model`` would write of it.
-        weights: Its initial weights, in Keras' order.
-        trainable: For each of them whether it is trained.
-        optimizer: Its optimizer's configuration.
-        parameters: How many weights it has.
-    """
-
-    program: str
-    weights: tuple[np.ndarray, ...]
-    trainable: tuple[bool, ...]
-    optimizer: Mapping[str, Any]
-    parameters: int
-
-
-class Frame:
-    """What all networks of a space have in common, as Keras describes it.
+class NetworkTemplate:
+    """The part of a program that all networks of a space share.
 
     Args:
         model: A compiled network without hidden units.
-        flat: The tensors of it that units may read.
-        class_weight: As in :func:`~cerebros_spark.training.keras.serialization.serialize_model`.
+        flat: Its tensors that units may read.
+        class_weight: As in :func:`~cerebros_spark.training.keras.serialization.describe`.
 
     Raises:
-        TrialError, ArgumentError: If it can't be sent out, or a metric does not add up.
+        TrialError, ArgumentError: If the model cannot be serialized, or a metric is not additive.
     """
 
     def __init__(
         self, model: keras.Model, flat: Sequence[Any], class_weight: Mapping[int, float] | None
     ) -> None:
-        self._described = json.loads(serialize_model(model, class_weight))
+        self._program = json.loads(serialize_model(model, class_weight))
         check_additive(model)
-        #: What units read of the inputs.
+        #: The inputs as units read them.
         self.inputs = [
-            Recorded(each._keras_history.operation.name, tuple(each.shape), each.dtype)
+            RecordedTensor(keras_history(each).operation.name, tuple(each.shape), each.dtype)
             for each in flat
         ]
 
-    def recorder(self) -> Recorder:
-        """What takes down the layers of a network: it knows those that prepare the inputs."""
-        return Recorder(self._described["architecture"]["config"]["layers"])
+    def make_recorder(self) -> LayerRecorder:
+        """Return a recorder that knows the layers which prepare the inputs."""
+        return LayerRecorder(self._program["architecture"]["config"]["layers"])
 
-    def written(self, recorder: Recorder, outputs: Sequence[Recorded], optimizer: Any) -> Written:
-        """The network that was taken down.
-
-        Args:
-            recorder: What has taken it down.
-            outputs: What its output layers give.
-            optimizer: Its optimizer.
-        """
+    def serialize(
+        self, recorder: LayerRecorder, outputs: Sequence[RecordedTensor], optimizer: Any
+    ) -> SerializedNetwork:
+        """Return the network of recorded layers, with their outputs and an optimizer."""
         names = [output.layer for output in outputs]
-        layers = recorder.described(names)
-        told = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
-        # Keras counts optimizers up in each process.
-        told["config"]["name"] = self._described["compile"]["optimizer"]["config"]["name"]
-        architecture = self._described["architecture"]
+        layers = recorder.get_layers(names)
+        optimizer_config = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
+        # Keras numbers the optimizers of a process.
+        compiled = self._program["compile"]
+        optimizer_config["config"]["name"] = compiled["optimizer"]["config"]["name"]
+        architecture = self._program["architecture"]
         config = {
             **architecture["config"],
             "layers": layers,
             "output_layers": [[name, 0, 0] for name in names],
         }
+        compile_config = {**architecture["compile_config"], "optimizer": optimizer_config}
         program = {
-            **self._described,
-            "architecture": {
-                **architecture,
-                "config": config,
-                "compile_config": {**architecture["compile_config"], "optimizer": told},
-            },
-            "compile": {**self._described["compile"], "optimizer": told},
+            **self._program,
+            "architecture": {**architecture, "config": config, "compile_config": compile_config},
+            "compile": {**compiled, "optimizer": optimizer_config},
         }
-        weights: list[np.ndarray] = []
-        trainable: list[bool] = []
-        for layer in layers:
-            for number, weight in enumerate(recorder.weights.get(layer["name"], ())):
-                weights.append(weight)
-                trainable.append(number < 2)  # then come moving statistics
-        return Written(
-            json.dumps(program),
-            tuple(weights),
-            tuple(trainable),
-            told,
-            sum(weight.size for weight in weights),
+        by_layer = [recorder.weights.get(layer["name"], []) for layer in layers]
+        weights = tuple(weight for row in by_layer for weight in row)
+        # The weights after the first two are moving statistics.
+        trainable = tuple(number < 2 for row in by_layer for number in range(len(row)))
+        parameters = sum(weight.size for weight in weights)
+        return SerializedNetwork(
+            json.dumps(program), weights, trainable, optimizer_config, parameters
         )
+
+
+@dataclass(frozen=True)
+class RecordedTensor:
+    """The output of a recorded layer.
+
+    Attributes:
+        layer: Name of the layer.
+        shape: The shape, the batch dimension first.
+        dtype: The dtype.
+    """
+
+    layer: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the configuration of a Keras tensor."""
+        return {
+            "class_name": "__keras_tensor__",
+            "config": {
+                "shape": list(self.shape),
+                "dtype": self.dtype,
+                "keras_history": [self.layer, 0, 0],
+            },
+        }
+
+
+class LayerRecorder:
+    """The classes of ``keras.layers`` that networks of units need, recorded instead of built.
+
+    Args:
+        layers: Configurations of layers that exist already.
+
+    Attributes:
+        weights: The initial weights of each layer that has some.
+    """
+
+    def __init__(self, layers: Sequence[Mapping[str, Any]]) -> None:
+        self._layers = {layer["name"]: layer for layer in layers}
+        self.weights: dict[str, list[np.ndarray]] = {}
+
+    def __getattr__(self, kind: str) -> Any:
+        """Return what stands in for a class of ``keras.layers``; it takes keyword arguments."""
+        if kind not in _WIDTHS:
+            raise AttributeError(f"cannot record layers of the class {kind!r}")
+        return functools.partial(self._record, kind)
+
+    def get_layers(self, outputs: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Return the configurations of all layers that some outputs need, in Keras' order."""
+        return [self._layers[name] for name in sort_layers(self._get_sources, outputs)]
+
+    def _record(
+        self, kind: str, *, name: str, dtype: Any = None, **config: Any
+    ) -> Callable[[Any], RecordedTensor]:
+        """Return a function that records the call of a layer; seeds are drawn now, as in Keras."""
+        policy = str(keras.config.dtype_policy().name if dtype is None else dtype)
+        template = _get_template(kind, json.dumps(config, sort_keys=True), policy)
+        layer = {**template, "config": {**template["config"], "name": name}, "name": name}
+        initializers = [
+            _make_initializer(template["config"][field]) for field in _WEIGHTS.get(kind, ())
+        ]
+
+        def call(inputs: Any) -> RecordedTensor:
+            several = isinstance(inputs, list)
+            tensors = inputs if several else [inputs]
+            shapes = [tensor.shape for tensor in tensors]
+            if kind not in _WITHOUT_SHAPES:
+                lists = [list(shape) for shape in shapes]
+                layer["build_config"] = {"input_shape": lists if several else lists[0]}
+            arguments = [tensor.get_config() for tensor in tensors]
+            layer["inbound_nodes"] = [
+                {
+                    "args": [arguments] if several else arguments,
+                    "kwargs": _KEYWORDS.get(kind, {}),
+                }
+            ]
+            self._layers[name] = layer
+            if initializers:
+                sizes = _get_weight_shapes(kind, int(shapes[0][-1] or 0), config)
+                self.weights[name] = [
+                    _initialize(initializer, size, policy)
+                    for initializer, size in zip(initializers, sizes, strict=True)
+                ]
+            width = _WIDTHS[kind](shapes, config)
+            return RecordedTensor(name, (*shapes[0][:-1], width), policy)
+
+        return call
+
+    def _get_sources(self, name: str) -> list[str]:
+        return [source for call in get_inbound_layers(self._layers[name]) for source in call]
+
+
+def sort_layers(sources: Callable[[str], Sequence[str]], outputs: Sequence[str]) -> list[str]:
+    """Return layers in the order in which Keras' functional models store them.
+
+    The deepest come first. Layers of the same depth are in the order in which a search from the
+    outputs finds them (``map_graph`` in ``keras/src/ops/function.py``).
+
+    Args:
+        sources: Returns the layers that a layer reads.
+        outputs: The output layers.
+    """
+    order: dict[str, int] = {}
+    finished: list[str] = []
+    read: dict[str, Sequence[str]] = {}
+
+    def visit(name: str) -> None:
+        if name in order:
+            return
+        order[name] = len(order)
+        read[name] = list(dict.fromkeys(sources(name)))
+        for source in read[name]:
+            visit(source)
+        finished.append(name)
+
+    for output in outputs:
+        visit(output)
+    depths = dict.fromkeys(order, 0)
+    for name in reversed(finished):
+        for source in read[name]:
+            depths[source] = max(depths[source], depths[name] + 1)
+    return sorted(order, key=lambda name: (-depths[name], order[name]))
+
+
+@functools.lru_cache(maxsize=256)
+def _get_template(kind: str, config: str, policy: str) -> dict[str, Any]:
+    """Return the configuration of an unbuilt layer."""
+    with seeded_initializers(0):  # not from the network's random stream
+        layer = getattr(keras.layers, kind)(**json.loads(config), dtype=policy)
+    template: dict[str, Any] = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    return template
+
+
+def _make_initializer(config: Mapping[str, Any]) -> Any:
+    """Return an initializer; the seed of a random one is drawn now."""
+    return _get_initializer_class(json.dumps(config)).from_config(dict(config["config"]))
+
+
+@functools.lru_cache(maxsize=64)
+def _get_initializer_class(config: str) -> Any:
+    with seeded_initializers(0):
+        return type(keras.initializers.deserialize(json.loads(config)))
+
+
+def _initialize(initializer: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    # Most weights start as constants, which NumPy makes without a call of TensorFlow.
+    constant = _CONSTANTS.get(type(initializer))
+    if constant is not None:
+        return constant(shape, dtype)
+    return np.asarray(initializer(shape, dtype=dtype))
+
+
+def _get_weight_shapes(kind: str, width: int, config: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    if kind == "Dense":
+        return [(width, config["units"]), (config["units"],)]
+    return [(width,)] * len(_WEIGHTS[kind])

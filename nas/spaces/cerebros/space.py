@@ -10,12 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.validation import check_real
-from nas.spaces.validation import (
-    check_activation,
-    check_count,
-    check_member,
-)
+from cerebros_spark.core.validation import check_integer, check_real
+from nas.spaces.validation import check_activation, check_member, check_positive, check_share
 
 Decay = float | Callable[[int], float]
 """A base b, which stands for ``b ** distance``, or a function of the distance."""
@@ -52,7 +48,7 @@ class CerebrosSpace:
     The method and the names of the arguments are those of Cerebros (David Thrower,
     cerebros-core-algorithm-alpha); the defaults are its published near-optimum on a house-price
     table. All bounds are inclusive and every draw between them is uniform. Arguments that say
-    "or several" take one value, which is fixed, or a tuple, over which is searched.
+    "or several" take one fixed value, or a tuple of values to search over.
 
     Args:
         minimum_levels: Fewest hidden levels of a network.
@@ -76,35 +72,35 @@ class CerebrosSpace:
             multiplied for a level ``x`` levels up: a base ``b`` for ``b ** x``, or a function.
         predecessor_level_connection_affinity_factor_final_to_kminus1: Picks per unit of the last
             hidden level that every output makes *in addition* to the main ones. 0 by default:
-            the published settings name no value, and the main factor alone already lets each
-            output pick every unit of that level seven times on average.
+            the published settings name no value, and with the main factor alone each output
+            picks every unit of that level seven times on average.
         max_consecutive_lateral_connections: Most lateral edges in a row; see
-            :mod:`nas.spaces.cerebros.lateral` for what a row is.
+            :mod:`nas.spaces.cerebros.wiring` for what a row is.
         gate_after_n_lateral_connections: After so many ungated lateral edges in a row the next
             one is gated.
-        gate_activation: Activation through which a gated edge passes.
+        gate_activation: Activation of the gated edges.
         p_lateral_connection: Probability that one try makes a lateral edge, before the decay.
         p_lateral_connection_decay: By what that probability is multiplied for a unit ``x`` places
             to the left: a base or a function. A product above 1 counts as 1.
         num_lateral_connection_tries_per_unit: Tries for each pair of units of a level.
         activation: Activation of the hidden units, or several.
-        merge: How a unit merges what it reads: ``"concatenate"``, or ``"add"``, which adds what
-            agrees in width and concatenates the sums; or both to search over.
-        regularization: What stands between the merge and each Dense layer:
+        merge: How a unit merges its sources: ``"concatenate"``, or ``"add"``, which adds sources
+            of the same width and concatenates the sums; or both to search over.
+        regularization: The layer between the merge and each Dense layer:
             ``"batch_normalization"``, ``"dropout"`` or ``"none"``, or several.
         dropout_rate: Share of values that ``"dropout"`` drops, in [0, 1).
-        batch_normalization_momentum: Momentum of the running statistics, in [0, 1). Keras' own
-            0.99 needs hundreds of steps until validation means something; trials on small
-            tables have fewer.
+        batch_normalization_momentum: Momentum of the running statistics, in [0, 1). Keras'
+            default of 0.99 needs hundreds of steps until validation means something; trials on
+            small tables have fewer.
         unit: Kind of the hidden units: ``"dense"`` is one Dense layer; ``"neuron"`` is an axon,
             a Dense layer that feeds dendrites, which are Dense layers of as many neurons as the
-            axon; who reads the unit reads all its dendrites. Or several.
+            axon; a reader of the unit reads all its dendrites. Or several.
         minimum_dendrites_per_neuron: Fewest dendrites of a ``"neuron"``.
         maximum_dendrites_per_neuron: Most dendrites of a ``"neuron"``.
         learning_rate: Learning rate of the optimizer, or several.
 
     Raises:
-        ArgumentError: A value can't be used; the message names the argument and the value.
+        ArgumentError: If a value is invalid; the message names the argument and the value.
     """
 
     minimum_levels: int = 2
@@ -141,7 +137,7 @@ class CerebrosSpace:
         for low, high in _RANGES:
             self._check_range(low, high)
         for name in _COUNTS:
-            self._set(name, check_count(name, getattr(self, name)))
+            self._set(name, check_integer(name, getattr(self, name), 1))
         for name in (_FIRST, _MAIN, _FINAL):
             self._set(name, check_real(name, getattr(self, name)))
         for name in _ROUNDINGS:
@@ -153,21 +149,19 @@ class CerebrosSpace:
         name = "p_lateral_connection"
         self._set(name, check_real(name, self.p_lateral_connection, 0.0, 1.0))
         for name in ("dropout_rate", "batch_normalization_momentum"):
-            self._set(name, check_real(name, getattr(self, name), 0.0, 1.0))
-            if getattr(self, name) == 1.0:
-                raise ArgumentError(f"{name} must be below 1, but got 1.0")
+            self._set(name, check_share(name, getattr(self, name)))
         self._check_choices("activation", check_activation)
         self._check_choices("merge", lambda n, v: check_member(n, v, MERGES))
         self._check_choices("regularization", lambda n, v: check_member(n, v, REGULARIZATIONS))
         self._check_choices("unit", lambda n, v: check_member(n, v, UNITS))
-        self._check_choices("learning_rate", _check_learning_rate)
+        self._check_choices("learning_rate", check_positive)
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
     def _check_range(self, low: str, high: str) -> None:
         for name in (low, high):
-            self._set(name, check_count(name, getattr(self, name)))
+            self._set(name, check_integer(name, getattr(self, name), 1))
         least, most = getattr(self, low), getattr(self, high)
         if least > most:
             raise ArgumentError(
@@ -185,7 +179,7 @@ class CerebrosSpace:
         self._set(name, values)
 
     def choices(self, name: str) -> tuple[Any, ...]:
-        """The values that one argument may take, as a tuple even where there is only one.
+        """Return the values that one argument may take, as a tuple even of one value.
 
         Args:
             name: ``"activation"``, ``"merge"``, ``"regularization"``, ``"unit"`` or
@@ -195,23 +189,23 @@ class CerebrosSpace:
         return value if isinstance(value, tuple) else (value,)
 
     def decay_main(self, distance: int) -> float:
-        """The factor of a level ``distance`` levels up; raises ArgumentError where it is none."""
-        return _decay(_DECAY_MAIN, getattr(self, _DECAY_MAIN), distance)
+        """Return the factor of a level ``distance`` levels up; raise ArgumentError for no number."""
+        return _compute_decay(_DECAY_MAIN, getattr(self, _DECAY_MAIN), distance)
 
     def decay_lateral(self, distance: int) -> float:
-        """The factor of a unit ``distance`` places to the left; raises ArgumentError."""
-        return _decay(_DECAY_LATERAL, self.p_lateral_connection_decay, distance)
+        """Return the factor of a unit ``distance`` places to the left; raise ArgumentError."""
+        return _compute_decay(_DECAY_LATERAL, self.p_lateral_connection_decay, distance)
 
     def picks(self, level: int, source_level: int, units: int) -> int:
-        """How often one unit picks from one level above it.
+        """Return how often one unit picks from one level above it.
 
         Args:
             level: Number of the picking unit's level, at least 1.
             source_level: Number of the level it picks from.
-            units: How many units that level has.
+            units: Number of units of that level.
 
         Returns:
-            The number of picks; from the level just above never less than 1.
+            The number of picks; at least 1 from the level just above.
         """
         if level == 1:
             count = _round(
@@ -227,23 +221,23 @@ class CerebrosSpace:
         return max(count, 1) if level - source_level == 1 else count
 
     def final_picks(self, units: int) -> int:
-        """How many extra picks an output makes from a last hidden level of so many units."""
+        """Return how many extra picks an output makes from a last hidden level of some units."""
         return _round(
             self.predecessor_level_connection_affinity_factor_final_to_kminus1 * units,
             self.predecessor_level_connection_affinity_factor_main_rounding_rule,
         )
 
     def reaches(self, distance: int) -> bool:
-        """Whether a unit picks from the level ``distance`` levels up."""
-        skips = self.minimum_skip_connection_depth, self.maximum_skip_connection_depth
-        return distance == 1 or skips[0] <= distance <= skips[1]
+        """Return whether a unit picks from the level ``distance`` levels up."""
+        nearest, farthest = self.minimum_skip_connection_depth, self.maximum_skip_connection_depth
+        return distance == 1 or nearest <= distance <= farthest
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments as values that JSON can hold.
+        """Return the arguments in JSON's types.
 
         Raises:
-            ArgumentError: A decay is a function that was not registered with
-                ``keras.saving.register_keras_serializable``, so no other process could find it.
+            ArgumentError: If a decay is a function that is not registered with
+                ``keras.saving.register_keras_serializable``, so that no other process finds it.
         """
         return {
             field.name: _to_config(field.name, getattr(self, field.name))
@@ -252,10 +246,10 @@ class CerebrosSpace:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CerebrosSpace:
-        """Reads what :meth:`get_config` wrote; a missing argument takes its default.
+        """Return the space of a configuration; a missing argument takes its default.
 
         Raises:
-            ArgumentError: An argument is unknown or has a value that can't be used.
+            ArgumentError: If an argument is unknown or its value is invalid.
         """
         unknown = sorted(set(config) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
@@ -263,23 +257,16 @@ class CerebrosSpace:
         return cls(**{name: _from_config(name, value) for name, value in config.items()})
 
     def to_json(self) -> str:
-        """The space as JSON text; raises ArgumentError as :meth:`get_config` does."""
+        """Return the space as JSON; raise ArgumentError as :meth:`get_config` does."""
         return json.dumps(self.get_config(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> CerebrosSpace:
-        """Reads what :meth:`to_json` wrote."""
+        """Return the space that :meth:`to_json` wrote."""
         return cls.from_config(json.loads(text))
 
 
-def _check_learning_rate(name: str, value: Any) -> float:
-    rate = check_real(name, value)
-    if rate == 0.0:
-        raise ArgumentError(f"{name} must be above 0, but got {value!r}")
-    return rate
-
-
-def _decay(name: str, decay: Decay, distance: int) -> float:
+def _compute_decay(name: str, decay: Decay, distance: int) -> float:
     if callable(decay):
         return check_real(f"{name}({distance})", float(decay(distance)))
     # Not ``**``: the C library's pow may differ in the last bit between machines.
@@ -288,8 +275,8 @@ def _decay(name: str, decay: Decay, distance: int) -> float:
 
 def _round(value: float, rule: str) -> int:
     # 1.1 * 10 is 11.000000000000002, and ceil would make it 12.
-    tidy = round(value, 9)
-    return math.ceil(tidy) if rule == "ceil" else math.floor(tidy)
+    rounded = round(value, 9)
+    return math.ceil(rounded) if rule == "ceil" else math.floor(rounded)
 
 
 def _to_config(name: str, value: Any) -> Any:
@@ -302,9 +289,8 @@ def _to_config(name: str, value: Any) -> Any:
     registered = keras.saving.get_registered_name(value)
     if keras.saving.get_registered_object(registered) is not value:
         raise ArgumentError(
-            f"{name} is a function that Keras doesn't know, so the space can't be written down: "
-            f"decorate it with keras.saving.register_keras_serializable, or give a base; "
-            f"got {value!r}"
+            f"cannot serialize the space: {name} is the function {value!r}, which is not "
+            "registered; decorate it with keras.saving.register_keras_serializable, or give a base"
         )
     return {"registered_name": registered}
 
@@ -320,7 +306,7 @@ def _from_config(name: str, value: Any) -> Any:
     function = keras.saving.get_registered_object(registered)
     if function is None:
         raise ArgumentError(
-            f"{name} names the function {registered!r}, which Keras doesn't know here: import "
-            f"the module that registers it first"
+            f"cannot find {name}: the function {registered!r} is not registered; import the "
+            "module that registers it first"
         )
     return function

@@ -68,7 +68,7 @@ def test_a_sound_plan() -> None:
             "rule 3",
         ),
         (((unit(1, 0, Edge(0, 0), Edge(1, 0, LATERAL)),),), (Edge(1, 0),), "rule 3"),
-        (((unit(1, 0, Edge(0, 1)),),), (Edge(1, 0),), "doesn't exist"),
+        (((unit(1, 0, Edge(0, 1)),),), (Edge(1, 0),), "does not exist"),
         (((unit(1, 1, Edge(0, 0)),),), (Edge(1, 0),), "unit 0 of level 1"),
         (((unit(1, 0, Edge(0, 0), kind="output"),),), (Edge(1, 0),), "unit 0 of level 1"),
         (((),), (Edge(0, 0),), "units on each level"),
