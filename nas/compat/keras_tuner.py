@@ -21,18 +21,22 @@ def rebind_build(copied: Any) -> None:
 @contextlib.contextmanager
 def replace_lookup(
     hp: Any, exists: Callable[..., bool], retrieve: Callable[..., Any]
-) -> Iterator[None]:
+) -> Iterator[Callable[..., bool]]:
     """Replace how a ``HyperParameters`` looks up and declares values, inside the context.
 
     Args:
         hp: A ``keras_tuner.HyperParameters``.
         exists: Called as ``exists(original, name, conditions)``.
         retrieve: Called as ``retrieve(original, definition)``.
+
+    Yields:
+        The original of ``exists``.
     """
-    hp._exists = functools.partial(exists, hp._exists)
+    original = hp._exists
+    hp._exists = functools.partial(exists, original)
     hp._retrieve = functools.partial(retrieve, hp._retrieve)
     try:
-        yield
+        yield original
     finally:
         del hp._exists, hp._retrieve
 

@@ -18,8 +18,7 @@ from cerebros_spark.training.keras.serialization import find_registered_objects,
 from nas.config.search_config import ModelConfig, SearchConfig
 from nas.identity.digest import describe_code, is_own
 from nas.spaces.cerebros import CerebrosSpace
-from nas.spaces.fixed_model import without_names
-from nas.spaces.user_space import describe_source
+from nas.spaces.fixed_model import strip_names
 from nas.trial.proposal import Tuner
 
 _ENDS = ("input_layers", "output_layers")
@@ -47,7 +46,7 @@ def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str)
         "max_concurrent_trials": resources.max_concurrent_trials,
         "hyperparameters": None if overrides is None else overrides.get_config(),
         "space": _describe_space(model.space),
-        "hypermodel": describe_source(model.user_builder),
+        "hypermodel": None if model.user_builder is None else model.user_builder.describe(),
         "base_models": _digest_models(model.base_models),
         "dtype_policy": _dtype_policy(),
         "class_weight": config.class_weight,
@@ -189,7 +188,7 @@ def _code_of_blocks(model: ModelConfig) -> dict[str, Any]:
     return {
         f"block {number} ({type(block).__name__})": [
             type(block),
-            without_names(block.get_config()),
+            strip_names(block.get_config()),
         ]
         for number, block in enumerate(blocks)
         if is_own(type(block))

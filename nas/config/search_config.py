@@ -20,10 +20,10 @@ from nas.config.user_model import resolve_user_model
 from nas.data.heads import resolve_targets
 from nas.data.weights import check_class_labels, check_class_weight, parse_loss_weights
 from nas.monitoring.observer import SearchObserver
-from nas.spaces.autokeras.default_graph import assembled, needs_blocks
+from nas.spaces.autokeras.default_graph import assemble_graph, needs_blocks
 from nas.spaces.autokeras.graph import check_graph, check_shapes
 from nas.spaces.cerebros import CerebrosSpace
-from nas.spaces.user_space import Source, custom_objects_of, source_of
+from nas.spaces.user_space import UserBuilder, collect_custom_objects, make_user_builder
 
 # AutoKeras' limit where no epochs are given.
 _DEFAULT_EPOCHS = 1000
@@ -50,7 +50,7 @@ class ModelConfig:
     heads: tuple[Any, ...]
     space: CerebrosSpace | None
     base_models: Mapping[int, keras.Model] | None
-    user_builder: Source | None
+    user_builder: UserBuilder | None
     custom_objects: Mapping[str, Any]
     loss_weights: tuple[float, ...] | None
     max_model_size: int | None
@@ -128,14 +128,14 @@ def configure_model(
         ArgumentError: If an argument cannot be used.
     """
     user_builder = _user_builder(hypermodel, inputs, outputs, space, base_models)
-    objects = custom_objects_of(custom_objects)
+    objects = collect_custom_objects(custom_objects)
     # A block returns a list, so several of them make lists in a list.
     nodes = [] if user_builder else keras.tree.flatten(inputs)
     ends = [] if user_builder else keras.tree.flatten(outputs)
     heads = [_head_of(output) for output in ends]
     is_graph = any(not isinstance(output, ak.Head) for output in ends)
     if user_builder is None and not is_graph and needs_blocks(nodes):
-        nodes, ends, heads = assembled(nodes, heads)
+        nodes, ends, heads = assemble_graph(nodes, heads)
         is_graph = True
     if is_graph:
         check_graph(nodes, ends)
@@ -157,7 +157,7 @@ def configure_model(
     )
 
 
-def _user_builder(hypermodel: Any, *others: Any) -> Source | None:
+def _user_builder(hypermodel: Any, *others: Any) -> UserBuilder | None:
     if hypermodel is None:
         if others[0] is None or others[1] is None:
             raise ArgumentError(
@@ -170,7 +170,7 @@ def _user_builder(hypermodel: Any, *others: Any) -> Source | None:
             "hypermodel stands for the whole network: leave out inputs, outputs, space and "
             "base_models"
         )
-    return source_of(hypermodel)
+    return make_user_builder(hypermodel)
 
 
 def _head_of(output: Any) -> Any:

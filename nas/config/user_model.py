@@ -23,12 +23,26 @@ from nas.config.dataset import PreparedData, SearchData
 from nas.data.heads import Target
 from nas.metrics.labels import summarize_columns
 from nas.metrics.losses import BINARY, CATEGORICAL, get_loss, get_loss_name
-from nas.spaces.functional import culprit, known_inputs, unlike, without_config
-from nas.spaces.user_space import OwnSpace, Source, built_anew, losses_of, suit
+from nas.spaces.functional import (
+    describe_difference,
+    explain_rebuild_failure,
+    find_classes_without_config,
+    get_input_shapes,
+)
+from nas.spaces.user_space import (
+    UserBuilder,
+    UserSpace,
+    adapt_to_labels,
+    build_in_new_session,
+    get_losses,
+)
 
 
 def resolve_user_model(
-    builder: Source, custom_objects: Mapping[str, Any], prepared: PreparedData, input_shape: Any
+    builder: UserBuilder,
+    custom_objects: Mapping[str, Any],
+    prepared: PreparedData,
+    input_shape: Any,
 ) -> SearchData:
     """Build a first network, and return the data as it takes it.
 
@@ -48,7 +62,7 @@ def resolve_user_model(
     inputs = len(shapes) if shapes else _count_groups(prepared.features)
     first = _layout(prepared, inputs, 1, input_shape, shapes)
     dtypes = [input_dtype(manifest, group) for group in first.inputs]
-    space = OwnSpace(builder, first.input_shapes, dtypes, custom_objects)
+    space = UserSpace(builder, first.input_shapes, dtypes, custom_objects)
     try:
         with seeded_initializers(0):
             model = space.build(hyperparameters)
@@ -64,15 +78,15 @@ def resolve_user_model(
 
 
 def _declared_shapes(
-    builder: Source, custom_objects: Mapping[str, Any], hyperparameters: Any
+    builder: UserBuilder, custom_objects: Mapping[str, Any], hyperparameters: Any
 ) -> dict[str, tuple[Any, ...]] | None:
     """Return the row shape of each input by name, if the network has them without the data."""
     with seeded_initializers(0):
         try:
-            model = built_anew(builder, hyperparameters, custom_objects)
+            model = build_in_new_session(builder, hyperparameters, custom_objects)
         except ArgumentError:
             return None  # a fixed model that gets its inputs from the data
-        return known_inputs(model) if isinstance(model, keras.Model) else None
+        return get_input_shapes(model) if isinstance(model, keras.Model) else None
 
 
 def _count_groups(columns: Any) -> int:
@@ -173,7 +187,7 @@ def _targets(
     model: keras.Model, manifest: Manifest, layout: Layout, custom_objects: Mapping[str, Any]
 ) -> tuple[Target, ...]:
     targets = []
-    losses = [get_loss(loss) for loss in losses_of(model, custom_objects)]
+    losses = [get_loss(loss) for loss in get_losses(model, custom_objects)]
     for number, (group, loss) in enumerate(zip(layout.outputs, losses, strict=True)):
         name, shape = model.output_names[number], tuple(model.outputs[number].shape[1:])
         columns = [manifest.column(column) for column in group]
@@ -198,7 +212,7 @@ def _targets(
                 labels=summarize_columns(columns),
             )
         )
-    suit(model, [target.labels for target in targets if target.labels], custom_objects)
+    adapt_to_labels(model, [target.labels for target in targets if target.labels], custom_objects)
     return tuple(targets)
 
 
@@ -260,20 +274,21 @@ def _check_rebuilt(model: keras.Model, custom_objects: Mapping[str, Any]) -> Non
         except TrialError as error:
             raise ArgumentError(str(error)) from error
         except Exception as error:
+            reason = explain_rebuild_failure(model, error)
             raise ArgumentError(
-                f"workers cannot rebuild the model {model.name!r}: {culprit(model, error)}"
+                f"workers cannot rebuild the model {model.name!r}: {reason}"
             ) from error
     before = [(tuple(v.shape), v.dtype) for v in model.variables]
     after = [(tuple(v.shape), v.dtype) for v in rebuilt.variables]
     if before != after:
-        silent = without_config(model)
+        silent = find_classes_without_config(model)
         hint = f"; {', '.join(silent)} has no get_config()" if silent else ""
         raise ArgumentError(
             f"rebuilt from its configuration, the model {model.name!r} has other weights "
             f"({len(after)} instead of {len(before)}, or of other shapes): check get_config() and "
             f"build() of its custom layers and models{hint}"
         )
-    lost = unlike(model, rebuilt)
+    lost = describe_difference(model, rebuilt)
     if lost is not None:
         raise ArgumentError(
             f"workers cannot rebuild the model {model.name!r}: {lost}; write get_config()"

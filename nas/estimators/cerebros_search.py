@@ -34,8 +34,8 @@ from nas.hyperhypermodel import HyperHyperModel
 from nas.results.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.decay import (
-    base_of,
     simple_sigmoid,
+    to_base,
     zero_7_exp_decay,
     zero_95_exp_decay,
 )
@@ -177,10 +177,10 @@ class SimpleCerebrosRandomSearch:
         names = {field.name for field in dataclasses.fields(CerebrosSpace)}
         bounds: dict[str, Any] = {name: arguments[name] for name in names & set(arguments)}
         bounds |= {
-            "predecessor_level_connection_affinity_factor_decay_main": base_of(
+            "predecessor_level_connection_affinity_factor_decay_main": to_base(
                 predecessor_level_connection_affinity_factor_decay_main
             ),
-            "p_lateral_connection_decay": base_of(p_lateral_connection_decay),
+            "p_lateral_connection_decay": to_base(p_lateral_connection_decay),
             "gate_activation": get_activation_name(
                 "gate_activation_function", gate_activation_function
             ),

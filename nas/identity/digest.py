@@ -53,7 +53,7 @@ from nas.identity.bytecode import (
     reached,
     steps,
 )
-from nas.spaces.fixed_model import digest, without_names
+from nas.spaces.fixed_model import compute_digest, strip_names
 
 _PACKAGES = ("nas", "cerebros_spark")  # where they are no installed packages, but checked out
 
@@ -780,8 +780,8 @@ def _config_of(value: Any) -> Any:
     if type(value).__module__.partition(".")[0] == "keras":
         written = serialize_object(value)
         if _is(written, dict) and _is(written.get("config"), dict):
-            return without_names(written["config"])
-    return without_names(value.get_config())
+            return strip_names(written["config"])
+    return strip_names(value.get_config())
 
 
 def _labels_of(value: Any) -> str:
@@ -844,7 +844,7 @@ def _array_of(value: Any) -> np.ndarray | None:
 
 def _digest_of(model: keras.Model) -> str:
     try:
-        return digest(model, model.get_weights())[:12]
+        return compute_digest(model, model.get_weights())[:12]
     except Exception:  # it can't be written down
         return _hash(str([_hash_of(weight) for weight in model.get_weights()]))
 

@@ -30,7 +30,7 @@ from nas.search.trial_builder import TrialBuilder
 from nas.spaces.autokeras.graph import GraphSpace
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, Output
-from nas.spaces.user_space import OwnSpace
+from nas.spaces.user_space import UserSpace
 from nas.trial.failures import summarize_error
 from nas.trial.proposal import Tuner
 
@@ -48,7 +48,7 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
     model, layout = config.model, data.layout
     if model.user_builder is not None:
         labels = [target.labels for target in data.targets if target.labels is not None]
-        return OwnSpace(
+        return UserSpace(
             model.user_builder,
             layout.input_shapes,
             data.input_dtypes,

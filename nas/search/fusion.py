@@ -14,11 +14,10 @@ import json
 import logging
 import operator
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 
-from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.training.fused.graph.network import Connection, GroupConfig, Network, Unit
 from cerebros_spark.training.fused.graph.padding import PaddedShape
@@ -29,10 +28,7 @@ from cerebros_spark.training.keras.metrics import build_scoring_model
 from nas.config.dataset import SearchData
 from nas.config.search_config import SearchConfig
 from nas.spaces.base import Space
-from nas.spaces.cerebros.moiety import draw_moiety
-from nas.spaces.cerebros.networks import CerebrosNetworks
-from nas.spaces.cerebros.plan import OutputFuture, UnitFuture
-from nas.spaces.cerebros.wiring import draw_future
+from nas.spaces.cerebros.plan import NetworkFuture, UnitFuture
 
 logger = logging.getLogger(__name__)
 
@@ -105,15 +101,16 @@ class Fusion:
         It depends only on the space and the configuration, so a resumed search decides alike.
         """
         try:
-            if not isinstance(self._space, CerebrosNetworks):
-                raise UnsupportedNetworkError("the networks are no CerebrosNetworks")
+            plans = iter(self._space.sample_plans(_SAMPLES))
+            networks = (_to_network(plan, recipe.merge) for plan in plans)
+            timed = list(itertools.islice(networks, _TIMED_SAMPLES))
+            if not timed:
+                raise UnsupportedNetworkError("the space does not plan its networks")
             get_update_rule(json.loads(recipe.compiled)["optimizer"])
             labels = [
                 keras.ops.zeros((1, *shape), dtype) for shape, dtype in self._data.label_forms
             ]
             BatchScorer(build_scoring_model(spec.program, labels))
-            networks = draw_networks(self._space, recipe.merge)
-            timed = list(itertools.islice(networks, _TIMED_SAMPLES))
             self._check_worth(timed, spec.batch_size)
             return functools.reduce(
                 operator.or_, map(PaddedShape.from_network, [*timed, *networks])
@@ -135,20 +132,15 @@ class Fusion:
             )
 
 
-def draw_networks(space: CerebrosNetworks, merge: str) -> Iterator[Network]:
-    """Yield some networks of a space, without weights or names."""
-    outputs = [OutputFuture(output.width, output.activation) for output in space.outputs]
-    for number in range(_SAMPLES):
-        seed = derive(space.seed, "shape", number)
-        moiety = draw_moiety(space.space, seed)
-        future = draw_future(space.space, moiety, space.widths, outputs, seed)
-        yield Network(
-            tuple(unit.neurons for unit in future.inputs),
-            tuple(tuple(_unit(unit, unit.level) for unit in level) for level in future.hidden),
-            tuple(_unit(unit, -1) for unit in future.outputs),
-            (),
-            merge,
-        )
+def _to_network(plan: NetworkFuture, merge: str) -> Network:
+    """Return the network of a plan, without weights or names."""
+    return Network(
+        tuple(unit.neurons for unit in plan.inputs),
+        tuple(tuple(_unit(unit, unit.level) for unit in level) for level in plan.hidden),
+        tuple(_unit(unit, -1) for unit in plan.outputs),
+        (),
+        merge,
+    )
 
 
 def _unit(unit: UnitFuture, level: int) -> Unit:

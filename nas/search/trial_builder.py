@@ -25,7 +25,6 @@ from cerebros_spark.training.keras.scopes import (
 from cerebros_spark.training.keras.serialization import import_custom_modules, serialize_model
 from nas.config.search_config import SearchConfig
 from nas.spaces.base import Space
-from nas.spaces.cerebros.networks import CerebrosNetworks
 from nas.trial.proposal import Proposal
 
 
@@ -67,7 +66,7 @@ class TrialBuilder:
         seed = derive(self.seed, name, "weights")
         with dtype_policy_scope(self.dtype_policy):
             with seeded_initializers(seed):
-                network = self._write(hyperparameters)
+                network = self._serialize(hyperparameters)
             if network is None:
                 with seeded_initializers(seed):
                     network = self._build_model(hyperparameters)
@@ -110,20 +109,18 @@ class TrialBuilder:
             check_additive(model)
         return _Network(parameters, program, get_initial_state(model))
 
-    def _write(self, hyperparameters: Any) -> _Network | None:
-        """Write the same network without Keras, which is faster; None if Keras must build it."""
-        if not isinstance(self.space, CerebrosNetworks):
-            return None
+    def _serialize(self, hyperparameters: Any) -> _Network | None:
+        """Return the same network without building it; None if Keras must build it."""
         with custom_object_scope(self.config.custom_objects):
-            written = self.space.write(hyperparameters, self.config.class_weight)
-        if written is None:
+            network = self.space.serialize(hyperparameters, self.config.class_weight)
+        if network is None:
             return None
-        self._check_size(written.parameters)
+        self._check_size(network.parameters)
         try:
-            state = pack_initial_state(written.weights, written.trainable, written.optimizer)
+            state = pack_initial_state(network.weights, network.trainable, network.optimizer)
         except UnsupportedNetworkError:
             return None  # an optimizer with another state
-        return _Network(written.parameters, written.program, state)
+        return _Network(network.parameters, network.program, state)
 
     def _check_size(self, parameters: int) -> None:
         limit = self.config.model.max_model_size

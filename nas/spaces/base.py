@@ -18,7 +18,7 @@ class SerializedNetwork:
     """A network that was serialized without being built.
 
     Attributes:
-        program: What ``cerebros_spark.training.keras.serialization.serialize_model`` returns for it.
+        program: Its program, as ``serialize_model`` returns it.
         weights: Its initial weights, in Keras' order.
         trainable: For each weight, whether it is trained.
         optimizer: The configuration of its optimizer.

@@ -5,47 +5,51 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from cerebros_spark.compat.keras import flatten_layers
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.core.validation import check_real
+from cerebros_spark.core.validation import check_integer, check_real
 from cerebros_spark.training.keras.config_checks import check_no_lambda
 from cerebros_spark.training.keras.scopes import dtype_policy_scope
 from cerebros_spark.training.keras.serialization import get_compile_config
-from nas.spaces.functional import culprit, functional, unlike, without_adapted
-from nas.spaces.validation import check_count
+from nas.spaces.functional import (
+    describe_difference,
+    explain_rebuild_failure,
+    inline_statistics,
+    to_functional,
+)
 
-logger = logging.getLogger("nas")
+logger = logging.getLogger(__name__)
 
-# What changes with every model of a process, or follows from the rest.
-_NAMES = frozenset(
+# Fields that change with every model of a process, or follow from the others.
+_NAME_FIELDS = frozenset(
     {"name", "keras_history", "input_layers", "output_layers", "compile_config", "build_config"}
 )
 
-
-# They update weights in training that no gradient reaches.
-_KEEP_STATISTICS = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
+# Layers that update weights in training without a gradient.
+_STATISTICS_LAYERS = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
 
 
 class FixedModel:
-    """Searches how one model is best trained.
+    """Searches the best way to train one model.
 
     Hyperparameters: ``optimizer``, ``learning_rate`` (drawn on a logarithmic scale) and
-    ``batch_size``, which is the trial's, whatever ``fit`` is given. The optimizer that the model
-    is compiled with is among the candidates, with all of its settings but the learning rate, and
-    is the default. The model itself is not trained or changed.
+    ``batch_size``, which overrides that of ``fit``. The optimizer that the model is compiled with
+    is among the candidates, with all of its settings but the learning rate, and is the default.
+    The model itself is not trained or changed.
 
     Args:
-        model: A ``keras.Model``: functional, Sequential, or subclassed with ``get_config``. One
-            without inputs gets those of the data.
-        keep_weights: Begin every trial with all of the model's own weights (a pretrained model).
-            By default layers that are not trainable keep theirs, and the others get new ones
-            from the trial's seed; the log says so. Statistics that ``Normalization`` layers were
-            adapted to are kept either way.
+        model: A ``keras.Model``: functional, Sequential, or subclassed with ``get_config``. A
+            model without inputs gets those of the data.
+        keep_weights: Start every trial with all weights of the model (a pretrained model). By
+            default layers that are not trainable keep theirs, and the others get new ones from
+            the trial's seed; the log says so. Statistics that ``Normalization`` layers were
+            adapted to are always kept.
         learning_rate: Lowest and highest learning rate.
         optimizers: Names of Keras optimizers.
         batch_sizes: Rows in a training step.
@@ -53,7 +57,7 @@ class FixedModel:
         metrics: Keras metrics, instead of those the model is compiled with.
 
     Raises:
-        ArgumentError: If an argument can't be used, or there is no loss.
+        ArgumentError: If an argument is invalid, or there is no loss.
 
     Example:
         >>> search = HyperHyperModel(hypermodel=FixedModel(model, keep_weights=True))
@@ -78,22 +82,25 @@ class FixedModel:
                 f"keep_weights=True, but the model {model.name!r} is not built and has no weights"
             )
         self._model = model
-        self._keep = keep_weights
-        self._rates = _rates(learning_rate)
-        self._sizes = _sizes(batch_sizes)
-        self._compiled = _compiled(model, loss, metrics)
-        _check_no_lambda(model, self._compiled)
-        self._own = self._compiled.get("optimizer") if model.compiled else None
-        self._optimizers = _optimizers(optimizers, self._own_name)
+        self._keep_weights = keep_weights
+        self._learning_rates = _check_learning_rates(learning_rate)
+        self._batch_sizes = _check_batch_sizes(batch_sizes)
+        self._compile_config = _make_compile_config(model, loss, metrics)
+        try:
+            check_no_lambda([_get_config(model), self._compile_config])
+        except TrialError as error:
+            raise ArgumentError(str(error)) from error
+        self._optimizer = self._compile_config.get("optimizer") if model.compiled else None
+        self._optimizers = _check_optimizers(optimizers, self._optimizer_name)
         if model.built and not keep_weights:
             _log_new_weights(model)
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> keras.Model:
-        """A new compiled copy of the model.
+        """Return a new compiled copy of the model.
 
         Args:
             hp: A ``keras_tuner.HyperParameters``.
-            input_shapes: Shape of one row of each input, for a model that doesn't know them.
+            input_shapes: Shape of one row of each input, for a model without inputs.
             input_dtypes: Type of each input, likewise.
         """
         try:
@@ -102,124 +109,110 @@ class FixedModel:
         except TypeError as error:
             if "Could not locate" in str(error):
                 raise
-            raise ArgumentError(
-                f"the model {self._model.name!r} can't be made again: {culprit(self._model, error)}"
-            ) from error
-        default = self._own_name or self._optimizers[0]
+            raise self._make_error(explain_rebuild_failure(self._model, error)) from error
+        default = self._optimizer_name or self._optimizers[0]
         name = hp.Choice("optimizer", list(self._optimizers), default=default)
-        low, high = self._rates
+        low, high = self._learning_rates
         rate = low
         if low < high:
-            rate = hp.Float("learning_rate", low, high, sampling="log", default=self._default())
-        size = 32 if 32 in self._sizes else self._sizes[0]
-        hp.Choice("batch_size", list(self._sizes), default=size)
-        copy.compile_from_config({**self._compiled, "optimizer": self._optimizer(name, rate)})
+            default_rate = self._get_default_rate()
+            rate = hp.Float("learning_rate", low, high, sampling="log", default=default_rate)
+        size = 32 if 32 in self._batch_sizes else self._batch_sizes[0]
+        hp.Choice("batch_size", list(self._batch_sizes), default=size)
+        optimizer = self._make_optimizer(name, rate)
+        copy.compile_from_config({**self._compile_config, "optimizer": optimizer})
         return copy
 
     def describe(self) -> Any:
-        """What tells it from another, as JSON."""
+        """Return what identifies the model for a resumed run, as JSON."""
         return {
-            "fixed": digest(self._model, self._kept_weights()),
-            "keep_weights": self._keep,
+            "fixed": compute_digest(self._model, self._get_initial_weights()),
+            "keep_weights": self._keep_weights,
             "optimizers": list(self._optimizers),
-            "optimizer": without_names(self._own),
+            "optimizer": strip_names(self._optimizer),
         }
 
     @property
     def code(self) -> Any:
-        """Nothing: the code of custom layers is identified with the network."""
+        """None: the network identifies the code of its custom layers."""
         return None
 
     @property
     def model(self) -> keras.Model:
-        """The model, as its user made it."""
+        """The user's model."""
         return self._model
 
     def _copy(self, input_shapes: Any, input_dtypes: Any) -> keras.Model:
         model = self._model
         if not model.built:
-            # The user's own stays unbuilt.
-            model = type(model).from_config(_config(model))
-            lost = unlike(self._model, model)
-            if lost is not None:
-                raise ArgumentError(
-                    f"the model {self._model.name!r} can't be made again: {lost}; write "
-                    "get_config()"
-                )
-        whole = without_adapted(functional(model, input_shapes, input_dtypes))
-        copy = keras.models.model_from_json(whole.to_json())
-        if self._keep:
-            copy.set_weights(whole.get_weights())
+            # Build a copy: the user's model stays unbuilt.
+            model = type(model).from_config(_get_config(model))
+            difference = describe_difference(self._model, model)
+            if difference is not None:
+                raise self._make_error(f"{difference}; write get_config()")
+        original = inline_statistics(to_functional(model, input_shapes, input_dtypes))
+        copy = keras.models.model_from_json(original.to_json())
+        if self._keep_weights:
+            copy.set_weights(original.get_weights())
             return copy
-        kept = {id(variable) for variable in untrained_variables(whole)}
-        # The same architecture, so the same order.
-        for mine, new in zip(whole.weights, copy.weights, strict=True):
-            if id(mine) in kept:
-                new.assign(mine.numpy())
+        kept = {id(variable) for variable in find_untrained_variables(original)}
+        # The same architecture has its weights in the same order.
+        for variable, new in zip(original.weights, copy.weights, strict=True):
+            if id(variable) in kept:
+                new.assign(variable.numpy())
         return copy
 
-    def _kept_weights(self) -> list[np.ndarray]:
-        """The weights with which every trial begins."""
-        if self._keep:
+    def _make_error(self, reason: str) -> ArgumentError:
+        return ArgumentError(f"cannot rebuild the model {self._model.name!r}: {reason}")
+
+    def _get_initial_weights(self) -> list[np.ndarray]:
+        """Return the weights that all trials start with."""
+        if self._keep_weights:
             weights: list[np.ndarray] = self._model.get_weights()
             return weights
-        return [variable.numpy() for variable in untrained_variables(self._model)]
+        return [variable.numpy() for variable in find_untrained_variables(self._model)]
 
     @property
-    def _own_name(self) -> str | None:
-        return None if self._own is None else str(_innermost(self._own)["class_name"]).lower()
+    def _optimizer_name(self) -> str | None:
+        if self._optimizer is None:
+            return None
+        return str(_get_inner_optimizer(self._optimizer)["class_name"]).lower()
 
-    def _optimizer(self, name: str, rate: float) -> Any:
-        if name == self._own_name and self._own is not None:
-            return _at_rate(self._own, rate)
-        made = keras.optimizers.get({"class_name": name, "config": {"learning_rate": rate}})
-        return keras.saving.serialize_keras_object(made)
+    def _make_optimizer(self, name: str, rate: float) -> Any:
+        if name == self._optimizer_name and self._optimizer is not None:
+            return _set_learning_rate(self._optimizer, rate)
+        config = {"class_name": name, "config": {"learning_rate": rate}}
+        return keras.saving.serialize_keras_object(keras.optimizers.get(config))
 
-    def _default(self) -> float:
-        """The model's own learning rate, where it is one number within the bounds."""
-        low, high = self._rates
-        own = _innermost(self._own)["config"].get("learning_rate") if self._own else None
-        if not isinstance(own, int | float):
-            own = 1e-3
-        return float(min(max(own, low), high))
+    def _get_default_rate(self) -> float:
+        """Return the learning rate of the model's optimizer, if it is a number, within bounds."""
+        low, high = self._learning_rates
+        rate = None
+        if self._optimizer:
+            rate = _get_inner_optimizer(self._optimizer)["config"].get("learning_rate")
+        return float(min(max(rate if isinstance(rate, int | float) else 1e-3, low), high))
 
 
-def untrained_variables(model: keras.Model) -> list[Any]:
-    """Return the weights of a model that training leaves as they are: those of frozen layers.
+def find_untrained_variables(model: keras.Model) -> list[Any]:
+    """Return the weights that training does not change: those of frozen layers.
 
-    The statistics of batch normalization that is trained belong to the weights that are trained.
+    The statistics of a trainable batch normalization count as trained.
     """
-    statistics = {
+    changed = {
         id(variable)
-        for layer in model._flatten_layers()
-        if isinstance(layer, _KEEP_STATISTICS) and layer.trainable
+        for layer in flatten_layers(model)
+        if (isinstance(layer, _STATISTICS_LAYERS) and layer.trainable)
+        or isinstance(layer, keras.layers.Normalization)
         for variable in layer.weights
     }
-    adapted = {
-        id(variable)
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.Normalization)
-        for variable in layer.weights
-    }
-    return [
-        variable
-        for variable in model.weights
-        if not variable.trainable and id(variable) not in statistics | adapted
-    ]
-
-
-def _check_no_lambda(model: keras.Model, compiled: Mapping[str, Any]) -> None:
-    try:
-        check_no_lambda([_config(model), compiled])
-    except TrialError as error:
-        raise ArgumentError(str(error)) from error
+    return [v for v in model.weights if not v.trainable and id(v) not in changed]
 
 
 def _log_new_weights(model: keras.Model) -> None:
-    """Log which weights trials start from, as a warning where the model seems to be pretrained."""
+    """Log which weights trials start from, as a warning if the model seems to be pretrained."""
     if not model.trainable_variables:
         return
-    kept = untrained_variables(model)
+    kept = find_untrained_variables(model)
     fitted = model.compiled and int(model.optimizer.iterations) > 0
     logger.log(
         logging.WARNING if kept or fitted else logging.INFO,
@@ -230,64 +223,64 @@ def _log_new_weights(model: keras.Model) -> None:
     )
 
 
-def _innermost(optimizer: Any) -> Any:
-    """An optimizer's configuration without what scales its loss."""
+def _get_inner_optimizer(optimizer: Any) -> Any:
+    """Return the configuration of the optimizer that a loss scaler wraps, or its own."""
     inner = optimizer["config"].get("inner_optimizer")
-    return optimizer if inner is None else _innermost(inner)
+    return optimizer if inner is None else _get_inner_optimizer(inner)
 
 
-def _at_rate(optimizer: Any, rate: float) -> Any:
-    """An optimizer's configuration with another learning rate."""
+def _set_learning_rate(optimizer: Any, rate: float) -> Any:
+    """Return the configuration of an optimizer with another learning rate."""
     config = dict(optimizer["config"])
     if config.get("inner_optimizer") is not None:
-        config["inner_optimizer"] = _at_rate(config["inner_optimizer"], rate)
+        config["inner_optimizer"] = _set_learning_rate(config["inner_optimizer"], rate)
     elif "learning_rate" in config:
         config["learning_rate"] = rate
     return {**optimizer, "config": config}
 
 
-def digest(model: keras.Model, weights: Iterable[np.ndarray]) -> str:
+def compute_digest(model: keras.Model, weights: Iterable[np.ndarray]) -> str:
     """Return a digest of a model's architecture, without the names of layers, and of weights."""
-    text = json.dumps(without_names(_config(model)), sort_keys=True, default=_written)
-    found = hashlib.sha256(text.encode())
+
+    def to_json(value: Any) -> Any:
+        return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
+
+    text = json.dumps(strip_names(_get_config(model)), sort_keys=True, default=to_json)
+    digest = hashlib.sha256(text.encode())
     for weight in weights:
-        found.update(np.ascontiguousarray(weight).tobytes())
-    return found.hexdigest()
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
 
 
-def _written(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
-
-
-def without_names(node: Any) -> Any:
-    """Return a configuration without what changes with every model of a process."""
+def strip_names(node: Any) -> Any:
+    """Return a configuration without the fields that change with every model of a process."""
     if isinstance(node, dict):
-        return {key: without_names(value) for key, value in node.items() if key not in _NAMES}
+        return {key: strip_names(value) for key, value in node.items() if key not in _NAME_FIELDS}
     if isinstance(node, list | tuple):
-        return [without_names(value) for value in node]
+        return [strip_names(value) for value in node]
     return node
 
 
-def _config(model: keras.Model) -> Any:
+def _get_config(model: keras.Model) -> Any:
     try:
         return model.get_config()
     except NotImplementedError as error:
         raise ArgumentError(
-            f"the model {type(model).__name__} has no get_config, so workers can't make it again: "
+            f"the model {type(model).__name__} has no get_config, so workers cannot rebuild it: "
             "write get_config() (and from_config, if its arguments are not plain values)"
         ) from error
 
 
-def _compiled(model: keras.Model, loss: Any, metrics: Any) -> dict[str, Any]:
+def _make_compile_config(model: keras.Model, loss: Any, metrics: Any) -> dict[str, Any]:
+    """Return the configuration of the model's ``compile()`` with another loss and metrics."""
     config = get_compile_config(model) if model.compiled else {}
     if loss is None and config.get("loss") is None:
         raise ArgumentError(
             f"the model {model.name!r} has no loss: compile it, or give FixedModel(model, loss=...)"
         )
-    given = {
-        name: value for name, value in (("loss", loss), ("metrics", metrics)) if value is not None
-    }
-    if not given and config:
+    arguments = {"loss": loss, "metrics": metrics}
+    changes = {name: value for name, value in arguments.items() if value is not None}
+    if not changes and config:
         return config
     for name in keras.tree.flatten(loss):
         if isinstance(name, str):
@@ -295,47 +288,46 @@ def _compiled(model: keras.Model, loss: Any, metrics: Any) -> dict[str, Any]:
                 keras.losses.get(name)
             except ValueError as error:
                 raise ArgumentError(f"loss {name!r} is not a loss of Keras") from error
-    # A model without a body writes what Keras makes of them.
-    blank = keras.Sequential([keras.Input((1,))])
+    # A minimal model serializes them as Keras does.
+    minimal = keras.Sequential([keras.Input((1,))])
     try:
-        blank.compile(**given)
-        told = get_compile_config(blank)
+        minimal.compile(**changes)
+        serialized = get_compile_config(minimal)
     except (ValueError, TypeError) as error:
-        raise ArgumentError(
-            f"Keras can't use loss={loss!r}, metrics={metrics!r}: {error}"
-        ) from error
-    return {**told, **config, **{name: told[name] for name in given}}
+        raise ArgumentError(f"cannot use loss={loss!r}, metrics={metrics!r}: {error}") from error
+    return {**serialized, **config, **{name: serialized[name] for name in changes}}
 
 
-def _rates(given: Any) -> tuple[float, float]:
-    values = given if isinstance(given, list | tuple) else (given, given)
-    if len(values) != 2:
-        raise ArgumentError(f"learning_rate must be (lowest, highest), but got {given!r}")
-    low, high = (check_real("learning_rate", value) for value in values)
+def _check_learning_rates(value: Any) -> tuple[float, float]:
+    bounds = value if isinstance(value, list | tuple) else (value, value)
+    if len(bounds) != 2:
+        raise ArgumentError(f"learning_rate must be (lowest, highest), but got {value!r}")
+    low, high = (check_real("learning_rate", bound) for bound in bounds)
     if not 0 < low <= high:
         raise ArgumentError(
-            f"learning_rate must be (lowest, highest), both more than 0, but got {given!r}"
+            f"learning_rate must be (lowest, highest), both more than 0, but got {value!r}"
         )
     return low, high
 
 
-def _sizes(given: Any) -> tuple[int, ...]:
-    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
-        raise ArgumentError(f"batch_sizes must be a list of numbers of rows, but got {given!r}")
-    return tuple(check_count("batch_sizes: each", size) for size in given)
+def _check_batch_sizes(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise ArgumentError(f"batch_sizes must be a list of numbers of rows, but got {value!r}")
+    return tuple(check_integer("batch_sizes: each", size, 1) for size in value)
 
 
-def _optimizers(given: Any, own: str | None) -> tuple[str, ...]:
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise ArgumentError(f"optimizers must be a list of names, but got {given!r}")
-    for name in given:
+def _check_optimizers(value: Any, compiled: str | None) -> tuple[str, ...]:
+    """Return the names of the candidates, the optimizer of ``compile()`` first."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ArgumentError(f"optimizers must be a list of names, but got {value!r}")
+    for name in value:
         try:
             keras.optimizers.get(name)
         except (ValueError, TypeError) as error:
             raise ArgumentError(
-                f"optimizers has {name!r}, which is no optimizer of Keras"
+                f"optimizers has {name!r}, which is not an optimizer of Keras"
             ) from error
-    names = [*([own] if own else []), *(str(name).lower() for name in given)]
+    names = [*([compiled] if compiled else []), *(str(name).lower() for name in value)]
     if not names:
         raise ArgumentError("optimizers must name at least one optimizer of Keras, but got none")
     return tuple(dict.fromkeys(names))

@@ -1,14 +1,15 @@
-"""A user's model made complete: named outputs, known inputs, constants instead of adapted state."""
+"""A user's model as a functional one, with named outputs, known inputs and constant statistics."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from cerebros_spark.compat.keras import flatten_layers, inputs_structure, outputs_structure
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.training.keras.config_checks import check_no_lambda
 from cerebros_spark.training.keras.optimizer_support import (
@@ -16,28 +17,30 @@ from cerebros_spark.training.keras.optimizer_support import (
     find_weight_decay_exclusions,
 )
 from cerebros_spark.training.keras.scopes import dtype_policy_scope
-from cerebros_spark.training.keras.serialization import get_compile_config
+from cerebros_spark.training.keras.serialization import get_compile_config, iterate_dicts
 from nas.trial.failures import summarize_error
 
 _PLAIN = (bool, int, float, str)
-_OTHERS = ("name", "built")  # attributes that differ in copies
+_VARYING = ("name", "built")  # attributes that differ between copies
 Shapes = Sequence[tuple[int, ...]] | None
 
 
-def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None) -> keras.Model:
-    """A compiled model as a functional one that holds the same layers and weights.
+def complete_model(
+    model: Any, input_shapes: Shapes = None, input_dtypes: Any = None
+) -> keras.Model:
+    """Return a compiled model as a functional one with the same layers and weights.
 
-    Only functional models have outputs with names, which a merged metric needs. A Sequential
-    without an Input and a subclassed model are called with inputs of the data's shapes.
+    Only functional models have named outputs, which merged metrics need. A Sequential without an
+    Input and a subclassed model are called with inputs of the data's shapes.
 
     Args:
-        model: The model, as its user made it.
-        input_shapes: Shape of one row of each input, for a model that doesn't know them.
+        model: The user's model.
+        input_shapes: Shape of one row of each input, for a model without inputs.
         input_dtypes: Type of each input, likewise.
 
     Raises:
-        TrialError: If it is no model, not compiled, or compiled with a lambda.
-        ArgumentError: If it can't be trained here; the message says why and what to do.
+        TrialError: If it is not a compiled model, or compiled with a lambda.
+        ArgumentError: If it cannot be trained; the message says why and what to do.
     """
     if not isinstance(model, keras.Model):
         raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
@@ -47,94 +50,116 @@ def completed(model: Any, input_shapes: Shapes = None, input_dtypes: Any = None)
         )
     check_no_lambda(model.get_compile_config())
     with dtype_policy_scope(model.dtype_policy):
-        whole = functional(model, input_shapes, input_dtypes)
-        if whole is not model:
-            compile_like(whole, model)
-        return without_adapted(whole)
+        functional = to_functional(model, input_shapes, input_dtypes)
+        if functional is not model:
+            compile_like(functional, model)
+        return inline_statistics(functional)
 
 
 def compile_like(model: keras.Model, other: keras.Model) -> None:
-    """Compiles a model as another one that has the same trainable variables, in the same order."""
+    """Compile a model as another one with the same trainable variables in the same order."""
     model.compile_from_config(get_compile_config(other))
-    left_out = find_weight_decay_exclusions(other.optimizer, other.trainable_variables)
-    exclude_from_weight_decay(model.optimizer, model.trainable_variables, left_out)
+    exclusions = find_weight_decay_exclusions(other.optimizer, other.trainable_variables)
+    exclude_from_weight_decay(model.optimizer, model.trainable_variables, exclusions)
 
 
-def functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> keras.Model:
-    """A model as a functional one; see :func:`completed`."""
-    if knows_outputs(model):
-        if isinstance(model._outputs_struct, dict):
-            raise _dict_of_outputs(model)
-        if not isinstance(model._inputs_struct, dict):
+def to_functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> keras.Model:
+    """Return a model as a functional one; see :func:`complete_model`."""
+    if has_named_outputs(model):
+        if isinstance(outputs_structure(model), dict):
+            raise _make_dict_error(model)
+        if not isinstance(inputs_structure(model), dict):
             return model
     for step in ("train_step", "test_step", "compute_loss"):
         if getattr(type(model), step) is not getattr(keras.Model, step):
             raise ArgumentError(
-                f"{type(model).__name__}.{step} can't be used: the model is trained as part of a "
+                f"cannot use {type(model).__name__}.{step}: the model is trained as part of a "
                 "functional one. Build it from inputs and outputs (keras.Model.__init__(inputs=, "
                 "outputs=)), or write a loss for compile()"
             )
-    if knows_outputs(model):
-        # Rows come as a list, in the order in which Keras has the inputs of a dict.
-        ends = model.outputs if isinstance(model._outputs_struct, list | tuple) else model.output
-        return keras.Model(model.inputs, ends, name=model.name)
+    if has_named_outputs(model):
+        # Rows come as a list, in the order in which Keras stores a dict of inputs.
+        several = isinstance(outputs_structure(model), list | tuple)
+        return keras.Model(
+            model.inputs, model.outputs if several else model.output, name=model.name
+        )
     if isinstance(model, keras.Sequential):
         if not model.built:
-            model.build((None, *_needed(model, input_shapes)[0]))
+            model.build((None, *_require_shapes(model, input_shapes)[0]))
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return _called(model, _needed(model, input_shapes), input_dtypes)
+    return _call_subclassed(model, _require_shapes(model, input_shapes), input_dtypes)
 
 
-def knows_outputs(model: keras.Model) -> bool:
-    """Whether a model has inputs and outputs with names, as functional ones have."""
+def has_named_outputs(model: keras.Model) -> bool:
+    """Return whether a model has named inputs and outputs, as functional ones do."""
     return hasattr(model, "output_names") and hasattr(model, "inputs")
 
 
-def known_inputs(model: keras.Model) -> dict[str, tuple[Any, ...]] | None:
-    """Shape of one row of each input, by its name; None if the model does not say."""
+def get_input_shapes(model: keras.Model) -> dict[str, tuple[Any, ...]] | None:
+    """Return the shape of one row of each input by name; None for a model without inputs."""
     inputs = getattr(model, "inputs", None)
     return None if not inputs else {tensor.name: tuple(tensor.shape[1:]) for tensor in inputs}
 
 
-def without_adapted(model: keras.Model) -> keras.Model:
-    """Writes the statistics of adapted Normalization layers into the architecture.
+def inline_statistics(model: keras.Model) -> keras.Model:
+    """Return a model with the statistics of adapted Normalization layers in its architecture.
 
-    As weights they would not count: Keras takes an adapted layer's statistics from its variables
-    once, and not when the variables are set.
+    As weights they would have no effect: Keras reads an adapted layer's variables once, and not
+    when they are set.
     """
     layers = [
         layer
-        for layer in model._flatten_layers(include_self=False)
+        for layer in flatten_layers(model, include_self=False)
         if isinstance(layer, keras.layers.Normalization)
         and layer.input_mean is None
         and layer.built
     ]
     if not layers:
         return model
-    found = {layer.name: _statistics(layer) for layer in layers}
-    if len(found) < len(layers):
+    statistics = {
+        layer.name: {
+            "mean": np.asarray(layer.adapt_mean).tolist(),
+            "variance": np.asarray(layer.adapt_variance).tolist(),
+        }
+        for layer in layers
+    }
+    if len(statistics) < len(layers):
         raise ArgumentError(
             f"two Normalization layers of {model.name!r} have the same name; give them different "
             "names"
         )
-    config = json.loads(model.to_json())
-    _patch(config, found)
-    rebuilt = keras.models.model_from_json(json.dumps(config))
-    if model.compiled:
-        compile_like(rebuilt, model)
-    gone = {id(variable) for layer in layers for variable in layer.variables}
-    rebuilt.set_weights([v.numpy() for v in model.weights if id(v) not in gone])
-    return rebuilt
+    architecture = json.loads(model.to_json())
+    for node in iterate_dicts(architecture):
+        config = node.get("config")
+        if node.get("class_name") == "Normalization" and isinstance(config, dict):
+            config.update(statistics.get(str(config.get("name")), {}))
+    return rebuild(model, architecture, layers)
 
 
-def culprit(model: keras.Model, error: Exception) -> str:
-    """Return which custom layer of a model can't be made again, and what to do, in a line.
+def rebuild(model: keras.Model, architecture: Any, constant: Iterable[Any]) -> keras.Model:
+    """Return a model of a changed architecture with the same weights, compiled as before.
 
     Args:
         model: The model.
-        error: What Keras raised when the model was made again; told if no layer is found.
+        architecture: Its architecture, as parsed JSON, with changes.
+        constant: Its layers whose variables became constants of the architecture.
     """
-    for layer in _custom_layers(model):
+    rebuilt = keras.models.model_from_json(json.dumps(architecture))
+    if model.compiled:
+        compile_like(rebuilt, model)
+    removed = {id(variable) for layer in constant for variable in layer.variables}
+    rebuilt.set_weights([v.numpy() for v in model.weights if id(v) not in removed])
+    return rebuilt
+
+
+def explain_rebuild_failure(model: keras.Model, error: Exception) -> str:
+    """Return in one line which custom layer of a model cannot be rebuilt, and what to do.
+
+    Args:
+        model: The model.
+        error: The error of Keras, which is summarized if no such layer is found.
+    """
+    for layer in _iterate_custom_layers(model):
         kind = type(layer)
         try:
             kind.from_config(layer.get_config())
@@ -151,105 +176,84 @@ def culprit(model: keras.Model, error: Exception) -> str:
     return summarize_error(error)
 
 
-def without_config(model: keras.Model) -> list[str]:
-    """Return the names of a model's custom classes that have no ``get_config`` of their own."""
-    kinds = {type(layer) for layer in _custom_layers(model)}
+def find_classes_without_config(model: keras.Model) -> list[str]:
+    """Return the names of a model's custom classes that do not define ``get_config``."""
+    kinds = {type(layer) for layer in _iterate_custom_layers(model)}
     return sorted(kind.__name__ for kind in kinds if not _has_config(kind))
 
 
-def unlike(model: keras.Model, other: keras.Model) -> str | None:
-    """Return which custom class without ``get_config`` differs in two models; None for none.
+def describe_difference(model: keras.Model, copy: keras.Model) -> str | None:
+    """Return which custom class without ``get_config`` differs in a rebuilt copy; None for none.
 
-    Of a subclassed model Keras writes the defaults of ``__init__``, not what it was given. So made
-    again it may be another network, with weights of the same shapes.
+    Keras writes the defaults of ``__init__`` for a subclassed model, not its arguments. So the
+    copy may be another network with weights of the same shapes.
     """
-    pairs = zip(_custom_layers(model), _custom_layers(other), strict=False)
-    for mine, again in pairs:
-        if not _has_config(type(mine)):
-            for inner, inner_again in zip(
-                mine._flatten_layers(), again._flatten_layers(), strict=False
-            ):
-                if _settings(inner) != _settings(inner_again):
-                    return f"{type(mine).__name__} has no get_config, so it gets default arguments"
+    pairs = zip(_iterate_custom_layers(model), _iterate_custom_layers(copy), strict=False)
+    for layer, layer_copy in pairs:
+        if _has_config(type(layer)):
+            continue
+        inner = zip(flatten_layers(layer), flatten_layers(layer_copy), strict=False)
+        if any(_get_settings(one) != _get_settings(other) for one, other in inner):
+            return f"{type(layer).__name__} has no get_config, so it gets default arguments"
     return None
 
 
-def _settings(layer: Any) -> tuple[Any, ...]:
-    """A layer's class and plain attributes, however it was made."""
-    held = {
+def _get_settings(layer: Any) -> tuple[Any, ...]:
+    """Return a layer's class and plain attributes."""
+    attributes = {
         name: value
         for name, value in vars(layer).items()
-        if type(value) in _PLAIN and not name.startswith("_") and name not in _OTHERS
+        if type(value) in _PLAIN and not name.startswith("_") and name not in _VARYING
     }
     activation = getattr(layer, "activation", None)
-    return type(layer), held, getattr(activation, "__name__", None)
+    return type(layer), attributes, getattr(activation, "__name__", None)
 
 
-def _custom_layers(model: keras.Model) -> Iterator[Any]:
-    """Layers and models of classes that are not Keras' own, the innermost first."""
-    for layer in reversed(model._flatten_layers()):
+def _iterate_custom_layers(model: keras.Model) -> Iterator[Any]:
+    """Iterate over layers and models of custom classes, the innermost first."""
+    for layer in reversed(flatten_layers(model)):
         if not type(layer).__module__.startswith("keras."):
             yield layer
 
 
-def _has_config(kind: type) -> bool:
-    return kind.get_config not in (  # type: ignore[attr-defined]
-        keras.Model.get_config,
-        keras.layers.Layer.get_config,
-    )
+def _has_config(kind: Any) -> bool:
+    return kind.get_config not in (keras.Model.get_config, keras.layers.Layer.get_config)
 
 
-def _statistics(layer: Any) -> dict[str, Any]:
-    mean = np.asarray(layer.adapt_mean)
-    variance = np.asarray(layer.adapt_variance)
-    return {"mean": mean.tolist(), "variance": variance.tolist()}
-
-
-def _patch(node: Any, found: dict[str, dict[str, Any]]) -> None:
-    if isinstance(node, dict):
-        config = node.get("config")
-        if node.get("class_name") == "Normalization" and isinstance(config, dict):
-            config.update(found.get(str(config.get("name")), {}))
-        for value in node.values():
-            _patch(value, found)
-    elif isinstance(node, list):
-        for value in node:
-            _patch(value, found)
-
-
-def _needed(model: keras.Model, input_shapes: Shapes) -> Sequence[tuple[int, ...]]:
+def _require_shapes(model: keras.Model, input_shapes: Shapes) -> Sequence[tuple[int, ...]]:
     if input_shapes is None:
         raise ArgumentError(f"the model {model.name!r} has no inputs yet; give it an Input first")
     return input_shapes
 
 
-def _called(model: keras.Model, shapes: Sequence[tuple[int, ...]], dtypes: Any) -> keras.Model:
-    """A subclassed model behind inputs of the data's shapes."""
-    title = type(model).__name__
+def _call_subclassed(
+    model: keras.Model, shapes: Sequence[tuple[int, ...]], dtypes: Any
+) -> keras.Model:
+    """Return a functional model that calls a subclassed one with inputs of the data's shapes."""
+    title = f"the subclassed model {type(model).__name__}"
     try:
         model.get_config()
     except NotImplementedError as error:
         raise ArgumentError(
-            f"the subclassed model {title} has no get_config, so workers can't make it again: "
-            "write get_config() (and from_config, if its arguments are not plain values), or "
-            "build it from inputs and outputs"
+            f"{title} has no get_config, so workers cannot rebuild it: write get_config() (and "
+            "from_config, if its arguments are not plain values), or build it from inputs and "
+            "outputs"
         ) from error
-    types = dtypes or ["float32"] * len(shapes)
+    dtypes = dtypes or ["float32"] * len(shapes)
     nodes = [
         keras.Input(shape, dtype=dtype, name=f"input_{i}")
-        for i, (shape, dtype) in enumerate(zip(shapes, types, strict=True))
+        for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
     ]
     try:
         tensors = model(nodes if len(nodes) > 1 else nodes[0])
     except (ValueError, TypeError) as error:
         raise ArgumentError(
-            f"the subclassed model {title} can't be called with rows of the data's shapes "
-            f"{list(shapes)}: {error}"
+            f"cannot call {title} with rows of the data's shapes {list(shapes)}: {error}"
         ) from error
     if isinstance(tensors, dict):
-        raise _dict_of_outputs(model)
+        raise _make_dict_error(model)
     several = isinstance(tensors, list | tuple)
-    # A subclassed model's own name is not in its config, and metrics are named after outputs.
+    # Metrics are named after outputs, and a subclassed model's name is not in its config.
     named = [
         keras.layers.Identity(name=f"output_{i}" if several else "output")(tensor)
         for i, tensor in enumerate(tensors if several else [tensors])
@@ -257,7 +261,7 @@ def _called(model: keras.Model, shapes: Sequence[tuple[int, ...]], dtypes: Any) 
     return keras.Model(nodes, named if several else named[0])
 
 
-def _dict_of_outputs(model: keras.Model) -> ArgumentError:
+def _make_dict_error(model: keras.Model) -> ArgumentError:
     return ArgumentError(
         f"the model {model.name!r} gives a dict of outputs; give a list: labels are matched with "
         "outputs by their order"

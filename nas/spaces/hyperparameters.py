@@ -15,9 +15,7 @@ def read_integer(hp: Any, name: str, low: int, high: int, active: bool = True) -
     return int(value) if active else 0
 
 
-def active_from(
-    hp: Any, name: str, least: int, low: int, high: int
-) -> AbstractContextManager[Any]:
+def active_from(hp: Any, name: str, least: int, low: int, high: int) -> AbstractContextManager[Any]:
     """Return a scope whose hyperparameters are active if an integer is at least ``least``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Networks of the user's own as a space: what builds them, and how they are made complete."""
+"""Networks that user code builds, as a space."""
 
 from __future__ import annotations
 
@@ -25,62 +25,62 @@ from cerebros_spark.training.keras.serialization import (
 from nas.metrics.adaptation import adapt_compiled_metrics
 from nas.metrics.labels import Labels, find_activation, infer_form
 from nas.metrics.loss_checks import check_loss
+from nas.spaces.base import Space
 from nas.spaces.fixed_model import FixedModel
-from nas.spaces.functional import completed
+from nas.spaces.functional import complete_model
 
 
-class Source(Protocol):
-    """Where networks of the user's own come from."""
+class UserBuilder(Protocol):
+    """Builds networks with user code."""
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> Any:
-        """A compiled ``keras.Model``; the inputs are for one that doesn't know its own."""
+        """Return a compiled ``keras.Model``; shapes and dtypes are for a model without inputs."""
 
     def describe(self) -> Any:
-        """What tells it from another, as JSON, for a run that is gone on with."""
+        """Return what identifies the builder for a resumed run, as JSON."""
 
     @property
     def code(self) -> Any:
-        """The function or object whose code builds networks; None if there is no custom one."""
+        """The function or object whose code builds networks; None without custom code."""
 
 
-class OwnSpace:
+class UserSpace(Space):
     """Builds the user's networks for one data set.
 
     Args:
-        source: What builds them.
+        builder: Builds the networks.
         input_shapes: Shape of one row of each input.
         input_dtypes: Type of each input.
-        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
-        labels: The labels of each output, which losses and metrics must suit; None where they are
-            not known yet.
+        custom_objects: Custom layers, losses and metrics, by name.
+        labels: The labels of each output, which losses and metrics must suit; None if not known.
     """
 
     def __init__(
         self,
-        source: Source,
+        builder: UserBuilder,
         input_shapes: Sequence[tuple[int, ...]],
         input_dtypes: Sequence[str],
         custom_objects: Mapping[str, Any],
         labels: Sequence[Labels] | None = None,
     ) -> None:
-        self._source = source
+        self._builder = builder
         self._inputs = (tuple(input_shapes), tuple(input_dtypes))
         self._custom_objects = custom_objects
         self._labels = labels
         self._outputs: list[tuple[Any, ...]] | None = None
 
     def build(self, hp: Any) -> keras.Model:
-        """The compiled network of the values in ``hp``, with inputs and outputs by name.
+        """Return a compiled functional network for hyperparameter values.
 
         Raises:
-            TrialError: If its outputs are others than those of the first network.
-            ArgumentError: If it can't be completed.
-            Exception: Whatever the user's own code raises.
+            TrialError: If its outputs differ from those of the first network.
+            ArgumentError: If it cannot become a functional model.
+            Exception: Whatever the user's code raises.
         """
-        model = built_anew(self._source, hp, self._custom_objects, *self._inputs)
-        # Anew: who builds may have cleared the session, too.
+        model = build_in_new_session(self._builder, hp, self._custom_objects, *self._inputs)
+        # Another scope: the user's code may have cleared the session, too.
         with custom_object_scope(self._custom_objects), import_custom_modules({"imports": []}):
-            model = completed(model, *self._inputs)
+            model = complete_model(model, *self._inputs)
         outputs = [tuple(tensor.shape[1:]) for tensor in model.outputs]
         if self._outputs is None:
             self._outputs = outputs
@@ -90,43 +90,45 @@ class OwnSpace:
                 f"has {outputs}: hyperparameters must not change the shape of an output"
             )
         if self._labels is not None:
-            suit(model, self._labels, self._custom_objects)
+            adapt_to_labels(model, self._labels, self._custom_objects)
         return model
 
 
-def built_anew(
-    source: Source,
+def build_in_new_session(
+    builder: UserBuilder,
     hp: Any,
     custom_objects: Mapping[str, Any],
     shapes: Any = None,
     dtypes: Any = None,
 ) -> Any:
-    """What a source builds, with names that count from the start.
+    """Return what a builder builds, with default layer names that start from the first number.
 
-    Otherwise the names of layers count on, and with them the names of metrics. Keras forgets its
-    dtype policy with them, so that is set again.
+    Otherwise the numbers, which are also in the names of metrics, grow with every network. Clearing
+    the session resets the dtype policy, which is restored.
     """
     policy = keras.config.dtype_policy()
     with dtype_policy_scope(policy):
         keras.backend.clear_session()
         keras.config.set_dtype_policy(policy)
         with custom_object_scope(custom_objects):
-            return source.build(hp, shapes, dtypes)
+            return builder.build(hp, shapes, dtypes)
 
 
-def suit(model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[str, Any]) -> None:
-    """Compile a model again with metrics that suit its labels, if those it has do not.
+def adapt_to_labels(
+    model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[str, Any]
+) -> None:
+    """Compile a model again with metrics that suit its labels, if its own metrics do not.
 
     Args:
         model: A compiled functional model.
         labels: The labels of each output.
-        custom_objects: Layers, losses and metrics that are not Keras' own, by name.
+        custom_objects: Custom layers, losses and metrics, by name.
 
     Raises:
-        ArgumentError: Keras would compute a loss or a metric wrong, or fail; the message names it.
+        ArgumentError: If Keras would compute a loss or metric wrongly, or fail.
     """
     names = model.output_names
-    losses = losses_of(model, custom_objects)
+    losses = get_losses(model, custom_objects)
     forms = [
         infer_form(name, each, math.prod(tensor.shape[1:]), find_activation(tensor), loss)
         for name, each, tensor, loss in zip(names, labels, model.outputs, losses, strict=True)
@@ -136,80 +138,71 @@ def suit(model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[s
     with custom_object_scope(custom_objects):
         try:
             config = get_compile_config(model)
-            given = {
+            metrics = {
                 name: keras.saving.deserialize_keras_object(config.get(name))
                 for name in ("metrics", "weighted_metrics")
             }
         except (TypeError, ValueError, NotImplementedError):
-            return  # serialize_model() reports what cannot be written
-        suited = {name: adapt_compiled_metrics(each, forms, names) for name, each in given.items()}
-        changed = {
-            name: serialize_object(each) for name, each in suited.items() if each is not None
+            return  # serialization refuses what cannot be written and read
+        adapted = {
+            name: adapt_compiled_metrics(value, forms, names) for name, value in metrics.items()
         }
-        if changed:
-            without_decay = find_weight_decay_exclusions(model.optimizer, model.trainable_variables)
-            model.compile_from_config({**config, **changed})
-            exclude_from_weight_decay(model.optimizer, model.trainable_variables, without_decay)
+        changes = {
+            name: serialize_object(value) for name, value in adapted.items() if value is not None
+        }
+        if changes:
+            variables = model.trainable_variables
+            exclusions = find_weight_decay_exclusions(model.optimizer, variables)
+            model.compile_from_config({**config, **changes})
+            exclude_from_weight_decay(model.optimizer, variables, exclusions)
 
 
-def losses_of(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[Any]:
-    """Return what ``compile()`` was given as the loss of each output; None for none."""
+def get_losses(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[Any]:
+    """Return the loss of each output as ``compile()`` was given it; None for no loss."""
     with custom_object_scope(custom_objects):
-        given = keras.saving.deserialize_keras_object(model.get_compile_config().get("loss"))
-        if isinstance(given, dict):
-            each = [given.get(name) for name in model.output_names]
-        elif isinstance(given, list | tuple):
-            each = list(given)
-        else:
-            each = [given] * len(model.outputs)
-        if len(each) != len(model.outputs):
-            raise ArgumentError(
-                f"the model has {len(model.outputs)} outputs, but is compiled with {len(each)} "
-                "losses"
-            )
-        return each
+        loss = keras.saving.deserialize_keras_object(model.get_compile_config().get("loss"))
+    if isinstance(loss, dict):
+        return [loss.get(name) for name in model.output_names]
+    losses = list(loss) if isinstance(loss, list | tuple) else [loss] * len(model.outputs)
+    if len(losses) != len(model.outputs):
+        raise ArgumentError(
+            f"the model has {len(model.outputs)} outputs, but is compiled with {len(losses)} losses"
+        )
+    return losses
 
 
-class _Function:
-    """A function of hyperparameters."""
+class _FunctionBuilder:
+    """A function of hyperparameters as a builder."""
 
     def __init__(self, build: Callable[[Any], Any]) -> None:
-        self._build = build
+        self.code: Any = build
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> Any:
-        return self._build(hp)
+        return self.code(hp)
 
     def describe(self) -> Any:
-        return {"function": _qualified(self._build)}
-
-    @property
-    def code(self) -> Any:
-        return self._build
+        return {"function": _get_qualified_name(self.code)}
 
 
-class _HyperModel:
-    """A ``keras_tuner.HyperModel``."""
+class _HyperModelBuilder:
+    """A ``keras_tuner.HyperModel`` as a builder."""
 
-    def __init__(self, model: keras_tuner.HyperModel) -> None:
-        self._model = model
+    def __init__(self, hypermodel: keras_tuner.HyperModel) -> None:
+        self.code: Any = hypermodel
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> Any:
-        self._model.declare_hyperparameters(hp)
-        return self._model.build(hp)
+        self.code.declare_hyperparameters(hp)
+        return self.code.build(hp)
 
     def describe(self) -> Any:
-        return {"hypermodel": _qualified(type(self._model)), "name": self._model.name}
-
-    @property
-    def code(self) -> Any:
-        return self._model
+        return {"hypermodel": _get_qualified_name(type(self.code)), "name": self.code.name}
 
 
-def source_of(hypermodel: Any) -> Source:
-    """What the user gave, as something that builds.
+def make_user_builder(hypermodel: Any) -> UserBuilder:
+    """Return the builder for the argument ``hypermodel``.
 
     Raises:
-        ArgumentError: If it can't build networks; the message names it.
+        ArgumentError: If it cannot build networks; the message names it.
     """
     if isinstance(hypermodel, FixedModel):
         return hypermodel
@@ -230,55 +223,51 @@ def source_of(hypermodel: Any) -> Source:
     if isinstance(hypermodel, keras_tuner.HyperModel):
         if type(hypermodel).fit is not keras_tuner.HyperModel.fit:
             raise ArgumentError(
-                f"{type(hypermodel).__name__}.fit can't be used: workers train partition by "
-                "partition, not by model.fit. Leave it out; callbacks, batch_size and epochs are "
-                "arguments of HyperHyperModel.fit, and a hyperparameter 'batch_size' is heeded"
+                f"cannot use {type(hypermodel).__name__}.fit: workers train partition by partition "
+                "without model.fit. Remove it; callbacks, batch_size and epochs are arguments of "
+                "HyperHyperModel.fit, and a hyperparameter 'batch_size' takes effect"
             )
-        return _HyperModel(hypermodel)
+        return _HyperModelBuilder(hypermodel)
     if callable(hypermodel):
-        return _Function(hypermodel)
+        return _FunctionBuilder(hypermodel)
     raise ArgumentError(
         "hypermodel must be a function build(hp) that gives a compiled keras.Model, a "
         f"keras_tuner.HyperModel, a keras.Model or a FixedModel, but got {hypermodel!r}"
     )
 
 
-def custom_objects_of(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The user's own classes and functions by every name that Keras writes for them.
+def collect_custom_objects(custom_objects: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return custom classes and functions by every name that Keras writes for them.
 
-    What was registered in ``__main__`` (a notebook's cell) is added: no worker can import it.
+    Objects registered in ``__main__`` (a notebook's cell) are added: no worker can import them.
 
     Raises:
-        ArgumentError: If something is no class or function with a name.
+        ArgumentError: If a value is not a class or function with a name.
     """
-    if given is not None and not isinstance(given, Mapping):
+    if custom_objects is not None and not isinstance(custom_objects, Mapping):
         raise ArgumentError(
-            f'custom_objects must be a dict such as {{"MyLayer": MyLayer}}, but got {given!r}'
+            f'custom_objects must be a dict such as {{"MyLayer": MyLayer}}, but got '
+            f"{custom_objects!r}"
         )
-    found = {
-        name: each
-        for name, each in keras.saving.get_custom_objects().items()
-        if getattr(each, "__module__", None) == "__main__"
+    collected = {
+        name: value
+        for name, value in keras.saving.get_custom_objects().items()
+        if getattr(value, "__module__", None) == "__main__"
     }
-    for name, each in (given or {}).items():
-        if not isinstance(name, str) or not callable(each):
+    for name, value in (custom_objects or {}).items():
+        if not isinstance(name, str) or not callable(value):
             raise ArgumentError(
                 "custom_objects must hold classes and functions by name, but got "
-                f"{name!r}: {each!r}"
+                f"{name!r}: {value!r}"
             )
-        found[name] = each
-        found[keras.saving.get_registered_name(each)] = each
-    return found
+        collected[name] = value
+        collected[keras.saving.get_registered_name(value)] = value
+    return collected
 
 
-def describe_source(source: Source | None) -> Any:
-    """What tells a source from another, as JSON; None for none."""
-    return None if source is None else source.describe()
-
-
-def _qualified(value: Any) -> str:
+def _get_qualified_name(value: Any) -> str:
     if isinstance(value, functools.partial):
-        return f"partial of {_qualified(value.func)}"
+        return f"partial of {_get_qualified_name(value.func)}"
     if not hasattr(value, "__qualname__"):
         value = type(value)
     return f"{value.__module__}.{value.__qualname__}"

@@ -1,4 +1,4 @@
-"""Blocks for images and texts that a CPU trains in reasonable time, without any download."""
+"""Blocks for images and token ids that a CPU trains in reasonable time, without a download."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ _KINDS = ("vanilla", "residual")
 class SmallImageBlock(ak.Block):
     """Searches small convolutional networks.
 
-    ``ak.ImageBlock`` chooses among ResNets from 50 layers, Xception and EfficientNets up to B7, for
-    images of 32 to 224 pixels. This block chooses between ``ak.ConvBlock`` and a residual network
-    of the kind made for images of 32 pixels (He et al., CVPR 2016, section 4.2), and works from 4
-    pixels up.
+    ``ak.ImageBlock`` chooses among ResNets with 50 layers and more, Xception and EfficientNets up
+    to B7, for images of 32 to 224 pixels. This block chooses between ``ak.ConvBlock`` and a
+    residual network for images of 32 pixels (He et al., CVPR 2016, section 4.2). It works with
+    images of 4 pixels and more.
 
     Args:
         block_type: ``"vanilla"`` or ``"residual"``; searched if it is None.
-        normalize: Whether each channel is normalized; searched if it is None.
-        augment: Whether images are shifted, flipped and turned while training; searched if it is
-            None.
-        name: Name of the block; by default AutoKeras counts.
+        normalize: Whether to normalize each channel; searched if it is None.
+        augment: Whether to shift, flip and rotate images in training; searched if it is None.
+        name: Name of the block; numbered by AutoKeras by default.
         tunable: False to keep all hyperparameters at their defaults.
 
     Raises:
-        ArgumentError: If there is no such kind.
+        ArgumentError: If ``block_type`` is something else.
     """
 
     def __init__(
@@ -49,22 +48,22 @@ class SmallImageBlock(ak.Block):
         self.augment = augment
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Adds one network to the graph; its output is a feature map."""
+        """Add one network to the graph; its output is a feature map."""
         (images,) = keras.tree.flatten(inputs)
-        if _chosen(hp, "normalize", self.normalize, default=True):
+        if _read_boolean(hp, "normalize", self.normalize, default=True):
             images = ak.Normalization(name="normalization").build(hp, images)
-        if _chosen(hp, "augment", self.augment, default=False):
+        if _read_boolean(hp, "augment", self.augment, default=False):
             # AutoKeras' zoom has no effect; contrast depends on the scale of the pixels.
             block = ak.ImageAugmentation(name="shift", zoom_factor=0.0, contrast_factor=0.0)
             images = block.build(hp, images)
         kind = self.block_type or hp.Choice("block_type", list(_KINDS))
         if self.block_type is not None:
-            return _network(hp, kind, images)
+            return _build_network(hp, kind, images)
         with hp.conditional_scope("block_type", [kind]):
-            return _network(hp, kind, images)
+            return _build_network(hp, kind, images)
 
     def get_config(self) -> dict[str, Any]:
-        """The block's arguments as values that JSON can hold."""
+        """Return the block's arguments in JSON's types."""
         return {
             **super().get_config(),
             "block_type": self.block_type,
@@ -75,14 +74,14 @@ class SmallImageBlock(ak.Block):
 
 @keras.saving.register_keras_serializable(package="cerebros")
 class TokenBlock(ak.Block):
-    """Searches networks for rows of token ids: ``ak.TextBlock`` behind a vocabulary's bound.
+    """Searches networks for rows of token ids: ``ak.TextBlock`` with a limited vocabulary.
 
-    Ids beyond the vocabulary all count as one word, the last. So the size of the vocabulary can be
-    searched, provided that frequent words have small ids.
+    All ids beyond the vocabulary count as its last word. So the size of the vocabulary can be
+    searched, if frequent words have small ids.
 
     Args:
         max_tokens: Size of the vocabulary; searched if it is None.
-        name: Name of the block; by default AutoKeras counts.
+        name: Name of the block; numbered by AutoKeras by default.
         tunable: False to keep all hyperparameters at their defaults.
     """
 
@@ -93,43 +92,43 @@ class TokenBlock(ak.Block):
         self.max_tokens = max_tokens
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Adds one network to the graph; its output is flat."""
+        """Add one network to the graph; its output is flat."""
         (ids,) = keras.tree.flatten(inputs)
         tokens = self.max_tokens or hp.Choice("max_tokens", [500, 5000, 20000], default=5000)
-        known = keras.ops.minimum(ids, tokens)
-        return ak.TextBlock(max_tokens=tokens, name="text").build(hp, known)
+        limited = keras.ops.minimum(ids, tokens)
+        return ak.TextBlock(max_tokens=tokens, name="text").build(hp, limited)
 
     def get_config(self) -> dict[str, Any]:
-        """The block's arguments as values that JSON can hold."""
+        """Return the block's arguments in JSON's types."""
         return {**super().get_config(), "max_tokens": self.max_tokens}
 
 
-def _chosen(hp: Any, name: str, value: bool | None, *, default: bool) -> bool:
+def _read_boolean(hp: Any, name: str, value: bool | None, *, default: bool) -> bool:
     return hp.Boolean(name, default=default) if value is None else value
 
 
-def _network(hp: Any, kind: str, images: Any) -> Any:
+def _build_network(hp: Any, kind: str, images: Any) -> Any:
     if kind == "vanilla":
         return ak.ConvBlock(name="conv").build(hp, images)
     with hp.name_scope("residual"):
-        return _residual(hp, images)
+        return _build_residual(hp, images)
 
 
-def _residual(hp: Any, x: Any) -> Any:
-    """Stages of residual units; each stage halves the image and doubles the filters."""
+def _build_residual(hp: Any, x: Any) -> Any:
+    """Build stages of residual units; each stage halves the image and doubles the filters."""
     filters = hp.Choice("filters", [16, 32, 64])
     stages = hp.Choice("stages", [1, 2, 3], default=2)
     units = hp.Choice("units", [1, 2, 3])
-    x = _convolved(x, filters)
+    x = _convolve(x, filters)
     for stage in range(stages):
         for unit in range(units):
             halved = stage > 0 and unit == 0
-            x = _unit(x, filters * 2**stage, strides=2 if halved else 1)
+            x = _build_unit(x, filters * 2**stage, strides=2 if halved else 1)
     return x
 
 
-def _unit(x: Any, filters: int, strides: int) -> Any:
-    inner = _convolved(x, filters, strides)
+def _build_unit(x: Any, filters: int, strides: int) -> Any:
+    inner = _convolve(x, filters, strides)
     inner = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(inner)
     inner = keras.layers.BatchNormalization()(inner)
     if strides > 1 or x.shape[-1] != filters:
@@ -137,6 +136,6 @@ def _unit(x: Any, filters: int, strides: int) -> Any:
     return keras.layers.ReLU()(keras.layers.Add()([x, inner]))
 
 
-def _convolved(x: Any, filters: int, strides: int = 1) -> Any:
+def _convolve(x: Any, filters: int, strides: int = 1) -> Any:
     x = keras.layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False)(x)
     return keras.layers.ReLU()(keras.layers.BatchNormalization()(x))

@@ -1,43 +1,45 @@
 """AutoKeras graphs as a space: blocks between inputs and heads.
 
-AutoKeras' own ``fit`` is not used. Its graph is told shapes and losses, and then builds.
+AutoKeras' ``fit`` is not used. The graph gets shapes and losses, and then builds.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import autokeras as ak
 import keras
+import keras_tuner
 import numpy as np
-from autokeras.graph import Graph
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras.scopes import custom_object_scope
 from cerebros_spark.training.keras.serialization import get_compile_config
+from nas.compat.autokeras import PRETRAINED, Graph, UncompiledGraph
+from nas.compat.keras_tuner import replace_lookup
 from nas.data.heads import Target
-from nas.spaces.autokeras.normalization import adapted
-from nas.spaces.autokeras.overrides import overridden
-from nas.spaces.functional import without_adapted
+from nas.spaces.autokeras.normalization import complete_preprocessing
+from nas.spaces.base import Space
+from nas.spaces.functional import inline_statistics
 
 
-class GraphSpace:
+class GraphSpace(Space):
     """Builds networks from an AutoKeras graph.
 
     Args:
         inputs: The input nodes.
-        outputs: The output nodes, each the end of a head.
-        targets: The heads, completed by the data.
+        outputs: The output nodes, one for each head.
+        targets: The heads, completed with the data's labels.
         input_shapes: Shape of one row of each input.
         statistics: Mean and variance of each element of each input over the training rows.
         batch_size: Rows in a training step.
-        rows: Number of training rows; with the batch size it sets AutoKeras' learning-rate
+        rows: Number of training rows. With the batch size it sets AutoKeras' learning-rate
             schedules.
         epochs: Epochs of a trial.
-        loss_weights: What each output's loss counts in the sum of them; None for 1.
+        loss_weights: Weight of each output's loss in the total loss; None for 1.
         custom_objects: Custom layers, losses and metrics, by name.
     """
 
@@ -67,75 +69,98 @@ class GraphSpace:
         self._loss_weights = loss_weights
 
     def build(self, hp: Any) -> keras.Model:
-        """The compiled network of the values in ``hp``."""
-        # Without this the names of blocks count on, and the space grows with every build.
+        """Return the compiled network for hyperparameter values."""
+        # Otherwise the numbers in block names increase, and the space grows with every build.
         policy = keras.config.dtype_policy()
         keras.backend.clear_session()
         keras.config.set_dtype_policy(policy)
-        graph = _Graph(inputs=self._inputs, outputs=self._outputs)
+        graph = UncompiledGraph(inputs=self._inputs, outputs=self._outputs)
         with contextlib.ExitStack() as stack:
             for node, shape in zip(self._inputs, self._input_shapes, strict=True):
-                stack.enter_context(_told(node, self._about_input(node, shape)))
+                stack.enter_context(_set_attributes(node, self._describe_input(node, shape)))
             for target in self._targets:
-                stack.enter_context(_told(target.head, _about_labels(target)))
+                stack.enter_context(_set_attributes(target.head, _describe_labels(target)))
             graph.set_fit_args(0, epochs=self._epochs)
-            stack.enter_context(overridden(hp))
+            stack.enter_context(apply_overrides(hp))
             model = graph.build(hp)
-        # Clearing the session has made Keras forget them.
+        # The cleared session has dropped the custom objects.
         with custom_object_scope(self._custom_objects):
             if self._loss_weights is not None:
                 names = [target.name for target in self._targets]
                 weights = dict(zip(names, self._loss_weights, strict=True))
                 model.compile_from_config({**get_compile_config(model), "loss_weights": weights})
-            # Of Normalization layers inside of pretrained models the statistics are their own.
-            return without_adapted(adapted(model, self._statistics))
+            # Normalization layers inside of pretrained models have their own statistics.
+            return inline_statistics(complete_preprocessing(model, self._statistics))
 
-    def _about_input(self, node: Any, shape: Sequence[int]) -> dict[str, Any]:
-        told = {
+    def _describe_input(self, node: Any, shape: Sequence[int]) -> dict[str, Any]:
+        attributes = {
             "shape": list(shape),
             "dtype": "float32",
             "batch_size": self._batch_size,
             "num_samples": self._rows,
         }
         if type(node) in (ak.Input, ak.ImageInput):
-            # Rows come as float32, so AutoKeras' own layers, which cast them and which nobody
-            # can load without AutoKeras, have nothing to do.
-            told["build"] = _as_image if isinstance(node, ak.ImageInput) else _as_it_is
-        return told
+            # Rows come as float32, so they need no layers of AutoKeras that cast them and that
+            # cannot be loaded without AutoKeras.
+            is_image = isinstance(node, ak.ImageInput)
+            attributes["build"] = _add_channels if is_image else _pass_through
+        return attributes
 
 
-class _Graph(Graph):
-    def compile(self) -> None:
-        """Does nothing.
+@contextlib.contextmanager
+def apply_overrides(hp: Any) -> Iterator[None]:
+    """Give the user's hyperparameters priority over those of blocks, inside the context.
 
-        AutoKeras hands the columns' types of a StructuredDataInput to a StructuredDataBlock, which
-        does not use them, and fails where the block reads something else.
-        """
+    A hyperparameter declared without a condition is not declared again under one. It would be
+    drawn after all, since KerasTuner also distinguishes hyperparameters by their conditions.
+
+    Whether to download pretrained weights is not searched: a worker may have no internet, and the
+    space does not show what is downloaded. It takes ``pretrained=True`` in the block, or an
+    override.
+
+    Args:
+        hp: A ``keras_tuner.HyperParameters``.
+    """
+
+    def exists(original: Callable[..., bool], name: str, conditions: Any = None) -> bool:
+        return original(name, conditions) or original(name, [])
+
+    def retrieve(original: Callable[[Any], Any], definition: Any) -> Any:
+        name, conditions = definition.name, definition.conditions
+        is_pretrained = name.split("/")[-1] == PRETRAINED
+        if is_pretrained and not exists(original_exists, name, conditions):
+            definition = keras_tuner.engine.hyperparameters.Fixed(
+                name, False, conditions=conditions
+            )
+        return original(definition)
+
+    with replace_lookup(hp, exists, retrieve) as original_exists:
+        yield
 
 
-def _as_it_is(hp: Any, inputs: Any = None) -> Any:
+def _pass_through(hp: Any, inputs: Any = None) -> Any:
     return inputs
 
 
-def _as_image(hp: Any, inputs: Any = None) -> Any:
-    """An image without an axis of channels gets one."""
+def _add_channels(hp: Any, inputs: Any = None) -> Any:
+    """Add the axis of channels to images without one."""
     if len(inputs.shape) == 4:
         return inputs
     return keras.layers.Reshape((*inputs.shape[1:], 1))(inputs)
 
 
-def _about_labels(target: Target) -> dict[str, Any]:
-    told = {"shape": [target.width], "loss": target.loss, "metrics": list(target.metrics)}
+def _describe_labels(target: Target) -> dict[str, Any]:
+    attributes = {"shape": [target.width], "loss": target.loss, "metrics": list(target.metrics)}
     if target.num_classes is not None:
-        told["num_classes"] = target.num_classes
-    return told
+        attributes["num_classes"] = target.num_classes
+    return attributes
 
 
 @contextlib.contextmanager
-def _told(block: Any, told: Mapping[str, Any]) -> Iterator[None]:
-    """Tells a node or head about the data; afterwards it is again as its user made it."""
-    before = {name: getattr(block, name, None) for name in told}
-    vars(block).update(told)
+def _set_attributes(block: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
+    """Set attributes of a node or head inside the context."""
+    before = {name: getattr(block, name, None) for name in attributes}
+    vars(block).update(attributes)
     try:
         yield
     finally:
@@ -143,12 +168,12 @@ def _told(block: Any, told: Mapping[str, Any]) -> Iterator[None]:
 
 
 def check_graph(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """Raises ArgumentError if nodes make no graph, or two blocks have one name."""
+    """Raise ArgumentError if nodes form no graph, or two blocks have the same name."""
     try:
         graph = Graph(inputs=list(inputs), outputs=list(outputs))
     except ValueError as error:
         raise ArgumentError(
-            f"the graph of inputs and outputs can't be used: {error} Every input must lead to an "
+            f"cannot use the graph of inputs and outputs: {error} Every input must lead to an "
             "output, and every output must come from the given inputs"
         ) from error
     name, count = Counter(block.name for block in graph.blocks).most_common(1)[0]
@@ -160,13 +185,13 @@ def check_graph(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
 
 
 def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
-    """Raises ArgumentError if rows do not have the shape that an input stands for."""
+    """Raise ArgumentError if the shape of rows does not suit the kind of their input."""
     for number, (node, shape) in enumerate(zip(inputs, shapes, strict=True)):
         if isinstance(node, ak.ImageInput) and len(shape) not in (2, 3):
             raise ArgumentError(
                 f"input {number} is an ImageInput, whose rows are (height, width) or (height, "
-                f"width, channels), but the data's rows are {shape}; say it to fit, for example "
-                "input_shape=(28, 28, 1)"
+                f"width, channels), but the data's rows are {shape}; give the shape to fit, for "
+                "example input_shape=(28, 28, 1)"
             )
         if isinstance(node, ak.TextInput) and len(shape) != 1:
             raise ArgumentError(

@@ -223,9 +223,7 @@ class CerebrosNetworks(Space):
         self._compile(model, self._make_optimizer(hp))
         return model, flat
 
-    def _build_outputs(
-        self, future: NetworkFuture, flat: Sequence[Any], layers: Any
-    ) -> list[Any]:
+    def _build_outputs(self, future: NetworkFuture, flat: Sequence[Any], layers: Any) -> list[Any]:
         """Return the outputs of a network of ``keras.layers``, or of what replaces them."""
         names = [
             f"{output.name}_standard" if output.mean else output.name for output in self.outputs

@@ -111,7 +111,9 @@ class UnitFuture:
 
 @dataclass(frozen=True)
 class NetworkFuture:
-    """The plan of a network. These rules hold for every value of this class:
+    """The plan of a network.
+
+    These rules hold for every value of this class:
 
     1. Every unit but the inputs reads a unit of a level above, within the maximum skip depth.
     2. Every unit but the outputs is read by a unit of a level below, within that depth.
@@ -246,8 +248,8 @@ class NetworkFuture:
             for u, unit in enumerate(level):
                 if (unit.level, unit.number) != (k, u) or unit.kind not in kinds:
                     raise ArgumentError(
-                        f"unit {u} of level {k} must have these numbers and a kind of {kinds}, but got "
-                        f"(level={unit.level}, number={unit.number}, kind={unit.kind!r})"
+                        f"unit {u} of level {k} must have these numbers and a kind of {kinds}, but "
+                        f"got (level={unit.level}, number={unit.number}, kind={unit.kind!r})"
                     )
 
     def _check_edge(self, unit: UnitFuture, edge: Edge) -> None:

@@ -189,7 +189,7 @@ class CerebrosSpace:
         return value if isinstance(value, tuple) else (value,)
 
     def decay_main(self, distance: int) -> float:
-        """Return the factor of a level ``distance`` levels up; raise ArgumentError for no number."""
+        """Return the factor of a level ``distance`` levels up; raise ArgumentError."""
         return _compute_decay(_DECAY_MAIN, getattr(self, _DECAY_MAIN), distance)
 
     def decay_lateral(self, distance: int) -> float:

@@ -1,34 +1,28 @@
 """Residual multi-layer perceptrons: Dense blocks that a copy of their input bypasses.
 
-A plan holds the validated shape of a network, without Keras. :class:`ResidualMLP` builds one
-network from its arguments; :class:`ResidualMLPBlock` searches them in an AutoKeras graph.
+- ``plan``: the plan of a network, validated; it does not import Keras.
+- ``layers``: Keras layers from a plan.
+- ``model``: one network by its arguments (:class:`~.model.ResidualMLP`).
+- ``block``: the same as a block of an AutoKeras graph (:class:`~.block.ResidualMLPBlock`).
+
+The names below load on first use.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
 if TYPE_CHECKING:
-    from nas.spaces.residual_mlp.block import ResidualMLPBlock
-    from nas.spaces.residual_mlp.model import ResidualMLP
-    from nas.spaces.residual_mlp.plan import ResidualBlock, ResidualPlan
+    from nas.spaces.residual_mlp.block import ResidualMLPBlock as ResidualMLPBlock
+    from nas.spaces.residual_mlp.model import ResidualMLP as ResidualMLP
+    from nas.spaces.residual_mlp.plan import ResidualBlock as ResidualBlock
+    from nas.spaces.residual_mlp.plan import ResidualPlan as ResidualPlan
 
-_PUBLIC = {
-    "ResidualBlock": "plan",
-    "ResidualMLP": "model",
-    "ResidualMLPBlock": "block",
-    "ResidualPlan": "plan",
-}
-
-__all__ = ["ResidualBlock", "ResidualMLP", "ResidualMLPBlock", "ResidualPlan"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "block": ["ResidualMLPBlock"],
+        "model": ["ResidualMLP"],
+        "plan": ["ResidualBlock", "ResidualPlan"],
+    },
+)

@@ -1,4 +1,4 @@
-"""A plan as Keras layers, stock ones only, so that Keras alone loads a saved model."""
+"""Keras layers from a plan. All are built-in ones, so that Keras alone loads a saved model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import keras
 
 from nas.spaces.residual_mlp.plan import ResidualBlock, ResidualPlan
 
-# Keras' 0.99 needs hundreds of steps before validation means something.
+# Keras' default of 0.99 needs hundreds of steps before validation means something.
 _MOMENTUM = 0.9
 
 
-def materialize(plan: ResidualPlan, tensor: Any, activation: Any, prefix: str = "") -> Any:
-    """Builds everything between the flat input and the output layer.
+def build_layers(plan: ResidualPlan, tensor: Any, activation: Any, prefix: str = "") -> Any:
+    """Build the layers between the flat input and the output layer.
 
     Initial weights and dropout masks come from Keras' global generator.
 
@@ -22,58 +22,46 @@ def materialize(plan: ResidualPlan, tensor: Any, activation: Any, prefix: str = 
         plan: The plan.
         tensor: A Keras tensor of shape ``(batch, width)``.
         activation: Activation of every Dense layer: a name, or a function of Keras.
-        prefix: What all layer names start with.
+        prefix: Prefix of all layer names.
 
     Returns:
         A Keras tensor of shape ``(batch, width)``.
     """
-    layers = _Layers(plan, activation, prefix)
+    builder = _LayerBuilder(plan, activation, prefix)
     for number, block in enumerate(plan.blocks, 1):
         if number > 1:
-            tensor = layers.dense(tensor, plan.inter_block, f"inter{number - 1}")
-        tensor = layers.block(tensor, block, f"block{number}")
-    return layers.regularized(
+            tensor = builder.add_dense(tensor, plan.inter_block, f"inter{number - 1}")
+        tensor = builder.add_block(tensor, block, f"block{number}")
+    return builder.add_dense(
         tensor, plan.final, "final", plan.final_regularization, plan.final_dropout_rate
     )
 
 
-class _Layers:
+class _LayerBuilder:
     def __init__(self, plan: ResidualPlan, activation: Any, prefix: str) -> None:
         self._plan = plan
         self._activation = activation
         self._prefix = prefix
 
-    def block(self, tensor: Any, block: ResidualBlock, name: str) -> Any:
-        """Dense layers beside a bypass; both are concatenated, the Dense layers' output first."""
-        plan = self._plan
-        through = self.dense(tensor, block.widths, name)
-        past = self.regularized(
-            tensor,
-            block.bypass,
-            f"{name}_bypass",
-            plan.bypass_regularization,
-            plan.bypass_dropout_rate,
-        )
-        return keras.layers.Concatenate(name=f"{self._prefix}{name}_concatenate")([through, past])
+    def add_block(self, tensor: Any, block: ResidualBlock, name: str) -> Any:
+        """Concatenate the outputs of the Dense layers and of the bypass, in this order."""
+        kind, rate = self._plan.bypass_regularization, self._plan.bypass_dropout_rate
+        dense = self.add_dense(tensor, block.widths, name)
+        bypass = self.add_dense(tensor, block.bypass, f"{name}_bypass", kind, rate)
+        return keras.layers.Concatenate(name=f"{self._prefix}{name}_concatenate")([dense, bypass])
 
-    def dense(self, tensor: Any, widths: Sequence[int], name: str) -> Any:
-        for number, width in enumerate(widths, 1):
-            tensor = self._dense(tensor, width, f"{name}_dense{number}")
-        return tensor
-
-    def regularized(
-        self, tensor: Any, widths: Sequence[int], name: str, kind: str, rate: float
+    def add_dense(
+        self, tensor: Any, widths: Sequence[int], name: str, kind: str = "", rate: float = 0.0
     ) -> Any:
-        """Dense layers, each followed by dropout or batch normalization."""
+        """Add Dense layers, each followed by dropout, batch normalization or nothing."""
+        name = f"{self._prefix}{name}"
         for number, width in enumerate(widths, 1):
-            tensor = self._dense(tensor, width, f"{name}_dense{number}")
-            title = f"{self._prefix}{name}_{kind}{number}"
+            dense = f"{name}_dense{number}"
+            tensor = keras.layers.Dense(width, activation=self._activation, name=dense)(tensor)
+            regularization = f"{name}_{kind}{number}"
             if kind == "bnorm":
-                tensor = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=title)(tensor)
-            else:
-                tensor = keras.layers.Dropout(rate, name=title)(tensor)
+                layer = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=regularization)
+                tensor = layer(tensor)
+            elif kind == "dropout":
+                tensor = keras.layers.Dropout(rate, name=regularization)(tensor)
         return tensor
-
-    def _dense(self, tensor: Any, width: int, name: str) -> Any:
-        title = f"{self._prefix}{name}"
-        return keras.layers.Dense(width, activation=self._activation, name=title)(tensor)

@@ -8,17 +8,16 @@ from typing import Any
 import keras
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.validation import check_real
+from cerebros_spark.core.validation import check_integer
 from cerebros_spark.training.keras.serialization import serialize_object
-from nas.spaces.residual_mlp.layers import materialize
+from nas.spaces.residual_mlp.layers import build_layers
 from nas.spaces.residual_mlp.plan import (
     REGULARIZATIONS,
     ResidualBlock,
     ResidualPlan,
-    check_rate,
-    widths_of,
+    check_widths,
 )
-from nas.spaces.validation import check_count, check_member
+from nas.spaces.validation import check_member, check_positive, check_share
 
 _BLOCKS = ((7, 75, 8), (5, 75, 10))
 
@@ -26,43 +25,42 @@ _BLOCKS = ((7, 75, 8), (5, 75, 10))
 class ResidualMLP:
     """Builds a residual multi-layer perceptron, alone or in tandem with a base model.
 
-    In each block a few Dense layers follow one another, and a copy of the block's input goes
-    around them: what comes out of the last Dense layer and that copy, concatenated, are what the
-    next block reads. So depth costs less than in a plain perceptron: gradients and early features
-    have a short way. (Residual connections: He, Zhang, Ren and Sun, "Deep Residual Learning for
-    Image Recognition", CVPR 2016; concatenated rather than added: Huang, Liu, van der Maaten and
-    Weinberger, "Densely Connected Convolutional Networks", CVPR 2017.)
+    A block is a few Dense layers and a copy of their input that bypasses them. The next block reads
+    the output of the last Dense layer and that copy, concatenated. So depth costs less than in a
+    plain perceptron: gradients and early features have a short path. (Residual connections: He,
+    Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016; concatenated
+    rather than added: Huang, Liu, van der Maaten and Weinberger, "Densely Connected Convolutional
+    Networks", CVPR 2017.)
 
     The network is ``input → (three channels) → (resizing) → (base model) → (Flatten) → block 1 →
-    inter-block layers → block 2 → … → final Dense layers → output``; what is in parentheses is
-    there where it is asked for. All layers are Keras' own. Batch normalization has a momentum of
-    0.9.
+    inter-block layers → block 2 → … → final Dense layers → output``; the parts in parentheses are
+    optional. All layers are built-in ones. Batch normalization has a momentum of 0.9.
 
     Args:
         problem_type: ``"classification"`` or ``"regression"``.
         learning_rate: Adam's learning rate.
         input_shape: Shape of one row of the data, without the batch: ``(32, 32, 3)``, ``(10,)``,
             or 10 for short.
-        bw_images: The rows are grey images, ``(height, width)`` or ``(height, width, 1)``, and
-            the base model is for colour: the one channel is handed over three times.
-        base_model: A ``keras.Model`` with one input and one output that the data passes first,
-            for example a pretrained network without its top (transfer learning). It becomes a
-            layer, so its weights are shared with it. ``""`` or None for none.
-        base_model_input_shape: Shape of one row that the base model expects, where it is not that
-            of the data: images are resized to it. ``""`` or None for that of the data.
-        flatten_after_base_model: Flatten what comes out of the base model (without one, the data)
-            if its rows are not vectors.
-        blocks: For each block ``[layers, first width, decrease]``: how many Dense layers it has,
-            how many units the first, and how many less each has than the one before.
+        bw_images: The rows are gray images, ``(height, width)`` or ``(height, width, 1)``, and
+            the base model is for color: the channel is repeated three times.
+        base_model: A ``keras.Model`` with one input and one output through which the data passes
+            first, for example a pretrained network without its top (transfer learning). It
+            becomes a layer and shares its weights. ``""`` or None for none.
+        base_model_input_shape: Shape of one row that the base model expects, if the data's
+            differs: images are resized to it. ``""`` or None for the shape of the data.
+        flatten_after_base_model: Flatten the output of the base model (without one, the data) if
+            its rows are not vectors.
+        blocks: For each block ``[layers, first width, decrease]``: the number of its Dense layers,
+            the units of the first, and by how many units each is narrower than the one before.
             ``layers * decrease`` must be less than the first width.
         residual_bypass_dense_layers: For each block a list with the units of the Dense layers in
             its bypass, empty for none: ``[[], [5]]``. ``""`` or None for none in any.
         b_norm_or_dropout_residual_bypass_layers: ``"dropout"`` or ``"bnorm"`` (batch
-            normalization): what follows each Dense layer of a bypass.
-        dropout_rate_for_bypass_layers: Fraction that dropout in the bypasses drops.
+            normalization) after each Dense layer of a bypass.
+        dropout_rate_for_bypass_layers: Rate of the dropout in the bypasses.
         inter_block_layers_per_block: Units of the Dense layers between each two blocks.
-        b_norm_or_dropout_last_layers: What follows each final Dense layer, as in the bypasses.
-        dropout_rate: Fraction that dropout after the final Dense layers drops.
+        b_norm_or_dropout_last_layers: The same after each final Dense layer.
+        dropout_rate: Rate of the dropout after the final Dense layers.
         activation: Activation of every Dense layer but the output's: a name or a Keras function.
         final_dense_layers: Units of the Dense layers after the last block.
         number_of_classes: Units of the output: 1 for two classes, otherwise the number of
@@ -73,7 +71,7 @@ class ResidualMLP:
             binary cross-entropy for one unit, mean squared error for a regression.
 
     Raises:
-        ArgumentError: If an argument can't be used; the message names it.
+        ArgumentError: If an argument is invalid; the message names it.
 
     Example:
         >>> builder = ResidualMLP(input_shape=10, number_of_classes=3, blocks=[[4, 30, 5]])
@@ -110,53 +108,58 @@ class ResidualMLP:
             if not isinstance(flag, bool):
                 raise ArgumentError(f"{name} must be True or False, but got {flag!r}")
         self._regression = problem_type == "regression"
-        self._learning_rate = check_real("learning_rate", learning_rate)
-        if not self._learning_rate:
-            raise ArgumentError(f"learning_rate must be more than 0, but got {learning_rate!r}")
-        self._input_shape = _shape("input_shape", input_shape)
-        self._grey = bw_images
-        self._base_model = _base_model(base_model)
-        self._base_shape = self._resized_to(base_model_input_shape)
+        self._learning_rate = check_positive("learning_rate", learning_rate)
+        self._input_shape = _check_shape("input_shape", input_shape)
+        self._is_gray = bw_images
+        self._base_model = _check_base_model(base_model)
+        self._base_shape = None
+        if not _is_absent(base_model_input_shape):
+            self._base_shape = _check_shape("base_model_input_shape", base_model_input_shape)
+            if self._base_model is None:
+                raise ArgumentError(
+                    f"base_model_input_shape={base_model_input_shape!r} is for a base model, but "
+                    "there is none"
+                )
         self._flatten = flatten_after_base_model
         self._plan = ResidualPlan(
-            blocks=_blocks(blocks, residual_bypass_dense_layers),
-            inter_block=widths_of("inter_block_layers_per_block", inter_block_layers_per_block),
-            final=widths_of("final_dense_layers", final_dense_layers),
+            blocks=_make_blocks(blocks, residual_bypass_dense_layers),
+            inter_block=check_widths("inter_block_layers_per_block", inter_block_layers_per_block),
+            final=check_widths("final_dense_layers", final_dense_layers),
             bypass_regularization=check_member(
                 "b_norm_or_dropout_residual_bypass_layers",
                 b_norm_or_dropout_residual_bypass_layers,
                 REGULARIZATIONS,
             ),
-            bypass_dropout_rate=check_rate(
+            bypass_dropout_rate=check_share(
                 "dropout_rate_for_bypass_layers", dropout_rate_for_bypass_layers
             ),
             final_regularization=check_member(
                 "b_norm_or_dropout_last_layers", b_norm_or_dropout_last_layers, REGULARIZATIONS
             ),
-            final_dropout_rate=check_rate("dropout_rate", dropout_rate),
+            final_dropout_rate=check_share("dropout_rate", dropout_rate),
         )
-        self._activation = activation_of("activation", activation)
+        self._activation = _check_activation("activation", activation)
         if number_of_classes is None and not self._regression:
             raise ArgumentError(
                 "number_of_classes is missing: 1 for two classes, otherwise their number"
             )
         count = 1 if number_of_classes is None else number_of_classes
-        self._outputs = check_count("number_of_classes", count)
-        self._final_activation = self._chosen_activation(final_activation)
-        self._loss = _loss(loss) if loss is not None else self._default_loss()
+        self._outputs = check_integer("number_of_classes", count, 1)
+        self._final_activation = self._resolve_activation(final_activation)
+        self._loss = self._make_default_loss() if loss is None else _resolve_loss(loss)
 
     def make_tandem_model(self) -> keras.Model:
-        """A new compiled network.
+        """Return a new compiled network.
 
         Its optimizer is Adam; its metrics are accuracy, or root mean squared and mean absolute
         error. Initial weights come from Keras' global generator (``keras.utils.set_random_seed``).
 
         Raises:
-            ArgumentError: If data, base model and blocks don't fit one another.
+            ArgumentError: If data, base model and blocks do not fit together.
         """
         node = keras.Input(self._input_shape, name="input")
-        tensor = self._flat(self._through_base(node))
-        tensor = materialize(self._plan, tensor, self._activation)
+        tensor = self._flatten_rows(self._apply_base_model(node))
+        tensor = build_layers(self._plan, tensor, self._activation)
         output = keras.layers.Dense(
             self._outputs, activation=self._final_activation, name="output"
         )(tensor)
@@ -164,7 +167,7 @@ class ResidualMLP:
         metrics: list[Any] = ["accuracy"]
         if self._regression:
             metrics = [keras.metrics.RootMeanSquaredError(), keras.metrics.MeanAbsoluteError()]
-        # A loss object of its own for each network.
+        # Each network needs its own loss object.
         loss = keras.losses.deserialize(serialize_object(self._loss))
         model.compile(
             optimizer=keras.optimizers.Adam(self._learning_rate), loss=loss, metrics=metrics
@@ -173,22 +176,12 @@ class ResidualMLP:
 
     # From the input to the blocks --------------------------------------------------------
 
-    def _resized_to(self, shape: Any) -> tuple[int, ...] | None:
-        if _absent(shape):
-            return None
-        asked = _shape("base_model_input_shape", shape)
-        if self._base_model is None:
-            raise ArgumentError(
-                f"base_model_input_shape={shape!r} is for a base model, but there is none"
-            )
-        return asked
-
-    def _through_base(self, tensor: Any) -> Any:
-        if self._grey:
-            tensor = self._coloured(tensor)
+    def _apply_base_model(self, tensor: Any) -> Any:
+        if self._is_gray:
+            tensor = self._repeat_channel(tensor)
         wanted = self._base_shape
         if wanted is not None and wanted != tuple(tensor.shape[1:]):
-            tensor = self._resized(tensor, wanted)
+            tensor = self._resize(tensor, wanted)
         if self._base_model is None:
             return tensor
         try:
@@ -197,7 +190,7 @@ class ResidualMLP:
             raise ArgumentError(
                 f"base_model {self._base_model.name!r} takes rows of shape "
                 f"{tuple(self._base_model.input_shape[1:])}, but gets {tuple(tensor.shape[1:])}; "
-                "images are resized to base_model_input_shape, and bw_images=True gives grey ones "
+                "set base_model_input_shape to resize images, or bw_images=True to give gray ones "
                 "three channels"
             ) from error
         if isinstance(output, list | tuple | dict):
@@ -206,7 +199,7 @@ class ResidualMLP:
             )
         return output
 
-    def _coloured(self, tensor: Any) -> Any:
+    def _repeat_channel(self, tensor: Any) -> Any:
         shape = tuple(tensor.shape[1:])
         if len(shape) == 2:
             tensor = keras.layers.Reshape((*shape, 1), name="channel")(tensor)
@@ -217,41 +210,41 @@ class ResidualMLP:
             )
         return keras.layers.Concatenate(name="channels")([tensor] * 3)
 
-    def _resized(self, tensor: Any, wanted: tuple[int, ...]) -> Any:
+    def _resize(self, tensor: Any, wanted: tuple[int, ...]) -> Any:
         shape = tuple(tensor.shape[1:])
         if len(shape) != 3 or len(wanted) != 3 or shape[-1] != wanted[-1]:
             raise ArgumentError(
-                f"rows of shape {shape} can't be resized to base_model_input_shape={wanted}: both "
-                "must be images of (height, width, channels) with as many channels"
+                f"cannot resize rows of shape {shape} to base_model_input_shape={wanted}: both "
+                "must be images of (height, width, channels) with the same number of channels"
             )
         return keras.layers.Resizing(wanted[0], wanted[1], name="resizing")(tensor)
 
-    def _flat(self, tensor: Any) -> Any:
+    def _flatten_rows(self, tensor: Any) -> Any:
         shape = tuple(tensor.shape[1:])
         if len(shape) == 1:
             return tensor
         if not self._flatten:
             raise ArgumentError(
-                f"the first block would get rows of shape {shape}, but it reads vectors; set "
-                "flatten_after_base_model=True, or end the base model in a pooling layer"
+                f"cannot connect rows of shape {shape} to the first block, which needs vectors; "
+                "set flatten_after_base_model=True, or end the base model in a pooling layer"
             )
         if not all(isinstance(size, int) for size in shape):
             raise ArgumentError(
-                f"the first block would get rows of the unknown shape {shape}; set "
+                f"cannot connect rows of the unknown shape {shape} to the first block; set "
                 "base_model_input_shape, or end the base model in a pooling layer"
             )
         return keras.layers.Flatten(name="flatten")(tensor)
 
     # The output --------------------------------------------------------------------------
 
-    def _chosen_activation(self, given: Any) -> Any:
-        if given is None or given != "default":
-            return None if given is None else activation_of("final_activation", given)
-        if self._regression:
+    def _resolve_activation(self, activation: Any) -> Any:
+        if activation is None or (self._regression and activation == "default"):
             return None
-        return "softmax" if self._outputs > 1 else "sigmoid"
+        if activation == "default":
+            return "softmax" if self._outputs > 1 else "sigmoid"
+        return _check_activation("final_activation", activation)
 
-    def _default_loss(self) -> Any:
+    def _make_default_loss(self) -> Any:
         if self._regression:
             return keras.losses.MeanSquaredError()
         if self._outputs == 1:
@@ -259,30 +252,30 @@ class ResidualMLP:
         return keras.losses.CategoricalCrossentropy(from_logits=False)
 
 
-def activation_of(name: str, value: Any) -> Any:
-    """A name or function of Keras; raises ArgumentError for what it can't save."""
+def _check_activation(name: str, value: Any) -> Any:
+    """Return a name or function of Keras; raise ArgumentError if a model cannot save it."""
     try:
-        found = keras.activations.get(value)
+        activation = keras.activations.get(value)
     except (ValueError, TypeError) as error:
         raise ArgumentError(f"{name} {value!r} is not an activation of Keras") from error
-    if getattr(found, "__name__", "") == "<lambda>":
+    if getattr(activation, "__name__", "") == "<lambda>":
         raise ArgumentError(
-            f"{name} is a lambda, which can't be saved with a model; give a name such as 'relu', "
-            "or a function registered with keras.saving.register_keras_serializable"
+            f"{name} is a lambda, which a model cannot save; give a name such as 'relu', or a "
+            "function registered with keras.saving.register_keras_serializable"
         )
     return value
 
 
-def _loss(value: Any) -> Any:
+def _resolve_loss(value: Any) -> Any:
     try:
-        # The class itself, as in the examples of Keras.
+        # A class is accepted too, as in the examples of Keras.
         return value() if isinstance(value, type) else keras.losses.get(value)
     except (ValueError, TypeError) as error:
         raise ArgumentError(f"loss {value!r} is not a loss of Keras") from error
 
 
-def _base_model(value: Any) -> keras.Model | None:
-    if _absent(value):
+def _check_base_model(value: Any) -> keras.Model | None:
+    if _is_absent(value):
         return None
     if not isinstance(value, keras.Model):
         raise ArgumentError(f"base_model must be a keras.Model, but got {value!r}")
@@ -295,35 +288,35 @@ def _base_model(value: Any) -> keras.Model | None:
     return value
 
 
-def _shape(name: str, value: Any) -> tuple[int, ...]:
+def _check_shape(name: str, value: Any) -> tuple[int, ...]:
     sizes = value if isinstance(value, list | tuple) else (value,)
     if not sizes:
         raise ArgumentError(f"{name} must be the shape of one row, but got {value!r}")
-    return tuple(check_count(f"{name}={value!r}: each size", size) for size in sizes)
+    return tuple(check_integer(f"{name}={value!r}: each size", size, 1) for size in sizes)
 
 
-def _blocks(blocks: Any, bypasses: Any) -> tuple[ResidualBlock, ...]:
+def _make_blocks(blocks: Any, bypasses: Any) -> tuple[ResidualBlock, ...]:
     if isinstance(blocks, str) or not isinstance(blocks, Sequence):
         raise ArgumentError(
             f"blocks must be a list of [layers, first width, decrease], but got {blocks!r}"
         )
-    bypasses = [[]] * len(blocks) if _absent(bypasses) else bypasses
+    bypasses = [[]] * len(blocks) if _is_absent(bypasses) else bypasses
     if not isinstance(bypasses, Sequence) or len(bypasses) != len(blocks):
         raise ArgumentError(
             f"residual_bypass_dense_layers must hold one list for each of the {len(blocks)} "
             f"blocks, but got {bypasses!r}"
         )
-    made = []
+    planned = []
     for number, (block, bypass) in enumerate(zip(blocks, bypasses, strict=True), 1):
         if isinstance(block, str) or not isinstance(block, Sequence) or len(block) != 3:
             raise ArgumentError(
                 f"block {number} must be [layers, first width, decrease], but got {block!r}"
             )
-        checked = widths_of(f"residual_bypass_dense_layers of block {number}", bypass)
+        widths = check_widths(f"residual_bypass_dense_layers of block {number}", bypass)
         layers, width, decrease = block
-        made.append(ResidualBlock(layers, width, decrease, checked, number))
-    return tuple(made)
+        planned.append(ResidualBlock(layers, width, decrease, widths, number))
+    return tuple(planned)
 
 
-def _absent(value: Any) -> bool:
+def _is_absent(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value == "")

@@ -1,4 +1,4 @@
-"""What a residual multi-layer perceptron looks like, checked; no Keras in it."""
+"""The plan of a residual multi-layer perceptron, validated; it does not import Keras."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.validation import check_real
-from nas.spaces.validation import check_count, check_member
+from cerebros_spark.core.validation import check_integer
+from nas.spaces.validation import check_member, check_share
 
 REGULARIZATIONS = ("dropout", "bnorm")
 
@@ -20,10 +20,10 @@ class ResidualBlock:
     Attributes:
         layers: Number of Dense layers.
         width: Units of the first.
-        decrease: Units that each has less than the one before; ``layers * decrease`` must be
-            less than ``width``.
+        decrease: By how many units each layer is narrower than the one before;
+            ``layers * decrease`` must be less than ``width``.
         bypass: Units of the Dense layers in the bypass; empty for a plain copy of the input.
-        number: Number of the block in its network, from 1; errors name it.
+        number: Number of the block in its network, from 1, for errors.
     """
 
     layers: int
@@ -34,9 +34,9 @@ class ResidualBlock:
 
     def __post_init__(self) -> None:
         where = f"block {self.number}: "
-        check_count(f"{where}the number of layers", self.layers)
-        check_count(f"{where}the first width", self.width)
-        check_count(f"{where}the decrease", self.decrease, least=0)
+        check_integer(f"{where}the number of layers", self.layers, 1)
+        check_integer(f"{where}the first width", self.width, 1)
+        check_integer(f"{where}the decrease", self.decrease, 0)
         if self.layers * self.decrease >= self.width:
             raise ArgumentError(
                 f"{where}layers * decrease must be less than the first width, but got "
@@ -44,8 +44,8 @@ class ResidualBlock:
                 f"{self.layers} * {self.decrease} = {self.layers * self.decrease}; use fewer "
                 "layers, a smaller decrease or a larger width"
             )
-        checked = widths_of(f"{where}the bypass", self.bypass)
-        object.__setattr__(self, "bypass", checked)
+        bypass = check_widths(f"{where}the bypass", self.bypass)
+        object.__setattr__(self, "bypass", bypass)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -55,17 +55,16 @@ class ResidualBlock:
 
 @dataclass(frozen=True)
 class ResidualPlan:
-    """Everything between the flat input and the output layer.
+    """The part of a network between the flat input and the output layer.
 
     Attributes:
         blocks: The blocks, at least one.
         inter_block: Units of the Dense layers between each two blocks.
         final: Units of the Dense layers after the last block.
-        bypass_regularization: What follows each Dense layer of a bypass: ``"dropout"`` or
-            ``"bnorm"``.
-        bypass_dropout_rate: Fraction that such a dropout drops.
-        final_regularization: What follows each final Dense layer, likewise.
-        final_dropout_rate: Fraction that such a dropout drops.
+        bypass_regularization: ``"dropout"`` or ``"bnorm"`` after each Dense layer of a bypass.
+        bypass_dropout_rate: Rate of such a dropout.
+        final_regularization: The same after each final Dense layer.
+        final_dropout_rate: Rate of such a dropout.
     """
 
     blocks: tuple[ResidualBlock, ...]
@@ -80,23 +79,15 @@ class ResidualPlan:
         if not self.blocks:
             raise ArgumentError(f"blocks must hold at least one block, but got {self.blocks!r}")
         for name in ("bypass_dropout_rate", "final_dropout_rate"):
-            check_rate(name, getattr(self, name))
+            check_share(name, getattr(self, name))
         for name in ("bypass_regularization", "final_regularization"):
             check_member(name, getattr(self, name), REGULARIZATIONS)
         for name in ("inter_block", "final"):
-            object.__setattr__(self, name, widths_of(name, getattr(self, name)))
+            object.__setattr__(self, name, check_widths(name, getattr(self, name)))
 
 
-def widths_of(name: str, value: Any) -> tuple[int, ...]:
-    """Numbers of units as a tuple; raises ArgumentError if they are something else."""
+def check_widths(name: str, value: Any) -> tuple[int, ...]:
+    """Return a list of numbers of units as a tuple; raise ArgumentError otherwise."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ArgumentError(f"{name} must be a list of numbers of units, but got {value!r}")
-    return tuple(check_count(f"{name}: number of units", width) for width in value)
-
-
-def check_rate(name: str, value: Any) -> float:
-    """A dropout rate: at least 0 and less than 1."""
-    rate = check_real(name, value, 0.0, 1.0)
-    if rate == 1.0:
-        raise ArgumentError(f"{name} must be less than 1, or nothing is left, but got {value!r}")
-    return rate
+    return tuple(check_integer(f"{name}: number of units", width, 1) for width in value)

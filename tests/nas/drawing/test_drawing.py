@@ -164,7 +164,7 @@ def test_plan_and_model_give_the_same_drawing(bounds, seed):
         seed=seed,
     )
     hp = keras_tuner.HyperParameters()
-    future, model = networks.future(hp), networks.build(hp)
+    future, model = networks.plan(hp), networks.build(hp)
     units = build_unit_graph(build_layer_graph(read_architecture(model)))
     assert units is not None
     assert shape(units) == shape(build_plan_graph(future))

@@ -14,7 +14,7 @@ from cerebros_spark import LocalStore, SparkBackend
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.engine.replay import Replay
 from nas import HyperHyperModel
-from nas.spaces.user_space import custom_objects_of
+from nas.spaces.user_space import collect_custom_objects
 from tests.nas import custom_models as own_models
 from tests.nas.custom_models import CUSTOM, Registered, with_customs
 from tests.nas.custom_searches import fitted, own_table, regression
@@ -98,7 +98,7 @@ def test_registered_objects_need_not_be_named(tmp_path, frame):
 
 def test_what_a_notebook_registers_is_sent_along(monkeypatch):
     monkeypatch.setattr(Registered, "__module__", "__main__")
-    assert custom_objects_of(None) == {"own_models>Registered": Registered}
+    assert collect_custom_objects(None) == {"own_models>Registered": Registered}
 
 
 def test_all_of_it_runs_on_spark(spark, tmp_path, frame):

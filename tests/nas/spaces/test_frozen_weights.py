@@ -16,7 +16,7 @@ from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.engine.replay import Replay
 from nas import FixedModel, ResidualMLP
-from nas.spaces.user_space import OwnSpace, source_of
+from nas.spaces.user_space import UserSpace, make_user_builder
 from tests.nas.custom_searches import own_table, searcher
 from tests.nas.small_searches import FEATURES, columns, search
 
@@ -134,7 +134,7 @@ def test_a_function_may_build_with_pretrained_weights(frozen):
         model.compile("sgd", "mse")
         return model
 
-    space = OwnSpace(source_of(build), [(3,)], ["float32"], {})
+    space = UserSpace(make_user_builder(build), [(3,)], ["float32"], {})
     assert has_sevens(space.build(keras_tuner.HyperParameters()))
 
 

@@ -168,8 +168,8 @@ def test_a_fixed_subclassed_model_is_refused(tmp_path, frame, make, message):
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        (lambda: network(doubled()), r"base_models\[0\] can't be used: cannot send the Lambda"),
-        (lambda: network(Net()), r"base model 'sequential.*' can't be made again: Net has no get"),
+        (lambda: network(doubled()), r"cannot use base_models\[0\]: cannot send the Lambda"),
+        (lambda: network(Net()), r"cannot copy the base model 'sequential.*': Net has no get"),
     ],
 )
 def test_a_base_model_that_can_not_be_copied_is_refused(tmp_path, frame, base, message):

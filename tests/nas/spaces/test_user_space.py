@@ -17,7 +17,7 @@ from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.training.keras.optimizer_support import find_weight_decay_exclusions
 from nas import FixedModel
-from nas.spaces.user_space import OwnSpace, source_of
+from nas.spaces.user_space import UserSpace, make_user_builder
 from tests.nas.custom_models import CUSTOM, with_customs
 from tests.nas.custom_searches import Tuned, fitted, own_table, regression, searcher, small, specs
 from tests.nas.small_searches import FEATURES, ROWS, search
@@ -176,7 +176,7 @@ def test_what_does_not_decay_is_kept_where_a_model_is_made_functional():
         model.compile(optimizer, "mse")
         return model
 
-    model = OwnSpace(source_of(build), [(3,)], ["float32"], {}).build(None)
+    model = UserSpace(make_user_builder(build), [(3,)], ["float32"], {}).build(None)
     assert find_weight_decay_exclusions(model.optimizer, model.trainable_variables) == [[1, 3]]
 
 

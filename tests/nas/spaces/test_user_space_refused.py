@@ -12,7 +12,7 @@ import pytest
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, SearchError, TrialError
 from nas import HyperHyperModel
-from nas.spaces.user_space import OwnSpace, source_of
+from nas.spaces.user_space import UserSpace, make_user_builder
 from tests.nas.custom_models import Gap, OwnStep, Unwritable, with_customs
 from tests.nas.custom_searches import Tuned, own_table, regression, searcher, small
 from tests.nas.small_searches import FEATURES
@@ -36,7 +36,7 @@ class WithFit(Tuned):
     [
         ({}, r"inputs and outputs are missing.*hypermodel="),
         ({"hypermodel": small, "inputs": ak.Input()}, r"hypermodel stands for the whole network"),
-        ({"hypermodel": WithFit()}, r"WithFit\.fit can't be used"),
+        ({"hypermodel": WithFit()}, r"cannot use WithFit\.fit"),
         ({"hypermodel": Tuned}, r"hypermodel is the class Tuned"),
         ({"hypermodel": ak.DenseBlock()}, r"hypermodel is the AutoKeras block DenseBlock"),
         ({"hypermodel": "small"}, r"hypermodel must be a function .*'small'"),
@@ -108,7 +108,7 @@ def two_inputs() -> Any:
             r"'three' holds the class 2, but .* has 2 classes",
         ),
         (lambda hp: dictionary(), "y", r"gives a dict of outputs"),
-        (lambda hp: compiled(OwnStep()), "y", r"OwnStep.train_step can't be used"),
+        (lambda hp: compiled(OwnStep()), "y", r"cannot use OwnStep.train_step"),
         (lambda hp: compiled(Unwritable(len)), "y", r"Unwritable has no get_config"),
         (lambda hp: with_customs(hp), "y", r"Could not locate .*custom_objects"),
     ],
@@ -126,7 +126,7 @@ def test_a_hyperparameter_must_not_change_an_output():
     def build(hp: Any) -> keras.Model:
         return ending_in(hp.Int("units", 3, 20), "sparse_categorical_crossentropy")
 
-    space = OwnSpace(source_of(build), [(3,)], ["float32"], {})
+    space = UserSpace(make_user_builder(build), [(3,)], ["float32"], {})
     hp = keras_tuner.HyperParameters()
     space.build(hp)
     hp.values["units"] = 7

@@ -9,7 +9,7 @@ import pytest
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from nas import CerebrosSpace, HyperHyperModel, SmallImageBlock
-from nas.spaces.autokeras.overrides import overridden
+from nas.spaces.autokeras.graph import apply_overrides
 from tests.nas.spaces.autokeras.small_graphs import (
     CLASSES,
     COLOUR,
@@ -114,7 +114,7 @@ def test_texts_are_rows_of_ids(tmp_path):
 def test_an_input_that_leads_nowhere_is_refused():
     node, other = ak.Input(), ak.Input()
     head = ak.RegressionHead()(ak.DenseBlock()(node))
-    with pytest.raises(ArgumentError, match="the graph of inputs and outputs can't be used"):
+    with pytest.raises(ArgumentError, match="cannot use the graph of inputs and outputs"):
         HyperHyperModel([node, other], head)
 
 
@@ -131,7 +131,7 @@ def test_blocks_of_one_name_are_refused():
 def test_pretrained_weights_are_not_searched():
     hp = keras_tuner.HyperParameters()
     for values in (hp, hp.copy()):
-        with overridden(values), values.name_scope("image_block_1"):
+        with apply_overrides(values), values.name_scope("image_block_1"):
             kind = values.Choice("block_type", ["xception", "vanilla"])
             with values.conditional_scope("block_type", [kind]):
                 assert values.Boolean("xception_block_1/pretrained", default=False) is False
@@ -142,7 +142,7 @@ def test_pretrained_weights_are_not_searched():
 def test_pretrained_weights_come_when_the_user_says_so():
     hp = keras_tuner.HyperParameters()
     hp.Fixed("res_net_block_1/pretrained", True)
-    with overridden(hp), hp.name_scope("res_net_block_1"):
+    with apply_overrides(hp), hp.name_scope("res_net_block_1"):
         assert hp.Boolean("pretrained", default=False) is True
         with hp.conditional_scope("pretrained", [True]):
             assert hp.Boolean("trainable", default=False) is False

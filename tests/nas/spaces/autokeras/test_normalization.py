@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.autokeras.normalization import adapted
+from nas.spaces.autokeras.normalization import complete_preprocessing
 
 ROWS = 50
 
@@ -35,7 +35,7 @@ def test_an_image_gets_what_adapt_would_find(channels, axis):
     made = model_of(node, keras.layers.Normalization(axis=axis)(node))
     wanted = keras.layers.Normalization(axis=axis)
     wanted.adapt(x)
-    got = adapted(made, [statistics(x)])
+    got = complete_preprocessing(made, [statistics(x)])
     np.testing.assert_allclose(got(x), wanted(x), rtol=1e-4, atol=1e-4)
     assert got.weights == []
     assert got.compiled
@@ -45,7 +45,9 @@ def test_statistics_go_through_reshapes_and_random_layers():
     x = rows(24)
     node = keras.Input((24,))
     image = keras.layers.RandomFlip()(keras.layers.Reshape((4, 2, 3))(node))
-    got = adapted(model_of(node, keras.layers.Normalization()(image)), [statistics(x)])
+    got = complete_preprocessing(
+        model_of(node, keras.layers.Normalization()(image)), [statistics(x)]
+    )
     told = keras.ops.convert_to_numpy(got(x, training=False)).reshape(-1, 3)
     np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(told.std(axis=0), 1, atol=1e-3)
@@ -55,7 +57,9 @@ def test_a_second_normalization_reads_normal_rows():
     x = rows(5)
     node = keras.Input((5,))
     once = keras.layers.Normalization()(node)
-    got = adapted(model_of(node, keras.layers.Normalization()(once)), [statistics(x)])
+    got = complete_preprocessing(
+        model_of(node, keras.layers.Normalization()(once)), [statistics(x)]
+    )
     told = keras.ops.convert_to_numpy(got(x))
     np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(told.std(axis=0), 1, atol=1e-3)
@@ -65,7 +69,9 @@ def test_each_input_has_its_own_statistics_also_side_by_side():
     xs = [rows(2), 100 * rows(3)]
     nodes = [keras.Input((2,)), keras.Input((3,))]
     both = keras.layers.Concatenate()(nodes)
-    got = adapted(model_of(nodes, keras.layers.Normalization()(both)), [statistics(x) for x in xs])
+    got = complete_preprocessing(
+        model_of(nodes, keras.layers.Normalization()(both)), [statistics(x) for x in xs]
+    )
     told = keras.ops.convert_to_numpy(got(xs))
     np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(told.std(axis=0), 1, atol=1e-3)
@@ -76,7 +82,7 @@ def test_random_contrast_cuts_no_normal_row_off():
     node = keras.Input((4, 4, 1))
     normal = keras.layers.Normalization()(node)
     made = model_of(node, keras.layers.RandomContrast(0.1, seed=0)(normal))
-    got = adapted(made, [statistics(x)])
+    got = complete_preprocessing(made, [statistics(x)])
     assert keras.ops.convert_to_numpy(got(x, training=True)).min() < -1
 
 
@@ -85,4 +91,4 @@ def test_statistics_of_what_is_computed_are_not_known():
     dense = keras.layers.Dense(3, name="middle")(node)
     made = model_of(node, keras.layers.Normalization()(dense))
     with pytest.raises(ArgumentError, match="reads 'middle'"):
-        adapted(made, [statistics(rows(5))])
+        complete_preprocessing(made, [statistics(rows(5))])

@@ -7,7 +7,7 @@ import keras_tuner
 import pytest
 from hypothesis import given, settings
 
-from nas.spaces.cerebros.hyperparameters import MAX_WIRING, future_from, sample
+from nas.spaces.cerebros.hyperparameters import MAX_WIRING, plan_network, read_moiety
 from nas.spaces.cerebros.plan import OutputFuture
 from nas.spaces.cerebros.space import CerebrosSpace
 from tests.nas.spaces.cerebros.cerebros_strategies import seeds, spaces
@@ -15,7 +15,7 @@ from tests.nas.spaces.cerebros.cerebros_strategies import seeds, spaces
 
 def oracle(space: CerebrosSpace, trials: int, seed: int = 0):  # type: ignore[no-untyped-def]
     hp = keras_tuner.HyperParameters()
-    sample(hp, space)
+    read_moiety(hp, space)
     return keras_tuner.oracles.RandomSearchOracle(
         objective=keras_tuner.Objective("val_loss", "min"),
         max_trials=trials,
@@ -38,14 +38,14 @@ def test_a_moiety_from_hyperparameters_lies_within_the_bounds(
     space: CerebrosSpace, seed: int
 ) -> None:
     hp = keras_tuner.HyperParameters()
-    moiety, wiring = sample(hp, space)
+    moiety, wiring = read_moiety(hp, space)
     assert 0 <= wiring <= MAX_WIRING
     assert space.minimum_levels <= len(moiety.neurons) <= space.maximum_levels
     for level in moiety.neurons:
         assert space.minimum_units_per_level <= len(level) <= space.maximum_units_per_level
         for neurons in level:
             assert space.minimum_neurons_per_unit <= neurons <= space.maximum_neurons_per_unit
-    assert future_from(hp, space, [2], [OutputFuture(1)], seed).hidden
+    assert plan_network(hp, space, [2], [OutputFuture(1)], seed).hidden
 
 
 def test_names_and_conditions() -> None:
@@ -54,7 +54,7 @@ def test_names_and_conditions() -> None:
     hp.values["cerebros/levels"] = 2
     hp.values["cerebros/units_1"] = 1
     hp.values["cerebros/units_2"] = 2
-    moiety, _ = sample(hp, space)
+    moiety, _ = read_moiety(hp, space)
     assert [len(level) for level in moiety.neurons] == [1, 2]
     # Known to the tuner, but without a value.
     assert {h.name for h in hp.space} > {"cerebros/units_3", "cerebros/neurons_1_1"}
@@ -79,7 +79,7 @@ def test_one_value_makes_no_hyperparameter() -> None:
         minimum_neurons_per_unit=3,
         maximum_neurons_per_unit=3,
     )
-    moiety, _ = sample(hp, space, prefix="")
+    moiety, _ = read_moiety(hp, space, prefix="")
     assert [h.name for h in hp.space] == ["wiring"]
     assert moiety.neurons == ((3, 3), (3, 3))
 
@@ -95,12 +95,12 @@ def test_choices_become_hyperparameters_where_there_are_several() -> None:
     )
     hp.values["cerebros/unit"] = "neuron"
     hp.values["cerebros/merge"] = "add"
-    moiety, _ = sample(hp, space)
+    moiety, _ = read_moiety(hp, space)
     assert moiety.merge == "add"
     assert [len(level) for level in moiety.dendrites] == [len(level) for level in moiety.neurons]
     assert "cerebros/dendrites_1_0" in hp.values
     other = keras_tuner.HyperParameters()
-    moiety, _ = sample(other, space)
+    moiety, _ = read_moiety(other, space)
     assert moiety.dendrites == ()
     assert {h.name for h in other.space} == {h.name for h in hp.space}
 
@@ -110,7 +110,7 @@ def test_another_wiring_changes_the_edges_and_nothing_else() -> None:
     for wiring in (0, 1, MAX_WIRING):
         hp = keras_tuner.HyperParameters()
         hp.values["cerebros/wiring"] = wiring
-        plans.append(future_from(hp, CerebrosSpace(), [4], [OutputFuture(1)], seed=7))
+        plans.append(plan_network(hp, CerebrosSpace(), [4], [OutputFuture(1)], seed=7))
     bare = [[dataclasses.replace(u, edges=()) for u in plan.units()] for plan in plans]
     assert bare[0] == bare[1] == bare[2]
     assert len({plan.to_json() for plan in plans}) == 3
@@ -119,7 +119,7 @@ def test_another_wiring_changes_the_edges_and_nothing_else() -> None:
 def test_the_seed_changes_the_wiring_too() -> None:
     hp = keras_tuner.HyperParameters()
     first, second, again = (
-        future_from(hp, CerebrosSpace(), [4], [OutputFuture(1)], seed) for seed in (0, 1, 0)
+        plan_network(hp, CerebrosSpace(), [4], [OutputFuture(1)], seed) for seed in (0, 1, 0)
     )
     assert first == again != second
 
@@ -131,7 +131,7 @@ def test_a_uniform_tuner_gives_the_distribution_of_the_space(tmp_path) -> None: 
     neurons: collections.Counter[int] = collections.Counter()
     wirings = set()
     for hp in proposals(space, 150, tmp_path):
-        moiety, wiring = sample(hp, space)
+        moiety, wiring = read_moiety(hp, space)
         wirings.add(wiring)
         levels[len(moiety.neurons)] += 1
         units.update(len(level) for level in moiety.neurons)
@@ -152,7 +152,7 @@ def test_other_oracles_propose_networks(name: str, tmp_path) -> None:  # type: i
     # KerasTuner's Gaussian process takes seconds a proposal for each further dozen dimensions.
     space = CerebrosSpace(minimum_levels=1, maximum_levels=2, maximum_units_per_level=2)
     hp = keras_tuner.HyperParameters()
-    sample(hp, space)
+    read_moiety(hp, space)
     arguments = {"num_initial_points": 3, "max_trials": 6} if name.startswith("B") else {}
     source = getattr(keras_tuner.oracles, name)(
         objective=keras_tuner.Objective("val_loss", "min"), hyperparameters=hp, seed=1, **arguments
@@ -161,7 +161,7 @@ def test_other_oracles_propose_networks(name: str, tmp_path) -> None:  # type: i
     source.verbose = 0
     for number in range(4):
         trial = source.create_trial("slot0")
-        future = future_from(trial.hyperparameters, space, [3], [OutputFuture(1)], 0)
+        future = plan_network(trial.hyperparameters, space, [3], [OutputFuture(1)], 0)
         assert space.minimum_levels <= len(future.hidden) <= space.maximum_levels
         source.update_trial(trial.trial_id, {"val_loss": float(number)})
         trial.status = "COMPLETED"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.layers import flat_inputs, materialize
+from nas.spaces.cerebros.layers import build_layers, flatten_inputs
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.plan import LATERAL, Edge, NetworkFuture, OutputFuture, UnitFuture
 from nas.spaces.cerebros.space import CerebrosSpace
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("fresh_keras")
 
 def build(future: NetworkFuture, **more) -> keras.Model:  # type: ignore[no-untyped-def]
     inputs = [keras.Input((unit.neurons,)) for unit in future.inputs]
-    return keras.Model(inputs, materialize(future, inputs, **more))
+    return keras.Model(inputs, build_layers(future, inputs, **more))
 
 
 def network(space: CerebrosSpace, inputs=(3,), outputs=(1,), seed: int = 4) -> NetworkFuture:  # type: ignore[no-untyped-def]
@@ -169,11 +169,11 @@ def test_who_reads_a_real_neuron_reads_its_dendrites() -> None:
 
 def test_inputs_that_are_not_flat_or_not_floats() -> None:
     inputs = [keras.Input((2, 3, 1)), keras.Input((4,), dtype="int32"), keras.Input(())]
-    tensors = flat_inputs(inputs)
+    tensors = flatten_inputs(inputs)
     assert [tensor.shape for tensor in tensors] == [(None, 6), (None, 4), (None, 1)]
     assert [tensor.dtype for tensor in tensors] == ["float32"] * 3
     future = network(small(), inputs=(6, 4, 1), outputs=(2, 1))
-    model = keras.Model(inputs, materialize(future, inputs, output_names=["a", "b"]))
+    model = keras.Model(inputs, build_layers(future, inputs, output_names=["a", "b"]))
     assert model.output_names == ["a", "b"]
     values = [np.ones((3, 2, 3, 1)), np.ones((3, 4), "int32"), np.ones((3,))]
     assert [output.shape for output in model.predict(values, verbose=0)] == [(3, 2), (3, 1)]
@@ -182,15 +182,15 @@ def test_inputs_that_are_not_flat_or_not_floats() -> None:
 def test_inputs_that_do_not_fit_are_refused() -> None:
     future = network(small())
     with pytest.raises(ArgumentError, match=r"widths=\[5\], planned=\[3\]"):
-        materialize(future, [keras.Input((5,))])
+        build_layers(future, [keras.Input((5,))])
     with pytest.raises(ArgumentError, match="known size"):
-        materialize(future, [keras.Input((None,))])
+        build_layers(future, [keras.Input((None,))])
     with pytest.raises(ArgumentError, match="strings"):
-        materialize(future, [keras.Input((3,), dtype="string")])
+        build_layers(future, [keras.Input((3,), dtype="string")])
     with pytest.raises(ArgumentError, match="output_names"):
-        materialize(future, [keras.Input((3,))], output_names=["a", "b"])
+        build_layers(future, [keras.Input((3,))], output_names=["a", "b"])
     with pytest.raises(ArgumentError, match=r"inputs \[1\]"):
-        materialize(future, [keras.Input((3,))], base_models={1: keras.Sequential()})
+        build_layers(future, [keras.Input((3,))], base_models={1: keras.Sequential()})
 
 
 def test_a_base_model_stands_in_front_of_the_units() -> None:
@@ -199,7 +199,7 @@ def test_a_base_model_stands_in_front_of_the_units() -> None:
     )
     image, row = keras.Input((6, 6, 1)), keras.Input((3,))
     future = network(small(), inputs=(8, 3))
-    model = keras.Model([image, row], materialize(future, [image, row], base_models={0: base}))
+    model = keras.Model([image, row], build_layers(future, [image, row], base_models={0: base}))
     assert model.count_params() == future.parameters + base.count_params()
     values = [np.random.rand(2, 6, 6, 1), np.random.rand(2, 3)]
     before = model.predict(values, verbose=0)
@@ -211,14 +211,14 @@ def test_a_base_model_with_two_outputs_is_refused() -> None:
     tensor = keras.Input((3,))
     base = keras.Model(tensor, [keras.layers.Dense(1)(tensor), keras.layers.Dense(2)(tensor)])
     with pytest.raises(ArgumentError, match="one output"):
-        flat_inputs([keras.Input((3,))], base_models={0: base})
+        flatten_inputs([keras.Input((3,))], base_models={0: base})
 
 
 def test_two_networks_in_one_graph() -> None:
     future = network(small())
     tensor = keras.Input((3,))
-    left = materialize(future, [tensor], prefix="left_")
-    right = materialize(future, [tensor], prefix="right_")
+    left = build_layers(future, [tensor], prefix="left_")
+    right = build_layers(future, [tensor], prefix="right_")
     model = keras.Model(tensor, [*left, *right])
     assert model.count_params() == 2 * future.parameters
 

@@ -15,7 +15,7 @@ from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.networks import CerebrosNetworks, Output
-from nas.spaces.cerebros.recorder import in_order
+from nas.spaces.cerebros.serialization import sort_layers
 
 PRICE = Output("price", 1, metrics=("mae",), mean=(10.0,), variance=(4.0,))
 KIND = Output("kind", 3, "softmax", "categorical_crossentropy", ("accuracy",))
@@ -47,7 +47,7 @@ CASES = {
 
 def drawn(networks: CerebrosNetworks, seed: int) -> keras_tuner.HyperParameters:
     hp = keras_tuner.HyperParameters()
-    networks.future(hp)
+    networks.plan(hp)
     for each in hp.space:
         hp.values[each.name] = each.random_sample(seed)
     return hp
@@ -73,7 +73,7 @@ def test_what_is_written_is_what_keras_would_build(case, class_weight):
         with seeded_initializers(seed):
             model = networks.build(hp)
         with seeded_initializers(seed):
-            written = networks.write(hp, class_weight)
+            written = networks.serialize(hp, class_weight)
         assert nameless(written.program) == nameless(serialize_model(model, class_weight))
         assert written.parameters == model.count_params()
         state = pack_initial_state(written.weights, written.trainable, written.optimizer)
@@ -84,7 +84,7 @@ def test_what_is_written_can_be_built():
     networks = CerebrosNetworks(space(), [(5,)], [PRICE], normalizations=[STATISTICS])
     hp = drawn(networks, 3)
     with seeded_initializers(1):
-        written = networks.write(hp)
+        written = networks.serialize(hp)
     model = deserialize_model(written.program)
     model.set_weights(written.weights)
     x = np.random.default_rng(0).normal(size=(7, 5)).astype("float32")
@@ -97,9 +97,9 @@ def test_to_write_leaves_no_trace_in_what_is_drawn_next():
     networks = CerebrosNetworks(space(), [(5,)], [PRICE])
     hp = drawn(networks, 0)
     with seeded_initializers(1):
-        first = networks.write(hp)  # makes what all of them have in common
+        first = networks.serialize(hp)  # makes what all of them have in common
     with seeded_initializers(1):
-        second = networks.write(hp)
+        second = networks.serialize(hp)
     assert first.program == second.program
     for one, other in zip(first.weights, second.weights, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -113,7 +113,7 @@ def test_another_precision_is_written_too():
         with seeded_initializers(0):
             model = networks.build(hp)
         with seeded_initializers(0):
-            written = networks.write(hp)
+            written = networks.serialize(hp)
         assert nameless(written.program) == nameless(serialize_model(model))
     finally:
         keras.config.set_dtype_policy("float32")
@@ -131,7 +131,7 @@ def test_what_must_be_built_is_not_written(why):
     try:
         if why in ("mixed", "half"):
             keras.config.set_dtype_policy({"mixed": "mixed_float16", "half": "float16"}[why])
-        assert networks.write(drawn(networks, 0)) is None
+        assert networks.serialize(drawn(networks, 0)) is None
     finally:
         keras.config.set_dtype_policy(policy)
 
@@ -152,6 +152,6 @@ def test_layers_are_in_keras_order_whatever_the_graph():
         model = keras.Model(inputs, ends)
         outputs = [each._keras_history.operation.name for each in ends]
         wanted = [layer.name for layer in model.layers]
-        assert [n for n in wanted if n in in_order(sources.__getitem__, outputs)] == in_order(
+        assert [n for n in wanted if n in sort_layers(sources.__getitem__, outputs)] == sort_layers(
             sources.__getitem__, outputs
         )

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given, settings
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.spaces.cerebros.lateral import draw_lateral
 from nas.spaces.cerebros.moiety import Moiety, draw_moiety
 from nas.spaces.cerebros.plan import LATERAL, UPSTREAM, Edge, OutputFuture
-from nas.spaces.cerebros.random_stream import Draws
-from nas.spaces.cerebros.repair import repair
+from nas.spaces.cerebros.random_stream import RandomStream
 from nas.spaces.cerebros.space import CerebrosSpace
-from nas.spaces.cerebros.wiring import draw_future, draw_upstream
+from nas.spaces.cerebros.wiring import draw_future, draw_lateral, draw_upstream, repair_unread
 from tests.nas.spaces.cerebros.cerebros_strategies import FINAL, FIRST, MAIN, drawn, seeds, spaces
 
 # The plan of the published space for seed 8675309. It changes only when the draws do, and then
@@ -153,7 +151,7 @@ def test_repair_gives_an_orphan_to_a_level_in_reach(
         # Everything is picked but unit 1 of that level.
         for k in range(4):
             edges[k + 1][0] = [Edge(k, u) for u in range(2) if (k, u) != (level, 1)]
-        repair(space, edges, seed)
+        repair_unread(space, edges, seed)
         orphan = [
             k
             for k, units in enumerate(edges)
@@ -257,7 +255,7 @@ def test_the_global_random_state_is_neither_read_nor_changed() -> None:
 
 
 def test_draws_reach_both_bounds() -> None:
-    draws = Draws(0, "bounds")
+    draws = RandomStream(0, "bounds")
     assert {draws.integer(2, 4) for _ in range(100)} == {2, 3, 4}
     assert not draws.chance(0.0)
     assert draws.chance(1.0)

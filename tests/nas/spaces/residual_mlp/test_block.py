@@ -135,7 +135,7 @@ def test_several_inputs_are_concatenated():
         ({"layers": (3, 1)}, r"layers must be \(lowest, highest\), but got \(3, 1\)"),
         ({"width": (0, 4)}, r"width must be a positive integer, but got 0"),
         ({"blocks": (1, 2, 3)}, r"blocks must be one value or \(lowest, highest\)"),
-        ({"decrease": (0, 2)}, r"decrease must be a fraction from 0 to 1, but got 2"),
+        ({"decrease": (0, 2)}, r"decrease must be a finite number in \[0, 1\], but got 2"),
         ({"final_dropout_rate": (0, 1.0)}, r"final_dropout_rate must be less than 1"),
         ({"bypass_regularization": ["bnorm", "bn"]}, r"bypass_regularization .*'bn'"),
         ({"activation": []}, r"activation must be a name or a list"),

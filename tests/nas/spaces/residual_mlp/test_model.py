@@ -250,7 +250,7 @@ def test_keras_alone_loads_saved_networks(tmp_path: Path):
         ),
         (
             {"base_model": base(), "base_model_input_shape": (12, 12, 3)},
-            r"shape \(10,\) can't be resized to .*\(12, 12, 3\)",
+            r"cannot resize rows of shape \(10,\) to .*\(12, 12, 3\)",
         ),
         (
             {"input_shape": (4, 5), "flatten_after_base_model": False},

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.seeding import derive
 from cerebros_spark.core.types import Status
-from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare, sample
+from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare, read_moiety
 from nas.spaces.cerebros.moiety import draw_moiety
 from nas.spaces.cerebros.space import CerebrosSpace
 from nas.trial.proposal import Pause
@@ -47,7 +47,7 @@ def test_what_is_assigned_is_sampled(name, seed, wiring):
     hp = keras_tuner.HyperParameters()
     assign(hp, moiety, wiring, space)
     values = dict(hp.values)
-    assert sample(hp, space) == (moiety, wiring)
+    assert read_moiety(hp, space) == (moiety, wiring)
     assert hp.values == values
     known = keras_tuner.HyperParameters()
     declare(known, space)
@@ -60,7 +60,7 @@ def test_each_moiety_is_proposed_in_every_try(space):
     assert [each.trial_id for each in found] == [
         f"moiety-{moiety}-try-{number}" for moiety in range(3) for number in range(2)
     ]
-    drawn = [sample(each.hyperparameters, space) for each in found]
+    drawn = [read_moiety(each.hyperparameters, space) for each in found]
     assert [moiety for moiety, _ in drawn] == [
         draw_moiety(space, derive(0, "moiety", index)) for index in (0, 0, 1, 1, 2, 2)
     ]
