@@ -1,6 +1,41 @@
 """Command ``python -m cerebros_spark.replay RUN``: train trials again and compare them."""
 
-from cerebros_spark.engine.replay import main
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cerebros_spark.engine.replay import Replay
+from cerebros_spark.runs.journal import locate_run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Replay trials and print the differences; exit with status 1 if there are any."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cerebros_spark.replay",
+        description="Trains trials again, alone, and compares them with the journal bit by bit. "
+        "Custom layers, losses and metrics must be registered in modules that can be imported "
+        "here; for others use Replay(..., custom_objects=...) in Python.",
+    )
+    parser.add_argument("run", metavar="RUN", help="folder or URL of the run: STORE/runs/NAME")
+    parser.add_argument("trials", metavar="TRIAL", nargs="*", help="all trials by default")
+    options = parser.parse_args(arguments)
+    replay = Replay(*locate_run(options.run))
+    is_equal = True
+    for name in options.trials or replay.trials:
+        comparison = replay.compare(name)
+        is_equal = is_equal and comparison.equal
+        verdict = "the same, bit for bit"
+        if not comparison.equal:
+            verdict = (
+                f"states differ after visits {list(comparison.states)}; metrics differ in records "
+                f"{list(comparison.metrics)}"
+            )
+        sys.stdout.write(f"{name}: {comparison.units} units replayed, {verdict}\n")
+        sys.stdout.flush()
+    sys.exit(0 if is_equal else 1)
+
 
 if __name__ == "__main__":
     main()

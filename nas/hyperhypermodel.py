@@ -14,7 +14,7 @@ import numpy as np
 from cerebros_spark.backends.base import Backend
 from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, NotFittedError
-from cerebros_spark.core.pickling import packed
+from cerebros_spark.core.pickling import pickle_objects
 from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.storage.store import Store
 from nas.config.binding import Resources, parse_columns
@@ -471,7 +471,7 @@ class HyperHyperModel:
         assert self._resources is not None
         backend = self._resources.backend
         if not isinstance(backend, LocalBackend):
-            packed(self._model.custom_objects)  # raises if they cannot be sent
+            pickle_objects(self._model.custom_objects)  # raises if they cannot be sent
         trial_callbacks, observers = split_callbacks(callbacks)
         config = SearchConfig(
             model=self._model,

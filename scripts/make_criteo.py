@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 
 NUMBERS = [f"I{number}" for number in range(1, 14)]
 CATEGORIES = [f"C{number}" for number in range(1, 27)]
@@ -138,7 +138,7 @@ class TrueModel:
     @classmethod
     def drawn(cls, seed: int) -> TrueModel:
         """Return the model of a seed."""
-        rng = np.random.default_rng(derive(seed, "model"))
+        rng = np.random.default_rng(derive_seed(seed, "model"))
         # Half of the columns have an effect, those with few categories.
         strengths = [0.3 if number % 2 and size < 20_000 else 0.0
                      for number, size in enumerate(SIZES)]  # fmt: skip
@@ -157,7 +157,7 @@ class TrueModel:
 
     def rows(self, piece: int, count: int) -> pa.Table:
         """Return the first ``count`` rows of a piece, as a table."""
-        rng = np.random.default_rng(derive(self.seed, "piece", piece))
+        rng = np.random.default_rng(derive_seed(self.seed, "piece", piece))
         numbers, ranks = self._features(rng)
         probability = 1 / (1 + np.exp(-self._logits(numbers, ranks) - self.intercept))
         label = (rng.random(PIECE_ROWS) < probability).astype(np.int32)
@@ -202,7 +202,7 @@ class TrueModel:
 
     def _centred(self) -> TrueModel:
         """Return the model with the intercept that gives the click rate."""
-        rng = np.random.default_rng(derive(self.seed, "intercept"))
+        rng = np.random.default_rng(derive_seed(self.seed, "intercept"))
         logits = self._logits(*self._features(rng))
         low, high = -20.0, 20.0
         for _ in range(50):
@@ -216,7 +216,7 @@ class TrueModel:
 def _words(name: str, size: int) -> pa.Array:
     """Return the words of a column's categories, by rank: eight hexadecimal digits each."""
     # Multiplication by an odd number modulo a power of two repeats no word.
-    offset = derive(0, name)
+    offset = derive_seed(0, name)
     return pa.array([f"{(rank * 2654435761 + offset) % 2**32:08x}" for rank in range(size)])
 
 

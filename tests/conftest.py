@@ -167,11 +167,11 @@ def no_heavy_imports() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cheap_collections() -> Iterator[None]:
     """Networks come and go in nearly every test."""
-    from cerebros_spark.core.gc_control import settled
+    from cerebros_spark.core.gc_control import freeze_heap
     from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
     load_tensorflow()
-    with settled():
+    with freeze_heap():
         yield
 
 

@@ -1,19 +1,17 @@
-"""The backend room's door: where workers come from and how they are spoken to."""
+"""The interface of backends."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
+from cerebros_spark.core.events import WorkerEvent
+from cerebros_spark.core.types import Assignment
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.storage.store import Store
-from cerebros_spark.worker.io_thread import Assignment
-
-WorkerEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed
 
 
 class Backend(Protocol):
-    """Owns the workers of one run at a time."""
+    """Starts, connects and stops the workers of one run at a time."""
 
     num_workers: int
     """Number of workers, and so of partitions."""
@@ -22,30 +20,30 @@ class Backend(Protocol):
     """TensorFlow's threads in each worker."""
 
     def check(self, store: Store) -> None:
-        """Makes sure, before any work is spent, that workers can be had and see the store.
+        """Check in advance that enough workers can start and can read the store.
 
         Raises:
-            BackendError: If there can't be so many workers.
-            StoreError: If a worker can't see the store.
+            BackendError: If there are too few free slots.
+            StoreError: If a worker cannot read the store.
         """
 
-    def start(self, job: WorkerConfig) -> None:
-        """Starts all workers; each one's WorkerReady follows as an event.
+    def start(self, config: WorkerConfig) -> None:
+        """Start all workers. A WorkerReady event follows for each.
 
         Raises:
-            BackendError: If they can't be had within the start timeout.
-            StoreError: If a worker can't see the store.
+            BackendError: If they do not start within the start timeout.
+            StoreError: If a worker cannot read the store.
         """
 
     def send(self, worker: int, assignment: Assignment) -> None:
-        """Gives an idle worker something to do."""
+        """Send a worker an assignment."""
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """The next thing a worker has to say; None after ``timeout`` seconds of silence.
+        """Return the workers' next event; None after ``timeout`` seconds.
 
         Raises:
             BackendError: If the workers are gone for good.
         """
 
     def stop(self) -> None:
-        """Lets all workers go; nothing of them is left when this returns."""
+        """Stop all workers; nothing of them is left when this returns."""

@@ -1,4 +1,4 @@
-"""Workers as threads of this process: no Spark needed, and the reference for equality."""
+"""Workers as threads of this process: no Spark needed, and the reference for equal results."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ import queue
 import threading
 from collections.abc import Sequence
 
-from cerebros_spark.backends.base import Backend, WorkerEvent
 from cerebros_spark.core.errors import BackendError
-from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerReady
-from cerebros_spark.core.types import UnitResult
+from cerebros_spark.core.events import (
+    WorkerEvent,
+    WorkerReady,
+    WorkRequested,
+    make_report_event,
+)
+from cerebros_spark.core.types import Assignment, Demand, Report
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.runs.artifacts import check_store
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras import tensorflow_runtime
-from cerebros_spark.worker.io_thread import Assignment, Report
 from cerebros_spark.worker.worker import Worker
 
-logger = logging.getLogger("cerebros_spark")
+logger = logging.getLogger(__name__)
 
-_NOTHING = Assignment(())
+_NO_WORK = Assignment(())
 
 
 class LocalBackend:
     """Trains in threads of this process.
 
     Args:
-        num_workers: Number of workers, and of the partitions that the data is cut into.
-        threads_per_worker: TensorFlow's threads for one operation. They are TensorFlow's for the
-            whole process, and count only if it has not been used yet.
+        num_workers: Number of workers, and of the partitions of the data.
+        threads_per_worker: TensorFlow's threads per operation. They apply to the whole process,
+            and only if TensorFlow has not been used yet.
     """
 
     def __init__(self, num_workers: int = 2, *, threads_per_worker: int = 1) -> None:
@@ -38,39 +41,40 @@ class LocalBackend:
         self.threads = check_integer("threads_per_worker", threads_per_worker, 1)
         self._deterministic = False
         self._threads: list[threading.Thread] = []
-        self._links: list[_Link] = []
+        self._links: list[_LocalLink] = []
         self._events: queue.Queue[WorkerEvent | BaseException] = queue.Queue()
 
     def check(self, store: Store) -> None:
-        """Threads can always be had, and see what this process sees."""
-        # Before the first network is built: TensorFlow can't change its threads later.
+        """Set TensorFlow's threads, which it cannot change after its first network."""
         tensorflow_runtime.configure(self.threads, None, False, self.num_workers, defer=True)
 
-    def start(self, job: WorkerConfig) -> None:
-        """Starts a thread for each worker."""
-        check_store(job.store, job.run_id)
+    def start(self, config: WorkerConfig) -> None:
+        """Start a thread for each worker."""
+        check_store(config.store, config.run_id)
         tensorflow_runtime.configure(
-            job.threads, None, job.deterministic, self.num_workers, defer=True
+            config.threads, None, config.deterministic, self.num_workers, defer=True
         )
-        self._deterministic = job.deterministic
+        self._deterministic = config.deterministic
         self._events = queue.Queue()
-        self._links = [_Link(number, self._events) for number in range(self.num_workers)]
+        self._links = [_LocalLink(number, self._events) for number in range(self.num_workers)]
         self._threads = [
             threading.Thread(
-                target=self._serve, args=(job, link), name=f"cerebros-worker-{link.number}"
+                target=self._serve,
+                args=(config, link),
+                name=f"cerebros-worker-{link.number}",
+                daemon=True,
             )
             for link in self._links
         ]
         for thread in self._threads:
-            thread.daemon = True
             thread.start()
 
     def send(self, worker: int, assignment: Assignment) -> None:
-        """Gives a worker something to do."""
+        """Send a worker an assignment."""
         self._links[worker].send(assignment)
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """The next thing a worker has to say."""
+        """Return the workers' next event."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
@@ -80,7 +84,7 @@ class LocalBackend:
         return event
 
     def stop(self) -> None:
-        """Lets the workers finish their unit and ends their threads."""
+        """Let the workers finish their units, and end their threads."""
         for link in self._links:
             link.send(None)
         for thread in self._threads:
@@ -89,54 +93,41 @@ class LocalBackend:
         if self._deterministic:
             tensorflow_runtime.disable_determinism()
 
-    def _serve(self, job: WorkerConfig, link: _Link) -> None:
+    def _serve(self, config: WorkerConfig, link: _LocalLink) -> None:
         try:
-            Worker(job, link.number).serve(link)
+            Worker(config, link.number).serve(link)
         except Exception as error:
             logger.exception("worker %d stopped", link.number)
             self._events.put(error)
 
 
-class _Link:
-    """A worker's line to the driver: two queues."""
+class _LocalLink:
+    """A worker's connection to the driver: two queues."""
 
     def __init__(self, number: int, events: queue.Queue[WorkerEvent | BaseException]) -> None:
         self.number = number
         self._assignments: queue.Queue[Assignment | None] = queue.Queue()
         self._events = events
-        self._registered = False
-        self._held = 0  # units given and not reported
-        self._told = False  # the driver knows that this worker has use for work
+        self._is_registered = False
+        self._has_requested = False  # work ahead, since the last assignment
 
     def send(self, assignment: Assignment | None) -> None:
-        self._told = False
+        self._has_requested = False
         self._assignments.put(assignment)
 
-    def exchange(self, reports: Sequence[Report], asks: bool) -> Assignment | None:
-        if not self._registered:
-            self._registered = True
+    def exchange(self, reports: Sequence[Report], demand: Demand) -> Assignment | None:
+        if not self._is_registered:
+            self._is_registered = True
             self._events.put(WorkerReady(self.number))
-        self._held -= len(reports)
         for report in reports:
-            self._events.put(event_of(report))
-        if asks and self._held and not self._told:
-            self._told = True
-            self._events.put(WorkerAsks(self.number))
+            self._events.put(make_report_event(report))
+        if demand is Demand.AHEAD and not self._has_requested:
+            self._has_requested = True
+            self._events.put(WorkRequested(self.number))
         try:
-            assignment = self._assignments.get(block=asks)
+            return self._assignments.get(block=demand is not Demand.NONE)
         except queue.Empty:
-            return _NOTHING
-        self._held += len(assignment.units) if assignment else 0
-        return assignment
+            return _NO_WORK
 
-    def hurry(self) -> None:
-        self._assignments.put(_NOTHING)
-
-
-def event_of(report: Report) -> UnitDone | UnitFailed:
-    """What a report means to the scheduler."""
-    return UnitDone(report) if isinstance(report, UnitResult) else UnitFailed(report)
-
-
-def _conforms(backend: LocalBackend) -> Backend:
-    return backend
+    def wake(self) -> None:
+        self._assignments.put(_NO_WORK)

@@ -12,6 +12,13 @@ def declare_param(name: str, description: str, converter: Any) -> Any:
     return Param(Params._dummy(), name, description, typeConverter=converter)
 
 
+def get_active_context() -> Any:
+    """Return the active SparkContext, or None."""
+    from pyspark import SparkContext
+
+    return SparkContext._active_spark_context
+
+
 def hadoop_path(context: Any, *parts: str) -> tuple[Any, Any]:
     """Return Hadoop's file system of a path, and the path, as Java objects."""
     path = context._jvm.org.apache.hadoop.fs.Path(*parts)
@@ -21,6 +28,11 @@ def hadoop_path(context: Any, *parts: str) -> tuple[Any, Any]:
 def hadoop_setting(context: Any, name: str, default: str) -> str:
     """Return a setting of Hadoop."""
     return str(context._jsc.hadoopConfiguration().get(name, default))
+
+
+def kill_task_attempt(context: Any, attempt: int, reason: str) -> None:
+    """Kill a task attempt, which Spark then starts again."""
+    context._jsc.sc().killTaskAttempt(attempt, True, reason)
 
 
 def read_stream(context: Any, stream: Any) -> bytes:

@@ -1,43 +1,43 @@
-"""Every error this project raises on purpose.
+"""Errors that the packages raise on purpose.
 
-All of them are :class:`CerebrosError`, and each is also the builtin it resembles, so that
-``except ValueError`` keeps working for someone who has never heard of this package.
+Each is a :class:`CerebrosError` and also the built-in error it resembles, so ``except ValueError``
+catches it without importing this package.
 """
 
 from __future__ import annotations
 
 
 class CerebrosError(Exception):
-    """Root of the project's errors."""
+    """Base class of the project's errors."""
 
 
 class ArgumentError(CerebrosError, ValueError):
-    """An argument has a value that can't be used; the message names it."""
+    """An argument has an invalid value; the message names it."""
 
 
 class DataError(CerebrosError, ValueError):
-    """The data can't be trained on; the message names the column and what to do."""
+    """The data cannot be trained on; the message names the column and the remedy."""
 
 
 class NotFittedError(CerebrosError, RuntimeError):
-    """Something was asked of a search that has not been fitted."""
+    """A search was used before it was fitted."""
 
 
 class StoreError(CerebrosError, OSError):
-    """The store can't be written, read, or is not what was written."""
+    """The store cannot be read or written, or its content is damaged."""
 
 
 class BackendError(CerebrosError, RuntimeError):
-    """The workers can't be had, or went away for good."""
+    """The workers cannot be started, or are lost for good."""
 
 
 class TrialError(CerebrosError, RuntimeError):
-    """One trial failed. The search goes on without it."""
+    """One trial failed. The search continues without it."""
 
 
 class SearchError(CerebrosError, RuntimeError):
-    """The search as a whole can't go on."""
+    """The search as a whole cannot continue."""
 
 
 class ProtocolError(CerebrosError, RuntimeError):
-    """An impossible event reached the scheduler: a defect, told with the story so far."""
+    """The scheduler received an impossible event: a defect. The message lists the last events."""

@@ -1,19 +1,23 @@
-"""What the scheduler is told, and what it says: events and instructions, as frozen values."""
+"""The scheduler's input and output: events and instructions, as frozen values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cerebros_spark.core.types import MetricState, StateRef, Status, Unit, UnitFailure, UnitResult
+from cerebros_spark.core.types import (
+    MetricState,
+    Report,
+    StateRef,
+    TrialResult,
+    Unit,
+    UnitFailure,
+    UnitResult,
+)
 
 
 @dataclass(frozen=True)
 class TrialSubmitted:
-    """A new trial, with the state it starts from.
-
-    ``group`` names the trials that it may be trained with in one go; it is empty if there are
-    none.
-    """
+    """A new trial, its initial state, and the group it may train together with, if any."""
 
     trial_id: str
     index: int
@@ -24,23 +28,23 @@ class TrialSubmitted:
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """A worker has registered, for the first time or again: it holds no unit."""
+    """A worker has registered, for the first time or again. It holds no unit."""
 
     worker: int
 
 
 @dataclass(frozen=True)
-class WorkerAsks:
-    """A worker will soon be done with what it has, and can take the next already."""
+class WorkRequested:
+    """A worker will finish its units soon and can take more in advance."""
 
     worker: int
 
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker is gone, and what it was doing with it.
+    """A worker is gone, with its units.
 
-    ``fatal`` says that the worker itself told that it can't go on, whatever its unit was.
+    ``fatal`` means that the worker itself reported an error that no unit caused.
     """
 
     worker: int
@@ -57,63 +61,59 @@ class UnitDone:
 
 @dataclass(frozen=True)
 class UnitCommitted:
-    """The journal of an earlier driver holds this finished unit: no worker of this one ran it."""
+    """A finished unit read from the journal of an earlier session."""
 
     result: UnitResult
 
 
 @dataclass(frozen=True)
 class UnitFailed:
-    """A unit raised: its trial has failed, or the unit is to be run again."""
+    """A unit raised: its trial fails, or the unit is retried."""
 
     failure: UnitFailure
 
 
+def make_report_event(report: Report) -> UnitDone | UnitFailed:
+    """Return a worker's report as an event."""
+    return UnitDone(report) if isinstance(report, UnitResult) else UnitFailed(report)
+
+
 @dataclass(frozen=True)
 class EpochAnswered:
-    """The answer to an EpochDone: go on, or stop here.
+    """Reply to an EpochDone: continue, stop, or (None) stay paused.
 
-    ``state`` is what the next epoch starts from, if that is not the one the epoch ended with.
+    ``state`` replaces the state that the next epoch starts from.
     """
 
     trial_id: str
-    proceed: bool
+    proceed: bool | None
     state: StateRef | None = None
 
 
 @dataclass(frozen=True)
 class TrialStopped:
-    """A trial is to end now, wherever it is."""
+    """A trial is to end now, at whatever point it is."""
 
     trial_id: str
 
 
 @dataclass(frozen=True)
 class TrialFailed:
-    """The driver has found that a trial can't go on: it is to end now, wherever it is."""
+    """The driver has found an error in a trial, which is to end now."""
 
     trial_id: str
     error: str
     traceback: str = ""
 
 
-Event = (
-    TrialSubmitted
-    | WorkerReady
-    | WorkerAsks
-    | WorkerLost
-    | UnitDone
-    | UnitCommitted
-    | UnitFailed
-    | EpochAnswered
-    | TrialStopped
-    | TrialFailed
-)
+WorkerEvent = WorkerReady | WorkRequested | WorkerLost | UnitDone | UnitFailed
+
+Event = WorkerEvent | TrialSubmitted | UnitCommitted | EpochAnswered | TrialStopped | TrialFailed
 
 
 @dataclass(frozen=True)
 class RunUnits:
-    """A worker is to run these units, one of each of several trials, in one go."""
+    """Have a worker run units together, one from each of several trials."""
 
     worker: int
     units: tuple[Unit, ...]
@@ -121,7 +121,7 @@ class RunUnits:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """A trial has finished an epoch. It waits for an EpochAnswered."""
+    """A trial has finished an epoch and waits for an EpochAnswered."""
 
     trial_id: str
     epoch: int
@@ -130,18 +130,7 @@ class EpochDone:
     validation: tuple[MetricState, ...]
     seconds: float
     rows: int
+    is_last: bool
 
 
-@dataclass(frozen=True)
-class TrialDone:
-    """A trial has ended."""
-
-    trial_id: str
-    status: Status
-    epochs: int
-    seconds: float
-    error: str | None = None
-    traceback: str | None = None
-
-
-Instruction = RunUnits | EpochDone | TrialDone
+Instruction = RunUnits | EpochDone | TrialResult

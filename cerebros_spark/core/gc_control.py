@@ -1,4 +1,4 @@
-"""Python's garbage collection, made cheap for as long as networks come and go."""
+"""Control of Python's garbage collector."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ import threading
 from collections.abc import Iterator
 
 _lock = threading.Lock()
-_inside = 0
+_depth = 0
 
 
 @contextlib.contextmanager
-def settled() -> Iterator[None]:
-    """Has collections look only through what comes from here on.
+def freeze_heap() -> Iterator[None]:
+    """Exclude all objects that exist now from garbage collection, until the outermost exit.
 
-    TensorFlow alone is 400,000 objects that never go. To look through them takes a quarter of a
-    second, each time that Keras or a worker lets go of a network; the network's own takes
-    milliseconds. Several may be inside at a time: the last to leave ends it.
+    TensorFlow alone keeps 400,000 objects. Scanning them takes a quarter of a second, each time
+    that Keras or a worker frees a network.
     """
-    global _inside
+    global _depth
     with _lock:
-        _inside += 1
-        if _inside == 1:
+        _depth += 1
+        if _depth == 1:
             gc.collect()
             gc.freeze()
     try:
         yield
     finally:
         with _lock:
-            _inside -= 1
-            if not _inside:
+            _depth -= 1
+            if not _depth:
                 gc.unfreeze()

@@ -1,8 +1,7 @@
-"""Layers, losses and metrics of a user's own on their way to Spark's processes.
+"""Pickling of custom layers, losses and metrics for Spark's processes.
 
-They travel by value inside the Spark job's own code, as Spark sends every function: what was
-defined in a notebook or in a file that only the driver has need not be importable there. Nothing
-that lies in the store is ever unpacked so.
+They travel by value, inside the code of the Spark job, as Spark sends every function. Workers need
+not be able to import what was defined in a notebook or script. The store holds no pickles.
 """
 
 from __future__ import annotations
@@ -18,73 +17,73 @@ from typing import Any
 from cerebros_spark.core.errors import ArgumentError
 
 
-def packed(objects: Mapping[str, Any]) -> bytes:
-    """The objects as bytes, those of the user's own modules with their code.
+def pickle_objects(objects: Mapping[str, Any]) -> bytes:
+    """Return classes and functions as bytes, with the code of those from user modules.
 
     Args:
         objects: Classes and functions by name.
 
     Raises:
-        ArgumentError: If one can't be sent; the message names it.
+        ArgumentError: If one cannot be pickled; the message names it.
     """
     if not objects:
         return b""
     from pyspark import cloudpickle
 
-    with _by_value(objects):
+    with _user_modules_by_value(objects):
         for name, value in objects.items():
             try:
                 cloudpickle.dumps(value)
             except Exception as error:
                 raise ArgumentError(
-                    f"custom_objects[{name!r}] can't be sent to the workers: {error}. It must not "
+                    f"cannot send custom_objects[{name!r}] to the workers: {error}. It must not "
                     "hold open files, locks, sessions or tensors"
                 ) from error
         return bytes(cloudpickle.dumps(dict(objects)))
 
 
-def can_be_sent(value: Any) -> bool:
-    """Whether a class or function can be sent to Spark's processes."""
+def is_picklable(value: Any) -> bool:
+    """Return whether a class or function can be sent to Spark's processes."""
     try:
-        packed({"it": value})
+        pickle_objects({"value": value})
     except ArgumentError:
         return False
     return True
 
 
-def unpacked(data: bytes) -> dict[str, Any]:
-    """What :func:`packed` made bytes of."""
+def unpickle_objects(data: bytes) -> dict[str, Any]:
+    """Return the objects of :func:`pickle_objects`."""
     if not data:
         return {}
     from pyspark import cloudpickle
 
-    found: dict[str, Any] = cloudpickle.loads(data)
-    return found
+    objects: dict[str, Any] = cloudpickle.loads(data)
+    return objects
 
 
 @contextlib.contextmanager
-def _by_value(objects: Mapping[str, Any]) -> Iterator[None]:
-    """Has the modules of the objects sent with their code, unless they are installed ones."""
+def _user_modules_by_value(objects: Mapping[str, Any]) -> Iterator[None]:
+    """Register the objects' user modules to be pickled by value."""
     from pyspark import cloudpickle
 
-    known = cloudpickle.list_registry_pickle_by_value()
-    modules = {str(getattr(each, "__module__", "")) for each in objects.values()}
-    own = [
+    registered = cloudpickle.list_registry_pickle_by_value()
+    names = {str(getattr(value, "__module__", "")) for value in objects.values()}
+    modules = [
         sys.modules[name]
-        for name in sorted(modules)
-        if name in sys.modules and name not in known and is_own_module(name)
+        for name in sorted(names)
+        if name in sys.modules and name not in registered and is_user_module(name)
     ]
-    for module in own:
+    for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
         yield
     finally:
-        for module in own:
+        for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def is_own_module(name: str) -> bool:
-    """Whether a module is a user's: no installed package, nothing of Python's or Spark's."""
+def is_user_module(name: str) -> bool:
+    """Return whether a module is neither installed nor part of Python or Spark."""
     if name.partition(".")[0] in ("pyspark", "py4j"):
         return False
     if name == "__main__" or name not in sys.modules:

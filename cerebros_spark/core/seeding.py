@@ -1,28 +1,28 @@
-"""Named random streams: every random draw in a search comes from one seed and a name."""
+"""Named random streams: every random draw of a search derives from one seed and a name."""
 
 from __future__ import annotations
 
 import hashlib
 
 
-def derive(seed: int, *names: str | int) -> int:
-    """Derives the seed of one named random stream.
+def derive_seed(seed: int, *names: str | int) -> int:
+    """Return the seed of one named random stream.
 
-    The result depends on nothing but its arguments: it is the same on every machine, in every
-    Python process and in any order of calls, and streams of different names are independent.
+    The result depends on the arguments alone: it is the same on every machine and in every
+    process. Streams of different names are independent.
 
     Args:
         seed: The seed of the run.
-        *names: What the stream is for, for example ``("trial-0003", "epoch", 4, "partition", 1)``.
+        *names: Name of the stream, for example ``("trial-0003", "epoch", 4, "partition", 1)``.
             ``1`` and ``"1"`` are different names.
 
     Returns:
-        An integer in ``[0, 2**32)``, which every generator in use (Python, NumPy, Keras) accepts.
+        An integer in ``[0, 2**32)``, which Python's, NumPy's and Keras' generators accept.
     """
     text = "\x1f".join([repr(int(seed)), *(repr(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def unit_seed(seed: int, trial_id: str, epoch: int, partition: int) -> int:
-    """The seed of everything that is drawn in one training unit."""
-    return derive(seed, trial_id, "epoch", epoch, "partition", partition)
+def derive_unit_seed(seed: int, trial_id: str, epoch: int, partition: int) -> int:
+    """Return the seed of all random draws in one training unit."""
+    return derive_seed(seed, trial_id, "epoch", epoch, "partition", partition)

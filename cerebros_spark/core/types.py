@@ -1,18 +1,29 @@
-"""The frozen values that cross rooms.
+"""Frozen values that cross folders.
 
-All of them have a JSON form (:func:`to_wire`, and a reader for each): it is what travels between
-driver and workers and what stands in the journal. Floats survive it bit for bit.
+Those that travel between driver and workers are ``msgspec`` structs: their annotations carry the
+limits that ``rpc.messages`` enforces. Journal records hold them as JSON objects.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import enum
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Protocol
+
+import msgspec
 
 from cerebros_spark.core.validation import check_integer
+
+_UNICODE = r"\A[^\ud800-\udfff]*\Z"  # no lone surrogates, which UTF-8 cannot encode
+
+Index = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=2.0**63)]
+Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=_UNICODE)]
+LongText = Annotated[str, msgspec.Meta(max_length=128 * 1024, pattern=_UNICODE)]
+
+#: The variables of a model's metrics, one tuple of numbers each. They add up over partitions.
+MetricState = tuple[tuple[float, ...], ...]
 
 
 class Phase(str, enum.Enum):
@@ -23,7 +34,7 @@ class Phase(str, enum.Enum):
 
 
 class Status(str, enum.Enum):
-    """How a trial ended, or that it has not."""
+    """State of a trial: running, or how it ended."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -31,30 +42,35 @@ class Status(str, enum.Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True)
-class StateRef:
-    """A model state in the store: where it is and what it must be."""
+class StateRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Reference to a model state in the store.
 
-    key: str
-    size: int
-    sha256: str
+    Attributes:
+        key: Its key in the store.
+        size: Its size in bytes.
+        sha256: Its SHA-256, in hexadecimal digits.
+    """
+
+    key: Text
+    size: Index
+    sha256: Text
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One candidate network, ready to train anywhere.
+    """One candidate network, ready to train on any worker.
 
     Attributes:
         trial_id: Name of the trial, unique in its run.
         index: Number of the trial in its run, from 0. It fixes the visit order of a
             reproducible run.
-        trainer: Name of the trainer that understands ``program``.
-        program: The network and how it is compiled, as the trainer wrote it.
-        seed: Seed of the run. Every draw of the trial is derived from it and the trial's id.
-        epochs: How many epochs the trial trains at most.
-        batch_size: Rows in a training step.
-        parameters: Number of trainable and other weights of the network.
-        group: Names the trials that its trainer can advance together with it; empty for none.
+        trainer: Name of the trainer that can read ``program``.
+        program: The compiled network, serialized by the trainer.
+        seed: Seed of the run. Every random draw of the trial derives from it and ``trial_id``.
+        epochs: Limit of epochs.
+        batch_size: Rows per training step.
+        parameters: Number of weights of the network, trainable or not.
+        group: Group of trials that the trainer can advance together; empty for none.
     """
 
     trial_id: str
@@ -72,120 +88,158 @@ class TrialSpec:
             object.__setattr__(self, name, check_integer(name, getattr(self, name), 1))
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The unit of work: one trial, one epoch, one phase, one partition.
 
     Attributes:
         trial_id: The trial.
         epoch: The epoch, from 0.
-        phase: Training changes the state, validation reads it.
+        phase: Training changes the state, validation only reads it.
         partition: The partition that is visited.
-        visit: How many training visits were committed to the trial before this unit.
-        attempt: How often the unit had been handed out before, from 0.
-        state: The state the unit starts from.
+        visit: Number of training visits committed to the trial before this unit.
+        attempt: Number of earlier assignments of the unit, from 0.
+        state: The state that the unit starts from.
     """
 
-    trial_id: str
-    epoch: int
+    trial_id: Text
+    epoch: Index
     phase: Phase
-    partition: int
-    visit: int
-    attempt: int
+    partition: Index
+    visit: Index
+    attempt: Index
     state: StateRef
 
 
-@dataclass(frozen=True)
-class EpochAnswer:
-    """What becomes of a trial that has finished an epoch.
+class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Work for one worker.
 
     Attributes:
-        proceed: Whether it goes on to its next epoch, if it has one. None holds it: it rests
-            until another answer says so.
-        keep: Whether the epoch's state is to be kept, instead of the one kept before.
-        state: The state its next epoch starts from, if that is not the one it ended with.
-        learning_rate: The one learning rate that makes this state of that; None if more has
-            changed.
-        about: What else the journal is to know, in JSON's types.
-        error: Why the trial has failed; None if it has not.
-        traceback: Where it failed.
+        units: Units of the worker's partition, one from each of several trials, to run together;
+            empty if there is no work yet.
+        ended_trials: Trials that have ended since the previous assignment.
     """
 
-    proceed: bool | None
-    keep: bool = False
-    state: bytes | None = None
-    learning_rate: float | None = None
-    about: dict[str, Any] = field(default_factory=dict)
-    error: str | None = None
-    traceback: str | None = None
+    units: tuple[Unit, ...]
+    ended_trials: tuple[Text, ...] = ()
 
 
-#: The variables of a model's metrics, one tuple of numbers each. They add up over partitions.
-MetricState = tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True)
-class UnitResult:
-    """What a worker reports of a finished unit.
+class UnitResult(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="result"
+):
+    """A worker's report of a finished unit.
 
     Attributes:
         unit: The unit.
         worker: The worker that ran it.
         state: The state after a training unit, already in the store; None after validation.
         metrics: The metrics' variables over the rows of this unit alone.
-        rows: How many rows the unit read.
-        began: When the work on the rows began, in seconds since the epoch on the worker's clock.
-        seconds: How long the work on the rows took: training or evaluation, tracing included.
-        traces: How often a step was traced for this unit: 1 at a trial's first training and
-            first validation unit on a worker, otherwise 0.
-        hop_seconds: Seconds spent around it, by name: fetch, set, dump, write.
+        rows: Number of rows read.
+        began: Start of the work on the rows, in seconds since the epoch by the worker's clock.
+        seconds: Duration of the work on the rows, tracing included.
+        traces: Number of steps traced for this unit: 1 at a trial's first training and first
+            validation unit on a worker, otherwise 0.
+        hop_seconds: Seconds spent around the work, by name: fetch, set, dump, write.
     """
 
     unit: Unit
-    worker: int
+    worker: Index
     state: StateRef | None
     metrics: MetricState
-    rows: int
-    began: float
-    seconds: float
-    traces: int
-    hop_seconds: dict[str, float]
+    rows: Index
+    began: Seconds
+    seconds: Seconds
+    traces: Index
+    hop_seconds: Annotated[dict[Text, Seconds], msgspec.Meta(max_length=64)]
 
 
-@dataclass(frozen=True)
-class UnitFailure:
-    """What a worker reports of a unit that raised: the trial's error, not the search's.
+class UnitFailure(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="failure"
+):
+    """A worker's report of a unit that raised. It ends the trial, not the search.
 
     Attributes:
         unit: The unit.
         worker: The worker that ran it.
-        error: What went wrong, in words.
-        traceback: Where it went wrong.
-        again: Whether the unit may succeed if it is run again: the store misbehaved, not the
-            trial.
-        diverged: Whether the loss is no longer finite, and nothing else is wrong.
+        error: The error's type and message.
+        traceback: Its traceback.
+        retryable: Whether the error is the store's, so that the unit may succeed when retried.
+        diverged: Whether the only error is that the loss is no longer finite.
     """
 
     unit: Unit
-    worker: int
-    error: str
-    traceback: str
-    again: bool = False
+    worker: Index
+    error: LongText
+    traceback: LongText
+    retryable: bool = False
     diverged: bool = False
+
+
+Report = UnitResult | UnitFailure
+
+
+class Demand(str, enum.Enum):
+    """What work a worker asks for in an exchange with the driver."""
+
+    NONE = "none"
+    WORK = "work"  # it has none left
+    AHEAD = "ahead"  # for after the units that it still has
+
+
+class DriverLink(Protocol):
+    """A worker's connection to the driver."""
+
+    def exchange(self, reports: Sequence[Report], demand: Demand) -> Assignment | None:
+        """Send reports and return the next assignment; None when the run has ended.
+
+        Args:
+            reports: Reports of finished or failed units.
+            demand: What work the worker asks for. Without a demand the call returns at once.
+        """
+
+    def wake(self) -> None:
+        """Wake up the pending exchange, or the next one, so that it returns without work.
+
+        An exchange with reports is not affected. Callable from any thread.
+        """
+
+
+@dataclass(frozen=True)
+class EpochAnswer:
+    """Decision about a trial that has finished an epoch.
+
+    Attributes:
+        proceed: Whether the trial continues with its next epoch. None pauses it until another
+            answer.
+        keep: Whether to keep the epoch's state in place of the one kept before.
+        checkpoint: The state that the next epoch starts from, if callbacks changed it.
+        learning_rate: The learning rate that turns the epoch's state into ``checkpoint``; None if
+            anything else changed.
+        extra: Additional fields of the journal record, in JSON types.
+        error: Why the trial has failed; None if it has not.
+        traceback: The failure's traceback.
+    """
+
+    proceed: bool | None
+    keep: bool = False
+    checkpoint: bytes | None = None
+    learning_rate: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    traceback: str | None = None
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """A trial has finished an epoch on all partitions and waits for an answer.
+    """A finished epoch of a trial, which now waits for an :class:`EpochAnswer`.
 
     Attributes:
         trial_id: The trial.
         epoch: The epoch, from 0.
-        logs: Metrics by name as ``model.fit`` names them: training's, and validation's with
-            ``val_`` in front, each over all rows.
+        logs: Metrics over all rows, named as in ``model.fit``: validation's with ``val_``.
         state: The state after the epoch, which the validation metrics belong to.
-        seconds: Seconds of work the epoch took, summed over its units.
-        rows: Rows read, training and validation.
+        seconds: Seconds of work, summed over the epoch's units.
+        rows: Rows read, in training and validation.
+        is_last: Whether the trial has reached its limit of epochs.
     """
 
     trial_id: str
@@ -194,64 +248,28 @@ class EpochResult:
     state: StateRef
     seconds: float
     rows: int
+    is_last: bool = False
 
 
-@dataclass(frozen=True)
-class TrialResult:
-    """A trial has ended.
+class TrialResult(
+    msgspec.Struct, frozen=True, rename={"trial_id": "trial", "finished_epochs": "epochs"}
+):
+    """An ended trial. Its JSON form is the journal's ``end`` record.
 
     Attributes:
         trial_id: The trial.
         status: How it ended.
-        epochs: How many epochs it finished.
+        finished_epochs: Number of epochs it finished.
         seconds: Seconds of work on its units, summed over workers.
-        error: Why it failed, or that it diverged after its first epoch and was stopped for it.
-        traceback: Where it failed.
-        kept: The state that was kept of it; None if none was.
+        error: Why it failed, or diverged after its first epoch and was stopped.
+        traceback: The failure's traceback.
+        kept: The state kept of it; None if none was.
     """
 
     trial_id: str
     status: Status
-    epochs: int
+    finished_epochs: int
     seconds: float
     error: str | None = None
     traceback: str | None = None
     kept: StateRef | None = None
-
-
-def to_wire(value: Any) -> str:
-    """A frozen value as one line of JSON."""
-    return json.dumps(dataclasses.asdict(value), separators=(",", ":"))
-
-
-def state_ref(fields: dict[str, Any]) -> StateRef:
-    """Reads a StateRef from its JSON object."""
-    return StateRef(**fields)
-
-
-def unit(fields: dict[str, Any]) -> Unit:
-    """Reads a Unit from its JSON object."""
-    changed = {"phase": Phase(fields["phase"]), "state": state_ref(fields["state"])}
-    return Unit(**{**fields, **changed})
-
-
-def unit_result(fields: dict[str, Any]) -> UnitResult:
-    """Reads a UnitResult from its JSON object."""
-    return UnitResult(
-        **{
-            **fields,
-            "unit": unit(fields["unit"]),
-            "state": None if fields["state"] is None else state_ref(fields["state"]),
-            "metrics": tuple(tuple(values) for values in fields["metrics"]),
-        }
-    )
-
-
-def unit_failure(fields: dict[str, Any]) -> UnitFailure:
-    """Reads a UnitFailure from its JSON object."""
-    return UnitFailure(**{**fields, "unit": unit(fields["unit"])})
-
-
-def trial_spec(text: str | bytes) -> TrialSpec:
-    """Reads a TrialSpec from its JSON text."""
-    return TrialSpec(**json.loads(text))

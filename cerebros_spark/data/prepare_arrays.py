@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from cerebros_spark.core.errors import DataError
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.data import catalog, checks
 from cerebros_spark.data.checks import ColumnCounts, DataRequest
 from cerebros_spark.data.float32 import Variation, worst_variation
@@ -202,7 +202,9 @@ def _split(
     held_out = validation_size(rows, float(request.validation)) if mark is None else 0
     if mark is None and not request.shuffle:
         mark = np.arange(rows) >= rows - held_out
-    order = np.random.Generator(np.random.PCG64(derive(request.seed, "prepare"))).permutation(rows)
+    order = np.random.Generator(np.random.PCG64(derive_seed(request.seed, "prepare"))).permutation(
+        rows
+    )
     place = np.empty_like(order)
     place[order] = np.arange(rows)
     if classes:

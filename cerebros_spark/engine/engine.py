@@ -1,4 +1,4 @@
-"""Drives the scheduler with a backend: trials go in, epoch and trial results come out."""
+"""The engine: drives the scheduler with a backend and commits every result to the journal."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from cerebros_spark.backends.base import Backend, WorkerEvent
-from cerebros_spark.core.errors import StoreError
+import msgspec
+
+from cerebros_spark.backends.base import Backend
+from cerebros_spark.core.errors import BackendError, StoreError
 from cerebros_spark.core.events import (
     EpochAnswered,
     EpochDone,
     Event,
     Instruction,
     RunUnits,
-    TrialDone,
     TrialFailed,
     TrialSubmitted,
     UnitDone,
     UnitFailed,
+    WorkerEvent,
     WorkerLost,
-    WorkerReady,
 )
 from cerebros_spark.core.types import (
+    Assignment,
     EpochAnswer,
     EpochResult,
-    MetricState,
-    StateRef,
     TrialResult,
     TrialSpec,
     Unit,
 )
-from cerebros_spark.engine.recovery import Recovery, States, recovered
+from cerebros_spark.engine.epoch_metrics import Merger, merge_epochs
+from cerebros_spark.engine.recovery import recover_run
+from cerebros_spark.engine.report import EngineReport
+from cerebros_spark.engine.state_gc import StateCollector
 from cerebros_spark.runs.artifacts import (
     make_state_ref,
     modified_state_key,
@@ -47,411 +48,332 @@ from cerebros_spark.runs.artifacts import (
 )
 from cerebros_spark.runs.journal import Journal, Record
 from cerebros_spark.runs.worker_config import WorkerConfig
-from cerebros_spark.scheduler.scheduler import Hopper
+from cerebros_spark.scheduler.scheduler import Scheduler
 from cerebros_spark.storage.store import Store
-from cerebros_spark.worker.io_thread import Assignment
 
-logger = logging.getLogger("cerebros_spark")
+logger = logging.getLogger(__name__)
 
-Result = EpochResult | TrialResult
-
-
-class Merger(Protocol):
-    """Makes the metrics of epochs of their units' metric variables."""
-
-    def results(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
-        """For each epoch the metrics by name over the rows of all its units."""
-
-
-@dataclass(frozen=True)
-class EngineReport:
-    """How well the workers were used.
-
-    Attributes:
-        makespan: Seconds from the first unit handed out to the last one reported.
-        floor: Seconds that no schedule could have undercut.
-        busy: For each worker the share of the makespan that it worked on rows.
-        units: Number of units that count, of this session.
-        lost: How often a worker was lost.
-    """
-
-    makespan: float
-    floor: float
-    busy: tuple[float, ...]
-    units: int
-    lost: int = 0
-
-    @classmethod
-    def of_nothing(cls, workers: int) -> EngineReport:
-        """The report of a session in which nothing was trained."""
-        return cls(0.0, 0.0, (0.0,) * workers, 0)
+_MAX_IDLE_LOSSES = 3
 
 
 class Engine:
     """Trains trials by model hopping.
 
     Args:
-        backend: Where the workers come from.
-        job: What they are told: run, store, prepared data.
-        merger: Gives the merger for a trial.
+        backend: The source of workers.
+        config: The workers' configuration.
+        get_merger: Returns the merger of a trial's metrics.
         journal: The run's journal.
         reproducible: Fix the order of visits in advance.
-        history: What the journal held when this session began. The trials in it that have not
-            ended go on where they were; their epochs that were not answered come again.
+        history: The journal's records when this session began. Unfinished trials resume where
+            they were; their unanswered epochs are returned again.
     """
 
     def __init__(
         self,
         backend: Backend,
-        job: WorkerConfig,
-        merger: Callable[[TrialSpec], Merger],
+        config: WorkerConfig,
+        get_merger: Callable[[TrialSpec], Merger],
         journal: Journal,
         *,
         reproducible: bool = False,
         history: Sequence[Record] = (),
     ) -> None:
         self._backend = backend
-        self._job = job
-        self._store: Store = job.store
-        self._merger = merger
+        self._config = config
+        self._store: Store = config.store
+        self._get_merger = get_merger
         self._journal = journal
-        self._hopper = Hopper(backend.num_workers, reproducible=reproducible)
-        self._forget: list[list[str]] = [[] for _ in range(backend.num_workers)]
-        self._garbage: list[str] = []
-        self._deleter = ThreadPoolExecutor(1, "cerebros-delete")
-        self._out: deque[EpochResult | TrialDone] = deque()
-        self._pending: list[Event] = []  # that the scheduler has not been told of
-        self._first = 0.0
-        self._last = 0.0
+        self._scheduler = Scheduler(backend.num_workers, reproducible=reproducible)
+        # Ended trials that each worker has not been told of.
+        self._ended_trials: list[list[str]] = [[] for _ in range(backend.num_workers)]
+        self._results: deque[EpochResult | TrialResult] = deque()
+        self._pending: list[Event] = []  # submissions and answers not handled yet
+        self._first_at = 0.0
+        self._last_at = 0.0
         self._busy = [0.0] * backend.num_workers
         self._units = 0
         self._lost = 0
-        self._here: set[int] = set()
-        self._held: WorkerEvent | None = None
-        found: Recovery = recovered(self._hopper, self._store, job.run_id, history)
-        self._trials = found.trials
-        self._unheard = found.unheard
+        run = recover_run(self._scheduler, self._store, config.run_id, history)
+        self._specs = run.specs
+        self._unanswered = run.unanswered
+        self._states = StateCollector(
+            self._store, config.run_id, run.states, self._scheduler.get_state
+        )
 
     @property
     def specs(self) -> dict[str, TrialSpec]:
         """The trials that were built, in this session or before, by name."""
-        return {name: states.spec for name, states in self._trials.items()}
+        return dict(self._specs)
+
+    @property
+    def idle_workers(self) -> int:
+        """Number of workers without units, as every trial waits for another worker."""
+        return self._scheduler.idle_workers
 
     def start(self) -> None:
-        """Starts the workers; raises BackendError or StoreError if they can't work."""
-        self._journal.append("session", session=self._job.session, at=time.time())
+        """Start the workers.
+
+        Raises:
+            BackendError, StoreError: If they cannot work.
+        """
+        self._journal.append("session", session=self._config.session, at=time.time())
         self._journal.commit()
-        self._store.write(probe_key(self._job.run_id), self._job.run_id.encode())
-        self._backend.start(self._job)
-        for instruction, logs in self._unheard:
+        self._store.write(probe_key(self._config.run_id), self._config.run_id.encode())
+        self._backend.start(self._config)
+        for instruction, logs in self._unanswered.values():
             if isinstance(instruction, EpochDone) and logs is not None:
-                self._out.append(_told(instruction, logs))
+                self._results.append(_make_epoch_result(instruction, logs))
             else:
                 self._carry_out([instruction])
-        self._unheard = ()
+        self._unanswered = {}
 
-    def submit(self, spec: TrialSpec, state: bytes, **about: Any) -> None:
-        """Adds a trial.
+    def submit(self, spec: TrialSpec, checkpoint: bytes, **extra: Any) -> None:
+        """Add a trial.
 
         Args:
             spec: The trial.
-            state: Its initial state.
-            **about: What else the journal is to know of it.
+            checkpoint: Its initial state.
+            **extra: Additional fields of the journal record.
 
         Raises:
-            StoreError: If it can't be written to the store.
+            StoreError: If the trial cannot be written to the store.
         """
-        key = state_key(self._job, spec.trial_id, 0, 0)
-        ref = make_state_ref(key, state)
-        self._store.write(ref.key, state)
-        write_spec(self._store, self._job.run_id, spec)
+        name = spec.trial_id
+        state = make_state_ref(state_key(self._config, name, 0, 0), checkpoint)
+        self._store.write(state.key, checkpoint)
+        write_spec(self._store, self._config.run_id, spec)
         self._journal.append(
             "trial",
-            trial=spec.trial_id,
+            trial=name,
             index=spec.index,
             epochs=spec.epochs,
             batch_size=spec.batch_size,
-            state=ref,
-            **about,
+            state=state,
+            **extra,
         )
-        self._trials[spec.trial_id] = States(spec, first=ref, current=ref)
-        self._pending.append(
-            TrialSubmitted(spec.trial_id, spec.index, spec.epochs, ref, spec.group)
-        )
-        self.settle()
+        self._specs[name] = spec
+        self._states.add(name, state)
+        self._pending.append(TrialSubmitted(name, spec.index, spec.epochs, state, spec.group))
+        self.flush()
 
     def answer(self, trial_id: str, answer: EpochAnswer) -> None:
-        """Answers an EpochResult; a trial that was held is answered once more.
+        """Answer an EpochResult; a paused trial is answered once more.
 
-        It takes effect with :meth:`settle` or :meth:`wait`, together with other answers.
+        Answers take effect together, at the next :meth:`flush` or :meth:`next_result`.
 
         Raises:
-            StoreError: If a changed state can't be written to the store.
+            StoreError: If a changed state cannot be written to the store.
         """
-        states = self._trials[trial_id]
-        assert states.current is not None
+        current = self._scheduler.get_state(trial_id)
+        assert current is not None
         changed = None
-        if answer.state is not None:
-            changed = make_state_ref(modified_state_key(self._job, states.current), answer.state)
-            self._store.write(changed.key, answer.state)
+        if answer.checkpoint is not None:
+            changed = make_state_ref(modified_state_key(self._config, current), answer.checkpoint)
+            self._store.write(changed.key, answer.checkpoint)
         self._journal.append(
             "answer",
             trial=trial_id,
             proceed=answer.proceed,
             keep=answer.keep,
-            kept=states.current if answer.keep else states.kept,
+            kept=current if answer.keep else self._states.get_kept(trial_id),
             state=changed,
             learning_rate=answer.learning_rate,
             error=answer.error,
             traceback=answer.traceback,
-            **answer.about,
+            **answer.extra,
         )
         if answer.keep:
-            self._discard(states.keep())
+            self._states.keep(trial_id, current)
         if changed is not None:
-            self._discard(states.change(changed, lasting=answer.learning_rate is None))
+            if answer.learning_rate is None:
+                self._states.pin(trial_id, changed)
+            self._states.discard(trial_id, current)
         if answer.error is not None:
             self._pending.append(TrialFailed(trial_id, answer.error, answer.traceback or ""))
-        elif answer.proceed is not None:
-            self._pending.append(EpochAnswered(trial_id, answer.proceed, states.current))
+        else:
+            self._pending.append(EpochAnswered(trial_id, answer.proceed, changed))
 
-    def settle(self) -> None:
-        """Has submissions and answers take effect: they are written down, work is handed out."""
+    def flush(self) -> None:
+        """Commit and schedule the submissions and answers so far."""
         pending, self._pending = self._pending, []
         if pending:
             self._handle(*pending)
 
-    def wait(self, timeout: float) -> Result | None:
-        """What has finished next, after waiting for ``timeout`` seconds at most.
+    def next_result(self, timeout: float) -> EpochResult | TrialResult | None:
+        """Return the next finished epoch or trial; None after ``timeout`` seconds.
 
-        The caller answers an EpochResult (:meth:`answer`) and takes note of a TrialResult
-        (:meth:`conclude`) in the order in which it heeds them: that is the journal's order.
-        None comes before its time if a worker is left without work: see :attr:`idle`.
+        The caller answers an EpochResult (:meth:`answer`) and records a TrialResult
+        (:meth:`record_end`), in the order in which it acts on them, which becomes the journal's.
+        None comes early if a worker becomes idle: see :attr:`idle_workers`.
         """
         deadline = time.monotonic() + timeout
-        self.settle()
-        while not self._out:
-            idle = self.idle
-            events = self._arrived(max(0.0, deadline - time.monotonic()))
+        self.flush()
+        while not self._results:
+            idle = self.idle_workers
+            events = self._receive(max(0.0, deadline - time.monotonic()))
             if not events:
                 break
             self._handle(*events)
-            # What is written down needs them no more. Nobody waits for it.
-            while self._garbage:
-                self._deleter.submit(self._delete, self._garbage.pop())
-            if self.idle > idle:
+            self._check_losses(events[-1])
+            self._states.collect()
+            if self.idle_workers > idle:
                 break
-        if not self._out:
+        if not self._results:
             return None
-        told = self._out.popleft()
-        if isinstance(told, EpochResult):
-            return told
-        kept = self._trials[told.trial_id].kept
-        return TrialResult(**dataclasses.asdict(told), kept=kept)
+        result = self._results.popleft()
+        if isinstance(result, EpochResult):
+            return result
+        return msgspec.structs.replace(result, kept=self._states.get_kept(result.trial_id))
 
-    @property
-    def idle(self) -> int:
-        """How many workers have nothing to do, since every trial waits for another worker."""
-        return self._hopper.idle
-
-    def conclude(self, result: TrialResult) -> None:
-        """Takes note of a trial's end: writes it down, and removes the states it leaves."""
-        self._journal.append("end", trial=result.trial_id, **_without(result, "trial_id"))
+    def record_end(self, result: TrialResult) -> None:
+        """Record a trial's end in the journal and delete its unneeded states."""
+        self._journal.append("end", **msgspec.to_builtins(result))
         self._journal.commit()
-        for waiting in self._forget:
-            waiting.append(result.trial_id)
-        self._trials[result.trial_id].current = None
-        self._tidy(f"runs/{self._job.run_id}/trials/{result.trial_id}")
+        for ended_trials in self._ended_trials:
+            ended_trials.append(result.trial_id)
+        self._states.prune(result.trial_id)
 
-    def close(self, *, over: bool = True) -> EngineReport:
-        """Lets the workers go and tells how well they were used.
+    def close(self, *, finished: bool = True) -> EngineReport:
+        """Stop the workers and return the report.
 
         Args:
-            over: Whether the run is over. Otherwise nothing of it is removed: another driver may
-                have taken it over, or may come to go on with it.
+            finished: Whether the run has finished. Otherwise nothing of it is deleted: another
+                driver may have taken it over or may resume it.
         """
-        self._deleter.shutdown()
+        self._states.close()
         self._backend.stop()
-        if over:
+        if finished:
             self._journal.commit()
-            self._delete(probe_key(self._job.run_id))
-            self._tidy(f"runs/{self._job.run_id}/trials")
+            self._states.delete(probe_key(self._config.run_id))
+            self._states.prune()
         else:
-            self._commit_what_can_be()
-        makespan = max(self._last - self._first, 1e-9)
+            self._try_commit()
+        makespan = max(self._last_at - self._first_at, 1e-9)
         busy = tuple(seconds / makespan for seconds in self._busy)
-        return EngineReport(makespan, self._hopper.floor, busy, self._units, self._lost)
+        return EngineReport(makespan, self._scheduler.floor, busy, self._units, self._lost)
 
     # Events and instructions -------------------------------------------------------------
 
     def _handle(self, *events: Event) -> None:
-        """Tells the scheduler of events, once all that has happened is written down."""
+        """Commit what has been recorded, then schedule events."""
         self._journal.commit()
-        self._carry_out(self._hopper.handle(*events))
+        self._carry_out(self._scheduler.handle(*events))
 
-    def _arrived(self, timeout: float) -> list[WorkerEvent]:
-        """What the workers have to say, noted: finished units that came together.
+    def _receive(self, timeout: float) -> list[WorkerEvent]:
+        """Return and record the workers' next events: results that arrived together.
 
-        They are written down and scheduled together. Anything else is the last of them: whether a
-        report counts must not depend on what has not been handled yet. And who has heard that a
-        worker is there can send it work, so that is handled before any is handed out.
+        They are committed and scheduled together. Any other event is the last of its batch:
+        whether later reports count depends on it, and a new process must be scheduled before it
+        is sent work.
         """
         events: list[WorkerEvent] = []
         units: set[Unit] = set()
         while True:
-            event = self._next(0.0 if events else timeout)
+            event = self._backend.next_event(0.0 if events else timeout)
             if event is None:
                 return events
-            if isinstance(event, UnitDone) and event.result.unit in units:
-                self._held = event
-                return events
-            self._note(event)
             events.append(event)
             if not isinstance(event, UnitDone):
+                self._record_event(event)
                 return events
-            units.add(event.result.unit)
+            if event.result.unit not in units:  # a duplicate counts once
+                units.add(event.result.unit)
+                self._record_unit(event)
 
-    def _next(self, timeout: float) -> WorkerEvent | None:
-        event, self._held = self._held, None
-        return event if event is not None else self._backend.next_event(timeout)
-
-    def _carry_out(self, instructions: Sequence[Instruction]) -> None:
-        for instruction in instructions:  # first, for workers wait for it
-            if isinstance(instruction, RunUnits):
-                worker = instruction.worker
-                forget, self._forget[worker] = tuple(self._forget[worker]), []
-                self._first = self._first or time.monotonic()
-                self._backend.send(worker, Assignment(instruction.units, forget))
-        self._end_epochs([told for told in instructions if isinstance(told, EpochDone)])
-        self._out.extend(told for told in instructions if isinstance(told, TrialDone))
-
-    def _note(self, event: WorkerEvent) -> None:
-        """Notes what a worker says, to be written down before anything acts on it."""
-        if isinstance(event, UnitDone):
-            self._commit(event)
-        elif isinstance(event, UnitFailed):
-            failure = event.failure
-            if failure.again:
-                logger.warning("%s is to be run again: %s", failure.unit, failure.error)
+    def _record_event(self, event: WorkerEvent) -> None:
+        if isinstance(event, UnitFailed) and event.failure.retryable:
+            logger.warning("retrying %s: %s", event.failure.unit, event.failure.error)
         elif isinstance(event, WorkerLost):
-            self._here.discard(event.worker)
-            self._note_loss(event.worker, event.reason)
-        elif isinstance(event, WorkerReady):
-            if event.worker in self._here:
-                self._note_loss(event.worker, "its process ended, and another has come")
-            self._here.add(event.worker)
+            self._lost += 1
+            self._journal.append("lost", worker=event.worker, reason=event.reason)
+            logger.warning("lost worker %d: %s", event.worker, event.reason)
 
-    def _note_loss(self, worker: int, reason: str) -> None:
-        self._lost += 1
-        self._journal.append("lost", worker=worker, reason=reason)
-        logger.warning("worker %d was lost: %s", worker, reason)
-
-    def _commit(self, event: UnitDone) -> None:
-        """Notes a finished unit. Once that is written, it has happened."""
+    def _record_unit(self, event: UnitDone) -> None:
+        """Record a finished unit. Once the record is committed, the unit counts."""
         result = event.result
-        unit = result.unit
-        if not self._hopper.expects(result.worker, unit):
-            logger.info("a late report of %s is left aside", unit)
+        if not self._scheduler.expects(result.worker, result.unit):
+            logger.info("ignoring late report for %s", result.unit)
             return
-        self._journal.append("unit", **vars(result))
-        self._last = time.monotonic()
+        self._journal.append("unit", **msgspec.structs.asdict(result))
+        self._last_at = time.monotonic()
         self._busy[result.worker] += result.seconds
         self._units += 1
         if result.state is not None:
-            self._discard(self._trials[unit.trial_id].move_on(result.state))
+            self._states.discard(result.unit.trial_id, result.unit.state)
 
-    def _commit_what_can_be(self) -> None:
+    def _check_losses(self, event: WorkerEvent) -> None:
+        """Raise BackendError if a worker keeps dying although no unit can be the cause."""
+        if not isinstance(event, WorkerLost):
+            return
+        if self._scheduler.count_idle_losses(event.worker) >= _MAX_IDLE_LOSSES:
+            raise BackendError(
+                f"worker {event.worker} died {_MAX_IDLE_LOSSES} times without finishing a unit; "
+                f"its last error: {event.reason}. Finished work is kept: fix the cause and run "
+                "the same again with overwrite=False"
+            )
+
+    def _carry_out(self, instructions: Sequence[Instruction]) -> None:
+        for instruction in instructions:  # first, as workers wait for it
+            if isinstance(instruction, RunUnits):
+                worker = instruction.worker
+                ended_trials, self._ended_trials[worker] = tuple(self._ended_trials[worker]), []
+                self._first_at = self._first_at or time.monotonic()
+                self._backend.send(worker, Assignment(instruction.units, ended_trials))
+        self._end_epochs([each for each in instructions if isinstance(each, EpochDone)])
+        self._results.extend(each for each in instructions if isinstance(each, TrialResult))
+
+    def _end_epochs(self, epochs: Sequence[EpochDone]) -> None:
+        """Merge the metrics of epochs, all at once; an error fails its trial."""
+        if not epochs:
+            return
+        try:
+            merged = merge_epochs(epochs, lambda name: self._get_merger(self._specs[name]))
+        except Exception as error:
+            if len(epochs) > 1:
+                for epoch in epochs:
+                    self._end_epochs([epoch])
+                return
+            trace = "".join(traceback.format_exception(error))
+            message = f"{type(error).__name__}: {error}"
+            self._handle(TrialFailed(epochs[0].trial_id, message, trace))
+            return
+        for epoch, logs in zip(epochs, merged, strict=True):
+            self._journal.append("epoch", trial=epoch.trial_id, epoch=epoch.epoch, logs=logs)
+            self._results.append(_make_epoch_result(epoch, logs))
+
+    def _try_commit(self) -> None:
         try:
             self._journal.commit()
         except StoreError as error:
             logger.warning(
-                "what happened last is not in the journal, and is done again by whoever goes on "
-                "with the run: %s",
+                "cannot commit the last results: %s. They will be computed again when the run is "
+                "resumed",
                 error,
             )
 
-    def _end_epochs(self, epochs: Sequence[EpochDone]) -> None:
-        """Merges epochs' metrics, all at once; what can't be merged fails its trial."""
-        if not epochs:
-            return
-        try:
-            merged = self._merged(epochs)
-        except Exception as error:
-            if len(epochs) > 1:
-                for done in epochs:
-                    self._end_epochs([done])
-                return
-            told = "".join(traceback.format_exception(error))
-            name = type(error).__name__
-            self._handle(TrialFailed(epochs[0].trial_id, f"{name}: {error}", told))
-            return
-        for done, logs in zip(epochs, merged, strict=True):
-            self._journal.append("epoch", trial=done.trial_id, epoch=done.epoch, logs=logs)
-            self._out.append(_told(done, logs))
 
-    def _merged(self, epochs: Sequence[EpochDone]) -> list[dict[str, float]]:
-        mergers = [self._merger(self._trials[done.trial_id].spec) for done in epochs]
-        merged: list[dict[str, float]] = [{} for _ in epochs]
-        for merger in set(mergers):
-            numbers = [number for number, each in enumerate(mergers) if each is merger]
-            parts = [(epochs[number].train, epochs[number].validation) for number in numbers]
-            logs = merger.results([units for part in parts for units in part])
-            for number, train, validation in zip(numbers, logs[::2], logs[1::2], strict=True):
-                more = {f"val_{name}": value for name, value in validation.items()}
-                merged[number] = {**train, **more}
-        return merged
-
-    # What lies in the store --------------------------------------------------------------
-
-    def _tidy(self, folder: str) -> None:
-        """Removes states that nobody will read: of lost workers, or after a trial's end."""
-        needed = {key for states in self._trials.values() for key in states.needed()}
-        try:
-            keys = self._store.list(folder)
-        except StoreError:
-            logger.warning("what is no longer needed in %s stays there", folder, exc_info=True)
-            return
-        for key in keys:
-            if "/state/" in key and key not in needed:
-                self._delete(key)
-
-    def _discard(self, ref: StateRef | None) -> None:
-        if ref is not None:
-            self._garbage.append(ref.key)
-
-    def _delete(self, key: str) -> None:
-        """Deletes what is no longer needed: if that fails nothing is lost but room."""
-        try:
-            self._store.delete(key)
-        except StoreError:
-            logger.warning("%s could not be deleted", key, exc_info=True)
+def _make_epoch_result(epoch: EpochDone, logs: dict[str, float]) -> EpochResult:
+    return EpochResult(
+        epoch.trial_id, epoch.epoch, logs, epoch.state, epoch.seconds, epoch.rows, epoch.is_last
+    )
 
 
-def _told(done: EpochDone, logs: dict[str, float]) -> EpochResult:
-    return EpochResult(done.trial_id, done.epoch, logs, done.state, done.seconds, done.rows)
-
-
-def begin(job: WorkerConfig, **asked: Any) -> Journal:
-    """A new run's journal, with what was asked for as its first record."""
-    journal = Journal(job.store, job.run_id)
-    journal.append("run", run=job.run_id, **{**about(job), **asked})
+def start_journal(config: WorkerConfig, **search_config: Any) -> Journal:
+    """Return a new run's journal, with the search configuration as its first record."""
+    journal = Journal(config.store, config.run_id)
+    journal.append("run", run=config.run_id, **{**describe_worker_config(config), **search_config})
     journal.commit()
     return journal
 
 
-def about(job: WorkerConfig) -> dict[str, Any]:
-    """What the journal's first record says of the job."""
+def describe_worker_config(config: WorkerConfig) -> dict[str, Any]:
+    """Return the workers' configuration as fields of the journal's first record."""
     return {
-        "data": job.manifest.fingerprint,
-        "layout": dataclasses.asdict(job.layout),
-        "partitions": job.manifest.partitions,
-        "shard_memory": job.shard_memory,
-        "threads": job.threads,
-        "deterministic": job.deterministic,
+        "data": config.manifest.fingerprint,
+        "layout": dataclasses.asdict(config.layout),
+        "partitions": config.manifest.partitions,
+        "shard_memory": config.shard_memory,
+        "threads": config.threads,
+        "deterministic": config.deterministic,
     }
-
-
-def _without(value: Any, name: str) -> dict[str, Any]:
-    fields = dataclasses.asdict(value)
-    del fields[name]
-    return fields

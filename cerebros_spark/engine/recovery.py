@@ -1,97 +1,55 @@
-"""What a run's journal says of its trials: the scheduler and the states as they were."""
+"""Recovery of a run from its journal: the scheduler and the states as they were."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cerebros_spark.core.events import (
     EpochAnswered,
     EpochDone,
     Event,
-    TrialDone,
     TrialFailed,
     TrialStopped,
     TrialSubmitted,
     UnitCommitted,
 )
-from cerebros_spark.core.types import (
-    StateRef,
-    Status,
-    TrialSpec,
-    UnitResult,
-    state_ref,
-    unit_result,
-)
+from cerebros_spark.core.types import StateRef, Status, TrialResult, TrialSpec, UnitResult
+from cerebros_spark.engine.state_gc import TrialStates
 from cerebros_spark.runs.artifacts import read_spec
-from cerebros_spark.runs.journal import Record
-from cerebros_spark.scheduler.scheduler import Hopper
+from cerebros_spark.runs.journal import Record, get_trial_id
+from cerebros_spark.scheduler.scheduler import Scheduler
 from cerebros_spark.storage.store import Store
 
 Logs = dict[str, float]
 
 
-@dataclass
-class States:
-    """The states of one trial that are needed.
-
-    Attributes:
-        spec: The trial.
-        first: The state it started from: with it the trial can be trained again, to compare.
-        current: The state after its last visit; None once it has ended.
-        kept: The state of its best epoch.
-        lasting: States that the driver has made and that can't be made again from the journal:
-            whoever trains the trial again starts from them.
-    """
-
-    spec: TrialSpec
-    first: StateRef
-    current: StateRef | None
-    kept: StateRef | None = None
-    lasting: list[StateRef] = field(default_factory=list)
-
-    def move_on(self, state: StateRef) -> StateRef | None:
-        """Another visit was committed; gives the state that is no longer needed."""
-        before, self.current = self.current, state
-        return before if before not in (self.first, self.kept, *self.lasting) else None
-
-    def change(self, state: StateRef, *, lasting: bool) -> StateRef | None:
-        """The driver has changed the state; gives the one that is no longer needed."""
-        if lasting:
-            self.lasting.append(state)
-        return self.move_on(state)
-
-    def keep(self) -> StateRef | None:
-        """Keeps the current state; gives the one that was kept before."""
-        before, self.kept = self.kept, self.current
-        return before if before not in (self.kept, *self.lasting) else None
-
-    def needed(self) -> set[str]:
-        """The keys that must not be deleted."""
-        refs = (self.first, self.current, self.kept, *self.lasting)
-        return {ref.key for ref in refs if ref is not None}
-
-
 @dataclass(frozen=True)
-class Recovery:
-    """A run as its journal tells it.
+class RecoveredRun:
+    """A run as its journal ends.
 
     Attributes:
-        trials: By name, the states of every trial that was built.
-        unheard: What the scheduler had to say when the driver died: epochs that were not
-            answered, with their metrics if they had been merged, and ends not written down.
+        specs: The trials that were built, by name.
+        states: Their states, by name.
+        unanswered: By trial the scheduler's last instruction if nothing in the journal follows
+            it: a finished epoch, with its logs if they were merged, or an end.
     """
 
-    trials: dict[str, States] = field(default_factory=dict)
-    unheard: tuple[tuple[EpochDone | TrialDone, Logs | None], ...] = ()
+    specs: dict[str, TrialSpec] = field(default_factory=dict)
+    states: dict[str, TrialStates] = field(default_factory=dict)
+    unanswered: dict[str, tuple[EpochDone | TrialResult, Logs | None]] = field(default_factory=dict)
 
 
-def recovered(hopper: Hopper, store: Store, run_id: str, records: Sequence[Record]) -> Recovery:
-    """Brings a new scheduler to where a journal ends.
+def recover_run(
+    scheduler: Scheduler, store: Store, run_id: str, records: Sequence[Record]
+) -> RecoveredRun:
+    """Replay a journal with a new scheduler.
 
     Args:
-        hopper: The scheduler. No worker may be ready yet.
-        store: Where the trials' specs lie.
+        scheduler: The scheduler, without any worker ready.
+        store: The store of the trials' specs.
         run_id: The run.
         records: The journal.
 
@@ -99,63 +57,57 @@ def recovered(hopper: Hopper, store: Store, run_id: str, records: Sequence[Recor
         StoreError: If a trial's spec is missing or damaged.
         ProtocolError: If the records contradict each other.
     """
-    trials: dict[str, States] = {}
-    open_ends: dict[str, tuple[EpochDone | TrialDone, Logs | None]] = {}
+    run = RecoveredRun()
     for record in records:
-        name = record["unit"]["trial_id"] if record["kind"] == "unit" else record.get("trial", "")
+        name = get_trial_id(record) or ""
         if record["kind"] == "trial":
-            first = state_ref(record["state"])
-            trials[name] = States(read_spec(store, run_id, name), first=first, current=first)
-        if name not in trials:
+            run.specs[name] = read_spec(store, run_id, name)
+            run.states[name] = TrialStates(StateRef(**record["state"]))
+        if name not in run.specs:
             continue
         if record["kind"] == "epoch":
-            open_ends[name] = (open_ends[name][0], record["logs"])
+            run.unanswered[name] = (run.unanswered[name][0], record["logs"])
             continue
-        _follow(record, trials[name], open_ends)
-        for instruction in hopper.handle(*_events(record, trials[name], name in hopper.running)):
-            assert isinstance(instruction, EpochDone | TrialDone)
+        _update(run, name, record)
+        for instruction in scheduler.handle(*_make_events(run.specs[name], record, scheduler)):
+            assert isinstance(instruction, EpochDone | TrialResult)
             if record["kind"] != "end":
-                open_ends[name] = (instruction, None)
-    return Recovery(trials, tuple(open_ends.values()))
+                run.unanswered[name] = (instruction, None)
+    return run
 
 
-def _events(record: Record, states: States, running: bool) -> list[Event]:
-    """What a record means to the scheduler."""
-    kind, name = record["kind"], states.spec.trial_id
-    if kind == "trial":
-        spec = states.spec
-        return [TrialSubmitted(name, spec.index, spec.epochs, states.first, spec.group)]
-    if kind == "unit":
-        return [UnitCommitted(_unit_result(record))]
-    if kind == "answer" and record.get("error") is not None:
-        return [TrialFailed(name, record["error"], record["traceback"] or "")]
-    if kind == "answer" and record["proceed"] is not None:
-        return [EpochAnswered(name, record["proceed"], states.current)]
-    if kind == "end" and running:
-        if record["status"] == Status.FAILED.value:
-            return [TrialFailed(name, record["error"], record["traceback"] or "")]
-        return [TrialStopped(name)]
-    return []
+def read_unit_result(record: Record) -> UnitResult:
+    """Return the result in a ``unit`` record."""
+    fields = {name: record[name] for name in UnitResult.__struct_fields__}
+    return msgspec.convert(fields, UnitResult)
 
 
-def _follow(
-    record: Record, states: States, open_ends: dict[str, tuple[EpochDone | TrialDone, Logs | None]]
-) -> None:
-    """Keeps a trial's states as the engine kept them."""
-    name = states.spec.trial_id
-    if record["kind"] == "unit" and record["state"] is not None:
-        states.move_on(state_ref(record["state"]))
-    elif record["kind"] == "answer":
-        if record["keep"]:
-            states.keep()
-        if record.get("state") is not None:
-            states.change(state_ref(record["state"]), lasting=record["learning_rate"] is None)
-        if name in open_ends and isinstance(open_ends[name][0], EpochDone):
-            del open_ends[name]
+def _update(run: RecoveredRun, name: str, record: Record) -> None:
+    """Follow a trial's states and unanswered instructions."""
+    if record["kind"] == "answer":
+        states = run.states[name]
+        states.kept = StateRef(**record["kept"]) if record["kept"] else None
+        if record.get("state") is not None and record["learning_rate"] is None:
+            states.pinned.append(StateRef(**record["state"]))
+        if name in run.unanswered and isinstance(run.unanswered[name][0], EpochDone):
+            del run.unanswered[name]
     elif record["kind"] == "end":
-        states.current = None
-        open_ends.pop(name, None)
+        run.unanswered.pop(name, None)
 
 
-def _unit_result(record: Record) -> UnitResult:
-    return unit_result({k: v for k, v in record.items() if k not in ("number", "kind")})
+def _make_events(spec: TrialSpec, record: Record, scheduler: Scheduler) -> list[Event]:
+    """Return what a record means to the scheduler."""
+    kind, name = record["kind"], spec.trial_id
+    if kind == "trial":
+        state = StateRef(**record["state"])
+        return [TrialSubmitted(name, spec.index, spec.epochs, state, spec.group)]
+    if kind == "unit":
+        return [UnitCommitted(read_unit_result(record))]
+    if kind == "answer" and record.get("error") is None:
+        changed = StateRef(**record["state"]) if record.get("state") else None
+        return [EpochAnswered(name, record["proceed"], changed)]
+    if kind not in ("answer", "end") or (kind == "end" and name not in scheduler.running):
+        return []
+    if kind == "end" and record["status"] != Status.FAILED.value:
+        return [TrialStopped(name)]
+    return [TrialFailed(name, record["error"], record["traceback"] or "")]

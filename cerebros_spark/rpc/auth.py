@@ -1,7 +1,7 @@
-"""Who may speak to the driver: a certificate and a secret that live as long as the run.
+"""Authentication of workers by a certificate and a secret that live as long as the run.
 
-The certificate is made in the driver's memory, signs itself and is trusted by this run's workers
-alone. Its private key goes nowhere. Inside TLS a worker shows the secret.
+The self-signed certificate is made in the driver's memory and trusted by this run's workers alone.
+Its private key never leaves the driver. Inside TLS a worker sends the secret.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-# The name in every run's certificate: what counts is the key, not where the driver runs.
+# The name in every run's certificate: the key counts, not where the driver runs.
 _NAME = "cerebros-driver"
 _SECRET = "secret"
 
 
 @dataclass(frozen=True)
 class Access:
-    """All that a worker needs to reach its driver.
+    """All that a worker needs to connect to its driver.
 
     Attributes:
         address: The driver's ``host:port``.
-        secret: What a worker shows. It stays out of ``repr``, and so of logs.
-        certificate: The one certificate that the worker accepts, as PEM.
+        secret: The run secret; left out of ``repr``, and so of logs.
+        certificate: The only certificate that the worker accepts, as PEM.
     """
 
     address: str
     secret: str = field(repr=False)
     certificate: str = field(repr=False)
 
-    def channel(self, options: list[tuple[str, Any]]) -> Any:
-        """A channel to the driver; whoever lacks the certificate's key can't answer on it."""
+    def open_channel(self, options: list[tuple[str, Any]]) -> Any:
+        """Open a channel to the driver, authenticated by its certificate."""
         credentials = grpc.ssl_channel_credentials(self.certificate.encode())
-        named = ("grpc.ssl_target_name_override", _NAME)
-        return grpc.secure_channel(self.address, credentials, options=[*options, named])
+        override = ("grpc.ssl_target_name_override", _NAME)
+        return grpc.secure_channel(self.address, credentials, options=[*options, override])
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes along with every request."""
+        """The metadata of every request."""
         return ((_SECRET, self.secret),)
 
 
-def new_secret() -> str:
-    """A secret that nobody can guess."""
+def create_secret() -> str:
+    """Return a random secret."""
     return secrets.token_hex(32)
 
 
-def new_certificate() -> tuple[str, Any]:
-    """A fresh certificate as PEM, and the server credentials that hold its key."""
+def create_certificate() -> tuple[str, Any]:
+    """Return a new certificate as PEM, and the server credentials with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, _NAME)])
     now = datetime.now(timezone.utc)
@@ -80,25 +80,21 @@ def new_certificate() -> tuple[str, Any]:
     return pem.decode(), grpc.ssl_server_credentials([(private, pem)])
 
 
-class Doorkeeper(grpc.ServerInterceptor):
-    """Turns away who does not show the secret, before anything of the message is read.
-
-    Args:
-        secret: The run's secret.
-    """
+class SecretInterceptor(grpc.ServerInterceptor):
+    """Rejects calls without the run secret before reading anything of their messages."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
-        # A handler of streams reads no message until it is asked for one; this one never asks.
-        self._closed = grpc.stream_unary_rpc_method_handler(_turn_away)
+        # A stream handler reads no message until it asks for one; this one never does.
+        self._rejecting = grpc.stream_unary_rpc_method_handler(_reject)
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Lets a call pass, or not."""
-        shown = dict(details.invocation_metadata).get(_SECRET, "")
-        if hmac.compare_digest(shown.encode(), self._secret):
+        """Pass a call on, or reject it."""
+        secret = dict(details.invocation_metadata).get(_SECRET, "")
+        if hmac.compare_digest(secret.encode(), self._secret):
             return continuation(details)
-        return self._closed
+        return self._rejecting
 
 
-def _turn_away(_: Any, context: Any) -> None:
-    context.abort(grpc.StatusCode.UNAUTHENTICATED, "this run's secret was not shown")
+def _reject(_: Any, context: Any) -> None:
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, "missing or wrong run secret")

@@ -1,7 +1,7 @@
-"""Tells the driver that a worker's process gets on, and ends the process when it is not wanted.
+"""The thread that sends a worker's heartbeats and ends its process when it is revoked.
 
-A worker's main thread may be stuck in native code for good. Only another thread can notice that
-nobody waits for its work any more, and make room for the process that Spark starts instead.
+A worker's main thread may hang in native code for good. Only another thread can notice that the
+driver has given the worker up, and make room for the process that Spark starts instead.
 """
 
 from __future__ import annotations
@@ -14,87 +14,89 @@ from collections.abc import Callable
 
 import grpc
 
-from cerebros_spark.rpc.messages import Word
+from cerebros_spark.rpc.messages import Command
 
-logger = logging.getLogger("cerebros_spark")
+logger = logging.getLogger(__name__)
 
-_STATUS = 70
+_EXIT_STATUS = 70
 
 
-class Heart:
-    """Beats in a thread of its own.
+class Heartbeat:
+    """Sends heartbeats in a thread.
 
     Args:
-        beat: Sends the beat of that number and gives the driver's word. May raise
+        send: Sends the heartbeat of a number and returns the driver's command. May raise
             ``grpc.RpcError``.
-        seconds: Seconds between two beats.
-        patience: Seconds without an answer after which the driver counts as gone.
-        on_revoked: Called once when the process is to end. By default it ends at once.
+        interval: Seconds between two heartbeats.
+        patience: Seconds without a reply after which the driver counts as gone.
+        on_revoked: Called once when the process is to end. By default it exits at once.
     """
 
     def __init__(
         self,
-        beat: Callable[[int], Word],
-        seconds: float,
+        send: Callable[[int], Command],
+        interval: float,
         patience: float,
         on_revoked: Callable[[], None] | None,
     ) -> None:
-        self._beat = beat
-        self._seconds = seconds
+        self._send = send
+        self._interval = interval
         self._patience = patience
-        self._on_revoked = on_revoked or _end_process
+        self._on_revoked = on_revoked or _exit_process
         self._lock = threading.Lock()
-        self._leaving = threading.Event()
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Starts to beat, if it does not yet."""
-        if self._thread is None and not self._leaving.is_set():
-            self._thread = threading.Thread(target=self._run, name="cerebros-heart", daemon=True)
+        """Start the thread, unless it was started or stopped before."""
+        if self._thread is None and not self._stopping.is_set():
+            self._thread = threading.Thread(
+                target=self._run, name="cerebros-heartbeat", daemon=True
+            )
             self._thread.start()
 
-    def revoke(self, why: str) -> None:
-        """Ends the process, unless it is about to end by itself."""
-        if self.leave():
-            logger.warning("this worker's process is to end: %s", why)
+    def revoke(self, reason: str) -> None:
+        """End the process, unless the heartbeat was stopped."""
+        if self.stop():
+            logger.warning("ending this worker's process: %s", reason)
             self._on_revoked()
 
-    def leave(self) -> bool:
-        """Beats no more, and ends the process no more. Whether it still would have."""
+    def stop(self) -> bool:
+        """Stop the heartbeat and return whether this call did."""
         with self._lock:
-            before = self._leaving.is_set()
-            self._leaving.set()
-            return not before
+            was_stopping = self._stopping.is_set()
+            self._stopping.set()
+            return not was_stopping
 
     def join(self) -> None:
-        """Waits for the thread, for a while."""
+        """Wait up to 10 seconds for the thread."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=10.0)
 
     def _run(self) -> None:
         try:
-            why = self._run_until_revoked()
+            reason = self._run_until_revoked()
         except Exception as error:
-            # A process that does not beat must not go on: nobody could end it.
-            why = f"its beats failed: {type(error).__name__}: {error}"
-        self.revoke(why)
+            # A process without heartbeats must not continue: the driver could not end it.
+            reason = f"its heartbeats failed: {type(error).__name__}: {error}"
+        self.revoke(reason)
 
     def _run_until_revoked(self) -> str:
-        number, heard = 0, time.monotonic()
-        while not self._leaving.wait(self._seconds):
+        number, replied_at = 0, time.monotonic()
+        while not self._stopping.wait(self._interval):
             number += 1
             try:
-                word = self._beat(number)
+                command = self._send(number)
             except grpc.RpcError as error:
-                silent = time.monotonic() - heard
-                if silent >= self._patience:
-                    return f"no beat has reached the driver for {silent:.0f} s: {error.details()}"
+                silence = time.monotonic() - replied_at
+                if silence >= self._patience:
+                    return f"no reply from the driver for {silence:.0f} s: {error.details()}"
                 continue
-            heard = time.monotonic()
-            if word is Word.REVOKED:
+            replied_at = time.monotonic()
+            if command is Command.REVOKED:
                 return "the driver has replaced it or given it up"
         return ""
 
 
-def _end_process() -> None:
-    os._exit(_STATUS)
+def _exit_process() -> None:
+    os._exit(_EXIT_STATUS)

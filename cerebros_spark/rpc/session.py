@@ -1,7 +1,7 @@
-"""What the driver keeps of one worker: who sits there, what it was given, when it last moved.
+"""The driver's side of one worker's connection: its process, its work in transit, its progress.
 
-A desk is held by one incarnation, a process of the worker, at a time. One that was replaced, given
-up or that said farewell is never heard again, whatever of its messages is still on the way.
+One process at a time is the worker. Messages of a process that was replaced, given up or that
+reported a fatal error are ignored, however late they arrive.
 """
 
 from __future__ import annotations
@@ -13,257 +13,265 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cerebros_spark.core.events import UnitDone, UnitFailed, WorkerAsks, WorkerLost, WorkerReady
-from cerebros_spark.core.types import Unit, UnitResult
-from cerebros_spark.rpc.messages import About, Answer, Beat, MessageError, Request, Word
-from cerebros_spark.worker.io_thread import Assignment
+from cerebros_spark.core.events import (
+    WorkerEvent,
+    WorkerLost,
+    WorkerReady,
+    WorkRequested,
+    make_report_event,
+)
+from cerebros_spark.core.types import Assignment, Demand, Unit
+from cerebros_spark.rpc.messages import (
+    Command,
+    ExchangeRequest,
+    HeartbeatRequest,
+    MessageError,
+    ProcessInfo,
+    Reply,
+)
 
-RpcEvent = WorkerReady | WorkerAsks | WorkerLost | UnitDone | UnitFailed
-
-_AGAIN = Answer(Word.AGAIN)
-_OVER = Answer(Word.OVER)
-_REVOKED = Answer(Word.REVOKED)
+_POLL = Reply(Command.POLL)
+_END = Reply(Command.END)
+_REVOKED = Reply(Command.REVOKED)
 
 
 @dataclass
-class _Tenant:
-    """One incarnation at a desk."""
+class _Process:
+    """One process of the worker.
 
-    incarnation: str
-    progressed: float
-    request: int = 0  # the newest request's number, and its digest
-    digest: bytes = b""
-    given: int = 0  # number of the last assignment
-    outstanding: Assignment | None = None  # the last assignment, until it is known to be there
-    held: set[Unit] = field(default_factory=set)  # units given and not reported
-    asks: bool = False  # for more than it holds, and the driver has been told
+    ``delivered`` serves to check reports and the lease. The scheduler's queues are the record of
+    what the worker holds.
+    """
+
+    process_id: str
+    progressed_at: float
+    request: int = 0  # number of its newest request
+    digest: bytes = b""  # of that request
+    assignments: int = 0  # number of the last assignment sent
+    outstanding: Assignment | None = None  # the last assignment, until it is acknowledged
+    delivered: set[Unit] = field(default_factory=set)  # units sent and not reported
+    has_requested: bool = False  # work ahead, and the driver has the event
     queue: deque[Assignment] = field(default_factory=deque)
-    turn: int = 0  # who waits for an answer now; earlier ones need none any more
+    turn: int = 0  # of the request that waits for a reply; earlier ones need none any more
     waiting: int = 0
-    beat: int = 0
-    beat_at: float | None = None
-    counter: int | None = None
+    heartbeat: int = 0
+    heartbeat_at: float | None = None
+    progress: int | None = None
 
 
-class Desk:
-    """One worker's desk.
+class Session:
+    """One worker's session.
 
     Args:
         worker: The worker's number.
-        events: Where what the worker has to say goes.
-        clock: Seconds that never go back.
+        events: The queue for the worker's events.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
-        self, worker: int, events: queue.Queue[RpcEvent], clock: Callable[[], float]
+        self, worker: int, events: queue.Queue[WorkerEvent], clock: Callable[[], float]
     ) -> None:
         self._worker = worker
         self._events = events
         self._clock = clock
         self._changed = threading.Condition()
-        self._tenant: _Tenant | None = None
+        self._process: _Process | None = None
         self._refused: set[str] = set()
-        self._vacant_since = clock()
-        self._about: About = {}
-        self._departed: About = {}
-        self._unheard = 0  # newcomers that the driver has not heard of
-        self._over = False
+        self._missing_since = clock()
+        self._info: ProcessInfo = {}
+        self._lost_info: ProcessInfo = {}
+        self._unacknowledged = 0  # WorkerReady events that the driver has not taken
+        self._ended = False
 
-    def exchange(self, request: Request, digest: bytes, poll: float) -> Answer:
-        """Takes in a request and answers it, after ``poll`` seconds at most.
+    def exchange(self, request: ExchangeRequest, digest: bytes, poll: float) -> Reply:
+        """Handle a request and reply to it.
 
         Args:
             request: The request.
-            digest: Of the request's bytes; tells a request sent again from another one.
-            poll: Seconds to wait for work.
+            digest: Digest of the request's bytes, to tell a retry from another request.
+            poll: Maximum seconds to wait for work.
 
         Raises:
-            MessageError: If the request can't be; nothing has changed then.
+            MessageError: If the request is impossible. It has no effect then.
         """
         with self._changed:
-            if self._over:
-                return _OVER
-            tenant = self._of(request)
-            if tenant is None:
+            if self._ended:
+                return _END
+            process = self._find_process(request)
+            if process is None:
                 return _REVOKED
-            if request.number < tenant.request:
-                return _AGAIN  # an old one; its sender has long been answered
-            if request.number > tenant.request:
-                self._check(tenant, request)
-                self._take_in(tenant, request, digest)
-            elif digest != tenant.digest:
+            if request.number < process.request:
+                return _POLL  # an old request, answered long ago
+            if request.number > process.request:
+                self._check(process, request)
+                self._handle(process, request, digest)
+            elif digest != process.digest:
                 raise MessageError("another request had this number")
             if request.fatal is not None:
-                return _OVER
-            return self._wait(tenant, poll if request.asks else 0.0)
+                return _END
+            return self._wait(process, 0.0 if request.demand is Demand.NONE else poll)
 
-    def beat(self, beat: Beat) -> Answer:
-        """Takes in a beat."""
+    def heartbeat(self, heartbeat: HeartbeatRequest) -> Reply:
+        """Record a heartbeat and reply to it."""
         with self._changed:
-            tenant = self._tenant
-            if self._over:
-                return _OVER
-            if tenant is None or tenant.incarnation != beat.incarnation:
+            process = self._process
+            if self._ended:
+                return _END
+            if process is None or process.process_id != heartbeat.process_id:
                 return _REVOKED
-            if beat.number > tenant.beat:
-                tenant.beat = beat.number
-                tenant.beat_at = self._clock()
-                if beat.progress != tenant.counter:
-                    tenant.counter = beat.progress
-                    tenant.progressed = tenant.beat_at
-            return _AGAIN
+            if heartbeat.number > process.heartbeat:
+                process.heartbeat = heartbeat.number
+                process.heartbeat_at = self._clock()
+                if heartbeat.progress != process.progress:
+                    process.progress = heartbeat.progress
+                    process.progressed_at = process.heartbeat_at
+            return _POLL
 
-    def welcome(self) -> None:
-        """The driver has heard of a newcomer: what it sends from now on may be meant for it."""
+    def acknowledge_ready(self) -> None:
+        """Note that the driver has taken a WorkerReady: it may send the new process work."""
         with self._changed:
-            self._unheard -= 1
+            self._unacknowledged -= 1
 
     def send(self, assignment: Assignment) -> None:
-        """Lays down work for who sits here, unless the driver can only have meant another."""
+        """Queue an assignment, unless it was meant for a process that has been replaced."""
         with self._changed:
-            if self._tenant is not None and not self._unheard:
-                self._tenant.queue.append(assignment)
-                self._tenant.asks = False
+            if self._process is not None and not self._unacknowledged:
+                self._process.queue.append(assignment)
+                self._process.has_requested = False
                 self._changed.notify_all()
 
     def expire(self, lease: float) -> None:
-        """Gives the incarnation up if it made no progress for ``lease`` seconds."""
+        """Give the process up if it has made no progress for ``lease`` seconds."""
         with self._changed:
-            tenant, now = self._tenant, self._clock()
-            if tenant is None or self._over or now - tenant.progressed < lease:
+            process, now = self._process, self._clock()
+            if process is None or self._ended or now - process.progressed_at < lease:
                 return
-            if tenant.waiting and not tenant.held:
+            if process.waiting and not process.delivered:
                 return
-            beat = "no beat ever came"
-            if tenant.beat_at is not None:
-                beat = f"its last beat came {now - tenant.beat_at:.0f} s ago"
-            self._lose(f"no progress for {now - tenant.progressed:.0f} s; {beat}")
+            last = "no heartbeat ever came"
+            if process.heartbeat_at is not None:
+                last = f"its last heartbeat came {now - process.heartbeat_at:.0f} s ago"
+            self._lose(f"no progress for {now - process.progressed_at:.0f} s; {last}")
 
-    def lose(self, reason: str) -> None:
-        """Gives the incarnation up, if there is one."""
+    def give_up(self, reason: str) -> None:
+        """Give the process up, if there is one."""
         with self._changed:
-            if self._tenant is not None and not self._over:
+            if self._process is not None and not self._ended:
                 self._lose(reason)
 
-    def missing(self, seconds: float) -> bool:
-        """Whether nobody has been here for so long."""
+    def is_missing(self, seconds: float) -> bool:
+        """Return whether the worker has had no process for so long."""
         with self._changed:
-            return self._tenant is None and self._clock() - self._vacant_since >= seconds
+            return self._process is None and self._clock() - self._missing_since >= seconds
 
-    def about(self) -> About:
-        """What the newest incarnation said of itself; nothing if none ever came."""
+    def process_info(self) -> ProcessInfo:
+        """Return the newest process's information about itself; empty if none ever came."""
         with self._changed:
-            return dict(self._about)
+            return dict(self._info)
 
-    def departed(self) -> About:
-        """What the last incarnation that was lost had said of itself."""
+    def lost_process_info(self) -> ProcessInfo:
+        """Return the information about itself of the process that was lost last."""
         with self._changed:
-            return dict(self._departed)
+            return dict(self._lost_info)
 
-    def stop(self) -> None:
-        """Answers everyone from now on that the run is over."""
+    def end(self) -> None:
+        """Reply to all requests from now on that the run has ended."""
         with self._changed:
-            self._over = True
+            self._ended = True
             self._changed.notify_all()
 
     # Under the lock ----------------------------------------------------------------------
 
-    def _of(self, request: Request) -> _Tenant | None:
-        """Whose request it is: the incarnation here, or a new one that is yet to sit down."""
-        if self._tenant is not None and self._tenant.incarnation == request.incarnation:
-            return self._tenant
-        if request.incarnation in self._refused or request.hello is None:
+    def _find_process(self, request: ExchangeRequest) -> _Process | None:
+        """Return the request's process, which may be new; None if it was refused."""
+        if self._process is not None and self._process.process_id == request.process_id:
+            return self._process
+        if request.process_id in self._refused or request.process is None:
             return None
-        return _Tenant(request.incarnation, self._clock())
+        return _Process(request.process_id, self._clock())
 
-    def _check(self, tenant: _Tenant, request: Request) -> None:
-        unseen = tenant.given - (1 if tenant.outstanding is not None else 0)
-        if not unseen <= request.seen <= tenant.given:
-            raise MessageError(f"there is no assignment {request.seen} to have been seen")
+    def _check(self, process: _Process, request: ExchangeRequest) -> None:
+        acknowledged = process.assignments - (1 if process.outstanding is not None else 0)
+        if not acknowledged <= request.received <= process.assignments:
+            raise MessageError(f"assignment {request.received} cannot have been received")
         units = [report.unit for report in request.reports]
-        held = set(tenant.held)
-        if request.seen < tenant.given and tenant.outstanding is not None:
-            held.difference_update(tenant.outstanding.units)
-        if len(set(units)) != len(units) or not held.issuperset(units):
+        delivered = set(process.delivered)
+        if request.received < process.assignments and process.outstanding is not None:
+            delivered.difference_update(process.outstanding.units)
+        if len(set(units)) != len(units) or not delivered.issuperset(units):
             raise MessageError("a report of a unit that the worker does not hold")
 
-    def _take_in(self, tenant: _Tenant, request: Request, digest: bytes) -> None:
-        newcomer = tenant is not self._tenant
-        if newcomer:
-            self._vacate()
-            self._tenant = tenant
-        if request.hello is not None:
-            self._about = request.hello
-        tenant.request, tenant.digest = request.number, digest
-        if request.reports or newcomer:
-            tenant.progressed = self._clock()
-        if request.seen == tenant.given:
-            tenant.outstanding = None
+    def _handle(self, process: _Process, request: ExchangeRequest, digest: bytes) -> None:
+        is_new = process is not self._process
+        if is_new:
+            if self._process is not None:
+                self._lose("its process ended, and another one has registered")
+            self._process = process
+        if request.process is not None:
+            self._info = request.process
+        process.request, process.digest = request.number, digest
+        if request.reports or is_new:
+            process.progressed_at = self._clock()
+        if request.received == process.assignments:
+            process.outstanding = None
         for report in request.reports:
-            tenant.held.discard(report.unit)
-            if isinstance(report, UnitResult):
-                self._events.put(UnitDone(report))
-            else:
-                self._events.put(UnitFailed(report))
+            process.delivered.discard(report.unit)
+            self._events.put(make_report_event(report))
         if request.fatal is not None:
             self._lose(request.fatal, fatal=True)
-        elif newcomer:
-            self._unheard += 1
+        elif is_new:
+            self._unacknowledged += 1
             self._events.put(WorkerReady(self._worker))
-        elif request.asks:
-            self._ask(tenant)
+        elif request.demand is Demand.AHEAD:
+            self._request_work(process)
 
-    def _ask(self, tenant: _Tenant) -> None:
-        """Tells the driver that who works here has use for more, unless more is on its way."""
-        on_its_way = tenant.asks or tenant.outstanding is not None or tenant.queue
-        if tenant.held and not on_its_way:
-            tenant.asks = True
-            self._events.put(WorkerAsks(self._worker))
+    def _request_work(self, process: _Process) -> None:
+        """Pass a demand on, once, unless more work is already on its way."""
+        if not (process.has_requested or process.outstanding is not None or process.queue):
+            process.has_requested = True
+            self._events.put(WorkRequested(self._worker))
 
     def _lose(self, reason: str, *, fatal: bool = False) -> None:
-        self._departed = self._about
-        self._vacate()
+        self._lost_info = self._info
+        if self._process is not None:
+            self._refused.add(self._process.process_id)
+            self._missing_since = self._clock()
+            self._process = None
+            self._changed.notify_all()
         self._events.put(WorkerLost(self._worker, reason, fatal))
 
-    def _vacate(self) -> None:
-        if self._tenant is not None:
-            self._refused.add(self._tenant.incarnation)
-            self._vacant_since = self._clock()
-            self._tenant = None
-            self._changed.notify_all()
-
-    def _wait(self, tenant: _Tenant, poll: float) -> Answer:
-        tenant.turn += 1
-        turn = tenant.turn
-        # A worker waits for one answer at a time: who waits for an earlier one gives up its thread.
+    def _wait(self, process: _Process, poll: float) -> Reply:
+        process.turn += 1
+        turn = process.turn
+        # A worker waits for one reply at a time: a thread that waits for an earlier one returns.
         self._changed.notify_all()
         deadline = time.monotonic() + poll
-        tenant.waiting += 1
+        process.waiting += 1
         try:
             while True:
-                answer = self._answer(tenant, turn)
+                reply = self._reply(process, turn)
                 left = deadline - time.monotonic()
-                if answer is not None or left <= 0:
-                    return answer or _AGAIN
+                if reply is not None or left <= 0:
+                    return reply or _POLL
                 self._changed.wait(left)
         finally:
-            tenant.waiting -= 1
-            if not tenant.held:
-                tenant.progressed = self._clock()
+            process.waiting -= 1
+            if not process.delivered:
+                process.progressed_at = self._clock()
 
-    def _answer(self, tenant: _Tenant, turn: int) -> Answer | None:
-        if self._over:
-            return _OVER
-        if self._tenant is not tenant:
+    def _reply(self, process: _Process, turn: int) -> Reply | None:
+        if self._ended:
+            return _END
+        if self._process is not process:
             return _REVOKED
-        if tenant.turn != turn:
-            return _AGAIN
-        if tenant.outstanding is None and tenant.queue:
-            tenant.outstanding = tenant.queue.popleft()
-            tenant.given += 1
-            if not tenant.held:
-                tenant.progressed = self._clock()
-            tenant.held.update(tenant.outstanding.units)
-        if tenant.outstanding is None:
+        if process.turn != turn:
+            return _POLL
+        if process.outstanding is None and process.queue:
+            process.outstanding = process.queue.popleft()
+            process.assignments += 1
+            if not process.delivered:
+                process.progressed_at = self._clock()
+            process.delivered.update(process.outstanding.units)
+        if process.outstanding is None:
             return None
-        return Answer(Word.WORK, tenant.given, tenant.outstanding)
+        return Reply(Command.WORK, process.assignments, process.outstanding)

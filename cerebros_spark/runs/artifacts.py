@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
+
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.core.types import StateRef, TrialSpec, to_wire, trial_spec
+from cerebros_spark.core.types import StateRef, TrialSpec
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.storage.store import Store, read_checked, write_checked
 
@@ -71,9 +73,10 @@ def read_state(store: Store, ref: StateRef) -> bytes:
 
 def write_spec(store: Store, run_id: str, spec: TrialSpec) -> None:
     """Write a trial's spec to its key."""
-    write_checked(store, spec_key(run_id, spec.trial_id), to_wire(spec).encode())
+    write_checked(store, spec_key(run_id, spec.trial_id), msgspec.json.encode(spec))
 
 
 def read_spec(store: Store, run_id: str, trial_id: str) -> TrialSpec:
     """Return a trial's spec; raises StoreError if it was altered."""
-    return trial_spec(read_checked(store, spec_key(run_id, trial_id)))
+    data = read_checked(store, spec_key(run_id, trial_id))
+    return msgspec.json.decode(data, type=TrialSpec)

@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.storage.store import Store
 
@@ -187,7 +189,9 @@ def to_json_types(value: Any) -> Any:
 
 
 def _to_json(value: Any) -> Any:
-    """Return the fields of a dataclass, or the Python number of one of NumPy's."""
+    """Return the fields of a frozen value, or the Python number of one of NumPy's."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
     return vars(value) if dataclasses.is_dataclass(value) else value.item()
 
 

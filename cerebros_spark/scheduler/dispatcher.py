@@ -1,4 +1,4 @@
-"""Who gets what: which free worker is given which units of the trials that wait for one."""
+"""Assignment of units to free workers, by priority of trials and workers."""
 
 from __future__ import annotations
 
@@ -10,185 +10,184 @@ from collections.abc import Set as AbstractSet
 from cerebros_spark.core.events import RunUnits
 from cerebros_spark.core.types import Phase, Unit
 from cerebros_spark.scheduler.matching import match
-from cerebros_spark.scheduler.priority_index import Ranking
-from cerebros_spark.scheduler.trial_state import Course, Trial
-from cerebros_spark.scheduler.worker_queues import Workloads
+from cerebros_spark.scheduler.priority_index import PriorityIndex
+from cerebros_spark.scheduler.trial_state import EpochPlan, TrialState
+from cerebros_spark.scheduler.worker_queues import WorkerQueues
 
-# What a unit costs in the mean has to change so much for trials without any to be ranked anew.
+# The mean cost of a unit must change by this factor before untried trials are ranked again.
 _DRIFT = 1.25
 
 
 class Dispatcher:
-    """Hands out units of the trials it was told of to the workers that are free.
+    """Assigns units of the trials added to it.
 
     Args:
-        course: What the trials go through.
-        workloads: What the workers have to do. What is handed out is added to it.
-        group_size: How many trials of a group a worker is given in one go, at most.
+        plan: The visits of an epoch.
+        queues: The workers' queues, which assigned units are added to.
+        group_size: Maximum number of a group's trials that a worker runs together.
     """
 
-    def __init__(self, course: Course, workloads: Workloads, group_size: int) -> None:
-        self._course = course
-        self._workloads = workloads
+    def __init__(self, plan: EpochPlan, queues: WorkerQueues, group_size: int) -> None:
+        self._plan = plan
+        self._queues = queues
         self._group_size = group_size
-        self._trials: dict[str, Trial] = {}
-        self._groups: Counter[str] = Counter()  # how many trials of each there are
-        self._waiting: Ranking[str] = Ranking()  # what could be handed out, if its worker is free
-        self._fresh: set[str] = set()  # what was not there when work was last handed out
-        self._usual = 1.0  # what a unit costs, as ``_waiting`` has it for trials without any
+        self._trials: dict[str, TrialState] = {}
+        self._groups: Counter[str] = Counter()  # number of trials in each
+        self._open: PriorityIndex[str] = PriorityIndex()  # trials with open partitions
+        self._newly_open: set[str] = set()  # of these, the ones opened since the last dispatch
+        self._unit_seconds = 1.0  # cost of a unit by which untried trials are ranked
         self._units = 0
         self._seconds = 0.0
 
-    def enter(self, trial: Trial) -> None:
-        """Takes a new trial in."""
+    def add(self, trial: TrialState) -> None:
+        """Add a new trial."""
         self._trials[trial.trial_id] = trial
         self._groups[trial.group] += 1
         self.update(trial)
 
-    def update(self, trial: Trial) -> None:
-        """Puts a trial that has changed in its place among those that wait, or takes it away."""
+    def update(self, trial: TrialState) -> None:
+        """Rank a trial that has changed."""
         name = trial.trial_id
-        if trial.open:
-            if name not in self._waiting:
-                self._fresh.add(name)
-            self._waiting.put(name, self._rank(trial))
+        if trial.open_partitions:
+            if name not in self._open:
+                self._newly_open.add(name)
+            self._open.put(name, self._priority(trial))
         else:
-            self._waiting.discard(name)
-            self._fresh.discard(name)
+            self._open.discard(name)
+            self._newly_open.discard(name)
 
-    def leave(self, trial: Trial) -> None:
-        """Forgets a trial: it has ended."""
+    def remove(self, trial: TrialState) -> None:
+        """Remove a trial that has ended."""
         del self._trials[trial.trial_id]
         self._groups[trial.group] -= 1
-        self._waiting.discard(trial.trial_id)
-        self._fresh.discard(trial.trial_id)
+        self._open.discard(trial.trial_id)
+        self._newly_open.discard(trial.trial_id)
 
-    def learn(self, seconds: float) -> None:
-        """Takes into account what a unit has cost."""
+    def record_cost(self, seconds: float) -> None:
+        """Record the cost of a unit."""
         self._units += 1
         self._seconds += seconds
 
-    def hand_out(self) -> list[RunUnits]:
-        """Gives as many free workers work as can be, those trials first that have most left."""
-        trials: list[Trial] = []
+    def dispatch(self) -> list[RunUnits]:
+        """Assign units to as many free workers as possible, trials with most work left first."""
+        trials: list[TrialState] = []
         options: list[AbstractSet[int]] = []
         validated: set[int] = set()
-        free = self._workloads.free
+        free = self._queues.free
         for trial in self._candidates():
-            open_to = trial.open & free
+            open_workers = trial.open_partitions & free
             if trial.phase is Phase.TRAIN:
                 trials.append(trial)
-                options.append(open_to)
+                options.append(open_workers)
                 continue
-            # Its units don't wait for one another, so each is a job of its own. A worker needs
-            # but one such job to choose from, the most important.
-            fresh = sorted(open_to - validated)
-            validated |= open_to
-            trials += [trial] * len(fresh)
-            options += [{worker} for worker in fresh]
+            # Validation units run in parallel, so each is a job. A worker needs only one such
+            # job to choose from, the most important.
+            workers = sorted(open_workers - validated)
+            validated |= open_workers
+            trials += [trial] * len(workers)
+            options += [{worker} for worker in workers]
         if not trials:
             return []
-        chosen = match(options, self._workers())
-        pairs = sorted((worker, job) for job, worker in chosen.items())
-        given = {worker: [self._hand(trials[job], worker)] for worker, job in pairs}
-        self._join(given)
-        for worker in [worker for worker, units in given.items() if self._waits(worker, units)]:
-            for unit in given.pop(worker):
+        matching = match(options, self._ranked_workers())
+        pairs = sorted((worker, job) for job, worker in matching.items())
+        batches = {worker: [self._assign(trials[job], worker)] for worker, job in pairs}
+        self._fill_batches(batches)
+        for worker in [w for w, units in batches.items() if self._is_too_small(w, units)]:
+            for unit in batches.pop(worker):
                 trial = self._trials[unit.trial_id]
-                trial.withdraw(unit)
+                trial.unassign(unit)
                 self.update(trial)
-        for worker, units in given.items():
-            self._workloads.give(worker, units)
-        return [RunUnits(worker, tuple(units)) for worker, units in given.items()]
+        for worker, units in batches.items():
+            self._queues.assign(worker, units)
+        return [RunUnits(worker, tuple(units)) for worker, units in batches.items()]
 
-    # Which trials ------------------------------------------------------------------------
+    # Trials ------------------------------------------------------------------------------
 
-    def _candidates(self) -> list[Trial]:
-        """Trials that free workers could run, the most important first: as many as matter.
+    def _candidates(self) -> list[TrialState]:
+        """Return the trials that can matter for free workers, most important first.
 
-        Of those that waited before nothing fits workers that were free before. And of what fits
-        a worker, no more can count than there are workers to take it away.
+        A trial and a worker that were both available at the last dispatch do not match. Of the
+        trials that match a worker, no more matter than there are workers to take them.
         """
-        self._rank_anew()
+        self._rank_untried()
         trials = self._trials
-        free, freed = self._workloads.free, self._workloads.pop_freed()
-        fresh, self._fresh = self._fresh, set()
-        found = {name for name in fresh if not free.isdisjoint(trials[name].open)}
-        # Workers that were free before may take away fresh ones.
-        most = min(len(freed) + len(found), len(free))
+        free, freed = self._queues.free, self._queues.pop_freed()
+        newly_open, self._newly_open = self._newly_open, set()
+        names = {name for name in newly_open if not free.isdisjoint(trials[name].open_partitions)}
+        # Workers that were free before may take newly open trials.
+        limit = min(len(freed) + len(names), len(free))
         for worker in freed:
-            fitting = (name for name in self._waiting if worker in trials[name].open)
-            found.update(itertools.islice(fitting, most))
-        return [trials[name] for name in self._waiting.sorted(found)]
+            matching = (name for name in self._open if worker in trials[name].open_partitions)
+            names.update(itertools.islice(matching, limit))
+        return [trials[name] for name in self._open.sort(names)]
 
-    def _rank_anew(self) -> None:
-        """Ranks trials without units once more, if it is known better what a unit costs."""
+    def _rank_untried(self) -> None:
+        """Rank trials without finished units again if the mean cost of a unit has changed."""
         if not self._units:
             return
-        usual = self._seconds / self._units
-        if max(usual, self._usual) > _DRIFT * min(usual, self._usual):
-            self._usual = usual
-            for name in list(self._waiting):
-                if not self._trials[name].units:
-                    self._waiting.put(name, self._rank(self._trials[name]))
+        mean = self._seconds / self._units
+        if max(mean, self._unit_seconds) > _DRIFT * min(mean, self._unit_seconds):
+            self._unit_seconds = mean
+            for name in list(self._open):
+                if not self._trials[name].finished_units:
+                    self._open.put(name, self._priority(self._trials[name]))
 
-    def _rank(self, trial: Trial) -> tuple[float, int]:
-        """Trials with most work left, in estimated seconds, come first."""
-        return -trial.seconds_left(self._usual), trial.index
+    def _priority(self, trial: TrialState) -> tuple[float, int]:
+        """Return a sort key by which trials with most estimated seconds left come first."""
+        return -trial.estimate_seconds_left(self._unit_seconds), trial.index
 
-    # Which workers -----------------------------------------------------------------------
+    # Workers -----------------------------------------------------------------------------
 
-    def _workers(self) -> list[int]:
-        """The free workers; first those that have nothing left, and of these the most visited."""
+    def _ranked_workers(self) -> list[int]:
+        """Return the free workers: idle ones first, then by pending visits."""
 
         def rank(worker: int) -> tuple[bool, int, int]:
-            return self._workloads.is_busy(worker), -self._course.visitors[worker], worker
+            return self._queues.is_busy(worker), -self._plan.pending_visits[worker], worker
 
-        return sorted(self._workloads.free, key=rank)
+        return sorted(self._queues.free, key=rank)
 
-    def _hand(self, trial: Trial, worker: int) -> Unit:
-        """The unit of a trial on a worker's partition; it can't be had twice."""
-        unit = trial.hand(worker)
+    def _assign(self, trial: TrialState, worker: int) -> Unit:
+        unit = trial.assign(worker)
         self.update(trial)
         return unit
 
-    # Units that are run together ---------------------------------------------------------
+    # Batches of a group's trials ---------------------------------------------------------
 
-    def _join(self, given: dict[int, list[Unit]]) -> None:
-        """Gives workers units of more trials of the same group, in turns, as long as there are.
+    def _fill_batches(self, batches: dict[int, list[Unit]]) -> None:
+        """Add units of the same group's trials to the workers' batches, in turns.
 
-        A worker gets half of its share of the group's trials at most: another part of them can
-        be on its way to it meanwhile.
+        A worker gets at most half of its share of the group: the other half can meanwhile be on
+        its way to it.
         """
-        leaders = {worker: units[0] for worker, units in given.items()}
-        most = {worker: self._most_together(unit) for worker, unit in leaders.items()}
-        joining = [worker for worker in given if most[worker] > 1]
-        while joining:
-            for worker in list(joining):
-                ranked = map(self._trials.__getitem__, self._waiting)
-                trial = next((t for t in ranked if self._fits(t, worker, leaders[worker])), None)
+        leaders = {worker: units[0] for worker, units in batches.items()}
+        limits = {worker: self._batch_limit(unit) for worker, unit in leaders.items()}
+        unfilled = [worker for worker in batches if limits[worker] > 1]
+        while unfilled:
+            for worker in list(unfilled):
+                ranked = map(self._trials.__getitem__, self._open)
+                fitting = (t for t in ranked if self._can_join(t, worker, leaders[worker]))
+                trial = next(fitting, None)
                 if trial is not None:
-                    given[worker].append(self._hand(trial, worker))
-                if trial is None or len(given[worker]) == most[worker]:
-                    joining.remove(worker)
+                    batches[worker].append(self._assign(trial, worker))
+                if trial is None or len(batches[worker]) == limits[worker]:
+                    unfilled.remove(worker)
 
-    def _waits(self, worker: int, units: Sequence[Unit]) -> bool:
-        """Whether these are too few for a worker that has something to do yet.
+    def _is_too_small(self, worker: int, units: Sequence[Unit]) -> bool:
+        """Return whether a busy worker should wait for a larger batch.
 
-        More cost little more when they are run together.
+        More units cost little more when they run together.
         """
-        busy = self._workloads.is_busy(worker)
-        return busy and 2 * len(units) < self._most_together(units[0])
+        return self._queues.is_busy(worker) and 2 * len(units) < self._batch_limit(units[0])
 
-    def _most_together(self, leader: Unit) -> int:
-        """How many units a worker may run together, this one among them."""
+    def _batch_limit(self, leader: Unit) -> int:
+        """Return the maximum size of a batch that starts with a unit."""
         trial = self._trials[leader.trial_id]
         if trial.runs_alone:
             return 1
-        share = -(-self._groups[trial.group] // (2 * self._course.partitions))
+        share = -(-self._groups[trial.group] // (2 * self._plan.partitions))
         return min(share, self._group_size)
 
-    def _fits(self, trial: Trial, worker: int, leader: Unit) -> bool:
-        """Whether a worker may run a unit of a trial together with another one."""
+    def _can_join(self, trial: TrialState, worker: int, leader: Unit) -> bool:
+        """Return whether a trial's unit may join a worker's batch."""
         same = trial.group == self._trials[leader.trial_id].group and trial.phase is leader.phase
-        return same and not trial.runs_alone and worker in trial.open
+        return same and not trial.runs_alone and worker in trial.open_partitions

@@ -1,10 +1,10 @@
-"""Who works for whom: a matching between jobs and workers that serves the important ones first.
+"""Bipartite matching of jobs and workers by priority.
 
-With equal costs a schedule without gaps is an edge colouring of the graph of what is still to be
-done: every step must serve all trials and all workers that have the most left, and a matching that
-does so exists (Kőnig). A set of jobs that can be served together, and a set of workers that can be
-busy together, can be had by one matching (Mendelsohn and Dulmage), and an augmenting path takes
-nobody's place away. So both sides may be served greedily, in the order of their importance.
+With equal costs, a schedule without gaps is an edge coloring of the graph of the remaining work.
+Each step must serve all trials and all workers that have the most left, and a matching that does
+so exists (Kőnig). One matching can serve any servable set of jobs together with any set of workers
+that can be busy (Mendelsohn and Dulmage), and an augmenting path unassigns nothing. So both sides
+may be served greedily, in order of priority.
 """
 
 from __future__ import annotations
@@ -14,58 +14,58 @@ from collections.abc import Set as AbstractSet
 
 
 def match(options: Sequence[AbstractSet[int]], workers: Sequence[int]) -> dict[int, int]:
-    """Gives as many jobs as possible a worker each.
+    """Assign one worker each to as many jobs as possible.
 
     Args:
-        options: For each job the workers that it could have, all of them among ``workers``;
-            the most important job first.
-        workers: The free workers; the most important first.
+        options: For each job its possible workers, all of them among ``workers``; jobs in
+            descending order of priority.
+        workers: The free workers, in descending order of priority.
 
     Returns:
-        The worker by the number of the job. Jobs that could be served together with all that are
-        more important are served; of the workers that can serve them, the important ones do.
+        The worker by the index of the job. Jobs of higher priority are served first; among the
+        workers that can serve them, those of higher priority do.
     """
-    served = _serve(options, len(workers))
+    served = _match_greedily(options, len(workers))
     if len(served) == len(workers):
         return served
-    # Some worker stays idle: let it be one that has little left. All the jobs that were served
-    # can still be, so none is lost by asking the workers this time.
+    # Some workers stay idle: choose those of lowest priority. Matching from the workers' side
+    # still serves every served job.
     jobs: list[set[int]] = [set() for _ in workers]
     rank = {worker: number for number, worker in enumerate(workers)}
     for job in served:
         for worker in options[job]:
             jobs[rank[worker]].add(job)
-    return {job: workers[number] for number, job in _serve(jobs, len(served)).items()}
+    return {job: workers[number] for number, job in _match_greedily(jobs, len(served)).items()}
 
 
-def _serve(options: Sequence[AbstractSet[int]], most: int) -> dict[int, int]:
-    """Serves the first of those who ask first; ``most`` of them at most can be."""
+def _match_greedily(options: Sequence[AbstractSet[int]], limit: int) -> dict[int, int]:
+    """Return a matching of at most ``limit`` pairs that prefers the first elements."""
     holders: dict[int, int] = {}
-    served: dict[int, int] = {}
-    lost: set[int] = set()  # from these no path leads to anything free, and none ever will
-    for asker in range(len(options)):
-        if len(served) == most:
+    matched: dict[int, int] = {}
+    unreachable: set[int] = set()  # no augmenting path from these ends in anything free, ever
+    for root in range(len(options)):
+        if len(matched) == limit:
             break
         seen: set[int] = set()
         came_from: dict[int, int] = {}
         free: int | None = None
-        queue = [asker]
-        for other in queue:
-            fresh = options[other] - seen - lost
-            free = min(fresh - holders.keys(), default=None)
+        queue = [root]
+        for element in queue:
+            reached = options[element] - seen - unreachable
+            free = min(reached - holders.keys(), default=None)
             if free is not None:
-                came_from[free] = other
+                came_from[free] = element
                 break
-            seen |= fresh
-            for thing in sorted(fresh):
-                came_from[thing] = other
-                queue.append(holders[thing])
+            seen |= reached
+            for target in sorted(reached):
+                came_from[target] = element
+                queue.append(holders[target])
         if free is None:
-            lost |= seen
+            unreachable |= seen
         while free is not None:
-            other = came_from[free]
-            holders[free] = other
-            before = served.get(other)
-            served[other] = free
-            free = before
-    return served
+            element = came_from[free]
+            holders[free] = element
+            previous = matched.get(element)
+            matched[element] = free
+            free = previous
+    return matched

@@ -1,4 +1,4 @@
-"""Things in the order of their ranks, which change."""
+"""A set ordered by priorities that change."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Any, Generic, TypeVar
 
 from sortedcontainers import SortedList
 
-Thing = TypeVar("Thing", int, str)
+Item = TypeVar("Item", int, str)
 
 
-class Ranking(Generic[Thing]):
-    """What is put here is told in the order of its rank; each thing has a rank of its own."""
+class PriorityIndex(Generic[Item]):
+    """Items in ascending order of their priorities."""
 
     def __init__(self) -> None:
-        self._ranks: dict[Thing, Any] = {}
+        self._priorities: dict[Item, Any] = {}
         self._order: SortedList = SortedList()
 
-    def __contains__(self, thing: Thing) -> bool:
-        return thing in self._ranks
+    def __contains__(self, item: Item) -> bool:
+        return item in self._priorities
 
-    def __iter__(self) -> Iterator[Thing]:
-        return (thing for _, thing in self._order)
+    def __iter__(self) -> Iterator[Item]:
+        return (item for _, item in self._order)
 
-    def put(self, thing: Thing, rank: Any) -> None:
-        """Ranks a thing, for the first time or again."""
-        if self._ranks.get(thing) == rank:
+    def put(self, item: Item, priority: Any) -> None:
+        """Add an item, or change its priority."""
+        if self._priorities.get(item) == priority:
             return
-        self.discard(thing)
-        self._ranks[thing] = rank
-        self._order.add((rank, thing))
+        self.discard(item)
+        self._priorities[item] = priority
+        self._order.add((priority, item))
 
-    def discard(self, thing: Thing) -> None:
-        """Takes a thing away, if it is there."""
-        if thing in self._ranks:
-            self._order.remove((self._ranks.pop(thing), thing))
+    def discard(self, item: Item) -> None:
+        """Remove an item if it is present."""
+        if item in self._priorities:
+            self._order.remove((self._priorities.pop(item), item))
 
-    def sorted(self, things: Collection[Thing]) -> list[Thing]:
-        """Some of the things in the order of their ranks."""
-        return sorted(things, key=lambda thing: (self._ranks[thing], thing))
+    def sort(self, items: Collection[Item]) -> list[Item]:
+        """Return some of the items in order."""
+        return sorted(items, key=lambda item: (self._priorities[item], item))

@@ -1,21 +1,20 @@
 """The scheduler: which trial visits which partition next. A pure state machine.
 
-Events go in, instructions come out: no Spark, sockets, clocks or files, so that millions of
-event sequences can be tried in a test. The rules (Model Hopper Parallelism; Nakandala, Zhang and
-Kumar, "Cerebro: A Data System for Optimized Deep Learning Model Selection", VLDB 2020, section 4):
+Events go in, instructions come out. The rules are those of Model Hopper Parallelism (Nakandala,
+Zhang and Kumar, "Cerebro: A Data System for Optimized Deep Learning Model Selection", VLDB 2020,
+section 4):
 
-* a trial is trained by one worker at a time and visits each partition once an epoch;
-* the validation units of an epoch all read the state after its last visit, and run side by side;
-* each trial has an epoch clock of its own: nobody waits for another trial.
+* one worker at a time trains a trial, which visits each partition once per epoch;
+* the validation units of an epoch all read the state after its last visit, and run in parallel;
+* trials are independent: none waits for the epoch of another.
 
-Worker w holds partition w. What has happened is told here, and here follows what becomes of trials
-and workers; where a trial may go next is its own matter (``trial.py``), and which worker is given
-what the dispatcher's (``dispatching.py``).
+Worker w holds partition w. This module handles events. ``trial_state`` knows where a trial can go
+next, ``dispatcher`` chooses the worker.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,34 +23,33 @@ from cerebros_spark.core.events import (
     EpochAnswered,
     Event,
     Instruction,
-    TrialDone,
     TrialFailed,
     TrialStopped,
     TrialSubmitted,
     UnitCommitted,
     UnitDone,
     UnitFailed,
-    WorkerAsks,
     WorkerLost,
     WorkerReady,
+    WorkRequested,
 )
-from cerebros_spark.core.types import Phase, Status, Unit, UnitResult
+from cerebros_spark.core.types import Phase, StateRef, Status, TrialResult, Unit, UnitResult
 from cerebros_spark.scheduler.dispatcher import Dispatcher
-from cerebros_spark.scheduler.trial_state import Course, Trial
-from cerebros_spark.scheduler.worker_queues import Workloads
+from cerebros_spark.scheduler.trial_state import EpochPlan, TrialState
+from cerebros_spark.scheduler.worker_queues import WorkerQueues
 
 
-class Hopper:
+class Scheduler:
     """Schedules trials over partitions.
 
     Args:
-        partitions: Number of partitions, P; also the number of workers.
-        reproducible: Fix the order of visits in advance, whatever the timing: trial i starts
-            epoch e at partition (i + e) mod P and goes round.
+        partitions: Number of partitions, P, and of workers.
+        reproducible: Fix the order of visits regardless of timing: trial i starts epoch e at
+            partition (i + e) mod P and goes round.
         validation: Whether epochs end with validation units.
-        max_attempts: How often a unit is tried at most, if its worker dies or it fails and may
-            be run again, before its trial fails.
-        group_size: How many trials of a group a worker is given in one go, at most.
+        max_attempts: Maximum number of attempts at a unit whose worker dies or which fails with
+            a retryable error.
+        group_size: Maximum number of a group's trials that a worker runs together.
     """
 
     def __init__(
@@ -64,55 +62,67 @@ class Hopper:
         group_size: int = 16,
     ) -> None:
         self._max_attempts = max_attempts
-        self._course = Course(partitions, reproducible, validation)
-        self._workloads = Workloads()
-        self._dispatcher = Dispatcher(self._course, self._workloads, group_size)
-        self._trials: dict[str, Trial] = {}
+        self._plan = EpochPlan(partitions, reproducible, validation)
+        self._queues = WorkerQueues()
+        self._dispatcher = Dispatcher(self._plan, self._queues, group_size)
+        self._trials: dict[str, TrialState] = {}
         self._ended: set[str] = set()
         self._partition_seconds = [0.0] * partitions
         self._longest_chain = 0.0
-        self._story: deque[Event] = deque(maxlen=40)
+        self._idle_losses: Counter[int] = Counter()
+        self._last_events: deque[Event] = deque(maxlen=40)
         self._handlers: dict[type, Callable[[Any], list[Instruction]]] = {
-            TrialSubmitted: self._submitted,
-            WorkerReady: self._ready,
-            WorkerAsks: self._asks,
-            WorkerLost: self._lost,
-            UnitDone: self._done,
-            UnitCommitted: self._committed,
-            UnitFailed: self._failed,
-            EpochAnswered: self._answered,
-            TrialStopped: self._stopped,
-            TrialFailed: self._stopped,
+            TrialSubmitted: self._on_submitted,
+            WorkerReady: self._on_ready,
+            WorkRequested: self._on_work_requested,
+            WorkerLost: self._on_lost,
+            UnitDone: self._on_done,
+            UnitCommitted: self._on_committed,
+            UnitFailed: self._on_failed,
+            EpochAnswered: self._on_answered,
+            TrialStopped: self._on_stopped,
+            TrialFailed: self._on_stopped,
         }
 
     def handle(self, *events: Event) -> list[Instruction]:
-        """Takes in events, in their order, and says what is to be done now.
+        """Handle events in order and return the resulting instructions.
 
-        Work is handed out once, after all of them: events that arrive together are scheduled
-        together, which makes better schedules.
+        Units are dispatched once, after all events. Scheduling simultaneous events together makes
+        better schedules.
 
         Raises:
-            ProtocolError: If an event can't be; the message tells the last events. What the
-                others led to is not told, so there is no going on from here.
+            ProtocolError: If an event is impossible. The scheduler is unusable afterwards.
         """
         instructions: list[Instruction] = []
         for event in events:
-            self._story.append(event)
+            self._last_events.append(event)
             instructions += self._handlers[type(event)](event)
-        return instructions + self._dispatcher.hand_out()
+        return instructions + self._dispatcher.dispatch()
 
     def expects(self, worker: int, unit: Unit) -> bool:
-        """Whether a report of this unit by this worker would count, if it were handled next."""
-        return self._workloads.holds(worker, unit) and unit.trial_id in self._trials
+        """Return whether a worker's report of a unit would count now."""
+        return self._queues.holds(worker, unit) and unit.trial_id in self._trials
+
+    def get_state(self, trial_id: str) -> StateRef | None:
+        """Return a running trial's current state; None once it has ended."""
+        trial = self._trials.get(trial_id)
+        return trial.state if trial else None
+
+    def count_idle_losses(self, worker: int) -> int:
+        """Return how often a worker was lost since its last finished unit with no unit to blame.
+
+        That is, with an empty queue or by a fatal error of its own.
+        """
+        return self._idle_losses[worker]
 
     @property
     def floor(self) -> float:
-        """Seconds below which no schedule of the work done so far by these workers can be.
+        """Lower bound, in seconds, of any schedule of this session's work by these workers.
 
-        The larger of the busiest partition's work and the longest trial's chain of units that
-        must follow one another (of validation units, which run side by side, the longest).
+        The larger of the busiest partition's work and the longest chain of dependent units of a
+        trial. Of an epoch's validation units, which run in parallel, the longest counts.
         """
-        chains = (trial.chain for trial in self._trials.values())
+        chains = (trial.chain_seconds for trial in self._trials.values())
         return max(*self._partition_seconds, self._longest_chain, *chains)
 
     @property
@@ -121,79 +131,83 @@ class Hopper:
         return tuple(self._trials)
 
     @property
-    def idle(self) -> int:
-        """How many workers have nothing to do: all trials wait for others, or for answers."""
-        return self._workloads.resting
+    def idle_workers(self) -> int:
+        """Number of workers without units: all trials wait for other workers or for answers."""
+        return self._queues.idle_count
 
     # Events ------------------------------------------------------------------------------
 
-    def _submitted(self, event: TrialSubmitted) -> list[Instruction]:
+    def _on_submitted(self, event: TrialSubmitted) -> list[Instruction]:
         if event.trial_id in self._trials or event.trial_id in self._ended:
-            raise self._impossible(f"trial {event.trial_id!r} was submitted twice")
-        trial = Trial(event, self._course)
+            raise self._error(f"trial {event.trial_id!r} was submitted twice")
+        trial = TrialState(event, self._plan)
         self._trials[event.trial_id] = trial
-        self._dispatcher.enter(trial)
+        self._dispatcher.add(trial)
         return []
 
-    def _ready(self, event: WorkerReady) -> list[Instruction]:
-        if not 0 <= event.worker < self._course.partitions:
-            raise self._impossible(f"there is no worker {event.worker}")
-        return self._take_back(self._workloads.ready(event.worker), "it was restarted")
+    def _on_ready(self, event: WorkerReady) -> list[Instruction]:
+        if not 0 <= event.worker < self._plan.partitions:
+            raise self._error(f"there is no worker {event.worker}")
+        return self._requeue(self._queues.register(event.worker), "it was restarted")
 
-    def _asks(self, event: WorkerAsks) -> list[Instruction]:
-        self._workloads.asks(event.worker)
+    def _on_work_requested(self, event: WorkRequested) -> list[Instruction]:
+        self._queues.request_more(event.worker)
         return []
 
-    def _lost(self, event: WorkerLost) -> list[Instruction]:
-        return self._take_back(self._workloads.lost(event.worker), event.reason)
+    def _on_lost(self, event: WorkerLost) -> list[Instruction]:
+        batches = self._queues.remove(event.worker)
+        if event.fatal or not batches:
+            self._idle_losses[event.worker] += 1
+        return self._requeue(batches, event.reason)
 
-    def _done(self, event: UnitDone) -> list[Instruction]:
+    def _on_done(self, event: UnitDone) -> list[Instruction]:
         result = event.result
-        trial = self._reported(result.worker, result.unit)
+        self._idle_losses[result.worker] = 0
+        trial = self._complete(result.worker, result.unit)
         if trial is None:
             return []
-        self._check(result)
+        self._check_state(result)
         self._partition_seconds[result.unit.partition] += result.seconds
         trial.finish(result)
-        return self._go_on(trial, result.seconds)
+        return self._advance(trial, result.seconds)
 
-    def _committed(self, event: UnitCommitted) -> list[Instruction]:
+    def _on_committed(self, event: UnitCommitted) -> list[Instruction]:
         unit = event.result.unit
         trial = self._find(unit.trial_id)
-        if trial is None or not trial.may_be_next(unit):
-            raise self._impossible(f"{unit} was committed out of turn")
-        self._check(event.result)
-        trial.recall(event.result)
-        return self._go_on(trial, event.result.seconds)
+        if trial is None or not trial.is_next(unit):
+            raise self._error(f"{unit} was committed out of turn")
+        self._check_state(event.result)
+        trial.replay(event.result)
+        return self._advance(trial, event.result.seconds)
 
-    def _failed(self, event: UnitFailed) -> list[Instruction]:
+    def _on_failed(self, event: UnitFailed) -> list[Instruction]:
         failure = event.failure
-        trial = self._reported(failure.worker, failure.unit)
+        trial = self._complete(failure.worker, failure.unit)
         if trial is None:
             return []
-        self._workloads.look_again(failure.worker)  # the unit may be the only one for it
-        if failure.again:
-            setbacks = trial.set_back(failure.unit, died=False)
+        self._queues.mark_freed(failure.worker)  # the unit may be the only one for it
+        if failure.retryable:
+            setbacks = trial.record_setback(failure.unit, worker_died=False)
             self._dispatcher.update(trial)
             if len(setbacks) < self._max_attempts:
                 return []
-        # The epochs it finished are none the worse for it.
+        # Divergence does not invalidate the epochs finished before it.
         status = Status.STOPPED if failure.diverged and trial.epoch else Status.FAILED
         return [self._end(trial, status, failure.error, failure.traceback)]
 
-    def _answered(self, event: EpochAnswered) -> list[Instruction]:
+    def _on_answered(self, event: EpochAnswered) -> list[Instruction]:
         trial = self._find(event.trial_id)
         if trial is None:
             return []
-        if not trial.waits:
-            raise self._impossible(f"trial {event.trial_id!r} did not ask")
-        ended = trial.answer(event.proceed, event.state)
-        if ended is not None:
-            return [self._end(trial, ended)]
+        if not trial.is_waiting:
+            raise self._error(f"trial {event.trial_id!r} does not wait for an answer")
+        status = trial.answer(event.proceed, event.state)
+        if status is not None:
+            return [self._end(trial, status)]
         self._dispatcher.update(trial)
         return []
 
-    def _stopped(self, event: TrialStopped | TrialFailed) -> list[Instruction]:
+    def _on_stopped(self, event: TrialStopped | TrialFailed) -> list[Instruction]:
         trial = self._find(event.trial_id)
         if trial is None:
             return []
@@ -201,31 +215,31 @@ class Hopper:
             return [self._end(trial, Status.FAILED, event.error, event.traceback)]
         return [self._end(trial, Status.STOPPED)]
 
-    # What they have in common ------------------------------------------------------------
+    # Shared steps ------------------------------------------------------------------------
 
-    def _find(self, trial_id: str) -> Trial | None:
-        """The trial; None if it has ended."""
+    def _find(self, trial_id: str) -> TrialState | None:
+        """Return a trial; None if it has ended."""
         if trial_id not in self._trials and trial_id not in self._ended:
-            raise self._impossible(f"there is no trial {trial_id!r}")
+            raise self._error(f"there is no trial {trial_id!r}")
         return self._trials.get(trial_id)
 
-    def _reported(self, worker: int, unit: Unit) -> Trial | None:
-        """Takes a reported unit from a worker; gives the trial if the report still counts.
+    def _complete(self, worker: int, unit: Unit) -> TrialState | None:
+        """Remove a reported unit from its worker's queue and return its trial.
 
-        It does not if it is a duplicate, or from a worker that was given up for dead.
+        None if the report does not count: it is a duplicate, or its worker was given up.
         """
         trial = self._find(unit.trial_id)
-        return trial if self._workloads.report(worker, unit) else None
+        return trial if self._queues.complete(worker, unit) else None
 
-    def _check(self, result: UnitResult) -> None:
+    def _check_state(self, result: UnitResult) -> None:
         if result.unit.phase is Phase.TRAIN and result.state is None:
-            raise self._impossible("a training unit came back without a state")
+            raise self._error("a training unit has no state")
 
-    def _go_on(self, trial: Trial, seconds: float) -> list[Instruction]:
-        """Has a trial go on after a unit that took these seconds."""
-        self._dispatcher.learn(seconds)
+    def _advance(self, trial: TrialState, seconds: float) -> list[Instruction]:
+        """Start a trial's next phase if a unit was the last of its phase."""
+        self._dispatcher.record_cost(seconds)
         self._dispatcher.update(trial)
-        if not trial.phase_done:
+        if not trial.is_phase_done:
             return []
         epoch_done = trial.end_phase()
         if epoch_done is not None:
@@ -233,47 +247,49 @@ class Hopper:
         self._dispatcher.update(trial)
         return []
 
-    def _take_back(self, batches: Sequence[Sequence[Unit]], reason: str) -> list[Instruction]:
-        """Takes its units back from a dead worker; ends trials for which it was one too many."""
-        told: list[Instruction] = []
+    def _requeue(self, batches: Sequence[Sequence[Unit]], reason: str) -> list[Instruction]:
+        """Requeue the units of a dead worker; fail trials that have no attempt left."""
+        instructions: list[Instruction] = []
         for number, batch in enumerate(batches):
             for unit in batch:
                 trial = self._trials.get(unit.trial_id)
                 if trial is None:
                     continue
-                if number:  # it had not begun, and is not to blame
-                    trial.give_back(unit)
+                if number:  # the worker had not begun it, so it is not the cause
+                    trial.take_back(unit)
                     self._dispatcher.update(trial)
                     continue
-                setbacks = trial.set_back(unit, died=True)
+                setbacks = trial.record_setback(unit, worker_died=True)
                 self._dispatcher.update(trial)
                 if len(setbacks) >= self._max_attempts:
-                    told.append(self._given_up(trial, unit, setbacks, reason))
-        return told
-
-    def _given_up(
-        self, trial: Trial, unit: Unit, setbacks: Sequence[bool], reason: str
-    ) -> TrialDone:
-        """Ends a trial one of whose units has cost one worker too many."""
-        last = f"; the last time: {reason}" if reason else ""
-        error = (
-            f"the worker died in {sum(setbacks)} of {len(setbacks)} attempts to "
-            f"{unit.phase.value} epoch {unit.epoch + 1} on partition {unit.partition}{last}. "
-            "The network may need more memory than a worker has"
-        )
-        return self._end(trial, Status.FAILED, error)
+                    error = _describe_deaths(unit, setbacks, reason)
+                    instructions.append(self._end(trial, Status.FAILED, error))
+        return instructions
 
     def _end(
-        self, trial: Trial, status: Status, error: str | None = None, traceback: str | None = None
-    ) -> TrialDone:
-        # Workers that still hold a unit of it report in their own time; it counts no more.
+        self,
+        trial: TrialState,
+        status: Status,
+        error: str | None = None,
+        traceback: str | None = None,
+    ) -> TrialResult:
+        # Workers that still hold a unit of it will report it; the report does not count.
         del self._trials[trial.trial_id]
         self._ended.add(trial.trial_id)
-        self._dispatcher.leave(trial)
-        trial.leave()
-        self._longest_chain = max(self._longest_chain, trial.chain)
-        return TrialDone(trial.trial_id, status, trial.epoch, trial.seconds, error, traceback)
+        self._dispatcher.remove(trial)
+        trial.cancel()
+        self._longest_chain = max(self._longest_chain, trial.chain_seconds)
+        return TrialResult(trial.trial_id, status, trial.epoch, trial.seconds, error, traceback)
 
-    def _impossible(self, why: str) -> ProtocolError:
-        story = "\n  ".join(repr(event) for event in self._story)
-        return ProtocolError(f"{why}. The last events were:\n  {story}")
+    def _error(self, message: str) -> ProtocolError:
+        events = "\n  ".join(repr(event) for event in self._last_events)
+        return ProtocolError(f"{message}. The last events were:\n  {events}")
+
+
+def _describe_deaths(unit: Unit, setbacks: Sequence[bool], reason: str) -> str:
+    last = f"; the last time: {reason}" if reason else ""
+    return (
+        f"the worker died in {sum(setbacks)} of {len(setbacks)} attempts to "
+        f"{unit.phase.value} epoch {unit.epoch + 1} on partition {unit.partition}{last}. "
+        "The network may need more memory than a worker has"
+    )

@@ -1,4 +1,4 @@
-"""One trial's way through its epochs: where it may go next, and what has come of its units."""
+"""Progress of one trial through its epochs, phases and partitions."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from cerebros_spark.core.types import MetricState, Phase, StateRef, Status, Unit
 
 
 @dataclass(frozen=True)
-class Course:
-    """What every trial of a run goes through in each epoch.
+class EpochPlan:
+    """The visits that make up each epoch of every trial.
 
     Attributes:
-        partitions: How many there are to visit.
-        reproducible: Whether the order of visits is fixed in advance: trial i starts epoch e at
-            partition (i + e) mod P and goes round.
+        partitions: Number of partitions.
+        reproducible: Whether the order of visits is fixed: trial i starts epoch e at partition
+            (i + e) mod P and goes round.
         validation: Whether epochs end with validation units.
-        visitors: How many trials have each partition still to visit. The trials keep it.
+        pending_visits: Number of trials that have yet to visit each partition in their phase;
+            the trials update it.
     """
 
     partitions: int
     reproducible: bool = False
     validation: bool = True
-    visitors: Counter[int] = field(default_factory=Counter, init=False)
+    pending_visits: Counter[int] = field(default_factory=Counter, init=False)
 
 
 @dataclass
-class _Epoch:
-    """What has come of a trial's units in an epoch; places are a phase and a visit or partition."""
+class _EpochTotals:
+    """What an epoch's units amount to; slots are a phase and a visit or partition."""
 
     attempts: dict[tuple[Phase, int], int] = field(default_factory=dict)
     setbacks: dict[tuple[Phase, int], list[bool]] = field(default_factory=dict)
@@ -42,85 +43,89 @@ class _Epoch:
     longest_validation: float = 0.0
 
 
-class Trial:
-    """A trial from its submission on.
-
-    A unit that was handed out comes to an end in one of these ways: it is finished, withdrawn,
-    given back or set back. Whoever ends the trial calls :meth:`leave`.
+class TrialState:
+    """A trial from its submission to its end; the owner of its progress and current state.
 
     Attributes:
         trial_id: Its name.
         index: Its number in the run.
-        group: Names the trials that it may be trained with in one go; empty if there are none.
-        epoch: How many epochs it has finished; the number of the one that it is in.
-        phase: Of that epoch.
-        waits: Whether that epoch is done, and not answered.
-        units: How many units have been finished.
+        group: Group of trials it may be trained together with; empty for none.
+        state: The state after its last training visit, or the one that replaced it.
+        epoch: The epoch it is in, which is also the number of finished epochs.
+        phase: The phase of that epoch.
+        is_waiting: Whether that epoch is finished but not answered.
+        finished_units: Number of finished units.
         seconds: Seconds of work on them.
-        chain: Seconds of the work on those run here that can't be done side by side.
+        chain_seconds: Seconds of work in this session that could not have run in parallel.
     """
 
-    def __init__(self, submitted: TrialSubmitted, course: Course) -> None:
+    def __init__(self, submitted: TrialSubmitted, plan: EpochPlan) -> None:
         self.trial_id = submitted.trial_id
         self.index = submitted.index
         self.group = submitted.group
+        self.state = submitted.state
         self.epoch = 0
-        self.waits = False
-        self.units = 0
+        self.is_waiting = False
+        self.finished_units = 0
         self.seconds = 0.0
-        self.chain = 0.0
-        self._course = course
+        self.chain_seconds = 0.0
+        self._plan = plan
         self._epochs = submitted.epochs
-        self._state = submitted.state
         self._visit = 0
         self._todo: set[int] = set()
         self._running: set[int] = set()
         self._start_epoch()
 
     @property
-    def open(self) -> AbstractSet[int]:
-        """The partitions that it may visit now."""
+    def open_partitions(self) -> AbstractSet[int]:
+        """The partitions that it can visit now."""
         if self.phase is Phase.VALIDATE:
             return self._todo
         if self._running:
             return frozenset()
-        if self._course.reproducible and self._todo:
-            return {(self.index + self.epoch + self._visit) % self._course.partitions}
+        if self._plan.reproducible and self._todo:
+            return {(self.index + self.epoch + self._visit) % self._plan.partitions}
         return self._todo
 
     @property
-    def phase_done(self) -> bool:
+    def is_phase_done(self) -> bool:
         """Whether all units of its phase are finished."""
         return not self._todo and not self._running
 
     @property
     def runs_alone(self) -> bool:
-        """Whether its units must not be run together with those of other trials.
+        """Whether its units must not run together with those of other trials.
 
-        So it is in an epoch in which one of them came to nothing, too: a network that kills its
-        workers is to fail alone.
+        True for the rest of an epoch in which a unit had a setback: a network that kills its
+        workers must fail alone.
         """
-        return not self.group or bool(self._so_far.setbacks)
+        return not self.group or bool(self._totals.setbacks)
 
-    def seconds_left(self, usual: float) -> float:
-        """An estimate of the work it has left; ``usual`` is a unit's if it has finished none."""
-        partitions, validation = self._course.partitions, self._course.validation
+    @property
+    def _is_last_epoch(self) -> bool:
+        return self.epoch + 1 >= self._epochs
+
+    def estimate_seconds_left(self, unit_seconds: float) -> float:
+        """Estimate its remaining work; ``unit_seconds`` is used before its first finished unit."""
+        partitions, validation = self._plan.partitions, self._plan.validation
         phases = 2 if validation else 1
         left = (self._epochs - self.epoch - 1) * partitions * phases + len(self._todo)
         if self.phase is Phase.TRAIN and validation:
             left += partitions
-        return left * (self.seconds / self.units if self.units else usual)
+        if self.finished_units:
+            unit_seconds = self.seconds / self.finished_units
+        return left * unit_seconds
 
-    def may_be_next(self, unit: Unit) -> bool:
-        """Whether this unit may be its next; none may while another runs."""
-        here = (unit.epoch, unit.phase) == (self.epoch, self.phase) and not self._running
-        in_turn = unit.phase is Phase.VALIDATE or unit.visit == self._visit
-        return here and in_turn and unit.partition in self.open
+    def is_next(self, unit: Unit) -> bool:
+        """Return whether a unit can be its next; none can while another one runs."""
+        is_here = (unit.epoch, unit.phase) == (self.epoch, self.phase) and not self._running
+        is_in_turn = unit.phase is Phase.VALIDATE or unit.visit == self._visit
+        return is_here and is_in_turn and unit.partition in self.open_partitions
 
     # Units -------------------------------------------------------------------------------
 
-    def hand(self, partition: int) -> Unit:
-        """Its unit on an open partition, which runs from now on."""
+    def assign(self, partition: int) -> Unit:
+        """Return its unit on an open partition, which counts as running."""
         self._take(partition)
         self._running.add(partition)
         return Unit(
@@ -129,110 +134,123 @@ class Trial:
             phase=self.phase,
             partition=partition,
             visit=self._visit,
-            attempt=self._so_far.attempts.get(self._place(partition), 0),
-            state=self._state,
+            attempt=self._totals.attempts.get(self._slot(partition), 0),
+            state=self.state,
         )
 
-    def withdraw(self, unit: Unit) -> None:
-        """Takes a unit back that no worker has heard of."""
+    def unassign(self, unit: Unit) -> None:
+        """Take back a unit that was never sent to a worker."""
         self._running.remove(unit.partition)
         self._todo.add(unit.partition)
-        self._course.visitors[unit.partition] += 1
+        self._plan.pending_visits[unit.partition] += 1
 
-    def give_back(self, unit: Unit) -> None:
-        """Takes a unit back that a worker had and, for all that is known, did not begin."""
-        self.withdraw(unit)
-        self._so_far.attempts[self._place(unit.partition)] = unit.attempt + 1
+    def take_back(self, unit: Unit) -> None:
+        """Take back a unit from a worker that had not begun it."""
+        self.unassign(unit)
+        self._totals.attempts[self._slot(unit.partition)] = unit.attempt + 1
 
-    def set_back(self, unit: Unit, *, died: bool) -> Sequence[bool]:
-        """Takes a unit back that came to nothing; tells for each time so far if a worker died."""
-        self.give_back(unit)
-        setbacks = self._so_far.setbacks.setdefault((unit.phase, unit.partition), [])
-        setbacks.append(died)
+    def record_setback(self, unit: Unit, *, worker_died: bool) -> Sequence[bool]:
+        """Take back a unit that had no result.
+
+        Returns:
+            For each setback of the unit so far whether its worker died.
+        """
+        self.take_back(unit)
+        setbacks = self._totals.setbacks.setdefault((unit.phase, unit.partition), [])
+        setbacks.append(worker_died)
         return setbacks
 
     def finish(self, result: UnitResult) -> None:
-        """Takes a finished unit into account that was handed out."""
+        """Add the result of an assigned unit."""
         self._running.remove(result.unit.partition)
         if result.unit.phase is Phase.TRAIN:
-            self.chain += result.seconds
+            self.chain_seconds += result.seconds
         else:
-            self._so_far.longest_validation = max(self._so_far.longest_validation, result.seconds)
-        self._count(result)
+            longest = self._totals.longest_validation
+            self._totals.longest_validation = max(longest, result.seconds)
+        self._add(result)
 
-    def recall(self, result: UnitResult) -> None:
-        """Takes its next unit into account, which was finished in an earlier driver's time."""
+    def replay(self, result: UnitResult) -> None:
+        """Add the result of its next unit, which an earlier session committed."""
         self._take(result.unit.partition)
-        self._count(result)
+        self._add(result)
 
     # Phases ------------------------------------------------------------------------------
 
     def end_phase(self) -> EpochDone | None:
-        """Goes on to the epoch's next phase; if there is none, it waits for an answer to this."""
-        if self.phase is Phase.TRAIN and self._course.validation:
+        """Start the epoch's next phase; after the last one return the finished epoch."""
+        totals = self._totals
+        if self.phase is Phase.TRAIN and self._plan.validation:
             self._start_phase(Phase.VALIDATE)
             return None
-        self.waits = True
-        self.chain += self._so_far.longest_validation
+        self.is_waiting = True
+        self.chain_seconds += totals.longest_validation
         return EpochDone(
             trial_id=self.trial_id,
             epoch=self.epoch,
-            state=self._state,
-            train=tuple(self._so_far.train),
-            validation=tuple(self._so_far.validation[p] for p in sorted(self._so_far.validation)),
-            seconds=self._so_far.seconds,
-            rows=self._so_far.rows,
+            state=self.state,
+            train=tuple(totals.train),
+            validation=tuple(totals.validation[p] for p in sorted(totals.validation)),
+            seconds=totals.seconds,
+            rows=totals.rows,
+            is_last=self._is_last_epoch,
         )
 
-    def answer(self, proceed: bool, state: StateRef | None) -> Status | None:
-        """Starts the next epoch, from another state if one is given; else tells how it ends."""
-        self.waits = False
+    def answer(self, proceed: bool | None, state: StateRef | None) -> Status | None:
+        """Start the next epoch or return how the trial ends; it keeps waiting if None.
+
+        Args:
+            proceed: Whether to continue.
+            state: The state to start from, if it is another one.
+        """
+        self.state = state or self.state
+        if proceed is None:
+            return None
+        self.is_waiting = False
+        was_last = self._is_last_epoch
         self.epoch += 1
-        self._state = state or self._state
-        if self.epoch >= self._epochs:
+        if was_last:
             return Status.COMPLETED
         if not proceed:
             return Status.STOPPED
         self._start_epoch()
         return None
 
-    def leave(self) -> None:
-        """It will visit no partition any more."""
+    def cancel(self) -> None:
+        """Remove its pending visits from the plan."""
         for partition in list(self._todo):
             self._take(partition)
 
     def _start_epoch(self) -> None:
-        self._so_far = _Epoch()
+        self._totals = _EpochTotals()
         self._start_phase(Phase.TRAIN)
 
     def _start_phase(self, phase: Phase) -> None:
-        """Has all partitions to visit from now on."""
         self.phase = phase
-        self._todo = set(range(self._course.partitions))
-        self._course.visitors.update(self._todo)
+        self._todo = set(range(self._plan.partitions))
+        self._plan.pending_visits.update(self._todo)
 
     def _take(self, partition: int) -> None:
         self._todo.remove(partition)
-        self._course.visitors[partition] -= 1
+        self._plan.pending_visits[partition] -= 1
 
-    def _count(self, result: UnitResult) -> None:
+    def _add(self, result: UnitResult) -> None:
         if result.unit.phase is Phase.TRAIN:
-            assert result.state is not None, "a training unit came back without a state"
-            self._state = result.state
+            assert result.state is not None, "a training unit has no state"
+            self.state = result.state
             self._visit += 1
-            self._so_far.train.append(result.metrics)
+            self._totals.train.append(result.metrics)
         else:
-            self._so_far.validation[result.unit.partition] = result.metrics
-        self.units += 1
+            self._totals.validation[result.unit.partition] = result.metrics
+        self.finished_units += 1
         self.seconds += result.seconds
-        self._so_far.seconds += result.seconds
-        self._so_far.rows += result.rows
+        self._totals.seconds += result.seconds
+        self._totals.rows += result.rows
 
-    def _place(self, partition: int) -> tuple[Phase, int]:
-        """What attempts are counted by.
+    def _slot(self, partition: int) -> tuple[Phase, int]:
+        """Return the key that attempts are counted by.
 
-        A state is named by visit and attempt, so two workers that are given the same visit,
-        whatever their partitions, must not have the same attempt.
+        The key of a state names visit and attempt. So two workers assigned the same visit, on
+        whatever partitions, must not have the same attempt.
         """
-        number = self._visit if self.phase is Phase.TRAIN else partition
-        return self.phase, number
+        return self.phase, self._visit if self.phase is Phase.TRAIN else partition

@@ -1,4 +1,4 @@
-"""What each worker was given and has not reported yet, and which workers can take more."""
+"""The units assigned to each worker and not reported yet."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Set as AbstractSet
 from cerebros_spark.core.types import Unit
 
 
-class Workloads:
-    """The workers' workloads: in batches, each of units to be run in one go, one after the other.
+class WorkerQueues:
+    """Each worker's batches, which it runs one after the other.
 
-    A worker is free when it has nothing to do, or has asked for more than it has.
+    This is the one record of the units that a worker holds; sessions of ``rpc`` know only which
+    of them have been delivered. A worker is free if its queue is empty or if it asks for more.
     """
 
     def __init__(self) -> None:
@@ -21,47 +22,47 @@ class Workloads:
 
     @property
     def free(self) -> AbstractSet[int]:
-        """The workers that can be given a batch."""
+        """The workers that can take a batch."""
         return self._free
 
     @property
-    def resting(self) -> int:
-        """How many workers have nothing to do."""
+    def idle_count(self) -> int:
+        """Number of free workers whose queue is empty."""
         return len(self._free - self._batches.keys())
 
     def is_busy(self, worker: int) -> bool:
-        """Whether a worker has something to do."""
+        """Return whether a worker's queue holds units."""
         return worker in self._batches
 
     def holds(self, worker: int, unit: Unit) -> bool:
-        """Whether a worker has been given a unit and has not reported it."""
+        """Return whether a worker's queue holds a unit."""
         return any(unit in batch for batch in self._batches.get(worker, ()))
 
-    def ready(self, worker: int) -> Sequence[Sequence[Unit]]:
-        """A worker begins, with nothing in hand; tells what its predecessor leaves undone."""
-        self._set_free(worker)
+    def register(self, worker: int) -> Sequence[Sequence[Unit]]:
+        """Start a worker with an empty queue and return its previous process's batches."""
+        self._mark_free(worker)
         return self._batches.pop(worker, [])
 
-    def lost(self, worker: int) -> Sequence[Sequence[Unit]]:
-        """A worker is gone; tells what it leaves undone."""
+    def remove(self, worker: int) -> Sequence[Sequence[Unit]]:
+        """Remove a lost worker and return its batches."""
         self._free.discard(worker)
         self._freed.discard(worker)
         return self._batches.pop(worker, [])
 
-    def asks(self, worker: int) -> None:
-        """A worker that is busy can take more."""
+    def request_more(self, worker: int) -> None:
+        """Let a busy worker take another batch."""
         if worker in self._batches:
-            self._set_free(worker)
+            self._mark_free(worker)
 
-    def give(self, worker: int, units: Sequence[Unit]) -> None:
-        """Gives a free worker a batch."""
+    def assign(self, worker: int, units: Sequence[Unit]) -> None:
+        """Append a batch to a free worker's queue."""
         self._free.discard(worker)
         self._batches.setdefault(worker, []).append(list(units))
 
-    def report(self, worker: int, unit: Unit) -> bool:
-        """Takes a reported unit from a worker; False if that did not hold it.
+    def complete(self, worker: int, unit: Unit) -> bool:
+        """Remove a reported unit and return whether the worker held it.
 
-        The worker is free when it has reported all that it was given.
+        The worker is free once its queue is empty.
         """
         batches = self._batches.get(worker, [])
         for batch in batches:
@@ -73,20 +74,20 @@ class Workloads:
                 batches.remove(batch)
             if not batches:
                 del self._batches[worker]
-                self._set_free(worker)
+                self._mark_free(worker)
             return True
         return False
 
-    def look_again(self, worker: int) -> None:
-        """Has a worker, if it is free, be told as one that has become so."""
+    def mark_freed(self, worker: int) -> None:
+        """Count a worker, if it is free, among those that have become so."""
         if worker in self._free:
             self._freed.add(worker)
 
     def pop_freed(self) -> AbstractSet[int]:
-        """The workers that have become free since this was last asked, and still are."""
+        """Return the free workers that have become so since the last call."""
         freed, self._freed = self._freed, set()
         return freed
 
-    def _set_free(self, worker: int) -> None:
+    def _mark_free(self, worker: int) -> None:
         self._free.add(worker)
         self._freed.add(worker)

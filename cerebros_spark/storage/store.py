@@ -24,7 +24,7 @@ import fsspec
 import tenacity
 
 from cerebros_spark.core.errors import ArgumentError, StoreError
-from cerebros_spark.core.retry import retried
+from cerebros_spark.core.retry import call_with_retry
 from cerebros_spark.storage.append import Append, Tail, TailAppend
 
 logger = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ class Store:
             )
 
         try:
-            return retried(
+            return call_with_retry(
                 attempt,
                 retry=tenacity.retry_if_exception(self._is_transient),
                 stop=tenacity.stop_after_attempt(self.tries),

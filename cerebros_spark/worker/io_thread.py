@@ -1,4 +1,4 @@
-"""A worker's second thread: it writes, reports and fetches while the first one trains."""
+"""A worker's second thread, which writes, reports and prefetches while the first one trains."""
 
 from __future__ import annotations
 
@@ -7,90 +7,54 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
-from cerebros_spark.core.types import Unit, UnitFailure, UnitResult
+from cerebros_spark.core.types import Assignment, Demand, DriverLink, Report, Unit
 
-logger = logging.getLogger("cerebros_spark")
+logger = logging.getLogger(__name__)
 
-Report = UnitResult | UnitFailure
-
-#: So many seconds before a worker is expected to be done it asks for what comes next. It is more
-#: than an answer and a state take, and so little that no other worker would have been free sooner.
+#: Seconds before its expected end at which a worker asks for more work. That is more than a reply
+#: and a state take, and so little that no other worker would have been free sooner.
 LEAD = 0.05
 
-# Assignments at most that a worker has, the one it works on included, however short they are.
-_MOST = 8
+# Maximum number of assignments of a worker, the running one included, however short they are.
+_MAX_ASSIGNMENTS = 8
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """What a worker is to do next.
-
-    Attributes:
-        units: Units of its partition, one of each of several trials, to be run in one go; none if
-            there is nothing to do yet.
-        forget: Trials that have ended since the last assignment.
-    """
-
-    units: tuple[Unit, ...]
-    forget: tuple[str, ...] = ()
-
-
-class Link(Protocol):
-    """A worker's line to the driver."""
-
-    def exchange(self, reports: Sequence[Report], asks: bool) -> Assignment | None:
-        """Reports, and gives the next assignment; None: the run is over.
-
-        Args:
-            reports: What has come of units.
-            asks: Whether the worker has use for an assignment, and so may be kept waiting.
-        """
-
-    def hurry(self) -> None:
-        """Has an exchange without reports that waits, or the next one, come back without work.
-
-        It may be called from any thread.
-        """
-
-
-class Courier:
-    """Brings assignments and takes reports away, in a thread of its own.
+class IoThread:
+    """Exchanges reports for assignments with the driver, in a thread.
 
     Args:
-        link: The line to the driver.
-        prepare: Called with the units of each assignment when it comes; what it raises is left to
-            those who run them.
-        estimate: Seconds that units will take, and by how many fewer it may be; None if that is not
-            known.
+        link: The connection to the driver.
+        prefetch: Called with the units of each assignment when it arrives. Its errors are ignored:
+            they come up again when the units run.
+        estimate: Returns the seconds that units will take and by how many they may end earlier;
+            None if unknown.
     """
 
     def __init__(
         self,
-        link: Link,
-        prepare: Callable[[tuple[Unit, ...]], None],
+        link: DriverLink,
+        prefetch: Callable[[tuple[Unit, ...]], None],
         estimate: Callable[[tuple[Unit, ...]], tuple[float, float] | None],
     ) -> None:
         self._link = link
-        self._prepare = prepare
+        self._prefetch = prefetch
         self._estimate = estimate
         self._changed = threading.Condition()
         self._inbox: deque[Assignment | None] = deque()
         self._outbox: deque[Callable[[], Sequence[Report]]] = deque()
-        self._given: deque[Assignment] = deque()  # those whose reports have not been handed over
-        self._began = 0.0  # the first of them
+        self._unfinished: deque[Assignment] = deque()  # received, without reports so far
+        self._began_at = 0.0  # of the first of them
         self._error: BaseException | None = None
-        self._over = False
-        self._thread = threading.Thread(target=self._run, name="cerebros-courier", daemon=True)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="cerebros-io", daemon=True)
         self._thread.start()
 
-    def next(self) -> Assignment | None:
-        """The next assignment, after waiting for it; None when the run is over.
+    def next_assignment(self) -> Assignment | None:
+        """Wait for the next assignment and return it; None when the run has ended.
 
         Raises:
-            BackendError: If the driver can't be reached or refuses the worker.
+            BackendError: If the driver cannot be reached or refuses the worker.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._inbox or self._error)
@@ -98,82 +62,93 @@ class Courier:
                 raise self._error
             return self._inbox.popleft()
 
-    def deliver(self, reports: Callable[[], Sequence[Report]]) -> None:
-        """Hands over what makes an assignment's reports; it is called in the courier's thread."""
+    def submit(self, make_reports: Callable[[], Sequence[Report]]) -> None:
+        """Queue an assignment's reports, which the thread makes and sends."""
         with self._changed:
-            self._outbox.append(reports)
-            self._given.popleft()
-            self._began = time.monotonic()
+            self._outbox.append(make_reports)
+            self._unfinished.popleft()
+            self._began_at = time.monotonic()
             self._changed.notify_all()
-        self._link.hurry()
+        self._link.wake()
 
     def stop(self) -> None:
-        """Ends the thread, whatever it waits for."""
+        """Send the queued reports and end the thread."""
         with self._changed:
-            self._over = True
+            self._stopping = True
             self._changed.notify_all()
-        self._link.hurry()
+        self._link.wake()
         self._thread.join()
 
-    # In its thread -----------------------------------------------------------------------
+    # In the thread -----------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            while self._go():
+            while self._exchange():
                 pass
         except BaseException as error:
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
 
-    def _go(self) -> bool:
-        """One exchange; whether there are to be more."""
+    def _exchange(self) -> bool:
+        """Make one exchange and return whether more are to follow."""
         with self._changed:
-            while not (self._over or self._outbox or self._asks()):
-                self._changed.wait(self._until_it_asks())
-            made = self._outbox.popleft() if self._outbox else None
-            if made is None and self._over:
+            while not (self._stopping or self._outbox or self._needs_work):
+                self._changed.wait(self._seconds_until_request())
+            make_reports = self._outbox.popleft() if self._outbox else None
+            if make_reports is None and self._stopping:
                 return False
-            # An exchange with reports can't be hurried, and there may be more to report soon.
-            asks = self._asks() if made is None else not (self._given or self._outbox)
-            asks = asks and not self._over
-        reports = made() if made else []
-        assignment = self._link.exchange(reports, asks)
-        # Who waits for a report is not to wait for this.
+            demand = self._demand(has_reports=make_reports is not None)
+        reports = make_reports() if make_reports else []
+        assignment = self._link.exchange(reports, demand)
+        # Queued reports come first: the driver may wait for them.
         if assignment is not None and assignment.units and not self._outbox:
             try:
-                self._prepare(assignment.units)
+                self._prefetch(assignment.units)
             except Exception as error:
-                logger.debug("%s is left to when it is needed: %s", assignment.units, error)
-        with self._changed:
-            if assignment is None:
-                self._inbox.clear()  # nobody wants it any more
-            if assignment is None or assignment.units or assignment.forget:
-                if not self._given:
-                    self._began = time.monotonic()
-                if assignment is not None:
-                    self._given.append(assignment)
-                self._inbox.append(assignment)
-                self._changed.notify_all()
+                logger.debug("cannot prefetch for %s: %s", assignment.units, error)
+        self._receive(assignment)
         return assignment is not None
 
-    def _asks(self) -> bool:
-        return self._until_it_asks() == 0.0
+    def _receive(self, assignment: Assignment | None) -> None:
+        with self._changed:
+            if assignment is None:
+                self._inbox.clear()  # the run has ended: do not begin what is queued
+            elif not (assignment.units or assignment.ended_trials):
+                return
+            else:
+                if not self._unfinished:
+                    self._began_at = time.monotonic()
+                self._unfinished.append(assignment)
+            self._inbox.append(assignment)
+            self._changed.notify_all()
 
-    def _until_it_asks(self) -> float | None:
-        """Seconds; None if it depends on what comes."""
-        if not self._given:
+    def _demand(self, has_reports: bool) -> Demand:
+        if self._stopping:
+            return Demand.NONE
+        if has_reports:
+            # Such an exchange cannot be woken up, and more reports may follow soon.
+            return Demand.NONE if self._unfinished or self._outbox else Demand.WORK
+        return Demand.AHEAD if self._unfinished else Demand.WORK
+
+    @property
+    def _needs_work(self) -> bool:
+        return self._seconds_until_request() == 0.0
+
+    def _seconds_until_request(self) -> float | None:
+        """Return the seconds until the worker should ask for work; None if unknown."""
+        if not self._unfinished:
             return 0.0
-        if len(self._given) == _MOST:
+        if len(self._unfinished) == _MAX_ASSIGNMENTS:
             return None
-        left = self._began - time.monotonic()
+        left = self._began_at - time.monotonic()
         margin = 0.0
-        for assignment in self._given:
-            told = self._estimate(assignment.units)
-            if told is None:
+        for assignment in self._unfinished:
+            estimate = self._estimate(assignment.units)
+            if estimate is None:
                 return None
-            # The first one may have taken longer already; the others are none the shorter for it.
-            seconds, margin = told
+            # The first may have taken longer already, which makes the others no shorter.
+            seconds, margin = estimate
             left = max(0.0, left + seconds)
-        # Of the last one only: the sum of all may be more than a whole short one.
+        # The last one's margin only: the sum of all may exceed a whole short unit.
         return max(0.0, left - margin - LEAD)

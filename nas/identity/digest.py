@@ -42,7 +42,7 @@ import keras_tuner
 import numpy as np
 import pandas as pd
 
-from cerebros_spark.core.pickling import is_own_module
+from cerebros_spark.core.pickling import is_user_module
 from cerebros_spark.training.keras.serialization import serialize_object
 from nas.identity.bytecode import (
     Changes,
@@ -209,7 +209,7 @@ def is_own(value: Any) -> bool:
     name = value.__name__ if _is(value, types.ModuleType) else value.__module__
     if not isinstance(name, str):
         return True  # made by exec()
-    return name.partition(".")[0] not in _PACKAGES and is_own_module(name)
+    return name.partition(".")[0] not in _PACKAGES and is_user_module(name)
 
 
 def _is(value: Any, kinds: Any) -> bool:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import keras_tuner
+import msgspec
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.core.types import Status, TrialResult, state_ref
+from cerebros_spark.core.types import StateRef, Status, TrialResult
 from cerebros_spark.data.catalog import list_manifests
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.runs.artifacts import read_spec
@@ -136,15 +137,13 @@ class _Reader:
             case "epoch":
                 self.unanswered[trial.name] = record
             case "answer":
-                trial.kept = state_ref(record["kept"]) if record["kept"] else None
+                trial.kept = StateRef(**record["kept"]) if record["kept"] else None
                 epoch = self.unanswered.pop(trial.name, None)
                 # The tuner got no report of an epoch at whose end a callback raised.
                 if epoch is not None and (record.get("error") is None or "logs" in record):
                     self._add_epoch(trial, epoch, record.get("logs", {}))
             case "end":
-                names = [each.name for each in dataclasses.fields(TrialResult)[2:-1]]
-                values = {name: record[name] for name in names}
-                self.table.finish(TrialResult(trial.name, Status(record["status"]), **values))
+                self.table.finish(msgspec.convert(record, TrialResult))
 
     def _add_epoch(self, trial: RunningTrial, epoch: Record, added: dict[str, float]) -> None:
         trial.add_epoch(self.objective, FinishedEpoch(epoch["epoch"], epoch["logs"], added))

@@ -15,10 +15,10 @@ import pandas as pd
 from keras import Model
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from cerebros_spark.core.pickling import packed
+from cerebros_spark.core.pickling import pickle_objects
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.engine.engine import EngineReport
+from cerebros_spark.engine.report import EngineReport
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.checkpoint import StateVariables
@@ -273,7 +273,7 @@ class ModelSelectionResult:
             label_dtypes=tuple(target.label_dtype for target in self._targets),
             label_values=tuple(target.values for target in self._targets),
             outputs=self._columns(),
-            custom_objects=packed(self.custom_objects),
+            custom_objects=pickle_objects(self.custom_objects),
         )
 
     # Arrays ------------------------------------------------------------------------------

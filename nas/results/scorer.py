@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cerebros_spark.backends.spark import configure_task
+from cerebros_spark.backends.spark_job import configure_task
 from cerebros_spark.core.errors import DataError
-from cerebros_spark.core.pickling import unpacked
+from cerebros_spark.core.pickling import unpickle_objects
 from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
@@ -290,7 +290,7 @@ def _open(scorer: Scorer) -> Any:
         from cerebros_spark.training.keras.scopes import custom_object_scope
         from cerebros_spark.training.keras.trainer import KerasTrainer
 
-        with custom_object_scope(unpacked(scorer.custom_objects)):
+        with custom_object_scope(unpickle_objects(scorer.custom_objects)):
             program = KerasTrainer().open([scorer.spec])
         program.load([scorer.state])
         _programs.clear()  # one network at a time

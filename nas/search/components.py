@@ -11,8 +11,8 @@ import numpy as np
 
 from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, CerebrosError, TrialError
-from cerebros_spark.core.pickling import can_be_sent
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.pickling import is_picklable
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.training.keras.callbacks import TrialCallbacks, check_monitors
@@ -78,7 +78,7 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
         ],
         normalizations=statistics,
         base_models=model.base_models,
-        seed=derive(seed, "space"),
+        seed=derive_seed(seed, "space"),
         loss_weights=model.loss_weights,
     )
 
@@ -212,6 +212,6 @@ def collect_custom_objects(config: SearchConfig, program: str) -> dict[str, Any]
     }
     if not isinstance(config.resources.backend, LocalBackend):
         for name, each in keras.saving.get_custom_objects().items():
-            if name not in objects and is_own(each) and can_be_sent(each):
+            if name not in objects and is_own(each) and is_picklable(each):
                 objects[name] = each
     return {**objects, **config.custom_objects}

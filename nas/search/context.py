@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.core.seeding import derive
-from cerebros_spark.engine.engine import Engine, about
+from cerebros_spark.core.seeding import derive_seed
+from cerebros_spark.engine.engine import Engine, describe_worker_config
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import Journal, RecoveredJournal
 from cerebros_spark.runs.worker_config import WorkerConfig
@@ -67,7 +67,7 @@ def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
     builder = TrialBuilder(
         config, space, seed, keras.config.dtype_policy(), fuse=Fusion(config, space, data)
     )
-    tuner = config.tuner.make(derive(seed, "tuner"), config.max_epochs)
+    tuner = config.tuner.make(derive_seed(seed, "tuner"), config.max_epochs)
     mergers = MergerCache(data, config.custom_objects)
     first = declare_space(tuner, builder)
     check_objective(config.tuner.objective, mergers, first)
@@ -103,7 +103,7 @@ def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
         config,
         data,
         job,
-        {**description, **about(job)},
+        {**description, **describe_worker_config(job)},
         recovered,
         journal,
         engine,

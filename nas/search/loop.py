@@ -7,6 +7,8 @@ import logging
 import time
 import traceback
 
+import msgspec
+
 from cerebros_spark.core.errors import SearchError, StoreError
 from cerebros_spark.core.types import EpochAnswer, EpochResult, Status, TrialResult
 from nas.monitoring.observer import SearchObservers
@@ -72,7 +74,7 @@ class SearchLoop:
 
         One network is built at a time: the tuner learns its hyperparameters before it proposes.
         """
-        self._engine.settle()  # updates the number of idle workers
+        self._engine.flush()  # updates the number of idle workers
         while self._may_propose and not self._build_queue.is_busy:
             trial = self._session.propose()
             if isinstance(trial, Pause):
@@ -96,7 +98,7 @@ class SearchLoop:
         An idle worker adds slots: the long unit of one trial delays others.
         """
         slots = self._resources.slots
-        if self._engine.idle > 0 and not self._order.by_clock:
+        if self._engine.idle_workers > 0 and not self._order.by_clock:
             slots = self._resources.max_slots
         if self._trains_groups and not getattr(self._session.tuner, "adaptive", True):
             slots = max(slots, self._resources.group_slots(self._tuner.max_trials))
@@ -128,11 +130,9 @@ class SearchLoop:
         trace = "".join(traceback.format_exception(error))
         reason = f"{type(error).__name__}: {error}"
         result = TrialResult(trial.name, Status.FAILED, 0, 0.0, reason, trace)
-        fields = dataclasses.asdict(result)
-        del fields["trial_id"]
         # The tuner also learns the hyperparameters that a failed build has declared.
         declared = trial.proposal.hyperparameters.get_config()
-        self._journal.append("end", trial=trial.name, hyperparameters=declared, **fields)
+        self._journal.append("end", hyperparameters=declared, **msgspec.to_builtins(result))
         self._end(result)
 
     # Results -----------------------------------------------------------------------------
@@ -142,10 +142,10 @@ class SearchLoop:
         timeout = _BUILD_POLL_SECONDS if self._build_queue.is_busy else _IDLE_POLL_SECONDS
         if self._order.is_ready and not self._slots_come_first:
             timeout = 0.0
-        result = self._engine.wait(timeout)
+        result = self._engine.next_result(timeout)
         while result is not None:
             self._order.add(result)
-            result = self._engine.wait(0.0)
+            result = self._engine.next_result(0.0)
         self._submit_built()
         while not self._slots_come_first:
             due = self._order.pop()
@@ -154,7 +154,7 @@ class SearchLoop:
             self._handle(due)
             if not self._order.by_clock:
                 continue
-            result = self._engine.wait(0.0)
+            result = self._engine.next_result(0.0)
             if result is not None:
                 self._order.add(result)
 
@@ -168,7 +168,7 @@ class SearchLoop:
             self._pause = None  # not before: without a new report the tuner still waits
         trial = self._table.running[result.trial_id]
         if isinstance(result, TrialResult):
-            self._engine.conclude(result)
+            self._engine.record_end(result)
             if result.status is Status.STOPPED and result.error is not None:
                 self._finish_diverged(trial, result.error)
             self._end(result)
@@ -196,7 +196,7 @@ class SearchLoop:
         except Exception as error:
             self._session.release(trial, proceed=False)
             fields = {"logs": epoch.added_logs}
-            return dataclasses.replace(_failed(error), keep=improved, about=fields)
+            return dataclasses.replace(_failed(error), keep=improved, extra=fields)
         return EpochAnswer(proceed, improved, change.state, change.learning_rate, fields)
 
     def _release_decided(self) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras_tuner
+import msgspec
 
 from cerebros_spark.core.errors import SearchError
-from cerebros_spark.core.types import Status, TrialResult, TrialSpec, state_ref
-from cerebros_spark.engine.engine import about, begin
+from cerebros_spark.core.types import StateRef, TrialResult, TrialSpec
+from cerebros_spark.engine.engine import describe_worker_config, start_journal
 from cerebros_spark.runs.journal import (
     Journal,
     Record,
@@ -55,9 +56,9 @@ def open_journal(
     if recovered is None:
         logger.info("began the journal %s", address)
         job.store.delete(f"runs/{job.run_id}")
-        return begin(job, **description)
+        return start_journal(job, **description)
     # The description comes first: a changed seed changes the data's fingerprint, too.
-    check_same(recovered, {**description, **about(job)}, job.run_id)
+    check_same(recovered, {**description, **describe_worker_config(job)}, job.run_id)
     logger.info("resumed the run with the journal %s", address)
     return Journal(job.store, job.run_id, recovered)
 
@@ -101,7 +102,7 @@ def replay(
         elif record["kind"] == "end":
             if "hyperparameters" in record:
                 _restore(running[name].proposal, record["hyperparameters"])
-            session.conclude(_trial_result(record))
+            session.conclude(msgspec.convert(record, TrialResult))
 
 
 def _replay_proposal(session: TunerSession, record: Record) -> None:
@@ -125,7 +126,7 @@ def _replay_build(session: TunerSession, record: Record, spec: TrialSpec) -> Non
 
 def _replay_answer(session: TunerSession, record: Record, epoch: Record) -> None:
     trial = session.table.running[record["trial"]]
-    trial.kept = state_ref(record["kept"]) if record["kept"] else None
+    trial.kept = StateRef(**record["kept"]) if record["kept"] else None
     if trial.held:
         session.release(trial, record["proceed"])
         return
@@ -150,11 +151,3 @@ def _restore(proposal: Proposal, config: Record) -> None:
     built = keras_tuner.HyperParameters.from_config(config)
     proposal.hyperparameters.merge(built, overwrite=False)
     proposal.hyperparameters.values = built.values
-
-
-def _trial_result(record: Record) -> TrialResult:
-    others = ("number", "kind", "trial", "hyperparameters")
-    fields = {name: value for name, value in record.items() if name not in others}
-    fields["status"] = Status(fields["status"])
-    fields["kept"] = None if fields["kept"] is None else state_ref(fields["kept"])
-    return TrialResult(trial_id=record["trial"], **fields)

@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.core.gc_control import settled
-from cerebros_spark.engine.engine import EngineReport
+from cerebros_spark.core.gc_control import freeze_heap
+from cerebros_spark.engine.report import EngineReport
 from nas.config.resume import log_finished
 from nas.monitoring.observer import SearchInfo, SearchObservers, identify_run
 from nas.monitoring.progress import Progress
@@ -53,7 +53,7 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
             if context.recovered and context.is_finished:
                 log_finished(context.recovered, config.project_name)
                 begin()
-                publish(EngineReport.of_nothing(context.data.manifest.partitions))
+                publish(EngineReport.empty(context.data.manifest.partitions))
             else:
                 _train(context, SearchLoop(context, progress, observers), begin, publish)
     finally:
@@ -71,7 +71,7 @@ def _train(
     """Train to the end of the search or an interruption; publish the result in either case."""
     engine, table = context.engine, context.session.table
     try:
-        with _exit_on_sigterm(), settled():
+        with _exit_on_sigterm(), freeze_heap():
             _start_engine(context)
             begin()
             loop.run()
@@ -131,10 +131,10 @@ def _start_engine(context: SearchContext) -> None:
 def _close_quietly(context: SearchContext) -> EngineReport:
     """Stop the workers after an error, which another error must not hide."""
     try:
-        return context.engine.close(over=False)
+        return context.engine.close(finished=False)
     except Exception:
         logger.exception("cannot stop the workers in good order")
-        return EngineReport.of_nothing(0)
+        return EngineReport.empty(0)
 
 
 @contextlib.contextmanager

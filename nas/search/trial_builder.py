@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError
@@ -63,7 +63,7 @@ class TrialBuilder:
             Exception: Whatever the space raises.
         """
         hyperparameters = proposal.hyperparameters
-        seed = derive(self.seed, name, "weights")
+        seed = derive_seed(self.seed, name, "weights")
         with dtype_policy_scope(self.dtype_policy):
             with seeded_initializers(seed):
                 network = self._serialize(hyperparameters)

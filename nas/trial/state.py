@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
 
 import keras_tuner
+import msgspec
 
 from cerebros_spark.core.types import StateRef, Status, TrialResult, TrialSpec
 from cerebros_spark.training.keras.callbacks import TrialCallbacks
@@ -93,5 +93,5 @@ class RunningTrial:
         """Return the final record; without a comparable epoch the trial has failed."""
         if result.status is not Status.FAILED and self.score is None:
             reason = f"no epoch had a finite {objective.name}"
-            result = dataclasses.replace(result, status=Status.FAILED, error=reason)
+            result = msgspec.structs.replace(result, status=Status.FAILED, error=reason)
         return self.to_record(result.status, result)

@@ -13,7 +13,7 @@ import keras_tuner
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import Status
 from cerebros_spark.core.validation import check_integer
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
@@ -129,7 +129,7 @@ class NativeTuner(abc.ABC):
 
     def generator(self, number: int, *names: str) -> np.random.Generator:
         """The random generator of a proposal, or of one purpose of it."""
-        return np.random.default_rng(derive(self._seed, "proposal", number, *names))
+        return np.random.default_rng(derive_seed(self._seed, "proposal", number, *names))
 
     def seen(self) -> set[Key]:
         """What tells the values of all trials so far apart."""

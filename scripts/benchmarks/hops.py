@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
     from cerebros_spark.core.types import EpochAnswer, EpochResult, TrialSpec
     from cerebros_spark.data.layout import default_layout
     from cerebros_spark.data.prepare_arrays import prepare_arrays
-    from cerebros_spark.engine.engine import Engine, begin
+    from cerebros_spark.engine.engine import Engine, start_journal
     from cerebros_spark.runs.journal import read
     from cerebros_spark.runs.worker_config import WorkerConfig
     from cerebros_spark.training.keras.checkpoint import get_initial_state
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
         threads=1,
         deterministic=False,
     )
-    engine = Engine(backend, job, lambda spec: merger, begin(job))
+    engine = Engine(backend, job, lambda spec: merger, start_journal(job))
     engine.start()
     try:
         for index in range(args.trials):
@@ -112,11 +112,11 @@ def run(args: argparse.Namespace, folder: str, spark: Any) -> tuple[list[dict[st
             engine.submit(spec, state)
         running = args.trials
         while running:
-            result = engine.wait(5.0)
+            result = engine.next_result(5.0)
             if isinstance(result, EpochResult):
                 engine.answer(result.trial_id, EpochAnswer(proceed=True))
             elif result is not None:
-                engine.conclude(result)
+                engine.record_end(result)
                 running -= 1
     finally:
         report = engine.close()

@@ -26,21 +26,21 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import _common
+import msgspec
 
 from cerebros_spark.core.events import (
     EpochAnswered,
     EpochDone,
     Event,
     RunUnits,
-    TrialDone,
     TrialSubmitted,
     UnitDone,
-    WorkerAsks,
     WorkerReady,
+    WorkRequested,
 )
-from cerebros_spark.core.types import Phase, StateRef, Unit, UnitResult
+from cerebros_spark.core.types import Phase, StateRef, TrialResult, Unit, UnitResult
 from cerebros_spark.runs.journal import Journal
-from cerebros_spark.scheduler.scheduler import Hopper
+from cerebros_spark.scheduler.scheduler import Scheduler
 from cerebros_spark.storage.local import LocalStore
 
 
@@ -100,8 +100,8 @@ class Simulation:
         self._costs: dict[str, float] = {}
         self._store = LocalStore(folder)
         self._journal = Journal(self._store, "scale")
-        self._hopper = Hopper(workers, validation=args.validation)
-        self._to_come: list[tuple[float, int, UnitDone | WorkerAsks]] = []
+        self._scheduler = Scheduler(workers, validation=args.validation)
+        self._to_come: list[tuple[float, int, UnitDone | WorkRequested]] = []
         self._free = [0.0] * workers  # when a worker finishes its assigned units
         self._numbers = itertools.count()
         self._now = 0.0  # by the driver's clock
@@ -121,14 +121,14 @@ class Simulation:
             self._now = max(self._now, when)
             if isinstance(event, UnitDone):
                 began = time.perf_counter()
-                self._journal.append("unit", **vars(event.result))
+                self._journal.append("unit", **msgspec.structs.asdict(event.result))
                 self._journal.commit()
                 self._spend(time.perf_counter() - began)
                 self._units += 1
             self._handle(event)
         self._journal.commit()
-        if self._hopper.running:
-            raise RuntimeError(f"{len(self._hopper.running)} trials did not finish")
+        if self._scheduler.running:
+            raise RuntimeError(f"{len(self._scheduler.running)} trials did not finish")
 
     def figures(self) -> Iterator[tuple[str, Any, str]]:
         """Return the rows of the table."""
@@ -136,7 +136,7 @@ class Simulation:
         journal = self._store.digest("runs/scale/journal.jsonl")[0]
         yield "units", self._units, ""
         yield "busy", 100 * self._busy / (self._workers * self._now), "%"
-        yield "makespan / floor", self._now / self._hopper.floor, ""
+        yield "makespan / floor", self._now / self._scheduler.floor, ""
         yield "a decision, mean", 1e3 * sum(decisions) / len(decisions), "ms"
         yield "a decision, 99th percentile", 1e3 * decisions[len(decisions) * 99 // 100], "ms"
         yield "driver, decision and journal, for each unit", 1e3 * self._driving / self._units, "ms"
@@ -156,7 +156,7 @@ class Simulation:
 
     def _handle(self, *events: Event) -> None:
         began = time.perf_counter()
-        report = self._hopper.handle(*events)
+        report = self._scheduler.handle(*events)
         seconds = time.perf_counter() - began
         self._decisions.append(seconds)
         self._spend(seconds)
@@ -167,7 +167,7 @@ class Simulation:
             elif isinstance(instruction, EpochDone):
                 self._journal.append("epoch", trial=instruction.trial_id, epoch=instruction.epoch)
                 self._handle(EpochAnswered(instruction.trial_id, True))
-            elif isinstance(instruction, TrialDone):
+            elif isinstance(instruction, TrialResult):
                 self._journal.append("end", trial=instruction.trial_id)
                 del self._costs[instruction.trial_id]
                 self._submit()
@@ -179,7 +179,7 @@ class Simulation:
         asks = began + seconds * (1.0 - self._args.ahead)
         seconds *= self._random.uniform(0.8, 1.2)
         if self._args.ahead and asks < began + seconds:
-            self._later(asks, WorkerAsks(worker))
+            self._later(asks, WorkRequested(worker))
         self._busy += seconds
         state = None
         if train:
@@ -191,7 +191,7 @@ class Simulation:
         self._free[worker] = began + seconds
         self._later(began + seconds, UnitDone(result))
 
-    def _later(self, when: float, event: UnitDone | WorkerAsks) -> None:
+    def _later(self, when: float, event: UnitDone | WorkRequested) -> None:
         heapq.heappush(self._to_come, (when, next(self._numbers), event))
 
     def _spend(self, seconds: float) -> None:

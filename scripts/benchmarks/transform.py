@@ -173,7 +173,7 @@ def rows_one_by_one(spark: Any, model: Any, x: np.ndarray, tasks: int) -> float:
     program, weights = serialize_model(model), model.get_weights()
 
     def loop(parts: Iterator[np.ndarray]) -> Iterator[float]:
-        from cerebros_spark.backends.spark import configure_task
+        from cerebros_spark.backends.spark_job import configure_task
         from cerebros_spark.training.keras.serialization import deserialize_model
 
         configure_task()

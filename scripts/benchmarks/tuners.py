@@ -165,9 +165,9 @@ def mixed(values: Mapping[str, Any], epoch: int) -> float:
 
 def add_learning_curve(value: float, above: float, values: Mapping[str, Any], epoch: int) -> float:
     """Return a learning curve towards a value, with noise; its speed depends on the values."""
-    from cerebros_spark.core.seeding import derive
+    from cerebros_spark.core.seeding import derive_seed
 
-    generator = np.random.default_rng(derive(0, *sorted(map(str, values.values()))))
+    generator = np.random.default_rng(derive_seed(0, *sorted(map(str, values.values()))))
     speed = generator.uniform(2.0, 6.0)
     noise = generator.normal(scale=0.05 * above, size=epoch + 1)[-1]
     return value + (above + noise) * math.exp(-(epoch + 1) / speed)

@@ -18,7 +18,7 @@ import _experiment
 import numpy as np
 import pandas as pd
 
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 
 NOISE = 0.12
 """Standard deviation of the logarithm of a price around its expectation."""
@@ -44,7 +44,7 @@ def run(spark: Any, args: argparse.Namespace) -> _experiment.Outcome:
 
 def houses(rows: int, seed: int) -> pd.DataFrame:
     """Return houses with 38 features, a ``price`` and its expectation, ``expected``, in dollars."""
-    rng = np.random.default_rng(derive(seed, "houses"))
+    rng = np.random.default_rng(derive_seed(seed, "houses"))
     districts = rng.choice(8, rows, p=[0.25, 0.2, 0.15, 0.12, 0.1, 0.08, 0.06, 0.04])
     quality = np.clip(np.round(rng.normal(6, 1.4, rows)), 1, 10)
     built = np.round(2010 - rng.gamma(1.6, 24, rows)).clip(1872)

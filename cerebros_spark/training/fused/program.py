@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import MetricState
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.training.fused.batches import PaddedRows
@@ -62,7 +62,7 @@ class FusedProgram:
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
         """Train each network on each row of the shard once, in an order drawn from its seed."""
-        orders = [derive(seed, "order") for seed in seeds]
+        orders = [derive_seed(seed, "order") for seed in seeds]
         metrics = []
         for group in self._groups(self._buffers.networks if shard.resident else 1):
             # One network at a time where the rows of each pass are others.
@@ -102,7 +102,7 @@ class FusedProgram:
         iterations = np.zeros(slots, np.int32)
         iterations[:networks] = [state.iterations for state in states]
         dropout_seeds = np.zeros(slots, np.uint32)
-        dropout_seeds[:networks] = [derive(seed, "dropout") % 2**32 for seed in seeds]
+        dropout_seeds[:networks] = [derive_seed(seed, "dropout") % 2**32 for seed in seeds]
         maps, vectors = self._maps[group], self._buffers.training
         for each, state, vector in zip(maps, states, vectors, strict=False):
             each.write(state, vector)

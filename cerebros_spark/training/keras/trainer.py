@@ -21,7 +21,7 @@ import tensorflow as tf
 from cerebros_spark.compat import keras as compat
 from cerebros_spark.compat.tensorflow import clear_kernel_cache
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import MetricState, TrialSpec
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.training.keras.checkpoint import StateVariables
@@ -121,8 +121,8 @@ class KerasProgram:
         """Train on each row of the shard once, in an order drawn from the seed."""
         seed = seeds[0]
         for number, generator in enumerate(self._generators):
-            generator.assign(np.array([derive(seed, "generator", number), 0], np.uint32))
-        return self._run("train_step", self._train_step, shard, derive(seed, "order"))
+            generator.assign(np.array([derive_seed(seed, "generator", number), 0], np.uint32))
+        return self._run("train_step", self._train_step, shard, derive_seed(seed, "order"))
 
     def evaluate(self, shard: ShardData) -> list[MetricState]:
         """Evaluate on each row of the shard once, without a change of state.

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.pickling import packed
+from cerebros_spark.core.pickling import pickle_objects
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.training.keras.checkpoint import StateVariables
@@ -66,7 +66,7 @@ class Network:
             input_dtypes=(self.input_dtype,),
             label_dtypes=(),
             outputs=(output,),
-            custom_objects=packed(self.custom_objects),
+            custom_objects=pickle_objects(self.custom_objects),
         )
 
     def describe(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from nas.spaces.cerebros.moiety import Moiety
 from nas.spaces.cerebros.plan import NetworkFuture, OutputFuture
 from nas.spaces.cerebros.space import CerebrosSpace
@@ -110,7 +110,7 @@ def plan_network(
         prefix: Name scope of the hyperparameters.
     """
     moiety, wiring = read_moiety(hp, space, prefix)
-    return draw_future(space, moiety, inputs, outputs, derive(seed, "wiring", wiring))
+    return draw_future(space, moiety, inputs, outputs, derive_seed(seed, "wiring", wiring))
 
 
 def _read_moiety(hp: Any, space: CerebrosSpace) -> tuple[Moiety, int]:

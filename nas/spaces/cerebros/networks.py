@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.training.keras.config_checks import check_no_lambda, check_same_settings
 from cerebros_spark.training.keras.scopes import seeded_initializers
@@ -167,7 +167,7 @@ class CerebrosNetworks(Space):
     def sample_plans(self, count: int) -> Iterator[NetworkFuture]:
         """Return the plans of some random networks; the same for the same seed."""
         for number in range(count):
-            seed = derive(self.seed, "shape", number)
+            seed = derive_seed(self.seed, "shape", number)
             moiety = draw_moiety(self.space, seed)
             yield draw_future(self.space, moiety, self.widths, self._output_plans, seed)
 

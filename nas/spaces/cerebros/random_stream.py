@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class RandomStream:
     """
 
     def __init__(self, seed: int, *names: str | int) -> None:
-        self._generator = random.Random(derive(seed, *names))
+        self._generator = random.Random(derive_seed(seed, *names))
 
     def chance(self, probability: float) -> bool:
         """Return True with a probability; always at 1 or more, never at 0."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.validation import check_integer
 from nas.spaces.cerebros.moiety import Moiety
 from nas.spaces.cerebros.plan import LATERAL, Edge, NetworkFuture, OutputFuture, UnitFuture
@@ -58,10 +58,10 @@ def draw_future(
             f"outputs={list(outputs)!r})"
         )
     sizes = [len(inputs), *(len(level) for level in moiety.neurons), len(outputs)]
-    edges = draw_upstream(space, sizes, derive(seed, "upstream"))
-    repair_unread(space, edges, derive(seed, "repair"))
+    edges = draw_upstream(space, sizes, derive_seed(seed, "upstream"))
+    repair_unread(space, edges, derive_seed(seed, "repair"))
     for level in range(1, len(sizes) - 1):
-        lateral = draw_lateral(space, level, sizes[level], derive(seed, "lateral", level))
+        lateral = draw_lateral(space, level, sizes[level], derive_seed(seed, "lateral", level))
         for reader, row in zip(edges[level], lateral, strict=True):
             reader.extend(row)
     return NetworkFuture(

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.validation import check_integer
 from nas.tuners.encoding import Encoding
 from nas.tuners.native import NativeTuner, between, initial_trials, needed
@@ -97,7 +97,7 @@ class BayesianTuner(NativeTuner):
             return None
         encoding = Encoding(self.space)
         surrogate = RandomForestRegressor(
-            _TREES, random_state=derive(self._seed, "proposal", number, "surrogate"), n_jobs=1
+            _TREES, random_state=derive_seed(self._seed, "proposal", number, "surrogate"), n_jobs=1
         )
         trials = list(self.trials.values())
         surrogate.fit(encoding.rows([told.values for told in trials]), self._scores())

@@ -7,7 +7,7 @@ from typing import Any
 import keras_tuner
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import Status
 from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare
 from nas.spaces.cerebros.moiety import draw_moiety
@@ -67,8 +67,8 @@ class MoietyTuner:
             return Pause.DONE
         moiety, number = divmod(self._proposed, self._tries)
         self._proposed += 1
-        drawn = draw_moiety(self._space, derive(self._seed, "moiety", moiety))
-        wiring = derive(self._seed, "moiety", moiety, "try", number) % (MAX_WIRING + 1)
+        drawn = draw_moiety(self._space, derive_seed(self._seed, "moiety", moiety))
+        wiring = derive_seed(self._seed, "moiety", moiety, "try", number) % (MAX_WIRING + 1)
         name = f"moiety-{moiety}-try-{number}"
         values = keras_tuner.HyperParameters()
         assign(values, drawn, wiring, self._space)

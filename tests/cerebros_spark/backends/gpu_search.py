@@ -1,4 +1,4 @@
-"""A search and its scoring on a cluster with two GPUs that are not there.
+"""A search and its scoring on a cluster with two fake GPUs.
 
 ``gpu_search.py FOLDER`` writes a file for each process in which a network was traced, with the
 GPUs that Spark assigned to its task and those that CUDA would see.
@@ -35,7 +35,7 @@ def settings() -> dict[str, str]:
 
 
 def main() -> None:
-    """Runs as a script."""
+    """Run as a script."""
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     import keras
     import numpy as np
@@ -49,7 +49,7 @@ def main() -> None:
     folder = str(FOLDER)
 
     class Witness(keras.layers.Layer):
-        """Tells where it is traced."""
+        """Records where it is traced."""
 
         def call(self, inputs: Any) -> Any:
             from pyspark import TaskContext

@@ -18,7 +18,7 @@ from tests.nas.small_searches import FEATURES, search, small_space, table
 
 
 def main(master: str, host: str, folder: str, lease: str) -> None:
-    """Runs both and writes each one's leaderboard."""
+    """Run both and write their leaderboards."""
     os.environ["SPARK_HOME"] = os.path.dirname(pyspark.__file__)
     spark = (
         SparkSession.builder.master(master)

@@ -1,7 +1,7 @@
-"""Several hosts on one machine: network namespaces with addresses of their own on a bridge.
+"""Several hosts on one machine: network namespaces with their own addresses on a bridge.
 
-Each host sees its own loopback and the bridge alone, nothing of this machine's network. The bridge
-is in a namespace, too, so nothing of this machine is changed. Needs root.
+Each host sees only its loopback and the bridge. The bridge is in a namespace too, so the machine's
+network stays unchanged. Needs root.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ _BRIDGE = "bridge0"
 
 
 class NoNamespacesError(Exception):
-    """Why this machine has no network namespaces for us."""
+    """The machine does not allow network namespaces."""
 
 
 class Hosts:
-    """Hosts on a network of their own; a context manager.
+    """Hosts on a separate network; a context manager.
 
     Args:
-        names: What they are called; at most 10 letters each.
+        names: Their names, of at most 10 letters each.
 
     Attributes:
         address: Each host's IPv4 address.
 
     Raises:
-        NoNamespacesError: On entering, if they can't be made.
+        NoNamespacesError: On entering, if they cannot be created.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -40,8 +40,8 @@ class Hosts:
             self._make()
         except (OSError, subprocess.CalledProcessError) as error:
             self.__exit__()
-            told = getattr(error, "stderr", None) or str(error)
-            raise NoNamespacesError(f"no network namespaces here: {told.strip()}") from error
+            message = getattr(error, "stderr", None) or str(error)
+            raise NoNamespacesError(f"cannot use namespaces: {message.strip()}") from error
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -49,11 +49,11 @@ class Hosts:
             _ip("netns", "delete", self._namespace(name), check=False)
 
     def command(self, host: str, words: Sequence[str]) -> list[str]:
-        """A command as one that runs on a host."""
+        """Return a command that runs another one on a host."""
         return ["ip", "netns", "exec", self._namespace(host), *words]
 
     def run(self, host: str, words: Sequence[str], environment: Mapping[str, str]) -> str:
-        """Runs a command on a host and gives what it printed."""
+        """Run a command on a host and return its output."""
         done = subprocess.run(
             self.command(host, words), env=environment, capture_output=True, text=True, timeout=240
         )
@@ -61,11 +61,11 @@ class Hosts:
         return done.stdout
 
     def cut(self, host: str) -> None:
-        """Pulls a host's cable, at the bridge."""
+        """Disconnect a host from the bridge."""
         _ip("-n", self._namespace("switch"), "link", "set", host, "down")
 
     def restore(self, host: str) -> None:
-        """Puts the cable back."""
+        """Reconnect a host."""
         _ip("-n", self._namespace("switch"), "link", "set", host, "up")
 
     def _make(self) -> None:

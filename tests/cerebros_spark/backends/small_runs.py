@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from tests.cerebros_spark import simulated_trainer
@@ -116,7 +117,7 @@ def run(
     """
     from cerebros_spark.core.types import EpochAnswer, EpochResult
     from cerebros_spark.data.layout import default_layout
-    from cerebros_spark.engine.engine import Engine, begin
+    from cerebros_spark.engine.engine import Engine, start_journal
     from cerebros_spark.runs.worker_config import WorkerConfig
 
     manifest = prepare(store, rows, partitions=backend.num_workers)
@@ -130,7 +131,7 @@ def run(
         threads=backend.threads,
         deterministic=reproducible,
     )
-    engine = Engine(backend, config, merger_of, begin(config), reproducible=reproducible)
+    engine = Engine(backend, config, merger_of, start_journal(config), reproducible=reproducible)
     logs: dict[str, list[dict[str, float]]] = {spec.trial_id: [] for spec, _ in trials}
     ends: dict[str, Any] = {}
     try:
@@ -138,7 +139,7 @@ def run(
         for each, state in trials:
             engine.submit(each, state, values={"index": each.index})
         while len(ends) < len(trials):
-            result = engine.wait(5.0)
+            result = engine.next_result(5.0)
             if isinstance(result, EpochResult):
                 logs[result.trial_id].append(result.logs)
                 disturb(sum(len(each) for each in logs.values()))
@@ -146,8 +147,8 @@ def run(
                 answer = EpochAnswer(proceed, keep=result.epoch == 0)
                 engine.answer(result.trial_id, answer)
             elif result is not None:
-                engine.conclude(result)
-                ends[result.trial_id] = dataclasses.asdict(result)
+                engine.record_end(result)
+                ends[result.trial_id] = msgspec.to_builtins(result)
     finally:
         report = engine.close()
     return {

@@ -12,7 +12,7 @@ import pytest
 
 from cerebros_spark import LocalBackend, LocalStore, SparkBackend, Store
 from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
-from cerebros_spark.core.types import state_ref
+from cerebros_spark.core.types import Assignment, StateRef
 from cerebros_spark.runs.artifacts import read_spec, read_state
 from cerebros_spark.runs.journal import read
 from cerebros_spark.training.base import create_trainer
@@ -183,7 +183,7 @@ def test_the_kept_state_is_that_of_the_epoch_it_was_kept_in(ran):
     for name in NAMES:
         last = [r for r in trained if r["unit"]["trial_id"] == name and r["unit"]["epoch"] == 0][-1]
         assert ran.told["kept"][name] == last["state"]
-        data = read_state(ran.store, state_ref(last["state"]))
+        data = read_state(ran.store, StateRef(**last["state"]))
         spec = read_spec(ran.store, ran.run_id, name)
         program = create_trainer(spec.trainer).open([spec])
         program.load([data])
@@ -244,13 +244,13 @@ def backend(request) -> LocalBackend | SparkBackend:
 def check_failures(told: dict, store: Store, message: str, module: str) -> None:
     """Check a run whose second trial raised and whose third diverged."""
     ends = told["ends"]
-    assert ends["trial-0000"]["status"].value == "completed"
-    assert ends["trial-0003"]["status"].value == "completed"
+    assert ends["trial-0000"]["status"] == "completed"
+    assert ends["trial-0003"]["status"] == "completed"
     failed, diverged = ends["trial-0001"], ends["trial-0002"]
-    assert failed["status"].value == "failed"
+    assert failed["status"] == "failed"
     assert message in failed["error"]
     assert module in failed["traceback"]
-    assert diverged["status"].value == "failed"
+    assert diverged["status"] == "failed"
     assert "no longer a finite number" in diverged["error"]
     assert "learning rate" in diverged["error"]
     assert told["logs"]["trial-0001"] == told["logs"]["trial-0002"] == []
@@ -301,7 +301,7 @@ def test_failing_keras_networks_leave_the_others(spark, stuck_layers, tmp_path):
 def test_a_stopped_trial_ends_after_its_epoch(backend, tmp_path):
     one = [trial(0, epochs=50)]
     told = run(backend, LocalStore(tmp_path), "run", one, stop_after=1, reproducible=False)
-    assert told["ends"]["trial-0000"]["status"].value == "stopped"
+    assert told["ends"]["trial-0000"]["status"] == "stopped"
     assert told["ends"]["trial-0000"]["epochs"] == 1
 
 
@@ -321,10 +321,10 @@ def test_a_changed_state_is_named_and_fails_its_trial_alone(backend, tmp_path, m
 
     monkeypatch.setattr(LocalStore, "write", damaged)
     ends = run(backend, store, "run", trials(epochs=1), reproducible=False)["ends"]
-    assert ends["trial-0000"]["status"].value == "failed"
+    assert ends["trial-0000"]["status"] == "failed"
     assert "not what was written" in ends["trial-0000"]["error"]
     assert "trial-0000/state/000000" in ends["trial-0000"]["error"]
-    assert ends["trial-0001"]["status"].value == "completed"
+    assert ends["trial-0001"]["status"] == "completed"
 
 
 # What can't be had -----------------------------------------------------------------------
@@ -397,11 +397,9 @@ def test_threads_per_worker_is_checked():
 
 @pytest.mark.parametrize("call", ["send", "next_event"])
 def test_a_backend_that_was_not_started_says_so(spark, call):
-    from cerebros_spark.worker.io_thread import Assignment
-
     backend = SparkBackend(spark.sparkContext, num_workers=1)
     arguments = (0, Assignment(())) if call == "send" else (0.0,)
-    with pytest.raises(BackendError, match="not started"):
+    with pytest.raises(BackendError, match="is not started"):
         getattr(backend, call)(*arguments)
 
 

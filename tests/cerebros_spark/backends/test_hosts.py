@@ -1,4 +1,4 @@
-"""A search over several hosts, one of which is cut off for a while: real Spark, real networks."""
+"""A search over several hosts, one of which is disconnected for a while, on real Spark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.cerebros_spark.backends.namespaces import Hosts, NoNamespacesError
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = [sys.executable, str(ROOT / "scripts" / "cluster.py")]
-LEASE = 25.0  # on a busy machine a process may get no processor for seconds
+LEASE = 25.0  # a busy machine may stall a process for seconds
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def master(hosts, environment, tmp_path) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_host_that_is_cut_off_and_comes_back_changes_nothing(
+def test_a_host_that_is_disconnected_and_returns_changes_nothing(
     hosts, master, environment, tmp_path
 ):
     script = [sys.executable, str(Path(__file__).with_name("hosts_search.py"))]
@@ -97,7 +97,7 @@ def test_a_host_that_is_cut_off_and_comes_back_changes_nothing(
 def wait_for(
     driver: subprocess.Popen, store: LocalStore, holds: Callable[[Sequence[Record]], bool]
 ) -> None:
-    """Waits until something holds of the journal, or the driver has ended."""
+    """Wait until a condition holds for the journal, or the driver has ended."""
     while driver.poll() is None:
         if "runs/small/journal.jsonl" in store.list("runs/small") and holds(read(store, "small")):
             return
@@ -109,7 +109,7 @@ def kinds(records: Sequence[Record]) -> list[str]:
 
 
 def states(records: Sequence[Record]) -> dict[tuple[str, int], str]:
-    """The digest of each trial's state after each visit."""
+    """Return the digest of each trial's state after each visit."""
     return {
         (r["unit"]["trial_id"], r["unit"]["visit"]): r["state"]["sha256"]
         for r in records

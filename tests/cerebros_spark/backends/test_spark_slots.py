@@ -1,4 +1,4 @@
-"""Task slots by configuration; a stand-in for a SparkContext, since there is one a process."""
+"""Task slots by configuration, with fake SparkContexts: a process can have only one."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def context(master: str, **conf: str) -> SimpleNamespace:
         ("spark://host:7077", {"spark_cores_max": "12"}, 12),
     ],
 )
-def test_slots_are_what_the_configuration_says(master, conf, slots):
+def test_slots_follow_the_configuration(master, conf, slots):
     assert SparkBackend(context(master, **conf)).num_workers == slots
 
 
 @pytest.mark.parametrize("number", [0, -1, 2.5, "2", True])
-def test_a_number_of_workers_is_a_whole_number(number):
+def test_num_workers_must_be_a_positive_integer(number):
     with pytest.raises(ArgumentError, match="num_workers must be a positive integer"):
         SparkBackend(context("local[2]"), num_workers=number)
 
@@ -57,11 +57,12 @@ def test_speculation_is_refused(tmp_path):
         ({"spark_yarn_dist_archives": "environment.tar.gz"}, "600 s"),
     ],
 )
-def test_workers_have_time_to_unpack_their_environment(conf, seconds):
-    assert f"within {seconds}" in SparkBackend(context("spark://host:1", **conf))._too_few(0)
+def test_the_start_timeout_allows_for_unpacking(conf, seconds):
+    backend = SparkBackend(context("spark://host:1", **conf))
+    assert f"within {seconds}" in backend._describe_missing_slots(0)
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 70.5, "80", True])
-def test_a_port_is_a_number_that_a_port_can_have(port):
+def test_port_must_be_an_integer_from_0_to_65535(port):
     with pytest.raises(ArgumentError, match="port must be an integer from 0 to 65535"):
         SparkBackend(context("local[2]"), port=port)

@@ -56,7 +56,7 @@ def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed
 
     def disturb(epochs: int) -> None:
         if epochs == 4:
-            os.kill(backend._server.about(0)["pid"], number)
+            os.kill(backend._server.process_info(0)["pid"], number)
 
     told = run(backend, store, "run", KINDS[kind](EPOCHS), disturb=disturb)
     assert (told["logs"], states(store, "run")) == undisturbed(kind)
@@ -79,7 +79,7 @@ def test_a_network_that_kills_its_workers_fails_alone(spark, tmp_path):
     ]
     store = LocalStore(tmp_path)
     told = run(SparkBackend(spark.sparkContext), store, "run", mixed, reproducible=False)
-    ends = {name: end["status"].value for name, end in told["ends"].items()}
+    ends = {name: end["status"] for name, end in told["ends"].items()}
     assert ends == {"trial-0000": "completed", "trial-0001": "failed", "trial-0002": "completed"}
     assert "died in 4 of 4 attempts" in told["ends"]["trial-0001"]["error"]
     assert audit(read(store, "run")) == []
@@ -90,7 +90,7 @@ def test_a_worker_that_stays_away_ends_the_search_and_says_so(spark, tmp_path, m
     backend = SparkBackend(spark.sparkContext, start_timeout=30.0)
 
     class Absent:
-        running, error = True, None
+        is_running, error = True, None
 
         def wait(self, seconds: float) -> None: ...
 
@@ -100,10 +100,10 @@ def test_a_worker_that_stays_away_ends_the_search_and_says_so(spark, tmp_path, m
         if epochs == 2:
             monkeypatch.setattr(backend, "_launch", lambda number: Absent())
             backend._start_timeout = 3.0
-            os.kill(backend._server.about(1)["pid"], signal.SIGKILL)
+            os.kill(backend._server.process_info(1)["pid"], signal.SIGKILL)
 
     store = LocalStore(tmp_path)
-    told = r"(?s)worker 1 has been away for 3 s.*Python worker exited.*overwrite=False"
+    told = r"(?s)worker 1 has been missing for 3 s.*Python worker exited.*overwrite=False"
     with pytest.raises(BackendError, match=told):
         run(backend, store, "run", trials(EPOCHS), disturb=disturb)
     assert audit(read(store, "run")) == []

@@ -33,3 +33,11 @@ def test_files(spark, tmp_path):
     stream.close()
     assert compat.hadoop_setting(context, "no.such.setting", "none") == "none", VERSION
     assert compat.hadoop_setting(context, "fs.defaultFS", "").startswith("file:"), VERSION
+
+
+def test_active_context(spark):
+    assert compat.get_active_context() is spark.sparkContext, VERSION
+
+
+def test_killing_an_unknown_task_attempt_changes_nothing(spark):
+    compat.kill_task_attempt(spark.sparkContext, 2**40, f"a test with {VERSION}")

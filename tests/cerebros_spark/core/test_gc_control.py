@@ -3,20 +3,20 @@ from __future__ import annotations
 import gc
 import weakref
 
-from cerebros_spark.core.gc_control import settled
+from cerebros_spark.core.gc_control import freeze_heap
 
 
-class Circle:
+class Cycle:
     def __init__(self):
         self.itself = self
 
 
-def test_what_comes_inside_is_collected_and_what_was_there_is_not_looked_through():
-    with settled():
-        with settled():
-            circle = Circle()
-        seen = weakref.ref(circle)
-        del circle
+def test_only_objects_created_inside_are_collected():
+    with freeze_heap():
+        with freeze_heap():
+            cycle = Cycle()
+        reference = weakref.ref(cycle)
+        del cycle
         gc.collect()
-        assert seen() is None
+        assert reference() is None
         assert gc.get_freeze_count() > 10_000

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 
 NAMES = [(), (1,), ("1",), ("trial-0003", "epoch", 4, "partition", 1), ("größe", "a\x1fb")]
 
@@ -24,13 +24,14 @@ NAMES = [(), (1,), ("1",), ("trial-0003", "epoch", 4, "partition", 1), ("größe
 )
 def test_streams_never_change(seed, names, value):
     # These numbers are a promise: with others, earlier searches can't be repeated.
-    assert derive(seed, *names) == value
+    assert derive_seed(seed, *names) == value
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "1", "random"])
 def test_streams_are_the_same_in_every_process(hash_seed):
     code = (
-        f"from cerebros_spark.core.seeding import derive; print([derive(3, *n) for n in {NAMES!r}])"
+        "from cerebros_spark.core.seeding import derive_seed as derive_seed; "
+        f"print([derive_seed(3, *n) for n in {NAMES!r}])"
     )
     told = subprocess.run(
         [sys.executable, "-c", code],
@@ -39,39 +40,39 @@ def test_streams_are_the_same_in_every_process(hash_seed):
         text=True,
         check=True,
     ).stdout
-    assert told.strip() == str([derive(3, *names) for names in NAMES])
+    assert told.strip() == str([derive_seed(3, *names) for names in NAMES])
 
 
 def test_every_part_of_a_name_counts():
     streams = [
-        derive(0),
-        derive(1),
-        derive(-1),
-        derive(0, 1),
-        derive(0, "1"),
-        derive(0, 0, 1),
-        derive(0, "0", 1),
-        derive(0, "a", "b"),
-        derive(0, "b", "a"),
-        derive(0, "ab"),
-        derive(0, "a", "b", ""),
-        derive(0, "a\x1f'b'"),
+        derive_seed(0),
+        derive_seed(1),
+        derive_seed(-1),
+        derive_seed(0, 1),
+        derive_seed(0, "1"),
+        derive_seed(0, 0, 1),
+        derive_seed(0, "0", 1),
+        derive_seed(0, "a", "b"),
+        derive_seed(0, "b", "a"),
+        derive_seed(0, "ab"),
+        derive_seed(0, "a", "b", ""),
+        derive_seed(0, "a\x1f'b'"),
     ]
     assert len(set(streams)) == len(streams)
 
 
 def test_names_that_hold_the_separator_are_not_confused():
-    assert derive(0, "a\x1fb") != derive(0, "a", "b")
-    assert derive(0, "a'\x1f'b") != derive(0, "a", "b")
+    assert derive_seed(0, "a\x1fb") != derive_seed(0, "a", "b")
+    assert derive_seed(0, "a'\x1f'b") != derive_seed(0, "a", "b")
 
 
 def test_a_numpy_integer_is_the_same_seed():
-    assert derive(np.int64(7), "x") == derive(7, "x")
+    assert derive_seed(np.int64(7), "x") == derive_seed(7, "x")
 
 
 def test_every_generator_takes_a_derived_seed():
     for number in range(100):
-        seed = derive(number, "stream")
+        seed = derive_seed(number, "stream")
         assert isinstance(seed, int)
         assert 0 <= seed < 2**32
         random.Random(seed)
@@ -80,7 +81,7 @@ def test_every_generator_takes_a_derived_seed():
 
 
 def test_neighbouring_streams_are_unrelated():
-    values = np.array([derive(0, "partition", i) for i in range(2000)], float) / 2**32
+    values = np.array([derive_seed(0, "partition", i) for i in range(2000)], float) / 2**32
     assert abs(values.mean() - 0.5) < 0.03
     assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.07
     assert len(set(values)) == 2000

@@ -1,20 +1,21 @@
-"""What the tests of the line between driver and workers share."""
+"""Helpers for the tests of the connection between driver and workers."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import socket
 import threading
 import time
 from concurrent.futures import Future
 
 import grpc
+from msgspec.structs import replace
 
-from cerebros_spark.core.types import Phase, StateRef, Unit, UnitFailure, UnitResult
+from cerebros_spark.core.events import WorkerLost, WorkerReady
+from cerebros_spark.core.types import Demand, Phase, StateRef, Unit, UnitFailure, UnitResult
 from cerebros_spark.rpc import messages
 from cerebros_spark.rpc.auth import Access
-from cerebros_spark.rpc.messages import Answer, Beat, Request
+from cerebros_spark.rpc.messages import ExchangeRequest, HeartbeatRequest, Reply
 from cerebros_spark.rpc.server import DriverServer
 
 
@@ -34,7 +35,7 @@ def failure(visit: int = 0, worker: int = 0) -> UnitFailure:
 
 
 def later(function, *arguments) -> Future:
-    """Runs a call that waits in a thread of its own."""
+    """Make a blocking call in another thread."""
     future: Future = Future()
 
     def call() -> None:
@@ -48,57 +49,69 @@ def later(function, *arguments) -> Future:
 
 
 def until(condition, seconds: float = 30.0) -> None:
-    """Waits for something that is about to be true."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, "the condition stayed false"
         time.sleep(0.01)
 
 
 def event(server: DriverServer):
-    return server.events.get(timeout=30)
+    event = server.next_event(30)
+    assert event is not None, "no event within 30 s"
+    return event
 
 
-def request(**changes) -> Request:
-    """A request as the worker's end makes it."""
-    first = Request(0, "by hand", 1, 0, {}, (), True, None)
-    return dataclasses.replace(first, **changes)
+def expect_ready(server: DriverServer, worker: int = 0) -> None:
+    """Take a new process's WorkerReady, after the WorkerLost of the one it replaces."""
+    next_event = event(server)
+    if isinstance(next_event, WorkerLost):
+        assert "another one has registered" in next_event.reason
+        next_event = event(server)
+    assert next_event == WorkerReady(worker)
 
 
-def beat(**changes) -> Beat:
-    return dataclasses.replace(Beat(0, "by hand", 1, 0), **changes)
+def request(**changes) -> ExchangeRequest:
+    """A worker's first request, with changes."""
+    first = ExchangeRequest(0, "by hand", 1, 0, {}, (), Demand.WORK, None)
+    return replace(first, **changes)
 
 
-class ByHand:
-    """A channel on which anything can be said."""
+def heartbeat(**changes) -> HeartbeatRequest:
+    return replace(HeartbeatRequest(0, "by hand", 1, 0), **changes)
+
+
+class RawClient:
+    """A channel that sends any bytes."""
 
     def __init__(self, access: Access, **metadata: str) -> None:
-        self._channel = access.channel([("grpc.max_send_message_length", -1)])
+        self._channel = access.open_channel([("grpc.max_send_message_length", -1)])
         self._metadata = tuple(metadata.items()) if metadata else access.metadata
         self._methods = {
             name: self._channel.unary_unary(f"/cerebros_spark.Driver/{name}")
-            for name in ("Exchange", "Beat")
+            for name in ("Exchange", "Heartbeat")
         }
 
     def raw(self, data: bytes, method: str = "Exchange", **options) -> bytes:
         return self._methods[method](data, timeout=30, metadata=self._metadata, **options)
 
     def code(self, data: bytes, method: str = "Exchange", **options) -> grpc.StatusCode:
-        """How the driver refuses it."""
+        """The status with which the driver refuses a message."""
         try:
-            told = self.raw(data, method, **options)
+            reply = self.raw(data, method, **options)
         except grpc.RpcError as error:
             return error.code()
-        raise AssertionError(f"{data[:200]!r} was answered with {told!r}")
+        raise AssertionError(f"{data[:200]!r} was answered with {reply!r}")
 
-    def ask(self, **changes) -> Answer:
-        return messages.read_answer(self.raw(messages.write(request(**changes))))
+    def exchange(self, **changes) -> Reply:
+        return messages.decode_reply(self.raw(messages.encode(request(**changes))))
 
-    def beat(self, **changes) -> Answer:
-        return messages.read_answer(self.raw(messages.write(beat(**changes)), "Beat"))
+    def heartbeat(self, **changes) -> Reply:
+        data = messages.encode(heartbeat(**changes))
+        return messages.decode_reply(self.raw(data, "Heartbeat"))
 
     def silent_call(self):
-        """A call whose message never comes."""
+        """Make a call without ever sending its message."""
         never = threading.Event()
 
         def nothing():
@@ -116,7 +129,7 @@ class ByHand:
 
 
 class Recorder:
-    """Passes bytes between a port of its own and another one, and keeps them."""
+    """A proxy that records all bytes that pass."""
 
     def __init__(self, address: str) -> None:
         host, port = address.rsplit(":", 1)
@@ -146,7 +159,7 @@ class Recorder:
             target.shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:
-        """Breaks the connections there are."""
+        """Cut the open connections."""
         for each in self._sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

@@ -12,18 +12,21 @@ import pytest
 from cryptography import x509
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cerebros_spark.core.errors import BackendError
-from cerebros_spark.core.events import UnitDone, WorkerReady
+from cerebros_spark.core.events import UnitDone
+from cerebros_spark.core.types import Assignment
 from cerebros_spark.rpc import messages
-from cerebros_spark.rpc.auth import new_certificate
-from cerebros_spark.rpc.server import DriverServer, WorkerLink
-from cerebros_spark.worker.io_thread import Assignment
+from cerebros_spark.rpc.auth import create_certificate
+from cerebros_spark.rpc.client import WorkerLink
+from cerebros_spark.rpc.server import DriverServer
 from tests.cerebros_spark.rpc.small_servers import (
-    ByHand,
+    RawClient,
     Recorder,
-    beat,
     event,
+    expect_ready,
+    heartbeat,
     later,
     request,
     result,
@@ -50,105 +53,110 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def hand(server):
-    hand = ByHand(server.access)
-    yield hand
-    hand.close()
+def client(server):
+    client = RawClient(server.access)
+    yield client
+    client.close()
 
 
 @pytest.fixture(autouse=True)
 def untouched(server):
-    """Whatever a test said to the driver, it has heard nothing and still serves a worker."""
+    """Check that a test has caused no event, and that the driver still serves a worker."""
     yield
-    assert server.events.empty()
+    assert not server.has_events
     worker = WorkerLink(server.access, 1, lambda: 0, on_revoked=lambda: None)
-    asked = later(worker.exchange, [])
-    assert event(server) == WorkerReady(1)
+    pending = later(worker.exchange, [])
+    expect_ready(server, 1)
     server.send(1, Assignment((unit(),)))
-    assert asked.result(30).units == (unit(),)
+    assert pending.result(30).units == (unit(),)
     later(worker.exchange, [result(worker=1)])
     assert event(server) == UnitDone(result(worker=1))
     worker.close()
 
 
-# Who gets in -----------------------------------------------------------------------------
+# Admission -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("metadata", [{"secret": "another"}, {"secret": ""}, {"other": "x"}])
-@pytest.mark.parametrize("method", ["Exchange", "Beat"])
-def test_who_does_not_show_the_secret_is_turned_away(server, metadata, method):
-    stranger = ByHand(server.access, **metadata)
-    message = request() if method == "Exchange" else beat()
-    assert stranger.code(messages.write(message), method) is UNAUTHENTICATED
-    assert stranger.code(b"nonsense", method) is UNAUTHENTICATED
-    stranger.close()
+@pytest.mark.parametrize("method", ["Exchange", "Heartbeat"])
+def test_a_client_without_the_secret_is_rejected(server, metadata, method):
+    intruder = RawClient(server.access, **metadata)
+    message = request() if method == "Exchange" else heartbeat()
+    assert intruder.code(messages.encode(message), method) is UNAUTHENTICATED
+    assert intruder.code(b"nonsense", method) is UNAUTHENTICATED
+    intruder.close()
 
 
-def test_who_does_not_show_the_secret_is_turned_away_unheard(server):
-    stranger = ByHand(server.access, secret="another")
-    with pytest.raises(grpc.RpcError) as told:
-        stranger.silent_call()
-    assert told.value.code() is UNAUTHENTICATED
-    stranger.close()
+def test_a_client_without_the_secret_is_rejected_before_its_message(server):
+    intruder = RawClient(server.access, secret="another")
+    with pytest.raises(grpc.RpcError) as error:
+        intruder.silent_call()
+    assert error.value.code() is UNAUTHENTICATED
+    intruder.close()
 
 
-def test_a_worker_with_a_wrong_secret_is_told_what_to_do(server):
+def test_the_error_about_a_wrong_secret_gives_advice(server):
     access = dataclasses.replace(server.access, secret="another")
     worker = WorkerLink(access, 0, lambda: 0)
-    with pytest.raises(BackendError, match=r"127\.0\.0\.1:\d+ .*secret was not shown.*end it"):
+    with pytest.raises(BackendError, match=r"127\.0\.0\.1:\d+ .*wrong run secret.*end it"):
         worker.exchange([])
     worker.close()
 
 
-def test_a_worker_of_another_run_does_not_speak_to_this_driver(server):
-    other, _ = new_certificate()
+def test_a_worker_of_another_run_does_not_connect(server):
+    other, _ = create_certificate()
     access = dataclasses.replace(server.access, certificate=other)
     worker = WorkerLink(access, 0, lambda: 0, patience=0.0)
-    with pytest.raises(BackendError, match="can't be reached"):
+    with pytest.raises(BackendError, match="cannot reach the driver"):
         worker.exchange([])
     worker.close()
 
 
-def test_without_encryption_nobody_gets_in(server):
+def test_an_unencrypted_client_is_rejected(server):
     with grpc.insecure_channel(server.access.address) as channel:
         call = channel.unary_unary("/cerebros_spark.Driver/Exchange")
-        with pytest.raises(grpc.RpcError) as told:
-            call(messages.write(request()), timeout=10, metadata=server.access.metadata)
-    assert told.value.code() is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(grpc.RpcError) as error:
+            call(messages.encode(request()), timeout=10, metadata=server.access.metadata)
+    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_who_listens_on_the_network_learns_nothing(server):
+def test_a_recorded_connection_reveals_nothing(server):
     proxy = Recorder(server.access.address)
     access = dataclasses.replace(server.access, address=proxy.address)
     worker = WorkerLink(
-        access, 0, lambda: 0, about={"host": "the-host-of-it"}, beat_seconds=0.02, patience=5.0
+        access,
+        0,
+        lambda: 0,
+        process={"host": "the-host"},
+        heartbeat_seconds=0.02,
+        patience=5.0,
     )
-    asked = later(worker.exchange, [])
-    assert event(server) == WorkerReady(0)
+    pending = later(worker.exchange, [])
+    expect_ready(server)
     for visit in range(5):
         server.send(0, Assignment((unit(visit),)))
-        assert asked.result(30).units == (unit(visit),)
-        asked = later(worker.exchange, [result(visit)])
+        assert pending.result(30).units == (unit(visit),)
+        pending = later(worker.exchange, [result(visit)])
         assert event(server) == UnitDone(result(visit))
     worker.close()
     proxy.close()
     seen = bytes(proxy.seen)
     assert len(seen) > 2000
-    for word in (server.access.secret, "the-host-of-it", "state-1", "trial", "abababab"):
+    for word in (server.access.secret, "the-host", "state-1", "trial", "abababab"):
         assert word.encode() not in seen
     assert b"PRIVATE KEY" not in seen
-    assert proxy.connections == 1  # of all requests and beats
+    assert proxy.connections == 1  # for all requests and heartbeats
 
 
-def test_the_secret_is_not_shown_by_accident(server):
+def test_the_secret_is_not_printed(server):
     assert server.access.secret not in repr(server.access)
     assert server.access.secret not in f"{server.access!s}"
     assert pickle.loads(pickle.dumps(server.access)) == server.access
     assert "PRIVATE" not in server.access.certificate
 
 
-def test_each_run_has_a_certificate_of_its_own_for_a_month():
-    first, second = (x509.load_pem_x509_certificate(new_certificate()[0].encode()) for _ in "12")
+def test_each_run_has_its_own_certificate_for_a_month():
+    first, second = (x509.load_pem_x509_certificate(create_certificate()[0].encode()) for _ in "12")
     assert first.public_key() != second.public_key()
     now = datetime.now(timezone.utc)
     assert timedelta(minutes=59) < now - first.not_valid_before_utc < timedelta(minutes=61)
@@ -157,29 +165,29 @@ def test_each_run_has_a_certificate_of_its_own_for_a_month():
     assert not constraints.ca
 
 
-# What is refused -------------------------------------------------------------------------
+# Refused messages ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["Exchange", "Beat"])
-def test_a_message_that_is_too_large_is_refused(hand, method):
-    assert hand.code(b" " * (messages.MAX_BYTES + 1), method) is TOO_LARGE
-    assert hand.code(b" " * messages.MAX_BYTES, method) is INVALID
+@pytest.mark.parametrize("method", ["Exchange", "Heartbeat"])
+def test_a_message_that_is_too_large_is_refused(client, method):
+    assert client.code(b" " * (messages.MAX_BYTES + 1), method) is TOO_LARGE
+    assert client.code(b" " * messages.MAX_BYTES, method) is INVALID
 
 
-def test_a_small_message_that_unpacks_to_a_large_one_is_refused(hand):
-    data = messages.write(request()) + b" " * (messages.MAX_BYTES + 1)
-    code = hand.code(data, compression=grpc.Compression.Gzip)
+def test_a_compressed_message_is_refused(client):
+    data = messages.encode(request()) + b" " * (messages.MAX_BYTES + 1)
+    code = client.code(data, compression=grpc.Compression.Gzip)
     assert code in (TOO_LARGE, grpc.StatusCode.UNIMPLEMENTED)
 
 
-def test_a_worker_that_reports_too_much_is_told_what_to_do(server):
+def test_the_error_about_a_large_report_gives_advice(server):
     worker = WorkerLink(server.access, 0, lambda: 0)
-    asked = later(worker.exchange, [])
-    assert event(server) == WorkerReady(0)
+    pending = later(worker.exchange, [])
+    expect_ready(server)
     server.send(0, Assignment((unit(),)))
-    asked.result(30)
+    pending.result(30)
     with pytest.raises(BackendError, match="fewer metrics"):
-        worker.exchange([dataclasses.replace(result(), metrics=((1 / 3,) * 10**6,))])
+        worker.exchange([replace(result(), metrics=((1 / 3,) * 10**6,))])
     worker.close()
 
 
@@ -198,13 +206,13 @@ def test_a_worker_that_reports_too_much_is_told_what_to_do(server):
     ],
     ids=lambda data: repr(data[:10]),
 )
-@pytest.mark.parametrize("method", ["Exchange", "Beat"])
-def test_nonsense_is_refused_in_one_line_of_the_log(hand, caplog, data, method):
+@pytest.mark.parametrize("method", ["Exchange", "Heartbeat"])
+def test_nonsense_is_refused_in_one_line_of_the_log(client, caplog, data, method):
     with caplog.at_level(logging.DEBUG):
-        assert hand.code(data, method) is INVALID
-    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [record.exc_info for record in told] == [None]
-    assert len(told[0].getMessage()) < 300
+        assert client.code(data, method) is INVALID
+    records = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.exc_info for record in records] == [None]
+    assert len(records[0].getMessage()) < 300
 
 
 JSON = st.recursive(
@@ -212,7 +220,7 @@ JSON = st.recursive(
     lambda parts: (
         st.lists(parts, max_size=4)
         | st.dictionaries(
-            st.sampled_from([*request().__dict__, "progress", "x"]), parts, max_size=8
+            st.sampled_from([*request().__struct_fields__, "progress", "x"]), parts, max_size=8
         )
     ),
     max_leaves=20,
@@ -220,21 +228,21 @@ JSON = st.recursive(
 
 
 @EXAMPLES
-@given(data=st.binary(max_size=500), method=st.sampled_from(["Exchange", "Beat"]))
-def test_any_bytes_are_refused(server, hand, data, method):
-    assert hand.code(data, method) is INVALID
-    assert server.events.empty()
+@given(data=st.binary(max_size=500), method=st.sampled_from(["Exchange", "Heartbeat"]))
+def test_any_bytes_are_refused(server, client, data, method):
+    assert client.code(data, method) is INVALID
+    assert not server.has_events
 
 
 @EXAMPLES
-@given(value=JSON, method=st.sampled_from(["Exchange", "Beat"]))
-def test_any_json_is_refused(server, hand, value, method):
-    assert hand.code(json.dumps(value).encode(), method) is INVALID
-    assert server.events.empty()
+@given(value=JSON, method=st.sampled_from(["Exchange", "Heartbeat"]))
+def test_any_json_is_refused(server, client, value, method):
+    assert client.code(json.dumps(value).encode(), method) is INVALID
+    assert not server.has_events
 
 
 def paths(value, before=()):
-    """All places in a JSON value."""
+    """Yield the paths of all values in a JSON value."""
     yield before
     parts = {dict: dict.items, list: enumerate}.get(type(value), lambda _: ())(value)
     for name, each in parts:
@@ -249,20 +257,21 @@ def changed(value, path, change):
     return copy
 
 
-GREETING = {"pid": 17, "host": "node"}
+INFO = {"pid": 17, "host": "node"}
 LEGAL = {
     "Exchange": json.loads(
-        messages.write(request(number=2, seen=1, hello=GREETING, reports=(result(),)))
+        messages.encode(request(number=2, received=1, process=INFO, reports=(result(),)))
     ),
-    "Beat": json.loads(messages.write(beat())),
+    "Heartbeat": json.loads(messages.encode(heartbeat())),
 }
 JUNK = [
     None, True, -1, -0.5, 2**63, 2**64, 10**400, 1.5, math.nan, math.inf, -math.inf, 1e300, "",
     "x" * 200_000, "\ud800", "train", "result", [], [[]], {}, {"x": {}}, ["x"], [None], {"x": None},
 ]  # fmt: skip
-# What a field may well hold, though it does not look like it.
+# Values of JUNK that a field may hold.
 FITS = {
-    "hello": [None, {}],
+    "process": [None, {}],
+    "kind": ["result"],
     "fatal": [None, "", "train", "result"],
     "reports": [[]],
     "state": [],
@@ -274,8 +283,7 @@ FITS = {
     "seconds": [1.5],
     "fetch": [1.5],
     "error": ["", "train", "result"],
-    "again": [True],
-    "asks": [True],
+    "retryable": [True],
 }
 
 
@@ -283,14 +291,14 @@ def fits(path, junk) -> bool:
     if "metrics" in path and len(path) > path.index("metrics") + 1:
         return isinstance(junk, float) or junk in ([], -1) or junk is True
     name = path[-1] if path else None
-    if name in ("key", "sha256", "trial_id", "incarnation"):  # a text, but of something else
+    if name in ("key", "sha256", "trial_id", "process_id"):  # any short string
         return isinstance(junk, str) and len(junk) < 100
     return any(junk is each or junk == each for each in FITS.get(name, ()))
 
 
 @st.composite
 def mutants(draw):
-    method = draw(st.sampled_from(["Exchange", "Exchange", "Beat"]))
+    method = draw(st.sampled_from(["Exchange", "Exchange", "Heartbeat"]))
     legal = LEGAL[method]
     path = draw(st.sampled_from(list(paths(legal))))
     kind = draw(st.sampled_from(["junk", "junk", "junk", "drop", "add"]))
@@ -299,7 +307,7 @@ def mutants(draw):
         return method, changed(legal, path, lambda _: junk)
 
     def change(value):
-        if not isinstance(value, dict) or value in (GREETING, {"fetch": 0.1}):
+        if not isinstance(value, dict) or value in (INFO, {"fetch": 0.1}):
             return {"not": {}}
         if kind == "add":
             return {**value, "unknown": 1}
@@ -309,27 +317,27 @@ def mutants(draw):
 
 
 @pytest.fixture
-def seated(server, hand):
-    """The messages' sender is at its desk and holds the unit: only what is changed is wrong."""
-    hand.ask(hello=GREETING)
-    assert event(server) == WorkerReady(0)
+def registered(server, client):
+    """Register the sender and send it the unit, so that only the change is wrong."""
+    client.exchange(process=INFO)
+    expect_ready(server)
     server.send(0, Assignment((unit(),)))
-    assert hand.ask(hello=GREETING).number == 1
+    assert client.exchange(process=INFO).number == 1
 
 
 @EXAMPLES
 @given(mutant=mutants())
-def test_a_message_with_one_thing_wrong_is_refused(server, hand, seated, mutant):
+def test_a_message_with_one_fault_is_refused(server, client, registered, mutant):
     method, value = mutant
-    assert hand.code(json.dumps(value).encode(), method) is INVALID
-    assert server.events.empty()
+    assert client.code(json.dumps(value).encode(), method) is INVALID
+    assert not server.has_events
 
 
-def test_the_message_with_nothing_wrong_is_taken(server, hand):
-    hand.ask(incarnation="legal", hello=GREETING)
-    assert event(server) == WorkerReady(0)
+def test_the_message_without_faults_is_accepted(server, client):
+    client.exchange(process_id="legal", process=INFO)
+    expect_ready(server)
     server.send(0, Assignment((unit(),)))
-    assert hand.ask(incarnation="legal", hello=GREETING).number == 1
-    hand.raw(json.dumps({**LEGAL["Exchange"], "incarnation": "legal"}).encode())
+    assert client.exchange(process_id="legal", process=INFO).number == 1
+    client.raw(json.dumps({**LEGAL["Exchange"], "process_id": "legal"}).encode())
     assert event(server) == UnitDone(result())
-    hand.raw(json.dumps({**LEGAL["Beat"], "incarnation": "legal"}).encode(), "Beat")
+    client.raw(json.dumps({**LEGAL["Heartbeat"], "process_id": "legal"}).encode(), "Heartbeat")

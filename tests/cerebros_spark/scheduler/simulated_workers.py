@@ -1,4 +1,4 @@
-"""A hopper's driver and workers, played from numbers; what must always hold is checked."""
+"""A simulated driver and workers that drive a scheduler and check its invariants."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from cerebros_spark.core.events import (
     EpochDone,
     Event,
     RunUnits,
-    TrialDone,
     TrialFailed,
     TrialStopped,
     TrialSubmitted,
     UnitCommitted,
     UnitDone,
     UnitFailed,
-    WorkerAsks,
     WorkerLost,
     WorkerReady,
+    WorkRequested,
 )
-from cerebros_spark.core.types import Phase, StateRef, Status, Unit, UnitFailure, UnitResult
-from cerebros_spark.scheduler.scheduler import Hopper
+from cerebros_spark.core.types import (
+    Phase,
+    StateRef,
+    Status,
+    TrialResult,
+    Unit,
+    UnitFailure,
+    UnitResult,
+)
+from cerebros_spark.scheduler.scheduler import Scheduler
 
 
 def ref(name: str) -> StateRef:
@@ -41,14 +48,14 @@ def done(worker: int, unit: Unit, seconds: float = 1.0) -> UnitDone:
     return UnitDone(result(worker, unit, seconds))
 
 
-def failed(worker: int, unit: Unit, again: bool = False, diverged: bool = False) -> UnitFailed:
-    failure = UnitFailure(unit, worker, "ValueError: no", "Traceback …", again, diverged)
+def failed(worker: int, unit: Unit, retryable: bool = False, diverged: bool = False) -> UnitFailed:
+    failure = UnitFailure(unit, worker, "ValueError: no", "Traceback …", retryable, diverged)
     return UnitFailed(failure)
 
 
 @dataclass
 class Model:
-    """What is known of a trial outside of the hopper: from the events alone."""
+    """A trial's expected state, derived from the events alone."""
 
     index: int
     epochs: int
@@ -57,14 +64,14 @@ class Model:
     visit: int = 0
     phase: Phase = Phase.TRAIN
     done: set[int] = field(default_factory=set)
-    asks: bool = False
+    is_waiting: bool = False
     setbacks: Counter[int] = field(default_factory=Counter)
     status: Status = Status.RUNNING
     commits: list[Unit] = field(default_factory=list)
     group: str = ""
 
     @property
-    def lives(self) -> bool:
+    def is_running(self) -> bool:
         return self.status is Status.RUNNING
 
     def enter(self, phase: Phase) -> None:
@@ -74,9 +81,9 @@ class Model:
 
 
 class Cluster:
-    """Plays the driver and the workers, and checks what must always hold.
+    """Plays the driver and the workers, and checks the invariants.
 
-    Events wait in a queue until they are flushed: those that wait together are handled together.
+    Events are queued until :meth:`flush`, which handles them together.
     """
 
     def __init__(
@@ -85,36 +92,36 @@ class Cluster:
         self.partitions = partitions
         self.reproducible = reproducible
         self.max_attempts = max_attempts
-        self.hopper = self._new_hopper()
+        self.scheduler = self._new_scheduler()
         self.ready: set[int] = set()
         self.held: dict[int, list[Unit]] = {}
-        self.next: dict[int, list[Unit]] = {}  # what a worker has got for later
-        self.asking: set[int] = set()  # who has asked for that
+        self.ahead: dict[int, list[Unit]] = {}  # units assigned to busy workers
+        self.requesting: set[int] = set()  # workers that have requested them
         self.late: list[tuple[int, Unit]] = []
         self.trials: dict[str, Model] = {}
-        self.asked: dict[str, EpochDone] = {}
-        self.ended: dict[str, TrialDone] = {}
+        self.waiting: dict[str, EpochDone] = {}
+        self.ended: dict[str, TrialResult] = {}
         self.keys: set[tuple[str, int, int]] = set()
         self.journal: list[Event] = []
         self.queue: list[Event] = []
 
-    def _new_hopper(self) -> Hopper:
-        return Hopper(
+    def _new_scheduler(self) -> Scheduler:
+        return Scheduler(
             self.partitions, reproducible=self.reproducible, max_attempts=self.max_attempts
         )
 
-    # What happens ------------------------------------------------------------------------
+    # Events ------------------------------------------------------------------------
 
     def start(self, worker: int) -> None:
-        """A worker registers, maybe as another incarnation of one that had a unit."""
+        """Register a worker, perhaps as a new process of one that held units."""
         self._set_back(worker)
         self.ready.add(worker)
         self.queue.append(WorkerReady(worker))
 
-    def ask(self, worker: int) -> None:
-        """A worker that has something to do asks for more, once."""
-        self.asking.add(worker)
-        self.queue.append(WorkerAsks(worker))
+    def request(self, worker: int) -> None:
+        """Have a busy worker request more work."""
+        self.requesting.add(worker)
+        self.queue.append(WorkRequested(worker))
 
     def lose(self, worker: int, reason: str = "") -> None:
         self._set_back(worker)
@@ -130,22 +137,22 @@ class Cluster:
         unit = self._reported(worker)
         event = done(worker, unit)
         self.queue.append(event)
-        if self.trials[unit.trial_id].lives:
+        if self.trials[unit.trial_id].is_running:
             self._commit(event.result)
 
-    def fail(self, worker: int, again: bool = False, diverged: bool = False) -> None:
+    def fail(self, worker: int, retryable: bool = False, diverged: bool = False) -> None:
         unit = self._reported(worker)
-        self.queue.append(failed(worker, unit, again, diverged))
+        self.queue.append(failed(worker, unit, retryable, diverged))
         stops = diverged and unit.epoch
-        self._count(unit, not again, Status.STOPPED if stops else Status.FAILED)
+        self._count(unit, not retryable, Status.STOPPED if stops else Status.FAILED)
 
     def answer(self, name: str, proceed: bool = True) -> None:
-        del self.asked[name]
+        del self.waiting[name]
         trial = self.trials[name]
         self._write(EpochAnswered(name, proceed))
-        if not trial.lives:
+        if not trial.is_running:
             return
-        trial.asks = False
+        trial.is_waiting = False
         trial.epoch += 1
         trial.enter(Phase.TRAIN)
         if trial.epoch == trial.epochs:
@@ -156,47 +163,49 @@ class Cluster:
     def end(self, event: TrialStopped | TrialFailed) -> None:
         trial = self.trials[event.trial_id]
         self._write(event)
-        if trial.lives:
+        if trial.is_running:
             stopped = isinstance(event, TrialStopped)
             trial.status = Status.STOPPED if stopped else Status.FAILED
 
     def repeat(self, worker: int, unit: Unit, how: int) -> None:
-        """A report comes twice, or from a worker that was given up for dead."""
-        if (worker, unit) not in self._given():
-            again = failed(worker, unit, again=how == 1)
-            self.queue.append(done(worker, unit) if how == 0 else again)
+        """Repeat a report, or report from a worker that was given up."""
+        if (worker, unit) not in self._assigned():
+            failure = failed(worker, unit, retryable=how == 1)
+            self.queue.append(done(worker, unit) if how == 0 else failure)
 
     def restart_driver(self, together: bool) -> None:
-        """The driver dies: the journal is replayed, and the workers have to register again."""
+        """Replace the driver: replay the journal; workers have to register again."""
         self.flush()
-        asked, ended = self.asked, self.ended
-        self.late += [(worker, unit) for worker, unit in self._given()]
-        self.hopper = self._new_hopper()
+        waiting, ended = self.waiting, self.ended
+        self.late += [(worker, unit) for worker, unit in self._assigned()]
+        self.scheduler = self._new_scheduler()
         self.ready, self.held, self.keys = set(), {}, set()
-        self.next, self.asking = {}, set()
-        self.asked, self.ended = {}, {}
+        self.ahead, self.requesting = {}, set()
+        self.waiting, self.ended = {}, {}
         for trial in self.trials.values():
             trial.setbacks = Counter()
         for part in [self.journal] if together else [[event] for event in self.journal]:
-            for instruction in self.hopper.handle(*part):
+            for instruction in self.scheduler.handle(*part):
                 assert not isinstance(instruction, RunUnits)
                 self._take(instruction)
-        # The replay asks all epochs again; those that were answered are the past.
-        self.asked = {name: done for name, done in self.asked.items() if self.trials[name].asks}
-        assert self.asked == {name: asked[name] for name in self.asked}
-        assert {name: (e.status, e.epochs) for name, e in self.ended.items()} == {
-            name: (e.status, e.epochs) for name, e in ended.items()
+        # The replay finishes all epochs again, also those that were answered.
+        self.waiting = {
+            name: done for name, done in self.waiting.items() if self.trials[name].is_waiting
+        }
+        assert self.waiting == {name: waiting[name] for name in self.waiting}
+        assert {name: (e.status, e.finished_epochs) for name, e in self.ended.items()} == {
+            name: (e.status, e.finished_epochs) for name, e in ended.items()
         }
         self._check()
 
     def flush(self) -> None:
-        """Hands the events that wait to the hopper."""
+        """Handle the queued events."""
         queue, self.queue = self.queue, []
-        for instruction in self.hopper.handle(*queue):
+        for instruction in self.scheduler.handle(*queue):
             self._take(instruction)
         self._check()
 
-    # What is to be thought of it ---------------------------------------------------------
+    # Expected state ---------------------------------------------------------
 
     def _write(self, event: Event) -> None:
         self.queue.append(event)
@@ -218,56 +227,56 @@ class Cluster:
             if unit.phase is Phase.TRAIN:
                 trial.enter(Phase.VALIDATE)
             else:
-                trial.asks = True
+                trial.is_waiting = True
 
     def _reported(self, worker: int) -> Unit:
-        """The next of the units that a worker runs together; they are reported in turn."""
+        """Remove and return the next unit that a worker reports."""
         unit = self.held[worker].pop(0)
         if not self.held[worker]:
             del self.held[worker]
-            if worker in self.next:
-                self.held[worker] = self.next.pop(worker)
+            if worker in self.ahead:
+                self.held[worker] = self.ahead.pop(worker)
         self.late.append((worker, unit))
         return unit
 
     def _set_back(self, worker: int) -> None:
-        self.asking.discard(worker)
-        # What had not begun is not to blame.
-        self.late += [(worker, unit) for unit in self.next.pop(worker, [])]
+        self.requesting.discard(worker)
+        # Units that had not begun are not the cause.
+        self.late += [(worker, unit) for unit in self.ahead.pop(worker, [])]
         while worker in self.held:
             self._count(self._reported(worker), fatal=False)
 
-    def _given(self) -> Iterator[tuple[int, Unit]]:
-        for units in (self.held, self.next):
-            yield from ((worker, unit) for worker, some in units.items() for unit in some)
+    def _assigned(self) -> Iterator[tuple[int, Unit]]:
+        for batches in (self.held, self.ahead):
+            yield from ((worker, unit) for worker, units in batches.items() for unit in units)
 
     def _count(self, unit: Unit, fatal: bool, status: Status = Status.FAILED) -> None:
         trial = self.trials[unit.trial_id]
-        if not trial.lives:
+        if not trial.is_running:
             return
         trial.setbacks[unit.partition] += 1
         if fatal or trial.setbacks[unit.partition] == self.max_attempts:
             trial.status = status
             self.journal.append(TrialFailed(unit.trial_id, "it failed"))
 
-    def _take(self, instruction: RunUnits | EpochDone | TrialDone) -> None:
+    def _take(self, instruction: RunUnits | EpochDone | TrialResult) -> None:
         if isinstance(instruction, RunUnits):
             self._take_units(instruction)
         elif isinstance(instruction, EpochDone):
             assert len(instruction.train) == self.partitions
             assert len(instruction.validation) == self.partitions
-            self.asked[instruction.trial_id] = instruction
+            self.waiting[instruction.trial_id] = instruction
         else:
             assert instruction.trial_id not in self.ended
             self.ended[instruction.trial_id] = instruction
-            self.asked.pop(instruction.trial_id, None)
+            self.waiting.pop(instruction.trial_id, None)
 
     def _take_units(self, instruction: RunUnits) -> None:
         assert instruction.worker in self.ready
         if instruction.worker in self.held:
-            assert instruction.worker in self.asking, "a busy worker was given more"
-        self.asking.discard(instruction.worker)
-        later = instruction.worker in self.held
+            assert instruction.worker in self.requesting, "a busy worker was assigned more"
+        self.requesting.discard(instruction.worker)
+        is_ahead = instruction.worker in self.held
         kinds = {(self.trials[u.trial_id].group, u.phase) for u in instruction.units}
         assert len(kinds) == 1
         if len(instruction.units) > 1:
@@ -277,56 +286,56 @@ class Cluster:
                 for u in instruction.units
                 if self.trials[u.trial_id].setbacks[u.partition]
             ]
-            assert not alone, "a unit that came to nothing was put with others"
+            assert not alone, "a unit with a setback was put with others"
         for unit in instruction.units:
-            self._take_unit(instruction.worker, unit, self.next if later else self.held)
+            self._take_unit(instruction.worker, unit, self.ahead if is_ahead else self.held)
 
-    def _take_unit(self, worker: int, unit: Unit, given: dict[int, list[Unit]]) -> None:
+    def _take_unit(self, worker: int, unit: Unit, batches: dict[int, list[Unit]]) -> None:
         trial = self.trials[unit.trial_id]
         assert unit.partition == worker
-        assert trial.lives
+        assert trial.is_running
         assert (unit.epoch, unit.phase, unit.visit) == (trial.epoch, trial.phase, trial.visit)
         assert unit.partition not in trial.done
         assert unit.state == trial.state, "a unit starts from a stale state"
-        others = [u for _, u in self._given() if u.trial_id == unit.trial_id]
+        others = [u for _, u in self._assigned() if u.trial_id == unit.trial_id]
         if unit.phase is Phase.TRAIN:
             key = (unit.trial_id, unit.visit, unit.attempt)
             assert key not in self.keys, "two units would write the same state"
             self.keys.add(key)
             assert not others, "one trial on two workers"
         assert all(u.phase is Phase.VALIDATE for u in others)
-        assert self.hopper.expects(worker, unit)
-        given.setdefault(worker, []).append(unit)
+        assert self.scheduler.expects(worker, unit)
+        batches.setdefault(worker, []).append(unit)
 
     def _check(self) -> None:
-        """What must hold whenever the hopper has handled everything."""
-        living = {name for name, trial in self.trials.items() if trial.lives}
-        assert set(self.hopper.running) == living
+        """Check what must hold whenever the scheduler has handled all events."""
+        running = {name for name, trial in self.trials.items() if trial.is_running}
+        assert set(self.scheduler.running) == running
         assert {name: end.status for name, end in self.ended.items()} == {
-            name: trial.status for name, trial in self.trials.items() if name not in living
+            name: trial.status for name, trial in self.trials.items() if name not in running
         }
-        assert set(self.asked) == {name for name in living if self.trials[name].asks}
+        assert set(self.waiting) == {name for name in running if self.trials[name].is_waiting}
         if self.reproducible:
             return
         free = self.ready - self.held.keys()
-        if not any(self.trials[name].group for name in living):  # those may wait for one another
-            free |= self.asking
+        if not any(self.trials[name].group for name in running):  # these may wait for one another
+            free |= self.requesting
         for worker in free:
-            for name in living - self.asked.keys():
+            for name in running - self.waiting.keys():
                 trial = self.trials[name]
-                runs = {at for at, unit in self._given() if unit.trial_id == name}
-                waits = worker in runs or (runs and trial.phase is Phase.TRAIN)
-                assert waits or worker in trial.done, "a worker could have work"
+                busy = {at for at, unit in self._assigned() if unit.trial_id == name}
+                is_busy = worker in busy or (busy and trial.phase is Phase.TRAIN)
+                assert is_busy or worker in trial.done, "a worker could have work"
 
-    # To the end --------------------------------------------------------------------------
+    # Completion --------------------------------------------------------------------------
 
     def run_to_the_end(self) -> None:
-        """No more accidents: everything must come to its end."""
+        """Finish all trials without further incidents."""
         while len(self.ended) < len(self.trials):
-            if self.asked:
-                self.answer(min(self.asked))
+            if self.waiting:
+                self.answer(min(self.waiting))
             else:
-                assert self.held, "nothing runs, and nothing is asked: a deadlock"
+                assert self.held, "nothing runs and nothing waits: a deadlock"
                 self.finish(min(self.held))
             self.flush()
 
@@ -347,15 +356,15 @@ class Cluster:
 
 
 class Player:
-    """Makes moves of numbers. Instead of a move that can't be made now, the next one is."""
+    """Turns numbers into moves. An impossible move is replaced by the next possible one."""
 
     MOVES = (
         *["finish"] * 20,
         *["answer"] * 4,
         *["start"] * 3,
         *["submit"] * 3,
-        *["ask"] * 8,
-        *["repeat", "fail_again", "lose", "restart"] * 2,
+        *["request"] * 8,
+        *["repeat", "fail_retryable", "lose", "restart"] * 2,
         *["fail", "end", "restart_driver"],
     )
 
@@ -366,7 +375,7 @@ class Player:
         ]
 
     def play(self, number: int) -> None:
-        """Makes a move; three times of four the hopper hears of it at once."""
+        """Make a move; three times out of four, flush at once."""
         number, first = divmod(number, len(self.MOVES))
         pick, flush = divmod(number, 4)
         for move in (*self.MOVES[first:], *self.MOVES[:first]):
@@ -381,23 +390,24 @@ class Player:
             self.cluster.finish(held[pick % len(held)])
         return bool(held)
 
-    def _ask(self, pick: int) -> bool:
-        busy = sorted(self.cluster.held.keys() - self.cluster.next.keys() - self.cluster.asking)
+    def _request(self, pick: int) -> bool:
+        cluster = self.cluster
+        busy = sorted(cluster.held.keys() - cluster.ahead.keys() - cluster.requesting)
         if busy:
-            self.cluster.ask(busy[pick % len(busy)])
+            cluster.request(busy[pick % len(busy)])
         return bool(busy)
 
     def _answer(self, pick: int) -> bool:
-        asked = sorted(self.cluster.asked)
-        if asked:
-            self.cluster.answer(asked[pick % len(asked)], proceed=pick % 8 < 7)
-        return bool(asked)
+        waiting = sorted(self.cluster.waiting)
+        if waiting:
+            self.cluster.answer(waiting[pick % len(waiting)], proceed=pick % 8 < 7)
+        return bool(waiting)
 
     def _start(self, pick: int) -> bool:
-        away = sorted(set(range(self.cluster.partitions)) - self.cluster.ready)
-        for worker in away[: 1 + pick % 4]:
+        missing = sorted(set(range(self.cluster.partitions)) - self.cluster.ready)
+        for worker in missing[: 1 + pick % 4]:
             self.cluster.start(worker)
-        return bool(away)
+        return bool(missing)
 
     def _submit(self, pick: int) -> bool:
         count = min(len(self.todo), 1 + pick % 3)
@@ -411,8 +421,8 @@ class Player:
             self.cluster.repeat(*late[pick % len(late)], how=pick % 3)
         return bool(late)
 
-    def _fail_again(self, pick: int) -> bool:
-        return self._fail(pick, again=True)
+    def _fail_retryable(self, pick: int) -> bool:
+        return self._fail(pick, retryable=True)
 
     def _lose(self, pick: int) -> bool:
         worker = pick % self.cluster.partitions
@@ -423,10 +433,10 @@ class Player:
         self.cluster.start(pick % self.cluster.partitions)
         return True
 
-    def _fail(self, pick: int, again: bool = False) -> bool:
+    def _fail(self, pick: int, retryable: bool = False) -> bool:
         held = sorted(self.cluster.held)
         if held:
-            self.cluster.fail(held[pick % len(held)], again=again)
+            self.cluster.fail(held[pick % len(held)], retryable=retryable)
         return bool(held)
 
     def _end(self, pick: int) -> bool:

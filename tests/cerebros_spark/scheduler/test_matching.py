@@ -1,4 +1,4 @@
-"""The matching, compared with trying everything."""
+"""The matching, compared with all possible ones."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ WORKERS = st.permutations(range(4))
 
 def all_matchings(options: list[set[int]]) -> list[dict[int, int]]:
     choices = [[None, *sorted(workers)] for workers in options]
-    found = []
-    for taken in itertools.product(*choices):
-        pairs = {job: worker for job, worker in enumerate(taken) if worker is not None}
+    matchings = []
+    for choice in itertools.product(*choices):
+        pairs = {job: worker for job, worker in enumerate(choice) if worker is not None}
         if len(set(pairs.values())) == len(pairs):
-            found.append(pairs)
-    return found
+            matchings.append(pairs)
+    return matchings
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(options=OPTIONS, workers=WORKERS)
-def test_the_important_jobs_and_then_the_important_workers_are_served(
+def test_jobs_and_then_workers_are_served_by_priority(
     options: list[set[int]], workers: list[int]
 ) -> None:
     chosen = match(options, workers)
@@ -44,14 +44,14 @@ def test_the_important_jobs_and_then_the_important_workers_are_served(
     assert len(chosen) == max(map(len, possible))
 
 
-def test_a_job_moves_over_for_another() -> None:
+def test_a_job_moves_to_another_worker_to_make_room() -> None:
     assert match([{0, 1}, {0}], [0, 1]) == {0: 1, 1: 0}
 
 
-def test_the_worker_that_has_least_left_stays_idle() -> None:
+def test_the_worker_of_lowest_priority_stays_idle() -> None:
     assert match([{0, 1, 2}], [2, 0, 1]) == {0: 2}
 
 
-def test_nothing_to_do_is_no_matching() -> None:
+def test_without_jobs_or_workers_the_matching_is_empty() -> None:
     assert match([], [0, 1]) == {}
     assert match([set()], []) == {}

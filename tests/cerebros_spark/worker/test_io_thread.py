@@ -1,4 +1,4 @@
-"""What goes on between a worker and the driver while the worker trains."""
+"""Exchanges between a worker and the driver while the worker trains."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import time
 
 import pytest
 
-from cerebros_spark.core.types import Phase, StateRef, Unit, UnitFailure
-from cerebros_spark.worker.io_thread import LEAD, Assignment, Courier
+from cerebros_spark.core.types import Assignment, Demand, Phase, StateRef, Unit, UnitFailure
+from cerebros_spark.worker.io_thread import LEAD, IoThread
 
-NOTHING = Assignment(())
+NO_WORK = Assignment(())
+NONE, WORK, AHEAD = Demand.NONE, Demand.WORK, Demand.AHEAD
 
 
 def unit(number: int) -> Unit:
@@ -26,206 +27,206 @@ def failure(number: int) -> UnitFailure:
     return UnitFailure(unit(number), 0, "no", "")
 
 
-class Line:
-    """A line whose other end is the test."""
+class Link:
+    """A connection whose other end is the test."""
 
     def __init__(self) -> None:
-        self.seconds: float | None = None  # what units are expected to take
-        self.margin = 0.0  # by how many seconds fewer it may be
-        self.asked: queue.Queue[tuple[list, bool]] = queue.Queue()
-        self.answers: queue.Queue = queue.Queue()
-        self.prepared: list = []
+        self.seconds: float | None = None  # expected duration of units
+        self.margin = 0.0  # by how much earlier they may end
+        self.requests: queue.Queue[tuple[list, Demand]] = queue.Queue()
+        self.replies: queue.Queue = queue.Queue()
+        self.prefetched: list = []
 
-    def exchange(self, reports, asks):
-        self.asked.put((list(reports), asks))
+    def exchange(self, reports, demand):
+        self.requests.put((list(reports), demand))
         try:
-            answer = self.answers.get(block=asks, timeout=30)
+            reply = self.replies.get(block=demand is not NONE, timeout=30)
         except queue.Empty:
-            return NOTHING
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+            return NO_WORK
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
 
-    def hurry(self):
-        self.answers.put(NOTHING)
+    def wake(self):
+        self.replies.put(NO_WORK)
 
     def next_request(self):
-        """The next exchange that says something: those that were hurried for nothing do not."""
+        """The next exchange with reports or a demand."""
         while True:
-            told = self.asked.get(timeout=30)
-            if told != ([], False):
-                return told
+            request = self.requests.get(timeout=30)
+            if request != ([], NONE):
+                return request
 
 
 @pytest.fixture
-def line():
-    return Line()
+def link():
+    return Link()
 
 
 def until(condition, seconds: float = 30.0) -> None:
-    """Waits for something that is about to be true."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, "the condition stayed false"
         time.sleep(0.01)
 
 
-def courier_of(line: Line) -> Courier:
+def start_thread(link: Link) -> IoThread:
     def estimate(units):
-        return None if line.seconds is None else (line.seconds, line.margin)
+        return None if link.seconds is None else (link.seconds, link.margin)
 
-    return Courier(line, line.prepared.append, estimate)
+    return IoThread(link, link.prefetched.append, estimate)
 
 
 @pytest.fixture
-def messenger(line):
-    made = courier_of(line)
-    yield made
-    made.stop()
+def io_thread(link):
+    thread = start_thread(link)
+    yield thread
+    thread.stop()
 
 
-def test_the_next_assignment_comes_before_the_first_is_done(line, messenger):
-    line.seconds = LEAD
-    assert line.next_request() == ([], True)
-    line.answers.put(assignment(0))
-    assert messenger.next() == assignment(0)
-    assert line.next_request() == ([], True)
-    line.answers.put(assignment(1))
-    until(lambda: len(line.prepared) == 2)
-    assert line.prepared == [assignment(0).units, assignment(1).units]
-    messenger.deliver(lambda: [failure(0)])
-    assert line.next_request() == ([failure(0)], False)
-    assert messenger.next() == assignment(1)
+def test_the_next_assignment_arrives_before_the_first_is_finished(link, io_thread):
+    link.seconds = LEAD
+    assert link.next_request() == ([], WORK)
+    link.replies.put(assignment(0))
+    assert io_thread.next_assignment() == assignment(0)
+    assert link.next_request() == ([], AHEAD)
+    link.replies.put(assignment(1))
+    until(lambda: len(link.prefetched) == 2)
+    assert link.prefetched == [assignment(0).units, assignment(1).units]
+    io_thread.submit(lambda: [failure(0)])
+    assert link.next_request() == ([failure(0)], NONE)
+    assert io_thread.next_assignment() == assignment(1)
 
 
-def test_reports_are_made_beside_the_next_units(line, messenger):
-    line.answers.put(assignment(0))
-    messenger.next()
-    release, where = threading.Event(), []
+def test_reports_are_made_while_the_next_units_run(link, io_thread):
+    link.replies.put(assignment(0))
+    io_thread.next_assignment()
+    release, threads = threading.Event(), []
 
     def reports():
-        where.append(threading.current_thread())
+        threads.append(threading.current_thread())
         release.wait(30)
         return [failure(0)]
 
-    messenger.deliver(reports)
-    assert line.next_request() == ([], True)
+    io_thread.submit(reports)
+    assert link.next_request() == ([], WORK)
     release.set()
-    assert line.next_request() == ([failure(0)], True)
-    assert where != [threading.main_thread()]
+    assert link.next_request() == ([failure(0)], WORK)
+    assert threads != [threading.main_thread()]
 
 
-def test_who_waits_for_more_still_reports_at_once(line, messenger):
-    line.seconds = 0.0
-    line.answers.put(assignment(0))
-    messenger.next()
-    assert [line.next_request() for _ in range(2)] == [([], True)] * 2
-    messenger.deliver(lambda: [failure(0)])
-    assert line.next_request() == ([failure(0)], True)
+def test_a_pending_request_does_not_delay_reports(link, io_thread):
+    link.seconds = 0.0
+    link.replies.put(assignment(0))
+    io_thread.next_assignment()
+    assert [link.next_request() for _ in range(2)] == [([], WORK), ([], AHEAD)]
+    io_thread.submit(lambda: [failure(0)])
+    assert link.next_request() == ([failure(0)], WORK)
 
 
 @pytest.mark.parametrize("seconds", [None, 1000.0])
-def test_nothing_is_asked_long_before_the_end(line, messenger, seconds):
-    line.seconds = seconds
-    line.answers.put(assignment(0))
-    line.next_request()
-    messenger.next()
+def test_no_work_is_requested_long_before_the_end(link, io_thread, seconds):
+    link.seconds = seconds
+    link.replies.put(assignment(0))
+    link.next_request()
+    io_thread.next_assignment()
     with pytest.raises(queue.Empty):
-        line.asked.get(timeout=0.2)
+        link.requests.get(timeout=0.2)
 
 
-def test_as_many_assignments_lie_ready_as_bridge_an_answer(line, messenger):
-    line.seconds = 20 * LEAD
-    line.answers.put(assignment(0))
-    line.next_request()
-    line.seconds = LEAD
-    messenger.next()
-    line.next_request()
-    line.seconds = 20 * LEAD
-    line.answers.put(assignment(1))
+def test_enough_assignments_are_queued_to_bridge_a_reply(link, io_thread):
+    link.seconds = 20 * LEAD
+    link.replies.put(assignment(0))
+    link.next_request()
+    link.seconds = LEAD
+    io_thread.next_assignment()
+    link.next_request()
+    link.seconds = 20 * LEAD
+    link.replies.put(assignment(1))
     with pytest.raises(queue.Empty):
-        line.asked.get(timeout=0.2)
+        link.requests.get(timeout=0.2)
 
 
-def test_it_asks_the_sooner_the_less_sure_it_is(line, messenger):
-    line.seconds, line.margin = 1000.0, 1000.0
-    line.answers.put(assignment(0))
-    assert [line.next_request() for _ in range(2)] == [([], True)] * 2
+def test_an_uncertain_estimate_makes_requests_earlier(link, io_thread):
+    link.seconds, link.margin = 1000.0, 1000.0
+    link.replies.put(assignment(0))
+    assert [link.next_request() for _ in range(2)] == [([], WORK), ([], AHEAD)]
 
 
-def test_that_short_units_are_not_sure_is_no_reason_for_more_of_them(line):
+def test_uncertain_short_units_do_not_add_up(link):
     def estimate(units):
-        # A short one behind a long one; the margins together are more than all of the short one.
+        # A short one after a long one; both margins together exceed the short one.
         return (10.0, 9.8) if units == assignment(0).units else (5.0, 4.9)
 
-    made = Courier(line, line.prepared.append, estimate)
-    for number in range(2):
-        assert line.next_request() == ([], True)
-        line.answers.put(assignment(number))
+    thread = IoThread(link, link.prefetched.append, estimate)
+    for number, demand in enumerate((WORK, AHEAD)):
+        assert link.next_request() == ([], demand)
+        link.replies.put(assignment(number))
     with pytest.raises(queue.Empty):
-        line.asked.get(timeout=0.5)
-    made.stop()
+        link.requests.get(timeout=0.5)
+    thread.stop()
 
 
-def test_a_unit_that_takes_too_long_makes_those_behind_it_no_shorter(line):
+def test_an_overdue_unit_makes_later_ones_no_shorter(link):
     def estimate(units):
         return (0.0 if units == assignment(0).units else 20 * LEAD), 0.0
 
-    made = Courier(line, line.prepared.append, estimate)
-    for number in range(2):
-        assert line.next_request() == ([], True)
-        line.answers.put(assignment(number))
+    thread = IoThread(link, link.prefetched.append, estimate)
+    for number, demand in enumerate((WORK, AHEAD)):
+        assert link.next_request() == ([], demand)
+        link.replies.put(assignment(number))
     with pytest.raises(queue.Empty):
-        line.asked.get(timeout=25 * LEAD)
-    made.stop()
+        link.requests.get(timeout=25 * LEAD)
+    thread.stop()
 
 
-def test_never_more_than_eight_lie_ready(line, messenger):
-    line.seconds = 0.0
+def test_at_most_eight_assignments_are_queued(link, io_thread):
+    link.seconds = 0.0
     for number in range(8):
-        line.next_request()
-        line.answers.put(assignment(number))
+        link.next_request()
+        link.replies.put(assignment(number))
     with pytest.raises(queue.Empty):
-        line.asked.get(timeout=0.2)
+        link.requests.get(timeout=0.2)
 
 
-def test_the_end_and_a_broken_line_reach_the_worker(line, messenger):
-    line.answers.put(None)
-    assert messenger.next() is None
-    broken = Line()
-    other = courier_of(broken)
-    broken.answers.put(OSError("cut"))
+def test_the_end_and_an_error_reach_the_worker(link, io_thread):
+    link.replies.put(None)
+    assert io_thread.next_assignment() is None
+    broken = Link()
+    other = start_thread(broken)
+    broken.replies.put(OSError("cut"))
     with pytest.raises(OSError, match="cut"):
-        other.next()
+        other.next_assignment()
     other.stop()
 
 
-def test_what_can_not_be_prepared_is_left_to_those_who_need_it(line):
+def test_errors_of_prefetching_are_ignored(link):
     def fails(units):
         raise OSError("away")
 
-    made = Courier(line, fails, lambda units: None)
-    line.answers.put(assignment(0))
-    assert made.next() == assignment(0)
-    made.stop()
+    thread = IoThread(link, fails, lambda units: None)
+    link.replies.put(assignment(0))
+    assert thread.next_assignment() == assignment(0)
+    thread.stop()
 
 
-def test_what_is_done_is_reported_even_if_the_worker_fails_next(line):
-    made = courier_of(line)
-    line.answers.put(assignment(0))
-    made.next()
-    made.deliver(lambda: [failure(0)])
-    made.stop()
-    asked = [line.asked.get_nowait() for _ in range(line.asked.qsize())]
-    assert [reports for reports, _ in asked if reports] == [[failure(0)]]
+def test_finished_units_are_reported_even_if_the_worker_fails_next(link):
+    thread = start_thread(link)
+    link.replies.put(assignment(0))
+    thread.next_assignment()
+    thread.submit(lambda: [failure(0)])
+    thread.stop()
+    requests = [link.requests.get_nowait() for _ in range(link.requests.qsize())]
+    assert [reports for reports, _ in requests if reports] == [[failure(0)]]
 
 
-def test_nothing_that_lies_ready_is_begun_when_the_run_is_over(line, messenger):
-    line.seconds = 0.0
+def test_queued_assignments_are_dropped_when_the_run_has_ended(link, io_thread):
+    link.seconds = 0.0
     for number in range(2):
-        line.next_request()
-        line.answers.put(assignment(number))
-    line.next_request()
-    line.answers.put(None)
-    until(lambda: list(messenger._inbox) == [None])
-    assert messenger.next() is None
+        link.next_request()
+        link.replies.put(assignment(number))
+    link.next_request()
+    link.replies.put(None)
+    until(lambda: list(io_thread._inbox) == [None])
+    assert io_thread.next_assignment() is None

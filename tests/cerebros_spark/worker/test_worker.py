@@ -1,4 +1,4 @@
-"""A worker that is given the units of several trials at once."""
+"""A worker that runs the units of several trials together."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ import time
 import keras_tuner
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from cerebros_spark import LocalStore
-from cerebros_spark.core.types import Phase, TrialSpec, Unit, UnitFailure, UnitResult
+from cerebros_spark.core.types import (
+    Assignment,
+    Demand,
+    Phase,
+    TrialSpec,
+    Unit,
+    UnitFailure,
+    UnitResult,
+)
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.runs.artifacts import make_state_ref, write_spec
@@ -25,7 +34,6 @@ from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import serialize_model
 from cerebros_spark.training.keras.trainer import KerasProgram
 from cerebros_spark.worker import worker
-from cerebros_spark.worker.io_thread import Assignment
 from cerebros_spark.worker.worker import Worker
 from nas import CerebrosSpace
 from nas.spaces.cerebros import CerebrosNetworks, Output
@@ -37,7 +45,7 @@ PLAIN = ("one", "two")
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory) -> WorkerConfig:
-    """Rows in one partition; trials of one network that train together, and others that don't."""
+    """One partition; trials of one network that train together, and others that do not."""
     store = LocalStore(tmp_path_factory.mktemp("worker"))
     x = np.random.default_rng(0).normal(size=(60, 3))
     manifest = prepare_arrays(
@@ -65,16 +73,16 @@ def network():
 
 
 def units(job: WorkerConfig, broken: str = "", names=TRIALS) -> tuple[Unit, ...]:
-    """The first unit of each trial; one begins with half of a state."""
-    told = []
+    """The first unit of each trial; a broken one starts from half of a state."""
+    first = []
     for name in names:
         state = get_initial_state(network())
         if name == broken:
             state = state[: len(state) // 2]
         key = f"runs/run/trials/{name}/state/{name == broken}"
         job.store.write(key, state)
-        told.append(Unit(name, 0, Phase.TRAIN, 0, 0, 0, make_state_ref(key, state)))
-    return tuple(told)
+        first.append(Unit(name, 0, Phase.TRAIN, 0, 0, 0, make_state_ref(key, state)))
+    return tuple(first)
 
 
 def states(reports) -> dict[str, str]:
@@ -82,10 +90,10 @@ def states(reports) -> dict[str, str]:
 
 
 def test_one_broken_trial_of_a_group_costs_the_others_nothing(job):
-    made = Worker(job, 0)
-    whole = made.run(units(job))()
+    worker_0 = Worker(job, 0)
+    whole = worker_0.run(units(job))()
     assert all(isinstance(report, UnitResult) for report in whole)
-    reports = made.run(units(job, broken="second"))()
+    reports = worker_0.run(units(job, broken="second"))()
     assert [report.unit.trial_id for report in reports] == list(TRIALS)
     assert [type(report) for report in reports] == [UnitResult, UnitFailure, UnitResult]
     assert "second" in str(reports[1].unit)
@@ -103,71 +111,72 @@ def test_units_of_a_group_share_the_time_they_took(job):
 
 
 class Script:
-    """A line whose other end follows a plan: assignments in turn, the next one while it asks."""
+    """A connection whose other end sends given assignments in turn."""
 
     def __init__(self, *assignments) -> None:
-        self.left = queue.SimpleQueue()
+        self.assignments = queue.SimpleQueue()
         for each in (*assignments, None):
-            self.left.put(each)
+            self.assignments.put(each)
         self.reports = []
 
-    def exchange(self, reports, asks):
+    def exchange(self, reports, demand):
         self.reports += reports
-        return self.left.get() if asks else Assignment(())
+        return Assignment(()) if demand is Demand.NONE else self.assignments.get()
 
-    def hurry(self):
+    def wake(self):
         pass
 
 
-def test_what_is_served_is_what_units_one_after_another_give(job):
-    given = units(job, names=PLAIN)
-    alone = [report for unit in given for report in Worker(job, 0).run((unit,))()]
-    link = Script(*(Assignment((unit,)) for unit in given))
+def test_serving_gives_the_same_states_as_running_units_one_by_one(job):
+    plain = units(job, names=PLAIN)
+    alone = [report for unit in plain for report in Worker(job, 0).run((unit,))()]
+    link = Script(*(Assignment((unit,)) for unit in plain))
     Worker(job, 0).serve(link)
     assert states(link.reports) == states(alone)
     assert list(states(alone)) == list(PLAIN)
 
 
-def test_a_state_that_can_not_be_written_is_a_unit_to_be_run_again(job, monkeypatch):
-    monkeypatch.setattr(worker, "_REST_SECONDS", 0.0)
-    made = Worker(job, 0)
+def test_a_unit_whose_state_cannot_be_written_is_retryable(job, monkeypatch):
+    monkeypatch.setattr(worker, "_BACKOFF_SECONDS", 0.0)
+    worker_0 = Worker(job, 0)
     (first,) = units(job, names=PLAIN[:1])
-    finish = made.run((first,))
+    finish = worker_0.run((first,))
     with monkeypatch.context() as broken:
         broken.setattr(LocalStore, "write", Faults(LocalStore.write))
         (failed,) = finish()
     assert isinstance(failed, UnitFailure)
-    assert failed.again
-    (again,) = made.run((dataclasses.replace(first, attempt=1),))()
+    assert failed.retryable
+    (retried,) = worker_0.run((replace(first, attempt=1),))()
     (clean,) = Worker(job, 0).run((first,))()
-    assert again.state.sha256 == clean.state.sha256
+    assert retried.state.sha256 == clean.state.sha256
 
 
-def test_it_asks_for_the_next_unit_beside_one_whose_length_it_knows(job, monkeypatch):
-    asked = threading.Semaphore(0)
+def test_it_requests_the_next_unit_during_one_of_known_duration(job, monkeypatch):
+    requested = threading.Semaphore(0)
 
-    class Listening(Script):
-        def exchange(self, reports, asks):
-            if asks and not reports:
-                asked.release()
-            return super().exchange(reports, asks)
+    class Watched(Script):
+        def exchange(self, reports, demand):
+            if demand is not Demand.NONE and not reports:
+                requested.release()
+            return super().exchange(reports, demand)
 
-    beside: list[bool] = []
-    took: list[float] = []
+    was_requested: list[bool] = []
+    durations: list[float] = []
 
-    def train(program, shard, seeds):
-        if not took:
-            asked.acquire()  # for this one
+    def timed_train(program, shard, seeds):
+        if not durations:
+            requested.acquire()  # for this one
         began = time.monotonic()
-        told = trained(program, shard, seeds)
-        took.append(time.monotonic() - began)
-        if len(took) > 1:
-            # The first one was traced, which says nothing of the second.
-            beside.append(asked.acquire(timeout=30 if len(took) > 2 else took[0] + 0.5))
-        return told
+        metrics = train(program, shard, seeds)
+        durations.append(time.monotonic() - began)
+        if len(durations) > 1:
+            # The first one was traced, which tells nothing about the second.
+            timeout = 30 if len(durations) > 2 else durations[0] + 0.5
+            was_requested.append(requested.acquire(timeout=timeout))
+        return metrics
 
-    trained = KerasProgram.train
-    monkeypatch.setattr(KerasProgram, "train", train)
+    train = KerasProgram.train
+    monkeypatch.setattr(KerasProgram, "train", timed_train)
     (first,) = units(job, names=PLAIN[:1])
-    Worker(job, 0).serve(Listening(*(Assignment((first,)) for _ in range(3))))
-    assert beside == [False, True]
+    Worker(job, 0).serve(Watched(*(Assignment((first,)) for _ in range(3))))
+    assert was_requested == [False, True]

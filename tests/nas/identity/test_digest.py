@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cerebros_spark.core.pickling import is_own_module
+from cerebros_spark.core.pickling import is_user_module
 from nas.identity.digest import changed_state, describe_code, differences
 
 BEGIN = """\
@@ -320,11 +320,11 @@ def test_what_lies_under_spark_home_is_installed(tmp_path, monkeypatch):
     (tmp_path / "spark" / "under_spark_home.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path / "spark")
     importlib.import_module("under_spark_home")
-    assert is_own_module("under_spark_home")
+    assert is_user_module("under_spark_home")
     monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
-    assert not is_own_module("under_spark_home")
-    assert not is_own_module("py4j.java_gateway")
-    assert not is_own_module("pyspark.not_imported")
+    assert not is_user_module("under_spark_home")
+    assert not is_user_module("py4j.java_gateway")
+    assert not is_user_module("pyspark.not_imported")
 
 
 # Code with a value in it that other code might hide.

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 
 SEED = 20
 _REGULARIZERS = [None, None, None, "l2", {"class_name": "L1", "config": {"l1": 0.01}}]
@@ -189,7 +189,7 @@ class Setting:
     draw: Draw = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        draw = self.draw = np.random.default_rng(derive(SEED, "setting", self.number))
+        draw = self.draw = np.random.default_rng(derive_seed(SEED, "setting", self.number))
         self.rows, self.validation_rows = int(draw.integers(25, 80)), int(draw.integers(12, 40))
         self.epochs = int(draw.integers(2, 5))
         self.inputs = [

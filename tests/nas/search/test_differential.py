@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cerebros_spark import LocalBackend, LocalStore
-from cerebros_spark.core.types import state_ref
+from cerebros_spark.core.types import StateRef
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import read
 from cerebros_spark.training.keras.checkpoint import StateVariables
@@ -42,7 +42,7 @@ def started(setting: Setting, folder: Path) -> keras.Model:
     first = next(record for record in read(store, "small") if record["kind"] == "trial")
     model = setting.build()
     model.optimizer.build(model.trainable_variables)
-    StateVariables(model).write(read_state(store, state_ref(first["state"])))
+    StateVariables(model).write(read_state(store, StateRef(**first["state"])))
     model.run_eagerly = True  # a step is not worth tracing
     return model
 

@@ -256,8 +256,8 @@ def test_max_model_size_holds_for_graphs(frame, tmp_path):
 
 def test_one_worker_with_weights_trains_as_keras_does(frame, tmp_path):
     """A whole search of one epoch, replayed by ``keras.Model.fit`` on the same rows in order."""
-    from cerebros_spark.core.seeding import derive, unit_seed
-    from cerebros_spark.core.types import state_ref
+    from cerebros_spark.core.seeding import derive_seed, derive_unit_seed
+    from cerebros_spark.core.types import StateRef
     from cerebros_spark.data.manifest import Manifest, manifest_key
     from cerebros_spark.data.shards import open_shard
     from cerebros_spark.runs.artifacts import read_spec, read_state
@@ -274,12 +274,12 @@ def test_one_worker_with_weights_trains_as_keras_does(frame, tmp_path):
     spec = read_spec(store, "small", "trial-0000")
     manifest = Manifest.from_json(store.read(manifest_key(records[0]["data"])).decode())
     shard = open_shard(store, manifest.train[0], manifest, result._layout, 2**20)
-    seed = derive(unit_seed(spec.seed, spec.trial_id, 0, 0), "order")
+    seed = derive_seed(derive_unit_seed(spec.seed, spec.trial_id, 0, 0), "order")
     (chunk,) = shard.chunks(16, seed)
     x, y, w = (each[chunk.order] for each in (chunk.x[0], chunk.y[0], chunk.weights))
     first = next(record for record in records if record["kind"] == "trial")
     model: keras.Model = deserialize_model(spec.program)
-    StateVariables(model).write(read_state(store, state_ref(first["state"])))
+    StateVariables(model).write(read_state(store, StateRef(**first["state"])))
     both = w * np.array([weights[int(each)] for each in y[:, 0]])
     history = model.fit(x, y, sample_weight=both, batch_size=16, shuffle=False, verbose=0).history
     assert result.get_best_model_history()["loss"][0] == pytest.approx(history["loss"][0], rel=1e-6)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.prepare_arrays import prepare_arrays
@@ -97,13 +97,13 @@ def seed_generators(model: Any, seed: int) -> None:
     """Set a model's random generators as a unit with this seed does."""
     generators = [v for v in model.variables if v.path.endswith("seed_generator_state")]
     for number, generator in enumerate(generators):
-        generator.assign(np.array([derive(seed, "generator", number), 0], np.uint32))
+        generator.assign(np.array([derive_seed(seed, "generator", number), 0], np.uint32))
 
 
 def keras_loop(model: Any, shard: ShardData, seed: int, **more: Any) -> None:
     """One unit by Keras itself."""
     seed_generators(model, seed)
-    for chunk in shard.chunks(BATCH, derive(seed, "order")):
+    for chunk in shard.chunks(BATCH, derive_seed(seed, "order")):
         for start in range(0, len(chunk.order), BATCH):
             rows = chunk.order[start : start + BATCH]
             x, y = [each[rows] for each in chunk.x], [each[rows] for each in chunk.y]

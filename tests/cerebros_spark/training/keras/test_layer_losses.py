@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import serialize_model
@@ -70,7 +70,7 @@ def eager(model: Any) -> Any:
 def fitted_by_keras(model: Any, shard: Any, seed: int) -> dict[str, float]:
     """One unit by Keras itself, and its metrics."""
     seed_generators(model, seed)
-    (chunk,) = shard.chunks(BATCH, derive(seed, "order"))
+    (chunk,) = shard.chunks(BATCH, derive_seed(seed, "order"))
     x, y = chunk.x[0][chunk.order], chunk.y[0][chunk.order]
     history = model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0).history
     return {name: value for name, (value,) in history.items()}

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import serialize_model
 from tests.cerebros_spark.training.keras.small_trials import (
@@ -83,7 +83,7 @@ MODELS = {
 
 def rows_in_order(shard, seed):
     """The rows of a shard in the order of a unit: x, y and weights, as Keras takes them."""
-    order = None if seed is None else derive(seed, "order")
+    order = None if seed is None else derive_seed(seed, "order")
     (chunk,) = list(shard.chunks(BATCH, order))
     x, y = ([each[chunk.order] for each in arrays] for arrays in (chunk.x, chunk.y))
     weights = None if chunk.weights is None else chunk.weights[chunk.order]

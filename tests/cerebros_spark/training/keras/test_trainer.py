@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.training.keras.checkpoint import StateVariables, get_initial_state
 from cerebros_spark.training.keras.metrics import MetricsMerger, check_additive, get_merger_key
@@ -160,7 +160,7 @@ def test_dropout_draws_from_the_seed(plain):
     model = network(dropout=0.5)
     with_dropout = state_after(model, plain, [5])
     alone = reference(model)
-    chunk = next(iter(plain.train[0].chunks(BATCH, derive(5, "order"))))
+    chunk = next(iter(plain.train[0].chunks(BATCH, derive_seed(5, "order"))))
     for start in range(0, len(chunk.order), BATCH):
         rows = chunk.order[start : start + BATCH]
         alone.train_on_batch(chunk.x[0][rows], chunk.y[0][rows])

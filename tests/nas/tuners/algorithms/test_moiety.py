@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.seeding import derive
+from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import Status
 from nas.spaces.cerebros.hyperparameters import MAX_WIRING, assign, declare, read_moiety
 from nas.spaces.cerebros.moiety import draw_moiety
@@ -62,7 +62,7 @@ def test_each_moiety_is_proposed_in_every_try(space):
     ]
     drawn = [read_moiety(each.hyperparameters, space) for each in found]
     assert [moiety for moiety, _ in drawn] == [
-        draw_moiety(space, derive(0, "moiety", index)) for index in (0, 0, 1, 1, 2, 2)
+        draw_moiety(space, derive_seed(0, "moiety", index)) for index in (0, 0, 1, 1, 2, 2)
     ]
     assert len({wiring for _, wiring in drawn}) == 6
 

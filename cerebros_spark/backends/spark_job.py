@@ -1,0 +1,154 @@
+"""The Spark jobs of a backend: a thread on the driver, and what their tasks run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from cerebros_spark.core.errors import BackendError, StoreError
+from cerebros_spark.core.gc_control import freeze_heap
+from cerebros_spark.core.pickling import pickle_objects, unpickle_objects
+from cerebros_spark.rpc.auth import Access
+from cerebros_spark.rpc.client import WorkerLink
+from cerebros_spark.runs.artifacts import check_store
+from cerebros_spark.runs.worker_config import WorkerConfig
+from cerebros_spark.storage.store import Store
+from cerebros_spark.worker.worker import Worker
+
+
+class SparkJob:
+    """A Spark job that runs in a thread.
+
+    Attributes:
+        error: What the job raised; None while it runs.
+    """
+
+    def __init__(self, context: Any, title: str, action: Callable[[], Any]) -> None:
+        from pyspark import InheritableThread
+
+        self.error: BaseException | None = None
+        self._context = context
+        self._group = f"cerebros-{uuid.uuid4().hex[:8]}"
+
+        def run() -> None:
+            context.setJobGroup(self._group, title, interruptOnCancel=True)
+            try:
+                action()
+            except BaseException as error:
+                self.error = error
+
+        self._thread = InheritableThread(target=run, name=title, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the job has not ended."""
+        return bool(self._thread.is_alive())
+
+    def wait(self, seconds: float) -> None:
+        """Wait up to so many seconds for the job's end."""
+        self._thread.join(timeout=seconds)
+
+    def cancel(self) -> None:
+        """Cancel the job if it still runs."""
+        if self.is_running:
+            self._context.cancelJobGroup(self._group)
+            self._thread.join(timeout=30.0)
+
+
+def make_worker_task(
+    config: WorkerConfig, access: Access, heartbeat_seconds: float
+) -> Callable[[int], None]:
+    """Return the function of a Spark task, which runs a worker until the run has ended.
+
+    Raises:
+        ArgumentError: If a custom object cannot be pickled.
+    """
+    pickled = pickle_objects(config.custom_objects)
+    bare_config = dataclasses.replace(config, custom_objects={})
+
+    def run(number: int) -> None:
+        from pyspark import TaskContext
+
+        # Filled once TensorFlow is configured: unpickling may import it.
+        custom_objects: dict[str, Any] = {}
+        config = dataclasses.replace(bare_config, custom_objects=custom_objects)
+        worker = Worker(config, number)
+        task = TaskContext.get()
+        assert task is not None
+        process = {
+            "attempt": task.taskAttemptId(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        link = WorkerLink(
+            access,
+            number,
+            progress=lambda: worker.progress,
+            process=process,
+            heartbeat_seconds=heartbeat_seconds,
+        )
+        try:
+            check_store(config.store, config.run_id)
+            configure_task(config.threads, config.deterministic)
+            custom_objects.update(unpickle_objects(pickled))
+            with freeze_heap():
+                worker.serve(link)
+        except BackendError:
+            raise
+        except Exception as error:
+            link.report_fatal(error)
+            raise
+        finally:
+            link.close()
+
+    return run
+
+
+def make_store_check(store: Store, token: str) -> Callable[[int], str]:
+    """Return the function of a Spark task that checks the store and returns what is wrong."""
+
+    def check(_: int) -> str:
+        try:
+            check_store(store, token)
+        except StoreError as error:
+            return str(error)
+        return ""
+
+    return check
+
+
+def configure_task(threads: int | None = None, deterministic: bool = False) -> None:
+    """Configure TensorFlow in a Spark task: its threads and the GPU that Spark assigned.
+
+    Args:
+        threads: Number of threads; by default as many as the task has CPUs.
+        deterministic: Use operations that give the same bits each time.
+    """
+    from pyspark import TaskContext
+
+    from cerebros_spark.training.keras import tensorflow_runtime
+
+    task = TaskContext.get()
+    resources = task.resources() if task else {}
+    gpus = list(resources["gpu"].addresses) if "gpu" in resources else None
+    tensorflow_runtime.configure(threads or (task.cpus() if task else 1), gpus, deterministic)
+
+
+def describe_job_error(error: BaseException | None) -> str:
+    """Return why a job ended, without the JVM's stack; a Python traceback stays."""
+    text = str(error) if error else "its tasks ended before the run"
+    if "No module named 'cerebros_spark'" in text:
+        return (
+            "the workers' Python cannot import cerebros_spark: set PYSPARK_PYTHON to an "
+            f"environment that has it (this one is {sys.executable}), or send one with "
+            "spark-submit --archives"
+        )
+    text = text.partition("Driver stacktrace:")[0]
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("at ", "... "))]
+    return "Spark ended its job: " + "\n".join(line for line in lines if line.strip()).strip()

@@ -1,0 +1,85 @@
+"""What a Spark application's settings say of its slots, Python and start-up time."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any
+
+from cerebros_spark.compat.pyspark import get_active_context
+from cerebros_spark.core.errors import ArgumentError, BackendError
+
+
+def find_active_context() -> Any:
+    """Return the active SparkContext; raises ArgumentError if there is none."""
+    context = get_active_context()
+    if context is None:
+        raise ArgumentError(
+            "there is no active SparkContext: start a SparkSession and pass "
+            "spark_context=spark.sparkContext"
+        )
+    return context
+
+
+def use_driver_python(context: Any) -> None:
+    """Have workers on the driver's machine run the driver's Python, unless another is set.
+
+    PySpark would run the first ``python3`` of the path, which may be outside the environment of
+    the script and lack its packages.
+    """
+    is_local = context.getConf().get("spark.master", "").startswith("local")
+    is_set = "PYSPARK_PYTHON" in os.environ or context.getConf().get("spark.pyspark.python")
+    if is_local and not is_set:
+        context.pythonExec = sys.executable
+
+
+def check_speculation(context: Any) -> None:
+    """Refuse speculative tasks; raises BackendError."""
+    if context.getConf().get("spark.speculation", "false").lower() == "true":
+        raise BackendError(
+            "spark.speculation is on: Spark would start workers a second time while the first "
+            "still train. Start the application with spark.speculation=false"
+        )
+
+
+def check_slots(context: Any, num_workers: int) -> None:
+    """Check that a local master has enough task slots; raises BackendError.
+
+    Elsewhere executors may still be starting: the start timeout decides.
+    """
+    master = context.master
+    slots = count_slots(context)
+    is_local = master.startswith("local") and not master.startswith("local-cluster")
+    if is_local and num_workers > slots:
+        raise BackendError(
+            f"num_workers={num_workers} is more than the {slots} task slots of {master!r}: lower "
+            "num_workers, or start Spark with more"
+        )
+
+
+def get_start_timeout(context: Any) -> float:
+    """Return the default start timeout in seconds: unpacking an environment takes minutes."""
+    conf = context.getConf()
+    unpacks = any(conf.get(name, "") for name in ("spark.archives", "spark.yarn.dist.archives"))
+    return 600.0 if unpacks else 120.0
+
+
+def count_slots(context: Any) -> int:
+    """Return the application's number of task slots, as far as its settings tell."""
+    conf = context.getConf()
+    cpus = int(conf.get("spark.task.cpus", "1"))
+    return max(1, _count_cores(context.master, conf, context.defaultParallelism) // cpus)
+
+
+def _count_cores(master: str, conf: Any, default: int) -> int:
+    cluster = re.fullmatch(r"local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*\d+\s*\]", master)
+    if cluster:
+        return int(cluster[1]) * int(cluster[2])
+    local = re.fullmatch(r"local(?:\[\s*(\d+|\*)\s*(?:,.*)?\])?", master)
+    if local:
+        return (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
+    executors = conf.get("spark.executor.instances")
+    if executors:
+        return int(executors) * int(conf.get("spark.executor.cores", "1"))
+    return int(conf.get("spark.cores.max", str(default)))

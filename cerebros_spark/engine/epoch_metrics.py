@@ -1,0 +1,36 @@
+"""Metrics of finished epochs, merged from the metric variables of their units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from cerebros_spark.core.events import EpochDone
+from cerebros_spark.core.types import MetricState
+
+
+class Merger(Protocol):
+    """Computes the metrics of epochs; one merger may serve many trials."""
+
+    def results(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+        """Return the metrics by name of each epoch, over the rows of all its units."""
+
+
+def merge_epochs(
+    epochs: Sequence[EpochDone], get_merger: Callable[[str], Merger]
+) -> list[dict[str, float]]:
+    """Return the logs of epochs, with one call of each merger.
+
+    Args:
+        epochs: The epochs.
+        get_merger: Returns the merger of a trial.
+    """
+    mergers = [get_merger(epoch.trial_id) for epoch in epochs]
+    logs: list[dict[str, float]] = [{} for _ in epochs]
+    for merger in set(mergers):
+        numbers = [number for number, each in enumerate(mergers) if each is merger]
+        parts = [(epochs[number].train, epochs[number].validation) for number in numbers]
+        results = merger.results([units for part in parts for units in part])
+        for number, train, validation in zip(numbers, results[::2], results[1::2], strict=True):
+            logs[number] = {**train, **{f"val_{name}": v for name, v in validation.items()}}
+    return logs

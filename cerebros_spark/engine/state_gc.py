@@ -1,0 +1,113 @@
+"""Garbage collection of model states in the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from cerebros_spark.core.errors import StoreError
+from cerebros_spark.core.types import StateRef
+from cerebros_spark.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TrialStates:
+    """The states of one trial that stay in the store, besides the scheduler's current one.
+
+    Attributes:
+        initial: The state it started from, for replays.
+        kept: The state of its best epoch.
+        pinned: States changed by callbacks, which a replay cannot compute from the journal.
+    """
+
+    initial: StateRef
+    kept: StateRef | None = None
+    pinned: list[StateRef] = field(default_factory=list)
+
+    def list_keys(self) -> set[str]:
+        """Return the keys of the states."""
+        return {ref.key for ref in (self.initial, self.kept, *self.pinned) if ref is not None}
+
+
+class StateCollector:
+    """Deletes states that are no longer needed, in a thread.
+
+    Args:
+        store: The run's store.
+        run_id: The run.
+        trials: The states that stay, by trial. The collector updates them.
+        get_current: Returns a running trial's current state, by its name.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        trials: dict[str, TrialStates],
+        get_current: Callable[[str], StateRef | None],
+    ) -> None:
+        self._store = store
+        self._folder = f"runs/{run_id}/trials"
+        self._trials = trials
+        self._get_current = get_current
+        self._garbage: list[str] = []
+        self._deleter = ThreadPoolExecutor(1, "cerebros-delete")
+
+    def add(self, trial_id: str, initial: StateRef) -> None:
+        """Add a new trial."""
+        self._trials[trial_id] = TrialStates(initial)
+
+    def get_kept(self, trial_id: str) -> StateRef | None:
+        """Return the state kept of a trial."""
+        return self._trials[trial_id].kept
+
+    def keep(self, trial_id: str, state: StateRef) -> None:
+        """Keep a state in place of the one kept before."""
+        trial = self._trials[trial_id]
+        before, trial.kept = trial.kept, state
+        if before is not None:
+            self.discard(trial_id, before)
+
+    def pin(self, trial_id: str, state: StateRef) -> None:
+        """Keep a state for good."""
+        self._trials[trial_id].pinned.append(state)
+
+    def discard(self, trial_id: str, state: StateRef) -> None:
+        """Mark a replaced state as garbage, unless it stays."""
+        if state.key not in self._trials[trial_id].list_keys():
+            self._garbage.append(state.key)
+
+    def collect(self) -> None:
+        """Delete the garbage. The records that replaced it must be committed."""
+        while self._garbage:
+            self._deleter.submit(self.delete, self._garbage.pop())
+
+    def prune(self, trial_id: str = "") -> None:
+        """Delete the unneeded states of one trial or of all, also those of lost workers."""
+        folder = f"{self._folder}/{trial_id}" if trial_id else self._folder
+        needed = set().union(*(trial.list_keys() for trial in self._trials.values()))
+        current = map(self._get_current, self._trials)
+        needed.update(ref.key for ref in current if ref is not None)
+        try:
+            keys = self._store.list(folder)
+        except StoreError:
+            logger.warning("cannot prune states in %s", folder, exc_info=True)
+            return
+        for key in keys:
+            if "/state/" in key and key not in needed:
+                self.delete(key)
+
+    def delete(self, key: str) -> None:
+        """Delete a key. A failure is only logged, as it costs nothing but space."""
+        try:
+            self._store.delete(key)
+        except StoreError:
+            logger.warning("cannot delete %s", key, exc_info=True)
+
+    def close(self) -> None:
+        """Finish the deletions that have begun."""
+        self._deleter.shutdown()

@@ -1,0 +1,108 @@
+"""Programs that a worker keeps in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from cerebros_spark.core.types import StateRef, TrialSpec
+from cerebros_spark.runs.artifacts import read_spec
+from cerebros_spark.runs.worker_config import WorkerConfig
+from cerebros_spark.training.base import Program, Trainer, create_trainer
+
+logger = logging.getLogger(__name__)
+
+
+class ProgramCache:
+    """Trainers, specs and resident programs, and the state that each trial's program holds.
+
+    Args:
+        config: The run's configuration.
+        worker: The worker's number.
+    """
+
+    def __init__(self, config: WorkerConfig, worker: int) -> None:
+        self._config = config
+        self._worker = worker
+        self._trainers: dict[str, Trainer] = {}
+        self._specs: dict[str, TrialSpec] = {}
+        self._programs: OrderedDict[tuple[str, ...], Program] = OrderedDict()
+        self._loaded: dict[str, str] = {}  # digest by trial
+
+    def get_spec(self, trial_id: str) -> TrialSpec:
+        """Return a trial's spec, read at its first use."""
+        if trial_id not in self._specs:
+            config = self._config
+            self._specs[trial_id] = read_spec(config.store, config.run_id, trial_id)
+        return self._specs[trial_id]
+
+    def open(self, trial_ids: tuple[str, ...]) -> tuple[Program, bool]:
+        """Return the program of trials that train together, opened at its first use.
+
+        Returns:
+            The program, and whether it stays in memory with its state.
+        """
+        trainer = self._get_trainer(trial_ids[0])
+        if trial_ids in self._programs:
+            self._programs.move_to_end(trial_ids)
+            return self._programs[trial_ids], trainer.resident
+        program = self._open(trainer, [self.get_spec(trial_id) for trial_id in trial_ids])
+        if trainer.resident:
+            self._make_room(program.nbytes)
+            self._programs[trial_ids] = program
+        return program, trainer.resident
+
+    def is_loaded(self, trial_id: str, state: StateRef) -> bool:
+        """Return whether a trial's program holds a state."""
+        return self._loaded.get(trial_id) == state.sha256
+
+    def set_loaded(self, trial_id: str, state: StateRef | None) -> None:
+        """Record the state that a trial's program holds; None while it changes."""
+        if state is None:
+            self._loaded.pop(trial_id, None)
+        else:
+            self._loaded[trial_id] = state.sha256
+
+    def remove(self, trial_ids: Sequence[str]) -> None:
+        """Remove trials that have ended or failed, with the programs they are in."""
+        removed = set(trial_ids)
+        self._evict([name for name in self._programs if removed.intersection(name)], trial_ids)
+        for trial_id in removed:
+            self._specs.pop(trial_id, None)
+            self._loaded.pop(trial_id, None)
+
+    def _get_trainer(self, trial_id: str) -> Trainer:
+        name = self.get_spec(trial_id).trainer
+        if name not in self._trainers:
+            self._trainers[name] = create_trainer(name)
+        return self._trainers[name]
+
+    def _open(self, trainer: Trainer, specs: Sequence[TrialSpec]) -> Program:
+        if not self._config.custom_objects:
+            return trainer.open(specs)
+        from cerebros_spark.training.keras.scopes import custom_object_scope
+
+        with custom_object_scope(self._config.custom_objects):
+            return trainer.open(specs)
+
+    def _make_room(self, nbytes: int) -> None:
+        """Evict the least recently used programs that would exceed the memory limit."""
+        total = nbytes + sum(program.nbytes for program in self._programs.values())
+        evicted = []
+        for name, program in self._programs.items():
+            if total <= self._config.program_memory:
+                break
+            total -= program.nbytes
+            evicted.append(name)
+            logger.info("worker %d evicted the program of %s", self._worker, ", ".join(name))
+        self._evict(evicted)
+
+    def _evict(self, names: Sequence[tuple[str, ...]], ended_trials: Sequence[str] = ()) -> None:
+        for name in names:
+            del self._programs[name]
+            for trial_id in name:
+                self._loaded.pop(trial_id, None)
+        for trainer in self._trainers.values():
+            if names or not trainer.resident:
+                trainer.release_memory(ended_trials)
