@@ -84,80 +84,67 @@ def prepare_data(
     """
     if x is None:
         raise ArgumentError("x is missing: pass a Spark DataFrame, or arrays and y")
-    if is_spark(x):
-        if y is not None:
-            raise ArgumentError("y goes with arrays; a Spark DataFrame holds its labels")
-        if sample_weight is not None:
-            raise ArgumentError(
-                "sample_weight goes with arrays; name the column of a Spark DataFrame with "
-                "resource_bind(sample_weight_column=...)"
-            )
-        return _prepare_spark(resources, x, validation, validation_data, seed, shuffle, inspect)
-    from cerebros_spark.data.prepare_arrays import prepare_arrays
-
-    if shuffle and validation_data is None and not isinstance(validation, str):
-        warn_if_sorted_by_date(x, y)
-    arrays = name_columns(
-        x,
-        y,
-        feature_columns=resources.feature_columns,
-        label_columns=resources.label_columns,
-        validation=validation,
-        validation_data=validation_data,
-        sample_weight=sample_weight,
-        weight_column=resources.sample_weight_column,
-    )
-    manifest = prepare_arrays(
-        arrays.columns,
-        resources.store,
-        feature_columns=arrays.features,
-        label_columns=arrays.labels,
-        validation=arrays.validation,
-        partitions=resources.backend.num_workers,
-        seed=seed,
-        weight_column=arrays.weight,
-        shuffle=shuffle,
-        inspect=lambda planned: inspect(PreparedData(planned, arrays.features, arrays.labels)),
-    )
-    return PreparedData(manifest, arrays.features, arrays.labels)
-
-
-def _prepare_spark(
-    resources: Resources,
-    df: Any,
-    validation: float | str,
-    validation_data: Any,
-    seed: int,
-    shuffle: bool,
-    inspect: Callable[[PreparedData], Any],
-) -> PreparedData:
-    from cerebros_spark.data.prepare_spark import prepare_spark
-
     features, labels = resources.feature_columns, resources.label_columns
-    if not features or not labels:
-        raise ArgumentError(
-            "a Spark DataFrame needs feature_columns and label_columns: bind them with "
-            "resource_bind()"
+    weight = resources.sample_weight_column
+    prepare: Callable[..., Manifest]
+    if is_spark(x):
+        from cerebros_spark.data.prepare_spark import prepare_spark as prepare
+
+        _check_spark_arguments(resources, y, sample_weight)
+        data = x
+        if validation_data is not None:
+            names = [
+                *flatten_names(features),
+                *flatten_names(labels),
+                *([] if weight is None else [weight]),
+            ]
+            data = _mark_validation(x, validation_data, list(dict.fromkeys(names)))
+            validation = VALIDATION_DATA
+    else:
+        from cerebros_spark.data.prepare_arrays import prepare_arrays as prepare
+
+        if shuffle and validation_data is None and not isinstance(validation, str):
+            warn_if_sorted_by_date(x, y)
+        arrays = name_columns(
+            x,
+            y,
+            feature_columns=features,
+            label_columns=labels,
+            validation=validation,
+            validation_data=validation_data,
+            sample_weight=sample_weight,
+            weight_column=weight,
         )
-    if validation_data is not None:
-        names = [*flatten_names(features), *flatten_names(labels)]
-        if resources.sample_weight_column is not None:
-            names.append(resources.sample_weight_column)
-        df = _mark_validation(df, validation_data, list(dict.fromkeys(names)))
-        validation = VALIDATION_DATA
-    manifest = prepare_spark(
-        df,
+        data, features, labels = arrays.columns, arrays.features, arrays.labels
+        validation, weight = arrays.validation, arrays.weight
+    manifest = prepare(
+        data,
         resources.store,
         feature_columns=features,
         label_columns=labels,
         validation=validation,
         partitions=resources.backend.num_workers,
         seed=seed,
-        weight_column=resources.sample_weight_column,
+        weight_column=weight,
         shuffle=shuffle,
         inspect=lambda planned: inspect(PreparedData(planned, features, labels)),
     )
     return PreparedData(manifest, features, labels)
+
+
+def _check_spark_arguments(resources: Resources, y: Any, sample_weight: Any) -> None:
+    if y is not None:
+        raise ArgumentError("y goes with arrays; a Spark DataFrame holds its labels")
+    if sample_weight is not None:
+        raise ArgumentError(
+            "sample_weight goes with arrays; name the column of a Spark DataFrame with "
+            "resource_bind(sample_weight_column=...)"
+        )
+    if not resources.feature_columns or not resources.label_columns:
+        raise ArgumentError(
+            "a Spark DataFrame needs feature_columns and label_columns: bind them with "
+            "resource_bind()"
+        )
 
 
 def find_data(resources: Resources, fingerprint: str | None) -> PreparedData:

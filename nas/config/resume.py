@@ -26,7 +26,7 @@ from nas.trial.failures import summarize_error
 
 logger = logging.getLogger(__name__)
 
-# Compared by functions of their own.
+# Compared by other functions.
 _SEPARATE = ("code", "network")
 # In runs of an earlier version, where the decay was a function.
 _UNKNOWN_SPACE = "not written down"

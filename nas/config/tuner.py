@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import json
 import math
@@ -36,11 +37,11 @@ class TunerBinding:
 
     name: str
     options: dict[str, Any]
-    objective: keras_tuner.Objective
-    max_trials: int | None
-    hyperparameters: Any
-    max_consecutive_failed_trials: int | None
     factory: Callable[..., Tuner]
+    objective: keras_tuner.Objective = None
+    max_trials: int | None = None
+    hyperparameters: Any = None
+    max_consecutive_failed_trials: int | None = None
     code: Any = None
 
     def make(self, seed: int, epochs: int | None) -> Tuner:
@@ -71,7 +72,7 @@ def bind_tuner(
 
     Raises ArgumentError if an argument cannot be used.
     """
-    kind = _identify(tuner, dict(options or {}))
+    own = _identify(tuner, dict(options or {}))
     max_trials = check_optional_integer("max_trials", max_trials, 1)
     failures = check_optional_integer(
         "max_consecutive_failed_trials", max_consecutive_failed_trials, 1
@@ -82,38 +83,22 @@ def bind_tuner(
         )
     if hyperparameters is not None and not isinstance(tuner, str):
         raise ArgumentError(
-            f"hyperparameters are for a tuner's name; pass them to the {kind.name} when you make it"
+            f"hyperparameters are for a tuner's name; pass them to the {own.name} when you make it"
         )
     if objective is None:
-        objective = kind.objective or default_objective
-    binding = TunerBinding(
-        name=kind.name,
-        options=kind.options,
+        objective = own.objective or default_objective
+    binding = dataclasses.replace(
+        own,
         objective=parse_objective(objective),
-        max_trials=kind.max_trials if max_trials is None else max_trials,
-        hyperparameters=kind.hyperparameters if hyperparameters is None else hyperparameters,
+        max_trials=own.max_trials if max_trials is None else max_trials,
+        hyperparameters=own.hyperparameters if hyperparameters is None else hyperparameters,
         max_consecutive_failed_trials=failures,
-        factory=kind.factory,
-        code=kind.code,
     )
     binding.make(seed=0, epochs=None)  # raises for options that cannot be used
     return binding
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """A tuner as it was passed, with its own objective, trials and overrides, if any."""
-
-    name: str
-    options: dict[str, Any]
-    factory: Callable[..., Tuner]
-    objective: keras_tuner.Objective | None = None
-    max_trials: int | None = None
-    hyperparameters: Any = None
-    code: Any = None
-
-
-def _identify(tuner: Any, options: dict[str, Any]) -> _Kind:
+def _identify(tuner: Any, options: dict[str, Any]) -> TunerBinding:
     if isinstance(tuner, str):
         return _from_name(tuner, options)
     if options:
@@ -125,7 +110,7 @@ def _identify(tuner: Any, options: dict[str, Any]) -> _Kind:
         return _from_oracle(tuner)
     if all(callable(getattr(tuner, name, None)) for name in _METHODS):
         config: Any = getattr(tuner, "get_config", dict)()
-        return _Kind(
+        return TunerBinding(
             name=_class_name(tuner),
             options=_finite(json.loads(json.dumps(config, default=repr))),
             factory=lambda **_: copy.deepcopy(tuner),
@@ -138,7 +123,7 @@ def _identify(tuner: Any, options: dict[str, Any]) -> _Kind:
     )
 
 
-def _from_name(name: str, options: dict[str, Any]) -> _Kind:
+def _from_name(name: str, options: dict[str, Any]) -> TunerBinding:
     factory = tuner_factory(name)
     options = {
         option: value.item() if isinstance(value, np.generic) else value
@@ -170,10 +155,10 @@ def _from_name(name: str, options: dict[str, Any]) -> _Kind:
         tuner: Tuner = factory(**common, **chosen)
         return tuner
 
-    return _Kind(name=name, options=as_json, factory=make)
+    return TunerBinding(name=name, options=as_json, factory=make)
 
 
-def _from_oracle(oracle: keras_tuner.Oracle) -> _Kind:
+def _from_oracle(oracle: keras_tuner.Oracle) -> TunerBinding:
     original = copy.copy(oracle)
 
     def make(*, objective: keras_tuner.Objective, max_trials: int | None, **_: Any) -> OracleTuner:
@@ -182,7 +167,7 @@ def _from_oracle(oracle: keras_tuner.Oracle) -> _Kind:
     state = oracle.get_state().items()
     settings = {name: value for name, value in state if name not in _ORACLE_PROGRESS}
     settings |= {"tune_new_entries": oracle.tune_new_entries, "class": _class_name(oracle)}
-    return _Kind(
+    return TunerBinding(
         name=type(oracle).__name__,
         options=_finite(json.loads(json.dumps(settings, default=repr))),
         factory=make,

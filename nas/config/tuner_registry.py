@@ -9,7 +9,7 @@ from typing import Any
 from cerebros_spark.core.errors import ArgumentError
 
 #: name -> module:function; the function takes objective, max_trials, seed, hyperparameters, and
-#: the options of its own by keyword.
+#: its options by keyword.
 TUNERS = {
     "asha": "nas.tuners.algorithms.asha:asha_tuner",
     "bayesian": "nas.tuners.algorithms.bayesian:bayesian_tuner",

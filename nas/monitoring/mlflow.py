@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _IDENTITY = "cerebros.run"
 _TRIAL = "cerebros.trial"
 _PARENT = "mlflow.parentRunId"  # MLflow's own tag of a nested run
-_STATUSES = {"over": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+_STATUSES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 # Limits that any of MLflow's stores accepts.
 _VALUE_LENGTH, _ERROR_LENGTH, _KEY_LENGTH = 500, 5000, 250
 _METRICS_PER_CALL, _PARAMS_PER_CALL = 500, 100
@@ -92,7 +92,7 @@ class MLflowLogger(SearchObserver):
         if self._thread is None:
             return
         try:
-            logs_model = self._log_model and outcome == "over" and result is not None
+            logs_model = self._log_model and outcome == "finished" and result is not None
             model = result.best_model if logs_model and result is not None else None
             self._updates.put((_END, (_STATUSES[outcome], model)))
         finally:

@@ -64,7 +64,7 @@ class SearchObserver:
         """Handle the end of the search.
 
         Args:
-            outcome: ``"over"``, ``"failed"`` or ``"interrupted"``.
+            outcome: ``"finished"``, ``"failed"`` or ``"interrupted"``.
             result: The result so far; None if no trial has a score.
         """
 
@@ -99,7 +99,7 @@ class SearchObservers:
         outcome = "interrupted"
         try:
             yield
-            outcome = "over"
+            outcome = "finished"
         except Exception:
             outcome = "failed"
             raise

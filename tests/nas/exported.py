@@ -19,7 +19,7 @@ import importlib, json, pathlib, sys
 import keras, numpy
 for line in sys.stdin:
     saved, tolerance = json.loads(line)
-    told = []
+    states = []
     for path, module in saved:
         path = pathlib.Path(path)
         objects = importlib.import_module(module).CUSTOM if module else {}
@@ -33,10 +33,10 @@ for line in sys.stdin:
         same = all(numpy.allclose(a, b, tolerance, tolerance / 10) for a, b in zip(given, wanted))
         whole = not rows["compiled"] or model.compiled and model.optimizer is not None
         state = "same" if same and whole else f"other: {given}, {wanted}, {whole}"
-        told.append(f"{path.stem} {state}")
+        states.append(f"{path.stem} {state}")
     tops = ("autokeras", "nas", "cerebros_spark")
     own = [name for name in sys.modules if name.split(".")[0] in tops]
-    print(json.dumps([*told, f"imported {own}"]), flush=True)
+    print(json.dumps([*states, f"imported {own}"]), flush=True)
     keras.backend.clear_session()
 """
 
@@ -70,12 +70,12 @@ def _end() -> None:
 
 def keep(folder: Path, name: str, model: keras.Model, x: list[np.ndarray]) -> None:
     """Saves a model, and what it says to rows."""
-    told = model.predict(x if len(x) > 1 else x[0], batch_size=64, verbose=0)
-    told = told if isinstance(told, list) else [told]
+    outputs = model.predict(x if len(x) > 1 else x[0], batch_size=64, verbose=0)
+    outputs = outputs if isinstance(outputs, list) else [outputs]
     stem = name.replace(" ", "_").replace(",", "")
     model.save(folder / f"{stem}.keras")
     arrays = {f"x{i}": each for i, each in enumerate(x)}
-    arrays |= {f"y{i}": each for i, each in enumerate(told)}
+    arrays |= {f"y{i}": each for i, each in enumerate(outputs)}
     np.savez(folder / f"{stem}.npz", compiled=model.compiled, **arrays)
 
 
@@ -98,14 +98,14 @@ def check_in_a_fresh_process(
     try:
         process.stdin.write(f"{asked}\n")
         process.stdin.flush()
-        told = process.stdout.readline()
+        line = process.stdout.readline()
     finally:
         errors.seek(0)
         words = errors.read()
-        # A module of one's own may have registered objects with Keras.
-        if custom or not told:
+        # A custom module may have registered objects with Keras.
+        if custom or not line:
             _end()
-    assert told, words[-3000:]
+    assert line, words[-3000:]
     names = [path.stem for path, _ in saved]
-    told = json.loads(told)
-    assert told == [*(f"{name} same" for name in names), "imported []"], told
+    line = json.loads(line)
+    assert line == [*(f"{name} same" for name in names), "imported []"], line

@@ -58,7 +58,7 @@ def search(
 ) -> HyperHyperModel:
     """A search with its store, or a store in a folder; ``bind`` goes to ``resource_bind``.
 
-    On one worker if nothing else is bound: each worker traces every network anew.
+    On one worker if nothing else is bound: each worker traces every network.
     """
     outputs = ak.RegressionHead() if outputs is None else outputs
     heads = outputs if isinstance(outputs, list) else [outputs]

@@ -176,7 +176,7 @@ def test_a_space_whose_minimum_is_over_its_maximum_is_refused():
         small_space(minimum_levels=3, maximum_levels=2)
 
 
-# What fit is asked for -------------------------------------------------------------------
+# Arguments of fit ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size"])
@@ -192,7 +192,7 @@ def test_max_model_size_must_be_positive(tmp_path):
         search(tmp_path, bind=columns(), max_model_size=0)
 
 
-def test_prepared_data_is_asked_for_with_the_same_checks(tmp_path):
+def test_arguments_for_prepared_data_are_checked_alike(tmp_path):
     made = search(tmp_path)
     with pytest.raises(ArgumentError, match="epochs must be a positive integer, but got 0"):
         made.fit_on_prepared_data(epochs=0)
@@ -402,7 +402,7 @@ def test_dataframes_get_the_same_checks(spark, rows, tmp_path):
     ],
     ids=["predict", "evaluate", "export_model", "result"],
 )
-def test_nothing_can_be_asked_before_fit(tmp_path, call):
+def test_results_are_refused_before_fit(tmp_path, call):
     with pytest.raises(NotFittedError, match=r"call fit\(\) first") as caught:
         call(search(tmp_path))
     assert isinstance(caught.value, RuntimeError)

@@ -57,8 +57,8 @@ def held_out(frame):
 
 def test_the_leaderboard_has_every_trial_the_best_first(result):
     board = result.leaderboard()
-    told = ["trial", "score", "epochs", "parameters", "seconds", "status", "error", "traceback"]
-    assert list(board.columns) == told
+    expected = ["trial", "score", "epochs", "parameters", "seconds", "status", "error", "traceback"]
+    assert list(board.columns) == expected
     assert sorted(board["trial"]) == [f"trial-{i:04d}" for i in range(TRIALS)]
     assert board["score"].tolist() == sorted(board["score"])
     assert board["epochs"].tolist() == [EPOCHS] * TRIALS
@@ -84,10 +84,10 @@ def test_every_network_has_the_weights_of_the_epoch_it_is_scored_by(result, held
 
 
 def test_the_best_network_scores_what_the_leaderboard_says(model, result, held_out):
-    told = model.evaluate(held_out[FEATURES], held_out["y"], return_dict=True)
-    assert told["loss"] == pytest.approx(result.leaderboard()["score"][0], rel=1e-5)
+    values = model.evaluate(held_out[FEATURES], held_out["y"], return_dict=True)
+    assert values["loss"] == pytest.approx(result.leaderboard()["score"][0], rel=1e-5)
     best = result.best_trial
-    for name, value in told.items():
+    for name, value in values.items():
         history = result.get_best_model_history()[f"val_{name}"]
         assert history[best.best_epoch] == pytest.approx(value, rel=1e-5)
 
@@ -191,7 +191,7 @@ def test_the_search_space_can_be_read(model, capsys):
     assert "wiring: Int(" in text
 
 
-def test_the_run_is_told_in_the_journal(folder, result):
+def test_the_journal_records_the_run(folder, result):
     records = read(LocalStore(folder), "small")
     asked = records[0]
     assert asked["seed"] == 0

@@ -48,7 +48,7 @@ def test_options_reach_the_tuner_and_are_written_down():
         (None, {}, "tuner must be a name, a keras_tuner.Oracle, or an object with the methods"),
     ],
 )
-def test_what_can_not_be_used_is_refused_at_once(name, options, message):
+def test_unusable_tuners_are_refused_at_once(name, options, message):
     made = model(max_trials=5)
     with pytest.raises(ArgumentError, match=message):
         made.tuner_bind(name, **options)
@@ -64,7 +64,7 @@ def test_every_tuner_can_be_bound_by_name(name):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deephyper") is not None, reason="it is installed")
-def test_a_missing_package_is_told_with_what_to_install():
+def test_a_missing_package_is_named_with_what_to_install():
     with pytest.raises(ArgumentError, match=r"pip install cerebros-spark\[deephyper\]"):
         model().tuner_bind("deephyper")
 
@@ -112,7 +112,7 @@ def test_brackets_longer_than_a_trial_are_refused():
         bound.make(0, epochs=4)
 
 
-def test_what_belongs_into_an_oracle_is_refused_beside_it():
+def test_arguments_of_an_oracle_are_refused_beside_it():
     with pytest.raises(ArgumentError, match="hyperparameters are for a tuner's name"):
         model().tuner_bind(oracle(), keras_tuner.HyperParameters())
     with pytest.raises(ArgumentError, match="exploration: options are for a tuner's name"):

@@ -29,7 +29,7 @@ TRIALS, EPOCHS = 3, 2
 
 
 class DriverDied(BaseException):
-    """Stands in for a SIGKILL: nothing of the driver's runs after it."""
+    """Simulates a SIGKILL: nothing of the driver runs after it."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def fit(model: HyperHyperModel, frame: pd.DataFrame, **more) -> ModelSelectionRe
     return model.fit(frame, **{**arguments, **more})
 
 
-def told(result: ModelSelectionResult) -> tuple:
+def outcome(result: ModelSelectionResult) -> tuple:
     """Everything a search found, but how long it took."""
     board = result.leaderboard().drop(columns="seconds").to_json()
     values = [trial.values for trial in result.trials]
@@ -82,7 +82,7 @@ def told(result: ModelSelectionResult) -> tuple:
 def undisturbed(frame, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     result = fit(made(folder), frame)
-    return told(result), read(LocalStore(folder), "small")
+    return outcome(result), read(LocalStore(folder), "small")
 
 
 def dies_at(monkeypatch, number: int, part: float) -> None:
@@ -125,7 +125,7 @@ def test_a_driver_that_dies_anywhere_loses_nothing(frame, tmp_path, undisturbed,
     left = cut_off(tmp_path, frame, number, part)
     assert len(left) == number + (part == 1.0)
     result = fit(made(tmp_path), frame)
-    assert told(result) == expected
+    assert outcome(result) == expected
     after = read(LocalStore(tmp_path), "small")
     assert after[: len(left)] == left, "what was in the journal stays there"
     assert audit(after) == []
@@ -138,7 +138,7 @@ def test_a_driver_may_die_more_than_once(frame, tmp_path, undisturbed):
     expected, records = undisturbed
     for number in (len(records) // 3, 2 * len(records) // 3):
         cut_off(tmp_path, frame, number, 0.3)
-    assert told(fit(made(tmp_path), frame)) == expected
+    assert outcome(fit(made(tmp_path), frame)) == expected
     after = read(LocalStore(tmp_path), "small")
     assert [r["session"] for r in after if r["kind"] == "session"] == [0, 1, 2]
     assert audit(after) == []
@@ -155,14 +155,14 @@ for folder in sys.argv[1:]:
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_gone_on_with(frame, tmp_path, undisturbed):
+def test_a_killed_process_is_resumed(frame, tmp_path, undisturbed):
     """A real SIGKILL, in the middle of training."""
     _, records = undisturbed
     folder, other = str(tmp_path), str(tmp_path / "alone")
     journal = tmp_path / journal_key("small")
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, folder])
     while not journal.exists() or journal.read_bytes().count(b"\n") < len(records) // 2:
-        assert process.poll() is None, "the search was over before it could be killed"
+        assert process.poll() is None, "the search finished before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -246,7 +246,7 @@ def test_without_a_seed_a_run_keeps_the_one_that_was_drawn(frame, tmp_path):
     assert audit(records) == []
 
 
-def test_another_process_that_goes_on_with_the_run_ends_this_one(frame, tmp_path, caplog):
+def test_another_process_that_resumes_the_run_ends_this_one(frame, tmp_path, caplog):
     store = LocalStore(tmp_path)
     append = LocalStore.append
     there: set[str] = set()
@@ -296,7 +296,7 @@ def test_an_interrupted_search_has_the_result_so_far(frame, tmp_path, undisturbe
     assert audit(read(LocalStore(tmp_path), "small")) == []
 
 
-def test_sigterm_ends_a_search_in_good_order(frame, tmp_path):
+def test_sigterm_ends_a_search_like_ctrl_c(frame, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
 
     def terminate(kinds):
@@ -311,12 +311,12 @@ def test_sigterm_ends_a_search_in_good_order(frame, tmp_path):
     assert audit(read(LocalStore(tmp_path), "small")) == []
 
 
-def test_workers_that_can_not_be_had_leave_a_run_that_another_has_taken_over(frame, tmp_path):
+def test_workers_that_do_not_start_leave_a_run_that_another_process_resumed(frame, tmp_path):
     def alone(**bind) -> HyperHyperModel:
         return wired(tmp_path, trials=1, bind={"backend": LocalBackend(1), **bind})
 
     class Late(LocalBackend):
-        """Stands in for a cluster without room: another driver comes while this one waits."""
+        """Simulates a full cluster: another driver starts while this one waits."""
 
         def start(self, job):
             fit(alone(), frame)
@@ -332,13 +332,13 @@ def test_workers_that_can_not_be_had_leave_a_run_that_another_has_taken_over(fra
 
 
 class Failing(LocalBackend):
-    """Stands in for a cluster without room."""
+    """Simulates a full cluster."""
 
     def start(self, job):
         raise BackendError("no workers")
 
 
-def test_a_network_that_could_not_be_built_is_recalled_with_what_it_asked_for(tmp_path):
+def test_a_failed_build_is_replayed_with_the_hyperparameters_it_declared(tmp_path):
     """A deeper block asks for more, and the tuner learns of it from failed builds, too."""
     frame = table()
 
@@ -362,7 +362,7 @@ def test_a_network_that_could_not_be_built_is_recalled_with_what_it_asked_for(tm
     result = fit(asked(), frame)
     assert len(result.trials) == 5
     again = fit(asked(), frame)
-    assert told(again) == told(result)
+    assert outcome(again) == outcome(result)
 
 
 def test_a_tuner_that_proposes_something_else_is_an_error(frame, tmp_path, abandoned):
@@ -384,7 +384,7 @@ def test_a_tuner_that_proposes_something_else_is_an_error(frame, tmp_path, aband
         fit(wired(tmp_path), frame)
 
 
-def test_many_failures_in_a_row_end_the_search_with_the_first(frame, tmp_path):
+def test_many_consecutive_failures_end_the_search(frame, tmp_path):
     model = wired(tmp_path, max_model_size=1)
     model.tuner_bind("random", max_trials=50, max_consecutive_failed_trials=4)
     with pytest.raises(

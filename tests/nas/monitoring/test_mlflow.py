@@ -33,7 +33,7 @@ def logger_of(folder: Path) -> MLflowLogger:
     return MLflowLogger(f"sqlite:///{folder}/mlflow.db", "searches", timeout=240)
 
 
-def test_a_killed_search_goes_on_in_the_same_runs(mlflow, tmp_path, monkeypatch):
+def test_a_killed_search_continues_the_same_runs(mlflow, tmp_path, monkeypatch):
     append, seen = Journal.append, []
 
     def killed(self, kind, **fields):
@@ -51,7 +51,7 @@ def test_a_killed_search_goes_on_in_the_same_runs(mlflow, tmp_path, monkeypatch)
     (parent,) = [r for r in client.search_runs([experiment]) if r.info.run_name == "small"]
     assert parent.info.status == "KILLED"
     result = fit(tmp_path, logger_of(tmp_path))
-    fit(tmp_path, logger_of(tmp_path))  # it is over: nothing is added
+    fit(tmp_path, logger_of(tmp_path))  # it is finished: nothing is added
     runs = {run.info.run_name: run for run in client.search_runs([experiment])}
     assert sorted(runs) == ["small", "trial-0000", "trial-0001"]
     parent = runs["small"]
@@ -65,15 +65,15 @@ def test_a_killed_search_goes_on_in_the_same_runs(mlflow, tmp_path, monkeypatch)
         assert run.data.params == {name: str(value) for name, value in trial.active_values.items()}
         assert run.data.metrics["score"] == trial.score
         for name, values in trial.history.items():
-            told = client.get_metric_history(run.info.run_id, name)
-            assert sorted((each.step, each.value) for each in told) == list(enumerate(values))
+            logged = client.get_metric_history(run.info.run_id, name)
+            assert sorted((each.step, each.value) for each in logged) == list(enumerate(values))
     path = client.download_artifacts(parent.info.run_id, "best_model/model.keras", str(tmp_path))
     loaded = keras.models.load_model(path)
     for mine, kept in zip(loaded.weights, result.best_model.weights, strict=True):
         np.testing.assert_array_equal(np.asarray(mine), np.asarray(kept))
 
 
-def test_a_server_that_is_away_is_a_warning(mlflow, tmp_path, caplog, monkeypatch):
+def test_a_missing_server_is_a_warning(mlflow, tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with caplog.at_level(logging.WARNING, "nas"):
         result = fit(tmp_path, MLflowLogger("http://127.0.0.1:9", "searches"))
@@ -82,7 +82,7 @@ def test_a_server_that_is_away_is_a_warning(mlflow, tmp_path, caplog, monkeypatc
     assert any("MLflow did not get" in record.message for record in caplog.records)
 
 
-def test_without_the_package_it_is_said_at_once(monkeypatch):
+def test_a_missing_package_is_an_error_at_once(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ArgumentError, match=r'pip install "cerebros-spark\[mlflow\]"'):
         MLflowLogger()

@@ -58,7 +58,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def hparams(folder: Path):
-    """What a folder's files tell the HParams tab, by the kind of message."""
+    """Return the messages in a folder's files to the HParams tab, by kind."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -79,9 +79,9 @@ def check_scalars(logs: Path, result) -> None:
         folder = logs / trial.trial_id
         train, validation = scalars(folder / "train"), scalars(folder / "validation")
         for name, values in trial.history.items():
-            told = validation if name.startswith("val_") else train
+            part = validation if name.startswith("val_") else train
             expected = [(step, float(np.float32(value))) for step, value in enumerate(values)]
-            assert told[f"epoch_{name.removeprefix('val_')}"] == expected
+            assert part[f"epoch_{name.removeprefix('val_')}"] == expected
         assert set(train) == {*validation, "epoch_learning_rate"}
         assert [step for step, _ in train["epoch_learning_rate"]] == list(
             range(trial.finished_epochs)
@@ -104,11 +104,11 @@ def test_the_hyperparameters_of_each_trial_are_there(searched):
     logs, result = searched
     names = set()
     for trial in result.trials:
-        told = hparams(logs / trial.trial_id)
-        start = told["session_start_info"]
+        messages = hparams(logs / trial.trial_id)
+        start = messages["session_start_info"]
         values = {name: value.number_value for name, value in start.hparams.items()}
         assert values == pytest.approx(trial.active_values)
-        assert told["session_end_info"].status == Status.STATUS_SUCCESS
+        assert messages["session_end_info"].status == Status.STATUS_SUCCESS
         names |= set(trial.active_values)
     experiment = hparams(logs)["experiment"]
     assert {info.name for info in experiment.hparam_infos} == names
@@ -116,7 +116,7 @@ def test_the_hyperparameters_of_each_trial_are_there(searched):
     assert metrics == [("", "score"), ("validation", "epoch_loss")]
 
 
-def test_a_search_that_is_gone_on_with_has_no_epoch_twice_or_missing(tmp_path, monkeypatch):
+def test_a_resumed_search_has_no_epoch_twice_or_missing(tmp_path, monkeypatch):
     append, seen = Journal.append, []
 
     def killed(self, kind, **fields):
@@ -137,17 +137,17 @@ def test_a_search_that_is_gone_on_with_has_no_epoch_twice_or_missing(tmp_path, m
     mine.write_text("kept")
     result = fit(tmp_path / "store", tmp_path / "logs")
     check_scalars(tmp_path / "logs", result)
-    again = fit(tmp_path / "store", tmp_path / "logs")  # it is over
+    again = fit(tmp_path / "store", tmp_path / "logs")  # it is finished
     check_scalars(tmp_path / "logs", again)
     assert mine.read_text() == "kept"
 
 
-def test_a_run_knows_its_files_from_those_of_others(tmp_path):
+def test_a_run_leaves_the_files_of_other_runs(tmp_path):
     def begun(run_id):
-        watcher = TensorBoardObserver(kc.TensorBoard(tmp_path))
+        observer = TensorBoardObserver(kc.TensorBoard(tmp_path))
         objective = keras_tuner.Objective("val_loss", "min")
-        watcher.begin(SearchInfo(run_id, "identity", "memory://", objective), [])
-        watcher._write_config({})
+        observer.begin(SearchInfo(run_id, "identity", "memory://", objective), [])
+        observer._write_config({})
 
     for run_id in ("b", "a.b", "a-b", "b"):
         begun(run_id)
@@ -163,7 +163,7 @@ def build(hp):
     return model
 
 
-def test_a_schedule_is_told_as_keras_would(tmp_path):
+def test_a_schedule_is_logged_as_by_keras(tmp_path):
     made = HyperHyperModel(hypermodel=build, project_name="small", seed=0)
     made.resource_bind(store=LocalStore(tmp_path / "store"), **columns())
     made.tuner_bind("grid")
@@ -189,23 +189,23 @@ class Blind(SearchObserver):
 
 
 class Noting(SearchObserver):
-    """Notes what it is told."""
+    """Notes what it is calls."""
 
     def __init__(self):
-        self.told = []
+        self.calls = []
 
     def begin(self, search, trials):
         assert isinstance(search, SearchInfo)
-        self.told.append(("begin", search.run_id, len(trials)))
+        self.calls.append(("begin", search.run_id, len(trials)))
 
     def update(self, trial):
-        self.told.append((trial.trial_id, trial.finished_epochs, trial.status.value))
+        self.calls.append((trial.trial_id, trial.finished_epochs, trial.status.value))
 
     def end(self, outcome, result):
-        self.told.append(("end", outcome, result.best_trial.trial_id))
+        self.calls.append(("end", outcome, result.best_trial.trial_id))
 
 
-def test_a_rate_that_callbacks_change_is_seen_and_a_blind_watcher_hurts_nobody(tmp_path, caplog):
+def test_a_changed_rate_is_logged_and_a_failing_observer_stops_nothing(tmp_path, caplog):
     noting = Noting()
     with caplog.at_level(logging.WARNING, "nas"):
         result = fit(tmp_path / "store", tmp_path / "logs", [Halving(), Blind(), noting])
@@ -214,14 +214,14 @@ def test_a_rate_that_callbacks_change_is_seen_and_a_blind_watcher_hurts_nobody(t
     check_scalars(tmp_path / "logs", result)
     warned = [r.message for r in caplog.records if "it is dark" in r.message]
     assert warned == ["Blind: OSError: it is dark; the search continues"]
-    assert noting.told[0] == ("begin", "small", 0)
-    assert noting.told[-1] == ("end", "over", result.best_trial.trial_id)
+    assert noting.calls[0] == ("begin", "small", 0)
+    assert noting.calls[-1] == ("end", "finished", result.best_trial.trial_id)
     for trial in result.trials:
-        own = [(epochs, status) for name, epochs, status in noting.told if name == trial.trial_id]
+        own = [(epochs, status) for name, epochs, status in noting.calls if name == trial.trial_id]
         assert own == [(1, "running"), (2, "running"), (3, "running"), (3, "completed")]
 
 
-def test_without_the_package_it_is_said_before_any_work(tmp_path, monkeypatch):
+def test_a_missing_package_is_an_error_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ArgumentError, match=r'pip install "cerebros-spark\[tensorboard\]"'):
         fit(tmp_path / "store", tmp_path / "logs")

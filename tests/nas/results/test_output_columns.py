@@ -109,7 +109,7 @@ def test_nan_is_null_and_of_no_class(scorer, spark):
     assert row["marks__class"] == [None, 0, 1]
 
 
-def test_label_columns_have_columns_of_their_own(scorer, df):
+def test_each_label_column_has_its_columns(scorer, df):
     names = ("p", "q", "r__output")
     kinds = [OutputColumns(names, WIDTH, "multiple"), KINDS[1], OutputColumns(("z",), WIDTH)]
     out = scorer(kinds).transform(df)
@@ -118,9 +118,9 @@ def test_label_columns_have_columns_of_their_own(scorer, df):
     ]  # fmt: skip
     assert [tuple(row)[6:9] for row in out.take(3)] == [(0, 1, 0), (0, 0, 0), (1, 1, 1)]
     one_hot = [OutputColumns(names, WIDTH, "single"), *kinds[1:]]
-    told = scorer(one_hot).transform(df)
-    assert told.columns[6] == "p__class"
-    assert [row["p__class"] for row in told.collect()] == [1, 0, 2, 2, 0]
+    result = scorer(one_hot).transform(df)
+    assert result.columns[6] == "p__class"
+    assert [row["p__class"] for row in result.collect()] == [1, 0, 2, 2, 0]
 
 
 def test_a_taken_class_column_is_an_error(scorer, df):
@@ -144,22 +144,22 @@ def test_numbers_of_any_type_are_features(scorer, spark):
     np.testing.assert_allclose([row["one_hot__output"] for row in out], wanted, rtol=1e-6)
 
 
-def test_nulls_among_numbers_are_told(scorer, df):
+def test_nulls_among_numbers_are_an_error(scorer, df):
     holed = df.withColumn("b", F.when(F.col("a") > 0.55, F.col("b")))
     with pytest.raises(Exception, match="the column 'a, b, c' holds 3 nulls"):
         scorer(KINDS).transform(holed).collect()
 
 
-def test_nulls_beside_an_array_are_told(scorer, df):
+def test_nulls_beside_an_array_are_an_error(scorer, df):
     both = df.select("a", F.array("b", "c").alias("rest"))
-    told = scorer(KINDS, ("a", "rest")).transform(both).collect()
-    np.testing.assert_allclose([row["one_hot__output"] for row in told], ROWS, rtol=1e-6)
+    result = scorer(KINDS, ("a", "rest")).transform(both).collect()
+    np.testing.assert_allclose([row["one_hot__output"] for row in result], ROWS, rtol=1e-6)
     holed = both.withColumn("a", F.when(F.col("a") > 0.55, F.col("a")))
     with pytest.raises(Exception, match="the column 'a' holds 3 nulls"):
         scorer(KINDS, ("a", "rest")).transform(holed).collect()
 
 
-def test_a_null_vector_is_told(scorer, spark):
+def test_a_null_vector_is_an_error(scorer, spark):
     kind = T.StructType([T.StructField("v", VectorUDT())])
     df = spark.createDataFrame([(Vectors.dense(ROWS[0]),), (None,)], kind)
     with pytest.raises(Exception, match="the column 'v' holds 1 nulls"):

@@ -24,7 +24,7 @@ def test_the_best_hyperparameters_build_the_best_networks_again(fitted):
     assert fitted.get_best_hyperparameters()[0].values, "the user's copy is its own"
 
 
-def test_the_results_are_told_as_keras_tuner_tells_them(fitted, capsys):
+def test_the_results_are_summarized_as_by_keras_tuner(fitted, capsys):
     text = fitted.results_summary(2)
     assert capsys.readouterr().out == text + "\n"
     lines = text.splitlines()
@@ -35,6 +35,6 @@ def test_the_results_are_told_as_keras_tuner_tells_them(fitted, capsys):
     assert f"learning_rate: {best.values['learning_rate']}" in lines
 
 
-def test_the_space_is_told_from_the_search_too(fitted, capsys):
+def test_the_search_summarizes_the_space_too(fitted, capsys):
     assert fitted.search_space_summary() == fitted.tuner.search_space_summary()
     assert "learning_rate" in capsys.readouterr().out

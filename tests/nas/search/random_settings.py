@@ -253,8 +253,8 @@ class Setting:
         ]
         casts = [keras.layers.Lambda(_to_float)(n) if self.typed else n for n in nodes]
         tensor = keras.layers.Concatenate()(casts) if len(casts) > 1 else casts[0]
-        for number, told in enumerate(self.hidden):
-            tensor = _behind(told, number)(_dense(told, number)(tensor))
+        for number, layer in enumerate(self.hidden):
+            tensor = _behind(layer, number)(_dense(layer, number)(tensor))
         ends = [
             keras.layers.Dense(each.units, KINDS[each.kind][2], name=f"out_{number}")(tensor)
             for number, each in enumerate(self.outputs)
@@ -263,7 +263,7 @@ class Setting:
         model = keras.Model(nodes, ends[0] if single else ends)
         losses = [KINDS[each.kind][0][each.loss]() for each in self.outputs]
         metrics, weighted = (
-            [[KINDS[each.kind][1][name]() for name in told] for each, told in pairs]
+            [[KINDS[each.kind][1][name]() for name in layer] for each, layer in pairs]
             for pairs in (
                 [(each, each.metrics) for each in self.outputs],
                 [(each, each.weighted) for each in self.outputs],
@@ -286,25 +286,25 @@ class Setting:
     def arguments(self) -> dict[str, Any]:
         """What ``fit`` is given, the search's as well as Keras'; one batch holds all rows."""
         x, y, weights = self.train
-        told: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "x": _alone(x), "y": _alone(y), "batch_size": 128, "epochs": self.epochs, "verbose": 0,
         }  # fmt: skip
         if self.weights is not None:
-            told["sample_weight"] = weights
+            arguments["sample_weight"] = weights
         if self.class_weight is not None:
-            told["class_weight"] = self.class_weight
+            arguments["class_weight"] = self.class_weight
         x, y, weights = self.validation
         behind = (weights,) if self.validation_weights else ()
-        told["validation_data"] = (_alone(x), _alone(y), *behind)
-        return told
+        arguments["validation_data"] = (_alone(x), _alone(y), *behind)
+        return arguments
 
     def __str__(self) -> str:
-        told = {
+        fields = {
             name: value
             for name, value in vars(self).items()
             if name not in ("draw", "train", "validation")
         }
-        return "\n".join(f"{name}: {value}" for name, value in told.items())
+        return "\n".join(f"{name}: {value}" for name, value in fields.items())
 
 
 @keras.saving.register_keras_serializable(package="random_settings")
@@ -314,20 +314,20 @@ def _to_float(tensor: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="random_settings")
 class Added(keras.layers.Layer):
-    """Adds a loss of its own, in training another one than in validation."""
+    """Adds a loss, another one in training than in validation."""
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         self.add_loss((0.3 if training else 0.1) * keras.ops.mean(keras.ops.square(inputs)))
         return inputs
 
 
-def _dense(told: dict[str, Any], number: int) -> keras.layers.Layer:
-    kept = {name: value for name, value in told.items() if name != "behind"}
+def _dense(layer: dict[str, Any], number: int) -> keras.layers.Layer:
+    kept = {name: value for name, value in layer.items() if name != "behind"}
     # A bias in front of a batch normalization has a gradient of zero but for rounding.
-    return keras.layers.Dense(**kept, use_bias=told["behind"] != "batch", name=f"hidden_{number}")
+    return keras.layers.Dense(**kept, use_bias=layer["behind"] != "batch", name=f"hidden_{number}")
 
 
-def _behind(told: dict[str, Any], number: int) -> Callable[[Any], Any]:
+def _behind(layer: dict[str, Any], number: int) -> Callable[[Any], Any]:
     layers = keras.layers
     made: Callable[[Any], Any] = {
         "batch": lambda: layers.BatchNormalization(momentum=0.8, epsilon=0.01),
@@ -335,7 +335,7 @@ def _behind(told: dict[str, Any], number: int) -> Callable[[Any], Any]:
         "activity": lambda: layers.ActivityRegularization(l1=0.01, l2=0.02),
         "added": lambda: Added(),
         None: lambda: lambda tensor: tensor,
-    }[told["behind"]]()
+    }[layer["behind"]]()
     return made
 
 

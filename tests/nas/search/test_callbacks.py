@@ -73,15 +73,15 @@ def test_early_stopping_ends_each_trial_by_itself(frame, tmp_path):
 def test_early_stopping_knows_which_direction_is_better(frame, tmp_path):
     bind = columns(evaluation_metric=keras.metrics.R2Score(name="fit"))
     made = search(tmp_path, max_trials=1, bind=bind)
-    told = []
+    seen = []
 
     class Keeps(kc.EarlyStopping):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs)
-            told.append((logs["val_fit"], self.best))
+            seen.append((logs["val_fit"], self.best))
 
     made.fit(frame, epochs=4, callbacks=[Keeps("val_fit", patience=9)], verbose=0)
-    assert [best for _, best in told] == list(np.maximum.accumulate([value for value, _ in told]))
+    assert [best for _, best in seen] == list(np.maximum.accumulate([value for value, _ in seen]))
 
 
 def test_a_rate_is_reduced_on_a_plateau(frame, tmp_path):
@@ -118,7 +118,7 @@ def test_a_rate_that_a_schedule_sets_is_not_set_by_a_callback(setter, frame, tmp
         made.fit(frame, epochs=2, callbacks=[setter], verbose=0)
 
 
-def test_checkpoints_of_each_trial_are_its_own(frame, tmp_path):
+def test_each_trial_has_separate_checkpoints(frame, tmp_path):
     path = tmp_path / "checkpoints" / "best.keras"
     result = fit(
         tmp_path / "store",
@@ -165,7 +165,7 @@ def test_what_another_callback_adds_may_be_monitored(frame, tmp_path):
         fit(tmp_path / "auto", frame, [Adding(), kc.EarlyStopping("val_added")])
 
 
-def test_callbacks_count_on_where_a_trial_goes_on_from_another(frame, tmp_path):
+def test_callbacks_count_on_where_a_trial_continues_another(frame, tmp_path):
     objective = keras_tuner.Objective("val_loss", "min")
     oracle = keras_tuner.oracles.HyperbandOracle(objective, max_epochs=3, factor=3, seed=0)
     made = search(tmp_path, bind=columns())
@@ -179,7 +179,7 @@ def test_callbacks_count_on_where_a_trial_goes_on_from_another(frame, tmp_path):
     assert known[1] == [1, 2]
 
 
-# One's own -------------------------------------------------------------------------------
+# Custom callbacks ------------------------------------------------------------------------
 
 
 class Watching(keras.callbacks.Callback):
@@ -247,7 +247,7 @@ def test_a_callback_that_raises_fails_its_trial_alone(frame, tmp_path):
 
 
 @pytest.mark.parametrize("hook", ["on_train_begin", "on_epoch_begin", "on_train_end"])
-def test_a_callback_that_raises_anywhere_is_told(frame, tmp_path, hook):
+def test_a_callback_that_raises_anywhere_is_reported(frame, tmp_path, hook):
     def fail(self, *args, **more):
         raise ValueError(f"{hook} went wrong")
 
@@ -284,13 +284,13 @@ class PerBatch(keras.callbacks.Callback):
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_what_can_not_be_called_is_refused_by_name(frame, tmp_path, callback, match):
+def test_unusable_callbacks_are_refused_by_name(frame, tmp_path, callback, match):
     with pytest.raises(ArgumentError, match=match):
         fit(tmp_path, frame, [callback])
     assert LocalStore(tmp_path).list("runs") == []
 
 
-def test_what_can_not_be_copied_is_refused(frame, tmp_path):
+def test_callbacks_that_cannot_be_copied_are_refused(frame, tmp_path):
     class Holding(keras.callbacks.Callback):
         def __init__(self):
             super().__init__()
@@ -300,7 +300,7 @@ def test_what_can_not_be_copied_is_refused(frame, tmp_path):
         fit(tmp_path, frame, [Holding()])
 
 
-# Going on --------------------------------------------------------------------------------
+# Resumed runs ----------------------------------------------------------------------------
 
 
 def several():
@@ -322,8 +322,8 @@ def line(hp):
 def run(folder, frame, callbacks=None):
     made = HyperHyperModel(hypermodel=line, project_name="small", max_trials=2, seed=0)
     made.resource_bind(store=LocalStore(folder), **columns(backend=LocalBackend(2)))
-    told = several() if callbacks is None else callbacks
-    return made.fit(frame, epochs=6, callbacks=told, verbose=0, reproducible=True)
+    chosen = several() if callbacks is None else callbacks
+    return made.fit(frame, epochs=6, callbacks=chosen, verbose=0, reproducible=True)
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +334,7 @@ def whole(frame, tmp_path_factory):
 
 
 @pytest.mark.parametrize("answered", [1, 3])
-def test_what_callbacks_know_is_kept_when_a_run_is_gone_on_with(frame, tmp_path, whole, answered):
+def test_the_state_of_callbacks_is_restored_when_a_run_is_resumed(frame, tmp_path, whole, answered):
     whole, folder = whole
     with killed(lambda kinds: kinds.count("answer") == answered):
         run(tmp_path, frame)
@@ -347,7 +347,7 @@ def test_what_callbacks_know_is_kept_when_a_run_is_gone_on_with(frame, tmp_path,
         assert last[0]["callbacks"] == last[1]["callbacks"]
 
 
-def test_other_callbacks_are_named_when_a_run_is_gone_on_with(frame, tmp_path):
+def test_other_callbacks_are_named_when_a_run_is_resumed(frame, tmp_path):
     run(tmp_path, frame)
     other = [kc.EarlyStopping("val_loss", patience=3, min_delta=HUGE), *several()[1:]]
     with pytest.raises(ArgumentError, match="callbacks"):
@@ -362,7 +362,7 @@ class Unwritable(keras.callbacks.Callback):
         raise RuntimeError("no words for it")
 
 
-def test_a_state_that_can_not_be_told_fails_its_trial_alone(frame, tmp_path):
+def test_a_state_that_cannot_be_serialized_fails_only_its_trial(frame, tmp_path):
     with pytest.raises(SearchError, match=r"all 2 trials failed[\s\S]*no words for it"):
         fit(tmp_path, frame, [Unwritable()], epochs=1)
     assert audit(read(LocalStore(tmp_path), "small")) == []

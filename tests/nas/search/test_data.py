@@ -30,8 +30,8 @@ def test_validation_data_validates(frame, tmp_path):
         validation_data=(late[FEATURES].to_numpy(), late["y"].to_numpy()),
         epochs=1, verbose=0,
     )  # fmt: skip
-    told = made.evaluate(late[FEATURES].to_numpy(), late["y"].to_numpy())
-    assert told[0] == pytest.approx(result.best_trial.score, rel=1e-5)
+    values = made.evaluate(late[FEATURES].to_numpy(), late["y"].to_numpy())
+    assert values[0] == pytest.approx(result.best_trial.score, rel=1e-5)
 
 
 def test_validation_split_decides_over_the_binding(frame, tmp_path):
@@ -87,14 +87,14 @@ def test_several_inputs_and_outputs(frame, tmp_path):
     assert classes.shape == (ROWS, 3)
     np.testing.assert_allclose(classes.sum(axis=1), 1, rtol=1e-5)
     late = frame[frame["late"]]
-    told = made.evaluate(late, return_dict=True)
-    assert told["loss"] == pytest.approx(result.best_trial.score, rel=1e-5)
+    values = made.evaluate(late, return_dict=True)
+    assert values["loss"] == pytest.approx(result.best_trial.score, rel=1e-5)
     best = {
         name: values[result.best_trial.best_epoch]
         for name, values in result.get_best_model_history().items()
         if name.startswith("val_")
     }
-    assert {f"val_{name}": pytest.approx(value, rel=1e-5) for name, value in told.items()} == best
+    assert {f"val_{name}": pytest.approx(value, rel=1e-5) for name, value in values.items()} == best
     by_column = made.predict([frame[name].to_numpy() for name in FEATURES])
     np.testing.assert_allclose(by_column[0], regression, rtol=1e-5)
 
@@ -129,9 +129,9 @@ def test_classification(frame, tmp_path, kind):
         assert probabilities.shape == (ROWS, 3)
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
         right = probabilities.argmax(axis=1) == frame["three"].to_numpy()
-    told = made.evaluate(x, y, return_dict=True)
-    assert told["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
-    assert told["accuracy"] > 0.5
+    values = made.evaluate(x, y, return_dict=True)
+    assert values["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+    assert values["accuracy"] > 0.5
     assert result.best_trial.score == max(result.get_best_model_history()["val_accuracy"])
 
 

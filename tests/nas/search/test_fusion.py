@@ -41,11 +41,11 @@ def specs(folder, run="small"):
     return [read_spec(store, run, name) for name in names]
 
 
-def test_fused_trials_come_out_as_those_of_keras(tmp_path, always, monkeypatch):
+def test_fused_trials_equal_those_of_keras(tmp_path, always, monkeypatch):
     fused = fitted(tmp_path / "fused", reproducible=True)
-    told = specs(tmp_path / "fused")
-    assert [spec.trainer for spec in told] == ["fused"] * 3
-    assert len({spec.group for spec in told}) == 1
+    trials = specs(tmp_path / "fused")
+    assert [spec.trainer for spec in trials] == ["fused"] * 3
+    assert len({spec.group for spec in trials}) == 1
     monkeypatch.setattr(fusion, "_MARGIN", 1e9)
     plain = fitted(tmp_path / "plain", reproducible=True)
     assert [spec.trainer for spec in specs(tmp_path / "plain")] == ["keras"] * 3
@@ -73,29 +73,27 @@ def test_a_fused_search_is_kept_whole_and_each_trial_can_be_replayed(tmp_path, a
 
 
 @pytest.mark.parametrize(("tuner", "ahead"), [("random", 6), ("greedy", 4)])
-def test_a_tuner_that_learns_nothing_is_asked_for_many_trials_at_once(
-    tmp_path, always, tuner, ahead
-):
+def test_a_non_adaptive_tuner_proposes_many_trials_at_once(tmp_path, always, tuner, ahead):
     fitted(tmp_path, trials=6, tuner=tuner, epochs=1, reproducible=True)
     kinds = [record["kind"] for record in read(LocalStore(tmp_path), "small")]
     assert kinds[: kinds.index("answer")].count("proposal") == ahead
 
 
-def test_a_search_too_short_to_compile_for_is_left_to_keras(tmp_path, caplog):
+def test_keras_trains_a_search_that_is_too_short_to_compile(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "nas"):
         fitted(tmp_path, trials=2)
     assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
-    told = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
-    assert len(told) == 1
-    assert "compiling" in told[0]
+    messages = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
+    assert len(messages) == 1
+    assert "compiling" in messages[0]
 
 
-def test_what_can_not_be_fused_is_trained_by_keras_and_told_once(tmp_path, always, caplog):
+def test_what_cannot_be_fused_is_trained_by_keras_and_logged_once(tmp_path, always, caplog):
     space = small_space(unit="neuron")
     made = search(tmp_path, space=space, bind=columns())
     with caplog.at_level(logging.INFO, "nas"):
         made.fit(table(), epochs=1, verbose=0)
     assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
-    told = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
-    assert len(told) == 1
-    assert "level" in told[0]
+    messages = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
+    assert len(messages) == 1
+    assert "level" in messages[0]

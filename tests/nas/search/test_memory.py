@@ -39,7 +39,7 @@ def left_after(trials: int, folder) -> int:
         gc.enable()
 
 
-def test_networks_of_trials_that_have_ended_are_let_go(tmp_path, monkeypatch):
+def test_networks_of_ended_trials_are_freed(tmp_path, monkeypatch):
     # Keras looks for circles when a network is built; Spark's workers build none.
     monkeypatch.setattr(global_state, "gc", types.SimpleNamespace(collect=lambda: None))
     assert left_after(5, tmp_path / "five") == left_after(2, tmp_path / "two") > 0

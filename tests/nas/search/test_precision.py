@@ -32,8 +32,8 @@ def test_networks_are_built_under_the_drivers_policy(tmp_path, parts):
     assert model.dtype_policy.name == "mixed_bfloat16"
     hidden = [layer for layer in model.layers if layer.dtype_policy.name == "mixed_bfloat16"]
     assert any(isinstance(layer, keras.layers.Dense) for layer in hidden)
-    told = made.evaluate(table(), return_dict=True)
-    assert np.isfinite(told["loss"])
+    values = made.evaluate(table(), return_dict=True)
+    assert np.isfinite(values["loss"])
 
 
 def test_inputs_and_labels_beyond_half_precision_are_learned(tmp_path):
@@ -55,7 +55,7 @@ def own(hp: Any) -> keras.Model:
     return model
 
 
-def test_networks_of_ones_own_are_built_under_it_too(tmp_path):
+def test_custom_networks_are_built_under_it_too(tmp_path):
     made = HyperHyperModel(hypermodel=own, max_trials=1, seed=0)
     made.resource_bind(store=LocalStore(tmp_path), **columns())
     with dtype_policy_scope("mixed_float16"):
@@ -74,7 +74,7 @@ def test_a_fixed_model_keeps_the_policy_that_it_was_made_under():
     assert isinstance(made.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
-def test_a_run_is_gone_on_with_under_its_own_policy(tmp_path):
+def test_a_run_is_resumed_under_its_policy(tmp_path):
     with dtype_policy_scope("mixed_bfloat16"):
         search(tmp_path, bind=columns(), max_trials=1).fit(table(), epochs=1, verbose=0)
     with pytest.raises(ArgumentError, match="dtype_policy = 'mixed_bfloat16'"):

@@ -16,12 +16,12 @@ def states(made) -> dict[tuple[str, int], str]:
     store = made._resources.store
     (run,) = {key.split("/")[1] for key in store.list("runs")}
     records = read(store, run)
-    told = {(r["trial"], 0): r["state"]["sha256"] for r in records if r["kind"] == "trial"}
+    digests = {(r["trial"], 0): r["state"]["sha256"] for r in records if r["kind"] == "trial"}
     for record in records:
         if record["kind"] == "unit" and record["state"]:
             unit = record["unit"]
-            told[unit["trial_id"], unit["visit"] + 1] = record["state"]["sha256"]
-    return told
+            digests[unit["trial_id"], unit["visit"] + 1] = record["state"]["sha256"]
+    return digests
 
 
 def test_a_reproducible_search_repeats_whatever_the_threads_do(tmp_path):
@@ -72,7 +72,7 @@ def test_without_a_seed_the_data_is_still_found_again(tmp_path):
     assert len({key.split("/")[1] for key in store.list("data")}) == 1
 
 
-def test_lines_are_shown_where_logging_is_not_set_up(tmp_path):
+def test_lines_are_shown_where_logging_is_not_configured(tmp_path):
     code = (
         "import sys\n"
         "from tests.nas.small_searches import *\n"
@@ -88,7 +88,7 @@ def test_lines_are_shown_where_logging_is_not_set_up(tmp_path):
         capture_output=True,
         text=True,
     )
-    silent, told, _ = done.stderr.split("then\n")
+    silent, shown, _ = done.stderr.split("then\n")
     assert "trial-0000 completed: val_loss" not in silent
-    assert "trial-0000 completed: val_loss" in told
+    assert "trial-0000 completed: val_loss" in shown
     assert done.stdout == ""

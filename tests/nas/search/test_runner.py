@@ -29,7 +29,7 @@ def frame() -> pd.DataFrame:
 # Runs and their names --------------------------------------------------------------------
 
 
-def test_a_run_that_is_over_gives_its_result_and_overwrite_replaces(frame, tmp_path):
+def test_a_finished_run_returns_its_result_and_overwrite_replaces_it(frame, tmp_path):
     def fitted(**more):
         made = search(tmp_path, max_trials=1, bind=columns(), **more)
         return made.fit(frame, epochs=1, verbose=0)
@@ -100,10 +100,10 @@ def test_a_second_fit_replaces_the_first(frame, tmp_path):
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_nothing_is_printed(frame, tmp_path, capfd, verbose):
     search(tmp_path, max_trials=1, bind=columns()).fit(frame, epochs=1, verbose=verbose)
-    told = capfd.readouterr()
-    assert told.out == ""
+    captured = capfd.readouterr()
+    assert captured.out == ""
     if not verbose:
-        assert told.err == ""
+        assert captured.err == ""
 
 
 # When trials end -------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, mon
     assert result.best_trial.score == min(result.get_best_model_history()["val_loss"])
 
 
-def test_without_epochs_a_trial_that_gets_better_goes_on(frame, tmp_path, monkeypatch):
+def test_without_epochs_a_trial_that_improves_continues(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(nas.config.search_config, "_DEFAULT_EPOCHS", 4)
     monkeypatch.setattr(
         nas.search.components, "_DEFAULT_STOPPING", stopping(patience=4, min_delta=0.0)
@@ -163,7 +163,7 @@ def test_trials_that_are_too_large_fail_and_leave_the_others(frame, tmp_path):
             result.get_model(trial.trial_id)
 
 
-def test_a_search_whose_trials_all_fail_tells_the_first_cause(frame, tmp_path):
+def test_a_search_whose_trials_all_fail_names_the_first_cause(frame, tmp_path):
     made = search(tmp_path, max_trials=3, max_model_size=1, bind=columns())
     with pytest.raises(SearchError, match=r"all 3 trials failed, trial-0000 first: .*max_model"):
         made.fit(frame, epochs=1, verbose=0)

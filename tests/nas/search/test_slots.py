@@ -13,14 +13,14 @@ IN_TIME: list[bool] = []
 
 
 @keras.saving.register_keras_serializable("slots")
-def waiting(y, told):
+def waiting(y, predicted):
     """Holds its worker until a fifth network is built.
 
     While it is traced: what waits in a running graph holds threads that all workers share.
     """
     if threading.current_thread().name.startswith("cerebros-worker"):
         IN_TIME.append(FIFTH_BUILT.wait(20))
-    return keras.losses.mean_squared_error(y, told)
+    return keras.losses.mean_squared_error(y, predicted)
 
 
 def network(hp):
@@ -48,7 +48,7 @@ def test_a_worker_that_would_be_idle_is_given_another_trial(tmp_path):
     assert all(IN_TIME)
 
 
-def test_more_trials_than_were_asked_for_are_never_in_flight(tmp_path, monkeypatch):
+def test_never_more_trials_than_the_limit_are_in_flight(tmp_path, monkeypatch):
     monkeypatch.setattr(FIFTH_BUILT, "wait", lambda timeout: FIFTH_BUILT.is_set())
     searched(tmp_path, max_concurrent_trials=1)
     assert IN_TIME

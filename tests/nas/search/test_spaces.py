@@ -20,7 +20,7 @@ def frame() -> pd.DataFrame:
     return table()
 
 
-def test_the_space_is_told_before_fit(capsys):
+def test_the_space_is_summarized_before_fit(capsys):
     made = HyperHyperModel(ak.Input(), ak.RegressionHead(), space=small_space())
     text = made.tuner.search_space_summary()
     assert "cerebros/wiring" in text
@@ -74,8 +74,8 @@ def test_a_cerebros_block_in_a_graph(frame, tmp_path):
     made = search(tmp_path, inputs=node, outputs=head, max_trials=2, bind=columns())
     result = made.fit(frame, epochs=1, verbose=0)
     assert set(result.leaderboard()["status"]) == {"completed"}
-    told = made.evaluate(frame[frame["late"]])
-    assert told[0] == pytest.approx(result.best_trial.score, rel=1e-5)
+    values = made.evaluate(frame[frame["late"]])
+    assert values[0] == pytest.approx(result.best_trial.score, rel=1e-5)
     values = [trial.values for trial in result.trials]
     assert len({json.dumps(v, default=str) for v in values}) == 2
     assert any(name.endswith("wiring") for name in values[0])
@@ -95,7 +95,7 @@ def test_autokeras_blocks_in_a_graph(frame, tmp_path):
     assert np.isfinite(result.best_trial.score)
 
 
-def test_a_base_model_stands_behind_its_input(tmp_path, frame):
+def test_a_base_model_follows_its_input(tmp_path, frame):
     base = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="learned_before")])
     made = search(tmp_path, max_trials=1, base_models={0: base})
     result = made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)

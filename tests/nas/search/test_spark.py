@@ -73,8 +73,8 @@ def test_the_search_finds_networks(model, frame):
 
 def test_the_best_score_is_that_of_the_marked_rows(model, dataframes):
     late = dataframes["vector"].where("late")
-    told = model.evaluate(late, return_dict=True)
-    assert told["loss"] == pytest.approx(model.result.best_trial.score, rel=1e-5)
+    values = model.evaluate(late, return_dict=True)
+    assert values["loss"] == pytest.approx(model.result.best_trial.score, rel=1e-5)
 
 
 def test_predict_keeps_the_columns_and_adds_the_output(model, df, plain):
@@ -96,7 +96,7 @@ def test_predict_needs_no_labels(model, dataframes):
     assert out.count() == ROWS
 
 
-def test_predict_goes_on_after_empty_partitions(model, dataframes):
+def test_predict_continues_after_empty_partitions(model, dataframes):
     df = dataframes["array"].where("id < 3").repartition(7)
     assert model.predict(df).count() == 3
     assert model.predict(df.where("id < 0")).count() == 0
@@ -188,8 +188,8 @@ def test_validation_data_validates(spark, frame, tmp_path):
     )
     late = df.where("late")
     result = made.fit(df.where("not late"), validation_data=late, epochs=1, verbose=0)
-    told = made.evaluate(late, return_dict=True)["loss"]
-    assert told == pytest.approx(result.best_trial.score, rel=1e-5)
+    loss = made.evaluate(late, return_dict=True)["loss"]
+    assert loss == pytest.approx(result.best_trial.score, rel=1e-5)
 
 
 def test_the_executors_hold_no_slots_after_the_search(model, spark):
@@ -215,7 +215,7 @@ def test_predict_changes_no_value_of_other_columns(spark, model, dataframes):
     assert sorted(map(str, out)) == sorted(map(str, df.select("big", "odd").collect()))
 
 
-def test_nulls_among_the_features_are_told(model, dataframes):
+def test_nulls_among_the_features_are_an_error(model, dataframes):
     df = dataframes["array"].withColumn("features", F.when(F.col("id") > 3, F.col("features")))
     with pytest.raises(Exception, match="the column 'features' holds 4 nulls"):
         model.predict(df.coalesce(1)).collect()

@@ -80,8 +80,8 @@ def changed(df: Any, name: str, value: Any) -> Any:
 def test_numbers_of_any_type_are_scored_by_name(numbers, df, kind):
     p = F.col("p").cast("int").cast(kind)
     table = changed(df, "p", p).select("y", *map(quoted, reversed(NAMES)), F.lit("u").alias("z"))
-    told = numbers.predict(table).toPandas()
-    np.testing.assert_array_equal(told["y__output"], told["y"])
+    predicted = numbers.predict(table).toPandas()
+    np.testing.assert_array_equal(predicted["y__output"], predicted["y"])
     assert numbers.evaluate(table) == [0.0]
     wide = table.withColumn("y", F.col("y").cast("decimal(38,18)"))
     assert numbers.evaluate(wide) == [0.0]
@@ -93,8 +93,8 @@ def test_views_joins_and_empty_partitions_are_scored(numbers, df, spark):
         "select a.* from rows a join (select distinct id from rows) b on a.id = b.id"
     )
     for table in (joined, df.where("p = 4").repartition(9), df.limit(1)):
-        told = numbers.predict(table).toPandas()
-        np.testing.assert_array_equal(told["y__output"], told["y"])
+        predicted = numbers.predict(table).toPandas()
+        np.testing.assert_array_equal(predicted["y__output"], predicted["y"])
         assert numbers.evaluate(table) == [0.0]
     assert numbers.predict(df.limit(0)).count() == 0
     with pytest.raises(DataError, match="there are no rows to evaluate"):
@@ -119,10 +119,10 @@ def test_names_that_spark_cannot_tell_apart_are_refused(numbers, df, spark):
         numbers.predict(df.withColumnRenamed("p", "P"))
     spark.conf.set("spark.sql.caseSensitive", "true")
     try:
-        told = numbers.predict(df.withColumn("P", F.lit(9))).toPandas()
+        predicted = numbers.predict(df.withColumn("P", F.lit(9))).toPandas()
     finally:
         spark.conf.unset("spark.sql.caseSensitive")
-    np.testing.assert_array_equal(told["y__output"], told["y"])
+    np.testing.assert_array_equal(predicted["y__output"], predicted["y"])
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_settings_of_spark_change_nothing(prepared, numbers, df, spark, tmp_path
     spark.conf.set(setting, value)
     try:
         assert searcher(tmp_path).fit(df, verbose=0).manifest.fingerprint == expected
-        told = numbers.predict(df).toPandas()
+        predicted = numbers.predict(df).toPandas()
     finally:
         spark.conf.unset(setting) if before is None else spark.conf.set(setting, before)
-    np.testing.assert_array_equal(told["y__output"], told["y"])
+    np.testing.assert_array_equal(predicted["y__output"], predicted["y"])

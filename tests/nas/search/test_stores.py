@@ -32,7 +32,7 @@ def fit(model, frame):
     return model.fit(frame, epochs=1, batch_size=16, verbose=0, reproducible=True)
 
 
-def told(result) -> tuple:
+def outcome(result) -> tuple:
     return result.leaderboard().drop(columns="seconds").to_json(), result.get_history()
 
 
@@ -47,9 +47,7 @@ def check_no_secret(store: Store, s3_client, s3_server, log: str) -> None:
         assert secret not in log
 
 
-def test_a_search_in_a_bucket_is_gone_on_with(
-    frame, bucket, s3_client, s3_server, tmp_path, caplog
-):
+def test_a_search_in_a_bucket_is_resumed(frame, bucket, s3_client, s3_server, tmp_path, caplog):
     caplog.set_level(logging.DEBUG, "cerebros_spark")
     store = Store.create(f"s3://{bucket}/searches")
     with killed(lambda kinds: kinds.count("unit") == 3):
@@ -62,7 +60,7 @@ def test_a_search_in_a_bucket_is_gone_on_with(
     assert records[: len(cut)] == cut
     assert [record["kind"] for record in records].count("session") == 2
     assert not audit(records)
-    assert told(result) == told(fit(made(LocalStore(tmp_path)), frame))
+    assert outcome(result) == outcome(fit(made(LocalStore(tmp_path)), frame))
     assert len(result.best_model.predict(frame[FEATURES].to_numpy(), verbose=0)) == len(frame)
     check_no_secret(store, s3_client, s3_server, caplog.text)
 

@@ -86,7 +86,7 @@ def test_a_search_that_stops_trials_repeats_whatever_the_timing(
     assert audit(read(LocalStore(tmp_path), "small")) == []
 
 
-def test_a_search_that_holds_trials_can_be_gone_on_with(frame, tmp_path, undisturbed):
+def test_a_search_that_holds_trials_can_be_resumed(frame, tmp_path, undisturbed):
     tuner, whole = undisturbed
     answered = {"asha": 3, "hyperband": 5}[tuner]
     with killed(lambda kinds: kinds.count("answer") == answered):
@@ -135,7 +135,9 @@ def whole(frame, tmp_path_factory):
 
 
 @pytest.mark.parametrize("cut", ["end", "answer"])
-def test_trials_that_fail_beside_held_ones_do_not_mislead_who_goes_on(frame, tmp_path, whole, cut):
+def test_trials_that_fail_beside_held_ones_do_not_mislead_a_resumed_run(
+    frame, tmp_path, whole, cut
+):
     with one_fails():
         with killed(lambda kinds: kinds[-1] == cut and "end" in kinds):
             fit(made(tmp_path, "hyperband"), frame, callbacks=[Ended()])

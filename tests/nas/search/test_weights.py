@@ -14,7 +14,7 @@ FIT = {"epochs": 1, "verbose": 0}
 
 def weighted_table():
     frame = table()
-    # Rows of one kind count much more, so that a forgotten weight shows.
+    # Rows of one kind count much more, so that a missing weight shows.
     return frame.assign(w=np.where(frame["a"] > 0, 5.0, 0.1))
 
 
@@ -28,14 +28,14 @@ def late(frame):
 
 
 def validation_loss(model, rows, weights, label="y") -> float:
-    told = model.evaluate(
+    values = model.evaluate(
         rows[FEATURES].to_numpy("float32"),
         rows[[label]].to_numpy(),
         sample_weight=weights,
         verbose=0,
         return_dict=True,
     )
-    return told["loss"]
+    return values["loss"]
 
 
 def test_a_column_of_weights_counts_in_training_and_validation(frame, tmp_path):
@@ -73,8 +73,8 @@ def test_evaluation_takes_weights_as_keras_does(frame, tmp_path):
     result = made.fit(frame, **FIT)
     rows = late(frame)
     weights = rows["w"].to_numpy()
-    told = made.evaluate(rows, sample_weight=weights, return_dict=True)
-    assert told["loss"] == pytest.approx(result.best_trial.score, rel=1e-5)
+    values = made.evaluate(rows, sample_weight=weights, return_dict=True)
+    assert values["loss"] == pytest.approx(result.best_trial.score, rel=1e-5)
     plain = made.evaluate(rows, return_dict=True)
     assert plain["loss"] == pytest.approx(validation_loss(result.best_model, rows, None), rel=1e-5)
 
@@ -180,14 +180,14 @@ def between(node, outputs):
 def two_outputs(folder, *, graph=False, names=False, weights=(0.01, 3.0), **more):
     node, outputs = ak.Input(), heads()
     given = [head.name for head in outputs]
-    told = dict(zip(given, weights, strict=True)) if names else weights
+    chosen = dict(zip(given, weights, strict=True)) if names else weights
     return search(
         folder,
         inputs=node,
         outputs=between(node, outputs) if graph else outputs,
         max_trials=1,
         bind={**columns(), "label_columns": [["y"], ["binary"]]},
-        loss_weights=told,
+        loss_weights=chosen,
         **more,
     )
 
@@ -203,13 +203,13 @@ def test_loss_weights_weigh_the_outputs(frame, tmp_path, graph):
     assert history["val_loss"][0] == pytest.approx(wanted, rel=1e-4)
     rows = late(frame)
     model = result.best_model
-    told = model.evaluate(
+    values = model.evaluate(
         rows[FEATURES].to_numpy("float32"),
         [rows[["y"]].to_numpy(), rows[["binary"]].to_numpy()],
         verbose=0,
         return_dict=True,
     )
-    assert history["val_loss"][0] == pytest.approx(told["loss"], rel=1e-5)
+    assert history["val_loss"][0] == pytest.approx(values["loss"], rel=1e-5)
 
 
 def test_loss_weights_are_part_of_the_run(frame, tmp_path):

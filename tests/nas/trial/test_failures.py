@@ -93,7 +93,7 @@ def out_of_range(hp: Any) -> keras.Model:
     return model
 
 
-def test_trials_that_fail_for_one_reason_tell_it_once(tmp_path, frame, caplog):
+def test_trials_that_fail_for_one_reason_report_it_once(tmp_path, frame, caplog):
     made = searcher(tmp_path, out_of_range, max_trials=2)
     with caplog.at_level(logging.WARNING, "nas"), pytest.raises(SearchError) as caught:
         made.fit(10 * frame[FEATURES].abs(), frame["y"], epochs=1, verbose=0)
