@@ -10,7 +10,7 @@ from cerebros_spark.storage.store import Store
 
 @pytest.fixture
 def no_waiting(monkeypatch):
-    """What a store tries again follows at once."""
+    """Make retries of stores immediate."""
     monkeypatch.setattr(Store, "first_wait", 0.001)
 
 

@@ -1,4 +1,4 @@
-"""What lies in a store, and fakes that fail as the system would."""
+"""Files of a store, and fakes that fail as the system would."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 def files(store: Store) -> list[str]:
-    """Everything that lies in the store, temporaries too."""
+    """Every file of the store, temporary ones too."""
     fs, root = fsspec.core.url_to_fs(store.url)
     return sorted(
         str(path).rpartition(str(root).strip("/"))[2].strip("/") for path in fs.find(root)

@@ -50,11 +50,11 @@ def folders(manifest: Manifest) -> set[str]:
 
 
 def check_usable(store: Store, manifest: Manifest) -> None:
-    found = []
+    rows = []
     for shard in (*manifest.train, *manifest.validation):
         data = open_shard(store, shard, manifest, default_layout(manifest), 2**30)
-        found += [chunk.x[0][:, 0] for chunk in data.chunks(1000, None)]
-    assert sorted(np.concatenate(found)) == list(range(1000))
+        rows += [chunk.x[0][:, 0] for chunk in data.chunks(1000, None)]
+    assert sorted(np.concatenate(rows)) == list(range(1000))
 
 
 def make_old(store: LocalStore, folder: str) -> None:
@@ -165,7 +165,7 @@ def test_data_whose_manifest_was_altered_is_prepared_again(tmp_path):
     check_usable(store, again)
 
 
-def test_all_data_is_found(tmp_path):
+def test_all_manifests_are_listed(tmp_path):
     store = LocalStore(tmp_path)
     prepared = [prepare_arrays(COLUMNS, store, **ARGUMENTS, seed=seed) for seed in (1, 2)]
     store.write("data/x/1/train/manifest.json", b"not one")
@@ -215,7 +215,7 @@ def test_abandoned_folders_are_removed_and_those_of_others_are_kept(tmp_path):
     left = {key.split("/")[2] for key in store.list(f"data/{name}")}
     assert left == {"manifest.json", "going-on", *folders(manifest)}
     make_old(store, f"data/{name}")
-    # Found again, with something new in one of two old folders.
+    # Reused, with something new in one of two old folders.
     store.write(f"data/{name}/young/part-1", b"x")
     store.write(f"data/{name}/going-on/train/shard=0/part-1", b"x")
     assert prepare_arrays(COLUMNS, store, **ARGUMENTS) == manifest

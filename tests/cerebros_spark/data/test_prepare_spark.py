@@ -124,13 +124,13 @@ def test_partitioning_and_types_of_the_source_do_not_matter(frame, prepared, tmp
     elsewhere = LocalStore(tmp_path)
     again = prepare_spark(other, elsewhere, **arguments, partitions=3)
     assert again.fingerprint == manifest.fingerprint
-    for mine, theirs in zip(
+    for first, second in zip(
         (*manifest.train, *manifest.validation), (*again.train, *again.validation), strict=True
     ):
-        pd.testing.assert_frame_equal(read(store, mine), read(elsewhere, theirs))
+        pd.testing.assert_frame_equal(read(store, first), read(elsewhere, second))
 
 
-def test_many_tasks_write_what_one_does(frame, prepared, tmp_path, monkeypatch):
+def test_many_tasks_write_the_same_as_one(frame, prepared, tmp_path, monkeypatch):
     _, manifest = prepared
     monkeypatch.setattr(prepare_module, "_TASK_BYTES", 256)
     elsewhere = LocalStore(tmp_path)
@@ -139,13 +139,13 @@ def test_many_tasks_write_what_one_does(frame, prepared, tmp_path, monkeypatch):
         label_columns=["label"], partitions=3,
     )  # fmt: skip
     assert again.fingerprint == manifest.fingerprint
-    for mine, theirs in zip(
+    for first, second in zip(
         (*manifest.train, *manifest.validation), (*again.train, *again.validation), strict=True
     ):
-        assert [file.sha256 for file in mine.files] == [file.sha256 for file in theirs.files]
+        assert [file.sha256 for file in first.files] == [file.sha256 for file in second.files]
 
 
-def test_read_again_in_another_session_it_is_the_same(spark, frame, prepared, tmp_path):
+def test_data_read_in_another_session_is_the_same(spark, frame, prepared, tmp_path):
     store, manifest = prepared
     keys = store.list("data")
     frame.write.parquet(f"file://{tmp_path}/source")
@@ -283,16 +283,16 @@ def test_classes(spark, tmp_path):
 def test_spark_and_arrays_make_the_same_statistics(frame, data, tmp_path):
     # With a marked split both have the same training rows.
     arguments = {**COLUMNS, "validation": "late", "partitions": 2}
-    ours = prepare_spark(frame, LocalStore(tmp_path / "spark"), **arguments)
+    by_spark = prepare_spark(frame, LocalStore(tmp_path / "spark"), **arguments)
     columns = {name: data[name].to_numpy() for name in ("number", "label", "late")}
     columns["array"] = np.array(data["array"].tolist())
-    theirs = prepare_arrays(columns, LocalStore(tmp_path / "arrays"), **arguments)
-    assert [s.rows for s in ours.train] == [s.rows for s in theirs.train]
-    for mine, other in zip(ours.columns, theirs.columns, strict=True):
-        assert (mine.name, mine.dtype, mine.shape) == (other.name, other.dtype, other.shape)
-        assert mine.mean == pytest.approx(other.mean, rel=1e-12, abs=1e-14)
-        assert mine.variance == pytest.approx(other.variance, rel=1e-9)
-        assert mine.classes == other.classes
+    by_arrays = prepare_arrays(columns, LocalStore(tmp_path / "arrays"), **arguments)
+    assert [s.rows for s in by_spark.train] == [s.rows for s in by_arrays.train]
+    for column, other in zip(by_spark.columns, by_arrays.columns, strict=True):
+        assert (column.name, column.dtype, column.shape) == (other.name, other.dtype, other.shape)
+        assert column.mean == pytest.approx(other.mean, rel=1e-12, abs=1e-14)
+        assert column.variance == pytest.approx(other.variance, rel=1e-9)
+        assert column.classes == other.classes
 
 
 BAD = [
@@ -390,7 +390,7 @@ def test_a_failure_in_the_middle_leaves_nothing(frame, tmp_path, monkeypatch):
     assert kept().size() <= before
 
 
-def test_a_folder_that_executors_can_not_write(frame, tmp_path):
+def test_a_folder_that_executors_cannot_write(frame, tmp_path):
     (tmp_path / "file").write_text("")
 
     class Unwritable(LocalStore):
@@ -416,7 +416,7 @@ def test_unfinished_data_does_not_count(frame, tmp_path):
     assert len(read(store, again.train[0])) == again.train[0].rows
 
 
-def test_the_executors_tell_what_is_in_each_file(prepared):
+def test_the_manifest_has_the_size_and_digest_of_each_file(prepared):
     store, manifest = prepared
     for shard in (*manifest.train, *manifest.validation):
         folder = Path(store.address(shard.key).removeprefix("file://"))
@@ -456,7 +456,7 @@ def test_a_shard_is_cut_into_files_of_known_size(spark, tmp_path, monkeypatch):
     assert len(files) == 3
 
 
-def test_columns_that_nobody_asked_for_do_no_harm(spark, tmp_path, caplog):
+def test_columns_that_are_not_requested_do_no_harm(spark, tmp_path, caplog):
     df = spark.range(40).selectExpr(
         "cast(id as double) x", "id % 2 y", "shiftleft(1L, 60) + id big"
     )
@@ -470,6 +470,6 @@ def test_columns_that_nobody_asked_for_do_no_harm(spark, tmp_path, caplog):
             partitions=1,
         )  # fmt: skip
         assert manifest.train_rows == 32
-        # Beyond 2^53, where float64 would tell them all as one.
+        # Beyond 2^53, where float64 cannot distinguish them.
         assert manifest.column("big").variance[0] == pytest.approx(133.25, rel=0.3)
         assert manifest.column("big").mean[0] == 2.0**60

@@ -13,18 +13,18 @@ def table(arrays) -> pa.Table:
 
 def test_array_columns_become_matrices():
     rows = np.arange(24, dtype="float32").reshape(8, 3)
-    found = to_arrays(table(rows.tolist()))
-    np.testing.assert_array_equal(found["x"], rows)
-    assert found["x"].dtype == np.float32
-    np.testing.assert_array_equal(found["n"], np.arange(8))
+    arrays = to_arrays(table(rows.tolist()))
+    np.testing.assert_array_equal(arrays["x"], rows)
+    assert arrays["x"].dtype == np.float32
+    np.testing.assert_array_equal(arrays["n"], np.arange(8))
 
 
 def test_parts_of_tables_and_tables_in_chunks_give_their_own_rows():
     rows = np.arange(24, dtype="float32").reshape(8, 3)
     whole = table(rows.tolist())
-    found = to_arrays(whole.slice(2, 4))
-    np.testing.assert_array_equal(found["x"], rows[2:6])
-    np.testing.assert_array_equal(found["n"], [2, 3, 4, 5])
+    arrays = to_arrays(whole.slice(2, 4))
+    np.testing.assert_array_equal(arrays["x"], rows[2:6])
+    np.testing.assert_array_equal(arrays["n"], [2, 3, 4, 5])
     chunks = pa.concat_tables([whole.slice(5), whole.slice(1, 2)])
     np.testing.assert_array_equal(to_arrays(chunks)["x"], rows[[5, 6, 7, 1, 2]])
     np.testing.assert_array_equal(to_arrays(chunks)["n"], [5, 6, 7, 1, 2])

@@ -37,11 +37,11 @@ def test_classes_get_their_share_of_the_validation_rows(counts, fraction):
             assert all(abs(s.validation - s.rows * validation / rows) < 1 for s in strata)
 
 
-def shards_of(door: str, frame: pd.DataFrame, folder: Path, spark, **more):
+def shards_of(source: str, frame: pd.DataFrame, folder: Path, spark, **more):
     """The rows of each training and each validation shard, and the manifest."""
     store = LocalStore(folder)
     arguments = {"feature_columns": ["x"], "label_columns": ["y"], "partitions": 3, **more}
-    if door == "spark":
+    if source == "spark":
         manifest = prepare_spark(spark.createDataFrame(frame), store, **arguments)
     else:
         columns = {name: frame[name].to_numpy() for name in frame}
@@ -52,13 +52,13 @@ def shards_of(door: str, frame: pd.DataFrame, folder: Path, spark, **more):
     ]
 
 
-DOORS = pytest.mark.parametrize("door", ["arrays", "spark"])
+SOURCES = pytest.mark.parametrize("source", ["arrays", "spark"])
 
 
-@DOORS
-def test_two_rows_that_are_repeated(door, spark, tmp_path):
+@SOURCES
+def test_two_rows_that_are_repeated(source, spark, tmp_path):
     frame = pd.DataFrame({"x": [0.0] * 400 + [1.0] * 100, "y": [0] * 400 + [1] * 100})
-    train, validation = shards_of(door, frame, tmp_path, spark)
+    train, validation = shards_of(source, frame, tmp_path, spark)
     for shards, few in ((train, 80), (validation, 20)):
         assert sum(shard["y"].sum() for shard in shards) == few
         for shard in shards:
@@ -68,13 +68,13 @@ def test_two_rows_that_are_repeated(door, spark, tmp_path):
             assert changes > 0.15 * len(shard)
 
 
-@DOORS
-def test_many_rows_that_are_repeated(door, spark, tmp_path):
+@SOURCES
+def test_many_rows_that_are_repeated(source, spark, tmp_path):
     rng = np.random.default_rng(3)
     times = rng.integers(1, 30, 60)
     frame = pd.DataFrame({"x": np.arange(60.0), "y": rng.integers(0, 4, 60)})
     frame = frame.loc[np.repeat(np.arange(60), times)].sample(frac=1, random_state=0)
-    train, validation = shards_of(door, frame, tmp_path, spark, seed=5)
+    train, validation = shards_of(source, frame, tmp_path, spark, seed=5)
     rows, held_out = len(frame), sum(map(len, validation))
     assert held_out == round(0.2 * rows)
     for shards, share in ((train, 0.8 / 3), (validation, 0.2 / 3)):
@@ -89,27 +89,27 @@ def test_many_rows_that_are_repeated(door, spark, tmp_path):
             assert ((found - expected) ** 2 / (expected * (1 - share))).sum() < 100  # 60 +- 11
 
 
-@DOORS
-def test_rows_that_differ_are_drawn_at_random(door, spark, tmp_path):
+@SOURCES
+def test_rows_that_differ_are_drawn_at_random(source, spark, tmp_path):
     frame = pd.DataFrame({"x": np.arange(1500.0), "y": np.arange(1500) / 3})
-    train, validation = shards_of(door, frame, tmp_path, spark, seed=2)
+    train, validation = shards_of(source, frame, tmp_path, spark, seed=2)
     for shard in (*train, *validation):
         assert kstest(shard["x"] / 1500, "uniform").pvalue > 0.01
         assert abs(np.corrcoef(np.arange(len(shard)), shard["x"])[0, 1]) < 3.5 / len(shard) ** 0.5
 
 
-@DOORS
-def test_a_rare_class_is_in_the_training_rows(door, spark, tmp_path):
+@SOURCES
+def test_a_rare_class_is_in_the_training_rows(source, spark, tmp_path):
     frame = pd.DataFrame({"x": np.arange(100.0), "y": [0] * 60 + [1] * 38 + [2] + [3]})
     for seed in range(3):
-        train, _ = shards_of(door, frame, tmp_path / str(seed), spark, seed=seed, partitions=1)
+        train, _ = shards_of(source, frame, tmp_path / str(seed), spark, seed=seed, partitions=1)
         assert set(train[0]["y"]) == {0, 1, 2, 3}
 
 
-@DOORS
-def test_one_hot_labels_are_stratified(door, spark, tmp_path):
+@SOURCES
+def test_one_hot_labels_are_stratified(source, spark, tmp_path):
     labels = np.eye(3)[[0] * 50 + [1] * 30 + [2] * 20]
-    if door == "spark":
+    if source == "spark":
         rows = [(float(i), row.tolist()) for i, row in enumerate(labels)]
         store = LocalStore(tmp_path)
         manifest = prepare_spark(

@@ -33,10 +33,10 @@ def by_arrays(frame, store, **more) -> Manifest:
 
 @pytest.fixture
 def by_spark(spark):
-    def made(frame, store, **more) -> Manifest:
+    def prepare(frame, store, **more) -> Manifest:
         return prepare_spark(spark.createDataFrame(frame), store, **ARGUMENTS, **more)
 
-    return made
+    return prepare
 
 
 @pytest.fixture(params=["arrays", "spark"])
@@ -44,7 +44,7 @@ def prepared_by(request):
     return by_arrays if request.param == "arrays" else request.getfixturevalue("by_spark")
 
 
-def test_weights_lie_beside_their_rows(prepared_by, tmp_path):
+def test_weights_are_stored_with_their_rows(prepared_by, tmp_path):
     store = LocalStore(tmp_path)
     manifest = prepared_by(table(), store, weight_column="w")
     assert manifest.weight is not None
@@ -62,7 +62,7 @@ def test_weights_lie_beside_their_rows(prepared_by, tmp_path):
     assert rows == 2 * ROWS
 
 
-def test_weighted_data_is_found_again_and_told_from_other_data(prepared_by, tmp_path):
+def test_weighted_data_is_reused_and_distinguished_from_other_data(prepared_by, tmp_path):
     store = LocalStore(tmp_path)
     first = prepared_by(table(), store, weight_column="w")
     assert prepared_by(table(), store, weight_column="w") == first

@@ -23,7 +23,7 @@ def test_append_adds_at_the_end(store):
     assert store.read("other") == b"threefour"
 
 
-def test_append_where_the_end_is_known(store):
+def test_append_at_a_known_length(store):
     store.append("log", b"one", at=0)
     store.append("log", b"two", at=3)
     store.append("log", b"", at=6)
@@ -33,20 +33,20 @@ def test_append_where_the_end_is_known(store):
     assert store.read("log") == b"onetwo"
 
 
-def test_append_at_a_length_makes_no_key(store):
+def test_append_at_a_length_creates_no_key(store):
     with pytest.raises(StoreError, match=r"'folder/log' in .* is 0 bytes long, not 3"):
         store.append("folder/log", b"x", at=3)
     assert files(store) == []
 
 
-def test_an_append_takes_the_place_of_what_a_crash_left(store):
+def test_an_append_replaces_what_a_crash_left(store):
     store.append("log", b"one\n")
     store.append("log", b"tw")
     store.append("log", b"two\n", at=4, instead_of=b"tw")
     assert store.read("log") == b"one\ntwo\n"
 
 
-def test_an_append_takes_the_place_of_nothing_else(store):
+def test_an_append_replaces_nothing_else(store):
     store.append("log", b"one\ntwo\n")
     with pytest.raises(StoreError, match="another process"):
         store.append("log", b"new\n", at=4, instead_of=b"tw")
@@ -86,21 +86,21 @@ assert store.read("log") == b"a" * 90_000 + b"b" * 20_000
 
 
 @pytest.mark.parametrize("kind", ["local", "any"])
-def test_what_the_system_stops_half_way_leaves_the_old_bytes(tmp_path, kind):
+def test_an_interrupted_system_call_leaves_the_old_bytes(tmp_path, kind):
     # Python ignores SIGXFSZ; the write that goes over the limit is cut there, the next fails.
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", HALF_WRITTEN, kind, str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    told = done.stdout.splitlines()
-    assert len(told) == 4
-    for line, doing in zip(told, ["cannot append to"] * 3 + ["cannot write"], strict=True):
-        assert doing in line
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    assert len(lines) == 4
+    for line, action in zip(lines, ["cannot append to"] * 3 + ["cannot write"], strict=True):
+        assert action in line
         assert "(4 tries): [Errno 27] File too large; raise the limit on the size" in line
-    assert "try 2 of 4" in done.stderr
+    assert "try 2 of 4" in process.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"log"}
 
 
@@ -119,7 +119,7 @@ def test_a_full_disk_that_is_freed_is_no_error(tmp_path, monkeypatch, caplog, ti
     assert "No space left on device; try 2 of 4 in" in caplog.text
 
 
-def test_a_disk_that_stays_full_is_told_and_the_old_bytes_stay(tmp_path, monkeypatch):
+def test_a_disk_that_stays_full_is_an_error_and_the_old_bytes_remain(tmp_path, monkeypatch):
     store = LocalStore(tmp_path)
     store.append("log", b"old")
     faults = Faults(None, times=99, some=half(os.write))
@@ -145,7 +145,7 @@ def test_bytes_that_could_not_be_cut_are_not_doubled(tmp_path, monkeypatch):
     assert store.read("log") == b"old0123456789"
 
 
-def test_bytes_that_could_not_be_cut_are_told_apart_from_those_of_others(tmp_path, monkeypatch):
+def test_bytes_that_could_not_be_cut_are_distinguished_from_those_of_others(tmp_path, monkeypatch):
     store = LocalStore(tmp_path)
     store.append("log", b"old")
 
@@ -174,7 +174,7 @@ def test_an_interrupted_append_leaves_the_old_bytes(store, monkeypatch):
         def __enter__(self):
             return self
 
-        def __exit__(self, *told):
+        def __exit__(self, *exception):
             self.file.close()
 
         def write(self, data):

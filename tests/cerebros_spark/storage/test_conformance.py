@@ -1,4 +1,4 @@
-"""What every store promises, asked of every kind of store; and what only some can."""
+"""The guarantees of every store, tested on each kind; and those of some kinds."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from cerebros_spark.storage.store import Store
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
 KINDS = ["local", "file url", "memory", "s3", "hdfs"]
-# Where processes that append at the same moment are kept apart.
-KEPT_APART = ["local", "s3"]
+# Kinds where simultaneous appends do not conflict.
+WITH_SAFE_APPENDS = ["local", "s3"]
 PART = 5 * 2**20
 
 
 def no_hdfs(**options) -> pyarrow.fs.FileSystem:
-    """Arrow's local file system in place of its HDFS, of which no server can be had here.
+    """Arrow's local file system instead of its HDFS, as there is no server here.
 
-    So tried is what the store makes of Arrow's calls, and not what HDFS does: its leases, and its
-    renames, which don't replace.
+    This tests what the store makes of Arrow's calls, and not HDFS itself: its leases, and its
+    renames, which do not replace.
     """
     assert (options["host"], options["port"]) == ("namenode", 9000)
     return pyarrow.fs.LocalFileSystem()
@@ -62,13 +62,13 @@ def any_store(request) -> Store:
     return opened(request.param, request)
 
 
-@pytest.fixture(params=KEPT_APART)
+@pytest.fixture(params=WITH_SAFE_APPENDS)
 def shared_store(request) -> Store:
     return opened(request.param, request)
 
 
 def together(calls: list) -> list:
-    """Makes calls at the same time, each in a thread; gives results and StoreErrors."""
+    """Call at the same time, each in a thread; return results and StoreErrors."""
     start = threading.Barrier(len(calls))
 
     def one(call):
@@ -109,7 +109,7 @@ def test_missing_keys_are_named_at_once(any_store, caplog):
     assert not caplog.records
 
 
-def test_an_append_adds_at_the_end_that_is_known(any_store):
+def test_an_append_at_a_known_length_adds_at_the_end(any_store):
     any_store.append("folder/log", b"one\n", at=0)
     any_store.append("folder/log", b"two\n", at=4)
     any_store.append("folder/log", b"thr")
@@ -121,7 +121,7 @@ def test_an_append_adds_at_the_end_that_is_known(any_store):
     assert any_store.list("") == ["folder/log"]
 
 
-def test_an_append_sees_what_others_did_to_the_key(any_store):
+def test_an_append_sees_the_changes_of_others(any_store):
     other = pickle.loads(pickle.dumps(any_store))
     any_store.append("log", b"one")
     other.append("log", b"two", at=3)
@@ -159,7 +159,7 @@ def test_a_reader_sees_the_old_bytes_or_the_new(any_store):
     assert any_store.list("") == ["key"]
 
 
-def test_of_writers_at_the_same_moment_one_wins_whole(any_store):
+def test_of_simultaneous_writes_one_wins(any_store):
     values = [bytes([number]) * 30_000 for number in range(6)]
     assert together([lambda v=value: any_store.write("key", v) for value in values]) == [None] * 6
     assert any_store.read("key") in values
@@ -178,7 +178,7 @@ def test_threads_that_append_lose_nothing(shared_store):
         assert [line for line in lines if line[0] == name] == [f"{name}:{n}" for n in range(5)]
 
 
-def test_of_those_that_append_at_the_same_end_one_wins(shared_store):
+def test_of_simultaneous_appends_at_a_length_one_wins(shared_store):
     stores = [pickle.loads(pickle.dumps(shared_store)) for _ in range(4)]
     wins = Counter()
     for at in range(0, 20, 4):
@@ -226,11 +226,11 @@ def test_processes_that_append_lose_nothing(shared_store):
     ]
     with ThreadPoolExecutor(len(names)) as pool:
         store = pickle.dumps(shared_store)
-        told = list(pool.map(lambda p: p.communicate(store, timeout=100), processes))
-    assert [process.returncode for process in processes] == [0] * 3, told
+        outputs = list(pool.map(lambda p: p.communicate(store, timeout=100), processes))
+    assert [process.returncode for process in processes] == [0] * 3, outputs
     lines = Counter(shared_store.read("log").decode().split())
     assert lines == Counter(f"{name}:{number}" for name in names for number in range(10))
-    assert sum(out.endswith(b"won") for out, _ in told) == 1
+    assert sum(out.endswith(b"won") for out, _ in outputs) == 1
     assert shared_store.read("race").decode() in names
     assert shared_store.list("") == ["key", "log", "race"]
 
@@ -246,7 +246,7 @@ def test_large_objects(any_store, monkeypatch):
     assert any_store.read("large") == data + b"end"
 
 
-def test_a_whole_run_is_deleted(any_store):
+def test_a_run_is_deleted(any_store):
     for number in range(30):
         any_store.write(f"runs/one/trials/{number % 3}/state/{number}", b"x")
     any_store.write("runs/one-more/journal.jsonl", b"x")
@@ -282,7 +282,7 @@ def test_shards_are_read_and_leave_no_copies(any_store, tmp_path_factory, monkey
     assert not list(disk.iterdir())
 
 
-def test_a_shard_that_was_altered_is_told_where_it_lies(any_store):
+def test_an_altered_shard_is_named_by_its_address(any_store):
     x = {"x": np.ones((8, 1), "float32"), "y": np.ones(8, "float32")}
     columns = {"feature_columns": ["x"], "label_columns": ["y"]}
     manifest = prepare_arrays(x, any_store, validation=0.5, partitions=1, **columns)
@@ -301,9 +301,9 @@ def test_a_shard_that_was_altered_is_told_where_it_lies(any_store):
 def test_a_store_pickles_as_its_address(any_store):
     any_store.write("key", b"value")
     pickled = pickle.dumps(any_store)
-    again = pickle.loads(pickled)
-    assert (type(again), again.url) == (type(any_store), any_store.url)
-    assert again.read("key") == b"value"
+    copy = pickle.loads(pickled)
+    assert (type(copy), copy.url) == (type(any_store), any_store.url)
+    assert copy.read("key") == b"value"
     assert len(pickled) < 500
 
 
@@ -318,7 +318,7 @@ def test_a_store_pickles_as_its_address(any_store):
         ("memory://x", {"token": "SECRET"}, "'token'"),
     ],
 )
-def test_credentials_among_the_options_are_refused_and_not_told(url, options, named):
+def test_credentials_among_the_options_are_refused_and_not_shown(url, options, named):
     with pytest.raises(ArgumentError, match=named) as caught:
         Store.create(url, **options)
     assert "environment" in str(caught.value)

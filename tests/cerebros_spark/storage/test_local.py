@@ -46,7 +46,7 @@ def test_processes_that_append_at_a_length_take_turns(tmp_path):
     assert sorted(lines) == [b"%d" % number * 10 for number in range(3) for _ in range(50)]
 
 
-def test_an_append_waits_for_the_lock_and_sees_what_was_done_meanwhile(tmp_path):
+def test_an_append_waits_for_the_lock_and_sees_changes_made_meanwhile(tmp_path):
     store = LocalStore(tmp_path)
     store.write("log", b"one")
     done = threading.Event()
@@ -60,7 +60,7 @@ def test_an_append_waits_for_the_lock_and_sees_what_was_done_meanwhile(tmp_path)
         thread = threading.Thread(target=append)
         thread.start()
         assert not done.wait(0.2)
-        # Replaced, as ``write`` does: what was waited for is no longer the file.
+        # Replaced, as ``write`` does: the locked file is no longer the one at this path.
         (tmp_path / "new").write_bytes(b"onetwo")
         os.replace(tmp_path / "new", tmp_path / "log")
     thread.join(10)
@@ -68,7 +68,7 @@ def test_an_append_waits_for_the_lock_and_sees_what_was_done_meanwhile(tmp_path)
     assert store.read("log") == b"onetwothree"
 
 
-def test_append_where_there_are_no_locks(tmp_path, monkeypatch):
+def test_append_without_locks(tmp_path, monkeypatch):
     def no_locks(descriptor, how):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
@@ -79,10 +79,10 @@ def test_append_where_there_are_no_locks(tmp_path, monkeypatch):
     assert store.read("log") == b"onetwo"
 
 
-def test_a_file_that_another_process_made_first_is_not_taken_away(tmp_path, monkeypatch):
+def test_a_file_that_another_process_created_first_is_not_deleted(tmp_path, monkeypatch):
     store = LocalStore(tmp_path)
     store.append("log", b"old")
-    # As if it had been made between the look and the opening.
+    # As if it had been created between the check and the opening.
     monkeypatch.setattr(Path, "exists", lambda path: False)
     monkeypatch.setattr(os, "write", Faults(os.write, times=99, some=half(os.write)))
     with pytest.raises(StoreError, match="No space left"):
@@ -119,7 +119,7 @@ def test_names_are_durable_too(tmp_path, monkeypatch):
     assert synced == [f"{tmp_path}/a", f"{tmp_path}/a/log", f"{tmp_path}/a/log"]
 
 
-def test_a_file_system_that_can_not_sync_folders_or_lock_will_do(tmp_path, monkeypatch):
+def test_a_file_system_without_sync_of_folders_or_locks(tmp_path, monkeypatch):
     sync = os.fsync
 
     def only_files(descriptor):

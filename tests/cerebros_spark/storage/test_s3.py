@@ -23,7 +23,7 @@ def store(bucket) -> S3Store:
 
 
 class Requests:
-    """What is asked of S3; ``act`` may do something before or instead of a request."""
+    """Requests to S3; ``act`` may do something before or instead of a request."""
 
     def __init__(self, monkeypatch, act=None):
         import s3fs
@@ -37,7 +37,7 @@ class Requests:
             return await ask(fs, method, *arguments, **more)
 
         monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
-        # The public name was made of the one above.
+        # The public name wraps the one above.
         monkeypatch.setattr(
             s3fs.S3FileSystem,
             "call_s3",
@@ -45,7 +45,7 @@ class Requests:
         )
 
 
-def test_urls_of_hadoop_are_taken_too(bucket):
+def test_urls_of_hadoop_are_accepted(bucket):
     store = Store.create(f"s3a://{bucket}/prefix/")
     assert type(store) is S3Store
     assert store.url == f"s3://{bucket}/prefix"
@@ -59,7 +59,7 @@ def test_a_url_without_a_bucket_is_refused(url):
         Store.create(url)
 
 
-def test_without_s3fs_it_is_said_what_to_install(monkeypatch):
+def test_a_missing_s3fs_is_reported_with_the_command_to_install_it(monkeypatch):
     def missing(url, **options):
         raise ImportError("Install s3fs to access S3")
 
@@ -111,7 +111,7 @@ def test_a_large_write_that_fails_leaves_the_old_bytes_and_no_parts(
 
 
 @pytest.mark.parametrize("at", [None, 3])
-def test_an_append_whose_answer_was_lost_is_not_made_twice(store, monkeypatch, at):
+def test_an_append_with_a_lost_response_is_not_repeated(store, monkeypatch, at):
     store.append("log", b"one")
     faults = Faults(lambda: None, ConnectionError("the answer was lost"))
 
@@ -129,7 +129,7 @@ def test_an_append_whose_answer_was_lost_is_not_made_twice(store, monkeypatch, a
     assert store.read("log") == b"onetwothree"
 
 
-def test_an_append_that_did_not_arrive_is_made_again(store, monkeypatch, caplog):
+def test_an_append_that_did_not_arrive_is_retried(store, monkeypatch, caplog):
     store.append("log", b"one")
     faults = Faults(lambda: None, ConnectionError("the line is cut"), times=2)
 
@@ -144,7 +144,7 @@ def test_an_append_that_did_not_arrive_is_made_again(store, monkeypatch, caplog)
     assert "the line is cut; try 3 of 5" in caplog.text
 
 
-def test_what_can_not_be_deleted_is_told(store, monkeypatch):
+def test_a_failed_delete_is_an_error(store, monkeypatch):
     store.write("folder/key", b"x")
 
     async def denied(ask, method):
@@ -161,9 +161,9 @@ def test_what_can_not_be_deleted_is_told(store, monkeypatch):
 @pytest.mark.parametrize(
     ("known", "secret", "advice"),
     [(True, True, "need s3:ListBucket"), (True, False, "invalid"), (False, True, "invalid")],
-    ids=["no rights", "wrong secret", "unknown"],
+    ids=["no permissions", "wrong secret", "unknown"],
 )
-def test_missing_rights_are_told_at_once(
+def test_missing_permissions_are_reported_without_retries(
     store, bucket, s3_server, monkeypatch, caplog, known, secret, advice
 ):
     import boto3
@@ -172,32 +172,32 @@ def test_missing_rights_are_told_at_once(
     address = s3_server["AWS_ENDPOINT_URL_S3"]
     iam, name = boto3.client("iam", endpoint_url=address), f"user-{bucket}"
     iam.create_user(UserName=name)
-    made = iam.create_access_key(UserName=name)["AccessKey"]
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", made["AccessKeyId"] if known else "AKIAUNKNOWN")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", made["SecretAccessKey"] if secret else "wrong")
-    again = pickle.loads(pickle.dumps(store))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"] if known else "AKIAUNKNOWN")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"] if secret else "wrong")
+    copy = pickle.loads(pickle.dumps(store))
 
     @set_initial_no_auth_action_count(0)
     def refused() -> None:
         with pytest.raises(StoreError, match=rf"cannot open s3://{bucket}/x: .*{advice}"):
             Store.create(f"s3://{bucket}/x")
-        for call in (lambda: again.write("a/key", b"x"), lambda: again.append("a/key", b"x")):
+        for call in (lambda: copy.write("a/key", b"x"), lambda: copy.append("a/key", b"x")):
             with pytest.raises(StoreError, match=rf"cannot .* 'a/key' in s3://{bucket}/.*{advice}"):
                 call()
 
     refused()
     assert not caplog.records
-    store.write("a/key", b"rights are asked for no longer")
+    store.write("a/key", b"permissions are no longer checked")
 
 
-def test_a_bucket_that_is_not_there_is_told_at_once(s3_server, caplog):
+def test_a_missing_bucket_is_reported_without_retries(s3_server, caplog):
     message = r"cannot open s3://no-such-bucket/x: .*; create the bucket, or correct"
     with pytest.raises(StoreError, match=message):
         Store.create("s3://no-such-bucket/x")
     assert not caplog.records
 
 
-def test_a_bucket_that_goes_away_is_told(store, bucket, s3_client):
+def test_a_deleted_bucket_is_reported(store, bucket, s3_client):
     s3_client.delete_bucket(Bucket=bucket)
     for call in (
         store.read,
@@ -208,7 +208,7 @@ def test_a_bucket_that_goes_away_is_told(store, bucket, s3_client):
             call("a/key")
 
 
-def test_missing_credentials_are_told_at_once(bucket, monkeypatch, tmp_path, caplog):
+def test_missing_credentials_are_reported_without_retries(bucket, monkeypatch, tmp_path, caplog):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -218,7 +218,7 @@ def test_missing_credentials_are_told_at_once(bucket, monkeypatch, tmp_path, cap
     assert not caplog.records
 
 
-def test_a_server_that_is_away_is_told(s3_server, monkeypatch, caplog):
+def test_an_unreachable_server_is_reported(s3_server, monkeypatch, caplog):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     with pytest.raises(
         StoreError, match=r"cannot open s3://.* \(5 tries\): .*connect.*127\.0\.0\.1:9"
@@ -230,11 +230,11 @@ def test_a_server_that_is_away_is_told(s3_server, monkeypatch, caplog):
 def test_the_secret_is_in_no_error_log_or_pickle(store, bucket, s3_server, monkeypatch, caplog):
     secret = s3_server["AWS_SECRET_ACCESS_KEY"]
     caplog.set_level(logging.DEBUG, "cerebros_spark")
-    told = [repr(store), repr(pickle.dumps(store))]
+    texts = [repr(store), repr(pickle.dumps(store))]
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    again = pickle.loads(pickle.dumps(store))
+    copy = pickle.loads(pickle.dumps(store))
     with pytest.raises(StoreError) as caught:
-        again.read("key")
-    told += [str(caught.value), repr(caught.value.__cause__), caplog.text]
+        copy.read("key")
+    texts += [str(caught.value), repr(caught.value.__cause__), caplog.text]
     assert "try 2 of 5" in caplog.text
-    assert not [text for text in told if secret in text or s3_server["AWS_ACCESS_KEY_ID"] in text]
+    assert not [text for text in texts if secret in text or s3_server["AWS_ACCESS_KEY_ID"] in text]

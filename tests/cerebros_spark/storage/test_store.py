@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\xff\n\r\n", bytes(range(256)) * 4096])
-def test_what_was_written_is_read(store, data):
+def test_written_bytes_are_read(store, data):
     store.write("a/b.bin", data)
     assert store.read("a/b.bin") == data
 
@@ -34,7 +34,7 @@ def test_a_second_write_replaces_the_first(store):
 
 
 @pytest.mark.parametrize(
-    ("error", "told", "match"),
+    ("error", "raised", "match"),
     [
         (FULL, StoreError, r"cannot write 'folder/key' in .*No space left"),
         (KeyboardInterrupt(), KeyboardInterrupt, None),
@@ -42,13 +42,13 @@ def test_a_second_write_replaces_the_first(store):
     ids=["failed", "interrupted"],
 )
 def test_a_write_that_ends_half_way_leaves_the_old_bytes_and_nothing_else(
-    store, monkeypatch, error, told, match
+    store, monkeypatch, error, raised, match
 ):
     store.write("folder/key", b"old")
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", Faults(None, error, times=99))
         patched.setattr(type(store._fs), "mv", Faults(None, error, times=99))
-        with pytest.raises(told, match=match):
+        with pytest.raises(raised, match=match):
             store.write("folder/key", b"new")
     assert store.read("folder/key") == b"old"
     assert files(store) == ["folder/key"]
@@ -84,23 +84,23 @@ def test_a_missing_key_is_a_store_error_that_names_it(store):
 
 @pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/etc/outside", "a/.."])
 @pytest.mark.parametrize("call", ["read", "write", "append", "list", "delete"])
-def test_keys_that_lead_out_of_the_store_are_refused(store, call, key):
+def test_keys_outside_the_store_are_refused(store, call, key):
     more = [b"x"] if call in ("write", "append") else []
     with pytest.raises(ArgumentError, match="relative path without"):
         getattr(store, call)(key, *more)
 
 
-def test_dots_in_names_are_no_way_out(store):
+def test_dots_in_names_are_allowed(store):
     store.write("a..b/c...d", b"x")
     assert store.read("a..b/c...d") == b"x"
 
 
 def test_a_store_pickles_as_its_address(store):
     store.write("key", b"value")
-    again = pickle.loads(pickle.dumps(store))
-    assert again.url == store.url
-    assert type(again) is type(store)
-    assert again.read("key") == b"value"
+    copy = pickle.loads(pickle.dumps(store))
+    assert copy.url == store.url
+    assert type(copy) is type(store)
+    assert copy.read("key") == b"value"
     assert len(pickle.dumps(store)) < 500
 
 
@@ -110,7 +110,7 @@ def test_the_address_of_a_key_opens_the_same_bytes(store):
     assert urlparse(store.address("key")).scheme in ("file", "memory")
 
 
-def test_create_tells_paths_from_urls(tmp_path):
+def test_create_distinguishes_paths_from_urls(tmp_path):
     assert type(Store.create(str(tmp_path / "x"))) is LocalStore
     assert type(Store.create("memory://x")) is Store
     store = Store.create(f"file://{tmp_path}/a url")
@@ -123,7 +123,7 @@ def test_an_unknown_kind_of_store_is_an_argument_error():
         Store("nosuch://place")
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").write_text("a file, not a folder")
     with pytest.raises(StoreError, match=r"cannot create the store '.*file/below'"):
         LocalStore(tmp_path / "file" / "below")
@@ -156,8 +156,8 @@ def test_a_relative_store_keeps_its_folder_when_the_process_moves(tmp_path, monk
     assert pickle.loads(pickle.dumps(store)).read("key") == b"1"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="rights do not bind root")
-def test_rights_that_are_missing_are_told(tmp_path):
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not apply to root")
+def test_missing_permissions_are_reported(tmp_path):
     store = LocalStore(tmp_path / "store")
     store.write("folder/key", b"old")
     (tmp_path / "store" / "folder").chmod(0)
@@ -175,7 +175,7 @@ def test_rights_that_are_missing_are_told(tmp_path):
     assert store.read("folder/key") == b"old"
 
 
-def test_a_folder_that_can_not_be_listed_is_not_empty(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_not_empty(tmp_path, monkeypatch):
     store = LocalStore(tmp_path)
     store.write("a/b/key", b"x")
     scan = os.scandir
@@ -190,7 +190,7 @@ def test_a_folder_that_can_not_be_listed_is_not_empty(tmp_path, monkeypatch):
         store.list("a")
 
 
-def test_deleting_what_another_process_deletes(tmp_path, monkeypatch):
+def test_deleting_while_another_process_deletes(tmp_path, monkeypatch):
     store = LocalStore(tmp_path)
     for number in range(5):
         store.write(f"folder/{number}", b"x")
@@ -214,7 +214,7 @@ def test_the_digest_of_a_key(store, monkeypatch):
         store.digest("none")
 
 
-def test_when_a_key_was_changed(store):
+def test_modification_time_of_a_key(store):
     store.write("key", b"x")
     age = datetime.now(timezone.utc) - store.modified_at("key")
     assert abs(age.total_seconds()) < 60
@@ -223,7 +223,7 @@ def test_when_a_key_was_changed(store):
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"{}\n\x00\xff"])
-def test_checked_files_come_back(store, data):
+def test_checked_files_are_read(store, data):
     write_checked(store, "folder/spec", data)
     assert read_checked(store, "folder/spec") == data
 
