@@ -1,1 +1,1 @@
-"""Uses of private attributes of libraries that only the search needs, one module per library."""
+"""Private attributes of libraries that only the search uses, one module per library."""
