@@ -302,7 +302,13 @@ class HyperHyperModel:
             SearchError: If all trials fail.
         """
         config = self._configure(
-            batch_size, epochs, callbacks, verbose, input_shape, reproducible, class_weight
+            callbacks,
+            class_weight,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            input_shape=input_shape,
+            reproducible=reproducible,
         )
         validation = config.resources.validation if validation_split is None else validation_split
         prepared = prepare_data(
@@ -333,25 +339,21 @@ class HyperHyperModel:
     ) -> ModelSelectionResult:
         """Search on data that an earlier ``fit`` prepared in the same store.
 
-        Data that was prepared with sample weights is trained with them. The other arguments are
-        those of :meth:`fit`.
-
-        Args:
-            data: Fingerprint of the prepared data; may be None if the store holds one only.
-            batch_size: As in :meth:`fit`.
-            epochs: As in :meth:`fit`.
-            callbacks: As in :meth:`fit`.
-            verbose: As in :meth:`fit`.
-            input_shape: As in :meth:`fit`.
-            reproducible: As in :meth:`fit`.
-            class_weight: As in :meth:`fit`.
+        ``data`` is the fingerprint of the prepared data; None if the store holds one only. Sample
+        weights that were prepared are used. The other arguments are those of :meth:`fit`.
 
         Raises:
             DataError: If there is no such data, or it has not as many partitions as there are
                 workers.
         """
         config = self._configure(
-            batch_size, epochs, callbacks, verbose, input_shape, reproducible, class_weight
+            callbacks,
+            class_weight,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            input_shape=input_shape,
+            reproducible=reproducible,
         )
         return self._search(config, find_data(config.resources, data))
 
@@ -457,15 +459,9 @@ class HyperHyperModel:
         return space
 
     def _configure(
-        self,
-        batch_size: int,
-        epochs: int | None,
-        callbacks: Any,
-        verbose: int,
-        input_shape: Sequence[int] | None,
-        reproducible: bool,
-        class_weight: Mapping[int, float] | None,
+        self, callbacks: Any, class_weight: Mapping[int, float] | None, **options: Any
     ) -> SearchConfig:
+        """Return the search configuration; ``options`` are attributes of it."""
         if self._resources is None:
             self.resource_bind()
         assert self._resources is not None
@@ -480,14 +476,10 @@ class HyperHyperModel:
             project_name=self.project_name,
             overwrite=self._overwrite,
             seed=self._seed,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            input_shape=input_shape,
-            reproducible=reproducible,
             callbacks=trial_callbacks,
             observers=observers,
             class_weight=parse_class_weight(class_weight),
+            **options,
         )
         backend.check(self._resources.store)
         return config

@@ -97,8 +97,8 @@ def short_searches() -> Iterator[None]:
 
     configure, post_init = HyperHyperModel._configure, CerebrosSpace.__post_init__
 
-    def limited_config(self: Any, batch_size: int, epochs: Any, *more: Any) -> Any:
-        return configure(self, batch_size, EPOCHS, *more)
+    def limited_config(self: Any, *more: Any, **options: Any) -> Any:
+        return configure(self, *more, **{**options, "epochs": EPOCHS})
 
     def limited_tuner(tuner: Any, objective: Any, _: Any, *more: Any, **most: Any) -> Any:
         return bind_tuner(tuner, objective, TRIALS, *more, **most)

@@ -33,16 +33,7 @@ _DEFAULT_EPOCHS = 1000
 class ModelConfig:
     """The networks of a search; see the arguments of ``HyperHyperModel``.
 
-    Attributes:
-        inputs: AutoKeras input nodes; none where the user builds the networks.
-        outputs: Heads, or the nodes they return; likewise.
-        heads: The heads.
-        space: Bounds of Cerebros networks; None for an AutoKeras graph or a user's networks.
-        base_models: Models that inputs pass first, by number of the input.
-        user_builder: Builds a user's networks; None otherwise.
-        custom_objects: Custom layers, losses and metrics by name.
-        loss_weights: Weight of each output's loss; None for 1.
-        max_model_size: Number of weights a network may have; None for any number.
+    ``space`` is None for an AutoKeras graph and for the networks of a ``user_builder``.
     """
 
     inputs: tuple[Any, ...]
@@ -58,23 +49,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Everything that ``fit`` and the bindings say about one search.
+    """Everything that the constructor, the bindings and ``fit`` say about one search.
 
-    Attributes:
-        model: The networks.
-        resources: Workers, store and columns.
-        tuner: The tuner.
-        project_name: Name of the run.
-        overwrite: Whether an earlier run of that name is removed.
-        seed: Seed of the run; None to draw one.
-        batch_size: Rows in a training step, unless a hyperparameter ``batch_size`` says otherwise.
-        epochs: Limit of a trial's epochs as ``fit`` was given it; see :attr:`max_epochs`.
-        verbose: 0 shows no progress.
-        input_shape: Shape of one row of the input, for a flatten_names column.
-        reproducible: Whether the run can be repeated bit for bit.
-        callbacks: Callbacks that each trial copies.
-        observers: Observers of the search.
-        class_weight: Weight of each class in the training loss, by class index.
+    ``seed`` is None to draw one. ``epochs`` is the argument of ``fit``; see :attr:`max_epochs`.
+    Each trial copies ``callbacks``; ``observers`` follow the search.
     """
 
     model: ModelConfig
@@ -122,11 +100,7 @@ def configure_model(
     loss_weights: Sequence[float] | Mapping[str, float] | None,
     max_model_size: int | None,
 ) -> ModelConfig:
-    """Check the arguments that describe networks; see ``HyperHyperModel``.
-
-    Raises:
-        ArgumentError: If an argument cannot be used.
-    """
+    """Check the arguments that describe networks; raise ArgumentError for unusable ones."""
     user_builder = _user_builder(hypermodel, inputs, outputs, space, base_models)
     objects = collect_custom_objects(custom_objects)
     # A block returns a list, so several of them make lists in a list.
@@ -189,8 +163,7 @@ def _head_of(output: Any) -> Any:
 def resolve_data(config: SearchConfig, prepared: PreparedData) -> SearchData:
     """Return prepared data as inputs and targets of the networks.
 
-    Raises:
-        DataError, ArgumentError: If it does not suit them.
+    Raises DataError or ArgumentError if it does not suit them.
     """
     model, manifest = config.model, prepared.manifest
     if model.user_builder is not None:

@@ -46,15 +46,9 @@ def resolve_user_model(
 ) -> SearchData:
     """Build a first network, and return the data as it takes it.
 
-    Args:
-        builder: Builds the user's networks.
-        custom_objects: Custom layers, losses and metrics by name.
-        prepared: The data.
-        input_shape: Shape of one row of the input as ``fit`` was given it; None for the columns'
-            own, or for the network's where the data is flat.
+    Without ``input_shape`` rows have the shape of the columns, or the network's for flat data.
 
-    Raises:
-        ArgumentError: If the network cannot be trained on the data, or by workers at all.
+    Raises ArgumentError if the network cannot be trained on the data, or by workers at all.
     """
     manifest = prepared.manifest
     hyperparameters = keras_tuner.HyperParameters()
@@ -163,12 +157,7 @@ def _operation_name(tensor: Any) -> str:
 
 
 def _check_input_types(model: keras.Model, manifest: Manifest, layout: Layout) -> None:
-    """Refuse columns whose values an input would change.
-
-    Raises:
-        ArgumentError: If an input takes integers, and a column has fractions.
-        DataError: If an input takes float32, which is too coarse for a column.
-    """
+    """Refuse fractions in an input of integers, and columns that float32 is too coarse for."""
     for tensor, group in zip(model.inputs, layout.inputs, strict=True):
         columns = [manifest.column(name) for name in group]
         if "int" not in str(tensor.dtype):
@@ -263,11 +252,7 @@ def _is_wrapped(loss: Any) -> bool:
 
 
 def _check_rebuilt(model: keras.Model, custom_objects: Mapping[str, Any]) -> None:
-    """Rebuild the network from its configuration, as workers do, and compare the two.
-
-    Raises:
-        ArgumentError: If the build fails, or the networks differ.
-    """
+    """Raise ArgumentError unless the network rebuilt from its configuration is the same."""
     with custom_object_scope(custom_objects):
         try:
             rebuilt = deserialize_model(serialize_model(model))

@@ -91,11 +91,7 @@ def _statistics(manifest: Manifest, names: Sequence[str]) -> tuple[np.ndarray, n
 
 
 def declare_space(tuner: Tuner, builder: TrialBuilder) -> TrialSpec:
-    """Declare the search space to a tuner by building one network; return that network's spec.
-
-    Raises:
-        ArgumentError: If the network cannot be sent to workers.
-    """
+    """Declare the search space to a tuner by building one network; return that network's spec."""
     hyperparameters = tuner.hyperparameters
     try:
         with (
@@ -112,12 +108,7 @@ def declare_space(tuner: Tuner, builder: TrialBuilder) -> TrialSpec:
 
 
 class MergerCache:
-    """Merges the metrics of trials; trials that are compiled alike share a merger.
-
-    Args:
-        data: The data, whose labels the metrics are computed on.
-        custom_objects: Custom layers, losses and metrics by name.
-    """
+    """Merges the metrics of trials; trials that are compiled alike share a merger."""
 
     def __init__(self, data: SearchData, custom_objects: Mapping[str, Any]) -> None:
         self._labels = data.label_forms
@@ -138,11 +129,7 @@ class MergerCache:
 def check_objective(
     objective: keras_tuner.Objective, mergers: MergerCache, first: TrialSpec
 ) -> None:
-    """Compute losses and metrics once, and check that the objective is among them.
-
-    Raises:
-        ArgumentError: If it is not, or a metric does not suit the labels.
-    """
+    """Compute losses and metrics once; raise ArgumentError if the objective is not among them."""
     try:
         merger = mergers(first)
         shapes = merger.shapes
@@ -173,8 +160,7 @@ def make_callback_factory(
 ) -> Callable[[TrialSpec, int], TrialCallbacks] | None:
     """Return what makes the callbacks of a trial, given its first epoch; None without callbacks.
 
-    Raises:
-        ArgumentError: If one monitors an unknown metric, or a metric of unknown direction.
+    Raises ArgumentError if one monitors an unknown metric, or a metric of unknown direction.
     """
     callbacks = config.callbacks
     stops = any(isinstance(each, keras.callbacks.EarlyStopping) for each in callbacks)

@@ -50,11 +50,6 @@ class Fusion:
 
     Compiling a shape takes longer than tracing one small network, but a compiled step avoids
     hundreds of small operations.
-
-    Args:
-        config: The search configuration.
-        space: Builds the networks.
-        data: The data.
     """
 
     def __init__(self, config: SearchConfig, space: Space, data: SearchData) -> None:
@@ -120,7 +115,7 @@ class Fusion:
             return None
 
     def _check_worth(self, networks: Sequence[Network], batch_size: int) -> None:
-        """Raise UnreadableError if Keras would finish before the shape is compiled."""
+        """Raise UnsupportedNetworkError if Keras would finish before the shape is compiled."""
         trials = self._config.tuner.max_trials or _DEFAULT_TRIALS
         units = statistics.fmean(len(list(network.units)) for network in networks)
         steps = -(-self._data.manifest.train_rows // batch_size) * self._config.max_epochs

@@ -127,9 +127,7 @@ class SearchLoop:
 
     def _fail(self, trial: RunningTrial, error: Exception) -> None:
         """End a trial that never reached the workers."""
-        trace = "".join(traceback.format_exception(error))
-        reason = f"{type(error).__name__}: {error}"
-        result = TrialResult(trial.name, Status.FAILED, 0, 0.0, reason, trace)
+        result = TrialResult(trial.name, Status.FAILED, 0, 0.0, *_describe(error))
         # The tuner also learns the hyperparameters that a failed build has declared.
         declared = trial.proposal.hyperparameters.get_config()
         self._journal.append("end", hyperparameters=declared, **msgspec.to_builtins(result))
@@ -239,5 +237,9 @@ class SearchLoop:
 
 
 def _failed(error: Exception) -> EpochAnswer:
-    trace = "".join(traceback.format_exception(error))
-    return EpochAnswer(proceed=False, error=f"{type(error).__name__}: {error}", traceback=trace)
+    reason, trace = _describe(error)
+    return EpochAnswer(proceed=False, error=reason, traceback=trace)
+
+
+def _describe(error: Exception) -> tuple[str, str]:
+    return f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))

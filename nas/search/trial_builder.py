@@ -27,6 +27,8 @@ from nas.config.search_config import SearchConfig
 from nas.spaces.base import Space
 from nas.trial.proposal import Proposal
 
+_Network = tuple[int, str, bytes]  # number of weights, program, initial state
+
 
 @dataclass(frozen=True)
 class BuiltTrial:
@@ -39,15 +41,7 @@ class BuiltTrial:
 
 @dataclass(frozen=True)
 class TrialBuilder:
-    """Builds the trials of one search.
-
-    Attributes:
-        config: The search configuration.
-        space: Builds networks.
-        seed: Seed of the run.
-        dtype_policy: Keras' policy under which networks are built, as Keras keeps it by thread.
-        fuse: Marks trials that can be trained together; None to train each by itself.
-    """
+    """Builds the trials of one search, under a ``dtype_policy``, which Keras keeps by thread."""
 
     config: SearchConfig
     space: Space
@@ -58,9 +52,8 @@ class TrialBuilder:
     def build(self, name: str, index: int, proposal: Proposal) -> BuiltTrial:
         """Build a trial. Its initial weights depend only on the seed and the trial's name.
 
-        Raises:
-            TrialError: If the network is larger than allowed, or cannot be sent to workers.
-            Exception: Whatever the space raises.
+        Raises TrialError if the network is too large or cannot be sent to workers; and whatever the
+        space raises.
         """
         hyperparameters = proposal.hyperparameters
         seed = derive_seed(self.seed, name, "weights")
@@ -70,27 +63,24 @@ class TrialBuilder:
             if network is None:
                 with seeded_initializers(seed):
                     network = self._build_model(hyperparameters)
+        parameters, program, state = network
         spec = TrialSpec(
             trial_id=name,
             index=index,
             trainer="keras",
-            program=network.program,
+            program=program,
             seed=self.seed,
             epochs=proposal.epochs or self.config.max_epochs,
             batch_size=_batch_size(hyperparameters, self.config.batch_size),
-            parameters=network.parameters,
+            parameters=parameters,
         )
         if self.fuse is not None:
             spec = self.fuse(spec)
-        return BuiltTrial(spec, network.state)
+        return BuiltTrial(spec, state)
 
     @contextlib.contextmanager
     def registered_objects(self) -> Iterator[None]:
-        """Register custom objects with Keras, and import their modules, while a network is built.
-
-        Raises:
-            TrialError: If one cannot be found.
-        """
+        """Register custom objects, and import their modules, while a network is built."""
         with (
             custom_object_scope(self.config.custom_objects),
             import_custom_modules({"imports": []}),
@@ -107,7 +97,7 @@ class TrialBuilder:
         with custom_object_scope(self.config.custom_objects):
             program = serialize_model(model, self.config.class_weight)
             check_additive(model)
-        return _Network(parameters, program, get_initial_state(model))
+        return parameters, program, get_initial_state(model)
 
     def _serialize(self, hyperparameters: Any) -> _Network | None:
         """Return the same network without building it; None if Keras must build it."""
@@ -120,7 +110,7 @@ class TrialBuilder:
             state = pack_initial_state(network.weights, network.trainable, network.optimizer)
         except UnsupportedNetworkError:
             return None  # an optimizer with another state
-        return _Network(network.parameters, network.program, state)
+        return network.parameters, network.program, state
 
     def _check_size(self, parameters: int) -> None:
         limit = self.config.model.max_model_size
@@ -128,15 +118,6 @@ class TrialBuilder:
             raise TrialError(
                 f"the network has {parameters:,} parameters, more than max_model_size={limit:,}"
             )
-
-
-@dataclass(frozen=True)
-class _Network:
-    """A network that can be sent to workers."""
-
-    parameters: int
-    program: str
-    state: bytes
 
 
 def _batch_size(hyperparameters: Any, default: int) -> int:

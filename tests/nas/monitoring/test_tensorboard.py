@@ -189,7 +189,7 @@ class Blind(SearchObserver):
 
 
 class Noting(SearchObserver):
-    """Notes what it is calls."""
+    """Records its calls."""
 
     def __init__(self):
         self.calls = []
