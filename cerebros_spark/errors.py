@@ -1,25 +1,11 @@
 """Exceptions that the packages raise."""
 
-from cerebros_spark.core.errors import (
-    ArgumentError,
-    BackendError,
-    CerebrosError,
-    DataError,
-    NotFittedError,
-    ProtocolError,
-    SearchError,
-    StoreError,
-    TrialError,
-)
-
-__all__ = [
-    "ArgumentError",
-    "BackendError",
-    "CerebrosError",
-    "DataError",
-    "NotFittedError",
-    "ProtocolError",
-    "SearchError",
-    "StoreError",
-    "TrialError",
-]
+from cerebros_spark.core.errors import ArgumentError as ArgumentError
+from cerebros_spark.core.errors import BackendError as BackendError
+from cerebros_spark.core.errors import CerebrosError as CerebrosError
+from cerebros_spark.core.errors import DataError as DataError
+from cerebros_spark.core.errors import NotFittedError as NotFittedError
+from cerebros_spark.core.errors import ProtocolError as ProtocolError
+from cerebros_spark.core.errors import SearchError as SearchError
+from cerebros_spark.core.errors import StoreError as StoreError
+from cerebros_spark.core.errors import TrialError as TrialError

@@ -12,7 +12,6 @@ from cerebros_spark.core.events import (
     WorkerEvent,
     WorkerReady,
     WorkRequested,
-    make_report_event,
 )
 from cerebros_spark.core.types import Assignment, Demand, Report
 from cerebros_spark.core.validation import check_integer
@@ -120,7 +119,7 @@ class _LocalLink:
             self._is_registered = True
             self._events.put(WorkerReady(self.number))
         for report in reports:
-            self._events.put(make_report_event(report))
+            self._events.put(report)
         if demand is Demand.AHEAD and not self._has_requested:
             self._has_requested = True
             self._events.put(WorkRequested(self.number))

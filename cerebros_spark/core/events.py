@@ -1,4 +1,7 @@
-"""The scheduler's input and output: events and instructions, as frozen values."""
+"""The scheduler's input and output: events and instructions, as frozen values.
+
+A worker's report of a unit is an event itself.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from dataclasses import dataclass
 
 from cerebros_spark.core.types import (
     MetricState,
-    Report,
     StateRef,
     TrialResult,
     Unit,
@@ -42,10 +44,7 @@ class WorkRequested:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker is gone, with its units.
-
-    ``fatal`` means that the worker itself reported an error that no unit caused.
-    """
+    """A worker is gone, with its units; ``fatal`` if it reported an error that no unit caused."""
 
     worker: int
     reason: str = ""
@@ -53,29 +52,10 @@ class WorkerLost:
 
 
 @dataclass(frozen=True)
-class UnitDone:
-    """A worker has finished a unit."""
-
-    result: UnitResult
-
-
-@dataclass(frozen=True)
 class UnitCommitted:
     """A finished unit read from the journal of an earlier session."""
 
     result: UnitResult
-
-
-@dataclass(frozen=True)
-class UnitFailed:
-    """A unit raised: its trial fails, or the unit is retried."""
-
-    failure: UnitFailure
-
-
-def make_report_event(report: Report) -> UnitDone | UnitFailed:
-    """Return a worker's report as an event."""
-    return UnitDone(report) if isinstance(report, UnitResult) else UnitFailed(report)
 
 
 @dataclass(frozen=True)
@@ -91,24 +71,17 @@ class EpochAnswered:
 
 
 @dataclass(frozen=True)
-class TrialStopped:
-    """A trial is to end now, at whatever point it is."""
+class TrialEnded:
+    """The driver ends a trial, at whatever point it is; with an error it has failed."""
 
     trial_id: str
-
-
-@dataclass(frozen=True)
-class TrialFailed:
-    """The driver has found an error in a trial, which is to end now."""
-
-    trial_id: str
-    error: str
+    error: str | None = None
     traceback: str = ""
 
 
-WorkerEvent = WorkerReady | WorkRequested | WorkerLost | UnitDone | UnitFailed
+WorkerEvent = WorkerReady | WorkRequested | WorkerLost | UnitResult | UnitFailure
 
-Event = WorkerEvent | TrialSubmitted | UnitCommitted | EpochAnswered | TrialStopped | TrialFailed
+Event = WorkerEvent | TrialSubmitted | UnitCommitted | EpochAnswered | TrialEnded
 
 
 @dataclass(frozen=True)

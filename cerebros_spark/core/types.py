@@ -42,14 +42,16 @@ class Status(str, enum.Enum):
     FAILED = "failed"
 
 
-class StateRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Reference to a model state in the store.
+class Demand(str, enum.Enum):
+    """What work a worker asks for in an exchange with the driver."""
 
-    Attributes:
-        key: Its key in the store.
-        size: Its size in bytes.
-        sha256: Its SHA-256, in hexadecimal digits.
-    """
+    NONE = "none"
+    WORK = "work"  # it has none left
+    AHEAD = "ahead"  # for after the units that it still has
+
+
+class StateRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Reference to a model state: its key in the store, size in bytes and SHA-256 in hex."""
 
     key: Text
     size: Index
@@ -62,8 +64,7 @@ class TrialSpec:
 
     Attributes:
         trial_id: Name of the trial, unique in its run.
-        index: Number of the trial in its run, from 0. It fixes the visit order of a
-            reproducible run.
+        index: Number of the trial in its run, from 0.
         trainer: Name of the trainer that can read ``program``.
         program: The compiled network, serialized by the trainer.
         seed: Seed of the run. Every random draw of the trial derives from it and ``trial_id``.
@@ -89,15 +90,11 @@ class TrialSpec:
 
 
 class Unit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The unit of work: one trial, one epoch, one phase, one partition.
+    """The unit of work: one trial, one epoch (from 0), one phase, one partition.
 
     Attributes:
-        trial_id: The trial.
-        epoch: The epoch, from 0.
-        phase: Training changes the state, validation only reads it.
-        partition: The partition that is visited.
         visit: Number of training visits committed to the trial before this unit.
-        attempt: Number of earlier assignments of the unit, from 0.
+        attempt: Number of earlier assignments of the unit.
         state: The state that the unit starts from.
     """
 
@@ -111,12 +108,9 @@ class Unit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Work for one worker.
+    """Units for one worker to run together, one from each of several trials; maybe none.
 
-    Attributes:
-        units: Units of the worker's partition, one from each of several trials, to run together;
-            empty if there is no work yet.
-        ended_trials: Trials that have ended since the previous assignment.
+    ``ended_trials`` are those that have ended since the previous assignment.
     """
 
     units: tuple[Unit, ...]
@@ -126,14 +120,11 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class UnitResult(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="result"
 ):
-    """A worker's report of a finished unit.
+    """A worker's report of a finished unit, and the scheduler's event.
 
     Attributes:
-        unit: The unit.
-        worker: The worker that ran it.
         state: The state after a training unit, already in the store; None after validation.
         metrics: The metrics' variables over the rows of this unit alone.
-        rows: Number of rows read.
         began: Start of the work on the rows, in seconds since the epoch by the worker's clock.
         seconds: Duration of the work on the rows, tracing included.
         traces: Number of steps traced for this unit: 1 at a trial's first training and first
@@ -155,13 +146,9 @@ class UnitResult(
 class UnitFailure(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="failure"
 ):
-    """A worker's report of a unit that raised. It ends the trial, not the search.
+    """A worker's report of a unit that raised, and the scheduler's event.
 
     Attributes:
-        unit: The unit.
-        worker: The worker that ran it.
-        error: The error's type and message.
-        traceback: Its traceback.
         retryable: Whether the error is the store's, so that the unit may succeed when retried.
         diverged: Whether the only error is that the loss is no longer finite.
     """
@@ -177,23 +164,13 @@ class UnitFailure(
 Report = UnitResult | UnitFailure
 
 
-class Demand(str, enum.Enum):
-    """What work a worker asks for in an exchange with the driver."""
-
-    NONE = "none"
-    WORK = "work"  # it has none left
-    AHEAD = "ahead"  # for after the units that it still has
-
-
 class DriverLink(Protocol):
     """A worker's connection to the driver."""
 
     def exchange(self, reports: Sequence[Report], demand: Demand) -> Assignment | None:
         """Send reports and return the next assignment; None when the run has ended.
 
-        Args:
-            reports: Reports of finished or failed units.
-            demand: What work the worker asks for. Without a demand the call returns at once.
+        Without a demand the call returns at once.
         """
 
     def wake(self) -> None:
@@ -230,11 +207,9 @@ class EpochAnswer:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """A finished epoch of a trial, which now waits for an :class:`EpochAnswer`.
+    """A finished epoch (from 0) of a trial, which now waits for an :class:`EpochAnswer`.
 
     Attributes:
-        trial_id: The trial.
-        epoch: The epoch, from 0.
         logs: Metrics over all rows, named as in ``model.fit``: validation's with ``val_``.
         state: The state after the epoch, which the validation metrics belong to.
         seconds: Seconds of work, summed over the epoch's units.
@@ -257,12 +232,8 @@ class TrialResult(
     """An ended trial. Its JSON form is the journal's ``end`` record.
 
     Attributes:
-        trial_id: The trial.
-        status: How it ended.
-        finished_epochs: Number of epochs it finished.
         seconds: Seconds of work on its units, summed over workers.
         error: Why it failed, or diverged after its first epoch and was stopped.
-        traceback: The failure's traceback.
         kept: The state kept of it; None if none was.
     """
 

@@ -1,4 +1,4 @@
-"""Checks of arguments: each error names the argument and the value it was given."""
+"""Checks of arguments. Each error names the argument and its value."""
 
 from __future__ import annotations
 
@@ -16,15 +16,9 @@ from cerebros_spark.core.errors import ArgumentError
 def check_integer(
     name: str, value: Any, least: int | None = None, greatest: int | None = None
 ) -> int:
-    """Return an integer argument as an ``int``.
+    """Return an integer argument as an ``int``, if it is between the bounds that are not None.
 
-    NumPy's integers count as integers; booleans and fractional numbers do not.
-
-    Args:
-        name: The argument's name, for the message.
-        value: What was given.
-        least: Least value allowed; None for no bound.
-        greatest: Greatest value allowed; None for no bound.
+    NumPy's integers count as integers; booleans and floats do not.
 
     Raises:
         ArgumentError: If it is not an integer, or out of bounds.
@@ -33,41 +27,27 @@ def check_integer(
     if not isinstance(value, bool | np.bool_) and getattr(value, "shape", ()) == ():
         with contextlib.suppress(TypeError):
             number = operator.index(value)
-    above = least is None or (number is not None and number >= least)
-    below = greatest is None or (number is not None and number <= greatest)
-    if number is None or not above or not below:
-        if least is None:
-            wanted = "an integer"
-        elif greatest is not None:
-            wanted = f"an integer from {least} to {greatest}"
-        else:
-            wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ArgumentError(f"{name} must be {wanted}, but got {value!r}")
-    return number
+    low = -math.inf if least is None else least
+    high = math.inf if greatest is None else greatest
+    if number is not None and low <= number <= high:
+        return number
+    expected = "an integer"
+    if least is not None and greatest is not None:
+        expected = f"an integer from {least} to {greatest}"
+    elif least is not None:
+        expected = "a positive integer" if least == 1 else f"an integer of at least {least}"
+    raise ArgumentError(f"{name} must be {expected}, but got {value!r}")
 
 
 def check_optional_integer(name: str, value: Any, least: int | None = None) -> int | None:
-    """Return an integer argument as an ``int``, or None where it is None.
-
-    Args:
-        name: The argument's name, for the message.
-        value: What was given.
-        least: Least value allowed; None for no bound.
-
-    Raises:
-        ArgumentError: If it is neither None nor such an integer.
-    """
+    """Return an integer argument as an ``int``, or None; raises ArgumentError."""
     return None if value is None else check_integer(name, value, least)
 
 
 def check_real(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
-    """Return a real argument as a finite ``float`` in ``[low, high]``.
-
-    Raises:
-        ArgumentError: If it is something else.
-    """
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
+    """Return a real argument as a finite ``float`` in ``[low, high]``; raises ArgumentError."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real or not math.isfinite(value) or not low <= value <= high:
         bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"of at least {low:g}"
         raise ArgumentError(f"{name} must be a finite number {bounds}, but got {value!r}")
     return float(value)

@@ -20,10 +20,8 @@ from cerebros_spark.core.events import (
     Event,
     Instruction,
     RunUnits,
-    TrialFailed,
+    TrialEnded,
     TrialSubmitted,
-    UnitDone,
-    UnitFailed,
     WorkerEvent,
     WorkerLost,
 )
@@ -34,6 +32,8 @@ from cerebros_spark.core.types import (
     TrialResult,
     TrialSpec,
     Unit,
+    UnitFailure,
+    UnitResult,
 )
 from cerebros_spark.engine.epoch_metrics import Merger, merge_epochs
 from cerebros_spark.engine.recovery import recover_run
@@ -190,7 +190,7 @@ class Engine:
                 self._states.pin(trial_id, changed)
             self._states.discard(trial_id, current)
         if answer.error is not None:
-            self._pending.append(TrialFailed(trial_id, answer.error, answer.traceback or ""))
+            self._pending.append(TrialEnded(trial_id, answer.error, answer.traceback or ""))
         else:
             self._pending.append(EpochAnswered(trial_id, answer.proceed, changed))
 
@@ -274,24 +274,23 @@ class Engine:
             if event is None:
                 return events
             events.append(event)
-            if not isinstance(event, UnitDone):
+            if not isinstance(event, UnitResult):
                 self._record_event(event)
                 return events
-            if event.result.unit not in units:  # a duplicate counts once
-                units.add(event.result.unit)
+            if event.unit not in units:  # a duplicate counts once
+                units.add(event.unit)
                 self._record_unit(event)
 
     def _record_event(self, event: WorkerEvent) -> None:
-        if isinstance(event, UnitFailed) and event.failure.retryable:
-            logger.warning("retrying %s: %s", event.failure.unit, event.failure.error)
+        if isinstance(event, UnitFailure) and event.retryable:
+            logger.warning("retrying %s: %s", event.unit, event.error)
         elif isinstance(event, WorkerLost):
             self._lost += 1
             self._journal.append("lost", worker=event.worker, reason=event.reason)
             logger.warning("lost worker %d: %s", event.worker, event.reason)
 
-    def _record_unit(self, event: UnitDone) -> None:
+    def _record_unit(self, result: UnitResult) -> None:
         """Record a finished unit. Once the record is committed, the unit counts."""
-        result = event.result
         if not self._scheduler.expects(result.worker, result.unit):
             logger.info("ignoring late report for %s", result.unit)
             return
@@ -336,7 +335,7 @@ class Engine:
                 return
             trace = "".join(traceback.format_exception(error))
             message = f"{type(error).__name__}: {error}"
-            self._handle(TrialFailed(epochs[0].trial_id, message, trace))
+            self._handle(TrialEnded(epochs[0].trial_id, message, trace))
             return
         for epoch, logs in zip(epochs, merged, strict=True):
             self._journal.append("epoch", trial=epoch.trial_id, epoch=epoch.epoch, logs=logs)

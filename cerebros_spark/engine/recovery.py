@@ -11,8 +11,7 @@ from cerebros_spark.core.events import (
     EpochAnswered,
     EpochDone,
     Event,
-    TrialFailed,
-    TrialStopped,
+    TrialEnded,
     TrialSubmitted,
     UnitCommitted,
 )
@@ -109,5 +108,5 @@ def _make_events(spec: TrialSpec, record: Record, scheduler: Scheduler) -> list[
     if kind not in ("answer", "end") or (kind == "end" and name not in scheduler.running):
         return []
     if kind == "end" and record["status"] != Status.FAILED.value:
-        return [TrialStopped(name)]
-    return [TrialFailed(name, record["error"], record["traceback"] or "")]
+        return [TrialEnded(name)]
+    return [TrialEnded(name, record["error"], record["traceback"] or "")]

@@ -18,7 +18,6 @@ from cerebros_spark.core.events import (
     WorkerLost,
     WorkerReady,
     WorkRequested,
-    make_report_event,
 )
 from cerebros_spark.core.types import Assignment, Demand, Unit
 from cerebros_spark.rpc.messages import (
@@ -216,7 +215,7 @@ class Session:
             process.outstanding = None
         for report in request.reports:
             process.delivered.discard(report.unit)
-            self._events.put(make_report_event(report))
+            self._events.put(report)
         if request.fatal is not None:
             self._lose(request.fatal, fatal=True)
         elif is_new:

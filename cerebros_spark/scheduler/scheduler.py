@@ -23,17 +23,22 @@ from cerebros_spark.core.events import (
     EpochAnswered,
     Event,
     Instruction,
-    TrialFailed,
-    TrialStopped,
+    TrialEnded,
     TrialSubmitted,
     UnitCommitted,
-    UnitDone,
-    UnitFailed,
     WorkerLost,
     WorkerReady,
     WorkRequested,
 )
-from cerebros_spark.core.types import Phase, StateRef, Status, TrialResult, Unit, UnitResult
+from cerebros_spark.core.types import (
+    Phase,
+    StateRef,
+    Status,
+    TrialResult,
+    Unit,
+    UnitFailure,
+    UnitResult,
+)
 from cerebros_spark.scheduler.dispatcher import Dispatcher
 from cerebros_spark.scheduler.trial_state import EpochPlan, TrialState
 from cerebros_spark.scheduler.worker_queues import WorkerQueues
@@ -76,12 +81,11 @@ class Scheduler:
             WorkerReady: self._on_ready,
             WorkRequested: self._on_work_requested,
             WorkerLost: self._on_lost,
-            UnitDone: self._on_done,
+            UnitResult: self._on_result,
+            UnitFailure: self._on_failure,
             UnitCommitted: self._on_committed,
-            UnitFailed: self._on_failed,
             EpochAnswered: self._on_answered,
-            TrialStopped: self._on_stopped,
-            TrialFailed: self._on_stopped,
+            TrialEnded: self._on_ended,
         }
 
     def handle(self, *events: Event) -> list[Instruction]:
@@ -160,8 +164,7 @@ class Scheduler:
             self._idle_losses[event.worker] += 1
         return self._requeue(batches, event.reason)
 
-    def _on_done(self, event: UnitDone) -> list[Instruction]:
-        result = event.result
+    def _on_result(self, result: UnitResult) -> list[Instruction]:
         self._idle_losses[result.worker] = 0
         trial = self._complete(result.worker, result.unit)
         if trial is None:
@@ -180,8 +183,7 @@ class Scheduler:
         trial.replay(event.result)
         return self._advance(trial, event.result.seconds)
 
-    def _on_failed(self, event: UnitFailed) -> list[Instruction]:
-        failure = event.failure
+    def _on_failure(self, failure: UnitFailure) -> list[Instruction]:
         trial = self._complete(failure.worker, failure.unit)
         if trial is None:
             return []
@@ -207,13 +209,13 @@ class Scheduler:
         self._dispatcher.update(trial)
         return []
 
-    def _on_stopped(self, event: TrialStopped | TrialFailed) -> list[Instruction]:
+    def _on_ended(self, event: TrialEnded) -> list[Instruction]:
         trial = self._find(event.trial_id)
         if trial is None:
             return []
-        if isinstance(event, TrialFailed):
-            return [self._end(trial, Status.FAILED, event.error, event.traceback)]
-        return [self._end(trial, Status.STOPPED)]
+        if event.error is None:
+            return [self._end(trial, Status.STOPPED)]
+        return [self._end(trial, Status.FAILED, event.error, event.traceback)]
 
     # Shared steps ------------------------------------------------------------------------
 

@@ -34,12 +34,12 @@ class SearchCallbacks:
     def end_epoch(self, trial: RunningTrial, result: EpochResult) -> FinishedEpoch:
         """End an epoch; return it with the metrics and the stop of the callbacks."""
         if self._factory is None:
-            return FinishedEpoch(result.epoch, result.logs)
+            return FinishedEpoch(result.epoch, result.logs, stop=result.is_last)
         callbacks = self._callbacks_of(trial, self._factory)
         if callbacks.needs_model:
             callbacks.load_state(self._fetch(result.state))
         stop, added_logs = callbacks.end_epoch(result.epoch, result.logs)
-        return FinishedEpoch(result.epoch, result.logs, added_logs, stop)
+        return FinishedEpoch(result.epoch, result.logs, added_logs, stop or result.is_last)
 
     def decide(
         self, trial: RunningTrial, epoch: FinishedEpoch, proceed: bool | None

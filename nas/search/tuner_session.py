@@ -47,7 +47,7 @@ class TunerSession:
         verdicts = dict(self.tuner.observe(trial_id, epoch.number, epoch.logs))
         proceed = verdicts.pop(trial_id, None)
         self._save_decisions(verdicts)
-        if epoch.stop or trial.is_complete:
+        if epoch.stop:
             proceed = False
         trial.held = proceed is None
         self.order.advance(trial, proceed)

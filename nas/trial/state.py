@@ -17,7 +17,7 @@ from nas.trial.record import TrialRecord
 
 @dataclass(frozen=True)
 class FinishedEpoch:
-    """A finished epoch: its metrics, those that callbacks add, and whether they stop the trial."""
+    """A finished epoch: its metrics, those that callbacks add, and whether it ends the trial."""
 
     number: int
     logs: dict[str, float]
@@ -62,11 +62,6 @@ class RunningTrial:
         if improved:
             self.score, self.best_epoch = score, epoch.number
         return improved
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all of its epochs are finished."""
-        return self.spec is not None and self.finished_epochs >= self.spec.epochs
 
     def to_record(self, status: Status, result: TrialResult | None = None) -> TrialRecord:
         """Return the trial as a record."""

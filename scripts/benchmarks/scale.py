@@ -34,7 +34,6 @@ from cerebros_spark.core.events import (
     Event,
     RunUnits,
     TrialSubmitted,
-    UnitDone,
     WorkerReady,
     WorkRequested,
 )
@@ -101,7 +100,7 @@ class Simulation:
         self._store = LocalStore(folder)
         self._journal = Journal(self._store, "scale")
         self._scheduler = Scheduler(workers, validation=args.validation)
-        self._to_come: list[tuple[float, int, UnitDone | WorkRequested]] = []
+        self._to_come: list[tuple[float, int, UnitResult | WorkRequested]] = []
         self._free = [0.0] * workers  # when a worker finishes its assigned units
         self._numbers = itertools.count()
         self._now = 0.0  # by the driver's clock
@@ -119,9 +118,9 @@ class Simulation:
         while self._to_come:
             when, _, event = heapq.heappop(self._to_come)
             self._now = max(self._now, when)
-            if isinstance(event, UnitDone):
+            if isinstance(event, UnitResult):
                 began = time.perf_counter()
-                self._journal.append("unit", **msgspec.structs.asdict(event.result))
+                self._journal.append("unit", **msgspec.structs.asdict(event))
                 self._journal.commit()
                 self._spend(time.perf_counter() - began)
                 self._units += 1
@@ -189,9 +188,9 @@ class Simulation:
         hop = {"fetch": 0.001, "set": 0.001, "dump": 0.001, "write": 0.001}
         result = UnitResult(unit, worker, state, metrics, 1000, began, seconds, 0, hop)
         self._free[worker] = began + seconds
-        self._later(began + seconds, UnitDone(result))
+        self._later(began + seconds, result)
 
-    def _later(self, when: float, event: UnitDone | WorkRequested) -> None:
+    def _later(self, when: float, event: UnitResult | WorkRequested) -> None:
         heapq.heappush(self._to_come, (when, next(self._numbers), event))
 
     def _spend(self, seconds: float) -> None:

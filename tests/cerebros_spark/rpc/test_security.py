@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cerebros_spark.core.errors import BackendError
-from cerebros_spark.core.events import UnitDone
 from cerebros_spark.core.types import Assignment
 from cerebros_spark.rpc import messages
 from cerebros_spark.rpc.auth import create_certificate
@@ -70,7 +69,7 @@ def untouched(server):
     server.send(1, Assignment((unit(),)))
     assert pending.result(30).units == (unit(),)
     later(worker.exchange, [result(worker=1)])
-    assert event(server) == UnitDone(result(worker=1))
+    assert event(server) == result(worker=1)
     worker.close()
 
 
@@ -137,7 +136,7 @@ def test_a_recorded_connection_reveals_nothing(server):
         server.send(0, Assignment((unit(visit),)))
         assert pending.result(30).units == (unit(visit),)
         pending = later(worker.exchange, [result(visit)])
-        assert event(server) == UnitDone(result(visit))
+        assert event(server) == result(visit)
     worker.close()
     proxy.close()
     seen = bytes(proxy.seen)
@@ -339,5 +338,5 @@ def test_the_message_without_faults_is_accepted(server, client):
     server.send(0, Assignment((unit(),)))
     assert client.exchange(process_id="legal", process=INFO).number == 1
     client.raw(json.dumps({**LEGAL["Exchange"], "process_id": "legal"}).encode())
-    assert event(server) == UnitDone(result())
+    assert event(server) == result()
     client.raw(json.dumps({**LEGAL["Heartbeat"], "process_id": "legal"}).encode(), "Heartbeat")

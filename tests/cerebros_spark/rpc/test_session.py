@@ -5,7 +5,7 @@ import queue
 import pytest
 from msgspec.structs import replace
 
-from cerebros_spark.core.events import UnitFailed, WorkerLost, WorkerReady, WorkRequested
+from cerebros_spark.core.events import WorkerLost, WorkerReady, WorkRequested
 from cerebros_spark.core.types import Assignment, Demand, UnitFailure
 from cerebros_spark.rpc.messages import Command, ExchangeRequest, MessageError
 from cerebros_spark.rpc.session import Session
@@ -122,7 +122,7 @@ def test_units_of_both_assignments_can_be_reported(session, events):
     assert exchange(session, later(3, reports=(failures[0],), demand=Demand.NONE)) == NEW
     exchange(session, later(4, received=2, reports=(failures[1],)))
     received = [events.get() for _ in range(events.qsize())]
-    assert [e for e in received if isinstance(e, UnitFailed)] == [UnitFailed(f) for f in failures]
+    assert [e for e in received if isinstance(e, UnitFailure)] == failures
 
 
 def test_a_process_that_hangs_while_it_asks_is_given_up(events):

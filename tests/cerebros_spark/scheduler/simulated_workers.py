@@ -11,12 +11,9 @@ from cerebros_spark.core.events import (
     EpochDone,
     Event,
     RunUnits,
-    TrialFailed,
-    TrialStopped,
+    TrialEnded,
     TrialSubmitted,
     UnitCommitted,
-    UnitDone,
-    UnitFailed,
     WorkerLost,
     WorkerReady,
     WorkRequested,
@@ -44,13 +41,10 @@ def result(worker: int, unit: Unit, seconds: float = 1.0) -> UnitResult:
     return UnitResult(unit, worker, state, metrics, 10, 0.0, seconds, 0, {})
 
 
-def done(worker: int, unit: Unit, seconds: float = 1.0) -> UnitDone:
-    return UnitDone(result(worker, unit, seconds))
-
-
-def failed(worker: int, unit: Unit, retryable: bool = False, diverged: bool = False) -> UnitFailed:
-    failure = UnitFailure(unit, worker, "ValueError: no", "Traceback …", retryable, diverged)
-    return UnitFailed(failure)
+def failure(
+    worker: int, unit: Unit, retryable: bool = False, diverged: bool = False
+) -> UnitFailure:
+    return UnitFailure(unit, worker, "ValueError: no", "Traceback …", retryable, diverged)
 
 
 @dataclass
@@ -135,14 +129,14 @@ class Cluster:
 
     def finish(self, worker: int) -> None:
         unit = self._reported(worker)
-        event = done(worker, unit)
+        event = result(worker, unit)
         self.queue.append(event)
         if self.trials[unit.trial_id].is_running:
-            self._commit(event.result)
+            self._commit(event)
 
     def fail(self, worker: int, retryable: bool = False, diverged: bool = False) -> None:
         unit = self._reported(worker)
-        self.queue.append(failed(worker, unit, retryable, diverged))
+        self.queue.append(failure(worker, unit, retryable, diverged))
         stops = diverged and unit.epoch
         self._count(unit, not retryable, Status.STOPPED if stops else Status.FAILED)
 
@@ -160,18 +154,17 @@ class Cluster:
         elif not proceed:
             trial.status = Status.STOPPED
 
-    def end(self, event: TrialStopped | TrialFailed) -> None:
+    def end(self, event: TrialEnded) -> None:
         trial = self.trials[event.trial_id]
         self._write(event)
         if trial.is_running:
-            stopped = isinstance(event, TrialStopped)
-            trial.status = Status.STOPPED if stopped else Status.FAILED
+            trial.status = Status.STOPPED if event.error is None else Status.FAILED
 
     def repeat(self, worker: int, unit: Unit, how: int) -> None:
         """Repeat a report, or report from a worker that was given up."""
         if (worker, unit) not in self._assigned():
-            failure = failed(worker, unit, retryable=how == 1)
-            self.queue.append(done(worker, unit) if how == 0 else failure)
+            report = failure(worker, unit, retryable=how == 1)
+            self.queue.append(result(worker, unit) if how == 0 else report)
 
     def restart_driver(self, together: bool) -> None:
         """Replace the driver: replay the journal; workers have to register again."""
@@ -257,7 +250,7 @@ class Cluster:
         trial.setbacks[unit.partition] += 1
         if fatal or trial.setbacks[unit.partition] == self.max_attempts:
             trial.status = status
-            self.journal.append(TrialFailed(unit.trial_id, "it failed"))
+            self.journal.append(TrialEnded(unit.trial_id, "it failed"))
 
     def _take(self, instruction: RunUnits | EpochDone | TrialResult) -> None:
         if isinstance(instruction, RunUnits):
@@ -443,7 +436,7 @@ class Player:
         names = sorted(self.cluster.trials)
         if names:
             name = names[pick % len(names)]
-            self.cluster.end(TrialFailed(name, "no") if pick % 2 else TrialStopped(name))
+            self.cluster.end(TrialEnded(name, "no") if pick % 2 else TrialEnded(name))
         return bool(names)
 
     def _restart_driver(self, pick: int) -> bool:

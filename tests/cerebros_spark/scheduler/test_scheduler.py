@@ -16,8 +16,7 @@ from cerebros_spark.core.events import (
     EpochDone,
     Event,
     RunUnits,
-    TrialFailed,
-    TrialStopped,
+    TrialEnded,
     TrialSubmitted,
     UnitCommitted,
     WorkerLost,
@@ -26,7 +25,7 @@ from cerebros_spark.core.events import (
 )
 from cerebros_spark.core.types import Phase, Status, TrialResult, Unit
 from cerebros_spark.scheduler.scheduler import Scheduler
-from tests.cerebros_spark.scheduler.simulated_workers import Cluster, Player, done, ref, result
+from tests.cerebros_spark.scheduler.simulated_workers import Cluster, Player, ref, result
 
 # After changing the scheduler, run 10,000 of them.
 EXAMPLES = int(os.environ.get("CEREBROS_EXAMPLES", "300"))
@@ -95,7 +94,7 @@ def makespan(epochs: Sequence[int], partitions: int, validation: bool) -> int:
         clock += 1
         ended = sorted(running.items())
         running.clear()
-        handle([done(worker, unit) for worker, unit in ended])
+        handle([result(worker, unit) for worker, unit in ended])
         while waiting:
             answers = [EpochAnswered(name, True) for name in waiting]
             waiting.clear()
@@ -160,7 +159,7 @@ def uneven_makespan(costs: Sequence[Sequence[int]]) -> int:
     handle(*submitted, *map(WorkerReady, range(len(costs[0]))))
     while ends:
         clock, worker, unit = heapq.heappop(ends)
-        handle(done(worker, unit, costs[int(unit.trial_id)][worker]))
+        handle(result(worker, unit, costs[int(unit.trial_id)][worker]))
     assert not scheduler.running
     return clock
 
@@ -295,7 +294,7 @@ def test_a_restarted_worker_and_a_failure_count_together() -> None:
 def test_a_stopped_trial_keeps_its_worker_until_that_reports() -> None:
     cluster = cluster_of(1, [5, 1])
     unit = cluster.held[0][0]
-    cluster.end(TrialStopped(unit.trial_id))
+    cluster.end(TrialEnded(unit.trial_id))
     cluster.flush()
     assert cluster.ended[unit.trial_id].status is Status.STOPPED
     assert cluster.held[0][0] == unit
@@ -308,9 +307,9 @@ def test_a_stopped_trial_keeps_its_worker_until_that_reports() -> None:
 def test_the_driver_may_fail_a_trial() -> None:
     scheduler = Scheduler(1)
     scheduler.handle(TrialSubmitted("t0", 0, 1, ref("s")))
-    (end,) = scheduler.handle(TrialFailed("t0", "no metrics", "Traceback …"))
+    (end,) = scheduler.handle(TrialEnded("t0", "no metrics", "Traceback …"))
     assert end == TrialResult("t0", Status.FAILED, 0, 0.0, "no metrics", "Traceback …")
-    assert scheduler.handle(TrialFailed("t0", "twice")) == []
+    assert scheduler.handle(TrialEnded("t0", "twice")) == []
 
 
 def test_a_journal_is_replayed_without_workers() -> None:
@@ -394,7 +393,7 @@ def test_losses_without_a_unit_are_counted_until_a_unit_is_finished() -> None:
     scheduler.handle(WorkerReady(0))
     assert lose(fatal=True) == 2
     (run,) = scheduler.handle(WorkerReady(0))
-    scheduler.handle(done(0, run.units[0]))
+    scheduler.handle(result(0, run.units[0]))
     assert scheduler.count_idle_losses(0) == 0
 
 
@@ -482,7 +481,7 @@ def test_a_busy_worker_waits_for_half_a_batch():
     (first,) = scheduler.handle(*trials, WorkerReady(0))
     (ahead,) = scheduler.handle(WorkRequested(0))
     assert [len(each.units) for each in (first, ahead)] == [8, 8]
-    ends = [done(0, unit) for unit in first.units]
+    ends = [result(0, unit) for unit in first.units]
     scheduler.handle(*ends[:3])
     assert scheduler.handle(WorkRequested(0)) == [], "three could be validated, of eight"
     (more,) = scheduler.handle(ends[3])
@@ -497,7 +496,7 @@ def test_an_idle_worker_does_not_wait():
     while instructions:
         waiting += [each.trial_id for each in instructions if isinstance(each, EpochDone)]
         runs = [each for each in instructions if isinstance(each, RunUnits)]
-        instructions = scheduler.handle(*(done(0, unit) for run in runs for unit in run.units))
+        instructions = scheduler.handle(*(result(0, unit) for run in runs for unit in run.units))
     assert sorted(waiting) == sorted(trial.trial_id for trial in trials)
     assert scheduler.idle_workers == 1
     (run,) = scheduler.handle(EpochAnswered("t3", True))

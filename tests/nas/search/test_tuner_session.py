@@ -6,7 +6,8 @@ import keras_tuner
 import pytest
 
 from cerebros_spark.core.errors import TrialError
-from cerebros_spark.core.types import Status, TrialResult, TrialSpec
+from cerebros_spark.core.types import EpochResult, StateRef, Status, TrialResult, TrialSpec
+from nas.search.trial_callbacks import SearchCallbacks
 from nas.search.tuner_session import TunerSession
 from nas.trial.proposal import Pause, Proposal
 from nas.trial.state import FinishedEpoch, RunningTrial
@@ -76,11 +77,18 @@ def test_a_decision_is_void_once_its_trial_is_released(session):
     assert session.release_decided() == []
 
 
-def test_callbacks_and_the_last_epoch_end_a_trial_that_the_tuner_would_train_on(session):
-    a, b, c = start(session, {"a": True}, {"b": True}, {})
+def test_callbacks_end_a_trial_that_the_tuner_would_train_on(session):
+    a, _, c = start(session, {"a": True}, {})
     assert session.observe(a, epoch(stop=True)) == (True, False)
-    assert session.observe(b, epoch(EPOCHS - 1)) == (True, False)
-    assert session.observe(c, epoch(EPOCHS - 1)) == (True, False), "it is not held"
+    assert session.observe(c, epoch(stop=True)) == (True, False), "it is not held"
+
+
+def test_the_last_epoch_ends_a_trial(session):
+    a, *_ = start(session)
+    callbacks = SearchCallbacks(None, lambda ref: b"")
+    for is_last in (False, True):
+        result = EpochResult(a.name, 0, {}, StateRef("k", 1, "0"), 1.0, 1, is_last)
+        assert callbacks.end_epoch(a, result).stop is is_last
 
 
 def test_an_ended_trial_is_a_record_and_others_may_start_from_it(session):
