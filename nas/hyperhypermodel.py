@@ -217,7 +217,7 @@ class HyperHyperModel:
             max_consecutive_failed_trials: Number of trials that fail one after the other and end
                 the search, with an error that shows the first; None for never.
             **options: Options of the tuner of that name, for example ``exploration=0.3`` for
-                ``"greedy"``; its factory in ``nas.config.tuner_registry`` describes them.
+                ``"greedy"``; its class in ``nas.tuners.algorithms`` describes them.
 
         Raises:
             ArgumentError: If an argument cannot be used.

@@ -23,7 +23,7 @@ from nas.cli.run_config import (
 from nas.cli.spark_session import DEFAULT_WORKERS, spark_session
 from nas.cli.table_encoding import infer_encoding
 from nas.cli.table_io import FORMATS, detect_format, read_table, read_vector_size
-from nas.config.tuner_registry import TUNERS
+from nas.tuners.registry import TUNERS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

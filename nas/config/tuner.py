@@ -16,10 +16,10 @@ import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_optional_integer
-from nas.config.tuner_registry import tuner_factory
 from nas.trial.objective import parse_objective
 from nas.trial.proposal import Tuner
-from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner, oracle_objective
+from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner, get_oracle_objective
+from nas.tuners.registry import get_tuner_class
 
 _COMMON_OPTIONS = ("objective", "max_trials", "seed", "hyperparameters")
 _METHODS = ("learn", "propose", "observe", "conclude")
@@ -124,12 +124,17 @@ def _identify(tuner: Any, options: dict[str, Any]) -> TunerBinding:
 
 
 def _from_name(name: str, options: dict[str, Any]) -> TunerBinding:
-    factory = tuner_factory(name)
+    factory = get_tuner_class(name)
     options = {
         option: value.item() if isinstance(value, np.generic) else value
         for option, value in options.items()
     }
-    known = [each for each in inspect.signature(factory).parameters if each not in _COMMON_OPTIONS]
+    parameters = inspect.signature(factory).parameters.values()
+    known = [
+        each.name
+        for each in parameters
+        if each.kind is each.KEYWORD_ONLY and each.name not in _COMMON_OPTIONS
+    ]
     for option in options:
         if option not in known:
             names = ", ".join(repr(each) for each in sorted(known)) or "none"
@@ -171,7 +176,7 @@ def _from_oracle(oracle: keras_tuner.Oracle) -> TunerBinding:
         name=type(oracle).__name__,
         options=_finite(json.loads(json.dumps(settings, default=repr))),
         factory=make,
-        objective=oracle_objective(oracle),
+        objective=get_oracle_objective(oracle),
         max_trials=oracle.max_trials,
         hyperparameters=oracle.hyperparameters,
         code=type(oracle),  # its settings are among the options

@@ -1,11 +1,11 @@
-"""The tuner room's door: how the next candidate is chosen.
+"""The protocol of tuners, which choose the trials of a search.
 
-A tuner proposes hyperparameter values, hears of every epoch's metrics and says which trials go on.
-Any number of its trials may be in flight. It is called from one thread.
+A tuner proposes hyperparameter values, observes the metrics of every epoch and decides which trials
+continue. Any number of its trials may be in flight. All calls come from one thread.
 
-A tuner has no state of its own to be saved: whoever goes on with a run asks and tells a new tuner
-what the journal says the old one was asked and told, in that order, and it comes to the same point.
-So what it does may depend on its seed and on what it was asked and told, and on nothing else.
+The state of a tuner is not saved. To resume a run, a new tuner gets the calls that the journal
+records, in their order, and must reach the same state. So its behavior may depend only on its seed
+and on these calls.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import Any, Protocol
 
 from cerebros_spark.core.types import Status
 
-#: By the tuner's name of a trial, whether it goes on. A trial that has finished an epoch and is not
-#: there is held: it rests, without a worker, until a later answer of the tuner names it.
+#: Whether a trial continues, by the tuner's name for it. A trial that has finished an epoch and is
+#: missing is held: it waits, without a worker, until a later result of the tuner names it.
 Verdicts = Mapping[str, bool]
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate to be built and trained.
+    """A candidate to build and train.
 
     Attributes:
         trial_id: The tuner's name for it.
-        hyperparameters: A ``keras_tuner.HyperParameters`` with the values set. A space that
-            asks for a hyperparameter the tuner has not seen adds it there.
-        epochs: Epochs of this trial at most; None for the search's.
-        parent: The tuner's name of an ended trial of the same values, whose best epoch's state
-            this one starts from; None to start anew.
-        first_epoch: Epochs that its values have been trained for before: what its callbacks
-            count on from.
+        hyperparameters: A ``keras_tuner.HyperParameters`` with its values. The space adds
+            hyperparameters that the tuner does not know yet.
+        epochs: Most epochs of this trial; None for those of the search.
+        parent: The tuner's name of an ended trial with the same values. This trial starts from the
+            state of its best epoch; None to start from new weights.
+        first_epoch: Epochs for which the values have been trained before, from which callbacks
+            count.
     """
 
     trial_id: str
@@ -48,17 +48,17 @@ class Pause(enum.Enum):
     """Why a tuner has no proposal."""
 
     WAIT = "wait"
-    """It may have one when it has heard more."""
+    """It may have one after further observations."""
 
     DONE = "done"
-    """It has none any more: max_trials is reached, or the space is exhausted."""
+    """It will have none: max_trials is reached, or the space is exhausted."""
 
 
 class Tuner(Protocol):
-    """Chooses candidates. Same seed and same answers, same proposals.
+    """Chooses candidates; the same for the same seed and the same calls.
 
     A tuner may have an attribute ``adaptive``. If it is False, proposals do not depend on scores,
-    and it may be asked for many of them at once.
+    and the search may request many of them at once.
     """
 
     @property
@@ -66,13 +66,31 @@ class Tuner(Protocol):
         """The search space as known so far, a ``keras_tuner.HyperParameters``."""
 
     def learn(self, hyperparameters: Any) -> None:
-        """Adds hyperparameters that a space has asked for to the search space."""
+        """Add the hyperparameters that a network has declared to the search space.
+
+        Args:
+            hyperparameters: A ``keras_tuner.HyperParameters``.
+        """
 
     def propose(self) -> Proposal | Pause:
-        """The next candidate, or why there is none."""
+        """Return the next candidate, or the reason why there is none."""
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Hears of an epoch's metrics (the first is 0); says which trials go on, or do not."""
+        """Record an epoch of a trial, and return which trials continue.
+
+        Args:
+            trial_id: The tuner's name for the trial.
+            epoch: Number of the epoch, from 0.
+            logs: The epoch's metrics by name.
+
+        Returns:
+            Decisions on this trial and on held ones.
+        """
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Hears that a trial has ended; says which of those it held go on, or do not."""
+        """Record that a trial has ended, and return which held trials continue.
+
+        Args:
+            trial_id: The tuner's name for the trial.
+            status: How it ended.
+        """

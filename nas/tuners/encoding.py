@@ -1,4 +1,4 @@
-"""Hyperparameter values as numbers, for a surrogate."""
+"""Hyperparameter values as numbers, for a surrogate model."""
 
 from __future__ import annotations
 
@@ -7,48 +7,44 @@ from typing import Any
 
 import numpy as np
 
-from nas.tuners.search_space import KnownSpace, domain, is_number, unit_of
+from nas.tuners.search_space import SearchSpace, has_one_value, is_number, list_domain, to_unit
 
-_ABSENT = -1.0  # outside [0, 1], so that one split of a tree tells it apart
+_INACTIVE = -1.0  # outside [0, 1], so that one split of a tree separates it
 
 
 class Encoding:
-    """Columns for the hyperparameters of a space as it is known now.
+    """Columns for the hyperparameters of a space as known so far.
 
-    A number has a column, scaled to [0, 1] by its sampling; a choice has one for each value. A
-    conditional hyperparameter that is not active is -1 in the first case, and 0 in all columns
-    in the second. What has one value only has no column.
-
-    Args:
-        space: The space.
+    A number has one column, scaled to [0, 1] by its sampling; a choice has one per value. An
+    inactive conditional hyperparameter is -1 in the first case and 0 in all columns in the second.
+    A hyperparameter with one value has no column.
     """
 
-    def __init__(self, space: KnownSpace) -> None:
+    def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self._columns: dict[int, int] = {}
         self._choices: dict[int, dict[Any, int]] = {}
-        absent: list[float] = []
+        inactive: list[float] = []
         for index, definition in enumerate(space.definitions):
-            known = domain(definition)
-            if known is not None and len(known) == 1:
+            if has_one_value(definition):
                 continue
-            self._columns[index] = len(absent)
+            self._columns[index] = len(inactive)
             if is_number(definition):
-                absent.append(_ABSENT)
+                inactive.append(_INACTIVE)
             else:
-                assert known is not None
-                self._choices[index] = {value: at for at, value in enumerate(known)}
-                absent.extend([0.0] * len(known))
-        self._absent = np.array(absent)
+                values = list_domain(definition) or ()
+                self._choices[index] = {value: at for at, value in enumerate(values)}
+                inactive.extend([0.0] * len(values))
+        self._inactive = np.array(inactive)
 
-    def rows(self, several: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """A row for each of several values: float64 of shape ``(values, columns)``.
+    def encode(self, candidates: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Return a float64 array with one row for the values of each candidate.
 
-        A value that is missing is the default: the network asked for it later, if at all.
+        A missing value is the default: the network declared it later, if at all.
         """
-        rows = np.tile(self._absent, (len(several), 1))
-        for row, values in zip(rows, several, strict=True):
-            for index, definition in self._space.active(values):
+        rows = np.tile(self._inactive, (len(candidates), 1))
+        for row, values in zip(rows, candidates, strict=True):
+            for index, definition in self._space.iterate_active(values):
                 if index in self._columns:
                     value = values.get(definition.name, definition.default)
                     self._write(row, index, definition, value)
@@ -61,4 +57,4 @@ class Encoding:
             if at is not None:
                 row[column + at] = 1.0
         else:
-            row[column] = unit_of(definition, value)
+            row[column] = to_unit(definition, value)

@@ -1,4 +1,4 @@
-"""The search space as a tuner of ours knows it: what is active, drawn, counted and told apart."""
+"""The search space of a tuner: which hyperparameters are active, draws, grids and comparisons."""
 
 from __future__ import annotations
 
@@ -11,140 +11,150 @@ import numpy as np
 
 Values = dict[str, Any]
 
+#: Names and values of the active hyperparameters, which identify a candidate.
+Key = tuple[tuple[str, str], ...]
+
 _INT = keras_tuner.engine.hyperparameters.Int
 _FLOAT = keras_tuner.engine.hyperparameters.Float
 
-#: Values told apart: names and values of what is active.
-Key = tuple[tuple[str, str], ...]
 
+class SearchSpace:
+    """The hyperparameters known so far.
 
-class KnownSpace:
-    """Hyperparameters as far as they are known.
-
-    A hyperparameter may be declared several times under different conditions. Of those that are
-    active the first declared one counts, so what the user declared is never replaced.
+    A hyperparameter may be declared several times under different conditions. The first active
+    declaration counts, so the user's declarations are never replaced.
 
     Args:
-        overrides: What the user declared, a ``keras_tuner.HyperParameters``; may be None.
+        overrides: The user's declarations, a ``keras_tuner.HyperParameters``; may be None.
     """
 
     def __init__(self, overrides: Any = None) -> None:
-        self._known = keras_tuner.HyperParameters() if overrides is None else overrides.copy()
+        self._hp = keras_tuner.HyperParameters() if overrides is None else overrides.copy()
 
     @property
     def hyperparameters(self) -> Any:
-        """A ``keras_tuner.HyperParameters`` of its own, with the default values."""
-        return self._known.copy()
+        """A copy as a ``keras_tuner.HyperParameters`` with the default values."""
+        return self._hp.copy()
 
     @property
     def definitions(self) -> list[Any]:
-        """The hyperparameters, in the order they were declared."""
-        return list(self._known.space)
+        """The hyperparameters, in the order in which they were declared."""
+        return list(self._hp.space)
 
     def learn(self, hyperparameters: Any) -> None:
-        """Adds what is not known yet; what is known stays as it is."""
-        self._known.merge(hyperparameters, overwrite=False)
+        """Add hyperparameters that are not known yet."""
+        self._hp.merge(hyperparameters, overwrite=False)
 
-    def filled_in(self, values: Values) -> Any:
-        """A ``keras_tuner.HyperParameters`` of this space with these values."""
-        made = self._known.copy()
-        made.values = dict(values)
-        return made
+    def with_values(self, values: Values) -> Any:
+        """Return a ``keras_tuner.HyperParameters`` of this space with some values."""
+        hyperparameters = self._hp.copy()
+        hyperparameters.values = dict(values)
+        return hyperparameters
 
-    def active(self, values: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
-        """Numbers and definitions of the hyperparameters that are active with these values."""
-        taken: set[str] = set()
-        for index, definition in enumerate(self._known.space):
-            if definition.name not in taken and is_active(definition, values):
-                taken.add(definition.name)
+    def iterate_active(self, values: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
+        """Iterate over indices and definitions of the hyperparameters active with some values."""
+        seen: set[str] = set()
+        for index, definition in enumerate(self._hp.space):
+            if definition.name not in seen and is_active(definition, values):
+                seen.add(definition.name)
                 yield index, definition
 
     def fill(self, values: Mapping[str, Any], choose: Callable[[Any], Any]) -> Values:
-        """Values of all that is active, and of nothing else.
+        """Return values of exactly the active hyperparameters.
 
         Args:
-            values: Values that are kept where they are active.
-            choose: Gives the value of a definition that has none.
+            values: Values that are kept if they are active.
+            choose: Returns the value of a definition without one.
         """
         filled: Values = {}
-        for definition in self._known.space:
+        for definition in self._hp.space:
             name = definition.name
             if name not in filled and is_active(definition, filled):
                 filled[name] = values[name] if name in values else choose(definition)
         return filled
 
+    def fill_defaults(self, values: Mapping[str, Any]) -> Values:
+        """Return values of exactly the active hyperparameters, completed with defaults."""
+        return self.fill(values, lambda definition: definition.default)
+
     def draw(self, generator: np.random.Generator, kept: Mapping[str, Any] | None = None) -> Values:
-        """Values drawn at random, but for those that are kept."""
+        """Draw values at random, except for those that are kept."""
         kept = kept or {}
 
         def choose(definition: Any) -> Any:
-            # A value kept may be one of the same name under another condition.
-            if definition.name in kept and holds(definition, kept[definition.name]):
+            # The kept value may belong to the same name under another condition.
+            if definition.name in kept and contains(definition, kept[definition.name]):
                 return kept[definition.name]
-            return value_at(definition, generator.random())
+            return from_unit(definition, generator.random())
 
         return self.fill({}, choose)
 
-    def key(self, values: Mapping[str, Any]) -> Key:
-        """What tells values apart; a value that is missing is the default."""
-        complete = self.fill(values, lambda definition: definition.default)
-        return tuple(sorted((name, repr(value)) for name, value in complete.items()))
+    def get_key(self, values: Mapping[str, Any]) -> Key:
+        """Return the key of some values; a missing value is the default."""
+        filled = self.fill_defaults(values)
+        return tuple(sorted((name, repr(value)) for name, value in filled.items()))
 
-    def combinations(self, values_of: Callable[[Any], Iterable[Any]]) -> Iterator[Values]:
-        """Every combination once; the hyperparameter declared last changes fastest.
+    def iterate_combinations(self, list_values: Callable[[Any], Iterable[Any]]) -> Iterator[Values]:
+        """Iterate over all combinations; the hyperparameter declared last changes fastest.
 
         Args:
-            values_of: The values of a definition that are combined.
+            list_values: Returns the values of a definition to combine.
         """
         definitions = self.definitions
 
-        def extended(index: int, chosen: Values) -> Iterator[Values]:
+        def extend(index: int, chosen: Values) -> Iterator[Values]:
             for at in range(index, len(definitions)):
                 definition = definitions[at]
                 if definition.name in chosen or not is_active(definition, chosen):
                     continue
-                for value in values_of(definition):
-                    yield from extended(at + 1, {**chosen, definition.name: value})
+                for value in list_values(definition):
+                    yield from extend(at + 1, {**chosen, definition.name: value})
                 return
             yield chosen
 
-        return extended(0, {})
+        return extend(0, {})
 
-    def all_combinations(self, at_most: int) -> list[Values] | None:
-        """All values there are; None if there are more than that many, or no end of them."""
-        try:
-            found = list(itertools.islice(self.combinations(_countable), at_most + 1))
-        except _EndlessError:
-            return None
-        return found if len(found) <= at_most else None
+    def list_combinations(self, limit: int) -> list[Values] | None:
+        """Return all combinations; None if there are more than ``limit``."""
 
+        def list_values(definition: Any) -> Iterable[Any]:
+            domain = list_domain(definition)
+            # More values than the limit stand for the infinitely many of a Float.
+            return range(limit + 1) if domain is None else domain
 
-class _EndlessError(Exception):
-    """A hyperparameter's values can't be counted."""
+        combinations = self.iterate_combinations(list_values)
+        first = list(itertools.islice(combinations, limit + 1))
+        return first if len(first) <= limit else None
 
 
 def is_active(definition: Any, values: Mapping[str, Any]) -> bool:
-    """Whether a hyperparameter's conditions hold."""
+    """Return whether a hyperparameter's conditions are met."""
     return all(condition.is_active(values) for condition in definition.conditions)
 
 
 def is_number(definition: Any) -> bool:
-    """Whether it is an Int or a Float."""
+    """Return whether a hyperparameter is an Int or a Float."""
     return isinstance(definition, _INT | _FLOAT)
 
 
-def holds(definition: Any, value: Any) -> bool:
-    """Whether a value is one of a hyperparameter's, or within its bounds if it is a number."""
+def has_one_value(definition: Any) -> bool:
+    """Return whether a hyperparameter has only one value."""
+    domain = list_domain(definition)
+    return domain is not None and len(domain) == 1
+
+
+def contains(definition: Any, value: Any) -> bool:
+    """Return whether a value is one of a hyperparameter's, or within a number's bounds."""
     if not is_number(definition):
         return any(type(value) is type(each) and value == each for each in definition.values)
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    if not is_whole and (isinstance(definition, _INT) or not isinstance(value, float)):
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer and (isinstance(definition, _INT) or not isinstance(value, float)):
         return False
     return bool(definition.min_value <= value <= definition.max_value)
 
 
-def domain(definition: Any) -> Sequence[Any] | None:
-    """All values of a hyperparameter, in their order; None for a Float without a step."""
+def list_domain(definition: Any) -> Sequence[Any] | None:
+    """Return all values of a hyperparameter in order; None for a Float without a step."""
     if not is_number(definition):
         return list(dict.fromkeys(definition.values))
     low, high = definition.min_value, definition.max_value
@@ -155,30 +165,30 @@ def domain(definition: Any) -> Sequence[Any] | None:
     if definition.step is None:
         return None
     kind = float if isinstance(definition, _FLOAT) else int
-    return list(dict.fromkeys(_bounded(definition, kind(value)) for value in definition.values))
+    return list(dict.fromkeys(_clip(definition, kind(value)) for value in definition.values))
 
 
-def grid(definition: Any, points: int) -> Sequence[Any]:
-    """The values of a hyperparameter on a grid, in their order.
+def list_grid(definition: Any, points: int) -> Sequence[Any]:
+    """Return the values of a hyperparameter on a grid, in order.
 
-    All of them, if it is a choice or has a step. Otherwise the middles of that many parts, which
-    are equally likely under its sampling.
+    These are all values of a choice or of a number with a step. Otherwise they are the middles of
+    ``points`` intervals that are equally likely under its sampling.
     """
-    unstepped = is_number(definition) and definition.step is None
-    known = domain(definition)
-    if known is not None and not (unstepped and len(known) > points):
-        return known
+    without_step = is_number(definition) and definition.step is None
+    domain = list_domain(definition)
+    if domain is not None and not (without_step and len(domain) > points):
+        return domain
     middles = [(number + 0.5) / points for number in range(points)]
-    return list(dict.fromkeys(sorted(value_at(definition, middle) for middle in middles)))
+    return list(dict.fromkeys(sorted(from_unit(definition, middle) for middle in middles)))
 
 
-def value_at(definition: Any, unit: float) -> Any:
-    """The value at a place in [0, 1), where its sampling puts it."""
-    return _bounded(definition, definition.prob_to_value(unit))
+def from_unit(definition: Any, unit: float) -> Any:
+    """Return the value of a hyperparameter at a place in [0, 1), scaled by its sampling."""
+    return _clip(definition, definition.prob_to_value(unit))
 
 
-def unit_of(definition: Any, value: float) -> float:
-    """The place of a number in [0, 1], the other way round; 0.5 if there is one value only."""
+def to_unit(definition: Any, value: float) -> float:
+    """Return the place of a number in [0, 1], scaled by its sampling; 0.5 for the only value."""
     low, high = definition.min_value, definition.max_value
     if low == high:
         return 0.5
@@ -189,15 +199,8 @@ def unit_of(definition: Any, value: float) -> float:
     return float((value - low) / (high - low))
 
 
-def _bounded(definition: Any, value: Any) -> Any:
-    # Powers are rounded, and may leave the bounds by the last digit.
+def _clip(definition: Any, value: Any) -> Any:
+    # Rounding of powers may exceed the bounds by the last digit.
     if is_number(definition):
         return min(max(value, definition.min_value), definition.max_value)
     return value
-
-
-def _countable(definition: Any) -> Sequence[Any]:
-    known = domain(definition)
-    if known is None:
-        raise _EndlessError
-    return known

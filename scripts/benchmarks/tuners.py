@@ -265,11 +265,11 @@ def create_tuner(problem: Problem, tuner: str, seed: int, args: argparse.Namespa
     """Return a tuner that has learned the problem's space."""
     import keras_tuner
 
-    from nas.config.tuner_registry import tuner_factory
+    from nas.tuners.registry import get_tuner_class
 
     halving = tuner in ("asha", "hyperband")
     options = {"max_epochs": args.epochs} if tuner == "hyperband" else {}
-    tuner_object = tuner_factory(tuner)(
+    tuner_object = get_tuner_class(tuner)(
         objective=keras_tuner.Objective("val_loss", "min"),
         # Tuners that stop trials early may start more of them.
         max_trials=args.trials * (args.epochs if halving else 1),

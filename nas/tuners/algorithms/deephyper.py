@@ -1,7 +1,7 @@
-"""The package DeepHyper in the tuner's slot: its centralized Bayesian optimization.
+"""The centralized Bayesian optimization of the package DeepHyper as a tuner, for version 0.13.
 
 Balaprakash, Salim, Uram, Vishwanath and Wild, "DeepHyper: Asynchronous hyperparameter search for
-deep neural networks", HiPC 2018. What the package is asked and told: version 0.13's CBO.
+deep neural networks", HiPC 2018.
 """
 
 from __future__ import annotations
@@ -10,67 +10,88 @@ import tempfile
 import warnings
 from typing import Any
 
-import keras_tuner
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.tuners.native import NativeTuner, between, initial_trials, needed
+from cerebros_spark.core.validation import check_real
+from nas.tuners.base import BaseTuner, resolve_initial_trials
 from nas.tuners.search_space import (
-    KnownSpace,
+    SearchSpace,
     Values,
-    domain,
+    from_unit,
+    has_one_value,
     is_number,
-    unit_of,
-    value_at,
+    list_domain,
+    to_unit,
 )
 
 _SURROGATES = ("ET", "RF", "GBRT", "GP", "HGBRT", "TB", "RS", "DUMMY")
 _CANDIDATES = 1000
 
 
-class DeepHyperTuner(NativeTuner):
-    """Asks DeepHyper; see :func:`deephyper_tuner`.
+class DeepHyperTuner(BaseTuner):
+    """The search of the package DeepHyper (``pip install cerebros-spark[deephyper]``).
 
-    For every proposal a search is made anew and told all trials: so it depends on what was told
-    alone, and knows hyperparameters that were asked for since.
+    Every proposal comes from a new search that gets all trials. So it depends only on them, and
+    knows all hyperparameters declared so far. Trials in flight, and failed ones, count as the worst
+    score.
 
     Args:
-        surrogate: DeepHyper's name of the surrogate.
-        kappa: Weight of the standard deviation.
-        num_initial_points: Scored trials before the surrogate is asked.
-        **common: As :class:`~nas.tuners.native.NativeTuner`.
+        surrogate: DeepHyper's name of the surrogate: ``"ET"`` (extremely randomized trees),
+            ``"RF"``, ``"GBRT"``, ``"GP"`` and others.
+        kappa: Weight of the standard deviation in the acquisition, from 0.
+        num_initial_points: Trials that must have ended with a score before the surrogate is used;
+            by default a quarter of ``max_trials``, but from 1 to 10.
+        **common: Arguments of :class:`~nas.tuners.base.BaseTuner`.
+
+    Raises:
+        ArgumentError: If the package is missing, an option is invalid, or ``max_trials`` is None.
     """
 
     def __init__(
-        self, *, surrogate: str, kappa: float, num_initial_points: int, **common: Any
+        self,
+        *,
+        surrogate: str = "ET",
+        kappa: float = 1.96,
+        num_initial_points: int | None = None,
+        **common: Any,
     ) -> None:
+        try:
+            import deephyper.hpo  # noqa: F401
+        except ImportError as error:
+            raise ArgumentError(
+                "the tuner 'deephyper' needs the package of that name: "
+                f"pip install cerebros-spark[deephyper] ({error})"
+            ) from error
         super().__init__(**common)
+        if surrogate not in _SURROGATES:
+            names = ", ".join(repr(name) for name in _SURROGATES)
+            raise ArgumentError(f"surrogate must be one of {names}, but got {surrogate!r}")
         self._surrogate = surrogate
-        self._kappa = kappa
-        self._num_initial_points = num_initial_points
+        self._kappa = check_real("kappa", kappa)
+        self._num_initial_points = resolve_initial_trials(
+            "num_initial_points", num_initial_points, self.max_trials
+        )
 
     def choose(self, number: int) -> Values | None:
-        """What DeepHyper proposes; random values at first, or if it repeats itself."""
-        generator = self.generator(number)
-        if len(self.scored()) >= self._num_initial_points:
-            dimensions = _Dimensions(self.space)
-            if dimensions.names:
-                values = self._asked(dimensions, int(generator.integers(2**31)))
-                if self.space.key(values) not in self.seen():
+        """Return DeepHyper's proposal; random values at first, or if it repeats itself."""
+        generator = self.make_generator(number)
+        if len(self.get_scored()) >= self._num_initial_points:
+            problem = _Problem(self.space)
+            if problem.names:
+                values = self._run_search(problem, int(generator.integers(2**31)))
+                if self.space.get_key(values) not in self.get_keys():
                     return values
-        return self.random(generator)
+        return self.draw_new(generator)
 
-    def _asked(self, dimensions: _Dimensions, seed: int) -> Values:
+    def _run_search(self, problem: _Problem, seed: int) -> Values:
         from deephyper.hpo import CBO
 
-        told = [
-            (dimensions.point(trial.values), score)
-            for trial, score in zip(self.trials.values(), self._scores(), strict=True)
-        ]
+        points = [problem.to_point(trial.values) for trial in self.trials.values()]
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             search = CBO(
-                dimensions.problem(),
+                problem.build(),
                 random_state=seed,
                 log_dir=folder,
                 checkpoint_history_to_csv=False,
@@ -82,154 +103,99 @@ class DeepHyperTuner(NativeTuner):
                 acq_optimizer_kwargs={"n_points": _CANDIDATES, "n_jobs": 1},
                 n_initial_points=1,
             )
-            search.tell(told)
+            search.tell(list(zip(points, self._get_scores(), strict=True)))
             (point,) = search.ask(1)
-        return dimensions.values(point)
+        return problem.to_values(point)
 
-    def _scores(self) -> list[float]:
-        """As DeepHyper maximises them; failed trials and those in flight as the worst seen."""
-        worst = self.scored()[-1].score
+    def _get_scores(self) -> list[float]:
+        """Return the scores to be maximized; the worst for trials failed or in flight."""
+        worst = self.get_scored()[-1].score
         ended = [t.score if t.status is not None else None for t in self.trials.values()]
         return [-(worst if score is None else score) for score in ended]  # type: ignore[operator]
 
 
-class _Dimensions:
+class _Problem:
     """DeepHyper's description of a space.
 
-    Numbers are places in [0, 1], scaled by their sampling; choices are the numbers of the values.
-    A condition on a number, or on a name that is declared several times, has no counterpart: the
-    dimension is then always there, and its value is not used.
+    Numbers are places in [0, 1], scaled by their sampling; choices are indices of their values.
+    DeepHyper has no condition on a number, or on a name that is declared several times: such a
+    dimension is always active, and its value is ignored.
     """
 
-    def __init__(self, space: KnownSpace) -> None:
+    def __init__(self, space: SearchSpace) -> None:
         self._space = space
-        definitions = enumerate(space.definitions)
-        self.names = {i: f"p{i}" for i, d in definitions if _size(d) != 1}
+        self._definitions = space.definitions
+        self.names = {
+            index: f"p{index}"
+            for index, definition in enumerate(self._definitions)
+            if not has_one_value(definition)
+        }
 
-    def problem(self) -> Any:
-        """A ``deephyper.hpo.HpProblem``."""
+    def build(self) -> Any:
+        """Return a ``deephyper.hpo.HpProblem``."""
         from deephyper.hpo import HpProblem
 
         problem = HpProblem()
-        definitions = self._space.definitions
         parameters = {}
         for index, name in self.names.items():
-            known = domain(definitions[index])
-            if is_number(definitions[index]):
-                parameters[index] = problem.add_hyperparameter((0.0, 1.0), name)
-            else:
-                choices = [str(at) for at in range(len(known or ()))]
-                parameters[index] = problem.add_hyperparameter(choices, name)
+            definition = self._definitions[index]
+            values: Any = (0.0, 1.0)
+            if not is_number(definition):
+                values = [str(at) for at in range(len(list_domain(definition) or ()))]
+            parameters[index] = problem.add_hyperparameter(values, name)
         for index in self.names:
             self._add_conditions(problem, parameters, index)
         return problem
 
-    def point(self, values: Values) -> dict[str, Any]:
-        """Values as DeepHyper has them; what is not active is at its first value, as there."""
-        definitions = self._space.definitions
+    def to_point(self, values: Values) -> dict[str, Any]:
+        """Return values as DeepHyper's; an inactive dimension is at its first value."""
         point: dict[str, Any] = {
-            name: 0.0 if is_number(definitions[index]) else "0"
+            name: 0.0 if is_number(self._definitions[index]) else "0"
             for index, name in self.names.items()
         }
-        for index, definition in self._space.active(values):
+        for index, definition in self._space.iterate_active(values):
             if index in self.names:
                 value = values.get(definition.name, definition.default)
-                point[self.names[index]] = _place(definition, value)
+                point[self.names[index]] = _to_dimension(definition, value)
         return point
 
-    def values(self, point: dict[str, Any]) -> Values:
-        """A point as values of what is active."""
-        indices = {id(d): i for i, d in enumerate(self._space.definitions)}
+    def to_values(self, point: dict[str, Any]) -> Values:
+        """Return the active values of a point."""
+        indices = {id(definition): index for index, definition in enumerate(self._definitions)}
 
         def choose(definition: Any) -> Any:
             name = self.names.get(indices[id(definition)])
-            return definition.default if name is None else _value(definition, point[name])
+            return definition.default if name is None else _from_dimension(definition, point[name])
 
         return self._space.fill({}, choose)
 
     def _add_conditions(self, problem: Any, parameters: dict[int, Any], index: int) -> None:
         from ConfigSpace import AndConjunction, InCondition
 
-        definitions = self._space.definitions
-        found = []
-        for condition in definitions[index].conditions:
-            parents = [i for i, d in enumerate(definitions) if d.name == condition.name]
-            parent = definitions[parents[0]]
+        conditions = []
+        for condition in self._definitions[index].conditions:
+            parents = [i for i, d in enumerate(self._definitions) if d.name == condition.name]
+            parent = self._definitions[parents[0]]
             if len(parents) != 1 or parents[0] not in parameters or is_number(parent):
                 continue
-            known = list(domain(parent) or ())
-            wanted = [str(known.index(v)) for v in condition.values if v in known]
+            values = list(list_domain(parent) or ())
+            wanted = [str(values.index(v)) for v in condition.values if v in values]
             if wanted:
-                found.append(InCondition(parameters[index], parameters[parents[0]], wanted))
-        if found:
-            problem.add_condition(found[0] if len(found) == 1 else AndConjunction(*found))
+                parameter = parameters[parents[0]]
+                conditions.append(InCondition(parameters[index], parameter, wanted))
+        if conditions:
+            several = len(conditions) > 1
+            problem.add_condition(AndConjunction(*conditions) if several else conditions[0])
 
 
-def deephyper_tuner(
-    *,
-    objective: keras_tuner.Objective,
-    max_trials: int | None,
-    seed: int,
-    hyperparameters: Any = None,
-    surrogate: str = "ET",
-    kappa: float = 1.96,
-    num_initial_points: int | None = None,
-) -> DeepHyperTuner:
-    """The search of the package DeepHyper (``pip install cerebros-spark[deephyper]``).
-
-    Trials in flight, and failed ones, are told it with the worst score seen.
-
-    Args:
-        objective: What is optimized, with its direction.
-        max_trials: Number of trials.
-        seed: Seed of the draws and of DeepHyper.
-        hyperparameters: Overrides: a hyperparameter declared there keeps that definition.
-        surrogate: DeepHyper's name of the surrogate: ``"ET"`` (extremely randomized trees),
-            ``"RF"``, ``"GBRT"``, ``"GP"`` and others.
-        kappa: Weight of the standard deviation in the acquisition, from 0.
-        num_initial_points: Trials that must have ended with a score before the surrogate is
-            asked; by default a quarter of ``max_trials``, but from 1 to 10.
-
-    Raises:
-        ArgumentError: If the package is missing, an option can't be used, or ``max_trials`` is
-            None.
-    """
-    try:
-        import deephyper.hpo  # noqa: F401
-    except ImportError as error:
-        raise ArgumentError(
-            "the tuner 'deephyper' needs the package of that name: "
-            f"pip install cerebros-spark[deephyper] ({error})"
-        ) from error
-    if surrogate not in _SURROGATES:
-        known = ", ".join(repr(name) for name in _SURROGATES)
-        raise ArgumentError(f"surrogate must be one of {known}, but got {surrogate!r}")
-    count = needed("deephyper", max_trials)
-    return DeepHyperTuner(
-        objective=objective,
-        max_trials=count,
-        seed=seed,
-        hyperparameters=hyperparameters,
-        surrogate=surrogate,
-        kappa=between("kappa", kappa, 0),
-        num_initial_points=initial_trials("num_initial_points", num_initial_points, count),
-    )
-
-
-def _size(definition: Any) -> int | None:
-    """How many values there are; None if they can't be counted."""
-    known = domain(definition)
-    return None if known is None else len(known)
-
-
-def _place(definition: Any, value: Any) -> Any:
+def _to_dimension(definition: Any, value: Any) -> Any:
     if is_number(definition):
-        return float(np.clip(unit_of(definition, value), 0.0, 1.0))
-    known = list(domain(definition) or ())
-    return str(known.index(value)) if value in known else "0"
+        return float(np.clip(to_unit(definition, value), 0.0, 1.0))
+    values = list(list_domain(definition) or ())
+    return str(values.index(value)) if value in values else "0"
 
 
-def _value(definition: Any, place: Any) -> Any:
+def _from_dimension(definition: Any, place: Any) -> Any:
     if is_number(definition):
-        return value_at(definition, min(float(place), 1 - 1e-9))
-    return list(domain(definition) or ())[int(place)]
+        return from_unit(definition, min(float(place), 1 - 1e-9))
+    return list(list_domain(definition) or ())[int(place)]

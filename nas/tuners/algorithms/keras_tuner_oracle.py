@@ -1,7 +1,6 @@
-"""Drives a KerasTuner oracle as a Tuner.
+"""KerasTuner's oracles as tuners.
 
-KerasTuner's own Tuner class trains by itself, one trial after another; only its oracles, which
-choose, are used.
+KerasTuner's Tuner class, which trains one trial after another, is not used.
 """
 
 from __future__ import annotations
@@ -15,28 +14,29 @@ import keras_tuner
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
+from nas.compat.keras_tuner import reset_surrogate, set_project_dir
 from nas.trial.objective import parse_objective
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
 
 _FIXED = keras_tuner.engine.hyperparameters.Fixed
-_NEVER = 10**9  # failures in a row are counted by the search
+_NEVER = 10**9  # the search itself counts consecutive failures
 
 
-class OracleTuner:
-    """A KerasTuner oracle in the tuner's slot.
+class OracleTuner(Tuner):
+    """A KerasTuner oracle as a tuner.
 
-    What Hyperband writes into the values is understood: a trial of ``tuner/epochs`` that goes on
-    at ``tuner/initial_epoch`` from the trial ``tuner/trial_id`` becomes a proposal of the
-    difference's epochs with that parent.
+    The values that Hyperband adds have their meaning: a trial of ``tuner/epochs`` that resumes at
+    ``tuner/initial_epoch`` from the trial ``tuner/trial_id`` becomes a proposal with that parent
+    and the difference in epochs.
 
     Args:
-        oracle: The oracle, not used yet. The tuner works with a copy. If it has no seed of its
-            own KerasTuner draws one, and a run can't be gone on with: another would be drawn.
-        objective: What is optimized instead of the oracle's own objective.
-        max_trials: Number of trials instead of the oracle's own.
+        oracle: An unused oracle, of which the tuner uses a copy. Without a seed KerasTuner draws
+            one, and a run cannot be resumed: it would draw another.
+        objective: An objective instead of the oracle's.
+        max_trials: A number of trials instead of the oracle's.
 
     Raises:
-        ArgumentError: If it has been used, can't be copied, or has several objectives.
+        ArgumentError: If the oracle is used, cannot be copied, or has several objectives.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class OracleTuner:
         objective: keras_tuner.Objective | None = None,
         max_trials: int | None = None,
     ) -> None:
-        self._oracle = _copied(oracle)
-        self._oracle.objective = objective or oracle_objective(oracle)
+        self._oracle = _copy_oracle(oracle)
+        self._oracle.objective = objective or get_oracle_objective(oracle)
         if self._oracle.objective is None:
             raise ArgumentError(
                 f"the {type(oracle).__name__} has no objective; pass one, for example "
@@ -54,18 +54,19 @@ class OracleTuner:
             )
         if max_trials is not None:
             self._oracle.max_trials = max_trials
-        # What the user declared everywhere; elsewhere it is not declared again.
-        self._declared = {hp.name for hp in self._oracle.hyperparameters.space if not hp.conditions}
-        # The oracle writes files about its trials; the journal is what counts here.
+        # What the user declared without a condition is not declared again under one.
+        space = self._oracle.hyperparameters.space
+        self._declared = {definition.name for definition in space if not definition.conditions}
+        # The oracle writes files about its trials, which the journal replaces.
         self._folder = tempfile.TemporaryDirectory(prefix="cerebros-oracle-")
-        self._oracle._set_project_dir(self._folder.name, "oracle")
+        set_project_dir(self._oracle, self._folder.name)
         self._oracle.verbose = 0
         self._oracle.max_retries_per_trial = 0
         self._oracle.max_consecutive_failed_trials = _NEVER
         config = self._oracle.hyperparameters.get_config()
-        self._oracle.hyperparameters = _Completing.from_config(config)
+        self._oracle.hyperparameters = _DefaultingHyperParameters.from_config(config)
         self._proposals: dict[str, Proposal] = {}
-        self._asked = 0
+        self._requests = 0
         self._done = False
 
     @property
@@ -74,51 +75,54 @@ class OracleTuner:
         return self._oracle.get_space()
 
     def learn(self, hyperparameters: Any) -> None:
-        """Adds hyperparameters that a space has asked for to the search space.
+        """Add the hyperparameters that a network has declared to the search space.
 
         Raises:
             ArgumentError: If the oracle does not allow new ones.
         """
+        new = keras_tuner.HyperParameters()
+        new.merge([hp for hp in hyperparameters.space if hp.name not in self._declared])
         try:
-            self._oracle.update_space(self._as_declared(hyperparameters))
+            self._oracle.update_space(new)
         except RuntimeError as error:
             raise ArgumentError(
-                f"the {type(self._oracle).__name__} does not take what the space asks for: {error}"
+                f"the {type(self._oracle).__name__} does not accept the space's hyperparameters: "
+                f"{error}"
             ) from error
 
     def propose(self) -> Proposal | Pause:
-        """Asks the oracle for a trial. Once it has none it is not asked again."""
+        """Request a trial from the oracle, until it has none."""
         if self._done:
             return Pause.DONE
         for trial in self._oracle.trials.values():
-            # Oracles go on from earlier values, and expect what was learned since among them.
-            known = trial.hyperparameters
-            known.values = self._oracle.hyperparameters.completed(known.values)
-        self._forget_outgrown()
-        # The oracle gives one name one trial at a time, so every request has a name of its own.
-        trial = self._oracle.create_trial(f"slot-{self._asked}")
+            # Oracles continue earlier trials, whose values must include what was learned since.
+            hyperparameters = trial.hyperparameters
+            hyperparameters.values = self._oracle.hyperparameters.complete(hyperparameters.values)
+        self._reset_outdated_surrogate()
+        # The oracle has one trial at a time for each name, so every request has its own.
+        trial = self._oracle.create_trial(f"slot-{self._requests}")
         if trial.status == keras_tuner.engine.trial.TrialStatus.STOPPED:
             self._done = True
             return Pause.DONE
         if trial.status != keras_tuner.engine.trial.TrialStatus.RUNNING:
             return Pause.WAIT
-        self._asked += 1
-        # The oracle keeps its own: it completes the values by what other trials asked for.
-        known = trial.hyperparameters.copy()
-        epochs = known.values.get("tuner/epochs")
-        first = known.values.get("tuner/initial_epoch", 0)
+        self._requests += 1
+        # A copy: the oracle completes its own with hyperparameters of other trials.
+        hyperparameters = trial.hyperparameters.copy()
+        values = hyperparameters.values
+        epochs, first = values.get("tuner/epochs"), values.get("tuner/initial_epoch", 0)
         proposal = Proposal(
             trial.trial_id,
-            known,
+            hyperparameters,
             None if epochs is None else epochs - first,
-            known.values.get("tuner/trial_id"),
+            values.get("tuner/trial_id"),
             first,
         )
         self._proposals[trial.trial_id] = proposal
         return proposal
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Passes the metrics on; an oracle that has seen enough stops the trial."""
+        """Report an epoch to the oracle, which may stop the trial."""
         finite = {name: value for name, value in logs.items() if math.isfinite(value)}
         if self._oracle.objective.name not in finite:
             return {trial_id: True}
@@ -126,13 +130,13 @@ class OracleTuner:
         return {trial_id: trial.status != keras_tuner.engine.trial.TrialStatus.STOPPED}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Ends the trial with the oracle."""
+        """End the trial in the oracle."""
         trial = self._oracle.trials[trial_id]
-        known = self._proposals.pop(trial_id).hyperparameters
-        self.learn(known)
-        # As the oracle knows the space by now, with the values the network was built with.
+        hyperparameters = self._proposals.pop(trial_id).hyperparameters
+        self.learn(hyperparameters)
+        # The space as known by now, with the values that the network was built with.
         trial.hyperparameters = self._oracle.hyperparameters.copy()
-        trial.hyperparameters.values = dict(known.values)
+        trial.hyperparameters.values = dict(hyperparameters.values)
         trial.hyperparameters.ensure_active_values()
         failed = status is Status.FAILED or not trial.metrics.exists(self._oracle.objective.name)
         trial.status = "FAILED" if failed else "COMPLETED"
@@ -140,79 +144,68 @@ class OracleTuner:
         self._oracle.save()
         return {}
 
-    def _forget_outgrown(self) -> None:
-        """Has the Bayesian oracle begin anew with its surrogate when the space has grown.
+    def _reset_outdated_surrogate(self) -> None:
+        """Reset the surrogate of the Bayesian oracle if the space has grown.
 
-        It asks the surrogate about trials in flight before it fits it again, and fails where that
-        knows fewer hyperparameters than there are now.
+        The oracle evaluates trials in flight before it fits the surrogate again, which fails if the
+        surrogate was fitted with fewer hyperparameters.
         """
         surrogate = getattr(self._oracle, "gpr", None)
         searched = [hp for hp in self._oracle.hyperparameters.space if not isinstance(hp, _FIXED)]
         if getattr(surrogate, "n_features_in_", len(searched)) != len(searched):
-            self._oracle.gpr = self._oracle._make_gpr()
-
-    def _as_declared(self, hyperparameters: Any) -> Any:
-        """Without what the user has declared for every condition."""
-        left = keras_tuner.HyperParameters()
-        left.merge([hp for hp in hyperparameters.space if hp.name not in self._declared])
-        return left
+            reset_surrogate(self._oracle)
 
 
-def oracle_objective(oracle: keras_tuner.Oracle) -> keras_tuner.Objective | None:
-    """What an oracle optimizes; None if nothing was said.
+def get_oracle_objective(oracle: keras_tuner.Oracle) -> keras_tuner.Objective | None:
+    """Return the objective of an oracle; None if it was not given one.
 
     Raises:
         ArgumentError: If it has several objectives, or no direction.
     """
     objective = oracle.objective
-    several = getattr(objective, "objectives", None)
-    if several is not None:
+    objectives = getattr(objective, "objectives", None)
+    if objectives is not None:
         raise ArgumentError(
-            "one objective is optimized, but the "
-            f"{type(oracle).__name__} has {len(several)}: {objective}"
+            "a search has one objective, but the "
+            f"{type(oracle).__name__} has {len(objectives)}: {objective}"
         )
     if objective is None or objective.name == "default_objective":
         return None
     return parse_objective(objective)
 
 
-def _copied(oracle: keras_tuner.Oracle) -> Any:
+def _copy_oracle(oracle: keras_tuner.Oracle) -> Any:
+    title = type(oracle).__name__
     if oracle.trials:
         raise ArgumentError(
-            f"the {type(oracle).__name__} has been used for {len(oracle.trials)} trials; pass a "
-            "new one"
+            f"the {title} has been used for {len(oracle.trials)} trials; pass a new one"
         )
     try:
         return copy.deepcopy(oracle)
     except Exception as error:
-        raise ArgumentError(
-            f"the {type(oracle).__name__} can't be copied, which each search needs: {error}"
-        ) from error
+        raise ArgumentError(f"cannot copy the {title}, which each search needs: {error}") from error
 
 
-class _Completing(keras_tuner.HyperParameters):
-    """HyperParameters whose values are completed by defaults.
+class _DefaultingHyperParameters(keras_tuner.HyperParameters):
+    """HyperParameters that complete their values with defaults.
 
-    KerasTuner draws them, without a seed; and it drops the value of a name that is declared
-    under two conditions, since one of them does not hold.
+    KerasTuner draws missing values, without a seed. It also drops the value of a name declared
+    under two conditions, since one of them is not met.
     """
 
-    def copy(self) -> _Completing:
-        made: _Completing = _Completing.from_config(self.get_config())
-        return made
+    def copy(self) -> _DefaultingHyperParameters:
+        copied: _DefaultingHyperParameters = self.from_config(self.get_config())
+        return copied
 
     def ensure_active_values(self) -> None:
-        self.values: dict[str, Any] = self.completed(self.values)
+        self.values: dict[str, Any] = self.complete(self.values)
 
-    def completed(self, values: dict[str, Any]) -> dict[str, Any]:
-        known = {hp.name for hp in self.space}
-        found = {name: value for name, value in values.items() if name not in known}
+    def complete(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return values with defaults for the active hyperparameters that have none."""
+        names = {definition.name for definition in self.space}
+        completed = {name: value for name, value in values.items() if name not in names}
         for definition in self.space:
             name = definition.name
-            if name not in found and all(c.is_active(found) for c in definition.conditions):
-                found[name] = values.get(name, definition.default)
-        return found
-
-
-def _conforms(tuner: OracleTuner) -> Tuner:
-    return tuner
+            if name not in completed and all(c.is_active(completed) for c in definition.conditions):
+                completed[name] = values.get(name, definition.default)
+        return completed

@@ -1,4 +1,4 @@
-"""Cerebros' own random search: moieties, each tried in several wirings."""
+"""The random search of Cerebros: moieties, each tried in several wirings."""
 
 from __future__ import annotations
 
@@ -15,77 +15,64 @@ from nas.spaces.cerebros.space import CerebrosSpace
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
 
 
-class MoietyTuner:
+class MoietyTuner(Tuner):
     """Draws moieties (levels, units, neurons) and proposes each of them in several wirings.
 
-    The method is that of Cerebros (David Thrower, cerebros-core-algorithm-alpha). What it proposes
-    depends on the seed alone.
+    The method is that of Cerebros (David Thrower, cerebros-core-algorithm-alpha). The proposals
+    depend on the seed alone.
 
     Args:
         space: The bounds.
-        moieties: How many moieties are drawn.
-        tries: How many wirings of each are tried.
-        seed: Seed of the draws. Another number of moieties or tries changes none of those that
-            are there in both.
+        moieties: Number of moieties.
+        tries: Number of wirings of each moiety.
+        seed: Seed of the draws. Other numbers of moieties or tries do not change those that both
+            searches have.
 
     Raises:
-        ArgumentError: The space searches several learning rates, which moieties don't have.
+        ArgumentError: If the space searches several learning rates, which moieties do not have.
     """
 
-    def __init__(
-        self,
-        space: CerebrosSpace,
-        *,
-        moieties: int,
-        tries: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, space: CerebrosSpace, *, moieties: int, tries: int, seed: int) -> None:
         if len(space.choices("learning_rate")) > 1:
             raise ArgumentError(
-                "learning_rate must be one value where moieties are tried, but got "
-                f"{space.learning_rate!r}"
+                f"learning_rate must be one value to try moieties, but got {space.learning_rate!r}"
             )
         self._space = space
         self._tries = tries
         self._count = moieties * tries
         self._seed = seed
         self._proposed = 0
-        self._known = keras_tuner.HyperParameters()
-        declare(self._known, space)
+        self._hp = keras_tuner.HyperParameters()
+        declare(self._hp, space)
 
     @property
     def hyperparameters(self) -> Any:
         """The search space: that of :func:`~nas.spaces.cerebros.hyperparameters.declare`."""
-        return self._known.copy()
+        return self._hp.copy()
 
     def learn(self, hyperparameters: Any) -> None:
-        """Does nothing: the space is known from the start."""
+        """Do nothing: the space is known."""
 
     def propose(self) -> Proposal | Pause:
-        """The next wiring of the moiety, or the first of the next one."""
+        """Return the next wiring of the moiety, or the first wiring of the next moiety."""
         if self._proposed == self._count:
             return Pause.DONE
-        moiety, number = divmod(self._proposed, self._tries)
+        number, wiring_number = divmod(self._proposed, self._tries)
         self._proposed += 1
-        drawn = draw_moiety(self._space, derive_seed(self._seed, "moiety", moiety))
-        wiring = derive_seed(self._seed, "moiety", moiety, "try", number) % (MAX_WIRING + 1)
-        name = f"moiety-{moiety}-try-{number}"
-        values = keras_tuner.HyperParameters()
-        assign(values, drawn, wiring, self._space)
-        return Proposal(name, values)
+        moiety = draw_moiety(self._space, derive_seed(self._seed, "moiety", number))
+        wiring = derive_seed(self._seed, "moiety", number, "try", wiring_number) % (MAX_WIRING + 1)
+        hyperparameters = keras_tuner.HyperParameters()
+        assign(hyperparameters, moiety, wiring, self._space)
+        return Proposal(f"moiety-{number}-try-{wiring_number}", hyperparameters)
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Lets the trial go on."""
+        """Let the trial continue."""
         return {trial_id: True}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Does nothing: no proposal depends on it."""
+        """Do nothing: proposals do not depend on results."""
         return {}
 
     def get_config(self) -> dict[str, Any]:
-        """What its proposals depend on besides space and seed."""
+        """Return what the proposals depend on besides space and seed."""
         return {"moieties": self._count // self._tries, "tries": self._tries}
-
-
-def _conforms(tuner: MoietyTuner) -> Tuner:
-    return tuner

@@ -10,11 +10,11 @@ import pytest
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from nas.config.tuner import bind_tuner
-from nas.config.tuner_registry import TUNERS
 from nas.hyperhypermodel import HyperHyperModel
 from nas.trial.proposal import Proposal
 from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner
-from nas.tuners.algorithms.random import random_tuner
+from nas.tuners.algorithms.random import RandomTuner
+from nas.tuners.registry import TUNERS
 
 OBJECTIVE = keras_tuner.Objective("val_mae", "min")
 
@@ -74,7 +74,9 @@ def test_a_grid_needs_no_number_of_trials():
     assert made._tuner_binding.max_trials is None
     made.tuner_bind("grid", points=3)
     assert made._tuner_binding.max_trials is None
-    with pytest.raises(ArgumentError, match="'random' has no end of its own: give it max_trials"):
+    with pytest.raises(
+        ArgumentError, match="'random' proposes trials without end: give max_trials"
+    ):
         made.tuner_bind("random")
 
 
@@ -117,12 +119,12 @@ def test_arguments_of_an_oracle_are_refused_beside_it():
         model().tuner_bind(oracle(), keras_tuner.HyperParameters())
     with pytest.raises(ArgumentError, match="exploration: options are for a tuner's name"):
         model().tuner_bind(oracle(), exploration=1)
-    with pytest.raises(ArgumentError, match=r"one objective is optimized, but the .* has 2"):
+    with pytest.raises(ArgumentError, match=r"a search has one objective, but the .* has 2"):
         model().tuner_bind(oracle(objective=["val_loss", "val_mae"]))
 
 
 def test_a_tuner_may_be_bound_itself():
-    tuner = random_tuner(objective=OBJECTIVE, max_trials=4, seed=9)
+    tuner = RandomTuner(objective=OBJECTIVE, max_trials=4, seed=9)
     made = model(objective="val_mse")
     made.tuner_bind(tuner)
     assert made._tuner_binding.name.endswith("RandomTuner")

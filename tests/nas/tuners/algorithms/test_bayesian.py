@@ -6,10 +6,10 @@ import pytest
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
-from nas.config.tuner_registry import tuner_factory
-from nas.tuners.algorithms.bayesian import bayesian_tuner
+from nas.tuners.algorithms.bayesian import BayesianTuner
 from nas.tuners.encoding import Encoding
-from nas.tuners.search_space import KnownSpace
+from nas.tuners.registry import get_tuner_class
+from nas.tuners.search_space import SearchSpace
 from tests.nas.tuners.simulated import Simulation
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")
@@ -26,7 +26,7 @@ def loss(values, epoch):
 
 
 def made(name="bayesian", *, declare=space, seed=0, max_trials=20, **options):
-    tuner = tuner_factory(name)(objective=OBJECTIVE, max_trials=max_trials, seed=seed, **options)
+    tuner = get_tuner_class(name)(objective=OBJECTIVE, max_trials=max_trials, seed=seed, **options)
     known = tuner.hyperparameters
     declare(known)
     tuner.learn(known)
@@ -93,7 +93,7 @@ def test_trials_in_flight_differ_and_their_lies_are_learned_from():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kappa": -1}, "kappa must be a number at least 0, but got -1"),
+        ({"kappa": -1}, "kappa must be a finite number of at least 0, but got -1"),
         ({"liar": "median"}, "liar must be 'min', 'mean' or 'max', but got 'median'"),
         ({"num_candidates": 0}, "num_candidates must be a positive integer, but got 0"),
         ({"num_initial_points": 0}, "num_initial_points must be a positive integer, but got 0"),
@@ -101,11 +101,11 @@ def test_trials_in_flight_differ_and_their_lies_are_learned_from():
 )
 def test_options_that_can_not_be_used_are_refused(options, message):
     with pytest.raises(ArgumentError, match=message):
-        bayesian_tuner(objective=OBJECTIVE, max_trials=5, seed=0, **options)
+        BayesianTuner(objective=OBJECTIVE, max_trials=5, seed=0, **options)
 
 
 def test_values_become_numbers():
-    known = KnownSpace()
+    known = SearchSpace()
     hp = known.hyperparameters
     hp.Float("rate", 1e-4, 1.0, sampling="log")
     hp.Int("units", 0, 10)
@@ -115,7 +115,7 @@ def test_values_become_numbers():
         hp.Float("drop", 0.0, 1.0)
         hp.Boolean("norm")
     known.learn(hp)
-    rows = Encoding(known).rows(
+    rows = Encoding(known).encode(
         [
             {"rate": 1e-2, "units": 5, "fixed": 3, "kind": "a"},
             {"rate": 1.0, "units": 10, "fixed": 3, "kind": "b", "drop": 0.25, "norm": False},

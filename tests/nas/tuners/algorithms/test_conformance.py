@@ -13,9 +13,9 @@ import pytest
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
-from nas.config.tuner_registry import TUNERS, tuner_factory
 from nas.trial.proposal import Pause, Proposal, Tuner
 from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner
+from nas.tuners.registry import TUNERS, get_tuner_class
 from tests.nas.tuners.simulated import SimulatedError, Simulation
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")
@@ -88,7 +88,7 @@ def made(
         oracle = ORACLES[name](objective=objective, seed=seed + 1, hyperparameters=overrides)
         tuner = OracleTuner(oracle, max_trials=max_trials)
     else:
-        tuner = tuner_factory(name)(
+        tuner = get_tuner_class(name)(
             objective=objective,
             max_trials=max_trials,
             seed=seed,
@@ -404,4 +404,4 @@ def test_a_space_of_fixed_values_has_one_trial(name):
 
 def test_an_unknown_tuner_is_refused_by_name():
     with pytest.raises(ArgumentError, match=r"no tuner called 'rnadom'; there is .*'random'"):
-        tuner_factory("rnadom")
+        get_tuner_class("rnadom")

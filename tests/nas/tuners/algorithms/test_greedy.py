@@ -4,8 +4,8 @@ import keras_tuner
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.config.tuner_registry import tuner_factory
-from nas.tuners.algorithms.greedy import greedy_tuner
+from nas.tuners.algorithms.greedy import GreedyTuner
+from nas.tuners.registry import get_tuner_class
 from tests.nas.tuners.simulated import Simulation
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")
@@ -23,7 +23,7 @@ def loss(values, epoch):
 
 
 def searched(name="greedy", *, seed=0, max_trials=30, **options):
-    tuner = tuner_factory(name)(objective=OBJECTIVE, max_trials=max_trials, seed=seed, **options)
+    tuner = get_tuner_class(name)(objective=OBJECTIVE, max_trials=max_trials, seed=seed, **options)
     known = tuner.hyperparameters
     space(known)
     tuner.learn(known)
@@ -67,16 +67,20 @@ def test_it_beats_random_search():
 
 @pytest.mark.parametrize("exploration", [-0.1, 1.1, "0.3", None, True, float("nan")])
 def test_exploration_must_be_a_probability(exploration):
-    with pytest.raises(ArgumentError, match="exploration must be a number between 0 and 1, but"):
-        greedy_tuner(objective=OBJECTIVE, max_trials=5, seed=0, exploration=exploration)
+    with pytest.raises(
+        ArgumentError, match=r"exploration must be a finite number in \[0, 1\], but"
+    ):
+        GreedyTuner(objective=OBJECTIVE, max_trials=5, seed=0, exploration=exploration)
 
 
 def test_the_initial_trials_must_be_a_number():
     with pytest.raises(ArgumentError, match="num_initial_trials must be a positive integer"):
-        greedy_tuner(objective=OBJECTIVE, max_trials=5, seed=0, num_initial_trials=0)
+        GreedyTuner(objective=OBJECTIVE, max_trials=5, seed=0, num_initial_trials=0)
 
 
 @pytest.mark.parametrize("name", ["random", "greedy", "bayesian"])
 def test_a_tuner_without_an_end_needs_max_trials(name):
-    with pytest.raises(ArgumentError, match=f"'{name}' has no end of its own: give it max_trials"):
-        tuner_factory(name)(objective=OBJECTIVE, max_trials=None, seed=0)
+    with pytest.raises(
+        ArgumentError, match=f"'{name}' proposes trials without end: give max_trials"
+    ):
+        get_tuner_class(name)(objective=OBJECTIVE, max_trials=None, seed=0)

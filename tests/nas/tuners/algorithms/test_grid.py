@@ -6,14 +6,14 @@ import keras_tuner
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError
-from nas.tuners.algorithms.grid import grid_tuner
+from nas.tuners.algorithms.grid import GridTuner
 from tests.nas.tuners.simulated import Simulation
 
 OBJECTIVE = keras_tuner.Objective("val_loss", "min")
 
 
 def searched(space, *, in_flight=1, max_trials=None, builds=None, **options):
-    tuner = grid_tuner(objective=OBJECTIVE, max_trials=max_trials, seed=0, **options)
+    tuner = GridTuner(objective=OBJECTIVE, max_trials=max_trials, seed=0, **options)
     known = tuner.hyperparameters
     space(known)
     tuner.learn(known)
@@ -94,4 +94,4 @@ def test_a_grid_that_grows_is_gone_through_all_the_same():
 @pytest.mark.parametrize("points", [0, -1, 2.5, True, "3"])
 def test_points_must_be_a_number(points):
     with pytest.raises(ArgumentError, match="points must be a positive integer, but got"):
-        grid_tuner(objective=OBJECTIVE, max_trials=None, seed=0, points=points)
+        GridTuner(objective=OBJECTIVE, max_trials=None, seed=0, points=points)

@@ -6,8 +6,8 @@ import pytest
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
 from nas.trial.proposal import Pause, Proposal
-from nas.tuners.algorithms.asha import asha_tuner
-from nas.tuners.algorithms.hyperband import hyperband_tuner
+from nas.tuners.algorithms.asha import AshaTuner
+from nas.tuners.algorithms.hyperband import HyperbandTuner
 
 LOW = keras_tuner.Objective("val_loss", "min")
 HIGH = keras_tuner.Objective("val_accuracy", "max")
@@ -30,7 +30,7 @@ def ask(made, count: int = 1) -> list[str]:
 
 
 def test_asha_goes_on_with_the_best_of_those_that_came_so_far():
-    made = ready(asha_tuner(objective=LOW, max_trials=9, seed=0, reduction_factor=3))
+    made = ready(AshaTuner(objective=LOW, max_trials=9, seed=0, reduction_factor=3))
     names = ask(made, 6)
     told = [5.0, 6.0, 4.0, 4.5, 3.0, 4.0]
     verdicts = [
@@ -42,7 +42,7 @@ def test_asha_goes_on_with_the_best_of_those_that_came_so_far():
 
 
 def test_asha_has_rungs_at_powers_of_its_factor():
-    made = ready(asha_tuner(objective=HIGH, max_trials=9, seed=0, min_epochs=2, reduction_factor=3))
+    made = ready(AshaTuner(objective=HIGH, max_trials=9, seed=0, min_epochs=2, reduction_factor=3))
     good, bad = ask(made, 2)
     for epoch in range(20):
         assert made.observe(good, epoch, {"val_accuracy": 0.9}) == {good: True}
@@ -51,7 +51,7 @@ def test_asha_has_rungs_at_powers_of_its_factor():
 
 
 def test_asha_counts_the_best_epoch_and_stops_what_has_no_score():
-    made = ready(asha_tuner(objective=LOW, max_trials=9, seed=0, min_epochs=2))
+    made = ready(AshaTuner(objective=LOW, max_trials=9, seed=0, min_epochs=2))
     first, second, third = ask(made, 3)
     for epoch, loss in enumerate([1.0, 9.0]):
         assert made.observe(first, epoch, {"val_loss": loss}) == {first: True}
@@ -62,7 +62,7 @@ def test_asha_counts_the_best_epoch_and_stops_what_has_no_score():
     assert made.conclude(third, Status.FAILED) == {}
 
 
-@pytest.mark.parametrize("make", [asha_tuner, hyperband_tuner])
+@pytest.mark.parametrize("make", [AshaTuner, HyperbandTuner])
 @pytest.mark.parametrize("wrong", [{"min_epochs": 0}, {"reduction_factor": 1}])
 def test_rungs_that_can_not_be_are_refused(make, wrong):
     (name,) = wrong
@@ -75,7 +75,7 @@ def test_rungs_that_can_not_be_are_refused(make, wrong):
 
 def hyperband(max_trials: int = 100, **more):
     how = {"max_epochs": 9, "reduction_factor": 3, **more}
-    return ready(hyperband_tuner(objective=LOW, max_trials=max_trials, seed=0, **how))
+    return ready(HyperbandTuner(objective=LOW, max_trials=max_trials, seed=0, **how))
 
 
 def test_a_rung_is_decided_when_all_its_trials_are_there():

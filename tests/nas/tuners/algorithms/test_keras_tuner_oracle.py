@@ -87,7 +87,7 @@ def test_an_oracle_that_was_used_is_refused(tmp_path):
 def test_several_objectives_are_refused():
     several = [OBJECTIVE, keras_tuner.Objective("val_mae", "min")]
     oracle = keras_tuner.oracles.RandomSearchOracle(several, max_trials=4)
-    with pytest.raises(ArgumentError, match=r"one objective is optimized, but the Random.* has 2"):
+    with pytest.raises(ArgumentError, match=r"a search has one objective, but the Random.* has 2"):
         OracleTuner(oracle)
 
 
@@ -104,7 +104,7 @@ def test_an_oracle_that_allows_nothing_new_says_so():
     oracle = keras_tuner.oracles.RandomSearchOracle(
         OBJECTIVE, max_trials=4, hyperparameters=overrides, allow_new_entries=False
     )
-    with pytest.raises(ArgumentError, match=r"does not take what the space asks for: .*'x'"):
+    with pytest.raises(ArgumentError, match=r"does not accept the space's hyperparameters: .*'x'"):
         searched(oracle)
 
 

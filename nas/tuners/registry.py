@@ -1,0 +1,32 @@
+"""Tuners by name, one algorithm per file."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from cerebros_spark.core.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from nas.tuners.base import BaseTuner
+
+#: Module and class of each tuner.
+TUNERS = {
+    "asha": "nas.tuners.algorithms.asha:AshaTuner",
+    "bayesian": "nas.tuners.algorithms.bayesian:BayesianTuner",
+    "deephyper": "nas.tuners.algorithms.deephyper:DeepHyperTuner",
+    "greedy": "nas.tuners.algorithms.greedy:GreedyTuner",
+    "grid": "nas.tuners.algorithms.grid:GridTuner",
+    "hyperband": "nas.tuners.algorithms.hyperband:HyperbandTuner",
+    "random": "nas.tuners.algorithms.random:RandomTuner",
+}
+
+
+def get_tuner_class(name: str) -> type[BaseTuner]:
+    """Return the class of a tuner; raise ArgumentError if there is none of that name."""
+    if name not in TUNERS:
+        names = ", ".join(repr(each) for each in sorted(TUNERS))
+        raise ArgumentError(f"there is no tuner called {name!r}; there is {names}")
+    module, title = TUNERS[name].split(":")
+    kind: type[BaseTuner] = getattr(import_module(module), title)
+    return kind
