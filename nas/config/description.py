@@ -16,7 +16,8 @@ from cerebros_spark.training.keras.callback_state import describe_callbacks
 from cerebros_spark.training.keras.metrics import get_merger_key
 from cerebros_spark.training.keras.serialization import find_registered_objects, iterate_dicts
 from nas.config.search_config import ModelConfig, SearchConfig
-from nas.identity.digest import describe_code, is_own
+from nas.identity.custom_code import is_custom
+from nas.identity.digest import describe_code
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.fixed_model import strip_names
 from nas.trial.proposal import Tuner
@@ -157,7 +158,7 @@ def _custom_code(config: SearchConfig, program: str) -> dict[str, Any]:
     if model.user_builder is None and model.space is None:
         code |= _code_of_blocks(model)
     for name, each in find_registered_objects(program).items():
-        if id(each) not in objects and is_own(each):
+        if id(each) not in objects and is_custom(each):
             code[name] = each
     return code
 
@@ -177,7 +178,7 @@ def _code_of_callback(callback: keras.callbacks.Callback) -> list[Any]:
     attributes = {
         name: each
         for name, each in vars(callback).items()
-        if callable(each) or (is_own(type(each)) and not isinstance(each, keras.Model))
+        if callable(each) or (is_custom(type(each)) and not isinstance(each, keras.Model))
     }
     return [type(callback), attributes]
 
@@ -191,5 +192,5 @@ def _code_of_blocks(model: ModelConfig) -> dict[str, Any]:
             strip_names(block.get_config()),
         ]
         for number, block in enumerate(blocks)
-        if is_own(type(block))
+        if is_custom(type(block))
     }

@@ -21,7 +21,7 @@ from cerebros_spark.runs.journal import (
 )
 from cerebros_spark.storage.store import Store
 from nas.config.description import describe_network
-from nas.identity.digest import changed_state, differences, only_values, shown
+from nas.identity.digest import are_values, find_changed_state, find_differences, format_differences
 from nas.trial.failures import summarize_error
 
 logger = logging.getLogger(__name__)
@@ -128,12 +128,12 @@ def _check_code(
             recorder,
         )
         return
-    changed = differences(before, now)
+    changed = find_differences(before, now)
     if changed:
         pronoun = "it" if len(changed) == 1 else "them"
-        undo = f"Set {pronoun} back" if only_values(changed) else "Undo the edit"
-        raise _other_run(project_name, shown(changed), f"{undo} to resume it")
-    state = changed_state(before, now)
+        undo = f"Set {pronoun} back" if are_values(changed) else "Undo the edit"
+        raise _other_run(project_name, format_differences(changed), f"{undo} to resume it")
+    state = find_changed_state(before, now)
     if state:
         logger.warning(
             "the run %r may have begun with other values of %s: they are not compared",

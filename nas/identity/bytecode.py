@@ -1,4 +1,4 @@
-"""What code changes: names and attributes whose values are state, and identify nothing."""
+"""Names and attributes that code changes, from its bytecode: their values are state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-_CHANGING = frozenset(
+_MUTATING_METHODS = frozenset(
     {
         *("append", "extend", "insert", "pop", "popleft", "remove", "clear", "add", "discard"),
         *("update", "setdefault", "appendleft", "popitem", "sort", "reverse", "fill", "subtract"),
@@ -26,53 +26,49 @@ _OUTER = frozenset(
 _LOCAL = frozenset({"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_AND_CLEAR"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _CALLS = frozenset({"CALL", "CALL_FUNCTION", "CALL_FUNCTION_KW", "CALL_FUNCTION_EX", "CALL_METHOD"})
-#: How many values are on the stack above the container.
+# Number of values on the stack above the container.
 _ITEMS = {"STORE_SUBSCR": 1, "DELETE_SUBSCR": 1, "STORE_SLICE": 2}
 _SWAPS = ("SWAP", "ROT_TWO", "ROT_THREE", "ROT_FOUR")
 _CLASSES = (type, types.ModuleType)
-_BY_NAME = ("vars", "getattr")
-_SETTING = ("setattr", "delattr", "__setattr__", "__delattr__")
-# What a class's body stores that doesn't count.
-_NO_STEPS = ("__doc__", "__firstlineno__", "__static_attributes__")
-_KEPT = frozenset(
+_NAMED_ACCESS = ("vars", "getattr")
+_SETTERS = ("setattr", "delattr", "__setattr__", "__delattr__")
+# Names in a class body whose values are ignored.
+_IGNORED = ("__doc__", "__firstlineno__", "__static_attributes__")
+_STORING = frozenset(
     {
         *("STORE_FAST", "STORE_DEREF", "STORE_GLOBAL", "STORE_NAME", "STORE_ATTR", "STORE_SUBSCR"),
         *("RETURN_VALUE", "YIELD_VALUE", "BUILD_LIST", "BUILD_TUPLE", "LIST_APPEND"),
     }
 )
-_ON_THE_WAY = frozenset({"LOAD_CONST", "LOAD_FAST", "BINARY_SUBSCR", "BINARY_SLICE", "LOAD_ATTR"})
+_PASSING = frozenset({"LOAD_CONST", "LOAD_FAST", "BINARY_SUBSCR", "BINARY_SLICE", "LOAD_ATTR"})
 
 
 @dataclass
 class Changes:
-    """Names by what code does with their values.
+    """Names and attributes that code changes or may change."""
 
-    Attributes:
-        names: Outer variables that are assigned to or whose items are changed: globals, variables
-            of closures as "cell ...", and variables of the code itself as "local ...".
-        attributes: Attributes that are assigned to, or whose items are changed; "*" for all.
-        classes: Attributes that are assigned to where the object may be a class.
-        shared: Names and attributes whose values get other names, where they may be changed.
-        opened: Names and attributes whose items get other names.
-        elsewhere: Attributes that other code of the same modules assigns to or changes, and as
-            "class ..." those of classes.
-    """
-
+    # Outer variables that are assigned or whose items are changed: globals, variables of closures
+    # as "cell ...", and variables of the code itself as "local ...".
     names: set[str] = field(default_factory=set)
+    # Attributes that are assigned or whose items are changed; "*" for all.
     attributes: set[str] = field(default_factory=set)
+    # Attributes that are assigned where the object may be a class.
     classes: set[str] = field(default_factory=set)
+    # Names and attributes whose values get other names, by which they may be changed.
     shared: set[str] = field(default_factory=set)
+    # Names and attributes whose items get other names.
     opened: set[str] = field(default_factory=set)
+    # Attributes that other code of the same modules assigns or changes; "class ..." of classes.
     elsewhere: set[str] = field(default_factory=set)
 
     def add(self, other: Changes) -> None:
-        """Add what other code changes."""
+        """Add the changes of other code."""
         for each in fields(self):
             getattr(self, each.name).update(getattr(other, each.name))
 
 
 class Step(NamedTuple):
-    """An instruction, and how many values are on the stack before it and after it."""
+    """An instruction, and the number of values on the stack before and after it."""
 
     opname: str
     opcode: int
@@ -82,105 +78,105 @@ class Step(NamedTuple):
     after: int
 
 
-def changes_of(
+def find_changes(
     code: types.CodeType, values: Mapping[str, Any], is_custom: Callable[[Any], bool]
 ) -> Changes:
-    """Return what code changes, and the functions and classes inside it.
+    """Return the changes of code, and of functions and classes inside it.
 
     Args:
         code: Code of a function.
-        values: Values of outer variables, by their names, those of closures with "cell " ahead.
+        values: Values of outer variables by name, those of closures with the prefix "cell ".
         is_custom: Whether a value is custom code, which may change arguments.
     """
-    found = Changes()
-    for each in codes(code):
-        inside = each is not code
-        changed = Changes()
-        known, _ = steps(each)
-        for place, step in enumerate(known):
-            _note_change(changed, known, place, values)
-            _note_other_name(changed, known, place)
+    total = Changes()
+    for each in iterate_codes(code):
+        is_nested = each is not code
+        changes = Changes()
+        steps, _ = read_steps(each)
+        for index, step in enumerate(steps):
+            _add_change(changes, steps, index, values)
+            _add_other_name(changes, steps, index)
             if step.opname in _CALLS:
-                _note_call(changed, known, place, each, lambda key: is_custom(values.get(key)))
+                _add_call(changes, steps, index, each, lambda key: is_custom(values.get(key)))
             free = step.opname == "STORE_DEREF" and step.argval in each.co_freevars
             if free or step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                changed.names.add(_key(step))
-        if inside:
-            for names in (changed.names, changed.shared, changed.opened):
+                changes.names.add(_key(step))
+        if is_nested:
+            for names in (changes.names, changes.shared, changes.opened):
                 names -= {name for name in names if name.startswith("local ")}
-        if inside and each.co_name == "__init__":
-            changed.attributes.clear()
-        found.add(changed)
-    return found
+        if is_nested and each.co_name == "__init__":
+            changes.attributes.clear()
+        total.add(changes)
+    return total
 
 
-def _start(known: list[Step], place: int, depth: int) -> int:
-    """The first step of the expression whose value is at a depth of the stack at some place."""
-    place -= 1
-    while place > 0 and known[place].before >= depth:
-        place -= 1
-    return max(place, 0)
+def _find_start(steps: list[Step], index: int, depth: int) -> int:
+    """Return the first step of the expression whose value is at a depth of the stack."""
+    index -= 1
+    while index > 0 and steps[index].before >= depth:
+        index -= 1
+    return max(index, 0)
 
 
-def _note_change(found: Changes, known: list[Step], place: int, values: Mapping[str, Any]) -> None:
-    step = known[place]
+def _add_change(changes: Changes, steps: list[Step], index: int, values: Mapping[str, Any]) -> None:
+    step = steps[index]
     stored = step.opname in ("STORE_ATTR", "DELETE_ATTR")
     if stored:
-        found.attributes.add(step.argval)
+        changes.attributes.add(step.argval)
     elif step.opname not in _ITEMS and not (
-        step.opname in _ATTRIBUTES and step.argval in _CHANGING
+        step.opname in _ATTRIBUTES and step.argval in _MUTATING_METHODS
     ):
         return
     depth = step.before - _ITEMS.get(step.opname, 0)
-    if place and known[place - 1].opname in _SWAPS:  # as in x.y += 1
+    if index and steps[index - 1].opname in _SWAPS:  # as in x.y += 1
         depth = step.after + 1
-    inside = known[_start(known, place, depth) : place]
+    inside = steps[_find_start(steps, index, depth) : index]
     loads = [each for each in inside if each.opname in _OUTER or each.opname in _LOCAL]
     if not loads:
         return
     root = loads[0]
     first = inside[0].before + 1
     chain = [e.argval for e in inside if e.opname in _ATTRIBUTES and e.before == first]
-    found.attributes.update(chain)
-    if root.argval in _BY_NAME or "__dict__" in chain:
-        found.attributes |= _strings(inside) or {"*"}
-        root = loads[min(1, len(loads) - 1)] if root.argval in _BY_NAME else root
+    changes.attributes.update(chain)
+    if root.argval in _NAMED_ACCESS or "__dict__" in chain:
+        changes.attributes |= _strings(inside) or {"*"}
+        root = loads[min(1, len(loads) - 1)] if root.argval in _NAMED_ACCESS else root
     if root.argval == "globals":
-        found.names |= _strings(inside)
-    found.names.add(_key(root))
+        changes.names |= _strings(inside)
+    changes.names.add(_key(root))
     may_be_class = root.opname in _LOCAL and root.argval != "self" and not chain
     may_be_class = may_be_class or issubclass(type(values.get(_key(root))), _CLASSES)
     if stored and (may_be_class or root.argval in ("cls", "type") or "__class__" in chain):
-        found.classes.add(step.argval)
+        changes.classes.add(step.argval)
 
 
 def _strings(inside: Iterable[Step]) -> set[str]:
     return {e.argval for e in inside if e.opname == "LOAD_CONST" and isinstance(e.argval, str)}
 
 
-def _note_other_name(found: Changes, known: list[Step], place: int) -> None:
-    step = known[place]
+def _add_other_name(changes: Changes, steps: list[Step], index: int) -> None:
+    step = steps[index]
     if step.opname not in _OUTER | _LOCAL | {"LOAD_ATTR"}:
         return
-    following = known[place + 1 : place + 8]
-    if following and following[0].opname in _KEPT:
-        found.shared.add(_key(step))
+    following = steps[index + 1 : index + 8]
+    if following and following[0].opname in _STORING:
+        changes.shared.add(_key(step))
     for each in following:
-        if each.opname in _KEPT or each.opname == "GET_ITER":
-            found.opened.add(_key(step))
-        if each.opname not in _ON_THE_WAY:
+        if each.opname in _STORING or each.opname == "GET_ITER":
+            changes.opened.add(_key(step))
+        if each.opname not in _PASSING:
             return
 
 
-def _note_call(
-    found: Changes,
-    known: list[Step],
-    place: int,
+def _add_call(
+    changes: Changes,
+    steps: list[Step],
+    index: int,
     code: types.CodeType,
     is_custom: Callable[[str], bool],
 ) -> None:
-    """Note the arguments of calls of custom code, and attributes that setattr() sets."""
-    inside = known[_start(known, place, known[place].after) : place]
+    """Add the arguments of calls of custom code, and attributes that setattr() sets."""
+    inside = steps[_find_start(steps, index, steps[index].after) : index]
     inside = [each for each in inside if each.opname not in _CALLS]
     loads = [n for n, each in enumerate(inside) if each.opname in _OUTER | _LOCAL]
     if not loads or any("_WITH" in each.opname for each in inside):  # the end of a block
@@ -188,8 +184,8 @@ def _note_call(
     first = inside[loads[0]]
     method = inside[loads[0] + 1 : loads[0] + 2]
     direct = not method or method[0].opname not in _ATTRIBUTES
-    if first.argval in _SETTING or (not direct and method[0].argval in _SETTING):
-        found.attributes |= _strings(inside) or {"*"}
+    if first.argval in _SETTERS or (not direct and method[0].argval in _SETTERS):
+        changes.attributes |= _strings(inside) or {"*"}
     parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     if first.argval in code.co_varnames or first.argval in code.co_cellvars:
         custom = first.argval in ("self", "cls") or (direct and first.argval not in parameters)
@@ -198,7 +194,7 @@ def _note_call(
     if custom:
         for each in inside[loads[0] + 1 :]:
             if each.opname in _OUTER | _LOCAL | _ATTRIBUTES:
-                found.shared.add(_key(each))
+                changes.shared.add(_key(each))
 
 
 def _key(step: Step) -> str:
@@ -208,11 +204,11 @@ def _key(step: Step) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def steps(code: types.CodeType) -> tuple[list[Step], dict[int, int]]:
-    """Return the steps of code without docstrings and annotations, and their places by offset."""
-    found: list[Step] = []
-    places: dict[int, int] = {}
-    depths: dict[int, int] = {}  # where jumps end
+def read_steps(code: types.CodeType) -> tuple[list[Step], dict[int, int]]:
+    """Return the steps of code without docstrings and annotations, and their indexes by offset."""
+    steps: list[Step] = []
+    indexes: dict[int, int] = {}
+    depths: dict[int, int] = {}  # at the targets of jumps
     after = 0
     for each in dis.get_instructions(code):
         before = depths.get(each.offset, after)
@@ -220,60 +216,65 @@ def steps(code: types.CodeType) -> tuple[list[Step], dict[int, int]]:
         if each.opcode in dis.hasjrel or each.opcode in dis.hasjabs:
             jumped = before + dis.stack_effect(each.opcode, each.arg, jump=True)
             depths.setdefault(each.argval, jumped)
-        places[each.offset] = len(found)
+        indexes[each.offset] = len(steps)
         if each.opname in ("EXTENDED_ARG", "CACHE", "PRECALL"):
             continue
         step = Step(each.opname, each.opcode, each.arg, each.argval, before, after)
-        if each.opname == "STORE_NAME" and each.argval in _NO_STEPS:
-            del found[_start(found, len(found), before) :]
+        if each.opname == "STORE_NAME" and each.argval in _IGNORED:
+            del steps[_find_start(steps, len(steps), before) :]
             continue
         if each.opname == "MAKE_FUNCTION" and (each.arg or 0) & 4:
             above = 1 + (sys.version_info < (3, 11)) + bool((each.arg or 0) & 8)
-            end = _start(found, len(found), before - above + 1)
-            del found[_start(found, end, before - above) : end]
+            end = _find_start(steps, len(steps), before - above + 1)
+            del steps[_find_start(steps, end, before - above) : end]
             step = step._replace(arg=(each.arg or 0) & ~4)
-        found.append(step)
-    return found, places
+        steps.append(step)
+    return steps, indexes
 
 
 # Names ---------------------------------------------------------------------------------------
 
 
-def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+def iterate_codes(code: types.CodeType) -> Iterator[types.CodeType]:
     """Yield code, and the code of functions and classes inside."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from codes(constant)
+            yield from iterate_codes(constant)
 
 
-def all_names(code: types.CodeType) -> set[str]:
+def _iterate_steps(code: types.CodeType) -> Iterator[Step]:
+    for each in iterate_codes(code):
+        yield from read_steps(each)[0]
+
+
+def list_names(code: types.CodeType) -> set[str]:
     """Return all names of globals and attributes in code."""
-    return {e.argval for each in codes(code) for e in steps(each)[0] if e.opcode in dis.hasname}
+    return {step.argval for step in _iterate_steps(code) if step.opcode in dis.hasname}
 
 
-def global_names(code: types.CodeType) -> set[str]:
+def list_global_names(code: types.CodeType) -> set[str]:
     """Return the names that are looked up among a function's globals."""
-    looked_up = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-    return {e.argval for each in codes(code) for e in steps(each)[0] if e.opname in looked_up}
+    loads = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+    return {step.argval for step in _iterate_steps(code) if step.opname in loads}
 
 
-def imports(code: types.CodeType) -> Iterator[tuple[str, frozenset[str]]]:
+def list_imports(code: types.CodeType) -> Iterator[tuple[str, frozenset[str]]]:
     """Yield the modules that code imports, with a dot for each level, and the names from them."""
-    for each in codes(code):
-        found, _ = steps(each)
-        for level, names, step in zip(found, found[1:], found[2:], strict=False):
+    for each in iterate_codes(code):
+        steps, _ = read_steps(each)
+        for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
             if step.opname == "IMPORT_NAME":
                 yield "." * level.argval + step.argval, frozenset(names.argval or ())
 
 
-def reached(name: str, methods: Mapping[str, types.FunctionType]) -> set[str]:
-    """Return the methods that one calls, itself included, and those that these call."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        method = waiting.pop()
-        if method in methods and method not in found:
-            found.add(method)
-            waiting += all_names(methods[method].__code__)
-    return found
+def find_reached(name: str, methods: Mapping[str, types.FunctionType]) -> set[str]:
+    """Return the methods that one calls, directly or not, itself included."""
+    reached: set[str] = set()
+    pending = [name]
+    while pending:
+        method = pending.pop()
+        if method in methods and method not in reached:
+            reached.add(method)
+            pending += list_names(methods[method].__code__)
+    return reached

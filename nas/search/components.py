@@ -25,7 +25,7 @@ from cerebros_spark.training.keras.scopes import (
 from cerebros_spark.training.keras.serialization import find_registered_objects, serialize_model
 from nas.config.dataset import SearchData
 from nas.config.search_config import SearchConfig
-from nas.identity.digest import is_own
+from nas.identity.custom_code import is_custom
 from nas.search.trial_builder import TrialBuilder
 from nas.spaces.autokeras.graph import GraphSpace
 from nas.spaces.base import Space
@@ -194,10 +194,10 @@ def collect_custom_objects(config: SearchConfig, program: str) -> dict[str, Any]
     Workers in other processes also get all other registered objects that can be pickled.
     """
     objects = {
-        name: each for name, each in find_registered_objects(program).items() if is_own(each)
+        name: each for name, each in find_registered_objects(program).items() if is_custom(each)
     }
     if not isinstance(config.resources.backend, LocalBackend):
         for name, each in keras.saving.get_custom_objects().items():
-            if name not in objects and is_own(each) and is_picklable(each):
+            if name not in objects and is_custom(each) and is_picklable(each):
                 objects[name] = each
     return {**objects, **config.custom_objects}

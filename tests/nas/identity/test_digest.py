@@ -1,4 +1,4 @@
-"""What identifies custom code, and what doesn't."""
+"""Digests of custom code: what they depend on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cerebros_spark.core.pickling import is_user_module
-from nas.identity.digest import changed_state, describe_code, differences
+from nas.identity.digest import describe_code, find_changed_state, find_differences
 
 BEGIN = """\
 import functools
@@ -94,7 +94,7 @@ method = mine.build
 
 
 def described(text: str, name: str = "build") -> dict[str, Any]:
-    """Runs code as a script and describes what it names."""
+    """Run code as a script and describe its names."""
     known: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(text, "script.py", "exec"), known)
     return describe_code({"root": known[name]})
@@ -114,10 +114,10 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("old", "new"), HARMLESS)
 @pytest.mark.parametrize("name", ["build", "loss", "mine"])
-def test_what_changes_nothing_does_not_count(old, new, name):
+def test_edits_without_effect_do_not_count(old, new, name):
     assert old in BEGIN
     text = BEGIN.replace(old, new)
-    assert differences(described(BEGIN, name), described(text, name)) == []
+    assert find_differences(described(BEGIN, name), described(text, name)) == []
 
 
 EDITS = [
@@ -146,11 +146,11 @@ EDITS = [
 @pytest.mark.parametrize(("name", "old", "new", "named"), EDITS)
 def test_an_edit_is_named(name, old, new, named):
     assert old in BEGIN
-    found = differences(described(BEGIN, name), described(BEGIN.replace(old, new), name))
-    assert any(named in each for each in found), found
+    differences = find_differences(described(BEGIN, name), described(BEGIN.replace(old, new), name))
+    assert any(named in each for each in differences), differences
 
 
-def test_what_objects_note_while_they_build_does_not_count():
+def test_attributes_that_a_build_sets_do_not_count():
     known: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(BEGIN, "script.py", "exec"), known)
     before = describe_code({"root": known["mine"]})
@@ -193,7 +193,7 @@ STATE = {
 
 
 @pytest.mark.parametrize("name", STATE)
-def test_what_code_changes_is_never_refused(name, monkeypatch):
+def test_values_that_code_changes_are_never_refused(name, monkeypatch):
     monkeypatch.delenv("CEREBROS_TEST", raising=False)
     known: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(STATE[name], "script.py", "exec"), known)
@@ -201,7 +201,7 @@ def test_what_code_changes_is_never_refused(name, monkeypatch):
     before = describe_code({"root": root})
     for _ in range(2):
         known["build"](1)
-        assert differences(before, describe_code({"root": root})) == []
+        assert find_differences(before, describe_code({"root": root})) == []
     assert "root" in before
     monkeypatch.delenv("CEREBROS_TEST", raising=False)
 
@@ -211,14 +211,14 @@ def test_a_function_of_a_later_cell_does_not_count():
         "def other(x):\n    x.units += 1\n    x.factor = CONFIG['rate']\n    CONFIG['rate'] = 1\n"
     )
     for name in ("build", "loss", "mine", "method"):
-        assert differences(described(BEGIN, name), described(BEGIN + later, name)) == []
+        assert find_differences(described(BEGIN, name), described(BEGIN + later, name)) == []
 
 
 def test_the_time_of_a_script_is_not_refused():
     text = "import time\nSTART = time.time()\ndef build(hp):\n    return time.time() - START"
     before, now = described(text), described(text)
-    assert differences(before, now) == []
-    assert changed_state(before, now) == ["START"]
+    assert find_differences(before, now) == []
+    assert find_changed_state(before, now) == ["START"]
 
 
 CHANGED_OBJECTS = [
@@ -232,8 +232,8 @@ CHANGED_OBJECTS = [
 def test_values_of_other_objects_are_warned_of(text, old, new):
     text += "\ndef build(hp):\n    return x"
     before, now = described(text.format(old)), described(text.format(new))
-    assert differences(before, now) == []
-    assert changed_state(before, now) == ["x"]
+    assert find_differences(before, now) == []
+    assert find_changed_state(before, now) == ["x"]
 
 
 VALUES = [
@@ -265,10 +265,10 @@ def test_an_edited_value_is_named(text, old, new):
     )
     end = "\ndef build(hp):\n    return hp.call(X)\n"
     before = described(f"{start}X = {text.format(old)}{end}")
-    assert differences(before, described(f"{start}X = {text.format(old)}{end}")) == []
-    found = differences(before, described(f"{start}X = {text.format(new)}{end}"))
-    assert len(found) == 1, found
-    assert found[0].startswith("X = "), found
+    assert find_differences(before, described(f"{start}X = {text.format(old)}{end}")) == []
+    differences = find_differences(before, described(f"{start}X = {text.format(new)}{end}"))
+    assert len(differences) == 1, differences
+    assert differences[0].startswith("X = "), differences
 
 
 LINKED = """
@@ -305,17 +305,17 @@ def test_one_value_that_fails_leaves_the_others_compared():
         "class Odd(dict):\n    def __iter__(self):\n        raise RuntimeError('closed')\n"
         "ODD = Odd()\nN = 4\ndef build(hp):\n    return ODD, N"
     )
-    (found,) = differences(described(text), described(text.replace("N = 4", "N = 5")))
-    assert found == "N = 4, and now it is 5 (root)"
+    (difference,) = find_differences(described(text), described(text.replace("N = 4", "N = 5")))
+    assert difference == "N = 4, and now it is 5 (root)"
 
 
 def test_a_root_that_was_not_described_is_not_missed():
     now = described(BEGIN)
-    assert differences({**now, "root": None}, now) == []
-    assert differences(now, {**now, "root": None}) == []
+    assert find_differences({**now, "root": None}, now) == []
+    assert find_differences(now, {**now, "root": None}) == []
 
 
-def test_what_lies_under_spark_home_is_installed(tmp_path, monkeypatch):
+def test_modules_in_spark_home_are_installed(tmp_path, monkeypatch):
     (tmp_path / "spark").mkdir()
     (tmp_path / "spark" / "under_spark_home.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path / "spark")
@@ -368,8 +368,8 @@ HIDDEN = {
 @pytest.mark.parametrize("name", HIDDEN)
 def test_an_edit_that_other_code_might_hide_is_named(name):
     before = described(HIDDEN[name].replace("{}", "1"))
-    assert differences(before, described(HIDDEN[name].replace("{}", "1"))) == []
-    assert len(differences(before, described(HIDDEN[name].replace("{}", "9")))) == 1
+    assert find_differences(before, described(HIDDEN[name].replace("{}", "1"))) == []
+    assert len(find_differences(before, described(HIDDEN[name].replace("{}", "9")))) == 1
 
 
 MAYBE_CHANGED = {
@@ -384,13 +384,13 @@ MAYBE_CHANGED = {
 def test_a_value_that_may_have_been_changed_is_warned_of(name):
     texts = [MAYBE_CHANGED[name].replace("{}", each) for each in ("1", "9")]
     before, now = map(described, texts)
-    assert differences(before, now) == []
-    assert changed_state(before, now) == [name]
+    assert find_differences(before, now) == []
+    assert find_changed_state(before, now) == [name]
 
 
-def test_what_cannot_be_read_is_warned_of():
+def test_unreadable_values_are_warned_of():
     text = "X = (each for each in 'ab')\ndef build(hp):\n    return X"
-    assert changed_state(described(text), described(text)) == ["a generator"]
+    assert find_changed_state(described(text), described(text)) == ["a generator"]
 
 
 OTHER_MODULES = [
@@ -403,8 +403,8 @@ OTHER_MODULES = [
 @pytest.mark.parametrize(("text", "old", "new"), OTHER_MODULES)
 def test_another_module_is_named(text, old, new):
     text += "\ndef build(hp):\n    return X"
-    (found,) = differences(described(text), described(text.replace(old, new)))
-    assert found.startswith("X = ")
+    (difference,) = find_differences(described(text), described(text.replace(old, new)))
+    assert difference.startswith("X = ")
 
 
 IMPORTS = ["from {} import f", "import {}", "import {} as m", "from nsp import imported_by_code"]
@@ -412,7 +412,7 @@ IMPORTS = ["from {} import f", "import {}", "import {} as m", "from nsp import i
 
 @pytest.mark.parametrize("line", IMPORTS)
 @pytest.mark.parametrize("inside", [True, False])
-def test_what_imported_modules_hold_is_compared(tmp_path, monkeypatch, line, inside):
+def test_contents_of_imported_modules_are_compared(tmp_path, monkeypatch, line, inside):
     """In a folder without ``__init__.py``."""
     (tmp_path / "nsp").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
@@ -430,8 +430,8 @@ def test_what_imported_modules_hold_is_compared(tmp_path, monkeypatch, line, ins
         importlib.invalidate_caches()
         ahead = f"def build(hp):\n    {line}\n" if inside else f"{line}\ndef build(hp):\n"
         parts.append(described(f"{ahead}    return {call}"))
-    found = differences(*parts)
-    assert any("UNITS = 1, and now it is 2" in each for each in found), found
+    differences = find_differences(*parts)
+    assert any("UNITS = 1, and now it is 2" in each for each in differences), differences
 
 
 # What a run leaves behind in the same process.
@@ -455,14 +455,14 @@ LEFT = {
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_what_a_run_leaves_behind_is_not_refused(name):
+def test_values_that_a_run_changes_are_not_refused(name):
     known: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(LEFT[name], "script.py", "exec"), known)
     root = known.get("own", known.get("build"))
     before = describe_code({"root": root})
     for _ in range(2):
         getattr(root, "build", root)(1)
-        assert differences(before, describe_code({"root": root})) == []
+        assert find_differences(before, describe_code({"root": root})) == []
 
 
 def test_docstrings_and_annotations_inside_functions_do_not_count():
@@ -488,7 +488,7 @@ sys.stdout.write(json.dumps(describe_code(
 
 def test_digests_are_the_same_in_every_process(tmp_path):
     """Other hash seeds, other folders, other lines, a script or a module."""
-    told = []
+    outputs = []
     for seed, ahead in (("1", ""), ("2", "# moved\n\n\n")):
         folder = tmp_path / seed
         folder.mkdir()
@@ -499,6 +499,6 @@ def test_digests_are_the_same_in_every_process(tmp_path):
         done = subprocess.run(
             [sys.executable, *command], env=environment, capture_output=True, text=True, check=True
         )
-        told.append(json.loads(done.stdout))
-    assert told[0] == told[1]
-    assert set(told[0]) == {"python", "version", "build", "whole", "mine", "loss", "method"}
+        outputs.append(json.loads(done.stdout))
+    assert outputs[0] == outputs[1]
+    assert set(outputs[0]) == {"python", "version", "build", "whole", "mine", "loss", "method"}

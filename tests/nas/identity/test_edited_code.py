@@ -62,11 +62,11 @@ class Drawing(keras_tuner.oracles.RandomSearchOracle):
         return super().populate_space(trial_id)
 
 
-def made(folder: Path, hypermodel: Any = build, **more: Any) -> HyperHyperModel:
+def build_search(folder: Path, hypermodel: Any = build, **more: Any) -> HyperHyperModel:
     more = {"max_trials": 1, "seed": 0, "project_name": "edited", **more}
-    found = HyperHyperModel(hypermodel=hypermodel, **more)
-    found.resource_bind(store=LocalStore(folder), backend=LocalBackend(1), **columns())
-    return found
+    search = HyperHyperModel(hypermodel=hypermodel, **more)
+    search.resource_bind(store=LocalStore(folder), backend=LocalBackend(1), **columns())
+    return search
 
 
 def fit(model: HyperHyperModel, frame: Any, **more: Any) -> Any:
@@ -82,13 +82,13 @@ def finished(tmp_path_factory, frame):
 
 
 def whole(folder: Path) -> HyperHyperModel:
-    found = made(folder)
+    search = build_search(folder)
     oracle = Drawing(objective=keras_tuner.Objective("val_loss", "min"), max_trials=1, seed=1)
-    found.tuner_bind(oracle)
-    return found
+    search.tuner_bind(oracle)
+    return search
 
 
-def test_a_finished_run_says_that_its_result_is_shown(finished, frame, caplog):
+def test_a_finished_run_warns_that_nothing_is_trained(finished, frame, caplog):
     with caplog.at_level(logging.WARNING, "nas"):
         fit(whole(finished), frame, callbacks=[Logged()])
     (record,) = [r for r in caplog.records if "finished" in r.getMessage()]
@@ -147,10 +147,10 @@ def test_an_edited_body_of_the_same_name_is_refused(tmp_path, frame):
         return model
 
     second.__qualname__ = first.__qualname__
-    fit(made(tmp_path, first), frame)
+    fit(build_search(tmp_path, first), frame)
     with pytest.raises(ArgumentError, match=r"other code of first \(hypermodel\)"):
-        fit(made(tmp_path, second), frame)
-    fit(made(tmp_path, second, overwrite=True), frame)
+        fit(build_search(tmp_path, second), frame)
+    fit(build_search(tmp_path, second, overwrite=True), frame)
 
 
 CELL = """
@@ -164,12 +164,12 @@ def build(hp):
 """
 
 
-def test_a_cell_that_is_run_again_with_another_comment_gives_the_result(tmp_path, frame):
+def test_a_cell_with_another_comment_gives_the_result(tmp_path, frame):
     scores = []
     for text in (CELL, CELL.replace("    return", "\n    # All of it.\n    return")):
         known: dict[str, Any] = {"__name__": "__main__"}
         exec(compile(text, "a cell", "exec"), known)
-        scores.append(fit(made(tmp_path, known["build"]), frame).best_trial.score)
+        scores.append(fit(build_search(tmp_path, known["build"]), frame).best_trial.score)
     assert scores[0] == scores[1]
     records = read(LocalStore(tmp_path), "edited")
     assert [each["kind"] for each in records].count("session") == 1
@@ -183,13 +183,13 @@ def test_an_edited_layer_that_no_network_has_does_not_count(tmp_path, frame, mon
     monkeypatch.setattr(Unused, "__module__", "__main__")
     registered = keras.saving.get_custom_objects()
     monkeypatch.setitem(registered, "edited>Unused", Unused)
-    fit(made(tmp_path), frame)
+    fit(build_search(tmp_path), frame)
     monkeypatch.setattr(Unused, "call", lambda self, x: 3 * x)
-    fit(made(tmp_path), frame)
-    fit(made(tmp_path, custom_objects={"Unused": Unused}, overwrite=True), frame)
+    fit(build_search(tmp_path), frame)
+    fit(build_search(tmp_path, custom_objects={"Unused": Unused}, overwrite=True), frame)
     monkeypatch.setattr(Unused, "call", lambda self, x: 4 * x)
     with pytest.raises(ArgumentError, match=r'other code of .*\(custom_objects\["Unused"\]\)'):
-        fit(made(tmp_path, custom_objects={"Unused": Unused}), frame)
+        fit(build_search(tmp_path, custom_objects={"Unused": Unused}), frame)
 
 
 def asked_with(folder: Path, *metrics: Any) -> HyperHyperModel:
@@ -202,8 +202,8 @@ def test_metrics_without_a_name_are_the_same_in_every_process(tmp_path, frame):
     auc = keras.metrics.AUC
     keras.backend.clear_session()
     first = fit(asked_with(tmp_path, auc(), auc(curve="PR")), frame)
-    again = fit(asked_with(tmp_path, auc(), auc(curve="PR")), frame)
-    assert again.best_trial.score == first.best_trial.score
+    resumed = fit(asked_with(tmp_path, auc(), auc(curve="PR")), frame)
+    assert resumed.best_trial.score == first.best_trial.score
     with pytest.raises(ArgumentError, match=r"config\.curve = 'PR', and now it is 'ROC'") as caught:
         fit(asked_with(tmp_path, auc(), auc()), frame)
     assert len(str(caught.value)) < 350
@@ -235,28 +235,28 @@ def build(hp):
 def test_a_cell_with_state_that_is_run_twice_gives_the_result(tmp_path, frame, caplog):
     known: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(STATEFUL_CELL, "a cell", "exec"), known)
-    first = fit(made(tmp_path, known["build"]), frame)
+    first = fit(build_search(tmp_path, known["build"]), frame)
     for changed in ("recent", "START"):
         if changed == "START":
             exec(compile(STATEFUL_CELL, "a cell", "exec"), known)
         caplog.clear()
         with caplog.at_level(logging.WARNING, "nas"):
-            again = fit(made(tmp_path, known["build"]), frame)
-        assert again.best_trial.score == first.best_trial.score
-        told = [r.getMessage() for r in caplog.records if "other values of" in r.getMessage()]
-        assert told == [
+            resumed = fit(build_search(tmp_path, known["build"]), frame)
+        assert resumed.best_trial.score == first.best_trial.score
+        messages = [r.getMessage() for r in caplog.records if "other values of" in r.getMessage()]
+        assert messages == [
             f"the run 'edited' may have begun with other values of {changed}: they are not compared"
         ]
 
 
 def test_an_interrupted_run_is_not_resumed_by_other_code(tmp_path, frame, monkeypatch):
     with killed(lambda kinds: kinds.count("end") == 1):
-        fit(made(tmp_path, max_trials=3), frame)
+        fit(build_search(tmp_path, max_trials=3), frame)
     with monkeypatch.context() as patch:
         patch.setattr(f"{__name__}.UNITS", 7)
         with pytest.raises(ArgumentError, match="UNITS = 4, and now it is 7"):
-            fit(made(tmp_path, max_trials=3), frame)
-    assert len(fit(made(tmp_path, max_trials=3), frame).trials) == 3
+            fit(build_search(tmp_path, max_trials=3), frame)
+    assert len(fit(build_search(tmp_path, max_trials=3), frame).trials) == 3
 
 
 def test_networks_that_depend_on_something_else_are_compared(tmp_path, frame, monkeypatch):
@@ -272,15 +272,15 @@ def test_networks_that_depend_on_something_else_are_compared(tmp_path, frame, mo
         return model
 
     monkeypatch.setenv("CEREBROS_TEST_UNITS", "3")
-    fit(made(tmp_path, build), frame)
+    fit(build_search(tmp_path, build), frame)
     monkeypatch.setenv("CEREBROS_TEST_UNITS", "5")
     with pytest.raises(
         ArgumentError, match=r"other networks: for the hyperparameters of trial-0000 network.layers"
     ):
-        fit(made(tmp_path, build), frame)
+        fit(build_search(tmp_path, build), frame)
     monkeypatch.delenv("CEREBROS_TEST_UNITS")
     with pytest.raises(ArgumentError, match=r"trial-0000 can no longer be built: KeyError"):
-        fit(made(tmp_path, build), frame)
+        fit(build_search(tmp_path, build), frame)
 
 
 def rewritten(folder: Path, to: Path, name: str, change: Any) -> None:
