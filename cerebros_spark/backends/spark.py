@@ -205,7 +205,7 @@ class SparkBackend:
     def _handle_loss(self, server: DriverServer, event: WorkerLost) -> None:
         """Have Spark restart the task of a worker that does not end by itself."""
         self._loss_reasons[event.worker] = event.reason
-        attempt = server.lost_process_info(event.worker).get("attempt")
+        attempt = server.sessions[event.worker].lost_process_info().get("attempt")
         if not event.fatal and attempt is not None:
             kill_task_attempt(self._context, int(attempt), event.reason)
 
@@ -218,7 +218,7 @@ class SparkBackend:
             reason = self._loss_reasons[worker] = describe_job_error(job.error)
             if not self._is_started:
                 raise BackendError(reason) from job.error
-            server.give_up(worker, reason)
+            server.sessions[worker].give_up(reason)
             self._jobs[worker] = self._launch_again(worker)
         missing = server.missing_workers(self._start_timeout) if self._is_started else []
         for worker in missing:

@@ -11,17 +11,10 @@ _T = TypeVar("_T")
 
 
 def call_with_retry(attempt: Callable[[], _T], **options: Any) -> _T:
-    """Return what a call returns, retrying it as :class:`tenacity.Retrying` is told to.
+    """Return what a call returns, retried as by ``tenacity.Retrying(**options)``.
 
-    The first call bypasses tenacity, which costs 0.2 ms in a process that has trained. Every hop
+    The last error is raised. The first call bypasses tenacity, which would cost 0.2 ms: every hop
     makes several such calls.
-
-    Args:
-        attempt: The call.
-        **options: Arguments of :class:`tenacity.Retrying`, which count the first call too.
-
-    Raises:
-        Exception: What the last call raised.
     """
     try:
         return attempt()

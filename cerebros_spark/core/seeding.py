@@ -6,18 +6,10 @@ import hashlib
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """Return the seed of one named random stream.
+    """Return the seed, in ``[0, 2**32)``, of one named random stream of a run.
 
-    The result depends on the arguments alone: it is the same on every machine and in every
-    process. Streams of different names are independent.
-
-    Args:
-        seed: The seed of the run.
-        *names: Name of the stream, for example ``("trial-0003", "epoch", 4, "partition", 1)``.
-            ``1`` and ``"1"`` are different names.
-
-    Returns:
-        An integer in ``[0, 2**32)``, which Python's, NumPy's and Keras' generators accept.
+    It is the same on every machine and in every process. Streams of different names are
+    independent; ``1`` and ``"1"`` are different names.
     """
     text = "\x1f".join([repr(int(seed)), *(repr(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -38,7 +38,7 @@ from cerebros_spark.core.types import (
 from cerebros_spark.engine.epoch_metrics import Merger, merge_epochs
 from cerebros_spark.engine.recovery import recover_run
 from cerebros_spark.engine.report import EngineReport
-from cerebros_spark.engine.state_gc import StateCollector
+from cerebros_spark.engine.state_gc import StateCollector, TrialStates
 from cerebros_spark.runs.artifacts import (
     make_state_ref,
     modified_state_key,
@@ -65,8 +65,7 @@ class Engine:
         get_merger: Returns the merger of a trial's metrics.
         journal: The run's journal.
         reproducible: Fix the order of visits in advance.
-        history: The journal's records when this session began. Unfinished trials resume where
-            they were; their unanswered epochs are returned again.
+        history: The records of earlier sessions. Unfinished trials resume where they were.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Engine:
         self._get_merger = get_merger
         self._journal = journal
         self._scheduler = Scheduler(backend.num_workers, reproducible=reproducible)
-        # Ended trials that each worker has not been told of.
+        # Ended trials to announce to each worker.
         self._ended_trials: list[list[str]] = [[] for _ in range(backend.num_workers)]
         self._results: deque[EpochResult | TrialResult] = deque()
         self._pending: list[Event] = []  # submissions and answers not handled yet
@@ -129,12 +128,7 @@ class Engine:
         self._unanswered = {}
 
     def submit(self, spec: TrialSpec, checkpoint: bytes, **extra: Any) -> None:
-        """Add a trial.
-
-        Args:
-            spec: The trial.
-            checkpoint: Its initial state.
-            **extra: Additional fields of the journal record.
+        """Add a trial with its initial state, and additional fields for its journal record.
 
         Raises:
             StoreError: If the trial cannot be written to the store.
@@ -153,7 +147,7 @@ class Engine:
             **extra,
         )
         self._specs[name] = spec
-        self._states.add(name, state)
+        self._states.trials[name] = TrialStates(state)
         self._pending.append(TrialSubmitted(name, spec.index, spec.epochs, state, spec.group))
         self.flush()
 
@@ -165,7 +159,7 @@ class Engine:
         Raises:
             StoreError: If a changed state cannot be written to the store.
         """
-        current = self._scheduler.get_state(trial_id)
+        states, current = self._states.trials[trial_id], self._scheduler.get_state(trial_id)
         assert current is not None
         changed = None
         if answer.checkpoint is not None:
@@ -176,7 +170,7 @@ class Engine:
             trial=trial_id,
             proceed=answer.proceed,
             keep=answer.keep,
-            kept=current if answer.keep else self._states.get_kept(trial_id),
+            kept=current if answer.keep else states.kept,
             state=changed,
             learning_rate=answer.learning_rate,
             error=answer.error,
@@ -184,10 +178,11 @@ class Engine:
             **answer.extra,
         )
         if answer.keep:
-            self._states.keep(trial_id, current)
+            previous, states.kept = states.kept, current
+            self._states.discard(trial_id, previous)
         if changed is not None:
             if answer.learning_rate is None:
-                self._states.pin(trial_id, changed)
+                states.pinned.append(changed)
             self._states.discard(trial_id, current)
         if answer.error is not None:
             self._pending.append(TrialEnded(trial_id, answer.error, answer.traceback or ""))
@@ -224,7 +219,7 @@ class Engine:
         result = self._results.popleft()
         if isinstance(result, EpochResult):
             return result
-        return msgspec.structs.replace(result, kept=self._states.get_kept(result.trial_id))
+        return msgspec.structs.replace(result, kept=self._states.trials[result.trial_id].kept)
 
     def record_end(self, result: TrialResult) -> None:
         """Record a trial's end in the journal and delete its unneeded states."""
@@ -237,9 +232,7 @@ class Engine:
     def close(self, *, finished: bool = True) -> EngineReport:
         """Stop the workers and return the report.
 
-        Args:
-            finished: Whether the run has finished. Otherwise nothing of it is deleted: another
-                driver may have taken it over or may resume it.
+        Nothing of an unfinished run is deleted: another driver may have taken it over.
         """
         self._states.close()
         self._backend.stop()

@@ -19,12 +19,7 @@ class Merger(Protocol):
 def merge_epochs(
     epochs: Sequence[EpochDone], get_merger: Callable[[str], Merger]
 ) -> list[dict[str, float]]:
-    """Return the logs of epochs, with one call of each merger.
-
-    Args:
-        epochs: The epochs.
-        get_merger: Returns the merger of a trial.
-    """
+    """Return the logs of epochs, with one call of each merger."""
     mergers = [get_merger(epoch.trial_id) for epoch in epochs]
     logs: list[dict[str, float]] = [{} for _ in epochs]
     for merger in set(mergers):

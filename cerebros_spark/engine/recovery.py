@@ -27,13 +27,10 @@ Logs = dict[str, float]
 
 @dataclass(frozen=True)
 class RecoveredRun:
-    """A run as its journal ends.
+    """A run as its journal ends: specs and states of the trials that were built.
 
-    Attributes:
-        specs: The trials that were built, by name.
-        states: Their states, by name.
-        unanswered: By trial the scheduler's last instruction if nothing in the journal follows
-            it: a finished epoch, with its logs if they were merged, or an end.
+    ``unanswered`` has the instructions that no record follows: finished epochs, with their logs if
+    they were merged, and ends.
     """
 
     specs: dict[str, TrialSpec] = field(default_factory=dict)
@@ -44,13 +41,7 @@ class RecoveredRun:
 def recover_run(
     scheduler: Scheduler, store: Store, run_id: str, records: Sequence[Record]
 ) -> RecoveredRun:
-    """Replay a journal with a new scheduler.
-
-    Args:
-        scheduler: The scheduler, without any worker ready.
-        store: The store of the trials' specs.
-        run_id: The run.
-        records: The journal.
+    """Replay a journal with a new scheduler, without any worker ready.
 
     Raises:
         StoreError: If a trial's spec is missing or damaged.

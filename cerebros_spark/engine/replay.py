@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.seeding import derive_unit_seed
 from cerebros_spark.core.types import Phase, StateRef, TrialSpec, UnitResult
@@ -70,11 +72,7 @@ class Replay:
         self._shards: dict[tuple[Phase, int], ShardData] = {}
         config = self._records[0]
         self._shard_memory = config["shard_memory"]
-        layout = {
-            name: tuple(tuple(group) for group in groups)
-            for name, groups in config["layout"].items()
-        }
-        self._layout = Layout(**layout)
+        self._layout = msgspec.convert(config["layout"], Layout)
         text = store.read(manifest_key(config["data"])).decode()
         self._manifest = Manifest.from_json(text)
         tensorflow_runtime.configure(config["threads"], None, config["deterministic"], defer=True)
@@ -150,11 +148,8 @@ class Replay:
     def _get_shard(self, phase: Phase, partition: int) -> ShardData:
         if (phase, partition) not in self._shards:
             shards = self._manifest.train if phase is Phase.TRAIN else self._manifest.validation
+            shard, memory = shards[partition], self._shard_memory // 2
             self._shards[phase, partition] = open_shard(
-                self._store,
-                shards[partition],
-                self._manifest,
-                self._layout,
-                self._shard_memory // 2,
+                self._store, shard, self._manifest, self._layout, memory
             )
         return self._shards[phase, partition]

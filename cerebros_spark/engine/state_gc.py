@@ -16,17 +16,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TrialStates:
-    """The states of one trial that stay in the store, besides the scheduler's current one.
+    """The states of one trial that stay in the store, besides the scheduler's current one."""
 
-    Attributes:
-        initial: The state it started from, for replays.
-        kept: The state of its best epoch.
-        pinned: States changed by callbacks, which a replay cannot compute from the journal.
-    """
-
-    initial: StateRef
-    kept: StateRef | None = None
-    pinned: list[StateRef] = field(default_factory=list)
+    initial: StateRef  # for replays
+    kept: StateRef | None = None  # of the best epoch
+    pinned: list[StateRef] = field(default_factory=list)  # changed by callbacks: not replayable
 
     def list_keys(self) -> set[str]:
         """Return the keys of the states."""
@@ -36,11 +30,8 @@ class TrialStates:
 class StateCollector:
     """Deletes states that are no longer needed, in a thread.
 
-    Args:
-        store: The run's store.
-        run_id: The run.
-        trials: The states that stay, by trial. The collector updates them.
-        get_current: Returns a running trial's current state, by its name.
+    It updates ``trials``, the states that stay. ``get_current`` returns a running trial's current
+    state.
     """
 
     def __init__(
@@ -52,33 +43,14 @@ class StateCollector:
     ) -> None:
         self._store = store
         self._folder = f"runs/{run_id}/trials"
-        self._trials = trials
+        self.trials = trials
         self._get_current = get_current
         self._garbage: list[str] = []
         self._deleter = ThreadPoolExecutor(1, "cerebros-delete")
 
-    def add(self, trial_id: str, initial: StateRef) -> None:
-        """Add a new trial."""
-        self._trials[trial_id] = TrialStates(initial)
-
-    def get_kept(self, trial_id: str) -> StateRef | None:
-        """Return the state kept of a trial."""
-        return self._trials[trial_id].kept
-
-    def keep(self, trial_id: str, state: StateRef) -> None:
-        """Keep a state in place of the one kept before."""
-        trial = self._trials[trial_id]
-        before, trial.kept = trial.kept, state
-        if before is not None:
-            self.discard(trial_id, before)
-
-    def pin(self, trial_id: str, state: StateRef) -> None:
-        """Keep a state for good."""
-        self._trials[trial_id].pinned.append(state)
-
-    def discard(self, trial_id: str, state: StateRef) -> None:
+    def discard(self, trial_id: str, state: StateRef | None) -> None:
         """Mark a replaced state as garbage, unless it stays."""
-        if state.key not in self._trials[trial_id].list_keys():
+        if state is not None and state.key not in self.trials[trial_id].list_keys():
             self._garbage.append(state.key)
 
     def collect(self) -> None:
@@ -89,8 +61,8 @@ class StateCollector:
     def prune(self, trial_id: str = "") -> None:
         """Delete the unneeded states of one trial or of all, also those of lost workers."""
         folder = f"{self._folder}/{trial_id}" if trial_id else self._folder
-        needed = set().union(*(trial.list_keys() for trial in self._trials.values()))
-        current = map(self._get_current, self._trials)
+        needed = set().union(*(trial.list_keys() for trial in self.trials.values()))
+        current = map(self._get_current, self.trials)
         needed.update(ref.key for ref in current if ref is not None)
         try:
             keys = self._store.list(folder)

@@ -61,9 +61,8 @@ class WorkerLink:
         process: Information about the process: some integers and strings by name.
         heartbeat_seconds: Seconds between two heartbeats, well below the driver's lease.
         patience: Seconds to keep trying when the driver does not reply.
-        on_revoked: Called once, in any thread, when the driver is gone or has replaced this
-            process or given it up. By default the process exits at once with status 70, so that
-            Spark starts another.
+        on_revoked: Called once, in any thread, when the driver is gone or has given this process
+            up. By default the process exits with status 70, so that Spark starts another.
     """
 
     def __init__(
@@ -97,10 +96,6 @@ class WorkerLink:
         self, reports: Sequence[Report], demand: Demand = Demand.WORK
     ) -> Assignment | None:
         """Send reports and return the next assignment; None when the run has ended.
-
-        Args:
-            reports: Reports of finished or failed units.
-            demand: What work the worker asks for. Without a demand the call returns at once.
 
         Raises:
             BackendError: If the driver cannot be reached or refuses the request.

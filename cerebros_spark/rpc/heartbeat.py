@@ -25,8 +25,7 @@ class Heartbeat:
     """Sends heartbeats in a thread.
 
     Args:
-        send: Sends the heartbeat of a number and returns the driver's command. May raise
-            ``grpc.RpcError``.
+        send: Sends the heartbeat of a number and returns the driver's command.
         interval: Seconds between two heartbeats.
         patience: Seconds without a reply after which the driver counts as gone.
         on_revoked: Called once when the process is to end. By default it exits at once.

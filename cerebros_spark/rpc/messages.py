@@ -53,13 +53,10 @@ class ExchangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A worker's reports and demand.
 
     Attributes:
-        worker: The worker's number.
         process_id: Random name of the worker's process.
         number: Number of the process's request, ascending from 1; a retry keeps its number.
         received: Number of the last assignment that the process has received.
         process: Information about the process, until a reply has arrived; then None.
-        reports: Reports of units delivered to the process.
-        demand: What work the process asks for.
         fatal: Why the process ends, if it does.
     """
 
@@ -74,14 +71,7 @@ class ExchangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HeartbeatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A sign that a worker's process is alive.
-
-    Attributes:
-        worker: The worker's number.
-        process_id: Random name of the worker's process.
-        number: Number of the process's heartbeat, ascending from 1.
-        progress: A number that changes while work proceeds.
-    """
+    """A sign that a worker's process is alive; ``progress`` changes while work proceeds."""
 
     worker: Index
     process_id: Text
@@ -90,13 +80,7 @@ class HeartbeatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The driver's reply to either request.
-
-    Attributes:
-        command: What the worker is to do.
-        number: Number of the assignment, ascending from 1.
-        assignment: The work, with the command WORK.
-    """
+    """The driver's reply to either request; with the command WORK, a numbered assignment."""
 
     command: Command
     number: Index = 0

@@ -22,7 +22,7 @@ from cerebros_spark.core.events import WorkerEvent, WorkerReady
 from cerebros_spark.core.types import Assignment
 from cerebros_spark.rpc import messages
 from cerebros_spark.rpc.auth import Access, SecretInterceptor, create_certificate, create_secret
-from cerebros_spark.rpc.messages import MessageError, ProcessInfo, Reply
+from cerebros_spark.rpc.messages import MessageError, Reply
 from cerebros_spark.rpc.session import Session
 
 logger = logging.getLogger(__name__)
@@ -50,13 +50,13 @@ class DriverServer:
         host: The address to listen on.
         public_host: The address that workers connect to, if it is another one.
         port: The port to listen on; 0 for a free one.
-        lease: Seconds without progress after which a worker is given up. Waiting for work counts
-            as progress.
+        lease: Seconds without progress, other than waiting for work, before a worker is given up.
         poll: Seconds that a worker waits for work before it has to ask again.
         clock: A monotonic clock, in seconds.
 
     Attributes:
         access: What workers need to connect.
+        sessions: The workers' sessions, by number.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class DriverServer:
         self._events: queue.Queue[WorkerEvent] = queue.Queue()
         self._lease = lease
         self._poll = poll
-        self._sessions = [Session(worker, self._events, clock) for worker in range(workers)]
+        self.sessions = [Session(worker, self._events, clock) for worker in range(workers)]
         secret = create_secret()
         certificate, credentials = create_certificate()
         handlers = {
@@ -107,45 +107,33 @@ class DriverServer:
     def next_event(self, timeout: float) -> WorkerEvent | None:
         """Return the workers' next event; None after ``timeout`` seconds.
 
-        Taking a WorkerReady is what entitles the new process to assignments: those sent before
-        were meant for the process that it replaced.
+        A new process can be sent work once its WorkerReady has been taken from here: what was sent
+        before was meant for the process that it replaced.
         """
         try:
             event = self._events.get(block=timeout > 0, timeout=max(timeout, 0.0))
         except queue.Empty:
             return None
         if isinstance(event, WorkerReady):
-            self._sessions[event.worker].acknowledge_ready()
+            self.sessions[event.worker].acknowledge_ready()
         return event
 
     def send(self, worker: int, assignment: Assignment) -> None:
         """Queue an assignment for a worker."""
-        self._sessions[worker].send(assignment)
+        self.sessions[worker].send(assignment)
 
     def expire(self) -> None:
         """Give up workers whose lease has expired; a WorkerLost follows for each."""
-        for session in self._sessions:
+        for session in self.sessions:
             session.expire(self._lease)
-
-    def give_up(self, worker: int, reason: str) -> None:
-        """Give up a worker whose process is known to have ended."""
-        self._sessions[worker].give_up(reason)
-
-    def lost_process_info(self, worker: int) -> ProcessInfo:
-        """Return the information about itself of the worker's process that was lost last."""
-        return self._sessions[worker].lost_process_info()
-
-    def process_info(self, worker: int) -> ProcessInfo:
-        """Return the worker's newest process's information about itself; empty if none came."""
-        return self._sessions[worker].process_info()
 
     def missing_workers(self, seconds: float) -> list[int]:
         """Return the workers that have had no process for at least so long."""
-        return [w for w, session in enumerate(self._sessions) if session.is_missing(seconds)]
+        return [w for w, session in enumerate(self.sessions) if session.is_missing(seconds)]
 
     def end(self) -> None:
         """Reply to every worker from now on that the run has ended."""
-        for session in self._sessions:
+        for session in self.sessions:
             session.end()
 
     def close(self) -> None:
@@ -158,16 +146,16 @@ class DriverServer:
 
     def _exchange(self, data: bytes, context: Any) -> bytes:
         def handle() -> Reply:
-            request = messages.decode_request(data, len(self._sessions))
+            request = messages.decode_request(data, len(self.sessions))
             digest = hashlib.sha256(data).digest()
-            return self._sessions[request.worker].exchange(request, digest, self._poll)
+            return self.sessions[request.worker].exchange(request, digest, self._poll)
 
         return _reply(handle, context)
 
     def _heartbeat(self, data: bytes, context: Any) -> bytes:
         def handle() -> Reply:
-            heartbeat = messages.decode_heartbeat(data, len(self._sessions))
-            return self._sessions[heartbeat.worker].heartbeat(heartbeat)
+            heartbeat = messages.decode_heartbeat(data, len(self.sessions))
+            return self.sessions[heartbeat.worker].heartbeat(heartbeat)
 
         return _reply(handle, context)
 

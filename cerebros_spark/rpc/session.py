@@ -36,11 +36,7 @@ _REVOKED = Reply(Command.REVOKED)
 
 @dataclass
 class _Process:
-    """One process of the worker.
-
-    ``delivered`` serves to check reports and the lease. The scheduler's queues are the record of
-    what the worker holds.
-    """
+    """One process of the worker; what the worker holds is recorded by the scheduler's queues."""
 
     process_id: str
     progressed_at: float
@@ -48,7 +44,7 @@ class _Process:
     digest: bytes = b""  # of that request
     assignments: int = 0  # number of the last assignment sent
     outstanding: Assignment | None = None  # the last assignment, until it is acknowledged
-    delivered: set[Unit] = field(default_factory=set)  # units sent and not reported
+    delivered: set[Unit] = field(default_factory=set)  # not reported; to check reports and lease
     has_requested: bool = False  # work ahead, and the driver has the event
     queue: deque[Assignment] = field(default_factory=deque)
     turn: int = 0  # of the request that waits for a reply; earlier ones need none any more
@@ -59,13 +55,7 @@ class _Process:
 
 
 class Session:
-    """One worker's session.
-
-    Args:
-        worker: The worker's number.
-        events: The queue for the worker's events.
-        clock: A monotonic clock, in seconds.
-    """
+    """One worker's session, which puts the worker's events into a queue."""
 
     def __init__(
         self, worker: int, events: queue.Queue[WorkerEvent], clock: Callable[[], float]
@@ -83,12 +73,9 @@ class Session:
         self._ended = False
 
     def exchange(self, request: ExchangeRequest, digest: bytes, poll: float) -> Reply:
-        """Handle a request and reply to it.
+        """Handle a request and reply to it, after up to ``poll`` seconds without work.
 
-        Args:
-            request: The request.
-            digest: Digest of the request's bytes, to tell a retry from another request.
-            poll: Maximum seconds to wait for work.
+        The digest of its bytes tells a retry from another request.
 
         Raises:
             MessageError: If the request is impossible. It has no effect then.

@@ -19,13 +19,7 @@ _DRIFT = 1.25
 
 
 class Dispatcher:
-    """Assigns units of the trials added to it.
-
-    Args:
-        plan: The visits of an epoch.
-        queues: The workers' queues, which assigned units are added to.
-        group_size: Maximum number of a group's trials that a worker runs together.
-    """
+    """Assigns units of its trials to the workers' queues."""
 
     def __init__(self, plan: EpochPlan, queues: WorkerQueues, group_size: int) -> None:
         self._plan = plan
@@ -156,8 +150,7 @@ class Dispatcher:
     def _fill_batches(self, batches: dict[int, list[Unit]]) -> None:
         """Add units of the same group's trials to the workers' batches, in turns.
 
-        A worker gets at most half of its share of the group: the other half can meanwhile be on
-        its way to it.
+        A worker gets at most half of its share of the group, as the rest can be on its way.
         """
         leaders = {worker: units[0] for worker, units in batches.items()}
         limits = {worker: self._batch_limit(unit) for worker, unit in leaders.items()}
@@ -173,10 +166,7 @@ class Dispatcher:
                     unfilled.remove(worker)
 
     def _is_too_small(self, worker: int, units: Sequence[Unit]) -> bool:
-        """Return whether a busy worker should wait for a larger batch.
-
-        More units cost little more when they run together.
-        """
+        """Return whether a busy worker should wait for a larger batch, which costs little more."""
         return self._queues.is_busy(worker) and 2 * len(units) < self._batch_limit(units[0])
 
     def _batch_limit(self, leader: Unit) -> int:

@@ -52,8 +52,7 @@ class Scheduler:
         reproducible: Fix the order of visits regardless of timing: trial i starts epoch e at
             partition (i + e) mod P and goes round.
         validation: Whether epochs end with validation units.
-        max_attempts: Maximum number of attempts at a unit whose worker dies or which fails with
-            a retryable error.
+        max_attempts: Limit of attempts at a unit whose worker dies or whose error is retryable.
         group_size: Maximum number of a group's trials that a worker runs together.
     """
 
@@ -91,8 +90,7 @@ class Scheduler:
     def handle(self, *events: Event) -> list[Instruction]:
         """Handle events in order and return the resulting instructions.
 
-        Units are dispatched once, after all events. Scheduling simultaneous events together makes
-        better schedules.
+        Units are dispatched after the last event: simultaneous events make better schedules.
 
         Raises:
             ProtocolError: If an event is impossible. The scheduler is unusable afterwards.
@@ -113,18 +111,15 @@ class Scheduler:
         return trial.state if trial else None
 
     def count_idle_losses(self, worker: int) -> int:
-        """Return how often a worker was lost since its last finished unit with no unit to blame.
-
-        That is, with an empty queue or by a fatal error of its own.
-        """
+        """Return how often a worker was lost, since its last result, with no unit to blame."""
         return self._idle_losses[worker]
 
     @property
     def floor(self) -> float:
-        """Lower bound, in seconds, of any schedule of this session's work by these workers.
+        """Lower bound, in seconds, of any schedule of this session's work.
 
-        The larger of the busiest partition's work and the longest chain of dependent units of a
-        trial. Of an epoch's validation units, which run in parallel, the longest counts.
+        The larger of the busiest partition's work and the longest chain of a trial's units. Of an
+        epoch's validation units, which run in parallel, the longest counts.
         """
         chains = (trial.chain_seconds for trial in self._trials.values())
         return max(*self._partition_seconds, self._longest_chain, *chains)
@@ -226,10 +221,7 @@ class Scheduler:
         return self._trials.get(trial_id)
 
     def _complete(self, worker: int, unit: Unit) -> TrialState | None:
-        """Remove a reported unit from its worker's queue and return its trial.
-
-        None if the report does not count: it is a duplicate, or its worker was given up.
-        """
+        """Remove a reported unit from its queue and return its trial; None if late or twice."""
         trial = self._find(unit.trial_id)
         return trial if self._queues.complete(worker, unit) else None
 

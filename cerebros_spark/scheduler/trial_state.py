@@ -13,15 +13,9 @@ from cerebros_spark.core.types import MetricState, Phase, StateRef, Status, Unit
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """The visits that make up each epoch of every trial.
+    """The visits that make up each epoch of every trial; see :class:`Scheduler`.
 
-    Attributes:
-        partitions: Number of partitions.
-        reproducible: Whether the order of visits is fixed: trial i starts epoch e at partition
-            (i + e) mod P and goes round.
-        validation: Whether epochs end with validation units.
-        pending_visits: Number of trials that have yet to visit each partition in their phase;
-            the trials update it.
+    The trials update ``pending_visits``: how many of them have yet to visit each partition.
     """
 
     partitions: int
@@ -32,7 +26,7 @@ class EpochPlan:
 
 @dataclass
 class _EpochTotals:
-    """What an epoch's units amount to; slots are a phase and a visit or partition."""
+    """What an epoch's units amount to; keys are a phase and a visit or partition."""
 
     attempts: dict[tuple[Phase, int], int] = field(default_factory=dict)
     setbacks: dict[tuple[Phase, int], list[bool]] = field(default_factory=dict)
@@ -47,15 +41,10 @@ class TrialState:
     """A trial from its submission to its end; the owner of its progress and current state.
 
     Attributes:
-        trial_id: Its name.
-        index: Its number in the run.
-        group: Group of trials it may be trained together with; empty for none.
         state: The state after its last training visit, or the one that replaced it.
         epoch: The epoch it is in, which is also the number of finished epochs.
-        phase: The phase of that epoch.
         is_waiting: Whether that epoch is finished but not answered.
-        finished_units: Number of finished units.
-        seconds: Seconds of work on them.
+        seconds: Seconds of work on its finished units.
         chain_seconds: Seconds of work in this session that could not have run in parallel.
     """
 
@@ -94,10 +83,9 @@ class TrialState:
 
     @property
     def runs_alone(self) -> bool:
-        """Whether its units must not run together with those of other trials.
+        """Whether its units run alone: after a setback, for the rest of the epoch, they must.
 
-        True for the rest of an epoch in which a unit had a setback: a network that kills its
-        workers must fail alone.
+        A network that kills its workers must fail alone.
         """
         return not self.group or bool(self._totals.setbacks)
 
@@ -150,11 +138,7 @@ class TrialState:
         self._totals.attempts[self._slot(unit.partition)] = unit.attempt + 1
 
     def record_setback(self, unit: Unit, *, worker_died: bool) -> Sequence[bool]:
-        """Take back a unit that had no result.
-
-        Returns:
-            For each setback of the unit so far whether its worker died.
-        """
+        """Take back a unit without a result; return for each time so far if its worker died."""
         self.take_back(unit)
         setbacks = self._totals.setbacks.setdefault((unit.phase, unit.partition), [])
         setbacks.append(worker_died)
@@ -197,11 +181,9 @@ class TrialState:
         )
 
     def answer(self, proceed: bool | None, state: StateRef | None) -> Status | None:
-        """Start the next epoch or return how the trial ends; it keeps waiting if None.
+        """Start the next epoch, from another state if one is given, or return how it ends.
 
-        Args:
-            proceed: Whether to continue.
-            state: The state to start from, if it is another one.
+        With None for ``proceed`` the trial keeps waiting.
         """
         self.state = state or self.state
         if proceed is None:
@@ -250,7 +232,6 @@ class TrialState:
     def _slot(self, partition: int) -> tuple[Phase, int]:
         """Return the key that attempts are counted by.
 
-        The key of a state names visit and attempt. So two workers assigned the same visit, on
-        whatever partitions, must not have the same attempt.
+        States are named by visit and attempt, so units of a visit on two partitions must differ.
         """
         return self.phase, self._visit if self.phase is Phase.TRAIN else partition

@@ -9,10 +9,9 @@ from cerebros_spark.core.types import Unit
 
 
 class WorkerQueues:
-    """Each worker's batches, which it runs one after the other.
+    """Each worker's batches: the one record of the units that a worker holds.
 
-    This is the one record of the units that a worker holds; sessions of ``rpc`` know only which
-    of them have been delivered. A worker is free if its queue is empty or if it asks for more.
+    A worker is free if its queue is empty or if it asks for more.
     """
 
     def __init__(self) -> None:
@@ -60,10 +59,7 @@ class WorkerQueues:
         self._batches.setdefault(worker, []).append(list(units))
 
     def complete(self, worker: int, unit: Unit) -> bool:
-        """Remove a reported unit and return whether the worker held it.
-
-        The worker is free once its queue is empty.
-        """
+        """Remove a reported unit and return whether the worker held it."""
         batches = self._batches.get(worker, [])
         for batch in batches:
             try:

@@ -39,11 +39,7 @@ class DurationEstimator:
             self._last[trial_id, phase] = seconds / len(trial_ids)
 
     def estimate(self, trial_ids: Sequence[str], phase: Phase) -> tuple[float, float] | None:
-        """Estimate how long units of trials will take together; None if unknown.
-
-        Returns:
-            The expected seconds, and by how many seconds the units may end earlier.
-        """
+        """Return how long units will take together, and how much earlier they may end; or None."""
         seconds = self._estimate(trial_ids, phase)
         if seconds is None:
             return None

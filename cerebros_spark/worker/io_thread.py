@@ -25,10 +25,9 @@ class IoThread:
 
     Args:
         link: The connection to the driver.
-        prefetch: Called with the units of each assignment when it arrives. Its errors are ignored:
-            they come up again when the units run.
-        estimate: Returns the seconds that units will take and by how many they may end earlier;
-            None if unknown.
+        prefetch: Called with the units of each new assignment. Its errors are ignored: they will
+            occur again when the units run.
+        estimate: Returns how long units will take, and how much earlier they may end; or None.
     """
 
     def __init__(

@@ -15,12 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProgramCache:
-    """Trainers, specs and resident programs, and the state that each trial's program holds.
-
-    Args:
-        config: The run's configuration.
-        worker: The worker's number.
-    """
+    """Trainers, specs and resident programs, and the state that each trial's program holds."""
 
     def __init__(self, config: WorkerConfig, worker: int) -> None:
         self._config = config
@@ -38,11 +33,7 @@ class ProgramCache:
         return self._specs[trial_id]
 
     def open(self, trial_ids: tuple[str, ...]) -> tuple[Program, bool]:
-        """Return the program of trials that train together, opened at its first use.
-
-        Returns:
-            The program, and whether it stays in memory with its state.
-        """
+        """Return the program of trials that train together, and whether it stays in memory."""
         trainer = self._get_trainer(trial_ids[0])
         if trial_ids in self._programs:
             self._programs.move_to_end(trial_ids)

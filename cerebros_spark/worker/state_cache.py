@@ -8,11 +8,7 @@ from cerebros_spark.storage.store import Store
 
 
 class StateCache:
-    """At most two states of each trial: a prefetched one and the last one trained here.
-
-    Args:
-        store: The store that states are read from.
-    """
+    """At most two states of each trial: a prefetched one and the last one trained here."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

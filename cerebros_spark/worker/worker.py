@@ -11,14 +11,14 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+
+from msgspec.structs import replace
 
 from cerebros_spark.core.errors import TrialError
 from cerebros_spark.core.seeding import derive_unit_seed
 from cerebros_spark.core.types import (
     DriverLink,
-    MetricState,
     Phase,
     Report,
     StateRef,
@@ -42,28 +42,8 @@ _BACKOFF_SECONDS = 5.0
 _BACKOFF_STEP = 0.5
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Units that have run together; states and references are empty after validation."""
-
-    units: tuple[Unit, ...]
-    metrics: Sequence[MetricState]
-    states: Sequence[bytes]
-    refs: Sequence[StateRef]
-    rows: int
-    began: float
-    seconds: float
-    traces: int
-    hop_seconds: dict[str, float]
-
-
 class Worker:
-    """Runs the units of one partition.
-
-    Args:
-        config: The run's configuration.
-        number: The worker's number, which is also its partition's.
-    """
+    """Runs the units of one partition, which has the worker's number."""
 
     def __init__(self, config: WorkerConfig, number: int) -> None:
         self._config = config
@@ -98,13 +78,9 @@ class Worker:
             io_thread.stop()
 
     def run(self, units: tuple[Unit, ...]) -> Callable[[], list[Report]]:
-        """Run units together.
+        """Run units together and return a function that writes their states and reports them.
 
-        Errors of a trial are reported, not raised.
-
-        Returns:
-            A function that writes the states and makes the reports. It may be called in another
-            thread while the next units run.
+        Another thread may call it while the next units run. Errors of a trial are reported.
 
         Raises:
             StoreError, DataError: If the shard cannot be read, so that no trial can train here.
@@ -115,7 +91,7 @@ class Worker:
         shard = self._train_shard if is_training else self._validation_shard
         self._runs += 1
         try:
-            return functools.partial(self._write_and_report, self._run(units, shard))
+            return self._run(units, shard)
         except Exception as error:
             self._remove_trials([unit.trial_id for unit in units])
             if len(units) > 1:
@@ -142,7 +118,7 @@ class Worker:
 
     # Running -----------------------------------------------------------------------------
 
-    def _run(self, units: tuple[Unit, ...], shard: ShardData) -> _Run:
+    def _run(self, units: tuple[Unit, ...], shard: ShardData) -> Callable[[], list[Report]]:
         phase = units[0].phase
         trial_ids = tuple(unit.trial_id for unit in units)
         watch = _Stopwatch()
@@ -151,25 +127,41 @@ class Worker:
         self._steps_before, traces_before = program.steps, program.traces
         opening = watch.lap()
         hop = self._load(program, units, watch, is_resident)
-        began = time.time()
-        states: list[bytes] = []
+        began = time.time() - opening
+        states = [b""] * len(units)
+        refs: list[StateRef | None] = [None] * len(units)
         if phase is Phase.TRAIN:
             for trial_id in trial_ids:
                 self._programs.set_loaded(trial_id, None)
             metrics = program.train(shard, [self._seed(unit) for unit in units])
             seconds = watch.lap()
             states = program.dump()
+            refs = [self._keep(*pair, is_resident) for pair in zip(units, states, strict=True)]
         else:
             metrics = program.evaluate(shard)
             seconds = watch.lap()
-        refs = [self._keep(u, state, is_resident) for u, state in zip(units, states, strict=False)]
         hop["dump"] = watch.lap()
         traces = program.traces - traces_before
         if not traces:
             self._durations.record(trial_ids, phase, seconds)
-        seconds += opening
-        began -= opening
-        return _Run(units, metrics, states, refs, shard.rows, began, seconds, traces, hop)
+        # Each unit has an equal share of the time, one after the other.
+        share = (seconds + opening) / len(units)
+        hop = {name: taken / len(units) for name, taken in hop.items()}
+        results = [
+            UnitResult(
+                unit=unit,
+                worker=self._number,
+                state=refs[number],
+                metrics=metrics[number],
+                rows=shard.rows,
+                began=began + number * share,
+                seconds=share,
+                traces=traces if number == 0 else 0,
+                hop_seconds=hop,
+            )
+            for number, unit in enumerate(units)
+        ]
+        return functools.partial(self._write_and_report, results, states)
 
     def _load(
         self, program: Program, units: Sequence[Unit], watch: _Stopwatch, is_resident: bool
@@ -202,33 +194,20 @@ class Worker:
 
     # Reports -----------------------------------------------------------------------------
 
-    def _write_and_report(self, run: _Run) -> list[Report]:
+    def _write_and_report(
+        self, results: Sequence[UnitResult], states: Sequence[bytes]
+    ) -> list[Report]:
         reports: list[Report] = []
-        count = len(run.units)
-        # Each unit has an equal share of the time, one after the other.
-        seconds = run.seconds / count
-        shared = {name: taken / count for name, taken in run.hop_seconds.items()}
-        for number, unit in enumerate(run.units):
+        for result, state in zip(results, states, strict=True):
             watch = _Stopwatch()
-            ref = run.refs[number] if run.refs else None
             try:
-                if ref is not None:
-                    self._config.store.write(ref.key, run.states[number])
+                if result.state is not None:
+                    self._config.store.write(result.state.key, state)
             except Exception as error:
-                reports += self._report_error(unit, error)
+                reports += self._report_error(result.unit, error)
                 continue
-            result = UnitResult(
-                unit=unit,
-                worker=self._number,
-                state=ref,
-                metrics=run.metrics[number],
-                rows=run.rows,
-                began=run.began + number * seconds,
-                seconds=seconds,
-                traces=run.traces if number == 0 else 0,
-                hop_seconds={**shared, "write": watch.lap()},
-            )
-            reports.append(self._check_finite(result))
+            hop = {**result.hop_seconds, "write": watch.lap()}
+            reports.append(self._check_finite(replace(result, hop_seconds=hop)))
         return reports
 
     def _check_finite(self, result: UnitResult) -> Report:

@@ -56,7 +56,7 @@ def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed
 
     def disturb(epochs: int) -> None:
         if epochs == 4:
-            os.kill(backend._server.process_info(0)["pid"], number)
+            os.kill(backend._server.sessions[0].process_info()["pid"], number)
 
     told = run(backend, store, "run", KINDS[kind](EPOCHS), disturb=disturb)
     assert (told["logs"], states(store, "run")) == undisturbed(kind)
@@ -100,7 +100,7 @@ def test_a_worker_that_stays_away_ends_the_search_and_says_so(spark, tmp_path, m
         if epochs == 2:
             monkeypatch.setattr(backend, "_launch", lambda number: Absent())
             backend._start_timeout = 3.0
-            os.kill(backend._server.process_info(1)["pid"], signal.SIGKILL)
+            os.kill(backend._server.sessions[1].process_info()["pid"], signal.SIGKILL)
 
     store = LocalStore(tmp_path)
     told = r"(?s)worker 1 has been missing for 3 s.*Python worker exited.*overwrite=False"

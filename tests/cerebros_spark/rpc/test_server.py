@@ -296,7 +296,7 @@ def test_a_replaced_process_never_comes_back(server, client, link):
         assert reply.command is Command.REVOKED
     assert client.heartbeat().command is Command.REVOKED
     assert not server.has_events
-    assert server.process_info(0) == {}
+    assert server.sessions[0].process_info() == {}
     later(worker.exchange, [result()])
     assert event(server) == result()
 
@@ -308,14 +308,14 @@ def test_a_process_that_never_introduced_itself_is_refused(server, client):
 
 
 def test_the_information_about_a_process_is_available(server, link):
-    assert server.process_info(1) == {}
+    assert server.sessions[1].process_info() == {}
     later(link(1, process={"attempt": 3, "host": "node-1", "pid": 17}).exchange, [])
     assert event(server) == WorkerReady(1)
-    assert server.process_info(1) == {"attempt": 3, "host": "node-1", "pid": 17}
+    assert server.sessions[1].process_info() == {"attempt": 3, "host": "node-1", "pid": 17}
     later(link(1, process={"attempt": 4}).exchange, [])
     assert isinstance(event(server), WorkerLost)
     assert event(server) == WorkerReady(1)
-    assert server.process_info(1) == {"attempt": 4}
+    assert server.sessions[1].process_info() == {"attempt": 4}
 
 
 def test_the_end_reaches_waiting_and_later_workers(server, link):
