@@ -37,7 +37,7 @@ def prepare(store: Any, rows: int = 83, partitions: int = PARTITIONS) -> Any:
 
 
 def network(units: int, *, layer: Any = None, rate: float = 0.05, optimizer: str = "Adam") -> Any:
-    """A compiled network with everything that draws random numbers or keeps state."""
+    """Return a compiled network with all that draws random numbers or keeps state."""
     import keras
 
     keras.utils.set_random_seed(units)
@@ -77,8 +77,8 @@ def trials(epochs: int = EPOCHS, **options: Any) -> list[tuple[Any, bytes]]:
     return [simulated_trainer.trial(index, epochs=epochs, **options) for index in range(TRIALS)]
 
 
-def merger_of(spec: Any) -> Any:
-    """Return what merges the metrics of a trial."""
+def get_merger(spec: Any) -> Any:
+    """Return the merger of a trial's metrics."""
     if spec.trainer != "keras":
         return METRICS
     from cerebros_spark.training.keras.metrics import MetricsMerger
@@ -107,11 +107,11 @@ def run(
 
     Args:
         backend: The backend.
-        store: The store, where the data is prepared if need be.
+        store: The store, where the data is prepared unless it already is.
         run_id: Name of the run.
         trials: The trials and their initial states.
         reproducible: Whether the order of visits is fixed.
-        stop_after: Epochs after which trials are stopped; None for their own number.
+        stop_after: Epochs after which trials are stopped; None for their limit.
         disturb: Called after each epoch with the number of epochs so far.
         rows: Rows of the data.
     """
@@ -131,7 +131,7 @@ def run(
         threads=backend.threads,
         deterministic=reproducible,
     )
-    engine = Engine(backend, config, merger_of, start_journal(config), reproducible=reproducible)
+    engine = Engine(backend, config, get_merger, start_journal(config), reproducible=reproducible)
     logs: dict[str, list[dict[str, float]]] = {spec.trial_id: [] for spec, _ in trials}
     ends: dict[str, Any] = {}
     try:
@@ -160,7 +160,7 @@ def run(
 
 
 def spark_context(master: str, settings: Mapping[str, str] | None = None) -> Any:
-    """Spark for a script: the installed package's own, with this Python."""
+    """Start the installed Spark for a script, with this Python."""
     import pyspark
 
     os.environ["SPARK_HOME"] = os.path.dirname(pyspark.__file__)
@@ -186,35 +186,35 @@ def spark_context(master: str, settings: Mapping[str, str] | None = None) -> Any
 
 def in_fresh_process(kinds: list[str], store: Path) -> dict[str, dict[str, Any]]:
     """Run this script; return the results by kind. The run ``"keras KIND"`` is in the store."""
-    out = Path(store) / "told.json"
-    done = subprocess.run(
+    out = Path(store) / "outcomes.json"
+    process = subprocess.run(
         [sys.executable, __file__, str(store), str(out), *kinds],
         capture_output=True,
         text=True,
         timeout=280,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    told: dict[str, dict[str, Any]] = json.loads(out.read_text())
-    return told
+    assert process.returncode == 0, process.stderr[-4000:]
+    outcomes: dict[str, dict[str, Any]] = json.loads(out.read_text())
+    return outcomes
 
 
 def main(folder: str, out: str, *kinds: str) -> None:
-    """Runs as a script."""
+    """Run as a script."""
     from cerebros_spark import LocalBackend, LocalStore, SparkBackend
     from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
     load_tensorflow()  # so that the backend sets its threads before the first network is built
-    told, store = {}, LocalStore(folder)
+    outcomes, store = {}, LocalStore(folder)
     for kind in kinds:
         context = spark_context("local-cluster[2,1,1024]") if kind == "cluster" else None
         backend: Any = LocalBackend(PARTITIONS)
         if context is not None:
             backend = SparkBackend(context, PARTITIONS)
         backend.check(store)
-        told[kind] = run(backend, store, f"keras {kind}", keras_trials())
+        outcomes[kind] = run(backend, store, f"keras {kind}", keras_trials())
         if context is not None:
             context.stop()
-    Path(out).write_text(json.dumps(told))
+    Path(out).write_text(json.dumps(outcomes))
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ SPARK = pytest.param("spark", marks=pytest.mark.spark)
 KERAS = [pytest.param(f"keras {kind}", marks=pytest.mark.cluster) for kind in ("local", "cluster")]
 
 
-class Ran:
-    """A run that is over, and where it lies."""
+class FinishedRun:
+    """A finished run and its store."""
 
-    def __init__(self, store: Store, run_id: str, told: dict) -> None:
-        self.store, self.run_id, self.told = store, run_id, told
+    def __init__(self, store: Store, run_id: str, outcome: dict) -> None:
+        self.store, self.run_id, self.outcome = store, run_id, outcome
 
     def records(self, kind: str) -> list[dict]:
         return [record for record in read(self.store, self.run_id) if record["kind"] == kind]
@@ -56,28 +56,33 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs() -> dict[str, Ran]:
+def runs() -> dict[str, FinishedRun]:
     return {}
 
 
 @pytest.fixture(params=[LOCAL, SPARK, *KERAS], scope="module")
-def ran(request, runs, folder) -> Ran:
-    return _ran(request.param, request, runs, folder)
+def finished(request, runs, folder) -> FinishedRun:
+    return _get_run(request.param, request, runs, folder)
 
 
-def _ran(kind: str, request, runs: dict[str, Ran], folder: Path) -> Ran:
-    """Return the run of a kind, which is done once; all on the same prepared data."""
+def _get_run(kind: str, request, runs: dict[str, FinishedRun], folder: Path) -> FinishedRun:
+    """Return the run of a kind, made once; all use the same prepared data."""
     if kind not in runs:
         store = LocalStore(folder)
         if kind.startswith("keras"):
-            # In one process: to start one takes longer than the run itself.
-            told = in_fresh_process(["local", "cluster"], folder)
-            runs.update({f"keras {n}": Ran(store, f"keras {n}", each) for n, each in told.items()})
+            # In one process, as starting one takes longer than a run.
+            outcomes = in_fresh_process(["local", "cluster"], folder)
+            runs.update(
+                {
+                    f"keras {n}": FinishedRun(store, f"keras {n}", each)
+                    for n, each in outcomes.items()
+                }
+            )
         else:
             backend = _backend(kind, request)
             backend.check(store)
-            told = run(backend, store, kind, trials())
-            runs[kind] = Ran(store, kind, json.loads(json.dumps(told)))
+            outcome = run(backend, store, kind, trials())
+            runs[kind] = FinishedRun(store, kind, json.loads(json.dumps(outcome)))
     return runs[kind]
 
 
@@ -87,16 +92,16 @@ def _backend(kind: str, request) -> LocalBackend | SparkBackend:
     return SparkBackend(request.getfixturevalue("spark").sparkContext, num_workers=PARTITIONS)
 
 
-# What every backend must do --------------------------------------------------------------
+# Every backend -----------------------------------------------------------------------
 
 
-def test_every_trial_is_trained_to_its_end(ran):
-    assert sorted(ran.told["ends"]) == NAMES
-    for end in ran.told["ends"].values():
+def test_every_trial_is_completed(finished):
+    assert sorted(finished.outcome["ends"]) == NAMES
+    for end in finished.outcome["ends"].values():
         assert end["status"] == "completed"
         assert end["epochs"] == EPOCHS
         assert end["error"] is None
-    for logs in ran.told["logs"].values():
+    for logs in finished.outcome["logs"].values():
         assert [sorted(log) for log in logs] == [["loss", "rmse", "val_loss", "val_rmse"]] * EPOCHS
         assert all(math.isfinite(value) for log in logs for value in log.values())
         # The square of the RMSE is the MSE, over all rows, only if the sums were merged.
@@ -104,28 +109,28 @@ def test_every_trial_is_trained_to_its_end(ran):
             assert log["val_rmse"] ** 2 == pytest.approx(log["val_loss"], rel=1e-5)
 
 
-def test_the_journal_has_each_unit_exactly_once(ran):
-    units = [record["unit"] for record in ran.records("unit")]
-    found = collections.Counter(
+def test_the_journal_has_each_unit_exactly_once(finished):
+    units = [record["unit"] for record in finished.records("unit")]
+    counts = collections.Counter(
         (u["trial_id"], u["epoch"], u["phase"], u["partition"]) for u in units
     )
-    wanted = {
+    expected = {
         (name, epoch, phase, partition)
         for name in NAMES
         for epoch in range(EPOCHS)
         for phase in ("train", "validate")
         for partition in range(PARTITIONS)
     }
-    assert set(found) == wanted
-    assert set(found.values()) == {1}
-    assert ran.told["report"]["units"] == len(units)
+    assert set(counts) == expected
+    assert set(counts.values()) == {1}
+    assert finished.outcome["report"]["units"] == len(units)
 
 
-def test_visits_are_numbered_and_chained(ran):
+def test_visits_are_numbered_and_start_from_the_last_state(finished):
     for name in NAMES:
-        (trial,) = [r for r in ran.records("trial") if r["trial"] == name]
+        (trial,) = [r for r in finished.records("trial") if r["trial"] == name]
         state, visit = trial["state"], 0
-        for record in ran.records("unit"):
+        for record in finished.records("unit"):
             unit = record["unit"]
             if unit["trial_id"] != name:
                 continue
@@ -138,9 +143,9 @@ def test_visits_are_numbered_and_chained(ran):
         assert visit == EPOCHS * PARTITIONS
 
 
-def test_each_worker_visits_its_own_partition_and_reads_all_its_rows(ran):
-    manifest = small_runs.prepare(ran.store)
-    for record in ran.records("unit"):
+def test_each_worker_visits_its_own_partition_and_reads_all_its_rows(finished):
+    manifest = small_runs.prepare(finished.store)
+    for record in finished.records("unit"):
         unit = record["unit"]
         assert record["worker"] == unit["partition"]
         shards = manifest.train if unit["phase"] == "train" else manifest.validation
@@ -148,60 +153,62 @@ def test_each_worker_visits_its_own_partition_and_reads_all_its_rows(ran):
         assert record["seconds"] > 0
 
 
-def test_a_network_is_traced_once_on_each_worker_and_phase(ran):
+def test_a_network_is_traced_once_on_each_worker_and_phase(finished):
     traces = collections.Counter()
-    for record in ran.records("unit"):
+    for record in finished.records("unit"):
         unit = record["unit"]
         traces[unit["trial_id"], unit["phase"], record["worker"]] += record["traces"]
     assert set(traces.values()) == {1}
 
 
-def test_the_journal_tells_epochs_and_ends(ran):
-    assert next(record["kind"] for record in read(ran.store, ran.run_id)) == "run"
-    epochs = {(r["trial"], r["epoch"]): r["logs"] for r in ran.records("epoch")}
+def test_the_journal_has_epochs_and_ends(finished):
+    assert next(record["kind"] for record in read(finished.store, finished.run_id)) == "run"
+    epochs = {(r["trial"], r["epoch"]): r["logs"] for r in finished.records("epoch")}
     assert epochs == {
         (name, epoch): log
-        for name, logs in ran.told["logs"].items()
+        for name, logs in finished.outcome["logs"].items()
         for epoch, log in enumerate(logs)
     }
-    ends = {r["trial"]: r for r in ran.records("end")}
+    ends = {r["trial"]: r for r in finished.records("end")}
     assert sorted(ends) == NAMES
     for name, end in ends.items():
-        assert end["kept"] == ran.told["kept"][name]
+        assert end["kept"] == finished.outcome["kept"][name]
 
 
-def test_only_the_first_and_the_kept_states_are_left(ran):
-    kept = {ref["key"] for ref in ran.told["kept"].values()}
-    first = {record["state"]["key"] for record in ran.records("trial")}
+def test_only_the_first_and_the_kept_states_are_left(finished):
+    kept = {ref["key"] for ref in finished.outcome["kept"].values()}
+    first = {record["state"]["key"] for record in finished.records("trial")}
     assert len(kept) == len(first) == TRIALS
-    assert set(ran.states()) == kept | first
-    assert not [key for key in ran.store.list(f"runs/{ran.run_id}") if key.endswith("probe")]
+    assert set(finished.states()) == kept | first
+    assert not [
+        key for key in finished.store.list(f"runs/{finished.run_id}") if key.endswith("probe")
+    ]
 
 
-def test_the_kept_state_is_that_of_the_epoch_it_was_kept_in(ran):
-    trained = [r for r in ran.records("unit") if r["unit"]["phase"] == "train"]
+def test_the_kept_state_is_that_of_the_epoch_it_was_kept_in(finished):
+    trained = [r for r in finished.records("unit") if r["unit"]["phase"] == "train"]
     for name in NAMES:
         last = [r for r in trained if r["unit"]["trial_id"] == name and r["unit"]["epoch"] == 0][-1]
-        assert ran.told["kept"][name] == last["state"]
-        data = read_state(ran.store, StateRef(**last["state"]))
-        spec = read_spec(ran.store, ran.run_id, name)
+        assert finished.outcome["kept"][name] == last["state"]
+        data = read_state(finished.store, StateRef(**last["state"]))
+        spec = read_spec(finished.store, finished.run_id, name)
         program = create_trainer(spec.trainer).open([spec])
         program.load([data])
         assert program.dump() == [data]
 
 
-def test_the_report_tells_how_busy_the_workers_were(ran):
-    report = ran.told["report"]
+def test_the_report_has_the_workers_busy_shares(finished):
+    report = finished.outcome["report"]
     assert report["makespan"] >= report["floor"] * 0.95
     assert len(report["busy"]) == PARTITIONS
     assert all(0 < share <= 1.05 for share in report["busy"])
 
 
-def test_a_reproducible_run_goes_round(ran):
+def test_a_reproducible_run_visits_partitions_in_a_fixed_order(finished):
     for index, name in enumerate(NAMES):
         visited = [
             (r["unit"]["epoch"], r["unit"]["partition"])
-            for r in ran.records("unit")
+            for r in finished.records("unit")
             if r["unit"]["trial_id"] == name and r["unit"]["phase"] == "train"
         ]
         assert visited == [
@@ -218,9 +225,9 @@ def test_a_reproducible_run_goes_round(ran):
         pytest.param("keras local", "keras cluster", marks=pytest.mark.cluster),
     ],
 )
-def test_spark_and_local_give_the_same_bits(request, runs, folder, one, other):
-    local, spark = (_ran(kind, request, runs, folder) for kind in (one, other))
-    assert local.told["logs"] == spark.told["logs"]
+def test_spark_and_local_states_are_bit_identical(request, runs, folder, one, other):
+    local, spark = (_get_run(kind, request, runs, folder) for kind in (one, other))
+    assert local.outcome["logs"] == spark.outcome["logs"]
     digests = []
     for each in (local, spark):
         states = {
@@ -241,9 +248,9 @@ def backend(request) -> LocalBackend | SparkBackend:
     return _backend(request.param, request)
 
 
-def check_failures(told: dict, store: Store, message: str, module: str) -> None:
+def check_failures(outcome: dict, store: Store, message: str, module: str) -> None:
     """Check a run whose second trial raised and whose third diverged."""
-    ends = told["ends"]
+    ends = outcome["ends"]
     assert ends["trial-0000"]["status"] == "completed"
     assert ends["trial-0003"]["status"] == "completed"
     failed, diverged = ends["trial-0001"], ends["trial-0002"]
@@ -253,18 +260,18 @@ def check_failures(told: dict, store: Store, message: str, module: str) -> None:
     assert diverged["status"] == "failed"
     assert "no longer a finite number" in diverged["error"]
     assert "learning rate" in diverged["error"]
-    assert told["logs"]["trial-0001"] == told["logs"]["trial-0002"] == []
+    assert outcome["logs"]["trial-0001"] == outcome["logs"]["trial-0002"] == []
     ended = {r["trial"]: r for r in read(store, "run") if r["kind"] == "end"}
     assert message in ended["trial-0001"]["error"]
-    # Nothing of the failed trials is left but where they began.
+    # Only their initial states are left of the failed trials.
     left = [key for key in store.list("runs") if key.endswith(".safetensors")]
-    began = [key for key in left if "/000000-" in key]
-    assert {key.split("/")[3] for key in began} == set(ends)
-    assert {key.split("/")[3] for key in set(left) - set(began)} == {"trial-0000", "trial-0003"}
+    initial = [key for key in left if "/000000-" in key]
+    assert {key.split("/")[3] for key in initial} == set(ends)
+    assert {key.split("/")[3] for key in set(left) - set(initial)} == {"trial-0000", "trial-0003"}
 
 
 @pytest.mark.parametrize("when", ["open", "train"])
-def test_failing_trials_leave_the_others(backend, tmp_path, when):
+def test_failing_trials_do_not_affect_others(backend, tmp_path, when):
     four = [
         trial(0, epochs=1),
         trial(1, epochs=1, fault="raise", when=when),
@@ -272,19 +279,19 @@ def test_failing_trials_leave_the_others(backend, tmp_path, when):
         trial(3, epochs=1),
     ]
     store = LocalStore(tmp_path)
-    told = run(backend, store, "run", four, reproducible=False)
-    check_failures(told, store, f"this network does not {when}", "simulated_trainer.py")
+    outcome = run(backend, store, "run", four, reproducible=False)
+    check_failures(outcome, store, f"this network does not {when}", "simulated_trainer.py")
 
 
 @pytest.fixture
 def stuck_layers(monkeypatch) -> ModuleType:
-    """A module as users have them: a file without a package."""
+    """A module outside any package, like a user's."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
     return importlib.import_module("stuck_layers")
 
 
 @pytest.mark.spark
-def test_failing_keras_networks_leave_the_others(spark, stuck_layers, tmp_path):
+def test_failing_keras_networks_do_not_affect_others(spark, stuck_layers, tmp_path):
     spark.sparkContext.addPyFile(stuck_layers.__file__)
     four = [
         keras_trial(network(3), 0, epochs=1),
@@ -294,15 +301,15 @@ def test_failing_keras_networks_leave_the_others(spark, stuck_layers, tmp_path):
     ]
     store = LocalStore(tmp_path)
     backend = SparkBackend(spark.sparkContext, num_workers=PARTITIONS)
-    told = run(backend, store, "run", four, reproducible=False)
-    check_failures(told, store, "this layer will not be trained", "stuck_layers.py")
+    outcome = run(backend, store, "run", four, reproducible=False)
+    check_failures(outcome, store, "this layer will not be trained", "stuck_layers.py")
 
 
 def test_a_stopped_trial_ends_after_its_epoch(backend, tmp_path):
     one = [trial(0, epochs=50)]
-    told = run(backend, LocalStore(tmp_path), "run", one, stop_after=1, reproducible=False)
-    assert told["ends"]["trial-0000"]["status"] == "stopped"
-    assert told["ends"]["trial-0000"]["epochs"] == 1
+    outcome = run(backend, LocalStore(tmp_path), "run", one, stop_after=1, reproducible=False)
+    assert outcome["ends"]["trial-0000"]["status"] == "stopped"
+    assert outcome["ends"]["trial-0000"]["epochs"] == 1
 
 
 def test_a_backend_serves_one_run_after_another(backend, tmp_path):
@@ -312,7 +319,7 @@ def test_a_backend_serves_one_run_after_another(backend, tmp_path):
     assert not [t for t in threading.enumerate() if t.name.startswith("cerebros-")]
 
 
-def test_a_changed_state_is_named_and_fails_its_trial_alone(backend, tmp_path, monkeypatch):
+def test_a_damaged_state_is_named_and_fails_only_its_trial(backend, tmp_path, monkeypatch):
     store = LocalStore(tmp_path)
     write = LocalStore.write
 
@@ -327,17 +334,17 @@ def test_a_changed_state_is_named_and_fails_its_trial_alone(backend, tmp_path, m
     assert ends["trial-0001"]["status"] == "completed"
 
 
-# What can't be had -----------------------------------------------------------------------
+# Missing workers -------------------------------------------------------------------------
 
 
-def test_more_workers_than_task_slots_is_an_error_that_names_both(spark, tmp_path):
+def test_the_error_about_too_many_workers_names_the_slots(spark, tmp_path):
     backend = SparkBackend(spark.sparkContext, num_workers=5)
     with pytest.raises(BackendError, match=r"num_workers=5 .* 2 task slots"):
         backend.check(LocalStore(tmp_path))
     assert LocalStore(tmp_path).list("") == []
 
 
-def test_slots_that_others_hold_are_told_after_the_timeout(spark, tmp_path):
+def test_occupied_slots_are_an_error_after_the_timeout(spark, tmp_path):
     context = spark.sparkContext
     released = context.broadcast(str(tmp_path / "released"))
 
@@ -396,13 +403,13 @@ def test_threads_per_worker_is_checked():
 
 
 @pytest.mark.parametrize("call", ["send", "next_event"])
-def test_a_backend_that_was_not_started_says_so(spark, call):
+def test_using_a_backend_before_its_start_is_an_error(spark, call):
     backend = SparkBackend(spark.sparkContext, num_workers=1)
     arguments = (0, Assignment(())) if call == "send" else (0.0,)
     with pytest.raises(BackendError, match="is not started"):
         getattr(backend, call)(*arguments)
 
 
-def test_stopping_a_backend_that_was_not_started_is_nothing(spark):
+def test_stopping_a_backend_before_its_start_does_nothing(spark):
     SparkBackend(spark.sparkContext, num_workers=1).stop()
     LocalBackend().stop()

@@ -34,12 +34,12 @@ def states(store: LocalStore, run_id: str) -> dict:
 @pytest.fixture(scope="module")
 def undisturbed(spark, tmp_path_factory) -> Callable[[str], tuple[dict, dict]]:
     @functools.cache
-    def of_kind(kind: str) -> tuple[dict, dict]:
+    def train(kind: str) -> tuple[dict, dict]:
         store = LocalStore(tmp_path_factory.mktemp("undisturbed"))
-        told = run(SparkBackend(spark.sparkContext), store, "run", KINDS[kind](EPOCHS))
-        return told["logs"], states(store, "run")
+        outcome = run(SparkBackend(spark.sparkContext), store, "run", KINDS[kind](EPOCHS))
+        return outcome["logs"], states(store, "run")
 
-    return of_kind
+    return train
 
 
 @pytest.mark.parametrize(
@@ -58,35 +58,35 @@ def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed
         if epochs == 4:
             os.kill(backend._server.sessions[0].process_info()["pid"], number)
 
-    told = run(backend, store, "run", KINDS[kind](EPOCHS), disturb=disturb)
-    assert (told["logs"], states(store, "run")) == undisturbed(kind)
+    outcome = run(backend, store, "run", KINDS[kind](EPOCHS), disturb=disturb)
+    assert (outcome["logs"], states(store, "run")) == undisturbed(kind)
     records = read(store, "run")
     assert audit(records) == []
     (lost,) = [record for record in records if record["kind"] == "lost"]
     assert lost["worker"] == 0
-    assert told["report"]["lost"] == 1
+    assert outcome["report"]["lost"] == 1
     repeated = [r["unit"] for r in records if r["kind"] == "unit" and r["unit"]["attempt"]]
     assert len(repeated) <= 1
     assert not [t for t in threading.enumerate() if t.name.startswith("cerebros-")]
 
 
 @pytest.mark.slow
-def test_a_network_that_kills_its_workers_fails_alone(spark, tmp_path):
+def test_only_the_network_that_kills_its_workers_fails(spark, tmp_path):
     mixed = [
         trial(0, epochs=1),
         trial(1, epochs=1, fault="exit", spared=os.getpid()),
         trial(2, epochs=1),
     ]
     store = LocalStore(tmp_path)
-    told = run(SparkBackend(spark.sparkContext), store, "run", mixed, reproducible=False)
-    ends = {name: end["status"] for name, end in told["ends"].items()}
+    outcome = run(SparkBackend(spark.sparkContext), store, "run", mixed, reproducible=False)
+    ends = {name: end["status"] for name, end in outcome["ends"].items()}
     assert ends == {"trial-0000": "completed", "trial-0001": "failed", "trial-0002": "completed"}
-    assert "died in 4 of 4 attempts" in told["ends"]["trial-0001"]["error"]
+    assert "died in 4 of 4 attempts" in outcome["ends"]["trial-0001"]["error"]
     assert audit(read(store, "run")) == []
 
 
-def test_a_worker_that_stays_away_ends_the_search_and_says_so(spark, tmp_path, monkeypatch):
-    """The task that is started instead is a stand-in that never calls: a cluster without room."""
+def test_a_worker_that_stays_missing_ends_the_search(spark, tmp_path, monkeypatch):
+    """Its next task never registers, as in a cluster without free slots."""
     backend = SparkBackend(spark.sparkContext, start_timeout=30.0)
 
     class Absent:
@@ -103,13 +103,13 @@ def test_a_worker_that_stays_away_ends_the_search_and_says_so(spark, tmp_path, m
             os.kill(backend._server.sessions[1].process_info()["pid"], signal.SIGKILL)
 
     store = LocalStore(tmp_path)
-    told = r"(?s)worker 1 has been missing for 3 s.*Python worker exited.*overwrite=False"
-    with pytest.raises(BackendError, match=told):
+    error = r"(?s)worker 1 has been missing for 3 s.*Python worker exited.*overwrite=False"
+    with pytest.raises(BackendError, match=error):
         run(backend, store, "run", trials(EPOCHS), disturb=disturb)
     assert audit(read(store, "run")) == []
 
 
-def test_a_shard_that_was_changed_is_named(spark, tmp_path):
+def test_a_damaged_shard_is_named(spark, tmp_path):
     store = LocalStore(tmp_path)
     manifest = small_runs.prepare(store)
     (name,) = [key for key in store.list(manifest.train[1].key) if key.endswith(".parquet")]

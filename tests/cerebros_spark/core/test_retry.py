@@ -76,7 +76,7 @@ CALLS = {
 
 @pytest.mark.parametrize("doing", CALLS)
 @pytest.mark.parametrize("error", [FULL, PermissionError(errno.EACCES, "Permission denied")])
-def test_what_passes_is_tried_again(flaky, caplog, doing, error):
+def test_transient_errors_are_retried(flaky, caplog, doing, error):
     FlakyFileSystem.fail(2, error)
     assert CALLS[doing](flaky) is not False
     FlakyFileSystem.fail(0)
@@ -91,7 +91,7 @@ def test_what_passes_is_tried_again(flaky, caplog, doing, error):
 
 
 @pytest.mark.parametrize("doing", CALLS)
-def test_what_does_not_pass_ends(flaky, doing):
+def test_lasting_errors_are_raised_after_the_last_try(flaky, doing):
     for error, advice in [
         (FULL, "free space there"),
         (PermissionError(errno.EACCES, "Permission denied"), "check the permissions there"),
@@ -117,7 +117,7 @@ def test_what_does_not_pass_ends(flaky, doing):
 @pytest.mark.parametrize(
     "error", [FileNotFoundError(2, "gone"), IsADirectoryError(21, "a folder"), ValueError("odd")]
 )
-def test_what_can_not_pass_is_told_at_once(flaky, caplog, error):
+def test_permanent_errors_are_raised_at_once(flaky, caplog, error):
     FlakyFileSystem.fail(1, error)
     with pytest.raises(StoreError, match=r"cannot read 'log' in flaky://.*(gone|folder|odd)"):
         flaky.read("log")
@@ -125,7 +125,7 @@ def test_what_can_not_pass_is_told_at_once(flaky, caplog, error):
     assert not caplog.records
 
 
-def test_waits_become_longer_and_are_certain(flaky, monkeypatch, caplog):
+def test_waits_grow_without_jitter(flaky, monkeypatch, caplog):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
     monkeypatch.setattr(Store, "first_wait", 0.1)

@@ -33,14 +33,14 @@ def test_streams_are_the_same_in_every_process(hash_seed):
         "from cerebros_spark.core.seeding import derive_seed as derive_seed; "
         f"print([derive_seed(3, *n) for n in {NAMES!r}])"
     )
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert told.strip() == str([derive_seed(3, *names) for names in NAMES])
+    assert output.strip() == str([derive_seed(3, *names) for names in NAMES])
 
 
 def test_every_part_of_a_name_counts():

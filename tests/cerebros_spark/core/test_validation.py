@@ -17,7 +17,7 @@ def test_integers_of_any_kind_become_ints(value):
 
 
 @pytest.mark.parametrize("value", [True, np.True_, 2.0, np.float32(2), "2", None, np.array([2])])
-def test_what_is_no_integer_is_refused_by_name(value):
+def test_other_values_are_refused_by_name(value):
     with pytest.raises(ArgumentError, match=r"^seed must be an integer, but got"):
         check_integer("seed", value)
 
@@ -35,7 +35,7 @@ def test_bounds_are_named(bounds, message):
         check_integer("x", {4: 3, 1: 0, 0: 3}[bounds[0]], *bounds)
 
 
-def test_none_is_allowed_where_it_is_asked_for():
+def test_optional_integers_may_be_none():
     assert check_optional_integer("max_trials", None, 1) is None
     with pytest.raises(ArgumentError, match=r"max_trials must be a positive integer, but got 0"):
         check_optional_integer("max_trials", 0, 1)

@@ -1,4 +1,4 @@
-"""``small_replays.py FOLDER`` runs a small search there, which is then trained again."""
+"""``small_replays.py FOLDER`` runs a small search there, to be replayed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 TRIALS = 2
 
 
-def searched(folder: str) -> Any:
-    """Networks with everything that draws random numbers or keeps state."""
+def search_small(folder: str) -> Any:
+    """Search networks with all that draws random numbers or keeps state."""
     import autokeras as ak
     import keras
     import numpy as np
@@ -46,7 +46,7 @@ def _slower(epoch: int, rate: float) -> float:
 
 
 def _shrinking() -> Any:
-    """A callback that makes the weights of the first epoch smaller."""
+    """A callback that shrinks the weights after the first epoch."""
     import keras
 
     class Shrinking(keras.callbacks.Callback):
@@ -58,4 +58,4 @@ def _shrinking() -> Any:
 
 
 if __name__ == "__main__":
-    searched(sys.argv[1])
+    search_small(sys.argv[1])

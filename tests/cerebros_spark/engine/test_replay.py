@@ -16,23 +16,23 @@ from tests.cerebros_spark.engine.small_replays import TRIALS
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A search of its own process, with batch normalization and dropout, two workers."""
+    """A search in another process, with batch normalization and dropout, on two workers."""
     folder = tmp_path_factory.mktemp("replayed")
     subprocess.run([sys.executable, small_replays.__file__, folder], check=True)
     return folder
 
 
-def test_a_trial_alone_comes_out_the_same(run):
+def test_a_replayed_trial_is_the_same(run):
     command = [sys.executable, "-m", "cerebros_spark.replay", f"{run}/runs/small"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
+    process = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert process.returncode == 0, process.stdout + process.stderr
+    lines = process.stdout.splitlines()
     assert len(lines) == TRIALS
     assert all("the same, bit for bit" in line for line in lines)
 
 
 def rewritten(run: Path, target: Path, change) -> LocalStore:
-    """The run with another journal, whole in itself."""
+    """Copy the run, with changed records in an intact journal."""
     old, store = LocalStore(run), LocalStore(target)
     for key in old.list(""):
         if not key.endswith("journal.jsonl"):
@@ -58,14 +58,14 @@ def test_another_state_and_other_metrics_are_found(run, tmp_path):
             spoiled.append(record["number"])
 
     store = rewritten(run, tmp_path, change)
-    # The data's fingerprint and files are the same; the journal tells other results.
-    found = Replay(store, "small").compare("trial-0000")
-    assert not found.equal
-    assert 2 in found.states
-    assert spoiled[0] in found.metrics
+    # The data is the same; only the journal has other results.
+    comparison = Replay(store, "small").compare("trial-0000")
+    assert not comparison.equal
+    assert 2 in comparison.states
+    assert spoiled[0] in comparison.metrics
 
 
-def test_a_trial_that_is_not_there_is_named(run):
+def test_an_unknown_trial_is_named(run):
     with pytest.raises(ArgumentError, match="'trial-0099' in the run 'small'"):
         Replay(LocalStore(run), "small").compare("trial-0099")
 

@@ -44,7 +44,7 @@ PLAIN = ("one", "two")
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory) -> WorkerConfig:
+def config(tmp_path_factory) -> WorkerConfig:
     """One partition; trials of one network that train together, and others that do not."""
     store = LocalStore(tmp_path_factory.mktemp("worker"))
     x = np.random.default_rng(0).normal(size=(60, 3))
@@ -72,7 +72,7 @@ def network():
         return networks.build(keras_tuner.HyperParameters())
 
 
-def units(job: WorkerConfig, broken: str = "", names=TRIALS) -> tuple[Unit, ...]:
+def units(config: WorkerConfig, broken: str = "", names=TRIALS) -> tuple[Unit, ...]:
     """The first unit of each trial; a broken one starts from half of a state."""
     first = []
     for name in names:
@@ -80,7 +80,7 @@ def units(job: WorkerConfig, broken: str = "", names=TRIALS) -> tuple[Unit, ...]
         if name == broken:
             state = state[: len(state) // 2]
         key = f"runs/run/trials/{name}/state/{name == broken}"
-        job.store.write(key, state)
+        config.store.write(key, state)
         first.append(Unit(name, 0, Phase.TRAIN, 0, 0, 0, make_state_ref(key, state)))
     return tuple(first)
 
@@ -89,21 +89,21 @@ def states(reports) -> dict[str, str]:
     return {r.unit.trial_id: r.state.sha256 for r in reports if isinstance(r, UnitResult)}
 
 
-def test_one_broken_trial_of_a_group_costs_the_others_nothing(job):
-    worker_0 = Worker(job, 0)
-    whole = worker_0.run(units(job))()
-    assert all(isinstance(report, UnitResult) for report in whole)
-    reports = worker_0.run(units(job, broken="second"))()
+def test_one_broken_trial_of_a_group_does_not_affect_the_others(config):
+    worker_0 = Worker(config, 0)
+    intact = worker_0.run(units(config))()
+    assert all(isinstance(report, UnitResult) for report in intact)
+    reports = worker_0.run(units(config, broken="second"))()
     assert [report.unit.trial_id for report in reports] == list(TRIALS)
     assert [type(report) for report in reports] == [UnitResult, UnitFailure, UnitResult]
     assert "second" in str(reports[1].unit)
-    kept = states(whole)
-    del kept["second"]
-    assert states(reports) == kept
+    expected = states(intact)
+    del expected["second"]
+    assert states(reports) == expected
 
 
-def test_units_of_a_group_share_the_time_they_took(job):
-    reports = Worker(job, 0).run(units(job))()
+def test_units_of_a_group_share_the_time_they_took(config):
+    reports = Worker(config, 0).run(units(config))()
     assert len({report.seconds for report in reports}) == 1
     began = [report.began for report in reports]
     assert began == sorted(set(began))
@@ -127,19 +127,19 @@ class Script:
         pass
 
 
-def test_serving_gives_the_same_states_as_running_units_one_by_one(job):
-    plain = units(job, names=PLAIN)
-    alone = [report for unit in plain for report in Worker(job, 0).run((unit,))()]
+def test_serving_gives_the_same_states_as_running_units_one_by_one(config):
+    plain = units(config, names=PLAIN)
+    alone = [report for unit in plain for report in Worker(config, 0).run((unit,))()]
     link = Script(*(Assignment((unit,)) for unit in plain))
-    Worker(job, 0).serve(link)
+    Worker(config, 0).serve(link)
     assert states(link.reports) == states(alone)
     assert list(states(alone)) == list(PLAIN)
 
 
-def test_a_unit_whose_state_cannot_be_written_is_retryable(job, monkeypatch):
+def test_a_unit_whose_state_cannot_be_written_is_retryable(config, monkeypatch):
     monkeypatch.setattr(worker, "_BACKOFF_SECONDS", 0.0)
-    worker_0 = Worker(job, 0)
-    (first,) = units(job, names=PLAIN[:1])
+    worker_0 = Worker(config, 0)
+    (first,) = units(config, names=PLAIN[:1])
     finish = worker_0.run((first,))
     with monkeypatch.context() as broken:
         broken.setattr(LocalStore, "write", Faults(LocalStore.write))
@@ -147,11 +147,11 @@ def test_a_unit_whose_state_cannot_be_written_is_retryable(job, monkeypatch):
     assert isinstance(failed, UnitFailure)
     assert failed.retryable
     (retried,) = worker_0.run((replace(first, attempt=1),))()
-    (clean,) = Worker(job, 0).run((first,))()
+    (clean,) = Worker(config, 0).run((first,))()
     assert retried.state.sha256 == clean.state.sha256
 
 
-def test_it_requests_the_next_unit_during_one_of_known_duration(job, monkeypatch):
+def test_it_requests_the_next_unit_during_one_of_known_duration(config, monkeypatch):
     requested = threading.Semaphore(0)
 
     class Watched(Script):
@@ -170,13 +170,13 @@ def test_it_requests_the_next_unit_during_one_of_known_duration(job, monkeypatch
         metrics = train(program, shard, seeds)
         durations.append(time.monotonic() - began)
         if len(durations) > 1:
-            # The first one was traced, which tells nothing about the second.
+            # The first one was traced, so the duration of the second is unknown.
             timeout = 30 if len(durations) > 2 else durations[0] + 0.5
             was_requested.append(requested.acquire(timeout=timeout))
         return metrics
 
     train = KerasProgram.train
     monkeypatch.setattr(KerasProgram, "train", timed_train)
-    (first,) = units(job, names=PLAIN[:1])
-    Worker(job, 0).serve(Watched(*(Assignment((first,)) for _ in range(3))))
+    (first,) = units(config, names=PLAIN[:1])
+    Worker(config, 0).serve(Watched(*(Assignment((first,)) for _ in range(3))))
     assert was_requested == [False, True]
