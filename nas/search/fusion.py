@@ -21,7 +21,7 @@ import keras
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.training.fused.graph.network import Connection, GroupConfig, Network, Unit
 from cerebros_spark.training.fused.graph.padding import PaddedShape
-from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError, parse_network
+from cerebros_spark.training.fused.graph.parser import NotFusableError, parse_network
 from cerebros_spark.training.fused.losses import BatchScorer
 from cerebros_spark.training.fused.optimizer_rules import get_update_rule
 from cerebros_spark.training.keras.metrics import build_scoring_model
@@ -64,7 +64,7 @@ class Fusion:
         program = json.loads(spec.program)
         try:
             recipe, network = parse_network(program)
-        except UnsupportedNetworkError as error:
+        except NotFusableError as error:
             self._log_once(error)
             return spec
         key = recipe, spec.batch_size
@@ -85,7 +85,7 @@ class Fusion:
             group=hashlib.sha256(group.encode()).hexdigest()[:16],
         )
 
-    def _log_once(self, reason: UnsupportedNetworkError) -> None:
+    def _log_once(self, reason: NotFusableError) -> None:
         if not self._logged:
             logger.info("Keras trains the trials one by one: %s", reason)
             self._logged = True
@@ -100,7 +100,7 @@ class Fusion:
             networks = (_to_network(plan, recipe.merge) for plan in plans)
             timed = list(itertools.islice(networks, _TIMED_SAMPLES))
             if not timed:
-                raise UnsupportedNetworkError("the space does not plan its networks")
+                raise NotFusableError("the space does not plan its networks")
             get_update_rule(json.loads(recipe.compiled)["optimizer"])
             labels = [
                 keras.ops.zeros((1, *shape), dtype) for shape, dtype in self._data.label_forms
@@ -110,18 +110,18 @@ class Fusion:
             return functools.reduce(
                 operator.or_, map(PaddedShape.from_network, [*timed, *networks])
             ).with_margin()
-        except UnsupportedNetworkError as error:
+        except NotFusableError as error:
             self._log_once(error)
             return None
 
     def _check_worth(self, networks: Sequence[Network], batch_size: int) -> None:
-        """Raise UnsupportedNetworkError if Keras would finish before the shape is compiled."""
+        """Raise NotFusableError if Keras would finish before the shape is compiled."""
         trials = self._config.tuner.max_trials or _DEFAULT_TRIALS
         units = statistics.fmean(len(list(network.units)) for network in networks)
         steps = -(-self._data.manifest.train_rows // batch_size) * self._config.max_epochs
         seconds = trials * units * (_TRACING_SECONDS + steps * _STEP_SECONDS)
         if seconds < _MARGIN * _COMPILING_SECONDS:
-            raise UnsupportedNetworkError(
+            raise NotFusableError(
                 f"about {seconds:.0f} s of training by Keras are not worth "
                 f"{_COMPILING_SECONDS:.0f} s of compiling"
             )

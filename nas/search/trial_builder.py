@@ -13,7 +13,7 @@ from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.core.validation import check_integer
-from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError
+from cerebros_spark.training.fused.graph.parser import NotFusableError
 from cerebros_spark.training.fused.state_layout import pack_initial_state
 from cerebros_spark.training.keras.checkpoint import get_initial_state
 from cerebros_spark.training.keras.metrics import check_additive
@@ -108,7 +108,7 @@ class TrialBuilder:
         self._check_size(network.parameters)
         try:
             state = pack_initial_state(network.weights, network.trainable, network.optimizer)
-        except UnsupportedNetworkError:
+        except NotFusableError:
             return None  # an optimizer with another state
         return network.parameters, network.program, state
 

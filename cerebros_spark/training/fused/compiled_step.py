@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -13,7 +13,6 @@ from cerebros_spark.training.fused.batches import PaddedRows, get_evaluation_bat
 from cerebros_spark.training.fused.graph.network import FOLDED, GroupConfig
 from cerebros_spark.training.fused.graph.padding import PaddedShape
 from cerebros_spark.training.fused.graph.wiring import Wiring, decode_wiring
-from cerebros_spark.training.fused.kernels.base import NetworkKernel
 from cerebros_spark.training.fused.kernels.folded_network import FoldedNetwork
 from cerebros_spark.training.fused.kernels.merged_network import MergedNetwork
 from cerebros_spark.training.fused.kernels.output_layer import OutputLayer
@@ -24,8 +23,19 @@ from cerebros_spark.training.keras.metrics import build_scoring_model
 from cerebros_spark.training.keras.xla_cache import compile_with_xla
 
 
+class Visits(NamedTuple):
+    """Visits of networks to the rows of a chunk; the first dimension of all is the network."""
+
+    order: Any  # (networks, steps * batch) int32: indices of the rows
+    iterations: Any  # (networks,) int32: steps taken before
+    seed: Any  # (networks,) uint32: seed of dropout
+    rates: Any  # (networks, steps), group's dtype: learning rate of each step
+
+
 class CompiledStep:
     """The compiled calls of a group configuration in one shape.
+
+    A call takes as many networks as fit, of which the first ones are used.
 
     Args:
         config: What the networks share.
@@ -34,7 +44,7 @@ class CompiledStep:
         batch_size: Rows of a training step.
 
     Raises:
-        UnsupportedNetworkError: If there is no rule for the optimizer.
+        NotFusableError: If there is no rule for the optimizer.
     """
 
     def __init__(
@@ -53,23 +63,44 @@ class CompiledStep:
         #: The learning rate schedule; None where the rate is part of the state.
         self.schedule = None if rate is None else keras.saving.deserialize_keras_object(rate)
         kind: Any = FoldedNetwork if shape.merge == FOLDED else MergedNetwork
-        self._network: NetworkKernel = kind(config, shape)
+        self._network = kind(config, shape)
         self._output_layer = OutputLayer(config, shape)
         self._program = program
         self._scorer: BatchScorer | None = None
         self._dtype = tf.as_dtype(config.dtype)
+        #: Momentum of the moving statistics.
+        self._momentum = 0.0 if config.normalization is None else config.normalization[0]
         self._compiled_train = compile_with_xla(self._train)
         self._compiled_evaluate = compile_with_xla(self._evaluate)
 
-    def train(self, vectors: Any, wirings: Any, rows: PaddedRows, *more: Any) -> Any:
-        """Run :meth:`_train`, compiled."""
-        self._get_scorer(rows.y)
-        return self._compiled_train(vectors, wirings, rows, *more)
+    def train(
+        self, vectors: Any, wirings: Any, rows: PaddedRows, visits: Visits, count: Any, used: Any
+    ) -> tuple[Any, Any]:
+        """Take a step on each batch of the rows in order.
 
-    def evaluate(self, vectors: Any, wirings: Any, rows: PaddedRows, *more: Any) -> Any:
-        """Run :meth:`_evaluate`, compiled."""
+        Args:
+            vectors: States ``(networks, size)`` in the group's dtype.
+            wirings: Encoded wirings ``(networks, numbers) int32``.
+            rows: Rows of the chunk.
+            visits: Orders of the rows, and more.
+            count: Number of rows without padding, ``() int32``.
+            used: Number of networks, ``() int32``; the others do not change.
+
+        Returns:
+            The states after the steps ``(networks, size)``, and the sums that make up the metrics
+            ``(networks, width)``.
+        """
         self._get_scorer(rows.y)
-        return self._compiled_evaluate(vectors, wirings, rows, *more)
+        results: tuple[Any, Any] = self._compiled_train(vectors, wirings, rows, visits, count, used)
+        return results
+
+    def evaluate(self, vectors: Any, wirings: Any, rows: PaddedRows, count: Any, used: Any) -> Any:
+        """Return the sums that make up the metrics over all rows, ``(networks, width)``.
+
+        The arguments are those of :meth:`train`, the vectors without optimizer slots.
+        """
+        self._get_scorer(rows.y)
+        return self._compiled_evaluate(vectors, wirings, rows, count, used)
 
     def _get_scorer(self, y: Sequence[Any]) -> BatchScorer:
         """Return the losses and metrics, which Keras chooses by the labels at the first call."""
@@ -78,73 +109,36 @@ class CompiledStep:
         return self._scorer
 
     def _train(
-        self,
-        vectors: Any,
-        wirings: Any,
-        rows: PaddedRows,
-        order: Any,
-        count: Any,
-        iterations: Any,
-        seeds: Any,
-        rates: Any,
-        networks: Any,
-    ) -> tuple[Any, Any]:
-        """Take a step on each batch of the rows in order.
-
-        Args:
-            vectors: States ``(slots, size)`` in the group's dtype.
-            wirings: Encoded wirings ``(slots, numbers) int32``.
-            rows: Rows of the shard.
-            order: Indices of the rows, ``(slots, steps * batch) int32``.
-            count: Number of valid indices, ``() int32``.
-            iterations: Steps taken before, ``(slots,) int32``.
-            seeds: Seeds of dropout, ``(slots,) uint32``.
-            rates: Learning rate of each step, ``(slots, steps)`` in the group's dtype.
-            networks: Number of networks, ``() int32``; slots after them do not change.
-
-        Returns:
-            The states after the steps ``(slots, size)``, and the sums that make up the metrics
-            ``(slots, width)``.
-        """
+        self, vectors: Any, wirings: Any, rows: PaddedRows, visits: Visits, count: Any, used: Any
+    ) -> tuple[Any, ...]:
         self.traces += 1
 
-        def train(vector: Any, *more: Any) -> tuple[Any, Any]:
-            numbers, ordered, *others = more
+        def train(vector: Any, numbers: Any, visit: Visits) -> tuple[Any, Any]:
             wiring = decode_wiring(numbers, self.shape)
-            return self._train_network(vector, wiring, rows, ordered, count, *others)
+            return self._train_network(vector, wiring, rows, visit, count)
 
         none = tf.zeros((vectors.shape[0], self._get_scorer(rows.y).width), self._dtype)
-        return _for_each_network(
-            train, networks, (vectors, none), (vectors, wirings, order, iterations, seeds, rates)
-        )
+        return _for_each_network(train, used, (vectors, none), (vectors, wirings, visits))
 
     def _train_network(
-        self,
-        vector: Any,
-        wiring: Wiring,
-        rows: PaddedRows,
-        order: Any,
-        count: Any,
-        iterations: Any,
-        seed: Any,
-        rates: Any,
+        self, vector: Any, wiring: Wiring, rows: PaddedRows, visit: Visits, count: Any
     ) -> tuple[Any, Any]:
-        """Take the steps of one network, with the arguments of :meth:`_train` without slots."""
+        """Take the steps of one network, with the arguments of :meth:`train` for it."""
         batch = self.batch_size
-        wired = self._network.prepare(wiring)
+        prepared = self._network.prepare(wiring)
         trained, slots, moving = self.layout.split(vector)
         numbers = tf.cast(tf.range(batch), tf.int32)
 
         def body(step: Any, trained: Any, slots: Any, moments: Any, sums: Any) -> Any:
             first = step * batch
-            at = tf.slice(order, [first], [batch])
+            at = tf.slice(visit.order, [first], [batch])
             counts = tf.cast(first + numbers < count, self._dtype)
             raw, added, backward = self._network.train_forward(
                 self._with_scales(trained, wiring),
-                wired,
+                prepared,
                 tf.gather(rows.x, at),
                 counts,
-                (seed, iterations + step),
+                (visit.seed, visit.iterations + step),
             )
             with tf.GradientTape() as tape:
                 tape.watch(raw)
@@ -155,8 +149,8 @@ class CompiledStep:
                     None if rows.weights is None else tf.gather(rows.weights, at),
                 )
             gradients = backward(tape.gradient(loss, raw))
-            number = tf.cast(iterations + step + 1, self._dtype)
-            trained, slots = self._update(trained, slots, gradients, rates[step], number)
+            number = tf.cast(visit.iterations + step + 1, self._dtype)
+            trained, slots = self._update(trained, slots, gradients, visit.rates[step], number)
             momentum = tf.constant(self._momentum, self._dtype)
             moments = moments * momentum + added * (1 - momentum)
             return step + 1, trained, slots, moments, sums + batch_sums
@@ -167,20 +161,14 @@ class CompiledStep:
             lambda step, *_: step < steps,
             body,
             [tf.constant(0), trained, slots, none, self._zero_sums(rows)],
-            maximum_iterations=rates.shape[0],
+            maximum_iterations=visit.rates.shape[0],
         )
         if self.config.normalization is not None:
             left = tf.pow(tf.constant(self._momentum, self._dtype), tf.cast(steps, self._dtype))
             moving = self._network.update_moving(moving, wiring, moments, left)
         return self.layout.join(trained, slots, moving), sums
 
-    def _evaluate(
-        self, vectors: Any, wirings: Any, rows: PaddedRows, count: Any, networks: Any
-    ) -> Any:
-        """Return the sums that make up the metrics over all rows, ``(slots, width)``.
-
-        The arguments are those of :meth:`_train`, the vectors without optimizer slots.
-        """
+    def _evaluate(self, vectors: Any, wirings: Any, rows: PaddedRows, count: Any, used: Any) -> Any:
         self.traces += 1
 
         def evaluate(vector: Any, numbers: Any) -> tuple[Any]:
@@ -188,14 +176,14 @@ class CompiledStep:
             return (self._evaluate_network(vector, wiring, rows, count),)
 
         none = tf.zeros((vectors.shape[0], self._get_scorer(rows.y).width), self._dtype)
-        return _for_each_network(evaluate, networks, (none,), (vectors, wirings))[0]
+        return _for_each_network(evaluate, used, (none,), (vectors, wirings))[0]
 
     def _evaluate_network(self, vector: Any, wiring: Wiring, rows: PaddedRows, count: Any) -> Any:
         """Return the sums of the metrics of one network, ``(width,)``."""
         batch = get_evaluation_batch_size(rows.x.shape[0])
         trained, _, moving = self.inference_layout.split(vector)
-        wired = self._network.prepare(wiring)
-        weights = self._network.fold(self._with_scales(trained, wiring), moving, wired)
+        prepared = self._network.prepare(wiring)
+        weights = self._network.fold(self._with_scales(trained, wiring), moving, prepared)
         numbers = tf.cast(tf.range(batch), tf.int32)
 
         def body(step: Any, sums: Any) -> Any:
@@ -206,7 +194,7 @@ class CompiledStep:
                 return tf.slice(values, [first, *[0] * len(rest)], [batch, *rest])
 
             counts = tf.cast(first + numbers < count, self._dtype)
-            outputs = self._output_layer(self._network.infer(weights, wired, part(rows.x)))
+            outputs = self._output_layer(self._network.infer(weights, prepared, part(rows.x)))
             row_weights = None if rows.weights is None else part(rows.weights)
             y = [part(each) for each in rows.y]
             _, batch_sums = self._get_scorer(rows.y)(y, outputs, counts, row_weights)
@@ -241,21 +229,17 @@ class CompiledStep:
 
         A slot without a copy gets a scale of 0: its weight would be trained otherwise.
         """
-        weights = dict(trained)
+        if self.config.normalization is not None:
+            return trained
+        scales = {}
         for prefix, wires in (("", wiring.hidden), ("output_", wiring.outputs)):
-            if f"{prefix}gamma" not in weights:
-                weights[f"{prefix}gamma"] = tf.cast(wires.occupied, self._dtype)
-                weights[f"{prefix}beta"] = tf.zeros_like(weights[f"{prefix}gamma"])
-        return weights
-
-    @property
-    def _momentum(self) -> float:
-        """Momentum of the moving statistics."""
-        return 0.0 if self.config.normalization is None else self.config.normalization[0]
+            scales[f"{prefix}gamma"] = gamma = tf.cast(wires.occupied, self._dtype)
+            scales[f"{prefix}beta"] = tf.zeros_like(gamma)
+        return {**trained, **scales}
 
 
 def _for_each_network(
-    work: Callable[..., tuple[Any, ...]], networks: Any, initial: Sequence[Any], arguments: Any
+    work: Callable[..., tuple[Any, ...]], used: Any, initial: Sequence[Any], arguments: Any
 ) -> tuple[Any, ...]:
     """Run a function on one network after the other.
 
@@ -264,9 +248,9 @@ def _for_each_network(
 
     Args:
         work: Takes the arguments of a network, and returns its results.
-        networks: Number of networks, ``() int32``.
-        initial: Initial results ``(slots, ...)``, which remain for slots without a network.
-        arguments: Tensors ``(slots, ...)``.
+        used: Number of networks, ``() int32``.
+        initial: Results ``(networks, ...)`` of the networks that are not used.
+        arguments: Tensors ``(networks, ...)``.
     """
 
     def body(number: Any, *arrays: tf.TensorArray) -> Any:
@@ -283,7 +267,7 @@ def _for_each_network(
         for each in initial
     ]
     _, *arrays = tf.while_loop(
-        lambda number, *_: number < networks,
+        lambda number, *_: number < used,
         body,
         [tf.constant(0), *arrays],
         maximum_iterations=initial[0].shape[0],

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from cerebros_spark.compat import keras as compat
-from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError
+from cerebros_spark.training.fused.graph.parser import NotFusableError
 from cerebros_spark.training.keras.metrics import OneHotLabels
 
 #: Of labels and outputs, each ``(rows, width)``, returns a value per row.
@@ -41,7 +41,7 @@ class BatchScorer:
         model: A compiled model with the networks' outputs, its metrics built.
 
     Raises:
-        UnsupportedNetworkError: If a loss or a metric is not a mean over rows.
+        NotFusableError: If a loss or a metric is not a mean over rows.
     """
 
     def __init__(self, model: Any) -> None:
@@ -51,7 +51,7 @@ class BatchScorer:
         #: Number of values that make up the metrics of a network.
         self.width = 2 * (1 + self._trackers + len(self._means))
         if len(model.metrics_variables) != self.width:
-            raise UnsupportedNetworkError("its metrics are not all means over rows")
+            raise NotFusableError("its metrics are not all means over rows")
         self._order = _find_order(model, self._trackers)
 
     def __call__(
@@ -96,9 +96,9 @@ def _apply_by_row(call: _RowFunction, labels: Any, values: Any, dtype: str) -> A
 
 def _read_loss(loss: Any, weight: float | None) -> _Loss:
     if not isinstance(loss, keras.losses.Loss) or not _is_builtin(loss):
-        raise UnsupportedNetworkError(f"its loss {loss!r} is not built into Keras")
+        raise NotFusableError(f"its loss {loss!r} is not built into Keras")
     if loss.reduction != "sum_over_batch_size":
-        raise UnsupportedNetworkError(f"its loss has the reduction {loss.reduction!r}")
+        raise NotFusableError(f"its loss has the reduction {loss.reduction!r}")
     return _Loss(loss.call, 1.0 if weight is None else weight, loss.dtype)
 
 
@@ -117,7 +117,7 @@ def _get_row_function(metric: Any) -> _RowFunction:
     if type(metric) is keras.metrics.RootMeanSquaredError:
         return lambda y, values: keras.ops.mean(keras.ops.square(values - y), axis=-1)
     if not _is_builtin(metric) or not isinstance(metric, keras.metrics.MeanMetricWrapper):
-        raise UnsupportedNetworkError(f"its metric {metric.name} is no built-in mean over rows")
+        raise NotFusableError(f"its metric {metric.name} is no built-in mean over rows")
     function = compat.wrapped_function(metric)
     arguments = compat.function_arguments(metric)
     return lambda y, values: function(y, values, **arguments)

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError
+from cerebros_spark.training.fused.graph.parser import NotFusableError
 
 # Options that no rule here has, with the value that turns them off.
 _UNSUPPORTED = {
@@ -49,16 +49,16 @@ def get_update_rule(optimizer: Mapping[str, Any]) -> UpdateRule:
     """Return the rule of an optimizer, given in serialized form.
 
     Raises:
-        UnsupportedNetworkError: If there is none.
+        NotFusableError: If there is none.
     """
     kind, config = optimizer["class_name"], optimizer["config"]
     if optimizer["module"] != "keras.optimizers" or kind not in _RULES:
-        raise UnsupportedNetworkError(f"its optimizer is {kind}")
+        raise NotFusableError(f"its optimizer is {kind}")
     for name, off in _UNSUPPORTED.items():
         if config.get(name) not in (off, None):
-            raise UnsupportedNetworkError(f"its optimizer has {name}={config[name]!r}")
+            raise NotFusableError(f"its optimizer has {name}={config[name]!r}")
     if config.get("epsilon") == 0:  # padding has gradients and moments of 0
-        raise UnsupportedNetworkError("its optimizer has epsilon=0")
+        raise NotFusableError("its optimizer has epsilon=0")
     plain = _RULES[kind](config)
     decay = config.get("weight_decay")
     if decay is None:
@@ -74,7 +74,7 @@ def get_update_rule(optimizer: Mapping[str, Any]) -> UpdateRule:
 def _adam(config: Mapping[str, Any]) -> UpdateRule:
     """Adam (Kingma and Ba, ICLR 2015), with epsilon added to the uncorrected root."""
     if config["amsgrad"]:
-        raise UnsupportedNetworkError("its optimizer has amsgrad=True")
+        raise NotFusableError("its optimizer has amsgrad=True")
     beta_1, beta_2, epsilon = config["beta_1"], config["beta_2"], config["epsilon"]
 
     def step(

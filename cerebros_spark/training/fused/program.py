@@ -13,7 +13,7 @@ from cerebros_spark.core.types import MetricState
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.training.fused.batches import PaddedRows
 from cerebros_spark.training.fused.buffers import Buffers, to_shared_tensor
-from cerebros_spark.training.fused.compiled_step import CompiledStep
+from cerebros_spark.training.fused.compiled_step import CompiledStep, Visits
 from cerebros_spark.training.fused.state_layout import StateMap, UnpackedState
 
 
@@ -93,38 +93,35 @@ class FusedProgram:
         self, group: slice, rows: PaddedRows, orders: Sequence[np.ndarray], seeds: Sequence[int]
     ) -> np.ndarray:
         """Train the networks of a group, and return the sums of their metrics."""
-        slots, batch = self._buffers.networks, self._step.batch_size
-        networks, count = len(orders), len(orders[0])
-        order = np.zeros((slots, rows.x.shape[0]), np.int32)
-        for number, row_order in enumerate(orders):
-            order[number, :count] = row_order
-        states = self._states[group]
-        iterations = np.zeros(slots, np.int32)
-        iterations[:networks] = [state.iterations for state in states]
-        dropout_seeds = np.zeros(slots, np.uint32)
-        dropout_seeds[:networks] = [derive_seed(seed, "dropout") % 2**32 for seed in seeds]
-        maps, vectors = self._maps[group], self._buffers.training
+        count, padded = len(orders[0]), rows.x.shape[0]
+        steps = -(-count // self._step.batch_size)
+        maps, states, vectors = self._maps[group], self._states[group], self._buffers.training
         for each, state, vector in zip(maps, states, vectors, strict=False):
             each.write(state, vector)
+        order = [np.pad(each, (0, padded - count)) for each in orders]
+        dropout_seeds = [derive_seed(seed, "dropout") % 2**32 for seed in seeds]
+        rates = [self._learning_rates(state, padded // self._step.batch_size) for state in states]
+        visits = Visits(
+            order=self._stack(order, np.int32),
+            iterations=self._stack([state.iterations for state in states], np.int32),
+            seed=self._stack(dropout_seeds, np.uint32),
+            rates=self._stack(rates, vectors.dtype),
+        )
         trained, sums = self._step.train(
             to_shared_tensor(vectors),
-            tf.constant(self._wirings(group)),
+            self._stack([each.wiring for each in maps], np.int32),
             rows,
-            tf.constant(order),
+            visits,
             tf.constant(count),
-            tf.constant(iterations),
-            tf.constant(dropout_seeds),
-            tf.constant(self._learning_rates(states, rows.x.shape[0] // batch)),
-            tf.constant(networks),
+            tf.constant(len(maps)),
         )
-        steps = -(-count // batch)
         after = np.asarray(memoryview(trained))
         self._states[group] = [
             each.read(state, vector, steps)
             for each, state, vector in zip(maps, states, after, strict=False)
         ]
         self._steps += steps
-        return np.asarray(sums)[:networks]
+        return np.asarray(sums)[: len(maps)]
 
     def _evaluate(self, group: slice, rows: PaddedRows, count: int) -> np.ndarray:
         """Evaluate the networks of a group, and return the sums of their metrics."""
@@ -133,33 +130,25 @@ class FusedProgram:
             each.write_for_inference(state, vector)
         sums = self._step.evaluate(
             to_shared_tensor(self._buffers.inference),
-            tf.constant(self._wirings(group)),
+            self._stack([each.wiring for each in maps], np.int32),
             rows,
             tf.constant(count),
             tf.constant(len(maps)),
         )
         return np.asarray(sums)[: len(maps)]
 
-    def _wirings(self, group: slice) -> np.ndarray:
-        """Return the encoded wirings of a group, ``(slots, size) int32``."""
-        maps = self._maps[group]
-        wirings = np.zeros((self._buffers.networks, len(maps[0].wiring)), np.int32)
-        for each, wiring in zip(maps, wirings, strict=False):
-            wiring[:] = each.wiring
-        return wirings
+    def _stack(self, values: Sequence[Any], dtype: Any) -> Any:
+        """Return a value ``(...)`` per network as a tensor ``(networks, ...)``, padded with 0."""
+        stacked = np.zeros((self._buffers.networks, *np.shape(values[0])), dtype)
+        stacked[: len(values)] = values
+        return tf.constant(stacked)
 
-    def _learning_rates(self, states: Sequence[UnpackedState], steps: int) -> np.ndarray:
-        """Return the learning rate of each of the next steps, ``(slots, steps)``."""
-        vectors = self._buffers.training
-        rates = np.zeros((len(vectors), steps), vectors.dtype)
-        schedule = self._step.schedule
-        for state, planned in zip(states, rates, strict=False):
-            if schedule is None:
-                planned[:] = state.learning_rate
-            else:
-                first = state.iterations
-                planned[:] = [float(schedule(first + step)) for step in range(steps)]
-        return rates
+    def _learning_rates(self, state: UnpackedState, steps: int) -> Any:
+        """Return the learning rate of each of the next steps, ``(steps,)``."""
+        schedule, first = self._step.schedule, state.iterations
+        if schedule is None:
+            return np.full(steps, state.learning_rate)
+        return [float(schedule(first + step)) for step in range(steps)]
 
 
 def _to_metric_states(sums: np.ndarray) -> list[MetricState]:

@@ -13,12 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from cerebros_spark.training.fused.graph.network import GroupConfig, Network
-from cerebros_spark.training.fused.graph.padding import (
-    PaddedShape,
-    Placement,
-    place_hidden_units,
-    place_outputs,
-)
+from cerebros_spark.training.fused.graph.padding import PaddedShape, Placement, place_units
 from cerebros_spark.training.fused.graph.wiring import encode_wiring
 from cerebros_spark.training.fused.optimizer_rules import UpdateRule, get_update_rule
 from cerebros_spark.training.keras import checkpoint
@@ -36,70 +31,51 @@ class VectorLayout:
     The shapes, with a prefix ``output_`` for the outputs: ``kernel (neurons, slots)``, ``bias
     (units, neurons)``, and with normalization ``gamma``, ``beta``, ``moving_mean`` and
     ``moving_variance`` ``(slots,)``.
-
-    Args:
-        config: What the networks share.
-        shape: Their padded shape.
-        slots: Names of the optimizer's slots.
     """
 
     def __init__(self, config: GroupConfig, shape: PaddedShape, slots: Sequence[str]) -> None:
         self.slots = tuple(slots)
-        self.trained: dict[str, tuple[int, ...]] = {}
-        self.moving: dict[str, tuple[int, ...]] = {}
-        for prefix, many, width, units in (
-            ("", shape.slots, shape.neurons, shape.units),
-            ("output_", shape.output_slots, max(shape.outputs), len(shape.outputs)),
-        ):
-            self.trained[f"{prefix}kernel"] = (width, many)
-            self.trained[f"{prefix}bias"] = (units, width)
+        self._trained: dict[str, tuple[int, ...]] = {}
+        self._moving: dict[str, tuple[int, ...]] = {}
+        for grid in shape.grids:
+            self._trained[f"{grid.prefix}kernel"] = (grid.neurons, grid.slots)
+            self._trained[f"{grid.prefix}bias"] = (grid.units, grid.neurons)
             if config.normalization is not None:
-                self.trained.update({f"{prefix}{name}": (many,) for name in ("gamma", "beta")})
-                self.moving.update({f"{prefix}{name}": (many,) for name in _MOVING})
-        self.trained_size = sum(math.prod(size) for size in self.trained.values())
-        self.moving_size = sum(math.prod(size) for size in self.moving.values())
-
-    @property
-    def size(self) -> int:
-        """Length of the vector."""
-        return self.trained_size * (1 + len(self.slots)) + self.moving_size
+                for name in ("gamma", "beta"):
+                    self._trained[f"{grid.prefix}{name}"] = (grid.slots,)
+                for name in _MOVING:
+                    self._moving[f"{grid.prefix}{name}"] = (grid.slots,)
+        trained = [(slot, name) for slot in (None, *self.slots) for name in self._trained]
+        sizes = {**self._trained, **self._moving}
+        self._starts: dict[tuple[str | None, str], int] = {}
+        self.size = 0
+        for slot, name in [*trained, *((None, name) for name in self._moving)]:
+            self._starts[slot, name] = self.size
+            self.size += math.prod(sizes[name])
+        self.trained_size = sum(map(math.prod, self._trained.values()))
 
     def start(self, name: str, slot: str | None = None) -> int:
         """Return the first index of a weight, or of its slot."""
-        if name in self.moving:
-            first, parts = self.trained_size * (1 + len(self.slots)), self.moving
-        else:
-            first = 0 if slot is None else self.trained_size * (1 + self.slots.index(slot))
-            parts = self.trained
-        for other, size in parts.items():
-            if other == name:
-                return first
-            first += math.prod(size)
-        raise KeyError(name)
+        return self._starts[slot, name]
 
     def split(self, vector: Any) -> tuple[_Tensors, _Slots, _Tensors]:
         """Return the weights, their slots and the moving statistics of a vector ``(size,)``."""
 
-        def parts(sizes: dict[str, tuple[int, ...]], first: int) -> _Tensors:
+        def parts(sizes: dict[str, tuple[int, ...]], slot: str | None = None) -> _Tensors:
             tensors = {}
             for name, size in sizes.items():
-                many = math.prod(size)
-                tensors[name] = tf.reshape(vector[first : first + many], size)
-                first += many
+                first = self._starts[slot, name]
+                tensors[name] = tf.reshape(vector[first : first + math.prod(size)], size)
             return tensors
 
-        slots = {
-            slot: parts(self.trained, self.trained_size * place)
-            for place, slot in enumerate(self.slots, start=1)
-        }
-        last = self.trained_size * (1 + len(self.slots))
-        return parts(self.trained, 0), slots, parts(self.moving, last)
+        slots = {slot: parts(self._trained, slot) for slot in self.slots}
+        return parts(self._trained), slots, parts(self._moving)
 
     def join(self, weights: _Tensors, slots: _Slots, moving: _Tensors) -> Any:
         """Return the vector ``(size,)`` of what :meth:`split` returned."""
-        parts = [weights[name] for name in self.trained]
-        parts += [slots[slot][name] for slot in self.slots for name in self.trained]
-        parts += [moving[name] for name in self.moving]
+        parts = [weights[name] for name in self._trained]
+        parts += [slots[slot][name] for slot in self.slots for name in self._trained]
+        parts += [moving[name] for name in self._moving]
         return tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
 
 
@@ -114,7 +90,7 @@ def pack_initial_state(
         optimizer: The optimizer, serialized.
 
     Raises:
-        UnsupportedNetworkError: If there is no rule for the optimizer.
+        NotFusableError: If there is no rule for the optimizer.
     """
     rate = optimizer["config"]["learning_rate"]
     number = rate if isinstance(rate, int | float) else None
@@ -137,17 +113,11 @@ def _list_initial_values(
 
 @dataclass(frozen=True)
 class UnpackedState:
-    """A state as arrays.
+    """A state as arrays."""
 
-    Attributes:
-        flats: All variables in Keras' order, concatenated by dtype.
-        iterations: Number of the optimizer's steps.
-        learning_rate: The learning rate; 0 if a schedule gives it.
-    """
-
-    flats: Mapping[str, np.ndarray]
-    iterations: int
-    learning_rate: float
+    flats: Mapping[str, np.ndarray]  # all variables in Keras' order, concatenated by dtype
+    iterations: int  # steps of the optimizer
+    learning_rate: float  # 0 if a schedule gives it
 
 
 class StepLayout(Protocol):
@@ -174,44 +144,39 @@ class StateMap:
     """
 
     def __init__(self, config: GroupConfig, network: Network, step: StepLayout) -> None:
-        shape, rule = step.shape, step.rule
         scheduled, floatx = step.schedule is not None, keras.config.floatx()
         self._dtype = config.dtype
-        hidden, output = place_hidden_units(shape, network), place_outputs(shape, network)
+        placements = place_units(step.shape, network)
         #: The encoded wiring, ``(size,) int32``.
-        self.wiring = encode_wiring(hidden, output, len(network.hidden), shape.merge)
+        self.wiring = encode_wiring(placements, len(network.hidden), step.shape.merge)
         weights = [np.empty(v.shape, v.dtype or self._dtype) for v in network.variables]
         trainable = [v.trainable for v in network.variables]
-        values = _list_initial_values(weights, trainable, rule, None if scheduled else 0.0)
+        values = _list_initial_values(weights, trainable, step.rule, None if scheduled else 0.0)
         self._dtypes = checkpoint.get_dtypes(values)
         self._layout = checkpoint.compute_layout(values)
-        self._iterations = _offsets(values, "int64")[len(network.variables)]
-        self._rate = None
-        if not scheduled:
-            self._rate = floatx, _offsets(values, floatx)[len(network.variables) + 1]
-        offsets = _offsets(values, self._dtype)
-        first = len(network.variables) + (1 if scheduled else 2)
-        starts = {(v.layer, v.role): offsets[i] for i, v in enumerate(network.variables)}
-        by_slot: dict[str | None, dict[tuple[str, str], int]] = {None: starts}
-        for group in rule.slots:
+        self._iterations = _offsets(values, "int64")[len(weights)]
+        self._rate = None if scheduled else (floatx, _offsets(values, floatx)[len(weights) + 1])
+        offsets = iter(_offsets(values, self._dtype))
+        starts: dict[str | None, dict[tuple[str, str], int]] = {}
+        starts[None] = {(v.layer, v.role): next(offsets) for v in network.variables}
+        for _ in range(1 if scheduled else 2):  # the iterations, and the learning rate
+            next(offsets)
+        for group in step.rule.slots:
             for variable in itertools.compress(network.variables, trainable):
                 for name in group:
-                    by_slot.setdefault(name, {})[variable.layer, variable.role] = offsets[first]
-                    first += 1
-        layout, inference_layout = step.layout, step.inference_layout
-        pairs = list(_pair_positions(network, shape, layout, hidden, output, by_slot))
-        positions = np.concatenate([position for position, _ in pairs])
-        keras_positions = np.concatenate([position for _, position in pairs])
+                    starts.setdefault(name, {})[variable.layer, variable.role] = next(offsets)
+        pairs = list(_pair_positions(network, step.shape, step.layout, placements, starts))
+        positions, keras_positions = (np.concatenate(each) for each in zip(*pairs, strict=True))
         # Keras' order has few gaps, so one of the two sides is copied in whole runs.
         in_order = np.argsort(keras_positions)
         positions, keras_positions = positions[in_order], keras_positions[in_order]
         self._runs = _runs(positions, keras_positions)
-        slots_size = layout.size - inference_layout.size
-        is_moving = positions >= layout.trained_size + slots_size
-        wanted = is_moving | (positions < layout.trained_size)
-        self._inference_runs = _runs(
-            (positions - slots_size * is_moving)[wanted], keras_positions[wanted]
-        )
+        trained = step.layout.trained_size
+        slots_size = step.layout.size - step.inference_layout.size
+        is_moving = positions >= trained + slots_size
+        wanted = is_moving | (positions < trained)
+        positions = positions - slots_size * is_moving
+        self._inference_runs = _runs(positions[wanted], keras_positions[wanted])
 
     def unpack(self, data: bytes) -> UnpackedState:
         """Return the arrays of a state.
@@ -262,10 +227,9 @@ class StateMap:
 def _runs(positions: np.ndarray, keras_positions: np.ndarray) -> _Runs:
     """Split positions by the contiguous runs of ascending positions in Keras' order."""
     gaps = np.flatnonzero(np.diff(keras_positions) != 1) + 1
-    return [
-        (slice(int(first), int(first) + len(part)), part)
-        for first, part in zip(keras_positions[[0, *gaps]], np.split(positions, gaps), strict=True)
-    ]
+    firsts = keras_positions[[0, *gaps]].tolist()
+    parts = np.split(positions, gaps)
+    return [(slice(n, n + len(part)), part) for n, part in zip(firsts, parts, strict=True)]
 
 
 def _offsets(like: Sequence[np.ndarray], dtype: str) -> list[int]:
@@ -279,28 +243,24 @@ def _pair_positions(
     network: Network,
     shape: PaddedShape,
     layout: VectorLayout,
-    hidden: Placement,
-    output: Placement,
-    by_slot: dict[str | None, dict[tuple[str, str], int]],
+    placements: Sequence[Placement],
+    starts: Mapping[str | None, Mapping[tuple[str, str], int]],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions of values in the vector, with those in Keras' order."""
-    for prefix, units, placement, width in (
-        ("", network.hidden, hidden, shape.neurons),
-        ("output_", network.outputs, output, max(shape.outputs)),
-    ):
+    all_units = (network.hidden, network.outputs)
+    for units, grid, placement in zip(all_units, shape.grids, placements, strict=True):
         merged = list(map(network.merged_width, units))
         slots = np.split(placement.slots, np.cumsum(merged)[:-1])
         for number, (unit, positions, many) in enumerate(zip(units, slots, merged, strict=True)):
-            for slot, starts in by_slot.items():
-                neurons = np.arange(unit.width)
-                copies = np.arange(many)
-                first = layout.start(f"{prefix}kernel", slot)
-                here = first + positions[:, None] + len(placement.occupied) * neurons
-                there = starts[unit.dense, "kernel"] + copies[:, None] * unit.width + neurons
-                yield here.ravel(), there.ravel()
-                first = layout.start(f"{prefix}bias", slot)
-                yield first + number * width + neurons, starts[unit.dense, "bias"] + neurons
+            neurons, copies = np.arange(unit.width), np.arange(many)
+            for slot, slot_starts in starts.items():
+                first = layout.start(f"{grid.prefix}kernel", slot)
+                here = first + positions[:, None] + grid.slots * neurons
+                first = slot_starts[unit.dense, "kernel"]
+                yield here.ravel(), (first + copies[:, None] * unit.width + neurons).ravel()
+                first = layout.start(f"{grid.prefix}bias", slot) + number * grid.neurons
+                yield first + neurons, slot_starts[unit.dense, "bias"] + neurons
                 roles = ["gamma", "beta", *(_MOVING if slot is None else ())]
                 for role in roles if unit.normalization else ():
-                    first = layout.start(f"{prefix}{role}", slot)
-                    yield first + positions, starts[unit.normalization, role] + copies
+                    first = layout.start(f"{grid.prefix}{role}", slot)
+                    yield first + positions, slot_starts[unit.normalization, role] + copies

@@ -60,7 +60,7 @@ class FusedTrainer:
         """Fit the networks into one shape.
 
         Raises:
-            UnsupportedNetworkError: If one cannot be fused.
+            NotFusableError: If one cannot be fused.
             ArgumentError: If they differ in more than their wirings and weights.
         """
         trials = [self._parse(spec) for spec in specs]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,38 +12,23 @@ FOLDED, COPIES, SUMS = "folded", "copies", "sums"
 
 @dataclass(frozen=True)
 class Connection:
-    """A source that a unit reads, in the order of merging.
+    """A source that a unit reads, in the order of merging."""
 
-    Attributes:
-        level: Level of the source; 0 for the inputs.
-        number: Its position on the level.
-        gated: Whether it passes through the gate's activation.
-    """
-
-    level: int
-    number: int
-    gated: bool = False
+    level: int  # of the source; 0 for the inputs
+    number: int  # position on the level
+    gated: bool = False  # whether it passes through the gate's activation
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A Dense layer and its connections.
-
-    Attributes:
-        level: Its level.
-        number: Its position on the level.
-        width: Number of neurons.
-        connections: What it reads.
-        normalization: Name of the batch normalization in front of it; empty without.
-        dense: Name of the Dense layer.
-    """
+    """A Dense layer and its connections."""
 
     level: int
-    number: int
-    width: int
+    number: int  # position on the level
+    width: int  # neurons
     connections: tuple[Connection, ...]
-    normalization: str
-    dense: str
+    normalization: str  # name of the batch normalization in front of it; empty without
+    dense: str  # name of the Dense layer
 
 
 @dataclass(frozen=True)
@@ -61,11 +45,6 @@ class Variable:
         return "int64" if self.role == "seed" else None
 
     @property
-    def size(self) -> int:
-        """Number of values."""
-        return math.prod(self.shape)
-
-    @property
     def trainable(self) -> bool:
         """Whether it has a gradient."""
         return self.role != "seed" and not self.role.startswith("moving_")
@@ -73,20 +52,12 @@ class Variable:
 
 @dataclass(frozen=True)
 class Network:
-    """The wiring of one network.
+    """The wiring of one network."""
 
-    Attributes:
-        widths: Width of each flattened input.
-        levels: The hidden units by level.
-        outputs: The output units.
-        variables: The weights in Keras' order.
-        merge: ``FOLDED``, ``COPIES`` or ``SUMS``.
-    """
-
-    widths: tuple[int, ...]
-    levels: tuple[tuple[Unit, ...], ...]
+    widths: tuple[int, ...]  # of each flattened input
+    levels: tuple[tuple[Unit, ...], ...]  # hidden units
     outputs: tuple[Unit, ...]
-    variables: tuple[Variable, ...]
+    variables: tuple[Variable, ...]  # in Keras' order
     merge: str = FOLDED
 
     def width_of(self, connection: Connection) -> int:
@@ -116,28 +87,16 @@ class Network:
 class GroupConfig:
     """All of a program but its wiring: programs with equal values train together.
 
-    Its field names are part of a group's digest.
-
-    Attributes:
-        inputs: Per input the configurations of its layer and its preprocessing layers, as JSON.
-        outputs: Per output its width, activation, scale and offset, as JSON.
-        activation: Activation of the hidden units.
-        gate: Activation of the gates.
-        normalization: Momentum and epsilon of the batch normalizations; None without.
-        dropout: Dropout rate in front of the units; 0 for none.
-        merge: ``FOLDED``, ``COPIES`` or ``SUMS``.
-        dtype: Dtype of weights and computation.
-        compiled: The compile configuration without the learning rate, as JSON.
-        class_weight: The program's class weights, as JSON.
+    The field names are part of a group's digest.
     """
 
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    activation: str
-    gate: str
-    normalization: tuple[float, float] | None
-    dropout: float
+    inputs: tuple[str, ...]  # JSON per input: the layer and its preprocessing layers
+    outputs: tuple[str, ...]  # JSON per output: width, activation, scale and offset
+    activation: str  # of the hidden units
+    gate: str  # activation of the gates
+    normalization: tuple[float, float] | None  # momentum and epsilon; None without
+    dropout: float  # rate
     merge: str
-    dtype: str
-    compiled: str
-    class_weight: str
+    dtype: str  # of weights and computation
+    compiled: str  # JSON: the compile configuration without the learning rate
+    class_weight: str  # JSON

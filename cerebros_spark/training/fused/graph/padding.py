@@ -23,52 +23,41 @@ from cerebros_spark.training.fused.graph.network import FOLDED, SUMS, Network, U
 
 
 class Grid(NamedTuple):
-    """The hidden units, or the outputs, of a shape.
+    """The hidden units, or the outputs, of a shape."""
 
-    Attributes:
-        units: Number of units.
-        neurons: Neurons per unit.
-        first_neuron: Index of their first neuron among all; those of hidden units come first.
-    """
-
+    prefix: str  # of the names of their weights
     units: int
-    neurons: int
-    first_neuron: int
+    neurons: int  # per unit
+    first_neuron: int  # among all neurons, those of hidden units first
+    planes: tuple[int, ...]
+    slots: int  # of all units
 
 
 @dataclass(frozen=True)
 class PaddedShape:
-    """Sizes that every network of a group fits into; its fields are part of programs.
+    """Sizes that every network of a group fits into; the fields are part of programs."""
 
-    Attributes:
-        inputs: Width of all inputs together.
-        units: Number of hidden units.
-        neurons: Neurons per hidden unit.
-        gated: Whether some connections are gated.
-        outputs: Width of each output.
-        planes: Slots per plane of the hidden units: of all together with ``FOLDED``, else of one.
-        output_planes: Slots per plane of the output units.
-        merge: ``FOLDED``, ``COPIES`` or ``SUMS``.
-    """
-
-    inputs: int
-    units: int
-    neurons: int
-    gated: bool
-    outputs: tuple[int, ...]
-    planes: tuple[int, ...]
-    output_planes: tuple[int, ...]
+    inputs: int  # width of all inputs together
+    units: int  # hidden units
+    neurons: int  # per hidden unit
+    gated: bool  # whether some connections are gated
+    outputs: tuple[int, ...]  # width of each output
+    planes: tuple[int, ...]  # slots per plane, of all hidden units with FOLDED, else of one
+    output_planes: tuple[int, ...]  # the same of the output units
     merge: str = FOLDED
 
     @property
-    def slots(self) -> int:
-        """Slots of all hidden units."""
-        return sum(self.planes) * (1 if self.merge == FOLDED else self.units)
-
-    @property
-    def output_slots(self) -> int:
-        """Slots of all outputs."""
-        return sum(self.output_planes) * (1 if self.merge == FOLDED else len(self.outputs))
+    def grids(self) -> tuple[Grid, Grid]:
+        """The hidden units and the outputs."""
+        units, outputs, width = self.units, len(self.outputs), max(self.outputs)
+        slots, output_slots = sum(self.planes), sum(self.output_planes)
+        if self.merge != FOLDED:
+            slots, output_slots = slots * units, output_slots * outputs
+        first = units * self.neurons
+        return (
+            Grid("", units, self.neurons, 0, self.planes, slots),
+            Grid("output_", outputs, width, first, self.output_planes, output_slots),
+        )
 
     @property
     def unit_features(self) -> int:
@@ -86,19 +75,9 @@ class PaddedShape:
         return (self.input_pieces + self.units) * self.unit_features
 
     @property
-    def grid(self) -> Grid:
-        """The hidden units."""
-        return Grid(self.units, self.neurons, 0)
-
-    @property
-    def output_grid(self) -> Grid:
-        """The outputs."""
-        return Grid(len(self.outputs), max(self.outputs), self.units * self.neurons)
-
-    @property
     def total_neurons(self) -> int:
         """Neurons of all units and outputs."""
-        return self.units * self.neurons + len(self.outputs) * max(self.outputs)
+        return sum(grid.units * grid.neurons for grid in self.grids)
 
     @classmethod
     def from_network(cls, network: Network) -> PaddedShape:
@@ -114,19 +93,17 @@ class PaddedShape:
             output_planes=(),
             merge=network.merge,
         )
-        planes, output_planes = (
-            _count_planes(bare, network, some) for some in (units, network.outputs)
+        return dataclasses.replace(
+            bare,
+            planes=_count_planes(bare, network, units),
+            output_planes=_count_planes(bare, network, network.outputs),
         )
-        return dataclasses.replace(bare, planes=planes, output_planes=output_planes)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> PaddedShape:
         """Return the shape of the ``fused`` entry of a program."""
-        shape: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in fields.items()
-        }
-        return cls(**shape)
+        lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
+        return cls(**{**fields, **lists})
 
     def __or__(self, other: PaddedShape) -> PaddedShape:
         """Return the smallest shape that covers both; inputs and outputs are equal."""
@@ -150,77 +127,72 @@ class PaddedShape:
 
 
 @dataclass(frozen=True)
-class FoldedPlacement:
-    """Positions of the weights of the hidden units, or of the outputs, with ``FOLDED``.
+class Placement:
+    """Positions of the weights of the hidden units, or of the outputs.
 
-    Attributes:
-        slots: Slot of each merged feature, unit after unit, ``(copies,) int64``.
-        row_of, unit_of, feature_of: See ``wiring.FoldedWires``; 0 for a row that is not used.
-        occupied: Whether a slot is one of ``slots``, ``(all slots,) bool``.
+    See ``wiring.FoldedWires`` and its siblings for the other attributes.
     """
 
-    slots: np.ndarray
+    slots: np.ndarray  # (copies,) int64: slot of each merged feature or sum, unit after unit
     row_of: np.ndarray
-    unit_of: np.ndarray
-    feature_of: np.ndarray
-    occupied: np.ndarray
+    feature_of: np.ndarray  # 0 for a row that is not used
+    occupied: np.ndarray  # bool
+    unit_of: np.ndarray | None = None  # with FOLDED; 0 for a row that is not used
+    counts: np.ndarray | None = None  # otherwise
 
 
-@dataclass(frozen=True)
-class MergedPlacement:
-    """Positions of the weights with ``COPIES`` or ``SUMS``.
-
-    Attributes:
-        slots: Slot of each merged feature or sum, unit after unit, ``(copies,) int64``.
-        row_of, feature_of, counts: See ``wiring.CopyWires`` and ``wiring.SumWires``.
-        occupied: Whether a slot is one of ``slots``, ``(all slots,) bool``.
-    """
-
-    slots: np.ndarray
-    row_of: np.ndarray
-    counts: np.ndarray
-    feature_of: np.ndarray
-    occupied: np.ndarray
+def place_units(shape: PaddedShape, network: Network) -> tuple[Placement, Placement]:
+    """Return the positions of hidden units and of outputs in a shape that covers a network."""
+    place = _place_folded if shape.merge == FOLDED else _place_merged
+    hidden, outputs = shape.grids
+    return (
+        place(shape, network, network.hidden, hidden),
+        place(shape, network, network.outputs, outputs),
+    )
 
 
-Placement = FoldedPlacement | MergedPlacement
-
-
-def place_hidden_units(shape: PaddedShape, network: Network) -> Placement:
-    """Return the positions of a network's hidden units in a shape that covers it."""
-    return _place(shape, network, network.hidden, shape.planes, shape.units)
-
-
-def place_outputs(shape: PaddedShape, network: Network) -> Placement:
-    """Return the positions of a network's outputs in a shape that covers it."""
-    return _place(shape, network, network.outputs, shape.output_planes, len(shape.outputs))
-
-
-def _place(
-    shape: PaddedShape, network: Network, some: Sequence[Unit], planes: Sequence[int], units: int
+def _place_folded(
+    shape: PaddedShape, network: Network, units: Sequence[Unit], grid: Grid
 ) -> Placement:
-    if shape.merge == FOLDED:
-        return _place_folded(shape, _list_reads(shape, network, some), planes, units)
-    row_of = np.full((units, shape.features), planes[0], np.int32)
-    counts = np.zeros((units, shape.features), np.int32)
-    feature_of = np.zeros((units, planes[0]), np.int32)
-    occupied = np.zeros(units * sum(planes), bool)
-    starts = _starts(planes)
-    slots = []
-    for number, unit in enumerate(some):
+    reads, rows_in_all = _list_reads(shape, network, units), grid.planes[0]
+    pairs = reads.units * shape.features + reads.features
+    rows, copies = _rows_and_copies(pairs)
+    row_of = np.full(grid.units * shape.features, rows_in_all, np.int32)
+    row_of[pairs] = rows
+    unit_of, feature_of = np.zeros((2, rows_in_all), np.int32)
+    unit_of[rows] = reads.units
+    feature_of[rows] = reads.features
+    slots = _starts(grid.planes)[copies] + rows
+    occupied = _mark(slots, grid.slots)
+    return Placement(slots, row_of.reshape(grid.units, -1), feature_of, occupied, unit_of=unit_of)
+
+
+def _place_merged(
+    shape: PaddedShape, network: Network, units: Sequence[Unit], grid: Grid
+) -> Placement:
+    row_of = np.full((grid.units, shape.features), grid.planes[0], np.int32)
+    counts = np.zeros((grid.units, shape.features), np.int32)
+    feature_of = np.zeros((grid.units, grid.planes[0]), np.int32)
+    unit_slots = []
+    for number, unit in enumerate(units):
         merged = _list_reads(shape, network, [unit]).features
         if shape.merge == SUMS:
             rows, within = _sum_rows(network, unit), np.arange(network.merged_width(unit))
         else:
             rows, copies = _rows_and_copies(merged)
-            within = starts[copies] + rows
+            within = _starts(grid.planes)[copies] + rows
         row_of[number, merged] = rows
         feature_of[number, rows] = merged
         np.add.at(counts[number], merged, 1)
-        slots.append(number * sum(planes) + within)
-    all_slots = np.concatenate(slots)
-    occupied[all_slots] = True
-    return MergedPlacement(all_slots, row_of, counts, feature_of, occupied)
+        unit_slots.append(number * sum(grid.planes) + within)
+    slots = np.concatenate(unit_slots)
+    return Placement(slots, row_of, feature_of, _mark(slots, grid.slots), counts=counts)
+
+
+def _mark(slots: np.ndarray, size: int) -> np.ndarray:
+    occupied = np.zeros(size, bool)
+    occupied[slots] = True
+    return occupied
 
 
 def _sum_rows(network: Network, unit: Unit) -> np.ndarray:
@@ -255,22 +227,6 @@ class _Reads(NamedTuple):
 
     units: np.ndarray
     features: np.ndarray
-
-
-def _place_folded(
-    shape: PaddedShape, reads: _Reads, planes: Sequence[int], units: int
-) -> FoldedPlacement:
-    pairs = reads.units * shape.features + reads.features
-    rows, copies = _rows_and_copies(pairs)
-    row_of = np.full(units * shape.features, planes[0], np.int32)
-    row_of[pairs] = rows
-    unit_of, feature_of = np.zeros(planes[0], np.int32), np.zeros(planes[0], np.int32)
-    unit_of[rows] = reads.units
-    feature_of[rows] = reads.features
-    slots = _starts(planes)[copies] + rows
-    occupied = np.zeros(sum(planes), bool)
-    occupied[slots] = True
-    return FoldedPlacement(slots, row_of.reshape(units, -1), unit_of, feature_of, occupied)
 
 
 def _list_reads(shape: PaddedShape, network: Network, units: Sequence[Unit]) -> _Reads:

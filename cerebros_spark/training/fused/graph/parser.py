@@ -36,27 +36,30 @@ _NORMALIZATION_EXTRAS = (
 )
 
 
-class UnsupportedNetworkError(Exception):
+class NotFusableError(Exception):
     """A program that cannot be fused; the message is the reason."""
+
+
+def _require(condition: Any, reason: str) -> None:
+    if not condition:
+        raise NotFusableError(reason)
 
 
 def parse_network(program: Mapping[str, Any]) -> tuple[GroupConfig, Network]:
     """Return the group configuration and the network of a parsed program.
 
     Raises:
-        UnsupportedNetworkError: If it is not a Cerebros network of Dense units.
+        NotFusableError: If it is not a Cerebros network of Dense units.
     """
-    if program.get("undecayed"):
-        raise UnsupportedNetworkError("it excludes variables from weight decay")
-    if program["imports"]:
-        raise UnsupportedNetworkError(f"it has custom objects of {', '.join(program['imports'])}")
+    imports = ", ".join(program["imports"])
+    _require(not program.get("undecayed"), "it excludes variables from weight decay")
+    _require(not imports, f"it has custom objects of {imports}")
     try:
         config, network = _Parser(program).parse()
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # Layers of any kind may have configurations of any form.
-        raise UnsupportedNetworkError(f"its configuration has another form: {error!r}") from error
-    if not network.levels:
-        raise UnsupportedNetworkError("it has no hidden units")
+        raise NotFusableError(f"its configuration has another form: {error!r}") from error
+    _require(network.levels, "it has no hidden units")
     return config, network
 
 
@@ -64,15 +67,22 @@ class _Parser:
     def __init__(self, program: Mapping[str, Any]) -> None:
         self._program = program
         architecture = program["architecture"]
-        if architecture["class_name"] != "Functional":
-            raise UnsupportedNetworkError(f"it is a {architecture['class_name']} model")
+        kind = architecture["class_name"]
+        _require(kind == "Functional", f"it is a {kind} model")
         self._config = architecture["config"]
-        self._layers = {layer["name"]: layer for layer in self._config["layers"]}
-        self._calls = {name: get_inbound_layers(layer) for name, layer in self._layers.items()}
+        layers = self._config["layers"]
+        self._kinds: dict[str, str] = {layer["name"]: layer["class_name"] for layer in layers}
+        self._configs: dict[str, Any] = {layer["name"]: layer["config"] for layer in layers}
+        self._input_widths = {
+            layer["name"]: layer["build_config"]["input_shape"][-1]
+            for layer in layers
+            if layer["class_name"] in ("Dense", "BatchNormalization")
+        }
+        self._calls = {layer["name"]: get_inbound_layers(layer) for layer in layers}
         self._settings: dict[str, set[str]] = {}  # as JSON, which must agree over layers
         self._positions: dict[str, tuple[int, int]] = {}  # Dense layer -> level, number
         self._used: set[str] = set()
-        self._sums = any(layer["class_name"] == "Add" for layer in self._layers.values())
+        self._sums = "Add" in self._kinds.values()
 
     def parse(self) -> tuple[GroupConfig, Network]:
         chains = [self._preprocessing(name) for name in _layer_names(self._config["input_layers"])]
@@ -80,7 +90,7 @@ class _Parser:
             self._positions[chain[-1]] = 0, number
         outputs = [self._output(name) for name in _layer_names(self._config["output_layers"])]
         output_names = [name for name, _ in outputs]
-        dense = [name for name in self._layers if self._kind(name) == "Dense"]
+        dense = [name for name, kind in self._kinds.items() if kind == "Dense"]
         for name in dense:
             self._locate(name, output_names)
         levels: dict[int, dict[int, Unit]] = {}
@@ -95,39 +105,34 @@ class _Parser:
         self._check_whole(hidden, output_units)
         copies = COPIES if self._agreed("dropout", 0.0) else FOLDED
         network = Network(
-            tuple(self._input_width(chain[0]) for chain in chains),
+            tuple(self._input_size(chain[0]) for chain in chains),
             hidden,
             output_units,
             tuple(self._variables()),
             SUMS if self._sums else copies,
         )
-        self._check_sums(network)
+        for unit in network.units if self._sums else ():  # all sources of equal width, or none
+            _require(
+                network.merged_width(unit) == self._input_widths[unit.dense],
+                f"the unit {unit.dense} adds up some of what it reads",
+            )
         return self._group_config(chains, outputs, network), network
 
     # Layers and their sources ----------------------------------------------------------------
 
-    def _kind(self, name: str) -> str:
-        return str(self._layers[name]["class_name"])
-
-    def _layer_config(self, name: str) -> Mapping[str, Any]:
-        config: Mapping[str, Any] = self._layers[name]["config"]
-        return config
-
     def _sources(self, name: str) -> list[str]:
         calls = self._calls[name]
-        if len(calls) != 1:
-            raise UnsupportedNetworkError(f"the layer {name} is called {len(calls)} times")
+        _require(len(calls) == 1, f"the layer {name} is called {len(calls)} times")
         return calls[0]
 
     def _only_source(self, name: str) -> str:
         sources = self._sources(name)
-        if len(sources) != 1:
-            raise UnsupportedNetworkError(f"the layer {name} reads {len(sources)} layers")
+        _require(len(sources) == 1, f"the layer {name} reads {len(sources)} layers")
         return sources[0]
 
     def _readers(self, name: str) -> list[str]:
         return [
-            other for other in self._layers if self._calls[other] and name in self._sources(other)
+            other for other in self._kinds if self._calls[other] and name in self._sources(other)
         ]
 
     def _preprocessing(self, name: str) -> list[str]:
@@ -135,17 +140,16 @@ class _Parser:
         chain = [name]
         while True:
             readers = self._readers(chain[-1])
-            if len(readers) != 1 or self._kind(readers[0]) not in _PREPROCESSING:
+            if len(readers) != 1 or self._kinds[readers[0]] not in _PREPROCESSING:
                 return chain
             chain.append(readers[0])
 
     def _output(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
         """Return the Dense layer of an output, and the configuration of its rescaling."""
         scaling = None
-        if self._kind(name) == "Rescaling":
-            scaling, name = self._layer_config(name), self._only_source(name)
-        if self._kind(name) != "Dense":
-            raise UnsupportedNetworkError(f"the output {name} is no Dense layer")
+        if self._kinds[name] == "Rescaling":
+            scaling, name = self._configs[name], self._only_source(name)
+        _require(self._kinds[name] == "Dense", f"the output {name} is no Dense layer")
         return name, scaling
 
     def _locate(self, name: str, outputs: Sequence[str]) -> None:
@@ -154,26 +158,26 @@ class _Parser:
         if name in outputs:
             self._positions[name] = -1, outputs.index(name)
         elif match is None:
-            raise UnsupportedNetworkError(f"the layer {name} is on no level")
+            raise NotFusableError(f"the layer {name} is on no level")
         else:
             self._positions[name] = int(match[1]), int(match[2])
 
     def _unit(self, name: str) -> Unit:
-        config = self._layer_config(name)
-        if not config["use_bias"] or not config.get("trainable", True):
-            raise UnsupportedNetworkError(f"the layer {name} has no bias, or is not trained")
+        config = self._configs[name]
+        trained = config["use_bias"] and config.get("trainable", True)
+        _require(trained, f"the layer {name} has no bias, or is not trained")
         self._refuse_settings(name, _DENSE_EXTRAS)
         self._used.add(name)
         before, normalization = self._only_source(name), ""
-        if self._kind(before) == "BatchNormalization":
+        if self._kinds[before] == "BatchNormalization":
             normalization = before
             self._use_normalization(before)
             before = self._only_source(before)
-        elif self._kind(before) == "Dropout":
+        elif self._kinds[before] == "Dropout":
             self._use_dropout(before)
             before = self._only_source(before)
         merged = [before]
-        if self._kind(before) == "Concatenate":
+        if self._kinds[before] == "Concatenate":
             self._used.add(before)
             merged = self._sources(before)
         level, number = self._positions[name]
@@ -182,114 +186,93 @@ class _Parser:
         return Unit(level, number, int(config["units"]), connections, normalization, name)
 
     def _use_normalization(self, name: str) -> None:
-        config = self._layer_config(name)
+        config = self._configs[name]
         plain = config["center"] and config["scale"] and config["axis"] in (-1, 1)
-        if not plain or not config.get("trainable", True) or config.get("renorm"):
-            raise UnsupportedNetworkError(f"the layer {name} is no plain batch normalization")
-        if config["epsilon"] == 0:  # padding has no variance
-            raise UnsupportedNetworkError(f"the layer {name} has epsilon=0")
+        trained = config.get("trainable", True) and not config.get("renorm")
+        _require(plain and trained, f"the layer {name} is no plain batch normalization")
+        # Padding has no variance.
+        _require(config["epsilon"] != 0, f"the layer {name} has epsilon=0")
         self._refuse_settings(name, _NORMALIZATION_EXTRAS)
         self._used.add(name)
         self._note("normalization", (config["momentum"], config["epsilon"]))
 
     def _use_dropout(self, name: str) -> None:
-        config = self._layer_config(name)
-        if config.get("noise_shape") is not None:
-            raise UnsupportedNetworkError(f"the layer {name} has a noise_shape")
+        config = self._configs[name]
+        _require(config.get("noise_shape") is None, f"the layer {name} has a noise_shape")
         self._used.add(name)
         self._note("dropout", config["rate"])
 
     def _added(self, name: str) -> list[str]:
         """Return what an Add layer adds up; any other layer alone."""
-        if self._kind(name) != "Add":
+        if self._kinds[name] != "Add":
             return [name]
         self._used.add(name)
         return self._sources(name)
 
     def _refuse_settings(self, name: str, settings: Sequence[str]) -> None:
         for setting in settings:
-            if self._layer_config(name).get(setting) is not None:
-                raise UnsupportedNetworkError(f"the layer {name} has a {setting}")
+            is_off = self._configs[name].get(setting) is None
+            _require(is_off, f"the layer {name} has a {setting}")
 
     def _connection(self, source: str, level: int, number: int) -> Connection:
-        gated = self._kind(source) == "Activation"
+        gated = self._kinds[source] == "Activation"
         if gated:
             self._used.add(source)
-            self._note("gate", self._layer_config(source)["activation"])
+            self._note("gate", self._configs[source]["activation"])
             source = self._only_source(source)
-        if source not in self._positions:
-            raise UnsupportedNetworkError(f"a unit reads the layer {source} ({self._kind(source)})")
+        reads = f"a unit reads the layer {source}"
+        _require(source in self._positions, f"{reads} ({self._kinds[source]})")
         source_level, source_number = self._positions[source]
         lateral = source_level == level and source_number < number
         upstream = source_level >= 0 and (source_level < level or level < 0)
-        if not (lateral or upstream) or (gated and not lateral):
-            raise UnsupportedNetworkError(f"a unit reads the layer {source}, which is not above it")
+        allowed = lateral or (upstream and not gated)
+        _require(allowed, f"{reads}, which is not above it")
         return Connection(source_level, source_number, gated)
 
     def _note(self, setting: str, value: Any) -> None:
         self._settings.setdefault(setting, set()).add(_to_json(value))
 
     def _agreed(self, setting: str, default: Any) -> Any:
-        values = self._settings.get(setting, {_to_json(default)})
-        if len(values) > 1:
-            raise UnsupportedNetworkError(
-                f"its layers differ in their {setting}: {', '.join(sorted(values))}"
-            )
-        return json.loads(next(iter(values)))
+        values = sorted(self._settings.get(setting, {_to_json(default)}))
+        _require(len(values) == 1, f"its layers differ in their {setting}: {', '.join(values)}")
+        return json.loads(values[0])
 
     # The whole network -----------------------------------------------------------------------
 
     def _check_whole(self, hidden: Sequence[Sequence[Unit]], outputs: Sequence[Unit]) -> None:
         for place, level in enumerate(hidden, start=1):
-            if [(unit.level, unit.number) for unit in level] != [
-                (place, number) for number in range(len(level))
-            ]:
-                raise UnsupportedNetworkError(
-                    f"the units of level {place} are not numbered one by one"
-                )
+            numbers = [(unit.level, unit.number) for unit in level]
+            expected = [(place, number) for number in range(len(level))]
+            _require(numbers == expected, f"the units of level {place} are not numbered one by one")
         # In front of the outputs too, or nowhere.
         units = [unit for level in (*hidden, outputs) for unit in level]
-        if len({bool(unit.normalization) for unit in units}) > 1:
-            raise UnsupportedNetworkError("some of its units are normalized and others are not")
-        dropouts = sum(self._kind(name) == "Dropout" for name in self._used)
-        if dropouts not in (0, len(units)):
-            raise UnsupportedNetworkError("it has Dropout before some of its units only")
-        known = {"InputLayer", *_PREPROCESSING}
-        for name in self._layers:
+        normalized = {bool(unit.normalization) for unit in units}
+        _require(len(normalized) == 1, "some of its units are normalized and others are not")
+        dropouts = sum(self._kinds[name] == "Dropout" for name in self._used)
+        _require(dropouts in (0, len(units)), "it has Dropout before some of its units only")
+        for name, kind in self._kinds.items():
             # Any layer may have one: it adds to the loss, which fused training leaves out.
             self._refuse_settings(name, ["activity_regularizer"])
-            if name not in self._used and self._kind(name) not in known:
-                raise UnsupportedNetworkError(f"it has a layer {name} ({self._kind(name)})")
+            known = name in self._used or kind in ("InputLayer", *_PREPROCESSING)
+            _require(known, f"it has a layer {name} ({kind})")
 
-    def _check_sums(self, network: Network) -> None:
-        """Check that all sources of equal width are added up, or none."""
-        for unit in network.units if self._sums else ():
-            shape = self._layers[unit.dense]["build_config"]["input_shape"]
-            if network.merged_width(unit) != shape[-1]:
-                raise UnsupportedNetworkError(
-                    f"the unit {unit.dense} adds up some of what it reads"
-                )
-
-    def _input_width(self, name: str) -> int:
-        shape = self._layer_config(name)["batch_shape"][1:]
-        if any(size is None for size in shape):
-            raise UnsupportedNetworkError(f"the input {name} has no fixed shape")
+    def _input_size(self, name: str) -> int:
+        shape = self._configs[name]["batch_shape"][1:]
+        _require(None not in shape, f"the input {name} has no fixed shape")
         return math.prod(shape)
 
     def _variables(self) -> Iterator[Variable]:
-        for name in self._layers:
-            kind, config = self._kind(name), self._layer_config(name)
+        for name, kind in self._kinds.items():
+            config = self._configs[name]
             if kind == "Dropout" and config["rate"] > 0:
                 yield Variable(name, "seed", (2,))
-            if kind in ("Dense", "BatchNormalization"):
-                width = int(dict(self._layers[name]["build_config"])["input_shape"][-1])
-                if kind == "Dense":
-                    units = int(config["units"])
-                    yield Variable(name, "kernel", (width, units))
-                    yield Variable(name, "bias", (units,))
-                else:
-                    for role in ("gamma", "beta", "moving_mean", "moving_variance"):
-                        yield Variable(name, role, (width,))
+            elif kind == "Dense":
+                units = int(config["units"])
+                yield Variable(name, "kernel", (self._input_widths[name], units))
+                yield Variable(name, "bias", (units,))
+            elif kind == "BatchNormalization":
+                for role in ("gamma", "beta", "moving_mean", "moving_variance"):
+                    yield Variable(name, role, (self._input_widths[name],))
 
     def _group_config(
         self,
@@ -298,16 +281,13 @@ class _Parser:
         network: Network,
     ) -> GroupConfig:
         for unit in network.hidden:
-            self._note("activation", self._layer_config(unit.dense)["activation"])
+            self._note("activation", self._configs[unit.dense]["activation"])
         for name in self._used:
-            self._note("dtype", _dtype_name(self._layer_config(name)["dtype"]))
-        activation = self._agreed("activation", "linear")
-        gate = self._agreed("gate", "sigmoid")
-        if not isinstance(activation, str) or not isinstance(gate, str):
-            raise UnsupportedNetworkError("an activation is not built into Keras")
+            self._note("dtype", _dtype_name(self._configs[name]["dtype"]))
+        activation, gate = self._agreed("activation", "linear"), self._agreed("gate", "sigmoid")
         for each in (activation, gate):
-            if each in _MIXING:
-                raise UnsupportedNetworkError(f"the activation {each} mixes the neurons of a unit")
+            _require(isinstance(each, str), "an activation is not built into Keras")
+            _require(each not in _MIXING, f"the activation {each} mixes the neurons of a unit")
         normalization = self._agreed("normalization", None)
         return GroupConfig(
             inputs=tuple(_to_json([self._unnamed(n) for n in chain]) for chain in chains),
@@ -323,11 +303,11 @@ class _Parser:
         )
 
     def _unnamed(self, name: str) -> Any:
-        config = self._layer_config(name)
-        return [self._kind(name), {k: v for k, v in config.items() if k != "name"}]
+        config = self._configs[name]
+        return [self._kinds[name], {k: v for k, v in config.items() if k != "name"}]
 
     def _describe_output(self, name: str, scaling: Mapping[str, Any] | None) -> str:
-        output = {key: self._layer_config(name)[key] for key in ("units", "activation")}
+        output = {key: self._configs[name][key] for key in ("units", "activation")}
         if scaling is not None:
             output.update(scale=scaling["scale"], offset=scaling["offset"])
         return _to_json(output)

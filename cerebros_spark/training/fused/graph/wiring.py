@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,66 +14,45 @@ from cerebros_spark.training.fused.graph.padding import PaddedShape, Placement
 
 
 class FoldedWires(NamedTuple):
-    """Wiring of the hidden units, or of the outputs, where copies of a feature act as one weight.
+    """Wiring of the hidden units, or of the outputs, with ``FOLDED``; all ``int32``."""
 
-    Attributes:
-        row_of: Per unit and feature its row, ``(units, features) int32``; the number of rows
-            where the unit does not read the feature.
-        unit_of: Per row its unit, ``(rows,) int32``.
-        feature_of: Per row its feature, ``(rows,) int32``.
-        occupied: 1 for a slot with a copy, else 0, ``(slots,) int32``.
-    """
-
-    row_of: Any
-    unit_of: Any
-    feature_of: Any
-    occupied: Any
+    row_of: Any  # (units, features): row of the feature in the unit; number of rows if not read
+    unit_of: Any  # (rows,): unit of the row
+    feature_of: Any  # (rows,): feature of the row
+    occupied: Any  # (slots,): 1 for a slot with a copy, else 0
 
 
 class CopyWires(NamedTuple):
-    """Wiring where each unit has its own rows, one per feature.
+    """Wiring with ``COPIES``, where each unit has its own rows; all ``int32``."""
 
-    Attributes:
-        row_of: Per unit and feature its row in the unit, ``(units, features) int32``; the number
-            of rows of a unit where it does not read the feature.
-        feature_of: Per unit and row its feature, ``(units, rows) int32``.
-        occupied: 1 for a slot with a copy, else 0, ``(slots,) int32``.
-    """
-
-    row_of: Any
-    feature_of: Any
-    occupied: Any
+    row_of: Any  # (units, features)
+    feature_of: Any  # (units, rows)
+    occupied: Any  # (slots,)
 
 
 class SumWires(NamedTuple):
-    """Wiring where each unit has its own rows, each a sum of features.
+    """Wiring with ``SUMS``, where a unit's row is a sum of features; all ``int32``."""
 
-    Attributes:
-        row_of: As in :class:`CopyWires`, the row that the feature is added to.
-        counts: How often it is added, ``(units, features) int32``.
-        occupied: 1 for a slot with a sum, else 0, ``(slots,) int32``.
-    """
-
-    row_of: Any
-    counts: Any
-    occupied: Any
+    row_of: Any  # (units, features)
+    counts: Any  # (units, features): how often the feature is added to the row
+    occupied: Any  # (slots,)
 
 
 _WIRES: dict[str, Any] = {FOLDED: FoldedWires, COPIES: CopyWires, SUMS: SumWires}
 
 
 class Wiring(NamedTuple):
-    """The wires of the hidden units and of the outputs, and the number of hidden units ``()``."""
+    """The wiring of a network."""
 
     hidden: Any
     outputs: Any
-    units: Any
+    units: Any  # () int32: number of hidden units
 
 
-def encode_wiring(hidden: Placement, outputs: Placement, units: int, merge: str) -> np.ndarray:
+def encode_wiring(placements: Sequence[Placement], units: int, merge: str) -> np.ndarray:
     """Return a wiring as one vector ``(size,) int32``, a single argument of a compiled call."""
     fields = _WIRES[merge]._fields
-    parts = [getattr(placement, name) for placement in (hidden, outputs) for name in fields]
+    parts = [getattr(placement, name) for placement in placements for name in fields]
     return np.concatenate([*(part.ravel() for part in parts), [units]], dtype=np.int32)
 
 
@@ -88,17 +67,12 @@ def decode_wiring(vector: Any, shape: PaddedShape) -> Wiring:
     return Wiring(kind(*parts[:half]), kind(*parts[half:]), vector[-1])
 
 
-def _sizes(shape: PaddedShape) -> Sequence[tuple[int, ...]]:
-    sizes = []
-    for units, rows, slots in (
-        (shape.units, shape.planes[0], shape.slots),
-        (len(shape.outputs), shape.output_planes[0], shape.output_slots),
-    ):
-        features = units, shape.features
-        by_merge: dict[str, list[tuple[int, ...]]] = {
-            FOLDED: [features, (rows,), (rows,), (slots,)],
-            COPIES: [features, (units, rows), (slots,)],
-            SUMS: [features, features, (slots,)],
-        }
-        sizes += by_merge[shape.merge]
-    return sizes
+def _sizes(shape: PaddedShape) -> Iterator[tuple[int, ...]]:
+    for grid in shape.grids:
+        features, rows = (grid.units, shape.features), grid.planes[0]
+        yield features
+        if shape.merge == FOLDED:
+            yield from ((rows,), (rows,))
+        else:
+            yield (grid.units, rows) if shape.merge == COPIES else features
+        yield (grid.slots,)

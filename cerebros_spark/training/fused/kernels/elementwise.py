@@ -7,32 +7,21 @@ pieces: over the hundreds of small operations of a step they took most of its ti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+#: Weights by name: ``kernel (neurons, slots)``, ``bias (units, neurons)``, ``gamma (slots,)`` and
+#: ``beta (slots,)``, or ``moving_mean (slots,)`` and ``moving_variance (slots,)``, and those of
+#: the outputs with the prefix ``output_``.
+Tensors = Mapping[str, Any]
+
 
 class Normalized(NamedTuple):
-    """Normalized features.
+    """Normalized features."""
 
-    Attributes:
-        values: The features, ``(features, batch)``.
-        moments: Their means and variances over the batch, ``(2, features)``; 0 where features are
-            not normalized.
-    """
-
-    values: Any
-    moments: Any
-
-
-class Normalization(Protocol):
-    """A normalization of features over a batch."""
-
-    def __call__(self, values: Any) -> Normalized:
-        """Normalize features ``(features, batch)``."""
-
-    def backward(self, normalized: Normalized, gradient: Any) -> Any:
-        """Return the gradient of the features from that of the result, ``(features, batch)``."""
+    values: Any  # (features, batch)
+    moments: Any  # (2, features): means and variances over the batch; 0 without normalization
 
 
 class Activation:
@@ -92,16 +81,13 @@ class BatchNormalization:
         return scale * (gradient - self._share * (shifted + normalized.values * scaled))
 
 
-def fold_moving_statistics(
-    weights: Mapping[str, Any], moving: Mapping[str, Any], normalization: tuple[float, float] | None
-) -> dict[str, Any]:
-    """Return the weights with scales and shifts that normalize by the moving statistics.
+Normalization = NoNormalization | BatchNormalization
 
-    Args:
-        weights: The weights, see ``base.Tensors``.
-        moving: The moving statistics, see ``base.Tensors``.
-        normalization: Momentum and epsilon of the batch normalizations; None without.
-    """
+
+def fold_moving_statistics(
+    weights: Tensors, moving: Tensors, normalization: tuple[float, float] | None
+) -> dict[str, Any]:
+    """Return weights whose ``gamma`` and ``beta (slots,)`` normalize by the moving statistics."""
     folded = dict(weights)
     if normalization is None:
         return folded

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from cerebros_spark.training.fused.graph.network import GroupConfig
 from cerebros_spark.training.fused.graph.padding import PaddedShape
 from cerebros_spark.training.fused.graph.wiring import Wiring
-from cerebros_spark.training.fused.kernels.base import Backward, Tensors
 from cerebros_spark.training.fused.kernels.elementwise import (
-    Activation,
     BatchNormalization,
     NoNormalization,
     Normalization,
+    Tensors,
     fold_moving_statistics,
 )
 from cerebros_spark.training.fused.kernels.folded_units import FoldedUnits
@@ -31,83 +29,98 @@ from cerebros_spark.training.fused.kernels.folding import (
 
 @dataclass(frozen=True)
 class _Prepared:
-    wiring: Wiring
     hidden: Folding
     outputs: Folding
     indices: WeightIndices
+    units: Any  # () int32: number of hidden units
 
 
 class FoldedNetwork:
-    """A ``NetworkKernel`` for ``FOLDED`` networks; see there for shapes and dtypes."""
+    """Forward and backward passes of ``FOLDED`` networks.
+
+    All floating-point tensors have the group's dtype.
+    """
 
     def __init__(self, config: GroupConfig, shape: PaddedShape) -> None:
         self._config = config
         self._shape = shape
-        self._activation = Activation(keras.activations.get(config.activation))
-        self._gate = Activation(keras.activations.get(config.gate))
-        #: Moments of all features.
+        self._units = FoldedUnits(config, shape)
+        #: Number of means, and of variances, that a step returns.
         self.moments = shape.features
 
     def prepare(self, wiring: Wiring) -> _Prepared:
-        """Return what depends on the wiring only."""
-        shape = self._shape
-        hidden = Folding(wiring.hidden, shape.planes, shape.grid, shape)
-        outputs = Folding(wiring.outputs, shape.output_planes, shape.output_grid, shape)
-        return _Prepared(wiring, hidden, outputs, WeightIndices.build(hidden, outputs, shape))
+        """Return what depends on the wiring only, once for all steps."""
+        hidden_grid, output_grid = self._shape.grids
+        hidden = Folding(wiring.hidden, hidden_grid, self._shape)
+        outputs = Folding(wiring.outputs, output_grid, self._shape)
+        indices = WeightIndices.build(hidden, outputs, self._shape)
+        return _Prepared(hidden, outputs, indices, wiring.units)
 
     def train_forward(
         self, weights: Tensors, prepared: _Prepared, x: Any, counts: Any, noise: tuple[Any, Any]
-    ) -> tuple[Any, Any, Backward]:
-        """Run the network in training."""
+    ) -> tuple[Any, Any, Any]:
+        """Run a network in training.
+
+        Args:
+            weights: The trained weights.
+            prepared: What :meth:`prepare` returned.
+            x: Rows ``(batch, inputs)``.
+            counts: 1 for a row, 0 for padding, ``(batch,)``.
+            noise: Seed ``() uint32`` and step ``() int32``, from which dropout draws.
+
+        Returns:
+            The raw outputs, before their activations, ``(outputs, width, batch)``; means and
+            variances of the batch ``(2, moments)``; and a function from the gradient of the raw
+            outputs to those of the weights by name.
+        """
         normalization: Normalization = NoNormalization()
         if self._config.normalization is not None:
             normalization = BatchNormalization(counts, self._config.normalization[1])
-        units = self._units(prepared, normalization)
-        folded = _fold(weights, prepared)
-        result = units.forward(folded, tf.transpose(x))
+        folded, units = _fold(weights, prepared), prepared.units
+        result = self._units.forward(folded, units, normalization, tf.transpose(x))
         raw = tf.matmul(folded.of_outputs(), result.features.values)
 
         def backward(gradient: Any) -> dict[str, Any]:
             # Products of all features with all neurons: one large product is faster than many
             # small ones of what is connected.
-            d_sums = units.backward(folded, result, tf.reshape(gradient, raw.shape))
+            gradient = tf.reshape(gradient, raw.shape)
+            d_sums = self._units.backward(folded, units, normalization, result, gradient)
             products = tf.matmul(result.features.values, d_sums)
             hidden = prepared.hidden.backward(_copy_weights(weights, ""), products)
             outputs = prepared.outputs.backward(_copy_weights(weights, "output_"), products)
-            return {
-                **hidden._asdict(),
-                **{f"output_{name}": each for name, each in outputs._asdict().items()},
-            }
+            named = {f"output_{name}": each for name, each in outputs._asdict().items()}
+            return {**hidden._asdict(), **named}
 
         return self._by_output(raw), result.features.moments, backward
 
     def fold(self, weights: Tensors, moving: Tensors, prepared: _Prepared) -> FoldedWeights:
-        """Return the weights for inference."""
+        """Return the weights for inference, normalized by the moving statistics."""
         return _fold(fold_moving_statistics(weights, moving, self._config.normalization), prepared)
 
     def infer(self, folded: FoldedWeights, prepared: _Prepared, x: Any) -> Any:
-        """Return the raw outputs."""
-        result = self._units(prepared, NoNormalization()).forward(folded, tf.transpose(x))
+        """Return the raw outputs ``(outputs, width, batch)`` of rows ``(batch, inputs)``."""
+        inputs = tf.transpose(x)
+        result = self._units.forward(folded, prepared.units, NoNormalization(), inputs)
         return self._by_output(tf.matmul(folded.of_outputs(), result.features.values))
 
     def update_moving(
         self, moving: Tensors, wiring: Wiring, added: Any, left: Any
     ) -> dict[str, Any]:
-        """Return the moving statistics after some steps."""
+        """Return the moving statistics after some steps, ``(slots,)`` each.
+
+        Args:
+            moving: The statistics before.
+            wiring: The wiring.
+            added: Sum of the steps' decayed moments, ``(2, moments)``.
+            left: Share of a statistic that is left after the steps, ``()``.
+        """
         after = {}
-        for prefix, wires, planes in (
-            ("", wiring.hidden, self._shape.planes),
-            ("output_", wiring.outputs, self._shape.output_planes),
-        ):
+        for grid, wires in zip(self._shape.grids, (wiring.hidden, wiring.outputs), strict=True):
             for name, values in zip(("mean", "variance"), tf.unstack(added), strict=True):
                 by_row = tf.gather(values, wires.feature_of)
-                key = f"{prefix}moving_{name}"
-                after[key] = moving[key] * left + expand_planes(by_row, planes)
+                key = f"{grid.prefix}moving_{name}"
+                after[key] = moving[key] * left + expand_planes(by_row, grid.planes)
         return after
-
-    def _units(self, prepared: _Prepared, normalization: Normalization) -> FoldedUnits:
-        units = prepared.wiring.units
-        return FoldedUnits(self._shape, self._activation, self._gate, normalization, units)
 
     def _by_output(self, raw: Any) -> Any:
         """Reshape ``(output neurons, batch)`` to ``(outputs, width, batch)``."""

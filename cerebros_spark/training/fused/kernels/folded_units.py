@@ -8,59 +8,36 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
+from cerebros_spark.training.fused.graph.network import GroupConfig
 from cerebros_spark.training.fused.graph.padding import PaddedShape
-from cerebros_spark.training.fused.kernels.elementwise import (
-    Activation,
-    Normalization,
-    Normalized,
-)
+from cerebros_spark.training.fused.kernels.elementwise import Activation, Normalization, Normalized
 from cerebros_spark.training.fused.kernels.folding import FoldedWeights
 
 
 class ForwardResult(NamedTuple):
-    """What the forward pass leaves for the backward pass.
+    """What the forward pass leaves for the backward pass."""
 
-    Attributes:
-        features: All features, normalized, those of the inputs first: ``(features, batch)``.
-        slopes: Derivatives of each unit's features by its weighted sums,
-            ``(units, unit features, batch)``.
-    """
-
-    features: Normalized
-    slopes: Any
+    features: Normalized  # (features, batch): all, normalized, those of the inputs first
+    slopes: Any  # (units, unit features, batch): derivatives of features by weighted sums
 
 
 class FoldedUnits:
-    """The hidden units of a network.
+    """The hidden units of networks of one group."""
 
-    Args:
-        shape: The padded shape.
-        activation: The units' activation.
-        gate: The gate's activation, applied to it.
-        normalization: The normalization of features.
-        units: Number of hidden units, ``() int32``.
-    """
-
-    def __init__(
-        self,
-        shape: PaddedShape,
-        activation: Activation,
-        gate: Activation,
-        normalization: Normalization,
-        units: Any,
-    ) -> None:
+    def __init__(self, config: GroupConfig, shape: PaddedShape) -> None:
         self._shape = shape
-        self._activation = activation
-        self._gate = gate
-        self._normalization = normalization
-        self._units = units
+        self._activation = Activation(keras.activations.get(config.activation))
+        self._gate = Activation(keras.activations.get(config.gate))
 
-    def forward(self, weights: FoldedWeights, inputs: Any) -> ForwardResult:
-        """Run the units on inputs ``(inputs, batch)``."""
+    def forward(
+        self, weights: FoldedWeights, units: Any, normalization: Normalization, inputs: Any
+    ) -> ForwardResult:
+        """Run a number of ``units () int32`` on ``inputs (inputs, batch)``."""
         shape, (_, batch), dtype = self._shape, inputs.shape, inputs.dtype
-        first = self._normalization(inputs)
+        first = normalization(inputs)
         one = tf.ones((1, batch), dtype)
         before = shape.input_pieces * shape.unit_features
         values = tf.pad(tf.concat([first.values, one], 0), [[0, before - shape.inputs - 1], [0, 0]])
@@ -72,7 +49,7 @@ class FoldedUnits:
         def body(unit: Any, *arrays: tf.TensorArray) -> Any:
             read = tf.reshape(arrays[0].stack(), (shape.features, batch))
             activated, slope = self._activate(tf.matmul(weights.of_unit(unit), read))
-            normalized = self._normalization(activated)
+            normalized = normalization(activated)
             parts = (normalized.values, tf.transpose(normalized.moments))
             written = (
                 array.write(shape.input_pieces + unit, part)
@@ -81,7 +58,7 @@ class FoldedUnits:
             return unit + 1, *written, arrays[2].write(unit, slope)
 
         _, features, moments_by_feature, slopes = tf.while_loop(
-            lambda unit, *_: unit < self._units,
+            lambda unit, *_: unit < units,
             body,
             [tf.constant(0), features, moments_by_feature, slopes],
             maximum_iterations=shape.units,
@@ -90,16 +67,22 @@ class FoldedUnits:
         all_moments = tf.transpose(tf.reshape(moments_by_feature.stack(), (shape.features, 2)))
         return ForwardResult(Normalized(all_values, all_moments), slopes.stack())
 
-    def backward(self, weights: FoldedWeights, result: ForwardResult, gradient: Any) -> Any:
-        """Return the gradients of the weighted sums of units and outputs.
+    def backward(
+        self,
+        weights: FoldedWeights,
+        units: Any,
+        normalization: Normalization,
+        result: ForwardResult,
+        gradient: Any,
+    ) -> Any:
+        """Return the gradients of all weighted sums ``(batch, total neurons)``, hidden ones first.
 
         Args:
             weights: The folded weights.
+            units: Number of hidden units, ``() int32``.
+            normalization: The normalization of features.
             result: What :meth:`forward` returned.
             gradient: Gradient of the outputs' weighted sums, ``(output neurons, batch)``.
-
-        Returns:
-            ``(batch, total neurons)``, those of the hidden units first.
         """
         shape, (_, batch), dtype = self._shape, gradient.shape, gradient.dtype
         neurons = shape.neurons
@@ -117,7 +100,7 @@ class FoldedUnits:
                 tf.slice(result.features.values, here, (shape.unit_features, batch)),
                 tf.slice(result.features.moments, here[::-1], (2, shape.unit_features)),
             )
-            d_sums = self._normalization.backward(features, d_features) * result.slopes[unit]
+            d_sums = normalization.backward(features, d_features) * result.slopes[unit]
             if shape.gated:
                 d_sums = d_sums[:neurons] + d_sums[neurons:]
             return unit, gradients.write(unit, d_sums), transposed.write(unit, tf.transpose(d_sums))
@@ -125,18 +108,14 @@ class FoldedUnits:
         _, _, transposed = tf.while_loop(
             lambda left, *_: left > 0,
             body,
-            [self._units, gradients, transposed],
+            [units, gradients, transposed],
             maximum_iterations=shape.units,
         )
         by_row = tf.reshape(tf.transpose(transposed.stack(), (1, 0, 2)), (batch, -1))
         return tf.concat([by_row, tf.transpose(gradient)], axis=1)
 
     def _activate(self, sums: Any) -> tuple[Any, Any]:
-        """Return a unit's features and their derivatives, ``(unit features, batch)`` each.
-
-        Args:
-            sums: Its weighted sums ``(n, batch)``.
-        """
+        """Return features and derivatives ``(unit features, batch)`` of weighted ``(n, batch)``."""
         activated, slope = self._activation(sums)
         if not self._shape.gated:
             return activated, slope
@@ -146,9 +125,8 @@ class FoldedUnits:
         is_gated = tf.constant([False, True])[:, None, None]
         activated = tf.where(is_gated, gated, twice)
         slope = tf.where(is_gated, slopes * gate_slopes, slopes)
-        return tuple(
-            tf.reshape(each, (self._shape.unit_features, -1)) for each in (activated, slope)
-        )
+        both = (activated, slope)
+        return tuple(tf.reshape(each, (self._shape.unit_features, -1)) for each in both)
 
 
 def _to_array(values: Any, rows: int, more: int) -> tf.TensorArray:

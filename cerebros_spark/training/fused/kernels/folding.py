@@ -19,56 +19,39 @@ from cerebros_spark.training.fused.graph.wiring import FoldedWires
 
 
 class CopyWeights(NamedTuple):
-    """The weights of all copies, or their gradients.
+    """The weights of all copies, or their gradients."""
 
-    Attributes:
-        kernel: ``(n, slots)``, with n neurons per unit.
-        gamma: Scales ``(slots,)``.
-        beta: Shifts ``(slots,)``.
-        bias: ``(units, n)``.
-    """
-
-    kernel: Any
-    gamma: Any
-    beta: Any
-    bias: Any
+    kernel: Any  # (n, slots), with n neurons per unit
+    gamma: Any  # (slots,)
+    beta: Any  # (slots,)
+    bias: Any  # (units, n)
 
 
 class Folding:
-    """Folding of the hidden units, or of the outputs, of one wiring.
+    """Folding of the hidden units, or of the outputs, of one wiring."""
 
-    Args:
-        wires: The wires of the units.
-        planes: Slots per plane.
-        grid: The units.
-        shape: The padded shape.
-    """
-
-    def __init__(
-        self, wires: FoldedWires, planes: Sequence[int], grid: Grid, shape: PaddedShape
-    ) -> None:
-        self._planes = tuple(planes)
+    def __init__(self, wires: FoldedWires, grid: Grid, shape: PaddedShape) -> None:
+        self._planes = grid.planes
         self._constant_one = shape.inputs  # index of that feature
         self._first_neuron = grid.first_neuron
         self._units = tf.one_hot(wires.unit_of, -(-grid.units // 8) * 8)
-        rows, neurons = planes[0], grid.neurons
+        rows, neurons = grid.planes[0], grid.neurons
         neuron = tf.range(neurons)
-        bias_index = wires.unit_of * neurons + neuron[:, None]
-        self._bias_index = bias_index
+        self._bias_index = wires.unit_of * neurons + neuron[:, None]
         # Index of a product of a feature with a neuron; those of a feature are contiguous.
         self._product_index = (
-            wires.feature_of * shape.total_neurons + grid.first_neuron + bias_index
+            wires.feature_of * shape.total_neurons + grid.first_neuron + self._bias_index
         )
         weight = neuron[:, None] * rows + wires.row_of[:, None]
         biases = rows * neurons + tf.reshape(tf.range(neurons * grid.units), (neurons, -1))
-        none = rows * neurons + grid.units * neurons
-        indices = tf.where(wires.row_of[:, None] == rows, none, weight)
+        zero = rows * neurons + grid.units * neurons
+        indices = tf.where(wires.row_of[:, None] == rows, zero, weight)
         is_one = tf.range(shape.features) == self._constant_one
         #: Index in :meth:`fold`'s result of each neuron's weight of each feature:
         #: ``(units, n, features) int32``.
         self.indices = tf.where(is_one, tf.transpose(biases)[:, :, None], indices)
         #: Length of that result.
-        self.size = none + 1
+        self.size = zero + 1
 
     def fold(self, copies: CopyWeights) -> Any:
         """Return the weights of all rows, the biases, and a zero: ``(size,)``."""
@@ -90,15 +73,10 @@ class Folding:
                 not, ``(features, total neurons)``.
         """
         units, neurons = copies.bias.shape
-        d_bias = products[
-            self._constant_one, self._first_neuron : self._first_neuron + units * neurons
-        ]
-        both = tf.stack(
-            [
-                tf.gather(tf.reshape(products, [-1]), self._product_index),
-                tf.gather(d_bias, self._bias_index),
-            ]
-        )
+        first = self._first_neuron
+        d_bias = products[self._constant_one, first : first + units * neurons]
+        d_weight = tf.gather(tf.reshape(products, [-1]), self._product_index)
+        both = tf.stack([d_weight, tf.gather(d_bias, self._bias_index)])
         # Slots without a copy have scales and weights of 0, and so have their gradients.
         by_slot = expand_planes(both, self._planes)
         factors = tf.stack([copies.gamma, copies.beta])[:, None]
@@ -109,43 +87,34 @@ class Folding:
 
 @dataclass(frozen=True)
 class WeightIndices:
-    """Indices of folded weights in the order of the forward and of the backward pass.
+    """Indices of folded weights in the order of the forward and of the backward pass; ``int32``.
 
     A product with a transposed matrix takes several times as long as gathering its values in
     another order.
-
-    Attributes:
-        units: Per hidden unit those of all features, ``(units, n, features) int32``.
-        outputs: The same of the outputs together, ``(output neurons, features) int32``.
-        readers: Per hidden unit those of all neurons for its features,
-            ``(units, unit features, padded total neurons) int32``.
     """
 
-    units: Any
-    outputs: Any
-    readers: Any
+    units: Any  # (units, n, features): of each hidden unit
+    outputs: Any  # (output neurons, features): of the outputs together
+    readers: Any  # (units, unit features, padded total neurons): of all neurons, for each unit
 
     @classmethod
     def build(cls, hidden: Folding, outputs: Folding, shape: PaddedShape) -> WeightIndices:
         """Return the indices in the folded weights of hidden units, followed by the outputs'."""
-        output_indices = tf.reshape(outputs.indices + hidden.size, (-1, shape.features))
-        all_indices = tf.concat(
-            [tf.reshape(hidden.indices, (-1, shape.features)), output_indices], axis=0
-        )
-        zero = hidden.size - 1
-        padding = [[0, -output_indices.shape[0] % shape.neurons], [0, 0]]
-        padded = tf.pad(all_indices, padding, constant_values=zero)
+        of_outputs = tf.reshape(outputs.indices + hidden.size, (-1, shape.features))
+        of_all = tf.concat([tf.reshape(hidden.indices, (-1, shape.features)), of_outputs], axis=0)
+        padding = [[0, -of_outputs.shape[0] % shape.neurons], [0, 0]]
+        padded = tf.pad(of_all, padding, constant_values=hidden.size - 1)
         of_units = padded[:, shape.input_pieces * shape.unit_features :]
         by_unit = tf.reshape(of_units, (-1, shape.units, shape.unit_features))
-        return cls(hidden.indices, output_indices, tf.transpose(by_unit, (1, 2, 0)))
+        return cls(hidden.indices, of_outputs, tf.transpose(by_unit, (1, 2, 0)))
 
 
 @dataclass(frozen=True)
 class FoldedWeights:
-    """The folded weights of a network, ``flat (size,)``, and their indices."""
+    """The folded weights of a network."""
 
     indices: WeightIndices
-    flat: Any
+    flat: Any  # (size,)
 
     def of_unit(self, unit: Any) -> Any:
         """Return the weights of a unit, ``(n, features)``."""
@@ -166,15 +135,9 @@ def expand_planes(rows: Any, planes: Sequence[int]) -> Any:
 
 
 def _sum_planes(slots: Any, planes: Sequence[int]) -> Any:
-    """Sum the slots of each row, ``(..., slots)`` to ``(..., rows)``.
-
-    The planes are prefixes of the rows, so the sum begins with the shortest.
-    """
-    total = None
-    for plane in reversed(tf.split(slots, planes, axis=-1)):
-        if total is None:
-            total = plane
-        else:
-            many = total.shape[-1]
-            total = tf.concat([plane[..., :many] + total, plane[..., many:]], axis=-1)
+    """Sum the slots of each row, ``(..., slots)`` to ``(..., rows)``, the shortest plane first."""
+    *before, total = tf.split(slots, planes, axis=-1)
+    for plane in reversed(before):
+        many = total.shape[-1]
+        total = tf.concat([plane[..., :many] + total, plane[..., many:]], axis=-1)
     return total

@@ -1,32 +1,22 @@
-"""Merging of features into the rows of a unit, and its gradient."""
+"""Merging of features ``(features, batch)`` into the rows of a unit, and its gradient."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 
 from cerebros_spark.training.fused.graph.wiring import CopyWires, SumWires
 
 
-class Merge(Protocol):
-    """Merging of the features that units read."""
-
-    def forward(self, unit: Any, features: Any) -> Any:
-        """Return the rows of a unit ``(rows, batch)`` of features ``(features, batch)``."""
-
-    def backward(self, unit: Any, gradient: Any) -> Any:
-        """Return the gradient ``(features, batch)`` of that of a unit's rows ``(rows, batch)``."""
-
-
 class GatherMerge:
-    """A :class:`Merge` where each row is a feature."""
+    """Rows that are features."""
 
     def __init__(self, wires: CopyWires) -> None:
         self._wires = wires
 
     def forward(self, unit: Any, features: Any) -> Any:
-        """Return the features that a unit reads, ``(rows, batch)``."""
+        """Return the rows of a unit, ``(rows, batch)``."""
         return tf.gather(features, self._wires.feature_of[unit])
 
     def backward(self, unit: Any, gradient: Any) -> Any:
@@ -35,13 +25,7 @@ class GatherMerge:
 
 
 class SumMerge:
-    """A :class:`Merge` where each row is a sum of features.
-
-    Args:
-        wires: The wires of the units.
-        rows: Rows of a unit.
-        dtype: Dtype of the features.
-    """
+    """Rows that are sums of features, with as many ``rows`` per unit."""
 
     def __init__(self, wires: SumWires, rows: int, dtype: Any) -> None:
         counts = tf.cast(wires.counts, dtype)[..., None]
@@ -50,9 +34,12 @@ class SumMerge:
         self._forward = tf.transpose(self._backward, (0, 2, 1))
 
     def forward(self, unit: Any, features: Any) -> Any:
-        """Return the sums of a unit, ``(rows, batch)``."""
+        """Return the rows of a unit, ``(rows, batch)``."""
         return tf.matmul(self._forward[unit], features)
 
     def backward(self, unit: Any, gradient: Any) -> Any:
         """Return the gradient of all features, ``(features, batch)``."""
         return tf.matmul(self._backward[unit], gradient)
+
+
+Merge = GatherMerge | SumMerge

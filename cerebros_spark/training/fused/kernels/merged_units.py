@@ -9,97 +9,66 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
+from cerebros_spark.training.fused.graph.network import GroupConfig
 from cerebros_spark.training.fused.graph.padding import PaddedShape
 from cerebros_spark.training.fused.kernels.dropout import DropoutMasks
-from cerebros_spark.training.fused.kernels.elementwise import (
-    Activation,
-    Normalization,
-    Normalized,
-)
+from cerebros_spark.training.fused.kernels.elementwise import Activation, Normalization, Normalized
 from cerebros_spark.training.fused.kernels.merge_ops import Merge
 
 
 class UnitWeights(NamedTuple):
-    """Weights of units, with n neurons each, that include scales and shifts.
+    """Weights of units, with n neurons each, that include scales and shifts."""
 
-    Attributes:
-        kernel: ``(units, n, slots)``.
-        transposed: The same as ``(units, slots, n)``.
-        bias: ``(units, n)``.
-    """
-
-    kernel: Any
-    transposed: Any
-    bias: Any
+    kernel: Any  # (units, n, slots)
+    transposed: Any  # (units, slots, n)
+    bias: Any  # (units, n)
 
 
 class ForwardResult(NamedTuple):
-    """What the forward pass of the hidden units leaves for the backward pass.
+    """What the forward pass of the hidden units leaves for the backward pass."""
 
-    Attributes:
-        features: All features, ``(features, batch)``.
-        rows: Normalized rows of each unit, ``(units, rows, batch)``.
-        moments: Their means and variances, ``(units, 2, rows)``.
-        slopes: Derivatives of each unit's features by its weighted sums,
-            ``(units, unit features, batch)``.
-    """
-
-    features: Any
-    rows: Any
-    moments: Any
-    slopes: Any
+    features: Any  # (features, batch)
+    rows: Any  # (units, rows, batch): normalized
+    moments: Any  # (units, 2, rows): their means and variances
+    slopes: Any  # (units, unit features, batch): derivatives of features by weighted sums
 
 
 class OutputResult(NamedTuple):
-    """What the forward pass of an output unit leaves for the backward pass.
+    """What the forward pass of an output unit leaves for the backward pass."""
 
-    Attributes:
-        rows: Its normalized rows, ``(rows, batch)``.
-        slots: Its slots, ``(slots, batch)``.
-        mask: Their dropout mask, ``(slots, batch)``; None without dropout.
-    """
-
-    rows: Normalized
-    slots: Any
-    mask: Any
+    rows: Normalized  # (rows, batch)
+    slots: Any  # (slots, batch)
+    mask: Any  # (slots, batch): dropout mask; None without dropout
 
 
 class MergedUnits:
-    """The units of a network.
+    """The units of a network in one step.
 
     Args:
+        config: What the networks share.
         shape: The padded shape.
-        activation: The hidden units' activation.
-        gate: The gate's activation, applied to it.
         normalization: The normalization of rows.
         dropout: Dropout masks of the step; None without dropout.
     """
 
     def __init__(
         self,
+        config: GroupConfig,
         shape: PaddedShape,
-        activation: Activation,
-        gate: Activation,
         normalization: Normalization,
         dropout: DropoutMasks | None = None,
     ) -> None:
         self._shape = shape
-        self._activation = activation
-        self._gate = gate
+        self._activation = Activation(keras.activations.get(config.activation))
+        self._gate = Activation(keras.activations.get(config.gate))
         self._normalization = normalization
         self._dropout = dropout
 
     def forward(self, weights: UnitWeights, merge: Merge, units: Any, inputs: Any) -> ForwardResult:
-        """Run the hidden units.
-
-        Args:
-            weights: Their weights.
-            merge: Their merging.
-            units: Number of hidden units, ``() int32``.
-            inputs: ``(inputs, batch)``.
-        """
+        """Run a number of hidden ``units () int32`` on ``inputs (inputs, batch)``."""
         shape, (_, batch), dtype = self._shape, inputs.shape, inputs.dtype
         one = tf.ones((1, batch), dtype)
         before = shape.input_pieces * shape.unit_features
@@ -167,15 +136,10 @@ class MergedUnits:
             rows = Normalized(result.rows[unit], result.moments[unit])
             slots, mask = self._to_slots(rows.values, planes, unit)
             d_kernel, d_bias = _weights_backward(d_sums, slots)
-            d_rows = self._normalization.backward(
-                rows, _rows_backward(weights.transposed[unit], d_sums, mask, planes)
-            )
-            return (
-                unit,
-                d_features + merge.backward(unit, d_rows),
-                arrays[0].write(unit, d_kernel),
-                arrays[1].write(unit, d_bias),
-            )
+            d_rows = _rows_backward(weights.transposed[unit], d_sums, mask, planes)
+            d_read = merge.backward(unit, self._normalization.backward(rows, d_rows))
+            written = arrays[0].write(unit, d_kernel), arrays[1].write(unit, d_bias)
+            return unit, d_features + d_read, *written
 
         _, _, *arrays = tf.while_loop(
             lambda left, *_: left > 0,
@@ -217,19 +181,14 @@ class MergedUnits:
         for number, (rows, slots, mask) in enumerate(results):
             d_sums, planes = gradient[number], self._shape.output_planes
             d_weights.append(_weights_backward(d_sums, slots))
-            d_rows = self._normalization.backward(
-                rows, _rows_backward(weights.transposed[number], d_sums, mask, planes)
-            )
+            d_rows = _rows_backward(weights.transposed[number], d_sums, mask, planes)
+            d_rows = self._normalization.backward(rows, d_rows)
             d_features.append(merge.backward(number, d_rows))
         kernels, biases = (tf.stack(each) for each in zip(*d_weights, strict=True))
         return kernels, biases, tf.add_n(d_features)
 
     def _activate(self, sums: Any) -> tuple[Any, Any]:
-        """Return a unit's features and their derivatives, ``(unit features, batch)`` each.
-
-        Args:
-            sums: Its weighted sums ``(n, batch)``.
-        """
+        """Return features and derivatives ``(unit features, batch)`` of weighted ``(n, batch)``."""
         activated, slope = self._activation(sums)
         if not self._shape.gated:
             return activated, slope
@@ -237,11 +196,9 @@ class MergedUnits:
         return tf.concat([activated, gated], 0), tf.concat([slope, slope * gate_slope], 0)
 
     def _to_slots(self, rows: Any, planes: Sequence[int], unit: Any) -> tuple[Any, Any]:
-        """Return the slots of a unit's rows ``(rows, batch)``, and their dropout mask.
+        """Return the slots of rows ``(rows, batch)``, and their mask, both ``(slots, batch)``.
 
-        Returns:
-            Both ``(slots, batch)``. Without dropout the rows and None: the weights of the copies
-            of a row are summed then.
+        Without dropout the rows and None: copies of a row have one weight, see :func:`sum_copies`.
         """
         if self._dropout is None:
             return rows, None
@@ -257,24 +214,15 @@ def sum_copies(weights: UnitWeights, planes: Sequence[int]) -> UnitWeights:
 
 
 def _weights_backward(d_sums: Any, slots: Any) -> tuple[Any, Any]:
-    """Return the gradients of a unit's kernel ``(n, slots)`` and bias ``(n,)``.
+    """Return the gradients of a kernel ``(n, slots)`` and bias ``(n,)``.
 
-    Args:
-        d_sums: Gradient of its weighted sums ``(n, batch)``.
-        slots: Its slots ``(slots, batch)``.
+    They are those of weighted sums ``(n, batch)`` of slots ``(slots, batch)``.
     """
     return tf.matmul(d_sums, tf.transpose(slots)), tf.reduce_sum(d_sums, axis=1)
 
 
 def _rows_backward(transposed: Any, d_sums: Any, mask: Any, planes: Sequence[int]) -> Any:
-    """Return the gradient of a unit's rows, ``(rows, batch)``.
-
-    Args:
-        transposed: Its kernel ``(slots, n)``.
-        d_sums: Gradient of its weighted sums ``(n, batch)``.
-        mask: Its dropout mask ``(slots, batch)``, or None.
-        planes: Slots per plane.
-    """
+    """Return the gradient of rows ``(rows, batch)`` from that of weighted sums ``(n, batch)``."""
     d_slots = tf.matmul(transposed, d_sums)
     if mask is not None:
         d_slots *= mask

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError, StoreError
-from cerebros_spark.training.fused.graph.parser import UnsupportedNetworkError, parse_network
+from cerebros_spark.training.fused.graph.parser import NotFusableError, parse_network
 from cerebros_spark.training.fused.losses import BatchScorer
 from cerebros_spark.training.fused.trainer import FusedTrainer
 from cerebros_spark.training.keras.checkpoint import get_initial_state
@@ -137,7 +137,7 @@ def test_metrics_of_one_hot_labels_are_those_of_class_numbers():
     f1 = OneHotLabels(keras.metrics.F1Score(average="macro"), 3)
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=[f1])
     built = build_scoring_model(serialize_model(model), [y])
-    with pytest.raises(UnsupportedNetworkError, match="its metric f1_score is no built-in mean"):
+    with pytest.raises(NotFusableError, match="its metric f1_score is no built-in mean"):
         BatchScorer(built)
 
 
@@ -231,7 +231,7 @@ class Partly:
     ],
 )
 def test_what_can_not_be_fused_is_told_by_its_name(model, why):
-    with pytest.raises(UnsupportedNetworkError, match=why):
+    with pytest.raises(NotFusableError, match=why):
         parse_network(json.loads(serialize_model(model())))
 
 
@@ -247,7 +247,7 @@ def test_what_can_not_be_fused_is_told_by_its_name(model, why):
 def test_an_optimizer_without_a_rule_is_told(optimizer):
     if not isinstance(optimizer, str):
         optimizer = keras.optimizers.serialize(optimizer)
-    with pytest.raises(UnsupportedNetworkError, match="its optimizer"):
+    with pytest.raises(NotFusableError, match="its optimizer"):
         FusedTrainer().open([spec_of(network(0, optimizer))])
 
 
