@@ -18,30 +18,17 @@ _MAX_EVALUATED, _MULTIPLE = 256, 8
 
 
 class PaddedRows(NamedTuple):
-    """Rows of a chunk, padded with zeros to whole batches.
+    """Rows of a chunk, padded with zeros to whole batches."""
 
-    Attributes:
-        x: Preprocessed inputs side by side, ``(rows, inputs)``.
-        y: Labels ``(rows, width)`` per output.
-        weights: Row weights ``(rows,)``, or None for 1.
-    """
-
-    x: Any
-    y: tuple[Any, ...]
-    weights: Any | None
+    x: Any  # (rows, inputs), group's dtype: preprocessed inputs side by side
+    y: tuple[Any, ...]  # (rows, width) per output: labels
+    weights: Any | None  # (rows,), group's dtype; None for 1
 
 
 def pad_rows(
     chunk: Chunk, config: GroupConfig, class_weights: np.ndarray | None, batch_size: int
 ) -> PaddedRows:
-    """Return the rows of a chunk as tensors.
-
-    Args:
-        chunk: The rows.
-        config: The preprocessing of inputs, and the dtype.
-        class_weights: Weight by class index, or None for 1.
-        batch_size: Rows of a step, which the number of rows is padded to a multiple of.
-    """
+    """Return the rows of a chunk as tensors, their number a multiple of the batch size."""
     padding = -len(chunk.order) % batch_size
 
     def pad(values: Any) -> Any:

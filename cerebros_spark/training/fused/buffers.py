@@ -14,14 +14,7 @@ _ALIGNMENT = 64
 
 
 class Buffers:
-    """Vectors of the networks of one call.
-
-    Args:
-        networks: Number of networks.
-        layout: Layout of a vector in training.
-        inference_layout: Layout of a vector without optimizer slots.
-        dtype: Dtype of the vectors.
-    """
+    """Vectors of the networks of one call, with and without optimizer slots."""
 
     def __init__(
         self, networks: int, layout: VectorLayout, inference_layout: VectorLayout, dtype: str

@@ -57,17 +57,13 @@ class BatchScorer:
     def __call__(
         self, y: Sequence[Any], outputs: Sequence[Any], counts: Any, weights: Any | None
     ) -> tuple[Any, Any]:
-        """Return the loss and the metrics of a batch of one network.
+        """Return the loss ``()`` of a batch, and the sums that its metrics store ``(width,)``.
 
         Args:
             y: Labels ``(batch, width)`` per output.
             outputs: The network's outputs ``(batch, width)``.
-            counts: 1 for a row, 0 for padding, ``(batch,)``.
+            counts: 1 for a row, 0 for padding, ``(batch,)`` in the dtype of the results.
             weights: Row weights ``(batch,)``, or None for 1.
-
-        Returns:
-            The loss ``()``, and the sums that the metrics store ``(width,)``, in the dtype of
-            ``counts``.
         """
         rows = tf.reduce_sum(counts)
         weighted_counts = counts if weights is None else counts * weights

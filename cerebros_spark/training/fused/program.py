@@ -24,7 +24,7 @@ class FusedProgram:
         maps: Conversion between the states of each network and vectors.
         step: What trains them.
         buffers: Memory for vectors, which other programs may use between calls.
-        get_rows: Returns a chunk's rows as tensors, for training or not.
+        get_rows: Takes a shard, a chunk of it, and whether it is for training.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FusedProgram:
 
     @property
     def steps(self) -> int:
-        """Number of training and validation steps run so far."""
+        """Number of steps run so far."""
         return self._steps
 
     def load(self, states: Sequence[bytes]) -> None:

@@ -45,15 +45,10 @@ _RATE_SETTERS = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLR
 
 @dataclass(frozen=True)
 class StateChange:
-    """A change of a trial's state by its callbacks.
+    """A change of a trial's state by its callbacks."""
 
-    Attributes:
-        state: The new state; None if it did not change.
-        learning_rate: The new learning rate, if nothing else changed.
-    """
-
-    state: bytes | None = None
-    learning_rate: float | None = None
+    state: bytes | None = None  # the new state; None if it did not change
+    learning_rate: float | None = None  # the new learning rate, if nothing else changed
 
 
 class TrialCallbacks:
@@ -129,17 +124,9 @@ class TrialCallbacks:
         return self._variables is not None
 
     def end_epoch(self, epoch: int, logs: Mapping[str, float]) -> tuple[bool, dict[str, float]]:
-        """Call the callbacks at the end of an epoch.
-
-        Returns:
-            Whether they want the trial to stop, and what they add to the metrics.
-        """
+        """Return whether the callbacks stop the trial, and what they add to the metrics."""
         self._model.stop_training = False
-        validation = {
-            name.removeprefix("val_"): value
-            for name, value in logs.items()
-            if name.startswith("val_")
-        }
+        validation = {name[4:]: value for name, value in logs.items() if name.startswith("val_")}
         for each in self._callbacks:
             each.on_test_begin()
             each.on_test_end(dict(validation))

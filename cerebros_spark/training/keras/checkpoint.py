@@ -1,7 +1,8 @@
 """Model state as safetensors bytes and back, without pickle.
 
 Variables of one dtype are concatenated to one tensor, so that a state of hundreds of small
-variables costs about as much as one of a few.
+variables costs about as much as one of a few. A digest of their dtypes and shapes, the *layout*,
+tells states of different networks apart.
 """
 
 from __future__ import annotations
@@ -45,9 +46,8 @@ class StateVariables:
         Raises:
             StoreError: If the bytes are no state of this model.
         """
-        for variable, array in zip(
-            self._variables, unpack(data, self._like, self._layout), strict=True
-        ):
+        arrays = unpack(data, self._like, self._layout)
+        for variable, array in zip(self._variables, arrays, strict=True):
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=array)
 
 
@@ -58,12 +58,7 @@ def get_initial_state(model: keras.Model) -> bytes:
 
 
 def pack(arrays: Sequence[np.ndarray], layout: str) -> bytes:
-    """Return arrays as one safetensors file.
-
-    Args:
-        arrays: The variables' values.
-        layout: Their :func:`compute_layout`, which :func:`unpack` checks.
-    """
+    """Return variables as one safetensors file."""
     flat: dict[str, list[np.ndarray]] = {}
     for array in arrays:
         flat.setdefault(str(array.dtype), []).append(np.ravel(array))
@@ -76,12 +71,7 @@ def pack_flat(flat: Mapping[str, np.ndarray], layout: str) -> bytes:
 
 
 def unpack(data: bytes, like: Sequence[Any], layout: str) -> list[np.ndarray]:
-    """Return the arrays that :func:`pack` wrote.
-
-    Args:
-        data: The bytes.
-        like: A value with ``shape`` and ``dtype`` per variable, in the order of packing.
-        layout: Their :func:`compute_layout`.
+    """Return packed variables, given values with their shapes and dtypes.
 
     Raises:
         StoreError: If the bytes are no state, or one of another network.
@@ -91,23 +81,17 @@ def unpack(data: bytes, like: Sequence[Any], layout: str) -> list[np.ndarray]:
     arrays = []
     for value in like:
         dtype = str(np.dtype(value.dtype))
-        size = int(np.prod(value.shape))
-        start = offsets[dtype]
+        start, size = offsets[dtype], int(np.prod(value.shape))
         arrays.append(tensors[dtype][start : start + size].reshape(value.shape))
         offsets[dtype] = start + size
     return arrays
 
 
 def unpack_flat(data: bytes, dtypes: Mapping[str, np.dtype], layout: str) -> dict[str, np.ndarray]:
-    """Return the variables that :func:`pack` wrote, concatenated by dtype, as read-only arrays.
-
-    Args:
-        data: The bytes.
-        dtypes: The variables' :func:`get_dtypes`.
-        layout: Their :func:`compute_layout`.
+    """Return packed variables, concatenated by dtype, as read-only arrays.
 
     Raises:
-        StoreError: As :func:`unpack`.
+        StoreError: If the bytes are no state, or one of another network.
     """
     try:
         header = int.from_bytes(data[:8], "little")
@@ -130,11 +114,8 @@ def get_dtypes(like: Sequence[Any]) -> dict[str, np.dtype]:
 
 def compute_layout(values: Sequence[Any]) -> str:
     """Return a digest of the variables' dtypes and shapes, in their order."""
-    text = "\n".join(
-        f"{number} {np.dtype(value.dtype)} {tuple(value.shape)}"
-        for number, value in enumerate(values)
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+    rows = (f"{i} {np.dtype(v.dtype)} {tuple(v.shape)}" for i, v in enumerate(values))
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def _view(tensor: Any) -> np.ndarray:

@@ -10,12 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cerebros_spark.compat.keras import (
-    compile_arguments,
-    flatten_layers,
-    function_arguments,
-    layer_metrics,
-)
+from cerebros_spark.compat import keras as compat
 from cerebros_spark.core.errors import ArgumentError, TrialError
 
 #: Arguments of ``compile()`` that may hold losses and metrics.
@@ -31,16 +26,12 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def check_compiled(model: keras.Model, config: Mapping[str, Any]) -> None:
-    """Refuse losses and metrics that their configurations do not reproduce.
-
-    Args:
-        model: A compiled model.
-        config: Its compile configuration, from ``serialization.get_compile_config``.
+    """Refuse losses and metrics that a model's compile configuration does not reproduce.
 
     Raises:
         ArgumentError: If a setting of one of them would change.
     """
-    arguments = compile_arguments(model)
+    arguments = compat.compile_arguments(model)
     for name in SCORING_ARGUMENTS:
         try:
             copies = keras.saving.deserialize_keras_object(json.loads(json.dumps(config.get(name))))
@@ -51,16 +42,13 @@ def check_compiled(model: keras.Model, config: Mapping[str, Any]) -> None:
 
 
 def check_layers(model: keras.Model, copy: keras.Model) -> None:
-    """Refuse layers, regularizers and constraints that their configurations do not reproduce.
-
-    Args:
-        model: A model.
-        copy: The model that its configuration makes.
+    """Refuse layers, regularizers and constraints that differ in a copy made from configurations.
 
     Raises:
-        ArgumentError: If a setting of one of them would change.
+        ArgumentError: If a setting of one of them differs.
     """
-    for layer, other in zip(flatten_layers(model), flatten_layers(copy), strict=False):
+    pairs = zip(compat.flatten_layers(model), compat.flatten_layers(copy), strict=False)
+    for layer, other in pairs:
         if type(layer) is not type(other):
             continue
         if not type(layer).__module__.startswith("keras."):
@@ -71,12 +59,9 @@ def check_layers(model: keras.Model, copy: keras.Model) -> None:
 
 
 def check_no_lambda(config: Any) -> None:
-    """Refuse lambdas in a configuration: no worker could make them again.
+    """Refuse lambdas in the configurations of models, layers or of ``compile()``.
 
     Keras writes lambdas as bytecode, and executes it only in processes that allow this.
-
-    Args:
-        config: Configurations of models, layers or of ``compile()``, as Keras writes them.
 
     Raises:
         TrialError: If there is a lambda; the message names its layer.
@@ -99,13 +84,13 @@ def check_partitioned_training(model: keras.Model) -> None:
     Raises:
         ArgumentError: If a layer is stateful or reports a metric itself.
     """
-    for layer in flatten_layers(model):
+    for layer in compat.flatten_layers(model):
         if getattr(layer, "stateful", False):
             raise ArgumentError(
                 f"cannot train the layer {layer.name!r}: it is stateful, but rows are shuffled and "
                 "spread over partitions; build it with stateful=False"
             )
-        metrics = layer_metrics(layer)
+        metrics = compat.layer_metrics(layer)
         # Keras leaves out those of a model within the model.
         if metrics and (layer is model or not isinstance(layer, keras.Model)):
             raise ArgumentError(
@@ -115,13 +100,9 @@ def check_partitioned_training(model: keras.Model) -> None:
 
 
 def check_same_settings(value: Any, copy: Any) -> None:
-    """Refuse an object whose configuration makes one with other arguments.
+    """Refuse an object that differs from its copy, made from its ``get_config()``.
 
     Only arguments of ``__init__`` that are stored in attributes of their name are compared.
-
-    Args:
-        value: An object with ``get_config``.
-        copy: The object that its configuration makes.
 
     Raises:
         ArgumentError: If an argument differs; the message names it.
@@ -155,7 +136,7 @@ def init_parameters(kind: type) -> set[str]:
 
 def _settings(value: Any) -> dict[str, Any]:
     """Return the arguments that an object was made with, as far as it stores plain values."""
-    attributes = {**vars(value), **function_arguments(value)}
+    attributes = {**vars(value), **compat.function_arguments(value)}
     settings = {}
     for name in init_parameters(type(value)):
         for attribute in (name, f"_{name}"):
@@ -178,14 +159,11 @@ def _to_python(value: Any) -> Any:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        for each in value.values():
-            yield from _leaves(each)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for each in value:
-            yield from _leaves(each)
-    else:
+    if isinstance(value, str) or not isinstance(value, Mapping | Sequence):
         yield value
+        return
+    for each in value.values() if isinstance(value, Mapping) else value:
+        yield from _leaves(each)
 
 
 def _lambdas(

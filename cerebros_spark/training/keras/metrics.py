@@ -96,9 +96,7 @@ def _is_one_hot_labels(node: Any) -> bool:
 def build_scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
     """Return an identity model with the outputs, losses and metrics of a program.
 
-    Args:
-        program: A trial's program.
-        y: Some rows of labels per output, to build the metrics from.
+    The metrics are built for labels as in ``y``, some rows ``(rows, width)`` per output.
     """
     description = json.loads(program)
     inputs, outputs = [], []
@@ -176,9 +174,8 @@ class MetricsMerger:
         totals = np.array([np.sum([_flat(state) for state in states], axis=0) for states in epochs])
         if self._compiled is None:
             return [self._compute_eagerly(total) for total in totals]
-        by_name = {
-            name: values.numpy() for name, values in self._compiled(tf.constant(totals)).items()
-        }
+        results = self._compiled(tf.constant(totals))
+        by_name = {name: values.numpy() for name, values in results.items()}
         return [
             {name: float(values[number]) for name, values in by_name.items()}
             for number in range(len(epochs))

@@ -74,11 +74,9 @@ def _check_state(part: Any, tracked: set[int]) -> None:
     rate = compat.learning_rate_argument(part)
     for holder in (part, rate) if _is_schedule(rate) else (part,):
         for name, value in vars(holder).items():
-            # TensorFlow's own attributes begin so.
-            untracked = not name.startswith("_self_") and any(
-                id(_tf_variable(variable)) not in tracked for variable in _variables_in(value)
-            )
-            if untracked:
+            if name.startswith("_self_"):  # TensorFlow's own
+                continue
+            if not {id(_tf_variable(variable)) for variable in _variables_in(value)} <= tracked:
                 raise ArgumentError(
                     f"cannot use the optimizer {part.name!r}: {type(holder).__name__}.{name} holds "
                     "state that is not among its variables, so it would not move with the "
@@ -107,13 +105,8 @@ def _variables_in(value: Any) -> Iterator[Any]:
 def find_weight_decay_exclusions(optimizer: Any, variables: Sequence[Any]) -> list[list[int]]:
     """Return the variables without weight decay, which no configuration of Keras holds.
 
-    Args:
-        optimizer: The optimizer.
-        variables: The network's trainable variables.
-
-    Returns:
-        For each of :func:`flatten_optimizer` the positions of its excluded variables; empty if
-        there are none at all.
+    For each of :func:`flatten_optimizer` these are positions in the network's trainable
+    ``variables``. The list is empty if there are none at all.
     """
     exclusions = [
         [i for i, v in enumerate(variables) if not compat.uses_weight_decay(part, v)]

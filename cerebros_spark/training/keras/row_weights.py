@@ -9,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 
-def read_class_weights(description: Mapping[str, Any]) -> np.ndarray | None:
+def read_class_weights(program: Mapping[str, Any]) -> np.ndarray | None:
     """Return the class weights of a parsed program, ``(classes + 1,) float32``; None without.
 
     The last value is 1: the weight of all classes that the program does not name.
     """
-    by_class = description.get("class_weight")
+    by_class = program.get("class_weight")
     if by_class is None:
         return None
     table = np.ones(max(map(int, by_class), default=-1) + 2, "float32")
@@ -24,14 +24,9 @@ def read_class_weights(description: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def add_row_weights(data: tuple[Any, ...], class_weights: np.ndarray | None) -> tuple[Any, ...]:
-    """Return a batch as Keras' steps take it.
+    """Return a batch ``(x, y[, sample weights])`` with weights ``(rows,)`` once per output.
 
-    Args:
-        data: x and y, and sample weights ``(rows,)`` if there are any.
-        class_weights: From :func:`read_class_weights`; None in validation.
-
-    Returns:
-        x and y, and where rows are weighted the weights ``(rows,)`` once per output.
+    It has no weights where all rows weigh 1.
     """
     x, y, *given = data
     weights = compute_row_weights(y, given[0] if given else None, class_weights)
@@ -41,15 +36,12 @@ def add_row_weights(data: tuple[Any, ...], class_weights: np.ndarray | None) -> 
 
 
 def compute_row_weights(y: Any, sample_weights: Any, class_weights: np.ndarray | None) -> Any:
-    """Return the weight of each row.
+    """Return the weight of each row ``(rows,)``; None if all rows weigh 1.
 
     Args:
         y: Labels ``(rows, width)``; with class weights there is one output.
         sample_weights: ``(rows,)``, or None for 1.
         class_weights: From :func:`read_class_weights`, or None for 1.
-
-    Returns:
-        A tensor ``(rows,)``, or None if all rows weigh 1.
     """
     if class_weights is None:
         return sample_weights

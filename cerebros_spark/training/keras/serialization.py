@@ -14,21 +14,9 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.compat.keras import compile_arguments, function_arguments
+from cerebros_spark.compat import keras as compat
 from cerebros_spark.core.errors import TrialError
-from cerebros_spark.training.keras.config_checks import (
-    SCORING_ARGUMENTS,
-    check_compiled,
-    check_no_lambda,
-    check_partitioned_training,
-    init_parameters,
-)
-from cerebros_spark.training.keras.optimizer_support import (
-    build_optimizer,
-    check_optimizer,
-    exclude_from_weight_decay,
-    find_weight_decay_exclusions,
-)
+from cerebros_spark.training.keras import config_checks, optimizer_support
 from cerebros_spark.training.keras.scopes import dtype_policy_scope, seeded_initializers
 
 
@@ -50,15 +38,15 @@ def serialize_model(model: keras.Model, class_weight: Mapping[int, float] | None
     """
     if not getattr(model, "compiled", False):
         raise TrialError("cannot serialize the model: it is not compiled; call compile() first")
-    check_optimizer(model.optimizer, model.variables)
-    check_partitioned_training(model)
+    optimizer_support.check_optimizer(model.optimizer, model.variables)
+    config_checks.check_partitioned_training(model)
     try:
         architecture = json.loads(model.to_json())
         compiled = json.loads(json.dumps(get_compile_config(model)))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TrialError(f"cannot write the model as JSON: {_reason(error)}") from error
-    check_no_lambda([architecture, compiled])
-    check_compiled(model, compiled)
+    config_checks.check_no_lambda([architecture, compiled])
+    config_checks.check_compiled(model, compiled)
     program = {
         "architecture": architecture,
         "compile": compiled,
@@ -71,7 +59,9 @@ def serialize_model(model: keras.Model, class_weight: Mapping[int, float] | None
     policy = keras.saving.serialize_keras_object(model.dtype_policy)
     if policy != keras.saving.serialize_keras_object(keras.DTypePolicy("float32")):
         program["dtype_policy"] = policy
-    exclusions = find_weight_decay_exclusions(model.optimizer, model.trainable_variables)
+    exclusions = optimizer_support.find_weight_decay_exclusions(
+        model.optimizer, model.trainable_variables
+    )
     if exclusions:
         program["undecayed"] = exclusions
     if class_weight is not None:
@@ -86,9 +76,6 @@ def deserialize_model(program: str) -> keras.Model:
     and metrics must be registered in a module that can be imported here, or be in a
     ``custom_object_scope``.
 
-    Args:
-        program: What :func:`serialize_model` returned.
-
     Raises:
         TrialError: If Keras cannot find a custom object.
     """
@@ -97,8 +84,8 @@ def deserialize_model(program: str) -> keras.Model:
     with seeded_initializers(0), import_custom_modules(description), dtype_policy_scope(policy):
         model = keras.models.model_from_json(json.dumps(description["architecture"]))
         model.compile_from_config(description["compile"])
-        build_optimizer(model)
-        exclude_from_weight_decay(
+        optimizer_support.build_optimizer(model)
+        optimizer_support.exclude_from_weight_decay(
             model.optimizer, model.trainable_variables, description.get("undecayed", ())
         )
     return model
@@ -121,8 +108,8 @@ def get_compile_config(model: keras.Model) -> dict[str, Any]:
     Keras' own configuration also lacks whether compile() was to scale the loss.
     """
     config: dict[str, Any] = model.get_compile_config()
-    arguments = compile_arguments(model)
-    for name in SCORING_ARGUMENTS:
+    arguments = compat.compile_arguments(model)
+    for name in config_checks.SCORING_ARGUMENTS:
         _complete(arguments.get(name), config.get(name))
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         config["optimizer"] = keras.optimizers.serialize(model.optimizer)
@@ -140,19 +127,16 @@ def _complete(value: Any, config: Any) -> None:
         for each, each_config in zip(value, config, strict=False):
             _complete(each, each_config)
     elif isinstance(config, dict) and isinstance(config.get("config"), dict):
-        arguments = function_arguments(value)
-        for name in arguments.keys() & init_parameters(type(value)):
+        arguments = compat.function_arguments(value)
+        for name in arguments.keys() & config_checks.init_parameters(type(value)):
             config["config"].setdefault(name, serialize_object(arguments[name]))
 
 
 @contextlib.contextmanager
 def import_custom_modules(description: Mapping[str, Any]) -> Iterator[None]:
-    """Import the modules that define a program's custom objects, and name what Keras cannot find.
+    """Import the modules of a parsed program's custom objects, and name what Keras cannot find.
 
     A missing module alone is no error: its objects may be in a ``custom_object_scope``.
-
-    Args:
-        description: A program, parsed.
 
     Raises:
         TrialError: If Keras cannot find a custom object within the context.
@@ -177,18 +161,13 @@ def import_custom_modules(description: Mapping[str, Any]) -> Iterator[None]:
 
 
 def find_registered_objects(program: str) -> dict[str, Any]:
-    """Return the custom classes and functions of a program that this process has registered.
-
-    Args:
-        program: What :func:`serialize_model` returned.
-    """
+    """Return the custom classes and functions of a program that this process has registered."""
     description = json.loads(program)
-    names = (
-        node["registered_name"]
-        for node in iterate_dicts([description["architecture"], description["compile"]])
-        if isinstance(node.get("registered_name"), str)
-    )
-    registered = {name: keras.saving.get_registered_object(name) for name in names}
+    registered = {}
+    for node in iterate_dicts([description["architecture"], description["compile"]]):
+        name = node.get("registered_name")
+        if isinstance(name, str):
+            registered[name] = keras.saving.get_registered_object(name)
     return {name: value for name, value in registered.items() if value is not None}
 
 

@@ -106,7 +106,7 @@ class KerasProgram:
 
     @property
     def steps(self) -> int:
-        """Number of training and validation steps run so far."""
+        """Number of steps run so far."""
         return int(self._steps.numpy())
 
     def load(self, states: Sequence[bytes]) -> None:
@@ -149,28 +149,17 @@ class KerasProgram:
         return metrics
 
     def predict(self, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the outputs.
-
-        Args:
-            x: An array ``(rows, ...)`` per input.
-
-        Returns:
-            An array ``(rows, ...)`` per output.
-        """
-        rows = self._rows_per_prediction
-        parts = [
-            [output.numpy() for output in self._predict(self._cast(x, start, start + rows))]
-            for start in range(0, len(x[0]), rows)
-        ]
-        return (
-            parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
-        )
-
-    def _cast(self, x: Sequence[np.ndarray], start: int, stop: int) -> list[Any]:
-        return [
-            tf.cast(tf.convert_to_tensor(each[start:stop]), tensor.dtype)
-            for each, tensor in zip(x, self._model.inputs, strict=True)
-        ]
+        """Return an array ``(rows, ...)`` per output, given one per input."""
+        rows, parts = self._rows_per_prediction, []
+        for start in range(0, len(x[0]), rows):
+            inputs = [
+                tf.cast(tf.convert_to_tensor(each[start : start + rows]), tensor.dtype)
+                for each, tensor in zip(x, self._model.inputs, strict=True)
+            ]
+            parts.append([output.numpy() for output in self._predict(inputs)])
+        if len(parts) == 1:
+            return parts[0]
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
     @functools.cached_property
     def _rows_per_prediction(self) -> int:
@@ -189,8 +178,8 @@ class KerasProgram:
             outputs = self._model(inputs[0] if len(inputs) == 1 else inputs, training=False)
             return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
-        signature = [tf.TensorSpec((None, *i.shape[1:]), i.dtype) for i in self._model.inputs]
-        compiled = tf.function(predict, input_signature=[signature], autograph=False)
+        signature = [list(map(_with_any_rows, self._model.inputs))]
+        compiled = tf.function(predict, input_signature=signature, autograph=False)
         with tracing_scope(self._model), _cleared_layer_losses(self._model):
             return compiled.get_concrete_function()
 
@@ -255,10 +244,11 @@ class KerasProgram:
             tf.while_loop(lambda start: start < rows, body, [zero], parallel_iterations=1)
             self._updates.end()
 
-        any_rows = tf.nest.map_structure(
-            lambda value: tf.TensorSpec((None, *value.shape[1:]), value.dtype), data
-        )
-        signature = [any_rows, tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64)]
+        signature = [
+            tf.nest.map_structure(_with_any_rows, data),
+            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((), tf.int64),
+        ]
         compiled = tf.function(loop, input_signature=signature, autograph=False)
         try:
             return compiled.get_concrete_function()
@@ -277,8 +267,12 @@ class KerasProgram:
                 tracker.update_state = functools.partial(self._update_by_rows, tracker.update_state)
 
     def _update_by_rows(self, update: Callable[..., Any], value: Any, sample_weight: Any) -> Any:
-        rows = self._traced_rows
-        return update(value, sample_weight=sample_weight if rows is None else rows)
+        rows = sample_weight if self._traced_rows is None else self._traced_rows
+        return update(value, sample_weight=rows)
+
+
+def _with_any_rows(tensor: Any) -> tf.TensorSpec:
+    return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
 
 
 def _names(logs: Any) -> Iterator[str]:

@@ -130,7 +130,7 @@ class PaddedShape:
 class Placement:
     """Positions of the weights of the hidden units, or of the outputs.
 
-    See ``wiring.FoldedWires`` and its siblings for the other attributes.
+    The other attributes are those of the classes of wires in ``wiring``.
     """
 
     slots: np.ndarray  # (copies,) int64: slot of each merged feature or sum, unit after unit

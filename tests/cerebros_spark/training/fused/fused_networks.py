@@ -1,4 +1,4 @@
-"""Small Cerebros networks, and what Keras makes of them, to compare with."""
+"""Small Cerebros networks, and their training by Keras for comparison."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BATCH = 32
 
 
 class Rows:
-    """Rows in memory, as a shard has them."""
+    """Rows in memory, as of a shard."""
 
     resident = True
 
@@ -52,7 +52,7 @@ class Rows:
 
 
 class Streamed(Rows):
-    """Rows that are read anew in each pass, in two chunks."""
+    """Rows that are read again in each pass, in two chunks."""
 
     resident = False
 
@@ -78,7 +78,7 @@ KIND = Output("kind", 3, "softmax", loss="sparse_categorical_crossentropy", metr
 
 
 def network(number: int, optimizer: Any = "adam", **more: Any) -> keras.Model:
-    """One of several networks of different levels, units and wirings, of both tables."""
+    """Return one of several networks of different levels, units and wirings, for both tables."""
     space = CerebrosSpace(
         **{
             "minimum_levels": 1,
@@ -112,7 +112,7 @@ def network(number: int, optimizer: Any = "adam", **more: Any) -> keras.Model:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of training: metric states of the last epoch, and the state."""
+    """Results of training: metric states of the last epoch, and the state."""
 
     metrics: Any
     validation: Any
@@ -127,7 +127,7 @@ def spec_of(model: keras.Model, number: int = 0, shape: PaddedShape | None = Non
 
 
 def shape_of(models: Sequence[keras.Model]) -> PaddedShape:
-    """A shape that covers all of them."""
+    """Return a shape that covers all models."""
     shapes = (
         PaddedShape.from_network(parse_network(json.loads(serialize_model(model)))[1])
         for model in models
@@ -142,7 +142,7 @@ def trained(
     epochs: int = 3,
     shape: PaddedShape | None = None,
 ) -> list[Trained]:
-    """Trains networks together, each with seeds of its own."""
+    """Train networks together, each with its own seeds."""
     trainer.release_memory([f"trial-{number}" for number in range(len(models))])
     program = trainer.open([spec_of(model, i, shape) for i, model in enumerate(models)])
     program.load([get_initial_state(model) for model in models])
@@ -156,34 +156,34 @@ def trained(
 
 
 def trained_by_keras(models: Sequence[keras.Model], rows: Rows, epochs: int = 3) -> list[Trained]:
-    """The same one by one, by the trainer of Keras models."""
-    told = []
+    """Train networks one by one, with the trainer of Keras models."""
+    results = []
     for number, model in enumerate(models):
         program = KerasTrainer().open([spec_of(model, number)])
         program.load([get_initial_state(model)])
         for epoch in range(epochs):
             metrics = program.train(rows, [10 * number + epoch])
         validation = program.evaluate(rows.first(70))
-        told.append(Trained(metrics[0], validation[0], values_of(program.dump()[0])))
-    return told
+        results.append(Trained(metrics[0], validation[0], values_of(program.dump()[0])))
+    return results
 
 
 def values_of(state: bytes) -> dict[str, np.ndarray]:
-    return {name: np.frombuffer(told["data"], name) for name, told in deserialize(state)}
+    return {name: np.frombuffer(part["data"], name) for name, part in deserialize(state)}
 
 
-def without_whole_numbers(told: Sequence[Trained]) -> list[Trained]:
-    """The same without steps and seeds."""
+def without_integers(results: Sequence[Trained]) -> list[Trained]:
+    """Return results without steps and seeds."""
     return [
         dataclasses.replace(
             each, state={name: values for name, values in each.state.items() if name != "int64"}
         )
-        for each in told
+        for each in results
     ]
 
 
 def assert_same(one: Sequence[Trained], other: Sequence[Trained], tolerance: float) -> None:
-    """Within a share of the largest value of each kind."""
+    """Compare within a share of the largest value of each kind."""
     for here, there in zip(one, other, strict=True):
         assert here.state.keys() == there.state.keys()
         pairs = [(here.state[name], there.state[name]) for name in here.state]
@@ -197,7 +197,7 @@ def assert_same(one: Sequence[Trained], other: Sequence[Trained], tolerance: flo
 
 @contextlib.contextmanager
 def double_precision() -> Iterator[None]:
-    """Has Keras work in float64."""
+    """Use float64 in Keras."""
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     try:

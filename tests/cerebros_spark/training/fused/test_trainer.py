@@ -26,7 +26,7 @@ from tests.cerebros_spark.training.fused.fused_networks import (
     trained,
     trained_by_keras,
     two_tables,
-    without_whole_numbers,
+    without_integers,
 )
 
 OPTIMIZERS = {
@@ -45,12 +45,12 @@ def rows() -> Rows:
 
 @pytest.fixture(scope="module")
 def trainer() -> FusedTrainer:
-    """One for all, so that little is compiled."""
+    """One trainer for all tests, so that little is compiled."""
     return FusedTrainer(networks_per_call=2)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_networks_of_different_wirings_come_out_as_keras_trains_them(name, rows):
+def test_networks_of_different_wirings_train_as_in_keras(name, rows):
     optimizer = keras.optimizers.serialize(OPTIMIZERS[name])
     size = 3 if name == "adam" else 1
     more = {"maximum_levels": size, "maximum_units_per_level": size}
@@ -68,12 +68,12 @@ def test_in_double_precision_the_difference_is_rounding(rows, merge, regularizat
         models = [network(3, optimizer, **more)]
         fused, plain = trained(FusedTrainer(), models, rows), trained_by_keras(models, rows)
     if regularization == "dropout":  # beside the steps there are seeds, which each visit sets
-        fused, plain = map(without_whole_numbers, (fused, plain))
+        fused, plain = map(without_integers, (fused, plain))
     assert_same(fused, plain, 1e-9)
 
 
 @pytest.mark.parametrize("merge", ["concatenate", "add"])
-def test_networks_that_merge_train_together_as_alone(rows, merge):
+def test_merged_networks_train_together_as_alone(rows, merge):
     models = [network(n, merge=merge, regularization="dropout") for n in range(3)]
     shape = shape_of(models)
     trainer = FusedTrainer(networks_per_call=2)
@@ -85,7 +85,7 @@ def test_networks_that_merge_train_together_as_alone(rows, merge):
 
 
 @pytest.mark.parametrize("merge", ["concatenate", "add"])
-def test_dropout_leaves_out_as_much_as_keras_does(rows, merge):
+def test_dropout_has_the_distribution_of_keras(rows, merge):
     # Nothing is learned, so each visit draws its loss from one distribution.
     still = keras.optimizers.serialize(keras.optimizers.SGD(0.0))
     models = [network(1, still, merge=merge, regularization="dropout", dropout_rate=0.3)]
@@ -94,8 +94,8 @@ def test_dropout_leaves_out_as_much_as_keras_does(rows, merge):
     for opened, name in ((FusedTrainer(), "fused"), (KerasTrainer(), "keras")):
         program = opened.open([dataclasses.replace(spec_of(models[0]), trainer=name)])
         program.load([get_initial_state(models[0])])
-        told = [program.train(rows, [visit])[0] for visit in visits]
-        losses.append([each[0][0] / each[1][0] for each in told])
+        states = [program.train(rows, [visit])[0] for visit in visits]
+        losses.append([each[0][0] / each[1][0] for each in states])
     fused, plain = map(np.asarray, losses)
     error = np.sqrt((fused.var() + plain.var()) / len(visits))
     assert abs(fused.mean() - plain.mean()) < 4 * error
@@ -110,13 +110,13 @@ def test_sample_and_class_weights_count(rows):
     assert_same(trained(FusedTrainer(), models, weighted), trained_by_keras(models, weighted), 1e-4)
 
 
-def test_rows_that_are_streamed_train_as_by_keras(rows):
+def test_streamed_rows_train_as_in_keras(rows):
     streamed = Streamed(rows.x, rows.y)
     models = [network(number) for number in range(2)]
     assert_same(trained(FusedTrainer(), models, streamed), trained_by_keras(models, streamed), 1e-4)
 
 
-def test_metrics_of_one_hot_labels_are_those_of_class_numbers():
+def test_one_hot_metrics_equal_those_of_class_numbers():
     node = keras.Input((3,))
     model = keras.Model(node, keras.layers.Identity(name="out")(node))
     metrics = [
@@ -141,13 +141,13 @@ def test_metrics_of_one_hot_labels_are_those_of_class_numbers():
         BatchScorer(built)
 
 
-def test_more_networks_than_a_call_takes_come_out_the_same(rows):
+def test_several_calls_give_the_results_of_one(rows):
     models = [network(number) for number in range(3)]
     together = trained(FusedTrainer(), models, rows)
     assert_same(trained(FusedTrainer(networks_per_call=2), models, rows), together, 0.0)
 
 
-def test_a_state_is_the_same_after_it_was_taken_on(trainer):
+def test_a_loaded_state_is_dumped_unchanged(trainer):
     models = [network(number) for number in range(2)]
     program = trainer.open([spec_of(model, i) for i, model in enumerate(models)])
     states = [get_initial_state(model) for model in models]
@@ -157,7 +157,7 @@ def test_a_state_is_the_same_after_it_was_taken_on(trainer):
         program.load(states[::-1])
 
 
-def test_a_group_may_have_more_networks_than_slots_or_fewer(trainer, rows):
+def test_a_group_may_have_more_or_fewer_networks_than_a_call(trainer, rows):
     models = [network(number) for number in range(3)]
     shape = shape_of(models)
     together, first, second = (
@@ -167,7 +167,7 @@ def test_a_group_may_have_more_networks_than_slots_or_fewer(trainer, rows):
     assert_same(together[:2], second, 0)
 
 
-def test_a_network_that_diverges_leaves_the_others_as_they_are(trainer, rows):
+def test_a_diverging_network_does_not_change_the_others(trainer, rows):
     calm, wild = ([network(0), network(1)] for _ in range(2))
     kernel = wild[0].get_layer("level1_unit0_dense").kernel
     kernel.assign(np.full(kernel.shape, np.nan))
@@ -176,7 +176,7 @@ def test_a_network_that_diverges_leaves_the_others_as_they_are(trainer, rows):
     assert_same(second[1:], first[1:], 0)
 
 
-def test_what_comes_later_is_not_compiled_again(trainer, rows):
+def test_later_programs_of_a_shape_are_not_compiled_again(trainer, rows):
     trained(trainer, [network(0), network(1)], rows, epochs=1)
     program = trainer.open([spec_of(network(number), number) for number in (1, 0)])
     program.load([get_initial_state(network(number)) for number in (1, 0)])
@@ -207,7 +207,7 @@ def unit() -> keras.layers.Layer:
 
 
 class Partly:
-    """Adds up two of three things that are equally wide."""
+    """Adds up two of three sources of equal width."""
 
     def __call__(self, values):
         return keras.layers.Concatenate()([keras.layers.Add()([values, values]), values])
@@ -230,7 +230,7 @@ class Partly:
         (lambda: network(0, activation="softmax"), "softmax mixes"),
     ],
 )
-def test_what_can_not_be_fused_is_told_by_its_name(model, why):
+def test_an_unsupported_network_is_refused_with_a_reason(model, why):
     with pytest.raises(NotFusableError, match=why):
         parse_network(json.loads(serialize_model(model())))
 
@@ -244,7 +244,7 @@ def test_what_can_not_be_fused_is_told_by_its_name(model, why):
         "nadam",
     ],
 )
-def test_an_optimizer_without_a_rule_is_told(optimizer):
+def test_an_optimizer_without_a_rule_is_refused(optimizer):
     if not isinstance(optimizer, str):
         optimizer = keras.optimizers.serialize(optimizer)
     with pytest.raises(NotFusableError, match="its optimizer"):
@@ -253,6 +253,6 @@ def test_an_optimizer_without_a_rule_is_told(optimizer):
 
 def test_weights_are_read_in_keras_order():
     model = network(2)
-    _, told = parse_network(json.loads(serialize_model(model)))
-    names = [f"{variable.layer}/{variable.role}" for variable in told.variables]
+    _, parsed = parse_network(json.loads(serialize_model(model)))
+    names = [f"{variable.layer}/{variable.role}" for variable in parsed.variables]
     assert names == [variable.path for variable in model.variables]

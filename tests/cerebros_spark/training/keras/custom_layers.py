@@ -1,4 +1,4 @@
-"""A layer and metrics of a user's own, in a module that workers can import."""
+"""Custom layers, metrics and optimizers in a module that workers can import."""
 
 import keras
 import tensorflow as tf
@@ -22,7 +22,7 @@ class Scaled(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="custom_layers")
 class Largest(keras.metrics.Metric):
-    """The largest label: its variable can't be added up over partitions."""
+    """The largest label; its variable does not add up over partitions."""
 
     def __init__(self, name: str = "largest", **more: object) -> None:
         super().__init__(name=name, **more)
@@ -134,7 +134,7 @@ class AddedLoss(keras.layers.Layer):
 
 
 class OwnStep(keras.Model):
-    """A model that trains by a step of its own, as Keras' guide has it; twice the loss counts."""
+    """A model with a custom training step, as in Keras' guide, on twice the loss."""
 
     def train_step(self, data: tuple) -> dict:
         x, y = data[:2]
@@ -172,8 +172,8 @@ class Reporting(keras.Model):
     """Reports a number that is no metric of compile()."""
 
     def compute_metrics(self, *args: object, **more: object) -> dict:
-        told = super().compute_metrics(*args, **more)
-        return {**told, "doubled": 2 * told["loss"]}
+        metrics = super().compute_metrics(*args, **more)
+        return {**metrics, "doubled": 2 * metrics["loss"]}
 
 
 @keras.saving.register_keras_serializable(package="custom_layers")
@@ -202,7 +202,7 @@ class Noise(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="custom_layers")
 class Measured(keras.layers.Layer):
-    """Has a metric of its own."""
+    """Has a metric."""
 
     def __init__(self, **more: object) -> None:
         super().__init__(**more)

@@ -1,4 +1,4 @@
-"""Small trials and what they must equal: Keras itself, batch after batch."""
+"""Small trials, and their training by Keras for comparison."""
 
 from __future__ import annotations
 
@@ -82,15 +82,15 @@ def opened(model: Any, batch_size: int = BATCH, program: str | None = None) -> K
 
 
 def reference(model: Any) -> Any:
-    """A model of its own with the same state, for Keras to train."""
+    """Return a copy of a model with the same state, for Keras to train."""
     return restored(model, get_initial_state(model))
 
 
 def restored(model: Any, state: bytes) -> Any:
-    """A model of the same kind with that state."""
-    again = deserialize_model(serialize_model(model))
-    StateVariables(again).write(state)
-    return again
+    """Return a model of the same kind with a state."""
+    rebuilt = deserialize_model(serialize_model(model))
+    StateVariables(rebuilt).write(state)
+    return rebuilt
 
 
 def seed_generators(model: Any, seed: int) -> None:
@@ -101,7 +101,7 @@ def seed_generators(model: Any, seed: int) -> None:
 
 
 def keras_loop(model: Any, shard: ShardData, seed: int, **more: Any) -> None:
-    """One unit by Keras itself."""
+    """Train one unit with Keras."""
     seed_generators(model, seed)
     for chunk in shard.chunks(BATCH, derive_seed(seed, "order")):
         for start in range(0, len(chunk.order), BATCH):
@@ -111,32 +111,32 @@ def keras_loop(model: Any, shard: ShardData, seed: int, **more: Any) -> None:
 
 
 def everything(model: Any) -> list[np.ndarray]:
-    """All variables of a model and its optimizer."""
+    """Return all variables of a model and its optimizer."""
     return [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
 
 
 def check_same_variables(model: Any, wanted: Any) -> None:
-    """That all variables are another model's."""
+    """Check that all variables equal another model's."""
     for got, each in zip(everything(model), everything(wanted), strict=True):
         # TensorFlow may arrange arithmetic differently in a loop, so the last bit is left out.
         np.testing.assert_allclose(got, each, rtol=1e-5, atol=1e-6)
 
 
 def merged(model: Any, data: Data, states: list[Any]) -> dict[str, float]:
-    """The metrics of units, merged."""
+    """Return the merged metrics of units."""
     columns = [data.manifest.column(group[0]) for group in data.layout.outputs]
     labels = [((column.width,), column.dtype) for column in columns]
     return MetricsMerger(serialize_model(model), labels).results([states])[0]
 
 
 def evaluated(model: Any, data: Data, program: KerasProgram | None = None) -> dict[str, float]:
-    """The metrics over all validation rows, merged."""
+    """Return the merged metrics of all validation rows."""
     program = program or opened(model)
     return merged(model, data, [program.evaluate(shard)[0] for shard in data.validation])
 
 
 def rows_of(shards: list[ShardData]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The rows of all shards: inputs and labels."""
+    """Return the inputs and labels of all shards."""
     chunks = [chunk for shard in shards for chunk in shard.chunks(BATCH, None)]
     return (
         [np.concatenate(parts) for parts in zip(*(c.x for c in chunks), strict=True)],
@@ -145,7 +145,7 @@ def rows_of(shards: list[ShardData]) -> tuple[list[np.ndarray], list[np.ndarray]
 
 
 def evaluated_by_keras(model: Any, data: Data, batch_size: int = BATCH) -> dict[str, float]:
-    """What :func:`evaluated` must equal."""
+    """Return what :func:`evaluated` must equal."""
     x, y = rows_of(data.validation)
     return model.evaluate(
         x[0] if len(x) == 1 else x,
@@ -177,6 +177,6 @@ def hopped(model: Any, data: Data) -> tuple[Any, Any]:
 
 
 def graphs() -> int:
-    """How many of TensorFlow's graphs there are."""
+    """Return the number of TensorFlow's graphs."""
     gc.collect()
     return sum("FuncGraph" in type(each).__name__ for each in gc.get_objects())

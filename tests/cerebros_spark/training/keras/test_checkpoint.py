@@ -32,27 +32,27 @@ def arrays() -> list[np.ndarray]:
 LAYOUT = compute_layout(arrays())
 
 
-def test_every_type_and_shape_comes_back_bit_for_bit():
+def test_every_dtype_and_shape_is_restored_bit_for_bit():
     given = arrays()
-    again = unpack(pack(given, LAYOUT), given, LAYOUT)
-    assert [a.dtype for a in again] == [a.dtype for a in given]
-    assert [a.shape for a in again] == [a.shape for a in given]
-    assert [a.tobytes() for a in again] == [a.tobytes() for a in given]
+    restored = unpack(pack(given, LAYOUT), given, LAYOUT)
+    assert [a.dtype for a in restored] == [a.dtype for a in given]
+    assert [a.shape for a in restored] == [a.shape for a in given]
+    assert [a.tobytes() for a in restored] == [a.tobytes() for a in given]
 
 
-def test_arrays_that_are_not_in_c_order_come_back():
+def test_arrays_in_fortran_order_are_restored():
     given = [np.asfortranarray(np.arange(12.0).reshape(3, 4)), np.arange(10)[::2]]
     described = compute_layout(given)
-    again = unpack(pack(given, described), given, described)
-    np.testing.assert_array_equal(again[0], given[0])
-    np.testing.assert_array_equal(again[1], given[1])
+    restored = unpack(pack(given, described), given, described)
+    np.testing.assert_array_equal(restored[0], given[0])
+    np.testing.assert_array_equal(restored[1], given[1])
 
 
 def test_the_same_state_gives_the_same_bytes():
     assert pack(arrays(), LAYOUT) == pack(arrays(), LAYOUT)
 
 
-def test_it_is_a_safetensors_file_with_one_tensor_for_each_type():
+def test_a_state_is_a_safetensors_file_with_a_tensor_per_dtype():
     tensors = dict(deserialize(pack(arrays(), LAYOUT)))
     names = ["bfloat16", "bool", "float16", "float32", "float64", "int64", "uint32"]
     assert sorted(tensors) == names

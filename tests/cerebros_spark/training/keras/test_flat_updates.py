@@ -1,4 +1,4 @@
-"""Small weights that are updated all at once."""
+"""Updates of all small weights at once."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.cerebros_spark.training.keras.small_trials import (
 
 
 class Unshifted(keras.layers.Dense):
-    """A layer that makes no use of its bias."""
+    """A layer that does not use its bias."""
 
     def call(self, inputs):
         return inputs @ self.kernel
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
-def test_embeddings_large_and_small_are_trained_as_by_keras_alone(plain, optimizer):
+def test_embeddings_train_as_in_keras(plain, optimizer):
     with seeded_initializers(3):
         inputs = keras.Input((3,))
         numbers = keras.layers.Discretization(bin_boundaries=[-1.0, 0.0, 1.0])(inputs)
@@ -42,7 +42,7 @@ def test_embeddings_large_and_small_are_trained_as_by_keras_alone(plain, optimiz
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
-def test_a_weight_without_a_gradient_stays_as_it_is(plain):
+def test_a_weight_without_a_gradient_does_not_change(plain):
     with keras.saving.custom_object_scope({"Unshifted": Unshifted}):
         check_same_variables(*hopped(network("adam", layers=[Unshifted(4)]), plain))
 
@@ -55,16 +55,16 @@ class Twice(keras.Model):
         x, y = data[:2]
         for some in (self.trainable_variables, self.trainable_variables[1::2]):
             with tf.GradientTape() as tape:
-                told = self(x, training=True)
-                loss = self.compute_loss(x=x, y=y, y_pred=told)
+                predictions = self(x, training=True)
+                loss = self.compute_loss(x=x, y=y, y_pred=predictions)
             self.optimizer.apply(tape.gradient(loss, some), some)
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(x)[0])
-        return self.compute_metrics(x, y, told)
+        return self.compute_metrics(x, y, predictions)
 
 
 @keras.saving.register_keras_serializable("tests")
 class Forgetful(keras.optimizers.Optimizer):
-    """Another optimizer's, without what that keeps, every three steps."""
+    """Resets the moments of another optimizer every three steps."""
 
     def __init__(self, inner_optimizer, **more):
         super().__init__(learning_rate=0.0, **more)
@@ -93,18 +93,18 @@ class Forgetful(keras.optimizers.Optimizer):
         return {"inner_optimizer": inner, "name": self.name}
 
 
-def test_a_training_step_of_ones_own_is_left_alone(plain):
+def test_a_custom_training_step_updates_weight_by_weight(plain):
     model = network("adam")
     own = Twice(model.inputs, model.outputs)
     own.compile(keras.optimizers.Adam(0.02), "mse")
     check_same_variables(*hopped(own, plain))
 
 
-def test_an_optimizer_of_ones_own_may_look_at_what_another_keeps(plain):
+def test_a_custom_optimizer_may_read_the_slots_of_another(plain):
     check_same_variables(*hopped(network(Forgetful(keras.optimizers.Adam(0.02))), plain))
 
 
-def test_a_session_that_is_cleared_meanwhile_does_no_harm(plain, monkeypatch):
+def test_a_session_cleared_in_another_thread_has_no_effect(plain, monkeypatch):
     key, made = TFOptimizer._var_key, trainer.FlatUpdates
 
     def cleared(self, variable):
@@ -129,7 +129,7 @@ EXACT = ["SGD", "Adam", "AdamW", "Adamax", "Lion"]
 
 
 @pytest.mark.parametrize("name", [*EXACT, "RMSprop", "Adagrad", "Adadelta"])
-def test_it_is_what_keras_does_by_itself(name):
+def test_precision_is_that_of_keras(name):
     models = [network(getattr(keras.optimizers, name)(0.05)) for _ in range(2)]
     for model in models:
         get_initial_state(model)  # builds the optimizer

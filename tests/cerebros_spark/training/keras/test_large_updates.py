@@ -29,7 +29,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_large_weights_are_trained_as_by_keras_alone(plain, name):
+def test_large_weights_train_as_in_keras(plain, name):
     layers = [keras.layers.Dense(160, "tanh"), keras.layers.Dense(120, "tanh")]
     trained, by_keras = hopped(network(OPTIMIZERS[name](), layers=layers), plain)
     check_same_variables(trained, by_keras)

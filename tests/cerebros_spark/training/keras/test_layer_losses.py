@@ -1,4 +1,4 @@
-"""Losses that layers have of their own count as in Keras, in training and in validation."""
+"""Losses of layers count as in Keras, in training and in validation."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def eager(model: Any) -> Any:
 
 
 def fitted_by_keras(model: Any, shard: Any, seed: int) -> dict[str, float]:
-    """One unit by Keras itself, and its metrics."""
+    """Train one unit with Keras, and return the metrics."""
     seed_generators(model, seed)
     (chunk,) = shard.chunks(BATCH, derive_seed(seed, "order"))
     x, y = chunk.x[0][chunk.order], chunk.y[0][chunk.order]
@@ -86,8 +86,8 @@ def test_losses_of_layers_count_as_in_keras(plain: Data, kind: str) -> None:
     assert evaluated(model, plain, program) == pytest.approx(wanted, rel=1e-5)
     for seed in (1, 2):
         trained = program.train(plain.train[0], [seed])
-        told = fitted_by_keras(by_keras, plain.train[0], seed)
-        assert merged(model, plain, trained) == pytest.approx(told, rel=1e-5)
+        by_fit = fitted_by_keras(by_keras, plain.train[0], seed)
+        assert merged(model, plain, trained) == pytest.approx(by_fit, rel=1e-5)
     check_same_variables(restored(model, program.dump()[0]), by_keras)
     wanted = evaluated_by_keras(by_keras, plain)
     assert evaluated(model, plain, program) == pytest.approx(wanted, rel=1e-5)
@@ -142,7 +142,7 @@ def test_layers_may_add_the_whole_loss(plain: Data) -> None:
     assert evaluated(after, plain) == pytest.approx(evaluated_by_keras(after, plain), rel=1e-5)
 
 
-def test_losses_of_layers_keep_no_graph(plain: Data) -> None:
+def test_losses_of_layers_keep_no_graph_alive(plain: Data) -> None:
     trainer = KerasTrainer()
 
     def once(seed: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 from keras import optimizers
 from keras.optimizers import schedules
 
+from cerebros_spark.compat.keras import learning_rate_argument, uses_weight_decay
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras.serialization import serialize_model
 from tests.cerebros_spark.training.keras import custom_layers
@@ -73,12 +74,12 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_trial_that_hops_is_trained_as_by_keras_alone(plain, name):
+def test_a_trial_on_two_workers_trains_as_in_keras(plain, name):
     # Five steps a visit: accumulation, averages and schedules are in the middle of something.
     check_same_variables(*hopped(network(OPTIMIZERS[name]()), plain))
 
 
-def test_every_optimizer_and_schedule_of_keras_is_looked_at():
+def test_every_optimizer_and_schedule_of_keras_is_tested():
     made = [each() for each in OPTIMIZERS.values()]
     seen = {type(each) for each in made}
     every = {
@@ -87,7 +88,7 @@ def test_every_optimizer_and_schedule_of_keras_is_looked_at():
         if isinstance(value, type) and issubclass(value, keras.Optimizer)
     }
     assert every - seen == {keras.Optimizer}
-    rates = {type(getattr(each, "_learning_rate", None)) for each in made}
+    rates = {type(learning_rate_argument(each)) for each in made}
     every = {
         value
         for value in vars(schedules).values()
@@ -108,14 +109,14 @@ def test_a_schedule_counts_the_trials_own_steps(plain):
 
 
 @pytest.mark.parametrize("chosen", [{"var_names": ["bias"]}, {"var_list": [0, 3]}])
-def test_variables_without_weight_decay_stay_without(plain, chosen):
+def test_variables_keep_their_exclusion_from_weight_decay(plain, chosen):
     optimizer = optimizers.AdamW(0.02, weight_decay=5.0)
     model = network(optimizers.SGD())
     if "var_list" in chosen:
         chosen = {"var_list": [model.trainable_variables[i] for i in chosen["var_list"]]}
     optimizer.exclude_from_weight_decay(**chosen)
     model.compile(optimizer, "mse")
-    decayed = [optimizer._use_weight_decay(v.value) for v in model.trainable_variables]
+    decayed = [uses_weight_decay(optimizer, v) for v in model.trainable_variables]
     assert sorted(set(decayed)) == [False, True]
     program, by_keras = opened(model), keras.models.clone_model(model)
     by_keras.set_weights(model.get_weights())
@@ -131,7 +132,7 @@ def test_variables_without_weight_decay_stay_without(plain, chosen):
         np.testing.assert_array_equal(got, wanted)
 
 
-def test_a_program_says_nothing_of_decay_where_all_decays():
+def test_a_program_lists_no_exclusions_where_all_weights_decay():
     assert "undecayed" not in json.loads(serialize_model(network(optimizers.AdamW(0.1))))
 
 
@@ -150,7 +151,7 @@ def test_a_program_says_nothing_of_decay_where_all_decays():
     ],
     ids=["unwritten", "function", "generator", "schedule_state", "averages", "wrapped"],
 )
-def test_what_could_not_hop_is_refused_by_name(optimizer, message):
+def test_an_optimizer_with_untracked_state_is_refused(optimizer, message):
     keras.backend.clear_session()
     model = network(optimizer())
     with pytest.raises(ArgumentError, match=message):
@@ -158,7 +159,7 @@ def test_what_could_not_hop_is_refused_by_name(optimizer, message):
 
 
 @pytest.mark.parametrize("name", ["nadam", "several", "accumulation"])
-def test_nothing_of_a_program_stays_when_it_is_let_go(plain, name):
+def test_an_evicted_program_frees_its_memory(plain, name):
     def once() -> None:
         opened(network(OPTIMIZERS[name]())).train(plain.train[0], [1])
 

@@ -47,7 +47,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_precision_hops_with_the_network(plain, name):
+def test_precision_moves_with_the_network(plain, name):
     model = MODELS[name]()
     assert keras.config.dtype_policy().name == "float32"
     trained, by_keras = hopped(model, plain)
@@ -63,22 +63,22 @@ def test_precision_hops_with_the_network(plain, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_rebuilt_network_is_the_described_one(name):
+def test_a_deserialized_network_has_the_precision_of_the_original(name):
     model = MODELS[name]()
     for policy in ("float32", "mixed_float16", "mixed_bfloat16"):
         with dtype_policy_scope(policy):
-            again = deserialize_model(serialize_model(model))
+            rebuilt = deserialize_model(serialize_model(model))
             assert keras.config.dtype_policy().name == policy
-        assert again.dtype_policy == model.dtype_policy
-        assert [v.dtype for v in again.variables] == [v.dtype for v in model.variables]
-        assert [layer.dtype_policy for layer in again.layers] == [
+        assert rebuilt.dtype_policy == model.dtype_policy
+        assert [v.dtype for v in rebuilt.variables] == [v.dtype for v in model.variables]
+        assert [layer.dtype_policy for layer in rebuilt.layers] == [
             layer.dtype_policy for layer in model.layers
         ]
-        assert type(again.optimizer) is type(model.optimizer)
-        assert again.optimizer.get_config() == model.optimizer.get_config()
+        assert type(rebuilt.optimizer) is type(model.optimizer)
+        assert rebuilt.optimizer.get_config() == model.optimizer.get_config()
 
 
-def test_the_scale_of_the_loss_travels(plain):
+def test_the_loss_scale_is_part_of_the_state(plain):
     model = network(
         keras.optimizers.LossScaleOptimizer(
             keras.optimizers.SGD(0.01), initial_scale=2.0**14, dynamic_growth_steps=2
@@ -109,11 +109,11 @@ def test_metrics_merge_as_keras_evaluates(plain):
     assert evaluated(model, plain) == pytest.approx(wanted, rel=1e-3)
 
 
-def test_a_program_in_full_precision_says_nothing_of_it():
+def test_a_float32_program_names_no_policy():
     assert "dtype_policy" not in json.loads(serialize_model(network()))
 
 
-def test_a_policy_is_a_threads_own():
+def test_a_policy_applies_to_one_thread():
     found = []
     with dtype_policy_scope("mixed_float16"):
         thread = threading.Thread(target=lambda: found.append(keras.config.dtype_policy().name))

@@ -154,13 +154,13 @@ def test_weighted_validation_merges_into_one_evaluation(prepared, name):
         else np.concatenate(column)
         for column in zip(*parts, strict=True)
     )
-    told = {"sample_weight": weights, "verbose": 0, "return_dict": True}
-    wanted = model.evaluate(x, y, batch_size=BATCH, **told)
+    options = {"sample_weight": weights, "verbose": 0, "return_dict": True}
+    wanted = model.evaluate(x, y, batch_size=BATCH, **options)
     got = merged(model, data, states)
     assert got.keys() == wanted.keys()
     assert got == pytest.approx(wanted, rel=1e-6)
-    del told["sample_weight"]
-    plain = model.evaluate(x, y, batch_size=BATCH, **told)
+    del options["sample_weight"]
+    plain = model.evaluate(x, y, batch_size=BATCH, **options)
     assert got["loss"] != pytest.approx(plain["loss"], rel=1e-3)
     unweighted = {"price": "mae", "several": "price_mae"}.get(name, "accuracy")
     assert got[unweighted] == pytest.approx(plain[unweighted], rel=1e-6)
@@ -195,7 +195,7 @@ def test_class_weights_of_two_classes_train_as_in_keras(tmp_path):
     assert merged(model, data, [state]) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_class_weights_are_of_training_alone(prepared):
+def test_class_weights_apply_to_training_only(prepared):
     data = prepared["unweighted"]
     model = classifier("sparse_categorical_crossentropy", **ACCURACY)
     plain, weighted = opened(model), opened(model, program=serialize_model(model, CLASS_WEIGHT))
@@ -223,8 +223,8 @@ def test_loss_weights_train_as_in_keras(prepared, weights):
     program, by_keras = opened(model), reference(model)
     (state,) = program.train(data.train[0], [1])
     wanted = fit_by_keras(by_keras, data.train[0], 1)
-    told = merged(model, data, [state])
-    assert same_as(wanted, told)
-    by_parts = 3.0 * told["price_loss"] + 0.25 * told["sold_loss"]
-    assert told["loss"] == pytest.approx(by_parts, rel=1e-5)
+    metrics = merged(model, data, [state])
+    assert same_as(wanted, metrics)
+    by_parts = 3.0 * metrics["price_loss"] + 0.25 * metrics["sold_loss"]
+    assert metrics["loss"] == pytest.approx(by_parts, rel=1e-5)
     check_same_variables(restored(model, program.dump()[0]), by_keras)

@@ -14,7 +14,7 @@ from cerebros_spark.training.keras import tensorflow_runtime
 
 @pytest.fixture
 def grown(monkeypatch) -> list[str]:
-    """A machine with one visible GPU; those whose memory was told to grow."""
+    """A machine with one visible GPU; the devices with growing memory."""
     found: list[str] = []
     for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
         monkeypatch.setenv(name, "")  # put back afterwards
@@ -29,7 +29,7 @@ def grown(monkeypatch) -> list[str]:
     return found
 
 
-def test_a_process_sees_the_gpus_it_was_given(grown):
+def test_a_process_sees_only_its_gpus(grown):
     tensorflow_runtime.configure(1, ["2", "5"], False)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
     # Otherwise CUDA would number by speed what nvidia-smi numbers by place.
@@ -37,13 +37,13 @@ def test_a_process_sees_the_gpus_it_was_given(grown):
     assert grown == ["the GPU"]
 
 
-def test_without_gpus_of_its_own_a_process_keeps_what_it_sees(grown):
+def test_without_assigned_gpus_visibility_does_not_change(grown):
     tensorflow_runtime.configure(1, None, False)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     assert "CUDA_DEVICE_ORDER" not in os.environ
 
 
-def test_a_process_that_has_a_gpu_already_says_that_it_keeps_it(grown, caplog):
+def test_a_process_that_cannot_change_its_gpu_warns(grown, caplog):
     tensorflow_runtime.configure(1, ["1"], False)
     tensorflow_runtime.configure(1, ["1"], False)
     assert not caplog.records
@@ -99,10 +99,10 @@ def test_another_backend_of_keras_is_refused_at_once(backend):
         text=True,
         check=True,
     )
-    *told, loaded = done.stdout.splitlines()
+    *lines, loaded = done.stdout.splitlines()
     assert loaded == "False False"
-    assert len(told) == 3
-    for line in told:
+    assert len(lines) == 3
+    for line in lines:
         assert line.startswith("the Keras trainer needs the TensorFlow backend, but Keras is on")
         assert f"{backend!r} here: unset KERAS_BACKEND" in line
 

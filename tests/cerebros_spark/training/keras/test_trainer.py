@@ -104,15 +104,15 @@ def test_training_metrics_are_those_of_the_unit_alone(plain):
     program = opened(model)
     program.train(plain.train[0], [1])
     state = program.dump()
-    again = program.train(plain.train[0], [2])
+    repeated = program.train(plain.train[0], [2])
     program.load(state)
-    assert program.train(plain.train[0], [2]) == again
-    (metrics,) = again
+    assert program.train(plain.train[0], [2]) == repeated
+    (metrics,) = repeated
     # Keras keeps sums and counts in turn: of the loss, then of each metric.
     assert [count for (count,) in metrics[1::2]] == [plain.train[0].rows] * 2
 
 
-def test_a_state_carries_the_optimizer(plain):
+def test_a_state_includes_the_optimizer(plain):
     model = network()
     first, second = opened(model), opened(model)
     first.train(plain.train[0], [1])
@@ -249,7 +249,7 @@ def test_weight_decay_and_regularization_stay_in_the_loss(plain):
     assert evaluated(model, plain) == pytest.approx(evaluated_by_keras(model, plain), rel=1e-6)
 
 
-def test_programs_that_differ_in_their_metrics_have_mergers_of_their_own():
+def test_programs_with_different_metrics_have_different_mergers():
     one, same = serialize_model(network(["mae"])), serialize_model(network(["mae"], dropout=0.5))
     assert get_merger_key(one) == get_merger_key(same)
     assert get_merger_key(one) != get_merger_key(serialize_model(network(["mse"])))
@@ -279,7 +279,7 @@ def test_a_metric_that_does_not_add_up_is_found_among_several_outputs():
         check_additive(model)
 
 
-def test_own_metrics_that_add_up_merge(plain):
+def test_custom_metrics_that_add_up_merge(plain):
     model = network([custom_layers.Rows(name="rows"), custom_layers.Bias(name="bias")])
     got = evaluated(model, plain)
     assert got["rows"] == sum(shard.rows for shard in plain.validation)
@@ -314,7 +314,7 @@ def own_model(kind, layers=()) -> keras.Model:
     return model
 
 
-def test_a_step_of_the_users_own_trains_and_counts(plain):
+def test_a_custom_step_trains_and_reports_metrics(plain):
     model = own_model(custom_layers.Counted)
     program, alone = opened(model), reference(model)
     trained = program.train(plain.train[0], [1])
@@ -333,7 +333,7 @@ def test_a_step_of_the_users_own_trains_and_counts(plain):
         (keras.Model, [custom_layers.Counter()], "calls changes in evaluation"),
     ],
 )
-def test_what_could_not_be_merged_is_refused(plain, kind, layers, message):
+def test_values_that_cannot_be_merged_are_refused(plain, kind, layers, message):
     program = opened(own_model(kind, layers))
     own_step = kind is not keras.Model
     unit = functools.partial(program.train, seeds=[1]) if own_step else program.evaluate
@@ -368,7 +368,7 @@ def test_layers_that_need_rows_in_order_or_metrics_are_refused(layers, message):
         serialize_model(model)
 
 
-def test_what_is_drawn_in_evaluation_does_not_depend_on_earlier_evaluations(plain):
+def test_draws_in_evaluation_do_not_depend_on_earlier_evaluations(plain):
     program = opened(own_model(keras.Model, [custom_layers.Noise()]))
     program.train(plain.train[0], [1])
     before = program.dump()
@@ -377,7 +377,7 @@ def test_what_is_drawn_in_evaluation_does_not_depend_on_earlier_evaluations(plai
     assert program.dump() == before
 
 
-def test_merging_for_one_search_after_another_brings_no_warning(plain, caplog):
+def test_merging_for_many_searches_logs_no_warning(plain, caplog):
     model = network()
     states = [opened(model).evaluate(plain.validation[0])[0]]
     for _ in range(12):
@@ -385,14 +385,14 @@ def test_merging_for_one_search_after_another_brings_no_warning(plain, caplog):
     assert not caplog.records
 
 
-def test_a_layer_of_ones_own_survives_in_a_fresh_process(tmp_path):
+def test_a_custom_layer_is_deserialized_in_a_fresh_process(tmp_path):
     model = network(layers=[custom_layers.Scaled(0.5)])
     program = serialize_model(model)
     assert json.loads(program)["imports"] == [custom_layers.__name__]
-    again = deserialize_model(program)
-    StateVariables(again).write(get_initial_state(model))
+    rebuilt = deserialize_model(program)
+    StateVariables(rebuilt).write(get_initial_state(model))
     x = np.random.default_rng(0).normal(size=(5, 3))
-    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_array_equal(rebuilt.predict(x, verbose=0), model.predict(x, verbose=0))
     (tmp_path / "program.json").write_text(program)
     (tmp_path / "state").write_bytes(get_initial_state(model))
     np.save(tmp_path / "x.npy", x)
@@ -414,16 +414,16 @@ def test_a_stock_model_needs_no_imports():
     assert json.loads(serialize_model(network()))["imports"] == []
 
 
-def test_what_cannot_be_sent_out_is_refused():
+def test_an_uncompiled_model_is_refused():
     uncompiled = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(TrialError, match="not compiled"):
         serialize_model(uncompiled)
 
 
-def test_a_rebuilt_model_keeps_the_optimizer_and_its_rate():
-    again = deserialize_model(serialize_model(network()))
-    assert type(again.optimizer) is keras.optimizers.Adam
-    assert float(again.optimizer.learning_rate) == pytest.approx(0.05)
+def test_a_deserialized_model_keeps_the_optimizer_and_its_rate():
+    rebuilt = deserialize_model(serialize_model(network()))
+    assert type(rebuilt.optimizer) is keras.optimizers.Adam
+    assert float(rebuilt.optimizer.learning_rate) == pytest.approx(0.05)
 
 
 def test_predictions_are_those_of_keras(several):
@@ -439,7 +439,7 @@ def test_the_trainer_takes_one_trial_at_a_time():
         KerasTrainer().open([one, one])
 
 
-def test_nothing_of_a_program_stays_when_it_is_let_go(plain):
+def test_an_evicted_program_frees_its_memory(plain):
     trainer = KerasTrainer()
 
     def once(seed: int) -> None:

@@ -51,7 +51,7 @@ def kept(folder: Path) -> list[Path]:
     return sorted(folder.glob("cerebros_spark-xla-*/*/*.pb"))
 
 
-def test_what_one_process_compiles_the_next_one_finds(tmp_path):
+def test_a_process_reuses_what_another_compiled(tmp_path):
     found = []
     for _ in range(2):
         assert printed(tmp_path, SCRIPT) == "3.0\n"
@@ -60,7 +60,7 @@ def test_what_one_process_compiles_the_next_one_finds(tmp_path):
     assert found[1] == found[0]
 
 
-def test_it_is_found_whatever_the_process_made_before(tmp_path):
+def test_reuse_does_not_depend_on_earlier_tensors(tmp_path):
     found = []
     for many in (3, 40):
         assert printed(tmp_path, AFTER_OTHERS, str(many)) == "14.0\n"
@@ -82,7 +82,7 @@ def printed(folder: Path, script: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_folder_is_this_users_alone(here):
+def test_the_folder_is_private(here):
     xla_cache.enable_xla_cache()
     (home,) = here.iterdir()
     assert home.stat().st_mode & 0o777 == 0o700
@@ -97,15 +97,15 @@ def test_a_folder_that_others_may_write_to_is_not_used(here):
     assert "TF_XLA_FLAGS" not in os.environ
 
 
-def test_a_folder_of_the_users_own_is_left_alone(here, monkeypatch):
-    told = "--tf_xla_persistent_cache_directory=/somewhere"
-    monkeypatch.setenv("TF_XLA_FLAGS", told)
+def test_a_folder_in_the_flags_is_kept(here, monkeypatch):
+    flags = "--tf_xla_persistent_cache_directory=/somewhere"
+    monkeypatch.setenv("TF_XLA_FLAGS", flags)
     xla_cache.enable_xla_cache()
-    assert os.environ["TF_XLA_FLAGS"] == told
+    assert os.environ["TF_XLA_FLAGS"] == flags
     assert not list(here.iterdir())
 
 
-def test_programs_that_nobody_uses_are_removed(here, monkeypatch):
+def test_unused_programs_are_removed(here, monkeypatch):
     xla_cache.enable_xla_cache()
     (folder,) = here.glob("*/*")
     old, new = folder / "old.pb", folder / "new.pb"
@@ -119,7 +119,7 @@ def test_programs_that_nobody_uses_are_removed(here, monkeypatch):
     assert kept(here) == [new]
 
 
-def test_a_folder_that_flags_can_not_name_is_not_used(tmp_path, here, monkeypatch):
+def test_a_folder_with_spaces_is_not_used(tmp_path, here, monkeypatch):
     monkeypatch.setattr(xla_cache.tempfile, "gettempdir", lambda: str(tmp_path / "a folder"))
     xla_cache.enable_xla_cache()
     assert "TF_XLA_FLAGS" not in os.environ

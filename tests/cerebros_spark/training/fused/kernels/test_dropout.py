@@ -15,21 +15,21 @@ def mask(rate: float = 0.4, seed: int = 7, step: int = 0, unit: int = 0) -> np.n
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.9])
-def test_a_share_is_left_out_and_the_rest_makes_up_for_it(rate):
+def test_dropout_drops_a_share_and_scales_the_rest(rate):
     drawn = mask(rate)
     assert set(np.unique(drawn)) == {0.0, 1 / (1 - rate)}
     deviation = np.sqrt(rate / (1 - rate) / drawn.size)
     assert abs(drawn.mean() - 1) < 4 * deviation
 
 
-def test_masks_are_the_same_again_and_others_for_other_places():
+def test_masks_are_reproducible_and_differ_by_position():
     np.testing.assert_array_equal(mask(), mask())
     masks = [mask(), mask(seed=8), mask(step=1), mask(unit=1), mask(seed=0), mask(unit=2)]
     together = np.corrcoef([each.ravel() for each in masks]) - np.eye(len(masks))
     assert np.abs(together).max() < 4 / np.sqrt(SLOTS * BATCH)
 
 
-def test_no_mask_is_a_part_of_another_one_shifted():
+def test_no_mask_is_a_shifted_part_of_another():
     found = []
     for step in range(100):
         dropping = DropoutMasks(0.5, tf.constant(7, tf.uint32), step, tf.float32)
@@ -42,7 +42,7 @@ def test_no_mask_is_a_part_of_another_one_shifted():
     assert len(set(found)) == len(found)
 
 
-def test_slots_and_rows_are_left_out_independently():
+def test_slots_and_rows_are_dropped_independently():
     drawn = mask(0.5)
     for values in (drawn, drawn.T):
         together = np.corrcoef(values) - np.eye(len(values))
@@ -51,5 +51,5 @@ def test_slots_and_rows_are_left_out_independently():
         assert abs(together.mean()) < 0.01
 
 
-def test_a_share_of_next_to_nothing_leaves_all():
+def test_a_tiny_rate_drops_nothing():
     assert (mask(1e-9) == 1 / (1 - 1e-9)).all()
