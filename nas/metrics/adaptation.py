@@ -22,24 +22,10 @@ from keras import metrics as keras_metrics
 
 from cerebros_spark.compat.keras import wrapped_function
 from cerebros_spark.training.keras.metrics import OneHotLabels
+from nas.metrics import metric_checks as checks
 from nas.metrics.labels import ZERO_ONE_KINDS, LabelForm, LabelKind
 from nas.metrics.lookup import ACCURACY_NAMES, as_list, find_builtin, get_metric
-from nas.metrics.metric_checks import (
-    Rule,
-    check_auc_labels,
-    check_axis,
-    check_bounded,
-    check_correlation,
-    check_counts,
-    check_ignored_class,
-    check_kinds,
-    check_logits,
-    check_sorted_ids,
-    make_error,
-    make_label_error,
-    make_logits_error,
-    refuse_aggregate,
-)
+from nas.metrics.metric_checks import Rule, make_error, make_label_error, make_logits_error
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +38,7 @@ def adapt_metrics(metrics: Sequence[Any], form: LabelForm) -> tuple[Any, ...]:
         form: The output and its labels.
 
     Raises:
-        ArgumentError: If a metric cannot be computed from such labels. The message names it and
-            says what it needs and what to do.
+        ArgumentError: If a metric cannot be computed from such labels.
     """
     return tuple(_adapt(metric, form) for metric in metrics)
 
@@ -61,19 +46,10 @@ def adapt_metrics(metrics: Sequence[Any], form: LabelForm) -> tuple[Any, ...]:
 def adapt_compiled_metrics(
     metrics: Any, forms: Sequence[LabelForm], output_names: Sequence[str]
 ) -> list[Any] | None:
-    """Return the metrics that ``compile`` was given as they suit the labels.
+    """Return the ``metrics`` of ``compile`` as they suit the labels; None if nothing changes.
 
-    Args:
-        metrics: Metrics in all forms that ``compile`` accepts: a list for one output; for several
-            outputs a list with an entry for each, or a dict by output.
-        forms: The outputs and their labels.
-        output_names: Names of the outputs.
-
-    Returns:
-        A list of metrics for one output, or a list of such lists; None if nothing changes.
-
-    Raises:
-        ArgumentError: As :func:`adapt_metrics`.
+    The result is a list for one output, or a list of such lists. Raises ArgumentError as
+    :func:`adapt_metrics`.
     """
     by_output = _group_by_output(metrics, output_names)
     if by_output is None:
@@ -119,7 +95,13 @@ def _adapt(metric: Any, form: LabelForm) -> Any:
         return metric
     if isinstance(metric, str):
         builtin.name = metric
-    adapted = _apply_rule(builtin, form, by_name=isinstance(metric, str | type))
+    adapted = builtin
+    by_name = isinstance(metric, str | type)
+    if by_name and isinstance(builtin, keras_metrics.FBetaScore) and builtin.average is None:
+        adapted = _change(builtin, average="macro")
+    # Of a metric of another version of Keras nothing is known but that it compares.
+    rule = _RULES.get(type(builtin)) or _accept(_LIKE_OUTPUTS, _SAME_SHAPE, convert=False)
+    adapted = rule(adapted, form)
     if adapted is builtin:
         return metric
     logger.info(
@@ -127,14 +109,6 @@ def _adapt(metric: Any, form: LabelForm) -> Any:
         *(builtin.name, form.output, _describe(adapted), form),
     )
     return adapted
-
-
-def _apply_rule(metric: Any, form: LabelForm, by_name: bool) -> Any:
-    # Of a metric of another version of Keras nothing is known but that it compares.
-    rule = _RULES.get(type(metric)) or _accept(_LIKE_OUTPUTS, _SAME_SHAPE, convert=False)
-    if by_name and isinstance(metric, keras_metrics.FBetaScore) and metric.average is None:
-        metric = _change(metric, average="macro")
-    return rule(metric, form)
 
 
 def _describe(metric: Any) -> str:
@@ -182,13 +156,9 @@ def _accept(
     replacements: Mapping[LabelKind, Rule] | None = None,
     convert: bool = True,
 ) -> Rule:
-    """Return a rule by the kind of labels.
+    """Return a rule for a metric that takes some kinds of labels and is replaced for others.
 
-    Args:
-        kinds: Labels that the metric takes unchanged.
-        needs: What the metric needs, for the error about other labels.
-        replacements: What to compute instead, by the kind of labels.
-        convert: Whether to convert class numbers for a metric that takes one-hot labels.
+    With ``convert``, class numbers become one-hot labels. Other labels are refused.
     """
 
     def adapt(metric: Any, form: LabelForm) -> Any:
@@ -209,25 +179,21 @@ def _chain(*rules: Rule) -> Rule:
 
 
 def _adapt_accuracy(metric: Any, form: LabelForm) -> Any:
-    """Return the share of rows, or of labels, that are predicted correctly.
-
-    Args:
-        metric: The name ``"accuracy"``, for which Keras chooses a metric by the shapes alone, or
-            ``Accuracy``, which compares classes with probabilities.
-        form: The output and its labels.
-    """
-    by_name = isinstance(metric, str)
+    """Adapt ``Accuracy``, or ``"accuracy"``, for which Keras chooses a metric by shapes alone."""
+    by_name, kind = isinstance(metric, str), form.kind
     name = metric if by_name else metric.name
-    if form.kind is LabelKind.CLASS_NUMBERS:
-        return metric if by_name else keras_metrics.SparseCategoricalAccuracy(name=name)
-    if form.kind is LabelKind.ONE_HOT:
-        return metric if by_name else keras_metrics.CategoricalAccuracy(name=name)
-    if form.kind in (LabelKind.BINARY, LabelKind.MULTI_LABEL):
-        if by_name and form.kind is LabelKind.BINARY and not form.logits:
-            return metric
-        return keras_metrics.BinaryAccuracy(name=name, threshold=0.0 if form.logits else 0.5)
-    if form.kind is LabelKind.DISTRIBUTION and form.width > 1 and by_name:
+    if by_name and (
+        kind in (LabelKind.CLASS_NUMBERS, LabelKind.ONE_HOT)
+        or (kind is LabelKind.BINARY and not form.logits)
+        or (kind is LabelKind.DISTRIBUTION and form.width > 1)
+    ):
         return metric
+    if kind is LabelKind.CLASS_NUMBERS:
+        return keras_metrics.SparseCategoricalAccuracy(name=name)
+    if kind is LabelKind.ONE_HOT:
+        return keras_metrics.CategoricalAccuracy(name=name)
+    if kind in (LabelKind.BINARY, LabelKind.MULTI_LABEL):
+        return keras_metrics.BinaryAccuracy(name=name, threshold=0.0 if form.logits else 0.5)
     raise make_label_error(keras_metrics.Accuracy(name=name), form, "classes")
 
 
@@ -296,7 +262,7 @@ def _adapt_iou(metric: Any, form: LabelForm) -> Any:
     wanted = 2 if form.kind is LabelKind.BINARY else form.width
     if form.kind is LabelKind.MULTI_LABEL:
         raise make_error(metric, form, f"it needs one class a row, but {form}; use BinaryIoU")
-    check_kinds(_ONE_CLASS, "one class a row")(metric, form)
+    checks.check_kinds(_ONE_CLASS, "one class a row")(metric, form)
     if count != wanted:
         reason = f"num_classes is {count}, but there are {wanted}; give num_classes={wanted}"
         raise make_error(metric, form, reason)
@@ -331,7 +297,7 @@ def _adapt_smooth_crossentropy(metric: Any, form: LabelForm) -> Any:
 
 
 def _adapt_function(metric: Any, form: LabelForm) -> Any:
-    """Adapt a metric of a function for which Keras has no metric."""
+    # A function for which Keras has no metric.
     name = wrapped_function(metric).__name__
     if name in _BATCH_FUNCTIONS:
         reason = f"{name} is computed of a whole batch; use a metric that is a mean over rows"
@@ -348,49 +314,41 @@ _PROBABILITIES = (LabelKind.ONE_HOT, LabelKind.DISTRIBUTION)
 _SAME_SHAPE = "labels of the shape of the outputs"
 _ZERO_ONE = "labels of 0 and 1, one-hot labels or class numbers"
 
-_no_logits = check_logits("sigmoid", "softmax")
-_no_softmax_logits = check_logits("softmax")
-_needs_zero_one = check_kinds(ZERO_ONE_KINDS, _ZERO_ONE)
+_no_logits = checks.check_logits("sigmoid", "softmax")
+_no_softmax_logits = checks.check_logits("softmax")
+_needs_zero_one = checks.check_kinds(ZERO_ONE_KINDS, _ZERO_ONE)
 
 _numbers = _accept(_LIKE_OUTPUTS, _SAME_SHAPE)
 _zero_one = _accept(ZERO_ONE_KINDS, _ZERO_ONE)
 _distributions = _accept(_PROBABILITIES, "probabilities of classes")
 _binary_entropy = _accept((*ZERO_ONE_KINDS, LabelKind.DISTRIBUTION), _ZERO_ONE)
-_counts = _chain(_needs_zero_one, check_counts, _set_count_threshold, _zero_one)
-_rates_at_point = _chain(_needs_zero_one, check_counts, _no_logits, check_bounded, _zero_one)
+_counts = _chain(_needs_zero_one, checks.check_counts, _set_count_threshold, _zero_one)
+_rates_at_point = _chain(
+    _needs_zero_one, checks.check_counts, _no_logits, checks.check_bounded, _zero_one
+)
 _f_scores = _chain(_needs_zero_one, _adapt_f_score, _zero_one)
 _over_threshold = _chain(_needs_zero_one, _set_threshold("threshold"), _zero_one)
 _hinge = _accept((*ZERO_ONE_KINDS, LabelKind.SIGNED), "labels of -1 and 1, or of 0 and 1")
 
 _FUNCTION_RULES: dict[str, Rule] = {
-    "binary_focal_crossentropy": _chain(_no_logits, check_bounded, _binary_entropy),
+    "binary_focal_crossentropy": _chain(_no_logits, checks.check_bounded, _binary_entropy),
     "categorical_focal_crossentropy": _chain(_no_logits, _distributions),
 }
 _BATCH_FUNCTIONS = ("dice", "tversky", "circle", "ctc", "categorical_generalized_cross_entropy")
 
 
-def _one_hot(class_numbers: Rule | None = None, binary: Rule | None = None) -> Rule:
-    """Return the rule of a metric of one-hot labels, with what replaces it for other labels."""
-    replacements = {LabelKind.CLASS_NUMBERS: class_numbers, LabelKind.BINARY: binary}
-    return _accept_classes(_PROBABILITIES, replacements)
+def _accept_classes(kinds: Collection[LabelKind], **replacements: Rule) -> Rule:
+    """Return the rule of a metric of one class a row, with its replacements by kind of labels."""
+    by_kind = {LabelKind[name.upper()]: rule for name, rule in replacements.items()}
+    return _accept(kinds, "one class a row: class numbers, or one-hot labels", by_kind)
 
 
-def _sparse(one_hot: Rule, binary: Rule | None = None) -> Rule:
-    """Return the rule of a metric of class numbers, with what replaces it for other labels."""
-    replacements = {LabelKind.ONE_HOT: one_hot, LabelKind.BINARY: binary}
-    return _accept_classes((LabelKind.CLASS_NUMBERS,), replacements)
-
-
-def _accept_classes(
-    kinds: Collection[LabelKind], replacements: Mapping[LabelKind, Rule | None]
-) -> Rule:
-    given = {kind: rule for kind, rule in replacements.items() if rule is not None}
-    return _accept(kinds, "one class a row: class numbers, or one-hot labels", given)
-
+_one_hot = functools.partial(_accept_classes, _PROBABILITIES)
+_sparse = functools.partial(_accept_classes, (LabelKind.CLASS_NUMBERS,))
 
 _m = keras_metrics
 _RULES: dict[Any, Rule] = {
-    **dict.fromkeys((_m.Metric, _m.Mean, _m.Sum), refuse_aggregate),
+    **dict.fromkeys((_m.Metric, _m.Mean, _m.Sum), checks.refuse_aggregate),
     _m.MeanMetricWrapper: _adapt_function,
     # Numbers.
     **dict.fromkeys(
@@ -401,12 +359,12 @@ _RULES: dict[Any, Rule] = {
         _numbers,
     ),
     _m.R2Score: _chain(_adapt_r2, _numbers),
-    _m.CosineSimilarity: _chain(check_axis, _numbers),
-    _m.PearsonCorrelation: _chain(check_axis, check_correlation, _numbers),
-    _m.ConcordanceCorrelation: _chain(check_axis, _numbers),
+    _m.CosineSimilarity: _chain(checks.check_axis, _numbers),
+    _m.PearsonCorrelation: _chain(checks.check_axis, checks.check_correlation, _numbers),
+    _m.ConcordanceCorrelation: _chain(checks.check_axis, _numbers),
     # Counts of true and false predictions.
     _m.AUC: _chain(
-        *(_needs_zero_one, check_counts, check_auc_labels, check_bounded),
+        *(_needs_zero_one, checks.check_counts, checks.check_auc_labels, checks.check_bounded),
         *(_no_softmax_logits, _set_from_logits, _zero_one),
     ),
     **dict.fromkeys((_m.Precision, _m.Recall, _m.TruePositives, _m.TrueNegatives), _counts),
@@ -417,35 +375,41 @@ _RULES: dict[Any, Rule] = {
     # Accuracies.
     _m.Accuracy: _adapt_accuracy,
     _m.BinaryAccuracy: _over_threshold,
-    _m.CategoricalAccuracy: _one_hot(_replace(_m.SparseCategoricalAccuracy), _adapt_accuracy),
-    _m.SparseCategoricalAccuracy: _sparse(_replace(_m.CategoricalAccuracy), _adapt_accuracy),
-    _m.TopKCategoricalAccuracy: _one_hot(_replace(_m.SparseTopKCategoricalAccuracy, "k")),
+    _m.CategoricalAccuracy: _one_hot(
+        class_numbers=_replace(_m.SparseCategoricalAccuracy), binary=_adapt_accuracy
+    ),
+    _m.SparseCategoricalAccuracy: _sparse(
+        one_hot=_replace(_m.CategoricalAccuracy), binary=_adapt_accuracy
+    ),
+    _m.TopKCategoricalAccuracy: _one_hot(
+        class_numbers=_replace(_m.SparseTopKCategoricalAccuracy, "k")
+    ),
     _m.SparseTopKCategoricalAccuracy: _chain(
-        check_sorted_ids, _sparse(_replace(_m.TopKCategoricalAccuracy, "k"))
+        checks.check_sorted_ids, _sparse(one_hot=_replace(_m.TopKCategoricalAccuracy, "k"))
     ),
     # Probabilities.
     _m.BinaryCrossentropy: _chain(
-        check_bounded, _no_softmax_logits, _set_from_logits, _binary_entropy
+        checks.check_bounded, _no_softmax_logits, _set_from_logits, _binary_entropy
     ),
     _m.CategoricalCrossentropy: _chain(
         _set_from_logits,
         _one_hot(
-            _adapt_smooth_crossentropy,
-            _replace(_m.BinaryCrossentropy, "from_logits", "label_smoothing"),
+            class_numbers=_adapt_smooth_crossentropy,
+            binary=_replace(_m.BinaryCrossentropy, "from_logits", "label_smoothing"),
         ),
     ),
     _m.SparseCategoricalCrossentropy: _chain(
-        check_ignored_class,
+        checks.check_ignored_class,
         _set_from_logits,
         _sparse(
-            _replace(_m.CategoricalCrossentropy, "from_logits", "axis"),
-            _replace(_m.BinaryCrossentropy, "from_logits"),
+            one_hot=_replace(_m.CategoricalCrossentropy, "from_logits", "axis"),
+            binary=_replace(_m.BinaryCrossentropy, "from_logits"),
         ),
     ),
     _m.KLDivergence: _chain(_no_logits, _distributions),
     # Margins.
     **dict.fromkeys((_m.Hinge, _m.SquaredHinge), _hinge),
-    _m.CategoricalHinge: _accept_classes((LabelKind.ONE_HOT,), {}),
+    _m.CategoricalHinge: _accept_classes((LabelKind.ONE_HOT,)),
     # Intersections over unions.
     _m.BinaryIoU: _over_threshold,
     **dict.fromkeys((_m.IoU, _m.MeanIoU, _m.OneHotIoU, _m.OneHotMeanIoU), _adapt_iou),

@@ -56,7 +56,7 @@ class Labels:
         classes: The distinct integers of a single column; None for other values.
         binary: Whether all values are 0 or 1.
         one_hot: Whether each row of a single column is one 1 among zeros.
-        unit: Whether mean and variance allow that all values are between 0 and 1.
+        unit: Whether all values may be between 0 and 1, by their mean and variance.
     """
 
     names: tuple[str, ...]
@@ -74,26 +74,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class AllowedValues:
-    """The values that one output's labels may have.
-
-    Attributes:
-        greatest: The greatest value, where the least is 0; None for any number.
-        one_hot: Whether each row is one 1 among zeros.
-    """
+    """The values that labels may have: from 0 to ``greatest``, if any, and one 1 if one-hot."""
 
     greatest: int | None = None
     one_hot: bool = False
 
     def check(self, labels: np.ndarray, names: Sequence[str]) -> None:
-        """Refuse labels that a loss or metric would evaluate wrongly.
-
-        Args:
-            labels: Labels of shape ``(rows, width)``.
-            names: The label columns.
-
-        Raises:
-            DataError: If a value is NaN or does not occur in training.
-        """
+        """Raise DataError if labels of shape ``(rows, width)`` hold NaN or other values."""
         title = f"the label {', '.join(names)!r}"
         if labels.dtype.kind == "f" and np.isnan(labels).any():
             rows = int(np.isnan(labels).any(axis=1).sum())
@@ -120,10 +107,9 @@ class LabelForm:
     Attributes:
         output: Name of the output.
         labels: Its labels.
-        kind: What the labels are.
+        kind: Their kind.
         width: Values of the output per row.
-        logits: The activation that would turn the outputs into probabilities, ``"sigmoid"`` or
-            ``"softmax"``; empty if the network applies one or needs none.
+        logits: The missing activation, ``"sigmoid"`` or ``"softmax"``, if outputs are logits.
         bounded: Whether the outputs are between 0 and 1.
     """
 
@@ -171,18 +157,15 @@ def summarize_array(name: str, values: np.ndarray) -> Labels:
     """Return the labels that an array of shape ``(rows,)`` or ``(rows, width)`` holds."""
     rows = values.reshape(len(values), -1)
     distinct = np.unique(rows) if rows.size else np.zeros(0)
+    width = rows.shape[1]
     binary = bool(np.isin(distinct, (0, 1)).all())
-    are_classes = (
-        rows.shape[1] == 1
-        and len(distinct) <= 1000
-        and bool((distinct == np.round(distinct)).all())
-    )
+    integers = bool((distinct == np.round(distinct)).all())
     return Labels(
         (name,),
-        rows.shape[1],
-        tuple(int(value) for value in distinct) if are_classes else None,
+        width,
+        tuple(map(int, distinct)) if width == 1 and len(distinct) <= 1000 and integers else None,
         binary,
-        binary and rows.shape[1] > 1 and bool((rows.sum(axis=1) == 1).all()),
+        binary and width > 1 and bool((rows.sum(axis=1) == 1).all()),
         bool(((distinct >= 0) & (distinct <= 1)).all()),
     )
 
@@ -197,7 +180,7 @@ def infer_form(
         labels: Its labels.
         width: Values of the output per row.
         activation: Name of the last activation; None if unknown.
-        loss: A name, a function or an object of Keras, or a custom loss.
+        loss: A loss in any form that Keras accepts.
     """
     name = get_loss_name(loss)
     kind = _infer_kind(labels, width, activation, name)

@@ -26,12 +26,7 @@ ACCURACY_NAMES = ("accuracy", "acc")
 def get_metric(identifier: Any, argument: str = "the metric") -> Any:
     """Return the metric of a name, a class, a function or an object.
 
-    Args:
-        identifier: What Keras accepts as a metric.
-        argument: The words for it in an error.
-
-    Raises:
-        ArgumentError: If Keras has no such metric, or the metric needs arguments.
+    Raises ArgumentError if Keras has no such metric, or it needs arguments. ``argument`` names it.
     """
     try:
         return keras_metrics.get(identifier)

@@ -23,6 +23,7 @@ from nas.spaces.functional import (
     inline_statistics,
     to_functional,
 )
+from nas.spaces.validation import check_flag, check_list
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +76,7 @@ class FixedModel:
     ) -> None:
         if not isinstance(model, keras.Model):
             raise ArgumentError(f"model must be a keras.Model, but got {model!r}")
-        if not isinstance(keep_weights, bool):
-            raise ArgumentError(f"keep_weights must be True or False, but got {keep_weights!r}")
-        if keep_weights and not model.built:
+        if check_flag("keep_weights", keep_weights) and not model.built:
             raise ArgumentError(
                 f"keep_weights=True, but the model {model.name!r} is not built and has no weights"
             )
@@ -96,13 +95,7 @@ class FixedModel:
             _log_new_weights(model)
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> keras.Model:
-        """Return a new compiled copy of the model.
-
-        Args:
-            hp: A ``keras_tuner.HyperParameters``.
-            input_shapes: Shape of one row of each input, for a model without inputs.
-            input_dtypes: Type of each input, likewise.
-        """
+        """Return a new compiled copy of the model; see :class:`~.user_space.UserBuilder`."""
         try:
             with dtype_policy_scope(self._model.dtype_policy):
                 copy = self._copy(input_shapes, input_dtypes)
@@ -166,7 +159,6 @@ class FixedModel:
         return ArgumentError(f"cannot rebuild the model {self._model.name!r}: {reason}")
 
     def _get_initial_weights(self) -> list[np.ndarray]:
-        """Return the weights that all trials start with."""
         if self._keep_weights:
             weights: list[np.ndarray] = self._model.get_weights()
             return weights
@@ -230,7 +222,6 @@ def _get_inner_optimizer(optimizer: Any) -> Any:
 
 
 def _set_learning_rate(optimizer: Any, rate: float) -> Any:
-    """Return the configuration of an optimizer with another learning rate."""
     config = dict(optimizer["config"])
     if config.get("inner_optimizer") is not None:
         config["inner_optimizer"] = _set_learning_rate(config["inner_optimizer"], rate)
@@ -272,7 +263,6 @@ def _get_config(model: keras.Model) -> Any:
 
 
 def _make_compile_config(model: keras.Model, loss: Any, metrics: Any) -> dict[str, Any]:
-    """Return the configuration of the model's ``compile()`` with another loss and metrics."""
     config = get_compile_config(model) if model.compiled else {}
     if loss is None and config.get("loss") is None:
         raise ArgumentError(
@@ -311,16 +301,14 @@ def _check_learning_rates(value: Any) -> tuple[float, float]:
 
 
 def _check_batch_sizes(value: Any) -> tuple[int, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-        raise ArgumentError(f"batch_sizes must be a list of numbers of rows, but got {value!r}")
-    return tuple(check_integer("batch_sizes: each", size, 1) for size in value)
+    sizes = check_list("batch_sizes", value, "numbers of rows")
+    if not sizes:
+        raise ArgumentError(f"batch_sizes must be a list of at least one size, but got {value!r}")
+    return tuple(check_integer("batch_sizes: each", size, 1) for size in sizes)
 
 
 def _check_optimizers(value: Any, compiled: str | None) -> tuple[str, ...]:
-    """Return the names of the candidates, the optimizer of ``compile()`` first."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ArgumentError(f"optimizers must be a list of names, but got {value!r}")
-    for name in value:
+    for name in check_list("optimizers", value, "names"):
         try:
             keras.optimizers.get(name)
         except (ValueError, TypeError) as error:

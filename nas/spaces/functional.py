@@ -31,12 +31,7 @@ def complete_model(
     """Return a compiled model as a functional one with the same layers and weights.
 
     Only functional models have named outputs, which merged metrics need. A Sequential without an
-    Input and a subclassed model are called with inputs of the data's shapes.
-
-    Args:
-        model: The user's model.
-        input_shapes: Shape of one row of each input, for a model without inputs.
-        input_dtypes: Type of each input, likewise.
+    Input and a subclassed model are called with inputs of the data's shapes and dtypes.
 
     Raises:
         TrialError: If it is not a compiled model, or compiled with a lambda.
@@ -139,10 +134,7 @@ def inline_statistics(model: keras.Model) -> keras.Model:
 def rebuild(model: keras.Model, architecture: Any, constant: Iterable[Any]) -> keras.Model:
     """Return a model of a changed architecture with the same weights, compiled as before.
 
-    Args:
-        model: The model.
-        architecture: Its architecture, as parsed JSON, with changes.
-        constant: Its layers whose variables became constants of the architecture.
+    ``constant`` are the layers whose variables became constants of the architecture.
     """
     rebuilt = keras.models.model_from_json(json.dumps(architecture))
     if model.compiled:
@@ -155,9 +147,7 @@ def rebuild(model: keras.Model, architecture: Any, constant: Iterable[Any]) -> k
 def explain_rebuild_failure(model: keras.Model, error: Exception) -> str:
     """Return in one line which custom layer of a model cannot be rebuilt, and what to do.
 
-    Args:
-        model: The model.
-        error: The error of Keras, which is summarized if no such layer is found.
+    If there is none, the error of Keras is summarized.
     """
     for layer in _iterate_custom_layers(model):
         kind = type(layer)
@@ -199,7 +189,6 @@ def describe_difference(model: keras.Model, copy: keras.Model) -> str | None:
 
 
 def _get_settings(layer: Any) -> tuple[Any, ...]:
-    """Return a layer's class and plain attributes."""
     attributes = {
         name: value
         for name, value in vars(layer).items()
@@ -229,7 +218,6 @@ def _require_shapes(model: keras.Model, input_shapes: Shapes) -> Sequence[tuple[
 def _call_subclassed(
     model: keras.Model, shapes: Sequence[tuple[int, ...]], dtypes: Any
 ) -> keras.Model:
-    """Return a functional model that calls a subclassed one with inputs of the data's shapes."""
     title = f"the subclassed model {type(model).__name__}"
     try:
         model.get_config()

@@ -7,24 +7,13 @@ from typing import Any
 
 
 def read_integer(hp: Any, name: str, low: int, high: int, active: bool = True) -> int:
-    """Register an integer and return its value, or 0 if it is inactive and has none.
-
-    An integer with one possible value gets no hyperparameter.
-    """
+    """Register an integer, unless it has only one value, and return it; 0 if it is inactive."""
     value = low if low == high else hp.Int(name, low, high, default=(low + high) // 2)
     return int(value) if active else 0
 
 
 def active_from(hp: Any, name: str, least: int, low: int, high: int) -> AbstractContextManager[Any]:
-    """Return a scope whose hyperparameters are active if an integer is at least ``least``.
-
-    Args:
-        hp: A ``keras_tuner.HyperParameters``.
-        name: Name of the integer.
-        least: Its least value for which they are active.
-        low: Its lower bound.
-        high: Its upper bound.
-    """
+    """Return a scope whose hyperparameters are active if ``name``, of [low, high], is >= least."""
     if least <= low:
         # Always active: no condition, and without other values no hyperparameter for one.
         return nullcontext()

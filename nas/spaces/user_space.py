@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import autokeras as ak
@@ -44,10 +45,11 @@ class UserBuilder(Protocol):
         """The function or object whose code builds networks; None without custom code."""
 
 
+@dataclass
 class UserSpace(Space):
     """Builds the user's networks for one data set.
 
-    Args:
+    Attributes:
         builder: Builds the networks.
         input_shapes: Shape of one row of each input.
         input_dtypes: Type of each input.
@@ -55,19 +57,12 @@ class UserSpace(Space):
         labels: The labels of each output, which losses and metrics must suit; None if not known.
     """
 
-    def __init__(
-        self,
-        builder: UserBuilder,
-        input_shapes: Sequence[tuple[int, ...]],
-        input_dtypes: Sequence[str],
-        custom_objects: Mapping[str, Any],
-        labels: Sequence[Labels] | None = None,
-    ) -> None:
-        self._builder = builder
-        self._inputs = (tuple(input_shapes), tuple(input_dtypes))
-        self._custom_objects = custom_objects
-        self._labels = labels
-        self._outputs: list[tuple[Any, ...]] | None = None
+    builder: UserBuilder
+    input_shapes: Sequence[tuple[int, ...]]
+    input_dtypes: Sequence[str]
+    custom_objects: Mapping[str, Any]
+    labels: Sequence[Labels] | None = None
+    _outputs: list[tuple[Any, ...]] | None = field(default=None, init=False)
 
     def build(self, hp: Any) -> keras.Model:
         """Return a compiled functional network for hyperparameter values.
@@ -77,10 +72,11 @@ class UserSpace(Space):
             ArgumentError: If it cannot become a functional model.
             Exception: Whatever the user's code raises.
         """
-        model = build_in_new_session(self._builder, hp, self._custom_objects, *self._inputs)
+        inputs = self.input_shapes, self.input_dtypes
+        model = build_in_new_session(self.builder, hp, self.custom_objects, *inputs)
         # Another scope: the user's code may have cleared the session, too.
-        with custom_object_scope(self._custom_objects), import_custom_modules({"imports": []}):
-            model = complete_model(model, *self._inputs)
+        with custom_object_scope(self.custom_objects), import_custom_modules({"imports": []}):
+            model = complete_model(model, *inputs)
         outputs = [tuple(tensor.shape[1:]) for tensor in model.outputs]
         if self._outputs is None:
             self._outputs = outputs
@@ -89,8 +85,8 @@ class UserSpace(Space):
                 f"every network must have the outputs of the first, {self._outputs}, but this one "
                 f"has {outputs}: hyperparameters must not change the shape of an output"
             )
-        if self._labels is not None:
-            adapt_to_labels(model, self._labels, self._custom_objects)
+        if self.labels is not None:
+            adapt_to_labels(model, self.labels, self.custom_objects)
         return model
 
 
@@ -117,12 +113,7 @@ def build_in_new_session(
 def adapt_to_labels(
     model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[str, Any]
 ) -> None:
-    """Compile a model again with metrics that suit its labels, if its own metrics do not.
-
-    Args:
-        model: A compiled functional model.
-        labels: The labels of each output.
-        custom_objects: Custom layers, losses and metrics, by name.
+    """Compile a model again with metrics that suit the labels of each output, if necessary.
 
     Raises:
         ArgumentError: If Keras would compute a loss or metric wrongly, or fail.
@@ -199,11 +190,7 @@ class _HyperModelBuilder:
 
 
 def make_user_builder(hypermodel: Any) -> UserBuilder:
-    """Return the builder for the argument ``hypermodel``.
-
-    Raises:
-        ArgumentError: If it cannot build networks; the message names it.
-    """
+    """Return the builder for the argument ``hypermodel``; raise ArgumentError if it is none."""
     if isinstance(hypermodel, FixedModel):
         return hypermodel
     if isinstance(hypermodel, keras.Model):
@@ -240,9 +227,7 @@ def collect_custom_objects(custom_objects: Mapping[str, Any] | None) -> dict[str
     """Return custom classes and functions by every name that Keras writes for them.
 
     Objects registered in ``__main__`` (a notebook's cell) are added: no worker can import them.
-
-    Raises:
-        ArgumentError: If a value is not a class or function with a name.
+    Raises ArgumentError for other values.
     """
     if custom_objects is not None and not isinstance(custom_objects, Mapping):
         raise ArgumentError(

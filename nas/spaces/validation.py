@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
@@ -17,6 +17,20 @@ ACTIVATIONS = frozenset(
         *("sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh"),
     }
 )
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return a boolean; raise ArgumentError otherwise."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} must be True or False, but got {value!r}")
+    return value
+
+
+def check_list(name: str, value: Any, content: str) -> Sequence[Any]:
+    """Return a sequence that is not a string; raise ArgumentError with its content otherwise."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ArgumentError(f"{name} must be a list of {content}, but got {value!r}")
+    return value
 
 
 def check_member(name: str, value: Any, allowed: Iterable[str]) -> str:

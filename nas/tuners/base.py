@@ -164,15 +164,9 @@ class BaseTuner(Tuner, abc.ABC):
 
 
 def resolve_initial_trials(option: str, value: int | None, max_trials: int | None) -> int:
-    """Return how many trials are random before a tuner uses their scores.
+    """Return the option for the number of random trials before a tuner uses their scores.
 
-    Args:
-        option: Name of the option, for the error.
-        value: Its value; None for a quarter of ``max_trials``, but from 1 to 10.
-        max_trials: Number of trials.
-
-    Raises:
-        ArgumentError: If it is not a positive integer.
+    None stands for a quarter of ``max_trials``, but from 1 to 10.
     """
     if value is None:
         return min(10, max(1, (max_trials or 0) // 4))

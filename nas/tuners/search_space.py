@@ -60,12 +60,7 @@ class SearchSpace:
                 yield index, definition
 
     def fill(self, values: Mapping[str, Any], choose: Callable[[Any], Any]) -> Values:
-        """Return values of exactly the active hyperparameters.
-
-        Args:
-            values: Values that are kept if they are active.
-            choose: Returns the value of a definition without one.
-        """
+        """Return values of exactly the active hyperparameters: the given or chosen ones."""
         filled: Values = {}
         for definition in self._hp.space:
             name = definition.name
@@ -95,10 +90,9 @@ class SearchSpace:
         return tuple(sorted((name, repr(value)) for name, value in filled.items()))
 
     def iterate_combinations(self, list_values: Callable[[Any], Iterable[Any]]) -> Iterator[Values]:
-        """Iterate over all combinations; the hyperparameter declared last changes fastest.
+        """Iterate over all combinations of the values that ``list_values`` returns.
 
-        Args:
-            list_values: Returns the values of a definition to combine.
+        The hyperparameter declared last changes fastest.
         """
         definitions = self.definitions
 

@@ -19,17 +19,10 @@ def needs_blocks(inputs: Sequence[Any]) -> bool:
 def assemble_graph(
     inputs: Sequence[Any], heads: Sequence[Any]
 ) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return a graph of inputs and heads, as ``autokeras.AutoModel`` builds it.
+    """Return the input nodes, output nodes and heads of a graph for unconnected inputs and heads.
 
-    Every input gets the block for its kind. Several blocks are merged, and every head reads all.
-
-    Args:
-        inputs: Input nodes that no block reads.
-        heads: Heads without inputs.
-
-    Returns:
-        The graph's input nodes, output nodes and heads. They are copies, so that the originals can
-        be used in another search.
+    As in ``autokeras.AutoModel``, every input gets the block for its kind, several blocks are
+    merged, and every head reads all. The results are copies: the originals stay unconnected.
     """
     nodes = [copy_detached(node) for node in inputs]
     copied_heads = [copy_detached(head) for head in heads]

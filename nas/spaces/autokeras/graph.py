@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import autokeras as ak
@@ -26,10 +27,11 @@ from nas.spaces.base import Space
 from nas.spaces.functional import inline_statistics
 
 
+@dataclass(frozen=True)
 class GraphSpace(Space):
     """Builds networks from an AutoKeras graph.
 
-    Args:
+    Attributes:
         inputs: The input nodes.
         outputs: The output nodes, one for each head.
         targets: The heads, completed with the data's labels.
@@ -43,30 +45,16 @@ class GraphSpace(Space):
         custom_objects: Custom layers, losses and metrics, by name.
     """
 
-    def __init__(
-        self,
-        inputs: Sequence[Any],
-        outputs: Sequence[Any],
-        targets: Sequence[Target],
-        input_shapes: Sequence[tuple[int, ...]],
-        statistics: Sequence[tuple[np.ndarray, np.ndarray]],
-        *,
-        batch_size: int,
-        rows: int,
-        epochs: int,
-        loss_weights: Sequence[float] | None = None,
-        custom_objects: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._custom_objects = custom_objects
-        self._inputs = list(inputs)
-        self._outputs = list(outputs)
-        self._targets = list(targets)
-        self._input_shapes = list(input_shapes)
-        self._statistics = list(statistics)
-        self._batch_size = batch_size
-        self._rows = rows
-        self._epochs = epochs
-        self._loss_weights = loss_weights
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+    targets: Sequence[Target]
+    input_shapes: Sequence[tuple[int, ...]]
+    statistics: Sequence[tuple[np.ndarray, np.ndarray]]
+    batch_size: int
+    rows: int
+    epochs: int
+    loss_weights: Sequence[float] | None = None
+    custom_objects: Mapping[str, Any] | None = None
 
     def build(self, hp: Any) -> keras.Model:
         """Return the compiled network for hyperparameter values."""
@@ -74,30 +62,30 @@ class GraphSpace(Space):
         policy = keras.config.dtype_policy()
         keras.backend.clear_session()
         keras.config.set_dtype_policy(policy)
-        graph = UncompiledGraph(inputs=self._inputs, outputs=self._outputs)
+        graph = UncompiledGraph(inputs=list(self.inputs), outputs=list(self.outputs))
         with contextlib.ExitStack() as stack:
-            for node, shape in zip(self._inputs, self._input_shapes, strict=True):
+            for node, shape in zip(self.inputs, self.input_shapes, strict=True):
                 stack.enter_context(_set_attributes(node, self._describe_input(node, shape)))
-            for target in self._targets:
+            for target in self.targets:
                 stack.enter_context(_set_attributes(target.head, _describe_labels(target)))
-            graph.set_fit_args(0, epochs=self._epochs)
+            graph.set_fit_args(0, epochs=self.epochs)
             stack.enter_context(apply_overrides(hp))
             model = graph.build(hp)
         # The cleared session has dropped the custom objects.
-        with custom_object_scope(self._custom_objects):
-            if self._loss_weights is not None:
-                names = [target.name for target in self._targets]
-                weights = dict(zip(names, self._loss_weights, strict=True))
+        with custom_object_scope(self.custom_objects):
+            if self.loss_weights is not None:
+                names = [target.name for target in self.targets]
+                weights = dict(zip(names, self.loss_weights, strict=True))
                 model.compile_from_config({**get_compile_config(model), "loss_weights": weights})
             # Normalization layers inside of pretrained models have their own statistics.
-            return inline_statistics(complete_preprocessing(model, self._statistics))
+            return inline_statistics(complete_preprocessing(model, self.statistics))
 
     def _describe_input(self, node: Any, shape: Sequence[int]) -> dict[str, Any]:
         attributes = {
             "shape": list(shape),
             "dtype": "float32",
-            "batch_size": self._batch_size,
-            "num_samples": self._rows,
+            "batch_size": self.batch_size,
+            "num_samples": self.rows,
         }
         if type(node) in (ak.Input, ak.ImageInput):
             # Rows come as float32, so they need no layers of AutoKeras that cast them and that
@@ -143,7 +131,6 @@ def _pass_through(hp: Any, inputs: Any = None) -> Any:
 
 
 def _add_channels(hp: Any, inputs: Any = None) -> Any:
-    """Add the axis of channels to images without one."""
     if len(inputs.shape) == 4:
         return inputs
     return keras.layers.Reshape((*inputs.shape[1:], 1))(inputs)
@@ -158,7 +145,6 @@ def _describe_labels(target: Target) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _set_attributes(block: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
-    """Set attributes of a node or head inside the context."""
     before = {name: getattr(block, name, None) for name in attributes}
     vars(block).update(attributes)
     try:

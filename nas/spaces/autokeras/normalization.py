@@ -39,10 +39,6 @@ def complete_preprocessing(model: keras.Model, statistics: Sequence[Statistics])
     A Normalization gets the mean and variance of its input. A RandomContrast no longer clips
     values to 0 … 255, which would cut off half of the normalized rows.
 
-    Args:
-        model: A compiled functional model.
-        statistics: Mean and variance of each element of each input over the training rows.
-
     Raises:
         ArgumentError: If the statistics of a Normalization's input are unknown.
     """

@@ -32,8 +32,7 @@ def read_moiety(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tupl
     Args:
         hp: A ``keras_tuner.HyperParameters``.
         space: The bounds.
-        prefix: Name scope of the hyperparameters; empty for none, as in an AutoKeras block, which
-            opens its own.
+        prefix: Name scope of the hyperparameters; empty in an AutoKeras block, which has its own.
 
     Returns:
         The moiety, and the value that names the wiring.
@@ -45,14 +44,9 @@ def read_moiety(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tupl
 def assign(
     hp: Any, moiety: Moiety, wiring: int, space: CerebrosSpace, prefix: str = "cerebros"
 ) -> None:
-    """Set the hyperparameters of complete networks to those of one network.
+    """Declare the hyperparameters of complete networks, with the values of one network.
 
-    Args:
-        hp: A ``keras_tuner.HyperParameters`` without any; they are declared.
-        moiety: The network's moiety, within the bounds of the space.
-        wiring: The value that names the wiring, from 0 to :data:`MAX_WIRING`.
-        space: The bounds.
-        prefix: Name scope of the hyperparameters.
+    ``wiring`` is the value that names the wiring, from 0 to :data:`MAX_WIRING`.
     """
     values: dict[str, Any] = {
         "levels": len(moiety.neurons),
@@ -99,15 +93,8 @@ def plan_network(
 ) -> NetworkFuture:
     """Return the plan that hyperparameter values stand for.
 
-    Another value of ``wiring`` changes the edges and nothing else.
-
-    Args:
-        hp: A ``keras_tuner.HyperParameters``.
-        space: The bounds.
-        inputs: Width of each flattened model input.
-        outputs: Width and activation of each model output.
-        seed: Seed of the search; the seed of a wiring derives from it and the value of ``wiring``.
-        prefix: Name scope of the hyperparameters.
+    The seed of the wiring derives from ``seed`` and the value of ``wiring``, so that another value
+    changes nothing but the edges.
     """
     moiety, wiring = read_moiety(hp, space, prefix)
     return draw_future(space, moiety, inputs, outputs, derive_seed(seed, "wiring", wiring))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -28,20 +29,9 @@ def build_layers(
     normalization, the default, reduces the sum again.) ``"add"`` adds the sources of the same
     width and concatenates the sums.
 
-    Initial weights and dropout masks come from Keras' global seed.
-
-    Args:
-        future: The plan.
-        inputs: A Keras tensor for each input of the plan, with the batch dimension. Rows that are
-            not vectors are flattened; integers are cast to floats.
-        prefix: Prefix of all layer names, for two networks in one graph.
-        base_models: By input number, a model through which that input passes first (transfer
-            learning). Its one output is flattened. The model becomes a layer and shares its
-            weights.
-        output_names: Names of the output Dense layers; by default they are named as the others.
-
-    Returns:
-        One Keras tensor for each output of the plan.
+    Initial weights and dropout masks come from Keras' global seed. The inputs pass through
+    :func:`flatten_inputs`. All layer names start with ``prefix``; ``output_names`` are those of the
+    output Dense layers.
 
     Raises:
         ArgumentError: If the tensors do not fit the plan.
@@ -69,19 +59,12 @@ def build_units(
     prefix: str = "",
     layers: Any = keras.layers,
 ) -> list[Any]:
-    """Build the units of a plan on top of flat inputs that fit it.
+    """Build the units of a plan on top of flat inputs that fit it, and return the outputs.
 
-    Args:
-        future: The plan.
-        inputs: A tensor for each input.
-        output_names: Names of the output Dense layers; None for the default name.
-        prefix: Prefix of all layer names.
-        layers: ``keras.layers``, or an object with its classes for other kinds of tensors.
-
-    Returns:
-        One tensor for each output.
+    ``layers`` may be an object with the classes of ``keras.layers`` for other kinds of tensors.
     """
-    return _UnitBuilder(future, prefix, inputs, layers).build(output_names)
+    tensors = {(0, number): tensor for number, tensor in enumerate(inputs)}
+    return _UnitBuilder(future, prefix, layers, tensors).build(output_names)
 
 
 def flatten_inputs(
@@ -92,8 +75,8 @@ def flatten_inputs(
 ) -> list[Any]:
     """Return the inputs as the units read them: after the base models, flat, as floats.
 
-    Arguments and errors are those of :func:`build_layers`. A flat float tensor is returned
-    unchanged, so the result may be passed to :func:`build_layers`.
+    A base model, by the number of its input, becomes a layer and shares its weights (transfer
+    learning). A flat float tensor is returned unchanged.
     """
     base_models = base_models or {}
     check_base_models(base_models, len(inputs))
@@ -134,28 +117,24 @@ def _flatten(name: str, tensor: Any) -> Any:
     return tensor
 
 
+@dataclass(frozen=True)
 class _UnitBuilder:
     """Builds the units of one plan, from the inputs down."""
 
-    def __init__(
-        self, future: NetworkFuture, prefix: str, inputs: Sequence[Any], layers: Any
-    ) -> None:
-        self._future = future
-        self._prefix = prefix
-        self._layers = layers
-        self._tensors: dict[tuple[int, int], Any] = {
-            (0, number): tensor for number, tensor in enumerate(inputs)
-        }
+    future: NetworkFuture
+    prefix: str
+    layers: Any
+    tensors: dict[tuple[int, int], Any]  # by level and number of the unit
 
     def build(self, output_names: Sequence[str | None]) -> list[Any]:
-        for level in self._future.hidden:
+        for level in self.future.hidden:
             for unit in level:
-                self._tensors[unit.level, unit.number] = self._build_hidden(unit)
-        outputs = zip(self._future.outputs, output_names, strict=True)
+                self.tensors[unit.level, unit.number] = self._build_hidden(unit)
+        outputs = zip(self.future.outputs, output_names, strict=True)
         return [self._build_output(unit, name) for unit, name in outputs]
 
     def _name(self, unit: UnitFuture, suffix: str) -> str:
-        return f"{self._prefix}{unit.name}_{suffix}"
+        return f"{self.prefix}{unit.name}_{suffix}"
 
     def _build_hidden(self, unit: UnitFuture) -> Any:
         merged = self._merge(unit)
@@ -177,13 +156,13 @@ class _UnitBuilder:
         return self._dense(unit, name or self._name(unit, "dense"), dtype)(merged)
 
     def _dense(self, unit: UnitFuture, name: str, dtype: str | None = None) -> Any:
-        return self._layers.Dense(
+        return self.layers.Dense(
             units=unit.neurons, activation=unit.activation, name=name, dtype=dtype
         )
 
     def _merge(self, unit: UnitFuture) -> Any:
         sources = self._gate_sources(unit)
-        if self._future.merge == "add":
+        if self.future.merge == "add":
             sources = self._add_by_width(unit, sources)
         merged = self._concatenate(sources, self._name(unit, "concatenate"))
         return self._regularize(unit, merged)
@@ -191,11 +170,11 @@ class _UnitBuilder:
     def _gate_sources(self, unit: UnitFuture) -> list[Any]:
         sources = []
         for number, edge in enumerate(unit.edges):
-            source = self._tensors[edge.level, edge.unit]
+            source = self.tensors[edge.level, edge.unit]
             if edge.gated:
                 name = self._name(unit, f"gate{number}")
-                activation = self._future.gate_activation
-                source = self._layers.Activation(activation=activation, name=name)(source)
+                activation = self.future.gate_activation
+                source = self.layers.Activation(activation=activation, name=name)(source)
             sources.append(source)
         return sources
 
@@ -204,19 +183,19 @@ class _UnitBuilder:
         for source in sources:
             by_width.setdefault(source.shape[-1], []).append(source)
         return [
-            self._layers.Add(name=self._name(unit, f"add{width}"))(same) if same[1:] else same[0]
+            self.layers.Add(name=self._name(unit, f"add{width}"))(same) if same[1:] else same[0]
             for width, same in by_width.items()
         ]
 
     def _regularize(self, unit: UnitFuture, tensor: Any) -> Any:
-        kind = self._future.regularization
+        kind = self.future.regularization
         name = self._name(unit, kind)
         if kind == "batch_normalization":
-            momentum = self._future.batch_normalization_momentum
-            return self._layers.BatchNormalization(momentum=momentum, name=name)(tensor)
+            momentum = self.future.batch_normalization_momentum
+            return self.layers.BatchNormalization(momentum=momentum, name=name)(tensor)
         if kind == "dropout":
-            return self._layers.Dropout(self._future.dropout_rate, name=name)(tensor)
+            return self.layers.Dropout(self.future.dropout_rate, name=name)(tensor)
         return tensor
 
     def _concatenate(self, tensors: list[Any], name: str) -> Any:
-        return tensors[0] if len(tensors) == 1 else self._layers.Concatenate(name=name)(tensors)
+        return tensors[0] if len(tensors) == 1 else self.layers.Concatenate(name=name)(tensors)

@@ -27,7 +27,7 @@ from nas.spaces.cerebros.serialization import NetworkTemplate
 from nas.spaces.cerebros.space import CerebrosSpace
 from nas.spaces.cerebros.wiring import draw_future
 from nas.spaces.functional import explain_rebuild_failure, inline_statistics
-from nas.spaces.validation import check_activation
+from nas.spaces.validation import check_activation, check_list
 
 # A standard deviation below this share of the mean is float32 rounding: the feature is constant,
 # and a division would turn the last bit into a large number.
@@ -71,9 +71,8 @@ class Output:
             )
         object.__setattr__(self, "width", check_integer("width", self.width, 1))
         check_activation("activation", self.activation)
-        if isinstance(self.metrics, str) or not isinstance(self.metrics, Sequence):
-            raise ArgumentError(f"metrics must be a tuple of metrics, but got {self.metrics!r}")
-        metrics = tuple(_to_identifier("metrics", metric) for metric in self.metrics)
+        metrics = check_list("metrics", self.metrics, "metrics")
+        metrics = tuple(_to_identifier("metrics", metric) for metric in metrics)
         object.__setattr__(self, "metrics", metrics)
         object.__setattr__(self, "loss", _to_identifier("loss", self.loss))
 
@@ -157,11 +156,7 @@ class CerebrosNetworks(Space):
         check_base_models(self._base_models, count)
 
     def plan(self, hp: Any) -> NetworkFuture:
-        """Return the plan of the network that hyperparameter values stand for.
-
-        Args:
-            hp: A ``keras_tuner.HyperParameters``; what is missing in it is registered.
-        """
+        """Return the plan of the network that hyperparameter values stand for."""
         return plan_network(hp, self.space, self.widths, self._output_plans, self.seed)
 
     def sample_plans(self, count: int) -> Iterator[NetworkFuture]:
@@ -174,13 +169,8 @@ class CerebrosNetworks(Space):
     def build(self, hp: Any) -> keras.Model:
         """Return the compiled network that hyperparameter values stand for.
 
-        Args:
-            hp: A ``keras_tuner.HyperParameters``; what is missing in it is registered.
-
-        Returns:
-            A model with one input layer and one output layer for each input and output. With one
-            output its metrics have plain names (``loss``, ``accuracy``); with several the names
-            start with that of the output.
+        With one output its metrics have plain names (``loss``, ``accuracy``); with several the
+        names start with that of the output.
         """
         return self._build(self.plan(hp), hp)[0]
 
@@ -299,7 +289,6 @@ class CerebrosNetworks(Space):
 
 
 def _plan_without_hidden(widths: Sequence[int], outputs: Sequence[OutputFuture]) -> NetworkFuture:
-    """Return a plan whose outputs read the inputs."""
     edges = tuple(Edge(0, number) for number in range(len(widths)))
     return NetworkFuture(
         levels=(
@@ -412,7 +401,6 @@ def _prepare_base_model(number: int, base: keras.Model) -> keras.Model:
 
 
 def _copy_model(base: keras.Model, name: str) -> keras.Model:
-    """Return a copy of a model with the same weights and another name."""
     try:
         copy = type(base).from_config({**base.get_config(), "name": name})
     except TypeError as error:

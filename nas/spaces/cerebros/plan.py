@@ -211,16 +211,8 @@ class NetworkFuture:
 
     def to_json(self) -> str:
         """Return the plan as JSON; equal plans give equal strings."""
-        value = {
-            "format": FORMAT,
-            "maximum_skip_connection_depth": self.maximum_skip_connection_depth,
-            "merge": self.merge,
-            "regularization": self.regularization,
-            "dropout_rate": self.dropout_rate,
-            "batch_normalization_momentum": self.batch_normalization_momentum,
-            "gate_activation": self.gate_activation,
-            "levels": [[_unit_to_json(unit) for unit in level] for level in self.levels],
-        }
+        levels = [[_unit_to_json(unit) for unit in level] for level in self.levels]
+        value = {**vars(self), "format": FORMAT, "levels": levels}
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
     @classmethod

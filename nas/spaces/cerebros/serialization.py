@@ -109,13 +109,7 @@ class NetworkTemplate:
 
 @dataclass(frozen=True)
 class RecordedTensor:
-    """The output of a recorded layer.
-
-    Attributes:
-        layer: Name of the layer.
-        shape: The shape, the batch dimension first.
-        dtype: The dtype.
-    """
+    """The output of a recorded layer; the shape starts with the batch dimension."""
 
     layer: str
     shape: tuple[int | None, ...]
@@ -136,11 +130,7 @@ class RecordedTensor:
 class LayerRecorder:
     """The classes of ``keras.layers`` that networks of units need, recorded instead of built.
 
-    Args:
-        layers: Configurations of layers that exist already.
-
-    Attributes:
-        weights: The initial weights of each layer that has some.
+    It starts with the configurations of some layers. ``weights`` are the initial weights by layer.
     """
 
     def __init__(self, layers: Sequence[Mapping[str, Any]]) -> None:
@@ -202,11 +192,8 @@ def sort_layers(sources: Callable[[str], Sequence[str]], outputs: Sequence[str])
     """Return layers in the order in which Keras' functional models store them.
 
     The deepest come first. Layers of the same depth are in the order in which a search from the
-    outputs finds them (``map_graph`` in ``keras/src/ops/function.py``).
-
-    Args:
-        sources: Returns the layers that a layer reads.
-        outputs: The output layers.
+    outputs finds them (``map_graph`` in ``keras/src/ops/function.py``). ``sources`` returns the
+    layers that a layer reads.
     """
     order: dict[str, int] = {}
     finished: list[str] = []

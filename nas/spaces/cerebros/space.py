@@ -21,13 +21,6 @@ MERGES = ("concatenate", "add")
 REGULARIZATIONS = ("batch_normalization", "dropout", "none")
 UNITS = ("dense", "neuron")
 
-_RANGES = (
-    ("minimum_levels", "maximum_levels"),
-    ("minimum_units_per_level", "maximum_units_per_level"),
-    ("minimum_neurons_per_unit", "maximum_neurons_per_unit"),
-    ("minimum_skip_connection_depth", "maximum_skip_connection_depth"),
-    ("minimum_dendrites_per_neuron", "maximum_dendrites_per_neuron"),
-)
 _COUNTS = (
     "max_consecutive_lateral_connections",
     "gate_after_n_lateral_connections",
@@ -134,8 +127,9 @@ class CerebrosSpace:
     learning_rate: float | tuple[float, ...] = 0.0664
 
     def __post_init__(self) -> None:
-        for low, high in _RANGES:
-            self._check_range(low, high)
+        for field in dataclasses.fields(self):
+            if field.name.startswith("minimum_"):
+                self._check_range(field.name, f"maximum_{field.name.removeprefix('minimum_')}")
         for name in _COUNTS:
             self._set(name, check_integer(name, getattr(self, name), 1))
         for name in (_FIRST, _MAIN, _FINAL):
@@ -179,12 +173,7 @@ class CerebrosSpace:
         self._set(name, values)
 
     def choices(self, name: str) -> tuple[Any, ...]:
-        """Return the values that one argument may take, as a tuple even of one value.
-
-        Args:
-            name: ``"activation"``, ``"merge"``, ``"regularization"``, ``"unit"`` or
-                ``"learning_rate"``.
-        """
+        """Return the values of an argument that may have several, as a tuple."""
         value = getattr(self, name)
         return value if isinstance(value, tuple) else (value,)
 
@@ -197,15 +186,9 @@ class CerebrosSpace:
         return _compute_decay(_DECAY_LATERAL, self.p_lateral_connection_decay, distance)
 
     def picks(self, level: int, source_level: int, units: int) -> int:
-        """Return how often one unit picks from one level above it.
+        """Return how often one unit picks from a level of some units above it.
 
-        Args:
-            level: Number of the picking unit's level, at least 1.
-            source_level: Number of the level it picks from.
-            units: Number of units of that level.
-
-        Returns:
-            The number of picks; at least 1 from the level just above.
+        From the level just above it picks at least once.
         """
         if level == 1:
             count = _round(
@@ -233,12 +216,7 @@ class CerebrosSpace:
         return distance == 1 or nearest <= distance <= farthest
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments in JSON's types.
-
-        Raises:
-            ArgumentError: If a decay is a function that is not registered with
-                ``keras.saving.register_keras_serializable``, so that no other process finds it.
-        """
+        """Return the arguments in JSON's types; raise ArgumentError for unregistered functions."""
         return {
             field.name: _to_config(field.name, getattr(self, field.name))
             for field in dataclasses.fields(self)
@@ -246,11 +224,7 @@ class CerebrosSpace:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CerebrosSpace:
-        """Return the space of a configuration; a missing argument takes its default.
-
-        Raises:
-            ArgumentError: If an argument is unknown or its value is invalid.
-        """
+        """Return the space of a configuration; missing arguments take their defaults."""
         unknown = sorted(set(config) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise ArgumentError(f"CerebrosSpace has no arguments {unknown}")

@@ -50,7 +50,7 @@ def draw_future(
         seed: The same arguments give the same plan on every machine.
 
     Raises:
-        ArgumentError: If there is no input or no output, or a decay function returns no number.
+        ArgumentError: If there is no input or output, or a decay function returns no number.
     """
     if not inputs or not outputs:
         raise ArgumentError(
@@ -78,14 +78,8 @@ def draw_future(
 def draw_upstream(space: CerebrosSpace, sizes: Sequence[int], seed: int) -> EdgeTable:
     """Draw the upstream edges uniformly with replacement, from the last level to the first.
 
-    Args:
-        space: Affinities, decay and skip depths.
-        sizes: Number of units of each level, inputs and outputs included.
-        seed: Seed of this step.
-
-    Returns:
-        The edges of each level and unit, those from the nearest level first. Rule 1 holds;
-        rule 2 may not.
+    ``sizes`` has the units of each level, inputs and outputs included. Each unit's edges from the
+    nearest level come first. Rule 1 holds; rule 2 may not.
     """
     stream = RandomStream(seed)
     edges: EdgeTable = [[[] for _ in range(size)] for size in sizes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -16,16 +17,8 @@ _MOMENTUM = 0.9
 def build_layers(plan: ResidualPlan, tensor: Any, activation: Any, prefix: str = "") -> Any:
     """Build the layers between the flat input and the output layer.
 
-    Initial weights and dropout masks come from Keras' global generator.
-
-    Args:
-        plan: The plan.
-        tensor: A Keras tensor of shape ``(batch, width)``.
-        activation: Activation of every Dense layer: a name, or a function of Keras.
-        prefix: Prefix of all layer names.
-
-    Returns:
-        A Keras tensor of shape ``(batch, width)``.
+    Initial weights and dropout masks come from Keras' global generator. All layer names start with
+    ``prefix``.
     """
     builder = _LayerBuilder(plan, activation, prefix)
     for number, block in enumerate(plan.blocks, 1):
@@ -37,27 +30,27 @@ def build_layers(plan: ResidualPlan, tensor: Any, activation: Any, prefix: str =
     )
 
 
+@dataclass(frozen=True)
 class _LayerBuilder:
-    def __init__(self, plan: ResidualPlan, activation: Any, prefix: str) -> None:
-        self._plan = plan
-        self._activation = activation
-        self._prefix = prefix
+    plan: ResidualPlan
+    activation: Any
+    prefix: str
 
     def add_block(self, tensor: Any, block: ResidualBlock, name: str) -> Any:
         """Concatenate the outputs of the Dense layers and of the bypass, in this order."""
-        kind, rate = self._plan.bypass_regularization, self._plan.bypass_dropout_rate
+        kind, rate = self.plan.bypass_regularization, self.plan.bypass_dropout_rate
         dense = self.add_dense(tensor, block.widths, name)
         bypass = self.add_dense(tensor, block.bypass, f"{name}_bypass", kind, rate)
-        return keras.layers.Concatenate(name=f"{self._prefix}{name}_concatenate")([dense, bypass])
+        return keras.layers.Concatenate(name=f"{self.prefix}{name}_concatenate")([dense, bypass])
 
     def add_dense(
         self, tensor: Any, widths: Sequence[int], name: str, kind: str = "", rate: float = 0.0
     ) -> Any:
         """Add Dense layers, each followed by dropout, batch normalization or nothing."""
-        name = f"{self._prefix}{name}"
+        name = f"{self.prefix}{name}"
         for number, width in enumerate(widths, 1):
             dense = f"{name}_dense{number}"
-            tensor = keras.layers.Dense(width, activation=self._activation, name=dense)(tensor)
+            tensor = keras.layers.Dense(width, activation=self.activation, name=dense)(tensor)
             regularization = f"{name}_{kind}{number}"
             if kind == "bnorm":
                 layer = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=regularization)

@@ -17,7 +17,7 @@ from nas.spaces.residual_mlp.plan import (
     ResidualPlan,
     check_widths,
 )
-from nas.spaces.validation import check_member, check_positive, check_share
+from nas.spaces.validation import check_flag, check_list, check_member, check_positive, check_share
 
 _BLOCKS = ((7, 75, 8), (5, 75, 10))
 
@@ -101,12 +101,8 @@ class ResidualMLP:
         loss: Any = None,
     ) -> None:
         check_member("problem_type", problem_type, ("classification", "regression"))
-        for name, flag in (
-            ("bw_images", bw_images),
-            ("flatten_after_base_model", flatten_after_base_model),
-        ):
-            if not isinstance(flag, bool):
-                raise ArgumentError(f"{name} must be True or False, but got {flag!r}")
+        check_flag("bw_images", bw_images)
+        check_flag("flatten_after_base_model", flatten_after_base_model)
         self._regression = problem_type == "regression"
         self._learning_rate = check_positive("learning_rate", learning_rate)
         self._input_shape = _check_shape("input_shape", input_shape)
@@ -253,7 +249,6 @@ class ResidualMLP:
 
 
 def _check_activation(name: str, value: Any) -> Any:
-    """Return a name or function of Keras; raise ArgumentError if a model cannot save it."""
     try:
         activation = keras.activations.get(value)
     except (ValueError, TypeError) as error:
@@ -296,10 +291,7 @@ def _check_shape(name: str, value: Any) -> tuple[int, ...]:
 
 
 def _make_blocks(blocks: Any, bypasses: Any) -> tuple[ResidualBlock, ...]:
-    if isinstance(blocks, str) or not isinstance(blocks, Sequence):
-        raise ArgumentError(
-            f"blocks must be a list of [layers, first width, decrease], but got {blocks!r}"
-        )
+    check_list("blocks", blocks, "[layers, first width, decrease]")
     bypasses = [[]] * len(blocks) if _is_absent(bypasses) else bypasses
     if not isinstance(bypasses, Sequence) or len(bypasses) != len(blocks):
         raise ArgumentError(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_integer
-from nas.spaces.validation import check_member, check_share
+from nas.spaces.validation import check_list, check_member, check_share
 
 REGULARIZATIONS = ("dropout", "bnorm")
 
@@ -88,6 +87,5 @@ class ResidualPlan:
 
 def check_widths(name: str, value: Any) -> tuple[int, ...]:
     """Return a list of numbers of units as a tuple; raise ArgumentError otherwise."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ArgumentError(f"{name} must be a list of numbers of units, but got {value!r}")
-    return tuple(check_integer(f"{name}: number of units", width, 1) for width in value)
+    widths = check_list(name, value, "numbers of units")
+    return tuple(check_integer(f"{name}: number of units", width, 1) for width in widths)

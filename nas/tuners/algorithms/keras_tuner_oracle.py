@@ -75,11 +75,7 @@ class OracleTuner(Tuner):
         return self._oracle.get_space()
 
     def learn(self, hyperparameters: Any) -> None:
-        """Add the hyperparameters that a network has declared to the search space.
-
-        Raises:
-            ArgumentError: If the oracle does not allow new ones.
-        """
+        """Add declared hyperparameters; raise ArgumentError if the oracle allows no new ones."""
         new = keras_tuner.HyperParameters()
         new.merge([hp for hp in hyperparameters.space if hp.name not in self._declared])
         try:
@@ -157,11 +153,7 @@ class OracleTuner(Tuner):
 
 
 def get_oracle_objective(oracle: keras_tuner.Oracle) -> keras_tuner.Objective | None:
-    """Return the objective of an oracle; None if it was not given one.
-
-    Raises:
-        ArgumentError: If it has several objectives, or no direction.
-    """
+    """Return the objective of an oracle, if any; raise ArgumentError for several objectives."""
     objective = oracle.objective
     objectives = getattr(objective, "objectives", None)
     if objectives is not None:
