@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 # Fields that may change when a run is resumed: they do not affect its result.
 _LOCATION = frozenset({"format", "data", "table_format", "master", "settings", "vector_size"})
-_OPTIONS = {"metrics": "--metric", "tuner_options": "--tuner-option", "encoding": "its columns"}
+_OPTIONS = {
+    "metrics": "--metric",
+    "tuner_options": "--tuner-option",
+    "encoding": "the table's encoding",
+}
 
 
 class RunConfig(
