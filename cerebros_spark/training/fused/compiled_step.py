@@ -15,7 +15,6 @@ from cerebros_spark.training.fused.graph.padding import PaddedShape
 from cerebros_spark.training.fused.graph.wiring import Wiring, decode_wiring
 from cerebros_spark.training.fused.kernels.folded_network import FoldedNetwork
 from cerebros_spark.training.fused.kernels.merged_network import MergedNetwork
-from cerebros_spark.training.fused.kernels.output_layer import OutputLayer
 from cerebros_spark.training.fused.losses import BatchScorer
 from cerebros_spark.training.fused.optimizer_rules import get_update_rule
 from cerebros_spark.training.fused.state_layout import VectorLayout
@@ -35,13 +34,8 @@ class Visits(NamedTuple):
 class CompiledStep:
     """The compiled calls of a group configuration in one shape.
 
-    A call takes as many networks as fit, of which the first ones are used.
-
-    Args:
-        config: What the networks share.
-        shape: Their padded shape.
-        program: The program of one of them; all have its losses and metrics.
-        batch_size: Rows of a training step.
+    A call takes as many networks as fit, of which the first ones are used. ``program`` is that of
+    one of them: all have its losses and metrics.
 
     Raises:
         NotFusableError: If there is no rule for the optimizer.
@@ -64,7 +58,6 @@ class CompiledStep:
         self.schedule = None if rate is None else keras.saving.deserialize_keras_object(rate)
         kind: Any = FoldedNetwork if shape.merge == FOLDED else MergedNetwork
         self._network = kind(config, shape)
-        self._output_layer = OutputLayer(config, shape)
         self._program = program
         self._scorer: BatchScorer | None = None
         self._dtype = tf.as_dtype(config.dtype)
@@ -144,7 +137,7 @@ class CompiledStep:
                 tape.watch(raw)
                 loss, batch_sums = self._get_scorer(rows.y)(
                     [tf.gather(each, at) for each in rows.y],
-                    self._output_layer(raw),
+                    self._activate_outputs(raw),
                     counts,
                     None if rows.weights is None else tf.gather(rows.weights, at),
                 )
@@ -194,7 +187,8 @@ class CompiledStep:
                 return tf.slice(values, [first, *[0] * len(rest)], [batch, *rest])
 
             counts = tf.cast(first + numbers < count, self._dtype)
-            outputs = self._output_layer(self._network.infer(weights, prepared, part(rows.x)))
+            raw = self._network.infer(weights, prepared, part(rows.x))
+            outputs = self._activate_outputs(raw)
             row_weights = None if rows.weights is None else part(rows.weights)
             y = [part(each) for each in rows.y]
             _, batch_sums = self._get_scorer(rows.y)(y, outputs, counts, row_weights)
@@ -207,6 +201,19 @@ class CompiledStep:
             maximum_iterations=rows.x.shape[0] // batch,
         )
         return sums
+
+    def _activate_outputs(self, raw: Any) -> list[Any]:
+        """Return the outputs ``(batch, width)`` of raw outputs ``(outputs, width, batch)``."""
+        results = []
+        by_row = tf.transpose(raw, (0, 2, 1))  # (outputs, batch, width)
+        for number, width in enumerate(self.shape.outputs):
+            output = json.loads(self.config.outputs[number])
+            values = keras.activations.get(output["activation"])(by_row[number, :, :width])
+            if "scale" in output:
+                scale = tf.constant(output["scale"], values.dtype)
+                values = values * scale + tf.constant(output["offset"], values.dtype)
+            results.append(values)
+        return results
 
     def _zero_sums(self, rows: PaddedRows) -> Any:
         return tf.zeros(self._get_scorer(rows.y).width, self._dtype)
@@ -246,11 +253,8 @@ def _for_each_network(
     So the results of a network do not depend on the others, to the last bit, and what fits into a
     processor's cache stays there.
 
-    Args:
-        work: Takes the arguments of a network, and returns its results.
-        used: Number of networks, ``() int32``.
-        initial: Results ``(networks, ...)`` of the networks that are not used.
-        arguments: Tensors ``(networks, ...)``.
+    ``initial (networks, ...)`` are the results of the networks that are not used, and
+    ``arguments (networks, ...)`` nested tensors.
     """
 
     def body(number: Any, *arrays: tf.TensorArray) -> Any:

@@ -46,13 +46,13 @@ class BatchScorer:
 
     def __init__(self, model: Any) -> None:
         self._losses = [_read_loss(*each) for each in compat.flat_losses(model)]
-        self._trackers = len(self._losses) if len(self._losses) > 1 else 0
         self._means = list(_read_means(model))
+        means = 1 + len(self._means) + (len(self._losses) if len(self._losses) > 1 else 0)
         #: Number of values that make up the metrics of a network.
-        self.width = 2 * (1 + self._trackers + len(self._means))
+        self.width = 2 * means
         if len(model.metrics_variables) != self.width:
             raise NotFusableError("its metrics are not all means over rows")
-        self._order = _find_order(model, self._trackers)
+        self._order = _find_order(model)
 
     def __call__(
         self, y: Sequence[Any], outputs: Sequence[Any], counts: Any, weights: Any | None
@@ -73,9 +73,7 @@ class BatchScorer:
             sums.append(tf.reduce_sum(tf.cast(each, counts.dtype) * weighted_counts))
         parts = [s * loss.weight for s, loss in zip(sums, self._losses, strict=True)]
         total = tf.add_n(parts)
-        trackers = [(total, rows)]
-        if self._trackers:
-            trackers += [(one, rows) for one in sums]
+        trackers = [(total, rows), *((each, rows) for each in sums if len(sums) > 1)]
         for mean in self._means:
             each = _apply_by_row(mean.call, y[mean.output], outputs[mean.output], mean.dtype)
             by = weighted_counts if mean.weighted else counts
@@ -123,16 +121,10 @@ def _is_builtin(value: Any) -> bool:
     return type(value).__module__.startswith("keras.")
 
 
-def _find_order(model: Any, trackers: int) -> list[int]:
+def _find_order(model: Any) -> list[int]:
     """Return the position here of each of the model's metrics."""
-    here = [compat.loss_tracker(model)]
-    if trackers:
-        here += compat.compiled_loss(model).metrics
-    for groups in compat.flat_metrics(model):
-        here += [metric for group in groups for metric in group]
-    ids, compiled = [id(metric) for metric in here], compat.compiled_metrics(model)
-    return [
-        ids.index(id(each))
-        for metric in model.metrics
-        for each in (metric.metrics if metric is compiled else [metric])
-    ]
+    here = [compat.loss_tracker(model), *compat.compiled_loss(model).metrics]
+    here += [each for groups in compat.flat_metrics(model) for group in groups for each in group]
+    ids, compiled = list(map(id, here)), compat.compiled_metrics(model)
+    flat = [m.metrics if m is compiled else [m] for m in model.metrics]
+    return [ids.index(id(each)) for group in flat for each in group]

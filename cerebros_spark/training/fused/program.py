@@ -18,13 +18,9 @@ from cerebros_spark.training.fused.state_layout import StateMap, UnpackedState
 
 
 class FusedProgram:
-    """Networks of one group.
+    """Networks of one group; other programs may use the buffers between calls.
 
-    Args:
-        maps: Conversion between the states of each network and vectors.
-        step: What trains them.
-        buffers: Memory for vectors, which other programs may use between calls.
-        get_rows: Takes a shard, a chunk of it, and whether it is for training.
+    ``get_rows`` takes a shard, a chunk of it, and whether it is for training.
     """
 
     def __init__(

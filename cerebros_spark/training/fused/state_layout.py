@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -18,6 +18,9 @@ from cerebros_spark.training.fused.graph.wiring import encode_wiring
 from cerebros_spark.training.fused.optimizer_rules import UpdateRule, get_update_rule
 from cerebros_spark.training.keras import checkpoint
 
+if TYPE_CHECKING:
+    from cerebros_spark.training.fused.compiled_step import CompiledStep
+
 _MOVING = ("moving_mean", "moving_variance")
 
 #: Tensors by name, and those of each optimizer slot by the slot's name.
@@ -28,9 +31,7 @@ _Slots = dict[str, dict[str, Any]]
 class VectorLayout:
     """Layout of a state's vector: trained weights, optimizer slots, moving statistics.
 
-    The shapes, with a prefix ``output_`` for the outputs: ``kernel (neurons, slots)``, ``bias
-    (units, neurons)``, and with normalization ``gamma``, ``beta``, ``moving_mean`` and
-    ``moving_variance`` ``(slots,)``.
+    ``elementwise.Tensors`` has the names and shapes.
     """
 
     def __init__(self, config: GroupConfig, shape: PaddedShape, slots: Sequence[str]) -> None:
@@ -120,30 +121,14 @@ class UnpackedState:
     learning_rate: float  # 0 if a schedule gives it
 
 
-class StepLayout(Protocol):
-    """The attributes of a compiled step that a map of states needs."""
-
-    shape: PaddedShape
-    layout: VectorLayout
-    inference_layout: VectorLayout
-    rule: UpdateRule
-    schedule: Any
-
-
 #: Positions in a vector ``(length,) int64``, for each contiguous run in Keras' order.
 _Runs = Sequence[tuple[slice, np.ndarray]]
 
 
 class StateMap:
-    """Conversion between the states of one network and vectors.
+    """Conversion between the states of one network and vectors in the shape of a step."""
 
-    Args:
-        config: What the networks share.
-        network: The network.
-        step: What trains it, in a shape that covers it.
-    """
-
-    def __init__(self, config: GroupConfig, network: Network, step: StepLayout) -> None:
+    def __init__(self, config: GroupConfig, network: Network, step: CompiledStep) -> None:
         scheduled, floatx = step.schedule is not None, keras.config.floatx()
         self._dtype = config.dtype
         placements = place_units(step.shape, network)

@@ -122,7 +122,7 @@ class MetricsMerger:
     Args:
         program: The program of one of the trials.
         labels: Shape of a row and dtype of the labels, per output.
-        custom_objects: Custom losses and metrics by name.
+        custom_objects: Custom losses and metrics by name; None for none.
     """
 
     def __init__(

@@ -27,7 +27,6 @@ _STARTUP_LINE = re.compile(
 # The GPUs of this process as CUDA_VISIBLE_DEVICES names them, once they are set.
 _visible_gpus: str | None = None
 
-
 _lock = threading.RLock()
 
 

@@ -77,12 +77,7 @@ class FoldedUnits:
     ) -> Any:
         """Return the gradients of all weighted sums ``(batch, total neurons)``, hidden ones first.
 
-        Args:
-            weights: The folded weights.
-            units: Number of hidden units, ``() int32``.
-            normalization: The normalization of features.
-            result: What :meth:`forward` returned.
-            gradient: Gradient of the outputs' weighted sums, ``(output neurons, batch)``.
+        ``gradient (output neurons, batch)`` is that of the outputs' weighted sums.
         """
         shape, (_, batch), dtype = self._shape, gradient.shape, gradient.dtype
         neurons = shape.neurons

@@ -67,10 +67,8 @@ class Folding:
     def backward(self, copies: CopyWeights, products: Any) -> CopyWeights:
         """Return the gradients of the copies.
 
-        Args:
-            copies: The copies.
-            products: Products of all features with the gradients of all neurons, connected or
-                not, ``(features, total neurons)``.
+        ``products (features, total neurons)`` are those of all features with the gradients of all
+        neurons, connected or not.
         """
         units, neurons = copies.bias.shape
         first = self._first_neuron

@@ -108,17 +108,9 @@ class MergedUnits:
     def backward(
         self, weights: UnitWeights, merge: Merge, units: Any, result: ForwardResult, gradient: Any
     ) -> tuple[Any, Any]:
-        """Return the gradients of the hidden units' kernels and biases.
+        """Return the gradients of kernels ``(units, n, slots)`` and biases ``(units, n)``.
 
-        Args:
-            weights: Their weights.
-            merge: Their merging.
-            units: Number of hidden units, ``() int32``.
-            result: What :meth:`forward` returned.
-            gradient: Gradient of all features from the outputs, ``(features, batch)``.
-
-        Returns:
-            ``(units, n, slots)`` and ``(units, n)``.
+        ``gradient (features, batch)`` is that of all features from the outputs.
         """
         shape, (_, batch), dtype = self._shape, gradient.shape, gradient.dtype
         neurons, planes = shape.neurons, shape.planes
@@ -168,14 +160,8 @@ class MergedUnits:
     ) -> tuple[Any, Any, Any]:
         """Return the gradients of the outputs' kernels and biases, and of all features.
 
-        Args:
-            weights: The outputs' weights.
-            merge: Their merging.
-            results: What :meth:`forward_outputs` returned.
-            gradient: Gradient of the raw outputs, ``(outputs, width, batch)``.
-
-        Returns:
-            ``(outputs, width, slots)``, ``(outputs, width)`` and ``(features, batch)``.
+        They are ``(outputs, width, slots)``, ``(outputs, width)`` and ``(features, batch)``, and
+        follow from ``gradient (outputs, width, batch)``, that of the raw outputs.
         """
         d_weights, d_features = [], []
         for number, (rows, slots, mask) in enumerate(results):
