@@ -107,15 +107,13 @@ class PaddedShape:
 
     def __or__(self, other: PaddedShape) -> PaddedShape:
         """Return the smallest shape that covers both; inputs and outputs are equal."""
-        return PaddedShape(
-            inputs=self.inputs,
+        return dataclasses.replace(
+            self,
             units=max(self.units, other.units),
             neurons=max(self.neurons, other.neurons),
             gated=self.gated or other.gated,
-            outputs=self.outputs,
             planes=_maximum(self.planes, other.planes),
             output_planes=_maximum(self.output_planes, other.output_planes),
-            merge=self.merge,
         )
 
     def with_margin(self) -> PaddedShape:
