@@ -72,17 +72,14 @@ def prepare_arrays(
     described = _describe_columns(arrays, request)
     stored = {c.name: _cast(arrays[c.name], c) for c in described}
     checks.check_counts(rows, [_count_bad(c, arrays[c.name], stored[c.name]) for c in described])
-    label_facts = {c.name: _inspect_label(stored[c.name]) for c in described if c.role == "label"}
-    train, held_out = _split(rows, mark, request, _row_classes(stored, label_facts))
+    described = [_inspect_label(c, stored[c.name]) if c.role == "label" else c for c in described]
+    train, held_out = _split(rows, mark, request, _row_classes(stored, described))
     name = checks.fingerprint(("arrays", _hash_content(stored, mark)), described, request)
     manifest = catalog.find(store, name, inspect)
     if manifest is not None:
         return manifest
     train_rows, held_out_rows = np.concatenate(train), np.concatenate(held_out)
-    described = tuple(
-        _add_statistics(c, stored[c.name], train_rows, label_facts.get(c.name, {}))
-        for c in described
-    )
+    described = [_add_moments(c, stored[c.name], train_rows) for c in described]
     weights = [stored[c.name][held_out_rows].max() for c in described if c.role == "weight"]
     checks.check_weights(described, float(max(weights, default=1)))
 
@@ -92,7 +89,7 @@ def prepare_arrays(
             _write_shards(store, f"{folder}/validation", described, stored, held_out),
         )
 
-    planned = Manifest(name, described, (), (), request.seed)
+    planned = Manifest(name, tuple(described), (), (), request.seed)
     return catalog.write(store, planned, inspect, write_shards)
 
 
@@ -129,12 +126,11 @@ def _count_rows(arrays: Arrays) -> int:
     return lengths[first]
 
 
-def _describe_columns(arrays: Arrays, request: DataRequest) -> tuple[Column, ...]:
+def _describe_columns(arrays: Arrays, request: DataRequest) -> list[Column]:
     """Return the columns as they will be stored, without statistics."""
     described = []
-    for file_name, (name, array) in zip(
-        checks.stored_names(request.columns), arrays.items(), strict=True
-    ):
+    stored = checks.stored_names(request.columns)
+    for file_name, (name, array) in zip(stored, arrays.items(), strict=True):
         dtype = "float32" if array.dtype.kind == "f" else _INTEGERS.get(array.dtype.name)
         if dtype is None or array.ndim == 0:
             raise checks.column_type_error(name, _describe_type(array))
@@ -150,7 +146,7 @@ def _describe_columns(arrays: Arrays, request: DataRequest) -> tuple[Column, ...
         stored_as = "" if file_name == name else file_name
         shape = tuple(int(size) for size in array.shape[1:])
         described.append(Column(name, dtype, shape, request.role(name), stored_as=stored_as))
-    return tuple(described)
+    return described
 
 
 def _cast(array: np.ndarray, column: Column) -> np.ndarray:
@@ -202,9 +198,8 @@ def _split(
     held_out = validation_size(rows, float(request.validation)) if mark is None else 0
     if mark is None and not request.shuffle:
         mark = np.arange(rows) >= rows - held_out
-    order = np.random.Generator(np.random.PCG64(derive_seed(request.seed, "prepare"))).permutation(
-        rows
-    )
+    generator = np.random.Generator(np.random.PCG64(derive_seed(request.seed, "prepare")))
+    order = generator.permutation(rows)
     place = np.empty_like(order)
     place[order] = np.arange(rows)
     if classes:
@@ -234,15 +229,16 @@ def _deal(rows: np.ndarray, place: np.ndarray, partitions: int) -> RowNumbers:
     return [shard[np.argsort(place[shard])] for shard in shards]
 
 
-def _row_classes(stored: Arrays, label_facts: Mapping[str, Mapping[str, Any]]) -> list[np.ndarray]:
+def _row_classes(stored: Arrays, columns: Sequence[Column]) -> list[np.ndarray]:
     """Return each row's class, for each label that has classes."""
     row_classes = []
-    for name, facts in label_facts.items():
-        values = stored[name].reshape(len(stored[name]), -1)
-        classes = facts.get("classes")
-        if classes is not None and are_classes(len(values), len(classes)):
-            row_classes.append(values[:, 0])
-        elif facts.get("off_one_hot") == 0 and values.shape[1] > 1:
+    for column in columns:
+        values = stored[column.name]
+        if column.role != "label":
+            continue
+        if column.classes is not None and are_classes(len(values), len(column.classes)):
+            row_classes.append(values.reshape(-1))
+        elif column.width > 1 and column.off_one_hot == 0:
             row_classes.append(values.argmax(axis=1))
     return row_classes
 
@@ -255,15 +251,8 @@ def _hash_content(stored: Arrays, mark: np.ndarray | None) -> str:
     return content.hexdigest()
 
 
-def _add_statistics(
-    column: Column, values: np.ndarray, train: np.ndarray, label_facts: Mapping[str, Any]
-) -> Column:
-    mean, variance = (tuple(each.tolist()) for each in _moments(values, train))
-    return msgspec.structs.replace(column, mean=mean, variance=variance, **label_facts)
-
-
-def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and population variance of each element, in float64, in two chunked passes."""
+def _add_moments(column: Column, values: np.ndarray, rows: np.ndarray) -> Column:
+    """Return the column with mean and population variance, in float64, in two chunked passes."""
     first = values[:1].reshape(1, -1)
     # Beyond 2^53 float64 lacks integers: their distances from the first are exact.
     origin = first if values.dtype.kind == "i" and np.abs(first).max() > 2**52 else 0
@@ -276,22 +265,23 @@ def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     mean = sum(chunk.sum(axis=0) for chunk in chunks()) / len(rows)
     variance = sum(np.square(chunk - mean).sum(axis=0) for chunk in chunks()) / len(rows)
-    return np.asarray(mean + np.float64(origin)).reshape(-1), np.asarray(variance)
+    moments = (np.asarray(mean + np.float64(origin)).reshape(-1), np.asarray(variance))
+    mean, variance = (tuple(each.tolist()) for each in moments)
+    return msgspec.structs.replace(column, mean=mean, variance=variance)
 
 
-def _inspect_label(values: np.ndarray) -> dict[str, Any]:
-    """Return the fields of a column that only labels have."""
-    rows = values.reshape(len(values), -1)
-    facts: dict[str, Any] = {}
-    if values.ndim > 1:
-        off_binary = ((rows != 0) & (rows != 1)).any(axis=1)
-        facts["off_binary"] = int(off_binary.sum())
-        facts["off_one_hot"] = int((off_binary | (rows.sum(axis=1) != 1)).sum())
-    if rows.shape[1] == 1 and np.array_equal(rows, np.floor(rows)):
-        classes = np.unique(rows)
+def _inspect_label(column: Column, values: np.ndarray) -> Column:
+    """Return a label's column with its classes and its counts of rows that are off."""
+    if column.shape:
+        off_binary = ((values != 0) & (values != 1)).any(axis=1)
+        off_one_hot = int((off_binary | (values.sum(axis=1) != 1)).sum())
+        off = {"off_binary": int(off_binary.sum()), "off_one_hot": off_one_hot}
+        column = msgspec.structs.replace(column, **off)
+    if column.width == 1 and np.array_equal(values, np.floor(values)):
+        classes = np.unique(values)
         if len(classes) <= checks.CLASS_LIMIT:
-            facts["classes"] = tuple(int(value) for value in classes)
-    return facts
+            column = msgspec.structs.replace(column, classes=tuple(map(int, classes)))
+    return column
 
 
 def _write_shards(
