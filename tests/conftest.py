@@ -45,19 +45,21 @@ MARK_OF = {
     "cerebros_spark/backends/test_hosts": "cluster",
     "cerebros_spark/backends/test_spark_worker_loss": "spark",
     "cerebros_spark/compat": "keras",
+    "cerebros_spark/data/test_parquet_writer": "spark",
     "cerebros_spark/data/test_prepare_spark": "spark",
     "cerebros_spark/data/test_splits": "spark",
     "cerebros_spark/data/test_weights": "spark",
     "cerebros_spark/test_daemon": "spark",
     "cerebros_spark/training": "keras",
+    "cerebros_spark/training/test_base": "unit",
     "nas/cli/test_table_encoding": "unit",
     "nas/data/test_values": "unit",
-    "nas/search/test_result_order": "unit",
     "nas/spaces/cerebros/test_plan": "unit",
     "nas/spaces/cerebros/test_space": "unit",
     "nas/spaces/cerebros/test_wiring": "unit",
     "profile": "unit",
     "scripts": "unit",
+    "scripts/test_cluster": "cluster",
     "scripts/test_experiments": "keras",
     "test_house": "unit",
 }
@@ -97,7 +99,7 @@ def name_of(path: Path) -> str:
 
 
 def mark_of(path: Path) -> str:
-    """Return the mark of a file of tests."""
+    """Return the mark of a file or folder of tests."""
     name = name_of(path)
     fitting = [each for each in MARK_OF if name == each or name.startswith(f"{each}/")]
     return MARK_OF[max(fitting, key=len)] if fitting else "keras"
@@ -114,10 +116,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out files without unit tests, for they would import TensorFlow."""
-    if not config.getoption("--fast") or collection_path.suffix != ".py":
+    """Leave out files and folders without unit tests, for they would import TensorFlow."""
+    tests = ROOT / "tests"
+    if not config.getoption("--fast") or tests not in collection_path.parents:
         return None
-    return True if mark_of(collection_path) != "unit" else None
+    within = f"{name_of(collection_path)}/"
+    marks = [mark for name, mark in MARK_OF.items() if name.startswith(within)]
+    return True if "unit" not in (mark_of(collection_path), *marks) else None
 
 
 def pytest_pycollect_makemodule(module_path: Path) -> None:

@@ -7,6 +7,7 @@ visit by visit, bit by bit.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,19 +92,15 @@ class Replay:
         """
         if trial_id not in self.trials:
             raise ArgumentError(f"there is no trial {trial_id!r} in the run {self._run_id!r}")
-        # Imported here because they load TensorFlow.
-        from cerebros_spark.training.keras.callbacks import LearningRateSetter
-        from cerebros_spark.training.keras.scopes import custom_object_scope
-
         records = [record for record in self._records if get_trial_id(record) == trial_id]
         first = next(record for record in records if record["kind"] == "trial")
         spec = read_spec(self._store, self._run_id, trial_id)
-        with custom_object_scope(self._custom_objects):
+        with self._known_objects():
             program = create_trainer(spec.trainer).open([spec])
         program.load([read_state(self._store, StateRef(**first["state"]))])
         states: list[int] = []
         metrics: list[int] = []
-        rate_setter: LearningRateSetter | None = None
+        rate_setter: Any = None
         visits = units = 0
         for record in records:
             if record["kind"] == "unit":
@@ -121,13 +118,26 @@ class Replay:
                 if record["learning_rate"] is None:
                     program.load([read_state(self._store, ref)])
                     continue
-                with custom_object_scope(self._custom_objects):
-                    rate_setter = rate_setter or LearningRateSetter(spec.program)
+                rate_setter = rate_setter or self._make_rate_setter(spec)
                 state = rate_setter.apply(program.dump()[0], record["learning_rate"])
                 if make_state_ref("", state).sha256 != ref.sha256:
                     states.append(visits)
                 program.load([state])
         return Comparison(trial_id, units, tuple(states), tuple(metrics))
+
+    def _known_objects(self) -> contextlib.AbstractContextManager[None]:
+        """Return a scope of the custom objects; without any it does not import Keras."""
+        if not self._custom_objects:
+            return contextlib.nullcontext()
+        from cerebros_spark.training.keras.scopes import custom_object_scope
+
+        return custom_object_scope(self._custom_objects)
+
+    def _make_rate_setter(self, spec: TrialSpec) -> Any:
+        from cerebros_spark.training.keras.callbacks import LearningRateSetter
+
+        with self._known_objects():
+            return LearningRateSetter(spec.program)
 
     def _run_unit(self, program: Program, spec: TrialSpec, result: UnitResult) -> tuple[bool, bool]:
         """Run a unit again and return whether its state and its metrics are the same."""

@@ -38,16 +38,19 @@ from cerebros_spark.worker.state_cache import StateCache
 
 logger = logging.getLogger(__name__)
 
-_BACKOFF_SECONDS = 5.0
 _BACKOFF_STEP = 0.5
 
 
 class Worker:
-    """Runs the units of one partition, which has the worker's number."""
+    """Runs the units of one partition, which has the worker's number.
 
-    def __init__(self, config: WorkerConfig, number: int) -> None:
+    ``backoff`` is the wait for an unreachable store in seconds; it doubles at each attempt.
+    """
+
+    def __init__(self, config: WorkerConfig, number: int, *, backoff: float = 5.0) -> None:
         self._config = config
         self._number = number
+        self._backoff = backoff
         self._programs = ProgramCache(config, number)
         self._states = StateCache(config.store)
         self._durations = DurationEstimator()
@@ -234,7 +237,7 @@ class Worker:
 
     def _back_off(self, attempt: int) -> None:
         """Wait for an unreachable store, longer at each attempt."""
-        for _ in range(round(_BACKOFF_SECONDS * 2**attempt / _BACKOFF_STEP)):
+        for _ in range(round(self._backoff * 2**attempt / _BACKOFF_STEP)):
             time.sleep(_BACKOFF_STEP)
             self._runs += 1
 

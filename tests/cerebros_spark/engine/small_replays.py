@@ -1,7 +1,8 @@
-"""``small_replays.py FOLDER`` runs a small search there, to be replayed."""
+"""``small_replays.py FOLDER`` runs a small search there and replays it as the command does."""
 
 from __future__ import annotations
 
+import runpy
 import sys
 from typing import Any
 
@@ -59,3 +60,5 @@ def _shrinking() -> Any:
 
 if __name__ == "__main__":
     search_small(sys.argv[1])
+    sys.argv[1:] = [f"{sys.argv[1]}/runs/small"]
+    runpy.run_module("cerebros_spark.replay", run_name="__main__")

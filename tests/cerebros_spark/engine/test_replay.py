@@ -6,24 +6,36 @@ from pathlib import Path
 
 import pytest
 
-from cerebros_spark import LocalStore
+from cerebros_spark import LocalBackend, LocalStore, replay
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.journal import Journal, journal_key, read
+from tests.cerebros_spark.backends import small_runs
 from tests.cerebros_spark.engine import small_replays
 from tests.cerebros_spark.engine.small_replays import TRIALS
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A search in another process, with batch normalization and dropout, on two workers."""
+    """A run of simulated networks on two workers."""
     folder = tmp_path_factory.mktemp("replayed")
-    subprocess.run([sys.executable, small_replays.__file__, folder], check=True)
+    small_runs.run(LocalBackend(2), LocalStore(folder), "small", small_runs.trials())
     return folder
 
 
-def test_a_replayed_trial_is_the_same(run):
-    command = [sys.executable, "-m", "cerebros_spark.replay", f"{run}/runs/small"]
+def test_a_replayed_trial_is_the_same(run, capsys):
+    with pytest.raises(SystemExit) as end:
+        replay.main([f"{run}/runs/small"])
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == small_runs.TRIALS
+    assert all("the same, bit for bit" in line for line in lines)
+
+
+@pytest.mark.keras
+def test_replayed_keras_networks_are_the_same(tmp_path):
+    """Search and replay run in another process, where TensorFlow's threads can still be set."""
+    command = [sys.executable, small_replays.__file__, tmp_path]
     process = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert process.returncode == 0, process.stdout + process.stderr
     lines = process.stdout.splitlines()
@@ -73,6 +85,6 @@ def test_an_unknown_trial_is_named(run):
 def test_the_journal_is_checked_first(run, tmp_path):
     store = rewritten(run, tmp_path, lambda record: None)
     text = store.read(journal_key("small"))
-    store.write(journal_key("small"), text.replace(b'"seed":0', b'"seed":1', 1))
+    store.write(journal_key("small"), text.replace(b'"partitions":2', b'"partitions":1', 1))
     with pytest.raises(OSError, match="line 1 of"):
         Replay(store, "small")

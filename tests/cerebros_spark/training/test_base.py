@@ -35,6 +35,7 @@ def test_a_path_needs_no_registration():
     assert isinstance(base.create_trainer(f"{__name__}:SmallTrainer"), SmallTrainer)
 
 
+@pytest.mark.keras
 @pytest.mark.parametrize("name", ["keras", "fused"])
 def test_the_trainers_of_this_package_are_registered(name):
     assert type(base.create_trainer(name)).__name__.lower() == f"{name}trainer"

@@ -3,82 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import queue
 import threading
 import time
 
-import keras_tuner
-import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from cerebros_spark import LocalStore
-from cerebros_spark.core.types import (
-    Assignment,
-    Demand,
-    Phase,
-    TrialSpec,
-    Unit,
-    UnitFailure,
-    UnitResult,
-)
+from cerebros_spark.core.types import Assignment, Demand, Phase, Unit, UnitFailure, UnitResult
 from cerebros_spark.data.layout import default_layout
-from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.runs.artifacts import make_state_ref, write_spec
 from cerebros_spark.runs.worker_config import WorkerConfig
-from cerebros_spark.training.fused.graph.padding import PaddedShape
-from cerebros_spark.training.fused.graph.parser import parse_network
-from cerebros_spark.training.keras.checkpoint import get_initial_state
-from cerebros_spark.training.keras.scopes import seeded_initializers
-from cerebros_spark.training.keras.serialization import serialize_model
-from cerebros_spark.training.keras.trainer import KerasProgram
-from cerebros_spark.worker import worker
 from cerebros_spark.worker.worker import Worker
-from nas import CerebrosSpace
-from nas.spaces.cerebros import CerebrosNetworks, Output
+from tests.cerebros_spark import simulated_trainer
+from tests.cerebros_spark.backends import small_runs
 from tests.cerebros_spark.faulty import Faults
+from tests.cerebros_spark.simulated_trainer import SimulatedProgram
 
 TRIALS = ("first", "second", "third")
 PLAIN = ("one", "two")
+STATE = simulated_trainer.Network().initial_state()
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> WorkerConfig:
     """One partition; trials of one network that train together, and others that do not."""
     store = LocalStore(tmp_path_factory.mktemp("worker"))
-    x = np.random.default_rng(0).normal(size=(60, 3))
-    manifest = prepare_arrays(
-        {"x": x, "y": x.sum(axis=1)}, store, feature_columns=["x"], label_columns=["y"],
-        validation=0.2, partitions=1,
-    )  # fmt: skip
-    program = json.loads(serialize_model(network()))
-    program["fused"] = dataclasses.asdict(PaddedShape.from_network(parse_network(program)[1]))
-    for number, name in enumerate(TRIALS):
-        spec = TrialSpec(name, number, "fused", json.dumps(program), number, 1, 16, group="g")
-        write_spec(store, "run", spec)
-    for number, name in enumerate(PLAIN):
-        write_spec(
-            store, "run", TrialSpec(name, number, "keras", serialize_model(network()), 0, 1, 16)
-        )
-    layout = default_layout(manifest, inputs=1, outputs=1)
-    return WorkerConfig("run", store, manifest, layout, 2**20, 2**30, 1, False)
-
-
-def network():
-    space = CerebrosSpace(minimum_levels=1, maximum_levels=1, maximum_units_per_level=1)
-    with seeded_initializers(3):
-        networks = CerebrosNetworks(space, [(3,)], [Output("y", 1)])
-        return networks.build(keras_tuner.HyperParameters())
+    manifest = small_runs.prepare(store, partitions=1)
+    for names, group in ((TRIALS, "g"), (PLAIN, "")):
+        for number, name in enumerate(names):
+            spec, _ = simulated_trainer.trial(number, epochs=1, group=group)
+            write_spec(store, "run", dataclasses.replace(spec, trial_id=name, seed=number))
+    return WorkerConfig("run", store, manifest, default_layout(manifest), 2**20, 2**30, 1, False)
 
 
 def units(config: WorkerConfig, broken: str = "", names=TRIALS) -> tuple[Unit, ...]:
     """The first unit of each trial; a broken one starts from half of a state."""
     first = []
     for name in names:
-        state = get_initial_state(network())
-        if name == broken:
-            state = state[: len(state) // 2]
+        state = STATE[: len(STATE) // 2] if name == broken else STATE
         key = f"runs/run/trials/{name}/state/{name == broken}"
         config.store.write(key, state)
         first.append(Unit(name, 0, Phase.TRAIN, 0, 0, 0, make_state_ref(key, state)))
@@ -137,8 +101,7 @@ def test_serving_gives_the_same_states_as_running_units_one_by_one(config):
 
 
 def test_a_unit_whose_state_cannot_be_written_is_retryable(config, monkeypatch):
-    monkeypatch.setattr(worker, "_BACKOFF_SECONDS", 0.0)
-    worker_0 = Worker(config, 0)
+    worker_0 = Worker(config, 0, backoff=0.0)
     (first,) = units(config, names=PLAIN[:1])
     finish = worker_0.run((first,))
     with monkeypatch.context() as broken:
@@ -175,8 +138,8 @@ def test_it_requests_the_next_unit_during_one_of_known_duration(config, monkeypa
             was_requested.append(requested.acquire(timeout=timeout))
         return metrics
 
-    train = KerasProgram.train
-    monkeypatch.setattr(KerasProgram, "train", timed_train)
+    train = SimulatedProgram.train
+    monkeypatch.setattr(SimulatedProgram, "train", timed_train)
     (first,) = units(config, names=PLAIN[:1])
     Worker(config, 0).serve(Watched(*(Assignment((first,)) for _ in range(3))))
     assert was_requested == [False, True]

@@ -87,6 +87,7 @@ def test_json_round_trip(space: CerebrosSpace) -> None:
     assert CerebrosSpace.from_json(space.to_json()) == space
 
 
+@pytest.mark.keras
 def test_a_function_that_keras_does_not_know_is_refused_when_written() -> None:
     space = CerebrosSpace(p_lateral_connection_decay=lambda distance: 0.5)
     assert space.decay_lateral(3) == 0.5
@@ -94,6 +95,7 @@ def test_a_function_that_keras_does_not_know_is_refused_when_written() -> None:
         space.to_json()
 
 
+@pytest.mark.keras
 def test_a_registered_function_is_written_by_name() -> None:
     import keras
 
@@ -140,6 +142,7 @@ def test_final_picks() -> None:
     assert CerebrosSpace(**{FINAL: 1.5}).final_picks(3) == 5
 
 
+@pytest.mark.keras
 def test_keras_knows_every_activation() -> None:
     import keras
 
