@@ -25,8 +25,9 @@ from nas.spaces.autokeras.graph import check_graph, check_shapes
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.user_space import UserBuilder, collect_custom_objects, make_user_builder
 
-# AutoKeras' limit where no epochs are given.
+# AutoKeras' limit and early stopping where no epochs are given.
 _DEFAULT_EPOCHS = 1000
+_DEFAULT_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,14 @@ class SearchConfig:
     def max_epochs(self) -> int:
         """Limit of a trial's epochs."""
         return self.epochs or _DEFAULT_EPOCHS
+
+    @property
+    def trial_callbacks(self) -> tuple[keras.callbacks.Callback, ...]:
+        """The callbacks of each trial, with early stopping if ``fit`` was given no epochs."""
+        stops = any(isinstance(each, keras.callbacks.EarlyStopping) for each in self.callbacks)
+        if self.epochs is not None or stops:
+            return self.callbacks
+        return (*self.callbacks, keras.callbacks.EarlyStopping(**_DEFAULT_STOPPING))
 
     @property
     def custom_objects(self) -> Mapping[str, Any]:

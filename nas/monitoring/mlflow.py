@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,36 +137,30 @@ def _send(runs: _Runs, updates: queue.Queue[tuple[str, Any] | None]) -> None:
         logger.warning("MLflow did not get %s", ", ".join(pending))
 
 
+@dataclass
 class _Runs:
     """The MLflow runs of one search, created or found."""
 
-    def __init__(
-        self,
-        search: SearchInfo,
-        tracking_uri: str | None,
-        experiment_name: str | None,
-        run_name: str | None,
-    ) -> None:
-        self._search = search
-        self._tracking_uri = tracking_uri
-        self._experiment_name = experiment_name
-        self._run_name = run_name or search.run_id
-        self._client: Any = None
-        self._experiment = ""
-        self._parent = ""
-        self._children: dict[str, str] = {}
-        self._sent: dict[str, dict[str, int]] = {}  # number of epochs, by trial and metric
-        self._ended: set[str] = set()
+    search: SearchInfo
+    tracking_uri: str | None
+    experiment_name: str | None
+    run_name: str | None
+    client: Any = None
+    experiment: str = ""
+    parent: str = ""
+    children: dict[str, str] = field(default_factory=dict)  # by trial
+    sent: dict[str, dict[str, int]] = field(default_factory=dict)  # epochs, by trial and metric
+    ended: set[str] = field(default_factory=set)
 
     def send_trial(self, trial: TrialRecord) -> None:
         """Send what is missing of a trial."""
         from mlflow.entities import Metric
 
         self._open()
-        if trial.trial_id in self._ended:
+        if trial.trial_id in self.ended:
             return
         run = self._child(trial)
-        sent = self._sent[trial.trial_id]
+        sent = self.sent[trial.trial_id]
         now = int(time.time() * 1000)
         metrics = [
             Metric(name, float(value), now, epoch)
@@ -174,12 +169,12 @@ class _Runs:
             if epoch >= sent.get(name, 0)
         ]
         for batch in _batches(metrics, _METRICS_PER_CALL):
-            self._client.log_batch(run, metrics=batch)
+            self.client.log_batch(run, metrics=batch)
             for metric in batch:
                 sent[metric.key] = metric.step + 1
         if trial.has_ended:
             self._end_trial(run, trial, now)
-            self._ended.add(trial.trial_id)
+            self.ended.add(trial.trial_id)
 
     def send_end(self, status: str, model: Any) -> None:
         """Send the best network and the status of the search."""
@@ -188,63 +183,65 @@ class _Runs:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.keras"
                 model.save(path)
-                self._client.log_artifact(self._parent, str(path), "best_model")
-        self._client.set_terminated(self._parent, status)
+                self.client.log_artifact(self.parent, str(path), "best_model")
+        self.client.set_terminated(self.parent, status)
 
     def _open(self) -> None:
         """Create or find the search's run, and find those of its trials."""
-        if self._parent:
+        if self.parent:
             return
         import mlflow
 
-        self._client = mlflow.MlflowClient(tracking_uri=self._tracking_uri)
-        self._experiment = self._experiment_id()
-        tags = {_IDENTITY: self._search.identity}
-        runs = self._find_runs(f"tags.`{_IDENTITY}` = '{self._search.identity}'")
+        self.client = mlflow.MlflowClient(tracking_uri=self.tracking_uri)
+        self.experiment = self._find_experiment()
+        tags = {_IDENTITY: self.search.identity}
+        runs = self._find_runs(f"tags.`{_IDENTITY}` = '{self.search.identity}'")
         parents = [run for run in runs if _TRIAL not in run.data.tags]
-        parent = parents[0] if parents else self._create_run(self._run_name, tags)
+        parent = (
+            parents[0] if parents else self._create_run(self.run_name or self.search.run_id, tags)
+        )
         run_id = parent.info.run_id
-        self._client.update_run(run_id, status="RUNNING")
+        self.client.update_run(run_id, status="RUNNING")
         if not parents:
             self._log_params(run_id, self._config())
         for run in runs:
             if _TRIAL in run.data.tags:
                 self._restore(run)
-        self._parent = run_id
+        self.parent = run_id
 
-    def _experiment_id(self) -> str:
+    def _find_experiment(self) -> str:
         from nas.compat.mlflow import active_experiment_id
 
-        if self._experiment_name is None:
-            return active_experiment_id() if self._tracking_uri is None else "0"
-        experiment = self._client.get_experiment_by_name(self._experiment_name)
+        if self.experiment_name is None:
+            return active_experiment_id() if self.tracking_uri is None else "0"
+        experiment = self.client.get_experiment_by_name(self.experiment_name)
         if experiment is not None:
             return str(experiment.experiment_id)
-        return str(self._client.create_experiment(self._experiment_name))
+        return str(self.client.create_experiment(self.experiment_name))
 
     def _restore(self, run: Any) -> None:
         """Note what an earlier session has sent of a trial."""
         run_id, trial = run.info.run_id, run.data.tags[_TRIAL]
-        self._children[trial] = run_id
-        self._sent[trial] = {
-            key: 1 + max(each.step for each in self._client.get_metric_history(run_id, key))
+        self.children[trial] = run_id
+        self.sent[trial] = {
+            key: 1 + max(each.step for each in self.client.get_metric_history(run_id, key))
             for key in run.data.metrics
         }
         if "status" in run.data.tags:
-            self._ended.add(trial)
+            self.ended.add(trial)
 
     def _child(self, trial: TrialRecord) -> str:
-        if trial.trial_id not in self._children:
+        if trial.trial_id not in self.children:
             tags = {
-                _IDENTITY: self._search.identity,
+                _IDENTITY: self.search.identity,
                 _TRIAL: trial.trial_id,
-                _PARENT: self._parent,
+                _PARENT: self.parent,
             }
             run = self._create_run(trial.trial_id, tags)
-            self._children[trial.trial_id] = run.info.run_id
-            self._sent[trial.trial_id] = {}
-        run_id = self._children[trial.trial_id]
-        if not self._sent[trial.trial_id]:
+            self.children[trial.trial_id] = run.info.run_id
+            self.sent[trial.trial_id] = {}
+        run_id = self.children[trial.trial_id]
+        if not self.sent[trial.trial_id]:
             self._log_params(run_id, trial.active_values)  # may be sent more than once
         return run_id
 
@@ -264,19 +261,19 @@ class _Runs:
             if value is not None
         ]
         tags = [RunTag("error", trial.error[:_ERROR_LENGTH])] if trial.error else []
-        self._client.log_batch(run, metrics=metrics, tags=tags)
-        self._client.set_terminated(run, "FAILED" if trial.status is Status.FAILED else "FINISHED")
+        self.client.log_batch(run, metrics=metrics, tags=tags)
+        self.client.set_terminated(run, "FAILED" if trial.status is Status.FAILED else "FINISHED")
         # Last: a run with this tag is complete.
-        self._client.set_tag(run, "status", trial.status.value)
+        self.client.set_tag(run, "status", trial.status.value)
 
     def _create_run(self, name: str, tags: dict[str, str]) -> Any:
-        return self._client.create_run(self._experiment, tags=tags, run_name=name)
+        return self.client.create_run(self.experiment, tags=tags, run_name=name)
 
     def _find_runs(self, filter_string: str) -> list[Any]:
         runs: list[Any] = []
         token = None
         while True:
-            page = self._client.search_runs([self._experiment], filter_string, page_token=token)
+            page = self.client.search_runs([self.experiment], filter_string, page_token=token)
             runs += page
             token = page.token
             if not token:
@@ -289,15 +286,15 @@ class _Runs:
             Param(_to_key(name), str(value)[:_VALUE_LENGTH]) for name, value in values.items()
         ]
         for batch in _batches(params, _PARAMS_PER_CALL):
-            self._client.log_batch(run, params=batch)
+            self.client.log_batch(run, params=batch)
 
     def _config(self) -> dict[str, Any]:
-        objective = self._search.objective
+        objective = self.search.objective
         return {
-            **{name: self._search.config.get(name) for name in _CONFIG},
+            **{name: self.search.config.get(name) for name in _CONFIG},
             "objective": objective.name,
             "direction": objective.direction,
-            "store": self._search.store,
+            "store": self.search.store,
         }
 
 

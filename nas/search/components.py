@@ -34,9 +34,6 @@ from nas.spaces.user_space import UserSpace
 from nas.trial.failures import summarize_error
 from nas.trial.proposal import Tuner
 
-# AutoKeras' early stopping where no epochs are given.
-_DEFAULT_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
-
 
 def build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
     """Return the space that builds the networks."""
@@ -162,19 +159,13 @@ def make_callback_factory(
 
     Raises ArgumentError if one monitors an unknown metric, or a metric of unknown direction.
     """
-    callbacks = config.callbacks
-    stops = any(isinstance(each, keras.callbacks.EarlyStopping) for each in callbacks)
-    if config.epochs is None and not stops:
-        callbacks += (keras.callbacks.EarlyStopping(**_DEFAULT_STOPPING),)
+    callbacks = config.trial_callbacks
     if not callbacks:
         return None
 
     def make(spec: TrialSpec, first_epoch: int) -> TrialCallbacks:
-        metrics = mergers(spec).metrics
         with custom_object_scope(config.custom_objects):
-            return TrialCallbacks(
-                callbacks, spec.trial_id, spec.program, metrics, spec.epochs, first_epoch
-            )
+            return TrialCallbacks(callbacks, spec, mergers(spec).metrics, first_epoch)
 
     check_monitors(callbacks, _reported_names(mergers(first)))
     try:

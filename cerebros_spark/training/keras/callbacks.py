@@ -18,6 +18,7 @@ from keras.callbacks import Callback
 
 from cerebros_spark.compat import keras as compat
 from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.training.keras.callback_state import get_callback_state, set_callback_state
 from cerebros_spark.training.keras.checkpoint import StateVariables
 from cerebros_spark.training.keras.metrics import remove_one_hot_labels
@@ -59,10 +60,8 @@ class TrialCallbacks:
 
     Args:
         callbacks: The user's callbacks, from :func:`check_callbacks`.
-        name: The trial's name.
-        program: The trial's program.
+        spec: The trial.
         metrics: Its metrics, built; they know which direction is better.
-        epochs: Limit of epochs.
         first_epoch: Number of the first epoch; not 0 where the trial continues another one.
 
     Raises:
@@ -72,24 +71,22 @@ class TrialCallbacks:
     def __init__(
         self,
         callbacks: Sequence[Callback],
-        name: str,
-        program: str,
+        spec: TrialSpec,
         metrics: Sequence[Any],
-        epochs: int,
         first_epoch: int = 0,
     ) -> None:
-        self._callbacks = [_copy_for_trial(each, name) for each in callbacks]
+        self._callbacks = [_copy_for_trial(each, spec.trial_id) for each in callbacks]
         self._first_epoch = first_epoch
         self._model: Any = _ModelStub(metrics)
         self._variables: StateVariables | None = None
         self._before = b""
         for each in self._callbacks:
-            each.set_params({"epochs": first_epoch + epochs, "steps": None, "verbose": 0})
+            each.set_params({"epochs": first_epoch + spec.epochs, "steps": None, "verbose": 0})
             each.set_model(self._model)
             if getattr(each, "monitor_op", self) is None:
                 compat.set_monitor_direction(each)
         if need_model(self._callbacks):
-            self._build_model(program)
+            self._build_model(spec.program)
 
     def begin(self, state: bytes) -> StateChange:
         """Begin training and the first epoch, and return what the callbacks changed."""

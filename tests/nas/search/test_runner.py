@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 import nas.config.search_config
-import nas.search.components
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, NotFittedError, SearchError
 from cerebros_spark.runs.journal import read
@@ -116,7 +115,7 @@ def stopping(**how: float) -> dict:
 def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(nas.config.search_config, "_DEFAULT_EPOCHS", 9)
     monkeypatch.setattr(
-        nas.search.components, "_DEFAULT_STOPPING", stopping(patience=2, min_delta=1e9)
+        nas.config.search_config, "_DEFAULT_STOPPING", stopping(patience=2, min_delta=1e9)
     )
     made = search(tmp_path, max_trials=1, bind=columns())
     result = made.fit(frame, verbose=0)
@@ -129,7 +128,7 @@ def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, mon
 def test_without_epochs_a_trial_that_improves_continues(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(nas.config.search_config, "_DEFAULT_EPOCHS", 4)
     monkeypatch.setattr(
-        nas.search.components, "_DEFAULT_STOPPING", stopping(patience=4, min_delta=0.0)
+        nas.config.search_config, "_DEFAULT_STOPPING", stopping(patience=4, min_delta=0.0)
     )
     result = search(tmp_path, max_trials=1, bind=columns()).fit(frame, verbose=0)
     assert result.leaderboard()["epochs"].tolist() == [4]
