@@ -12,7 +12,7 @@ from cerebros_spark.core.types import MetricState
 class Merger(Protocol):
     """Computes the metrics of epochs; one merger may serve many trials."""
 
-    def results(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+    def merge(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
         """Return the metrics by name of each epoch, over the rows of all its units."""
 
 
@@ -25,7 +25,7 @@ def merge_epochs(
     for merger in set(mergers):
         numbers = [number for number, each in enumerate(mergers) if each is merger]
         parts = [(epochs[number].train, epochs[number].validation) for number in numbers]
-        results = merger.results([units for part in parts for units in part])
+        results = merger.merge([units for part in parts for units in part])
         for number, train, validation in zip(numbers, results[::2], results[1::2], strict=True):
             logs[number] = {**train, **{f"val_{name}": v for name, v in validation.items()}}
     return logs

@@ -257,7 +257,7 @@ class ModelSelectionResult:
             raise DataError("there are no rows to evaluate")
         labels = [(t.label_shape, dtype) for t, dtype in zip(self._targets, dtypes, strict=True)]
         merger = MetricsMerger(scorer.spec.program, labels, self.custom_objects)
-        return merger.results([states])[0]
+        return merger.merge([states])[0]
 
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
         """Return the best network, ready to be sent to executors."""

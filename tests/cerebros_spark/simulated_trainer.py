@@ -185,7 +185,7 @@ class NonResidentTrainer(SimulatedTrainer):
 class SimulatedMetrics:
     """Merges metrics of simulated networks: the mean squared error and its root."""
 
-    def results(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+    def merge(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
         merged = []
         for states in epochs:
             total = math.fsum(state[0][0] for state in states)

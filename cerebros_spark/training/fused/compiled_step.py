@@ -127,7 +127,7 @@ class CompiledStep:
             at = tf.slice(visit.order, [first], [batch])
             counts = tf.cast(first + numbers < count, self._dtype)
             raw, added, backward = self._network.train_forward(
-                self._with_scales(trained, wiring),
+                self._add_scales(trained, wiring),
                 prepared,
                 tf.gather(rows.x, at),
                 counts,
@@ -153,7 +153,7 @@ class CompiledStep:
         _, trained, slots, moments, sums = tf.while_loop(
             lambda step, *_: step < steps,
             body,
-            [tf.constant(0), trained, slots, none, self._zero_sums(rows)],
+            [tf.constant(0), trained, slots, none, self._make_zero_sums(rows)],
             maximum_iterations=visit.rates.shape[0],
         )
         if self.config.normalization is not None:
@@ -176,7 +176,7 @@ class CompiledStep:
         batch = get_evaluation_batch_size(rows.x.shape[0])
         trained, _, moving = self.inference_layout.split(vector)
         prepared = self._network.prepare(wiring)
-        weights = self._network.fold(self._with_scales(trained, wiring), moving, prepared)
+        weights = self._network.fold(self._add_scales(trained, wiring), moving, prepared)
         numbers = tf.cast(tf.range(batch), tf.int32)
 
         def body(step: Any, sums: Any) -> Any:
@@ -197,7 +197,7 @@ class CompiledStep:
         _, sums = tf.while_loop(
             lambda step, _: step < (count + batch - 1) // batch,
             body,
-            [tf.constant(0), self._zero_sums(rows)],
+            [tf.constant(0), self._make_zero_sums(rows)],
             maximum_iterations=rows.x.shape[0] // batch,
         )
         return sums
@@ -215,7 +215,7 @@ class CompiledStep:
             results.append(values)
         return results
 
-    def _zero_sums(self, rows: PaddedRows) -> Any:
+    def _make_zero_sums(self, rows: PaddedRows) -> Any:
         return tf.zeros(self._get_scorer(rows.y).width, self._dtype)
 
     def _update(
@@ -231,7 +231,7 @@ class CompiledStep:
                 after[slot][name] = value
         return weights, after
 
-    def _with_scales(self, trained: dict[str, Any], wiring: Wiring) -> dict[str, Any]:
+    def _add_scales(self, trained: dict[str, Any], wiring: Wiring) -> dict[str, Any]:
         """Add scales of 1 and shifts of 0 ``(slots,)`` where there is no normalization.
 
         A slot without a copy gets a scale of 0: its weight would be trained otherwise.

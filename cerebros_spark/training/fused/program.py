@@ -60,7 +60,7 @@ class FusedProgram:
         """Train each network on each row of the shard once, in an order drawn from its seed."""
         orders = [derive_seed(seed, "order") for seed in seeds]
         metrics = []
-        for group in self._groups(self._buffers.networks if shard.resident else 1):
+        for group in self._split_groups(self._buffers.networks if shard.resident else 1):
             # One network at a time where the rows of each pass are others.
             passes = [shard.chunks(self._step.batch_size, order) for order in orders[group]]
             total: Any = 0.0
@@ -76,13 +76,13 @@ class FusedProgram:
         total: Any = 0.0
         for chunk in shard.chunks(self._step.batch_size, None):
             rows = self._get_rows(shard, chunk, False)
-            groups = self._groups(self._buffers.networks)
+            groups = self._split_groups(self._buffers.networks)
             parts = [self._evaluate(group, rows, len(chunk.order)) for group in groups]
             total = total + np.concatenate(parts)
         self._steps += 1
         return _to_metric_states(total)
 
-    def _groups(self, networks: int) -> list[slice]:
+    def _split_groups(self, networks: int) -> list[slice]:
         return [slice(first, first + networks) for first in range(0, len(self._maps), networks)]
 
     def _train(
@@ -96,7 +96,9 @@ class FusedProgram:
             each.write(state, vector)
         order = [np.pad(each, (0, padded - count)) for each in orders]
         dropout_seeds = [derive_seed(seed, "dropout") % 2**32 for seed in seeds]
-        rates = [self._learning_rates(state, padded // self._step.batch_size) for state in states]
+        rates = [
+            self._plan_learning_rates(state, padded // self._step.batch_size) for state in states
+        ]
         visits = Visits(
             order=self._stack(order, np.int32),
             iterations=self._stack([state.iterations for state in states], np.int32),
@@ -139,7 +141,7 @@ class FusedProgram:
         stacked[: len(values)] = values
         return tf.constant(stacked)
 
-    def _learning_rates(self, state: UnpackedState, steps: int) -> Any:
+    def _plan_learning_rates(self, state: UnpackedState, steps: int) -> Any:
         """Return the learning rate of each of the next steps, ``(steps,)``."""
         schedule, first = self._step.schedule, state.iterations
         if schedule is None:

@@ -139,9 +139,11 @@ class StateMap:
         values = _list_initial_values(weights, trainable, step.rule, None if scheduled else 0.0)
         self._dtypes = checkpoint.get_dtypes(values)
         self._layout = checkpoint.compute_layout(values)
-        self._iterations = _offsets(values, "int64")[len(weights)]
-        self._rate = None if scheduled else (floatx, _offsets(values, floatx)[len(weights) + 1])
-        offsets = iter(_offsets(values, self._dtype))
+        self._iterations = _compute_offsets(values, "int64")[len(weights)]
+        self._rate = (
+            None if scheduled else (floatx, _compute_offsets(values, floatx)[len(weights) + 1])
+        )
+        offsets = iter(_compute_offsets(values, self._dtype))
         starts: dict[str | None, dict[tuple[str, str], int]] = {}
         starts[None] = {(v.layer, v.role): next(offsets) for v in network.variables}
         for _ in range(1 if scheduled else 2):  # the iterations, and the learning rate
@@ -217,7 +219,7 @@ def _runs(positions: np.ndarray, keras_positions: np.ndarray) -> _Runs:
     return [(slice(n, n + len(part)), part) for n, part in zip(firsts, parts, strict=True)]
 
 
-def _offsets(like: Sequence[np.ndarray], dtype: str) -> list[int]:
+def _compute_offsets(like: Sequence[np.ndarray], dtype: str) -> list[int]:
     """Return the first index of each variable among those of a dtype; undefined for the others."""
     wanted = np.dtype(dtype)
     sizes = [value.size if value.dtype == wanted else 0 for value in like]

@@ -37,7 +37,7 @@ def check_compiled(model: keras.Model, config: Mapping[str, Any]) -> None:
             copies = keras.saving.deserialize_keras_object(json.loads(json.dumps(config.get(name))))
         except (TypeError, ValueError):
             continue  # deserialization of the model reports what cannot be found or written
-        for value, copy in zip(_leaves(arguments.get(name)), _leaves(copies), strict=False):
+        for value, copy in zip(_flatten(arguments.get(name)), _flatten(copies), strict=False):
             check_same_settings(value, copy)
 
 
@@ -66,7 +66,7 @@ def check_no_lambda(config: Any) -> None:
     Raises:
         TrialError: If there is a lambda; the message names its layer.
     """
-    for kind, name, argument in _lambdas(config):
+    for kind, name, argument in _find_lambdas(config):
         if kind == "Lambda":
             raise TrialError(
                 f"cannot send the Lambda layer {name!r} to workers: write a Layer instead and pass "
@@ -109,7 +109,7 @@ def check_same_settings(value: Any, copy: Any) -> None:
     """
     if type(value) is not type(copy) or not hasattr(value, "get_config"):
         return
-    before, after = _settings(value), _settings(copy)
+    before, after = _get_settings(value), _get_settings(copy)
     for name in before.keys() & after.keys():
         # As text, in which NaN equals itself.
         if before[name] != after[name] and repr(before[name]) != repr(after[name]):
@@ -121,7 +121,7 @@ def check_same_settings(value: Any, copy: Any) -> None:
             )
 
 
-def init_parameters(kind: type) -> set[str]:
+def get_init_parameters(kind: type) -> set[str]:
     """Return the argument names of a class, with those that it passes on to its base classes."""
     names: set[str] = set()
     for each in kind.__mro__:
@@ -134,11 +134,11 @@ def init_parameters(kind: type) -> set[str]:
     return names - _NOT_SETTINGS
 
 
-def _settings(value: Any) -> dict[str, Any]:
+def _get_settings(value: Any) -> dict[str, Any]:
     """Return the arguments that an object was made with, as far as it stores plain values."""
     attributes = {**vars(value), **compat.function_arguments(value)}
     settings = {}
-    for name in init_parameters(type(value)):
+    for name in get_init_parameters(type(value)):
         for attribute in (name, f"_{name}"):
             if attribute in attributes and _is_plain(attributes[attribute]):
                 settings[name] = _to_python(attributes[attribute])
@@ -158,21 +158,21 @@ def _to_python(value: Any) -> Any:
     return list(map(_to_python, value)) if isinstance(value, list | tuple) else value
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _flatten(value: Any) -> Iterator[Any]:
     if isinstance(value, str) or not isinstance(value, Mapping | Sequence):
         yield value
         return
     for each in value.values() if isinstance(value, Mapping) else value:
-        yield from _leaves(each)
+        yield from _flatten(each)
 
 
-def _lambdas(
+def _find_lambdas(
     node: Any, layer: tuple[str, str] = ("", ""), argument: str = ""
 ) -> Iterator[tuple[str, str, str]]:
     """Yield for each lambda the class and name of its layer, and the name of its argument."""
     if isinstance(node, list | tuple):
         for value in node:
-            yield from _lambdas(value, layer, argument)
+            yield from _find_lambdas(value, layer, argument)
     elif isinstance(node, dict):
         if _is_lambda(node):
             yield (*layer, argument)
@@ -181,7 +181,7 @@ def _lambdas(
         if isinstance(config, dict) and "trainable" in config and "name" in config:
             layer = (str(node.get("class_name")), str(config["name"]))
         for key, each in node.items():
-            yield from _lambdas(each, layer, argument if key == "config" else key)
+            yield from _find_lambdas(each, layer, argument if key == "config" else key)
 
 
 def _is_lambda(node: dict[str, Any]) -> bool:

@@ -66,7 +66,7 @@ def _adam(part: Any, index: int, weight: Any, gradient: Any, rate: Any) -> None:
         for each in (part.beta_1, part.beta_2, part.epsilon, part.iterations + 1)
     )
     first, second = (
-        _moment_ratio(beta, tf.cast(part.iterations + 1, tf.float64), gradient.dtype)
+        _compute_moment_ratio(beta, tf.cast(part.iterations + 1, tf.float64), gradient.dtype)
         for beta in (part.beta_1, part.beta_2)
     )
     root = tf.sqrt(second)
@@ -85,11 +85,11 @@ def _adam(part: Any, index: int, weight: Any, gradient: Any, rate: Any) -> None:
     )
 
 
-def _moment_ratio(beta: float, step: Any, dtype: tf.DType) -> Any:
+def _compute_moment_ratio(beta: float, step: Any, dtype: tf.DType) -> Any:
     """Return the ratio of a moment to Keras', for constant gradients."""
     ours, theirs = (
         1 - tf.pow(tf.constant(1 - each, tf.float64), step)
-        for each in _gradient_weights(beta, dtype)
+        for each in _get_gradient_weights(beta, dtype)
     )
     return tf.cast(ours / theirs, dtype)
 
@@ -97,11 +97,11 @@ def _moment_ratio(beta: float, step: Any, dtype: tf.DType) -> Any:
 def _is_close(part: Any, dtype: tf.DType) -> bool:
     """Return whether the operation's moments are close enough to Keras'."""
     betas = (getattr(part, name, 0.0) for name in ("beta_1", "beta_2"))
-    weights = (_gradient_weights(beta, dtype) for beta in betas)
+    weights = (_get_gradient_weights(beta, dtype) for beta in betas)
     return all(abs(ours / theirs - 1) < _TOLERANCE for ours, theirs in weights)
 
 
-def _gradient_weights(beta: float, dtype: tf.DType) -> tuple[float, float]:
+def _get_gradient_weights(beta: float, dtype: tf.DType) -> tuple[float, float]:
     """Return the weight of a gradient in a moment, in the operation and in Keras."""
     kind = dtype.as_numpy_dtype
     return float(kind(1) - kind(beta)), float(kind(1 - beta))

@@ -78,14 +78,14 @@ def remove_one_hot_labels(program: str) -> str:
     Keras alone would not find the class. It would compute the wrapped metrics from class numbers
     and give wrong values.
     """
-    return json.dumps(_without_one_hot_labels(json.loads(program)))
+    return json.dumps(_remove_one_hot_labels(json.loads(program)))
 
 
-def _without_one_hot_labels(node: Any) -> Any:
+def _remove_one_hot_labels(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: _without_one_hot_labels(value) for key, value in node.items()}
+        return {key: _remove_one_hot_labels(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_without_one_hot_labels(each) for each in node if not _is_one_hot_labels(each)]
+        return [_remove_one_hot_labels(each) for each in node if not _is_one_hot_labels(each)]
     return node
 
 
@@ -155,7 +155,7 @@ class MetricsMerger:
         """The metrics, built; those of ``compile()`` are within one of them."""
         return list(self._model.metrics)
 
-    def results(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+    def merge(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
         """Return the metrics by name of each epoch.
 
         Args:
@@ -171,7 +171,9 @@ class MetricsMerger:
                     f"its compile() call explains {len(self._variables)}; pass all metrics to "
                     "compile()"
                 )
-        totals = np.array([np.sum([_flat(state) for state in states], axis=0) for states in epochs])
+        totals = np.array(
+            [np.sum([_flatten(state) for state in states], axis=0) for states in epochs]
+        )
         if self._compiled is None:
             return [self._compute_eagerly(total) for total in totals]
         results = self._compiled(tf.constant(totals))
@@ -184,7 +186,7 @@ class MetricsMerger:
     @functools.cached_property
     def _compiled(self) -> Callable[[Any], dict[str, Any]] | None:
         """Keras' metrics as a graph, which is many times faster; None with custom metrics."""
-        if not all(_is_builtin(metric) for metric in _leaves(self._model.metrics)):
+        if not all(_is_builtin(metric) for metric in _flatten_metrics(self._model.metrics)):
             return None
         totals = tf.TensorSpec((None, sum(self._sizes)), tf.float64)
         # Without a concrete function TensorFlow would warn of retracing where mergers are many.
@@ -219,7 +221,7 @@ class MetricsMerger:
             yield variable, tf.cast(tf.reshape(part, variable.shape), variable.dtype)
 
 
-def _flat(state: MetricState) -> np.ndarray:
+def _flatten(state: MetricState) -> np.ndarray:
     return np.fromiter(itertools.chain.from_iterable(state), np.float64)
 
 
@@ -239,7 +241,7 @@ def check_additive(model: Any) -> None:
     Raises:
         ArgumentError: If a metric's variables do not add up.
     """
-    for metric in [*_leaves(model.metrics), *_passed_metrics(model)]:
+    for metric in [*_flatten_metrics(model.metrics), *_get_passed_metrics(model)]:
         safe = isinstance(metric, (keras.metrics.Mean, keras.metrics.Sum))
         if not _is_builtin(metric) and not safe and not getattr(metric, "additive", False):
             raise ArgumentError(
@@ -255,15 +257,15 @@ def _is_builtin(metric: Any) -> bool:
     return type(metric).__module__.startswith("keras.")
 
 
-def _leaves(metrics: Sequence[Any]) -> list[Any]:
+def _flatten_metrics(metrics: Sequence[Any]) -> list[Any]:
     leaves: list[Any] = []
     for metric in metrics:
         inner = getattr(metric, "metrics", None)
-        leaves.extend(_leaves(inner) if inner else [metric])
+        leaves.extend(_flatten_metrics(inner) if inner else [metric])
     return leaves
 
 
-def _passed_metrics(model: Any) -> list[Any]:
+def _get_passed_metrics(model: Any) -> list[Any]:
     """Return the metrics passed to compile(), which Keras sorts only at the first step."""
     config = model.get_compile_config()
     passed = [config.get("metrics"), config.get("weighted_metrics")]

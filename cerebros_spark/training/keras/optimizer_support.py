@@ -39,7 +39,7 @@ def check_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
         ArgumentError: If it cannot be serialized, keeps state outside of its variables, or acts
             at the end of Keras' ``fit`` only.
     """
-    tracked = {id(_tf_variable(variable)) for variable in (*variables, *optimizer.variables)}
+    tracked = {id(_to_tf_variable(variable)) for variable in (*variables, *optimizer.variables)}
     for part in flatten_optimizer(optimizer):
         _check_rate_and_averages(part)
         _check_state(part, tracked)
@@ -76,7 +76,10 @@ def _check_state(part: Any, tracked: set[int]) -> None:
         for name, value in vars(holder).items():
             if name.startswith("_self_"):  # TensorFlow's own
                 continue
-            if not {id(_tf_variable(variable)) for variable in _variables_in(value)} <= tracked:
+            if (
+                not {id(_to_tf_variable(variable)) for variable in _find_variables(value)}
+                <= tracked
+            ):
                 raise ArgumentError(
                     f"cannot use the optimizer {part.name!r}: {type(holder).__name__}.{name} holds "
                     "state that is not among its variables, so it would not move with the "
@@ -88,18 +91,18 @@ def _is_schedule(rate: Any) -> bool:
     return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
 
 
-def _tf_variable(variable: Any) -> Any:
+def _to_tf_variable(variable: Any) -> Any:
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
-def _variables_in(value: Any) -> Iterator[Any]:
+def _find_variables(value: Any) -> Iterator[Any]:
     if isinstance(value, keras.Variable | tf.Variable):
         yield value
     elif isinstance(value, keras.random.SeedGenerator):
         yield value.state
     elif isinstance(value, list | tuple | set | dict):
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _variables_in(each)
+            yield from _find_variables(each)
 
 
 def find_weight_decay_exclusions(optimizer: Any, variables: Sequence[Any]) -> list[list[int]]:

@@ -45,11 +45,11 @@ def compute_row_weights(y: Any, sample_weights: Any, class_weights: np.ndarray |
     """
     if class_weights is None:
         return sample_weights
-    of_class = tf.gather(class_weights, tf.minimum(_class_indices(y), len(class_weights) - 1))
+    of_class = tf.gather(class_weights, tf.minimum(_get_class_indices(y), len(class_weights) - 1))
     return of_class if sample_weights is None else sample_weights * of_class
 
 
-def _class_indices(y: Any) -> Any:
+def _get_class_indices(y: Any) -> Any:
     """Return the rows' classes ``(rows,) int32`` from class numbers or one-hot labels."""
     if y.shape[-1] != 1:
         return tf.argmax(y, axis=-1, output_type=tf.int32)

@@ -44,13 +44,13 @@ def serialize_model(model: keras.Model, class_weight: Mapping[int, float] | None
         architecture = json.loads(model.to_json())
         compiled = json.loads(json.dumps(get_compile_config(model)))
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise TrialError(f"cannot write the model as JSON: {_reason(error)}") from error
+        raise TrialError(f"cannot write the model as JSON: {_shorten_error(error)}") from error
     config_checks.check_no_lambda([architecture, compiled])
     config_checks.check_compiled(model, compiled)
     program = {
         "architecture": architecture,
         "compile": compiled,
-        "imports": sorted(set(_custom_modules([architecture, compiled]))),
+        "imports": sorted(set(_find_custom_modules([architecture, compiled]))),
         "outputs": [
             {"name": name, "shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype)}
             for name, tensor in zip(model.output_names, model.outputs, strict=True)
@@ -128,7 +128,7 @@ def _complete(value: Any, config: Any) -> None:
             _complete(each, each_config)
     elif isinstance(config, dict) and isinstance(config.get("config"), dict):
         arguments = compat.function_arguments(value)
-        for name in arguments.keys() & config_checks.init_parameters(type(value)):
+        for name in arguments.keys() & config_checks.get_init_parameters(type(value)):
             config["config"].setdefault(name, serialize_object(arguments[name]))
 
 
@@ -180,7 +180,7 @@ def iterate_dicts(node: Any) -> Iterator[dict[str, Any]]:
             yield from iterate_dicts(value)
 
 
-def _custom_modules(config: Any) -> Iterator[str]:
+def _find_custom_modules(config: Any) -> Iterator[str]:
     for node in iterate_dicts(config):
         module = node.get("module")
         custom = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
@@ -188,7 +188,7 @@ def _custom_modules(config: Any) -> Iterator[str]:
             yield str(module)
 
 
-def _reason(error: BaseException) -> str:
+def _shorten_error(error: BaseException) -> str:
     """Return the first line of an error, or the reason in Keras' advice on ``get_config``."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     match = re.match(r"Object (\w+) was created by passing", lines[0]) if lines else None

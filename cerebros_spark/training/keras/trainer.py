@@ -164,7 +164,7 @@ class KerasProgram:
     @functools.cached_property
     def _rows_per_prediction(self) -> int:
         """Enough rows for the speed of a small network, and few enough for memory."""
-        widest = max(_widths(self._model), default=1)
+        widest = max(_list_widths(self._model), default=1)
         return max(_MIN_ROWS, min(_MAX_ROWS, _VALUES_PER_STEP // widest))
 
     @functools.cached_property
@@ -178,7 +178,7 @@ class KerasProgram:
             outputs = self._model(inputs[0] if len(inputs) == 1 else inputs, training=False)
             return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
-        signature = [list(map(_with_any_rows, self._model.inputs))]
+        signature = [list(map(_make_spec, self._model.inputs))]
         compiled = tf.function(predict, input_signature=signature, autograph=False)
         with tracing_scope(self._model), _cleared_layer_losses(self._model):
             return compiled.get_concrete_function()
@@ -208,7 +208,7 @@ class KerasProgram:
     def _check_logs(self, logs: Any) -> None:
         """Refuse values that a custom step returns besides the compiled metrics."""
         known = keras.Model.get_metrics_result(self._model)
-        extra = sorted(set(_names(logs)) - set(known))
+        extra = sorted(set(_list_names(logs)) - set(known))
         if extra:
             raise ArgumentError(
                 f"cannot report {', '.join(extra)}: {type(self._model).__name__} computes it "
@@ -245,7 +245,7 @@ class KerasProgram:
             self._updates.end()
 
         signature = [
-            tf.nest.map_structure(_with_any_rows, data),
+            tf.nest.map_structure(_make_spec, data),
             tf.TensorSpec((None,), tf.int64),
             tf.TensorSpec((), tf.int64),
         ]
@@ -271,20 +271,20 @@ class KerasProgram:
         return update(value, sample_weight=rows)
 
 
-def _with_any_rows(tensor: Any) -> tf.TensorSpec:
+def _make_spec(tensor: Any) -> tf.TensorSpec:
     return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
 
 
-def _names(logs: Any) -> Iterator[str]:
+def _list_names(logs: Any) -> Iterator[str]:
     """Yield the names in what a step returns; Keras flattens inner dicts."""
     for name, value in logs.items() if isinstance(logs, dict) else ():
         if isinstance(value, dict):
-            yield from _names(value)
+            yield from _list_names(value)
         else:
             yield name
 
 
-def _widths(model: Any) -> Iterator[int]:
+def _list_widths(model: Any) -> Iterator[int]:
     """Yield the number of values per row of each tensor in a network."""
     for layer in compat.flatten_layers(model):
         for node in compat.inbound_nodes(layer):

@@ -433,7 +433,7 @@ def merged(case: Case, metrics: list[Any]) -> dict[str, float]:
         states.append(read_metric_state(model))
     merger = MetricsMerger(program, [(case.y.shape[1:], case.y.dtype.name)])
     assert set(merger.shapes.values()) == {()}
-    told = merger.results([states])[0]
+    told = merger.merge([states])[0]
     return {name: value for name, value in told.items() if name != "loss"}
 
 

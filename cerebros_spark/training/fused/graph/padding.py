@@ -112,8 +112,8 @@ class PaddedShape:
             units=max(self.units, other.units),
             neurons=max(self.neurons, other.neurons),
             gated=self.gated or other.gated,
-            planes=_maximum(self.planes, other.planes),
-            output_planes=_maximum(self.output_planes, other.output_planes),
+            planes=_take_maximum(self.planes, other.planes),
+            output_planes=_take_maximum(self.output_planes, other.output_planes),
         )
 
     def with_margin(self) -> PaddedShape:
@@ -154,13 +154,13 @@ def _place_folded(
 ) -> Placement:
     reads, rows_in_all = _list_reads(shape, network, units), grid.planes[0]
     pairs = reads.units * shape.features + reads.features
-    rows, copies = _rows_and_copies(pairs)
+    rows, copies = _number_copies(pairs)
     row_of = np.full(grid.units * shape.features, rows_in_all, np.int32)
     row_of[pairs] = rows
     unit_of, feature_of = np.zeros((2, rows_in_all), np.int32)
     unit_of[rows] = reads.units
     feature_of[rows] = reads.features
-    slots = _starts(grid.planes)[copies] + rows
+    slots = _get_starts(grid.planes)[copies] + rows
     occupied = _mark(slots, grid.slots)
     return Placement(slots, row_of.reshape(grid.units, -1), feature_of, occupied, unit_of=unit_of)
 
@@ -175,10 +175,10 @@ def _place_merged(
     for number, unit in enumerate(units):
         merged = _list_reads(shape, network, [unit]).features
         if shape.merge == SUMS:
-            rows, within = _sum_rows(network, unit), np.arange(network.merged_width(unit))
+            rows, within = _assign_sum_rows(network, unit), np.arange(network.merged_width(unit))
         else:
-            rows, copies = _rows_and_copies(merged)
-            within = _starts(grid.planes)[copies] + rows
+            rows, copies = _number_copies(merged)
+            within = _get_starts(grid.planes)[copies] + rows
         row_of[number, merged] = rows
         feature_of[number, rows] = merged
         np.add.at(counts[number], merged, 1)
@@ -193,7 +193,7 @@ def _mark(slots: np.ndarray, size: int) -> np.ndarray:
     return occupied
 
 
-def _sum_rows(network: Network, unit: Unit) -> np.ndarray:
+def _assign_sum_rows(network: Network, unit: Unit) -> np.ndarray:
     """Return the row of each feature that a unit adds up: sources of equal width are one sum."""
     first: dict[int, int] = {}
     rows = []
@@ -203,11 +203,11 @@ def _sum_rows(network: Network, unit: Unit) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _starts(planes: Sequence[int]) -> np.ndarray:
+def _get_starts(planes: Sequence[int]) -> np.ndarray:
     return np.concatenate(([0], np.cumsum(planes)))[:-1].astype(np.int64)
 
 
-def _rows_and_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _number_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the row and the copy number of each merged feature."""
     unique, inverse, counts = np.unique(features, return_inverse=True, return_counts=True)
     row = np.empty(len(unique), np.int64)
@@ -254,7 +254,7 @@ def _count_planes(shape: PaddedShape, network: Network, units: Sequence[Unit]) -
     if shape.merge == FOLDED:
         return _count_copies(shape, _list_reads(shape, network, units))
     each = (_count_copies(shape, _list_reads(shape, network, [unit])) for unit in units)
-    return functools.reduce(_maximum, each)
+    return functools.reduce(_take_maximum, each)
 
 
 def _count_copies(shape: PaddedShape, reads: _Reads) -> tuple[int, ...]:
@@ -264,7 +264,7 @@ def _count_copies(shape: PaddedShape, reads: _Reads) -> tuple[int, ...]:
     return tuple(int(n) for n in np.cumsum(counts[::-1])[::-1][1:])
 
 
-def _maximum(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+def _take_maximum(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
     longest = max(len(one), len(other))
     padded = [[*planes, *[0] * (longest - len(planes))] for planes in (one, other)]
     return tuple(max(pair) for pair in zip(*padded, strict=True))

@@ -19,7 +19,7 @@ from cerebros_spark.training.fused.graph.network import (
     Variable,
 )
 
-_UNIT_NAME = re.compile(r"level(\d+)_unit(\d+)_")
+_UNIT_NAME = re.compile(r"level(\d+)_parse_unit(\d+)_")
 
 # Layers without weights between an input and the units.
 _PREPROCESSING = ("Rescaling", "Normalization", "Flatten", "Reshape")
@@ -85,10 +85,15 @@ class _Parser:
         self._sums = "Add" in self._kinds.values()
 
     def parse(self) -> tuple[GroupConfig, Network]:
-        chains = [self._preprocessing(name) for name in _layer_names(self._config["input_layers"])]
+        chains = [
+            self._follow_preprocessing(name)
+            for name in _get_layer_names(self._config["input_layers"])
+        ]
         for number, chain in enumerate(chains):
             self._positions[chain[-1]] = 0, number
-        outputs = [self._output(name) for name in _layer_names(self._config["output_layers"])]
+        outputs = [
+            self._find_output(name) for name in _get_layer_names(self._config["output_layers"])
+        ]
         output_names = [name for name, _ in outputs]
         dense = [name for name, kind in self._kinds.items() if kind == "Dense"]
         for name in dense:
@@ -96,19 +101,19 @@ class _Parser:
         levels: dict[int, dict[int, Unit]] = {}
         for name in dense:
             if name not in output_names:
-                unit = self._unit(name)
+                unit = self._parse_unit(name)
                 levels.setdefault(unit.level, {})[unit.number] = unit
         hidden = tuple(
             tuple(units[number] for number in sorted(units)) for _, units in sorted(levels.items())
         )
-        output_units = tuple(self._unit(name) for name in output_names)
+        output_units = tuple(self._parse_unit(name) for name in output_names)
         self._check_whole(hidden, output_units)
-        copies = COPIES if self._agreed("dropout", 0.0) else FOLDED
+        copies = COPIES if self._get_agreed("dropout", 0.0) else FOLDED
         network = Network(
-            tuple(self._input_size(chain[0]) for chain in chains),
+            tuple(self._get_input_size(chain[0]) for chain in chains),
             hidden,
             output_units,
-            tuple(self._variables()),
+            tuple(self._list_variables()),
             SUMS if self._sums else copies,
         )
         for unit in network.units if self._sums else ():  # all sources of equal width, or none
@@ -116,39 +121,41 @@ class _Parser:
                 network.merged_width(unit) == self._input_widths[unit.dense],
                 f"the unit {unit.dense} adds up some of what it reads",
             )
-        return self._group_config(chains, outputs, network), network
+        return self._make_group_config(chains, outputs, network), network
 
     # Layers and their sources ----------------------------------------------------------------
 
-    def _sources(self, name: str) -> list[str]:
+    def _get_sources(self, name: str) -> list[str]:
         calls = self._calls[name]
         _require(len(calls) == 1, f"the layer {name} is called {len(calls)} times")
         return calls[0]
 
-    def _only_source(self, name: str) -> str:
-        sources = self._sources(name)
+    def _get_only_source(self, name: str) -> str:
+        sources = self._get_sources(name)
         _require(len(sources) == 1, f"the layer {name} reads {len(sources)} layers")
         return sources[0]
 
-    def _readers(self, name: str) -> list[str]:
+    def _find_readers(self, name: str) -> list[str]:
         return [
-            other for other in self._kinds if self._calls[other] and name in self._sources(other)
+            other
+            for other in self._kinds
+            if self._calls[other] and name in self._get_sources(other)
         ]
 
-    def _preprocessing(self, name: str) -> list[str]:
+    def _follow_preprocessing(self, name: str) -> list[str]:
         """Return an input layer and the preprocessing layers after it."""
         chain = [name]
         while True:
-            readers = self._readers(chain[-1])
+            readers = self._find_readers(chain[-1])
             if len(readers) != 1 or self._kinds[readers[0]] not in _PREPROCESSING:
                 return chain
             chain.append(readers[0])
 
-    def _output(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
+    def _find_output(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
         """Return the Dense layer of an output, and the configuration of its rescaling."""
         scaling = None
         if self._kinds[name] == "Rescaling":
-            scaling, name = self._configs[name], self._only_source(name)
+            scaling, name = self._configs[name], self._get_only_source(name)
         _require(self._kinds[name] == "Dense", f"the output {name} is no Dense layer")
         return name, scaling
 
@@ -162,27 +169,27 @@ class _Parser:
         else:
             self._positions[name] = int(match[1]), int(match[2])
 
-    def _unit(self, name: str) -> Unit:
+    def _parse_unit(self, name: str) -> Unit:
         config = self._configs[name]
         trained = config["use_bias"] and config.get("trainable", True)
         _require(trained, f"the layer {name} has no bias, or is not trained")
         self._refuse_settings(name, _DENSE_EXTRAS)
         self._used.add(name)
-        before, normalization = self._only_source(name), ""
+        before, normalization = self._get_only_source(name), ""
         if self._kinds[before] == "BatchNormalization":
             normalization = before
             self._use_normalization(before)
-            before = self._only_source(before)
+            before = self._get_only_source(before)
         elif self._kinds[before] == "Dropout":
             self._use_dropout(before)
-            before = self._only_source(before)
+            before = self._get_only_source(before)
         merged = [before]
         if self._kinds[before] == "Concatenate":
             self._used.add(before)
-            merged = self._sources(before)
+            merged = self._get_sources(before)
         level, number = self._positions[name]
-        sources = [source for each in merged for source in self._added(each)]
-        connections = tuple(self._connection(source, level, number) for source in sources)
+        sources = [source for each in merged for source in self._list_added(each)]
+        connections = tuple(self._parse_connection(source, level, number) for source in sources)
         return Unit(level, number, int(config["units"]), connections, normalization, name)
 
     def _use_normalization(self, name: str) -> None:
@@ -202,24 +209,24 @@ class _Parser:
         self._used.add(name)
         self._note("dropout", config["rate"])
 
-    def _added(self, name: str) -> list[str]:
+    def _list_added(self, name: str) -> list[str]:
         """Return what an Add layer adds up; any other layer alone."""
         if self._kinds[name] != "Add":
             return [name]
         self._used.add(name)
-        return self._sources(name)
+        return self._get_sources(name)
 
     def _refuse_settings(self, name: str, settings: Sequence[str]) -> None:
         for setting in settings:
             is_off = self._configs[name].get(setting) is None
             _require(is_off, f"the layer {name} has a {setting}")
 
-    def _connection(self, source: str, level: int, number: int) -> Connection:
+    def _parse_connection(self, source: str, level: int, number: int) -> Connection:
         gated = self._kinds[source] == "Activation"
         if gated:
             self._used.add(source)
             self._note("gate", self._configs[source]["activation"])
-            source = self._only_source(source)
+            source = self._get_only_source(source)
         reads = f"a unit reads the layer {source}"
         _require(source in self._positions, f"{reads} ({self._kinds[source]})")
         source_level, source_number = self._positions[source]
@@ -232,7 +239,7 @@ class _Parser:
     def _note(self, setting: str, value: Any) -> None:
         self._settings.setdefault(setting, set()).add(_to_json(value))
 
-    def _agreed(self, setting: str, default: Any) -> Any:
+    def _get_agreed(self, setting: str, default: Any) -> Any:
         values = sorted(self._settings.get(setting, {_to_json(default)}))
         _require(len(values) == 1, f"its layers differ in their {setting}: {', '.join(values)}")
         return json.loads(values[0])
@@ -256,12 +263,12 @@ class _Parser:
             known = name in self._used or kind in ("InputLayer", *_PREPROCESSING)
             _require(known, f"it has a layer {name} ({kind})")
 
-    def _input_size(self, name: str) -> int:
+    def _get_input_size(self, name: str) -> int:
         shape = self._configs[name]["batch_shape"][1:]
         _require(None not in shape, f"the input {name} has no fixed shape")
         return math.prod(shape)
 
-    def _variables(self) -> Iterator[Variable]:
+    def _list_variables(self) -> Iterator[Variable]:
         for name, kind in self._kinds.items():
             config = self._configs[name]
             if kind == "Dropout" and config["rate"] > 0:
@@ -274,7 +281,7 @@ class _Parser:
                 for role in ("gamma", "beta", "moving_mean", "moving_variance"):
                     yield Variable(name, role, (self._input_widths[name],))
 
-    def _group_config(
+    def _make_group_config(
         self,
         chains: Sequence[Sequence[str]],
         outputs: Sequence[tuple[str, Mapping[str, Any] | None]],
@@ -283,26 +290,29 @@ class _Parser:
         for unit in network.hidden:
             self._note("activation", self._configs[unit.dense]["activation"])
         for name in self._used:
-            self._note("dtype", _dtype_name(self._configs[name]["dtype"]))
-        activation, gate = self._agreed("activation", "linear"), self._agreed("gate", "sigmoid")
+            self._note("dtype", _get_dtype_name(self._configs[name]["dtype"]))
+        activation, gate = (
+            self._get_agreed("activation", "linear"),
+            self._get_agreed("gate", "sigmoid"),
+        )
         for each in (activation, gate):
             _require(isinstance(each, str), "an activation is not built into Keras")
             _require(each not in _MIXING, f"the activation {each} mixes the neurons of a unit")
-        normalization = self._agreed("normalization", None)
+        normalization = self._get_agreed("normalization", None)
         return GroupConfig(
-            inputs=tuple(_to_json([self._unnamed(n) for n in chain]) for chain in chains),
+            inputs=tuple(_to_json([self._strip_name(n) for n in chain]) for chain in chains),
             outputs=tuple(self._describe_output(*output) for output in outputs),
             activation=activation,
             gate=gate,
             normalization=None if normalization is None else tuple(normalization),
-            dropout=float(self._agreed("dropout", 0.0)),
+            dropout=float(self._get_agreed("dropout", 0.0)),
             merge=network.merge,
-            dtype=str(self._agreed("dtype", "float32")),
-            compiled=_to_json(_without_learning_rate(self._program["compile"])),
+            dtype=str(self._get_agreed("dtype", "float32")),
+            compiled=_to_json(_remove_learning_rate(self._program["compile"])),
             class_weight=_to_json(self._program.get("class_weight")),
         )
 
-    def _unnamed(self, name: str) -> Any:
+    def _strip_name(self, name: str) -> Any:
         config = self._configs[name]
         return [self._kinds[name], {k: v for k, v in config.items() if k != "name"}]
 
@@ -313,7 +323,7 @@ class _Parser:
         return _to_json(output)
 
 
-def _without_learning_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
+def _remove_learning_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
     """Return a compile configuration without the learning rate, which is part of the state."""
     optimizer = dict(compiled["optimizer"])
     config = dict(optimizer["config"])
@@ -323,7 +333,7 @@ def _without_learning_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
     return {**compiled, "optimizer": {**optimizer, "config": config}}
 
 
-def _dtype_name(dtype: Any) -> str:
+def _get_dtype_name(dtype: Any) -> str:
     return dtype if isinstance(dtype, str) else str(dtype["config"]["name"])
 
 
@@ -331,7 +341,7 @@ def _to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _layer_names(histories: Sequence[Any]) -> list[str]:
+def _get_layer_names(histories: Sequence[Any]) -> list[str]:
     """Return the names of input or output layers; a single one is not in a list of lists."""
     listed = [histories] if histories and isinstance(histories[0], str) else histories
     return [name for name, *_ in listed]

@@ -59,7 +59,7 @@ def encode_wiring(placements: Sequence[Placement], units: int, merge: str) -> np
 def decode_wiring(vector: Any, shape: PaddedShape) -> Wiring:
     """Return the parts of an encoded wiring, a tensor ``(size,) int32``."""
     parts, first = [], 0
-    for size in _sizes(shape):
+    for size in _list_sizes(shape):
         last = first + math.prod(size)
         parts.append(tf.reshape(vector[first:last], size))
         first = last
@@ -67,7 +67,7 @@ def decode_wiring(vector: Any, shape: PaddedShape) -> Wiring:
     return Wiring(kind(*parts[:half]), kind(*parts[half:]), vector[-1])
 
 
-def _sizes(shape: PaddedShape) -> Iterator[tuple[int, ...]]:
+def _list_sizes(shape: PaddedShape) -> Iterator[tuple[int, ...]]:
     for grid in shape.grids:
         features, rows = (grid.units, shape.features), grid.planes[0]
         yield features

@@ -24,26 +24,28 @@ class DropoutMasks:
 
     def __init__(self, rate: float, seed: Any, step: Any, dtype: Any) -> None:
         self._rate = rate
-        self._key = _hash(seed ^ _hash(tf.cast(step, tf.uint32) * _constant(0x9E3779B9)))
+        self._key = _hash(seed ^ _hash(tf.cast(step, tf.uint32) * _to_constant(0x9E3779B9)))
         self._dtype = dtype
 
     def mask(self, unit: Any, slots: int, batch: int) -> Any:
         """Return a unit's mask ``(slots, batch)``: 0, or 1 / (1 - rate)."""
-        key = _hash(self._key ^ (tf.cast(unit, tf.uint32) + _constant(1)) * _constant(0x85EBCA77))
+        key = _hash(
+            self._key ^ (tf.cast(unit, tf.uint32) + _to_constant(1)) * _to_constant(0x85EBCA77)
+        )
         positions = tf.reshape(tf.range(1, slots * batch + 1), (slots, batch))
         # Hashed before the key is mixed in, too: otherwise positions and keys that combine to the
         # same number would give shifted copies of one mask.
         drawn = _hash(_hash(tf.cast(positions, tf.uint32)) ^ key)
-        kept = drawn >= _constant(min(round(self._rate * 2**32), 2**32 - 1))
+        kept = drawn >= _to_constant(min(round(self._rate * 2**32), 2**32 - 1))
         return tf.cast(kept, self._dtype) * tf.constant(1 / (1 - self._rate), self._dtype)
 
 
 def _hash(values: Any) -> Any:
     """Return each ``uint32`` as another one, each bit of which depends on all bits."""
-    values = (values ^ tf.bitwise.right_shift(values, _constant(16))) * _constant(0x85EBCA6B)
-    values = (values ^ tf.bitwise.right_shift(values, _constant(13))) * _constant(0xC2B2AE35)
-    return values ^ tf.bitwise.right_shift(values, _constant(16))
+    values = (values ^ tf.bitwise.right_shift(values, _to_constant(16))) * _to_constant(0x85EBCA6B)
+    values = (values ^ tf.bitwise.right_shift(values, _to_constant(13))) * _to_constant(0xC2B2AE35)
+    return values ^ tf.bitwise.right_shift(values, _to_constant(16))
 
 
-def _constant(value: int) -> Any:
+def _to_constant(value: int) -> Any:
     return tf.constant(value, tf.uint32)

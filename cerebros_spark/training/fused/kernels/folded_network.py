@@ -86,12 +86,12 @@ class FoldedNetwork:
             gradient = tf.reshape(gradient, raw.shape)
             d_sums = self._units.backward(folded, units, normalization, result, gradient)
             products = tf.matmul(result.features.values, d_sums)
-            hidden = prepared.hidden.backward(_copy_weights(weights, ""), products)
-            outputs = prepared.outputs.backward(_copy_weights(weights, "output_"), products)
+            hidden = prepared.hidden.backward(_get_copies(weights, ""), products)
+            outputs = prepared.outputs.backward(_get_copies(weights, "output_"), products)
             named = {f"output_{name}": each for name, each in outputs._asdict().items()}
             return {**hidden._asdict(), **named}
 
-        return self._by_output(raw), result.features.moments, backward
+        return self._split_outputs(raw), result.features.moments, backward
 
     def fold(self, weights: Tensors, moving: Tensors, prepared: _Prepared) -> FoldedWeights:
         """Return the weights for inference, normalized by the moving statistics."""
@@ -101,7 +101,7 @@ class FoldedNetwork:
         """Return the raw outputs ``(outputs, width, batch)`` of rows ``(batch, inputs)``."""
         inputs = tf.transpose(x)
         result = self._units.forward(folded, prepared.units, NoNormalization(), inputs)
-        return self._by_output(tf.matmul(folded.of_outputs(), result.features.values))
+        return self._split_outputs(tf.matmul(folded.of_outputs(), result.features.values))
 
     def update_moving(
         self, moving: Tensors, wiring: Wiring, added: Any, left: Any
@@ -122,16 +122,16 @@ class FoldedNetwork:
                 after[key] = moving[key] * left + expand_planes(by_row, grid.planes)
         return after
 
-    def _by_output(self, raw: Any) -> Any:
+    def _split_outputs(self, raw: Any) -> Any:
         """Reshape ``(output neurons, batch)`` to ``(outputs, width, batch)``."""
         return tf.reshape(raw, (len(self._shape.outputs), -1, raw.shape[1]))
 
 
 def _fold(weights: Tensors, prepared: _Prepared) -> FoldedWeights:
-    hidden = prepared.hidden.fold(_copy_weights(weights, ""))
-    outputs = prepared.outputs.fold(_copy_weights(weights, "output_"))
+    hidden = prepared.hidden.fold(_get_copies(weights, ""))
+    outputs = prepared.outputs.fold(_get_copies(weights, "output_"))
     return FoldedWeights(prepared.indices, tf.concat([hidden, outputs], axis=0))
 
 
-def _copy_weights(weights: Tensors, prefix: str) -> CopyWeights:
+def _get_copies(weights: Tensors, prefix: str) -> CopyWeights:
     return CopyWeights(*(weights[prefix + name] for name in CopyWeights._fields))

@@ -126,7 +126,7 @@ def merged(model: Any, data: Data, states: list[Any]) -> dict[str, float]:
     """Return the merged metrics of units."""
     columns = [data.manifest.column(group[0]) for group in data.layout.outputs]
     labels = [((column.width,), column.dtype) for column in columns]
-    return MetricsMerger(serialize_model(model), labels).results([states])[0]
+    return MetricsMerger(serialize_model(model), labels).merge([states])[0]
 
 
 def evaluated(model: Any, data: Data, program: KerasProgram | None = None) -> dict[str, float]:

@@ -209,8 +209,8 @@ def test_a_weighted_mean_of_the_partitions_would_be_another_number(plain):
     labels = [((1,), "float32")]
     merger = MetricsMerger(serialize_model(model), labels)
     states = [program.evaluate(shard)[0] for shard in plain.validation]
-    rmse = merger.results([states])[0]["root_mean_squared_error"]
-    parts = [merger.results([[state]])[0]["root_mean_squared_error"] for state in states]
+    rmse = merger.merge([states])[0]["root_mean_squared_error"]
+    parts = [merger.merge([[state]])[0]["root_mean_squared_error"] for state in states]
     rows = [shard.rows for shard in plain.validation]
     assert rmse != pytest.approx(np.average(parts, weights=rows), rel=1e-6)
 
@@ -301,7 +301,7 @@ def test_a_metric_outside_compile_is_refused(plain):
     model.evaluate(np.zeros((2, 3)), np.zeros((2, 1)), verbose=0)
     state = tuple((0.0,) for _ in model.metrics_variables)
     with pytest.raises(ArgumentError, match="pass all metrics to compile"):
-        merger.results([[state]])
+        merger.merge([[state]])
 
 
 def own_model(kind, layers=()) -> keras.Model:
