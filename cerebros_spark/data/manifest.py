@@ -144,7 +144,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def to_json(self) -> str:
         """Return the manifest as JSON, with a digest of its content."""
-        content = self._content(FORMAT if self.weight is None else _FORMAT_WITH_WEIGHTS)
+        number = FORMAT if self.weight is None else _FORMAT_WITH_WEIGHTS
+        content = {"format": number, **msgspec.to_builtins(self)}
         return json.dumps({"sha256": _digest(content), **content}, indent=1)
 
     @classmethod
@@ -166,12 +167,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         except (AttributeError, KeyError, TypeError, msgspec.ValidationError) as error:
             raise ValueError(f"it is no manifest ({type(error).__name__}: {error})") from error
         # Of what was read, so that a field left to its default is found too.
-        if digest != _digest(manifest._content(number)):
+        if digest != _digest({"format": number, **msgspec.to_builtins(manifest)}):
             raise ValueError("its content does not match its sha256: it was altered")
         return manifest
-
-    def _content(self, number: int) -> dict[str, Any]:
-        return {"format": number, **msgspec.to_builtins(self)}
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -210,7 +210,16 @@ def _add_statistics(
 ) -> tuple[Column, ...]:
     """Return the columns with statistics of the training rows, and with class labels."""
     columns = add_moments(placed.where("not validates"), train_rows, sources, surveyed.columns)
-    classes = _collect_classes(placed, surveyed, sources)
+    labels = [source for source in sources if source.alias in surveyed.countable]
+    values: dict[str, Any] = {}
+    if labels:
+        aggregates = [F.collect_set(source.first).alias(source.alias) for source in labels]
+        values = placed.agg(*aggregates).head().asDict()
+    classes = {
+        alias: tuple(sorted({int(value) for value in each}))
+        for alias, each in values.items()
+        if len(each) <= checks.CLASS_LIMIT
+    }
     return tuple(
         msgspec.structs.replace(column, classes=classes.get(source.alias))
         for source, column in zip(sources, columns, strict=True)
@@ -224,22 +233,6 @@ def _greatest_weight(placed: DataFrame, sources: Sequence[SourceColumn]) -> floa
             greatest = F.max(F.expr(source.stored))
             return float(placed.where("validates").agg(greatest).head()[0])
     return 1.0
-
-
-def _collect_classes(
-    frame: DataFrame, surveyed: Survey, sources: Sequence[SourceColumn]
-) -> dict[str, tuple[int, ...]]:
-    """Return the values of each class label, by the column's alias."""
-    labels = [source for source in sources if source.alias in surveyed.countable]
-    if not labels:
-        return {}
-    aggregates = [F.collect_set(source.first).alias(source.alias) for source in labels]
-    values = frame.agg(*aggregates).head().asDict()
-    return {
-        alias: tuple(sorted({int(value) for value in each}))
-        for alias, each in values.items()
-        if len(each) <= checks.CLASS_LIMIT
-    }
 
 
 def _write_shards(
