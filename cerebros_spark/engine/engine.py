@@ -315,22 +315,22 @@ class Engine:
         self._end_epochs([each for each in instructions if isinstance(each, EpochDone)])
         self._results.extend(each for each in instructions if isinstance(each, TrialResult))
 
-    def _end_epochs(self, epochs: Sequence[EpochDone]) -> None:
+    def _end_epochs(self, finished: Sequence[EpochDone]) -> None:
         """Merge the metrics of epochs, all at once; an error fails its trial."""
-        if not epochs:
+        if not finished:
             return
         try:
-            merged = merge_epochs(epochs, lambda name: self._get_merger(self._specs[name]))
+            merged = merge_epochs(finished, lambda name: self._get_merger(self._specs[name]))
         except Exception as error:
-            if len(epochs) > 1:
-                for epoch in epochs:
+            if len(finished) > 1:
+                for epoch in finished:
                     self._end_epochs([epoch])
                 return
             trace = "".join(traceback.format_exception(error))
             message = f"{type(error).__name__}: {error}"
-            self._handle(TrialEnded(epochs[0].trial_id, message, trace))
+            self._handle(TrialEnded(finished[0].trial_id, message, trace))
             return
-        for epoch, logs in zip(epochs, merged, strict=True):
+        for epoch, logs in zip(finished, merged, strict=True):
             self._journal.append("epoch", trial=epoch.trial_id, epoch=epoch.epoch, logs=logs)
             self._results.append(_make_epoch_result(epoch, logs))
 

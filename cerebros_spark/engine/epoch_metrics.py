@@ -12,19 +12,19 @@ from cerebros_spark.core.types import MetricState
 class Merger(Protocol):
     """Computes the metrics of epochs; one merger may serve many trials."""
 
-    def merge(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+    def merge(self, epoch_states: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
         """Return the metrics by name of each epoch, over the rows of all its units."""
 
 
 def merge_epochs(
-    epochs: Sequence[EpochDone], get_merger: Callable[[str], Merger]
+    finished: Sequence[EpochDone], get_merger: Callable[[str], Merger]
 ) -> list[dict[str, float]]:
     """Return the logs of epochs, with one call of each merger."""
-    mergers = [get_merger(epoch.trial_id) for epoch in epochs]
-    logs: list[dict[str, float]] = [{} for _ in epochs]
+    mergers = [get_merger(epoch.trial_id) for epoch in finished]
+    logs: list[dict[str, float]] = [{} for _ in finished]
     for merger in set(mergers):
         numbers = [number for number, each in enumerate(mergers) if each is merger]
-        parts = [(epochs[number].train, epochs[number].validation) for number in numbers]
+        parts = [(finished[number].train, finished[number].validation) for number in numbers]
         results = merger.merge([units for part in parts for units in part])
         for number, train, validation in zip(numbers, results[::2], results[1::2], strict=True):
             logs[number] = {**train, **{f"val_{name}": v for name, v in validation.items()}}

@@ -155,16 +155,16 @@ class MetricsMerger:
         """The metrics, built; those of ``compile()`` are within one of them."""
         return list(self._model.metrics)
 
-    def merge(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+    def merge(self, epoch_states: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
         """Return the metrics by name of each epoch.
 
         Args:
-            epochs: For each epoch the metric variables of all its units.
+            epoch_states: For each epoch the metric variables of all its units.
 
         Raises:
             ArgumentError: If the model has metrics that are not in its compile configuration.
         """
-        for state in itertools.chain.from_iterable(epochs):
+        for state in itertools.chain.from_iterable(epoch_states):
             if len(state) != len(self._variables):
                 raise ArgumentError(
                     f"cannot merge metrics: the network reports {len(state)} metric variables, but "
@@ -172,7 +172,7 @@ class MetricsMerger:
                     "compile()"
                 )
         totals = np.array(
-            [np.sum([_flatten(state) for state in states], axis=0) for states in epochs]
+            [np.sum([_flatten(state) for state in states], axis=0) for states in epoch_states]
         )
         if self._compiled is None:
             return [self._compute_eagerly(total) for total in totals]
@@ -180,7 +180,7 @@ class MetricsMerger:
         by_name = {name: values.numpy() for name, values in results.items()}
         return [
             {name: float(values[number]) for name, values in by_name.items()}
-            for number in range(len(epochs))
+            for number in range(len(epoch_states))
         ]
 
     @functools.cached_property
