@@ -1,4 +1,4 @@
-"""Every metric of Keras on every form of labels: scikit-learn's value, or refused in words."""
+"""Every metric of Keras on every form of labels: scikit-learn's value, or an error."""
 
 from __future__ import annotations
 
@@ -433,8 +433,8 @@ def merged(case: Case, metrics: list[Any]) -> dict[str, float]:
         states.append(read_metric_state(model))
     merger = MetricsMerger(program, [(case.y.shape[1:], case.y.dtype.name)])
     assert set(merger.shapes.values()) == {()}
-    told = merger.merge([states])[0]
-    return {name: value for name, value in told.items() if name != "loss"}
+    evaluated = merger.merge([states])[0]
+    return {name: value for name, value in evaluated.items() if name != "loss"}
 
 
 def test_the_table_has_every_metric_of_this_keras():
@@ -497,7 +497,7 @@ def test_metrics_by_name_have_the_same_values(name: str):
         (keras.metrics.MeanIoU, r"give keras.metrics.MeanIoU\(num_classes=...\)"),
     ],
 )
-def test_names_that_are_no_metrics_are_refused(name: Any, words: str):
+def test_unknown_metric_names_are_refused(name: Any, words: str):
     with pytest.raises(ArgumentError, match=words):
         get_metric(name)
 
@@ -528,7 +528,7 @@ def test_a_function_or_a_class_counts_as_the_metric():
     }
 
 
-def test_custom_metrics_are_left_as_they_are():
+def test_custom_metrics_are_unchanged():
     class Own(keras.metrics.F1Score):
         pass
 
@@ -568,7 +568,7 @@ def test_custom_metrics_are_left_as_they_are():
         ("one-hot", lambda m: keras.losses.dice, "dice is computed of a whole batch"),
     ],
 )
-def test_arguments_that_do_not_suit_are_refused(name: str, make: Any, words: str):
+def test_unsuitable_arguments_are_refused(name: str, make: Any, words: str):
     with pytest.raises(ArgumentError, match=words):
         adapt_metrics([make(keras.metrics)], CASES[name].form)
 
@@ -612,7 +612,7 @@ def test_one_sigmoid_output_gets_a_threshold_and_one_value():
     suited = adapt_metrics([f1], case.form)[0]
     assert (suited.threshold, suited.average) == (0.5, "macro")
     assert merged(case, [suited]) == {"f1_score": pytest.approx(f_beta(1.0)(case), rel=1e-4)}
-    assert f1.threshold is None  # the user's own is as it was
+    assert f1.threshold is None  # the user's metric is unchanged
 
 
 # Logits ---------------------------------------------------------------------------------------
@@ -659,7 +659,7 @@ def test_logits_of_a_softmax(name: str):
             adapt_metrics([metric], logits.form)
 
 
-def test_metrics_of_logits_are_told_of_probabilities():
+def test_metrics_of_logits_are_adapted_to_probabilities():
     case, m = CASES["one-hot"], keras.metrics
     suited = adapt_metrics([m.CategoricalCrossentropy(from_logits=True)], case.form)
     assert list(merged(case, list(suited)).values()) == [pytest.approx(log_loss(case), rel=1e-4)]
@@ -701,7 +701,7 @@ def test_other_labels():
     assert form(np.eye(2), 2, "sigmoid", "binary_crossentropy").kind is LabelKind.ONE_HOT
 
 
-def test_an_unbounded_output_has_no_curve():
+def test_metrics_of_probabilities_need_bounded_outputs():
     fitted = form([[0], [1]], 1, "linear", "mse")
     assert adapt_metrics(["accuracy", "mae"], fitted) == ("accuracy", "mae")
     for name in ("auc", "binary_crossentropy"):
@@ -784,8 +784,8 @@ def test_a_program_without_one_hot_labels_is_plain_keras():
     program = program_of(case, list(metrics), "sparse_categorical_crossentropy")
     assert "OneHotLabels" in program
     plain = deserialize_model(remove_one_hot_labels(program))
-    told = plain.evaluate(case.p, case.y, verbose=0, return_dict=True)
-    assert told == {
+    evaluated = plain.evaluate(case.p, case.y, verbose=0, return_dict=True)
+    assert evaluated == {
         "loss": pytest.approx(log_loss(case), rel=1e-4),
         "accuracy": pytest.approx(accuracy(case), rel=1e-4),
     }

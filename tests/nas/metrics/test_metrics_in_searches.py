@@ -104,8 +104,8 @@ def test_the_exported_model_needs_keras_alone_and_has_no_wrong_metric(three, fra
     model = three.export_model()
     x, y = three.result.model_inputs(frame[FEATURES]), frame["three"].to_numpy()[:, None]
     right = values_of(frame, three.predict(frame))
-    told = model.evaluate(x, y, verbose=0, return_dict=True)
-    assert told == {name: right[name] for name in ("loss", "categorical_accuracy")}
+    evaluated = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert evaluated == {name: right[name] for name in ("loss", "categorical_accuracy")}
     (folder / "export").mkdir()
     keep(folder / "export", "three", model, [x])
     check_in_a_fresh_process(folder / "export", tolerance=1e-5)
@@ -136,8 +136,8 @@ def test_one_sigmoid_output(tmp_path, frame, caplog):
     # Keras' own metrics alone: the exported model has them all.
     exported = made.export_model()
     x = made.result.model_inputs(frame[FEATURES])
-    told = exported.evaluate(x, frame[["binary"]].to_numpy(), verbose=0, return_dict=True)
-    assert told == pytest.approx(found)
+    evaluated = exported.evaluate(x, frame[["binary"]].to_numpy(), verbose=0, return_dict=True)
+    assert evaluated == pytest.approx(found)
 
 
 def test_several_labels_a_row(tmp_path, frame):
@@ -192,7 +192,7 @@ def test_several_labels_a_row(tmp_path, frame):
         ),
     ],
 )  # fmt: skip
-def test_what_does_not_suit_is_refused_before_any_training(
+def test_unsuitable_metrics_are_refused_before_any_training(
     tmp_path, frame, head, label, metric, words
 ):
     made = search(tmp_path, outputs=head, bind=columns(label, evaluation_metric=metric))
@@ -201,12 +201,12 @@ def test_what_does_not_suit_is_refused_before_any_training(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_metric_that_needs_arguments_is_refused_where_it_is_bound(tmp_path):
+def test_a_metric_that_needs_arguments_is_refused_when_it_is_bound(tmp_path):
     with pytest.raises(ArgumentError, match=r"give keras.metrics.MeanIoU\(num_classes=...\)"):
         search(tmp_path, bind=columns(evaluation_metric="mean_io_u"))
 
 
-# Networks of one's own ------------------------------------------------------------------------
+# Custom networks ------------------------------------------------------------------------------
 
 
 def two_outputs(**compiled: Any) -> Any:
@@ -222,7 +222,7 @@ def two_outputs(**compiled: Any) -> Any:
     return build
 
 
-def test_metrics_of_a_network_of_ones_own(tmp_path):
+def test_metrics_of_a_custom_network(tmp_path):
     frame = own_table()
     f1 = keras.metrics.F1Score(average="macro", name="macro_f1")
     build = two_outputs(
@@ -251,11 +251,11 @@ def test_metrics_of_a_network_of_ones_own(tmp_path):
         ),
     }  # fmt: skip
     labels = made.result.model_labels(y)
-    told = made.export_model().evaluate(
+    evaluated = made.export_model().evaluate(
         x.to_numpy("float32"), labels, verbose=0, return_dict=True, sample_weight=weights
     )
-    assert told == pytest.approx({name: found[name] for name in told}, rel=1e-5)
-    assert set(told) == set(found) - {"kind_macro_f1", "kind_recall"}
+    assert evaluated == pytest.approx({name: found[name] for name in evaluated}, rel=1e-5)
+    assert set(evaluated) == set(found) - {"kind_macro_f1", "kind_recall"}
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_metrics_of_a_network_of_ones_own(tmp_path):
         ({"weighted_metrics": [None, [keras.metrics.F1Score()]]}, "of the output 'kind'.*macro"),
     ],
 )
-def test_metrics_in_compile_that_do_not_suit_are_refused(tmp_path, compiled, words):
+def test_unsuitable_metrics_in_compile_are_refused(tmp_path, compiled, words):
     frame = own_table()
     made = searcher(tmp_path, two_outputs(**compiled))
     with pytest.raises(ArgumentError, match=words):
@@ -287,7 +287,7 @@ def classifier(units: int, activation: str, loss: Any, **compiled: Any) -> keras
     return model
 
 
-def test_a_fixed_model_gets_metrics_that_suit(tmp_path):
+def test_a_fixed_model_gets_suitable_metrics(tmp_path):
     frame = own_table()
     model = classifier(3, "softmax", "sparse_categorical_crossentropy")
     made = searcher(tmp_path, FixedModel(model, metrics=["f1_score"]), objective="val_f1_score")
@@ -311,7 +311,7 @@ def test_a_fixed_model_gets_metrics_that_suit(tmp_path):
         (1, "linear", "binary_crossentropy", "outputs between 0 and 1"),
     ],
 )
-def test_losses_of_a_network_of_ones_own(tmp_path, units, activation, loss, words):
+def test_losses_of_a_custom_network(tmp_path, units, activation, loss, words):
     frame = own_table()
     labels = frame["binary"] if units == 1 else np.eye(3)[frame["three"]]
     made = searcher(tmp_path, classifier(units, activation, loss))
@@ -323,7 +323,7 @@ def test_losses_of_a_network_of_ones_own(tmp_path, units, activation, loss, word
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_metric_of_ones_own_with_several_values_is_refused(tmp_path):
+def test_a_custom_metric_with_several_values_is_refused(tmp_path):
     class Each(keras.metrics.F1Score):
         additive = True
 
@@ -382,7 +382,7 @@ def test_the_arguments_of_the_original(tmp_path, frame):
     assert found["f1_score"] == pytest.approx(macro_f1(frame["three"], p), rel=1e-4)
 
 
-def test_the_original_refuses_what_does_not_suit_at_once(tmp_path, frame):
+def test_the_original_refuses_unsuitable_metrics_at_once(tmp_path, frame):
     labels = frame["three"].to_numpy()
     for more, words in (
         ({"metrics": [keras.metrics.F1Score()]}, 'give one average of them: average="macro"'),

@@ -1,4 +1,4 @@
-"""Layers, losses, metrics and schedules of a user's own, here and on Spark."""
+"""Custom layers, losses, metrics and schedules, locally and on Spark."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def customs(tmp_path_factory, frame):
     return fitted(folder, with_customs, frame, custom_objects=CUSTOM, workers=2), LocalStore(folder)
 
 
-def test_custom_objects_are_known_everywhere(tmp_path, frame, customs):
+def test_custom_objects_are_found_everywhere(tmp_path, frame, customs):
     made, _ = customs
     assert {"val_gap", "val_loss"} <= set(made.result.get_best_model_history())
     best = made.export_model()
@@ -79,7 +79,7 @@ def test_a_schedule_may_be_a_custom_object(tmp_path, frame):
     assert float(steps.learning_rate) == pytest.approx(0.01 / (1 + int(steps.iterations)))
 
 
-def test_a_replay_is_given_them_too(customs):
+def test_a_replay_takes_custom_objects(customs):
     _, store = customs
     found = Replay(store, "own", CUSTOM).compare("trial-0000")
     assert found.units == 4
@@ -96,12 +96,12 @@ def test_registered_objects_need_not_be_named(tmp_path, frame):
     fitted(tmp_path, build, frame)
 
 
-def test_what_a_notebook_registers_is_sent_along(monkeypatch):
+def test_objects_registered_in_a_notebook_are_sent(monkeypatch):
     monkeypatch.setattr(Registered, "__module__", "__main__")
     assert collect_custom_objects(None) == {"own_models>Registered": Registered}
 
 
-def test_all_of_it_runs_on_spark(spark, tmp_path, frame):
+def test_custom_objects_run_on_spark(spark, tmp_path, frame):
     made = HyperHyperModel(
         hypermodel=with_customs,
         custom_objects={**CUSTOM, "Registered": Registered},
@@ -116,13 +116,13 @@ def test_all_of_it_runs_on_spark(spark, tmp_path, frame):
     board = made.result.leaderboard()
     assert set(board["status"]) == {"completed"}, board["traceback"].tolist()
     out = made.predict(df).toPandas()
-    told = made.predict(out[FEATURES])
-    np.testing.assert_allclose(out["y__output"], told[:, 0], rtol=1e-4, atol=1e-6)
+    predictions = made.predict(out[FEATURES])
+    np.testing.assert_allclose(out["y__output"], predictions[:, 0], rtol=1e-4, atol=1e-6)
     wanted = made.evaluate(frame, batch_size=ROWS, return_dict=True)
     assert made.evaluate(df, return_dict=True) == pytest.approx(wanted, rel=1e-4)
 
 
-def test_what_is_registered_in_a_module_of_the_drivers_alone_is_sent_along(spark, tmp_path, frame):
+def test_objects_of_a_module_that_only_the_driver_has_are_sent(spark, tmp_path, frame):
     def build(hp: Any) -> keras.Model:
         model = keras.Sequential([keras.Input((3,)), Registered(), keras.layers.Dense(1)])
         model.compile(loss="mse")
@@ -134,7 +134,7 @@ def test_what_is_registered_in_a_module_of_the_drivers_alone_is_sent_along(spark
     assert board["status"].tolist() == ["completed"], board["traceback"].tolist()
 
 
-def test_what_can_not_be_sent_is_named_before_any_work(spark, tmp_path, frame):
+def test_an_object_that_cannot_be_sent_is_named_before_any_work(spark, tmp_path, frame):
     lock = threading.Lock()
 
     def held(x: Any) -> Any:

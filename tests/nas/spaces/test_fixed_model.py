@@ -20,7 +20,7 @@ def frame():
     return own_table()
 
 
-def test_a_fixed_models_training_is_searched(tmp_path, frame):
+def test_the_training_of_a_fixed_model_is_searched(tmp_path, frame):
     model = FixedModel(regression(), learning_rate=(0.001, 0.05))
     made = fitted(tmp_path, model, frame, max_trials=2)
     for trial, spec in zip(made.result.trials, specs(tmp_path, made), strict=True):
@@ -51,7 +51,7 @@ def test_nadam_trains_as_keras_does(tmp_path, frame):
     assert made.result.get_best_model_history()["loss"] == pytest.approx(wanted, rel=1e-4)
 
 
-def test_its_own_optimizer_keeps_its_settings():
+def test_the_optimizer_of_a_fixed_model_keeps_its_settings():
     hp = keras_tuner.HyperParameters()
     hp.Fixed("learning_rate", 0.3)
     model = FixedModel(regression(), learning_rate=(0.1, 1.0)).build(hp)
@@ -61,7 +61,7 @@ def test_its_own_optimizer_keeps_its_settings():
     )
 
 
-def test_what_scales_its_loss_is_kept_at_every_rate():
+def test_loss_scaling_is_kept_at_every_learning_rate():
     model = regression(compiled=False)
     scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5), initial_scale=4.0)
     model.compile(scaled, "mse")
@@ -74,7 +74,7 @@ def test_what_scales_its_loss_is_kept_at_every_rate():
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_weights_are_kept_where_that_is_asked_for(keep):
+def test_weights_are_kept_on_request(keep):
     model = regression()
     made = FixedModel(model, keep_weights=keep).build(keras_tuner.HyperParameters())
     same = [np.array_equal(a, b) for a, b in zip(model.weights, made.weights, strict=True)]

@@ -1,4 +1,4 @@
-"""Pretrained parts of networks keep their weights, through every way to hand them over."""
+"""Pretrained parts of networks keep their weights, however they are passed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_log_says_once_which_weights_are_new(caplog):
 
 
 @pytest.mark.parametrize(("fitted", "level"), [(False, logging.INFO), (True, logging.WARNING)])
-def test_a_model_that_was_fitted_is_warned_of(caplog, fitted, level):
+def test_a_fitted_model_causes_a_warning(caplog, fitted, level):
     model = in_tandem(pretrained(trainable=True))
     if fitted:
         model.fit(np.ones((4, 3)), np.ones(4), verbose=0)
@@ -102,7 +102,7 @@ def test_a_model_that_was_fitted_is_warned_of(caplog, fitted, level):
     assert [record.levelno for record in caplog.records] == [level]
 
 
-def test_only_what_is_not_trained_is_kept():
+def test_only_untrained_weights_are_kept():
     frozen, thawed = (layers.BatchNormalization(name=name) for name in ("frozen", "thawed"))
     adapted = layers.Normalization(name="adapted")
     adapted.adapt(10 + np.random.default_rng(0).normal(size=(50, 3)))
@@ -139,7 +139,7 @@ def test_a_function_may_build_with_pretrained_weights(frozen):
 
 
 def adapted_base() -> keras.Model:
-    """A base model that knows its own data's statistics."""
+    """A base model with the statistics of other data."""
     normalization = layers.Normalization()
     normalization.adapt(10 + 2 * np.random.default_rng(0).normal(size=(90, 3)))
     base = keras.Sequential([keras.Input((3,)), normalization, pretrained()], name="adapted")

@@ -1,4 +1,4 @@
-"""What can't be sent to workers is refused before any work, in a line that says what to write."""
+"""Networks that workers cannot rebuild are refused before any work, in one line with advice."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class WithFunction(keras.layers.Layer):
 
 
 class Thawing(keras.Model):
-    """Frozen from outside, which its get_config does not tell."""
+    """Frozen from outside, which its get_config does not show."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
@@ -127,7 +127,7 @@ CUSTOM = {each.__name__: each for each in (Net, Powered, Misfit, WithFunction, T
         (lambda: compiled(frozen_outside()), r"trains the weight 'thawing/dense/kernel'"),
     ],
 )
-def test_a_built_network_that_can_not_be_sent_is_refused(tmp_path, frame, make, message):
+def test_a_built_network_that_cannot_be_sent_is_refused(tmp_path, frame, make, message):
     made = searcher(tmp_path, lambda hp: make(), custom_objects=CUSTOM)
     with pytest.raises(ArgumentError, match=message) as caught:
         made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
@@ -135,7 +135,7 @@ def test_a_built_network_that_can_not_be_sent_is_refused(tmp_path, frame, make, 
     assert not LocalStore(tmp_path).list("data")
 
 
-def test_unsafe_deserialization_is_not_asked_for(tmp_path, frame):
+def test_errors_do_not_suggest_unsafe_deserialization(tmp_path, frame):
     keras.config.enable_unsafe_deserialization()
     try:
         made = searcher(tmp_path, lambda hp: network(doubled()))
@@ -172,7 +172,7 @@ def test_a_fixed_subclassed_model_is_refused(tmp_path, frame, make, message):
         (lambda: network(Net()), r"cannot copy the base model 'sequential.*': Net has no get"),
     ],
 )
-def test_a_base_model_that_can_not_be_copied_is_refused(tmp_path, frame, base, message):
+def test_a_base_model_that_cannot_be_copied_is_refused(tmp_path, frame, base, message):
     made = search(tmp_path, base_models={0: base()}, custom_objects=CUSTOM, bind=columns())
     with pytest.raises(ArgumentError, match=message):
         made.fit(frame, epochs=1, verbose=0)
@@ -192,7 +192,7 @@ def test_a_block_with_a_lambda_is_refused(tmp_path, frame):
         made.fit(frame, epochs=1, verbose=0)
 
 
-def test_objects_that_were_not_named_are_told_in_a_line(tmp_path, frame):
+def test_unregistered_objects_are_named_in_one_line(tmp_path, frame):
     made = search(tmp_path, base_models={0: network(Powered())}, bind=columns())
     with pytest.raises(ArgumentError, match=r"^Could not locate class 'Powered'.*custom_objects"):
         made.fit(frame, epochs=1, verbose=0)
@@ -201,7 +201,7 @@ def test_objects_that_were_not_named_are_told_in_a_line(tmp_path, frame):
         made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
 
 
-def test_what_can_be_sent_is_trained(tmp_path, frame):
+def test_networks_that_can_be_sent_are_trained(tmp_path, frame):
     """A Lambda layer of a named function, and a subclassed model with its default arguments."""
     made = searcher(
         tmp_path, lambda hp: network(layers.Lambda(twice), Powered()), custom_objects=CUSTOM

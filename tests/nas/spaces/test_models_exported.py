@@ -1,4 +1,4 @@
-"""Residual MLPs and models of one's own: trained by hops, exported, loaded elsewhere."""
+"""Residual MLPs and custom models: trained by hops, exported, loaded elsewhere."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_residual_mlp_trains_by_hops(name: str, tmp_path, alone):
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_a_model_of_ones_own_trains_by_hops(name: str, tmp_path, alone):
+def test_a_custom_model_trains_by_hops(name: str, tmp_path, alone):
     make: Callable[[], Any]
     make, x, y = OWN[name]
     keep(alone, name, trained(tmp_path, make(), x, y), [x])

@@ -31,7 +31,7 @@ def frame():
 # What builds -----------------------------------------------------------------------------
 
 
-def test_the_best_hyperparameters_are_those_of_trials_with_a_score(tmp_path, frame):
+def test_the_best_hyperparameters_are_those_of_scored_trials(tmp_path, frame):
     def build(hp: Any) -> keras.Model:
         if hp.Choice("fails", [False, True]):
             raise ValueError("not this one\nand more")
@@ -54,13 +54,13 @@ def test_a_function_builds(tmp_path, frame):
     assert sizes == [value["batch_size"] for value in values]
     assert set(sizes) == {8, 24}
     rows = frame[FEATURES].to_numpy("float32")
-    told = made.predict(frame[FEATURES])
-    assert told.shape == (ROWS, 3)
-    np.testing.assert_allclose(told, made.export_model().predict(rows, verbose=0), rtol=1e-5)
+    returned = made.predict(frame[FEATURES])
+    assert returned.shape == (ROWS, 3)
+    np.testing.assert_allclose(returned, made.export_model().predict(rows, verbose=0), rtol=1e-5)
     assert list(made.evaluate(frame, return_dict=True)) == ["loss", "accuracy"]
 
 
-def test_losses_of_layers_and_arguments_of_losses_count_over_partitions(tmp_path, frame):
+def test_layer_losses_and_loss_arguments_count_in_all_partitions(tmp_path, frame):
     def build(hp: Any) -> keras.Model:
         layers = keras.layers
         hidden = layers.Dense(4, "tanh", activity_regularizer="l2", kernel_regularizer="l1")
@@ -106,8 +106,8 @@ def test_columns_named_like_inputs_and_outputs_belong_to_them(tmp_path):
     history = made.fit(x, y, epochs=1, verbose=0).get_best_model_history()
     assert history["double_loss"] == pytest.approx([100.0])
     assert history["half_loss"] == pytest.approx([1.5])
-    told = made.evaluate({**x, **y}, return_dict=True)
-    assert [told["double_loss"], told["half_loss"]] == pytest.approx([100.0, 1.5])
+    returned = made.evaluate({**x, **y}, return_dict=True)
+    assert [returned["double_loss"], returned["half_loss"]] == pytest.approx([100.0, 1.5])
     model = made.export_model()
     model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
     assert [float(each[0, 0]) for each in made.predict(x)] == [6.0, 4.0]
@@ -128,7 +128,7 @@ def test_inputs_may_be_a_dict(tmp_path):
     assert made.export_model().predict(x, verbose=0)[0, 0] == -2.0
 
 
-def test_a_batch_size_is_heeded_in_every_space(tmp_path, frame):
+def test_a_batch_size_hyperparameter_counts_in_every_space(tmp_path, frame):
     hp = keras_tuner.HyperParameters()
     hp.Fixed("batch_size", 7)
     made = search(tmp_path, max_trials=1)
@@ -168,7 +168,7 @@ def test_flat_rows_take_the_shape_of_an_image(tmp_path, frame):
     assert fitted(tmp_path, build, frame).predict(frame[FEATURES]).shape == (ROWS, 1)
 
 
-def test_what_does_not_decay_is_kept_where_a_model_is_made_functional():
+def test_weight_decay_exclusions_survive_the_conversion_to_functional():
     def build(hp: Any) -> keras.Model:
         optimizer = keras.optimizers.AdamW(0.01)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
@@ -183,7 +183,7 @@ def test_what_does_not_decay_is_kept_where_a_model_is_made_functional():
 # Going on --------------------------------------------------------------------------------
 
 
-def test_a_run_goes_on_with_the_same_builder_only(tmp_path, frame):
+def test_a_run_resumes_only_with_the_same_builder(tmp_path, frame):
     first = fitted(tmp_path, FixedModel(regression(), keep_weights=False), frame)
     again = fitted(tmp_path, regression(name="other"), frame)
     assert again.result.best_trial.score == first.result.best_trial.score
@@ -203,14 +203,14 @@ def test_a_run_goes_on_with_the_same_builder_only(tmp_path, frame):
         ("three", {0: 1.0, 7: 2.0}, "has the class 7, but 'three' has the classes 0, 1, 2"),
     ],
 )
-def test_classes_that_are_weighed_must_be_there(tmp_path, frame, label, weights, message):
+def test_weighted_classes_must_exist(tmp_path, frame, label, weights, message):
     made = searcher(tmp_path, small)
     with pytest.raises(ArgumentError, match=message):
         made.fit(frame[FEATURES], frame[label], epochs=1, class_weight=weights, verbose=0)
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["one column", "a column a class"])
-def test_classes_of_one_hot_labels_can_be_weighed(tmp_path, frame, separate):
+def test_classes_of_one_hot_labels_can_be_weighted(tmp_path, frame, separate):
     def classifier(hp, loss="categorical_crossentropy"):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, "softmax")])
         model.compile("sgd", loss)
@@ -231,7 +231,7 @@ def test_classes_of_one_hot_labels_can_be_weighed(tmp_path, frame, separate):
         searcher(tmp_path, compared).fit(frame[FEATURES], off, epochs=1, class_weight={0: 2.0})
 
 
-def test_classes_of_two_outputs_can_not_be_weighed(tmp_path, frame):
+def test_classes_of_two_outputs_cannot_be_weighted(tmp_path, frame):
     labels = [frame["y"], frame["binary"]]
     with pytest.raises(ArgumentError, match="class_weight is for a single output"):
         searcher(tmp_path, Tuned()).fit(frame[FEATURES], labels, epochs=1, class_weight={0: 2.0})

@@ -1,4 +1,4 @@
-"""Functions, HyperModels and networks that can't be searched are told."""
+"""Functions, HyperModels and networks that cannot be searched are refused."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class WithFit(Tuned):
         ({"hypermodel": small, "custom_objects": {"Gap": 3}}, r"'Gap': 3"),
     ],
 )
-def test_arguments_that_can_not_be_are_told(given, message):
+def test_invalid_arguments_are_refused(given, message):
     with pytest.raises(ArgumentError, match=message):
         HyperHyperModel(**given)
 
@@ -113,7 +113,7 @@ def two_inputs() -> Any:
         (lambda hp: with_customs(hp), "y", r"Could not locate .*custom_objects"),
     ],
 )
-def test_a_network_that_can_not_be_trained_is_told_before_any_work(
+def test_a_network_that_cannot_be_trained_is_refused_before_any_work(
     tmp_path, frame, build, label, message
 ):
     made = searcher(tmp_path, build)

@@ -1,4 +1,4 @@
-"""A search without training: a tuner against a cheap function, trials ending in any order."""
+"""A search without training: a tuner with a cheap function and trials that end in any order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SimulatedError(Exception):
 
 @dataclass
 class Trial:
-    """A simulated trial. ``builds`` may ask its hyperparameters for more."""
+    """A simulated trial; ``builds`` may declare more hyperparameters."""
 
     proposal: Proposal
     number: int
@@ -41,11 +41,11 @@ class Simulation:
         tuner: The tuner.
         function: The metrics of an epoch from the values and the epochs so far, the parent's
             included; may raise ``SimulatedError``.
-        in_flight: Trials that train at a time; those that are held don't count.
-        epochs: Of a trial whose proposal does not say.
-        seed: Of the order in which trials finish their epochs.
-        builds: Called with the hyperparameters when a trial is built, as a space would be; may
-            raise ``SimulatedError``.
+        in_flight: Trials that train at a time, without held ones.
+        epochs: Epochs of a trial whose proposal has none.
+        seed: Seed of the order in which trials finish their epochs.
+        builds: Called with the hyperparameters to build a trial, as a space would be; may raise
+            ``SimulatedError``.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Simulation:
         self._held: list[str] = []
         self._exhausted = False
 
-    # What came out -----------------------------------------------------------------------
+    # Results -----------------------------------------------------------------------------
 
     @property
     def values(self) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ class Simulation:
     # Running -----------------------------------------------------------------------------
 
     def run(self, steps: int = 10**6) -> Simulation:
-        """Goes on to the end, or for so many steps: a proposal, an epoch or an end each."""
+        """Run to the end, or for some steps: a proposal, an epoch or an end each."""
         for _ in range(steps):
             if self.over:
                 return self
@@ -96,26 +96,26 @@ class Simulation:
         return self
 
     def resumed(self, tuner: Tuner) -> Simulation:
-        """This search gone on with by a new tuner, which is asked and told what this one was."""
+        """Return this search with a new tuner that gets the same calls."""
         twin = copy.copy(self)
         twin.tuner = tuner
         twin.trials = {}
         twin.events = list(self.events)
         twin._order = copy.deepcopy(self._order)
         twin._training, twin._held = list(self._training), list(self._held)
-        for kind, name, *told in self.events:
+        for kind, name, *details in self.events:
             if kind == "proposal":
-                twin._again(name, self.trials[name], told[0])
+                twin._repeat(name, self.trials[name], details[0])
             elif kind == "epoch":
-                tuner.observe(name, *told)
-                twin.trials[name].scores.append(told[1])
+                tuner.observe(name, *details)
+                twin.trials[name].scores.append(details[1])
                 twin.trials[name].done += 1
             elif kind == "end":
-                tuner.conclude(name, told[0])
-                twin.trials[name].status = told[0]
+                tuner.conclude(name, details[0])
+                twin.trials[name].status = details[0]
         return twin
 
-    def _again(self, name: str, before: Trial, values: Mapping[str, Any]) -> None:
+    def _repeat(self, name: str, before: Trial, values: Mapping[str, Any]) -> None:
         proposal = self.tuner.propose()
         assert isinstance(proposal, Proposal)
         assert proposal.trial_id == name
@@ -135,7 +135,7 @@ class Simulation:
         elif self._held and self._exhausted:
             self._end(self._held[0], Status.STOPPED)
         else:
-            assert self._exhausted, f"the tuner waits for nothing; held: {self._held}"
+            assert self._exhausted, f"the tuner waits without reason; held: {self._held}"
             assert self.tuner.propose() is Pause.DONE, "a tuner that is done stays done"
             self.over = True
 
@@ -184,26 +184,26 @@ class Simulation:
         verdicts = dict(self.tuner.observe(name, trial.done, logs))
         trial.done += 1
         if trial.done == trial.epochs:
-            # Its last epoch: what the tuner says of it does not matter.
+            # After the last epoch the tuner's decision has no effect.
             verdicts.pop(name, None)
             self._end(name, Status.COMPLETED)
         elif name not in verdicts:
             self._training.remove(name)
             self._held.append(name)
-        self._obey(verdicts)
+        self._apply(verdicts)
 
     def _end(self, name: str, status: Status) -> None:
         trial = self.trials[name]
         trial.status = status
         (self._held if name in self._held else self._training).remove(name)
         self.events.append(("end", name, status))
-        self._obey(self.tuner.conclude(name, status))
+        self._apply(self.tuner.conclude(name, status))
 
-    def _obey(self, verdicts: Mapping[str, bool]) -> None:
-        for name, goes_on in verdicts.items():
+    def _apply(self, verdicts: Mapping[str, bool]) -> None:
+        for name, proceed in verdicts.items():
             assert name in self.trials
-            assert self.trials[name].status is None, f"{name} has ended, it can't go on or stop"
-            if not goes_on:
+            assert self.trials[name].status is None, f"{name} has ended already"
+            if not proceed:
                 self._end(name, Status.STOPPED)
             elif name in self._held:
                 self._held.remove(name)

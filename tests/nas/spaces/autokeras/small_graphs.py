@@ -64,9 +64,9 @@ class Row:
 def _xception(**how: Any) -> keras.Model:
     """Xception as far as behind its first residual."""
     with mock.patch.object(xception, "range", create=True, return_value=range(0)):
-        whole = xception.Xception(**how)
-    (first, *_) = (layer for layer in whole.layers if isinstance(layer, keras.layers.Add))
-    return keras.Model(whole.inputs, first.output, name="xception")
+        complete = xception.Xception(**how)
+    (first, *_) = (layer for layer in complete.layers if isinstance(layer, keras.layers.Add))
+    return keras.Model(complete.inputs, first.output, name="xception")
 
 
 def _shallow(block: Any) -> Any:

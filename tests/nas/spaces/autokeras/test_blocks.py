@@ -113,5 +113,5 @@ def test_images_alone_train_on_spark(spark, tmp_path, folder):
 
 
 # The last one: it looks at what the tests above it have saved.
-def test_what_was_exported_loads_in_a_fresh_process_with_keras_alone(folder):
+def test_exported_models_load_in_a_fresh_process_with_keras_alone(folder):
     check_in_a_fresh_process(folder)

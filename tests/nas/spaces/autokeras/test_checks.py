@@ -39,7 +39,7 @@ def test_a_normalization_elsewhere_is_refused(tmp_path):
         )
 
 
-def test_a_head_is_as_its_user_made_it_after_a_search(tmp_path):
+def test_a_head_is_unchanged_after_a_search(tmp_path):
     keras.backend.clear_session()
     node = ak.Input()
     head = ak.ClassificationHead(dropout=0.0)

@@ -54,14 +54,14 @@ def test_an_image_alone_searches_small_networks_without_downloads(tmp_path):
     assert not any("pretrained" in name for name in names)
 
 
-def test_texts_alone_take_ids_beyond_the_vocabulary_as_one_word(tmp_path):
+def test_token_ids_beyond_the_vocabulary_count_as_one_word(tmp_path):
     made = searched(tmp_path, ak.TextInput(), ak.ClassificationHead(dropout=0.0))
     made.tuner_bind("random", hyperparameters=fixed(**{"text_1/max_tokens": 500}))
     result = made.fit(TOKENS, CLASSES, epochs=1, verbose=0)
     rare = np.full((1, 12), 501)
-    told = [result.best_model.predict(rare + more, verbose=0) for more in (-1, 0, 10_000)]
-    np.testing.assert_array_equal(told[0], told[1])
-    np.testing.assert_array_equal(told[0], told[2])
+    predictions = [result.best_model.predict(rare + more, verbose=0) for more in (-1, 0, 10_000)]
+    np.testing.assert_array_equal(predictions[0], predictions[1])
+    np.testing.assert_array_equal(predictions[0], predictions[2])
 
 
 def test_mixed_inputs_are_merged_for_every_head(tmp_path):
@@ -86,7 +86,7 @@ def test_a_node_may_be_used_in_two_searches(tmp_path):
     assert (node.out_blocks, head.inputs, head.num_classes) == ([], None, None)
 
 
-def test_a_cerebros_space_is_not_for_images():
+def test_a_cerebros_space_with_images_is_refused():
     with pytest.raises(ArgumentError, match=r"space and base_models are for ak.Input"):
         HyperHyperModel(ak.ImageInput(), ak.ClassificationHead(), space=CerebrosSpace())
 
@@ -105,13 +105,13 @@ def test_flat_images_need_their_shape(tmp_path):
         made.fit(GRAY.reshape(ROWS, -1), CLASSES, epochs=1, verbose=0)
 
 
-def test_texts_are_rows_of_ids(tmp_path):
+def test_text_inputs_need_rows_of_ids(tmp_path):
     made = searched(tmp_path, ak.TextInput(), ak.ClassificationHead())
     with pytest.raises(ArgumentError, match=r"input 0 is a TextInput.* rows are \(8, 8, 1\)"):
         made.fit(GRAY, CLASSES, epochs=1, verbose=0)
 
 
-def test_an_input_that_leads_nowhere_is_refused():
+def test_an_unconnected_input_is_refused():
     node, other = ak.Input(), ak.Input()
     head = ak.RegressionHead()(ak.DenseBlock()(node))
     with pytest.raises(ArgumentError, match="cannot use the graph of inputs and outputs"):
@@ -139,7 +139,7 @@ def test_pretrained_weights_are_not_searched():
         assert known.random_sample() is False
 
 
-def test_pretrained_weights_come_when_the_user_says_so():
+def test_pretrained_weights_are_loaded_on_request():
     hp = keras_tuner.HyperParameters()
     hp.Fixed("res_net_block_1/pretrained", True)
     with apply_overrides(hp), hp.name_scope("res_net_block_1"):
@@ -149,7 +149,7 @@ def test_pretrained_weights_come_when_the_user_says_so():
     assert "_retrieve" not in vars(hp)
 
 
-def test_overrides_reach_what_is_searched_under_a_condition(tmp_path):
+def test_overrides_reach_conditional_hyperparameters(tmp_path):
     keras.backend.clear_session()
     node = ak.ImageInput()
     block = SmallImageBlock(name="left.eye", normalize=True, augment=False)
@@ -175,7 +175,7 @@ def test_overrides_reach_what_is_searched_under_a_condition(tmp_path):
 # Determinism, and shapes -----------------------------------------------------------------
 
 
-def test_augmentation_repeats_bit_for_bit(tmp_path):
+def test_augmentation_is_reproducible_bit_for_bit(tmp_path):
     weights = []
     for folder in ("one", "two"):
         keras.backend.clear_session()
@@ -189,7 +189,7 @@ def test_augmentation_repeats_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
-def test_shapes_of_numpy_integers_do(tmp_path):
+def test_shapes_may_be_numpy_integers(tmp_path):
     keras.backend.clear_session()
     node = ak.ImageInput()
     dense = ak.DenseBlock(num_layers=1, num_units=16, use_batchnorm=False, dropout=0.0)(node)

@@ -29,64 +29,64 @@ def rows(*shape: int) -> np.ndarray:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("axis", [-1, 3, (1, 2), None, (1, 2, 3)])
-def test_an_image_gets_what_adapt_would_find(channels, axis):
+def test_an_image_gets_the_statistics_of_adapt(channels, axis):
     x = rows(4, 6, channels)
     node = keras.Input((4, 6, channels))
     made = model_of(node, keras.layers.Normalization(axis=axis)(node))
     wanted = keras.layers.Normalization(axis=axis)
     wanted.adapt(x)
-    got = complete_preprocessing(made, [statistics(x)])
-    np.testing.assert_allclose(got(x), wanted(x), rtol=1e-4, atol=1e-4)
-    assert got.weights == []
-    assert got.compiled
+    completed = complete_preprocessing(made, [statistics(x)])
+    np.testing.assert_allclose(completed(x), wanted(x), rtol=1e-4, atol=1e-4)
+    assert completed.weights == []
+    assert completed.compiled
 
 
 def test_statistics_go_through_reshapes_and_random_layers():
     x = rows(24)
     node = keras.Input((24,))
     image = keras.layers.RandomFlip()(keras.layers.Reshape((4, 2, 3))(node))
-    got = complete_preprocessing(
+    completed = complete_preprocessing(
         model_of(node, keras.layers.Normalization()(image)), [statistics(x)]
     )
-    told = keras.ops.convert_to_numpy(got(x, training=False)).reshape(-1, 3)
-    np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-3)
-    np.testing.assert_allclose(told.std(axis=0), 1, atol=1e-3)
+    normalized = keras.ops.convert_to_numpy(completed(x, training=False)).reshape(-1, 3)
+    np.testing.assert_allclose(normalized.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(normalized.std(axis=0), 1, atol=1e-3)
 
 
 def test_a_second_normalization_reads_normal_rows():
     x = rows(5)
     node = keras.Input((5,))
     once = keras.layers.Normalization()(node)
-    got = complete_preprocessing(
+    completed = complete_preprocessing(
         model_of(node, keras.layers.Normalization()(once)), [statistics(x)]
     )
-    told = keras.ops.convert_to_numpy(got(x))
-    np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-3)
-    np.testing.assert_allclose(told.std(axis=0), 1, atol=1e-3)
+    normalized = keras.ops.convert_to_numpy(completed(x))
+    np.testing.assert_allclose(normalized.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(normalized.std(axis=0), 1, atol=1e-3)
 
 
-def test_each_input_has_its_own_statistics_also_side_by_side():
+def test_concatenated_inputs_keep_their_statistics():
     xs = [rows(2), 100 * rows(3)]
     nodes = [keras.Input((2,)), keras.Input((3,))]
     both = keras.layers.Concatenate()(nodes)
-    got = complete_preprocessing(
+    completed = complete_preprocessing(
         model_of(nodes, keras.layers.Normalization()(both)), [statistics(x) for x in xs]
     )
-    told = keras.ops.convert_to_numpy(got(xs))
-    np.testing.assert_allclose(told.mean(axis=0), 0, atol=1e-3)
-    np.testing.assert_allclose(told.std(axis=0), 1, atol=1e-3)
+    normalized = keras.ops.convert_to_numpy(completed(xs))
+    np.testing.assert_allclose(normalized.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(normalized.std(axis=0), 1, atol=1e-3)
 
 
-def test_random_contrast_cuts_no_normal_row_off():
+def test_random_contrast_does_not_clip_normalized_rows():
     x = rows(4, 4, 1)
     node = keras.Input((4, 4, 1))
     normal = keras.layers.Normalization()(node)
     made = model_of(node, keras.layers.RandomContrast(0.1, seed=0)(normal))
-    got = complete_preprocessing(made, [statistics(x)])
-    assert keras.ops.convert_to_numpy(got(x, training=True)).min() < -1
+    completed = complete_preprocessing(made, [statistics(x)])
+    assert keras.ops.convert_to_numpy(completed(x, training=True)).min() < -1
 
 
-def test_statistics_of_what_is_computed_are_not_known():
+def test_statistics_of_computed_values_are_unknown():
     node = keras.Input((5,))
     dense = keras.layers.Dense(3, name="middle")(node)
     made = model_of(node, keras.layers.Normalization()(dense))

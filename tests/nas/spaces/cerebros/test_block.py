@@ -44,7 +44,7 @@ def test_the_block_runs_in_an_autokeras_graph(tmp_path: Path) -> None:
     assert f"{block.name}/wiring" in hp.values
     x, y = np.random.rand(16, 5), np.random.rand(16, 1)
     assert np.isfinite(model.fit(x, y, batch_size=8, verbose=0).history["loss"][0])
-    # A block and a head make one whole network: no Dense layer between merge and head.
+    # A block and a head are one complete network: no Dense layer between merge and head.
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     assert isinstance(dense[-1].input._keras_history.operation, keras.layers.BatchNormalization)
 
@@ -117,7 +117,7 @@ def test_the_config_makes_the_same_block() -> None:
     assert restored.space == block.space
 
 
-def test_a_graph_with_the_block_can_be_written_and_read() -> None:
+def test_a_graph_with_the_block_can_be_serialized() -> None:
     node = ak.Input()
     graph = Graph([node], ak.RegressionHead()(CerebrosBlock(space=small())(node)))
     config = json.loads(json.dumps(graph.get_config()))
@@ -126,23 +126,23 @@ def test_a_graph_with_the_block_can_be_written_and_read() -> None:
     assert blocks[0].space == small()
 
 
-def test_the_seed_names_the_wirings() -> None:
-    texts = []
+def test_the_seed_determines_the_wirings() -> None:
+    configs = []
     for seed in (0, 1, 0):
         keras.backend.clear_session()
         tensor = keras.Input((3,), name="tensor")
         output = CerebrosBlock(space=small(minimum_units_per_level=2), seed=seed).build(
             keras_tuner.HyperParameters(), tensor
         )
-        texts.append(keras.Model(tensor, output).to_json())
+        configs.append(keras.Model(tensor, output).to_json())
     # Initializers carry seeds of Keras' global state, so only the wiring is compared.
     wirings = [
-        [node["inbound_nodes"] for node in json.loads(text)["config"]["layers"]] for text in texts
+        [node["inbound_nodes"] for node in json.loads(text)["config"]["layers"]] for text in configs
     ]
     assert wirings[0] == wirings[2] != wirings[1]
 
 
-def test_what_is_no_space_is_refused() -> None:
+def test_another_type_of_space_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"space .* got 3"):
         CerebrosBlock(space=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError):

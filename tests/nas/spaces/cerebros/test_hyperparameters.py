@@ -34,7 +34,7 @@ def proposals(space: CerebrosSpace, count: int, tmp_path):  # type: ignore[no-un
 
 @given(spaces(), seeds)
 @settings(deadline=None, max_examples=30, derandomize=True)
-def test_a_moiety_from_hyperparameters_lies_within_the_bounds(
+def test_a_moiety_from_hyperparameters_is_within_the_bounds(
     space: CerebrosSpace, seed: int
 ) -> None:
     hp = keras_tuner.HyperParameters()
@@ -69,7 +69,7 @@ def test_names_and_conditions() -> None:
     ]
 
 
-def test_one_value_makes_no_hyperparameter() -> None:
+def test_one_value_has_no_hyperparameter() -> None:
     hp = keras_tuner.HyperParameters()
     space = CerebrosSpace(
         minimum_levels=2,
@@ -84,7 +84,7 @@ def test_one_value_makes_no_hyperparameter() -> None:
     assert moiety.neurons == ((3, 3), (3, 3))
 
 
-def test_choices_become_hyperparameters_where_there_are_several() -> None:
+def test_several_choices_become_hyperparameters() -> None:
     hp = keras_tuner.HyperParameters()
     space = CerebrosSpace(
         activation=("elu", "relu"),

@@ -57,7 +57,7 @@ def of_type(model: keras.Model, kind: type) -> list:
 
 @given(drawn())
 @settings(deadline=None, max_examples=12, derandomize=True)
-def test_the_model_is_what_the_plan_says(pair: tuple) -> None:
+def test_the_model_matches_the_plan(pair: tuple) -> None:
     future = pair[1]
     model = build(future)
     hidden = [unit for level in future.hidden for unit in level]
@@ -75,7 +75,7 @@ def test_the_model_is_what_the_plan_says(pair: tuple) -> None:
 
 
 @pytest.mark.parametrize("merge", ["concatenate", "add"])
-def test_values_are_those_of_the_plan(merge: str) -> None:
+def test_outputs_match_the_plan(merge: str) -> None:
     """Computed by hand from the weights, gate and repeated pick included."""
     future = pair(Edge(1, 0, LATERAL), Edge(1, 0, LATERAL, True), Edge(0, 0), merge=merge)
     model = build(future)
@@ -97,7 +97,7 @@ def test_values_are_those_of_the_plan(merge: str) -> None:
     np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_gate_changes_what_is_read() -> None:
+def test_a_gate_transforms_its_source() -> None:
     x = np.random.default_rng(0).normal(size=(5, 2)).astype("float32")
     results = []
     for gated in (False, True):
@@ -107,7 +107,7 @@ def test_a_gate_changes_what_is_read() -> None:
     assert not np.allclose(results[0], results[1])
 
 
-def test_add_concatenates_what_differs_in_width() -> None:
+def test_add_concatenates_sources_of_different_widths() -> None:
     future = NetworkFuture(
         levels=(
             (UnitFuture(0, 0, "input", 3), UnitFuture(0, 1, "input", 2)),
@@ -138,7 +138,7 @@ def test_one_source_needs_no_concatenate() -> None:
         ("none", None),
     ],
 )
-def test_regularization_stands_before_each_dense(regularization: str, kind: type | None) -> None:
+def test_regularization_precedes_each_dense(regularization: str, kind: type | None) -> None:
     future = network(small(regularization=regularization, dropout_rate=0.3))
     model = build(future)
     before_dense = [
@@ -153,7 +153,7 @@ def test_regularization_stands_before_each_dense(regularization: str, kind: type
         assert {layer.rate for layer in before_dense} == {0.3}
 
 
-def test_who_reads_a_real_neuron_reads_its_dendrites() -> None:
+def test_readers_of_a_real_neuron_read_its_dendrites() -> None:
     space = small(unit="neuron", minimum_dendrites_per_neuron=2, maximum_dendrites_per_neuron=3)
     future = network(space)
     model = build(future)
@@ -193,7 +193,7 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         build_layers(future, [keras.Input((3,))], base_models={1: keras.Sequential()})
 
 
-def test_a_base_model_stands_in_front_of_the_units() -> None:
+def test_a_base_model_precedes_the_units() -> None:
     base = keras.Sequential(
         [keras.Input((6, 6, 1)), keras.layers.Conv2D(2, 3), keras.layers.MaxPooling2D(2)]
     )

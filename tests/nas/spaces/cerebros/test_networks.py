@@ -61,7 +61,7 @@ def test_accuracy_fits_its_loss() -> None:
     assert set(logs) == {"loss", "accuracy"}
 
 
-def test_the_model_is_the_plan() -> None:
+def test_the_model_matches_the_plan() -> None:
     made = networks(TWO, shapes=((3,), (2, 2)))
     hp = keras_tuner.HyperParameters()
     model = made.build(hp)
@@ -98,7 +98,7 @@ def test_names_of_several_outputs_survive_json_in_a_fresh_process(tmp_path: Path
     assert json.loads((tmp_path / "logs.json").read_text()) == pytest.approx(logs, rel=1e-4)
 
 
-def test_normalization_centres_scales_and_has_no_weights() -> None:
+def test_normalization_centers_scales_and_has_no_weights() -> None:
     mean, variance = [5.0, 1e6, 3.0], [4.0, 0.0, 1e-9]
     model = built(networks(normalizations=[(mean, variance)]))
     layer = model.get_layer("input0_normalization")
@@ -134,7 +134,7 @@ def test_normalization_of_integers_and_of_one_input_only() -> None:
     assert model.predict([np.ones((2, 3), "int32"), np.ones((2, 2))], verbose=0).shape == (2, 1)
 
 
-def test_the_learning_rate_is_searched_where_there_are_several() -> None:
+def test_several_learning_rates_are_searched() -> None:
     made = networks(space=small(learning_rate=(0.1, 0.01)))
     assert built(made, learning_rate=0.01).optimizer.learning_rate.numpy() == pytest.approx(0.01)
     sgd = networks(optimizer="sgd")
@@ -175,13 +175,13 @@ def test_a_base_model_is_copied_with_its_weights() -> None:
 
 
 def test_the_same_seed_gives_the_same_model() -> None:
-    texts = []
+    architectures = []
     for _ in range(2):
         keras.backend.clear_session()
         keras.utils.set_random_seed(1)
-        texts.append(built(networks(space=small(regularization="none"), seed=3)).to_json())
-    # Layer configs hold no seeds here, so the whole text is the same.
-    assert texts[0] == texts[1]
+        architectures.append(built(networks(space=small(regularization="none"), seed=3)).to_json())
+    # Layer configs hold no seeds here, so the JSON is the same.
+    assert architectures[0] == architectures[1]
 
 
 def test_training_lowers_the_loss() -> None:

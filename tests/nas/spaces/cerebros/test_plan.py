@@ -23,7 +23,7 @@ def plan(*hidden: tuple[UnitFuture, ...], out: tuple[Edge, ...], depth: int = 2)
     return NetworkFuture(levels, depth)
 
 
-def test_a_sound_plan() -> None:
+def test_a_valid_plan() -> None:
     future = plan(
         (
             unit(1, 0, Edge(0, 0), Edge(0, 0)),
@@ -74,7 +74,7 @@ def test_a_sound_plan() -> None:
         (((),), (Edge(0, 0),), "units on each level"),
     ],
 )
-def test_an_unsound_plan_is_refused(hidden: tuple, out: tuple, words: str) -> None:
+def test_an_invalid_plan_is_refused(hidden: tuple, out: tuple, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         plan(*hidden, out=out)
 
@@ -114,7 +114,7 @@ def test_json_round_trip(pair: tuple) -> None:
     assert NetworkFuture.from_json(text).to_json() == text
 
 
-def test_json_of_another_format_or_of_an_unsound_plan_is_refused() -> None:
+def test_json_of_another_format_or_of_an_invalid_plan_is_refused() -> None:
     future = plan((unit(1, 0, Edge(0, 0)),), out=(Edge(1, 0),))
     value = json.loads(future.to_json())
     with pytest.raises(ArgumentError, match="format"):

@@ -1,4 +1,4 @@
-"""Networks that are written down are those that Keras would build, to the last bit."""
+"""Serialized networks equal those that Keras builds, to the last bit."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def drawn(networks: CerebrosNetworks, seed: int) -> keras_tuner.HyperParameters:
     return hp
 
 
-def nameless(program: str) -> dict:
-    """A program without the names that Keras counts up in each process."""
-    told = json.loads(program)
-    told["architecture"]["config"].pop("name")
-    for optimizer in (told["compile"]["optimizer"],
-                      told["architecture"]["compile_config"]["optimizer"]):  # fmt: skip
+def strip_names(program: str) -> dict:
+    """A program without the names that Keras numbers in each process."""
+    parsed = json.loads(program)
+    parsed["architecture"]["config"].pop("name")
+    for optimizer in (parsed["compile"]["optimizer"],
+                      parsed["architecture"]["compile_config"]["optimizer"]):  # fmt: skip
         optimizer["config"].pop("name")
-    return told
+    return parsed
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("class_weight", [None, {0: 2.0}])
-def test_what_is_written_is_what_keras_would_build(case, class_weight):
+def test_a_serialized_network_equals_the_built_one(case, class_weight):
     shapes, outputs, bounds, more = CASES[case]
     networks = CerebrosNetworks(space(**bounds), shapes, outputs, **more)
     for seed in range(4):
@@ -74,13 +74,13 @@ def test_what_is_written_is_what_keras_would_build(case, class_weight):
             model = networks.build(hp)
         with seeded_initializers(seed):
             written = networks.serialize(hp, class_weight)
-        assert nameless(written.program) == nameless(serialize_model(model, class_weight))
+        assert strip_names(written.program) == strip_names(serialize_model(model, class_weight))
         assert written.parameters == model.count_params()
         state = pack_initial_state(written.weights, written.trainable, written.optimizer)
         assert state == get_initial_state(model)
 
 
-def test_what_is_written_can_be_built():
+def test_a_serialized_network_can_be_built():
     networks = CerebrosNetworks(space(), [(5,)], [PRICE], normalizations=[STATISTICS])
     hp = drawn(networks, 3)
     with seeded_initializers(1):
@@ -93,11 +93,11 @@ def test_what_is_written_can_be_built():
     np.testing.assert_array_equal(model(x), wanted(x))
 
 
-def test_to_write_leaves_no_trace_in_what_is_drawn_next():
+def test_serializing_does_not_affect_later_draws():
     networks = CerebrosNetworks(space(), [(5,)], [PRICE])
     hp = drawn(networks, 0)
     with seeded_initializers(1):
-        first = networks.serialize(hp)  # makes what all of them have in common
+        first = networks.serialize(hp)  # makes the template
     with seeded_initializers(1):
         second = networks.serialize(hp)
     assert first.program == second.program
@@ -105,7 +105,7 @@ def test_to_write_leaves_no_trace_in_what_is_drawn_next():
         np.testing.assert_array_equal(one, other)
 
 
-def test_another_precision_is_written_too():
+def test_double_precision_can_be_serialized():
     keras.config.set_dtype_policy("float64")
     try:
         networks = CerebrosNetworks(space(), [(5,)], [PRICE])
@@ -114,13 +114,13 @@ def test_another_precision_is_written_too():
             model = networks.build(hp)
         with seeded_initializers(0):
             written = networks.serialize(hp)
-        assert nameless(written.program) == nameless(serialize_model(model))
+        assert strip_names(written.program) == strip_names(serialize_model(model))
     finally:
         keras.config.set_dtype_policy("float32")
 
 
 @pytest.mark.parametrize("why", ["dropout", "mixed", "half", "base model"])
-def test_what_must_be_built_is_not_written(why):
+def test_networks_that_must_be_built_are_not_serialized(why):
     bounds = {"regularization": "dropout"} if why == "dropout" else {}
     more = {}
     if why == "base model":
@@ -136,7 +136,7 @@ def test_what_must_be_built_is_not_written(why):
         keras.config.set_dtype_policy(policy)
 
 
-def test_layers_are_in_keras_order_whatever_the_graph():
+def test_layers_of_any_graph_are_in_keras_order():
     rng = np.random.default_rng(0)
     for _ in range(50):
         tensors = [keras.Input((2,), name=f"input{n}") for n in range(2)]

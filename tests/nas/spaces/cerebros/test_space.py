@@ -61,7 +61,7 @@ def test_the_defaults_are_the_published_near_optimum() -> None:
         ({"learning_rate": 0}, "learning_rate .* got 0"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named(arguments: dict, words: str) -> None:
+def test_an_invalid_value_is_named(arguments: dict, words: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         CerebrosSpace(**arguments)
     # Plain text where it holds brackets of a call, a pattern otherwise.
@@ -88,7 +88,7 @@ def test_json_round_trip(space: CerebrosSpace) -> None:
 
 
 @pytest.mark.keras
-def test_a_function_that_keras_does_not_know_is_refused_when_written() -> None:
+def test_an_unregistered_function_cannot_be_serialized() -> None:
     space = CerebrosSpace(p_lateral_connection_decay=lambda distance: 0.5)
     assert space.decay_lateral(3) == 0.5
     with pytest.raises(ArgumentError, match=r"p_lateral_connection_decay .*register"):
@@ -96,7 +96,7 @@ def test_a_function_that_keras_does_not_know_is_refused_when_written() -> None:
 
 
 @pytest.mark.keras
-def test_a_registered_function_is_written_by_name() -> None:
+def test_a_registered_function_is_serialized_by_name() -> None:
     import keras
 
     @keras.saving.register_keras_serializable(package="cerebros_tests")
@@ -110,7 +110,7 @@ def test_a_registered_function_is_written_by_name() -> None:
         CerebrosSpace.from_config({"p_lateral_connection_decay": {"registered_name": "no such"}})
 
 
-def test_a_decay_that_gives_no_number_is_refused() -> None:
+def test_a_decay_that_returns_no_valid_number_is_refused() -> None:
     space = CerebrosSpace(p_lateral_connection_decay=lambda distance: -1.0)
     with pytest.raises(ArgumentError, match=r"p_lateral_connection_decay\(2\) .* got -1.0"):
         space.decay_lateral(2)
@@ -143,7 +143,7 @@ def test_final_picks() -> None:
 
 
 @pytest.mark.keras
-def test_keras_knows_every_activation() -> None:
+def test_keras_has_every_activation() -> None:
     import keras
 
     tensor = keras.ops.convert_to_tensor([[0.5, -0.5]])

@@ -33,7 +33,7 @@ def fingerprint(seed: int = 8675309) -> str:
 
 @given(spaces(), seeds)
 @settings(deadline=None, max_examples=60, derandomize=True)
-def test_a_moiety_lies_within_its_bounds(space: CerebrosSpace, seed: int) -> None:
+def test_a_moiety_is_within_its_bounds(space: CerebrosSpace, seed: int) -> None:
     moiety = draw_moiety(space, seed)
     assert moiety == draw_moiety(space, seed)
     assert space.minimum_levels <= len(moiety.neurons) <= space.maximum_levels
@@ -61,7 +61,7 @@ def test_moieties_are_drawn_uniformly() -> None:
 @given(drawn())
 @settings(deadline=None, max_examples=150, derandomize=True)
 def test_the_rules_hold(pair: tuple) -> None:
-    """Checked here from the edges alone, not by the plan's own checks."""
+    """Checked from the edges, independently of the plan's checks."""
     space, future = pair
     depth = space.maximum_skip_connection_depth
     read = set()
@@ -79,7 +79,7 @@ def test_the_rules_hold(pair: tuple) -> None:
 
 @given(spaces(), seeds)
 @settings(deadline=None, max_examples=60, derandomize=True)
-def test_counts_before_repair_are_the_formula(space: CerebrosSpace, seed: int) -> None:
+def test_counts_before_repair_follow_the_formula(space: CerebrosSpace, seed: int) -> None:
     sizes = [2, *(len(level) for level in draw_moiety(space, seed).neurons), 2]
     last = len(sizes) - 1
     for level, readers in enumerate(draw_upstream(space, sizes, seed)):
@@ -141,7 +141,7 @@ def test_edges_keep_the_minimum_skip_depth_unless_repaired(pair: tuple) -> None:
         (3, 7, 3, {4}),
     ],
 )
-def test_repair_gives_an_orphan_to_a_level_in_reach(
+def test_repair_connects_an_unread_unit_to_a_level_in_reach(
     low: int, high: int, level: int, readers: set[int]
 ) -> None:
     space = CerebrosSpace(minimum_skip_connection_depth=low, maximum_skip_connection_depth=high)
@@ -164,7 +164,7 @@ def test_repair_gives_an_orphan_to_a_level_in_reach(
     assert found == readers
 
 
-def test_inputs_that_nobody_picked_are_repaired() -> None:
+def test_unread_inputs_are_repaired() -> None:
     space = CerebrosSpace(**{FIRST: 0.0, MAIN: 0.0})
     moiety = Moiety(neurons=((1,),))
     future = draw_future(space, moiety, [3] * 6, [OutputFuture(1)], 0)
@@ -188,7 +188,7 @@ def test_lateral_edges_gates_and_cap() -> None:
 
 @given(drawn())
 @settings(deadline=None, max_examples=60, derandomize=True)
-def test_gates_are_where_they_are_promised(pair: tuple) -> None:
+def test_every_nth_lateral_edge_is_gated(pair: tuple) -> None:
     space, future = pair
     period = space.gate_after_n_lateral_connections + 1
     for unit in future.units():
@@ -227,7 +227,7 @@ def test_other_seeds_give_other_wirings_of_the_same_units() -> None:
     assert len({tuple((u.name, u.neurons) for u in plan.units()) for plan in plans}) == 1
 
 
-def test_zero_is_a_seed() -> None:
+def test_zero_is_a_valid_seed() -> None:
     assert published(0) == published(0)
     assert published(0) != published(1)
 

@@ -87,7 +87,7 @@ def test_the_decrease_is_a_fraction_of_what_is_allowed():
     assert widths(0.5) == (21, 19, 17, 15)
 
 
-def test_bounds_of_one_value_make_no_hyperparameters():
+def test_bounds_of_one_value_have_no_hyperparameters():
     block = ResidualMLPBlock(
         blocks=2,
         layers=2,

@@ -56,7 +56,7 @@ def test_dense_layers_in_bypasses_are_each_followed_by_dropout():
     assert [t.shape[-1] for t in model.get_layer("block2_concatenate").input] == [9, 4]
 
 
-def test_or_by_batch_normalization():
+def test_dense_layers_in_bypasses_are_each_followed_by_batch_normalization():
     model = made(
         residual_bypass_dense_layers=[[6], [5]],
         b_norm_or_dropout_residual_bypass_layers="bnorm",
@@ -68,7 +68,7 @@ def test_or_by_batch_normalization():
     assert not [x for x in model.layers if isinstance(x, keras.layers.Dropout)]
 
 
-def test_inter_block_layers_stand_in_each_break():
+def test_inter_block_layers_are_between_each_two_blocks():
     model = made(blocks=[[1, 4, 1]] * 3, inter_block_layers_per_block=[12, 11])
     assert units(model, "inter1") == units(model, "inter2") == [12, 11]
     assert not named(model, "inter3")
@@ -107,7 +107,7 @@ def test_activation_and_learning_rate():
         ({"loss": keras.losses.CategoricalHinge}, "softmax", "CategoricalHinge"),
     ],
 )
-def test_the_problem_decides_activation_and_loss(given, activation, loss):
+def test_the_problem_type_sets_activation_and_loss(given, activation, loss):
     model = made(**given)
     assert model.get_layer("output").activation.__name__ == activation
     name = getattr(model.loss, "__name__", type(model.loss).__name__)
@@ -148,7 +148,7 @@ def base(shape: tuple[int, ...] = (12, 12, 3)) -> keras.Model:
     return keras.Model(node, keras.layers.Conv2D(2, 3)(node), name="base")
 
 
-def test_grey_images_of_another_size_reach_a_base_model():
+def test_gray_images_of_another_size_reach_a_base_model():
     model = made(
         input_shape=(8, 6),
         bw_images=True,
@@ -180,7 +180,7 @@ def test_a_base_models_weights_are_shared():
     assert model.get_layer("base") is trained
 
 
-def test_data_that_are_no_vectors_are_flattened_without_a_base_model_too():
+def test_rows_that_are_not_vectors_are_flattened_without_a_base_model():
     assert made(input_shape=(4, 5)).get_layer("flatten").output.shape == (None, 20)
 
 
@@ -258,12 +258,12 @@ def test_keras_alone_loads_saved_networks(tmp_path: Path):
         ),
     ],
 )
-def test_what_can_not_be_is_told(given, message):
+def test_invalid_arguments_are_refused(given, message):
     with pytest.raises(ArgumentError, match=message):
         made(**given)
 
 
-def test_the_rule_holds_for_a_block_of_the_plan():
+def test_a_block_of_the_plan_is_validated():
     assert ResidualBlock(2, 11, 5).widths == (11, 6)
     with pytest.raises(ArgumentError, match="block 4: "):
         ResidualBlock(2, 10, 5, number=4)

@@ -45,7 +45,7 @@ def test_it_beats_random_search(in_flight):
     assert np.mean(own) < np.mean(random) * 0.7
 
 
-def test_starting_points_come_first_and_the_rest_of_them_is_the_default():
+def test_starting_points_come_first_completed_with_defaults():
     points = [{"x": 0.5, "z": 0.25}, {"y": 1.0}]
     found = searched(starting_points=points, num_initial_points=3, max_trials=5).values
     assert found[:2] == [{"x": 0.5, "y": 0.0, "z": 0.25}, {"x": 0.0, "y": 1.0, "z": 0.0}]
@@ -68,12 +68,12 @@ def test_a_starting_point_is_tried_once():
         ("x", "starting_points must be a list of dicts"),
     ],
 )
-def test_starting_points_that_do_not_suit_the_space_are_refused(points, message):
+def test_starting_points_outside_the_space_are_refused(points, message):
     with pytest.raises(ArgumentError, match=message):
         made(starting_points=points)
 
 
-def test_trials_in_flight_differ_and_their_lies_are_learned_from():
+def test_trials_in_flight_differ_and_count_with_the_liars_score():
     def in_flight(liar):
         tuner = made(liar=liar, num_initial_points=5, num_candidates=100)
         for _ in range(8):
@@ -85,7 +85,7 @@ def test_trials_in_flight_differ_and_their_lies_are_learned_from():
     several = [in_flight(liar) for liar in ("min", "mean", "max")]
     for values in several:
         assert len({tuple(each.values()) for each in values}) == 5
-    # The first is told no lie yet.
+    # The first proposal assumes no score yet.
     assert several[0][0] == several[1][0] == several[2][0]
     assert len({str(values) for values in several}) == 3
 
@@ -99,7 +99,7 @@ def test_trials_in_flight_differ_and_their_lies_are_learned_from():
         ({"num_initial_points": 0}, "num_initial_points must be a positive integer, but got 0"),
     ],
 )
-def test_options_that_can_not_be_used_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ArgumentError, match=message):
         BayesianTuner(objective=OBJECTIVE, max_trials=5, seed=0, **options)
 

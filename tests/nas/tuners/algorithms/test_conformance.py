@@ -1,4 +1,4 @@
-"""What every tuner must do, whatever its algorithm."""
+"""Requirements of all tuners."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OBJECTIVE = keras_tuner.Objective("val_loss", "min")
 ORACLES: dict[str, Callable[..., keras_tuner.Oracle]] = {
     "RandomSearchOracle": keras_tuner.oracles.RandomSearchOracle,
     "BayesianOptimizationOracle": functools.partial(
-        # Its surrogate takes seconds for a proposal here; test_oracles.py has a space of one.
+        # Its surrogate takes seconds per proposal here; test_keras_tuner_oracle.py tests it.
         keras_tuner.oracles.BayesianOptimizationOracle,
         num_initial_points=20,
     ),
@@ -31,7 +31,7 @@ ORACLES: dict[str, Callable[..., keras_tuner.Oracle]] = {
     "GridSearchOracle": keras_tuner.oracles.GridSearchOracle,
 }
 
-# Options that make an algorithm show its face within few trials.
+# Options that let an algorithm take effect within few trials.
 OPTIONS: dict[str, dict[str, Any]] = {
     "bayesian": {"num_initial_points": 3, "num_candidates": 30},
     "deephyper": {"num_initial_points": 3},
@@ -40,13 +40,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 # A grid draws nothing.
 SEEDLESS = {"grid", "GridSearchOracle"}
-# They have an end of their own, which may come before max_trials.
+# They may end before max_trials.
 ENDING = {"grid", "hyperband", "HyperbandOracle", "GridSearchOracle"}
-# KerasTuner's own: it does not look whether the optimum of its surrogate was tried already.
+# This oracle does not check whether the optimum of its surrogate was tried already.
 REPEATING = {"BayesianOptimizationOracle"}
-# They end after a number of draws in vain, and may leave a few combinations out.
+# They end after some draws without new values, and may leave out a few combinations.
 GIVING_UP = {"RandomSearchOracle", "HyperbandOracle", "BayesianOptimizationOracle"}
-# They vary the last hyperparameter first, and a few trials leave the others as they are.
+# They vary the last hyperparameter first, so that a few trials do not change the others.
 IN_ORDER = SEEDLESS
 
 
@@ -84,7 +84,7 @@ def made(
         pytest.skip("the package deephyper is not installed")
     tuner: Tuner
     if name in ORACLES:
-        # KerasTuner takes a seed of 0 for none.
+        # A seed of 0 means no seed to KerasTuner.
         oracle = ORACLES[name](objective=objective, seed=seed + 1, hyperparameters=overrides)
         tuner = OracleTuner(oracle, max_trials=max_trials)
     else:
@@ -108,8 +108,8 @@ def simulation(name: str, *, function: Any = loss, builds: Any = space, **more: 
     return Simulation(tuner, function, builds=builds, **{"epochs": 2, **run})
 
 
-def anew(simulated: Simulation) -> list[dict[str, Any]]:
-    """The values of the trials that do not go on from another, without the oracle's marks."""
+def list_values(simulated: Simulation) -> list[dict[str, Any]]:
+    """The values of trials without a parent, without those that Hyperband adds."""
     trials = [t for t in simulated.trials.values() if t.proposal.parent is None]
     return [{k: v for k, v in t.values.items() if not k.startswith("tuner/")} for t in trials]
 
@@ -127,7 +127,7 @@ def name(request) -> str:
 
 
 def test_proposals_are_complete_and_within_bounds(name):
-    several = anew(simulation(name, max_trials=12, in_flight=3).run())
+    several = list_values(simulation(name, max_trials=12, in_flight=3).run())
     assert len(several) >= 3
     for values in several:
         assert set(values) - {"extra"} == {"units", "rate", "kind"}
@@ -136,7 +136,7 @@ def test_proposals_are_complete_and_within_bounds(name):
         assert type(values["rate"]) is float
         assert 1e-4 <= values["rate"] <= 1e-1
         assert values["kind"] in ("a", "b")
-        # A conditional one is there under its condition, and not otherwise.
+        # A conditional hyperparameter has a value only under its condition.
         assert ("extra" in values) == (values["kind"] == "a")
         assert values.get("extra") in (None, True, False)
 
@@ -150,7 +150,7 @@ def test_steps_and_samplings_are_respected(name):
         hp.Float("tenfold", 1e-3, 10.0, step=10, sampling="log")
         hp.Float("late", 1.0, 100.0, sampling="reverse_log")
 
-    for values in anew(simulation(name, builds=stepped, function=_flat, max_trials=8).run()):
+    for values in list_values(simulation(name, builds=stepped, function=_flat, max_trials=8).run()):
         assert values["by_three"] in (2, 5, 8, 11)
         assert values["doubled"] in (2, 4, 8, 16)
         assert type(values["doubled"]) is type(values["log"]) is int or name == "GridSearchOracle"
@@ -162,7 +162,7 @@ def test_steps_and_samplings_are_respected(name):
 
 
 def test_proposals_are_different(name):
-    several = anew(simulation(name, max_trials=12, in_flight=3).run())
+    several = list_values(simulation(name, max_trials=12, in_flight=3).run())
     assert distinct(several) == len(several)
     if name not in IN_ORDER:
         assert len({values["units"] for values in several}) > 2
@@ -173,7 +173,7 @@ def test_proposals_are_different(name):
         assert orders[0] != orders[1]
 
 
-def test_what_the_user_declared_is_never_replaced(name):
+def test_the_users_declarations_are_never_replaced(name):
     overrides = keras_tuner.HyperParameters()
     overrides.Fixed("rate", 0.5)
     overrides.Choice("units", [3, 5])
@@ -184,13 +184,15 @@ def test_what_the_user_declared_is_never_replaced(name):
             hp.Float("rate", 0.0, 0.1)
 
     for declare in (space, under_a_condition):
-        several = anew(simulation(name, builds=declare, max_trials=4, overrides=overrides).run())
+        several = list_values(
+            simulation(name, builds=declare, max_trials=4, overrides=overrides).run()
+        )
         assert several
         assert {values["rate"] for values in several} == {0.5}
         assert {values["units"] for values in several} <= {3, 5}
 
 
-def test_a_hyperparameter_declared_under_two_conditions_has_the_values_of_its_own(name):
+def test_a_hyperparameter_declared_twice_has_the_values_of_its_condition(name):
     def twice(hp):
         kind = hp.Choice("kind", ["a", "b"])
         with hp.conditional_scope("kind", ["a"]):
@@ -200,19 +202,19 @@ def test_a_hyperparameter_declared_under_two_conditions_has_the_values_of_its_ow
             if kind == "b":
                 hp.Int("size", 100, 200)
 
-    for values in anew(simulation(name, builds=twice, function=_flat, max_trials=12).run()):
+    for values in list_values(simulation(name, builds=twice, function=_flat, max_trials=12).run()):
         low, high = (1, 10) if values["kind"] == "a" else (100, 200)
         assert low <= values["size"] <= high
 
 
-def test_what_a_network_asks_for_later_is_learned(name):
+def test_hyperparameters_declared_later_are_learned(name):
     def growing(hp):
         space(hp)
         if hp.get("units") != 1 or name in SEEDLESS:
             hp.Int("late", 1, 10**6)
 
     simulated = simulation(name, builds=growing, declare=space, max_trials=12).run()
-    several = anew(simulated)
+    several = list_values(simulated)
     assert "late" in {hp.name for hp in simulated.tuner.hyperparameters.space}
     assert several[0]["late"] == 1
     assert distinct(several) == len(several)
@@ -248,9 +250,9 @@ def test_two_tuners_do_not_disturb_each_other(name):
 
 
 @pytest.mark.parametrize("in_flight", [1, 3, 16])
-def test_there_are_exactly_max_trials_whatever_is_in_flight(name, in_flight):
+def test_there_are_exactly_max_trials_for_any_number_in_flight(name, in_flight):
     simulated = simulation(name, max_trials=9, in_flight=in_flight, order=in_flight).run()
-    # The tuner never waits while nothing is in flight: the simulation looks for that.
+    # The simulation checks that the tuner never waits while nothing is in flight.
     if name in ENDING:
         assert 1 <= len(simulated.trials) <= 9
     else:
@@ -258,14 +260,14 @@ def test_there_are_exactly_max_trials_whatever_is_in_flight(name, in_flight):
     assert all(trial.status is not None for trial in simulated.trials.values())
 
 
-def test_proposals_do_not_depend_on_what_is_drawn_besides(name):
-    """Asking in vain changes nothing."""
-    plain, asked = simulation(name, max_trials=4), simulation(name, max_trials=4)
+def test_proposals_do_not_depend_on_other_draws(name):
+    """Requests without a proposal change nothing."""
+    plain, repeated = simulation(name, max_trials=4), simulation(name, max_trials=4)
     plain.run()
-    asked.run()
+    repeated.run()
     for _ in range(3):
-        assert asked.tuner.propose() is Pause.DONE
-    assert asked.values == plain.values
+        assert repeated.tuner.propose() is Pause.DONE
+    assert repeated.values == plain.values
 
 
 def test_a_tuner_that_is_done_stays_done_while_trials_run(name):
@@ -283,7 +285,7 @@ def test_a_tuner_that_is_done_stays_done_while_trials_run(name):
 
 
 @pytest.mark.parametrize("in_flight", [1, 4])
-def test_failed_trials_break_nothing(name, in_flight):
+def test_failed_trials_do_not_disturb_the_search(name, in_flight):
     def failing(values, epoch):
         if values["units"] % 3 == 0 or (values["units"] % 3 == 1 and epoch == 1):
             raise SimulatedError
@@ -299,7 +301,7 @@ def test_failed_trials_break_nothing(name, in_flight):
         name, function=failing, builds=unbuildable, declare=space, max_trials=15,
         in_flight=in_flight,
     ).run()  # fmt: skip
-    several = anew(simulated)
+    several = list_values(simulated)
     assert distinct(several) == len(several)
     if name not in ENDING:
         assert len(several) == 15
@@ -315,7 +317,7 @@ def test_many_failures_in_a_row_do_not_end_the_search(name):
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])
-def test_epochs_without_a_finite_score_break_nothing(name, direction):
+def test_epochs_without_a_finite_score_do_not_disturb_the_search(name, direction):
     kinds = [math.nan, math.inf, -math.inf, 3e38, 1.0]
 
     def strange(values, epoch):
@@ -341,11 +343,11 @@ def test_a_maximized_objective_is_maximized(name):
     assert other.run().values == simulation(name, max_trials=10, in_flight=2).run().values
 
 
-# Going on with a run ---------------------------------------------------------------------
+# Resuming a run --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [1, 5, 11, 23])
-def test_a_resumed_run_is_the_run_undisturbed(name, steps):
+def test_a_resumed_run_equals_an_uninterrupted_one(name, steps):
     def failing(values, epoch):
         if values["units"] % 4 == 0:
             raise SimulatedError
@@ -378,7 +380,7 @@ def test_an_exhausted_space_ends_gracefully(name, in_flight):
     simulated = simulation(
         name, builds=small, function=_flat, max_trials=trials, in_flight=in_flight
     ).run()
-    several = anew(simulated)
+    several = list_values(simulated)
     if name in REPEATING:
         assert len(simulated.trials) <= trials
     elif name in GIVING_UP:
@@ -389,14 +391,14 @@ def test_an_exhausted_space_ends_gracefully(name, in_flight):
 
 def test_an_empty_space_has_one_trial_at_most(name):
     simulated = simulation(name, builds=lambda hp: None, function=_flat, max_trials=3).run()
-    assert name in REPEATING or len(anew(simulated)) <= 1
+    assert name in REPEATING or len(list_values(simulated)) <= 1
 
 
 def test_a_space_of_fixed_values_has_one_trial(name):
     simulated = simulation(
         name, builds=lambda hp: hp.Fixed("units", 3), function=_flat, max_trials=3
     ).run()
-    assert name in REPEATING or anew(simulated) == [{"units": 3}]
+    assert name in REPEATING or list_values(simulated) == [{"units": 3}]
 
 
 # By name ---------------------------------------------------------------------------------

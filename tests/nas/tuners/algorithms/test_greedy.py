@@ -51,7 +51,7 @@ def test_with_no_exploration_every_later_trial_changes_the_best():
     assert sum(len(group) == 1 for group in groups) == 4
 
 
-def test_it_explores_as_often_as_it_is_told():
+def test_it_explores_with_the_given_probability():
     found = searched(exploration=0.3, num_initial_trials=1, max_trials=200)
     random = searched("random", max_trials=200).values
     explored = sum(one == other for one, other in zip(found.values, random, strict=True))

@@ -45,7 +45,7 @@ def test_max_trials_cuts_the_grid():
     assert searched(conditional, max_trials=4).values == searched(conditional).values[:4]
 
 
-def test_ranges_without_a_step_have_points_where_their_sampling_puts_them():
+def test_ranges_without_a_step_have_points_by_their_sampling():
     def ranges(hp):
         hp.Float("linear", 0.0, 1.0)
 
@@ -70,12 +70,12 @@ def test_ranges_without_a_step_have_points_where_their_sampling_puts_them():
     assert numbers[-1] > 300
 
 
-def test_a_range_too_long_for_a_list_is_no_matter():
+def test_a_range_may_be_too_long_for_a_list():
     found = searched(lambda hp: hp.Int("wiring", 0, 2**62), max_trials=3).values
     assert [v["wiring"] for v in found] == [0, 1, 2]
 
 
-def test_a_grid_that_grows_is_gone_through_all_the_same():
+def test_a_growing_grid_is_searched_completely():
     """The third network asks for more: those before count as the default."""
 
     def first(hp):

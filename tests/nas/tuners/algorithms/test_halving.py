@@ -29,15 +29,15 @@ def ask(made, count: int = 1) -> list[str]:
 # ASHA ------------------------------------------------------------------------------------
 
 
-def test_asha_goes_on_with_the_best_of_those_that_came_so_far():
+def test_asha_continues_the_best_trials_so_far():
     made = ready(AshaTuner(objective=LOW, max_trials=9, seed=0, reduction_factor=3))
     names = ask(made, 6)
-    told = [5.0, 6.0, 4.0, 4.5, 3.0, 4.0]
+    losses = [5.0, 6.0, 4.0, 4.5, 3.0, 4.0]
     verdicts = [
         made.observe(name, 0, {"val_loss": loss})[name]
-        for name, loss in zip(names, told, strict=True)
+        for name, loss in zip(names, losses, strict=True)
     ]
-    # Best of 1, not of 2, best of 3, not of 4, best of 5, second of 6 of which two go on.
+    # Best of 1, not of 2, best of 3, not of 4, best of 5, second of 6 of which two continue.
     assert verdicts == [True, False, True, False, True, True]
 
 
@@ -50,7 +50,7 @@ def test_asha_has_rungs_at_powers_of_its_factor():
     assert made.observe(bad, 1, {"val_accuracy": 0.1}) == {bad: False}
 
 
-def test_asha_counts_the_best_epoch_and_stops_what_has_no_score():
+def test_asha_counts_the_best_epoch_and_stops_trials_without_a_score():
     made = ready(AshaTuner(objective=LOW, max_trials=9, seed=0, min_epochs=2))
     first, second, third = ask(made, 3)
     for epoch, loss in enumerate([1.0, 9.0]):
@@ -64,7 +64,7 @@ def test_asha_counts_the_best_epoch_and_stops_what_has_no_score():
 
 @pytest.mark.parametrize("make", [AshaTuner, HyperbandTuner])
 @pytest.mark.parametrize("wrong", [{"min_epochs": 0}, {"reduction_factor": 1}])
-def test_rungs_that_can_not_be_are_refused(make, wrong):
+def test_invalid_rungs_are_refused(make, wrong):
     (name,) = wrong
     with pytest.raises(ArgumentError, match=f"{name} must be"):
         make(objective=LOW, max_trials=3, seed=0, **wrong)
@@ -78,7 +78,7 @@ def hyperband(max_trials: int = 100, **more):
     return ready(HyperbandTuner(objective=LOW, max_trials=max_trials, seed=0, **how))
 
 
-def test_a_rung_is_decided_when_all_its_trials_are_there():
+def test_a_rung_is_decided_when_all_its_trials_have_reached_it():
     made = hyperband()
     names = ask(made, 9)  # s = 2: nine trials for one epoch, three for three, one for nine
     for number, name in enumerate(names[:-1]):
@@ -114,7 +114,7 @@ def test_brackets_are_those_of_the_paper():
     assert lengths == [1] * 6 + [3] * 2 + [3] * 4 + [9] + [9] + [9] * 3
 
 
-def test_a_trial_that_fails_is_not_waited_for():
+def test_a_rung_does_not_wait_for_a_failed_trial():
     made = hyperband(max_epochs=3)
     first, second, third = ask(made, 3)
     assert made.observe(first, 0, {"val_loss": 1.0}) == {}
@@ -122,7 +122,7 @@ def test_a_trial_that_fails_is_not_waited_for():
     assert made.observe(third, 0, {"val_loss": 2.0}) == {first: True, third: False}
 
 
-def test_a_bracket_that_is_never_filled_does_with_what_it_has():
+def test_a_bracket_that_is_never_filled_uses_its_trials():
     made = hyperband(max_trials=2)
     first, second = ask(made, 2)
     assert made.observe(first, 0, {"val_loss": 1.0}) == {}
@@ -131,7 +131,7 @@ def test_a_bracket_that_is_never_filled_does_with_what_it_has():
     assert made.propose() is Pause.DONE
 
 
-def test_trials_run_on_while_a_rung_waits():
+def test_other_trials_run_while_a_rung_waits():
     made = hyperband()
     names = ask(made, 9)
     for name in names[1:]:

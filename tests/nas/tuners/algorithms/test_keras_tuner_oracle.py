@@ -28,7 +28,7 @@ def searched(oracle, **more):
 
 
 @pytest.mark.parametrize("in_flight", [1, 4])
-def test_hyperbands_marks_become_epochs_and_parents(in_flight):
+def test_the_values_of_hyperband_become_epochs_and_parents(in_flight):
     oracle = keras_tuner.oracles.HyperbandOracle(OBJECTIVE, max_epochs=9, factor=3, seed=1)
     found = searched(oracle, in_flight=in_flight)
     goes_on = [trial for trial in found.trials.values() if trial.proposal.parent is not None]
@@ -41,7 +41,7 @@ def test_hyperbands_marks_become_epochs_and_parents(in_flight):
     assert {t.values["tuner/epochs"] for t in found.trials.values()} == {1, 3, 9}
 
 
-def test_kerastuners_surrogate_is_asked():
+def test_the_surrogate_of_kerastuner_is_used():
     oracle = keras_tuner.oracles.BayesianOptimizationOracle(
         OBJECTIVE, max_trials=6, num_initial_points=4, seed=1
     )
@@ -50,7 +50,7 @@ def test_kerastuners_surrogate_is_asked():
     assert all(0 <= each["x"] <= 1 for each in values)
 
 
-def test_kerastuners_surrogate_follows_a_space_that_grows():
+def test_the_surrogate_of_kerastuner_follows_a_growing_space():
     def grows(hp):
         space(hp)
         for number in range(hp.Int("layers", 1, 3)):
@@ -75,7 +75,7 @@ def test_an_oracle_is_copied_and_can_be_used_twice():
     assert not oracle.hyperparameters.space
 
 
-def test_an_oracle_that_was_used_is_refused(tmp_path):
+def test_a_used_oracle_is_refused(tmp_path):
     oracle = keras_tuner.oracles.RandomSearchOracle(OBJECTIVE, max_trials=4, seed=1)
     oracle._set_project_dir(tmp_path, "p")
     oracle.verbose = 0
@@ -98,7 +98,7 @@ def test_an_oracle_without_an_objective_needs_one():
     assert isinstance(OracleTuner(oracle, OBJECTIVE).propose(), Proposal)
 
 
-def test_an_oracle_that_allows_nothing_new_says_so():
+def test_an_oracle_that_allows_no_new_hyperparameters_fails_clearly():
     overrides = keras_tuner.HyperParameters()
     overrides.Float("y", 0.0, 1.0)
     oracle = keras_tuner.oracles.RandomSearchOracle(
@@ -108,7 +108,7 @@ def test_an_oracle_that_allows_nothing_new_says_so():
         searched(oracle)
 
 
-def test_what_an_oracle_does_not_tune_has_its_default():
+def test_hyperparameters_that_an_oracle_does_not_tune_have_defaults():
     overrides = keras_tuner.HyperParameters()
     overrides.Float("y", 0.0, 1.0)
     oracle = keras_tuner.oracles.RandomSearchOracle(

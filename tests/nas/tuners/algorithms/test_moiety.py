@@ -41,7 +41,7 @@ def proposals(made) -> list:
     seed=st.integers(0, 2**32 - 1),
     wiring=st.integers(0, MAX_WIRING),
 )
-def test_what_is_assigned_is_sampled(name, seed, wiring):
+def test_assigned_values_are_read_again(name, seed, wiring):
     space = SPACES[name]
     moiety = draw_moiety(space, seed)
     hp = keras_tuner.HyperParameters()
@@ -67,7 +67,7 @@ def test_each_moiety_is_proposed_in_every_try(space):
     assert len({wiring for _, wiring in drawn}) == 6
 
 
-def test_more_tries_keep_those_there_were():
+def test_more_tries_keep_the_earlier_ones():
     few = {each.trial_id: each.hyperparameters.values for each in proposals(tuner())}
     many = {
         each.trial_id: each.hyperparameters.values for each in proposals(tuner(moieties=4, tries=3))
@@ -76,7 +76,7 @@ def test_more_tries_keep_those_there_were():
     assert proposals(tuner(seed=1))[0].hyperparameters.values != few["moiety-0-try-0"]
 
 
-def test_all_trials_go_on_and_what_it_is_asked_for_is_told():
+def test_all_trials_continue_and_the_config_has_the_arguments():
     made = tuner()
     assert all(made.observe("a", epoch, {"score": 1.0}) == {"a": True} for epoch in range(50))
     assert made.conclude("a", Status.COMPLETED) == {}
