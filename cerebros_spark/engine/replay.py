@@ -7,7 +7,6 @@ visit by visit, bit by bit.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from cerebros_spark.engine.recovery import read_unit_result
 from cerebros_spark.runs.artifacts import make_state_ref, read_spec, read_state
 from cerebros_spark.runs.journal import get_trial_id, read
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.base import Program, create_trainer
+from cerebros_spark.training.base import Program, create_trainer, custom_objects_scope
 from cerebros_spark.training.keras import tensorflow_runtime
 
 
@@ -95,7 +94,7 @@ class Replay:
         records = [record for record in self._records if get_trial_id(record) == trial_id]
         first = next(record for record in records if record["kind"] == "trial")
         spec = read_spec(self._store, self._run_id, trial_id)
-        with self._known_objects():
+        with custom_objects_scope(self._custom_objects):
             program = create_trainer(spec.trainer).open([spec])
         program.load([read_state(self._store, StateRef(**first["state"]))])
         states: list[int] = []
@@ -125,18 +124,10 @@ class Replay:
                 program.load([state])
         return Comparison(trial_id, units, tuple(states), tuple(metrics))
 
-    def _known_objects(self) -> contextlib.AbstractContextManager[None]:
-        """Return a scope of the custom objects; without any it does not import Keras."""
-        if not self._custom_objects:
-            return contextlib.nullcontext()
-        from cerebros_spark.training.keras.scopes import custom_object_scope
-
-        return custom_object_scope(self._custom_objects)
-
     def _make_rate_setter(self, spec: TrialSpec) -> Any:
         from cerebros_spark.training.keras.callbacks import LearningRateSetter
 
-        with self._known_objects():
+        with custom_objects_scope(self._custom_objects):
             return LearningRateSetter(spec.program)
 
     def _run_unit(self, program: Program, spec: TrialSpec, result: UnitResult) -> tuple[bool, bool]:

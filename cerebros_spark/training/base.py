@@ -6,9 +6,10 @@ units. Other folders treat states as bytes: one per trial, in the order of the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import MetricState, TrialSpec
@@ -95,3 +96,14 @@ def create_trainer(name: str) -> Trainer:
     module, _, factory = path.partition(":")
     trainer: Trainer = getattr(import_module(module), factory)()
     return trainer
+
+
+def custom_objects_scope(
+    custom_objects: Mapping[str, Any] | None,
+) -> contextlib.AbstractContextManager[None]:
+    """Return a scope with custom layers, losses and metrics; without any it imports no Keras."""
+    if not custom_objects:
+        return contextlib.nullcontext()
+    scopes: Any = import_module("cerebros_spark.training.keras.scopes")
+    scope: contextlib.AbstractContextManager[None] = scopes.custom_object_scope(custom_objects)
+    return scope

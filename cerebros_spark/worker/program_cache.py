@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cerebros_spark.core.types import StateRef, TrialSpec
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.worker_config import WorkerConfig
-from cerebros_spark.training.base import Program, Trainer, create_trainer
+from cerebros_spark.training.base import Program, Trainer, create_trainer, custom_objects_scope
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,9 @@ class ProgramCache:
         if trial_ids in self._programs:
             self._programs.move_to_end(trial_ids)
             return self._programs[trial_ids], trainer.resident
-        program = self._open(trainer, [self.get_spec(trial_id) for trial_id in trial_ids])
+        specs = [self.get_spec(trial_id) for trial_id in trial_ids]
+        with custom_objects_scope(self._config.custom_objects):
+            program = trainer.open(specs)
         if trainer.resident:
             self._make_room(program.nbytes)
             self._programs[trial_ids] = program
@@ -68,14 +70,6 @@ class ProgramCache:
         if name not in self._trainers:
             self._trainers[name] = create_trainer(name)
         return self._trainers[name]
-
-    def _open(self, trainer: Trainer, specs: Sequence[TrialSpec]) -> Program:
-        if not self._config.custom_objects:
-            return trainer.open(specs)
-        from cerebros_spark.training.keras.scopes import custom_object_scope
-
-        with custom_object_scope(self._config.custom_objects):
-            return trainer.open(specs)
 
     def _make_room(self, nbytes: int) -> None:
         """Evict the least recently used programs that would exceed the memory limit."""
