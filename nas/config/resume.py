@@ -133,12 +133,12 @@ def _check_code(
         pronoun = "it" if len(changed) == 1 else "them"
         undo = f"Set {pronoun} back" if are_values(changed) else "Undo the edit"
         raise _other_run(project_name, format_differences(changed), f"{undo} to resume it")
-    state = find_changed_state(before, now)
-    if state:
+    variables = find_changed_state(before, now)
+    if variables:
         logger.warning(
             "the run %r may have begun with other values of %s: they are not compared",
             project_name,
-            ", ".join(dict.fromkeys(state)),
+            ", ".join(dict.fromkeys(variables)),
         )
 
 

@@ -169,8 +169,8 @@ def _from_oracle(oracle: keras_tuner.Oracle) -> TunerBinding:
     def make(*, objective: keras_tuner.Objective, max_trials: int | None, **_: Any) -> OracleTuner:
         return OracleTuner(original, objective, max_trials)
 
-    state = oracle.get_state().items()
-    settings = {name: value for name, value in state if name not in _ORACLE_PROGRESS}
+    values = oracle.get_state().items()
+    settings = {name: value for name, value in values if name not in _ORACLE_PROGRESS}
     settings |= {"tune_new_entries": oracle.tune_new_entries, "class": _class_name(oracle)}
     return TunerBinding(
         name=type(oracle).__name__,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from cerebros_spark.core.types import StateRef
 from nas.search.trial_builder import BuiltTrial, TrialBuilder
 from nas.search.trial_callbacks import SearchCallbacks
 from nas.trial.state import RunningTrial
@@ -19,16 +17,11 @@ class BuildQueue:
     """Queue of trials to build; a context manager that owns the thread."""
 
     def __init__(
-        self,
-        builder: TrialBuilder,
-        table: TrialTable,
-        callbacks: SearchCallbacks,
-        fetch: Callable[[StateRef], bytes],
+        self, builder: TrialBuilder, table: TrialTable, callbacks: SearchCallbacks
     ) -> None:
         self._builder = builder
         self._table = table
         self._callbacks = callbacks
-        self._fetch = fetch
         self._executor = ThreadPoolExecutor(1, "cerebros-build")
         self._queue: deque[tuple[RunningTrial, Future[BuiltTrial]]] = deque()
 
@@ -58,8 +51,7 @@ class BuildQueue:
         return bool(self._queue)
 
     def _build(self, trial: RunningTrial) -> BuiltTrial:
-        built = self._builder.build(trial.name, trial.index, trial.proposal)
-        if trial.proposal.parent is not None:
-            state = self._fetch(self._table.kept_state(trial.proposal.parent))
-            built = dataclasses.replace(built, state=state)
+        parent = trial.proposal.parent
+        kept = None if parent is None else self._table.kept_state(parent)
+        built = self._builder.build(trial.name, trial.index, trial.proposal, kept)
         return self._callbacks.start(trial, built)

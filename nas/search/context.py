@@ -64,14 +64,13 @@ def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
     recovered = find_earlier_run(store, config.project_name, config.overwrite)
     seed = choose_seed(config.seed, recovered)
     space = build_space(config, data, seed)
-    builder = TrialBuilder(
-        config, space, seed, keras.config.dtype_policy(), fuse=Fusion(config, space, data)
-    )
+    fetch = functools.partial(read_state, store)
+    policy, fusion = keras.config.dtype_policy(), Fusion(config, space, data)
+    builder = TrialBuilder(config, space, seed, policy, fusion, fetch)
     tuner = config.tuner.make(derive_seed(seed, "tuner"), config.max_epochs)
     mergers = MergerCache(data, config.custom_objects)
     first = declare_space(tuner, builder)
     check_objective(config.tuner.objective, mergers, first)
-    fetch = functools.partial(read_state, store)
     callbacks = SearchCallbacks(make_callback_factory(config, mergers, first), fetch)
     job = WorkerConfig(
         run_id=config.project_name,
@@ -98,7 +97,7 @@ def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
     if recovered:
         check_first_trial(recovered, engine.specs, builder)
     session = TunerSession(tuner, config.tuner.objective, by_clock=config.reproducible)
-    build_queue = BuildQueue(builder, session.table, callbacks, fetch)
+    build_queue = BuildQueue(builder, session.table, callbacks)
     return SearchContext(
         config,
         data,

@@ -190,12 +190,11 @@ class SearchLoop:
             return _failed(error)
         improved, proceed = self._session.observe(trial, epoch)
         try:
-            change, fields = self._callbacks.decide(trial, epoch, proceed)
+            return self._callbacks.answer(trial, epoch, proceed, keep=improved)
         except Exception as error:
             self._session.release(trial, proceed=False)
             fields = {"logs": epoch.added_logs}
             return dataclasses.replace(_failed(error), keep=improved, extra=fields)
-        return EpochAnswer(proceed, improved, change.state, change.learning_rate, fields)
 
     def _release_decided(self) -> None:
         """Let held trials proceed, or end, as the tuner has decided."""

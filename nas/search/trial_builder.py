@@ -11,7 +11,7 @@ import keras
 
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.seeding import derive_seed
-from cerebros_spark.core.types import TrialSpec
+from cerebros_spark.core.types import StateRef, TrialSpec
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.training.fused.graph.parser import NotFusableError
 from cerebros_spark.training.fused.state_layout import pack_initial_state
@@ -48,9 +48,14 @@ class TrialBuilder:
     seed: int
     dtype_policy: Any = None
     fuse: Callable[[TrialSpec], TrialSpec] | None = None
+    fetch: Callable[[StateRef], bytes] | None = None
 
-    def build(self, name: str, index: int, proposal: Proposal) -> BuiltTrial:
-        """Build a trial. Its initial weights depend only on the seed and the trial's name.
+    def build(
+        self, name: str, index: int, proposal: Proposal, kept: StateRef | None = None
+    ) -> BuiltTrial:
+        """Build a trial that starts from a kept state, or from initial weights.
+
+        These depend only on the seed and the trial's name.
 
         Raises TrialError if the network is too large or cannot be sent to workers; and whatever the
         space raises.
@@ -76,6 +81,8 @@ class TrialBuilder:
         )
         if self.fuse is not None:
             spec = self.fuse(spec)
+        if kept is not None and self.fetch is not None:
+            state = self.fetch(kept)
         return BuiltTrial(spec, state)
 
     @contextlib.contextmanager

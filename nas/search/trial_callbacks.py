@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
-from cerebros_spark.core.types import EpochResult, StateRef, TrialSpec
+from cerebros_spark.core.types import EpochAnswer, EpochResult, StateRef, TrialSpec
 from cerebros_spark.runs.journal import to_json_types
 from cerebros_spark.training.keras.callbacks import StateChange, TrialCallbacks
 from nas.search.trial_builder import BuiltTrial
@@ -41,22 +40,22 @@ class SearchCallbacks:
         stop, added_logs = callbacks.end_epoch(result.epoch, result.logs)
         return FinishedEpoch(result.epoch, result.logs, added_logs, stop or result.is_last)
 
-    def decide(
-        self, trial: RunningTrial, epoch: FinishedEpoch, proceed: bool | None
-    ) -> tuple[StateChange, dict[str, Any]]:
+    def answer(
+        self, trial: RunningTrial, epoch: FinishedEpoch, proceed: bool | None, keep: bool
+    ) -> EpochAnswer:
         """Start the next epoch of a trial that proceeds or is held (None), or end its training.
 
-        Returns the change by the callbacks, and their fields in the journal.
+        Returns the answer to the engine, with the change by the callbacks.
         """
         if trial.callbacks is None:
-            return StateChange(), {}
+            return EpochAnswer(proceed, keep)
         change = StateChange()
         if proceed is False:
             trial.callbacks.finish(epoch.logs)
         else:
             change = trial.callbacks.begin_epoch(trial.finished_epochs)
-        fields = {"callbacks": trial.callbacks.get_states(), "logs": epoch.added_logs}
-        return change, to_json_types(fields)
+        extra = to_json_types({"callbacks": trial.callbacks.get_states(), "logs": epoch.added_logs})
+        return EpochAnswer(proceed, keep, change.state, change.learning_rate, extra)
 
     def finish(self, trial: RunningTrial) -> None:
         """End the training of a trial that was held or has diverged."""
