@@ -8,11 +8,7 @@ import threading
 from collections.abc import Sequence
 
 from cerebros_spark.core.errors import BackendError
-from cerebros_spark.core.events import (
-    WorkerEvent,
-    WorkerReady,
-    WorkRequested,
-)
+from cerebros_spark.core.events import WorkerEvent, WorkerReady, WorkRequested
 from cerebros_spark.core.types import Assignment, Demand, Report
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.runs.artifacts import check_store

@@ -73,9 +73,7 @@ def create_certificate() -> tuple[str, Any]:
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM)
     private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return pem.decode(), grpc.ssl_server_credentials([(private, pem)])
 

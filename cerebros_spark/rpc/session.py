@@ -13,12 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cerebros_spark.core.events import (
-    WorkerEvent,
-    WorkerLost,
-    WorkerReady,
-    WorkRequested,
-)
+from cerebros_spark.core.events import WorkerEvent, WorkerLost, WorkerReady, WorkRequested
 from cerebros_spark.core.types import Assignment, Demand, Unit
 from cerebros_spark.rpc.messages import (
     Command,

@@ -34,10 +34,7 @@ def hosts() -> Iterator[Hosts]:
 @pytest.fixture
 def environment() -> dict[str, str]:
     options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-    return {
-        **os.environ,
-        "SPARK_DAEMON_JAVA_OPTS": options,
-    }
+    return {**os.environ, "SPARK_DAEMON_JAVA_OPTS": options}
 
 
 @pytest.fixture

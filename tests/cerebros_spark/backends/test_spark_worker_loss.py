@@ -44,11 +44,7 @@ def undisturbed(spark, tmp_path_factory) -> Callable[[str], tuple[dict, dict]]:
 
 @pytest.mark.parametrize(
     ("kind", "number"),
-    [
-        ("keras", signal.SIGKILL),
-        ("simulated", signal.SIGKILL),
-        ("simulated", signal.SIGSTOP),
-    ],
+    [("keras", signal.SIGKILL), ("simulated", signal.SIGKILL), ("simulated", signal.SIGSTOP)],
 )
 def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed, kind, number):
     backend = SparkBackend(spark.sparkContext, lease=8.0)

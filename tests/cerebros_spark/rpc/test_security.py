@@ -123,12 +123,7 @@ def test_a_recorded_connection_reveals_nothing(server):
     proxy = Recorder(server.access.address)
     access = dataclasses.replace(server.access, address=proxy.address)
     worker = WorkerLink(
-        access,
-        0,
-        lambda: 0,
-        process={"host": "the-host"},
-        heartbeat_seconds=0.02,
-        patience=5.0,
+        access, 0, lambda: 0, process={"host": "the-host"}, heartbeat_seconds=0.02, patience=5.0
     )
     pending = later(worker.exchange, [])
     expect_ready(server)
