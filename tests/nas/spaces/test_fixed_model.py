@@ -29,7 +29,7 @@ def test_the_training_of_a_fixed_model_is_searched(tmp_path, frame):
         optimizer = made.result.get_model(trial.trial_id).optimizer
         assert type(optimizer).__name__.lower() == trial.values["optimizer"]
         assert float(optimizer.learning_rate) == pytest.approx(trial.values["learning_rate"])
-    known = {hp.name: hp for hp in made.tuner.running.hyperparameters.space}
+    known = {hp.name: hp for hp in made._last_tuner.hyperparameters.space}
     assert known["optimizer"].values == ["nadam", "adam", "sgd", "rmsprop", "adamw"]
     assert known["optimizer"].default == "nadam"
     assert known["learning_rate"].default == pytest.approx(0.02)

@@ -28,7 +28,7 @@ def searched(folder, inputs, outputs, workers=1, **more) -> HyperHyperModel:
 
 
 def space_of(made: HyperHyperModel) -> dict[str, keras_tuner.engine.hyperparameters.HyperParameter]:
-    return {each.name: each for each in made.tuner.running.hyperparameters.space}
+    return {each.name: each for each in made._last_tuner.hyperparameters.space}
 
 
 def fixed(**values) -> keras_tuner.HyperParameters:
