@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw docstrings at random, with their signatures, for a reader who grades their English.
+"""Draw docstrings at random, with their signatures, for a reader to grade.
 
 ``python scripts/draw_docstrings.py --count 100 --seed 1`` prints them numbered. The reader marks
 each as fine, to polish or to rewrite without having seen the code.

@@ -162,11 +162,11 @@ class Collector(ValueDescriber):
         values = function.__defaults__ or ()
         defaults = dict(zip(parameters[len(parameters) - len(values) :], values, strict=True))
         defaults |= function.__kwdefaults__ or {}
-        texts = [
+        descriptions = [
             f"{key}={self._describe_argument(key, value, changes, name)}"
             for key, value in defaults.items()
         ]
-        return "\n".join([self._describe_code(code), *texts])
+        return "\n".join([self._describe_code(code), *descriptions])
 
     def _collect_value(
         self, key: str, value: Any, names: frozenset[str], title: str, identity: int

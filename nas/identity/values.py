@@ -241,8 +241,10 @@ class ValueDescriber:
         arguments = [*zip(names, value.args, strict=False), *sorted(value.keywords.items())]
         text = self._to_text(function)
         owner = self._name_part(f"partial of {text}", id(value))
-        texts = [self._describe_argument(name, each, changes, owner) for name, each in arguments]
-        return f"partial({text}, {sorted(value.keywords)}, {', '.join(texts)})"
+        descriptions = [
+            self._describe_argument(name, each, changes, owner) for name, each in arguments
+        ]
+        return f"partial({text}, {sorted(value.keywords)}, {', '.join(descriptions)})"
 
     def _describe_object(self, value: Any) -> str:
         kind = type(value)
@@ -274,11 +276,11 @@ class ValueDescriber:
         changing = any(each is not None for each in parts[2:]) or parts[0] is getattr
         self._is_state = self._is_state or changing or hasattr(kind, "__next__")
         outer, self._most = self._most, min(self._most, len(self._described) + _MANY)
-        texts = [self._to_text(each) for each in parts]
+        descriptions = [self._to_text(each) for each in parts]
         if len(self._described) > self._most:
             self._parts[f"a {kind.__name__}"] = UNKNOWN
         self._most = outer
-        return f"{self._describe_reference(kind)}({', '.join(texts)})"
+        return f"{self._describe_reference(kind)}({', '.join(descriptions)})"
 
     def _describe_attributes(self, value: Any, *, as_parts: bool = False) -> str:
         """Return an object's attributes, without those that its methods change later."""
@@ -288,7 +290,7 @@ class ValueDescriber:
         for name, method in methods.items():
             if name not in initial:
                 changes.add(find_function_changes(method))
-        texts = []
+        descriptions = []
         for name, each in sorted(read_attributes(value).items()):
             bound = is_instance(each, types.MethodType) and each.__self__ is value
             static = inspect.getattr_static(type(value), name, None)
@@ -297,13 +299,13 @@ class ValueDescriber:
                 continue
             text, is_state = self._describe(each)
             if not as_parts:
-                texts.append(f"{name}={text}")
+                descriptions.append(f"{name}={text}")
                 continue
             is_state = is_state or "*" in changes.attributes
             is_state = is_state or name in self._changes.attributes | self._changes.elsewhere
             is_state = is_state or may_change(each, name, self._changes)
             self._parts[f"self.{name}"] = STATE + hash_text(text) if is_state else shorten(text)
-        return f"({', '.join(texts)})"
+        return f"({', '.join(descriptions)})"
 
 
 def shorten(text: str) -> str:

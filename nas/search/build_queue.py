@@ -1,4 +1,4 @@
-"""Builds trials in a thread beside the training, in the order of proposals."""
+"""Builds trials in a second thread during training, in the order of proposals."""
 
 from __future__ import annotations
 

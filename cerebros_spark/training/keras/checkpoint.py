@@ -24,7 +24,7 @@ from cerebros_spark.training.keras.optimizer_support import build_optimizer
 class StateVariables:
     """The variables of a model and its optimizer, read and written quickly.
 
-    Keras' own ``assign`` takes 60 µs per variable, and a Cerebros network has hundreds.
+    Keras' ``assign`` takes 60 µs per variable, and a Cerebros network has hundreds.
     """
 
     def __init__(self, model: keras.Model) -> None:

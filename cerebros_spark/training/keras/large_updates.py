@@ -32,7 +32,7 @@ def update_large_in_one_pass(optimizer: Any) -> None:
     The arithmetic is Keras' but for the weight of a new gradient in Adam's moments, ``1 - beta``,
     which is rounded elsewhere: with a ``beta_2`` of 0.999 in float32 it is smaller by 1/77,000.
     The learning rate and epsilon compensate for that. Where it would be more than 1/50,000 (a
-    ``beta_2`` of 0.9995 and above), Keras' own operations remain.
+    ``beta_2`` of 0.9995 and above), Keras' operations remain.
     """
     for part in flatten_optimizer(optimizer):
         kind = type(part)

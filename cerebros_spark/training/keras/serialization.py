@@ -105,7 +105,7 @@ def serialize_object(value: Any) -> Any:
 def get_compile_config(model: keras.Model) -> dict[str, Any]:
     """Return the arguments of a model's ``compile()``, completely serialized.
 
-    Keras' own configuration also lacks whether compile() was to scale the loss.
+    Keras' configuration also lacks whether compile() was to scale the loss.
     """
     config: dict[str, Any] = model.get_compile_config()
     arguments = compat.compile_arguments(model)

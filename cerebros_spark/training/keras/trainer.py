@@ -171,7 +171,7 @@ class KerasProgram:
     def _predict(self) -> Any:
         """The network in inference, compiled for any number of rows.
 
-        Keras' own ``predict`` spends more time per batch than a small network.
+        Keras' ``predict`` spends more time per batch than a small network.
         """
 
         def predict(inputs: list[Any]) -> list[Any]:
@@ -222,7 +222,7 @@ class KerasProgram:
         if is_custom and float(compat.loss_tracker(self._model).count.numpy()) == 0:
             raise ArgumentError(
                 f"cannot report the loss: {type(self._model).__name__}.{step} does not update "
-                "self.metrics; update the metric named 'loss' with it, as Keras' own step does"
+                "self.metrics; update the metric named 'loss' with it, as Keras' step does"
             )
 
     def _compile_loop(self, step: Callable[[Any], Any], data: tuple[Any, ...]) -> Any:
