@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes this machine the master or a worker of a Spark standalone cluster: installs the project with
-# its scripts, shares or mounts folders by NFS, and starts Spark. The user who runs it owns all files
+# its scripts, shares or mounts folders by NFS, and starts Spark. Its user owns all files
 # and needs sudo. It can run repeatedly, and does at each boot on CloudLab.
 #
 #   profile/bootstrap.sh master --address 10.10.1.1 [--share FOLDER]…

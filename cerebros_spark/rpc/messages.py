@@ -88,7 +88,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode(message: ExchangeRequest | HeartbeatRequest | Reply) -> bytes:
-    """Return a message as JSON. Strings of errors are cut to what the other end accepts."""
+    """Return a message as JSON. Error messages are cut to what the other end accepts."""
     if isinstance(message, ExchangeRequest):
         fatal = None if message.fatal is None else _shorten(message.fatal)
         message = replace(
