@@ -37,14 +37,14 @@ class AshaTuner(RandomTuner):
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
         """Stop a trial that is at a rung and not among the best there."""
         super().observe(trial_id, epoch, logs)
-        epochs = epoch + 1
-        return {trial_id: not self._is_rung(epochs) or self._passes(trial_id, epochs)}
+        finished = epoch + 1
+        return {trial_id: not self._is_rung(finished) or self._passes(trial_id, finished)}
 
-    def _is_rung(self, epochs: int) -> bool:
+    def _is_rung(self, finished_epochs: int) -> bool:
         rung = self._min_epochs
-        while rung < epochs:
+        while rung < finished_epochs:
             rung *= self._factor
-        return rung == epochs
+        return rung == finished_epochs
 
     def _passes(self, trial_id: str, rung: int) -> bool:
         score = self.trials[trial_id].score
