@@ -253,12 +253,7 @@ def _add_classes(df: DataFrame, encoding: TableEncoding, types: dict[str, str]) 
             )
         if values == list(range(len(values))):
             return encoding
+    spark_type = "string" if _is_string(type_name) else df.schema[name].dataType.simpleString()
     return msgspec.structs.replace(
-        encoding,
-        classes=tuple(text for _, text in rows),
-        class_type=(
-            "string"
-            if _is_string(type_name)
-            else df.select(label).schema[0].dataType.simpleString()
-        ),
+        encoding, classes=tuple(text for _, text in rows), class_type=spark_type
     )

@@ -18,6 +18,7 @@ from pyspark.sql.functions import array, col, when
 
 from cerebros_spark.compat.pyspark import hadoop_path, read_stream, reset_uid
 from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.data.spark_columns import quote
 from nas.estimators.spark_ml.network import Network
 from nas.estimators.spark_ml.params import ScoringParams
 from nas.results.output_columns import OutputColumns
@@ -89,7 +90,7 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
         # NaN outputs are null, which a vector can't hold.
         probability = when(prediction.isNotNull(), array_to_vector(probabilities))
         added = zip([prediction.cast("double"), probability], names, strict=True)
-        kept = [col(f"`{name.replace('`', '``')}`") for name in dataset.columns]
+        kept = [col(quote(name)) for name in dataset.columns]
         return scored.select(*kept, *(column.alias(name) for column, name in added if name))
 
 
