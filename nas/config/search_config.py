@@ -197,10 +197,10 @@ def resolve_data(config: SearchConfig, prepared: PreparedData) -> SearchData:
             output_names=[head.name for head in model.heads],
         )
         check_shapes(model.inputs, layout.input_shapes)
-        goals = resolve_targets(model.heads, manifest, layout, config.resources.evaluation_metric)
-        check_class_weight(config.class_weight, goals)
+        targets = resolve_targets(model.heads, manifest, layout, config.resources.evaluation_metric)
+        check_class_weight(config.class_weight, targets)
         check_variation(manifest.column(name) for group in layout.inputs for name in group)
-        data = SearchData(manifest, layout, goals)
+        data = SearchData(manifest, layout, targets)
     # Labels that float32 cannot tell apart.
     for group, target in zip(data.layout.outputs, data.targets, strict=True):
         if not target.class_numbers:

@@ -72,7 +72,7 @@ def bind_tuner(
 
     Raises ArgumentError if an argument cannot be used.
     """
-    own = _identify(tuner, dict(options or {}))
+    kind = _identify(tuner, dict(options or {}))
     max_trials = check_optional_integer("max_trials", max_trials, 1)
     failures = check_optional_integer(
         "max_consecutive_failed_trials", max_consecutive_failed_trials, 1
@@ -83,15 +83,15 @@ def bind_tuner(
         )
     if hyperparameters is not None and not isinstance(tuner, str):
         raise ArgumentError(
-            f"hyperparameters are for a tuner's name; pass them to the {own.name} when you make it"
+            f"hyperparameters are for a tuner's name; pass them to the {kind.name} when you make it"
         )
     if objective is None:
-        objective = own.objective or default_objective
+        objective = kind.objective or default_objective
     binding = dataclasses.replace(
-        own,
+        kind,
         objective=parse_objective(objective),
-        max_trials=own.max_trials if max_trials is None else max_trials,
-        hyperparameters=own.hyperparameters if hyperparameters is None else hyperparameters,
+        max_trials=kind.max_trials if max_trials is None else max_trials,
+        hyperparameters=kind.hyperparameters if hyperparameters is None else hyperparameters,
         max_consecutive_failed_trials=failures,
     )
     binding.make(seed=0, epochs=None)  # raises for options that cannot be used

@@ -61,7 +61,7 @@ class Subclassed(keras.Model):
 
 
 class Unwritable(Subclassed):
-    """Can't say what it was made of."""
+    """Has no configuration."""
 
     def __init__(self, function: Any) -> None:
         super().__init__()

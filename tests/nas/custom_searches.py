@@ -18,28 +18,28 @@ from tests.nas.small_searches import FEATURES, table
 
 def own_table() -> pd.DataFrame:
     """The table, with labels that few epochs come near."""
-    made = table()
-    made["y"] = (made["y"] - 100) / 10
-    return made
+    frame = table()
+    frame["y"] = (frame["y"] - 100) / 10
+    return frame
 
 
 def searcher(folder: Path, hypermodel: Any, workers: int = 1, **more: Any) -> HyperHyperModel:
     more = {"max_trials": 1, "seed": 0, "project_name": "own", **more}
-    made = HyperHyperModel(hypermodel=hypermodel, **more)
-    made.resource_bind(store=LocalStore(folder), backend=LocalBackend(workers))
-    return made
+    search = HyperHyperModel(hypermodel=hypermodel, **more)
+    search.resource_bind(store=LocalStore(folder), backend=LocalBackend(workers))
+    return search
 
 
 def fitted(folder: Path, hypermodel: Any, frame: Any, label: str = "y", **more: Any) -> Any:
-    made = searcher(folder, hypermodel, **more)
-    made.fit(frame[FEATURES], frame[label], epochs=1, verbose=0)
-    board = made.result.leaderboard()
+    search = searcher(folder, hypermodel, **more)
+    search.fit(frame[FEATURES], frame[label], epochs=1, verbose=0)
+    board = search.result.leaderboard()
     assert set(board["status"]) == {"completed"}, board["traceback"].tolist()
-    return made
+    return search
 
 
-def specs(folder: Path, made: HyperHyperModel) -> list[TrialSpec]:
-    return [read_spec(LocalStore(folder), "own", trial.trial_id) for trial in made.result.trials]
+def specs(folder: Path, search: HyperHyperModel) -> list[TrialSpec]:
+    return [read_spec(LocalStore(folder), "own", trial.trial_id) for trial in search.result.trials]
 
 
 def small(hp: Any) -> keras.Model:

@@ -64,7 +64,7 @@ def search(
     heads = outputs if isinstance(outputs, list) else [outputs]
     if all(isinstance(head, ak.Head) for head in heads):
         more.setdefault("space", small_space())
-    made = HyperHyperModel(
+    hypermodel = HyperHyperModel(
         inputs=ak.Input() if inputs is None else inputs,
         outputs=outputs,
         project_name="small",
@@ -73,8 +73,8 @@ def search(
         **more,
     )
     store = folder if isinstance(folder, Store) else LocalStore(folder)
-    made.resource_bind(**{"store": store, "backend": LocalBackend(1), **(bind or {})})
-    return made
+    hypermodel.resource_bind(**{"store": store, "backend": LocalBackend(1), **(bind or {})})
+    return hypermodel
 
 
 def columns(label: str = "y", **more: Any) -> dict[str, Any]:

@@ -42,12 +42,12 @@ def _no_training(monkeypatch):
     monkeypatch.setattr(KerasTrainer, "open", fail)
 
 
-def refused(made: HyperHyperModel, kind: type, message: str, *arguments, **more) -> None:
+def refused(hypermodel: HyperHyperModel, kind: type, message: str, *arguments, **more) -> None:
     """``fit`` fails with the message and leaves nothing half-written."""
     with pytest.raises(kind, match=message) as caught:
-        made.fit(*arguments, **{"epochs": 1, "verbose": 0, **more})
+        hypermodel.fit(*arguments, **{"epochs": 1, "verbose": 0, **more})
     assert isinstance(caught.value, CerebrosError)
-    left_nothing(made._resources.store)
+    left_nothing(hypermodel._resources.store)
 
 
 def left_nothing(store: Store) -> None:
@@ -164,11 +164,11 @@ def test_resource_bind_refuses(more, message, tmp_path):
     ],
 )
 def test_tuner_bind_refuses_and_keeps_what_was_bound(more, message, tmp_path):
-    made = search(tmp_path, max_trials=5)
+    hypermodel = search(tmp_path, max_trials=5)
     with pytest.raises(ArgumentError, match=message):
-        made.tuner_bind(**more)
-    assert made._tuner_binding.max_trials == 5
-    assert made._tuner_binding.name == "random"
+        hypermodel.tuner_bind(**more)
+    assert hypermodel._tuner_binding.max_trials == 5
+    assert hypermodel._tuner_binding.name == "random"
 
 
 def test_a_space_whose_minimum_is_over_its_maximum_is_refused():
@@ -182,9 +182,9 @@ def test_a_space_whose_minimum_is_over_its_maximum_is_refused():
 @pytest.mark.parametrize("name", ["epochs", "batch_size"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "3"])
 def test_numbers_of_fit_must_be_whole_and_positive(frame, tmp_path, name, value):
-    made = search(tmp_path, bind=columns())
+    hypermodel = search(tmp_path, bind=columns())
     message = f"{name} must be a positive integer, but got {value!r}"
-    refused(made, ArgumentError, message, frame, **{name: value})
+    refused(hypermodel, ArgumentError, message, frame, **{name: value})
 
 
 def test_max_model_size_must_be_positive(tmp_path):
@@ -193,12 +193,12 @@ def test_max_model_size_must_be_positive(tmp_path):
 
 
 def test_arguments_for_prepared_data_are_checked_alike(tmp_path):
-    made = search(tmp_path)
+    hypermodel = search(tmp_path)
     with pytest.raises(ArgumentError, match="epochs must be a positive integer, but got 0"):
-        made.fit_on_prepared_data(epochs=0)
+        hypermodel.fit_on_prepared_data(epochs=0)
     with pytest.raises(DataError, match=r"must hold one prepared data set.*0 were found"):
-        made.fit_on_prepared_data(epochs=1)
-    left_nothing(made._resources.store)
+        hypermodel.fit_on_prepared_data(epochs=1)
+    left_nothing(hypermodel._resources.store)
 
 
 def test_x_without_y_is_refused(frame, tmp_path):
@@ -209,18 +209,18 @@ def test_x_without_y_is_refused(frame, tmp_path):
 
 
 def test_an_objective_that_no_network_reports_is_refused(frame, tmp_path):
-    made = search(tmp_path, objective="val_accuracy", bind=columns())
+    hypermodel = search(tmp_path, objective="val_accuracy", bind=columns())
     message = r"'val_accuracy' is not among the metrics.*val_loss, val_mean_squared_error"
     with pytest.raises(ArgumentError, match=message):
-        made.fit(frame, epochs=1, verbose=0)
-    made = search(tmp_path, objective=keras_tuner.Objective("val_los", "min"), bind=columns())
+        hypermodel.fit(frame, epochs=1, verbose=0)
+    hypermodel = search(tmp_path, objective=keras_tuner.Objective("val_los", "min"), bind=columns())
     with pytest.raises(ArgumentError, match="'val_los' is not among"):
-        made.fit(frame, epochs=1, verbose=0)
+        hypermodel.fit(frame, epochs=1, verbose=0)
 
 
 def test_an_objective_that_no_network_reports_leaves_no_journal(frame, tmp_path):
-    made = search(tmp_path, objective="val_accuracy", bind=columns())
-    refused(made, ArgumentError, "not among the metrics", frame)
+    hypermodel = search(tmp_path, objective="val_accuracy", bind=columns())
+    refused(hypermodel, ArgumentError, "not among the metrics", frame)
 
 
 def test_an_unknown_metric_is_refused(frame, tmp_path):
@@ -229,47 +229,49 @@ def test_an_unknown_metric_is_refused(frame, tmp_path):
 
 
 def test_an_input_shape_that_does_not_fit_is_refused(frame, tmp_path):
-    made = search(tmp_path, bind=columns())
+    hypermodel = search(tmp_path, bind=columns())
     message = r"input shape \(2, 2\) has 4 elements, but the columns a, b, c have 3"
-    refused(made, ArgumentError, message, frame, input_shape=(2, 2))
+    refused(hypermodel, ArgumentError, message, frame, input_shape=(2, 2))
 
 
 def test_columns_that_do_not_fit_the_inputs_are_refused(frame, tmp_path):
-    made = search(tmp_path, inputs=[ak.Input(), ak.Input()], bind=columns())
-    refused(made, ArgumentError, "the model has 2 inputs.*group the names in 2 lists", frame)
+    hypermodel = search(tmp_path, inputs=[ak.Input(), ak.Input()], bind=columns())
+    refused(hypermodel, ArgumentError, "the model has 2 inputs.*group the names in 2 lists", frame)
 
 
 # Columns ---------------------------------------------------------------------------------
 
 
 def test_a_missing_column_is_named_with_what_it_may_be(frame, tmp_path):
-    made = search(tmp_path, bind=columns(feature_columns=["a", "bb"]))
-    refused(made, DataError, "column 'bb'", frame)
-    made = search(tmp_path, bind=columns("yy"))
-    refused(made, DataError, "column 'yy'", frame)
-    made = search(tmp_path, bind=columns(validation="lat"))
-    refused(made, DataError, "column 'lat'.*[dD]id you mean 'late'", frame)
+    hypermodel = search(tmp_path, bind=columns(feature_columns=["a", "bb"]))
+    refused(hypermodel, DataError, "column 'bb'", frame)
+    hypermodel = search(tmp_path, bind=columns("yy"))
+    refused(hypermodel, DataError, "column 'yy'", frame)
+    hypermodel = search(tmp_path, bind=columns(validation="lat"))
+    refused(hypermodel, DataError, "column 'lat'.*[dD]id you mean 'late'", frame)
 
 
 def test_a_label_that_is_also_a_feature_is_refused(frame, tmp_path):
-    made = search(tmp_path, bind=columns(feature_columns=["a", "y"]))
-    refused(made, ArgumentError, "'y' is a label and a feature", frame)
+    hypermodel = search(tmp_path, bind=columns(feature_columns=["a", "y"]))
+    refused(hypermodel, ArgumentError, "'y' is a label and a feature", frame)
 
 
 def test_strings_are_refused(frame, tmp_path):
-    made = search(tmp_path, bind=columns())
-    refused(made, DataError, "the column 'b' has the type.*index or one-hot", frame.assign(b="x"))
-    made = search(tmp_path, outputs=CLASSES(), bind=columns("three"))
+    hypermodel = search(tmp_path, bind=columns())
+    refused(
+        hypermodel, DataError, "the column 'b' has the type.*index or one-hot", frame.assign(b="x")
+    )
+    hypermodel = search(tmp_path, outputs=CLASSES(), bind=columns("three"))
     words = frame.assign(three=frame["three"].map({0: "low", 1: "mid", 2: "high"}))
-    refused(made, DataError, "the column 'three' has the type", words)
+    refused(hypermodel, DataError, "the column 'three' has the type", words)
 
 
 def test_values_that_are_no_numbers_are_counted(frame, tmp_path):
-    made = search(tmp_path, bind=columns())
+    hypermodel = search(tmp_path, bind=columns())
     frame.loc[[3, 4, 5], "b"] = np.nan
     frame.loc[[7, 8], "y"] = np.inf
     message = "'b' has NaN in 3 of 90 rows; the column 'y' has infinite values .* in 2 of 90"
-    refused(made, DataError, message, frame)
+    refused(hypermodel, DataError, message, frame)
 
 
 def test_arrays_of_unequal_length_are_refused(frame, tmp_path):
@@ -283,35 +285,39 @@ def test_no_rows_are_refused(tmp_path):
 
 @pytest.mark.parametrize("marked", [True, False])
 def test_an_empty_split_is_refused(frame, tmp_path, marked):
-    made = search(tmp_path, bind=columns())
+    hypermodel = search(tmp_path, bind=columns())
     missing = "training" if marked else "validation"
-    refused(made, DataError, f"'late' leaves no {missing} rows of 90", frame.assign(late=marked))
+    refused(
+        hypermodel, DataError, f"'late' leaves no {missing} rows of 90", frame.assign(late=marked)
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.2, 1.5, float("nan"), True])
 def test_a_split_that_is_no_fraction_is_refused(frame, tmp_path, value):
-    made = search(tmp_path, bind=columns(validation=value))
-    refused(made, ArgumentError, "validation must be a fraction between 0 and 1", frame)
+    hypermodel = search(tmp_path, bind=columns(validation=value))
+    refused(hypermodel, ArgumentError, "validation must be a fraction between 0 and 1", frame)
 
 
 def test_a_mark_that_is_not_boolean_is_refused(frame, tmp_path):
-    made = search(tmp_path, bind=columns())
+    hypermodel = search(tmp_path, bind=columns())
     message = "validation column 'late' must be boolean"
-    refused(made, DataError, message, frame.assign(late=frame["late"].astype(int)))
+    refused(hypermodel, DataError, message, frame.assign(late=frame["late"].astype(int)))
 
 
 def test_fewer_rows_than_partitions_are_refused(frame, tmp_path):
-    made = search(tmp_path, bind=columns(backend=LocalBackend(8), validation=0.2))
-    refused(made, DataError, "leaves 2 validation rows, fewer than the 8 partitions", frame[:10])
+    hypermodel = search(tmp_path, bind=columns(backend=LocalBackend(8), validation=0.2))
+    refused(
+        hypermodel, DataError, "leaves 2 validation rows, fewer than the 8 partitions", frame[:10]
+    )
 
 
 def test_validation_data_must_fit(frame, tmp_path):
     x, y = frame[FEATURES].to_numpy(), frame["y"].to_numpy()
-    made = search(tmp_path)
-    refused(made, ArgumentError, r"validation_data must be \(x, y\)", x, y, validation_data=x)
+    hypermodel = search(tmp_path)
+    refused(hypermodel, ArgumentError, r"validation_data must be \(x, y\)", x, y, validation_data=x)
     more = (frame[["a", "b"]], frame["y"])
     given = frame[FEATURES], frame["y"]
-    refused(made, DataError, "there is no column 'c'", *given, validation_data=more)
+    refused(hypermodel, DataError, "there is no column 'c'", *given, validation_data=more)
 
 
 # Labels and heads ------------------------------------------------------------------------
@@ -330,10 +336,10 @@ def test_validation_data_must_fit(frame, tmp_path):
     ],
 )
 def test_labels_that_do_not_suit_the_head_are_refused(frame, tmp_path, head, labels, message):
-    made = search(tmp_path, outputs=head)
+    hypermodel = search(tmp_path, outputs=head)
     x = frame[FEATURES].to_numpy()
     y = np.resize(np.asarray(labels), (len(x), *np.shape(labels)[1:]))
-    refused(made, DataError, message, x, y)
+    refused(hypermodel, DataError, message, x, y)
 
 
 # Workers and store -----------------------------------------------------------------------
@@ -343,9 +349,9 @@ def test_a_store_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"cannot create the store '.*file/store'"):
         LocalStore(tmp_path / "file" / "store")
-    made = HyperHyperModel(ak.Input(), REGRESSION(), "name", directory=tmp_path / "file")
+    hypermodel = HyperHyperModel(ak.Input(), REGRESSION(), "name", directory=tmp_path / "file")
     with pytest.raises(StoreError, match=r"cannot create the store '.*file/name'"):
-        made.fit(np.zeros((9, 1)), np.zeros(9))
+        hypermodel.fit(np.zeros((9, 1)), np.zeros(9))
 
 
 @pytest.fixture(scope="module")
@@ -359,34 +365,36 @@ def on_spark(spark, folder: Path, workers: int = 2, **more) -> HyperHyperModel:
 
 
 def test_more_workers_than_slots_are_refused(spark, rows, tmp_path):
-    made = on_spark(spark, tmp_path, workers=3)
-    refused(made, BackendError, r"num_workers=3 is more than the 2 task slots", rows)
-    assert made._resources.store.list("") == []
+    hypermodel = on_spark(spark, tmp_path, workers=3)
+    refused(hypermodel, BackendError, r"num_workers=3 is more than the 2 task slots", rows)
+    assert hypermodel._resources.store.list("") == []
 
 
 def test_a_store_that_workers_do_not_see_is_refused(spark, rows, tmp_path):
-    made = on_spark(spark, tmp_path, store=Store("memory://not-shared"))
-    refused(made, StoreError, "a worker cannot read the store.*every worker share", rows)
-    assert made._resources.store.list("") == []
+    hypermodel = on_spark(spark, tmp_path, store=Store("memory://not-shared"))
+    refused(hypermodel, StoreError, "a worker cannot read the store.*every worker share", rows)
+    assert hypermodel._resources.store.list("") == []
 
 
 def test_a_dataframe_without_bound_columns_is_refused(spark, rows, tmp_path):
-    made = on_spark(spark, tmp_path, feature_columns=None)
-    refused(made, ArgumentError, "needs feature_columns and label_columns", rows)
+    hypermodel = on_spark(spark, tmp_path, feature_columns=None)
+    refused(hypermodel, ArgumentError, "needs feature_columns and label_columns", rows)
 
 
 def test_dataframes_get_the_same_checks(spark, rows, tmp_path):
     from pyspark.sql import functions as F  # noqa: N812
 
-    made = on_spark(spark, tmp_path)
+    hypermodel = on_spark(spark, tmp_path)
     nulls = rows.withColumn("b", F.when(F.col("binary") == 1, F.col("b")))
     count = nulls.where("b is null").count()
-    refused(made, DataError, f"'b' has nulls in {count} of 90 rows", nulls)
-    refused(made, DataError, "column 'c'", rows.drop("c"))
-    refused(made, DataError, "'a' has the type string", rows.withColumn("a", F.lit("x")))
-    refused(made, DataError, "leaves no validation rows", rows.withColumn("late", F.lit(False)))
-    refused(made, ArgumentError, "y goes with arrays", rows, table()["y"])
-    refused(made, ArgumentError, "must be a Spark DataFrame", rows, validation_data=(1, 2))
+    refused(hypermodel, DataError, f"'b' has nulls in {count} of 90 rows", nulls)
+    refused(hypermodel, DataError, "column 'c'", rows.drop("c"))
+    refused(hypermodel, DataError, "'a' has the type string", rows.withColumn("a", F.lit("x")))
+    refused(
+        hypermodel, DataError, "leaves no validation rows", rows.withColumn("late", F.lit(False))
+    )
+    refused(hypermodel, ArgumentError, "y goes with arrays", rows, table()["y"])
+    refused(hypermodel, ArgumentError, "must be a Spark DataFrame", rows, validation_data=(1, 2))
 
 
 # Before fit ------------------------------------------------------------------------------
@@ -395,10 +403,10 @@ def test_dataframes_get_the_same_checks(spark, rows, tmp_path):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda made: made.predict(np.zeros((3, 3))),
-        lambda made: made.evaluate(np.zeros((3, 3)), np.zeros(3)),
-        lambda made: made.export_model(),
-        lambda made: made.result,
+        lambda hypermodel: hypermodel.predict(np.zeros((3, 3))),
+        lambda hypermodel: hypermodel.evaluate(np.zeros((3, 3)), np.zeros(3)),
+        lambda hypermodel: hypermodel.export_model(),
+        lambda hypermodel: hypermodel.result,
     ],
     ids=["predict", "evaluate", "export_model", "result"],
 )

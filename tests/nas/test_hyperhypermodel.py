@@ -31,15 +31,15 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(frame, folder):
     """A fitted search over trials whose last epoch is not their best."""
-    made = search(
+    hypermodel = search(
         folder,
         max_trials=TRIALS,
         space=small_space(learning_rate=(0.05, 0.8)),
         bind=columns(evaluation_metric="mae", backend=None),  # that of a search by itself
     )
     wild = keras.callbacks.LearningRateScheduler(lambda e, rate: rate if e < EPOCHS - 1 else 100.0)
-    made.fit(frame, epochs=EPOCHS, batch_size=8, callbacks=wild, verbose=0)
-    return made
+    hypermodel.fit(frame, epochs=EPOCHS, batch_size=8, callbacks=wild, verbose=0)
+    return hypermodel
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,15 @@ def oracle(**more) -> keras_tuner.Oracle:
 
 
 def test_options_reach_the_tuner_and_are_written_down():
-    made = model(max_trials=5)
-    made.tuner_bind("greedy", exploration=0.3)
-    assert made._tuner_binding.options == {"exploration": 0.3}
-    assert made._tuner_binding.make(0, epochs=3)._exploration == 0.3
-    made.tuner_bind("bayesian", starting_points=[{"x": 1}], kappa=2)
-    assert json.loads(json.dumps(made._tuner_binding.options)) == made._tuner_binding.options
+    hypermodel = model(max_trials=5)
+    hypermodel.tuner_bind("greedy", exploration=0.3)
+    assert hypermodel._tuner_binding.options == {"exploration": 0.3}
+    assert hypermodel._tuner_binding.make(0, epochs=3)._exploration == 0.3
+    hypermodel.tuner_bind("bayesian", starting_points=[{"x": 1}], kappa=2)
+    assert (
+        json.loads(json.dumps(hypermodel._tuner_binding.options))
+        == hypermodel._tuner_binding.options
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,18 +52,18 @@ def test_options_reach_the_tuner_and_are_written_down():
     ],
 )
 def test_unusable_tuners_are_refused_at_once(name, options, message):
-    made = model(max_trials=5)
+    hypermodel = model(max_trials=5)
     with pytest.raises(ArgumentError, match=message):
-        made.tuner_bind(name, **options)
-    assert made._tuner_binding.name == "random"
+        hypermodel.tuner_bind(name, **options)
+    assert hypermodel._tuner_binding.name == "random"
 
 
 @pytest.mark.parametrize("name", sorted(set(TUNERS) - {"deephyper"}))
 def test_every_tuner_can_be_bound_by_name(name):
-    made = model(max_trials=5)
-    made.tuner_bind(name)
-    assert made._tuner_binding.name == name
-    assert made._tuner_binding.max_trials == 5
+    hypermodel = model(max_trials=5)
+    hypermodel.tuner_bind(name)
+    assert hypermodel._tuner_binding.name == name
+    assert hypermodel._tuner_binding.max_trials == 5
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deephyper") is not None, reason="it is installed")
@@ -70,30 +73,30 @@ def test_a_missing_package_is_named_with_what_to_install():
 
 
 def test_a_grid_needs_no_number_of_trials():
-    made = model(tuner="grid", max_trials=None)
-    assert made._tuner_binding.max_trials is None
-    made.tuner_bind("grid", points=3)
-    assert made._tuner_binding.max_trials is None
+    hypermodel = model(tuner="grid", max_trials=None)
+    assert hypermodel._tuner_binding.max_trials is None
+    hypermodel.tuner_bind("grid", points=3)
+    assert hypermodel._tuner_binding.max_trials is None
     with pytest.raises(
         ArgumentError, match="'random' proposes trials without end: give max_trials"
     ):
-        made.tuner_bind("random")
+        hypermodel.tuner_bind("random")
 
 
 def test_an_oracle_has_its_own_objective_and_trials_unless_others_are_given():
-    made = model(max_trials=5)
-    made.tuner_bind(oracle())
-    bound = made._tuner_binding
+    hypermodel = model(max_trials=5)
+    hypermodel.tuner_bind(oracle())
+    bound = hypermodel._tuner_binding
     assert (bound.name, bound.objective, bound.max_trials) == ("RandomSearchOracle", OBJECTIVE, 7)
     tuner = bound.make(0, epochs=3)
     assert isinstance(tuner, OracleTuner)
     assert isinstance(tuner.propose(), Proposal)
     assert isinstance(bound.make(0, epochs=3).propose(), Proposal)
     other = keras_tuner.Objective("val_accuracy", "max")
-    made.tuner_bind(oracle(), objective=other, max_trials=3)
-    assert (made._tuner_binding.objective, made._tuner_binding.max_trials) == (other, 3)
-    made = model(tuner=oracle(objective=None), objective="val_mse")
-    assert made._tuner_binding.objective == keras_tuner.Objective("val_mse", "min")
+    hypermodel.tuner_bind(oracle(), objective=other, max_trials=3)
+    assert (hypermodel._tuner_binding.objective, hypermodel._tuner_binding.max_trials) == (other, 3)
+    hypermodel = model(tuner=oracle(objective=None), objective="val_mse")
+    assert hypermodel._tuner_binding.objective == keras_tuner.Objective("val_mse", "min")
 
 
 def test_an_oracles_settings_are_written_down():
@@ -125,12 +128,12 @@ def test_arguments_of_an_oracle_are_refused_beside_it():
 
 def test_a_tuner_may_be_bound_itself():
     tuner = RandomTuner(objective=OBJECTIVE, max_trials=4, seed=9)
-    made = model(objective="val_mse")
-    made.tuner_bind(tuner)
-    assert made._tuner_binding.name.endswith("RandomTuner")
-    assert made._tuner_binding.max_trials == 4
-    assert made._tuner_binding.objective.name == "val_mse"
-    assert isinstance(made._tuner_binding.make(0, epochs=3).propose(), Proposal)
+    hypermodel = model(objective="val_mse")
+    hypermodel.tuner_bind(tuner)
+    assert hypermodel._tuner_binding.name.endswith("RandomTuner")
+    assert hypermodel._tuner_binding.max_trials == 4
+    assert hypermodel._tuner_binding.objective.name == "val_mse"
+    assert isinstance(hypermodel._tuner_binding.make(0, epochs=3).propose(), Proposal)
     assert not tuner.trials
 
 
@@ -146,8 +149,8 @@ def test_a_tuner_may_be_bound_itself():
     ],
 )
 def test_trials_that_train_together_begin_in_waves_of_one_size(tmp_path, trials, asked, begin):
-    made = model()
-    made.resource_bind(
+    hypermodel = model()
+    hypermodel.resource_bind(
         backend=LocalBackend(2), store=LocalStore(tmp_path), max_concurrent_trials=asked
     )
-    assert made._resources.group_slots(trials) == begin
+    assert hypermodel._resources.group_slots(trials) == begin

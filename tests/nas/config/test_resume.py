@@ -54,7 +54,7 @@ def small(hp) -> keras.Model:
     return model
 
 
-def made(folder: Path, *, trials: int = TRIALS, **more) -> HyperHyperModel:
+def make_search(folder: Path, *, trials: int = TRIALS, **more) -> HyperHyperModel:
     """A search that costs less, for what happens to a run whatever its networks are."""
     model = HyperHyperModel(
         hypermodel=small, project_name="small", max_trials=trials, **{"seed": 0, **more}
@@ -69,7 +69,7 @@ def fit(model: HyperHyperModel, frame: pd.DataFrame, **more) -> ModelSelectionRe
 
 
 def outcome(result: ModelSelectionResult) -> tuple:
-    """Everything a search found, but how long it took."""
+    """Everything in a result but its durations."""
     board = result.leaderboard().drop(columns="seconds").to_json()
     values = [trial.values for trial in result.trials]
     kept = [trial.trial_id for trial in result.trials if trial.state is not None]
@@ -81,7 +81,7 @@ def outcome(result: ModelSelectionResult) -> tuple:
 @pytest.fixture(scope="module")
 def undisturbed(frame, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    result = fit(made(folder), frame)
+    result = fit(make_search(folder), frame)
     return outcome(result), read(LocalStore(folder), "small")
 
 
@@ -94,9 +94,9 @@ def dies_at(monkeypatch, number: int, part: float) -> None:
         nonlocal dead
         if dead:
             raise DriverDied
-        first, found, last = data.partition(b'{"number":%d,' % number)
-        if found:
-            record, _, _ = (found + last).partition(b"\n")
+        first, separator, last = data.partition(b'{"number":%d,' % number)
+        if separator:
+            record, _, _ = (separator + last).partition(b"\n")
             append(self, key, first + record[: int(len(record) * part)], at=at, **more)
             if part == 1.0:
                 append(self, key, b"\n", **more)
@@ -107,7 +107,7 @@ def dies_at(monkeypatch, number: int, part: float) -> None:
     monkeypatch.setattr(LocalStore, "append", dying)
 
 
-def cut_off(folder: Path, frame, number: int, part: float, make=made) -> tuple:
+def cut_off(folder: Path, frame, number: int, part: float, make=make_search) -> tuple:
     """Runs a search whose driver dies at a record; gives the journal it left."""
     with pytest.MonkeyPatch.context() as patch:
         dies_at(patch, number, part)
@@ -124,7 +124,7 @@ def test_a_driver_that_dies_anywhere_loses_nothing(frame, tmp_path, undisturbed,
     number = 2 + int((len(records) - 2) * share)
     left = cut_off(tmp_path, frame, number, part)
     assert len(left) == number + (part == 1.0)
-    result = fit(made(tmp_path), frame)
+    result = fit(make_search(tmp_path), frame)
     assert outcome(result) == expected
     after = read(LocalStore(tmp_path), "small")
     assert after[: len(left)] == left, "what was in the journal stays there"
@@ -138,7 +138,7 @@ def test_a_driver_may_die_more_than_once(frame, tmp_path, undisturbed):
     expected, records = undisturbed
     for number in (len(records) // 3, 2 * len(records) // 3):
         cut_off(tmp_path, frame, number, 0.3)
-    assert outcome(fit(made(tmp_path), frame)) == expected
+    assert outcome(fit(make_search(tmp_path), frame)) == expected
     after = read(LocalStore(tmp_path), "small")
     assert [r["session"] for r in after if r["kind"] == "session"] == [0, 1, 2]
     assert audit(after) == []
@@ -147,10 +147,10 @@ def test_a_driver_may_die_more_than_once(frame, tmp_path, undisturbed):
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests.nas.config.test_resume import fit, made
+from tests.nas.config.test_resume import fit, make_search
 from tests.nas.small_searches import table
 for folder in sys.argv[1:]:
-    fit(made(Path(folder)), table())
+    fit(make_search(Path(folder)), table())
 """
 
 
@@ -176,10 +176,10 @@ def test_a_killed_process_is_resumed(frame, tmp_path, undisturbed):
     assert after[: len(left)] == left
     assert audit(after) == []
 
-    def states(found):
+    def states(records):
         return sorted(
             (r["unit"]["trial_id"], r["unit"]["visit"], r["state"]["sha256"])
-            for r in found
+            for r in records
             if r["kind"] == "unit" and r["state"]
         )
 
@@ -239,8 +239,8 @@ def test_without_a_seed_a_run_keeps_the_one_that_was_drawn(frame, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         dies_at(patch, 6, 0.5)
         with pytest.raises(DriverDied):
-            fit(made(tmp_path, trials=1, seed=None), frame)
-    fit(made(tmp_path, trials=1, seed=None), frame)
+            fit(make_search(tmp_path, trials=1, seed=None), frame)
+    fit(make_search(tmp_path, trials=1, seed=None), frame)
     records = read(LocalStore(tmp_path), "small")
     assert Counter(record["kind"] for record in records)["run"] == 1
     assert audit(records) == []
@@ -261,7 +261,7 @@ def test_another_process_that_resumes_the_run_ends_this_one(frame, tmp_path, cap
 
         patch.setattr(LocalStore, "append", intruded)
         with pytest.raises(OSError, match="another process"):
-            fit(made(tmp_path), frame)
+            fit(make_search(tmp_path), frame)
     assert store.read(journal_key("small")).endswith(b"someone else's\n")
     assert there <= set(store.list("runs")), "what the other one needs was removed"
     assert "what happened last is not in the journal" in caplog.text
@@ -285,13 +285,13 @@ def test_an_interrupted_search_has_the_result_so_far(frame, tmp_path, undisturbe
         if len(kinds) == last:
             signal.raise_signal(signal.SIGINT)
 
-    model = made(tmp_path)
+    model = make_search(tmp_path)
     with pytest.raises(KeyboardInterrupt), after_each_record(interrupt):
         fit(model, frame)
     so_far = model.result
     assert {t.status.value for t in so_far.trials} >= {"completed"}
     assert so_far.keras().predict(frame[["a", "b", "c"]].to_numpy("float32"), verbose=0).shape
-    result = fit(made(tmp_path), frame)
+    result = fit(make_search(tmp_path), frame)
     assert set(result.leaderboard()["status"]) == {"completed"}
     assert audit(read(LocalStore(tmp_path), "small")) == []
 

@@ -25,8 +25,8 @@ def mlflow():
 
 
 def fit(folder: Path, logger, **more):
-    made = search(folder / "store", max_trials=TRIALS, bind=columns(), **more)
-    return made.fit(table(), epochs=EPOCHS, callbacks=[logger], verbose=0, reproducible=True)
+    hypermodel = search(folder / "store", max_trials=TRIALS, bind=columns(), **more)
+    return hypermodel.fit(table(), epochs=EPOCHS, callbacks=[logger], verbose=0, reproducible=True)
 
 
 def logger_of(folder: Path) -> MLflowLogger:

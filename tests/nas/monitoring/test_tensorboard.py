@@ -26,8 +26,8 @@ TRIALS, EPOCHS = 2, 3
 
 
 def fit(folder: Path, logs: Path, callbacks=(), **more):
-    made = search(folder, max_trials=TRIALS, bind=columns(), **more)
-    return made.fit(
+    hypermodel = search(folder, max_trials=TRIALS, bind=columns(), **more)
+    return hypermodel.fit(
         table(),
         epochs=EPOCHS,
         callbacks=[kc.TensorBoard(logs), *callbacks],
@@ -47,14 +47,14 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
 
-    found: dict[str, list[tuple[int, float]]] = {}
+    tags: dict[str, list[tuple[int, float]]] = {}
     for path in sorted(folder.glob("events*")):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name == "scalars" or value.tag in found:
+                if value.metadata.plugin_data.plugin_name == "scalars" or value.tag in tags:
                     number = float(make_ndarray(value.tensor))
-                    found.setdefault(value.tag, []).append((event.step, number))
-    return found
+                    tags.setdefault(value.tag, []).append((event.step, number))
+    return tags
 
 
 def hparams(folder: Path):
@@ -62,15 +62,15 @@ def hparams(folder: Path):
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.plugins.hparams import plugin_data_pb2
 
-    found = {}
+    messages = {}
     for path in folder.glob("events*"):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 if value.metadata.plugin_data.plugin_name == "hparams":
                     content = value.metadata.plugin_data.content
                     data = plugin_data_pb2.HParamsPluginData.FromString(content)
-                    found[data.WhichOneof("data")] = getattr(data, data.WhichOneof("data"))
-    return found
+                    messages[data.WhichOneof("data")] = getattr(data, data.WhichOneof("data"))
+    return messages
 
 
 def check_scalars(logs: Path, result) -> None:
@@ -164,11 +164,11 @@ def build(hp):
 
 
 def test_a_schedule_is_logged_as_by_keras(tmp_path):
-    made = HyperHyperModel(hypermodel=build, project_name="small", seed=0)
-    made.resource_bind(store=LocalStore(tmp_path / "store"), **columns())
-    made.tuner_bind("grid")
+    hypermodel = HyperHyperModel(hypermodel=build, project_name="small", seed=0)
+    hypermodel.resource_bind(store=LocalStore(tmp_path / "store"), **columns())
+    hypermodel.tuner_bind("grid")
     logs = tmp_path / "logs"
-    made.fit(table(), epochs=2, batch_size=10, callbacks=kc.TensorBoard(logs), verbose=0)
+    hypermodel.fit(table(), epochs=2, batch_size=10, callbacks=kc.TensorBoard(logs), verbose=0)
     rates = scalars(logs / "trial-0000" / "train")["epoch_learning_rate"]
     # 60 rows on two workers: 3 steps each. Keras looks at the rate after an epoch's last step.
     assert [rate for _, rate in rates] == pytest.approx([0.1 * 0.5 ** (n / 4) for n in (6, 12)])

@@ -40,7 +40,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def scorer(network):
-    def made(outputs, inputs=("a", "b", "c")):
+    def make_scorer(outputs, inputs=("a", "b", "c")):
         return Scorer(
             spec=TrialSpec("trial", 0, "keras", serialize_model(network), 0, 1, 1024),
             state=StateVariables(network).read(),
@@ -50,7 +50,7 @@ def scorer(network):
             outputs=tuple(outputs),
         )
 
-    return made
+    return make_scorer
 
 
 KINDS = [

@@ -8,9 +8,9 @@ from tests.nas.small_searches import columns, search, table
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
-    made = search(tmp_path_factory.mktemp("summaries"), max_trials=3, bind=columns())
-    made.fit(table(), epochs=1, verbose=0)
-    return made
+    hypermodel = search(tmp_path_factory.mktemp("summaries"), max_trials=3, bind=columns())
+    hypermodel.fit(table(), epochs=1, verbose=0)
+    return hypermodel
 
 
 def test_the_best_hyperparameters_build_the_best_networks_again(fitted):

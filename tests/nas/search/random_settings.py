@@ -177,8 +177,8 @@ class Output:
         if self.kind == "one-hot":
             return np.eye(self.width)[draw.integers(0, self.width, rows)].astype(self.dtype)
         classes = max(self.width, 2)
-        found = draw.permutation(np.arange(rows) % classes)  # all classes are there
-        return (found if self.flat else found[:, None]).astype(self.dtype)
+        numbers = draw.permutation(np.arange(rows) % classes)  # all classes are there
+        return (numbers if self.flat else numbers[:, None]).astype(self.dtype)
 
 
 @dataclass
@@ -329,14 +329,14 @@ def _dense(layer: dict[str, Any], number: int) -> keras.layers.Layer:
 
 def _behind(layer: dict[str, Any], number: int) -> Callable[[Any], Any]:
     layers = keras.layers
-    made: Callable[[Any], Any] = {
+    make_layer: Callable[[Any], Any] = {
         "batch": lambda: layers.BatchNormalization(momentum=0.8, epsilon=0.01),
         "layer": lambda: layers.LayerNormalization(epsilon=0.01),
         "activity": lambda: layers.ActivityRegularization(l1=0.01, l2=0.02),
         "added": lambda: Added(),
         None: lambda: lambda tensor: tensor,
     }[layer["behind"]]()
-    return made
+    return make_layer
 
 
 def _output(draw: Draw) -> Output:

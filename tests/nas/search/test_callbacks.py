@@ -29,8 +29,8 @@ def frame():
 
 def fit(folder, frame, callbacks, *, trials=2, epochs=3, workers=1, **more):
     bind = columns(backend=LocalBackend(workers))
-    made = search(folder, max_trials=trials, bind=bind, **more)
-    return made.fit(frame, epochs=epochs, callbacks=callbacks, verbose=0)
+    hypermodel = search(folder, max_trials=trials, bind=bind, **more)
+    return hypermodel.fit(frame, epochs=epochs, callbacks=callbacks, verbose=0)
 
 
 class ClosedWell(kc.Callback):
@@ -72,7 +72,7 @@ def test_early_stopping_ends_each_trial_by_itself(frame, tmp_path):
 
 def test_early_stopping_knows_which_direction_is_better(frame, tmp_path):
     bind = columns(evaluation_metric=keras.metrics.R2Score(name="fit"))
-    made = search(tmp_path, max_trials=1, bind=bind)
+    hypermodel = search(tmp_path, max_trials=1, bind=bind)
     seen = []
 
     class Keeps(kc.EarlyStopping):
@@ -80,7 +80,7 @@ def test_early_stopping_knows_which_direction_is_better(frame, tmp_path):
             super().on_epoch_end(epoch, logs)
             seen.append((logs["val_fit"], self.best))
 
-    made.fit(frame, epochs=4, callbacks=[Keeps("val_fit", patience=9)], verbose=0)
+    hypermodel.fit(frame, epochs=4, callbacks=[Keeps("val_fit", patience=9)], verbose=0)
     assert [best for _, best in seen] == list(np.maximum.accumulate([value for value, _ in seen]))
 
 
@@ -112,10 +112,10 @@ def test_a_rate_that_a_schedule_sets_is_not_set_by_a_callback(setter, frame, tmp
         model.compile(keras.optimizers.SGD(falling), "mse")
         return model
 
-    made = HyperHyperModel(hypermodel=build, max_trials=1)
-    made.resource_bind(store=LocalStore(tmp_path), **columns())
+    hypermodel = HyperHyperModel(hypermodel=build, max_trials=1)
+    hypermodel.resource_bind(store=LocalStore(tmp_path), **columns())
     with pytest.raises(ArgumentError, match=rf"{type(setter).__name__} sets .*'sgd' is a schedule"):
-        made.fit(frame, epochs=2, callbacks=[setter], verbose=0)
+        hypermodel.fit(frame, epochs=2, callbacks=[setter], verbose=0)
 
 
 def test_each_trial_has_separate_checkpoints(frame, tmp_path):
@@ -168,9 +168,9 @@ def test_what_another_callback_adds_may_be_monitored(frame, tmp_path):
 def test_callbacks_count_on_where_a_trial_continues_another(frame, tmp_path):
     objective = keras_tuner.Objective("val_loss", "min")
     oracle = keras_tuner.oracles.HyperbandOracle(objective, max_epochs=3, factor=3, seed=0)
-    made = search(tmp_path, bind=columns())
-    made.tuner_bind(oracle)
-    result = made.fit(frame, epochs=3, callbacks=[Watching()], verbose=0)
+    hypermodel = search(tmp_path, bind=columns())
+    hypermodel.tuner_bind(oracle)
+    result = hypermodel.fit(frame, epochs=3, callbacks=[Watching()], verbose=0)
     seen = {
         trial.values["tuner/initial_epoch"]: answers(tmp_path, trial.trial_id)[-1]
         for trial in result.trials
@@ -320,10 +320,10 @@ def line(hp):
 
 
 def run(folder, frame, callbacks=None):
-    made = HyperHyperModel(hypermodel=line, project_name="small", max_trials=2, seed=0)
-    made.resource_bind(store=LocalStore(folder), **columns(backend=LocalBackend(2)))
+    hypermodel = HyperHyperModel(hypermodel=line, project_name="small", max_trials=2, seed=0)
+    hypermodel.resource_bind(store=LocalStore(folder), **columns(backend=LocalBackend(2)))
     chosen = several() if callbacks is None else callbacks
-    return made.fit(frame, epochs=6, callbacks=chosen, verbose=0, reproducible=True)
+    return hypermodel.fit(frame, epochs=6, callbacks=chosen, verbose=0, reproducible=True)
 
 
 @pytest.fixture(scope="module")

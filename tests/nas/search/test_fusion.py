@@ -30,9 +30,11 @@ def fitted(
 ):
     bounds = {"maximum_levels": 2, "regularization": "batch_normalization", **(space or {})}
     space = small_space(**bounds)
-    made = search(folder, space=space, max_trials=trials, bind=columns(backend=LocalBackend(2)))
-    made.tuner_bind(tuner, max_trials=trials)
-    return made.fit(table(), epochs=epochs, batch_size=16, verbose=0, **more)
+    hypermodel = search(
+        folder, space=space, max_trials=trials, bind=columns(backend=LocalBackend(2))
+    )
+    hypermodel.tuner_bind(tuner, max_trials=trials)
+    return hypermodel.fit(table(), epochs=epochs, batch_size=16, verbose=0, **more)
 
 
 def specs(folder, run="small"):
@@ -90,9 +92,9 @@ def test_keras_trains_a_search_that_is_too_short_to_compile(tmp_path, caplog):
 
 def test_what_cannot_be_fused_is_trained_by_keras_and_logged_once(tmp_path, always, caplog):
     space = small_space(unit="neuron")
-    made = search(tmp_path, space=space, bind=columns())
+    hypermodel = search(tmp_path, space=space, bind=columns())
     with caplog.at_level(logging.INFO, "nas"):
-        made.fit(table(), epochs=1, verbose=0)
+        hypermodel.fit(table(), epochs=1, verbose=0)
     assert [spec.trainer for spec in specs(tmp_path)] == ["keras"] * 2
     messages = [r.getMessage() for r in caplog.records if "one by one" in r.getMessage()]
     assert len(messages) == 1

@@ -24,16 +24,16 @@ def graphs() -> int:
 
 def left_after(trials: int, folder) -> int:
     """Graphs that a search leaves behind."""
-    made = HyperHyperModel(hypermodel=network, max_trials=trials, seed=0)
+    hypermodel = HyperHyperModel(hypermodel=network, max_trials=trials, seed=0)
     backend = LocalBackend(num_workers=1)
-    made.resource_bind(
+    hypermodel.resource_bind(
         **columns(backend=backend, store=LocalStore(folder), max_concurrent_trials=1)
     )
     gc.collect()
     before = graphs()
     gc.disable()  # the worker must not rely on when Python looks for circles
     try:
-        made.fit(table(), epochs=1, verbose=0)
+        hypermodel.fit(table(), epochs=1, verbose=0)
         return graphs() - before
     finally:
         gc.enable()

@@ -23,16 +23,16 @@ def graph() -> dict:
 
 @pytest.mark.parametrize("parts", [dict, graph], ids=["networks", "graph"])
 def test_networks_are_built_under_the_drivers_policy(tmp_path, parts):
-    made = search(tmp_path, bind=columns(), max_trials=1, **parts())
+    hypermodel = search(tmp_path, bind=columns(), max_trials=1, **parts())
     with dtype_policy_scope("mixed_bfloat16"):
-        result = made.fit(table(), epochs=2, verbose=0, reproducible=True)
+        result = hypermodel.fit(table(), epochs=2, verbose=0, reproducible=True)
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert all(trial.score is not None for trial in result.trials)
     model = result.best_model
     assert model.dtype_policy.name == "mixed_bfloat16"
     hidden = [layer for layer in model.layers if layer.dtype_policy.name == "mixed_bfloat16"]
     assert any(isinstance(layer, keras.layers.Dense) for layer in hidden)
-    values = made.evaluate(table(), return_dict=True)
+    values = hypermodel.evaluate(table(), return_dict=True)
     assert np.isfinite(values["loss"])
 
 
@@ -40,12 +40,12 @@ def test_inputs_and_labels_beyond_half_precision_are_learned(tmp_path):
     frame = table()
     frame[FEATURES] = 1e6 + 1e5 * frame[FEATURES]
     frame["y"] = 1e5 * frame["y"]
-    made = search(tmp_path, bind=columns(), max_trials=1)
+    hypermodel = search(tmp_path, bind=columns(), max_trials=1)
     with dtype_policy_scope("mixed_float16"):
-        result = made.fit(frame, epochs=2, verbose=0)
+        result = hypermodel.fit(frame, epochs=2, verbose=0)
     assert isinstance(result.best_model.optimizer, keras.optimizers.LossScaleOptimizer)
-    assert np.isfinite(made.predict(frame[FEATURES])).all()
-    assert made.predict(frame[FEATURES]).mean() == pytest.approx(1e7, rel=0.3)
+    assert np.isfinite(hypermodel.predict(frame[FEATURES])).all()
+    assert hypermodel.predict(frame[FEATURES]).mean() == pytest.approx(1e7, rel=0.3)
 
 
 def own(hp: Any) -> keras.Model:
@@ -56,10 +56,10 @@ def own(hp: Any) -> keras.Model:
 
 
 def test_custom_networks_are_built_under_it_too(tmp_path):
-    made = HyperHyperModel(hypermodel=own, max_trials=1, seed=0)
-    made.resource_bind(store=LocalStore(tmp_path), **columns())
+    hypermodel = HyperHyperModel(hypermodel=own, max_trials=1, seed=0)
+    hypermodel.resource_bind(store=LocalStore(tmp_path), **columns())
     with dtype_policy_scope("mixed_float16"):
-        model = made.fit(table(), epochs=1, verbose=0).best_model
+        model = hypermodel.fit(table(), epochs=1, verbose=0).best_model
         assert keras.config.dtype_policy().name == "mixed_float16"
     assert model.dtype_policy.name == "mixed_float16"
     assert [each.dtype_policy.name for each in model.layers[1:]] == ["mixed_float16", "float32"]
@@ -69,9 +69,9 @@ def test_custom_networks_are_built_under_it_too(tmp_path):
 def test_a_fixed_model_keeps_the_policy_that_it_was_made_under():
     with dtype_policy_scope("mixed_float16"):
         model = own(None)
-    made = FixedModel(model).build(keras_tuner.HyperParameters())
-    assert made.dtype_policy.name == "mixed_float16"
-    assert isinstance(made.optimizer, keras.optimizers.LossScaleOptimizer)
+    hypermodel = FixedModel(model).build(keras_tuner.HyperParameters())
+    assert hypermodel.dtype_policy.name == "mixed_float16"
+    assert isinstance(hypermodel.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
 def test_a_run_is_resumed_under_its_policy(tmp_path):

@@ -11,9 +11,9 @@ from cerebros_spark.runs.journal import read
 from tests.nas.small_searches import FEATURES, search, small_space, table
 
 
-def states(made) -> dict[tuple[str, int], str]:
+def states(hypermodel) -> dict[tuple[str, int], str]:
     """Digests of every committed state of the last run, by trial and visit."""
-    store = made._resources.store
+    store = hypermodel._resources.store
     (run,) = {key.split("/")[1] for key in store.list("runs")}
     records = read(store, run)
     digests = {(r["trial"], 0): r["state"]["sha256"] for r in records if r["kind"] == "trial"}
@@ -28,15 +28,15 @@ def test_a_reproducible_search_repeats_whatever_the_threads_do(tmp_path):
     frame = table()
     seen = []
     for attempt in range(3):
-        made = search(
+        hypermodel = search(
             tmp_path / str(attempt),
             max_trials=3,
             space=small_space(regularization=("batch_normalization", "dropout")),
             bind={"backend": LocalBackend(num_workers=2)},
         )
-        result = made.fit(frame[FEATURES], frame["y"], epochs=2, verbose=0, reproducible=True)
+        result = hypermodel.fit(frame[FEATURES], frame["y"], epochs=2, verbose=0, reproducible=True)
         board = result.leaderboard().drop(columns="seconds").to_dict("records")
-        seen.append((json.dumps(board), states(made)))
+        seen.append((json.dumps(board), states(hypermodel)))
     assert seen[1] == seen[0]
     assert seen[2] == seen[0]
 

@@ -30,8 +30,8 @@ def frame() -> pd.DataFrame:
 
 def test_a_finished_run_returns_its_result_and_overwrite_replaces_it(frame, tmp_path):
     def fitted(**more):
-        made = search(tmp_path, max_trials=1, bind=columns(), **more)
-        return made.fit(frame, epochs=1, verbose=0)
+        hypermodel = search(tmp_path, max_trials=1, bind=columns(), **more)
+        return hypermodel.fit(frame, epochs=1, verbose=0)
 
     first = fitted()
     marker = "runs/small/marker"
@@ -51,8 +51,8 @@ def test_a_finished_run_returns_its_result_and_overwrite_replaces_it(frame, tmp_
 
 def test_the_same_seed_repeats_the_search_and_another_does_not(frame, tmp_path):
     def scores(name, seed):
-        made = search(tmp_path / name, max_trials=1, seed=seed, bind=columns())
-        board = made.fit(frame, epochs=1, verbose=0, reproducible=True)
+        hypermodel = search(tmp_path / name, max_trials=1, seed=seed, bind=columns())
+        board = hypermodel.fit(frame, epochs=1, verbose=0, reproducible=True)
         return [(t.trial_id, t.score, json.dumps(t.values)) for t in board.trials]
 
     first = scores("one", 0)
@@ -61,22 +61,22 @@ def test_the_same_seed_repeats_the_search_and_another_does_not(frame, tmp_path):
 
 
 def test_a_seed_is_drawn_where_none_is_given(frame, tmp_path):
-    made = search(tmp_path, seed=None, max_trials=1, bind=columns(), overwrite=True)
+    hypermodel = search(tmp_path, seed=None, max_trials=1, bind=columns(), overwrite=True)
     seeds = []
     for _ in range(2):
-        made.fit(frame, epochs=1, verbose=0)
+        hypermodel.fit(frame, epochs=1, verbose=0)
         seeds.append(read(LocalStore(tmp_path), "small")[0]["seed"])
     assert seeds[0] != seeds[1]
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
 def test_without_a_binding_the_store_is_a_folder_named_after_the_project(frame, tmp_path):
-    made = HyperHyperModel(
+    hypermodel = HyperHyperModel(
         ak.Input(), ak.RegressionHead(), "named", 1, tmp_path, seed=0, space=small_space()
     )
-    made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    hypermodel.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
     assert (tmp_path / "named" / "runs" / "named" / "journal.jsonl").is_file()
-    assert len(made.result.trials) == 1
+    assert len(hypermodel.result.trials) == 1
 
 
 @pytest.mark.parametrize("name", ["team/exp", "", "..", "a b"])
@@ -86,11 +86,11 @@ def test_a_project_name_that_is_no_folder_is_refused(name):
 
 
 def test_a_second_fit_replaces_the_first(frame, tmp_path):
-    made = search(tmp_path, max_trials=1, bind=columns(), overwrite=True)
-    first = made.fit(frame, epochs=1, verbose=0)
+    hypermodel = search(tmp_path, max_trials=1, bind=columns(), overwrite=True)
+    first = hypermodel.fit(frame, epochs=1, verbose=0)
     first.best_model  # noqa: B018 - its weights are read here: the next fit removes the run
-    second = made.fit(frame, epochs=2, verbose=0)
-    assert made.result is second
+    second = hypermodel.fit(frame, epochs=2, verbose=0)
+    assert hypermodel.result is second
     assert first.leaderboard()["epochs"].tolist() == [1]
     assert second.leaderboard()["epochs"].tolist() == [2]
     assert first.best_model.count_params() > 0
@@ -117,8 +117,8 @@ def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, mon
     monkeypatch.setattr(
         nas.config.search_config, "_DEFAULT_STOPPING", stopping(patience=2, min_delta=1e9)
     )
-    made = search(tmp_path, max_trials=1, bind=columns())
-    result = made.fit(frame, verbose=0)
+    hypermodel = search(tmp_path, max_trials=1, bind=columns())
+    result = hypermodel.fit(frame, verbose=0)
     # No epoch is better than the first by 1e9, so it ends after that one and two more.
     assert result.leaderboard()["epochs"].tolist() == [3]
     assert set(result.leaderboard()["status"]) == {"stopped"}
@@ -163,11 +163,11 @@ def test_trials_that_are_too_large_fail_and_leave_the_others(frame, tmp_path):
 
 
 def test_a_search_whose_trials_all_fail_names_the_first_cause(frame, tmp_path):
-    made = search(tmp_path, max_trials=3, max_model_size=1, bind=columns())
+    hypermodel = search(tmp_path, max_trials=3, max_model_size=1, bind=columns())
     with pytest.raises(SearchError, match=r"all 3 trials failed, trial-0000 first: .*max_model"):
-        made.fit(frame, epochs=1, verbose=0)
+        hypermodel.fit(frame, epochs=1, verbose=0)
     with pytest.raises(NotFittedError):
-        made.predict(frame)
+        hypermodel.predict(frame)
 
 
 def test_a_trial_that_raises_while_it_is_built_leaves_the_others(frame, tmp_path, monkeypatch):
@@ -187,6 +187,8 @@ def test_a_trial_that_raises_while_it_is_built_leaves_the_others(frame, tmp_path
 
 
 def test_losses_that_are_no_numbers_fail_the_trial_and_say_so(frame, tmp_path):
-    made = search(tmp_path, max_trials=1, space=small_space(learning_rate=1e30), bind=columns())
+    hypermodel = search(
+        tmp_path, max_trials=1, space=small_space(learning_rate=1e30), bind=columns()
+    )
     with pytest.raises(SearchError, match=r"no longer a finite number.*learning rate"):
-        made.fit(frame, epochs=2, verbose=0)
+        hypermodel.fit(frame, epochs=2, verbose=0)

@@ -35,10 +35,10 @@ def network(hp):
 def searched(tmp_path, **bind):
     FIFTH_BUILT.clear()
     IN_TIME.clear()
-    made = HyperHyperModel(hypermodel=network, tuner="grid", max_trials=6, seed=0)
+    hypermodel = HyperHyperModel(hypermodel=network, tuner="grid", max_trials=6, seed=0)
     store = LocalStore(tmp_path)
-    made.resource_bind(**columns(backend=LocalBackend(num_workers=2), store=store, **bind))
-    return made.fit(table(), epochs=1, verbose=0)
+    hypermodel.resource_bind(**columns(backend=LocalBackend(num_workers=2), store=store, **bind))
+    return hypermodel.fit(table(), epochs=1, verbose=0)
 
 
 def test_a_worker_that_would_be_idle_is_given_another_trial(tmp_path):

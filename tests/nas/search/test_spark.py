@@ -46,13 +46,13 @@ def dataframes(spark, frame):
 @pytest.fixture(scope="module")
 def model(spark, dataframes, tmp_path_factory):
     backend = SparkBackend(spark_context=spark.sparkContext, num_workers=2)
-    made = search(
+    hypermodel = search(
         tmp_path_factory.mktemp("spark"),
         max_trials=2,
         bind={**BOUND, "backend": backend, "evaluation_metric": "mae"},
     )
-    made.fit(dataframes["vector"], epochs=2, verbose=0)
-    return made
+    hypermodel.fit(dataframes["vector"], epochs=2, verbose=0)
+    return hypermodel
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_labels_do_not_go_beside_a_dataframe(model, dataframes, frame):
 def test_classes_become_an_array_of_probabilities(spark, frame, tmp_path):
     backend = SparkBackend(spark_context=spark.sparkContext, num_workers=2)
     df = spark.createDataFrame(frame)
-    made = search(
+    hypermodel = search(
         tmp_path,
         outputs=[ak.ClassificationHead(), ak.RegressionHead()],
         max_trials=1,
@@ -158,26 +158,26 @@ def test_classes_become_an_array_of_probabilities(spark, frame, tmp_path):
             "validation": 0.3,
         },
     )
-    made.fit(df, epochs=1, verbose=0)
-    out = made.predict(df.select(*FEATURES))
+    hypermodel.fit(df, epochs=1, verbose=0)
+    out = hypermodel.predict(df.select(*FEATURES))
     assert out.columns == [*FEATURES, "three__output", "three__class", "y__output"]
     rows = out.toPandas()
-    probabilities, values = made.predict(rows[FEATURES])
+    probabilities, values = hypermodel.predict(rows[FEATURES])
     np.testing.assert_allclose(np.stack(rows["three__output"]), probabilities, rtol=1e-4)
     np.testing.assert_allclose(rows["y__output"], values[:, 0], rtol=1e-4)
     # One batch: Keras averages the losses of single outputs over batches, not over rows.
-    wanted = made.evaluate(frame, batch_size=ROWS, return_dict=True)
-    got = made.evaluate(df.coalesce(1), batch_size=ROWS, return_dict=True)
+    wanted = hypermodel.evaluate(frame, batch_size=ROWS, return_dict=True)
+    got = hypermodel.evaluate(df.coalesce(1), batch_size=ROWS, return_dict=True)
     assert got == pytest.approx(wanted, rel=1e-6)
     whole = {name: got[name] for name in got if "head" not in name or "accuracy" in name}
     assert {"loss"} < set(whole) < set(got)
-    uneven = made.evaluate(df.repartition(5), batch_size=8, return_dict=True)
+    uneven = hypermodel.evaluate(df.repartition(5), batch_size=8, return_dict=True)
     assert {name: uneven[name] for name in whole} == pytest.approx(whole, rel=1e-5)
 
 
 def test_validation_data_validates(spark, frame, tmp_path):
     df = spark.createDataFrame(frame)
-    made = search(
+    hypermodel = search(
         tmp_path,
         max_trials=1,
         bind={
@@ -187,8 +187,8 @@ def test_validation_data_validates(spark, frame, tmp_path):
         },
     )
     late = df.where("late")
-    result = made.fit(df.where("not late"), validation_data=late, epochs=1, verbose=0)
-    loss = made.evaluate(late, return_dict=True)["loss"]
+    result = hypermodel.fit(df.where("not late"), validation_data=late, epochs=1, verbose=0)
+    loss = hypermodel.evaluate(late, return_dict=True)["loss"]
     assert loss == pytest.approx(result.best_trial.score, rel=1e-5)
 
 
@@ -223,7 +223,7 @@ def test_nulls_among_the_features_are_an_error(model, dataframes):
 
 def test_vectors_that_are_not_one_hot_are_counted_by_spark(spark, dataframes, tmp_path):
     backend = SparkBackend(spark_context=spark.sparkContext, num_workers=2)
-    made = search(
+    hypermodel = search(
         tmp_path,
         outputs=ak.ClassificationHead(),
         bind={**BOUND, "label_columns": ["wide"], "backend": backend},
@@ -232,8 +232,8 @@ def test_vectors_that_are_not_one_hot_are_counted_by_spark(spark, dataframes, tm
         F.array(F.lit(0), F.lit(1))
     )
     with pytest.raises(DataError, match=r"'wide' has something other than one 1 .* in 7 rows"):
-        made.fit(dataframes["array"].withColumn("wide", wide), epochs=1, verbose=0)
+        hypermodel.fit(dataframes["array"].withColumn("wide", wide), epochs=1, verbose=0)
     assert LocalStore(tmp_path).list("data") == []
     one = dataframes["array"].withColumn("wide", F.array(F.lit(1)))
     with pytest.raises(DataError, match="holds the one class 1 only"):
-        made.fit(one, epochs=1, verbose=0)
+        hypermodel.fit(one, epochs=1, verbose=0)

@@ -32,20 +32,20 @@ def build(activation: str | None, loss: str) -> Any:
 
 
 def searcher(folder: Any, label: str = "y", **bind: Any) -> HyperHyperModel:
-    made = HyperHyperModel(
+    hypermodel = HyperHyperModel(
         hypermodel=build(None, "mse") if label == "y" else build("sigmoid", "binary_crossentropy"),
         max_trials=1,
         seed=0,
         project_name="tables",
     )
-    made.resource_bind(
+    hypermodel.resource_bind(
         backend=LocalBackend(1),
         store=LocalStore(folder),
         feature_columns=NAMES,
         label_columns=[label],
         **bind,
     )
-    return made
+    return hypermodel
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +56,16 @@ def df(spark):
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory):
     """A search that predicts y exactly."""
-    made = searcher(tmp_path_factory.mktemp("numbers"))
-    made.fit(TABLE, epochs=1, verbose=0)
-    return made
+    hypermodel = searcher(tmp_path_factory.mktemp("numbers"))
+    hypermodel.fit(TABLE, epochs=1, verbose=0)
+    return hypermodel
 
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
-    made = searcher(tmp_path_factory.mktemp("classes"), "class_0")
-    made.fit(TABLE, epochs=1, verbose=0)
-    return made
+    hypermodel = searcher(tmp_path_factory.mktemp("classes"), "class_0")
+    hypermodel.fit(TABLE, epochs=1, verbose=0)
+    return hypermodel
 
 
 def quoted(name: str) -> Any:
@@ -150,10 +150,10 @@ def test_validation_data_needs_the_bound_columns_only(prepared, df, tmp_path):
     train = df.select("*", F.lit(1).alias("id"), F.lit("u").alias("unused"))
     rows = df.limit(9).select(*map(quoted, reversed(df.columns)), F.lit(2).alias("unused"))
     rows = changed(rows, "p", F.col("p").cast("int"))
-    made = searcher(tmp_path, sample_weight_column="w")
-    found = made.fit(train, validation_data=rows, verbose=0).manifest
-    assert [column.name for column in found.columns] == [*NAMES, "y", "w"]
-    assert [shard.rows for shard in (*found.train, *found.validation)] == [60, 9]
+    hypermodel = searcher(tmp_path, sample_weight_column="w")
+    manifest = hypermodel.fit(train, validation_data=rows, verbose=0).manifest
+    assert [column.name for column in manifest.columns] == [*NAMES, "y", "w"]
+    assert [shard.rows for shard in (*manifest.train, *manifest.validation)] == [60, 9]
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,11 @@ def test_validation_data_of_another_type_is_refused(df, tmp_path, expression, me
 
 
 def test_weights_of_zero_in_all_validation_rows_are_refused(df, tmp_path):
-    made = searcher(tmp_path, sample_weight_column="w", validation="late")
+    hypermodel = searcher(tmp_path, sample_weight_column="w", validation="late")
     table = df.selectExpr("*", "p > 2 as late").withColumn("w", F.expr("if(late, 0, 1)"))
     for given in (table, table.toPandas()):
         with pytest.raises(DataError, match="weights in 'w' are 0 in all validation rows"):
-            made.fit(given, verbose=0)
+            hypermodel.fit(given, verbose=0)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def frame() -> pd.DataFrame:
     return table()
 
 
-def made(store: Store, max_trials: int = 2, **bind):
+def make_search(store: Store, max_trials: int = 2, **bind):
     bound = columns(**{"backend": LocalBackend(2), **bind})
     return search(
         store, space=small_space(learning_rate=(0.01, 0.05)), max_trials=max_trials, bind=bound
@@ -51,16 +51,16 @@ def test_a_search_in_a_bucket_is_resumed(frame, bucket, s3_client, s3_server, tm
     caplog.set_level(logging.DEBUG, "cerebros_spark")
     store = Store.create(f"s3://{bucket}/searches")
     with killed(lambda kinds: kinds.count("unit") == 3):
-        fit(made(store), frame)
+        fit(make_search(store), frame)
     cut = read(store, "small")
     assert cut[-1]["kind"] == "unit"
-    model = made(pickle.loads(pickle.dumps(store)))
+    model = make_search(pickle.loads(pickle.dumps(store)))
     result = fit(model, frame)
     records = read(store, "small")
     assert records[: len(cut)] == cut
     assert [record["kind"] for record in records].count("session") == 2
     assert not audit(records)
-    assert outcome(result) == outcome(fit(made(LocalStore(tmp_path)), frame))
+    assert outcome(result) == outcome(fit(make_search(LocalStore(tmp_path)), frame))
     assert len(result.best_model.predict(frame[FEATURES].to_numpy(), verbose=0)) == len(frame)
     check_no_secret(store, s3_client, s3_server, caplog.text)
 
@@ -76,7 +76,7 @@ def test_workers_of_spark_open_the_bucket_themselves(
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     store = Store.create(f"s3://{bucket}/spark", endpoint_url=s3_server["AWS_ENDPOINT_URL_S3"])
     backend = SparkBackend(spark_context=spark.sparkContext, num_workers=2)
-    result = fit(made(store, 1, backend=backend), spark.createDataFrame(frame))
+    result = fit(make_search(store, 1, backend=backend), spark.createDataFrame(frame))
     assert result.leaderboard()["status"].tolist() == ["completed"]
     assert not audit(read(store, "small"))
     workers = {r["worker"] for r in read(store, "small") if r["kind"] == "unit"}

@@ -33,7 +33,7 @@ def line(hp):
     return model
 
 
-def made(folder, tuner, trials=5):
+def make_search(folder, tuner, trials=5):
     model = HyperHyperModel(hypermodel=line, project_name="small", seed=0)
     model.resource_bind(
         store=LocalStore(folder), **columns(backend=LocalBackend(2), max_concurrent_trials=3)
@@ -57,7 +57,7 @@ def outcome(result):
 def undisturbed(request, frame, tmp_path_factory):
     """A tuner, and the result of a search that it leads."""
     folder = tmp_path_factory.mktemp(request.param)
-    return request.param, fit(made(folder, request.param), frame)
+    return request.param, fit(make_search(folder, request.param), frame)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_search_that_stops_trials_repeats_whatever_the_timing(
     frame, tmp_path, undisturbed, uneven
 ):
     tuner, first = undisturbed
-    again = fit(made(tmp_path, tuner), frame)
+    again = fit(make_search(tmp_path, tuner), frame)
     assert outcome(first) == outcome(again)
     epochs = [trial.finished_epochs for trial in first.trials]
     assert len(epochs) == 5
@@ -90,8 +90,8 @@ def test_a_search_that_holds_trials_can_be_resumed(frame, tmp_path, undisturbed)
     tuner, whole = undisturbed
     answered = {"asha": 3, "hyperband": 5}[tuner]
     with killed(lambda kinds: kinds.count("answer") == answered):
-        fit(made(tmp_path, tuner), frame)
-    assert outcome(fit(made(tmp_path, tuner), frame)) == outcome(whole)
+        fit(make_search(tmp_path, tuner), frame)
+    assert outcome(fit(make_search(tmp_path, tuner), frame)) == outcome(whole)
     assert audit(read(LocalStore(tmp_path), "small")) == []
 
 
@@ -127,7 +127,7 @@ def whole(frame, tmp_path_factory):
     Ended.ended.clear()
     folder = tmp_path_factory.mktemp("whole")
     with one_fails():
-        result = fit(made(folder, "hyperband"), frame, callbacks=[Ended()])
+        result = fit(make_search(folder, "hyperband"), frame, callbacks=[Ended()])
     statuses = [trial.status.value for trial in result.trials]
     assert statuses.count("failed") == 1
     assert len(Ended.ended) == len(statuses) - 1, "held trials end, too"
@@ -140,7 +140,7 @@ def test_trials_that_fail_beside_held_ones_do_not_mislead_a_resumed_run(
 ):
     with one_fails():
         with killed(lambda kinds: kinds[-1] == cut and "end" in kinds):
-            fit(made(tmp_path, "hyperband"), frame, callbacks=[Ended()])
-        resumed = fit(made(tmp_path, "hyperband"), frame, callbacks=[Ended()])
+            fit(make_search(tmp_path, "hyperband"), frame, callbacks=[Ended()])
+        resumed = fit(make_search(tmp_path, "hyperband"), frame, callbacks=[Ended()])
     assert [(trial.status, trial.history) for trial in resumed.trials] == whole
     assert audit(read(LocalStore(tmp_path), "small")) == []

@@ -39,8 +39,8 @@ def validation_loss(model, rows, weights, label="y") -> float:
 
 
 def test_a_column_of_weights_counts_in_training_and_validation(frame, tmp_path):
-    made = search(tmp_path, max_trials=1, bind=columns(sample_weight_column="w"))
-    result = made.fit(frame, **FIT)
+    hypermodel = search(tmp_path, max_trials=1, bind=columns(sample_weight_column="w"))
+    result = hypermodel.fit(frame, **FIT)
     rows = late(frame)
     weights = rows["w"].to_numpy()
     wanted = validation_loss(result.best_model, rows, weights)
@@ -58,8 +58,8 @@ def test_a_column_of_weights_counts_in_training_and_validation(frame, tmp_path):
 
 def test_a_spark_dataframe_has_its_weights_in_a_column(spark, frame, tmp_path):
     bind = columns(sample_weight_column="w")
-    made = search(tmp_path, max_trials=1, bind=bind)
-    result = made.fit(spark.createDataFrame(frame), **FIT)
+    hypermodel = search(tmp_path, max_trials=1, bind=bind)
+    result = hypermodel.fit(spark.createDataFrame(frame), **FIT)
     rows = late(frame)
     wanted = validation_loss(result.best_model, rows, rows["w"].to_numpy())
     assert result.best_trial.score == pytest.approx(wanted, rel=1e-5)
@@ -69,13 +69,13 @@ def test_a_spark_dataframe_has_its_weights_in_a_column(spark, frame, tmp_path):
 
 
 def test_evaluation_takes_weights_as_keras_does(frame, tmp_path):
-    made = search(tmp_path, max_trials=1, bind=columns(sample_weight_column="w"))
-    result = made.fit(frame, **FIT)
+    hypermodel = search(tmp_path, max_trials=1, bind=columns(sample_weight_column="w"))
+    result = hypermodel.fit(frame, **FIT)
     rows = late(frame)
     weights = rows["w"].to_numpy()
-    values = made.evaluate(rows, sample_weight=weights, return_dict=True)
+    values = hypermodel.evaluate(rows, sample_weight=weights, return_dict=True)
     assert values["loss"] == pytest.approx(result.best_trial.score, rel=1e-5)
-    plain = made.evaluate(rows, return_dict=True)
+    plain = hypermodel.evaluate(rows, return_dict=True)
     assert plain["loss"] == pytest.approx(validation_loss(result.best_model, rows, None), rel=1e-5)
 
 
@@ -96,8 +96,8 @@ def test_arrays_of_weights_equal_a_column_of_them(frame, tmp_path):
         ("training", w[train], ()),
         ("validation", None, (w[rest],)),
     ):
-        made = search(tmp_path / name, max_trials=1)
-        result = made.fit(
+        hypermodel = search(tmp_path / name, max_trials=1)
+        result = hypermodel.fit(
             x[train], y[train], sample_weight=weights,
             validation_data=(x[rest], y[rest], *more), **FIT,
         )  # fmt: skip
@@ -146,26 +146,26 @@ def test_weights_that_cannot_be_used_are_refused(frame, tmp_path, bind, more, er
 
 
 def test_class_weights_are_part_of_the_run(frame, tmp_path):
-    def made(folder, **more):
+    def make_search(folder, **more):
         return search(
             folder, outputs=ak.ClassificationHead(), max_trials=1, bind=columns("three"), **more
         )
 
-    plain = made(tmp_path / "plain").fit(frame, **FIT)
+    plain = make_search(tmp_path / "plain").fit(frame, **FIT)
     weights = {0: 20.0, 1: 0.0}
-    result = made(tmp_path / "weighted").fit(frame, class_weight=weights, **FIT)
+    result = make_search(tmp_path / "weighted").fit(frame, class_weight=weights, **FIT)
     assert result.best_trial.score != plain.best_trial.score
     rows = late(frame)
     wanted = validation_loss(result.best_model, rows, None, "three")
     assert result.best_trial.score == pytest.approx(wanted, rel=1e-5)
-    again = made(tmp_path / "weighted").fit(frame, class_weight=weights, **FIT)
+    again = make_search(tmp_path / "weighted").fit(frame, class_weight=weights, **FIT)
     assert again.best_trial.score == result.best_trial.score
     with pytest.raises(ArgumentError, match=r"class_weight\.0 = 20\.0, and now it is 2\.0"):
-        made(tmp_path / "weighted").fit(frame, class_weight={0: 2.0, 1: 0.0}, **FIT)
+        make_search(tmp_path / "weighted").fit(frame, class_weight={0: 2.0, 1: 0.0}, **FIT)
     with pytest.raises(ArgumentError, match="class_weight"):
-        made(tmp_path / "weighted").fit(frame, **FIT)
+        make_search(tmp_path / "weighted").fit(frame, **FIT)
     with pytest.raises(ArgumentError, match=r"the class 3, but .* has the classes 0 … 2"):
-        made(tmp_path / "other").fit(frame, class_weight={3: 1.0}, **FIT)
+        make_search(tmp_path / "other").fit(frame, class_weight={3: 1.0}, **FIT)
 
 
 def heads():
@@ -242,14 +242,16 @@ def test_max_model_size_holds_for_graphs(frame, tmp_path):
     node = ak.Input()
     hidden = ak.DenseBlock(num_layers=1, dropout=0.0)(node)
 
-    def made(folder, **more):
+    def make_search(folder, **more):
         graph = {"inputs": node, "outputs": ak.RegressionHead()(hidden)}
         return search(folder, max_trials=5, bind=columns(), **graph, **more)
 
-    board = made(tmp_path / "all").fit(frame, **FIT).leaderboard().set_index("trial")
+    board = make_search(tmp_path / "all").fit(frame, **FIT).leaderboard().set_index("trial")
     limit = int(board["parameters"].median())
     assert board["parameters"].max() > limit
-    limited = made(tmp_path / "limited", max_model_size=limit).fit(frame, **FIT).leaderboard()
+    limited = (
+        make_search(tmp_path / "limited", max_model_size=limit).fit(frame, **FIT).leaderboard()
+    )
     fitting = set(limited["trial"][limited["status"] == "completed"])
     assert fitting == set(board.index[board["parameters"] <= limit])
 
@@ -266,10 +268,10 @@ def test_one_worker_with_weights_trains_as_keras_does(frame, tmp_path):
     from cerebros_spark.training.keras.serialization import deserialize_model
 
     bind = columns("binary", sample_weight_column="w", backend=LocalBackend(1))
-    made = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1, bind=bind)
+    hypermodel = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1, bind=bind)
     weights = {0: 0.5, 1: 4.0}
-    result = made.fit(frame, class_weight=weights, batch_size=16, **FIT)
-    store = made._resources.store
+    result = hypermodel.fit(frame, class_weight=weights, batch_size=16, **FIT)
+    store = hypermodel._resources.store
     records = read(store, "small")
     spec = read_spec(store, "small", "trial-0000")
     manifest = Manifest.from_json(store.read(manifest_key(records[0]["data"])).decode())

@@ -71,11 +71,11 @@ def deserialize() -> Any:
     ],
 )
 def test_a_reason_is_one_meaningful_line(error, wanted):
-    found = summarize_error(error())
-    assert found.startswith(wanted)
-    assert "\n" not in found
-    assert "{{" not in found
-    assert len(found) <= 320
+    reason = summarize_error(error())
+    assert reason.startswith(wanted)
+    assert "\n" not in reason
+    assert "{{" not in reason
+    assert len(reason) <= 320
 
 
 def test_a_layers_reason_is_what_the_layer_says():
@@ -87,16 +87,16 @@ def test_a_layers_reason_is_what_the_layer_says():
 def out_of_range(hp: Any) -> keras.Model:
     hp.Int("seen", 1, 99)
     node = keras.Input((3,))
-    found = keras.layers.Flatten()(keras.layers.Embedding(2, 2)(node))
-    model = keras.Model(node, keras.layers.Dense(1)(found))
+    flat = keras.layers.Flatten()(keras.layers.Embedding(2, 2)(node))
+    model = keras.Model(node, keras.layers.Dense(1)(flat))
     model.compile("sgd", "mse", jit_compile=False)
     return model
 
 
 def test_trials_that_fail_for_one_reason_report_it_once(tmp_path, frame, caplog):
-    made = searcher(tmp_path, out_of_range, max_trials=2)
+    hypermodel = searcher(tmp_path, out_of_range, max_trials=2)
     with caplog.at_level(logging.WARNING, "nas"), pytest.raises(SearchError) as caught:
-        made.fit(10 * frame[FEATURES].abs(), frame["y"], epochs=1, verbose=0)
+        hypermodel.fit(10 * frame[FEATURES].abs(), frame["y"], epochs=1, verbose=0)
     first, rest = str(caught.value).splitlines()
     assert first.startswith("all 2 trials failed, trial-0000 first: InvalidArgumentError: indices[")
     assert rest.startswith("tracebacks are in the log, and in python -m cerebros_spark.journal ")
@@ -119,10 +119,10 @@ def test_different_reasons_are_counted(tmp_path, frame):
 
     values = keras_tuner.HyperParameters()
     values.Choice("number", [5, 0, 1, 2, 3, 4])
-    made = searcher(tmp_path, build, max_trials=None, tuner="grid")
-    made.tuner_bind("grid", hyperparameters=values, max_consecutive_failed_trials=5)
+    hypermodel = searcher(tmp_path, build, max_trials=None, tuner="grid")
+    hypermodel.tuner_bind("grid", hyperparameters=values, max_consecutive_failed_trials=5)
     with pytest.raises(SearchError) as caught:
-        made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+        hypermodel.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
     lines = str(caught.value).splitlines()
     assert lines[0] == "5 trials failed one after the other:"
     assert set(lines[1:3]) == {
