@@ -64,15 +64,10 @@ def allocate(counts: Sequence[int], validation: int) -> tuple[Stratum, ...]:
     )
     missing = validation - sum(shares)
     for spare in (1, 0):  # training rows that a class keeps
-        for i in by_remainder:
-            if missing and shares[i] + spare < counts[i]:
+        while missing and (ready := [i for i in by_remainder if shares[i] + spare < counts[i]]):
+            for i in ready[:missing]:
                 shares[i] += 1
-                missing -= 1
-    while missing:  # only where nearly all rows validate
-        for i in by_remainder:
-            if missing and shares[i] < counts[i]:
-                shares[i] += 1
-                missing -= 1
+            missing -= len(ready[:missing])
     strata, start, before = [], 0, 0
     for count, share in zip(counts, shares, strict=True):
         strata.append(Stratum(start, count, share, before))

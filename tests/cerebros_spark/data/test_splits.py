@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
@@ -20,6 +20,7 @@ COUNTS = st.lists(st.integers(1, 200), min_size=1, max_size=30)
 
 
 @given(COUNTS, st.floats(0.01, 0.99))
+@example([1, 1, 9], 0.75)
 def test_classes_get_their_share_of_the_validation_rows(counts, fraction):
     rows = sum(counts)
     validation = round(rows * fraction)
