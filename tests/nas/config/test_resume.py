@@ -264,7 +264,7 @@ def test_another_process_that_resumes_the_run_ends_this_one(frame, tmp_path, cap
             fit(make_search(tmp_path), frame)
     assert store.read(journal_key("small")).endswith(b"someone else's\n")
     assert there <= set(store.list("runs")), "what the other one needs was removed"
-    assert "what happened last is not in the journal" in caplog.text
+    assert "cannot commit the last results" in caplog.text
     assert "good order" not in caplog.text
 
 

@@ -142,6 +142,6 @@ def test_an_object_that_cannot_be_sent_is_named_before_any_work(spark, tmp_path,
 
     made = HyperHyperModel(hypermodel=regression(), custom_objects={"held": held})
     on_spark(made, spark, tmp_path)
-    with pytest.raises(ArgumentError, match=r"custom_objects\['held'\] can't be sent"):
+    with pytest.raises(ArgumentError, match=r"cannot send custom_objects\['held'\]"):
         made.fit(spark.createDataFrame(frame), epochs=1, verbose=0)
     assert not LocalStore(tmp_path).list("data")
