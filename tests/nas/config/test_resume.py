@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,7 +21,11 @@ from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import Journal, journal_key, read
 from nas import HyperHyperModel
 from nas.results.result import ModelSelectionResult
+from tests import fresh_process
 from tests.nas.small_searches import after_each_record, columns, killed, search, small_space, table
+
+# But for the search that is really killed, in another process.
+pytestmark = pytest.mark.usefixtures("simulated_training")
 
 TRIALS, EPOCHS = 3, 2
 
@@ -37,28 +39,25 @@ def frame() -> pd.DataFrame:
     return table()
 
 
-def wired(
+def make_search(
     folder: Path, *, trials: int = TRIALS, bind: dict | None = None, **more
 ) -> HyperHyperModel:
-    """A search of a space of networks."""
+    """A search of small Cerebros networks."""
     space = small_space(learning_rate=(0.01, 0.05, 0.1))
     bound = columns(**{"backend": LocalBackend(2), **(bind or {})})
     return search(folder, space=space, max_trials=trials, bind=bound, **more)
 
 
-def small(hp) -> keras.Model:
-    """One layer with something that is drawn, so that little is traced."""
-    dropout = keras.layers.Dropout(hp.Float("dropout", 0.1, 0.4))
-    model = keras.Sequential([keras.Input((3,)), dropout, keras.layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(hp.Choice("learning_rate", [0.01, 0.05, 0.1])), "mse")
-    return model
+def make_one_layer_search(folder: Path) -> HyperHyperModel:
+    """A search of networks that draw random numbers, of which Keras traces little."""
 
+    def build(hp) -> keras.Model:
+        dropout = keras.layers.Dropout(hp.Float("dropout", 0.1, 0.4))
+        model = keras.Sequential([keras.Input((3,)), dropout, keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(hp.Choice("learning_rate", [0.01, 0.05, 0.1])), "mse")
+        return model
 
-def make_search(folder: Path, *, trials: int = TRIALS, **more) -> HyperHyperModel:
-    """A search that costs less, for what happens to a run whatever its networks are."""
-    model = HyperHyperModel(
-        hypermodel=small, project_name="small", max_trials=trials, **{"seed": 0, **more}
-    )
+    model = HyperHyperModel(hypermodel=build, project_name="small", max_trials=TRIALS, seed=0)
     model.resource_bind(store=LocalStore(folder), **columns(backend=LocalBackend(2)))
     return model
 
@@ -107,12 +106,12 @@ def dies_at(monkeypatch, number: int, part: float) -> None:
     monkeypatch.setattr(LocalStore, "append", dying)
 
 
-def cut_off(folder: Path, frame, number: int, part: float, make=make_search) -> tuple:
+def cut_off(folder: Path, frame, number: int, part: float) -> tuple:
     """Runs a search whose driver dies at a record; gives the journal it left."""
     with pytest.MonkeyPatch.context() as patch:
         dies_at(patch, number, part)
         with pytest.raises(DriverDied):
-            fit(make(folder), frame)
+            fit(make_search(folder), frame)
     return read(LocalStore(folder), "small")
 
 
@@ -144,14 +143,9 @@ def test_a_driver_may_die_more_than_once(frame, tmp_path, undisturbed):
     assert audit(after) == []
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from tests.nas.config.test_resume import fit, make_search
-from tests.nas.small_searches import table
-for folder in sys.argv[1:]:
-    fit(make_search(Path(folder)), table())
-"""
+def search_in(*folders: str) -> None:
+    for folder in folders:
+        fit(make_one_layer_search(Path(folder)), table())
 
 
 @pytest.mark.slow
@@ -160,18 +154,17 @@ def test_a_killed_process_is_resumed(frame, tmp_path, undisturbed):
     _, records = undisturbed
     folder, other = str(tmp_path), str(tmp_path / "alone")
     journal = tmp_path / journal_key("small")
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, folder])
+    process = fresh_process.start(search_in, folder)
     while not journal.exists() or journal.read_bytes().count(b"\n") < len(records) // 2:
-        assert process.poll() is None, "the search finished before it could be killed"
+        assert process.is_alive(), "the search finished before it could be killed"
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     left = read(LocalStore(tmp_path), "small")
     assert left[-1]["kind"] != "done"
     # And the same search undisturbed: TensorFlow has as many threads in that process as in this
     # one only if nothing used it before.
-    again = subprocess.run([sys.executable, "-c", SCRIPT, folder, other], timeout=200)
-    assert again.returncode == 0
+    fresh_process.run(search_in, folder, other)
     after = read(LocalStore(tmp_path), "small")
     assert after[: len(left)] == left
     assert audit(after) == []
@@ -190,7 +183,7 @@ def test_a_killed_process_is_resumed(frame, tmp_path, undisturbed):
 @pytest.fixture(scope="module")
 def abandoned(frame, tmp_path_factory):
     folder = tmp_path_factory.mktemp("abandoned")
-    cut_off(folder, frame, 12, 0.5, wired)
+    cut_off(folder, frame, 12, 0.5)
     return folder
 
 
@@ -231,7 +224,7 @@ def test_a_changed_argument_is_named(frame, abandoned, change, named):
 def test_a_run_is_replaced_only_when_the_next_one_begins(frame, abandoned):
     before = LocalStore(abandoned).list("runs")
     with pytest.raises(ArgumentError, match="val_nonsense_loss"):
-        fit(wired(abandoned, overwrite=True, objective="val_nonsense_loss"), frame)
+        fit(make_search(abandoned, overwrite=True, objective="val_nonsense_loss"), frame)
     assert LocalStore(abandoned).list("runs") == before
 
 
@@ -304,16 +297,16 @@ def test_sigterm_ends_a_search_like_ctrl_c(frame, tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended, after_each_record(terminate):
-        fit(wired(tmp_path, trials=2), frame)
+        fit(make_search(tmp_path, trials=2), frame)
     assert ended.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
-    assert fit(wired(tmp_path, trials=2), frame).best_trial.score is not None
+    assert fit(make_search(tmp_path, trials=2), frame).best_trial.score is not None
     assert audit(read(LocalStore(tmp_path), "small")) == []
 
 
 def test_workers_that_do_not_start_leave_a_run_that_another_process_resumed(frame, tmp_path):
     def alone(**bind) -> HyperHyperModel:
-        return wired(tmp_path, trials=1, bind={"backend": LocalBackend(1), **bind})
+        return make_search(tmp_path, trials=1, bind={"backend": LocalBackend(1), **bind})
 
     class Late(LocalBackend):
         """Simulates a full cluster: another driver starts while this one waits."""
@@ -323,7 +316,7 @@ def test_workers_that_do_not_start_leave_a_run_that_another_process_resumed(fram
             raise BackendError("no workers")
 
     with pytest.raises(BackendError, match="no workers"):
-        fit(wired(tmp_path / "alone", trials=1, bind={"backend": Failing(1)}), frame)
+        fit(make_search(tmp_path / "alone", trials=1, bind={"backend": Failing(1)}), frame)
     assert LocalStore(tmp_path / "alone").list("runs") == []
     with pytest.raises(BackendError, match="no workers"):
         fit(alone(backend=Late(1)), frame)
@@ -381,11 +374,11 @@ def test_a_tuner_that_proposes_something_else_is_an_error(frame, tmp_path, aband
         journal.append(kind, **record)
     journal.commit()
     with pytest.raises(SearchError, match=r"the tuner now proposes .* for trial-0000"):
-        fit(wired(tmp_path), frame)
+        fit(make_search(tmp_path), frame)
 
 
 def test_many_consecutive_failures_end_the_search(frame, tmp_path):
-    model = wired(tmp_path, max_model_size=1)
+    model = make_search(tmp_path, max_model_size=1)
     model.tuner_bind("random", max_trials=50, max_consecutive_failed_trials=4)
     with pytest.raises(
         SearchError, match=r"(?s)4 trials failed one after .*trial-0000.*TrialError"

@@ -19,6 +19,9 @@ from cerebros_spark.training.keras.serialization import deserialize_model
 from nas import HyperHyperModel
 from tests.nas.small_searches import FEATURES, columns, killed, search, table
 
+# Callbacks run in the driver, so most of these searches need no training.
+pytestmark = pytest.mark.usefixtures("simulated_training")
+
 HUGE = 1e9  # no epoch is better than another by so much
 
 
@@ -95,6 +98,7 @@ def test_a_rate_is_reduced_on_a_plateau(frame, tmp_path):
     assert [a["learning_rate"] is not None for a in answers(tmp_path)] == [False, True, True, False]
 
 
+@pytest.mark.usefixtures("real_training")
 def test_a_scheduler_sets_the_rate_of_the_first_epoch_too(frame, tmp_path):
     rates = [0.3, 0.2, 0.1]
     result = fit(tmp_path, frame, [kc.LearningRateScheduler(lambda epoch: rates[epoch])])
@@ -143,6 +147,7 @@ def test_a_loss_that_is_no_number_needs_no_callback(frame, tmp_path):
     assert set(result.leaderboard()["status"]) == {"completed"}
 
 
+@pytest.mark.usefixtures("real_training")
 def test_a_trial_that_diverges_late_keeps_its_good_epochs(frame, tmp_path):
     rates = kc.LearningRateScheduler(lambda epoch, rate: 1e-3 if epoch < 2 else 1e30)
     result = fit(tmp_path, frame, [rates, ClosedWell()], trials=1, epochs=5)
@@ -206,6 +211,7 @@ def test_a_callback_sees_the_weights_of_its_trial_wherever_they_were_trained(fra
         assert known["norms"]["array"][trial.best_epoch] == pytest.approx(norm, rel=1e-6)
 
 
+@pytest.mark.usefixtures("real_training")
 def test_weights_that_a_callback_sets_are_trained_on(frame, tmp_path):
     class Zeroing(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -312,16 +318,8 @@ def several():
     ]
 
 
-def line(hp):
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    rate = hp.Choice("learning_rate", [0.02, 0.05, 0.1])
-    model.compile(keras.optimizers.Adam(rate), "mse")
-    return model
-
-
 def run(folder, frame, callbacks=None):
-    hypermodel = HyperHyperModel(hypermodel=line, project_name="small", max_trials=2, seed=0)
-    hypermodel.resource_bind(store=LocalStore(folder), **columns(backend=LocalBackend(2)))
+    hypermodel = search(folder, bind=columns(backend=LocalBackend(2)))
     chosen = several() if callbacks is None else callbacks
     return hypermodel.fit(frame, epochs=6, callbacks=chosen, verbose=0, reproducible=True)
 
