@@ -6,14 +6,7 @@ from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError
 from nas.metrics.labels import ZERO_ONE_KINDS, LabelForm, LabelKind
-from nas.metrics.losses import (
-    BINARY,
-    CATEGORICAL,
-    HINGE,
-    SPARSE,
-    get_loss_name,
-    get_loss_title,
-)
+from nas.metrics.losses import BINARY, CATEGORICAL, HINGE, SPARSE, get_loss_name, get_loss_title
 
 # Losses that do not compare a row of outputs with its label in a table.
 _NOT_BY_ROWS = ("ctc", "circle", "categoricalgeneralizedcrossentropy")

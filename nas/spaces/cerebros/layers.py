@@ -68,10 +68,7 @@ def build_units(
 
 
 def flatten_inputs(
-    inputs: Sequence[Any],
-    *,
-    prefix: str = "",
-    base_models: Mapping[int, keras.Model] | None = None,
+    inputs: Sequence[Any], *, prefix: str = "", base_models: Mapping[int, keras.Model] | None = None
 ) -> list[Any]:
     """Return the inputs as the units read them: after the base models, flat, as floats.
 

@@ -167,10 +167,7 @@ class LayerRecorder:
                 layer["build_config"] = {"input_shape": lists if several else lists[0]}
             arguments = [tensor.get_config() for tensor in tensors]
             layer["inbound_nodes"] = [
-                {
-                    "args": [arguments] if several else arguments,
-                    "kwargs": _KEYWORDS.get(kind, {}),
-                }
+                {"args": [arguments] if several else arguments, "kwargs": _KEYWORDS.get(kind, {})}
             ]
             self._layers[name] = layer
             if initializers:

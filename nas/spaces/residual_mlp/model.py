@@ -11,12 +11,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.training.keras.serialization import serialize_object
 from nas.spaces.residual_mlp.layers import build_layers
-from nas.spaces.residual_mlp.plan import (
-    REGULARIZATIONS,
-    ResidualBlock,
-    ResidualPlan,
-    check_widths,
-)
+from nas.spaces.residual_mlp.plan import REGULARIZATIONS, ResidualBlock, ResidualPlan, check_widths
 from nas.spaces.validation import check_flag, check_list, check_member, check_positive, check_share
 
 _BLOCKS = ((7, 75, 8), (5, 75, 10))

@@ -20,14 +20,7 @@ from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.validation import check_integer, check_real
 from nas.tuners.base import BaseTuner, resolve_initial_trials
 from nas.tuners.encoding import Encoding
-from nas.tuners.search_space import (
-    Values,
-    contains,
-    from_unit,
-    is_active,
-    is_number,
-    to_unit,
-)
+from nas.tuners.search_space import Values, contains, from_unit, is_active, is_number, to_unit
 
 _LIARS: dict[str, Callable[[np.ndarray], float]] = {"min": np.min, "mean": np.mean, "max": np.max}
 _TREES = 100

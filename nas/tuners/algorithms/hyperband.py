@@ -59,12 +59,7 @@ class HyperbandTuner(RandomTuner):
     """
 
     def __init__(
-        self,
-        *,
-        max_epochs: int = 81,
-        min_epochs: int = 1,
-        reduction_factor: int = 3,
-        **common: Any,
+        self, *, max_epochs: int = 81, min_epochs: int = 1, reduction_factor: int = 3, **common: Any
     ) -> None:
         super().__init__(**common)
         min_epochs, self._factor = check_halving(min_epochs, reduction_factor)
