@@ -33,7 +33,9 @@ def test_a_normalization_elsewhere_is_refused(tmp_path):
     dense = ak.DenseBlock(num_layers=1, num_units=16, dropout=0.0, use_batchnorm=False)(node)
     head = ak.RegressionHead(dropout=0.0)(ak.Normalization()(dense))
     frame = table()
-    with pytest.raises(ArgumentError, match=r"reads .*; statistics are known of inputs only"):
+    with pytest.raises(
+        ArgumentError, match=r"reads .*, but only the statistics of inputs are known"
+    ):
         search(tmp_path, inputs=node, outputs=head).fit(
             frame[FEATURES], frame["y"], epochs=1, verbose=0
         )

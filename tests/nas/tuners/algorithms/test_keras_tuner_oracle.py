@@ -31,13 +31,13 @@ def searched(oracle, **more):
 def test_the_values_of_hyperband_become_epochs_and_parents(in_flight):
     oracle = keras_tuner.oracles.HyperbandOracle(OBJECTIVE, max_epochs=9, factor=3, seed=1)
     found = searched(oracle, in_flight=in_flight)
-    goes_on = [trial for trial in found.trials.values() if trial.proposal.parent is not None]
-    assert len(goes_on) >= 4
-    for trial in goes_on:
+    resumed = [trial for trial in found.trials.values() if trial.proposal.parent is not None]
+    assert len(resumed) >= 4
+    for trial in resumed:
         parent = found.trials[trial.proposal.parent]
         assert trial.values["x"] == parent.values["x"]
         assert trial.values["tuner/initial_epoch"] == parent.values["tuner/epochs"]
-        assert trial.finished_epochs == trial.values["tuner/epochs"] - parent.values["tuner/epochs"]
+        assert trial.epochs == trial.values["tuner/epochs"] - parent.values["tuner/epochs"]
     assert {t.values["tuner/epochs"] for t in found.trials.values()} == {1, 3, 9}
 
 
