@@ -12,7 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas import HyperHyperModel, hyperhypermodel
+from nas import HyperHyperModel
 
 NAMES = ["p", "a.b", "c`d"]
 X = np.random.default_rng(0).integers(0, 5, size=(60, 3)).astype("float64")
@@ -142,8 +142,8 @@ def test_labels_in_another_form_than_in_training_are_refused(classes, df, label,
 
 @pytest.fixture
 def prepared(monkeypatch):
-    """Within, ``fit`` ends with the prepared data, and nothing is trained."""
-    monkeypatch.setattr(hyperhypermodel, "run", lambda *given: given[-1](given[-2]))
+    """Make ``fit`` return the prepared data, without training."""
+    monkeypatch.setattr(HyperHyperModel, "_search", lambda search, config, prepared: prepared)
 
 
 def test_validation_data_needs_the_bound_columns_only(prepared, df, tmp_path):
