@@ -19,7 +19,7 @@ from cerebros_spark.training.fused.graph.network import (
     Variable,
 )
 
-_UNIT_NAME = re.compile(r"level(\d+)_parse_unit(\d+)_")
+_UNIT_NAME = re.compile(r"level(\d+)_unit(\d+)_")
 
 # Layers without weights between an input and the units.
 _PREPROCESSING = ("Rescaling", "Normalization", "Flatten", "Reshape")
