@@ -281,7 +281,7 @@ class HyperHyperModel:
             validation_data: Rows that validate instead of a fraction: ``(x, y)`` or
                 ``(x, y, sample_weight)`` for arrays, a Spark DataFrame for a Spark DataFrame.
             verbose: 0 shows no progress.
-            input_shape: Shape of one row of the input, for a flatten_names column that is an image.
+            input_shape: Shape of one row of the input, for a flat column that is an image.
             reproducible: Repeat bit for bit: the same seed, data and number of workers give the
                 same leaderboard and weights. Costs some speed.
             class_weight: Weight of each class in the training loss, by class index; 1 for classes

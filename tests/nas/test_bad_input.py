@@ -236,7 +236,9 @@ def test_an_input_shape_that_does_not_fit_is_refused(frame, tmp_path):
 
 def test_columns_that_do_not_fit_the_inputs_are_refused(frame, tmp_path):
     hypermodel = search(tmp_path, inputs=[ak.Input(), ak.Input()], bind=columns())
-    refused(hypermodel, ArgumentError, "the model has 2 inputs.*group the names in 2 lists", frame)
+    refused(
+        hypermodel, ArgumentError, "the model has 2 inputs.*group feature_columns in 2 lists", frame
+    )
 
 
 # Columns ---------------------------------------------------------------------------------

@@ -46,7 +46,11 @@ def test_options_reach_the_tuner_and_are_written_down():
         ("greedy", {"explore": 1}, "'greedy' has no option 'explore'; its options are: 'explorati"),
         ("random", {"kappa": 1}, "'random' has no option 'kappa'; its options are: none"),
         ("greedy", {"seed": 1}, "'greedy' has no option 'seed'"),
-        ("greedy", {"exploration": 2}, "exploration must be a number between 0 and 1, but got 2"),
+        (
+            "greedy",
+            {"exploration": 2},
+            r"exploration must be a finite number in \[0, 1\], but got 2",
+        ),
         ("greedy", {"exploration": object()}, "must be numbers, strings, lists and dicts"),
         (None, {}, "tuner must be a name, a keras_tuner.Oracle, or an object with the methods"),
     ],
