@@ -1,13 +1,12 @@
-"""Spark's daemon of Python workers, with what this project's workers import loaded already.
+"""A daemon of Spark's Python workers that has TensorFlow and Keras imported.
 
-Spark forks a worker from its daemon for each task that finds none free. By default each of them
-imports TensorFlow and Keras for itself, which takes seconds of processor; from this daemon they
-have them at once::
+Spark forks workers from a daemon. By default each worker imports both packages itself, which takes
+seconds of processor time. This daemon imports them once::
 
     SparkSession.builder.config("spark.python.daemon.module", "cerebros_spark.daemon")
 
-The package must be installed where executors run Python: what is sent along with a script comes too
-late. TensorFlow is imported, not started, so a worker still has its own threads and its own GPU.
+The package must be installed where executors run Python; packages sent with a script come too late.
+TensorFlow is imported but not initialized, so each worker still configures its threads and GPU.
 """
 
 from __future__ import annotations

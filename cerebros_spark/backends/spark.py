@@ -175,7 +175,7 @@ class SparkBackend:
         if self._server is None:
             return
         self._server.end()
-        # A task that trains asks for work after its unit. After a while it is canceled.
+        # A task that trains requests work after its unit. After a while it is canceled.
         deadline = time.monotonic() + _GRACE_SECONDS
         for job in self._jobs:
             job.wait(max(0.0, deadline - time.monotonic()))

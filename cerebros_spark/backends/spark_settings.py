@@ -66,7 +66,7 @@ def get_start_timeout(context: Any) -> float:
 
 
 def count_slots(context: Any) -> int:
-    """Return the application's number of task slots, as far as its settings tell."""
+    """Return the application's number of task slots, as far as its settings define it."""
     conf = context.getConf()
     cpus = int(conf.get("spark.task.cpus", "1"))
     return max(1, _count_cores(context.master, conf, context.defaultParallelism) // cpus)

@@ -43,7 +43,7 @@ class Status(str, enum.Enum):
 
 
 class Demand(str, enum.Enum):
-    """What work a worker asks for in an exchange with the driver."""
+    """The work that a worker requests in an exchange with the driver."""
 
     NONE = "none"
     WORK = "work"  # it has none left

@@ -41,9 +41,9 @@ class MessageError(CerebrosError, ValueError):
 
 
 class Command(str, enum.Enum):
-    """What the driver tells a worker to do."""
+    """A command of the driver to a worker."""
 
-    POLL = "poll"  # there is no work now: ask again
+    POLL = "poll"  # there is no work now: send another request
     WORK = "work"
     END = "end"  # the run has ended
     REVOKED = "revoked"  # this process was replaced or given up; the run continues without it

@@ -51,7 +51,7 @@ class DriverServer:
         public_host: The address that workers connect to, if it is another one.
         port: The port to listen on; 0 for a free one.
         lease: Seconds without progress, other than waiting for work, before a worker is given up.
-        poll: Seconds that a worker waits for work before it has to ask again.
+        poll: Seconds that a worker waits for work before it has to send another request.
         clock: A monotonic clock, in seconds.
 
     Attributes:

@@ -70,7 +70,7 @@ class Session:
     def exchange(self, request: ExchangeRequest, digest: bytes, poll: float) -> Reply:
         """Handle a request and reply to it, after up to ``poll`` seconds without work.
 
-        The digest of its bytes tells a retry from another request.
+        The digest of its bytes distinguishes a retry from another request.
 
         Raises:
             MessageError: If the request is impossible. It has no effect then.

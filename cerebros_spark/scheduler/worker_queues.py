@@ -11,7 +11,7 @@ from cerebros_spark.core.types import Unit
 class WorkerQueues:
     """Each worker's batches: the one record of the units that a worker holds.
 
-    A worker is free if its queue is empty or if it asks for more.
+    A worker is free if its queue is empty or if it has requested more.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from cerebros_spark.core.types import Assignment, Demand, DriverLink, Report, Un
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before its expected end at which a worker asks for more work. That is more than a reply
+#: Seconds before its expected end at which a worker requests more work. That is more than a reply
 #: and a state take, and so little that no other worker would have been free sooner.
 LEAD = 0.05
 
