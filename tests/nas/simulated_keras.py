@@ -20,19 +20,26 @@ from cerebros_spark.data.shards import ShardData
 from cerebros_spark.training import base
 from cerebros_spark.training.keras.metrics import build_scoring_model
 from cerebros_spark.training.keras.scopes import seeded_initializers
+from cerebros_spark.training.keras.trainer import KerasTrainer
 
-REAL = "cerebros_spark.training.keras:create_trainer"
+TRACED = "cerebros_spark.training.keras:create_trainer"
+EAGER = f"{__name__}:create_eager_trainer"
 SIMULATED = f"{__name__}:SimulatedKerasTrainer"
 
 
 @contextlib.contextmanager
-def keras_trained_by(path: str, otherwise: str) -> Iterator[None]:
+def keras_trained_by(path: str, afterwards: str = TRACED) -> Iterator[None]:
     """Within, Keras networks of this process are trained by another trainer."""
     base.register("keras", path)
     try:
         yield
     finally:
-        base.register("keras", otherwise)
+        base.register("keras", afterwards)
+
+
+def create_eager_trainer() -> KerasTrainer:
+    """Return a trainer that trains indeed, but traces nothing: few steps are faster so."""
+    return KerasTrainer(eager=True)
 
 
 class SimulatedKerasTrainer:

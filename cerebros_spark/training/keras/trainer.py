@@ -43,11 +43,17 @@ _TensorChunks = Iterator[tuple[tuple[Any, ...], np.ndarray]]
 
 
 class KerasTrainer:
-    """Opens trials as Keras models, which share the tensors of resident shards."""
+    """Opens trials as Keras models, which share the tensors of resident shards.
+
+    Args:
+        eager: Whether steps run operation by operation instead of in a traced graph. Each step
+            is slower, but a breakpoint in a custom layer is reached, and nothing is traced.
+    """
 
     resident = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, eager: bool = False) -> None:
+        self._eager = eager
         self._tensors: weakref.WeakKeyDictionary[ShardData, tuple[Any, ...]] = (
             weakref.WeakKeyDictionary()
         )
@@ -56,7 +62,7 @@ class KerasTrainer:
         """Build the model of the one trial."""
         if len(specs) != 1:
             raise ArgumentError(f"this trainer runs one trial at a time, but got {len(specs)}")
-        return KerasProgram(specs[0], self._tensor_chunks)
+        return KerasProgram(specs[0], self._tensor_chunks, eager=self._eager)
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
         """Free graphs and compiled calls, about a megabyte per trial."""
@@ -81,8 +87,13 @@ class KerasProgram:
     """One Keras model, built and traced once, for many units."""
 
     def __init__(
-        self, spec: TrialSpec, tensor_chunks: Callable[[ShardData, int, int | None], _TensorChunks]
+        self,
+        spec: TrialSpec,
+        tensor_chunks: Callable[[ShardData, int, int | None], _TensorChunks],
+        *,
+        eager: bool = False,
     ) -> None:
+        self._eager = eager
         self._batch_size = spec.batch_size
         self._tensor_chunks = tensor_chunks
         self._model = deserialize_model(spec.program)
@@ -96,7 +107,7 @@ class KerasProgram:
             v for v in self._model.variables if v.path.endswith("seed_generator_state")
         ]
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
-        self._traced_rows: Any = None  # rows of the batch that is being traced
+        self._step_rows: Any = None  # rows of the batch in a step
         self._loops: dict[str, Any] = {}  # compiled, by the name of their step
         self.traces = 0
         variables = [*self._model.variables, *self._model.optimizer.variables]
@@ -192,8 +203,7 @@ class KerasProgram:
             if name not in self._loops:
                 build_metrics(self._model, *data[:2])
                 self._weigh_losses_by_rows()
-                with tracing_scope(self._model), _cleared_layer_losses(self._model):
-                    self._loops[name] = self._compile_loop(step, data)
+                self._loops[name] = self._make_loop(step, data)
             self._loops[name](data, tf.constant(order, tf.int64), batch_size)
             del data, order  # before the next chunk is read
             self._check_loss(name)
@@ -225,35 +235,41 @@ class KerasProgram:
                 "self.metrics; update the metric named 'loss' with it, as Keras' step does"
             )
 
-    def _compile_loop(self, step: Callable[[Any], Any], data: tuple[Any, ...]) -> Any:
-        """Compile a function that takes a step on each batch of the rows in order."""
+    def _make_loop(self, step: Callable[[Any], Any], data: tuple[Any, ...]) -> Any:
+        """Return a function that takes a step on each batch of the rows in order, compiled."""
 
         def loop(data: tuple[Any, ...], order: Any, batch_size: Any) -> None:
-            self.traces += 1
+            self.traces += bool(tf.inside_function())
             rows = tf.shape(order, out_type=tf.int64)[0]
 
             def body(start: Any) -> Any:
                 batch = order[start : tf.minimum(start + batch_size, rows)]
-                self._traced_rows = tf.shape(batch)[0]
+                self._step_rows = tf.shape(batch)[0]
                 step(tf.nest.map_structure(lambda value: tf.gather(value, batch), data))
                 self._steps.assign_add(1)
-                return start + batch_size
+                return [start + batch_size]
 
             zero = tf.constant(0, tf.int64)
             self._updates.begin()
             tf.while_loop(lambda start: start < rows, body, [zero], parallel_iterations=1)
             self._updates.end()
 
+        def scoped(function: Callable[..., Any], *arguments: Any) -> Any:
+            try:
+                with tracing_scope(self._model), _cleared_layer_losses(self._model):
+                    return function(*arguments)
+            finally:
+                self._step_rows = None
+
+        if self._eager:
+            return functools.partial(scoped, loop)
         signature = [
             tf.nest.map_structure(_make_spec, data),
             tf.TensorSpec((None,), tf.int64),
             tf.TensorSpec((), tf.int64),
         ]
         compiled = tf.function(loop, input_signature=signature, autograph=False)
-        try:
-            return compiled.get_concrete_function()
-        finally:
-            self._traced_rows = None
+        return scoped(compiled.get_concrete_function)
 
     def _weigh_losses_by_rows(self) -> None:
         """Make the loss of each of several outputs a mean over rows.
@@ -267,7 +283,7 @@ class KerasProgram:
                 tracker.update_state = functools.partial(self._update_by_rows, tracker.update_state)
 
     def _update_by_rows(self, update: Callable[..., Any], value: Any, sample_weight: Any) -> Any:
-        rows = sample_weight if self._traced_rows is None else self._traced_rows
+        rows = sample_weight if self._step_rows is None else self._step_rows
         return update(value, sample_weight=rows)
 
 

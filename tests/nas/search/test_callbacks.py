@@ -98,7 +98,7 @@ def test_a_rate_is_reduced_on_a_plateau(frame, tmp_path):
     assert [a["learning_rate"] is not None for a in answers(tmp_path)] == [False, True, True, False]
 
 
-@pytest.mark.usefixtures("real_training")
+@pytest.mark.usefixtures("traced_training")
 def test_a_scheduler_sets_the_rate_of_the_first_epoch_too(frame, tmp_path):
     rates = [0.3, 0.2, 0.1]
     result = fit(tmp_path, frame, [kc.LearningRateScheduler(lambda epoch: rates[epoch])])
@@ -147,7 +147,7 @@ def test_a_loss_that_is_no_number_needs_no_callback(frame, tmp_path):
     assert set(result.leaderboard()["status"]) == {"completed"}
 
 
-@pytest.mark.usefixtures("real_training")
+@pytest.mark.usefixtures("traced_training")
 def test_a_trial_that_diverges_late_keeps_its_good_epochs(frame, tmp_path):
     rates = kc.LearningRateScheduler(lambda epoch, rate: 1e-3 if epoch < 2 else 1e30)
     result = fit(tmp_path, frame, [rates, ClosedWell()], trials=1, epochs=5)
@@ -211,7 +211,7 @@ def test_a_callback_sees_the_weights_of_its_trial_wherever_they_were_trained(fra
         assert known["norms"]["array"][trial.best_epoch] == pytest.approx(norm, rel=1e-6)
 
 
-@pytest.mark.usefixtures("real_training")
+@pytest.mark.usefixtures("traced_training")
 def test_weights_that_a_callback_sets_are_trained_on(frame, tmp_path):
     class Zeroing(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -74,9 +74,11 @@ def network(optimizer: Any = "sgd", loss: Any = "mse", layers: Any = (), **more:
     return model
 
 
-def opened(model: Any, batch_size: int = BATCH, program: str | None = None) -> KerasProgram:
+def opened(
+    model: Any, batch_size: int = BATCH, program: str | None = None, **options: Any
+) -> KerasProgram:
     spec = TrialSpec("t", 0, "keras", program or serialize_model(model), 0, 9, batch_size)
-    made = KerasTrainer().open([spec])
+    made = KerasTrainer(**options).open([spec])
     made.load([get_initial_state(model)])
     return made
 

@@ -20,6 +20,7 @@ from tests.cerebros_spark.training.keras import custom_layers
 from tests.cerebros_spark.training.keras.small_trials import (
     BATCH,
     Data,
+    check_same_variables,
     evaluated,
     evaluated_by_keras,
     graphs,
@@ -193,6 +194,21 @@ def test_nothing_is_traced_before_it_is_needed(plain):
     assert program.traces == 0
     program.evaluate(plain.validation[0])
     assert program.traces == 1
+
+
+def test_eager_steps_equal_traced_ones(plain):
+    model = network()
+    seen = []
+    for eager in (False, True):
+        program = opened(model, eager=eager)
+        metrics = [program.train(shard, [1]) for shard in plain.train]
+        metrics += [program.evaluate(shard) for shard in plain.validation]
+        assert program.traces == (0 if eager else 2)
+        seen.append((program.steps, np.ravel(metrics), restored(model, *program.dump())))
+    (steps, metrics, traced), (eager_steps, eager_metrics, eager) = seen
+    assert steps == eager_steps > 2
+    np.testing.assert_allclose(metrics, eager_metrics, rtol=1e-5)
+    check_same_variables(eager, traced)
 
 
 def test_partitions_of_unequal_size_merge_into_one_evaluation(plain):
