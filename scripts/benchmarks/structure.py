@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import _common
 
 PACKAGES = ("cerebros_spark", "nas")
+NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
 STATE = {"state", "states", "state_ref", "state_refs", "state_bytes", "StateRef"}
 
 
@@ -115,6 +116,9 @@ def private_uses(trees: dict[str, ast.Module]) -> dict[str, int]:
             and node.attr.startswith("_")
             and not node.attr.startswith("__")
             and node.attr not in own
+            and node.attr not in NAMED_TUPLE
+            and not node.attr.endswith("_")  # documented names of enum
+            and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
             for node in ast.walk(tree)
         )
     return found
