@@ -10,9 +10,9 @@ class SumMerger:
 
     calls = 0
 
-    def results(self, epochs):
+    def merge(self, epoch_states):
         self.calls += 1
-        return [{"loss": sum(value for ((value,),) in units)} for units in epochs]
+        return [{"loss": sum(value for ((value,),) in units)} for units in epoch_states]
 
 
 def done(name: str, train: list[float], validation: list[float]) -> EpochDone:
