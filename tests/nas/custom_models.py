@@ -39,7 +39,7 @@ class Gap(keras.metrics.Mean):
         super().update_state(y_pred - keras.ops.cast(y_true, y_pred.dtype))
 
 
-@keras.saving.register_keras_serializable(package="own_models")
+@keras.saving.register_keras_serializable(package="custom_models")
 class Registered(Doubled):
     """Registered: found where its module has been imported."""
 

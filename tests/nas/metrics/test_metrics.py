@@ -97,7 +97,7 @@ def _cases() -> dict[str, Case]:
 
     eye3, eye2 = np.eye(3, dtype="float32"), np.eye(2, dtype="float32")
     column = two[:, None].astype("float32")
-    made = [
+    rows = [
         ("class numbers", LabelKind.CLASS_NUMBERS, three[:, None], eye3[three], "softmax",
          "sparse_categorical_crossentropy"),
         ("one-hot", LabelKind.ONE_HOT, eye3[three], eye3[three], "softmax",
@@ -112,7 +112,7 @@ def _cases() -> dict[str, Case]:
     apply = {"softmax": softmax, "sigmoid": sigmoid}
     found = [
         Case(name, kind, y, each, apply[activation](near(each)).astype("float32"), activation, loss)
-        for name, kind, y, each, activation, loss in made
+        for name, kind, y, each, activation, loss in rows
     ]
     for name, y in (("number", numbers[:, :1]), ("numbers", numbers)):
         p = (y + 0.5 * noise[:, : y.shape[1]] ** 2).astype("float32")
@@ -446,14 +446,16 @@ def test_every_metric_has_the_right_value_or_is_refused(case: Case):
     assert case.form.kind is case.kind
     metrics, wanted = [], {}
     for name, row in TABLE.items():
-        made = row.make(case.width)
+        metric = row.make(case.width)
         if case.name in row.cases:
-            metrics += adapt_metrics([made], case.form)
-            assert metrics[-1].name == made.name
-            wanted[made.name] = pytest.approx(row.value(case), rel=row.tolerance, abs=row.tolerance)
+            metrics += adapt_metrics([metric], case.form)
+            assert metrics[-1].name == metric.name
+            wanted[metric.name] = pytest.approx(
+                row.value(case), rel=row.tolerance, abs=row.tolerance
+            )
             continue
         with pytest.raises(ArgumentError) as caught:
-            adapt_metrics([made], case.form)
+            adapt_metrics([metric], case.form)
         words = str(caught.value)
         assert f"({name}) of the output 'out'" in words
         assert row.words in words

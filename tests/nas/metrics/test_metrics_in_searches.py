@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def three(folder: Path, frame: pd.DataFrame) -> HyperHyperModel:
     """A search on the class numbers 0, 1 and 2, in two partitions."""
-    made = search(
+    auto_model = search(
         folder / "store",
         outputs=ak.ClassificationHead(metrics="categorical_accuracy"),
         objective="val_macro_f1",
@@ -59,8 +59,8 @@ def three(folder: Path, frame: pd.DataFrame) -> HyperHyperModel:
     checkpoint = keras.callbacks.ModelCheckpoint(
         str(folder / "last.keras"), "val_macro_f1", save_best_only=True
     )
-    made.fit(frame, epochs=4, verbose=0, callbacks=[checkpoint])
-    return made
+    auto_model.fit(frame, epochs=4, verbose=0, callbacks=[checkpoint])
+    return auto_model
 
 
 def values_of(frame: pd.DataFrame, p: np.ndarray) -> dict[str, Any]:
@@ -118,24 +118,24 @@ def test_the_exported_model_needs_keras_alone_and_has_no_wrong_metric(three, fra
 
 def test_one_sigmoid_output(tmp_path, frame, caplog):
     caplog.set_level(logging.INFO, "nas")
-    made = search(
+    auto_model = search(
         tmp_path,
         outputs=ak.ClassificationHead(metrics=["accuracy", keras.metrics.F1Score()]),
         max_trials=1,
         objective="val_f1_score",
         bind=columns("binary", evaluation_metric="sparse_categorical_accuracy"),
     )
-    made.fit(frame, epochs=3, verbose=0)
-    found = made.evaluate(frame[FEATURES], frame["binary"], return_dict=True)
-    predicted = made.predict(frame)[:, 0] > 0.5
+    auto_model.fit(frame, epochs=3, verbose=0)
+    found = auto_model.evaluate(frame[FEATURES], frame["binary"], return_dict=True)
+    predicted = auto_model.predict(frame)[:, 0] > 0.5
     accuracy = pytest.approx(sk.accuracy_score(frame["binary"], predicted))
     assert found["f1_score"] == pytest.approx(sk.f1_score(frame["binary"], predicted), rel=1e-4)
     assert found["accuracy"] == found["sparse_categorical_accuracy"] == accuracy
     words = r"f1_score of the output \w+ as F1Score\(average='macro', threshold=0.5\): the label 'b"
     assert re.search(words, caplog.text)
     # Keras' own metrics alone: the exported model has them all.
-    exported = made.export_model()
-    x = made.result.model_inputs(frame[FEATURES])
+    exported = auto_model.export_model()
+    x = auto_model.result.model_inputs(frame[FEATURES])
     evaluated = exported.evaluate(x, frame[["binary"]].to_numpy(), verbose=0, return_dict=True)
     assert evaluated == pytest.approx(found)
 
@@ -143,13 +143,13 @@ def test_one_sigmoid_output(tmp_path, frame, caplog):
 def test_several_labels_a_row(tmp_path, frame):
     labels = np.stack([frame["a"] > 0, frame["b"] > 0.5], axis=1).astype("float32")
     labels[0] = 1
-    made = search(
+    auto_model = search(
         tmp_path, outputs=ak.ClassificationHead(multi_label=True), max_trials=1,
         bind={"evaluation_metric": "f1_score"},
     )  # fmt: skip
-    made.fit(frame[FEATURES].to_numpy(), labels, epochs=3, verbose=0)
-    found = made.evaluate(frame[FEATURES].to_numpy(), labels, return_dict=True)
-    over = made.predict(frame[FEATURES].to_numpy()) > 0.5
+    auto_model.fit(frame[FEATURES].to_numpy(), labels, epochs=3, verbose=0)
+    found = auto_model.evaluate(frame[FEATURES].to_numpy(), labels, return_dict=True)
+    over = auto_model.predict(frame[FEATURES].to_numpy()) > 0.5
     assert found["accuracy"] == pytest.approx((over == labels).mean())
     assert found["f1_score"] == pytest.approx(
         sk.f1_score(labels, over, average="macro", zero_division=0), rel=1e-4
@@ -195,9 +195,9 @@ def test_several_labels_a_row(tmp_path, frame):
 def test_unsuitable_metrics_are_refused_before_any_training(
     tmp_path, frame, head, label, metric, words
 ):
-    made = search(tmp_path, outputs=head, bind=columns(label, evaluation_metric=metric))
+    auto_model = search(tmp_path, outputs=head, bind=columns(label, evaluation_metric=metric))
     with pytest.raises(ArgumentError, match=words):
-        made.fit(frame, epochs=1, verbose=0)
+        auto_model.fit(frame, epochs=1, verbose=0)
     assert not (tmp_path / "runs").exists()
 
 
@@ -229,12 +229,12 @@ def test_metrics_of_a_custom_network(tmp_path):
         metrics={"kind": ["accuracy", f1]},
         weighted_metrics=[["mae"], [keras.metrics.CategoricalAccuracy(name="right"), "recall"]],
     )
-    made = searcher(tmp_path, build, objective="val_kind_macro_f1")
+    auto_model = searcher(tmp_path, build, objective="val_kind_macro_f1")
     x, y = frame[FEATURES], [frame["y"], frame["three"]]
     weights = np.where(frame["a"] > 0, 2.0, 0.5)
-    made.fit(x, y, epochs=2, verbose=0, sample_weight=weights)
-    found = made.evaluate(x, y, return_dict=True, sample_weight=weights)
-    price, kind = made.predict(x)
+    auto_model.fit(x, y, epochs=2, verbose=0, sample_weight=weights)
+    found = auto_model.evaluate(x, y, return_dict=True, sample_weight=weights)
+    price, kind = auto_model.predict(x)
     right = kind.argmax(axis=1) == frame["three"]
     one_hot = np.eye(3)[frame["three"]]
     assert found == {
@@ -250,8 +250,8 @@ def test_metrics_of_a_custom_network(tmp_path):
                             sample_weight=np.repeat(weights, 3)), rel=1e-4
         ),
     }  # fmt: skip
-    labels = made.result.model_labels(y)
-    evaluated = made.export_model().evaluate(
+    labels = auto_model.result.model_labels(y)
+    evaluated = auto_model.export_model().evaluate(
         x.to_numpy("float32"), labels, verbose=0, return_dict=True, sample_weight=weights
     )
     assert evaluated == pytest.approx({name: found[name] for name in evaluated}, rel=1e-5)
@@ -267,18 +267,18 @@ def test_metrics_of_a_custom_network(tmp_path):
 )
 def test_unsuitable_metrics_in_compile_are_refused(tmp_path, compiled, words):
     frame = own_table()
-    made = searcher(tmp_path, two_outputs(**compiled))
+    auto_model = searcher(tmp_path, two_outputs(**compiled))
     with pytest.raises(ArgumentError, match=words):
-        made.fit(frame[FEATURES], [frame["y"], frame["three"]], epochs=1, verbose=0)
+        auto_model.fit(frame[FEATURES], [frame["y"], frame["three"]], epochs=1, verbose=0)
     assert not (tmp_path / "runs").exists()
 
 
 def test_metrics_of_the_right_form_stay_as_they_are_compiled(tmp_path):
     frame = own_table()
     build = two_outputs(metrics=[["mae"], ["accuracy"]])
-    made = searcher(tmp_path, build)
-    made.fit(frame[FEATURES], [frame["y"], frame["three"]], epochs=1, verbose=0)
-    assert made.export_model().get_compile_config()["metrics"] == [["mae"], ["accuracy"]]
+    auto_model = searcher(tmp_path, build)
+    auto_model.fit(frame[FEATURES], [frame["y"], frame["three"]], epochs=1, verbose=0)
+    assert auto_model.export_model().get_compile_config()["metrics"] == [["mae"], ["accuracy"]]
 
 
 def classifier(units: int, activation: str, loss: Any, **compiled: Any) -> keras.Model:
@@ -290,10 +290,12 @@ def classifier(units: int, activation: str, loss: Any, **compiled: Any) -> keras
 def test_a_fixed_model_gets_suitable_metrics(tmp_path):
     frame = own_table()
     model = classifier(3, "softmax", "sparse_categorical_crossentropy")
-    made = searcher(tmp_path, FixedModel(model, metrics=["f1_score"]), objective="val_f1_score")
-    made.fit(frame[FEATURES], frame["three"], epochs=1, verbose=0)
-    found = made.evaluate(frame[FEATURES], frame["three"], return_dict=True)
-    right = macro_f1(frame["three"], made.predict(frame[FEATURES]))
+    auto_model = searcher(
+        tmp_path, FixedModel(model, metrics=["f1_score"]), objective="val_f1_score"
+    )
+    auto_model.fit(frame[FEATURES], frame["three"], epochs=1, verbose=0)
+    found = auto_model.evaluate(frame[FEATURES], frame["three"], return_dict=True)
+    right = macro_f1(frame["three"], auto_model.predict(frame[FEATURES]))
     assert found["f1_score"] == pytest.approx(right, rel=1e-4)
 
 
@@ -314,12 +316,12 @@ def test_a_fixed_model_gets_suitable_metrics(tmp_path):
 def test_losses_of_a_custom_network(tmp_path, units, activation, loss, words):
     frame = own_table()
     labels = frame["binary"] if units == 1 else np.eye(3)[frame["three"]]
-    made = searcher(tmp_path, classifier(units, activation, loss))
+    auto_model = searcher(tmp_path, classifier(units, activation, loss))
     if not words:
-        made.fit(frame[FEATURES].to_numpy(), labels, epochs=1, verbose=0)
+        auto_model.fit(frame[FEATURES].to_numpy(), labels, epochs=1, verbose=0)
         return
     with pytest.raises(ArgumentError, match=words):
-        made.fit(frame[FEATURES].to_numpy(), np.asarray(labels), epochs=1, verbose=0)
+        auto_model.fit(frame[FEATURES].to_numpy(), np.asarray(labels), epochs=1, verbose=0)
     assert not (tmp_path / "runs").exists()
 
 
@@ -332,9 +334,9 @@ def test_a_custom_metric_with_several_values_is_refused(tmp_path):
     def build(hp: Any) -> keras.Model:
         return classifier(3, "softmax", "categorical_crossentropy", metrics=[Each(name="each")])
 
-    made = searcher(tmp_path, build, custom_objects={"Each": Each})
+    auto_model = searcher(tmp_path, build, custom_objects={"Each": Each})
     with pytest.raises(ArgumentError, match=r"'each': its value has the shape \(3,\), .* average"):
-        made.fit(
+        auto_model.fit(
             frame[FEATURES].to_numpy(), np.eye(3)[frame["three"]].astype("float32"), epochs=1,
             verbose=0,
         )  # fmt: skip
@@ -370,15 +372,15 @@ def simple(folder: Path, labels: np.ndarray, **more: Any) -> SimpleCerebrosRando
 
 
 def test_the_arguments_of_the_original(tmp_path, frame):
-    made = simple(
+    auto_model = simple(
         tmp_path, frame["three"].to_numpy(), metrics=["f1_score"], metric_to_rank_by="val_f1_score"
     )
-    best = made.run_random_search()
-    assert best == pytest.approx(max(made.result.trials[0].history["val_f1_score"]))
-    found = made.result.scoring_model.evaluate(
+    best = auto_model.run_random_search()
+    assert best == pytest.approx(max(auto_model.result.trials[0].history["val_f1_score"]))
+    found = auto_model.result.scoring_model.evaluate(
         frame[FEATURES].to_numpy(), frame["three"].to_numpy()[:, None], verbose=0, return_dict=True
     )
-    p = made.get_best_model().predict(frame[FEATURES].to_numpy(), verbose=0)
+    p = auto_model.get_best_model().predict(frame[FEATURES].to_numpy(), verbose=0)
     assert found["f1_score"] == pytest.approx(macro_f1(frame["three"], p), rel=1e-4)
 
 

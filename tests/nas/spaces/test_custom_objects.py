@@ -15,7 +15,7 @@ from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.engine.replay import Replay
 from nas import HyperHyperModel
 from nas.spaces.user_space import collect_custom_objects
-from tests.nas import custom_models as own_models
+from tests.nas import custom_models
 from tests.nas.custom_models import CUSTOM, Registered, with_customs
 from tests.nas.custom_searches import fitted, own_table, regression
 from tests.nas.exported import check_in_a_fresh_process, keep
@@ -27,14 +27,14 @@ def frame():
     return own_table()
 
 
-def on_spark(made: HyperHyperModel, spark: Any, folder: Path) -> HyperHyperModel:
-    made.resource_bind(
+def on_spark(auto_model: HyperHyperModel, spark: Any, folder: Path) -> HyperHyperModel:
+    auto_model.resource_bind(
         backend=SparkBackend(spark_context=spark.sparkContext, num_workers=2),
         store=LocalStore(folder),
         feature_columns=FEATURES,
         label_columns=["y"],
     )
-    return made
+    return auto_model
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +45,19 @@ def customs(tmp_path_factory, frame):
 
 
 def test_custom_objects_are_found_everywhere(tmp_path, frame, customs):
-    made, _ = customs
-    assert {"val_gap", "val_loss"} <= set(made.result.get_best_model_history())
-    best = made.export_model()
-    assert any(type(layer) is own_models.Doubled for layer in best.layers)
-    assert made.evaluate(frame, return_dict=True)["loss"] > 0
+    auto_model, _ = customs
+    assert {"val_gap", "val_loss"} <= set(auto_model.result.get_best_model_history())
+    best = auto_model.export_model()
+    assert any(type(layer) is custom_models.Doubled for layer in best.layers)
+    assert auto_model.evaluate(frame, return_dict=True)["loss"] > 0
     assert "Doubled" not in keras.saving.get_custom_objects()
 
     rows = frame[FEATURES].to_numpy("float32")
     np.testing.assert_allclose(
-        made.predict(frame[FEATURES]), best.predict(rows, verbose=0), rtol=1e-5
+        auto_model.predict(frame[FEATURES]), best.predict(rows, verbose=0), rtol=1e-5
     )
     keep(tmp_path, "best", best, [rows])
-    check_in_a_fresh_process(custom=(tmp_path, "own_models"), tolerance=1e-5)
+    check_in_a_fresh_process(custom=(tmp_path, "tests.nas.custom_models"), tolerance=1e-5)
 
 
 class Falling(keras.optimizers.schedules.LearningRateSchedule):
@@ -74,8 +74,8 @@ def test_a_schedule_may_be_a_custom_object(tmp_path, frame):
         model.compile(keras.optimizers.SGD(Falling()), "mse")
         return model
 
-    made = fitted(tmp_path, build, frame, max_trials=1, custom_objects={"Falling": Falling})
-    steps = made.export_model().optimizer
+    auto_model = fitted(tmp_path, build, frame, max_trials=1, custom_objects={"Falling": Falling})
+    steps = auto_model.export_model().optimizer
     assert float(steps.learning_rate) == pytest.approx(0.01 / (1 + int(steps.iterations)))
 
 
@@ -98,28 +98,28 @@ def test_registered_objects_need_not_be_named(tmp_path, frame):
 
 def test_objects_registered_in_a_notebook_are_sent(monkeypatch):
     monkeypatch.setattr(Registered, "__module__", "__main__")
-    assert collect_custom_objects(None) == {"own_models>Registered": Registered}
+    assert collect_custom_objects(None) == {"custom_models>Registered": Registered}
 
 
 def test_custom_objects_run_on_spark(spark, tmp_path, frame):
-    made = HyperHyperModel(
+    auto_model = HyperHyperModel(
         hypermodel=with_customs,
         custom_objects={**CUSTOM, "Registered": Registered},
         project_name="own",
         max_trials=1,
         seed=0,
     )
-    on_spark(made, spark, tmp_path)
+    on_spark(auto_model, spark, tmp_path)
     # One partition is scored by one process, and each that begins imports TensorFlow.
     df = spark.createDataFrame(frame).coalesce(1)
-    made.fit(df, epochs=1, verbose=0)
-    board = made.result.leaderboard()
+    auto_model.fit(df, epochs=1, verbose=0)
+    board = auto_model.result.leaderboard()
     assert set(board["status"]) == {"completed"}, board["traceback"].tolist()
-    out = made.predict(df).toPandas()
-    predictions = made.predict(out[FEATURES])
+    out = auto_model.predict(df).toPandas()
+    predictions = auto_model.predict(out[FEATURES])
     np.testing.assert_allclose(out["y__output"], predictions[:, 0], rtol=1e-4, atol=1e-6)
-    wanted = made.evaluate(frame, batch_size=ROWS, return_dict=True)
-    assert made.evaluate(df, return_dict=True) == pytest.approx(wanted, rel=1e-4)
+    wanted = auto_model.evaluate(frame, batch_size=ROWS, return_dict=True)
+    assert auto_model.evaluate(df, return_dict=True) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_objects_of_a_module_that_only_the_driver_has_are_sent(spark, tmp_path, frame):
@@ -128,9 +128,9 @@ def test_objects_of_a_module_that_only_the_driver_has_are_sent(spark, tmp_path, 
         model.compile(loss="mse")
         return model
 
-    made = HyperHyperModel(hypermodel=build, project_name="own", max_trials=1, seed=0)
-    on_spark(made, spark, tmp_path)
-    board = made.fit(spark.createDataFrame(frame), epochs=1, verbose=0).leaderboard()
+    auto_model = HyperHyperModel(hypermodel=build, project_name="own", max_trials=1, seed=0)
+    on_spark(auto_model, spark, tmp_path)
+    board = auto_model.fit(spark.createDataFrame(frame), epochs=1, verbose=0).leaderboard()
     assert board["status"].tolist() == ["completed"], board["traceback"].tolist()
 
 
@@ -140,8 +140,8 @@ def test_an_object_that_cannot_be_sent_is_named_before_any_work(spark, tmp_path,
     def held(x: Any) -> Any:
         return lock and x
 
-    made = HyperHyperModel(hypermodel=regression(), custom_objects={"held": held})
-    on_spark(made, spark, tmp_path)
+    auto_model = HyperHyperModel(hypermodel=regression(), custom_objects={"held": held})
+    on_spark(auto_model, spark, tmp_path)
     with pytest.raises(ArgumentError, match=r"cannot send custom_objects\['held'\]"):
-        made.fit(spark.createDataFrame(frame), epochs=1, verbose=0)
+        auto_model.fit(spark.createDataFrame(frame), epochs=1, verbose=0)
     assert not LocalStore(tmp_path).list("data")

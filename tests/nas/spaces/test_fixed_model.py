@@ -22,14 +22,14 @@ def frame():
 
 def test_the_training_of_a_fixed_model_is_searched(tmp_path, frame):
     model = FixedModel(regression(), learning_rate=(0.001, 0.05))
-    made = fitted(tmp_path, model, frame, max_trials=2)
-    for trial, spec in zip(made.result.trials, specs(tmp_path, made), strict=True):
+    auto_model = fitted(tmp_path, model, frame, max_trials=2)
+    for trial, spec in zip(auto_model.result.trials, specs(tmp_path, auto_model), strict=True):
         assert set(trial.values) == {"optimizer", "learning_rate", "batch_size"}
         assert spec.batch_size == trial.values["batch_size"] in (16, 32, 64)
-        optimizer = made.result.get_model(trial.trial_id).optimizer
+        optimizer = auto_model.result.get_model(trial.trial_id).optimizer
         assert type(optimizer).__name__.lower() == trial.values["optimizer"]
         assert float(optimizer.learning_rate) == pytest.approx(trial.values["learning_rate"])
-    known = {hp.name: hp for hp in made._last_tuner.hyperparameters.space}
+    known = {hp.name: hp for hp in auto_model._last_tuner.hyperparameters.space}
     assert known["optimizer"].values == ["nadam", "adam", "sgd", "rmsprop", "adamw"]
     assert known["optimizer"].default == "nadam"
     assert known["learning_rate"].default == pytest.approx(0.02)
@@ -39,16 +39,16 @@ def test_nadam_trains_as_keras_does(tmp_path, frame):
     model = FixedModel(
         regression(), keep_weights=True, optimizers=[], learning_rate=0.02, batch_sizes=[ROWS]
     )
-    made = searcher(tmp_path, model)
-    made.resource_bind(
+    auto_model = searcher(tmp_path, model)
+    auto_model.resource_bind(
         backend=LocalBackend(1), store=LocalStore(tmp_path), validation="late", label_columns=["y"]
     )
-    made.fit(frame[[*FEATURES, "y", "late"]], epochs=3, verbose=0)
+    auto_model.fit(frame[[*FEATURES, "y", "late"]], epochs=3, verbose=0)
     alone = model.build(keras_tuner.HyperParameters())
     early = frame[~frame["late"]]
     x, y = early[FEATURES].to_numpy("float32"), early["y"].to_numpy("float32")
     wanted = alone.fit(x, y, batch_size=ROWS, epochs=3, verbose=0).history["loss"]
-    assert made.result.get_best_model_history()["loss"] == pytest.approx(wanted, rel=1e-4)
+    assert auto_model.result.get_best_model_history()["loss"] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_optimizer_of_a_fixed_model_keeps_its_settings():
@@ -67,20 +67,20 @@ def test_loss_scaling_is_kept_at_every_learning_rate():
     model.compile(scaled, "mse")
     hp = keras_tuner.HyperParameters()
     hp.Fixed("learning_rate", 0.3)
-    made = FixedModel(model, learning_rate=(0.1, 1.0), optimizers=[]).build(hp)
+    copied = FixedModel(model, learning_rate=(0.1, 1.0), optimizers=[]).build(hp)
     assert hp.values["optimizer"] == "sgd"
-    assert float(made.optimizer.learning_rate) == pytest.approx(0.3)
-    assert made.optimizer.initial_scale == 4.0
+    assert float(copied.optimizer.learning_rate) == pytest.approx(0.3)
+    assert copied.optimizer.initial_scale == 4.0
 
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_weights_are_kept_on_request(keep):
     model = regression()
-    made = FixedModel(model, keep_weights=keep).build(keras_tuner.HyperParameters())
-    same = [np.array_equal(a, b) for a, b in zip(model.weights, made.weights, strict=True)]
+    copied = FixedModel(model, keep_weights=keep).build(keras_tuner.HyperParameters())
+    same = [np.array_equal(a, b) for a, b in zip(model.weights, copied.weights, strict=True)]
     assert same == ([True] * 4 if keep else [False, True, False, True])
-    made.set_weights([weight + 1 for weight in made.get_weights()])
-    assert not np.array_equal(made.weights[0], model.weights[0])  # nothing is shared
+    copied.set_weights([weight + 1 for weight in copied.get_weights()])
+    assert not np.array_equal(copied.weights[0], model.weights[0])  # nothing is shared
 
 
 def test_the_trials_weights_come_from_its_seed(tmp_path, frame):
@@ -98,18 +98,18 @@ def sequential(*, with_input: bool) -> keras.Model:
 @pytest.mark.parametrize("with_input", [True, False])
 def test_a_sequential_model_is_searched(tmp_path, frame, with_input):
     model = sequential(with_input=with_input)
-    made = fitted(tmp_path, FixedModel(model, loss="mse", metrics=["mae"]), frame)
+    auto_model = fitted(tmp_path, FixedModel(model, loss="mse", metrics=["mae"]), frame)
     assert model.built == with_input
-    assert made.predict(frame[FEATURES]).shape == (ROWS, 1)
-    assert list(made.evaluate(frame, return_dict=True)) == ["loss", "mae"]
+    assert auto_model.predict(frame[FEATURES]).shape == (ROWS, 1)
+    assert list(auto_model.evaluate(frame, return_dict=True)) == ["loss", "mae"]
 
 
 def test_a_subclassed_model_is_searched(tmp_path, frame):
     model = Subclassed(5)
     model.compile(loss="mse")
-    made = fitted(tmp_path, model, frame, custom_objects={"Subclassed": Subclassed})
+    auto_model = fitted(tmp_path, model, frame, custom_objects={"Subclassed": Subclassed})
     assert not model.built
-    assert made.predict(frame[FEATURES]).shape == (ROWS, 1)
+    assert auto_model.predict(frame[FEATURES]).shape == (ROWS, 1)
 
 
 @pytest.mark.parametrize(

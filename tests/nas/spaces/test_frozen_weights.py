@@ -51,14 +51,14 @@ def has_sevens(model: keras.Model) -> bool:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory, frame):
     folder = tmp_path_factory.mktemp("searched")
-    made = searcher(folder, in_tandem(pretrained()), workers=2)
-    made.fit(frame[FEATURES], frame["y"], epochs=2, verbose=0)
-    return made, folder
+    auto_model = searcher(folder, in_tandem(pretrained()), workers=2)
+    auto_model.fit(frame[FEATURES], frame["y"], epochs=2, verbose=0)
+    return auto_model, folder
 
 
 def test_a_frozen_part_of_a_model_keeps_its_weights_in_a_search(searched, tmp_path):
-    made, _ = searched
-    best = made.export_model()
+    auto_model, _ = searched
+    best = auto_model.export_model()
     assert has_sevens(best)
     best.save(tmp_path / "best.keras")
     loaded = keras.models.load_model(tmp_path / "best.keras")
@@ -67,11 +67,11 @@ def test_a_frozen_part_of_a_model_keeps_its_weights_in_a_search(searched, tmp_pa
 
 
 def test_a_search_with_a_frozen_part_is_replayed_and_resumed(searched, frame):
-    made, folder = searched
+    auto_model, folder = searched
     assert Replay(LocalStore(folder), "own").compare("trial-0000").equal
     again = searcher(folder, in_tandem(pretrained(name="again")), workers=2)
     again.fit(frame[FEATURES], frame["y"], epochs=2, verbose=0)
-    assert again.result.best_trial.score == made.result.best_trial.score
+    assert again.result.best_trial.score == auto_model.result.best_trial.score
     other = pretrained()
     other.layers[0].set_weights([SEVEN + 1])
     with pytest.raises(ArgumentError, match=r"begun with hypermodel.fixed"):
@@ -114,17 +114,17 @@ def test_only_untrained_weights_are_kept():
         layer.set_weights([np.full_like(weight, 5) for weight in layer.get_weights()])
     model.get_layer("still").trainable = frozen.trainable = False
     model.compile("sgd", "mse")
-    made = FixedModel(model).build(keras_tuner.HyperParameters())
+    copied = FixedModel(model).build(keras_tuner.HyperParameters())
 
     def fives(name: str) -> list[bool]:
-        return [bool((weight == 5).all()) for weight in made.get_layer(name).get_weights()]
+        return [bool((weight == 5).all()) for weight in copied.get_layer(name).get_weights()]
 
     assert fives("still") == [True] * 2
     assert fives("frozen") == [True] * 4
     assert fives("moves") == [False] * 2
     assert fives("thawed") == [False] * 4, "statistics belong to the weights that are trained"
-    assert not made.get_layer("adapted").weights
-    np.testing.assert_allclose(made.get_layer("adapted").mean, adapted.mean)
+    assert not copied.get_layer("adapted").weights
+    np.testing.assert_allclose(copied.get_layer("adapted").mean, adapted.mean)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -161,9 +161,9 @@ def check(model: keras.Model, frame: Any) -> None:
 
 
 def test_base_models_keep_weights_and_statistics(tmp_path, frame):
-    made = search(tmp_path, base_models={0: adapted_base()}, max_trials=1, bind=columns())
-    made.fit(frame, epochs=1, verbose=0)
-    check(made.export_model(), frame)
+    auto_model = search(tmp_path, base_models={0: adapted_base()}, max_trials=1, bind=columns())
+    auto_model.fit(frame, epochs=1, verbose=0)
+    check(auto_model.export_model(), frame)
 
 
 def test_a_base_model_of_a_residual_perceptron_keeps_both(tmp_path, frame):
@@ -172,9 +172,9 @@ def test_a_base_model_of_a_residual_perceptron_keeps_both(tmp_path, frame):
             problem_type="regression", input_shape=3, base_model=adapted_base(), blocks=[[1, 4, 1]]
         ).make_tandem_model()
 
-    made = searcher(tmp_path, build)
-    made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
-    check(made.export_model(), frame)
+    auto_model = searcher(tmp_path, build)
+    auto_model.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    check(auto_model.export_model(), frame)
 
 
 class Behind(ak.Block):
@@ -189,6 +189,6 @@ def test_a_block_keeps_both(tmp_path: Path, frame: Any, normalized: bool) -> Non
     node = ak.Input()
     ahead = ak.Normalization()(node) if normalized else node
     outputs = ak.RegressionHead()(Behind()(ahead))
-    made = search(tmp_path, inputs=node, outputs=outputs, max_trials=1, bind=columns())
-    made.fit(frame, epochs=1, verbose=0)
-    check(made.export_model(), frame)
+    auto_model = search(tmp_path, inputs=node, outputs=outputs, max_trials=1, bind=columns())
+    auto_model.fit(frame, epochs=1, verbose=0)
+    check(auto_model.export_model(), frame)

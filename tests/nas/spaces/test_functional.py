@@ -128,9 +128,9 @@ CUSTOM = {each.__name__: each for each in (Net, Powered, Misfit, WithFunction, T
     ],
 )
 def test_a_built_network_that_cannot_be_sent_is_refused(tmp_path, frame, make, message):
-    made = searcher(tmp_path, lambda hp: make(), custom_objects=CUSTOM)
+    auto_model = searcher(tmp_path, lambda hp: make(), custom_objects=CUSTOM)
     with pytest.raises(ArgumentError, match=message) as caught:
-        made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+        auto_model.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
     assert len(str(caught.value)) <= 250
     assert not LocalStore(tmp_path).list("data")
 
@@ -138,9 +138,9 @@ def test_a_built_network_that_cannot_be_sent_is_refused(tmp_path, frame, make, m
 def test_errors_do_not_suggest_unsafe_deserialization(tmp_path, frame):
     keras.config.enable_unsafe_deserialization()
     try:
-        made = searcher(tmp_path, lambda hp: network(doubled()))
+        auto_model = searcher(tmp_path, lambda hp: network(doubled()))
         with pytest.raises(ArgumentError, match=LAMBDA) as caught:
-            made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+            auto_model.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
     finally:
         from keras.src.backend.common import global_state
 
@@ -159,9 +159,9 @@ def test_a_fixed_model_is_refused_when_it_is_given():
     ("make", "message"), [(Net, NO_CONFIG), (lambda: Powered(0.7), "Powered has no get_config")]
 )
 def test_a_fixed_subclassed_model_is_refused(tmp_path, frame, make, message):
-    made = searcher(tmp_path, compiled(make()), custom_objects=CUSTOM)
+    auto_model = searcher(tmp_path, compiled(make()), custom_objects=CUSTOM)
     with pytest.raises(ArgumentError, match=message) as caught:
-        made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+        auto_model.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
     assert len(str(caught.value)) <= 250
 
 
@@ -173,9 +173,9 @@ def test_a_fixed_subclassed_model_is_refused(tmp_path, frame, make, message):
     ],
 )
 def test_a_base_model_that_cannot_be_copied_is_refused(tmp_path, frame, base, message):
-    made = search(tmp_path, base_models={0: base()}, custom_objects=CUSTOM, bind=columns())
+    auto_model = search(tmp_path, base_models={0: base()}, custom_objects=CUSTOM, bind=columns())
     with pytest.raises(ArgumentError, match=message):
-        made.fit(frame, epochs=1, verbose=0)
+        auto_model.fit(frame, epochs=1, verbose=0)
 
 
 class Doubling(ak.Block):
@@ -185,26 +185,26 @@ class Doubling(ak.Block):
 
 def test_a_block_with_a_lambda_is_refused(tmp_path, frame):
     node = ak.Input()
-    made = search(
+    auto_model = search(
         tmp_path, inputs=node, outputs=ak.RegressionHead()(Doubling()(node)), bind=columns()
     )
     with pytest.raises(ArgumentError, match="cannot send the Lambda layer"):
-        made.fit(frame, epochs=1, verbose=0)
+        auto_model.fit(frame, epochs=1, verbose=0)
 
 
 def test_unregistered_objects_are_named_in_one_line(tmp_path, frame):
-    made = search(tmp_path, base_models={0: network(Powered())}, bind=columns())
+    auto_model = search(tmp_path, base_models={0: network(Powered())}, bind=columns())
     with pytest.raises(ArgumentError, match=r"^Could not locate class 'Powered'.*custom_objects"):
-        made.fit(frame, epochs=1, verbose=0)
-    made = searcher(tmp_path, lambda hp: network(layers.Lambda(twice)))
+        auto_model.fit(frame, epochs=1, verbose=0)
+    auto_model = searcher(tmp_path, lambda hp: network(layers.Lambda(twice)))
     with pytest.raises(ArgumentError, match=r"^Could not locate function 'twice'. Register"):
-        made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+        auto_model.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
 
 
 def test_networks_that_can_be_sent_are_trained(tmp_path, frame):
     """A Lambda layer of a named function, and a subclassed model with its default arguments."""
-    made = searcher(
+    auto_model = searcher(
         tmp_path, lambda hp: network(layers.Lambda(twice), Powered()), custom_objects=CUSTOM
     )
-    board = made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0).leaderboard()
+    board = auto_model.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0).leaderboard()
     assert board["status"].tolist() == ["completed"]

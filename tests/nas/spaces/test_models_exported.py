@@ -13,7 +13,7 @@ import pytest
 
 from cerebros_spark import LocalStore
 from nas import FixedModel, HyperHyperModel, ResidualMLP
-from tests.nas import custom_models as own_models
+from tests.nas import custom_models
 from tests.nas.exported import check_in_a_fresh_process, keep
 
 ROWS = 60
@@ -100,26 +100,28 @@ OWN = {
 
 
 def subclassed() -> keras.Model:
-    model = own_models.Subclassed(5)
+    model = custom_models.Subclassed(5)
     model.compile(loss="mse")
     return model
 
 
 CUSTOM = {
     "a subclassed model": (subclassed, TABLE, NUMBER),
-    "custom layer, loss and metric": (lambda: own_models.with_customs, TABLE, NUMBER),
+    "custom layer, loss and metric": (lambda: custom_models.with_customs, TABLE, NUMBER),
 }
 
 
 def trained(store: Path, hypermodel: Any, x: np.ndarray, y: np.ndarray, **more: Any) -> Any:
     """A network, trained on two workers for two epochs."""
-    made = HyperHyperModel(hypermodel=hypermodel, project_name="rows", max_trials=1, seed=0, **more)
-    made.resource_bind(store=LocalStore(store))
-    made.fit(x, y, epochs=2, batch_size=16, verbose=0)
-    board = made.result.leaderboard()
+    auto_model = HyperHyperModel(
+        hypermodel=hypermodel, project_name="rows", max_trials=1, seed=0, **more
+    )
+    auto_model.resource_bind(store=LocalStore(store))
+    auto_model.fit(x, y, epochs=2, batch_size=16, verbose=0)
+    board = auto_model.result.leaderboard()
     assert set(board["status"]) == {"completed"}
-    assert made.result.engine_report.units == 2 * (2 + 2)
-    return made.export_model()
+    assert auto_model.result.engine_report.units == 2 * (2 + 2)
+    return auto_model.export_model()
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +150,11 @@ def test_a_custom_model_trains_by_hops(name: str, tmp_path, alone):
 @pytest.mark.parametrize("name", CUSTOM)
 def test_custom_objects_train_by_hops(name: str, tmp_path, with_objects):
     make, x, y = CUSTOM[name]
-    objects = {**own_models.CUSTOM, "Subclassed": own_models.Subclassed}
+    objects = {**custom_models.CUSTOM, "Subclassed": custom_models.Subclassed}
     model = trained(tmp_path, make(), x, y, custom_objects=objects)
     keep(with_objects, name, model, [x])
 
 
 # The last one: it looks at what the tests above it have saved.
 def test_they_load_in_a_fresh_process_with_keras_alone_or_with_their_objects(alone, with_objects):
-    check_in_a_fresh_process(alone, custom=(with_objects, "own_models"))
+    check_in_a_fresh_process(alone, custom=(with_objects, "tests.nas.custom_models"))

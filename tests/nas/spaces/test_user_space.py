@@ -37,27 +37,29 @@ def test_the_best_hyperparameters_are_those_of_scored_trials(tmp_path, frame):
             raise ValueError("not this one\nand more")
         return regression()
 
-    made = searcher(tmp_path, build, max_trials=2)
-    made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
-    assert len(made.result.trials) == 2
-    assert [hp.values for hp in made.get_best_hyperparameters(9)] == [{"fails": False}]
-    worst = made.result.leaderboard().iloc[-1]
+    auto_model = searcher(tmp_path, build, max_trials=2)
+    auto_model.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    assert len(auto_model.result.trials) == 2
+    assert [hp.values for hp in auto_model.get_best_hyperparameters(9)] == [{"fails": False}]
+    worst = auto_model.result.leaderboard().iloc[-1]
     assert worst["error"] == "ValueError: not this one", "its type and message in one line"
     assert "and more" in worst["traceback"]
 
 
 def test_a_function_builds(tmp_path, frame):
-    made = fitted(tmp_path, small, frame, "three", max_trials=2)
-    values = [trial.values for trial in made.result.trials]
+    auto_model = fitted(tmp_path, small, frame, "three", max_trials=2)
+    values = [trial.values for trial in auto_model.result.trials]
     assert all(2 <= value["units"] <= 9 for value in values)
-    sizes = [spec.batch_size for spec in specs(tmp_path, made)]
+    sizes = [spec.batch_size for spec in specs(tmp_path, auto_model)]
     assert sizes == [value["batch_size"] for value in values]
     assert set(sizes) == {8, 24}
     rows = frame[FEATURES].to_numpy("float32")
-    returned = made.predict(frame[FEATURES])
+    returned = auto_model.predict(frame[FEATURES])
     assert returned.shape == (ROWS, 3)
-    np.testing.assert_allclose(returned, made.export_model().predict(rows, verbose=0), rtol=1e-5)
-    assert list(made.evaluate(frame, return_dict=True)) == ["loss", "accuracy"]
+    np.testing.assert_allclose(
+        returned, auto_model.export_model().predict(rows, verbose=0), rtol=1e-5
+    )
+    assert list(auto_model.evaluate(frame, return_dict=True)) == ["loss", "accuracy"]
 
 
 def test_layer_losses_and_loss_arguments_count_in_all_partitions(tmp_path, frame):
@@ -68,25 +70,25 @@ def test_layer_losses_and_loss_arguments_count_in_all_partitions(tmp_path, frame
         model.compile("sgd", keras.losses.Huber(30.0), metrics=["mae"])
         return model
 
-    made = searcher(tmp_path, build, max_trials=1)
-    made.resource_bind(backend=LocalBackend(2), store=LocalStore(tmp_path))
+    auto_model = searcher(tmp_path, build, max_trials=1)
+    auto_model.resource_bind(backend=LocalBackend(2), store=LocalStore(tmp_path))
     x, y = frame[FEATURES].to_numpy("float32"), frame[["y"]].to_numpy("float32")
-    result = made.fit(x, y, batch_size=ROWS, epochs=2, validation_data=(x, y), verbose=0)
-    wanted = made.export_model().evaluate(x, y, batch_size=ROWS, verbose=0, return_dict=True)
+    result = auto_model.fit(x, y, batch_size=ROWS, epochs=2, validation_data=(x, y), verbose=0)
+    wanted = auto_model.export_model().evaluate(x, y, batch_size=ROWS, verbose=0, return_dict=True)
     trial = result.best_trial
     for name, value in wanted.items():
         assert trial.history[f"val_{name}"][trial.best_epoch] == pytest.approx(value, rel=1e-5)
-    huber = float(keras.losses.Huber(30.0)(y, made.predict(x)))
+    huber = float(keras.losses.Huber(30.0)(y, auto_model.predict(x)))
     assert wanted["loss"] > huber + 0.01  # the layers' own
-    assert Replay(LocalStore(tmp_path), made.project_name).compare(trial.trial_id).equal
+    assert Replay(LocalStore(tmp_path), auto_model.project_name).compare(trial.trial_id).equal
 
 
 def test_a_hypermodel_builds_networks_with_two_outputs(tmp_path, frame):
-    made = searcher(tmp_path, Tuned(), max_trials=2)
-    made.fit(frame[FEATURES], [frame["y"], frame["binary"]], epochs=1, verbose=0)
-    assert {trial.values["units"] for trial in made.result.trials} <= {3, 5}
-    assert [each.shape for each in made.predict(frame[FEATURES])] == [(ROWS, 1), (ROWS, 2)]
-    assert "val_dense_2_accuracy" in made.result.get_best_model_history()
+    auto_model = searcher(tmp_path, Tuned(), max_trials=2)
+    auto_model.fit(frame[FEATURES], [frame["y"], frame["binary"]], epochs=1, verbose=0)
+    assert {trial.values["units"] for trial in auto_model.result.trials} <= {3, 5}
+    assert [each.shape for each in auto_model.predict(frame[FEATURES])] == [(ROWS, 1), (ROWS, 2)]
+    assert "val_dense_2_accuracy" in auto_model.result.get_best_model_history()
 
 
 def test_columns_named_like_inputs_and_outputs_belong_to_them(tmp_path):
@@ -102,15 +104,15 @@ def test_columns_named_like_inputs_and_outputs_belong_to_them(tmp_path):
 
     x = {"right": np.full((ROWS, 1), 3.0), "left": np.full((ROWS, 1), 5.0)}
     y = {"half": np.full((ROWS, 1), 1.5), "double": np.full((ROWS, 1), 10.0)}
-    made = searcher(tmp_path, build, max_trials=1)
-    history = made.fit(x, y, epochs=1, verbose=0).get_best_model_history()
+    auto_model = searcher(tmp_path, build, max_trials=1)
+    history = auto_model.fit(x, y, epochs=1, verbose=0).get_best_model_history()
     assert history["double_loss"] == pytest.approx([100.0])
     assert history["half_loss"] == pytest.approx([1.5])
-    returned = made.evaluate({**x, **y}, return_dict=True)
+    returned = auto_model.evaluate({**x, **y}, return_dict=True)
     assert [returned["double_loss"], returned["half_loss"]] == pytest.approx([100.0, 1.5])
-    model = made.export_model()
+    model = auto_model.export_model()
     model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
-    assert [float(each[0, 0]) for each in made.predict(x)] == [6.0, 4.0]
+    assert [float(each[0, 0]) for each in auto_model.predict(x)] == [6.0, 4.0]
 
 
 def test_inputs_may_be_a_dict(tmp_path):
@@ -122,18 +124,18 @@ def test_inputs_may_be_a_dict(tmp_path):
         return model
 
     x = {"right": np.full((ROWS, 1), 3.0), "left": np.full((ROWS, 1), 5.0)}
-    made = searcher(tmp_path, build, max_trials=1)
-    made.fit(x, np.zeros((ROWS, 1)), epochs=1, verbose=0)
-    assert made.predict(x)[0, 0] == -2.0
-    assert made.export_model().predict(x, verbose=0)[0, 0] == -2.0
+    auto_model = searcher(tmp_path, build, max_trials=1)
+    auto_model.fit(x, np.zeros((ROWS, 1)), epochs=1, verbose=0)
+    assert auto_model.predict(x)[0, 0] == -2.0
+    assert auto_model.export_model().predict(x, verbose=0)[0, 0] == -2.0
 
 
 def test_a_batch_size_hyperparameter_counts_in_every_space(tmp_path, frame):
     hp = keras_tuner.HyperParameters()
     hp.Fixed("batch_size", 7)
-    made = search(tmp_path, max_trials=1)
-    made.tuner_bind(hyperparameters=hp)
-    made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    auto_model = search(tmp_path, max_trials=1)
+    auto_model.tuner_bind(hyperparameters=hp)
+    auto_model.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
     assert read_spec(LocalStore(tmp_path), "small", "trial-0000").batch_size == 7
 
 
@@ -145,8 +147,10 @@ def test_adapted_statistics_are_kept(tmp_path, frame):
         model.compile("sgd", "mse")
         return model
 
-    made = fitted(tmp_path, build, frame)
-    (layer,) = [x for x in made.export_model().layers if isinstance(x, keras.layers.Normalization)]
+    auto_model = fitted(tmp_path, build, frame)
+    (layer,) = [
+        x for x in auto_model.export_model().layers if isinstance(x, keras.layers.Normalization)
+    ]
     assert not layer.weights
     out = layer(100 + frame[FEATURES].to_numpy("float32"))
     np.testing.assert_allclose(np.asarray(out).mean(axis=0), 0, atol=1e-3)
@@ -188,9 +192,9 @@ def test_a_run_resumes_only_with_the_same_builder(tmp_path, frame):
     again = fitted(tmp_path, regression(name="other"), frame)
     assert again.result.best_trial.score == first.result.best_trial.score
     for other in (FixedModel(regression(), keep_weights=True), with_customs):
-        made = searcher(tmp_path, other, custom_objects=CUSTOM)
+        auto_model = searcher(tmp_path, other, custom_objects=CUSTOM)
         with pytest.raises(ArgumentError, match=r"begun with hypermodel"):
-            made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+            auto_model.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
 
 
 # Classes that are weighed ----------------------------------------------------------------
@@ -204,9 +208,9 @@ def test_a_run_resumes_only_with_the_same_builder(tmp_path, frame):
     ],
 )
 def test_weighted_classes_must_exist(tmp_path, frame, label, weights, message):
-    made = searcher(tmp_path, small)
+    auto_model = searcher(tmp_path, small)
     with pytest.raises(ArgumentError, match=message):
-        made.fit(frame[FEATURES], frame[label], epochs=1, class_weight=weights, verbose=0)
+        auto_model.fit(frame[FEATURES], frame[label], epochs=1, class_weight=weights, verbose=0)
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["one column", "a column a class"])
@@ -219,10 +223,10 @@ def test_classes_of_one_hot_labels_can_be_weighted(tmp_path, frame, separate):
     one_hot = np.eye(3, dtype="float32")[frame["three"]]
     losses = []
     for weights in (None, {0: 0.0, 1: 0.001, 2: 0.0}):
-        made = searcher(tmp_path / str(weights), classifier)
+        auto_model = searcher(tmp_path / str(weights), classifier)
         labels = pd.DataFrame(one_hot, columns=list("klm")) if separate else one_hot
-        made.fit(frame[FEATURES], labels, epochs=1, class_weight=weights, verbose=0)
-        losses.append(made.result.best_trial.history["loss"][0])
+        auto_model.fit(frame[FEATURES], labels, epochs=1, class_weight=weights, verbose=0)
+        losses.append(auto_model.result.best_trial.history["loss"][0])
     assert losses[0] > 0
     assert 0 < losses[1] < 0.001 * losses[0]
     off = one_hot + 1

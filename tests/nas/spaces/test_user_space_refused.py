@@ -51,10 +51,10 @@ def test_invalid_arguments_are_refused(given, message):
 
 
 def test_metrics_are_for_compile(tmp_path, frame):
-    made = HyperHyperModel(hypermodel=small)
-    made.resource_bind(store=LocalStore(tmp_path), evaluation_metric="mae")
+    auto_model = HyperHyperModel(hypermodel=small)
+    auto_model.resource_bind(store=LocalStore(tmp_path), evaluation_metric="mae")
     with pytest.raises(ArgumentError, match=r"evaluation_metric=\['mae'\] is for heads"):
-        made.fit(frame[FEATURES], frame["three"], epochs=1, verbose=0)
+        auto_model.fit(frame[FEATURES], frame["three"], epochs=1, verbose=0)
 
 
 # Networks --------------------------------------------------------------------------------
@@ -116,9 +116,9 @@ def two_inputs() -> Any:
 def test_a_network_that_cannot_be_trained_is_refused_before_any_work(
     tmp_path, frame, build, label, message
 ):
-    made = searcher(tmp_path, build)
+    auto_model = searcher(tmp_path, build)
     with pytest.raises(ArgumentError, match=message):
-        made.fit(frame[FEATURES], frame[label], epochs=1, verbose=0)
+        auto_model.fit(frame[FEATURES], frame[label], epochs=1, verbose=0)
     assert not LocalStore(tmp_path).list("data")
 
 

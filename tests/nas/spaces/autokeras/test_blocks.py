@@ -28,9 +28,9 @@ from tests.nas.spaces.autokeras.small_graphs import (
 
 
 def searched(store: Path, inputs: Any, outputs: Any, **bind: Any) -> HyperHyperModel:
-    made = HyperHyperModel(inputs, outputs, project_name="blocks", seed=1)
-    made.resource_bind(store=LocalStore(store), **bind)
-    return made
+    auto_model = HyperHyperModel(inputs, outputs, project_name="blocks", seed=1)
+    auto_model.resource_bind(store=LocalStore(store), **bind)
+    return auto_model
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,9 @@ def folder(tmp_path_factory) -> Path:
     ("name", "row"), [pytest.param(name, row, id=name) for name, row in TABLE_OF_BLOCKS.items()]
 )
 def test_a_block_trains_by_hops(name: str, row: Row, tmp_path, folder):
-    made = searched(tmp_path, *row.graph())
-    made.tuner_bind("random", hyperparameters=row.overrides(), max_trials=1)
-    result = made.fit(
+    auto_model = searched(tmp_path, *row.graph())
+    auto_model.tuner_bind("random", hyperparameters=row.overrides(), max_trials=1)
+    result = auto_model.fit(
         row.x, CLASSES, epochs=2, batch_size=16, verbose=0, input_shape=row.input_shape
     )
     assert result.leaderboard()["status"].tolist() == ["completed"]
@@ -52,7 +52,7 @@ def test_a_block_trains_by_hops(name: str, row: Row, tmp_path, folder):
     assert np.isfinite([*history["loss"], *history["val_loss"]]).all()
     assert json.loads(result.best_trial.program)["imports"] == []
     rows = row.x.reshape(ROWS, *(row.input_shape or row.x.shape[1:]))
-    keep(folder, name, made.export_model(), [rows])
+    keep(folder, name, auto_model.export_model(), [rows])
 
 
 def test_several_inputs_and_outputs_train_on_spark(spark, tmp_path, folder):
@@ -66,7 +66,7 @@ def test_several_inputs_and_outputs_train_on_spark(spark, tmp_path, folder):
         ak.RegressionHead(loss="mean_absolute_error", metrics=[keras.metrics.R2Score()]),
         ak.ClassificationHead(metrics=["accuracy"], dropout=0.25),
     ]
-    made = searched(
+    auto_model = searched(
         tmp_path,
         [image, ids, table],
         [head(merged) for head in heads],
@@ -75,23 +75,23 @@ def test_several_inputs_and_outputs_train_on_spark(spark, tmp_path, folder):
         label_columns=["y", "class"],
         evaluation_metric="mae",
     )
-    made.tuner_bind("random", max_trials=1)
+    auto_model.tuner_bind("random", max_trials=1)
     rows = [
         (g.ravel().tolist(), t.tolist(), v.tolist(), float(v[0]), int(c))
         for g, t, v, c in zip(GRAY, TOKENS, TABLE, CLASSES, strict=True)
     ]
     frame = spark.createDataFrame(rows, ["image", "ids", "table", "y", "class"])
     shapes = [(8, 8, 1), None, None]
-    result = made.fit(frame, epochs=2, batch_size=16, verbose=0, input_shape=shapes)
+    result = auto_model.fit(frame, epochs=2, batch_size=16, verbose=0, input_shape=shapes)
     assert result.leaderboard()["status"].tolist() == ["completed"]
     history = result.get_best_model_history()
     assert {"val_regression_head_1_r2_score", "val_classification_head_1_accuracy"} <= set(history)
-    assert made.predict(frame).columns[-3:] == ["y__output", "class__output", "class__class"]
-    keep(folder, "on Spark", made.export_model(), [GRAY, TOKENS.astype("int32"), TABLE])
+    assert auto_model.predict(frame).columns[-3:] == ["y__output", "class__output", "class__class"]
+    keep(folder, "on Spark", auto_model.export_model(), [GRAY, TOKENS.astype("int32"), TABLE])
 
 
 def test_images_alone_train_on_spark(spark, tmp_path, folder):
-    made = searched(
+    auto_model = searched(
         tmp_path,
         ak.ImageInput(),
         ak.ClassificationHead(),
@@ -102,14 +102,14 @@ def test_images_alone_train_on_spark(spark, tmp_path, folder):
     hp = keras_tuner.HyperParameters()
     hp.Fixed("image_1/block_type", "vanilla")
     hp.Fixed("image_1/conv/num_blocks", 1)
-    made.tuner_bind("random", hyperparameters=hp, max_trials=1)
+    auto_model.tuner_bind("random", hyperparameters=hp, max_trials=1)
     frame = spark.createDataFrame(
         [(x.ravel().tolist(), int(c)) for x, c in zip(COLOUR, CLASSES, strict=True)],
         ["pixels", "class"],
     )
-    result = made.fit(frame, epochs=1, verbose=0, input_shape=(8, 8, 3))
+    result = auto_model.fit(frame, epochs=1, verbose=0, input_shape=(8, 8, 3))
     assert result.leaderboard()["status"].tolist() == ["completed"]
-    keep(folder, "images alone", made.export_model(), [COLOUR])
+    keep(folder, "images alone", auto_model.export_model(), [COLOUR])
 
 
 # The last one: it looks at what the tests above it have saved.

@@ -16,8 +16,8 @@ def test_a_normalization_behind_an_input_has_the_training_rows_statistics(tmp_pa
     block = CerebrosBlock(space=small_space())(ak.Normalization()(node))
     frame = table()
     frame[FEATURES] = 1000 + 50 * frame[FEATURES]
-    made = search(tmp_path, inputs=node, outputs=ak.RegressionHead(dropout=0.0)(block))
-    result = made.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    auto_model = search(tmp_path, inputs=node, outputs=ak.RegressionHead(dropout=0.0)(block))
+    result = auto_model.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
     layers = [
         layer for layer in result.best_model.layers if isinstance(layer, keras.layers.Normalization)
     ]
@@ -47,9 +47,9 @@ def test_a_head_is_unchanged_after_a_search(tmp_path):
     head = ak.ClassificationHead(dropout=0.0)
     output = head(CerebrosBlock(space=small_space())(node))
     frame = table()
-    made = search(tmp_path, inputs=node, outputs=output, max_trials=1, overwrite=True)
-    made.fit(frame[FEATURES], frame["three"], epochs=1, verbose=0)
+    auto_model = search(tmp_path, inputs=node, outputs=output, max_trials=1, overwrite=True)
+    auto_model.fit(frame[FEATURES], frame["three"], epochs=1, verbose=0)
     assert (head.num_classes, head.loss) == (None, None)
     four = np.arange(len(frame)) % 4
-    result = made.fit(frame[FEATURES], four, epochs=1, verbose=0)
+    result = auto_model.fit(frame[FEATURES], four, epochs=1, verbose=0)
     assert result.best_model.output_shape == (None, 4)

@@ -22,13 +22,17 @@ from tests.nas.spaces.autokeras.small_graphs import (
 
 
 def searched(folder, inputs, outputs, workers=1, **more) -> HyperHyperModel:
-    made = HyperHyperModel(inputs, outputs, max_trials=1, overwrite=True, **{"seed": 1, **more})
-    made.resource_bind(store=LocalStore(folder), backend=LocalBackend(workers))
-    return made
+    auto_model = HyperHyperModel(
+        inputs, outputs, max_trials=1, overwrite=True, **{"seed": 1, **more}
+    )
+    auto_model.resource_bind(store=LocalStore(folder), backend=LocalBackend(workers))
+    return auto_model
 
 
-def space_of(made: HyperHyperModel) -> dict[str, keras_tuner.engine.hyperparameters.HyperParameter]:
-    return {each.name: each for each in made._last_tuner.hyperparameters.space}
+def space_of(
+    auto_model: HyperHyperModel,
+) -> dict[str, keras_tuner.engine.hyperparameters.HyperParameter]:
+    return {each.name: each for each in auto_model._last_tuner.hyperparameters.space}
 
 
 def fixed(**values) -> keras_tuner.HyperParameters:
@@ -45,19 +49,19 @@ SMALL_IMAGE = {"image_1/block_type": "vanilla", "image_1/conv/filters_0_0": 16}
 
 
 def test_an_image_alone_searches_small_networks_without_downloads(tmp_path):
-    made = searched(tmp_path, ak.ImageInput(), ak.ClassificationHead())
-    made.tuner_bind("random", hyperparameters=fixed(**{"image_1/block_type": "residual"}))
-    result = made.fit(GRAY[..., 0], CLASSES, epochs=1, verbose=0)
+    auto_model = searched(tmp_path, ak.ImageInput(), ak.ClassificationHead())
+    auto_model.tuner_bind("random", hyperparameters=fixed(**{"image_1/block_type": "residual"}))
+    result = auto_model.fit(GRAY[..., 0], CLASSES, epochs=1, verbose=0)
     assert result.best_model.input_shape == (None, 8, 8)
-    names = set(space_of(made))
+    names = set(space_of(auto_model))
     assert {"image_1/normalize", "image_1/augment", "image_1/residual/stages"} <= names
     assert not any("pretrained" in name for name in names)
 
 
 def test_token_ids_beyond_the_vocabulary_count_as_one_word(tmp_path):
-    made = searched(tmp_path, ak.TextInput(), ak.ClassificationHead(dropout=0.0))
-    made.tuner_bind("random", hyperparameters=fixed(**{"text_1/max_tokens": 500}))
-    result = made.fit(TOKENS, CLASSES, epochs=1, verbose=0)
+    auto_model = searched(tmp_path, ak.TextInput(), ak.ClassificationHead(dropout=0.0))
+    auto_model.tuner_bind("random", hyperparameters=fixed(**{"text_1/max_tokens": 500}))
+    result = auto_model.fit(TOKENS, CLASSES, epochs=1, verbose=0)
     rare = np.full((1, 12), 501)
     predictions = [result.best_model.predict(rare + more, verbose=0) for more in (-1, 0, 10_000)]
     np.testing.assert_array_equal(predictions[0], predictions[1])
@@ -65,24 +69,26 @@ def test_token_ids_beyond_the_vocabulary_count_as_one_word(tmp_path):
 
 
 def test_mixed_inputs_are_merged_for_every_head(tmp_path):
-    made = searched(
+    auto_model = searched(
         tmp_path,
         [ak.ImageInput(), ak.Input(), ak.StructuredDataInput()],
         [ak.ClassificationHead(), ak.RegressionHead()],
     )
-    made.tuner_bind("random", hyperparameters=fixed(**SMALL_IMAGE))
-    result = made.fit([GRAY, TABLE, TABLE], [CLASSES, TABLE[:, 0]], epochs=1, verbose=0)
+    auto_model.tuner_bind("random", hyperparameters=fixed(**SMALL_IMAGE))
+    result = auto_model.fit([GRAY, TABLE, TABLE], [CLASSES, TABLE[:, 0]], epochs=1, verbose=0)
     assert result.best_model.output_shape == [(None, 3), (None, 1)]
-    assert {"image_1/normalize", "table_2/normalize", "table_3/normalize"} <= set(space_of(made))
+    assert {"image_1/normalize", "table_2/normalize", "table_3/normalize"} <= set(
+        space_of(auto_model)
+    )
 
 
 def test_a_node_may_be_used_in_two_searches(tmp_path):
     node, head = ak.ImageInput(), ak.ClassificationHead()
     for folder in ("one", "two"):
-        made = searched(tmp_path / folder, node, head)
-        made.tuner_bind("random", hyperparameters=fixed(**SMALL_IMAGE))
-        made.fit(GRAY, CLASSES, epochs=1, verbose=0)
-        assert sum(name.endswith("block_type") for name in space_of(made)) == 1
+        auto_model = searched(tmp_path / folder, node, head)
+        auto_model.tuner_bind("random", hyperparameters=fixed(**SMALL_IMAGE))
+        auto_model.fit(GRAY, CLASSES, epochs=1, verbose=0)
+        assert sum(name.endswith("block_type") for name in space_of(auto_model)) == 1
     assert (node.out_blocks, head.inputs, head.num_classes) == ([], None, None)
 
 
@@ -100,15 +106,15 @@ def test_an_unknown_kind_of_image_network_is_refused():
 
 
 def test_flat_images_need_their_shape(tmp_path):
-    made = searched(tmp_path, ak.ImageInput(), ak.ClassificationHead())
+    auto_model = searched(tmp_path, ak.ImageInput(), ak.ClassificationHead())
     with pytest.raises(ArgumentError, match=r"input 0 is an ImageInput.* rows are \(64,\)"):
-        made.fit(GRAY.reshape(ROWS, -1), CLASSES, epochs=1, verbose=0)
+        auto_model.fit(GRAY.reshape(ROWS, -1), CLASSES, epochs=1, verbose=0)
 
 
 def test_text_inputs_need_rows_of_ids(tmp_path):
-    made = searched(tmp_path, ak.TextInput(), ak.ClassificationHead())
+    auto_model = searched(tmp_path, ak.TextInput(), ak.ClassificationHead())
     with pytest.raises(ArgumentError, match=r"input 0 is a TextInput.* rows are \(8, 8, 1\)"):
-        made.fit(GRAY, CLASSES, epochs=1, verbose=0)
+        auto_model.fit(GRAY, CLASSES, epochs=1, verbose=0)
 
 
 def test_an_unconnected_input_is_refused():
@@ -154,7 +160,7 @@ def test_overrides_reach_conditional_hyperparameters(tmp_path):
     node = ak.ImageInput()
     block = SmallImageBlock(name="left.eye", normalize=True, augment=False)
     head = ak.ClassificationHead(dropout=0.0)(block(node))
-    made = searched(tmp_path, node, head, max_model_size=10**6)
+    auto_model = searched(tmp_path, node, head, max_model_size=10**6)
     hp = fixed(
         **{
             "learning_rate": 1e-4,
@@ -164,8 +170,8 @@ def test_overrides_reach_conditional_hyperparameters(tmp_path):
             "left.eye/residual/units": 1,
         }
     )
-    made.tuner_bind("random", hyperparameters=hp, max_trials=2)
-    result = made.fit(COLOUR, CLASSES, epochs=1, verbose=0)
+    auto_model.tuner_bind("random", hyperparameters=hp, max_trials=2)
+    result = auto_model.fit(COLOUR, CLASSES, epochs=1, verbose=0)
     board = result.leaderboard()
     assert board["status"].tolist() == ["completed"] * 2
     assert board["parameters"].nunique() == 1
@@ -181,9 +187,9 @@ def test_augmentation_is_reproducible_bit_for_bit(tmp_path):
         keras.backend.clear_session()
         node = ak.ImageInput()
         head = ak.ClassificationHead(dropout=0.25)
-        made = searched(tmp_path / folder, node, head(augmented(node)), workers=2)
-        made.tuner_bind("random", hyperparameters=fixed())
-        result = made.fit(GRAY, CLASSES, epochs=2, batch_size=8, verbose=0, reproducible=True)
+        auto_model = searched(tmp_path / folder, node, head(augmented(node)), workers=2)
+        auto_model.tuner_bind("random", hyperparameters=fixed())
+        result = auto_model.fit(GRAY, CLASSES, epochs=2, batch_size=8, verbose=0, reproducible=True)
         weights.append(result.best_model.get_weights())
     for one, two in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -193,9 +199,9 @@ def test_shapes_may_be_numpy_integers(tmp_path):
     keras.backend.clear_session()
     node = ak.ImageInput()
     dense = ak.DenseBlock(num_layers=1, num_units=16, use_batchnorm=False, dropout=0.0)(node)
-    made = searched(tmp_path, node, ak.RegressionHead(dropout=0.0)(dense))
-    made.tuner_bind("random", hyperparameters=fixed())
-    result = made.fit(
+    auto_model = searched(tmp_path, node, ak.RegressionHead(dropout=0.0)(dense))
+    auto_model.tuner_bind("random", hyperparameters=fixed())
+    result = auto_model.fit(
         GRAY.reshape(ROWS, -1),
         np.stack([TABLE[:, 0], TABLE[:, 1]], axis=1),
         epochs=1,

@@ -32,10 +32,10 @@ def rows(*shape: int) -> np.ndarray:
 def test_an_image_gets_the_statistics_of_adapt(channels, axis):
     x = rows(4, 6, channels)
     node = keras.Input((4, 6, channels))
-    made = model_of(node, keras.layers.Normalization(axis=axis)(node))
+    model = model_of(node, keras.layers.Normalization(axis=axis)(node))
     wanted = keras.layers.Normalization(axis=axis)
     wanted.adapt(x)
-    completed = complete_preprocessing(made, [statistics(x)])
+    completed = complete_preprocessing(model, [statistics(x)])
     np.testing.assert_allclose(completed(x), wanted(x), rtol=1e-4, atol=1e-4)
     assert completed.weights == []
     assert completed.compiled
@@ -81,14 +81,14 @@ def test_random_contrast_does_not_clip_normalized_rows():
     x = rows(4, 4, 1)
     node = keras.Input((4, 4, 1))
     normal = keras.layers.Normalization()(node)
-    made = model_of(node, keras.layers.RandomContrast(0.1, seed=0)(normal))
-    completed = complete_preprocessing(made, [statistics(x)])
+    model = model_of(node, keras.layers.RandomContrast(0.1, seed=0)(normal))
+    completed = complete_preprocessing(model, [statistics(x)])
     assert keras.ops.convert_to_numpy(completed(x, training=True)).min() < -1
 
 
 def test_statistics_of_computed_values_are_unknown():
     node = keras.Input((5,))
     dense = keras.layers.Dense(3, name="middle")(node)
-    made = model_of(node, keras.layers.Normalization()(dense))
+    model = model_of(node, keras.layers.Normalization()(dense))
     with pytest.raises(ArgumentError, match="reads 'middle'"):
-        complete_preprocessing(made, [statistics(rows(5))])
+        complete_preprocessing(model, [statistics(rows(5))])

@@ -28,10 +28,10 @@ def networks(outputs: list[Output] | None = None, shapes=((3,),), **more) -> Cer
     return CerebrosNetworks(space, shapes, heads, jit_compile=False, **more)
 
 
-def built(made: CerebrosNetworks, **values) -> keras.Model:  # type: ignore[no-untyped-def]
+def built(builder: CerebrosNetworks, **values) -> keras.Model:  # type: ignore[no-untyped-def]
     hp = keras_tuner.HyperParameters()
     hp.values.update(values)
-    return made.build(hp)
+    return builder.build(hp)
 
 
 TWO = [
@@ -62,10 +62,10 @@ def test_accuracy_fits_its_loss() -> None:
 
 
 def test_the_model_matches_the_plan() -> None:
-    made = networks(TWO, shapes=((3,), (2, 2)))
+    builder = networks(TWO, shapes=((3,), (2, 2)))
     hp = keras_tuner.HyperParameters()
-    model = made.build(hp)
-    assert model.count_params() == made.plan(hp).parameters
+    model = builder.build(hp)
+    assert model.count_params() == builder.plan(hp).parameters
     assert model.optimizer.learning_rate.numpy() == pytest.approx(0.0664)
     assert hp.values["learning_rate"] == 0.0664
 
@@ -116,36 +116,36 @@ def test_normalization_centers_scales_and_has_no_weights() -> None:
 @pytest.mark.parametrize("size", [1, 3, 12])
 def test_normalization_of_an_input_that_is_not_flat(size: int) -> None:
     mean = np.arange(size, dtype="float64")
-    made = networks(shapes=((2, 2, 3),), normalizations=[(mean, np.full(size, 4.0))])
-    layer = built(made).get_layer("input0_normalization")
+    builder = networks(shapes=((2, 2, 3),), normalizations=[(mean, np.full(size, 4.0))])
+    layer = built(builder).get_layer("input0_normalization")
     x = np.random.rand(5, 2, 2, 3)
     target = {1: (1,), 3: (3,), 12: (2, 2, 3)}[size]
     np.testing.assert_allclose(layer(x), (x - mean.reshape(target)) / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_normalization_of_integers_and_of_one_input_only() -> None:
-    made = networks(
+    builder = networks(
         shapes=((3,), (2,)),
         input_dtypes=["int32", "float32"],
         normalizations=[([1, 2, 3], [1, 1, 1]), None],
     )
-    model = built(made)
+    model = built(builder)
     assert [tensor.dtype for tensor in model.inputs] == ["int32", "float32"]
     assert model.predict([np.ones((2, 3), "int32"), np.ones((2, 2))], verbose=0).shape == (2, 1)
 
 
 def test_several_learning_rates_are_searched() -> None:
-    made = networks(space=small(learning_rate=(0.1, 0.01)))
-    assert built(made, learning_rate=0.01).optimizer.learning_rate.numpy() == pytest.approx(0.01)
+    builder = networks(space=small(learning_rate=(0.1, 0.01)))
+    assert built(builder, learning_rate=0.01).optimizer.learning_rate.numpy() == pytest.approx(0.01)
     sgd = networks(optimizer="sgd")
     assert isinstance(built(sgd).optimizer, keras.optimizers.SGD)
     assert built(sgd).optimizer.learning_rate.numpy() == pytest.approx(0.0664)
 
 
 def test_an_optimizer_keeps_its_own_learning_rate_and_is_not_shared() -> None:
-    made = networks(optimizer=keras.optimizers.Adam(0.5, beta_1=0.8))
+    builder = networks(optimizer=keras.optimizers.Adam(0.5, beta_1=0.8))
     hp = keras_tuner.HyperParameters()
-    first, second = made.build(hp), made.build(hp)
+    first, second = builder.build(hp), builder.build(hp)
     assert "learning_rate" not in hp.values
     assert first.optimizer is not second.optimizer
     assert first.optimizer.learning_rate.numpy() == pytest.approx(0.5)
@@ -160,8 +160,8 @@ def test_a_base_model_is_copied_with_its_weights() -> None:
 
     first, second = backbone(), backbone()
     shapes = ((4, 4, 1), (3,), (4, 4, 1))
-    made = networks(shapes=shapes, base_models={0: first, 2: second})
-    model = built(made)
+    builder = networks(shapes=shapes, base_models={0: first, 2: second})
+    model = built(builder)
     copy = model.get_layer("input0_base")
     assert copy is not first
     assert all(np.array_equal(a, b) for a, b in zip(copy.weights, first.weights, strict=True))
@@ -189,11 +189,11 @@ def test_training_lowers_the_loss() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(50, 10, size=(256, 3))
     y = x @ [1.0, -2.0, 0.5]
-    made = networks(
+    builder = networks(
         space=small(minimum_neurons_per_unit=3),
         normalizations=[(x.mean(axis=0), x.var(axis=0))],
     )
-    losses = built(made).fit(x, y, epochs=6, batch_size=32, verbose=0).history["loss"]
+    losses = built(builder).fit(x, y, epochs=6, batch_size=32, verbose=0).history["loss"]
     assert losses[-1] < losses[0] / 2
 
 

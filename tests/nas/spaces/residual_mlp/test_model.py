@@ -13,7 +13,7 @@ from nas.spaces.residual_mlp import ResidualBlock
 from tests.nas.exported import check_in_a_fresh_process, keep
 
 
-def made(**more: Any) -> keras.Model:
+def make_model(**more: Any) -> keras.Model:
     arguments = {"input_shape": 10, "number_of_classes": 3, "blocks": [[3, 20, 5], [2, 9, 0]]}
     return ResidualMLP(**(arguments | more)).make_tandem_model()
 
@@ -27,14 +27,14 @@ def units(model: keras.Model, word: str) -> list[int]:
 
 
 def test_each_layer_of_a_block_is_narrower_by_the_decrease():
-    model = made()
+    model = make_model()
     assert units(model, "block1_dense") == [20, 15, 10]
     assert units(model, "block2_dense") == [9, 9]
-    assert made(blocks=[[7, 75, 8]]).get_layer("block1_dense7").units == 75 - 6 * 8
+    assert make_model(blocks=[[7, 75, 8]]).get_layer("block1_dense7").units == 75 - 6 * 8
 
 
 def test_the_input_of_a_block_is_concatenated_with_its_output():
-    model = made()
+    model = make_model()
     first, second = named(model, "concatenate")
     assert [tensor.shape[-1] for tensor in first.input] == [10, 10]
     assert first.input[1].name == model.inputs[0].name
@@ -44,7 +44,9 @@ def test_the_input_of_a_block_is_concatenated_with_its_output():
 
 
 def test_dense_layers_in_bypasses_are_each_followed_by_dropout():
-    model = made(residual_bypass_dense_layers=[[], [5, 4]], dropout_rate_for_bypass_layers=0.3)
+    model = make_model(
+        residual_bypass_dense_layers=[[], [5, 4]], dropout_rate_for_bypass_layers=0.3
+    )
     assert units(model, "block1_bypass") == []
     assert [type(layer).__name__ for layer in named(model, "block2_bypass")] == [
         "Dense",
@@ -57,7 +59,7 @@ def test_dense_layers_in_bypasses_are_each_followed_by_dropout():
 
 
 def test_dense_layers_in_bypasses_are_each_followed_by_batch_normalization():
-    model = made(
+    model = make_model(
         residual_bypass_dense_layers=[[6], [5]],
         b_norm_or_dropout_residual_bypass_layers="bnorm",
         final_dense_layers=[8, 7],
@@ -69,15 +71,15 @@ def test_dense_layers_in_bypasses_are_each_followed_by_batch_normalization():
 
 
 def test_inter_block_layers_are_between_each_two_blocks():
-    model = made(blocks=[[1, 4, 1]] * 3, inter_block_layers_per_block=[12, 11])
+    model = make_model(blocks=[[1, 4, 1]] * 3, inter_block_layers_per_block=[12, 11])
     assert units(model, "inter1") == units(model, "inter2") == [12, 11]
     assert not named(model, "inter3")
     assert [t.shape[-1] for t in model.get_layer("block2_concatenate").input] == [4, 11]
-    assert not named(made(blocks=[[1, 4, 1]], inter_block_layers_per_block=[12]), "inter")
+    assert not named(make_model(blocks=[[1, 4, 1]], inter_block_layers_per_block=[12]), "inter")
 
 
 def test_final_layers_are_each_followed_by_dropout():
-    model = made(final_dense_layers=[15, 6], dropout_rate=0.18)
+    model = make_model(final_dense_layers=[15, 6], dropout_rate=0.18)
     assert [layer.name for layer in model.layers][-5:] == [
         "final_dense1",
         "final_dropout1",
@@ -89,7 +91,7 @@ def test_final_layers_are_each_followed_by_dropout():
 
 
 def test_activation_and_learning_rate():
-    model = made(activation=keras.activations.tanh, learning_rate=0.003)
+    model = make_model(activation=keras.activations.tanh, learning_rate=0.003)
     assert model.get_layer("block1_dense1").activation is keras.activations.tanh
     assert float(model.optimizer.learning_rate) == pytest.approx(0.003)
     assert isinstance(model.optimizer, keras.optimizers.Adam)
@@ -108,7 +110,7 @@ def test_activation_and_learning_rate():
     ],
 )
 def test_the_problem_type_sets_activation_and_loss(given, activation, loss):
-    model = made(**given)
+    model = make_model(**given)
     assert model.get_layer("output").activation.__name__ == activation
     name = getattr(model.loss, "__name__", type(model.loss).__name__)
     assert name == loss
@@ -123,7 +125,7 @@ def test_the_problem_type_sets_activation_and_loss(given, activation, loss):
     ],
 )
 def test_it_trains_and_reports(given, names):
-    model = made(**given)
+    model = make_model(**given)
     x, y = np.random.default_rng(0).normal(size=(16, 10)), np.eye(3)[np.arange(16) % 3]
     assert names <= set(model.fit(x, y, verbose=0).history)
 
@@ -149,7 +151,7 @@ def base(shape: tuple[int, ...] = (12, 12, 3)) -> keras.Model:
 
 
 def test_gray_images_of_another_size_reach_a_base_model():
-    model = made(
+    model = make_model(
         input_shape=(8, 6),
         bw_images=True,
         base_model=base(),
@@ -168,20 +170,20 @@ def test_gray_images_of_another_size_reach_a_base_model():
 def test_a_base_model_of_the_datas_shape_needs_no_resizing():
     same = {"input_shape": (12, 12, 3), "base_model": base()}
     for shape in ("", None, (12, 12, 3)):
-        assert not named(made(**same, base_model_input_shape=shape), "resizing")
-    grey = made(input_shape=(12, 12, 1), bw_images=True, base_model=base())
+        assert not named(make_model(**same, base_model_input_shape=shape), "resizing")
+    grey = make_model(input_shape=(12, 12, 1), bw_images=True, base_model=base())
     assert not named(grey, "resizing")
     assert grey.input_shape == (None, 12, 12, 1)
 
 
 def test_a_base_models_weights_are_shared():
     trained = base()
-    model = made(input_shape=(12, 12, 3), base_model=trained)
+    model = make_model(input_shape=(12, 12, 3), base_model=trained)
     assert model.get_layer("base") is trained
 
 
 def test_rows_that_are_not_vectors_are_flattened_without_a_base_model():
-    assert made(input_shape=(4, 5)).get_layer("flatten").output.shape == (None, 20)
+    assert make_model(input_shape=(4, 5)).get_layer("flatten").output.shape == (None, 20)
 
 
 def test_keras_alone_loads_saved_networks(tmp_path: Path):
@@ -193,7 +195,7 @@ def test_keras_alone_loads_saved_networks(tmp_path: Path):
         "b_norm_or_dropout_residual_bypass_layers": "bnorm",
     }
     for name, more in (("alone", {}), ("behind a base model", behind_a_base)):
-        model = made(
+        model = make_model(
             input_shape=(8, 8),
             residual_bypass_dense_layers=[[5], [4]],
             final_dense_layers=[6],
@@ -260,7 +262,7 @@ def test_keras_alone_loads_saved_networks(tmp_path: Path):
 )
 def test_invalid_arguments_are_refused(given, message):
     with pytest.raises(ArgumentError, match=message):
-        made(**given)
+        make_model(**given)
 
 
 def test_a_block_of_the_plan_is_validated():

@@ -25,7 +25,7 @@ def loss(values, epoch):
     return {"val_loss": sum((values[name] - 0.4) ** 2 for name in NAMES)}
 
 
-def made(name="bayesian", *, declare=space, seed=0, max_trials=20, **options):
+def make_tuner(name="bayesian", *, declare=space, seed=0, max_trials=20, **options):
     tuner = get_tuner_class(name)(objective=OBJECTIVE, max_trials=max_trials, seed=seed, **options)
     known = tuner.hyperparameters
     declare(known)
@@ -34,7 +34,7 @@ def made(name="bayesian", *, declare=space, seed=0, max_trials=20, **options):
 
 
 def searched(name="bayesian", *, in_flight=1, **options):
-    return Simulation(made(name, **options), loss, builds=space, in_flight=in_flight).run()
+    return Simulation(make_tuner(name, **options), loss, builds=space, in_flight=in_flight).run()
 
 
 @pytest.mark.parametrize("in_flight", [1, 4])
@@ -70,12 +70,12 @@ def test_a_starting_point_is_tried_once():
 )
 def test_starting_points_outside_the_space_are_refused(points, message):
     with pytest.raises(ArgumentError, match=message):
-        made(starting_points=points)
+        make_tuner(starting_points=points)
 
 
 def test_trials_in_flight_differ_and_count_with_the_liars_score():
     def in_flight(liar):
-        tuner = made(liar=liar, num_initial_points=5, num_candidates=100)
+        tuner = make_tuner(liar=liar, num_initial_points=5, num_candidates=100)
         for _ in range(8):
             proposal = tuner.propose()
             tuner.observe(proposal.trial_id, 0, loss(proposal.hyperparameters.values, 0))

@@ -71,7 +71,7 @@ def loss(values: dict[str, Any], epoch: int) -> dict[str, float]:
     return {"val_loss": (far + (values.get("kind") == "b")) / (1 + epoch), "loss": 1.0}
 
 
-def made(
+def make_tuner(
     name: str,
     *,
     max_trials: int | None = 5,
@@ -104,7 +104,7 @@ def made(
 def simulation(name: str, *, function: Any = loss, builds: Any = space, **more: Any) -> Simulation:
     run = {key: more.pop(key) for key in ("in_flight", "epochs", "order") if key in more}
     run["seed"] = run.pop("order", 0)
-    tuner = made(name, **{"declare": builds, **more})
+    tuner = make_tuner(name, **{"declare": builds, **more})
     return Simulation(tuner, function, builds=builds, **{"epochs": 2, **run})
 
 
@@ -271,7 +271,7 @@ def test_proposals_do_not_depend_on_other_draws(name):
 
 
 def test_a_tuner_that_is_done_stays_done_while_trials_run(name):
-    tuner = made(name, max_trials=2)
+    tuner = make_tuner(name, max_trials=2)
     running = []
     while isinstance(proposal := tuner.propose(), Proposal):
         running.append(proposal)

@@ -27,9 +27,9 @@ def tuner(space=SPACES["published"], moieties=3, tries=2, seed=0):
     return MoietyTuner(space, moieties=moieties, tries=tries, seed=seed)
 
 
-def proposals(made) -> list:
+def proposals(moiety_tuner) -> list:
     found = []
-    while not isinstance(proposal := made.propose(), Pause):
+    while not isinstance(proposal := moiety_tuner.propose(), Pause):
         found.append(proposal)
     assert proposal is Pause.DONE
     return found
@@ -77,18 +77,20 @@ def test_more_tries_keep_the_earlier_ones():
 
 
 def test_all_trials_continue_and_the_config_has_the_arguments():
-    made = tuner()
-    assert all(made.observe("a", epoch, {"score": 1.0}) == {"a": True} for epoch in range(50))
-    assert made.conclude("a", Status.COMPLETED) == {}
-    assert made.get_config() == {"moieties": 3, "tries": 2}
+    moiety_tuner = tuner()
+    assert all(
+        moiety_tuner.observe("a", epoch, {"score": 1.0}) == {"a": True} for epoch in range(50)
+    )
+    assert moiety_tuner.conclude("a", Status.COMPLETED) == {}
+    assert moiety_tuner.get_config() == {"moieties": 3, "tries": 2}
 
 
 def test_the_space_is_known_from_the_start():
-    made = tuner()
-    names = [each.name for each in made.hyperparameters.space]
+    moiety_tuner = tuner()
+    names = [each.name for each in moiety_tuner.hyperparameters.space]
     assert "cerebros/levels" in names
-    made.learn(keras_tuner.HyperParameters())
-    assert [each.name for each in made.hyperparameters.space] == names
+    moiety_tuner.learn(keras_tuner.HyperParameters())
+    assert [each.name for each in moiety_tuner.hyperparameters.space] == names
 
 
 def test_several_learning_rates_are_refused():
