@@ -19,9 +19,7 @@ DEFAULT_WORKERS = 2
 
 @contextlib.contextmanager
 def spark_session(
-    master: str | None = None,
-    workers: int | None = None,
-    settings: Mapping[str, str] | None = None,
+    master: str | None = None, workers: int | None = None, settings: Mapping[str, str] | None = None
 ) -> Iterator[SparkSession]:
     """Provide the active session, or a new one that is stopped at the end of the block.
 

@@ -33,12 +33,7 @@ from nas.estimators.cerebros_output import write_drawings, write_results
 from nas.hyperhypermodel import HyperHyperModel
 from nas.results.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
-from nas.spaces.cerebros.decay import (
-    simple_sigmoid,
-    to_base,
-    zero_7_exp_decay,
-    zero_95_exp_decay,
-)
+from nas.spaces.cerebros.decay import simple_sigmoid, to_base, zero_7_exp_decay, zero_95_exp_decay
 from nas.spaces.validation import check_member
 from nas.tuners.algorithms.moiety import MoietyTuner
 

@@ -27,7 +27,7 @@ _BATCH = 256
 EXPECTED_FAILED_CHECKS = {
     "check_sample_weight_equivalence_on_dense_data": (
         "a row of weight two is one row of a step and of the split; two rows are two"
-    ),
+    )
 }
 
 

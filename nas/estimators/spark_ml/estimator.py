@@ -38,10 +38,7 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
     """
 
     def __init__(
-        self,
-        *,
-        search: Callable[[CerebrosEstimator], HyperHyperModel] | None = None,
-        **params: Any,
+        self, *, search: Callable[[CerebrosEstimator], HyperHyperModel] | None = None, **params: Any
     ) -> None:
         super().__init__()
         self._search = search
