@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import keras_tuner
@@ -32,6 +32,9 @@ from nas.search.runner import run_search
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
 from nas.trial.proposal import Tuner
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 _GIB = 1024**3
 
@@ -366,7 +369,9 @@ class HyperHyperModel:
             raise NotFittedError("nothing has been searched yet: call fit() first")
         return self._result
 
-    def predict(self, x: Any, batch_size: int = 32, verbose: int = 0) -> Any:
+    def predict(
+        self, x: Any, batch_size: int = 32, verbose: int = 0
+    ) -> DataFrame | np.ndarray | list[np.ndarray]:
         """Return the best network's outputs.
 
         Args:

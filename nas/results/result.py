@@ -7,7 +7,7 @@ import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import keras_tuner
 import numpy as np
@@ -156,6 +156,10 @@ class ModelSelectionResult:
         """Return the best trial's metrics by name, with a value for each epoch."""
         return dict(self.best_trial.history)
 
+    @overload
+    def get_history(self, trial: str) -> dict[str, list[float]]: ...
+    @overload
+    def get_history(self, trial: None = None) -> dict[str, dict[str, list[float]]]: ...
     def get_history(self, trial: str | None = None) -> dict[str, Any]:
         """Return a trial's metrics by name, by epoch; of all trials by default."""
         if trial is None:
@@ -278,11 +282,15 @@ class ModelSelectionResult:
 
     # Arrays ------------------------------------------------------------------------------
 
-    def predict_arrays(self, x: Any, batch_size: int = 32, verbose: int = 0) -> Any:
+    def predict_arrays(
+        self, x: Any, batch_size: int = 32, verbose: int = 0
+    ) -> np.ndarray | list[np.ndarray]:
         """Return the best network's outputs for arrays; see ``HyperHyperModel.predict``."""
-        return predict_rows(
-            self.best_model, self.model_inputs(x), batch_size=batch_size, verbose=verbose
+        inputs = self.model_inputs(x)
+        outputs: np.ndarray | list[np.ndarray] = predict_rows(
+            self.best_model, inputs, batch_size=batch_size, verbose=verbose
         )
+        return outputs
 
     def evaluate_arrays(
         self, x: Any, y: Any, batch_size: int = 32, verbose: int = 0, sample_weight: Any = None
