@@ -9,12 +9,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from autokeras.graph import Graph
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.training.keras.callback_state import describe_callbacks
 from cerebros_spark.training.keras.metrics import get_merger_key
 from cerebros_spark.training.keras.serialization import find_registered_objects, iterate_dicts
+from nas.compat.autokeras import Graph
 from nas.config.search_config import ModelConfig, SearchConfig
 from nas.identity.custom_code import is_custom
 from nas.identity.digest import describe_code
