@@ -171,15 +171,15 @@ def test_a_search_whose_trials_all_fail_names_the_first_cause(frame, tmp_path):
 
 
 def test_a_trial_that_raises_while_it_is_built_leaves_the_others(frame, tmp_path, monkeypatch):
-    write, written = CerebrosNetworks.write, []
+    serialize, calls = CerebrosNetworks.serialize, []
 
-    def sometimes(self, hp, class_weight):
-        written.append(hp)
-        if len(written) == 2:
+    def sometimes(self, hp, *more):
+        calls.append(hp)
+        if len(calls) == 2:
             raise RuntimeError("no such network")
-        return write(self, hp, class_weight)
+        return serialize(self, hp, *more)
 
-    monkeypatch.setattr(CerebrosNetworks, "write", sometimes)
+    monkeypatch.setattr(CerebrosNetworks, "serialize", sometimes)
     result = search(tmp_path, max_trials=3, bind=columns()).fit(frame, epochs=1, verbose=0)
     assert [trial.status.value for trial in result.trials] == ["completed", "failed", "completed"]
     assert "RuntimeError: no such network" in result.trials[1].error
