@@ -20,6 +20,8 @@ from nas import HyperHyperModel
 from nas.data.inputs import name_columns
 from tests.nas.small_searches import search
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 NAMES = ["p", "q", "r"]
 KERNEL = np.array([1.0, 10.0, 100.0])
 X = np.random.default_rng(0).integers(0, 5, size=(60, 3)).astype("float64")

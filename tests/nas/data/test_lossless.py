@@ -14,6 +14,8 @@ from cerebros_spark.core.errors import ArgumentError, DataError
 from nas import CerebrosRegressor, HyperHyperModel
 from tests.nas.small_searches import search, small_space
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 RNG = np.random.default_rng(0)
 COUNTS = RNG.integers(0, 5, size=(80, 3))
 TOTAL = COUNTS.sum(axis=1)

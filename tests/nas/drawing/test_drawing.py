@@ -25,6 +25,8 @@ from nas.spaces.cerebros.plan import Edge, NetworkFuture, OutputFuture, UnitFutu
 from nas.spaces.cerebros.wiring import draw_future
 from tests.nas.small_searches import FEATURES, search, table
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 

@@ -24,6 +24,8 @@ from nas import (
 )
 from tests.nas.exported import check_in_a_fresh_process, keep
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 FIRST = "predecessor_level_connection_affinity_factor_first"
 MAIN = "predecessor_level_connection_affinity_factor_main"
 

@@ -19,6 +19,8 @@ from nas import CerebrosClassifier, CerebrosRegressor
 from nas.estimators.sklearn import EXPECTED_FAILED_CHECKS
 from tests.nas.small_searches import FEATURES, small_space, table
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 NAMES = np.array(["low", "middle", "high"])
 
 

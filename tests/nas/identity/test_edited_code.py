@@ -19,6 +19,8 @@ from nas import HyperHyperModel
 from tests.nas.custom_searches import own_table
 from tests.nas.small_searches import columns, killed, search, small_space
 
+pytestmark = pytest.mark.usefixtures("simulated_training")
+
 UNITS = 4
 
 

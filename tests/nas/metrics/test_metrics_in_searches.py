@@ -22,6 +22,8 @@ from tests.nas.custom_searches import own_table, searcher
 from tests.nas.exported import check_in_a_fresh_process, keep
 from tests.nas.small_searches import FEATURES, columns, search, table
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 def macro_f1(y: Any, p: np.ndarray) -> float:
     return float(sk.f1_score(y, p.argmax(axis=1), average="macro"))

@@ -15,6 +15,8 @@ from cerebros_spark.runs.journal import Journal
 from nas import MLflowLogger
 from tests.nas.small_searches import columns, search, table
 
+pytestmark = pytest.mark.usefixtures("simulated_training")
+
 TRIALS, EPOCHS = 2, 3
 
 

@@ -20,6 +20,8 @@ from nas.monitoring.observer import SearchInfo, SearchObserver
 from nas.monitoring.tensorboard import TensorBoardObserver
 from tests.nas.small_searches import columns, search, table
 
+pytestmark = pytest.mark.usefixtures("simulated_training")
+
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
 
 TRIALS, EPOCHS = 2, 3

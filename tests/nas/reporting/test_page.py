@@ -23,6 +23,8 @@ from nas.reporting.run_view import Hop, read_run
 from nas.reporting.timeline import build_time_axis, compute_load, compute_usage
 from tests.nas.small_searches import columns, table
 
+pytestmark = pytest.mark.usefixtures("simulated_training")
+
 EVIL = "<script>alert('a$b$')</script>"
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from tests.nas.small_searches import columns, search, table
 
+pytestmark = pytest.mark.usefixtures("simulated_training")
+
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):

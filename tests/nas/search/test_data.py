@@ -13,6 +13,8 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import DataError
 from tests.nas.small_searches import FEATURES, ROWS, columns, search, table
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:

@@ -8,6 +8,8 @@ import pytest
 from nas import ResidualMLPBlock
 from tests.nas.small_searches import FEATURES, search, table
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 SMALL = {"blocks": (1, 2), "layers": (1, 2), "width": (2, 6), "bypass_width": (1, 4)}
 
 

@@ -19,6 +19,8 @@ from nas import HyperHyperModel
 from nas.spaces.cerebros import CerebrosNetworks
 from tests.nas.small_searches import FEATURES, columns, search, small_space, table
 
+pytestmark = pytest.mark.usefixtures("simulated_training")
+
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
@@ -186,6 +188,7 @@ def test_a_trial_that_raises_while_it_is_built_leaves_the_others(frame, tmp_path
     assert "in sometimes" in result.trials[1].traceback
 
 
+@pytest.mark.usefixtures("traced_training")
 def test_losses_that_are_no_numbers_fail_the_trial_and_say_so(frame, tmp_path):
     hypermodel = search(
         tmp_path, max_trials=1, space=small_space(learning_rate=1e30), bind=columns()

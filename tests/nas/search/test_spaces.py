@@ -14,6 +14,8 @@ import pytest
 from nas import CerebrosBlock, HyperHyperModel
 from tests.nas.small_searches import FEATURES, ROWS, columns, search, small_space, table
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:

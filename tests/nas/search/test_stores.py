@@ -15,6 +15,8 @@ from cerebros_spark.runs.journal import read
 from nas import HyperHyperModel
 from tests.nas.small_searches import FEATURES, columns, killed, search, small_space, table
 
+pytestmark = pytest.mark.usefixtures("simulated_training")
+
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:

@@ -17,6 +17,8 @@ from cerebros_spark.worker.worker import Worker
 from nas import HyperHyperModel
 from tests.nas.small_searches import columns, killed, table
 
+pytestmark = pytest.mark.usefixtures("simulated_training")
+
 EPOCHS = 4
 
 

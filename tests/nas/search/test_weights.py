@@ -9,6 +9,8 @@ from cerebros_spark import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, DataError
 from tests.nas.small_searches import FEATURES, columns, search, table
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 FIT = {"epochs": 1, "verbose": 0}
 
 

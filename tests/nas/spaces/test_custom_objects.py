@@ -21,6 +21,8 @@ from tests.nas.custom_searches import fitted, own_table, regression
 from tests.nas.exported import check_in_a_fresh_process, keep
 from tests.nas.small_searches import FEATURES, ROWS
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 @pytest.fixture(scope="module")
 def frame():

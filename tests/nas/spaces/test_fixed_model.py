@@ -14,6 +14,8 @@ from tests.nas.custom_models import Subclassed
 from tests.nas.custom_searches import fitted, own_table, regression, searcher, specs
 from tests.nas.small_searches import FEATURES, ROWS
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 @pytest.fixture(scope="module")
 def frame():

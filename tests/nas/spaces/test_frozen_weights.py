@@ -20,6 +20,8 @@ from nas.spaces.user_space import UserSpace, make_user_builder
 from tests.nas.custom_searches import own_table, searcher
 from tests.nas.small_searches import FEATURES, columns, search
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 layers = keras.layers
 SEVEN = 7 * np.eye(3, dtype="float32")
 

@@ -16,6 +16,8 @@ from nas import FixedModel, HyperHyperModel, ResidualMLP
 from tests.nas import custom_models
 from tests.nas.exported import check_in_a_fresh_process, keep
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 ROWS = 60
 TABLE = np.random.default_rng(0).normal(size=(ROWS, 3)).astype("float32")
 GREY = np.random.default_rng(1).uniform(size=(ROWS, 6, 6, 1)).astype("float32")

@@ -22,6 +22,8 @@ from tests.nas.custom_models import CUSTOM, with_customs
 from tests.nas.custom_searches import Tuned, fitted, own_table, regression, searcher, small, specs
 from tests.nas.small_searches import FEATURES, ROWS, search
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 @pytest.fixture(scope="module")
 def frame():

@@ -17,6 +17,8 @@ from tests.nas.custom_models import Gap, OwnStep, Unwritable, with_customs
 from tests.nas.custom_searches import Tuned, own_table, regression, searcher, small
 from tests.nas.small_searches import FEATURES
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 @pytest.fixture(scope="module")
 def frame():

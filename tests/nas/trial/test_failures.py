@@ -18,6 +18,8 @@ from nas.trial.failures import summarize_error
 from tests.nas.custom_searches import own_table, regression, searcher
 from tests.nas.small_searches import FEATURES
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 @pytest.fixture(scope="module")
 def frame():

@@ -26,6 +26,8 @@ from tests.nas.spaces.autokeras.small_graphs import (
     Row,
 )
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 def searched(store: Path, inputs: Any, outputs: Any, **bind: Any) -> HyperHyperModel:
     auto_model = HyperHyperModel(inputs, outputs, project_name="blocks", seed=1)

@@ -9,6 +9,8 @@ from cerebros_spark.core.errors import ArgumentError
 from nas import CerebrosBlock
 from tests.nas.small_searches import FEATURES, search, small_space, table
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 def test_a_normalization_behind_an_input_has_the_training_rows_statistics(tmp_path):
     keras.backend.clear_session()

@@ -20,6 +20,8 @@ from tests.nas.spaces.autokeras.small_graphs import (
     augmented,
 )
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 def searched(folder, inputs, outputs, workers=1, **more) -> HyperHyperModel:
     auto_model = HyperHyperModel(

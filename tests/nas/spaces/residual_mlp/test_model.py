@@ -12,6 +12,8 @@ from nas import ResidualMLP
 from nas.spaces.residual_mlp import ResidualBlock
 from tests.nas.exported import check_in_a_fresh_process, keep
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 
 def make_model(**more: Any) -> keras.Model:
     arguments = {"input_shape": 10, "number_of_classes": 3, "blocks": [[3, 20, 5], [2, 9, 0]]}
