@@ -36,8 +36,8 @@ from cerebros_spark.storage.store import Store
 
 # The lower 33 bits of monotonically_increasing_id count the rows of one Spark partition.
 _ROW_BITS = (1 << 33) - 1
-# Decoded size of the rows that one task sorts.
-_TASK_BYTES = 2**24
+#: Decoded size in bytes of the rows that one task sorts.
+TASK_BYTES = 2**24
 
 
 def prepare_spark(
@@ -113,7 +113,7 @@ def _count_tasks(df: DataFrame, surveyed: Survey) -> int:
     """Return the number of tasks that sort: one for a small table, Spark's for a large one."""
     size = surveyed.rows * sum(column.row_bytes for column in surveyed.columns)
     most = int(df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
-    return max(1, min(most, math.ceil(size / _TASK_BYTES)))
+    return max(1, min(most, math.ceil(size / TASK_BYTES)))
 
 
 def _sort(frame: DataFrame, surveyed: Survey, tasks: int) -> DataFrame:

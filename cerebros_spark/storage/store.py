@@ -30,7 +30,8 @@ from cerebros_spark.storage.append import Append, Tail, TailAppend
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_BLOCK = 2**22
+#: Bytes that a digest reads at a time.
+DIGEST_BLOCK = 2**22
 DELETE_PASSES = 5
 
 #: What opens the URLs of a scheme, a path being of the scheme ""; the factory registers them.
@@ -133,7 +134,7 @@ class Store:
         def digest() -> tuple[int, str]:
             size, content = 0, hashlib.sha256()
             with self._fs.open(path, "rb") as file:
-                while block := file.read(_BLOCK):
+                while block := file.read(DIGEST_BLOCK):
                     size += len(block)
                     content.update(block)
             return size, content.hexdigest()

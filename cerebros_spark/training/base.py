@@ -59,7 +59,8 @@ class Trainer(Protocol):
         """Free the memory of evicted programs and of these finished trials."""
 
 
-_factories = {
+#: Path of each registered trainer's factory, by the trainer's name.
+TRAINERS = {
     "fused": "cerebros_spark.training.fused:create_trainer",
     "keras": "cerebros_spark.training.keras:create_trainer",
 }
@@ -73,7 +74,7 @@ def register(name: str, path: str) -> None:
         path: ``"module:factory"``, imported at first use. The factory (a class or a function)
             takes no arguments and returns a :class:`Trainer`.
     """
-    _factories[name] = path
+    TRAINERS[name] = path
 
 
 def create_trainer(name: str) -> Trainer:
@@ -87,11 +88,11 @@ def create_trainer(name: str) -> Trainer:
         ArgumentError: If no trainer is registered by that name, or if it needs another Keras
             backend than this process has.
     """
-    path = _factories.get(name, name)
+    path = TRAINERS.get(name, name)
     if ":" not in path:
         raise ArgumentError(
             f"cannot create a trainer: {name!r} is not registered; use one of "
-            f"{', '.join(sorted(_factories))}"
+            f"{', '.join(sorted(TRAINERS))}"
         )
     module, _, factory = path.partition(":")
     trainer: Trainer = getattr(import_module(module), factory)()

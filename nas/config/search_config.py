@@ -25,9 +25,9 @@ from nas.spaces.autokeras.graph import check_graph, check_shapes
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.user_space import UserBuilder, collect_custom_objects, make_user_builder
 
-# AutoKeras' limit and early stopping where no epochs are given.
-_DEFAULT_EPOCHS = 1000
-_DEFAULT_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
+#: AutoKeras' limit of epochs, and its early stopping, where no epochs are given.
+DEFAULT_EPOCHS = 1000
+DEFAULT_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class SearchConfig:
     @property
     def max_epochs(self) -> int:
         """Limit of a trial's epochs."""
-        return self.epochs or _DEFAULT_EPOCHS
+        return self.epochs or DEFAULT_EPOCHS
 
     @property
     def trial_callbacks(self) -> tuple[keras.callbacks.Callback, ...]:
@@ -90,7 +90,7 @@ class SearchConfig:
         stops = any(isinstance(each, keras.callbacks.EarlyStopping) for each in self.callbacks)
         if self.epochs is not None or stops:
             return self.callbacks
-        return (*self.callbacks, keras.callbacks.EarlyStopping(**_DEFAULT_STOPPING))
+        return (*self.callbacks, keras.callbacks.EarlyStopping(**DEFAULT_STOPPING))
 
     @property
     def custom_objects(self) -> Mapping[str, Any]:

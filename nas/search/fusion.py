@@ -42,7 +42,8 @@ _SAMPLES, _TIMED_SAMPLES = 128, 16
 # the number of units. The proportions are about the same on other machines.
 _TRACING_SECONDS, _STEP_SECONDS = 0.25, 0.0006
 _COMPILING_SECONDS = 5.0
-_MARGIN = 2.0
+#: Trials are fused where Keras alone would take so many times the seconds of compiling.
+MARGIN = 2.0
 
 
 class Fusion:
@@ -120,7 +121,7 @@ class Fusion:
         units = statistics.fmean(len(list(network.units)) for network in networks)
         steps = -(-self._data.manifest.train_rows // batch_size) * self._config.max_epochs
         seconds = trials * units * (_TRACING_SECONDS + steps * _STEP_SECONDS)
-        if seconds < _MARGIN * _COMPILING_SECONDS:
+        if seconds < MARGIN * _COMPILING_SECONDS:
             raise NotFusableError(
                 f"about {seconds:.0f} s of training by Keras are not worth "
                 f"{_COMPILING_SECONDS:.0f} s of compiling"

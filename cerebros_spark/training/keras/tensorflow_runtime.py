@@ -24,8 +24,8 @@ _STARTUP_LINE = re.compile(
     rb"I\d{4} |WARNING: All log messages before absl|To enable the following"
 )
 
-# The GPUs of this process as CUDA_VISIBLE_DEVICES names them, once they are set.
-_visible_gpus: str | None = None
+#: The GPUs of this process as CUDA_VISIBLE_DEVICES names them, once they are set.
+visible_gpus: str | None = None
 
 _lock = threading.RLock()
 
@@ -185,18 +185,18 @@ def _apply(settings: _Settings) -> None:
 
 def _hide_other_gpus(gpus: Sequence[str]) -> None:
     """Hide all other GPUs from CUDA, which must not have started yet."""
-    global _visible_gpus
+    global visible_gpus
     wanted = ",".join(gpus)
-    if _visible_gpus is not None and _visible_gpus != wanted:
+    if visible_gpus is not None and visible_gpus != wanted:
         logger.warning(
             "this Python process uses GPU %s since an earlier task and cannot change to GPU %s, "
             "which Spark has assigned to this one: two tasks may share a GPU. Start the "
             "application with spark.python.worker.reuse=false to have a process for each task",
-            _visible_gpus,
+            visible_gpus,
             wanted,
         )
         return
-    _visible_gpus = wanted
+    visible_gpus = wanted
     # Addresses are nvidia-smi's, which CUDA numbers by speed by default.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     os.environ["CUDA_VISIBLE_DEVICES"] = wanted

@@ -132,7 +132,7 @@ def test_partitioning_and_types_of_the_source_do_not_matter(frame, prepared, tmp
 
 def test_many_tasks_write_the_same_as_one(frame, prepared, tmp_path, monkeypatch):
     _, manifest = prepared
-    monkeypatch.setattr(prepare_module, "_TASK_BYTES", 256)
+    monkeypatch.setattr(prepare_module, "TASK_BYTES", 256)
     elsewhere = LocalStore(tmp_path)
     again = prepare_spark(
         frame.repartition(4), elsewhere, feature_columns=["id", "number", "array"],

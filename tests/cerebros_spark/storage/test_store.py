@@ -206,7 +206,7 @@ def test_deleting_while_another_process_deletes(tmp_path, monkeypatch):
 
 
 def test_the_digest_of_a_key(store, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK", 1000)
+    monkeypatch.setattr(module, "DIGEST_BLOCK", 1000)
     data = bytes(range(256)) * 40
     store.write("key", data)
     assert store.digest("key") == (len(data), hashlib.sha256(data).hexdigest())

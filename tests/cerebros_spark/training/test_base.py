@@ -16,7 +16,7 @@ class SmallTrainer:
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
-    monkeypatch.setattr(base, "_factories", dict(base._factories))
+    monkeypatch.setattr(base, "TRAINERS", dict(base.TRAINERS))
 
 
 def test_a_registered_trainer_is_created_by_name():

@@ -22,7 +22,7 @@ EPOCHS = 3
 @pytest.fixture
 def always(monkeypatch):
     """As if compiling took no time."""
-    monkeypatch.setattr(fusion, "_MARGIN", 0.0)
+    monkeypatch.setattr(fusion, "MARGIN", 0.0)
 
 
 def fitted(
@@ -48,7 +48,7 @@ def test_fused_trials_equal_those_of_keras(tmp_path, always, monkeypatch):
     trials = specs(tmp_path / "fused")
     assert [spec.trainer for spec in trials] == ["fused"] * 3
     assert len({spec.group for spec in trials}) == 1
-    monkeypatch.setattr(fusion, "_MARGIN", 1e9)
+    monkeypatch.setattr(fusion, "MARGIN", 1e9)
     plain = fitted(tmp_path / "plain", reproducible=True)
     assert [spec.trainer for spec in specs(tmp_path / "plain")] == ["keras"] * 3
     one, other = (r.leaderboard().sort_values("trial") for r in (fused, plain))

@@ -115,9 +115,9 @@ def stopping(**how: float) -> dict:
 
 
 def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(nas.config.search_config, "_DEFAULT_EPOCHS", 9)
+    monkeypatch.setattr(nas.config.search_config, "DEFAULT_EPOCHS", 9)
     monkeypatch.setattr(
-        nas.config.search_config, "_DEFAULT_STOPPING", stopping(patience=2, min_delta=1e9)
+        nas.config.search_config, "DEFAULT_STOPPING", stopping(patience=2, min_delta=1e9)
     )
     hypermodel = search(tmp_path, max_trials=1, bind=columns())
     result = hypermodel.fit(frame, verbose=0)
@@ -128,9 +128,9 @@ def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, mon
 
 
 def test_without_epochs_a_trial_that_improves_continues(frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(nas.config.search_config, "_DEFAULT_EPOCHS", 4)
+    monkeypatch.setattr(nas.config.search_config, "DEFAULT_EPOCHS", 4)
     monkeypatch.setattr(
-        nas.config.search_config, "_DEFAULT_STOPPING", stopping(patience=4, min_delta=0.0)
+        nas.config.search_config, "DEFAULT_STOPPING", stopping(patience=4, min_delta=0.0)
     )
     result = search(tmp_path, max_trials=1, bind=columns()).fit(frame, verbose=0)
     assert result.leaderboard()["epochs"].tolist() == [4]

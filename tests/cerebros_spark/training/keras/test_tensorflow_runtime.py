@@ -19,7 +19,7 @@ def grown(monkeypatch) -> list[str]:
     for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
         monkeypatch.setenv(name, "")  # put back afterwards
         monkeypatch.delenv(name)
-    monkeypatch.setattr(tensorflow_runtime, "_visible_gpus", None)
+    monkeypatch.setattr(tensorflow_runtime, "visible_gpus", None)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"the {kind}"])
     grow = lambda device, on: found.append(device) if on else None  # noqa: E731
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
