@@ -49,8 +49,8 @@ def test_tuner_bind_decides_over_the_constructor(frame, tmp_path):
     assert len(result.trials) == 2
     assert result.best_trial.score == min(result.get_best_model_history()["val_mae"])
     hypermodel.tuner_bind("random")
-    assert hypermodel.tuner.max_trials == 2
-    assert hypermodel.tuner.objective.name == "val_mae"
+    assert hypermodel._tuner_binding.max_trials == 2
+    assert hypermodel._tuner_binding.objective.name == "val_mae"
 
 
 def test_a_maximized_objective_puts_the_largest_first(frame, tmp_path):
