@@ -212,6 +212,39 @@ def _seed() -> None:
         keras.utils.set_random_seed(20)
 
 
+# Three ways to train the Keras networks of searches. Tracing a network takes longer than most
+# trainings of the tests: a file or test names the cheapest way that shows what it is about,
+# simulated where the values do not count, eager where they do. Without any it is as users have it.
+
+
+@pytest.fixture(scope="module")
+def simulated_training() -> Iterator[None]:
+    """Networks of this file are not trained, but their states and metrics change."""
+    from tests.simulated_keras import SIMULATED, keras_trained_by
+
+    with keras_trained_by(SIMULATED):
+        yield
+
+
+@pytest.fixture(scope="module")
+def eager_training() -> Iterator[None]:
+    """Networks of this file are trained step by step, without a traced graph."""
+    from tests.simulated_keras import EAGER, keras_trained_by
+
+    with keras_trained_by(EAGER):
+        yield
+
+
+@pytest.fixture
+def traced_training(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Networks of this test are trained as users have it, whatever its file says."""
+    from tests.simulated_keras import EAGER, SIMULATED, TRACED, keras_trained_by
+
+    simulated = "simulated_training" in request.fixturenames
+    with keras_trained_by(TRACED, afterwards=SIMULATED if simulated else EAGER):
+        yield
+
+
 SECRET = "a-secret-that-nobody-may-be-told"
 S3_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "AKIAOFNOBODYATALL000",

@@ -16,7 +16,7 @@ from cerebros_spark import LocalBackend
 
 
 @pytest.fixture
-def threads(monkeypatch):
+def threads(monkeypatch, eager_training):
     """Workers are threads here; the tests of backends cover Spark's."""
     monkeypatch.setattr(
         "cerebros_spark.SparkBackend",

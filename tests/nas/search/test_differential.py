@@ -1,12 +1,14 @@
 """Random small settings: a search's only trial is what ``keras.Model.fit`` makes of the network.
 
 One batch holds all rows, so their order does not matter. A setting follows from its number alone;
-``DIFFERENTIAL_SETTINGS=200`` tries that many.
+``DIFFERENTIAL_SETTINGS=200`` tries that many. By default one in three is traced, as users have it,
+and the others run eagerly: tracing takes most of the time.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from cerebros_spark.runs.journal import read
 from cerebros_spark.training.keras.checkpoint import StateVariables
 from nas import HyperHyperModel
 from tests.nas.search.random_settings import Setting
+from tests.simulated_keras import EAGER, keras_trained_by
 
 COUNT = int(os.environ.get("DIFFERENTIAL_SETTINGS", "30"))
+TRACED = range(COUNT) if "DIFFERENTIAL_SETTINGS" in os.environ else range(0, COUNT, 3)
 
 
 class KeptWeights(keras.callbacks.Callback):
@@ -54,7 +58,8 @@ def test_a_search_equals_keras(number: int, tmp_path: Path) -> None:
         hypermodel=setting.build, project_name="small", max_trials=1, seed=number
     )
     search.resource_bind(backend=LocalBackend(1), store=LocalStore(tmp_path))
-    trial = search.fit(**setting.arguments).best_trial
+    with nullcontext() if number in TRACED else keras_trained_by(EAGER):
+        trial = search.fit(**setting.arguments).best_trial
 
     model, weights = started(setting, tmp_path), KeptWeights()
     arguments = {**setting.arguments, "callbacks": [weights], "shuffle": False}

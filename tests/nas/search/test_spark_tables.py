@@ -14,6 +14,8 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
 from nas import HyperHyperModel
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 NAMES = ["p", "a.b", "c`d"]
 X = np.random.default_rng(0).integers(0, 5, size=(60, 3)).astype("float64")
 Y = X @ [1.0, 10.0, 100.0]
