@@ -19,15 +19,16 @@ MAX_WIRING = 2**31 - 1
 def read_moiety(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tuple[Moiety, int]:
     """Register the hyperparameters of a network and return what their values stand for.
 
-    ``levels``, for each level k ``units_k``, for each unit u of it ``neurons_k_u`` (numbered from
-    1 and 0 as the units of a plan) and, for real neurons, ``dendrites_k_u``; ``wiring``, which
-    names one wiring of the moiety; ``activation``, ``merge``, ``regularization`` and ``unit`` if
-    the space has several. A bound with one value has no hyperparameter. What a smaller network
-    lacks is conditional: registered without a value, so that a tuner knows the whole space from
-    its first build. (KerasTuner cannot make ``dendrites_k_u`` depend on ``unit`` as well: if
-    ``unit`` is searched, they have values in networks of plain units too, without effect.) If a
-    tuner draws each value uniformly, networks are distributed as
-    :func:`~.moiety.draw_moiety` draws them. Defaults are in the middle of their bounds.
+    They are ``levels``; for each level k ``units_k``; for each unit u of it ``neurons_k_u``, and
+    ``dendrites_k_u`` for real neurons. (Levels count from 1 and units from 0, as in a plan.)
+    ``wiring`` names one wiring of the moiety. ``activation``, ``merge``, ``regularization`` and
+    ``unit`` exist if the space has several. A bound with one value has no hyperparameter.
+
+    What a smaller network lacks is conditional: registered without a value, so that a tuner knows
+    the whole space from its first build. (KerasTuner cannot make ``dendrites_k_u`` depend on
+    ``unit`` as well. If that is searched, they have values in networks of plain units too, without
+    effect.) Uniform draws of all values give the distribution of :func:`~.moiety.draw_moiety`.
+    Defaults are in the middle of their bounds.
 
     Args:
         hp: A ``keras_tuner.HyperParameters``.

@@ -22,8 +22,8 @@ def build_layers(
 ) -> list[Any]:
     """Build the layers of a plan on top of Keras tensors.
 
-    Each unit merges its sources in the order of its edges, then applies batch normalization or
-    dropout if the plan has it, and ends in its Dense layer. A source that was picked several times
+    Each unit merges its sources in the order of its edges. Then come batch normalization or
+    dropout, if the plan has it, and its Dense layer. A source that was picked several times
     is merged several times: concatenated, each copy has its own weights; added, it counts several
     times in the sum, so that a plan means the same wiring under either merge. (Batch
     normalization, the default, reduces the sum again.) ``"add"`` adds the sources of the same
