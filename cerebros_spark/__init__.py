@@ -1,7 +1,7 @@
-"""The engine: trains many Keras models at once on data that does not move.
+"""Engine that trains many Keras models at once, while the data stays on its workers.
 
-Public names load on first use, so importing the package imports neither TensorFlow, PySpark nor
-Petastorm. ``__init__.pyi`` lists them.
+The public names, listed in ``__init__.pyi``, load on first use. So importing the package does not
+import TensorFlow, PySpark or Petastorm.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A daemon of Spark's Python workers that has TensorFlow and Keras imported.
+"""Daemon for Spark's Python workers that has already imported TensorFlow and Keras.
 
-Spark forks workers from a daemon. By default each worker imports both packages itself, which takes
-seconds of processor time. This daemon imports them once::
+Spark forks workers from a daemon. With its default daemon, each worker imports both packages, which
+takes seconds of CPU time. This daemon imports them once::
 
     SparkSession.builder.config("spark.python.daemon.module", "cerebros_spark.daemon")
 
-The package must be installed where executors run Python; packages sent with a script come too late.
+The package must be installed where executors run Python: packages shipped by Spark arrive too late.
 TensorFlow is imported but not initialized, so each worker still configures its threads and GPU.
 """
 

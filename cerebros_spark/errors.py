@@ -1,4 +1,4 @@
-"""Exceptions that the packages raise."""
+"""Exceptions raised by ``cerebros_spark`` and ``nas``."""
 
 from cerebros_spark.core.errors import ArgumentError as ArgumentError
 from cerebros_spark.core.errors import BackendError as BackendError

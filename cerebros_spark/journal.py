@@ -1,4 +1,4 @@
-"""Command ``python -m cerebros_spark.journal RUN``: print and audit a run's journal."""
+"""Command ``python -m cerebros_spark.journal RUN``: print and audit the journal of a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from cerebros_spark.runs.journal import format_record, journal_key, locate_run, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a journal and its faults; exit with status 1 if there are any."""
+    """Print a journal and its faults; exit with status 1 if it has faults.
+
+    ``arguments`` defaults to those of the command line.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m cerebros_spark.journal", description="Print and audit the journal of a run."
     )
     parser.add_argument("run", metavar="RUN", help="folder or URL of the run: STORE/runs/NAME")
-    parser.add_argument("--quiet", action="store_true", help="print the audit alone")
+    parser.add_argument("--quiet", action="store_true", help="print only the audit")
     options = parser.parse_args(arguments)
     store, name = locate_run(options.run)
     records = read(store, name)
@@ -28,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trials = sum(record["kind"] == "trial" for record in records)
     for fault in faults:
         sys.stdout.write(f"FAULT {fault}\n")
-    verdict = f"{len(faults)} faults" if faults else "each once and in order"
+    verdict = f"{len(faults)} faults" if faults else "no faults"
     address = store.address(journal_key(name))
     sys.stdout.write(f"{address}: {trials} trials, {units} units, {verdict}\n")
     sys.exit(1 if faults else 0)

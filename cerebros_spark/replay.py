@@ -1,4 +1,4 @@
-"""Command ``python -m cerebros_spark.replay RUN``: train trials again and compare them."""
+"""Command ``python -m cerebros_spark.replay RUN``: retrain trials and compare the results."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from cerebros_spark.runs.journal import locate_run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Replay trials and print the differences; exit with status 1 if there are any."""
+    """Replay trials and print the differences; exit with status 1 if there are differences.
+
+    ``arguments`` defaults to those of the command line.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m cerebros_spark.replay",
-        description="Trains trials again, alone, and compares them with the journal bit by bit. "
+        description="Retrain trials, each alone, and compare them with the journal bit for bit. "
         "Custom layers, losses and metrics must be registered in modules that can be imported "
         "here; for others use Replay(..., custom_objects=...) in Python.",
     )
     parser.add_argument("run", metavar="RUN", help="folder or URL of the run: STORE/runs/NAME")
-    parser.add_argument("trials", metavar="TRIAL", nargs="*", help="all trials by default")
+    parser.add_argument("trials", metavar="TRIAL", nargs="*", help="default: all trials")
     options = parser.parse_args(arguments)
     replay = Replay(*locate_run(options.run))
     is_equal = True

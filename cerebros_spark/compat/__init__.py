@@ -1,4 +1,4 @@
-"""Private attributes of other libraries, one module per library.
+"""Access to private attributes of other libraries, one module per library.
 
-Each module names the versions it was tested with. Its test fails when an attribute is gone.
+Each module states the version that it was verified with. Its test fails if an attribute is missing.
 """

@@ -1,4 +1,4 @@
-"""Private attributes of Keras, as seen in Keras 3.15.1. Functions are in alphabetical order."""
+"""Access to private attributes of Keras, verified with version 3.15.1."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from keras.src.utils import naming
 
 
 def adam_moments(optimizer: Any, index: int) -> tuple[Any, Any]:
-    """Return the variables of Adam's first and second moment at an index."""
+    """Return Adam's first and second moment of the trainable variable at ``index``."""
     return optimizer._momentums[index], optimizer._velocities[index]
 
 
 def apply_without_replicas(optimizer: Any) -> None:
-    """Make an optimizer update variables without the sum of gradients over replicas."""
+    """Make an optimizer apply gradients without summing them across replicas (no all-reduce)."""
     classes = {kind.__name__: kind for kind in type(optimizer).__mro__}
     distributed = vars(classes["TFOptimizer"])["_backend_update_step"]
     if type(optimizer)._backend_update_step is distributed:
         plain = vars(classes["BaseOptimizer"])["_backend_update_step"]
         optimizer._backend_update_step = types.MethodType(plain, optimizer)
     else:
-        # Nadam updates more than variables there, and ends in the sum.
+        # Nadam's update step does more, and ends with the all-reduce.
         optimizer._all_reduce_sum_gradients = list
 
 
 def clear_layer_losses(model: Any) -> None:
-    """Clear the losses that a model's layers added in their last call."""
+    """Clear the losses that the layers of a model added in their last call."""
     model._clear_losses()
 
 
 def compile_arguments(model: Any) -> Mapping[str, Any]:
-    """Return the arguments of a model's ``compile()`` as objects; empty if it was not called."""
+    """Return the arguments of ``model.compile()`` as objects; empty if it was not called."""
     arguments: Mapping[str, Any] = getattr(getattr(model, "_compile_config", None), "config", {})
     return arguments
 
 
 def compiled_loss(model: Any) -> Any:
-    """Return the ``CompileLoss`` of a model; None without a loss."""
+    """Return the ``CompileLoss`` of a model; None if the model has no loss."""
     return model._compile_loss
 
 
 def compiled_metrics(model: Any) -> Any:
-    """Return the ``CompileMetrics`` of a model; None without metrics."""
+    """Return the ``CompileMetrics`` of a model; None if the model has no metrics."""
     return model._compile_metrics
 
 
 def flat_losses(model: Any) -> list[tuple[Any, float | None]]:
-    """Return the loss function and the loss weight of each output of a model."""
+    """Return ``(loss, loss weight)`` of each output of a model; a weight of None means 1."""
     return [(loss, weight) for _, loss, weight, _ in model._compile_loss._flat_losses]
 
 
 def flat_metrics(model: Any) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Return the unweighted and the weighted metrics of a model, each as a list per output."""
+    """Return a model's unweighted and weighted metrics, each with one list per output."""
     compiled = model._compile_metrics
     if compiled is None:
         return [], []
@@ -65,17 +65,17 @@ def flat_metrics(model: Any) -> tuple[list[list[Any]], list[list[Any]]]:
 
 
 def flatten_layers(layer: Any, include_self: bool = True) -> list[Any]:
-    """Return a layer or model and all layers within it, an outer layer before its inner ones."""
+    """Return a layer or model and all layers within it, outer layers first."""
     return list(layer._flatten_layers(include_self=include_self))
 
 
 def function_arguments(wrapper: Any) -> Mapping[str, Any]:
-    """Return the keyword arguments of the function that a loss or metric wraps, if any."""
+    """Return the keyword arguments for the function that a loss or metric wraps; may be empty."""
     return getattr(wrapper, "_fn_kwargs", None) or {}
 
 
 def inbound_nodes(layer: Any) -> list[Any]:
-    """Return a node per call of a layer, with ``input_tensors`` and ``output_tensors``."""
+    """Return the nodes of a layer, one per call, with ``input_tensors`` and ``output_tensors``."""
     return list(layer._inbound_nodes)
 
 
@@ -85,17 +85,17 @@ def inputs_structure(model: Any) -> Any:
 
 
 def keras_history(tensor: Any) -> Any:
-    """Return the operation, node index and tensor index of a Keras tensor; None for others."""
+    """Return ``(operation, node index, tensor index)`` of a Keras tensor; None for other values."""
     return getattr(tensor, "_keras_history", None)
 
 
 def layer_metrics(layer: Any) -> list[Any]:
-    """Return the metrics that a layer itself tracks."""
+    """Return the metrics that a layer tracks, without those of its inner layers."""
     return list(layer._metrics)
 
 
 def learning_rate_argument(optimizer: Any) -> Any:
-    """Return an optimizer's learning rate as it is stored: a variable, schedule or function."""
+    """Return the stored learning rate of an optimizer: a variable, schedule, function or None."""
     return getattr(optimizer, "_learning_rate", None)
 
 
@@ -105,7 +105,7 @@ def loss_tracker(model: Any) -> Any:
 
 
 def metric_direction(metric: Any) -> str | None:
-    """Return ``"up"`` or ``"down"`` for the better values of a metric; None if unknown."""
+    """Return ``"up"`` if higher values of a metric are better, else ``"down"``; None if unknown."""
     direction: str | None = getattr(metric, "_direction", None)
     return direction
 
@@ -128,18 +128,18 @@ def replace_update(
 
 
 def set_monitor_direction(callback: Any) -> None:
-    """Make a callback look up in its model's metrics whether more of its monitor is better."""
+    """Make a callback infer from its model's metrics whether higher monitored values are better."""
     callback._set_monitor_op()
 
 
 def share_steps(optimizer: Any, other: Any) -> None:
-    """Make an optimizer count its steps in the variable of another one, without tracking it."""
+    """Make an optimizer use the step counter of another optimizer, without tracking it."""
     for name in ("_iterations", "gradient_accumulation_steps"):
         object.__setattr__(optimizer, name, getattr(other, name))
 
 
 def to_snake_case(name: str) -> str:
-    """Return a class name as Keras writes it in the default names of layers and metrics."""
+    """Return a class name in snake case, as in Keras' default names of layers and metrics."""
     return str(naming.to_snake_case(name))
 
 
@@ -149,12 +149,12 @@ def traces_batches(callback: Any) -> bool:
 
 
 def uses_weight_decay(optimizer: Any, variable: Any) -> bool:
-    """Return whether an optimizer decays a variable."""
+    """Return whether an optimizer applies weight decay to a variable."""
     return bool(optimizer._use_weight_decay(variable.value))
 
 
 def variable_index(optimizer: Any, variable: Any) -> int:
-    """Return the position of a variable among those that an optimizer was built for."""
+    """Return the index of a variable among those that an optimizer was built for."""
     index: int = optimizer._get_variable_index(variable)
     return index
 
@@ -165,6 +165,6 @@ def variable_key(optimizer: Any, variable: Any) -> Any:
 
 
 def wrapped_function(metric: Any) -> Callable[..., Any]:
-    """Return the function that a ``MeanMetricWrapper`` computes the mean of."""
+    """Return the function that a ``MeanMetricWrapper`` averages."""
     function: Callable[..., Any] = metric._fn
     return function

@@ -1,4 +1,4 @@
-"""Private attributes of PySpark, as seen in PySpark 3.5.9. Functions are in alphabetical order."""
+"""Access to private attributes of PySpark, verified with version 3.5.9."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ from typing import Any
 
 
 def declare_param(name: str, description: str, converter: Any) -> Any:
-    """Return a parameter for the body of a subclass of ``pyspark.ml.param.Params``."""
+    """Declare a parameter in the body of a subclass of ``pyspark.ml.param.Params``."""
     from pyspark.ml.param import Param, Params
 
     return Param(Params._dummy(), name, description, typeConverter=converter)
 
 
 def get_active_context() -> Any:
-    """Return the active SparkContext, or None."""
+    """Return the active SparkContext; None if there is none."""
     from pyspark import SparkContext
 
     return SparkContext._active_spark_context
 
 
 def hadoop_path(context: Any, *parts: str) -> tuple[Any, Any]:
-    """Return Hadoop's file system of a path, and the path, as Java objects."""
+    """Return the Hadoop file system of a path, and the path itself, as Java objects."""
     path = context._jvm.org.apache.hadoop.fs.Path(*parts)
     return path.getFileSystem(context._jsc.hadoopConfiguration()), path
 
 
 def hadoop_setting(context: Any, name: str, default: str) -> str:
-    """Return a setting of Hadoop."""
+    """Return a Hadoop setting, or ``default`` if it is not set."""
     return str(context._jsc.hadoopConfiguration().get(name, default))
 
 
 def kill_task_attempt(context: Any, attempt: int, reason: str) -> None:
-    """Kill a task attempt, which Spark then starts again."""
+    """Kill a task attempt; Spark then retries the task."""
     context._jsc.sc().killTaskAttempt(attempt, True, reason)
 
 
 def read_stream(context: Any, stream: Any) -> bytes:
-    """Return all bytes of a Java input stream."""
+    """Read all bytes of a Java input stream."""
     return bytes(context._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
 
 
 def reset_uid(instance: Any, uid: str) -> None:
-    """Give an ML instance and its parameters another uid."""
+    """Change the uid of an ML instance and of its parameters."""
     instance._resetUid(uid)

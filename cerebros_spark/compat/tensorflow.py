@@ -1,12 +1,12 @@
-"""Private functions of TensorFlow, as seen in TensorFlow 2.21.0."""
+"""Access to private functions of TensorFlow, verified with version 2.21.0."""
 
 from __future__ import annotations
 
 
 def advance_name_counter(multiple: int) -> None:
-    """Advance the number that TensorFlow appends to names to the next multiple of a number.
+    """Advance the counter that TensorFlow appends to names to the next multiple of ``multiple``.
 
-    Without that counter (``ImportError``) this does nothing.
+    This does nothing if TensorFlow has no such counter.
     """
     try:
         from tensorflow.python.framework.ops import uid
@@ -17,7 +17,7 @@ def advance_name_counter(multiple: int) -> None:
 
 
 def clear_kernel_cache() -> None:
-    """Free the kernels that TensorFlow keeps of every function that was ever called."""
+    """Free the kernels that TensorFlow caches for every function it has called."""
     from tensorflow.python.eager import context
 
     context.context().clear_kernel_cache()

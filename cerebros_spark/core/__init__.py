@@ -1,5 +1,5 @@
-"""Values and helpers that do no I/O, for every other folder.
+"""Values and helpers without I/O, for every other folder.
 
-Errors, types that cross folders, the scheduler's events, named random seeds, retries, checks of
-arguments, and pickling of user code for Spark.
+Errors, types that cross folders, scheduler events, named random seeds, retries, argument checks,
+and pickling of user code for Spark.
 """

@@ -1,43 +1,46 @@
-"""Errors that the packages raise on purpose.
+"""Errors that the packages raise deliberately.
 
-Each is a :class:`CerebrosError` and also the built-in error it resembles, so ``except ValueError``
-catches it without importing this package.
+Each is a :class:`CerebrosError` and also the built-in error that it resembles. So ``except
+ValueError`` catches an :class:`ArgumentError` without importing this package.
 """
 
 from __future__ import annotations
 
 
 class CerebrosError(Exception):
-    """Base class of the project's errors."""
+    """Base class of all errors of this project."""
 
 
 class ArgumentError(CerebrosError, ValueError):
-    """An argument has an invalid value; the message names it."""
+    """Error for an argument with an invalid value."""
 
 
 class DataError(CerebrosError, ValueError):
-    """The data cannot be trained on; the message names the column and the remedy."""
+    """Error for unusable data; the message names the column and the remedy."""
 
 
 class NotFittedError(CerebrosError, RuntimeError):
-    """A search was used before it was fitted."""
+    """Error for using a search before it is fitted."""
 
 
 class StoreError(CerebrosError, OSError):
-    """The store cannot be read or written, or its content is damaged."""
+    """Error for a store that cannot be read or written, or that is damaged."""
 
 
 class BackendError(CerebrosError, RuntimeError):
-    """The workers cannot be started, or are lost for good."""
+    """Error for workers that cannot be started, or are permanently lost."""
 
 
 class TrialError(CerebrosError, RuntimeError):
-    """One trial failed. The search continues without it."""
+    """Error of a single trial; the search continues without the trial."""
 
 
 class SearchError(CerebrosError, RuntimeError):
-    """The search as a whole cannot continue."""
+    """Error that ends the whole search."""
 
 
 class ProtocolError(CerebrosError, RuntimeError):
-    """The scheduler received an impossible event: a defect. The message lists the last events."""
+    """Error for an event that contradicts the scheduler's state, which is a bug.
+
+    The message lists the last events.
+    """

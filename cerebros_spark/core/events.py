@@ -1,6 +1,6 @@
-"""The scheduler's input and output: events and instructions, as frozen values.
+"""Input and output of the scheduler: events and instructions, as frozen values.
 
-A worker's report of a unit is an event itself.
+A unit is the unit of work, a :class:`Unit`. A worker's report of a unit is itself an event.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from cerebros_spark.core.types import (
 
 @dataclass(frozen=True)
 class TrialSubmitted:
-    """A new trial, its initial state, and the group it may train together with, if any."""
+    """Submission of a new trial.
+
+    Attributes:
+        index: Index of the trial in its run.
+        epochs: Maximum number of epochs.
+        state: Initial state of the trial.
+        group: Name of the group of trials that may train together; empty if the trial trains alone.
+    """
 
     trial_id: str
     index: int
@@ -30,21 +37,24 @@ class TrialSubmitted:
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """A worker has registered, for the first time or again. It holds no unit."""
+    """Registration of a worker, for the first time or after a restart; it holds no units."""
 
     worker: int
 
 
 @dataclass(frozen=True)
 class WorkRequested:
-    """A worker will finish its units soon and can take more in advance."""
+    """Request for more units, from a worker that will soon finish its current ones."""
 
     worker: int
 
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker is gone, with its units; ``fatal`` if it reported an error that no unit caused."""
+    """Loss of a worker and its units.
+
+    ``fatal`` is True if the worker reported an error that no unit caused.
+    """
 
     worker: int
     reason: str = ""
@@ -53,16 +63,18 @@ class WorkerLost:
 
 @dataclass(frozen=True)
 class UnitCommitted:
-    """A finished unit read from the journal of an earlier session."""
+    """Unit that was finished in an earlier session, read from the journal."""
 
     result: UnitResult
 
 
 @dataclass(frozen=True)
 class EpochAnswered:
-    """Reply to an EpochDone: continue, stop, or (None) stay paused.
+    """Answer to an :class:`EpochDone`.
 
-    ``state`` replaces the state that the next epoch starts from.
+    Attributes:
+        proceed: True to continue, False to stop, None to wait for another answer.
+        state: State that the next epoch starts from; None for the state after the last epoch.
     """
 
     trial_id: str
@@ -72,7 +84,7 @@ class EpochAnswered:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """The driver ends a trial, at whatever point it is; with an error it has failed."""
+    """End of a trial by the driver, at any point; ``error`` is None unless the trial failed."""
 
     trial_id: str
     error: str | None = None
@@ -86,7 +98,7 @@ Event = WorkerEvent | TrialSubmitted | UnitCommitted | EpochAnswered | TrialEnde
 
 @dataclass(frozen=True)
 class RunUnits:
-    """Have a worker run units together, one from each of several trials."""
+    """Instruction for a worker to run units together, each from a different trial."""
 
     worker: int
     units: tuple[Unit, ...]
@@ -94,7 +106,16 @@ class RunUnits:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """A trial has finished an epoch and waits for an EpochAnswered."""
+    """Finished epoch of a trial, which now waits for an :class:`EpochAnswered`.
+
+    Attributes:
+        state: State after the last training unit.
+        train: Metrics of each training unit.
+        validation: Metrics of each validation unit.
+        seconds: Seconds of work, summed over units.
+        rows: Number of rows read, summed over units.
+        is_last: Whether the trial has reached its maximum number of epochs.
+    """
 
     trial_id: str
     epoch: int

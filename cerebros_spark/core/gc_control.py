@@ -13,10 +13,10 @@ _depth = 0
 
 @contextlib.contextmanager
 def freeze_heap() -> Iterator[None]:
-    """Exclude all objects that exist now from garbage collection, until the outermost exit.
+    """Exclude all existing objects from garbage collection until the outermost context exits.
 
-    TensorFlow alone keeps 400,000 objects. Scanning them takes a quarter of a second, each time
-    that Keras or a worker frees a network.
+    TensorFlow alone keeps 400,000 objects. Scanning them takes a quarter of a second each time
+    Keras or a worker frees a network.
     """
     global _depth
     with _lock:

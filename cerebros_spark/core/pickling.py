@@ -1,7 +1,7 @@
 """Pickling of custom layers, losses and metrics for Spark's processes.
 
-They travel by value, inside the code of the Spark job, as Spark sends every function. Workers need
-not be able to import what was defined in a notebook or script. The store holds no pickles.
+They are sent by value, inside the code of the Spark job, as Spark sends every function. So workers
+need not import objects that were defined in a notebook or script. The store contains no pickles.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ from cerebros_spark.core.errors import ArgumentError
 
 
 def pickle_objects(objects: Mapping[str, Any]) -> bytes:
-    """Return classes and functions as bytes, with the code of those from user modules.
+    """Pickle classes and functions, those from user modules with their code.
 
     Args:
         objects: Classes and functions by name.
 
+    Returns:
+        The pickle; empty if there are no objects.
+
     Raises:
-        ArgumentError: If one cannot be pickled; the message names it.
+        ArgumentError: If an object cannot be pickled.
     """
     if not objects:
         return b""
     from pyspark import cloudpickle
 
-    with _user_modules_by_value(objects):
+    with _register_user_modules(objects):
         for name, value in objects.items():
             try:
                 cloudpickle.dumps(value)
             except Exception as error:
                 raise ArgumentError(
                     f"cannot send custom_objects[{name!r}] to the workers: {error}. It must not "
-                    "hold open files, locks, sessions or tensors"
+                    "contain open files, locks, sessions or tensors"
                 ) from error
         return bytes(cloudpickle.dumps(dict(objects)))
 
@@ -52,7 +55,7 @@ def is_picklable(value: Any) -> bool:
 
 
 def unpickle_objects(data: bytes) -> dict[str, Any]:
-    """Return the objects of :func:`pickle_objects`."""
+    """Unpickle the objects of :func:`pickle_objects` and return them by name."""
     if not data:
         return {}
     from pyspark import cloudpickle
@@ -62,8 +65,8 @@ def unpickle_objects(data: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _user_modules_by_value(objects: Mapping[str, Any]) -> Iterator[None]:
-    """Register the objects' user modules to be pickled by value."""
+def _register_user_modules(objects: Mapping[str, Any]) -> Iterator[None]:
+    """Register the user modules of the objects for pickling by value, within the context."""
     from pyspark import cloudpickle
 
     registered = cloudpickle.list_registry_pickle_by_value()

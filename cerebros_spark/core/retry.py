@@ -11,10 +11,10 @@ _T = TypeVar("_T")
 
 
 def call_with_retry(attempt: Callable[[], _T], **options: Any) -> _T:
-    """Return what a call returns, retried as by ``tenacity.Retrying(**options)``.
+    """Call ``attempt`` and return its result, with the retries of ``tenacity.Retrying(**options)``.
 
-    The last error is raised. The first call bypasses tenacity, which would cost 0.2 ms: every hop
-    makes several such calls.
+    If all attempts fail, the last error is raised. The first attempt bypasses tenacity, which would
+    take 0.2 ms; every hop makes several such calls.
     """
     try:
         return attempt()

@@ -6,9 +6,9 @@ import hashlib
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """Return the seed, in ``[0, 2**32)``, of one named random stream of a run.
+    """Derive the seed, in ``[0, 2**32)``, of a named random stream of a run.
 
-    It is the same on every machine and in every process. Streams of different names are
+    The result is the same on every machine and in every process. Streams with different names are
     independent; ``1`` and ``"1"`` are different names.
     """
     text = "\x1f".join([repr(int(seed)), *(repr(name) for name in names)])
@@ -16,5 +16,5 @@ def derive_seed(seed: int, *names: str | int) -> int:
 
 
 def derive_unit_seed(seed: int, trial_id: str, epoch: int, partition: int) -> int:
-    """Return the seed of all random draws in one training unit."""
+    """Derive the seed for all random draws in one training unit of work."""
     return derive_seed(seed, trial_id, "epoch", epoch, "partition", partition)

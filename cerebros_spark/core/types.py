@@ -1,7 +1,7 @@
-"""Frozen values that cross folders.
+"""Frozen values that cross folders. A unit is the unit of work, a :class:`Unit`.
 
-Those that travel between driver and workers are ``msgspec`` structs: their annotations carry the
-limits that ``rpc.messages`` enforces. Journal records hold them as JSON objects.
+Values that driver and workers exchange are ``msgspec`` structs: their annotations contain the
+limits that ``rpc.messages`` enforces. The journal stores them as JSON objects.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=2.0**63)]
 Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=_UNICODE)]
 LongText = Annotated[str, msgspec.Meta(max_length=128 * 1024, pattern=_UNICODE)]
 
-#: The variables of a model's metrics, one tuple of numbers each. They add up over partitions.
+#: Values of a model's metric variables, one tuple per variable. Partitions are merged by addition.
 MetricState = tuple[tuple[float, ...], ...]
 
 
 class Phase(str, enum.Enum):
-    """What a unit does with its partition."""
+    """Phase of an epoch: training or validation."""
 
     TRAIN = "train"
     VALIDATE = "validate"
 
 
 class Status(str, enum.Enum):
-    """State of a trial: running, or how it ended."""
+    """Status of a trial: running, or how it ended."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -43,15 +43,15 @@ class Status(str, enum.Enum):
 
 
 class Demand(str, enum.Enum):
-    """The work that a worker requests in an exchange with the driver."""
+    """Work that a worker requests in an exchange with the driver."""
 
     NONE = "none"
-    WORK = "work"  # it has none left
-    AHEAD = "ahead"  # for after the units that it still has
+    WORK = "work"  # to run now: the worker is idle
+    AHEAD = "ahead"  # to run after the current units
 
 
 class StateRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Reference to a model state: its key in the store, size in bytes and SHA-256 in hex."""
+    """Reference to a stored state: its key, size in bytes and hexadecimal SHA-256 digest."""
 
     key: Text
     size: Index
@@ -60,18 +60,18 @@ class StateRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One candidate network, ready to train on any worker.
+    """Candidate network, ready to train on any worker.
 
     Attributes:
         trial_id: Name of the trial, unique in its run.
-        index: Number of the trial in its run, from 0.
+        index: Index of the trial in its run.
         trainer: Name of the trainer that can read ``program``.
-        program: The compiled network, serialized by the trainer.
+        program: Compiled network, serialized by the trainer.
         seed: Seed of the run. Every random draw of the trial derives from it and ``trial_id``.
-        epochs: Limit of epochs.
+        epochs: Maximum number of epochs.
         batch_size: Rows per training step.
         parameters: Number of weights of the network, trainable or not.
-        group: Group of trials that the trainer can advance together; empty for none.
+        group: Name of the group of trials that can train together; empty if the trial trains alone.
     """
 
     trial_id: str
@@ -90,12 +90,13 @@ class TrialSpec:
 
 
 class Unit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The unit of work: one trial, one epoch (from 0), one phase, one partition.
+    """Unit of work: one phase of an epoch of a trial on one partition.
 
     Attributes:
-        visit: Number of training visits committed to the trial before this unit.
+        epoch: Index of the epoch.
+        visit: Number of training visits of the trial that are committed before this unit.
         attempt: Number of earlier assignments of the unit.
-        state: The state that the unit starts from.
+        state: State that the unit starts from.
     """
 
     trial_id: Text
@@ -108,9 +109,9 @@ class Unit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Units for one worker to run together, one from each of several trials; maybe none.
+    """Units for one worker to run together, each from a different trial; may be empty.
 
-    ``ended_trials`` are those that have ended since the previous assignment.
+    ``ended_trials`` are the trials that have ended since the previous assignment.
     """
 
     units: tuple[Unit, ...]
@@ -120,16 +121,17 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class UnitResult(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="result"
 ):
-    """A worker's report of a finished unit, and the scheduler's event.
+    """A worker's report of a finished unit, which is also an event for the scheduler.
 
     Attributes:
-        state: The state after a training unit, already in the store; None after validation.
-        metrics: The metrics' variables over the rows of this unit alone.
-        began: Start of the work on the rows, in seconds since the epoch by the worker's clock.
-        seconds: Duration of the work on the rows, tracing included.
-        traces: Number of steps traced for this unit: 1 at a trial's first training and first
-            validation unit on a worker, otherwise 0.
-        hop_seconds: Seconds spent around the work, by name: fetch, set, dump, write.
+        state: State after a training unit, already in the store; None after validation.
+        metrics: Metric variables over the rows of this unit only.
+        rows: Number of rows read.
+        began: Unix time in seconds, by the worker's clock, at which work on the rows began.
+        seconds: Seconds of work on the rows, tracing included.
+        traces: Number of steps traced for this unit: 1 in the first training and the first
+            validation unit of a trial on a worker, otherwise 0.
+        hop_seconds: Seconds spent on the state: ``fetch``, ``set``, ``dump`` and ``write``.
     """
 
     unit: Unit
@@ -146,11 +148,11 @@ class UnitResult(
 class UnitFailure(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="failure"
 ):
-    """A worker's report of a unit that raised, and the scheduler's event.
+    """A worker's report of a unit that raised an error, which is also an event for the scheduler.
 
     Attributes:
-        retryable: Whether the error is the store's, so that the unit may succeed when retried.
-        diverged: Whether the only error is that the loss is no longer finite.
+        retryable: Whether the store caused the error, so that a retry of the unit may succeed.
+        diverged: Whether the error is only that the loss is no longer finite.
     """
 
     unit: Unit
@@ -170,13 +172,13 @@ class DriverLink(Protocol):
     def exchange(self, reports: Sequence[Report], demand: Demand) -> Assignment | None:
         """Send reports and return the next assignment; None when the run has ended.
 
-        Without a demand the call returns at once.
+        With ``Demand.NONE`` the call returns immediately.
         """
 
     def wake(self) -> None:
-        """Wake up the pending exchange, or the next one, so that it returns without work.
+        """Make the pending exchange, or the next one, return immediately without work.
 
-        An exchange with reports is not affected. Callable from any thread.
+        An exchange with reports is not affected. Any thread may call this.
         """
 
 
@@ -185,15 +187,15 @@ class EpochAnswer:
     """Decision about a trial that has finished an epoch.
 
     Attributes:
-        proceed: Whether the trial continues with its next epoch. None pauses it until another
-            answer.
-        keep: Whether to keep the epoch's state in place of the one kept before.
-        checkpoint: The state that the next epoch starts from, if callbacks changed it.
-        learning_rate: The learning rate that turns the epoch's state into ``checkpoint``; None if
-            anything else changed.
-        extra: Additional fields of the journal record, in JSON types.
-        error: Why the trial has failed; None if it has not.
-        traceback: The failure's traceback.
+        proceed: Whether the trial continues with its next epoch; None pauses the trial until
+            another answer.
+        keep: Whether to keep the epoch's state, which replaces the state kept before.
+        checkpoint: State that the next epoch starts from; None if callbacks did not change it.
+        learning_rate: Learning rate that alone distinguishes ``checkpoint`` from the epoch's state;
+            None if anything else changed.
+        extra: Additional fields of the journal record, as JSON types.
+        error: Reason for the failure of the trial; None if it has not failed.
+        traceback: Traceback of the failure; None if the trial has not failed.
     """
 
     proceed: bool | None
@@ -207,14 +209,15 @@ class EpochAnswer:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """A finished epoch (from 0) of a trial, which now waits for an :class:`EpochAnswer`.
+    """Finished epoch of a trial, which now waits for an :class:`EpochAnswer`.
 
     Attributes:
-        logs: Metrics over all rows, named as in ``model.fit``: validation's with ``val_``.
-        state: The state after the epoch, which the validation metrics belong to.
+        epoch: Index of the epoch.
+        logs: Metrics over all rows, named as in ``model.fit`` (``val_`` marks validation).
+        state: State after the epoch; the validation metrics are computed from it.
         seconds: Seconds of work, summed over the epoch's units.
-        rows: Rows read, in training and validation.
-        is_last: Whether the trial has reached its limit of epochs.
+        rows: Number of rows read, in training and validation.
+        is_last: Whether the trial has reached its maximum number of epochs.
     """
 
     trial_id: str
@@ -229,12 +232,14 @@ class EpochResult:
 class TrialResult(
     msgspec.Struct, frozen=True, rename={"trial_id": "trial", "finished_epochs": "epochs"}
 ):
-    """An ended trial. Its JSON form is the journal's ``end`` record.
+    """Result of an ended trial, stored as the ``end`` record of the journal.
 
     Attributes:
         seconds: Seconds of work on its units, summed over workers.
-        error: Why it failed, or diverged after its first epoch and was stopped.
-        kept: The state kept of it; None if none was.
+        error: Reason for a failure, or for a stop because the loss diverged after the first epoch;
+            otherwise None.
+        traceback: Traceback of ``error``; None without an error.
+        kept: Reference to the kept state; None if no state was kept.
     """
 
     trial_id: str

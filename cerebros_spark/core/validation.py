@@ -1,4 +1,4 @@
-"""Checks of arguments. Each error names the argument and its value."""
+"""Argument checks, with errors that name the argument and its value."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from cerebros_spark.core.errors import ArgumentError
 def check_integer(
     name: str, value: Any, least: int | None = None, greatest: int | None = None
 ) -> int:
-    """Return an integer argument as an ``int``, if it is between the bounds that are not None.
+    """Return ``value`` as an ``int``; raise ArgumentError unless it is an integer within bounds.
 
-    NumPy's integers count as integers; booleans and floats do not.
+    NumPy integers are accepted; booleans and floats are not.
 
-    Raises:
-        ArgumentError: If it is not an integer, or out of bounds.
+    Args:
+        name: Name of the argument in the error.
+        value: The argument.
+        least: Minimum; None for no minimum.
+        greatest: Maximum; None for no maximum.
     """
     number = None
     if not isinstance(value, bool | np.bool_) and getattr(value, "shape", ()) == ():
@@ -40,12 +43,12 @@ def check_integer(
 
 
 def check_optional_integer(name: str, value: Any, least: int | None = None) -> int | None:
-    """Return an integer argument as an ``int``, or None; raises ArgumentError."""
+    """Return None if ``value`` is None; otherwise check it with :func:`check_integer`."""
     return None if value is None else check_integer(name, value, least)
 
 
 def check_real(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
-    """Return a real argument as a finite ``float`` in ``[low, high]``; raises ArgumentError."""
+    """Return ``value`` as a ``float``; raise ArgumentError unless it is finite and in bounds."""
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_real or not math.isfinite(value) or not low <= value <= high:
         bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"of at least {low:g}"

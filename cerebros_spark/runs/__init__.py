@@ -1,5 +1,5 @@
-"""What a run leaves in the store: its journal, the specs and states of its trials.
+"""Content of a run in the store: its journal, and the specs and states of its trials.
 
-The journal is append-only and carries digests; the audit checks that it is complete and
-consistent. The worker configuration is what every worker reads when it starts.
+The journal is append-only and contains digests; the audit checks that it is complete and
+consistent. The worker configuration is sent to every worker when it starts.
 """

@@ -1,4 +1,4 @@
-"""Keys of a run's specs, states and probe in its store; what is read is verified."""
+"""Specs, states and probe of a run: their keys in the store, and verified reads."""
 
 from __future__ import annotations
 
@@ -18,27 +18,23 @@ def spec_key(run_id: str, trial_id: str) -> str:
 
 
 def state_key(config: WorkerConfig, trial_id: str, visit: int, attempt: int) -> str:
-    """Return the key of a trial's state after a number of training visits."""
+    """Return the key of a trial's state after ``visit`` training visits."""
     name = f"{visit:06d}-{config.token}-{attempt}.safetensors"
     return f"runs/{config.run_id}/trials/{trial_id}/state/{name}"
 
 
 def modified_state_key(config: WorkerConfig, before: StateRef) -> str:
-    """Return the key of a state that the driver derives from another one."""
+    """Return the key of a state that the driver derives from the state ``before``."""
     return f"{before.key.removesuffix('.safetensors')}-{config.token}.safetensors"
 
 
 def probe_key(run_id: str) -> str:
-    """Return the key of the probe: the driver writes it, and workers check their store by it."""
+    """Return the key of the probe, which the driver writes and workers read to check the store."""
     return f"runs/{run_id}/probe"
 
 
 def check_store(store: Store, run_id: str) -> None:
-    """Check that this process sees the driver's store.
-
-    Raises:
-        StoreError: If not; the message says what to do.
-    """
+    """Raise StoreError, with advice, unless this process sees the same store as the driver."""
     advice = (
         f"use a store that the driver and every worker share, at the same path; {store.url} is "
         "not shared"
@@ -48,19 +44,19 @@ def check_store(store: Store, run_id: str) -> None:
     except StoreError as error:
         raise StoreError(f"a worker cannot read the store: {error}; {advice}") from error
     if token != run_id:
-        raise StoreError(f"a worker reads another store than the driver; {advice}")
+        raise StoreError(f"a worker reads a different store than the driver; {advice}")
 
 
 def make_state_ref(key: str, state: bytes) -> StateRef:
-    """Return the reference of a state under a key."""
+    """Make a reference to a state that is stored under ``key``."""
     return StateRef(key, len(state), hashlib.sha256(state).hexdigest())
 
 
 def read_state(store: Store, ref: StateRef) -> bytes:
-    """Return the bytes of a state.
+    """Read the bytes of a state.
 
     Raises:
-        StoreError: If they can't be read or do not match the reference.
+        StoreError: If they cannot be read, or do not match the reference.
     """
     state = store.read(ref.key)
     if make_state_ref(ref.key, state) != ref:
@@ -77,6 +73,6 @@ def write_spec(store: Store, run_id: str, spec: TrialSpec) -> None:
 
 
 def read_spec(store: Store, run_id: str, trial_id: str) -> TrialSpec:
-    """Return a trial's spec; raises StoreError if it was altered."""
+    """Read a trial's spec; raise StoreError if it was altered."""
     data = read_checked(store, spec_key(run_id, trial_id))
     return msgspec.json.decode(data, type=TrialSpec)

@@ -1,4 +1,4 @@
-"""The audit of a journal: whether every event happened once and in order."""
+"""Audit of a journal: whether every event is recorded once and in order."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cerebros_spark.runs.journal import Record, get_trial_id
 
 
 def audit(records: Sequence[Record]) -> list[str]:
-    """Return the faults of a journal; empty if it is complete and consistent.
+    """Audit a journal and return its faults; empty if it is complete and consistent.
 
-    In each epoch a trial must have trained and validated on every partition once, on the
-    partition's worker, and each visit must start from the state of the visit before. Nothing may
-    follow a trial's end, and in a finished run every trial has ended.
+    In each epoch, a trial must have trained and validated once on every partition, on the
+    partition's worker. Each visit must start from the state after the previous visit. No record of
+    a trial may follow its end, and every trial of a finished run must have ended.
     """
     if not records or records[0]["kind"] != "run":
         return ["the journal does not begin with a run"]
@@ -28,7 +28,7 @@ def audit(records: Sequence[Record]) -> list[str]:
 
 
 class _Run:
-    """State of a run up to a record of its journal."""
+    """State of a run after the records checked so far."""
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
@@ -73,7 +73,7 @@ class _Run:
 
 @dataclass
 class _Trial:
-    """State of a trial up to a record of the journal."""
+    """State of a trial after the records checked so far."""
 
     partitions: int
     epochs: int

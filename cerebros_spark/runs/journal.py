@@ -1,7 +1,7 @@
-"""The journal of a run: one line of JSON for each event.
+"""Journal of a run: one line of JSON per event.
 
-Lines of one commit are written together, and are durable before anything acts on them. Each line
-has a digest of itself and of all lines before it, so a changed, lost or moved line is found.
+The lines of a commit are written together, and are durable before anything acts on them. Each line
+has a digest of itself and of all preceding lines, so changed, lost or moved lines are detected.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ _NOT_SHOWN = frozenset({"number", "kind", "trial", "hyperparameters", "traceback
 
 
 class Journal:
-    """Appends to the journal of one run.
+    """Writer of the journal of one run.
 
-    Kinds of records, in the order of a trial's life:
+    Kinds of records:
 
     * ``run``: the search configuration; the first record.
     * ``session``: a driver has started or resumed the run.
-    * ``proposal``: the tuner's values for a trial.
-    * ``trial``: the trial was built; its hyperparameters and first state.
-    * ``unit``: a finished unit, a :class:`~cerebros_spark.core.types.UnitResult`.
-    * ``epoch``: a trial's metrics over all rows.
+    * ``proposal``: the tuner has proposed hyperparameter values for a trial.
+    * ``trial``: a trial has been built; its hyperparameters and initial state.
+    * ``unit``: a unit of work is finished; its :class:`~cerebros_spark.core.types.UnitResult`.
+    * ``epoch``: an epoch of a trial is finished; its metrics over all rows.
     * ``answer``: whether the trial continues, and whether the epoch's state is kept.
     * ``end``: how the trial ended.
-    * ``lost``: a worker died. For the reader; nothing depends on it.
+    * ``lost``: a worker has died; only for information.
     * ``done``: the search is finished.
 
     Args:
         store: Store of the run.
-        run_id: The run.
-        after: The existing journal, as :func:`recover` returned it; None for a new one.
+        run_id: Name of the run.
+        after: The existing journal, as returned by :func:`recover`; None to begin a new one.
     """
 
     def __init__(self, store: Store, run_id: str, after: RecoveredJournal | None = None) -> None:
@@ -57,7 +57,7 @@ class Journal:
 
     @property
     def address(self) -> str:
-        """Address of the run, as the commands take it."""
+        """Path or URL of the run, as the commands accept it."""
         return self._store.address(f"runs/{self._run_id}").removeprefix("file://")
 
     def append(self, kind: str, **fields: Any) -> None:
@@ -69,10 +69,10 @@ class Journal:
         self._number += 1
 
     def commit(self) -> None:
-        """Write the added records; they are durable when this returns.
+        """Write the added records; they are durable when the call returns.
 
         Raises:
-            StoreError: If they can't be written, or another process writes to the same run.
+            StoreError: If they cannot be written, or another process writes to the same run.
         """
         if not self._lines:
             return
@@ -91,13 +91,13 @@ class Journal:
 
 @dataclass(frozen=True)
 class RecoveredJournal:
-    """A journal as it was read.
+    """Content of an existing journal.
 
     Attributes:
-        records: Its records, in order.
-        digest: Digest of the last one.
-        size: Size of the records, in bytes.
-        torn: Bytes after them: an unfinished line, cut by a crash.
+        records: The records, in order.
+        digest: Digest of the last record.
+        size: Size of all records, in bytes.
+        torn: Bytes after the records: a line that a crash has left unfinished.
     """
 
     records: tuple[Record, ...]
@@ -115,10 +115,10 @@ def locate_run(run: str) -> tuple[Store, str]:
     """Return the store and the name of a run.
 
     Args:
-        run: Path or URL of the run's folder, ``STORE/runs/NAME``, or of the journal in it.
+        run: Path or URL of the run's folder, ``STORE/runs/NAME``, or of its journal.
 
     Raises:
-        ArgumentError: If it is neither.
+        ArgumentError: If ``run`` has another form.
     """
     store, separator, name = run.rstrip("/").removesuffix("/journal.jsonl").rpartition("/runs/")
     if not separator or not name or "/" in name:
@@ -127,10 +127,10 @@ def locate_run(run: str) -> tuple[Store, str]:
 
 
 def recover(store: Store, run_id: str) -> RecoveredJournal:
-    """Read a journal to resume its run.
+    """Read a journal in order to resume its run.
 
-    The first new record replaces an unfinished last line. Until then nothing is changed, as its
-    writer may still be alive.
+    An unfinished last line is kept until the first commit replaces it, because the process that
+    wrote it may still be running.
 
     Raises:
         StoreError: If there is no journal, or a line in it is missing or damaged.
@@ -154,7 +154,7 @@ def recover(store: Store, run_id: str) -> RecoveredJournal:
 
 
 def read(store: Store, run_id: str) -> tuple[Record, ...]:
-    """Return the records of a run in order, without an unfinished last line.
+    """Read the records of a run in order, except for an unfinished last line.
 
     Raises:
         StoreError: If there is no journal, or a line in it is missing or damaged.
@@ -163,13 +163,13 @@ def read(store: Store, run_id: str) -> tuple[Record, ...]:
 
 
 def get_trial_id(record: Record) -> str | None:
-    """Return the id of a record's trial, if it has one."""
+    """Return the id of the trial that a record concerns; None if it concerns no trial."""
     trial_id = record["unit"]["trial_id"] if record["kind"] == "unit" else record.get("trial")
     return None if trial_id is None else str(trial_id)
 
 
 def format_record(record: Record) -> str:
-    """Return a record as one line for people."""
+    """Format a record as one line of readable text."""
     head = f"{record['number']:6d}  {record['kind']:<9}"
     if record["kind"] == "unit":
         unit = record["unit"]
@@ -184,12 +184,12 @@ def format_record(record: Record) -> str:
 
 
 def to_json_types(value: Any) -> Any:
-    """Return a value as a journal returns it: tuples as lists, NumPy's numbers as Python's."""
+    """Convert a value as the journal does: tuples to lists, NumPy numbers to Python numbers."""
     return json.loads(json.dumps(value, default=_to_json))
 
 
 def _to_json(value: Any) -> Any:
-    """Return the fields of a frozen value, or the Python number of one of NumPy's."""
+    """Convert a struct or dataclass to a dict of its fields, or a NumPy number to a Python one."""
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     return vars(value) if dataclasses.is_dataclass(value) else value.item()

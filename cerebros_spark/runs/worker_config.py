@@ -1,4 +1,4 @@
-"""The configuration that every worker of a run receives."""
+"""Configuration that every worker of a run receives."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from cerebros_spark.storage.store import Store
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """The configuration that every worker of a run receives.
+    """Configuration that every worker of a run receives.
 
     Attributes:
-        run_id: The run.
+        run_id: Name of the run.
         store: Store of shards, specs and states.
-        manifest: The prepared data.
+        manifest: Description of the prepared data.
         layout: Columns of the models' inputs and outputs.
-        shard_memory: Bytes of decoded rows kept in memory; a larger shard is streamed.
-        program_memory: Approximate bytes of resident programs; the least recently used one is
-            evicted.
-        threads: TensorFlow's threads in each worker.
-        deterministic: Whether the same units must give the same bits.
-        session: Number of the driver's session on this run, from 0.
-        token: Random token of the driver, part of every state's key. So late writes of workers
-            of an earlier driver, or of an overwritten run, do no harm.
+        shard_memory: Bytes of memory for decoded rows: half for the training shard, half for the
+            validation shard. A larger shard is streamed.
+        program_memory: Approximate maximum size of all resident programs, in bytes; beyond it, the
+            least recently used program is evicted.
+        threads: Number of TensorFlow threads in each worker.
+        deterministic: Whether the same units of work must give bit-for-bit identical results.
+        session: Index of the driver's session on this run.
+        token: Random token of the driver, part of the key of every state. It prevents conflicts
+            with late writes by workers of an earlier driver or of an overwritten run.
         custom_objects: Custom layers, losses and metrics by name.
     """
 

@@ -2,4 +2,4 @@
 
 from cerebros_spark.storage import factory
 
-__all__ = ["factory"]  # imported for its effect: it registers which store opens which URL
+__all__ = ["factory"]  # imported for its side effect: it registers the stores

@@ -1,4 +1,4 @@
-"""Appends that add all bytes or none, however often they are retried."""
+"""Atomic appends: they add all bytes or none, even after retries."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cerebros_spark.core.errors import StoreError
 
 @dataclass(kw_only=True)
 class Append:
-    """One append. Each call is a try, and raises StoreError if the file has another length.
+    """An append to one file; each call is an attempt.
 
     Attributes:
         name: Name of the file in error messages.
-        data: The bytes to add.
-        at: Required length of the file before the append, in bytes; None for any.
-        instead_of: Bytes after those ``at`` that the data replaces, if they are still there.
-        left_after: Length of the file before a failure that could not be undone, else None.
+        data: Bytes to add.
+        at: Required length of the file before the append, in bytes; None for any length.
+        instead_of: Bytes that ``data`` replaces if they are all that follows the first ``at``.
+        left_after: Length of the file before a failure that could not be undone, otherwise None.
     """
 
     name: str
@@ -30,11 +30,11 @@ class Append:
     left_after: int | None = None
 
     def __call__(self) -> None:
-        """Add the bytes."""
+        """Add the bytes; raise StoreError if the file does not have the required length."""
         raise NotImplementedError
 
     def length_error(self, length: int, required: int) -> StoreError:
-        """Return the error for a file of another length."""
+        """Return the error for a file of ``length`` bytes where ``required`` are expected."""
         return StoreError(
             f"cannot append to {self.name}: it is {length} bytes long, not {required}; another "
             "process writes to it"
@@ -42,34 +42,34 @@ class Append:
 
 
 class Tail(Protocol):
-    """The end of a file."""
+    """End of a file, to read, truncate and extend."""
 
     def length(self) -> int:
-        """Return the number of bytes; 0 if there is no file."""
+        """Return the length of the file in bytes; 0 if the file does not exist."""
 
     def read(self, start: int) -> bytes:
-        """Return the bytes from an offset to the end."""
+        """Return the bytes from offset ``start`` to the end."""
 
     def cut(self, length: int) -> None:
-        """Truncate the file."""
+        """Truncate the file to ``length`` bytes."""
 
     def add(self, data: bytes) -> None:
-        """Add bytes; after a failure some of them may be there."""
+        """Add bytes; a failure may leave some of them in the file."""
 
 
 @dataclass(kw_only=True)
 class TailAppend(Append):
-    """One append to a file that can be extended. Each try first removes what the last one left.
+    """An append to an extensible file; each attempt first removes what a failed one left.
 
     Attributes:
-        open_tail: Opens the end of the file; its argument says whether to create the file.
+        open_tail: Opens the end of the file; its argument is whether to create the file.
     """
 
     open_tail: Callable[[bool], AbstractContextManager[Tail]]
 
     def __call__(self) -> None:
-        """Add the bytes."""
-        create = not self.at  # a file that must have bytes already is not created
+        """Add the bytes; raise StoreError if the file does not have the required length."""
+        create = not self.at  # a file that must already contain bytes is not created
         try:
             with self.open_tail(create) as tail:
                 self._add(tail)
@@ -89,13 +89,13 @@ class TailAppend(Append):
             tail.add(self.data)
         except BaseException:
             self.left_after = length
-            with contextlib.suppress(OSError):  # the next try cuts it
+            with contextlib.suppress(OSError):  # the next attempt truncates it
                 tail.cut(length)
                 self.left_after = None
             raise
 
     def _undo(self, tail: Tail) -> int:
-        """Remove what an earlier try left, and only that; return the length."""
+        """Remove only what a failed attempt left; return the length of the file."""
         length, before = tail.length(), self.left_after
         if before is None or length == before:
             return length

@@ -1,4 +1,4 @@
-"""Which kind of store opens which URL; ``Store.create`` looks it up here."""
+"""Registration of the store class for each URL scheme, for ``Store.create``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cerebros_spark.storage.store import OPENERS, Store
 
 
 def open_path(path: str, **_: Any) -> Store:
-    """Open a folder given by its path."""
+    """Open the folder at a path; options are ignored."""
     return LocalStore(path)
 
 
 def open_file_url(url: str, **options: Any) -> Store:
-    """Open a folder given by a ``file`` URL; one with options for fsspec is a plain store."""
+    """Open the folder at a ``file`` URL: a LocalStore, or with options for fsspec a plain Store."""
     return Store(url, **options) if options else LocalStore(fsspec.core.strip_protocol(url))
 
 

@@ -1,4 +1,4 @@
-"""Stores in HDFS, through Arrow and Hadoop's native library."""
+"""Stores in HDFS, accessed through Arrow and Hadoop's native library."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ _LIBRARY = (
 
 
 class HDFSStore(Store):
-    """A store in HDFS.
+    """Store in HDFS.
 
-    One driver at a time may write to a run: HDFS lets one writer at a time append to a file, but
-    another writer may append between the check of its length and the append. A write that
-    replaces a key deletes the old bytes just before, so a reader may briefly find nothing.
+    Only one driver at a time may write to a run: HDFS allows one writer per file at a time, but
+    another process may append between the check of the length and the append. A write that
+    replaces a key first deletes the old bytes, so a reader may briefly find no such key.
 
     Args:
-        url: ``hdfs://host:port/folder``, or ``hdfs:///folder`` for the namenode that Hadoop's
-            configuration names.
+        url: ``hdfs://host:port/folder``, or ``hdfs:///folder`` for the namenode of Hadoop's
+            configuration.
         **options: Options for ``pyarrow.fs.HadoopFileSystem``, such as ``user`` or ``replication``.
 
     Raises:
         ArgumentError: If the URL has no folder, or an option is a credential.
-        StoreError: If Hadoop's library or the namenode can't be reached; the message says what to
-            do.
+        StoreError: If Hadoop's library cannot be loaded, or the namenode cannot be reached.
     """
 
     def _open(self, url: str, options: dict[str, Any]) -> None:
@@ -45,9 +44,9 @@ class HDFSStore(Store):
             lacks_library = "libjvm" in str(error) or "libhdfs" in str(error)
             advice = _LIBRARY if lacks_library else "check the namenode's host, port and log"
             raise StoreError(f"cannot open {url}: {error}; {advice}") from error
-        self.url = f"{match[1]}{self._root}"  # fsspec's own lacks the namenode
+        self.url = f"{match[1]}{self._root}"  # fsspec's URL lacks the namenode
 
     def modified_at(self, key: str) -> datetime | None:
-        """Return when a key was last written."""
+        """Return the time of the last write to a key."""
         path = self._path(key)
         return self._retry("inspect", key, lambda: self._fs.info(path)["mtime"])

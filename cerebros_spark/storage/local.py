@@ -1,4 +1,4 @@
-"""Stores in folders that this machine mounts, written durably."""
+"""Stores in local or mounted folders, with durable writes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from cerebros_spark.storage.append import Tail
 from cerebros_spark.storage.store import Store
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-# Error numbers of file systems without locks, or without a sync of folders.
+# Errors of file systems that do not support locks, or fsync of folders.
 _UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 
 
 class LocalStore(Store):
-    """A store in a folder of this machine, or of a file system that all machines mount.
+    """Store in a folder of this machine, or of a file system that all machines mount.
 
-    Writes and appends are durable when the call returns, names of files included. Appends of
-    several processes take turns.
+    Writes and appends, including new file names, are durable when the call returns. Simultaneous
+    appends are serialized by a file lock.
 
     Args:
-        prefix_path: The folder; it is created if it is missing.
+        prefix_path: Path of the folder, which is created if it is missing.
 
     Attributes:
-        folder: The folder's absolute path.
+        folder: Absolute path of the folder.
 
     Raises:
-        StoreError: If the folder can't be created or written.
+        StoreError: If the folder cannot be created, or is not writable.
     """
 
     reads_in_place = True
@@ -59,7 +59,7 @@ class LocalStore(Store):
         return _lock_tail(Path(path), create)
 
     def _delete(self, path: str) -> None:
-        # Each hop deletes one file, and fsspec's way is slow: it is for folders.
+        # Each hop deletes one file, and fsspec's recursive deletion is slow.
         if os.path.isfile(path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -71,7 +71,7 @@ class LocalStore(Store):
             return [folder]
 
         def raise_others(error: OSError) -> None:
-            # Another process may delete folders meanwhile.
+            # Another process may delete folders at the same time.
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise error
 
@@ -84,7 +84,7 @@ class LocalStore(Store):
 
 def _write_file(path: str, data: bytes) -> None:
     """Write a file atomically and durably."""
-    # Every hop comes by here, and after training even Path's methods are slow: so paths are
+    # Every hop writes a file, and after training even Path's methods are slow: so paths are
     # strings, and the folder is created only if it is missing.
     folder = os.path.dirname(path)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
@@ -101,7 +101,7 @@ def _write_file(path: str, data: bytes) -> None:
             os.close(descriptor)
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):  # the first error says more
+        with contextlib.suppress(OSError):  # the first error matters
             os.unlink(temporary)
         raise
     _sync_folder(folder)
@@ -109,7 +109,7 @@ def _write_file(path: str, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _lock_tail(path: Path, create: bool) -> Iterator[Tail]:
-    """Open and lock the end of a file; other processes wait."""
+    """Open a file and lock its end within the context; other processes wait."""
     flags = os.O_RDWR | os.O_APPEND
     if create:
         _create_folder(path.parent)
@@ -127,7 +127,7 @@ def _lock_tail(path: Path, create: bool) -> Iterator[Tail]:
             yield _LockedTail(descriptor, path, is_new)
             return
         finally:
-            # A child process may have the file open too. Otherwise closing it does the same.
+            # Closing does not unlock a file that a child process also has open.
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
@@ -135,7 +135,7 @@ def _lock_tail(path: Path, create: bool) -> Iterator[Tail]:
 
 @dataclass(frozen=True)
 class _LockedTail:
-    """The end of a file that is open and locked."""
+    """End of an open, locked file."""
 
     descriptor: int
     path: Path
@@ -152,7 +152,7 @@ class _LockedTail:
     def cut(self, length: int) -> None:
         os.ftruncate(self.descriptor, length)
         os.fsync(self.descriptor)
-        # Two processes may both believe that they created it: only an empty one may go.
+        # Two processes may both assume that they created it: only delete an empty file.
         if self.is_new and length == 0:
             self.path.unlink()
 
@@ -178,7 +178,7 @@ def _create_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: str | Path) -> None:
-    """Make the names in a folder durable, where the file system can."""
+    """Make the names in a folder durable, if the file system supports this."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with _ignore_unsupported():
@@ -188,7 +188,7 @@ def _sync_folder(folder: str | Path) -> None:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether an open file is still the one at a path."""
+    """Return whether an open file is still the file at ``path``."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Stores in S3 buckets, and in any other service with its protocol."""
+"""Stores in S3 buckets, or in other services that implement the S3 protocol."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cerebros_spark.storage.store import DELETE_PASSES, Store
 
 _T = TypeVar("_T")
 _KEYS_PER_REQUEST = 1000
-# Objects above twice this size are sent in parts, of which S3 takes none below 5 MiB.
+# Objects of more than twice this size are sent in parts, which S3 requires to be at least 5 MiB.
 _PART_BYTES = 2**24
 _RACES = 200
-# Codes for an object that another process has replaced or deleted meanwhile.
+# Error codes that mean that another process has replaced or deleted the object.
 _CHANGED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey", "404"}
 
 _PERMISSIONS = (
@@ -33,7 +33,7 @@ _CREDENTIALS = (
 )
 _INVALID = f"the credentials of this process are invalid or expired there: {_CREDENTIALS}"
 _REGION = "set AWS_DEFAULT_REGION to the bucket's region"
-# S3's codes of permanent errors, and what to do about them.
+# Advice for S3's codes of permanent errors.
 _ADVICE = {
     "NoSuchBucket": "create the bucket, or correct its name or AWS_ENDPOINT_URL",
     "InvalidBucketName": "correct the bucket's name",
@@ -52,15 +52,16 @@ _ADVICE = {
 
 
 class S3Store(Store):
-    """A store in a bucket of S3.
+    """Store in an S3 bucket.
 
-    A write is one request, or an upload in parts that counts when it is completed. S3 has no
-    append: the object is replaced on the condition that it is still the one that was read. So of
-    two processes that append at the same length one fails, and without a length neither is lost.
-    Do not resume runs from two drivers on a service without conditional requests (``If-Match``).
+    A write is one request, or a multipart upload that takes effect when it is complete. S3 has no
+    append: the object is replaced on the condition that it has not changed since it was read. If
+    two processes append at the same required length, one fails; without a required length, both
+    appends succeed. On a service without conditional requests (``If-Match``), do not resume a run
+    from two drivers.
 
-    Credentials come from where AWS' own tools find them (environment variables, profiles, the
-    machine's role), on the driver and on each worker; options that are credentials are refused.
+    Credentials are found as by AWS' own tools (environment variables, profiles, the machine's
+    role), on the driver and on each worker; options that are credentials are rejected.
 
     Args:
         url: Bucket and prefix, ``s3://bucket/prefix``. The bucket must exist.
@@ -68,10 +69,10 @@ class S3Store(Store):
 
     Raises:
         ArgumentError: If s3fs is missing, the URL has no bucket, or an option is a credential.
-        StoreError: If the bucket does not exist or can't be listed.
+        StoreError: If the bucket does not exist or cannot be listed.
     """
 
-    tries = 5  # a throttled request takes longer to pass than a full disk: 8 s in all
+    tries = 5  # throttling takes long to end: waits of 8 s in total
 
     def __init__(self, url: str, **options: Any) -> None:
         self._open(url, options)
@@ -91,7 +92,7 @@ class S3Store(Store):
         # The store retries: nested retries would take minutes.
         retries = {"retries": {"total_max_attempts": 2, "mode": "standard"}}
         config = {**retries, **self._options.get("config_kwargs", {})}
-        # No other user of s3fs shares this instance, as it neither caches listings nor retries.
+        # The instance is not shared with other users of s3fs: it does not cache listings or retry.
         own = {"use_listings_cache": False, "skip_instance_cache": True}
         return {**own, **self._options, "config_kwargs": config}
 
@@ -115,7 +116,7 @@ class S3Store(Store):
         raise OSError(errno.EBUSY, "another process writes there", path)
 
     def _delete_objects(self, paths: list[str]) -> None:
-        # s3fs' own method ignores objects that could not be deleted.
+        # The method of s3fs ignores objects that could not be deleted.
         parts = [self._fs.split_path(path)[:2] for path in paths]
         objects = {"Objects": [{"Key": key} for _, key in parts], "Quiet": True}
         response = self._fs.call_s3("delete_objects", Bucket=parts[0][0], Delete=objects)
@@ -146,7 +147,7 @@ class S3Store(Store):
 
 
 class _S3Error(OSError):
-    """An error with S3's code."""
+    """Error with an S3 error code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -154,7 +155,7 @@ class _S3Error(OSError):
 
 
 def _error_code(error: BaseException) -> str:
-    """Return S3's code of an error that s3fs has raised; empty if S3 did not report it."""
+    """Return the S3 code of an error that s3fs has raised; empty if S3 did not report the error."""
     if isinstance(error, _S3Error):
         return error.code
     response = getattr(error.__cause__ or error, "response", None) or {}
@@ -162,7 +163,13 @@ def _error_code(error: BaseException) -> str:
 
 
 class _Object(NamedTuple):
-    """An object as it was last read or written; ``etag`` is None if there is no such object."""
+    """S3 object as it was last read or written.
+
+    Attributes:
+        data: Content of the object; empty if it does not exist.
+        etag: Entity tag; None if the object does not exist.
+        append_id: Identifier of the last append; None if the object has none.
+    """
 
     data: bytes
     etag: str | None
@@ -171,16 +178,16 @@ class _Object(NamedTuple):
 
 @dataclass(kw_only=True)
 class _ObjectAppend(Append):
-    """One append to an object. Each call is a try; a failed one leaves nothing.
+    """An append to an S3 object; each call is an attempt, and a failed attempt changes nothing.
 
-    The object's metadata has the identifier of the last append. So a retry recognizes a try whose
-    response was lost, and nothing is added twice; unless, without ``at``, another process has
-    appended in between.
+    The metadata of the object contains the identifier of the last append. If the response to an
+    attempt was lost, a retry recognizes this and adds nothing twice. The exception is an append
+    without ``at`` if another process has appended in between.
 
     Attributes:
         filesystem: The s3fs file system.
-        path: Path of the object there.
-        last: The object of the last append, by path: it saves reading a journal each time.
+        path: Path of the object in ``filesystem``.
+        last: Object of the last append, by path, so that a journal is not read for each append.
         id: Identifier of this append.
     """
 
@@ -190,14 +197,14 @@ class _ObjectAppend(Append):
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __call__(self) -> None:
-        """Add the bytes."""
+        """Add the bytes; raise StoreError if the object does not have the required length."""
         for _ in range(_RACES):  # each lost race is an append of another process
             before = self.last.pop(self.path, None)
             if before is None or not self._fits(before.data):
                 before = self._read()
             if before.append_id == self.id or self._replace(before):
                 return
-        raise OSError(errno.EBUSY, "other processes write there all the time", self.path)
+        raise OSError(errno.EBUSY, "other processes constantly write there", self.path)
 
     def _read(self) -> _Object:
         bucket, key, _ = self.filesystem.split_path(self.path)
@@ -216,7 +223,7 @@ class _ObjectAppend(Append):
         return _Object(data, response["ETag"], response.get("Metadata", {}).get("append"))
 
     def _replace(self, before: _Object) -> bool:
-        """Put the object with the bytes added; return whether it was unchanged until then."""
+        """Replace the object by one with the bytes added; return False if it has changed since."""
         if not self._fits(before.data):
             raise self.length_error(len(before.data), self.at or 0)
         data = self._kept(before.data) + self.data

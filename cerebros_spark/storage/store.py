@@ -1,7 +1,7 @@
-"""The base of all stores: bytes by key below one prefix, written atomically.
+"""Base class of all stores: bytes by key below a prefix, written atomically.
 
-Prepared data, model states and journals are all kept in a store. Transient errors, such as a full
-disk or a missing mount, are retried here and nowhere else.
+Prepared data, model states and journals are kept in a store. Only this module retries transient
+storage errors, such as a full disk or a missing mount.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from cerebros_spark.storage.append import Append, Tail, TailAppend
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-#: Bytes that a digest reads at a time.
+#: Bytes to read at a time for a digest.
 DIGEST_BLOCK = 2**22
 DELETE_PASSES = 5
 
-#: What opens the URLs of a scheme, a path being of the scheme ""; the factory registers them.
+#: Functions that open a URL, by scheme; the scheme of a path is "". The factory registers them.
 OPENERS: dict[str, Callable[..., Store]] = {}
 
-# Extra of this package that a scheme needs.
+# Extra of this package that each scheme requires.
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 _PERMANENT = (
     FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, StoreError,
@@ -63,27 +63,27 @@ _SECRET_ADVICE = (
 
 
 class Store:
-    """Bytes by key below ``url``, on any file system that fsspec supports.
+    """Store of bytes by key below ``url``, on any file system that fsspec supports.
 
-    Keys are relative paths with ``/``. A reader sees the old bytes of a key or the new ones,
-    never a part: ``write`` creates a temporary file and renames it. A store pickles as its URL and
-    options, and workers open their own; so options must not be credentials.
+    Keys are relative paths with ``/``. A reader sees either the old or the new bytes of a key,
+    never a mixture: ``write`` creates a temporary file and renames it. A store is pickled as its
+    URL and options, and each worker opens its own; so options must not be credentials.
 
     An operation that fails with a transient error is retried; each wait is four times as long as
-    the one before. A permanent failure is a StoreError that names the key.
+    the previous one. A permanent failure raises a StoreError that names the key.
 
     Args:
         url: URL of the store, for example ``file:///data/runs`` or ``memory://runs``.
         **options: Options for the fsspec file system.
 
     Attributes:
-        tries: Number of tries of an operation, the first one included.
-        first_wait: Seconds before the second try.
-        reads_in_place: Whether workers read shards from the store itself, and not from a copy
-            on their disk.
+        tries: Maximum number of attempts at an operation.
+        first_wait: Seconds to wait before the second attempt.
+        reads_in_place: Whether workers read shards directly from the store instead of copying
+            them to their disk.
 
     Raises:
-        ArgumentError: If there is no such kind of store, a package is missing, or an option is a
+        ArgumentError: If no store supports the URL, a package is missing, or an option is a
             credential.
     """
 
@@ -108,27 +108,32 @@ class Store:
 
     @staticmethod
     def create(prefix_path: str, **options: Any) -> Store:
-        """Open the store at a path or URL.
+        """Create the store for a path or URL.
 
         Args:
-            prefix_path: A path, or a URL that fsspec supports: ``s3://bucket/prefix`` gives an
-                S3Store, ``hdfs://host:port/folder`` an HDFSStore, ``file:///folder`` a LocalStore.
+            prefix_path: A path, or a URL that fsspec supports. A path or ``file:///folder`` gives a
+                LocalStore, ``s3://bucket/prefix`` an S3Store and ``hdfs://host:port/folder`` an
+                HDFSStore.
             **options: Options for the file system, without credentials.
 
         Raises:
-            ArgumentError: If there is no such kind of store, or an option is invalid.
-            StoreError: If it can't be opened.
+            ArgumentError: If no store supports the URL, or an option is invalid.
+            StoreError: If the store cannot be opened.
         """
         scheme, is_url, _ = prefix_path.partition("://")
         return OPENERS.get(scheme if is_url else "", Store)(prefix_path, **options)
 
     def read(self, key: str) -> bytes:
-        """Return the bytes of a key; raises StoreError, without retries if there is none."""
+        """Return the bytes of a key.
+
+        Raises:
+            StoreError: If the key does not exist (not retried), or cannot be read after retries.
+        """
         path = self._path(key)
         return self._retry("read", key, lambda: bytes(self._fs.cat_file(path)))
 
     def digest(self, key: str) -> tuple[int, str]:
-        """Return the size and the sha256 of a key's bytes, which are read in blocks."""
+        """Return the size and the hexadecimal SHA-256 digest of the bytes of a key."""
         path = self._path(key)
 
         def digest() -> tuple[int, str]:
@@ -142,32 +147,33 @@ class Store:
         return self._retry("read", key, digest)
 
     def fetch(self, key: str, target: Path) -> None:
-        """Copy the bytes of a key into a local file."""
+        """Copy the bytes of a key to the local file ``target``."""
         path = self._path(key)
         self._retry("copy", key, lambda: self._fs.get_file(path, str(target)))
 
     def write(self, key: str, data: bytes) -> None:
-        """Replace the bytes of a key, all of them or none."""
+        """Write the bytes of a key atomically; old bytes are replaced."""
         path = self._path(key)
         self._retry("write", key, lambda: self._write(path, data))
 
     def append(self, key: str, data: bytes, at: int | None = None, instead_of: bytes = b"") -> None:
         """Append bytes to a key, all of them or none.
 
-        File systems with locks and truncation (LocalStore) or with conditional requests (S3Store)
-        guarantee this. On others the old bytes are restored after a failure, and two simultaneous
-        appends may conflict.
+        Locks and truncation (LocalStore) or conditional requests (S3Store) guarantee this. Other
+        file systems restore the old bytes after a failure, and two simultaneous appends may
+        conflict.
 
         Args:
-            key: The key; it is created if it is missing.
-            data: The bytes to add.
-            at: Required length before the append, 0 for a missing key; None for any.
-            instead_of: Bytes after those ``at`` that the data replaces if they are still there:
-                what a crash left of an earlier append.
+            key: The key, which is created if it is missing and ``at`` is None or 0.
+            data: Bytes to add.
+            at: Required length before the append, in bytes; 0 for a missing key, None for any
+                length.
+            instead_of: Bytes, left by a crash during an earlier append, that ``data`` replaces if
+                they are all that follows the first ``at`` bytes.
 
         Raises:
-            StoreError: If the length is not ``at``, and nothing is added; or if the bytes can't
-                be added.
+            StoreError: If the length is not ``at``, in which case nothing is added, or if the bytes
+                cannot be added.
         """
         name = f"{key!r} in {self.url}"
         append = self._make_append(
@@ -183,19 +189,19 @@ class Store:
             ) from error
 
     def list(self, prefix: str) -> list[str]:
-        """Return the keys below a folder, sorted; empty if there is no such folder."""
+        """List the keys below a folder, sorted; empty if the folder does not exist."""
         folder = self._path(prefix)
         start = len(self._root) + 1
         paths = self._retry("list", prefix, lambda: self._find(folder))
         return sorted(path[start:] for path in paths if not path.endswith(".tmp"))
 
     def delete(self, prefix: str) -> None:
-        """Delete a key, or all keys below a folder, if there are any."""
+        """Delete a key, or all keys below a folder; do nothing if it does not exist."""
         path = self._path(prefix)
         self._retry("delete", prefix, lambda: self._delete(path))
 
     def modified_at(self, key: str) -> datetime | None:
-        """Return when a key was last written; None if the file system does not record it."""
+        """Return the time of the last write to a key; None if the file system does not store it."""
         path = self._path(key)
 
         def modified_at() -> datetime | None:
@@ -208,18 +214,18 @@ class Store:
         return self._retry("inspect", key, modified_at)
 
     def address(self, key: str) -> str:
-        """Return the URL of a key, for a library that opens it by itself."""
+        """Return the URL of a key, for libraries that open URLs themselves."""
         return f"{self.url.rstrip('/')}/{key}"
 
     @property
     def filesystem(self) -> Any:
-        """The fsspec file system, for a library that takes one."""
+        """The fsspec file system, for libraries that accept one."""
         return self._fs
 
     def _filesystem_options(self) -> dict[str, Any]:
         return self._options
 
-    # One try -----------------------------------------------------------------------------
+    # One attempt -------------------------------------------------------------------------
 
     def _make_append(self, path: str, **fields: Any) -> Append:
         return TailAppend(open_tail=lambda create: self._tail(path, create), **fields)
@@ -231,7 +237,7 @@ class Store:
             self._fs.pipe_file(temporary, data)
             self._fs.mv(temporary, path)
         except BaseException:
-            with contextlib.suppress(OSError):  # the first error says more
+            with contextlib.suppress(OSError):  # the first error matters
                 self._fs.rm_file(temporary)
             raise
 
@@ -245,7 +251,7 @@ class Store:
         return [str(path) for path in self._fs.find(folder)]
 
     def _delete(self, path: str) -> None:
-        # Another process may delete parts of it at the same time.
+        # Another process may delete files below it at the same time.
         for _ in range(DELETE_PASSES):
             self._fs.invalidate_cache(posixpath.dirname(path))
             try:
@@ -259,7 +265,7 @@ class Store:
     # Retries -----------------------------------------------------------------------------
 
     def _retry(self, action: str, key: str | None, attempt: Callable[[], _T]) -> _T:
-        """Return the result of the first try that succeeds; a failure is a StoreError."""
+        """Return the result of the first attempt that succeeds; raise StoreError if none does."""
         failure = f"cannot {action} " + ("" if key is None else f"{key!r} in ") + self.url
 
         def log(state: tenacity.RetryCallState) -> None:
@@ -298,7 +304,7 @@ class Store:
             raise ArgumentError(f"a key must be a relative path without '..', but got {key!r}")
         return f"{self._root}/{key}"
 
-    # A pickled store opens without a request: errors are those of its first use.
+    # Unpickling a store sends no request, so errors occur when it is first used.
 
     def __getstate__(self) -> tuple[str, dict[str, Any]]:
         return self.url, self._options
@@ -312,7 +318,7 @@ class Store:
 
 @dataclass(frozen=True)
 class _FilesystemTail:
-    """The end of a file on any fsspec file system; to be cut it is rewritten."""
+    """End of a file on any fsspec file system; truncation rewrites the file."""
 
     fs: Any
     path: str
@@ -345,15 +351,15 @@ class _FilesystemTail:
 
 
 def write_checked(store: Store, key: str, data: bytes) -> None:
-    """Write a small file whose first line is the sha256 of the rest."""
+    """Write a small file, with the SHA-256 digest of ``data`` as its first line."""
     store.write(key, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
 
 
 def read_checked(store: Store, key: str) -> bytes:
-    """Return what :func:`write_checked` wrote.
+    """Return the data that :func:`write_checked` wrote.
 
     Raises:
-        StoreError: If it can't be read or was altered.
+        StoreError: If the file cannot be read, or was altered.
     """
     digest, _, data = store.read(key).partition(b"\n")
     if digest != hashlib.sha256(data).hexdigest().encode():
@@ -365,16 +371,16 @@ def read_checked(store: Store, key: str) -> bytes:
 
 
 def _check_no_secrets(url: str, options: Mapping[str, Any]) -> None:
-    """Refuse credentials in a store's URL or options; the message names the option alone."""
+    """Raise ArgumentError, without showing values, if the URL or an option has credentials."""
     if _PASSWORD_IN_URL.search(url):
-        raise ArgumentError(f"the store's URL holds a password: {_SECRET_ADVICE}")
+        raise ArgumentError(f"the store's URL contains a password: {_SECRET_ADVICE}")
     for name, value in _flatten(options):
         last = name.rpartition(".")[2]
         if _SECRET.fullmatch(last) and value is not None and not isinstance(value, bool):
             raise ArgumentError(f"the option {name!r} of a store is a credential: {_SECRET_ADVICE}")
         if isinstance(value, str) and _PASSWORD_IN_URL.search(value):
             raise ArgumentError(
-                f"the option {name!r} of a store holds a password: {_SECRET_ADVICE}"
+                f"the option {name!r} of a store contains a password: {_SECRET_ADVICE}"
             )
 
 

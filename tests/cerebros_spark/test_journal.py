@@ -25,7 +25,7 @@ def test_the_command_prints_and_audits(store):
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
     assert len(lines) == len(complete_run()) + 1
-    assert "1 trials, 8 units, each once and in order" in lines[-1]
+    assert "1 trials, 8 units, no faults" in lines[-1]
 
 
 def test_the_command_exits_with_1_on_a_fault(store, capsys):

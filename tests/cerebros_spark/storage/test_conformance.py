@@ -314,7 +314,7 @@ def test_a_store_pickles_as_its_address(any_store):
         ("s3://bucket/x", {"client_kwargs": {"aws_secret_access_key": "SECRET"}}, "secret_access"),
         ("s3://bucket/x", {"s3_additional_kwargs": {"SSECustomerKey": "SECRET"}}, "SSECustomerKey"),
         ("s3://bucket/x", {"endpoint_url": "http://me:SECRET@host"}, "'endpoint_url'"),
-        ("s3://me:SECRET@bucket/x", {}, "URL holds a password"),
+        ("s3://me:SECRET@bucket/x", {}, "URL contains a password"),
         ("memory://x", {"token": "SECRET"}, "'token'"),
     ],
 )
