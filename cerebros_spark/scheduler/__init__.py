@@ -1,5 +1,6 @@
-"""The scheduler: decides which trial trains on which worker next.
+"""Scheduler, which decides which trial trains on which worker next.
 
-It takes events and returns instructions. It does no I/O, reads no clock and starts no thread, so
-tests can drive it through any sequence of failures.
+It takes events and returns instructions. It does no I/O, reads no clock and starts no threads, so
+tests can simulate any sequence of failures. A *unit* is a unit of work: one visit of a trial to a
+partition, for training or validation.
 """

@@ -14,22 +14,22 @@ from cerebros_spark.scheduler.priority_index import PriorityIndex
 from cerebros_spark.scheduler.trial_state import EpochPlan, TrialState
 from cerebros_spark.scheduler.worker_queues import WorkerQueues
 
-# The mean cost of a unit must change by this factor before untried trials are ranked again.
+# Factor by which the mean cost of a unit must change before untried trials are re-ranked.
 _DRIFT = 1.25
 
 
 class Dispatcher:
-    """Assigns units of its trials to the workers' queues."""
+    """Dispatcher of the trials' units to the workers' queues."""
 
     def __init__(self, plan: EpochPlan, queues: WorkerQueues, group_size: int) -> None:
         self._plan = plan
         self._queues = queues
         self._group_size = group_size
         self._trials: dict[str, TrialState] = {}
-        self._groups: Counter[str] = Counter()  # number of trials in each
+        self._groups: Counter[str] = Counter()  # number of trials by group
         self._open: PriorityIndex[str] = PriorityIndex()  # trials with open partitions
-        self._newly_open: set[str] = set()  # of these, the ones opened since the last dispatch
-        self._unit_seconds = 1.0  # cost of a unit by which untried trials are ranked
+        self._newly_open: set[str] = set()  # opened since the last dispatch
+        self._unit_seconds = 1.0  # assumed cost, to rank untried trials
         self._units = 0
         self._seconds = 0.0
 
@@ -40,12 +40,12 @@ class Dispatcher:
         self.update(trial)
 
     def update(self, trial: TrialState) -> None:
-        """Rank a trial that has changed."""
+        """Update the rank of a trial that has changed."""
         name = trial.trial_id
         if trial.open_partitions:
             if name not in self._open:
                 self._newly_open.add(name)
-            self._open.put(name, self._priority(trial))
+            self._open.put(name, self._compute_priority(trial))
         else:
             self._open.discard(name)
             self._newly_open.discard(name)
@@ -58,31 +58,31 @@ class Dispatcher:
         self._newly_open.discard(trial.trial_id)
 
     def record_cost(self, seconds: float) -> None:
-        """Record the cost of a unit."""
+        """Record the cost of a finished unit."""
         self._units += 1
         self._seconds += seconds
 
     def dispatch(self) -> list[RunUnits]:
-        """Assign units to as many free workers as possible, trials with most work left first."""
+        """Dispatch units to as many free workers as possible, trials with most work left first."""
         trials: list[TrialState] = []
         options: list[AbstractSet[int]] = []
         validated: set[int] = set()
         free = self._queues.free
-        for trial in self._candidates():
+        for trial in self._find_candidates():
             open_workers = trial.open_partitions & free
             if trial.phase is Phase.TRAIN:
                 trials.append(trial)
                 options.append(open_workers)
                 continue
-            # Validation units run in parallel, so each is a job. A worker needs only one such
-            # job to choose from, the most important.
+            # Validation units run in parallel, so each is a job. For a worker, only the job of
+            # the most important trial matters.
             workers = sorted(open_workers - validated)
             validated |= open_workers
             trials += [trial] * len(workers)
             options += [{worker} for worker in workers]
         if not trials:
             return []
-        matching = match(options, self._ranked_workers())
+        matching = match(options, self._rank_workers())
         pairs = sorted((worker, job) for job, worker in matching.items())
         batches = {worker: [self._assign(trials[job], worker)] for worker, job in pairs}
         self._fill_batches(batches)
@@ -97,11 +97,11 @@ class Dispatcher:
 
     # Trials ------------------------------------------------------------------------------
 
-    def _candidates(self) -> list[TrialState]:
-        """Return the trials that can matter for free workers, most important first.
+    def _find_candidates(self) -> list[TrialState]:
+        """Find the trials that may get a free worker now, most important first.
 
-        A trial and a worker that were both available at the last dispatch do not match. Of the
-        trials that match a worker, no more matter than there are workers to take them.
+        A trial and a worker that were both available at the last dispatch cannot match now. Of the
+        trials that match a worker, only as many are needed as there are workers to serve.
         """
         self._rank_untried()
         trials = self._trials
@@ -116,7 +116,7 @@ class Dispatcher:
         return [trials[name] for name in self._open.sort(names)]
 
     def _rank_untried(self) -> None:
-        """Rank trials without finished units again if the mean cost of a unit has changed."""
+        """Re-rank the trials without finished units if the mean cost of a unit has changed."""
         if not self._units:
             return
         mean = self._seconds / self._units
@@ -124,16 +124,16 @@ class Dispatcher:
             self._unit_seconds = mean
             for name in list(self._open):
                 if not self._trials[name].finished_units:
-                    self._open.put(name, self._priority(self._trials[name]))
+                    self._open.put(name, self._compute_priority(self._trials[name]))
 
-    def _priority(self, trial: TrialState) -> tuple[float, int]:
-        """Return a sort key by which trials with most estimated seconds left come first."""
+    def _compute_priority(self, trial: TrialState) -> tuple[float, int]:
+        """Compute a sort key that puts trials with the most estimated work left first."""
         return -trial.estimate_seconds_left(self._unit_seconds), trial.index
 
     # Workers -----------------------------------------------------------------------------
 
-    def _ranked_workers(self) -> list[int]:
-        """Return the free workers: idle ones first, then by pending visits."""
+    def _rank_workers(self) -> list[int]:
+        """Rank the free workers: idle ones first, then those with the most pending visits."""
 
         def rank(worker: int) -> tuple[bool, int, int]:
             return self._queues.is_busy(worker), -self._plan.pending_visits[worker], worker
@@ -148,12 +148,13 @@ class Dispatcher:
     # Batches of a group's trials ---------------------------------------------------------
 
     def _fill_batches(self, batches: dict[int, list[Unit]]) -> None:
-        """Add units of the same group's trials to the workers' batches, in turns.
+        """Fill the workers' batches, in turn, with units of trials of the same group.
 
-        A worker gets at most half of its share of the group, as the rest can be on its way.
+        A worker gets at most half of its share of the group, so that the other half can hop while
+        the worker trains.
         """
         leaders = {worker: units[0] for worker, units in batches.items()}
-        limits = {worker: self._batch_limit(unit) for worker, unit in leaders.items()}
+        limits = {worker: self._get_batch_limit(unit) for worker, unit in leaders.items()}
         unfilled = [worker for worker in batches if limits[worker] > 1]
         while unfilled:
             for worker in list(unfilled):
@@ -167,10 +168,10 @@ class Dispatcher:
 
     def _is_too_small(self, worker: int, units: Sequence[Unit]) -> bool:
         """Return whether a busy worker should wait for a larger batch, which costs little more."""
-        return self._queues.is_busy(worker) and 2 * len(units) < self._batch_limit(units[0])
+        return self._queues.is_busy(worker) and 2 * len(units) < self._get_batch_limit(units[0])
 
-    def _batch_limit(self, leader: Unit) -> int:
-        """Return the maximum size of a batch that starts with a unit."""
+    def _get_batch_limit(self, leader: Unit) -> int:
+        """Return the maximum number of units that run together with ``leader``, itself included."""
         trial = self._trials[leader.trial_id]
         if trial.runs_alone:
             return 1
@@ -178,6 +179,6 @@ class Dispatcher:
         return min(share, self._group_size)
 
     def _can_join(self, trial: TrialState, worker: int, leader: Unit) -> bool:
-        """Return whether a trial's unit may join a worker's batch."""
+        """Return whether a trial's unit on a worker may run together with ``leader``."""
         same = trial.group == self._trials[leader.trial_id].group and trial.phase is leader.phase
         return same and not trial.runs_alone and worker in trial.open_partitions

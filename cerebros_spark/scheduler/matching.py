@@ -1,10 +1,10 @@
 """Bipartite matching of jobs and workers by priority.
 
 With equal costs, a schedule without gaps is an edge coloring of the graph of the remaining work.
-Each step must serve all trials and all workers that have the most left, and a matching that does
+Each step must serve all trials and all workers with the most work left, and a matching that does
 so exists (Kőnig). One matching can serve any servable set of jobs together with any set of workers
-that can be busy (Mendelsohn and Dulmage), and an augmenting path unassigns nothing. So both sides
-may be served greedily, in order of priority.
+that can be busy (Mendelsohn and Dulmage), and an augmenting path unassigns nothing. Both sides can
+therefore be served greedily, in order of priority.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from collections.abc import Set as AbstractSet
 
 
 def match(options: Sequence[AbstractSet[int]], workers: Sequence[int]) -> dict[int, int]:
-    """Assign one worker each to as many jobs as possible.
+    """Match as many jobs as possible with one worker each.
 
     Args:
-        options: For each job its possible workers, all of them among ``workers``; jobs in
+        options: Possible workers of each job, all of them among ``workers``. Jobs are in
             descending order of priority.
         workers: The free workers, in descending order of priority.
 
     Returns:
-        The worker by the index of the job. Jobs of higher priority are served first; among the
-        workers that can serve them, those of higher priority do.
+        The worker of each served job, by index of the job. Jobs of higher priority are served
+        first, by workers of higher priority if they can serve them.
     """
     served = _match_greedily(options, len(workers))
     if len(served) == len(workers):
         return served
     # Some workers stay idle: choose those of lowest priority. Matching from the workers' side
-    # still serves every served job.
+    # still serves the same jobs.
     jobs: list[set[int]] = [set() for _ in workers]
     rank = {worker: number for number, worker in enumerate(workers)}
     for job in served:
@@ -39,10 +39,10 @@ def match(options: Sequence[AbstractSet[int]], workers: Sequence[int]) -> dict[i
 
 
 def _match_greedily(options: Sequence[AbstractSet[int]], limit: int) -> dict[int, int]:
-    """Return a matching of at most ``limit`` pairs that prefers the first elements."""
+    """Match at most ``limit`` elements, the first ones preferred; return targets by element."""
     holders: dict[int, int] = {}
     matched: dict[int, int] = {}
-    unreachable: set[int] = set()  # no augmenting path from these ends in anything free, ever
+    unreachable: set[int] = set()  # no augmenting path from these ever ends in a free target
     for root in range(len(options)):
         if len(matched) == limit:
             break

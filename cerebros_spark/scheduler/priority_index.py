@@ -1,4 +1,4 @@
-"""A set ordered by priorities that change."""
+"""Set of items ordered by priorities that can change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PriorityIndex(Generic[Item]):
         return (item for _, item in self._order)
 
     def put(self, item: Item, priority: Any) -> None:
-        """Add an item, or change its priority."""
+        """Add an item or change its priority."""
         if self._priorities.get(item) == priority:
             return
         self.discard(item)
@@ -37,5 +37,5 @@ class PriorityIndex(Generic[Item]):
             self._order.remove((self._priorities.pop(item), item))
 
     def sort(self, items: Collection[Item]) -> list[Item]:
-        """Return some of the items in order."""
+        """Return a subset of the items in order of priority."""
         return sorted(items, key=lambda item: (self._priorities[item], item))

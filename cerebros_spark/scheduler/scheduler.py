@@ -1,15 +1,15 @@
-"""The scheduler: which trial visits which partition next. A pure state machine.
+"""Scheduler of the trials' visits to partitions, as a pure state machine.
 
-Events go in, instructions come out. The rules are those of Model Hopper Parallelism (Nakandala,
+It turns events into instructions. The rules are those of Model Hopper Parallelism (Nakandala,
 Zhang and Kumar, "Cerebro: A Data System for Optimized Deep Learning Model Selection", VLDB 2020,
 section 4):
 
 * one worker at a time trains a trial, which visits each partition once per epoch;
 * the validation units of an epoch all read the state after its last visit, and run in parallel;
-* trials are independent: none waits for the epoch of another.
+* trials are independent: no trial waits for the epoch of another trial.
 
-Worker w holds partition w. This module handles events. ``trial_state`` knows where a trial can go
-next, ``dispatcher`` chooses the worker.
+Worker w holds partition w. This module handles events, ``trial_state`` determines the partitions
+that a trial can visit next, and ``dispatcher`` assigns units of work to workers.
 """
 
 from __future__ import annotations
@@ -45,14 +45,15 @@ from cerebros_spark.scheduler.worker_queues import WorkerQueues
 
 
 class Scheduler:
-    """Schedules trials over partitions.
+    """Scheduler of trials over partitions.
 
     Args:
         partitions: Number of partitions, P, and of workers.
-        reproducible: Fix the order of visits regardless of timing: trial i starts epoch e at
-            partition (i + e) mod P and goes round.
+        reproducible: Fix the order of visits, independent of timing: trial i starts epoch e at
+            partition (i + e) mod P and visits the others in cyclic order.
         validation: Whether epochs end with validation units.
-        max_attempts: Limit of attempts at a unit whose worker dies or whose error is retryable.
+        max_attempts: Maximum number of attempts at a unit if its worker dies or its error is
+            retryable.
         group_size: Maximum number of a group's trials that a worker runs together.
     """
 
@@ -90,10 +91,12 @@ class Scheduler:
     def handle(self, *events: Event) -> list[Instruction]:
         """Handle events in order and return the resulting instructions.
 
-        Units are dispatched after the last event: simultaneous events make better schedules.
+        Units are dispatched after the last event, because schedules are better if simultaneous
+        events are handled together.
 
         Raises:
-            ProtocolError: If an event is impossible. The scheduler is unusable afterwards.
+            ProtocolError: If an event contradicts earlier ones. The scheduler is unusable
+                afterwards.
         """
         instructions: list[Instruction] = []
         for event in events:
@@ -106,32 +109,32 @@ class Scheduler:
         return self._queues.holds(worker, unit) and unit.trial_id in self._trials
 
     def get_state(self, trial_id: str) -> StateRef | None:
-        """Return a running trial's current state; None once it has ended."""
+        """Return the current state of a running trial; None if the trial has ended."""
         trial = self._trials.get(trial_id)
         return trial.state if trial else None
 
     def count_idle_losses(self, worker: int) -> int:
-        """Return how often a worker was lost, since its last result, with no unit to blame."""
+        """Count the losses of a worker since its last result that no unit can have caused."""
         return self._idle_losses[worker]
 
     @property
     def floor(self) -> float:
-        """Lower bound, in seconds, of any schedule of this session's work.
+        """Lower bound, in seconds, on the makespan of any schedule of this session's work.
 
-        The larger of the busiest partition's work and the longest chain of a trial's units. Of an
-        epoch's validation units, which run in parallel, the longest counts.
+        It is the larger of the work on the busiest partition and the longest chain of a trial's
+        units. Validation units of an epoch run in parallel, so only the longest counts.
         """
         chains = (trial.chain_seconds for trial in self._trials.values())
         return max(*self._partition_seconds, self._longest_chain, *chains)
 
     @property
     def running(self) -> tuple[str, ...]:
-        """The trials that have not ended, oldest first."""
+        """Names of the trials that have not ended, oldest first."""
         return tuple(self._trials)
 
     @property
     def idle_workers(self) -> int:
-        """Number of workers without units: all trials wait for other workers or for answers."""
+        """Number of workers without units, as all trials wait for other workers or for answers."""
         return self._queues.idle_count
 
     # Events ------------------------------------------------------------------------------
@@ -182,7 +185,7 @@ class Scheduler:
         trial = self._complete(failure.worker, failure.unit)
         if trial is None:
             return []
-        self._queues.mark_freed(failure.worker)  # the unit may be the only one for it
+        self._queues.mark_freed(failure.worker)  # this may be the only unit for the worker
         if failure.retryable:
             setbacks = trial.record_setback(failure.unit, worker_died=False)
             self._dispatcher.update(trial)
@@ -221,7 +224,7 @@ class Scheduler:
         return self._trials.get(trial_id)
 
     def _complete(self, worker: int, unit: Unit) -> TrialState | None:
-        """Remove a reported unit from its queue and return its trial; None if late or twice."""
+        """Remove a reported unit and return its trial; None if the report is late or repeated."""
         trial = self._find(unit.trial_id)
         return trial if self._queues.complete(worker, unit) else None
 
@@ -230,7 +233,7 @@ class Scheduler:
             raise self._error("a training unit has no state")
 
     def _advance(self, trial: TrialState, seconds: float) -> list[Instruction]:
-        """Start a trial's next phase if a unit was the last of its phase."""
+        """Start the trial's next phase if all units of its current phase are finished."""
         self._dispatcher.record_cost(seconds)
         self._dispatcher.update(trial)
         if not trial.is_phase_done:
@@ -249,7 +252,7 @@ class Scheduler:
                 trial = self._trials.get(unit.trial_id)
                 if trial is None:
                     continue
-                if number:  # the worker had not begun it, so it is not the cause
+                if number:  # not begun, so not the cause
                     trial.take_back(unit)
                     self._dispatcher.update(trial)
                     continue
@@ -267,7 +270,7 @@ class Scheduler:
         error: str | None = None,
         traceback: str | None = None,
     ) -> TrialResult:
-        # Workers that still hold a unit of it will report it; the report does not count.
+        # Workers that still hold a unit of the trial will report it; these reports do not count.
         del self._trials[trial.trial_id]
         self._ended.add(trial.trial_id)
         self._dispatcher.remove(trial)

@@ -13,9 +13,10 @@ from cerebros_spark.core.types import MetricState, Phase, StateRef, Status, Unit
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """The visits that make up each epoch of every trial; see :class:`Scheduler`.
+    """Partition visits that make up each epoch of every trial; see :class:`Scheduler`.
 
-    The trials update ``pending_visits``: how many of them have yet to visit each partition.
+    ``pending_visits`` counts, per partition, the trials that have yet to visit it in their current
+    phase. The trials update it.
     """
 
     partitions: int
@@ -26,7 +27,17 @@ class EpochPlan:
 
 @dataclass
 class _EpochTotals:
-    """What an epoch's units amount to; keys are a phase and a visit or partition."""
+    """Totals of an epoch's units.
+
+    Attributes:
+        attempts: Number of assignments, by phase and visit (training) or partition (validation).
+        setbacks: Whether the worker died, for each setback, by phase and partition.
+        train: Metric variables of each training unit.
+        validation: Metric variables of each validation unit, by partition.
+        seconds: Seconds of work on the units.
+        rows: Number of rows read.
+        longest_validation: Seconds of the longest validation unit in this session.
+    """
 
     attempts: dict[tuple[Phase, int], int] = field(default_factory=dict)
     setbacks: dict[tuple[Phase, int], list[bool]] = field(default_factory=dict)
@@ -38,13 +49,14 @@ class _EpochTotals:
 
 
 class TrialState:
-    """A trial from its submission to its end; the owner of its progress and current state.
+    """Progress and current state of a trial, from its submission to its end.
 
     Attributes:
-        state: The state after its last training visit, or the one that replaced it.
-        epoch: The epoch it is in, which is also the number of finished epochs.
-        is_waiting: Whether that epoch is finished but not answered.
-        seconds: Seconds of work on its finished units.
+        state: The state after the last training visit, or the state that replaced it.
+        epoch: Index of the current epoch, which equals the number of finished epochs.
+        is_waiting: Whether the current epoch is finished but not answered.
+        finished_units: Number of finished units in all epochs.
+        seconds: Seconds of work on the finished units.
         chain_seconds: Seconds of work in this session that could not have run in parallel.
     """
 
@@ -67,7 +79,7 @@ class TrialState:
 
     @property
     def open_partitions(self) -> AbstractSet[int]:
-        """The partitions that it can visit now."""
+        """Partitions that the trial can visit now."""
         if self.phase is Phase.VALIDATE:
             return self._todo
         if self._running:
@@ -78,14 +90,15 @@ class TrialState:
 
     @property
     def is_phase_done(self) -> bool:
-        """Whether all units of its phase are finished."""
+        """Whether all units of the current phase are finished."""
         return not self._todo and not self._running
 
     @property
     def runs_alone(self) -> bool:
-        """Whether its units run alone: after a setback, for the rest of the epoch, they must.
+        """Whether the units of the trial must run alone.
 
-        A network that kills its workers must fail alone.
+        True without a group, and from a setback until the end of the epoch, so that a network
+        that kills its workers fails no other trial.
         """
         return not self.group or bool(self._totals.setbacks)
 
@@ -94,7 +107,7 @@ class TrialState:
         return self.epoch + 1 >= self._epochs
 
     def estimate_seconds_left(self, unit_seconds: float) -> float:
-        """Estimate its remaining work; ``unit_seconds`` is used before its first finished unit."""
+        """Estimate the seconds of work left, at ``unit_seconds`` per unit until one is finished."""
         partitions, validation = self._plan.partitions, self._plan.validation
         phases = 2 if validation else 1
         left = (self._epochs - self.epoch - 1) * partitions * phases + len(self._todo)
@@ -105,7 +118,7 @@ class TrialState:
         return left * unit_seconds
 
     def is_next(self, unit: Unit) -> bool:
-        """Return whether a unit can be its next; none can while another one runs."""
+        """Return whether a unit can come next; False while another unit of the trial runs."""
         is_here = (unit.epoch, unit.phase) == (self.epoch, self.phase) and not self._running
         is_in_turn = unit.phase is Phase.VALIDATE or unit.visit == self._visit
         return is_here and is_in_turn and unit.partition in self.open_partitions
@@ -113,7 +126,7 @@ class TrialState:
     # Units -------------------------------------------------------------------------------
 
     def assign(self, partition: int) -> Unit:
-        """Return its unit on an open partition, which counts as running."""
+        """Assign the trial's unit on an open partition: mark it as running and return it."""
         self._take(partition)
         self._running.add(partition)
         return Unit(
@@ -127,25 +140,25 @@ class TrialState:
         )
 
     def unassign(self, unit: Unit) -> None:
-        """Take back a unit that was never sent to a worker."""
+        """Undo the assignment of a unit that was never sent to a worker."""
         self._running.remove(unit.partition)
         self._todo.add(unit.partition)
         self._plan.pending_visits[unit.partition] += 1
 
     def take_back(self, unit: Unit) -> None:
-        """Take back a unit from a worker that had not begun it."""
+        """Take back a unit that its worker had not begun; the next assignment is a new attempt."""
         self.unassign(unit)
         self._totals.attempts[self._slot(unit.partition)] = unit.attempt + 1
 
     def record_setback(self, unit: Unit, *, worker_died: bool) -> Sequence[bool]:
-        """Take back a unit without a result; return for each time so far if its worker died."""
+        """Take back a unit without a result; return, for each setback, whether the worker died."""
         self.take_back(unit)
         setbacks = self._totals.setbacks.setdefault((unit.phase, unit.partition), [])
         setbacks.append(worker_died)
         return setbacks
 
     def finish(self, result: UnitResult) -> None:
-        """Add the result of an assigned unit."""
+        """Finish an assigned unit by adding its result."""
         self._running.remove(result.unit.partition)
         if result.unit.phase is Phase.TRAIN:
             self.chain_seconds += result.seconds
@@ -155,14 +168,14 @@ class TrialState:
         self._add(result)
 
     def replay(self, result: UnitResult) -> None:
-        """Add the result of its next unit, which an earlier session committed."""
+        """Replay the trial's next unit by adding the result that an earlier session committed."""
         self._take(result.unit.partition)
         self._add(result)
 
     # Phases ------------------------------------------------------------------------------
 
     def end_phase(self) -> EpochDone | None:
-        """Start the epoch's next phase; after the last one return the finished epoch."""
+        """Start the next phase of the epoch; if there is none, return the finished epoch."""
         totals = self._totals
         if self.phase is Phase.TRAIN and self._plan.validation:
             self._start_phase(Phase.VALIDATE)
@@ -181,9 +194,10 @@ class TrialState:
         )
 
     def answer(self, proceed: bool | None, state: StateRef | None) -> Status | None:
-        """Start the next epoch, from another state if one is given, or return how it ends.
+        """Answer the finished epoch and return the trial's final status; None if it has not ended.
 
-        With None for ``proceed`` the trial keeps waiting.
+        The next epoch starts if ``proceed`` is true and an epoch is left; None keeps the trial
+        waiting. A ``state`` that is not None replaces the current one.
         """
         self.state = state or self.state
         if proceed is None:
@@ -199,7 +213,7 @@ class TrialState:
         return None
 
     def cancel(self) -> None:
-        """Remove its pending visits from the plan."""
+        """Remove the pending visits of a trial that has ended from the plan."""
         for partition in list(self._todo):
             self._take(partition)
 
@@ -230,8 +244,9 @@ class TrialState:
         self._totals.rows += result.rows
 
     def _slot(self, partition: int) -> tuple[Phase, int]:
-        """Return the key that attempts are counted by.
+        """Return the key for counting the attempts at a unit.
 
-        States are named by visit and attempt, so units of a visit on two partitions must differ.
+        The keys of states contain visit and attempt, so if a visit moves to another partition, the
+        attempt number must differ.
         """
         return self.phase, self._visit if self.phase is Phase.TRAIN else partition

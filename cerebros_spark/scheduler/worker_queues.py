@@ -1,4 +1,4 @@
-"""The units assigned to each worker and not reported yet."""
+"""Queues of the units that are assigned to workers and not reported yet."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from cerebros_spark.core.types import Unit
 
 
 class WorkerQueues:
-    """Each worker's batches: the one record of the units that a worker holds.
+    """Queues of unit batches, one per worker: the only record of the units that a worker holds.
 
-    A worker is free if its queue is empty or if it has requested more.
+    A batch is a list of units that a worker runs together. A worker is free if its queue is empty
+    or if it has requested more.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,7 @@ class WorkerQueues:
 
     @property
     def free(self) -> AbstractSet[int]:
-        """The workers that can take a batch."""
+        """Workers that can take a batch."""
         return self._free
 
     @property
@@ -38,7 +39,7 @@ class WorkerQueues:
         return any(unit in batch for batch in self._batches.get(worker, ()))
 
     def register(self, worker: int) -> Sequence[Sequence[Unit]]:
-        """Start a worker with an empty queue and return its previous process's batches."""
+        """Register a worker with an empty queue; return the batches of its previous process."""
         self._mark_free(worker)
         return self._batches.pop(worker, [])
 
@@ -49,7 +50,7 @@ class WorkerQueues:
         return self._batches.pop(worker, [])
 
     def request_more(self, worker: int) -> None:
-        """Let a busy worker take another batch."""
+        """Mark a busy worker as free, because it has requested another batch."""
         if worker in self._batches:
             self._mark_free(worker)
 
@@ -59,7 +60,7 @@ class WorkerQueues:
         self._batches.setdefault(worker, []).append(list(units))
 
     def complete(self, worker: int, unit: Unit) -> bool:
-        """Remove a reported unit and return whether the worker held it."""
+        """Remove a reported unit; return False if the worker did not hold it."""
         batches = self._batches.get(worker, [])
         for batch in batches:
             try:
@@ -75,12 +76,12 @@ class WorkerQueues:
         return False
 
     def mark_freed(self, worker: int) -> None:
-        """Count a worker, if it is free, among those that have become so."""
+        """Mark a worker as newly free, if it is free."""
         if worker in self._free:
             self._freed.add(worker)
 
     def pop_freed(self) -> AbstractSet[int]:
-        """Return the free workers that have become so since the last call."""
+        """Return the workers that have become free since the last call."""
         freed, self._freed = self._freed, set()
         return freed
 

@@ -1,5 +1,5 @@
-"""The worker: runs the units of one partition.
+"""Workers, each of which runs the units of work of one partition.
 
-It keeps programs and states in memory, trains on one thread, and writes states, reports results
-and prefetches the next unit on another.
+A worker keeps programs and states in memory and trains on one thread. A second thread writes
+states, reports results and prefetches the next unit.
 """

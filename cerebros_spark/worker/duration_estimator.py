@@ -1,4 +1,4 @@
-"""Estimates of how long a worker's next units take."""
+"""Estimates of the durations of a worker's next units of work."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from cerebros_spark.core.types import Phase
 
 # Weight of a new deviation in the mean deviation.
 _GAIN = 0.25
-# Hardly any units end this many mean deviations early.
+# Hardly any units end more than this many mean deviations early.
 _DEVIATIONS = 2
-# Seconds. Of work assigned earlier, other workers could have begun some, which costs up to some
-# tenths of that time; asking earlier gains a few ms, however long a unit is.
+# Seconds. Work that is assigned too early could have begun on another worker, which costs up to a
+# few tenths of that time. Requesting it earlier gains only a few ms, even for a long unit.
 _MAX_MARGIN = 0.2
 
 
 class DurationEstimator:
-    """Estimates durations of units from those before them.
+    """Estimator of the durations of units from those of earlier units.
 
     The mean deviation is tracked as in TCP (Jacobson, "Congestion avoidance and control", SIGCOMM
-    1988, section 2), but from the last duration, not a smoothed one: the speed of a shared machine
-    changes from one moment to the next.
+    1988, section 2), but from the last duration instead of a smoothed one, because the speed of a
+    shared machine changes from one moment to the next.
     """
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, Phase], float] = {}
-        # Relative to the estimate. Long units vary less, so each phase has its own.
+        # Relative to the estimate. Long units vary less, so each phase has its own value.
         self._deviations = dict.fromkeys(Phase, 0.0)
 
     def record(self, trial_ids: Sequence[str], phase: Phase, seconds: float) -> None:
-        """Record how long units of trials took together, if none of it was tracing."""
+        """Record the duration of units that ran together, one per trial, without tracing."""
         expected = self._estimate(trial_ids, phase)
         if expected:
             deviation = min(abs(seconds - expected) / expected, 1.0)
@@ -39,7 +39,10 @@ class DurationEstimator:
             self._last[trial_id, phase] = seconds / len(trial_ids)
 
     def estimate(self, trial_ids: Sequence[str], phase: Phase) -> tuple[float, float] | None:
-        """Return how long units will take together, and how much earlier they may end; or None."""
+        """Estimate the duration of units that run together, and how much earlier they may end.
+
+        Both are in seconds. Returns None if the durations of these trials are unknown.
+        """
         seconds = self._estimate(trial_ids, phase)
         if seconds is None:
             return None

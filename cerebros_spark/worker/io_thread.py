@@ -1,4 +1,4 @@
-"""A worker's second thread, which writes, reports and prefetches while the first one trains."""
+"""Second thread of a worker, which writes, reports and prefetches while the main one trains."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from cerebros_spark.core.types import Assignment, Demand, DriverLink, Report, Un
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before its expected end at which a worker requests more work. That is more than a reply
-#: and a state take, and so little that no other worker would have been free sooner.
+#: Seconds before the expected end of its work at which a worker requests more. That is enough for
+#: a reply and a state, and too short for another worker to become free sooner.
 LEAD = 0.05
 
-# Maximum number of assignments of a worker, the running one included, however short they are.
+# Maximum number of assignments that a worker holds, including the running one.
 _MAX_ASSIGNMENTS = 8
 
 
 class IoThread:
-    """Exchanges reports for assignments with the driver, in a thread.
+    """Thread that exchanges reports for assignments with the driver.
 
     Args:
         link: The connection to the driver.
-        prefetch: Called with the units of each new assignment. Its errors are ignored: they will
-            occur again when the units run.
-        estimate: Returns how long units will take, and how much earlier they may end; or None.
+        prefetch: Called with the units of each new assignment. Its errors are ignored, because
+            they recur when the units run.
+        estimate: Returns the expected duration of units and how much earlier they may end, in
+            seconds; None if unknown.
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class IoThread:
         self._changed = threading.Condition()
         self._inbox: deque[Assignment | None] = deque()
         self._outbox: deque[Callable[[], Sequence[Report]]] = deque()
-        self._unfinished: deque[Assignment] = deque()  # received, without reports so far
-        self._began_at = 0.0  # of the first of them
+        self._unfinished: deque[Assignment] = deque()  # received but not reported yet
+        self._began_at = 0.0  # monotonic start of the first unfinished one
         self._error: BaseException | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="cerebros-io", daemon=True)
@@ -53,7 +54,7 @@ class IoThread:
         """Wait for the next assignment and return it; None when the run has ended.
 
         Raises:
-            BackendError: If the driver cannot be reached or refuses the worker.
+            BackendError: If the driver cannot be reached or rejects the worker.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._inbox or self._error)
@@ -62,7 +63,7 @@ class IoThread:
             return self._inbox.popleft()
 
     def submit(self, make_reports: Callable[[], Sequence[Report]]) -> None:
-        """Queue an assignment's reports, which the thread makes and sends."""
+        """Queue a function that makes an assignment's reports; the thread sends its result."""
         with self._changed:
             self._outbox.append(make_reports)
             self._unfinished.popleft()
@@ -71,7 +72,7 @@ class IoThread:
         self._link.wake()
 
     def stop(self) -> None:
-        """Send the queued reports and end the thread."""
+        """Stop the thread once it has sent the queued reports."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -90,17 +91,17 @@ class IoThread:
                 self._changed.notify_all()
 
     def _exchange(self) -> bool:
-        """Make one exchange and return whether more are to follow."""
+        """Exchange reports for an assignment; return False when the thread must end."""
         with self._changed:
             while not (self._stopping or self._outbox or self._needs_work):
                 self._changed.wait(self._seconds_until_request())
             make_reports = self._outbox.popleft() if self._outbox else None
             if make_reports is None and self._stopping:
                 return False
-            demand = self._demand(has_reports=make_reports is not None)
+            demand = self._choose_demand(has_reports=make_reports is not None)
         reports = make_reports() if make_reports else []
         assignment = self._link.exchange(reports, demand)
-        # Queued reports come first: the driver may wait for them.
+        # Queued reports come first, because the driver may wait for them.
         if assignment is not None and assignment.units and not self._outbox:
             try:
                 self._prefetch(assignment.units)
@@ -112,7 +113,7 @@ class IoThread:
     def _receive(self, assignment: Assignment | None) -> None:
         with self._changed:
             if assignment is None:
-                self._inbox.clear()  # the run has ended: do not begin what is queued
+                self._inbox.clear()  # the run has ended: drop queued assignments
             elif not (assignment.units or assignment.ended_trials):
                 return
             else:
@@ -122,11 +123,11 @@ class IoThread:
             self._inbox.append(assignment)
             self._changed.notify_all()
 
-    def _demand(self, has_reports: bool) -> Demand:
+    def _choose_demand(self, has_reports: bool) -> Demand:
         if self._stopping:
             return Demand.NONE
         if has_reports:
-            # Such an exchange cannot be woken up, and more reports may follow soon.
+            # An exchange with reports cannot be woken up, and more reports may follow soon.
             return Demand.NONE if self._unfinished or self._outbox else Demand.WORK
         return Demand.AHEAD if self._unfinished else Demand.WORK
 
@@ -135,7 +136,7 @@ class IoThread:
         return self._seconds_until_request() == 0.0
 
     def _seconds_until_request(self) -> float | None:
-        """Return the seconds until the worker should ask for work; None if unknown."""
+        """Return the seconds until the worker should request work; None if it should not yet."""
         if not self._unfinished:
             return 0.0
         if len(self._unfinished) == _MAX_ASSIGNMENTS:
@@ -146,8 +147,8 @@ class IoThread:
             estimate = self._estimate(assignment.units)
             if estimate is None:
                 return None
-            # The first may have taken longer already, which makes the others no shorter.
+            # The first may be overdue, which makes the others no shorter.
             seconds, margin = estimate
             left = max(0.0, left + seconds)
-        # The last one's margin only: the sum of all may exceed a whole short unit.
+        # Only the last margin counts: the sum of all could exceed a whole short unit.
         return max(0.0, left - margin - LEAD)

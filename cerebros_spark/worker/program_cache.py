@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProgramCache:
-    """Trainers, specs and resident programs, and the state that each trial's program holds."""
+    """Cache of trainers, specs and programs, with a record of the state that each trial holds."""
 
     def __init__(self, config: WorkerConfig, worker: int) -> None:
         self._config = config
@@ -23,17 +23,17 @@ class ProgramCache:
         self._trainers: dict[str, Trainer] = {}
         self._specs: dict[str, TrialSpec] = {}
         self._programs: OrderedDict[tuple[str, ...], Program] = OrderedDict()
-        self._loaded: dict[str, str] = {}  # digest by trial
+        self._loaded: dict[str, str] = {}  # digest of the state by trial
 
     def get_spec(self, trial_id: str) -> TrialSpec:
-        """Return a trial's spec, read at its first use."""
+        """Return a trial's spec, read from the store at first use."""
         if trial_id not in self._specs:
             config = self._config
             self._specs[trial_id] = read_spec(config.store, config.run_id, trial_id)
         return self._specs[trial_id]
 
     def open(self, trial_ids: tuple[str, ...]) -> tuple[Program, bool]:
-        """Return the program of trials that train together, and whether it stays in memory."""
+        """Open the program of trials that train together; return it and whether it is kept."""
         trainer = self._get_trainer(trial_ids[0])
         if trial_ids in self._programs:
             self._programs.move_to_end(trial_ids)
@@ -47,18 +47,18 @@ class ProgramCache:
         return program, trainer.resident
 
     def is_loaded(self, trial_id: str, state: StateRef) -> bool:
-        """Return whether a trial's program holds a state."""
+        """Return whether the program of a trial holds the given state."""
         return self._loaded.get(trial_id) == state.sha256
 
     def set_loaded(self, trial_id: str, state: StateRef | None) -> None:
-        """Record the state that a trial's program holds; None while it changes."""
+        """Record the state that the program of a trial holds; None while it changes."""
         if state is None:
             self._loaded.pop(trial_id, None)
         else:
             self._loaded[trial_id] = state.sha256
 
     def remove(self, trial_ids: Sequence[str]) -> None:
-        """Remove trials that have ended or failed, with the programs they are in."""
+        """Remove trials that have ended or failed, and the programs that contain them."""
         removed = set(trial_ids)
         self._evict([name for name in self._programs if removed.intersection(name)], trial_ids)
         for trial_id in removed:
@@ -72,7 +72,7 @@ class ProgramCache:
         return self._trainers[name]
 
     def _make_room(self, nbytes: int) -> None:
-        """Evict the least recently used programs that would exceed the memory limit."""
+        """Evict the least recently used programs until ``nbytes`` more fit the memory limit."""
         total = nbytes + sum(program.nbytes for program in self._programs.values())
         evicted = []
         for name, program in self._programs.items():

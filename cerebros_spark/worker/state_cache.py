@@ -8,7 +8,7 @@ from cerebros_spark.storage.store import Store
 
 
 class StateCache:
-    """At most two states of each trial: a prefetched one and the last one trained here."""
+    """Cache of at most two states per trial: a prefetched one and the last one trained here."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -16,7 +16,7 @@ class StateCache:
         self._trained: dict[str, tuple[str, bytes]] = {}
 
     def prefetch(self, trial_id: str, ref: StateRef) -> None:
-        """Read a state ahead of :meth:`get`, unless it was trained here."""
+        """Read a state ahead of :meth:`get`, unless it is the last one trained here."""
         if self._trained.get(trial_id, ("", b""))[0] != ref.sha256:
             self._prefetched[trial_id] = ref.sha256, read_state(self._store, ref)
 
@@ -28,7 +28,7 @@ class StateCache:
         return read_state(self._store, ref)
 
     def put(self, trial_id: str, ref: StateRef, state: bytes) -> None:
-        """Keep a trial's state that was trained here."""
+        """Cache a state that was trained here, in place of the trial's previous one."""
         self._trained[trial_id] = ref.sha256, state
 
     def remove(self, trial_id: str) -> None:

@@ -1,4 +1,4 @@
-"""One worker: runs units of its partition and reports them.
+"""Worker that runs the units of work of one partition and reports them.
 
 The same code runs in a Spark task and in a thread of the driver's process.
 """
@@ -42,9 +42,13 @@ _BACKOFF_STEP = 0.5
 
 
 class Worker:
-    """Runs the units of one partition, which has the worker's number.
+    """Worker for the units of one partition.
 
-    ``backoff`` is the wait for an unreachable store in seconds; it doubles at each attempt.
+    Args:
+        config: The workers' configuration.
+        number: Index of the worker and of its partition.
+        backoff: Seconds to wait for an unreachable store, doubled with each attempt at a unit.
+            Defaults to 5.
     """
 
     def __init__(self, config: WorkerConfig, number: int, *, backoff: float = 5.0) -> None:
@@ -60,10 +64,10 @@ class Worker:
 
     @property
     def progress(self) -> int:
-        """A number that changes while work proceeds; readable from any thread.
+        """Number that changes while work proceeds; can be read from any thread.
 
-        Before a unit's first step (while a shard is opened, or a network built and traced) only
-        processor time shows progress.
+        Before the first step of a unit, while a shard is opened or a network is built and traced,
+        only CPU time shows progress.
         """
         running = self._running
         steps = running.steps if running is not None else 0
@@ -81,9 +85,10 @@ class Worker:
             io_thread.stop()
 
     def run(self, units: tuple[Unit, ...]) -> Callable[[], list[Report]]:
-        """Run units together and return a function that writes their states and reports them.
+        """Run units together; return a function that writes their states and returns the reports.
 
-        Another thread may call it while the next units run. Errors of a trial are reported.
+        Another thread may call the function while the next units run. Errors of a trial become
+        reports.
 
         Raises:
             StoreError, DataError: If the shard cannot be read, so that no trial can train here.
@@ -98,7 +103,7 @@ class Worker:
         except Exception as error:
             self._remove_trials([unit.trial_id for unit in units])
             if len(units) > 1:
-                # Any of them may be the cause: run each alone.
+                # Any unit may be the cause: run each alone.
                 parts = [self.run((unit,)) for unit in units]
                 return lambda: [report for part in parts for report in part()]
             return functools.partial(self._report_error, units[0], error)
@@ -147,7 +152,7 @@ class Worker:
         traces = program.traces - traces_before
         if not traces:
             self._durations.record(trial_ids, phase, seconds)
-        # Each unit has an equal share of the time, one after the other.
+        # Attribute an equal share of the time to each unit, one after the other.
         share = (seconds + opening) / len(units)
         hop = {name: taken / len(units) for name, taken in hop.items()}
         results = [
@@ -169,7 +174,7 @@ class Worker:
     def _load(
         self, program: Program, units: Sequence[Unit], watch: _Stopwatch, is_resident: bool
     ) -> dict[str, float]:
-        """Load the units' states, unless the program holds them, and return the seconds taken."""
+        """Load the units' states, unless the program holds them; return seconds by operation."""
         hop = {"fetch": 0.0, "set": 0.0, "dump": 0.0, "write": 0.0}
         loaded = (self._programs.is_loaded(unit.trial_id, unit.state) for unit in units)
         if is_resident and all(loaded):
@@ -183,7 +188,7 @@ class Worker:
         return hop
 
     def _keep(self, unit: Unit, state: bytes, is_resident: bool) -> StateRef:
-        """Return a new state's reference and keep the state for the trial's next unit."""
+        """Keep a new state for the trial's next unit and return its reference."""
         key = state_key(self._config, unit.trial_id, unit.visit + 1, unit.attempt)
         ref = make_state_ref(key, state)
         self._programs.set_loaded(unit.trial_id, ref)
@@ -214,11 +219,11 @@ class Worker:
         return reports
 
     def _check_finite(self, result: UnitResult) -> Report:
-        """Return a result, or a failure if its loss has diverged."""
+        """Return the result, or a failure if its loss is not finite."""
         if not result.metrics or all(math.isfinite(value) for value in result.metrics[0]):
             return result
         unit = result.unit
-        # Which partition is validated first is chance, and the message is part of the result.
+        # Which partition is validated first depends on timing, but the message must not.
         where = f"validation of epoch {unit.epoch + 1}"
         if unit.phase is Phase.TRAIN:
             where = f"training of epoch {unit.epoch + 1} on partition {unit.partition}"
@@ -229,14 +234,14 @@ class Worker:
         return self._failure(unit, error, diverged=True)
 
     def _report_error(self, unit: Unit, error: Exception) -> list[Report]:
-        # An error of the store is not the trial's: the unit may be retried.
+        # A store error is not caused by the trial: the unit may be retried.
         is_retryable = isinstance(error, OSError)
         if is_retryable and error.__cause__ is not None:
             self._back_off(unit.attempt)
         return [self._failure(unit, error, retryable=is_retryable)]
 
     def _back_off(self, attempt: int) -> None:
-        """Wait for an unreachable store, longer at each attempt."""
+        """Wait for an unreachable store, longer with each attempt."""
         for _ in range(round(self._backoff * 2**attempt / _BACKOFF_STEP)):
             time.sleep(_BACKOFF_STEP)
             self._runs += 1
@@ -272,7 +277,7 @@ class Worker:
 
 
 class _Stopwatch:
-    """Measures the seconds between two laps."""
+    """Stopwatch that measures the seconds between laps."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
