@@ -1,5 +1,5 @@
-"""Search spaces: each makes a compiled Keras model from hyperparameter values.
+"""Search spaces, which build compiled Keras models from hyperparameter values.
 
-``cerebros`` draws wired networks of small Dense units, ``autokeras`` builds graphs of blocks, and
-``residual_mlp`` builds residual perceptrons. Custom builders and single models are spaces too.
+``cerebros`` contains randomly wired networks of small Dense units, ``autokeras`` graphs of blocks,
+and ``residual_mlp`` residual perceptrons. Custom builders and single models are spaces too.
 """

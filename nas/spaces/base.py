@@ -1,4 +1,4 @@
-"""What a search draws its networks from."""
+"""Base class of search spaces, and networks serialized without being built."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SerializedNetwork:
-    """A network that was serialized without being built.
+    """Network that was serialized without being built in Keras.
 
     Attributes:
-        program: Its program, as ``serialize_model`` returns it.
-        weights: Its initial weights, in Keras' order.
-        trainable: For each weight, whether it is trained.
-        optimizer: The configuration of its optimizer.
-        parameters: Number of its weights.
+        program: Program in the format of ``serialize_model``.
+        weights: Initial weights, in Keras order.
+        trainable: Whether each weight is trainable.
+        optimizer: Configuration of the optimizer.
+        parameters: Number of parameters, including those that are not trainable.
     """
 
     program: str
@@ -33,31 +33,32 @@ class SerializedNetwork:
 
 
 class Space(abc.ABC):
-    """A space of networks."""
+    """Search space of networks."""
 
     @abc.abstractmethod
     def build(self, hp: Any) -> Any:
-        """Return a compiled ``keras.Model`` for hyperparameter values.
+        """Build a compiled ``keras.Model`` from hyperparameter values.
 
         Args:
-            hp: A ``keras_tuner.HyperParameters``. A hyperparameter that is missing in it is
-                registered with its default.
+            hp: A ``keras_tuner.HyperParameters`` with the values. Missing hyperparameters are
+                registered with their defaults.
         """
 
     def serialize(
         self, hp: Any, class_weight: Mapping[int, float] | None = None
     ) -> SerializedNetwork | None:
-        """Return the network that :meth:`build` returns, without building it.
+        """Serialize the network that :meth:`build` returns, without building it.
 
         Args:
             hp: As for :meth:`build`.
-            class_weight: Weight of each class in the training loss, as in ``keras.Model.fit``.
+            class_weight: Weight of each class in the training loss, by class index; missing
+                classes weigh 1.
 
         Returns:
-            The network, with the same initial weights; None if it must be built.
+            The network with the same initial weights; None if the network must be built.
         """
         return None
 
     def sample_plans(self, count: int) -> Iterable[NetworkFuture]:
-        """Return the plans of some random networks; none if the space does not plan networks."""
+        """Return plans of ``count`` random networks; empty if the space does not plan networks."""
         return ()

@@ -1,4 +1,4 @@
-"""One architecture whose optimizer, learning rate and batch size are searched."""
+"""Search for the optimizer, learning rate and batch size of one architecture."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ from nas.spaces.validation import check_flag, check_list
 
 logger = logging.getLogger(__name__)
 
-# Fields that change with every model of a process, or follow from the others.
+# Fields that differ between copies of a model in one process, or that follow from other fields.
 _NAME_FIELDS = frozenset(
     {"name", "keras_history", "input_layers", "output_layers", "compile_config", "build_config"}
 )
 
-# Layers that update weights in training without a gradient.
+# Layers with statistics, which training updates without gradients.
 _STATISTICS_LAYERS = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
 
 
 class FixedModel:
-    """Searches the best way to train one model.
+    """Search space of training settings for one model.
 
-    Hyperparameters: ``optimizer``, ``learning_rate`` (drawn on a logarithmic scale) and
-    ``batch_size``, which overrides that of ``fit``. The optimizer that the model is compiled with
-    is among the candidates, with all of its settings but the learning rate, and is the default.
-    The model itself is not trained or changed.
+    The hyperparameters are ``optimizer``, ``learning_rate`` (drawn on a logarithmic scale) and
+    ``batch_size``, which overrides that of ``fit``. If the model is compiled, its optimizer is a
+    candidate and the default, with all of its settings except the learning rate. The model itself
+    is neither trained nor changed.
 
     Args:
-        model: A ``keras.Model``: functional, Sequential, or subclassed with ``get_config``. A
+        model: Functional or Sequential ``keras.Model``, or a subclassed one with ``get_config``. A
             model without inputs gets those of the data.
-        keep_weights: Start every trial with all weights of the model (a pretrained model). By
-            default layers that are not trainable keep theirs, and the others get new ones from
-            the trial's seed; the log says so. Statistics that ``Normalization`` layers were
-            adapted to are always kept.
+        keep_weights: Whether every trial starts with all weights of the model, as for a pretrained
+            model. By default, frozen layers keep their weights, and the seed of the trial
+            initializes the others; a log message says so. The statistics of adapted
+            ``Normalization`` layers are always kept.
         learning_rate: Lowest and highest learning rate.
-        optimizers: Names of Keras optimizers.
-        batch_sizes: Rows in a training step.
-        loss: Keras loss, instead of the one the model is compiled with.
-        metrics: Keras metrics, instead of those the model is compiled with.
+        optimizers: Names of Keras optimizers to search over.
+        batch_sizes: Numbers of rows per training step to search over.
+        loss: Keras loss that replaces the compiled one; None to keep it.
+        metrics: Keras metrics that replace the compiled ones; None to keep them.
 
     Raises:
-        ArgumentError: If an argument is invalid, or there is no loss.
+        ArgumentError: If an argument is invalid, or no loss is given.
 
     Example:
         >>> search = HyperHyperModel(hypermodel=FixedModel(model, keep_weights=True))
@@ -95,7 +95,7 @@ class FixedModel:
             _log_new_weights(model)
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> keras.Model:
-        """Return a new compiled copy of the model; see :class:`~.user_space.UserBuilder`."""
+        """Build a compiled copy of the model; see :class:`~.user_space.UserBuilder`."""
         try:
             with dtype_policy_scope(self._model.dtype_policy):
                 copy = self._copy(input_shapes, input_dtypes)
@@ -117,7 +117,7 @@ class FixedModel:
         return copy
 
     def describe(self) -> Any:
-        """Return what identifies the model for a resumed run, as JSON."""
+        """Return a JSON value that identifies the model when a run is resumed."""
         return {
             "fixed": compute_digest(self._model, self._get_initial_weights()),
             "keep_weights": self._keep_weights,
@@ -127,18 +127,18 @@ class FixedModel:
 
     @property
     def code(self) -> Any:
-        """None: the network identifies the code of its custom layers."""
+        """None, because the network itself identifies the code of its custom layers."""
         return None
 
     @property
     def model(self) -> keras.Model:
-        """The user's model."""
+        """Model of the user, unchanged."""
         return self._model
 
     def _copy(self, input_shapes: Any, input_dtypes: Any) -> keras.Model:
         model = self._model
         if not model.built:
-            # Build a copy: the user's model stays unbuilt.
+            # Build a copy, so that the user's model remains unbuilt.
             model = type(model).from_config(_get_config(model))
             difference = describe_difference(self._model, model)
             if difference is not None:
@@ -149,7 +149,7 @@ class FixedModel:
             copy.set_weights(original.get_weights())
             return copy
         kept = {id(variable) for variable in find_untrained_variables(original)}
-        # The same architecture has its weights in the same order.
+        # Equal architectures list their weights in the same order.
         for variable, new in zip(original.weights, copy.weights, strict=True):
             if id(variable) in kept:
                 new.assign(variable.numpy())
@@ -177,7 +177,7 @@ class FixedModel:
         return keras.saving.serialize_keras_object(keras.optimizers.get(config))
 
     def _get_default_rate(self) -> float:
-        """Return the learning rate of the model's optimizer, if it is a number, within bounds."""
+        """Return the compiled learning rate, or 1e-3 if it is no number, clipped to the bounds."""
         low, high = self._learning_rates
         rate = None
         if self._optimizer:
@@ -186,9 +186,10 @@ class FixedModel:
 
 
 def find_untrained_variables(model: keras.Model) -> list[Any]:
-    """Return the weights that training does not change: those of frozen layers.
+    """Return the weights of frozen layers, which training does not change.
 
-    The statistics of a trainable batch normalization count as trained.
+    Weights of ``Normalization`` layers, and the statistics of trainable batch or spectral
+    normalization, are not among them.
     """
     changed = {
         id(variable)
@@ -201,7 +202,7 @@ def find_untrained_variables(model: keras.Model) -> list[Any]:
 
 
 def _log_new_weights(model: keras.Model) -> None:
-    """Log which weights trials start from, as a warning if the model seems to be pretrained."""
+    """Log the initial weights of trials, as a warning if the model seems to be pretrained."""
     if not model.trainable_variables:
         return
     kept = find_untrained_variables(model)
@@ -216,7 +217,7 @@ def _log_new_weights(model: keras.Model) -> None:
 
 
 def _get_inner_optimizer(optimizer: Any) -> Any:
-    """Return the configuration of the optimizer that a loss scaler wraps, or its own."""
+    """Return the configuration of the optimizer in a loss scaler; else return ``optimizer``."""
     inner = optimizer["config"].get("inner_optimizer")
     return optimizer if inner is None else _get_inner_optimizer(inner)
 
@@ -231,7 +232,7 @@ def _set_learning_rate(optimizer: Any, rate: float) -> Any:
 
 
 def compute_digest(model: keras.Model, weights: Iterable[np.ndarray]) -> str:
-    """Return a digest of a model's architecture, without the names of layers, and of weights."""
+    """Compute the SHA-256 digest of ``weights`` and a model's architecture, without names."""
 
     def to_json(value: Any) -> Any:
         return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
@@ -244,7 +245,7 @@ def compute_digest(model: keras.Model, weights: Iterable[np.ndarray]) -> str:
 
 
 def strip_names(node: Any) -> Any:
-    """Return a configuration without the fields that change with every model of a process."""
+    """Strip a configuration of the fields that differ between copies of a model."""
     if isinstance(node, dict):
         return {key: strip_names(value) for key, value in node.items() if key not in _NAME_FIELDS}
     if isinstance(node, list | tuple):
@@ -278,7 +279,7 @@ def _make_compile_config(model: keras.Model, loss: Any, metrics: Any) -> dict[st
                 keras.losses.get(name)
             except ValueError as error:
                 raise ArgumentError(f"loss {name!r} is not a loss of Keras") from error
-    # A minimal model serializes them as Keras does.
+    # Compile a minimal model to serialize the loss and metrics as Keras does.
     minimal = keras.Sequential([keras.Input((1,))])
     try:
         minimal.compile(**changes)

@@ -1,4 +1,4 @@
-"""A user's model as a functional one, with named outputs, known inputs and constant statistics."""
+"""Conversion of models to functional ones with named outputs, inputs and constant statistics."""
 
 from __future__ import annotations
 
@@ -28,14 +28,19 @@ Shapes = Sequence[tuple[int, ...]] | None
 def complete_model(
     model: Any, input_shapes: Shapes = None, input_dtypes: Any = None
 ) -> keras.Model:
-    """Return a compiled model as a functional one with the same layers and weights.
+    """Convert a compiled model to a functional one with the same layers and weights.
 
-    Only functional models have named outputs, which merged metrics need. A Sequential without an
-    Input and a subclassed model are called with inputs of the data's shapes and dtypes.
+    Only functional models have named outputs, which merged metrics need. A Sequential model without
+    an ``Input``, or a subclassed model, is called on inputs with the data's shapes and dtypes.
+
+    Args:
+        model: Compiled ``keras.Model``.
+        input_shapes: Shape of one row of each input; required if the model has no inputs.
+        input_dtypes: Dtype of each input; defaults to ``"float32"``.
 
     Raises:
-        TrialError: If it is not a compiled model, or compiled with a lambda.
-        ArgumentError: If it cannot be trained; the message says why and what to do.
+        TrialError: If ``model`` is not a compiled model, or is compiled with a lambda.
+        ArgumentError: If the model cannot be converted.
     """
     if not isinstance(model, keras.Model):
         raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
@@ -52,14 +57,14 @@ def complete_model(
 
 
 def compile_like(model: keras.Model, other: keras.Model) -> None:
-    """Compile a model as another one with the same trainable variables in the same order."""
+    """Compile a model like another that has the same trainable variables in the same order."""
     model.compile_from_config(get_compile_config(other))
     exclusions = find_weight_decay_exclusions(other.optimizer, other.trainable_variables)
     exclude_from_weight_decay(model.optimizer, model.trainable_variables, exclusions)
 
 
 def to_functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> keras.Model:
-    """Return a model as a functional one; see :func:`complete_model`."""
+    """Convert a model to a functional one without compiling it; see :func:`complete_model`."""
     if has_named_outputs(model):
         if isinstance(outputs_structure(model), dict):
             raise _make_dict_error(model)
@@ -73,7 +78,7 @@ def to_functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -
                 "outputs=)), or write a loss for compile()"
             )
     if has_named_outputs(model):
-        # Rows come as a list, in the order in which Keras stores a dict of inputs.
+        # Inputs are passed as a list, in the order in which Keras stores a dict of inputs.
         several = isinstance(outputs_structure(model), list | tuple)
         return keras.Model(
             model.inputs, model.outputs if several else model.output, name=model.name
@@ -86,21 +91,21 @@ def to_functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -
 
 
 def has_named_outputs(model: keras.Model) -> bool:
-    """Return whether a model has named inputs and outputs, as functional ones do."""
+    """Return whether a model has named inputs and outputs, as functional models do."""
     return hasattr(model, "output_names") and hasattr(model, "inputs")
 
 
 def get_input_shapes(model: keras.Model) -> dict[str, tuple[Any, ...]] | None:
-    """Return the shape of one row of each input by name; None for a model without inputs."""
+    """Return the shape of one row of each input, by name; None if the model has no inputs."""
     inputs = getattr(model, "inputs", None)
     return None if not inputs else {tensor.name: tuple(tensor.shape[1:]) for tensor in inputs}
 
 
 def inline_statistics(model: keras.Model) -> keras.Model:
-    """Return a model with the statistics of adapted Normalization layers in its architecture.
+    """Return a model whose architecture contains the statistics of adapted Normalization layers.
 
-    As weights they would have no effect: Keras reads an adapted layer's variables once, and not
-    when they are set.
+    Restoring them as weights would have no effect: Keras reads the variables of an adapted layer
+    only once, not each time they are set. A model without such layers is returned unchanged.
     """
     layers = [
         layer
@@ -132,9 +137,9 @@ def inline_statistics(model: keras.Model) -> keras.Model:
 
 
 def rebuild(model: keras.Model, architecture: Any, constant: Iterable[Any]) -> keras.Model:
-    """Return a model of a changed architecture with the same weights, compiled as before.
+    """Rebuild a model with a changed architecture and the same weights, compiled as before.
 
-    ``constant`` are the layers whose variables became constants of the architecture.
+    ``constant`` contains the layers whose variables became constants of the architecture.
     """
     rebuilt = keras.models.model_from_json(json.dumps(architecture))
     if model.compiled:
@@ -145,9 +150,9 @@ def rebuild(model: keras.Model, architecture: Any, constant: Iterable[Any]) -> k
 
 
 def explain_rebuild_failure(model: keras.Model, error: Exception) -> str:
-    """Return in one line which custom layer of a model cannot be rebuilt, and what to do.
+    """Return a line that names the custom layer that cannot be rebuilt and says what to do.
 
-    If there is none, the error of Keras is summarized.
+    If every custom layer can be rebuilt, the line summarizes ``error``.
     """
     for layer in _iterate_custom_layers(model):
         kind = type(layer)
@@ -167,16 +172,16 @@ def explain_rebuild_failure(model: keras.Model, error: Exception) -> str:
 
 
 def find_classes_without_config(model: keras.Model) -> list[str]:
-    """Return the names of a model's custom classes that do not define ``get_config``."""
+    """Return the names of the custom classes in a model that do not define ``get_config``."""
     kinds = {type(layer) for layer in _iterate_custom_layers(model)}
     return sorted(kind.__name__ for kind in kinds if not _has_config(kind))
 
 
 def describe_difference(model: keras.Model, copy: keras.Model) -> str | None:
-    """Return which custom class without ``get_config`` differs in a rebuilt copy; None for none.
+    """Describe how a copy differs because a custom class lacks ``get_config``; None if it does not.
 
-    Keras writes the defaults of ``__init__`` for a subclassed model, not its arguments. So the
-    copy may be another network with weights of the same shapes.
+    For such a model, Keras serializes the defaults of ``__init__`` instead of its arguments. The
+    copy may then be a different network whose weights have the same shapes.
     """
     pairs = zip(_iterate_custom_layers(model), _iterate_custom_layers(copy), strict=False)
     for layer, layer_copy in pairs:
@@ -199,7 +204,7 @@ def _get_settings(layer: Any) -> tuple[Any, ...]:
 
 
 def _iterate_custom_layers(model: keras.Model) -> Iterator[Any]:
-    """Iterate over layers and models of custom classes, the innermost first."""
+    """Iterate over layers and models of custom classes, innermost first."""
     for layer in reversed(flatten_layers(model)):
         if not type(layer).__module__.startswith("keras."):
             yield layer
@@ -241,7 +246,7 @@ def _call_subclassed(
     if isinstance(tensors, dict):
         raise _make_dict_error(model)
     several = isinstance(tensors, list | tuple)
-    # Metrics are named after outputs, and a subclassed model's name is not in its config.
+    # Metrics are named after outputs, but the config of a subclassed model lacks its name.
     named = [
         keras.layers.Identity(name=f"output_{i}" if several else "output")(tensor)
         for i, tensor in enumerate(tensors if several else [tensors])

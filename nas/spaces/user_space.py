@@ -1,4 +1,4 @@
-"""Networks that user code builds, as a space."""
+"""Search space of networks that user code builds."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ from nas.spaces.functional import complete_model
 
 
 class UserBuilder(Protocol):
-    """Builds networks with user code."""
+    """Builder of networks from user code."""
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> Any:
-        """Return a compiled ``keras.Model``; shapes and dtypes are for a model without inputs."""
+        """Build a compiled ``keras.Model``; shapes and dtypes are used if it has no inputs."""
 
     def describe(self) -> Any:
-        """Return what identifies the builder for a resumed run, as JSON."""
+        """Return a JSON value that identifies the builder when a run is resumed."""
 
     @property
     def code(self) -> Any:
-        """The function or object whose code builds networks; None without custom code."""
+        """Function or object whose code builds networks; None if there is no custom code."""
 
 
 @dataclass
 class UserSpace(Space):
-    """Builds the user's networks for one data set.
+    """Search space of the user's networks for one data set.
 
     Attributes:
-        builder: Builds the networks.
+        builder: Builder of the networks.
         input_shapes: Shape of one row of each input.
-        input_dtypes: Type of each input.
+        input_dtypes: Dtype of each input.
         custom_objects: Custom layers, losses and metrics, by name.
-        labels: The labels of each output, which losses and metrics must suit; None if not known.
+        labels: Labels of each output, which losses and metrics must suit; None if unknown.
     """
 
     builder: UserBuilder
@@ -65,16 +65,17 @@ class UserSpace(Space):
     _outputs: list[tuple[Any, ...]] | None = field(default=None, init=False)
 
     def build(self, hp: Any) -> keras.Model:
-        """Return a compiled functional network for hyperparameter values.
+        """Build a compiled functional network from hyperparameter values.
 
         Raises:
-            TrialError: If its outputs differ from those of the first network.
-            ArgumentError: If it cannot become a functional model.
-            Exception: Whatever the user's code raises.
+            TrialError: If its output shapes differ from those of the first network.
+            ArgumentError: If it cannot be converted to a functional model, or Keras would fail or
+                compute a loss or metric wrongly.
+            Exception: Any exception of the user's code.
         """
         inputs = self.input_shapes, self.input_dtypes
         model = build_in_new_session(self.builder, hp, self.custom_objects, *inputs)
-        # Another scope: the user's code may have cleared the session, too.
+        # A new scope, because the user's code may have cleared the session, too.
         with custom_object_scope(self.custom_objects), import_custom_modules({"imports": []}):
             model = complete_model(model, *inputs)
         outputs = [tuple(tensor.shape[1:]) for tensor in model.outputs]
@@ -97,10 +98,10 @@ def build_in_new_session(
     shapes: Any = None,
     dtypes: Any = None,
 ) -> Any:
-    """Return what a builder builds, with default layer names that start from the first number.
+    """Build a network in a cleared session, which restarts the numbers in default layer names.
 
-    Otherwise the numbers, which are also in the names of metrics, grow with every network. Clearing
-    the session resets the dtype policy, which is restored.
+    Otherwise the numbers, which also occur in metric names, grow with every network. Clearing the
+    session resets the dtype policy, which is restored.
     """
     policy = keras.config.dtype_policy()
     with dtype_policy_scope(policy):
@@ -113,10 +114,10 @@ def build_in_new_session(
 def adapt_to_labels(
     model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[str, Any]
 ) -> None:
-    """Compile a model again with metrics that suit the labels of each output, if necessary.
+    """Recompile a model with metrics that suit the labels of each output, if necessary.
 
     Raises:
-        ArgumentError: If Keras would compute a loss or metric wrongly, or fail.
+        ArgumentError: If Keras would fail, or compute a loss or metric wrongly.
     """
     names = model.output_names
     losses = get_losses(model, custom_objects)
@@ -134,7 +135,7 @@ def adapt_to_labels(
                 for name in ("metrics", "weighted_metrics")
             }
         except (TypeError, ValueError, NotImplementedError):
-            return  # serialization refuses what cannot be written and read
+            return  # rejected later, when the model is serialized
         adapted = {
             name: adapt_compiled_metrics(value, forms, names) for name, value in metrics.items()
         }
@@ -149,7 +150,7 @@ def adapt_to_labels(
 
 
 def get_losses(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[Any]:
-    """Return the loss of each output as ``compile()`` was given it; None for no loss."""
+    """Return the loss of each output as passed to ``compile()``; None if an output has no loss."""
     with custom_object_scope(custom_objects):
         loss = keras.saving.deserialize_keras_object(model.get_compile_config().get("loss"))
     if isinstance(loss, dict):
@@ -163,7 +164,7 @@ def get_losses(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[An
 
 
 class _FunctionBuilder:
-    """A function of hyperparameters as a builder."""
+    """Builder that calls a function of the hyperparameters."""
 
     def __init__(self, build: Callable[[Any], Any]) -> None:
         self.code: Any = build
@@ -176,7 +177,7 @@ class _FunctionBuilder:
 
 
 class _HyperModelBuilder:
-    """A ``keras_tuner.HyperModel`` as a builder."""
+    """Builder that calls a ``keras_tuner.HyperModel``."""
 
     def __init__(self, hypermodel: keras_tuner.HyperModel) -> None:
         self.code: Any = hypermodel
@@ -190,7 +191,7 @@ class _HyperModelBuilder:
 
 
 def make_user_builder(hypermodel: Any) -> UserBuilder:
-    """Return the builder for the argument ``hypermodel``; raise ArgumentError if it is none."""
+    """Make a builder from the argument ``hypermodel``; raise ArgumentError if it is invalid."""
     if isinstance(hypermodel, FixedModel):
         return hypermodel
     if isinstance(hypermodel, keras.Model):
@@ -224,10 +225,13 @@ def make_user_builder(hypermodel: Any) -> UserBuilder:
 
 
 def collect_custom_objects(custom_objects: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return custom classes and functions by every name that Keras writes for them.
+    """Collect custom classes and functions under every name that Keras writes for them.
 
-    Objects registered in ``__main__`` (a notebook's cell) are added: no worker can import them.
-    Raises ArgumentError for other values.
+    Registered objects that are defined in ``__main__`` (such as in a notebook) are included,
+    because workers cannot import them.
+
+    Raises:
+        ArgumentError: If ``custom_objects`` is not a dict of classes and functions by name.
     """
     if custom_objects is not None and not isinstance(custom_objects, Mapping):
         raise ArgumentError(

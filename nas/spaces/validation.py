@@ -1,4 +1,4 @@
-"""Checks of arguments that several spaces share; each error names the argument and its value."""
+"""Argument checks shared by several spaces; each error names the argument and its value."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_real
 
-# Names that Keras itself resolves, so that a saved model needs no custom objects. Not glu: it
-# halves the width, and a unit must be as wide as it has neurons.
+# Built-in Keras activations, so that a saved model needs no custom objects. "glu" is excluded: it
+# halves the width, but the width of a unit must equal its number of neurons.
 ACTIVATIONS = frozenset(
     {
         *("celu", "elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh"),
@@ -20,21 +20,24 @@ ACTIVATIONS = frozenset(
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """Return a boolean; raise ArgumentError otherwise."""
+    """Return ``value``; raise ArgumentError unless it is a boolean."""
     if not isinstance(value, bool):
         raise ArgumentError(f"{name} must be True or False, but got {value!r}")
     return value
 
 
 def check_list(name: str, value: Any, content: str) -> Sequence[Any]:
-    """Return a sequence that is not a string; raise ArgumentError with its content otherwise."""
+    """Return ``value``; raise ArgumentError unless it is a sequence and not a string.
+
+    ``content`` says in the error what the sequence must contain.
+    """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ArgumentError(f"{name} must be a list of {content}, but got {value!r}")
     return value
 
 
 def check_member(name: str, value: Any, allowed: Iterable[str]) -> str:
-    """Return a value that is one of some strings; raise ArgumentError otherwise."""
+    """Return ``value``; raise ArgumentError unless it is one of the ``allowed`` strings."""
     members = sorted(allowed)
     if not isinstance(value, str) or value not in members:
         raise ArgumentError(f"{name} must be one of {members}, but got {value!r}")
@@ -42,12 +45,12 @@ def check_member(name: str, value: Any, allowed: Iterable[str]) -> str:
 
 
 def check_activation(name: str, value: Any) -> str:
-    """Return the name of a Keras activation that keeps the width; raise ArgumentError."""
+    """Return ``value``; raise ArgumentError unless it names an activation in ``ACTIVATIONS``."""
     return check_member(name, value, ACTIVATIONS)
 
 
 def check_positive(name: str, value: Any) -> float:
-    """Return a real number above 0 as a float; raise ArgumentError otherwise."""
+    """Return ``value`` as a float; raise ArgumentError unless it is a finite number above 0."""
     number = check_real(name, value)
     if number == 0.0:
         raise ArgumentError(f"{name} must be more than 0, but got {value!r}")
@@ -55,7 +58,7 @@ def check_positive(name: str, value: Any) -> float:
 
 
 def check_share(name: str, value: Any) -> float:
-    """Return a real number in [0, 1) as a float; raise ArgumentError otherwise."""
+    """Return ``value`` as a float; raise ArgumentError unless it is a real number in [0, 1)."""
     number = check_real(name, value, 0.0, 1.0)
     if number == 1.0:
         raise ArgumentError(f"{name} must be less than 1, but got {value!r}")

@@ -1,4 +1,4 @@
-"""Blocks for images and token ids that a CPU trains in reasonable time, without a download."""
+"""AutoKeras blocks for images and token ids that train quickly on a CPU and download nothing."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _KINDS = ("vanilla", "residual")
 
 @keras.saving.register_keras_serializable(package="cerebros")
 class SmallImageBlock(ak.Block):
-    """Searches small convolutional networks.
+    """AutoKeras block that searches small convolutional networks.
 
-    ``ak.ImageBlock`` chooses among ResNets with 50 layers and more, Xception and EfficientNets up
-    to B7, for images of 32 to 224 pixels. This block chooses between ``ak.ConvBlock`` and a
-    residual network for images of 32 pixels (He et al., CVPR 2016, section 4.2). It works with
-    images of 4 pixels and more.
+    ``ak.ImageBlock`` chooses among ResNets with at least 50 layers, Xception and EfficientNets up
+    to B7, for images of 32x32 to 224x224 pixels. This block chooses between ``ak.ConvBlock`` and a
+    residual network designed for 32x32 images (He et al., CVPR 2016, section 4.2). It accepts
+    images as small as 4x4 pixels.
 
     Args:
-        block_type: ``"vanilla"`` or ``"residual"``; searched if it is None.
-        normalize: Whether to normalize each channel; searched if it is None.
-        augment: Whether to shift, flip and rotate images in training; searched if it is None.
-        name: Name of the block; numbered by AutoKeras by default.
-        tunable: False to keep all hyperparameters at their defaults.
+        block_type: ``"vanilla"`` or ``"residual"``; None to search both.
+        normalize: Whether to normalize each channel; None to search both.
+        augment: Whether to shift, flip and rotate training images; None to search both.
+        name: Name of the block; None for a name that AutoKeras numbers.
+        tunable: Whether to search the hyperparameters; if False, they keep their defaults.
 
     Raises:
-        ArgumentError: If ``block_type`` is something else.
+        ArgumentError: If ``block_type`` is invalid.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SmallImageBlock(ak.Block):
         self.augment = augment
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Add one network to the graph; its output is a feature map."""
+        """Build a network in the graph and return its output, a feature map."""
         (images,) = keras.tree.flatten(inputs)
         if _read_boolean(hp, "normalize", self.normalize, default=True):
             images = ak.Normalization(name="normalization").build(hp, images)
@@ -63,7 +63,7 @@ class SmallImageBlock(ak.Block):
             return _build_network(hp, kind, images)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the block's arguments in JSON's types."""
+        """Return the arguments of the block as JSON values."""
         return {
             **super().get_config(),
             "block_type": self.block_type,
@@ -74,15 +74,15 @@ class SmallImageBlock(ak.Block):
 
 @keras.saving.register_keras_serializable(package="cerebros")
 class TokenBlock(ak.Block):
-    """Searches networks for rows of token ids: ``ak.TextBlock`` with a limited vocabulary.
+    """AutoKeras block for rows of token ids: ``ak.TextBlock`` with a limited vocabulary.
 
-    All ids beyond the vocabulary count as its last word. So the size of the vocabulary can be
-    searched, if frequent words have small ids.
+    Ids beyond the vocabulary count as its last word. If frequent words have small ids, the size of
+    the vocabulary can therefore be searched.
 
     Args:
-        max_tokens: Size of the vocabulary; searched if it is None.
-        name: Name of the block; numbered by AutoKeras by default.
-        tunable: False to keep all hyperparameters at their defaults.
+        max_tokens: Size of the vocabulary; None to search several sizes.
+        name: Name of the block; None for a name that AutoKeras numbers.
+        tunable: Whether to search the hyperparameters; if False, they keep their defaults.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class TokenBlock(ak.Block):
         self.max_tokens = max_tokens
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Add one network to the graph; its output is flat."""
+        """Build a network in the graph and return its flat output."""
         (ids,) = keras.tree.flatten(inputs)
         tokens = self.max_tokens or hp.Choice("max_tokens", [500, 5000, 20000], default=5000)
         limited = keras.ops.minimum(ids, tokens)
         return ak.TextBlock(max_tokens=tokens, name="text").build(hp, limited)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the block's arguments in JSON's types."""
+        """Return the arguments of the block as JSON values."""
         return {**super().get_config(), "max_tokens": self.max_tokens}
 
 
@@ -115,7 +115,7 @@ def _build_network(hp: Any, kind: str, images: Any) -> Any:
 
 
 def _build_residual(hp: Any, x: Any) -> Any:
-    """Build stages of residual units; each stage halves the image and doubles the filters."""
+    """Build stages of residual units; each later one halves the image and doubles the filters."""
     filters = hp.Choice("filters", [16, 32, 64])
     stages = hp.Choice("stages", [1, 2, 3], default=2)
     units = hp.Choice("units", [1, 2, 3])

@@ -1,4 +1,4 @@
-"""The graph for inputs and heads that Cerebros networks do not suit, as AutoKeras builds it."""
+"""Default graph, as in AutoKeras, for inputs that Cerebros networks do not read."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from nas.spaces.autokeras.blocks import SmallImageBlock, TokenBlock
 
 
 def needs_blocks(inputs: Sequence[Any]) -> bool:
-    """Return whether an input is of a kind that a Cerebros network does not read."""
+    """Return whether any input is an image or text input, which Cerebros networks do not read."""
     return any(isinstance(node, ak.ImageInput | ak.TextInput) for node in inputs)
 
 
 def assemble_graph(
     inputs: Sequence[Any], heads: Sequence[Any]
 ) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return the input nodes, output nodes and heads of a graph for unconnected inputs and heads.
+    """Assemble a graph from unconnected inputs and heads.
 
     As in ``autokeras.AutoModel``, every input gets the block for its kind, several blocks are
-    merged, and every head reads all. The results are copies: the originals stay unconnected.
+    merged, and every head reads the result. The inputs and heads are copied, so that the originals
+    remain unconnected.
+
+    Returns:
+        The input nodes, output nodes and heads of the graph.
     """
     nodes = [copy_detached(node) for node in inputs]
     copied_heads = [copy_detached(head) for head in heads]
@@ -37,5 +41,5 @@ def _make_block(node: Any, number: int) -> ak.Block:
         return SmallImageBlock(name=f"image_{number}")
     if isinstance(node, ak.TextInput):
         return TokenBlock(name=f"text_{number}")
-    # AutoKeras' GeneralBlock for an ak.Input is the same without normalization.
+    # For an ak.Input, AutoKeras uses a GeneralBlock, which is the same without normalization.
     return ak.StructuredDataBlock(name=f"table_{number}")

@@ -1,6 +1,6 @@
-"""AutoKeras graphs as a space: blocks between inputs and heads.
+"""Search space of an AutoKeras graph: blocks between inputs and heads.
 
-AutoKeras' ``fit`` is not used. The graph gets shapes and losses, and then builds.
+The ``fit`` method of AutoKeras is not used: the space sets shapes and losses and builds the graph.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from nas.spaces.functional import inline_statistics
 
 @dataclass(frozen=True)
 class GraphSpace(Space):
-    """Builds networks from an AutoKeras graph.
+    """Search space of the networks of an AutoKeras graph.
 
     Attributes:
-        inputs: The input nodes.
-        outputs: The output nodes, one for each head.
-        targets: The heads, completed with the data's labels.
+        inputs: Input nodes.
+        outputs: Output nodes, one for each head.
+        targets: Heads, with the properties of their labels.
         input_shapes: Shape of one row of each input.
-        statistics: Mean and variance of each element of each input over the training rows.
-        batch_size: Rows in a training step.
-        rows: Number of training rows. With the batch size it sets AutoKeras' learning-rate
-            schedules.
-        epochs: Epochs of a trial.
-        loss_weights: Weight of each output's loss in the total loss; None for 1.
+        statistics: For each input, mean and variance of each element over the training rows.
+        batch_size: Number of rows per training step.
+        rows: Number of training rows; with ``batch_size`` and ``epochs``, it determines the
+            learning-rate schedules of AutoKeras.
+        epochs: Number of epochs of a trial.
+        loss_weights: Weight of each output's loss in the total loss; None for weights of 1.
         custom_objects: Custom layers, losses and metrics, by name.
     """
 
@@ -57,8 +57,8 @@ class GraphSpace(Space):
     custom_objects: Mapping[str, Any] | None = None
 
     def build(self, hp: Any) -> keras.Model:
-        """Return the compiled network for hyperparameter values."""
-        # Otherwise the numbers in block names increase, and the space grows with every build.
+        """Build the compiled network that hyperparameter values define."""
+        # Otherwise the numbers in block names increase, and every build enlarges the space.
         policy = keras.config.dtype_policy()
         keras.backend.clear_session()
         keras.config.set_dtype_policy(policy)
@@ -71,13 +71,13 @@ class GraphSpace(Space):
             graph.set_fit_args(0, epochs=self.epochs)
             stack.enter_context(apply_overrides(hp))
             model = graph.build(hp)
-        # The cleared session has dropped the custom objects.
+        # Clearing the session has dropped the custom objects.
         with custom_object_scope(self.custom_objects):
             if self.loss_weights is not None:
                 names = [target.name for target in self.targets]
                 weights = dict(zip(names, self.loss_weights, strict=True))
                 model.compile_from_config({**get_compile_config(model), "loss_weights": weights})
-            # Normalization layers inside of pretrained models have their own statistics.
+            # Normalization layers inside pretrained models already have statistics.
             return inline_statistics(complete_preprocessing(model, self.statistics))
 
     def _describe_input(self, node: Any, shape: Sequence[int]) -> dict[str, Any]:
@@ -88,8 +88,8 @@ class GraphSpace(Space):
             "num_samples": self.rows,
         }
         if type(node) in (ak.Input, ak.ImageInput):
-            # Rows come as float32, so they need no layers of AutoKeras that cast them and that
-            # cannot be loaded without AutoKeras.
+            # Rows are float32 already, so the casting layers of AutoKeras, which only AutoKeras can
+            # load, are not needed.
             is_image = isinstance(node, ak.ImageInput)
             attributes["build"] = _add_channels if is_image else _pass_through
         return attributes
@@ -97,14 +97,15 @@ class GraphSpace(Space):
 
 @contextlib.contextmanager
 def apply_overrides(hp: Any) -> Iterator[None]:
-    """Give the user's hyperparameters priority over those of blocks, inside the context.
+    """Give the user's hyperparameters priority over those of blocks, within the context.
 
-    A hyperparameter declared without a condition is not declared again under one. It would be
-    drawn after all, since KerasTuner also distinguishes hyperparameters by their conditions.
+    A hyperparameter declared without a condition is not declared again under a condition.
+    KerasTuner distinguishes hyperparameters by their conditions as well, so it would draw the
+    second one.
 
-    Whether to download pretrained weights is not searched: a worker may have no internet, and the
-    space does not show what is downloaded. It takes ``pretrained=True`` in the block, or an
-    override.
+    Whether to download pretrained weights is not searched: a worker may have no internet access,
+    and the space does not show what is downloaded. To download them, pass ``pretrained=True`` to
+    the block, or override the hyperparameter.
 
     Args:
         hp: A ``keras_tuner.HyperParameters``.
@@ -154,7 +155,7 @@ def _set_attributes(block: Any, attributes: Mapping[str, Any]) -> Iterator[None]
 
 
 def check_graph(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """Raise ArgumentError if nodes form no graph, or two blocks have the same name."""
+    """Raise ArgumentError if the nodes form no graph, or if two blocks have the same name."""
     try:
         graph = Graph(inputs=list(inputs), outputs=list(outputs))
     except ValueError as error:
@@ -171,7 +172,7 @@ def check_graph(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
 
 
 def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
-    """Raise ArgumentError if the shape of rows does not suit the kind of their input."""
+    """Raise ArgumentError if the row shape of an input does not suit the kind of input."""
     for number, (node, shape) in enumerate(zip(inputs, shapes, strict=True)):
         if isinstance(node, ak.ImageInput) and len(shape) not in (2, 3):
             raise ArgumentError(

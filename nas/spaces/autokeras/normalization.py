@@ -1,7 +1,7 @@
 """Preprocessing layers of a built graph, completed with the statistics of the data.
 
-AutoKeras would adapt them, which is a pass over the data on one machine, and the statistics of an
-adapted layer are not restored with the weights. Here they become constants of the network.
+AutoKeras would adapt the layers, which needs a pass over the data on one machine. The statistics of
+an adapted layer are also not restored with the weights. Here, they become constants of the network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nas.spaces.functional import rebuild
 
 Statistics = tuple[np.ndarray, np.ndarray]
 
-# Random augmentation does not count for the statistics: AutoKeras, too, adapts to plain rows.
+# Augmentation is assumed to keep the statistics: AutoKeras, too, adapts to rows without it.
 _KEEPS_VALUES = (
     keras.layers.Flatten,
     keras.layers.Identity,
@@ -34,13 +34,17 @@ _UNBOUNDED = [float(np.finfo("float32").min), float(np.finfo("float32").max)]
 
 
 def complete_preprocessing(model: keras.Model, statistics: Sequence[Statistics]) -> keras.Model:
-    """Return a network with complete preprocessing layers and the same weights.
+    """Complete the preprocessing layers of a network, and return it with the same weights.
 
-    A Normalization gets the mean and variance of its input. A RandomContrast no longer clips
-    values to 0 … 255, which would cut off half of the normalized rows.
+    A ``Normalization`` layer gets the mean and variance of its input. A ``RandomContrast`` layer no
+    longer clips values to [0, 255], which would cut off half of the normalized values.
+
+    Args:
+        model: The network.
+        statistics: For each input, mean and variance of each element over the training rows.
 
     Raises:
-        ArgumentError: If the statistics of a Normalization's input are unknown.
+        ArgumentError: If the statistics of the input of a ``Normalization`` layer are unknown.
     """
     changes = _Completion(model, statistics).find_changes()
     if not changes:
@@ -57,7 +61,7 @@ def complete_preprocessing(model: keras.Model, statistics: Sequence[Statistics])
 
 
 class _Completion:
-    """Propagates the statistics of the inputs through a network, as far as they are exact."""
+    """Propagation of input statistics through a network, as far as they are exact."""
 
     def __init__(self, model: keras.Model, statistics: Sequence[Statistics]) -> None:
         self._layers = model.layers
@@ -67,7 +71,7 @@ class _Completion:
         }
 
     def find_changes(self) -> dict[str, dict[str, Any]]:
-        """Return the changes of configurations by the name of their layer."""
+        """Return the changes to layer configurations, by layer name."""
         changes: dict[str, dict[str, Any]] = {}
         for layer in self._layers:
             if _is_incomplete(layer):
@@ -82,7 +86,7 @@ class _Completion:
         return changes
 
     def _reduce(self, layer: keras.layers.Normalization) -> Statistics:
-        """Return the mean and variance by which a Normalization scales, with all axes of a row."""
+        """Return the mean and variance that a Normalization uses, with reduced axes of size 1."""
         mean, variance = self._propagate(layer.input, layer)
         reduced = _find_reduced_axes(layer)
         center = mean.mean(axis=reduced, keepdims=True)
@@ -90,7 +94,7 @@ class _Completion:
         return center, spread
 
     def _propagate(self, tensor: Any, reader: keras.layers.Layer) -> Statistics:
-        """Return the mean and variance of each element of a tensor's rows."""
+        """Return the mean and variance of each element of a row; errors name ``reader``."""
         operation = keras_history(tensor).operation
         shape = tensor.shape[1:]
         if isinstance(operation, keras.layers.InputLayer):
@@ -119,7 +123,7 @@ def _is_incomplete(layer: Any) -> bool:
 
 
 def _find_reduced_axes(layer: keras.layers.Normalization) -> tuple[int, ...]:
-    """Return the axes of a row over which a Normalization takes one mean and variance."""
+    """Return the axes of a row over which a Normalization layer computes one mean and variance."""
     axes = len(layer.input.shape)
     kept = {axis % axes for axis in layer.axis}
     return tuple(axis - 1 for axis in range(1, axes) if axis not in kept)

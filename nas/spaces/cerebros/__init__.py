@@ -1,13 +1,17 @@
-"""Cerebros networks: levels of small Dense units, wired at random, planned before they are built.
+"""Cerebros networks: levels of small Dense units, wired at random and planned before being built.
+
+A unit is an input, a hidden unit or an output. Level 0 holds the inputs, the last level the
+outputs; "above" means closer to the inputs. An edge says that one unit, the reader, reads another,
+its source.
 
 In the order in which a network is made:
 
-- ``space``: the bounds from which networks are drawn (:class:`~.space.CerebrosSpace`).
-- ``moiety``: levels, units and neurons of one network, without edges.
-- ``wiring``: the edges.
-- ``plan``: the finished plan, validated; it does not import Keras.
-- ``layers``: Keras layers from a plan.
-- ``serialization``: the same layers as Keras would serialize them, without building them.
+- ``space``: bounds from which networks are drawn (:class:`~.space.CerebrosSpace`).
+- ``moiety``: levels, units and neurons of a network, without edges.
+- ``wiring``: edges between the units.
+- ``plan``: complete, validated plan of a network; does not import Keras.
+- ``layers``: Keras layers built from a plan.
+- ``serialization``: the same layers in Keras' serialized form, without building them.
 - ``hyperparameters``: the same draws as KerasTuner hyperparameters, for any tuner.
 - ``networks``: complete compiled networks; ``block``: the space as a block in an AutoKeras graph.
 

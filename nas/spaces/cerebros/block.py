@@ -17,21 +17,21 @@ from nas.spaces.cerebros.space import CerebrosSpace
 
 @keras.saving.register_keras_serializable(package="cerebros")
 class CerebrosBlock(ak.Block):
-    """Searches Cerebros networks as one block of an AutoKeras graph.
+    """AutoKeras block that searches Cerebros networks.
 
-    The block is a Cerebros network with one output unit without a Dense layer: its output is what
-    that unit reads, merged and regularized. The head that follows adds the Dense layer, so input,
-    block and head together are one complete Cerebros network. The width of the output is that of
-    the merged sources and differs between candidates.
+    The block is a Cerebros network with one output unit that has no Dense layer. The output of the
+    block is the merged and regularized input of that unit. The head that follows adds the Dense
+    layer, so input, block and head together form a complete Cerebros network. The output is as wide
+    as the merged sources, so its width differs between candidates.
 
     Hyperparameters are named after the block (``cerebros_block_1/levels``). The learning rate of
-    the space is not used: the graph has its own.
+    the space is not used, because the graph has its own.
 
     Args:
-        space: The bounds, or their config; the published ones by default.
-        seed: Seed of the wirings. Initial weights come from Keras' global seed.
-        name: Name of the block; numbered by AutoKeras by default.
-        tunable: False to keep all hyperparameters at their defaults.
+        space: Bounds of the networks, or their config; None for the published bounds.
+        seed: Seed for wiring the networks. Initial weights come from Keras' global seed.
+        name: Name of the block; None for a name that AutoKeras numbers.
+        tunable: Whether to search the hyperparameters; if False, they keep their defaults.
 
     Raises:
         ArgumentError: If ``space`` is not a CerebrosSpace.
@@ -59,14 +59,14 @@ class CerebrosBlock(ak.Block):
         self.seed = seed
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Add one network to the graph.
+        """Build a network in the graph.
 
         Args:
             hp: A ``keras_tuner.HyperParameters``, in the scope of the block.
             inputs: A Keras tensor or a list of them. Rows that are not vectors are flattened.
 
         Returns:
-            One Keras tensor of shape ``(batch, width)``.
+            A Keras tensor of shape ``(batch, width)``.
         """
         prefix = f"{self.name}_"
         several = isinstance(inputs, Sequence)
@@ -76,5 +76,5 @@ class CerebrosBlock(ak.Block):
         return build_layers(future, tensors, prefix=prefix)[0]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the block's arguments in JSON's types."""
+        """Return the arguments of the block as JSON values."""
         return {**super().get_config(), "space": self.space.get_config(), "seed": self.seed}

@@ -1,4 +1,4 @@
-"""Functions of a distance by which Cerebros weakens connections, under its names."""
+"""Decays of Cerebros connections with distance, under their Cerebros names."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from typing import Any
 
 
 def zero_7_exp_decay(distance: float) -> float:
-    """Return 0.7 to the power of the distance: the decay of picks from levels further up.
+    """Return 0.7 to the power of ``distance``: the decay of picks from more distant levels.
 
     Args:
-        distance: Levels, or places on a level, from reader to source.
+        distance: Number of levels, or of places on a level, from reader to source.
     """
     return float(0.7**distance)
 
 
 def zero_95_exp_decay(distance: float) -> float:
-    """Return 0.95 to the power of the distance: the decay of lateral connections.
+    """Return 0.95 to the power of ``distance``: the decay of lateral connections.
 
     Args:
-        distance: Levels, or places on a level, from reader to source.
+        distance: Number of levels, or of places on a level, from reader to source.
     """
     return float(0.95**distance)
 
 
 def simple_sigmoid(x: Any) -> Any:
-    """Return the logistic function 1 / (1 + exp(-x)), the activation of the gates.
+    """Return the logistic function 1 / (1 + exp(-x)), the activation of gated edges.
 
     Args:
         x: A number, or a tensor of any shape.
 
     Returns:
-        A number in [0, 1], or a tensor of the shape of ``x``.
+        A float in [0, 1], or a tensor with the shape of ``x``.
     """
     if not isinstance(x, numbers.Real):
         from keras import activations
 
         return activations.sigmoid(x)
     value = float(x)
-    power = math.exp(-abs(value))  # does not overflow
+    power = math.exp(-abs(value))  # cannot overflow
     return 1 / (1 + power) if value >= 0 else power / (1 + power)
 
 
 def to_base(decay: Any) -> Any:
-    """Return the base of a decay of this module, or any other decay as it is.
+    """Convert a decay of this module to its base; return any other decay unchanged.
 
-    A :class:`~nas.spaces.cerebros.space.CerebrosSpace` can serialize a base. It multiplies the
-    base by itself, which gives the same bits on every machine.
+    A :class:`~nas.spaces.cerebros.space.CerebrosSpace` can serialize a base. It computes powers by
+    repeated multiplication, which gives the same bits on every machine.
     """
     bases = {zero_7_exp_decay: 0.7, zero_95_exp_decay: 0.95}
     return bases.get(decay, decay) if callable(decay) else decay

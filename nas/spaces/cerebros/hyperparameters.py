@@ -1,4 +1,4 @@
-"""The draws of a network as KerasTuner hyperparameters, so that every tuner can search them."""
+"""Draws of a network as KerasTuner hyperparameters, so that any tuner can search them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ MAX_WIRING = 2**31 - 1
 
 
 def read_moiety(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tuple[Moiety, int]:
-    """Register the hyperparameters of a network and return what their values stand for.
+    """Register the hyperparameters of a network and return the moiety and wiring they define.
 
-    They are ``levels``; for each level k ``units_k``; for each unit u of it ``neurons_k_u``, and
-    ``dendrites_k_u`` for real neurons. (Levels count from 1 and units from 0, as in a plan.)
-    ``wiring`` names one wiring of the moiety. ``activation``, ``merge``, ``regularization`` and
-    ``unit`` exist if the space has several. A bound with one value has no hyperparameter.
+    They are ``levels``; ``units_k`` for each hidden level k; and, for each unit u on it,
+    ``neurons_k_u`` and, if units may have dendrites, ``dendrites_k_u``. As in a plan, hidden levels
+    count from 1 and units from 0. ``wiring`` selects one wiring of the moiety. ``activation``,
+    ``merge``, ``regularization`` and ``unit`` exist if the space has several values for them. A
+    range with only one value has no hyperparameter.
 
-    What a smaller network lacks is conditional: registered without a value, so that a tuner knows
-    the whole space from its first build. (KerasTuner cannot make ``dendrites_k_u`` depend on
-    ``unit`` as well. If that is searched, they have values in networks of plain units too, without
-    effect.) Uniform draws of all values give the distribution of :func:`~.moiety.draw_moiety`.
-    Defaults are in the middle of their bounds.
+    Hyperparameters of levels and units that a smaller network lacks are conditional. They are
+    registered without a value, so that a tuner knows the whole space after the first build.
+    (KerasTuner cannot make ``dendrites_k_u`` depend on ``unit`` as well. If ``unit`` is searched,
+    they also have values, without effect, in networks of plain units.) Uniform draws of all values
+    give the distribution of :func:`~.moiety.draw_moiety`. Integers default to the middle of their
+    range.
 
     Args:
         hp: A ``keras_tuner.HyperParameters``.
-        space: The bounds.
+        space: Bounds of the hyperparameters.
         prefix: Name scope of the hyperparameters; empty in an AutoKeras block, which has its own.
 
     Returns:
-        The moiety, and the value that names the wiring.
+        The moiety, and the value of ``wiring``.
     """
     with hp.name_scope(prefix) if prefix else nullcontext():
         return _read_moiety(hp, space)
@@ -45,9 +47,9 @@ def read_moiety(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tupl
 def assign(
     hp: Any, moiety: Moiety, wiring: int, space: CerebrosSpace, prefix: str = "cerebros"
 ) -> None:
-    """Declare the hyperparameters of complete networks, with the values of one network.
+    """Assign the values of one network to ``hp``, and declare all hyperparameters of the space.
 
-    ``wiring`` is the value that names the wiring, from 0 to :data:`MAX_WIRING`.
+    ``wiring`` is the value of the hyperparameter of that name, from 0 to :data:`MAX_WIRING`.
     """
     values: dict[str, Any] = {
         "levels": len(moiety.neurons),
@@ -71,7 +73,7 @@ def assign(
 
 
 def declare(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> None:
-    """Register all hyperparameters of complete networks; ``learning_rate`` gets no prefix."""
+    """Declare all hyperparameters of complete networks; ``learning_rate`` gets no prefix."""
     read_moiety(hp, space, prefix)
     read_learning_rate(hp, space)
 
@@ -92,10 +94,18 @@ def plan_network(
     seed: int,
     prefix: str = "cerebros",
 ) -> NetworkFuture:
-    """Return the plan that hyperparameter values stand for.
+    """Plan the network that hyperparameter values define.
 
-    The seed of the wiring derives from ``seed`` and the value of ``wiring``, so that another value
-    changes nothing but the edges.
+    The wiring seed is derived from ``seed`` and the value of ``wiring``, so that a different value
+    changes only the edges.
+
+    Args:
+        hp: A ``keras_tuner.HyperParameters``.
+        space: Bounds of the hyperparameters.
+        inputs: Width of each model input, flattened.
+        outputs: Settings of each model output.
+        seed: Seed for wiring the network.
+        prefix: As for :func:`read_moiety`.
     """
     moiety, wiring = read_moiety(hp, space, prefix)
     return draw_future(space, moiety, inputs, outputs, derive_seed(seed, "wiring", wiring))

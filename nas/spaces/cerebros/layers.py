@@ -1,4 +1,4 @@
-"""Keras layers from a plan. All are built-in ones, so that Keras alone loads a saved model."""
+"""Keras layers built from a plan. All are built-in, so that Keras alone can load a saved model."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ def build_layers(
     base_models: Mapping[int, keras.Model] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> list[Any]:
-    """Build the layers of a plan on top of Keras tensors.
+    """Build the layers of a plan on top of Keras tensors, and return the output tensors.
 
-    Each unit merges its sources in the order of its edges. Then come batch normalization or
-    dropout, if the plan has it, and its Dense layer. A source that was picked several times
-    is merged several times: concatenated, each copy has its own weights; added, it counts several
-    times in the sum, so that a plan means the same wiring under either merge. (Batch
-    normalization, the default, reduces the sum again.) ``"add"`` adds the sources of the same
-    width and concatenates the sums.
+    Each unit merges its sources in the order of its edges. Batch normalization or dropout, if the
+    plan has it, and the Dense layer of the unit follow. A source that was picked several times is
+    merged several times, so that a plan means the same wiring under either merge. If concatenated,
+    each copy has its own weights; if added, the source counts several times in the sum. (Batch
+    normalization, the default, scales the sum down.) ``"add"`` adds sources of equal width and
+    concatenates the sums.
 
-    Initial weights and dropout masks come from Keras' global seed. The inputs pass through
-    :func:`flatten_inputs`. All layer names start with ``prefix``; ``output_names`` are those of the
-    output Dense layers.
+    Initial weights and dropout masks come from Keras' global seed.
+
+    Args:
+        future: Plan of the network.
+        inputs: One tensor per input; they pass through :func:`flatten_inputs`.
+        prefix: Prefix of all layer names.
+        base_models: Models to apply to inputs first, by input index.
+        output_names: Names of the output Dense layers; None for default names.
 
     Raises:
         ArgumentError: If the tensors do not fit the plan.
@@ -61,7 +66,7 @@ def build_units(
 ) -> list[Any]:
     """Build the units of a plan on top of flat inputs that fit it, and return the outputs.
 
-    ``layers`` may be an object with the classes of ``keras.layers`` for other kinds of tensors.
+    ``layers`` is ``keras.layers``, or an object with the same classes for other kinds of tensors.
     """
     tensors = {(0, number): tensor for number, tensor in enumerate(inputs)}
     return _UnitBuilder(future, prefix, layers, tensors).build(output_names)
@@ -70,9 +75,9 @@ def build_units(
 def flatten_inputs(
     inputs: Sequence[Any], *, prefix: str = "", base_models: Mapping[int, keras.Model] | None = None
 ) -> list[Any]:
-    """Return the inputs as the units read them: after the base models, flat, as floats.
+    """Apply base models to the inputs, and flatten the results to float vectors for the units.
 
-    A base model, by the number of its input, becomes a layer and shares its weights (transfer
+    A base model, keyed by the index of its input, becomes a layer and shares its weights (transfer
     learning). A flat float tensor is returned unchanged.
     """
     base_models = base_models or {}
@@ -92,7 +97,7 @@ def flatten_inputs(
 
 
 def check_base_models(base_models: Mapping[int, keras.Model], count: int) -> None:
-    """Raise ArgumentError if a base model is for an input beyond ``count``."""
+    """Raise ArgumentError if a key of ``base_models`` is not an input index below ``count``."""
     unknown = sorted(set(base_models) - set(range(count)))
     if unknown:
         raise ArgumentError(f"base_models names the inputs {unknown}, but there are {count} inputs")
@@ -103,7 +108,7 @@ def _flatten(name: str, tensor: Any) -> Any:
     if dtype == "string":
         raise ArgumentError(f"{name} holds strings; put a base model in front that reads them")
     if "float" not in dtype:
-        # Rescaling by 1 is the built-in layer that casts.
+        # Rescaling by 1 is a built-in layer that casts.
         tensor = keras.layers.Rescaling(1.0, name=f"{name}_cast")(tensor)
     if len(tensor.shape) == 1:
         tensor = keras.layers.Reshape((1,), name=f"{name}_flatten")(tensor)
@@ -116,12 +121,12 @@ def _flatten(name: str, tensor: Any) -> Any:
 
 @dataclass(frozen=True)
 class _UnitBuilder:
-    """Builds the units of one plan, from the inputs down."""
+    """Builder of the units of one plan, from the inputs down."""
 
     future: NetworkFuture
     prefix: str
     layers: Any
-    tensors: dict[tuple[int, int], Any]  # by level and number of the unit
+    tensors: dict[tuple[int, int], Any]  # outputs, by level and number of the unit
 
     def build(self, output_names: Sequence[str | None]) -> list[Any]:
         for level in self.future.hidden:

@@ -1,4 +1,4 @@
-"""A moiety: the levels, units and neurons of a network, before any edge is drawn."""
+"""Moieties: the levels, units and neurons of networks, before any edge is drawn."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nas.spaces.validation import check_activation, check_member
 
 @dataclass(frozen=True)
 class Moiety:
-    """What is drawn of a network before its edges. One moiety may be wired several times.
+    """Levels, units and neurons of a network, which may be wired several times.
 
     Attributes:
-        neurons: For each hidden level, from the inputs down, the neurons of each of its units.
-        dendrites: In the same shape, the dendrites of each unit that is a real neuron; empty if
-            units are plain Dense layers.
+        neurons: Number of neurons of each unit, by hidden level from the inputs down.
+        dendrites: Number of dendrites of each unit, in the same order; empty if the units are plain
+            Dense layers.
         activation: Activation of the hidden units.
         merge: ``"concatenate"`` or ``"add"``.
         regularization: ``"batch_normalization"``, ``"dropout"`` or ``"none"``.
@@ -50,11 +50,11 @@ class Moiety:
 
 
 def draw_moiety(space: CerebrosSpace, seed: int) -> Moiety:
-    """Draw a moiety, each number uniformly between its bounds, both included.
+    """Draw a moiety, each number uniformly between its inclusive bounds.
 
     Args:
-        space: The bounds.
-        seed: A seed gives the same moiety on every machine.
+        space: Bounds of the draws.
+        seed: Seed of the draws; it gives the same moiety on every machine.
     """
     stream = RandomStream(seed, "moiety")
     levels = stream.integer(space.minimum_levels, space.maximum_levels)
@@ -66,7 +66,7 @@ def draw_moiety(space: CerebrosSpace, seed: int) -> Moiety:
     dendrites = space.minimum_dendrites_per_neuron, space.maximum_dendrites_per_neuron
 
     def choose(name: str) -> str:
-        # A stream for each choice: one more merge in the space does not change the levels drawn.
+        # One stream per choice, so that another merge in the space does not change the levels.
         return str(RandomStream(seed, "moiety", name).choice(space.choices(name)))
 
     with_dendrites = choose("unit") == "neuron"

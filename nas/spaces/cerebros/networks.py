@@ -1,4 +1,4 @@
-"""Complete Cerebros networks: the search space if the user gives only inputs and outputs."""
+"""Complete Cerebros networks, the search space if the user passes only inputs and outputs."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from nas.spaces.cerebros.wiring import draw_future
 from nas.spaces.functional import explain_rebuild_failure, inline_statistics
 from nas.spaces.validation import check_activation, check_list
 
-# A standard deviation below this share of the mean is float32 rounding: the feature is constant,
-# and a division would turn the last bit into a large number.
+# A standard deviation below this fraction of the mean is float32 rounding: the feature is constant,
+# and division by the deviation would turn the rounding error into a large number.
 _CONSTANT = 2e-7
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output of the networks and its training settings.
+    """Output of the networks, with its training settings.
 
     Attributes:
-        name: Name of the output layer; with several outputs also the prefix of its metrics
+        name: Name of the output layer. With several outputs, it is also the prefix of the metrics
             (``price_loss``).
-        width: Number of output values.
-        activation: Final activation, a name of Keras.
-        loss: Keras loss: a name, a config, or an object, which is kept as its config.
-        metrics: Keras metrics, in the same forms.
-        mean: Mean of each value's labels over the training rows. Together with ``variance`` it
-            becomes a layer without weights behind the output, so that the network itself learns
-            values around 0 with variance 1. Empty for no such layer.
-        variance: Variance of each value's labels.
+        width: Number of output values per row.
+        activation: Name of the final Keras activation.
+        loss: Keras loss: a name, a config, or an object, which is stored as its config.
+        metrics: Keras metrics, each in one of these forms.
+        mean: Mean of the labels of each output value over the training rows. With ``variance``, it
+            becomes a layer without weights after the output, so that the network itself learns
+            values with mean 0 and variance 1. Empty to omit the layer.
+        variance: Variance of the labels of each output value.
 
     Raises:
-        ArgumentError: If a value is invalid, for example a function that Keras cannot serialize.
+        ArgumentError: If a value is invalid, such as a function that Keras cannot serialize.
     """
 
     name: str
@@ -78,32 +78,31 @@ class Output:
 
 
 class CerebrosNetworks(Space):
-    """Builds complete, compiled Cerebros networks from hyperparameter values.
+    """Search space of complete, compiled Cerebros networks.
 
-    The models hold built-in Keras layers only, so that Keras alone rebuilds them from
-    ``model.to_json()`` and ``model.get_compile_config()``.
+    The models contain only built-in Keras layers, so ``model.to_json()`` and
+    ``model.get_compile_config()`` are enough to rebuild them.
 
     Args:
-        space: The bounds of the networks.
+        space: Bounds of the networks.
         input_shapes: Shape of one row of each model input, without the batch dimension.
-        outputs: The model outputs.
-        input_dtypes: Type of each input; ``"float32"`` for all by default.
-        input_names: Names of the input layers; ``input_0``, ``input_1`` … by default.
-        normalizations: For each input None, or the mean and the variance of its values over the
-            training rows: one number, one per index of the last axis, or one per element. They
+        outputs: Outputs of the models.
+        input_dtypes: Dtype of each input; defaults to ``"float32"``.
+        input_names: Names of the input layers; default to ``input_0``, ``input_1`` and so on.
+        normalizations: For each input, None or the mean and variance of its values over the
+            training rows: a scalar, one value per index of the last axis, or one per element. They
             become constants of a layer without weights. A constant feature is only centered.
-        base_models: By input number, a model through which that input passes first (transfer
-            learning). Each network gets a copy with the present weights; layers that are not
-            trainable stay so.
-        optimizer: A name of Keras, which gets the learning rate of the space as hyperparameter
+        base_models: Models applied to inputs before the network (transfer learning), by input
+            index. Each network gets a copy with the current weights; frozen layers stay frozen.
+        optimizer: Name of a Keras optimizer, whose learning rate is then the hyperparameter
             ``learning_rate``; or an optimizer or its config, which keeps its own learning rate.
-        seed: Seed of the wirings. Initial weights come from Keras' global seed, which the caller
-            sets before each build.
+        seed: Seed for wiring the networks. Initial weights come from Keras' global seed, which the
+            caller sets before each build.
         jit_compile: As for ``model.compile``.
-        loss_weights: Weight of each output's loss in the total loss; 1 by default.
+        loss_weights: Weight of each output's loss in the total loss; None for weights of 1.
 
     Raises:
-        ArgumentError: If the arguments do not fit together; the message names them.
+        ArgumentError: If an argument is invalid, or the arguments are inconsistent.
 
     Example:
         >>> networks = CerebrosNetworks(CerebrosSpace(), [(38,)], [Output("price", 1)])
@@ -156,20 +155,20 @@ class CerebrosNetworks(Space):
         check_base_models(self._base_models, count)
 
     def plan(self, hp: Any) -> NetworkFuture:
-        """Return the plan of the network that hyperparameter values stand for."""
+        """Plan the network that hyperparameter values define."""
         return plan_network(hp, self.space, self.widths, self._output_plans, self.seed)
 
     def sample_plans(self, count: int) -> Iterator[NetworkFuture]:
-        """Return the plans of some random networks; the same for the same seed."""
+        """Yield the plans of ``count`` random networks, which depend only on space and seed."""
         for number in range(count):
             seed = derive_seed(self.seed, "shape", number)
             moiety = draw_moiety(self.space, seed)
             yield draw_future(self.space, moiety, self.widths, self._output_plans, seed)
 
     def build(self, hp: Any) -> keras.Model:
-        """Return the compiled network that hyperparameter values stand for.
+        """Build the compiled network that hyperparameter values define.
 
-        With one output its metrics have plain names (``loss``, ``accuracy``); with several the
+        With one output, metrics have plain names (``loss``, ``accuracy``). With several, their
         names start with that of the output.
         """
         return self._build(self.plan(hp), hp)[0]
@@ -177,10 +176,10 @@ class CerebrosNetworks(Space):
     def serialize(
         self, hp: Any, class_weight: Mapping[int, float] | None = None
     ) -> SerializedNetwork | None:
-        """Return the network that :meth:`build` returns, serialized in a sixth of the time.
+        """Serialize the network that :meth:`build` returns, in a sixth of the time.
 
-        A network must be built if it has base models, dropout, whose seeds are part of its state,
-        or another precision than single or double.
+        The result is None, and the network must be built, if it has base models, has dropout (whose
+        seeds are part of its state), or uses neither single nor double precision.
         """
         future = self.plan(hp)
         policy = keras.config.dtype_policy()
@@ -199,7 +198,7 @@ class CerebrosNetworks(Space):
         return template.serialize(recorder, outputs, self._make_optimizer(hp))
 
     def _build(self, future: NetworkFuture, hp: Any) -> tuple[keras.Model, list[Any]]:
-        """Return the compiled network of a plan, and its inputs as the units read them."""
+        """Build the compiled network of a plan; also return the flat inputs that its units read."""
         inputs = [
             keras.Input(shape=shape, dtype=dtype, name=name)
             for shape, dtype, name in zip(
@@ -214,7 +213,7 @@ class CerebrosNetworks(Space):
         return model, flat
 
     def _build_outputs(self, future: NetworkFuture, flat: Sequence[Any], layers: Any) -> list[Any]:
-        """Return the outputs of a network of ``keras.layers``, or of what replaces them."""
+        """Build the outputs of a network from ``keras.layers`` or a replacement for it."""
         names = [
             f"{output.name}_standard" if output.mean else output.name for output in self.outputs
         ]
@@ -235,7 +234,7 @@ class CerebrosNetworks(Space):
         only = self.outputs[0].name if len(self.outputs) == 1 else None
         model.compile(
             optimizer=optimizer,
-            # Not dicts for a single output: its name would become part of the metrics' names.
+            # No dict for a single output: its name would become part of the metric names.
             loss=losses if only is None else losses[only],
             loss_weights=weights if only is None or weights is None else weights[only],
             metrics=metrics if only is None else metrics[only],
@@ -259,14 +258,14 @@ class CerebrosNetworks(Space):
             mean=mean,
             variance=variance,
             name=f"input{number}_normalization",
-            dtype=keras.config.floatx(),  # a mean may exceed half precision
+            dtype=keras.config.floatx(),  # a mean may exceed the range of half precision
         )
         return layer(tensor)
 
     def _get_width(self, number: int) -> int:
         if number not in self._base_models:
             return math.prod(self.input_shapes[number])
-        # A model that was never built has none.
+        # A model that was never built has no output shape.
         shape = getattr(self._base_models[number], "output_shape", None)
         if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape[1:]):
             raise ArgumentError(
@@ -303,7 +302,7 @@ def _plan_without_hidden(widths: Sequence[int], outputs: Sequence[OutputFuture])
 
 
 def _scale_to_labels(output: Output, tensor: Any, layers: Any) -> Any:
-    """Scale an output of mean 0 and variance 1 to the mean and variance of the labels."""
+    """Scale an output with mean 0 and variance 1 to the mean and variance of the labels."""
     if not output.mean:
         return tensor
     scale = [math.sqrt(variance) if variance > 0 else 1.0 for variance in output.variance]
@@ -312,7 +311,7 @@ def _scale_to_labels(output: Output, tensor: Any, layers: Any) -> Any:
         scale=scale[0] if single else scale,
         offset=output.mean[0] if single else list(output.mean),
         name=output.name,
-        dtype=keras.config.floatx(),  # labels may exceed half precision
+        dtype=keras.config.floatx(),  # labels may exceed the range of half precision
     )
     return layer(tensor)
 
@@ -326,7 +325,7 @@ def _one_per_input(name: str, values: Sequence[Any] | None, default: list[Any]) 
 
 
 def _check_name(field: str, name: Any) -> None:
-    # Keras refuses a slash in a layer's name, but not until it builds the model.
+    # Keras rejects a slash in a layer name, but only when it builds the model.
     if not isinstance(name, str) or not name or "/" in name:
         raise ArgumentError(f"{field} must be a name without '/', but got {name!r}")
 
@@ -334,7 +333,7 @@ def _check_name(field: str, name: Any) -> None:
 def _check_statistics(
     number: int, shape: tuple[int, ...], statistics: tuple[Any, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance with a shape that fits the input; constant features have 1."""
+    """Return mean and variance, shaped for the input; constant features get a variance of 1."""
     mean, variance = (np.asarray(values, dtype="float64") for values in statistics)
     valid = np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()
     if mean.size != variance.size or not valid:
@@ -359,7 +358,7 @@ def _check_statistics(
 
 
 def _to_identifier(field: str, value: Any) -> Any:
-    """Return a name or config as it is, and an object as its config: models must not share it."""
+    """Return a name or config unchanged, or the config of an object, so that models share none."""
     if isinstance(value, str | Mapping):
         return value
     if value is None or isinstance(value, type):
@@ -377,7 +376,7 @@ def _to_identifier(field: str, value: Any) -> Any:
 
 
 def _make(get: Callable[[Any], Any], identifier: Any) -> Any:
-    """Return a new object for a config. A name stays: ``compile`` resolves "accuracy"."""
+    """Make a new object from a config; return a name, since ``compile`` resolves "accuracy"."""
     return identifier if isinstance(identifier, str) else get(dict(identifier))
 
 
@@ -387,7 +386,7 @@ def _get_optimizer_class(name: str) -> Any:
 
 
 def _prepare_base_model(number: int, base: keras.Model) -> keras.Model:
-    """Return a base model without lambdas, with adapted statistics as constants."""
+    """Return a base model with adapted statistics as constants; reject a model with lambdas."""
     try:
         check_no_lambda(base.get_config())
         return inline_statistics(base) if base.built else base

@@ -1,4 +1,4 @@
-"""The plan of a network: immutable values, validated on creation, without Keras."""
+"""Network plans: immutable values, validated on creation, that do not depend on Keras."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ _KINDS = ("input", *_HIDDEN_KINDS, *_OUTPUT_KINDS)
 
 @dataclass(frozen=True)
 class Edge:
-    """A source that a unit reads. A unit that reads a source n times has n equal edges.
+    """Source that a unit reads. A unit that reads a source n times has n equal edges.
 
     Attributes:
-        level: Level of the unit that is read.
-        unit: Its number on that level.
-        kind: ``"upstream"`` from a level above, ``"lateral"`` from the left on the same level.
+        level: Level of the source.
+        unit: Number of the source on that level.
+        kind: ``"upstream"`` if the source is on a level above, ``"lateral"`` if it is to the left
+            on the same level.
         gated: Whether the source passes through the gate activation.
     """
 
@@ -48,12 +49,12 @@ class Edge:
 
 @dataclass(frozen=True)
 class OutputFuture:
-    """The settings of one output.
+    """Settings of one output.
 
     Attributes:
-        width: Number of output values; None for the merged predecessors without a Dense layer,
-            for a head that follows.
-        activation: Final activation, a name of Keras.
+        width: Number of output values; None to return the merged sources without a Dense layer,
+            which a head then adds.
+        activation: Name of the final Keras activation.
     """
 
     width: int | None
@@ -67,17 +68,17 @@ class OutputFuture:
 
 @dataclass(frozen=True)
 class UnitFuture:
-    """The plan of one unit.
+    """Plan of one unit.
 
     Attributes:
-        level: Its level; 0 is the inputs.
-        number: Its place on the level, from 0 at the left.
-        kind: ``"input"``; ``"dense"`` or ``"neuron"`` if hidden; ``"output"``, or ``"merge"`` for
-            an output without a Dense layer.
-        neurons: Width of its Dense layer, or the flattened width of an input; 0 for a merge.
-        dendrites: Number of dendrites of a ``"neuron"``; 0 otherwise.
-        activation: Activation of its Dense layers.
-        edges: Its sources, in the order in which they are merged.
+        level: Level of the unit; 0 for inputs.
+        number: Position on the level, starting at 0 on the left.
+        kind: ``"input"``; ``"dense"`` or ``"neuron"`` for a hidden unit; ``"output"``, or
+            ``"merge"`` for an output without a Dense layer.
+        neurons: Width of the Dense layer, or the flattened width of an input; 0 for a merge.
+        dendrites: Number of dendrites of a ``"neuron"``; 0 for other kinds.
+        activation: Activation of the Dense layers.
+        edges: Sources of the unit, in the order in which they are merged.
     """
 
     level: int
@@ -100,37 +101,38 @@ class UnitFuture:
 
     @property
     def width(self) -> int:
-        """Number of values that the unit passes on."""
+        """Number of values that the unit outputs per row."""
         return self.neurons * max(self.dendrites, 1)
 
     @property
     def name(self) -> str:
-        """Its level and number, the prefix of its layers' names."""
+        """Level and number of the unit, the prefix of its layer names."""
         return f"level{self.level}_unit{self.number}"
 
 
 @dataclass(frozen=True)
 class NetworkFuture:
-    """The plan of a network.
+    """Plan of a network.
 
-    These rules hold for every value of this class:
+    Every plan satisfies these rules:
 
-    1. Every unit but the inputs reads a unit of a level above, within the maximum skip depth.
-    2. Every unit but the outputs is read by a unit of a level below, within that depth.
-    3. An edge goes down, or on a hidden level from a lower to a higher unit number, so there is
-       no cycle.
+    1. Every unit except the inputs reads a unit on a level above, within the maximum skip depth.
+    2. Every unit except the outputs is read by a unit on a level below, within that depth.
+    3. An edge leads to a lower level or, within a hidden level, from a lower to a higher unit
+       number, so the graph is acyclic.
 
     Attributes:
-        levels: The inputs, the hidden levels and the outputs.
-        maximum_skip_connection_depth: Most levels that an edge may span.
+        levels: Input level, hidden levels and output level.
+        maximum_skip_connection_depth: Maximum number of levels that an edge may span.
         merge: ``"concatenate"`` or ``"add"``.
-        regularization: ``"batch_normalization"``, ``"dropout"`` or ``"none"`` before each Dense.
-        dropout_rate: Rate where the regularization is dropout.
-        batch_normalization_momentum: Momentum where it is batch normalization.
-        gate_activation: Activation of the gated edges.
+        regularization: Regularization of merged sources: ``"batch_normalization"``, ``"dropout"``
+            or ``"none"``.
+        dropout_rate: Dropout rate, if used.
+        batch_normalization_momentum: Momentum of batch normalization, if used.
+        gate_activation: Activation of gated edges.
 
     Raises:
-        ArgumentError: If a rule is broken; the message names the rule and the unit.
+        ArgumentError: If an argument is invalid or breaks a rule.
     """
 
     levels: tuple[tuple[UnitFuture, ...], ...]
@@ -157,17 +159,17 @@ class NetworkFuture:
 
     @property
     def inputs(self) -> tuple[UnitFuture, ...]:
-        """The input units, one for each model input."""
+        """Input units, one for each model input."""
         return self.levels[0]
 
     @property
     def hidden(self) -> tuple[tuple[UnitFuture, ...], ...]:
-        """The hidden levels."""
+        """Hidden levels, from the inputs down."""
         return self.levels[1:-1]
 
     @property
     def outputs(self) -> tuple[UnitFuture, ...]:
-        """The output units, one for each model output."""
+        """Output units, one for each model output."""
         return self.levels[-1]
 
     def units(self) -> Iterator[UnitFuture]:
@@ -180,13 +182,13 @@ class NetworkFuture:
         return self.levels[edge.level][edge.unit]
 
     def merged_width(self, unit: UnitFuture) -> int:
-        """Return the number of values that a unit's merged sources have."""
+        """Return the width of the merged sources of a unit."""
         widths = [self.source(edge).width for edge in unit.edges]
         return sum(widths) if self.merge == "concatenate" else sum(set(widths))
 
     @property
     def parameters(self) -> int:
-        """Number of weights, those that are not trained included, without base models."""
+        """Number of parameters, trainable or not, excluding base models."""
         return sum(self._count_weights(unit) for unit in self.units() if unit.kind != "input")
 
     def _count_weights(self, unit: UnitFuture) -> int:
@@ -197,7 +199,7 @@ class NetworkFuture:
         return count + unit.dendrites * (unit.neurons + 1) * unit.neurons
 
     def summary(self) -> str:
-        """Return a description of the plan, one line per unit."""
+        """Return a description of the plan with one line per unit."""
         lines = []
         for unit in self.units():
             gates = sum(edge.gated for edge in unit.edges)
@@ -217,7 +219,7 @@ class NetworkFuture:
 
     @classmethod
     def from_json(cls, text: str) -> NetworkFuture:
-        """Return the plan that :meth:`to_json` wrote; raise ArgumentError if it is invalid."""
+        """Parse a plan written by :meth:`to_json`; raise ArgumentError if it is invalid."""
         value: dict[str, Any] = json.loads(text)
         if value.pop("format", None) != FORMAT:
             raise ArgumentError(f"cannot read the network plan: its format is not {FORMAT}")
@@ -274,7 +276,7 @@ class NetworkFuture:
 
 
 def _unit_to_json(unit: UnitFuture) -> dict[str, Any]:
-    # A network of the published size has thousands of edges: lists take a third of the space.
+    # Networks of the published size have thousands of edges; lists take a third of the space.
     return {
         "kind": unit.kind,
         "neurons": unit.neurons,

@@ -12,25 +12,25 @@ T = TypeVar("T")
 
 
 class RandomStream:
-    """A named stream of random draws.
+    """Named stream of random draws.
 
-    It uses ``random.Random.random`` alone: Python promises the same sequence for a seed, but not
-    for ``randint`` or ``choice``.
+    It uses only ``random.Random.random``: Python guarantees the same sequence for a seed, but not
+    the same results of ``randint`` or ``choice``.
 
     Args:
-        seed: The seed from which the stream is derived.
-        *names: The purpose of the stream.
+        seed: Seed from which the stream is derived.
+        *names: Purpose of the stream; different names give different draws.
     """
 
     def __init__(self, seed: int, *names: str | int) -> None:
         self._generator = random.Random(derive_seed(seed, *names))
 
     def chance(self, probability: float) -> bool:
-        """Return True with a probability; always at 1 or more, never at 0."""
+        """Return True with the given probability; always if it is at least 1, never if it is 0."""
         return self._generator.random() < probability
 
     def integer(self, low: int, high: int) -> int:
-        """Draw an integer uniformly from ``[low, high]``, both included."""
+        """Draw an integer uniformly from ``[low, high]``, bounds included."""
         return low + int(self._generator.random() * (high - low + 1))
 
     def choice(self, values: Sequence[T]) -> T:

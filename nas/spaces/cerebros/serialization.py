@@ -1,7 +1,7 @@
-"""Networks as their programs and initial weights, without Keras building them.
+"""Serialization of networks as programs and initial weights, without building them in Keras.
 
-Keras needs half a second to build a network of hundreds of small layers, most of it for variables
-that the driver does not use: workers build the network again, or train it in another form.
+Keras needs half a second to build a network of hundreds of small layers, mostly to create variables
+that the driver does not use: workers rebuild the network, or train it in another form.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import serialize_model
 from nas.spaces.base import SerializedNetwork
 
-# For each weight of a layer, in Keras' order, the initializer's field in the configuration.
+# Configuration fields with the initializers of a layer's weights, in Keras order.
 _WEIGHTS = {
     "Dense": ("kernel_initializer", "bias_initializer"),
     "BatchNormalization": (
@@ -34,7 +34,7 @@ _CONSTANTS: dict[Any, Callable[..., np.ndarray]] = {
     keras.initializers.Zeros: np.zeros,
     keras.initializers.Ones: np.ones,
 }
-# Width of a layer's output for the shapes of its inputs and its configuration.
+# Output width of a layer, from its input shapes and its configuration.
 _WIDTHS: dict[str, Callable[[Any, Any], int]] = {
     **dict.fromkeys(
         ("Activation", "Add", "BatchNormalization", "Rescaling"),
@@ -43,18 +43,18 @@ _WIDTHS: dict[str, Callable[[Any, Any], int]] = {
     "Concatenate": lambda shapes, config: sum(shape[-1] for shape in shapes),
     "Dense": lambda shapes, config: int(config["units"]),
 }
-# Layers for which Keras stores no input shapes, and arguments of calls besides the input.
+# Layers for which Keras stores no input shapes, and call arguments besides the inputs.
 _WITHOUT_SHAPES = ("Activation",)
 _KEYWORDS: dict[str, dict[str, Any]] = {"BatchNormalization": {"mask": None}}
 
 
 class NetworkTemplate:
-    """The part of a program that all networks of a space share.
+    """Part of a program that all networks of a space share.
 
     Args:
-        model: A compiled network without hidden units.
-        flat: Its tensors that units may read.
-        class_weight: As in :func:`~cerebros_spark.training.keras.serialization.describe`.
+        model: Compiled network without hidden units.
+        flat: Flat input tensors of the model, which units read.
+        class_weight: As in :func:`~cerebros_spark.training.keras.serialization.serialize_model`.
 
     Raises:
         TrialError, ArgumentError: If the model cannot be serialized, or a metric is not additive.
@@ -65,24 +65,24 @@ class NetworkTemplate:
     ) -> None:
         self._program = json.loads(serialize_model(model, class_weight))
         check_additive(model)
-        #: The inputs as units read them.
+        #: Flat inputs that units read.
         self.inputs = [
             RecordedTensor(keras_history(each).operation.name, tuple(each.shape), each.dtype)
             for each in flat
         ]
 
     def make_recorder(self) -> LayerRecorder:
-        """Return a recorder that knows the layers which prepare the inputs."""
+        """Make a recorder that already contains the layers of the template."""
         return LayerRecorder(self._program["architecture"]["config"]["layers"])
 
     def serialize(
         self, recorder: LayerRecorder, outputs: Sequence[RecordedTensor], optimizer: Any
     ) -> SerializedNetwork:
-        """Return the network of recorded layers, with their outputs and an optimizer."""
+        """Serialize a network of recorded layers, given its outputs and its optimizer."""
         names = [output.layer for output in outputs]
         layers = recorder.get_layers(names)
         optimizer_config = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
-        # Keras numbers the optimizers of a process.
+        # Keras numbers the optimizers of a process, so their names differ.
         compiled = self._program["compile"]
         optimizer_config["config"]["name"] = compiled["optimizer"]["config"]["name"]
         architecture = self._program["architecture"]
@@ -99,7 +99,7 @@ class NetworkTemplate:
         }
         by_layer = [recorder.weights.get(layer["name"], []) for layer in layers]
         weights = tuple(weight for row in by_layer for weight in row)
-        # The weights after the first two are moving statistics.
+        # The weights of a layer after the first two are moving statistics.
         trainable = tuple(number < 2 for row in by_layer for number in range(len(row)))
         parameters = sum(weight.size for weight in weights)
         return SerializedNetwork(
@@ -109,14 +109,14 @@ class NetworkTemplate:
 
 @dataclass(frozen=True)
 class RecordedTensor:
-    """The output of a recorded layer; the shape starts with the batch dimension."""
+    """Output of the recorded layer named ``layer``; ``shape`` includes the batch dimension."""
 
     layer: str
     shape: tuple[int | None, ...]
     dtype: str
 
     def get_config(self) -> dict[str, Any]:
-        """Return the configuration of a Keras tensor."""
+        """Return the configuration that Keras writes for the tensor."""
         return {
             "class_name": "__keras_tensor__",
             "config": {
@@ -128,9 +128,10 @@ class RecordedTensor:
 
 
 class LayerRecorder:
-    """The classes of ``keras.layers`` that networks of units need, recorded instead of built.
+    """Replacement for ``keras.layers`` that records the layers of units instead of building them.
 
-    It starts with the configurations of some layers. ``weights`` are the initial weights by layer.
+    It starts with the configurations ``layers``. ``weights`` maps recorded layers to their initial
+    weights.
     """
 
     def __init__(self, layers: Sequence[Mapping[str, Any]]) -> None:
@@ -138,19 +139,19 @@ class LayerRecorder:
         self.weights: dict[str, list[np.ndarray]] = {}
 
     def __getattr__(self, kind: str) -> Any:
-        """Return what stands in for a class of ``keras.layers``; it takes keyword arguments."""
+        """Return a function that replaces a class of ``keras.layers`` and takes its arguments."""
         if kind not in _WIDTHS:
             raise AttributeError(f"cannot record layers of the class {kind!r}")
         return functools.partial(self._record, kind)
 
     def get_layers(self, outputs: Sequence[str]) -> list[Mapping[str, Any]]:
-        """Return the configurations of all layers that some outputs need, in Keras' order."""
+        """Return the configurations of all layers that the outputs need, in Keras order."""
         return [self._layers[name] for name in sort_layers(self._get_sources, outputs)]
 
     def _record(
         self, kind: str, *, name: str, dtype: Any = None, **config: Any
     ) -> Callable[[Any], RecordedTensor]:
-        """Return a function that records the call of a layer; seeds are drawn now, as in Keras."""
+        """Return a function that records a layer call; seeds are drawn now, as in Keras."""
         policy = str(keras.config.dtype_policy().name if dtype is None else dtype)
         template = _get_template(kind, json.dumps(config, sort_keys=True), policy)
         layer = {**template, "config": {**template["config"], "name": name}, "name": name}
@@ -186,11 +187,11 @@ class LayerRecorder:
 
 
 def sort_layers(sources: Callable[[str], Sequence[str]], outputs: Sequence[str]) -> list[str]:
-    """Return layers in the order in which Keras' functional models store them.
+    """Sort the layers that the outputs need as functional Keras models store them.
 
-    The deepest come first. Layers of the same depth are in the order in which a search from the
-    outputs finds them (``map_graph`` in ``keras/src/ops/function.py``). ``sources`` returns the
-    layers that a layer reads.
+    The deepest layers, farthest from the outputs, come first. Layers of equal depth are in the
+    order in which a search from the outputs finds them (``map_graph`` in
+    ``keras/src/ops/function.py``). ``sources`` returns the layers that a layer reads.
     """
     order: dict[str, int] = {}
     finished: list[str] = []
@@ -217,14 +218,14 @@ def sort_layers(sources: Callable[[str], Sequence[str]], outputs: Sequence[str])
 @functools.lru_cache(maxsize=256)
 def _get_template(kind: str, config: str, policy: str) -> dict[str, Any]:
     """Return the configuration of an unbuilt layer."""
-    with seeded_initializers(0):  # not from the network's random stream
+    with seeded_initializers(0):  # leaves the network's random stream unchanged
         layer = getattr(keras.layers, kind)(**json.loads(config), dtype=policy)
     template: dict[str, Any] = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
     return template
 
 
 def _make_initializer(config: Mapping[str, Any]) -> Any:
-    """Return an initializer; the seed of a random one is drawn now."""
+    """Make an initializer; the seed of a random initializer is drawn now."""
     return _get_initializer_class(json.dumps(config)).from_config(dict(config["config"]))
 
 
@@ -235,7 +236,7 @@ def _get_initializer_class(config: str) -> Any:
 
 
 def _initialize(initializer: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    # Most weights start as constants, which NumPy makes without a call of TensorFlow.
+    # Most weights start as constants, which NumPy creates without calling TensorFlow.
     constant = _CONSTANTS.get(type(initializer))
     if constant is not None:
         return constant(shape, dtype)

@@ -1,4 +1,4 @@
-"""The bounds from which Cerebros networks are drawn."""
+"""Bounds from which Cerebros networks are drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cerebros_spark.core.validation import check_integer, check_real
 from nas.spaces.validation import check_activation, check_member, check_positive, check_share
 
 Decay = float | Callable[[int], float]
-"""A base b, which stands for ``b ** distance``, or a function of the distance."""
+"""A base ``b``, for the decay ``b ** distance``, or a function of the distance."""
 
 ROUNDING_RULES = ("ceil", "floor")
 MERGES = ("concatenate", "add")
@@ -36,64 +36,64 @@ _ROUNDINGS = (f"{_FIRST}_rounding_rule", f"{_MAIN}_rounding_rule")
 
 @dataclass(frozen=True)
 class CerebrosSpace:
-    """A space of networks made of levels of small Dense units, wired at random.
+    """Search space of networks made of levels of small Dense units, wired at random.
 
-    The method and the names of the arguments are those of Cerebros (David Thrower,
-    cerebros-core-algorithm-alpha); the defaults are its published near-optimum on a house-price
-    table. All bounds are inclusive and every draw between them is uniform. Arguments that say
-    "or several" take one fixed value, or a tuple of values to search over.
+    The method and the argument names are those of Cerebros (David Thrower,
+    cerebros-core-algorithm-alpha). The defaults are its published near-optimal values for a
+    house-price table. All bounds are inclusive, and every draw between them is uniform. Arguments
+    that say "or several" take one fixed value, or a tuple of values to search over.
 
     Args:
-        minimum_levels: Fewest hidden levels of a network.
-        maximum_levels: Most hidden levels.
-        minimum_units_per_level: Fewest units side by side on a hidden level.
-        maximum_units_per_level: Most units on a hidden level.
-        minimum_neurons_per_unit: Fewest neurons (outputs of the Dense layer) of a unit.
-        maximum_neurons_per_unit: Most neurons of a unit.
-        minimum_skip_connection_depth: A unit reads from the level just above, and from levels at
-            least this far up ...
-        maximum_skip_connection_depth: ... and at most this far up.
-        predecessor_level_connection_affinity_factor_first: Picks per input that each unit of
-            level 1 makes.
+        minimum_levels: Minimum number of hidden levels.
+        maximum_levels: Maximum number of hidden levels.
+        minimum_units_per_level: Minimum number of units on a hidden level.
+        maximum_units_per_level: Maximum number of units on a hidden level.
+        minimum_neurons_per_unit: Minimum number of neurons (width of the Dense layer) of a unit.
+        maximum_neurons_per_unit: Maximum number of neurons of a unit.
+        minimum_skip_connection_depth: Minimum distance, in levels, from a unit to the levels that
+            it reads besides the level just above.
+        maximum_skip_connection_depth: Maximum distance from a unit to those levels.
+        predecessor_level_connection_affinity_factor_first: Number of picks per input that each
+            unit of level 1 makes.
         predecessor_level_connection_affinity_factor_first_rounding_rule: ``"ceil"`` or
             ``"floor"``, how the number of those picks is rounded.
-        predecessor_level_connection_affinity_factor_main: Picks per unit of an earlier level that
-            a unit of level 2 or deeper makes, before the decay.
+        predecessor_level_connection_affinity_factor_main: Number of picks per unit of an earlier
+            level that each unit of level 2 or deeper makes, before the decay.
         predecessor_level_connection_affinity_factor_main_rounding_rule: ``"ceil"`` or
-            ``"floor"``, for those picks and the extra ones of the outputs.
-        predecessor_level_connection_affinity_factor_decay_main: By what the main factor is
-            multiplied for a level ``x`` levels up: a base ``b`` for ``b ** x``, or a function.
-        predecessor_level_connection_affinity_factor_final_to_kminus1: Picks per unit of the last
-            hidden level that every output makes *in addition* to the main ones. 0 by default:
-            the published settings name no value, and with the main factor alone each output
-            picks every unit of that level seven times on average.
-        max_consecutive_lateral_connections: Most lateral edges in a row; see
-            :mod:`nas.spaces.cerebros.wiring` for what a row is.
-        gate_after_n_lateral_connections: After so many ungated lateral edges in a row the next
-            one is gated.
-        gate_activation: Activation of the gated edges.
+            ``"floor"``, for those picks and the extra picks of the outputs.
+        predecessor_level_connection_affinity_factor_decay_main: Multiplier of the main factor for
+            a level ``x`` levels above: a base ``b`` for ``b ** x``, or a function of ``x``.
+        predecessor_level_connection_affinity_factor_final_to_kminus1: Number of picks per unit of
+            the last hidden level that each output makes *in addition* to the main picks. Defaults
+            to 0: the published settings name no value, and the main factor alone makes each output
+            pick every unit of that level seven times on average.
+        max_consecutive_lateral_connections: Maximum number of lateral edges in a row; see
+            :mod:`nas.spaces.cerebros.wiring` for the definition of a row.
+        gate_after_n_lateral_connections: Number of ungated lateral edges in a row after which the
+            next edge is gated.
+        gate_activation: Activation of gated edges.
         p_lateral_connection: Probability that one try makes a lateral edge, before the decay.
-        p_lateral_connection_decay: By what that probability is multiplied for a unit ``x`` places
-            to the left: a base or a function. A product above 1 counts as 1.
-        num_lateral_connection_tries_per_unit: Tries for each pair of units of a level.
+        p_lateral_connection_decay: Multiplier of that probability for a unit ``x`` places to the
+            left: a base or a function. A product above 1 counts as 1.
+        num_lateral_connection_tries_per_unit: Number of tries for each pair of units on a level.
         activation: Activation of the hidden units, or several.
         merge: How a unit merges its sources: ``"concatenate"``, or ``"add"``, which adds sources
-            of the same width and concatenates the sums; or both to search over.
-        regularization: The layer between the merge and each Dense layer:
+            of equal width and concatenates the sums; or both.
+        regularization: Layer between the merge and the Dense layer of a unit:
             ``"batch_normalization"``, ``"dropout"`` or ``"none"``, or several.
-        dropout_rate: Share of values that ``"dropout"`` drops, in [0, 1).
-        batch_normalization_momentum: Momentum of the running statistics, in [0, 1). Keras'
-            default of 0.99 needs hundreds of steps until validation means something; trials on
-            small tables have fewer.
-        unit: Kind of the hidden units: ``"dense"`` is one Dense layer; ``"neuron"`` is an axon,
-            a Dense layer that feeds dendrites, which are Dense layers of as many neurons as the
-            axon; a reader of the unit reads all its dendrites. Or several.
-        minimum_dendrites_per_neuron: Fewest dendrites of a ``"neuron"``.
-        maximum_dendrites_per_neuron: Most dendrites of a ``"neuron"``.
+        dropout_rate: Fraction of values that ``"dropout"`` drops, in [0, 1).
+        batch_normalization_momentum: Momentum of the moving statistics, in [0, 1). With Keras'
+            default of 0.99, validation is meaningful only after hundreds of steps; trials on small
+            tables have fewer.
+        unit: Kind of the hidden units, or both. ``"dense"`` is one Dense layer. ``"neuron"`` is a
+            Dense layer, the axon, that feeds dendrites: Dense layers of the same width. A reader of
+            the unit reads all its dendrites.
+        minimum_dendrites_per_neuron: Minimum number of dendrites of a ``"neuron"``.
+        maximum_dendrites_per_neuron: Maximum number of dendrites of a ``"neuron"``.
         learning_rate: Learning rate of the optimizer, or several.
 
     Raises:
-        ArgumentError: If a value is invalid; the message names the argument and the value.
+        ArgumentError: If an argument is invalid.
     """
 
     minimum_levels: int = 2
@@ -173,22 +173,31 @@ class CerebrosSpace:
         self._set(name, values)
 
     def choices(self, name: str) -> tuple[Any, ...]:
-        """Return the values of an argument that may have several, as a tuple."""
+        """Return the one or several values of an argument as a tuple."""
         value = getattr(self, name)
         return value if isinstance(value, tuple) else (value,)
 
     def decay_main(self, distance: int) -> float:
-        """Return the factor of a level ``distance`` levels up; raise ArgumentError."""
+        """Return the decay of the main factor for a level ``distance`` levels above.
+
+        Raises:
+            ArgumentError: If a decay function returns a negative or infinite number, or NaN.
+        """
         return _compute_decay(_DECAY_MAIN, getattr(self, _DECAY_MAIN), distance)
 
     def decay_lateral(self, distance: int) -> float:
-        """Return the factor of a unit ``distance`` places to the left; raise ArgumentError."""
+        """Return the decay of the probability for a unit ``distance`` places to the left.
+
+        Raises:
+            ArgumentError: If a decay function returns a negative or infinite number, or NaN.
+        """
         return _compute_decay(_DECAY_LATERAL, self.p_lateral_connection_decay, distance)
 
     def picks(self, level: int, source_level: int, units: int) -> int:
-        """Return how often one unit picks from a level of some units above it.
+        """Return the number of picks that a unit on ``level`` makes from ``source_level``.
 
-        From the level just above it picks at least once.
+        ``units`` is the number of units on ``source_level``. A unit makes at least one pick from
+        the level just above.
         """
         if level == 1:
             count = _round(
@@ -204,19 +213,19 @@ class CerebrosSpace:
         return max(count, 1) if level - source_level == 1 else count
 
     def final_picks(self, units: int) -> int:
-        """Return how many extra picks an output makes from a last hidden level of some units."""
+        """Return the number of extra picks of an output from ``units`` on the last hidden level."""
         return _round(
             self.predecessor_level_connection_affinity_factor_final_to_kminus1 * units,
             self.predecessor_level_connection_affinity_factor_main_rounding_rule,
         )
 
     def reaches(self, distance: int) -> bool:
-        """Return whether a unit picks from the level ``distance`` levels up."""
+        """Return whether a unit picks from the level ``distance`` levels above."""
         nearest, farthest = self.minimum_skip_connection_depth, self.maximum_skip_connection_depth
         return distance == 1 or nearest <= distance <= farthest
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments in JSON's types; raise ArgumentError for unregistered functions."""
+        """Return the arguments as JSON values; raise ArgumentError for an unregistered function."""
         return {
             field.name: _to_config(field.name, getattr(self, field.name))
             for field in dataclasses.fields(self)
@@ -224,19 +233,19 @@ class CerebrosSpace:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CerebrosSpace:
-        """Return the space of a configuration; missing arguments take their defaults."""
+        """Create a space from its configuration; missing arguments take their defaults."""
         unknown = sorted(set(config) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise ArgumentError(f"CerebrosSpace has no arguments {unknown}")
         return cls(**{name: _from_config(name, value) for name, value in config.items()})
 
     def to_json(self) -> str:
-        """Return the space as JSON; raise ArgumentError as :meth:`get_config` does."""
+        """Return the space as JSON; raise ArgumentError for an unregistered function."""
         return json.dumps(self.get_config(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> CerebrosSpace:
-        """Return the space that :meth:`to_json` wrote."""
+        """Parse a space written by :meth:`to_json`."""
         return cls.from_config(json.loads(text))
 
 
@@ -248,7 +257,7 @@ def _compute_decay(name: str, decay: Decay, distance: int) -> float:
 
 
 def _round(value: float, rule: str) -> int:
-    # 1.1 * 10 is 11.000000000000002, and ceil would make it 12.
+    # 1.1 * 10 is 11.000000000000002, which ceil would round to 12.
     rounded = round(value, 9)
     return math.ceil(rounded) if rule == "ceil" else math.floor(rounded)
 

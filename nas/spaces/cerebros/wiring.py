@@ -1,16 +1,17 @@
-"""Edges of a moiety: upstream edges, the repair of units that nothing reads, lateral edges.
+"""Edges of a moiety: upstream edges, the repair of unread units, and lateral edges.
 
-On a hidden level, a unit may also read the units to its left: lateral edges. The published limits
-count them "in a row". A row is here the lateral edges that one unit reads, in the order in which
-they are drawn. A failed try does not end a row; another reader starts a new one. So:
+Upstream edges lead from levels above. On a hidden level, a unit may also read units to its left,
+through lateral edges. The published limits count lateral edges "in a row". Here, a row is the
+lateral edges that one unit reads, in the order in which they are drawn. A failed try does not end
+the row; another reader starts a new one. So:
 
-- "at most n in a row": a unit reads at most n lateral edges, and its later tries are void;
-- "gated after n in a row": the unit's first n lateral edges are ungated, the next is gated, and
-  then the count restarts, so that every (n + 1)-th one is gated.
+- "at most n in a row": a unit reads at most n lateral edges, and its later tries have no effect;
+- "gated after n in a row": the first n lateral edges of the unit are ungated and the next one is
+  gated. Then the count restarts, so that every (n + 1)-th edge is gated.
 
-Among the possible readings this one gives the published figures a meaning: with a success rate of
-a fifth, 23 successful tries without a miss never happen, and levels of at most four units have no
-chain of 23 units.
+Under other interpretations, the published limits would never apply: with a success rate of a
+fifth, 23 successful tries in a row do not occur, and levels of at most four units have no chain of
+23 units.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nas.spaces.cerebros.random_stream import RandomStream
 from nas.spaces.cerebros.space import CerebrosSpace
 
 EdgeTable = list[list[list[Edge]]]
-"""Edges by level and unit of the reader, while they are being drawn."""
+"""Edges that each unit reads, by level and number of the unit, while they are being drawn."""
 
 
 def draw_future(
@@ -36,21 +37,22 @@ def draw_future(
     outputs: Sequence[OutputFuture],
     seed: int,
 ) -> NetworkFuture:
-    """Draw one wiring of a moiety and return the finished plan.
+    """Draw one wiring of a moiety and return the complete plan.
 
-    Each of three steps has its own random stream: upstream edges from the outputs towards the
-    inputs, the repair of units that nothing reads, and lateral edges. The method is that of
-    Cerebros (David Thrower, cerebros-core-algorithm-alpha).
+    Three steps, each with its own random stream, draw upstream edges from the outputs toward the
+    inputs, repair units that nothing reads, and draw lateral edges. The method is that of Cerebros
+    (David Thrower, cerebros-core-algorithm-alpha).
 
     Args:
         space: Affinities, decays, skip depths and lateral settings.
         moiety: Levels, units and neurons.
         inputs: Width of each model input after its base model, flattened.
         outputs: Width and activation of each model output.
-        seed: The same arguments give the same plan on every machine.
+        seed: Seed of the draws. Equal arguments give equal plans on every machine.
 
     Raises:
-        ArgumentError: If there is no input or output, or a decay function returns no number.
+        ArgumentError: If there is no input or output, or a decay function returns an invalid
+            number.
     """
     if not inputs or not outputs:
         raise ArgumentError(
@@ -78,8 +80,9 @@ def draw_future(
 def draw_upstream(space: CerebrosSpace, sizes: Sequence[int], seed: int) -> EdgeTable:
     """Draw the upstream edges uniformly with replacement, from the last level to the first.
 
-    ``sizes`` has the units of each level, inputs and outputs included. Each unit's edges from the
-    nearest level come first. Rule 1 holds; rule 2 may not.
+    ``sizes`` holds the number of units on each level, including inputs and outputs. The edges of a
+    unit from the nearest level come first. Rule 1 of a :class:`~.plan.NetworkFuture` holds; rule 2
+    may not.
     """
     stream = RandomStream(seed)
     edges: EdgeTable = [[[] for _ in range(size)] for size in sizes]
@@ -98,13 +101,13 @@ def draw_upstream(space: CerebrosSpace, sizes: Sequence[int], seed: int) -> Edge
 
 
 def repair_unread(space: CerebrosSpace, edges: EdgeTable, seed: int) -> None:
-    """Make a random unit of a random level below read each unit, or input, that nothing reads.
+    """Connect each unread unit or input to a random unit on a level below.
 
     The level is drawn uniformly from those between the minimum and the maximum skip depth below
-    the unit, outputs included; then the reader uniformly from that level. If no level is that far
-    down, the reader is drawn from the last hidden level, or from the outputs for a unit of that
-    level. Such an edge may be shorter than the minimum skip depth, but never longer than the
-    maximum.
+    the unit, outputs included. The reader is then drawn uniformly from that level. If the network
+    ends before the minimum depth, the reader is drawn from the last hidden level, or from the
+    outputs if the unit is itself on that level. Such an edge may be shorter than the minimum skip
+    depth, but is never longer than the maximum.
     """
     stream = RandomStream(seed)
     last = len(edges) - 1
@@ -125,10 +128,10 @@ def _draw_reader_level(space: CerebrosSpace, stream: RandomStream, level: int, l
 
 
 def draw_lateral(space: CerebrosSpace, level: int, units: int, seed: int) -> list[list[Edge]]:
-    """Draw the lateral edges that each of a level's units reads, in the order of the draws.
+    """Draw the lateral edges that each unit on a level reads.
 
-    For units v < u, v from the left, there are ``num_lateral_connection_tries_per_unit`` tries.
-    Each succeeds with probability ``p_lateral_connection * decay(u - v)``.
+    Each unit u gets ``num_lateral_connection_tries_per_unit`` tries for every unit v to its left,
+    in order. A try succeeds with probability ``p_lateral_connection * decay(u - v)``.
     """
     stream = RandomStream(seed)
     return [_draw_row(space, level, reader, stream) for reader in range(units)]
@@ -140,7 +143,7 @@ def _draw_row(space: CerebrosSpace, level: int, reader: int, stream: RandomStrea
     for source in range(reader):
         probability = space.p_lateral_connection * space.decay_lateral(reader - source)
         for _ in range(space.num_lateral_connection_tries_per_unit):
-            # A full row draws on, so that the limit does not change the draws of other rows.
+            # Draw even if the row is full, so that the limit does not change other rows.
             success = stream.chance(probability)
             if not success or len(row) >= space.max_consecutive_lateral_connections:
                 continue

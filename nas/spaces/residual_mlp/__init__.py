@@ -1,9 +1,9 @@
-"""Residual multi-layer perceptrons: Dense blocks that a copy of their input bypasses.
+"""Residual multi-layer perceptrons: blocks of Dense layers, each bypassed by its input.
 
-- ``plan``: the plan of a network, validated; it does not import Keras.
-- ``layers``: Keras layers from a plan.
-- ``model``: one network by its arguments (:class:`~.model.ResidualMLP`).
-- ``block``: the same as a block of an AutoKeras graph (:class:`~.block.ResidualMLPBlock`).
+- ``plan``: validated plan of a network; does not import Keras.
+- ``layers``: Keras layers built from a plan.
+- ``model``: one network, defined by arguments (:class:`~.model.ResidualMLP`).
+- ``block``: search space as a block of an AutoKeras graph (:class:`~.block.ResidualMLPBlock`).
 
 The names below load on first use.
 """

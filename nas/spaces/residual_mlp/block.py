@@ -32,41 +32,41 @@ _LEAST = {
 
 @keras.saving.register_keras_serializable(package="cerebros")
 class ResidualMLPBlock(ak.Block):
-    """Searches residual multi-layer perceptrons as one block of an AutoKeras graph.
+    """AutoKeras block that searches residual multi-layer perceptrons.
 
-    See :class:`~nas.ResidualMLP` for the networks. A bound is one value, or ``(lowest, highest)``
-    for numbers and a list for names. A bound with one value has no hyperparameter. The
-    hyperparameters of blocks and layers that a network lacks are conditional. The decrease is a
-    fraction of the largest that a block's layers and width allow, so that every proposal of a
-    tuner can be built. Several inputs are flattened and concatenated.
+    :class:`~nas.ResidualMLP` describes the networks. Each argument is one value, or a range to
+    search: ``(lowest, highest)`` for numbers, a list for names. An argument with one value has no
+    hyperparameter. The hyperparameters of blocks and layers that a network lacks are conditional.
+    Several inputs are flattened and concatenated.
 
-    Hyperparameters are named after the block (``residual_mlp_block_1/blocks``), those of the
-    network's first block ``layers_1``, ``width_1``, ``decrease_1``, ``bypass_layers_1`` and
-    ``bypass_width_1_1`` for the first Dense layer of its bypass.
+    Hyperparameters are named after the block (``residual_mlp_block_1/blocks``). Those of the first
+    block in the network are ``layers_1``, ``width_1``, ``decrease_1``, ``bypass_layers_1`` and, for
+    the first Dense layer of its bypass, ``bypass_width_1_1``.
 
     Args:
         blocks: Number of blocks.
-        layers: Dense layers of a block.
-        width: Units of a block's first Dense layer.
-        decrease: How much narrower a block's layers get: 0 for not at all, 1 for as fast as its
-            layers and first width allow.
-        bypass_layers: Dense layers in the bypass of a block.
-        bypass_width: Units of each.
-        bypass_regularization: The layer after each: ``"dropout"``, ``"bnorm"`` (batch
+        layers: Number of Dense layers in a block.
+        width: Number of units in the first Dense layer of a block.
+        decrease: How fast the layers of a block get narrower, as a fraction of the maximum that
+            their number and first width allow, so that every proposal of a tuner can be built. 0
+            keeps the width.
+        bypass_layers: Number of Dense layers in the bypass of a block.
+        bypass_width: Number of units in each of them.
+        bypass_regularization: Layer after each of them: ``"dropout"``, ``"bnorm"`` (batch
             normalization), or a list of both.
-        bypass_dropout_rate: Rate of such a dropout.
-        inter_block_layers: Dense layers between each two blocks.
-        inter_block_width: Units of each.
-        final_layers: Dense layers after the last block.
-        final_width: Units of each.
-        final_regularization: The layer after each, as in the bypasses.
-        final_dropout_rate: Rate of such a dropout.
-        activation: Names of activations.
-        name: Name of the block; numbered by AutoKeras by default.
-        tunable: False to keep all hyperparameters at their defaults.
+        bypass_dropout_rate: Dropout rate in the bypasses.
+        inter_block_layers: Number of Dense layers between consecutive blocks.
+        inter_block_width: Number of units in each of them.
+        final_layers: Number of Dense layers after the last block.
+        final_width: Number of units in each of them.
+        final_regularization: Layer after each of them, as in the bypasses.
+        final_dropout_rate: Dropout rate after the final layers.
+        activation: Names of Keras activations.
+        name: Name of the block; None for a name that AutoKeras numbers.
+        tunable: Whether to search the hyperparameters; if False, they keep their defaults.
 
     Raises:
-        ArgumentError: If a bound is invalid; the message names it.
+        ArgumentError: If an argument is invalid.
 
     Example:
         >>> head = ak.ClassificationHead()(ResidualMLPBlock(layers=(2, 5))(ak.Input()))
@@ -118,14 +118,14 @@ class ResidualMLPBlock(ak.Block):
         }
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Add one network to the graph.
+        """Build a network in the graph.
 
         Args:
             hp: A ``keras_tuner.HyperParameters``, in the scope of the block.
             inputs: A Keras tensor or a list of them.
 
         Returns:
-            One Keras tensor of shape ``(batch, width)``.
+            A Keras tensor of shape ``(batch, width)``.
         """
         prefix = f"{self.name}_"
         several = isinstance(inputs, list | tuple)
@@ -136,7 +136,7 @@ class ResidualMLPBlock(ak.Block):
         return build_layers(self.plan(hp), tensor, self._read_choice(hp, "activation"), prefix)
 
     def plan(self, hp: Any) -> ResidualPlan:
-        """Register the hyperparameters and return the plan that their values stand for.
+        """Register the hyperparameters and return the plan that their values define.
 
         Args:
             hp: A ``keras_tuner.HyperParameters``, in the scope of the block.
@@ -160,7 +160,7 @@ class ResidualMLPBlock(ak.Block):
         return ResidualPlan(tuple(blocks), inter, final, **regularization)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the block's arguments in JSON's types."""
+        """Return the arguments of the block as JSON values."""
         bounds = {name: list(values) for name, values in (self._bounds | self._choices).items()}
         return {**super().get_config(), **bounds}
 
@@ -177,7 +177,7 @@ class ResidualMLPBlock(ak.Block):
         return ResidualBlock(layers, width, int(fraction * largest), bypass, number)
 
     def _read_widths(self, hp: Any, part: str, suffix: str, active: bool) -> tuple[int, ...]:
-        """Return the units of layers whose number is a hyperparameter too."""
+        """Read the number of Dense layers in a part, and return the number of units in each."""
         bound = f"{part}_layers"
         name = f"{bound}{suffix}"
         count = self._read_integer(hp, name, bound, active)

@@ -1,4 +1,4 @@
-"""Keras layers from a plan. All are built-in ones, so that Keras alone loads a saved model."""
+"""Keras layers built from a plan. All are built-in, so that Keras alone can load a saved model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import keras
 
 from nas.spaces.residual_mlp.plan import ResidualBlock, ResidualPlan
 
-# Keras' default of 0.99 needs hundreds of steps before validation means something.
+# With Keras' default of 0.99, validation is meaningful only after hundreds of steps.
 _MOMENTUM = 0.9
 
 
 def build_layers(plan: ResidualPlan, tensor: Any, activation: Any, prefix: str = "") -> Any:
-    """Build the layers between the flat input and the output layer.
+    """Build the layers between a flat input and the output layer, and return the last tensor.
 
     Initial weights and dropout masks come from Keras' global generator. All layer names start with
     ``prefix``.
@@ -32,12 +32,14 @@ def build_layers(plan: ResidualPlan, tensor: Any, activation: Any, prefix: str =
 
 @dataclass(frozen=True)
 class _LayerBuilder:
+    """Builder of the layers of one plan."""
+
     plan: ResidualPlan
     activation: Any
     prefix: str
 
     def add_block(self, tensor: Any, block: ResidualBlock, name: str) -> Any:
-        """Concatenate the outputs of the Dense layers and of the bypass, in this order."""
+        """Add a block, whose output concatenates its Dense layers and its bypass, in this order."""
         kind, rate = self.plan.bypass_regularization, self.plan.bypass_dropout_rate
         dense = self.add_dense(tensor, block.widths, name)
         bypass = self.add_dense(tensor, block.bypass, f"{name}_bypass", kind, rate)
@@ -46,7 +48,7 @@ class _LayerBuilder:
     def add_dense(
         self, tensor: Any, widths: Sequence[int], name: str, kind: str = "", rate: float = 0.0
     ) -> Any:
-        """Add Dense layers, each followed by dropout, batch normalization or nothing."""
+        """Add Dense layers, each followed by the regularization ``kind``; empty for none."""
         name = f"{self.prefix}{name}"
         for number, width in enumerate(widths, 1):
             dense = f"{name}_dense{number}"

@@ -1,4 +1,4 @@
-"""One residual multi-layer perceptron by its arguments, alone or behind a base model."""
+"""Residual multi-layer perceptron, defined by arguments, alone or after a base model."""
 
 from __future__ import annotations
 
@@ -18,55 +18,56 @@ _BLOCKS = ((7, 75, 8), (5, 75, 10))
 
 
 class ResidualMLP:
-    """Builds a residual multi-layer perceptron, alone or in tandem with a base model.
+    """Builder of a residual multi-layer perceptron, alone or in tandem with a base model.
 
-    A block is a few Dense layers and a copy of their input that bypasses them. The next block reads
-    the output of the last Dense layer and that copy, concatenated. So depth costs less than in a
-    plain perceptron: gradients and early features have a short path. (Residual connections: He,
-    Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016; concatenated
-    rather than added: Huang, Liu, van der Maaten and Weinberger, "Densely Connected Convolutional
-    Networks", CVPR 2017.)
+    A block consists of a few Dense layers and a copy of their input that bypasses them. The next
+    block reads the output of the last Dense layer, concatenated with that copy. Depth therefore
+    costs less than in a plain perceptron, because gradients and early features have a short path.
+    (Residual connections: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition",
+    CVPR 2016; concatenated rather than added: Huang, Liu, van der Maaten and Weinberger, "Densely
+    Connected Convolutional Networks", CVPR 2017.)
 
     The network is ``input → (three channels) → (resizing) → (base model) → (Flatten) → block 1 →
     inter-block layers → block 2 → … → final Dense layers → output``; the parts in parentheses are
-    optional. All layers are built-in ones. Batch normalization has a momentum of 0.9.
+    optional. All layers are built into Keras. The momentum of batch normalization is 0.9.
 
     Args:
         problem_type: ``"classification"`` or ``"regression"``.
-        learning_rate: Adam's learning rate.
-        input_shape: Shape of one row of the data, without the batch: ``(32, 32, 3)``, ``(10,)``,
-            or 10 for short.
-        bw_images: The rows are gray images, ``(height, width)`` or ``(height, width, 1)``, and
-            the base model is for color: the channel is repeated three times.
-        base_model: A ``keras.Model`` with one input and one output through which the data passes
-            first, for example a pretrained network without its top (transfer learning). It
-            becomes a layer and shares its weights. ``""`` or None for none.
-        base_model_input_shape: Shape of one row that the base model expects, if the data's
-            differs: images are resized to it. ``""`` or None for the shape of the data.
-        flatten_after_base_model: Flatten the output of the base model (without one, the data) if
-            its rows are not vectors.
-        blocks: For each block ``[layers, first width, decrease]``: the number of its Dense layers,
-            the units of the first, and by how many units each is narrower than the one before.
-            ``layers * decrease`` must be less than the first width.
-        residual_bypass_dense_layers: For each block a list with the units of the Dense layers in
-            its bypass, empty for none: ``[[], [5]]``. ``""`` or None for none in any.
+        learning_rate: Learning rate of Adam.
+        input_shape: Shape of one row of the data, without the batch dimension; required. Examples
+            are ``(32, 32, 3)`` and ``(10,)``, for which 10 is short.
+        bw_images: Whether rows are gray images, ``(height, width)`` or ``(height, width, 1)``, for
+            a base model that expects color. The channel is then repeated three times.
+        base_model: ``keras.Model`` with one input and one output that is applied to the data first,
+            such as a pretrained network without its top (transfer learning). It becomes a layer
+            and shares its weights. ``""`` or None for no base model.
+        base_model_input_shape: Shape of one row that the base model expects, if it differs from
+            the data; images are resized to it. ``""`` or None for the shape of the data.
+        flatten_after_base_model: Whether to flatten the output of the base model (or the data,
+            without a base model) if its rows are not vectors.
+        blocks: For each block ``[layers, first width, decrease]``: the number of Dense layers, the
+            number of units in the first, and by how many units each layer is narrower than the
+            previous one. ``layers * decrease`` must be less than the first width.
+        residual_bypass_dense_layers: For each block, the number of units in each Dense layer of its
+            bypass, such as ``[[], [5]]``. ``""`` or None for bypasses without Dense layers.
         b_norm_or_dropout_residual_bypass_layers: ``"dropout"`` or ``"bnorm"`` (batch
             normalization) after each Dense layer of a bypass.
-        dropout_rate_for_bypass_layers: Rate of the dropout in the bypasses.
-        inter_block_layers_per_block: Units of the Dense layers between each two blocks.
-        b_norm_or_dropout_last_layers: The same after each final Dense layer.
-        dropout_rate: Rate of the dropout after the final Dense layers.
-        activation: Activation of every Dense layer but the output's: a name or a Keras function.
-        final_dense_layers: Units of the Dense layers after the last block.
-        number_of_classes: Units of the output: 1 for two classes, otherwise the number of
-            classes; for a regression the number of labels, 1 by default.
-        final_activation: Activation of the output; None for none. By default softmax for several
-            classes, sigmoid for one unit of a classification, none for a regression.
-        loss: Keras loss, or its name. By default categorical cross-entropy (one-hot labels),
-            binary cross-entropy for one unit, mean squared error for a regression.
+        dropout_rate_for_bypass_layers: Dropout rate in the bypasses.
+        inter_block_layers_per_block: Number of units in each Dense layer between consecutive
+            blocks.
+        b_norm_or_dropout_last_layers: ``"dropout"`` or ``"bnorm"`` after each final Dense layer.
+        dropout_rate: Dropout rate after the final Dense layers.
+        activation: Activation of all Dense layers except the output: a name or a Keras function.
+        final_dense_layers: Number of units in each Dense layer after the last block.
+        number_of_classes: Number of units in the output: 1 for two classes, otherwise the number
+            of classes. For a regression, the number of labels, which defaults to 1.
+        final_activation: Activation of the output; None for no activation. Defaults to softmax for
+            several classes, sigmoid for one unit of a classification, and none for a regression.
+        loss: Keras loss or its name. Defaults to categorical cross-entropy (one-hot labels), to
+            binary cross-entropy for one unit, and to mean squared error for a regression.
 
     Raises:
-        ArgumentError: If an argument is invalid; the message names it.
+        ArgumentError: If an argument is invalid.
 
     Example:
         >>> builder = ResidualMLP(input_shape=10, number_of_classes=3, blocks=[[4, 30, 5]])
@@ -140,13 +141,14 @@ class ResidualMLP:
         self._loss = self._make_default_loss() if loss is None else _resolve_loss(loss)
 
     def make_tandem_model(self) -> keras.Model:
-        """Return a new compiled network.
+        """Make a new compiled network.
 
-        Its optimizer is Adam; its metrics are accuracy, or root mean squared and mean absolute
-        error. Initial weights come from Keras' global generator (``keras.utils.set_random_seed``).
+        Its optimizer is Adam. Its metrics are accuracy or, for a regression, root mean squared
+        error and mean absolute error. Initial weights come from Keras' global generator
+        (``keras.utils.set_random_seed``).
 
         Raises:
-            ArgumentError: If data, base model and blocks do not fit together.
+            ArgumentError: If the data, the base model and the blocks do not fit together.
         """
         node = keras.Input(self._input_shape, name="input")
         tensor = self._flatten_rows(self._apply_base_model(node))
@@ -258,7 +260,7 @@ def _check_activation(name: str, value: Any) -> Any:
 
 def _resolve_loss(value: Any) -> Any:
     try:
-        # A class is accepted too, as in the examples of Keras.
+        # Classes are accepted too, as in Keras examples.
         return value() if isinstance(value, type) else keras.losses.get(value)
     except (ValueError, TypeError) as error:
         raise ArgumentError(f"loss {value!r} is not a loss of Keras") from error

@@ -1,4 +1,4 @@
-"""The plan of a residual multi-layer perceptron, validated; it does not import Keras."""
+"""Validated plan of a residual multi-layer perceptron; does not import Keras."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ REGULARIZATIONS = ("dropout", "bnorm")
 
 @dataclass(frozen=True)
 class ResidualBlock:
-    """One block: Dense layers that get narrower, and the path that bypasses them.
+    """Block of Dense layers that get narrower, with the path that bypasses them.
 
     Attributes:
         layers: Number of Dense layers.
-        width: Units of the first.
-        decrease: By how many units each layer is narrower than the one before;
+        width: Number of units in the first Dense layer.
+        decrease: Number of units by which each layer is narrower than the previous one;
             ``layers * decrease`` must be less than ``width``.
-        bypass: Units of the Dense layers in the bypass; empty for a plain copy of the input.
-        number: Number of the block in its network, from 1, for errors.
+        bypass: Number of units in each Dense layer of the bypass; empty for a plain copy of the
+            input.
+        number: Number of the block in its network, starting at 1, for error messages.
     """
 
     layers: int
@@ -48,22 +49,22 @@ class ResidualBlock:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Units of each Dense layer."""
+        """Number of units in each Dense layer."""
         return tuple(self.width - i * self.decrease for i in range(self.layers))
 
 
 @dataclass(frozen=True)
 class ResidualPlan:
-    """The part of a network between the flat input and the output layer.
+    """Plan of the layers between the flat input and the output layer.
 
     Attributes:
-        blocks: The blocks, at least one.
-        inter_block: Units of the Dense layers between each two blocks.
-        final: Units of the Dense layers after the last block.
+        blocks: Blocks of the network, at least one.
+        inter_block: Number of units in each Dense layer between consecutive blocks.
+        final: Number of units in each Dense layer after the last block.
         bypass_regularization: ``"dropout"`` or ``"bnorm"`` after each Dense layer of a bypass.
-        bypass_dropout_rate: Rate of such a dropout.
-        final_regularization: The same after each final Dense layer.
-        final_dropout_rate: Rate of such a dropout.
+        bypass_dropout_rate: Dropout rate in the bypasses, in [0, 1).
+        final_regularization: ``"dropout"`` or ``"bnorm"`` after each final Dense layer.
+        final_dropout_rate: Dropout rate after the final Dense layers, in [0, 1).
     """
 
     blocks: tuple[ResidualBlock, ...]
@@ -86,6 +87,6 @@ class ResidualPlan:
 
 
 def check_widths(name: str, value: Any) -> tuple[int, ...]:
-    """Return a list of numbers of units as a tuple; raise ArgumentError otherwise."""
+    """Return ``value`` as a tuple; raise ArgumentError unless it is a list of unit counts."""
     widths = check_list(name, value, "numbers of units")
     return tuple(check_integer(f"{name}: number of units", width, 1) for width in widths)
