@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'nas' has no attribute {name!r}")
     prepare_tensorflow()
-    if name == "Replay":  # of the engine
+    if name == "Replay":  # defined by the engine
         from cerebros_spark.engine.replay import Replay
 
         return Replay

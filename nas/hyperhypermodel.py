@@ -1,4 +1,4 @@
-"""HyperHyperModel, the entry point: it binds, checks and delegates."""
+"""HyperHyperModel, the entry point, which checks arguments and runs searches."""
 
 from __future__ import annotations
 
@@ -40,47 +40,49 @@ _GIB = 1024**3
 
 
 class HyperHyperModel:
-    """Searches the best network for data in a Spark cluster, or in memory.
+    """Neural architecture search on data in a Spark cluster or in memory.
 
-    The arguments are those of ``autokeras.AutoModel`` where it has them.
+    Arguments that ``autokeras.AutoModel`` has, too, are named as there.
 
     Args:
-        inputs: AutoKeras input nodes, for example ``ak.Input()``. None with ``hypermodel``.
-        outputs: AutoKeras heads; likewise. With inputs and heads alone, the search covers Cerebros
-            networks, or small networks for an ``ak.ImageInput`` or ``ak.TextInput``. Otherwise it
-            covers the graph of the blocks between them.
-        project_name: Name of the run in the store.
-        max_trials: Number of trials, unless ``tuner_bind`` sets it. None for all that the tuner
-            has by itself: ``"grid"`` has an end, ``"random"`` has none.
-        directory: Folder or URL (``s3://bucket/prefix``) of the store's folder, unless
-            ``resource_bind`` is given a store.
-        objective: The objective, unless ``tuner_bind`` sets it.
-        tuner: Name of the tuner, unless ``tuner_bind`` sets it. An oracle or a tuner, as
-            ``tuner_bind`` takes it, has its own objective and number of trials.
-        overwrite: Remove an earlier run of the same name. Otherwise ``fit`` resumes it: finished
-            work is kept, and a finished run returns its result at once, with a warning in the log.
-            Arguments, custom code and networks must be those it began with.
-        seed: Seed of all draws. None draws a new one; a resumed run keeps its own.
-        max_model_size: Number of weights a network may have; trials with larger ones fail.
-        space: Bounds of the Cerebros networks; the published ones by default.
-        base_models: By number of the input, a ``keras.Model`` that the input passes first
-            (transfer learning). For Cerebros networks only.
-        hypermodel: Builds the networks instead of inputs and outputs: a function ``build(hp)``
-            that returns a compiled ``keras.Model``; a ``keras_tuner.HyperModel``; or one
-            ``keras.Model``, or a ``FixedModel`` of it, whose optimizer, learning rate and batch
-            size are searched. Of one model, layers that are not trainable keep their weights and
-            the others start from new ones; ``FixedModel(model, keep_weights=True)`` keeps all.
-            What ``build`` returns starts from the weights it has. Losses and metrics are those of
-            ``compile``. In any space, a hyperparameter ``batch_size`` is the trial's batch size.
+        inputs: AutoKeras input nodes, for example ``ak.Input()``; None with ``hypermodel``.
+        outputs: AutoKeras heads; None with ``hypermodel``. With inputs and heads alone, the search
+            covers Cerebros networks, or small networks for an ``ak.ImageInput`` or
+            ``ak.TextInput``. Otherwise it covers the graph of the blocks between them.
+        project_name: Name of the run in the store: letters, digits, ``.``, ``_`` and ``-``.
+        max_trials: Maximum number of trials, unless ``tuner_bind`` sets it. None runs all trials
+            that the tuner proposes: ``"grid"`` ends by itself, ``"random"`` does not.
+        directory: Folder or URL (``s3://bucket/prefix``) that contains the store's folder, unless
+            ``resource_bind`` is given a store. Defaults to the working folder.
+        objective: Metric to optimize, by name or as a ``keras_tuner.Objective``, unless
+            ``tuner_bind`` sets it.
+        tuner: Name of the tuner, unless ``tuner_bind`` sets it. An oracle or a tuner object, as in
+            ``tuner_bind``, keeps its objective and number of trials.
+        overwrite: Whether to delete an earlier run of the same name. Otherwise ``fit`` resumes it:
+            finished work is kept, and a finished run returns its result at once, with a warning in
+            the log. Arguments, custom code and networks must be the same as when the run began.
+        seed: Seed of all random draws. None draws a new seed; a resumed run keeps its seed.
+        max_model_size: Maximum number of weights of a network; trials with larger networks fail.
+            None to disable.
+        space: Bounds of the Cerebros networks; defaults to the published ones.
+        base_models: For transfer learning with Cerebros networks: for each index of an input, a
+            ``keras.Model`` that is applied to the input before the network.
+        hypermodel: Definition of the networks that replaces inputs and outputs: a function
+            ``build(hp)`` that returns a compiled ``keras.Model``; a ``keras_tuner.HyperModel``; or
+            one ``keras.Model``, or a ``FixedModel`` of it, with a searched optimizer, learning rate
+            and batch size. Frozen layers of such a model keep their weights, and the others start
+            from new weights; ``FixedModel(model, keep_weights=True)`` keeps all weights. A network
+            that ``build`` returns starts from the weights it has. Losses and metrics are those of
+            ``compile``. In any space, a hyperparameter ``batch_size`` sets the trial's batch size.
         custom_objects: Custom layers, losses, metrics and functions by name, which are sent to the
-            workers. Those registered with ``keras.saving.register_keras_serializable`` need not
-            be named.
-        loss_weights: Weight of each output's loss in the trained sum, as in
-            ``keras.Model.compile``: a list in the order of the heads, or a dict by the heads'
-            names; 1 by default. The reported losses of single outputs are unweighted.
+            workers. Objects registered with ``keras.saving.register_keras_serializable`` need not
+            be listed.
+        loss_weights: Weight of each output's loss in the training loss, as in
+            ``keras.Model.compile``: a list in the order of the heads, or a dict by head name.
+            Defaults to 1. The losses reported per output are unweighted.
 
     Raises:
-        ArgumentError: If an argument cannot be used.
+        ArgumentError: If an argument is invalid.
     """
 
     def __init__(
@@ -151,27 +153,33 @@ class HyperHyperModel:
         """Bind the workers, the store and the columns.
 
         Args:
-            backend: ``SparkBackend`` or ``LocalBackend``; the latter with 2 workers by default.
-            store: Store of data, states and journal; a folder named after the project by default.
-            feature_columns: The features: one list for one input, or one list for each input.
-            label_columns: The labels, likewise.
-            validation: Fraction of the rows that validate, or name of a boolean column that marks
-                them.
-            evaluation_metric: A Keras metric, or a list of them, reported besides the heads' own:
-                by name, as a class or as an object. Class numbers count as the one-hot labels they
-                stand for. ``"f1_score"`` by name is the macro average over the classes.
-            max_concurrent_trials: Trials in flight at a time. By default twice the workers; up to
-                eight times where a worker would be idle (not if ``reproducible``); up to sixty-four
-                times where trials train together and the tuner is not adaptive.
-            shard_memory: Bytes of decoded rows a worker keeps; a larger shard is streamed.
-            program_memory: Bytes of compiled networks a worker keeps, approximately.
-            sample_weight_column: Column of a Spark or pandas DataFrame with the weight of each
-                row, a number of at least 0. It weights the losses of training and validation, as
-                ``sample_weight`` of ``keras.Model.fit`` does; metrics only if they are among the
-                ``weighted_metrics`` of a network's own ``compile``.
+            backend: ``SparkBackend`` or ``LocalBackend``; defaults to a ``LocalBackend`` with 2
+                workers.
+            store: Store of data, model states and the journal; defaults to a folder named after the
+                project.
+            feature_columns: Names of the feature columns: one list for one input, or a list of
+                lists for several inputs. None for all columns of in-memory data; required for a
+                Spark DataFrame.
+            label_columns: Names of the label columns, in the same form.
+            validation: Fraction of the rows used for validation, or name of a boolean column that
+                marks them.
+            evaluation_metric: Keras metric, or list of metrics, to report besides those of the
+                heads: by name, as a class or as an object. A metric of one-hot labels also accepts
+                class indices. ``"f1_score"`` by name is the macro average over the classes.
+            max_concurrent_trials: Maximum number of trials in flight. Defaults to twice the number
+                of workers; up to 8 times if a worker would be idle (not if ``reproducible``); and
+                up to 64 times if trials train together and the tuner is not adaptive.
+            shard_memory: Bytes of decoded rows that a worker keeps; a larger shard is streamed.
+                Defaults to 1 GiB.
+            program_memory: Approximate bytes of compiled networks that a worker keeps. Defaults to
+                2 GiB.
+            sample_weight_column: Column of a Spark or pandas DataFrame with the sample weights,
+                numbers of at least 0. They weight the losses of training and validation, as
+                ``sample_weight`` of ``keras.Model.fit`` does. Of the metrics, they weight only the
+                ``weighted_metrics`` that a user's network is compiled with.
 
         Raises:
-            ArgumentError: If an argument cannot be used.
+            ArgumentError: If an argument is invalid.
         """
         backend = backend if backend is not None else LocalBackend(num_workers=2)
         if store is None:
@@ -207,23 +215,25 @@ class HyperHyperModel:
 
         Args:
             tuner: Name of the tuner: ``"random"``, ``"grid"``, ``"greedy"``, ``"bayesian"``,
-                ``"asha"``, ``"hyperband"``, ``"deephyper"`` (an extra); or a
-                ``keras_tuner.Oracle``, or an object with the methods of ``nas.Tuner``. Those have
-                their own objective, number of trials and overrides, unless the first two are
+                ``"asha"``, ``"hyperband"``, ``"deephyper"`` (an optional extra); or a
+                ``keras_tuner.Oracle``, or an object with the methods of ``nas.Tuner``. An oracle or
+                object keeps its overrides, and its objective and number of trials unless they are
                 given here.
-            hyperparameters: Overrides of the space, for example
+            hyperparameters: Overrides of the search space for a named tuner, for example after
                 ``hp.Fixed("learning_rate", 1e-4)``.
-            objective: A metric's name, or a ``keras_tuner.Objective``.
-            max_trials: Number of trials. None keeps the number that was bound before: with a
-                constructor's None, ``"grid"`` covers the whole grid.
-            overwrite: Remove an earlier run of the same name.
-            max_consecutive_failed_trials: Number of trials that fail one after the other and end
-                the search, with an error that shows the first; None for never.
-            **options: Options of the tuner of that name, for example ``exploration=0.3`` for
-                ``"greedy"``; its class in ``nas.tuners.algorithms`` describes them.
+            objective: Name of a metric, or a ``keras_tuner.Objective``. None keeps the one bound
+                before.
+            max_trials: Maximum number of trials. None keeps the number bound before; if that is
+                None, too, ``"grid"`` covers the whole grid.
+            overwrite: Whether to delete an earlier run of the same name; None keeps the
+                constructor's setting.
+            max_consecutive_failed_trials: Number of consecutive failed trials that ends the search
+                with an error, which shows the first failure; None to disable.
+            **options: Options of the named tuner, for example ``exploration=0.3`` for ``"greedy"``;
+                see its class in ``nas.tuners.algorithms``.
 
         Raises:
-            ArgumentError: If an argument cannot be used.
+            ArgumentError: If an argument is invalid.
         """
         before = self._tuner_binding
         if isinstance(tuner, str):
@@ -261,48 +271,49 @@ class HyperHyperModel:
         sample_weight: Any = None,
         shuffle: bool = True,
     ) -> ModelSelectionResult:
-        """Search, or resume an unfinished run of the same project in the same store.
+        """Run the search, or resume an unfinished run of the same project in the same store.
 
-        After an interruption (Ctrl-C, SIGTERM, an error of the cluster) :attr:`result` has the
-        trials so far, and the next call with the same arguments resumes the run.
+        After an interruption (Ctrl-C, SIGTERM or a cluster error), :attr:`result` has the trials so
+        far. The next call with the same arguments resumes the run.
 
         Args:
-            x: A Spark DataFrame with the bound columns; or arrays of shape ``(rows, …)``, a
-                list of them (one for each input), a dict, or a pandas DataFrame.
-            y: The labels of arrays; a Spark DataFrame has them.
-            batch_size: Rows in a training step.
-            epochs: Limit of a trial's epochs. If None it is 1,000, and a trial also stops when its
-                ``val_loss`` has not improved by 1e-4 for 10 epochs, as in AutoKeras.
-            callbacks: Keras callbacks, which every trial copies. They are called at the ends of
-                epochs, with the metrics over all rows; one that needs batches is refused. A
-                resumed run restores their plain attributes (or what their ``get_state`` returned,
-                with ``set_state``). ``keras.callbacks.TensorBoard`` writes a folder for each
-                trial. Observers (``nas.SearchObserver``, ``nas.MLflowLogger``) follow the search.
-            validation_split: Fraction of the rows that validate, instead of the bound one. They
-                are drawn at random, each class in proportion; Keras and AutoKeras take the last
-                rows, as ``shuffle=False`` does here.
-            validation_data: Rows that validate instead of a fraction: ``(x, y)`` or
+            x: Features: a Spark DataFrame with the bound columns; or arrays of shape ``(rows, …)``,
+                a list of arrays (one per input), a dict, or a pandas DataFrame.
+            y: Labels of in-memory data; a Spark DataFrame contains its labels.
+            batch_size: Rows per training step.
+            epochs: Maximum number of epochs of a trial. If None, it is 1,000, and a trial also
+                stops when its ``val_loss`` has not improved by 1e-4 for 10 epochs, as in AutoKeras.
+            callbacks: Keras callbacks, of which every trial uses copies. They are called at the
+                ends of epochs, with the metrics over all rows; callbacks that need batches are
+                rejected. A resumed run restores their plain attributes, or passes what
+                ``get_state`` returned to ``set_state``. ``keras.callbacks.TensorBoard`` writes a
+                folder for each trial. Observers (``nas.SearchObserver``, ``nas.MLflowLogger``)
+                follow the whole search.
+            validation_split: Fraction of the rows used for validation, instead of the bound one.
+                The rows are drawn at random, in proportion to the classes. Keras and AutoKeras take
+                the last rows, as ``shuffle=False`` does here.
+            validation_data: Validation rows, instead of a fraction: ``(x, y)`` or
                 ``(x, y, sample_weight)`` for arrays, a Spark DataFrame for a Spark DataFrame.
-            verbose: 0 shows no progress.
-            input_shape: Shape of one row of the input, for a flat column that is an image.
-            reproducible: Repeat bit for bit: the same seed, data and number of workers give the
-                same leaderboard and weights. Costs some speed.
-            class_weight: Weight of each class in the training loss, by class index; 1 for classes
-                that are left out, as in ``keras.Model.fit``. For a single output with classes.
-                It is multiplied with a row's sample weight.
-            sample_weight: Weight of each row of arrays, of shape ``(rows,)``, all at least 0; for
-                a DataFrame see :meth:`resource_bind`.
-            shuffle: Draw the rows that validate at random. False takes the last rows of arrays,
-                for rows in order of time; rows of a Spark DataFrame have no order, so mark them
-                in a boolean column. Training rows are shuffled in either case.
+            verbose: 0 to hide progress.
+            input_shape: Shape of one row of the input, for example if a flat column holds an image.
+            reproducible: Whether results are bit-for-bit repeatable: the same seed, data and number
+                of workers give the same leaderboard and weights. Costs some speed.
+            class_weight: Weight of each class in the training loss, by class index, as in
+                ``keras.Model.fit``; missing classes have weight 1. For a single output with
+                classes. It is multiplied by the row's sample weight.
+            sample_weight: Sample weights of arrays, of shape ``(rows,)``, each at least 0; for a
+                DataFrame, see :meth:`resource_bind`.
+            shuffle: Whether to draw the validation rows at random. False takes the last rows of
+                arrays, for rows in order of time. Rows of a Spark DataFrame have no order; mark
+                them in a boolean column. Training rows are shuffled in either case.
 
         Returns:
-            The result.
+            The result of the search.
 
         Raises:
-            ArgumentError, DataError, StoreError, BackendError: Before any training, if something
-                cannot be used; the message names it.
-            SearchError: If all trials fail.
+            ArgumentError, DataError, StoreError, BackendError: If arguments, data, store or workers
+                cannot be used; raised before any training.
+            SearchError: If all trials fail, or too many in a row.
         """
         config = self._configure(
             callbacks,
@@ -321,7 +332,7 @@ class HyperHyperModel:
             validation=validation,
             validation_data=validation_data,
             sample_weight=sample_weight,
-            # Not the run's: without a seed each run would prepare the same data again.
+            # Not the seed of the run: without one, every run would prepare the same data again.
             seed=0 if self._seed is None else self._seed,
             shuffle=shuffle,
             inspect=lambda prepared: resolve_data(config, prepared),
@@ -340,14 +351,15 @@ class HyperHyperModel:
         reproducible: bool = False,
         class_weight: Mapping[int, float] | None = None,
     ) -> ModelSelectionResult:
-        """Search on data that an earlier ``fit`` prepared in the same store.
+        """Run the search on data that an earlier ``fit`` prepared in the same store.
 
-        ``data`` is the fingerprint of the prepared data; None if the store holds one only. Sample
-        weights that were prepared are used. The other arguments are those of :meth:`fit`.
+        ``data`` is the fingerprint of the prepared data; None if the store holds only one data set.
+        Sample weights that were prepared with it are used. The other arguments are those of
+        :meth:`fit`.
 
         Raises:
-            DataError: If there is no such data, or it has not as many partitions as there are
-                workers.
+            DataError: If there is no such data, or its number of partitions differs from the number
+                of workers.
         """
         config = self._configure(
             callbacks,
@@ -364,7 +376,7 @@ class HyperHyperModel:
 
     @property
     def result(self) -> ModelSelectionResult:
-        """The result of the last ``fit``; raises NotFittedError before."""
+        """Result of the last ``fit``; raises NotFittedError before the first."""
         if self._result is None:
             raise NotFittedError("nothing has been searched yet: call fit() first")
         return self._result
@@ -372,14 +384,16 @@ class HyperHyperModel:
     def predict(
         self, x: Any, batch_size: int = 32, verbose: int = 0
     ) -> DataFrame | np.ndarray | list[np.ndarray]:
-        """Return the best network's outputs.
+        """Predict the outputs of the best network.
 
         Args:
-            x: A Spark DataFrame, which is returned with the output columns added (see
-                ``ModelSelectionResult.transform``); or arrays as ``fit`` takes them, for an array
-                of shape ``(rows, outputs)``, or a list of them for several outputs.
-            batch_size: Rows at a time.
-            verbose: Passed on to Keras.
+            x: A Spark DataFrame, or in-memory data as in :meth:`fit`.
+            batch_size: Rows per step, for in-memory data.
+            verbose: Passed to Keras, for in-memory data.
+
+        Returns:
+            The Spark DataFrame with output columns added (see ``ModelSelectionResult.transform``);
+            or an array of shape ``(rows, outputs)``, a list of them for several outputs.
 
         Raises:
             NotFittedError: Before ``fit``.
@@ -399,21 +413,22 @@ class HyperHyperModel:
         *,
         sample_weight: np.ndarray | Sequence[float] | None = None,
     ) -> list[float] | dict[str, float]:
-        """Return the best network's loss and metrics over all rows.
+        """Evaluate the best network: compute its loss and metrics over all rows.
 
         Args:
             x: A Spark DataFrame with features and labels, evaluated on the executors; or arrays.
-            y: The labels of arrays.
-            batch_size: Rows at a time.
-            verbose: Passed on to Keras.
-            return_dict: Return the values by name.
-            sample_weight: Weight of each row of arrays, of shape ``(rows,)``; None for 1, whatever
-                the search was weighted with.
+            y: Labels of arrays.
+            batch_size: Rows per step.
+            verbose: Passed to Keras.
+            return_dict: Whether to return the values by name.
+            sample_weight: Sample weights of arrays, of shape ``(rows,)``; None for weights of 1,
+                even if the search was weighted.
 
         Returns:
-            As ``keras.Model.evaluate``: a list, the loss first, or a dict.
+            As ``keras.Model.evaluate``: a list that begins with the loss, or a dict.
 
         Raises:
+            ArgumentError: If ``sample_weight`` is given with a Spark DataFrame.
             NotFittedError: Before ``fit``.
             DataError: If a column is missing.
         """
@@ -428,33 +443,33 @@ class HyperHyperModel:
 
     @property
     def tuner(self) -> TunerSummary:
-        """The bound tuner, with the summary methods of ``keras_tuner.Tuner``."""
+        """Summary of the bound tuner, with the summary methods of ``keras_tuner.Tuner``."""
         return TunerSummary(self._search_space, lambda: self.result)
 
     def search_space_summary(self) -> str:
-        """Print the search space, and return it as text."""
+        """Print the search space and return the text."""
         return self.tuner.search_space_summary()
 
     def results_summary(self, num_trials: int = 10) -> str:
-        """Print the best trials, and return them as text."""
+        """Print the best ``num_trials`` trials and return the text."""
         return self.result.results_summary(num_trials)
 
     def get_best_hyperparameters(self, num_trials: int = 1) -> list[keras_tuner.HyperParameters]:
-        """Return the hyperparameters of trials with a score, best first."""
+        """Return the hyperparameters of the best ``num_trials`` trials with a score, best first."""
         return self.result.get_best_hyperparameters(num_trials)
 
     def export_model(self) -> keras.Model:
-        """Return the best network: a plain ``keras.Model`` that Keras alone saves and loads.
+        """Return the best network as a plain ``keras.Model``, which Keras alone saves and loads.
 
-        Its ``compile`` has no metrics that Keras cannot compute from class numbers, such as
-        ``F1Score``; :meth:`evaluate` has them.
+        It is compiled without metrics that Keras cannot compute from class indices, such as
+        ``F1Score``; :meth:`evaluate` reports them.
         """
         return self.result.best_model
 
     # Inside ------------------------------------------------------------------------------
 
     def _search_space(self) -> keras_tuner.HyperParameters:
-        """Return the search space of the last ``fit``, or as far as it is known before."""
+        """Return the search space of the last ``fit``; before, the part of it that is known."""
         if self._last_tuner is not None:
             return self._last_tuner.hyperparameters
         overrides = self._tuner_binding.hyperparameters
@@ -466,7 +481,7 @@ class HyperHyperModel:
     def _configure(
         self, callbacks: Any, class_weight: Mapping[int, float] | None, **options: Any
     ) -> SearchConfig:
-        """Return the search configuration; ``options`` are attributes of it."""
+        """Return the search configuration; ``options`` are further attributes of it."""
         if self._resources is None:
             self.resource_bind()
         assert self._resources is not None

@@ -1,5 +1,5 @@
-"""The search configuration: what the user bound and passed, checked before any work.
+"""Configuration of a search: what the user bound and passed, checked before any work.
 
-It also prepares or finds the data of a search, and compares the configuration with that of a run
-in the store before it resumes that run.
+The package also prepares the data of a search or finds it in the store. Before a run is resumed,
+its recorded configuration is compared with the current one.
 """

@@ -1,4 +1,4 @@
-"""The resources that are bound to a search: workers, store and columns, checked."""
+"""Resources that are bound to a search: workers, store and columns, checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cerebros_spark.storage.store import Store
 
 Columns = list[str | list[str]]
 
-# Trials that train together, per worker: some run, others wait, others visit another worker.
+# Slots per worker for trials that train together: some run, some wait, some are on other workers.
 _GROUP_SLOTS_PER_WORKER = 64
 
 
@@ -52,18 +52,20 @@ class Resources:
 
     @property
     def slots(self) -> int:
-        """Number of trials in flight at a time."""
+        """Maximum number of trials in flight."""
         return self.max_concurrent_trials or 2 * self.backend.num_workers
 
     @property
     def max_slots(self) -> int:
-        """Number of trials in flight where a worker would be idle otherwise."""
+        """Maximum number of trials in flight if a worker would otherwise be idle."""
         return self.max_concurrent_trials or 8 * self.backend.num_workers
 
     def group_slots(self, trials: int | None) -> int:
-        """Return the number of trials in flight that train together, for a non-adaptive tuner.
+        """Return the maximum number of trials in flight if trials train together.
 
-        All waves of trials have the same size: a small last one would take as long as a full one.
+        ``trials`` is the number of all trials; None if unknown. They are divided into waves of
+        equal size, because a small last wave would take as long as a full one. For tuners that are
+        not adaptive.
         """
         limit = self.max_concurrent_trials or _GROUP_SLOTS_PER_WORKER * self.backend.num_workers
         if trials is None:
@@ -73,7 +75,7 @@ class Resources:
 
 
 def parse_columns(argument: str, value: Any) -> Columns | None:
-    """Return column names as lists; raise ArgumentError if they are something else."""
+    """Return a list of names or lists of names, or None; raise ArgumentError for other values."""
     if value is None:
         return None
     if isinstance(value, str) or not isinstance(value, Sequence):

@@ -1,4 +1,4 @@
-"""The callbacks that ``fit`` is given: those of trials, and observers of the search."""
+"""Callbacks passed to ``fit``: Keras callbacks of the trials, and observers of the search."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nas.monitoring.tensorboard import LearningRateLog, TensorBoardObserver
 def split_callbacks(
     callbacks: Any,
 ) -> tuple[tuple[keras.callbacks.Callback, ...], tuple[SearchObserver, ...]]:
-    """Return the callbacks that each trial copies, and the observers of the whole search.
+    """Split callbacks into those that each trial copies and observers of the whole search.
 
-    Raises ArgumentError for one that cannot be used.
+    Raises ArgumentError for a callback that cannot be used.
     """
     if callbacks is None:
         return (), ()
@@ -25,7 +25,7 @@ def split_callbacks(
     for each in callbacks if isinstance(callbacks, list | tuple) else [callbacks]:
         if isinstance(each, SearchObserver):
             observers.append(each)
-        # A subclass may do anything, so it is checked like any callback.
+        # A subclass may do anything, so it is checked like other callbacks.
         elif type(each) is keras.callbacks.TensorBoard:
             observers.append(TensorBoardObserver(each))
         else:
@@ -33,6 +33,6 @@ def split_callbacks(
     checked = check_callbacks(trial_callbacks)
     uses_tensorboard = any(isinstance(each, TensorBoardObserver) for each in observers)
     if uses_tensorboard and need_model(checked):
-        # First, to see the rate before another callback changes it for the next epoch.
+        # First, to read the rate before another callback changes it for the next epoch.
         checked = (LearningRateLog(), *checked)
     return checked, tuple(observers)

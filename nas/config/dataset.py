@@ -1,4 +1,4 @@
-"""The data of a search: prepared now or found in the store, and resolved to inputs and targets."""
+"""Data of a search: prepared now or found in the store, and resolved to inputs and targets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nas.data.weights import check_bound_weight
 class PreparedData:
     """Prepared data, with its feature and label names grouped by input and output.
 
-    The names are None for all of the manifest's.
+    Names of None select all feature or label columns in the manifest.
     """
 
     manifest: Manifest
@@ -33,7 +33,7 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class SearchData:
-    """Prepared data with the columns of the inputs (``layout``) and the outputs (``targets``)."""
+    """Prepared data, with the columns of the inputs (``layout``) and the outputs (``targets``)."""
 
     manifest: Manifest
     layout: Layout
@@ -41,16 +41,16 @@ class SearchData:
 
     @property
     def input_dtypes(self) -> tuple[str, ...]:
-        """Type of each input."""
+        """Dtype of each input."""
         return tuple(input_dtype(self.manifest, group) for group in self.layout.inputs)
 
     @property
     def label_forms(self) -> list[tuple[tuple[int, ...], str]]:
-        """Shape of one row and dtype of each output's labels."""
+        """Row shape and dtype of each output's labels."""
         return [(target.label_shape, target.label_dtype) for target in self.targets]
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Return the number of training steps of an epoch."""
+        """Return the number of training steps per epoch, summed over the partitions."""
         return sum(math.ceil(shard.rows / batch_size) for shard in self.manifest.train)
 
 
@@ -70,17 +70,17 @@ def prepare_data(
 
     Args:
         resources: The bound resources.
-        x: As in ``fit``, like ``y``, ``validation_data``, ``sample_weight`` and ``shuffle``.
-        y: See ``x``.
-        validation: Fraction, or name of the column that marks validation rows.
-        validation_data: See ``x``.
-        sample_weight: See ``x``.
-        seed: Seed of the shuffle.
-        shuffle: See ``x``.
-        inspect: Called with the planned data before anything is written.
+        x: As in ``HyperHyperModel.fit``.
+        y: As in ``fit``.
+        validation: Fraction of validation rows, or name of the column that marks them.
+        validation_data: As in ``fit``.
+        sample_weight: As in ``fit``.
+        seed: Seed of the split and the shuffle.
+        shuffle: As in ``fit``.
+        inspect: Function that is called with the planned data before anything is written.
 
     Raises:
-        ArgumentError, DataError: If it cannot be trained on.
+        ArgumentError, DataError: If a search cannot train on the data.
     """
     if x is None:
         raise ArgumentError("x is missing: pass a Spark DataFrame, or arrays and y")
@@ -148,9 +148,10 @@ def _check_spark_arguments(resources: Resources, y: Any, sample_weight: Any) -> 
 
 
 def find_data(resources: Resources, fingerprint: str | None) -> PreparedData:
-    """Return data that was prepared before, by its fingerprint or as the only data in the store.
+    """Find prepared data in the store by its fingerprint; None selects the only data set there.
 
-    Raises DataError if there is none, or it does not fit the workers or the bound columns.
+    Raises DataError unless exactly one data set is found and fits the workers and the bound
+    weights.
     """
     store = resources.store
     manifests = catalog.list_manifests(store)
@@ -165,14 +166,14 @@ def find_data(resources: Resources, fingerprint: str | None) -> PreparedData:
     if manifest.partitions != resources.backend.num_workers:
         raise DataError(
             f"the data is cut into {manifest.partitions} partitions, but the backend has "
-            f"{resources.backend.num_workers} workers; use as many, or call fit()"
+            f"{resources.backend.num_workers} workers; use as many workers, or call fit()"
         )
     check_bound_weight(resources.sample_weight_column, manifest.weight)
     return PreparedData(manifest, resources.feature_columns, resources.label_columns)
 
 
 def _mark_validation(df: Any, validation: Any, names: Sequence[str]) -> Any:
-    """Return the named columns of both DataFrames, with a mark on the rows of the second."""
+    """Unite the named columns of both DataFrames, and mark the rows of the second."""
     from pyspark.sql.functions import lit
 
     from cerebros_spark.data.spark_columns import quote

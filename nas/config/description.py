@@ -1,4 +1,4 @@
-"""The description of a search that its journal records, to compare a resumed run with it."""
+"""Description of a search: recorded in its journal, and compared when a run is resumed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _ENDS = ("input_layers", "output_layers")
 
 
 def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str) -> dict[str, Any]:
-    """Return everything that decides the course of a run, for the journal's first record.
+    """Describe everything that determines the course of a run, for the journal's first record.
 
-    ``tuner`` knows the search space; ``program`` is the network of the default hyperparameters.
+    ``tuner`` must know the search space; ``program`` is the network of the default hyperparameters.
     """
     model, resources, binding = config.model, config.resources, config.tuner
     overrides = binding.hyperparameters
@@ -49,24 +49,24 @@ def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str)
         "space": _describe_space(model.space),
         "hypermodel": None if model.user_builder is None else model.user_builder.describe(),
         "base_models": _digest_models(model.base_models),
-        "dtype_policy": _dtype_policy(),
+        "dtype_policy": _get_dtype_policy(),
         "class_weight": config.class_weight,
         "loss_weights": model.loss_weights,
         "compiled": _describe_compilation(program),
         "network": describe_network(program),
-        "code": describe_code(_custom_code(config, program)),
+        "code": describe_code(_collect_custom_code(config, program)),
         "searched": tuner.hyperparameters.get_config()["space"],
     }
 
 
 def describe_network(program: str) -> dict[str, Any]:
-    """Return what distinguishes a network from another one, whatever its layers are called.
+    """Describe a network independent of the names of its layers.
 
-    Keras counts names up with every layer of a process, so a notebook cell that runs again has
-    other names.
+    Keras numbers the names of all layers in a process, so running a notebook cell again changes
+    them.
     """
     program_dict = json.loads(program)
-    names = dict.fromkeys(_layer_names(program_dict["architecture"]))
+    names = dict.fromkeys(_iterate_layer_names(program_dict["architecture"]))
     renamed = _rename(program_dict, {name: f"layer {index}" for index, name in enumerate(names)})
     architecture, compiled = renamed["architecture"], renamed["compile"]
     layers = architecture["config"].get("layers", [architecture])
@@ -78,7 +78,7 @@ def describe_network(program: str) -> dict[str, Any]:
     }
 
 
-def _layer_names(architecture: Any) -> Iterator[str]:
+def _iterate_layer_names(architecture: Any) -> Iterator[str]:
     """Yield the names of all layers, in the order of the architecture."""
     for node in iterate_dicts(architecture):
         config = node.get("config")
@@ -100,7 +100,7 @@ def _digest(node: Any) -> str:
 
 
 def _describe_space(space: CerebrosSpace | None) -> Any:
-    """Return the bounds of a Cerebros space; functions among them are compared as code."""
+    """Describe the bounds of a Cerebros space, if any; functions are compared as code."""
     if space is None:
         return None
     try:
@@ -112,7 +112,7 @@ def _describe_space(space: CerebrosSpace | None) -> Any:
 
 
 def _describe_compilation(program: str) -> Any:
-    """Return losses, metrics and outputs, without the heads' names, which AutoKeras counts up."""
+    """Describe losses, metrics and outputs, without the head names, which AutoKeras numbers."""
     text = get_merger_key(program)
     names = [output["name"] for output in json.loads(program)["outputs"]]
     for number, name in sorted(enumerate(names), key=lambda each: -len(each[1])):
@@ -121,7 +121,7 @@ def _describe_compilation(program: str) -> Any:
 
 
 def _digest_models(models: Mapping[int, Any] | None) -> dict[str, str]:
-    """Return a digest of each base model's architecture and weights."""
+    """Return a digest of each base model's architecture and weights, by index of the input."""
     digests = {}
     for number, model in (models or {}).items():
         digest = hashlib.sha256(json.dumps(model.get_config(), default=repr).encode())
@@ -131,8 +131,8 @@ def _digest_models(models: Mapping[int, Any] | None) -> dict[str, str]:
     return digests
 
 
-def _dtype_policy() -> str | None:
-    """Return the name of Keras' policy unless it is the default one."""
+def _get_dtype_policy() -> str | None:
+    """Return the name of Keras' dtype policy; None if it is the default one."""
     name: str = keras.config.dtype_policy().name
     return None if name == keras.config.floatx() else name
 
@@ -140,10 +140,10 @@ def _dtype_policy() -> str | None:
 # Custom code ------------------------------------------------------------------------------
 
 
-def _custom_code(config: SearchConfig, program: str) -> dict[str, Any]:
-    """Return everything that may hold custom code, by a name for the user."""
+def _collect_custom_code(config: SearchConfig, program: str) -> dict[str, Any]:
+    """Return all objects that may contain custom code, by a name to show to the user."""
     model = config.model
-    objects = _named_objects(model.custom_objects)
+    objects = _get_named_objects(model.custom_objects)
     code: dict[str, Any] = {
         "hypermodel": None if model.user_builder is None else model.user_builder.code,
         "tuner": config.tuner.code,
@@ -152,19 +152,19 @@ def _custom_code(config: SearchConfig, program: str) -> dict[str, Any]:
     }
     code |= {f'custom_objects["{name}"]': each for name, each in objects.values()}
     for number, callback in enumerate(config.callbacks):
-        code[f"callbacks[{number}]"] = _code_of_callback(callback)
+        code[f"callbacks[{number}]"] = _get_callback_code(callback)
     for number, head in enumerate(model.heads):
         code[f"output {number}"] = [head.loss, head.metrics]
     if model.user_builder is None and model.space is None:
-        code |= _code_of_blocks(model)
+        code |= _get_block_code(model)
     for name, each in find_registered_objects(program).items():
         if id(each) not in objects and is_custom(each):
             code[name] = each
     return code
 
 
-def _named_objects(custom_objects: Mapping[str, Any]) -> dict[int, tuple[str, Any]]:
-    """Return the custom objects that the user named, by identity, but not registered ones."""
+def _get_named_objects(custom_objects: Mapping[str, Any]) -> dict[int, tuple[str, Any]]:
+    """Return the user's custom objects with names, by id, without those registered in notebooks."""
     registered = keras.saving.get_custom_objects()
     return {
         id(each): (name, each)
@@ -173,8 +173,8 @@ def _named_objects(custom_objects: Mapping[str, Any]) -> dict[int, tuple[str, An
     }
 
 
-def _code_of_callback(callback: keras.callbacks.Callback) -> list[Any]:
-    """Return a callback's class and functions; its plain attributes are described already."""
+def _get_callback_code(callback: keras.callbacks.Callback) -> list[Any]:
+    """Return a callback's class and functions; ``describe_callbacks`` covers plain attributes."""
     attributes = {
         name: each
         for name, each in vars(callback).items()
@@ -183,8 +183,8 @@ def _code_of_callback(callback: keras.callbacks.Callback) -> list[Any]:
     return [type(callback), attributes]
 
 
-def _code_of_blocks(model: ModelConfig) -> dict[str, Any]:
-    """Return the custom blocks of a graph, without the names that AutoKeras counts up."""
+def _get_block_code(model: ModelConfig) -> dict[str, Any]:
+    """Return class and configuration of a graph's custom blocks, without numbered names."""
     blocks = Graph(inputs=list(model.inputs), outputs=list(model.outputs)).blocks
     return {
         f"block {number} ({type(block).__name__})": [

@@ -1,4 +1,4 @@
-"""An earlier run of the same name, and whether it was configured alike."""
+"""Detection of an earlier run of the same name, and comparison with its configuration."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from nas.trial.failures import summarize_error
 
 logger = logging.getLogger(__name__)
 
-# Compared by other functions.
+# Compared by separate functions.
 _SEPARATE = ("code", "network")
-# In runs of an earlier version, where the decay was a function.
+# Recorded by an earlier version if a decay was a function.
 _UNKNOWN_SPACE = "not written down"
 #: Attribute of the log record that reports a finished run.
 FINISHED = "finished_run"
@@ -46,7 +46,7 @@ _HINTS = {
 
 
 def find_earlier_run(store: Store, project_name: str, overwrite: bool) -> RecoveredJournal | None:
-    """Return the journal of an earlier run; None if there is none to resume."""
+    """Return the journal of the run to resume; None if there is none or it is overwritten."""
     if overwrite or journal_key(project_name) not in store.list(f"runs/{project_name}"):
         return None
     recovered = recover(store, project_name)
@@ -58,7 +58,7 @@ def find_earlier_run(store: Store, project_name: str, overwrite: bool) -> Recove
 def check_same(
     recovered: RecoveredJournal, description: Mapping[str, Any], project_name: str
 ) -> None:
-    """Raise ArgumentError that names the first difference to an earlier run's configuration."""
+    """Raise ArgumentError if the configuration differs from that of the earlier run."""
     recorded = recovered.records[0]
     now = to_json_types(description)
     for name, value in now.items():
@@ -77,11 +77,11 @@ def check_same(
 def check_rebuilt(
     record: Record, program: str, build: Callable[[Any, int, str], str], project_name: str
 ) -> None:
-    """Raise ArgumentError if a trial's network is no longer built as it was recorded.
+    """Raise ArgumentError if a trial's network is no longer built as recorded.
 
-    Digests of code do not cover files, environment variables and versions of packages, and runs of
-    earlier versions have no digests. ``build`` returns a program, given hyperparameters, index and
-    name of the trial.
+    Code digests do not cover files, environment variables and package versions, and runs of earlier
+    versions have no digests. ``build`` returns a program, given hyperparameters, index and name of
+    the trial.
     """
     name = record["trial"]
     config = copy.deepcopy(record["hyperparameters"])  # KerasTuner modifies it
@@ -97,7 +97,7 @@ def check_rebuilt(
 
 
 def log_finished(recovered: RecoveredJournal, project_name: str) -> None:
-    """Warn that a finished run's result is returned, and that nothing is trained."""
+    """Warn that the run is finished, so that its result is returned without training."""
     at, verb = recovered.records[-1].get("at"), "finished"
     if at is None:  # a run of an earlier version
         sessions = [record["at"] for record in recovered.records if record["kind"] == "session"]
@@ -116,14 +116,14 @@ def log_finished(recovered: RecoveredJournal, project_name: str) -> None:
 def _check_code(
     before: Mapping[str, Any] | None, now: Mapping[str, Any], project_name: str
 ) -> None:
-    """Compare digests of custom code; runs of earlier versions have none."""
+    """Raise ArgumentError if digests of custom code differ; runs of earlier versions have none."""
     if before is None or any(before.get(key) != now[key] for key in ("version", "python")):
         recorder = "an earlier version of this package"
         if before is not None and before.get("version") == now["version"]:
             recorder = f"Python {before['python']}"
         logger.warning(
-            "the run %r was recorded by %s, so its custom code cannot be compared with today's; "
-            "its networks are",
+            "the run %r was recorded by %s, so its custom code is not compared with the current "
+            "code; its networks are",
             project_name,
             recorder,
         )
@@ -154,7 +154,7 @@ def _check_network(before: Any, now: Any, project_name: str, hyperparameters: st
 
 
 def _other_run(
-    project_name: str, begun: str, advice: str = "Ask for the same to resume it"
+    project_name: str, begun: str, advice: str = "Use the same value to resume it"
 ) -> ArgumentError:
     return ArgumentError(
         f"there is a run {project_name!r} already, begun with {begun}. {advice}, give another "
@@ -163,7 +163,7 @@ def _other_run(
 
 
 def _find_difference(path: str, before: Any, now: Any) -> tuple[str, str, str] | None:
-    """Return the first place where two JSON values differ, with both values there."""
+    """Return path and both values of the first difference of JSON values; None if equal."""
     if isinstance(before, dict) and isinstance(now, dict):
         pairs = [(f"{path}.{key}", before.get(key), now.get(key)) for key in {*before, *now}]
         pairs.sort(key=lambda pair: pair[0])

@@ -1,4 +1,4 @@
-"""The configuration of one search: frozen values that are passed on whole."""
+"""Configuration of one search, as frozen dataclasses that are passed as a whole."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from nas.spaces.autokeras.graph import check_graph, check_shapes
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.user_space import UserBuilder, collect_custom_objects, make_user_builder
 
-#: AutoKeras' limit of epochs, and its early stopping, where no epochs are given.
+#: Maximum number of epochs and early stopping, as in AutoKeras, if ``epochs`` is None.
 DEFAULT_EPOCHS = 1000
 DEFAULT_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The networks of a search; see the arguments of ``HyperHyperModel``.
+    """Definition of the networks of a search; see the arguments of ``HyperHyperModel``.
 
     ``space`` is None for an AutoKeras graph and for the networks of a ``user_builder``.
     """
@@ -50,10 +50,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Everything that the constructor, the bindings and ``fit`` say about one search.
+    """Configuration of one search, from the constructor, the bindings and ``fit``.
 
-    ``seed`` is None to draw one. ``epochs`` is the argument of ``fit``; see :attr:`max_epochs`.
-    Each trial copies ``callbacks``; ``observers`` follow the search.
+    If ``seed`` is None, one is drawn. ``epochs`` is the argument of ``fit``; see
+    :attr:`max_epochs`. Each trial copies ``callbacks``; ``observers`` follow the whole search.
     """
 
     model: ModelConfig
@@ -81,12 +81,12 @@ class SearchConfig:
 
     @property
     def max_epochs(self) -> int:
-        """Limit of a trial's epochs."""
+        """Maximum number of epochs of a trial."""
         return self.epochs or DEFAULT_EPOCHS
 
     @property
     def trial_callbacks(self) -> tuple[keras.callbacks.Callback, ...]:
-        """The callbacks of each trial, with early stopping if ``fit`` was given no epochs."""
+        """Callbacks of each trial, including the default early stopping if ``epochs`` is None."""
         stops = any(isinstance(each, keras.callbacks.EarlyStopping) for each in self.callbacks)
         if self.epochs is not None or stops:
             return self.callbacks
@@ -109,13 +109,13 @@ def configure_model(
     loss_weights: Sequence[float] | Mapping[str, float] | None,
     max_model_size: int | None,
 ) -> ModelConfig:
-    """Check the arguments that describe networks; raise ArgumentError for unusable ones."""
-    user_builder = _user_builder(hypermodel, inputs, outputs, space, base_models)
+    """Return the checked arguments that define networks; raise ArgumentError if one is invalid."""
+    user_builder = _make_user_builder(hypermodel, inputs, outputs, space, base_models)
     objects = collect_custom_objects(custom_objects)
-    # A block returns a list, so several of them make lists in a list.
+    # A block returns a list, so the outputs of several blocks are nested lists.
     nodes = [] if user_builder else keras.tree.flatten(inputs)
     ends = [] if user_builder else keras.tree.flatten(outputs)
-    heads = [_head_of(output) for output in ends]
+    heads = [_find_head(output) for output in ends]
     is_graph = any(not isinstance(output, ak.Head) for output in ends)
     if user_builder is None and not is_graph and needs_blocks(nodes):
         nodes, ends, heads = assemble_graph(nodes, heads)
@@ -140,7 +140,7 @@ def configure_model(
     )
 
 
-def _user_builder(hypermodel: Any, *others: Any) -> UserBuilder | None:
+def _make_user_builder(hypermodel: Any, *others: Any) -> UserBuilder | None:
     if hypermodel is None:
         if others[0] is None or others[1] is None:
             raise ArgumentError(
@@ -156,8 +156,8 @@ def _user_builder(hypermodel: Any, *others: Any) -> UserBuilder | None:
     return make_user_builder(hypermodel)
 
 
-def _head_of(output: Any) -> Any:
-    """Return a head itself, or the head that returned a node."""
+def _find_head(output: Any) -> Any:
+    """Return ``output`` if it is a head, or the head that returned it; else raise ArgumentError."""
     if isinstance(output, ak.Head):
         return output
     blocks = getattr(output, "in_blocks", None)
@@ -170,9 +170,9 @@ def _head_of(output: Any) -> Any:
 
 
 def resolve_data(config: SearchConfig, prepared: PreparedData) -> SearchData:
-    """Return prepared data as inputs and targets of the networks.
+    """Resolve prepared data to the inputs and targets of the networks.
 
-    Raises DataError or ArgumentError if it does not suit them.
+    Raises DataError or ArgumentError if the data does not suit the networks.
     """
     model, manifest = config.model, prepared.manifest
     if model.user_builder is not None:
@@ -201,7 +201,7 @@ def resolve_data(config: SearchConfig, prepared: PreparedData) -> SearchData:
         check_class_weight(config.class_weight, targets)
         check_variation(manifest.column(name) for group in layout.inputs for name in group)
         data = SearchData(manifest, layout, targets)
-    # Labels that float32 cannot tell apart.
+    # Reject labels that float32 cannot distinguish.
     for group, target in zip(data.layout.outputs, data.targets, strict=True):
         if not target.class_numbers:
             check_variation(manifest.column(name) for name in group)

@@ -1,4 +1,4 @@
-"""The tuner that is bound to a search: a name with options, a KerasTuner oracle, or a tuner."""
+"""Tuner that is bound to a search: a name with options, a KerasTuner oracle, or an object."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _ORACLE_PROGRESS = ("display", "end_order", "id_to_hash", "ongoing_trials", "ret
 
 @dataclass(frozen=True)
 class TunerBinding:
-    """A tuner with its objective, number of trials and overrides, checked.
+    """Tuner with its objective, maximum number of trials and overrides, checked.
 
-    ``options`` are JSON that a resumed run compares; ``code`` may be custom: a tuner or oracle.
+    ``options`` are JSON values that a resumed run compares. ``code`` is a tuner object or an
+    oracle's class, which may contain custom code.
     """
 
     name: str
@@ -45,7 +46,7 @@ class TunerBinding:
     code: Any = None
 
     def make(self, seed: int, epochs: int | None) -> Tuner:
-        """Return a new tuner for trials of so many epochs."""
+        """Make a tuner for trials of at most ``epochs`` epochs; None for no limit."""
         return self.factory(
             objective=self.objective,
             max_trials=self.max_trials,
@@ -67,10 +68,10 @@ def bind_tuner(
 ) -> TunerBinding:
     """Check a tuner and its arguments, and return them as a binding.
 
-    See ``HyperHyperModel.tuner_bind``. ``default_objective`` counts if neither ``objective`` nor
-    the tuner has one.
+    See ``HyperHyperModel.tuner_bind``. ``default_objective`` applies if neither ``objective`` nor
+    the tuner sets one.
 
-    Raises ArgumentError if an argument cannot be used.
+    Raises ArgumentError if an argument is invalid.
     """
     kind = _identify(tuner, dict(options or {}))
     max_trials = check_optional_integer("max_trials", max_trials, 1)
@@ -111,8 +112,8 @@ def _identify(tuner: Any, options: dict[str, Any]) -> TunerBinding:
     if all(callable(getattr(tuner, name, None)) for name in _METHODS):
         config: Any = getattr(tuner, "get_config", dict)()
         return TunerBinding(
-            name=_class_name(tuner),
-            options=_finite(json.loads(json.dumps(config, default=repr))),
+            name=_get_class_name(tuner),
+            options=_replace_non_finite(json.loads(json.dumps(config, default=repr))),
             factory=lambda **_: copy.deepcopy(tuner),
             max_trials=getattr(tuner, "max_trials", None),
             code=tuner,
@@ -171,10 +172,10 @@ def _from_oracle(oracle: keras_tuner.Oracle) -> TunerBinding:
 
     values = oracle.get_state().items()
     settings = {name: value for name, value in values if name not in _ORACLE_PROGRESS}
-    settings |= {"tune_new_entries": oracle.tune_new_entries, "class": _class_name(oracle)}
+    settings |= {"tune_new_entries": oracle.tune_new_entries, "class": _get_class_name(oracle)}
     return TunerBinding(
         name=type(oracle).__name__,
-        options=_finite(json.loads(json.dumps(settings, default=repr))),
+        options=_replace_non_finite(json.loads(json.dumps(settings, default=repr))),
         factory=make,
         objective=get_oracle_objective(oracle),
         max_trials=oracle.max_trials,
@@ -183,14 +184,14 @@ def _from_oracle(oracle: keras_tuner.Oracle) -> TunerBinding:
     )
 
 
-def _class_name(value: Any) -> str:
+def _get_class_name(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def _finite(value: Any) -> Any:
-    """Return JSON with non-finite numbers as strings: Hyperband may iterate for ever."""
+def _replace_non_finite(value: Any) -> Any:
+    """Replace non-finite numbers in JSON values by strings; Hyperband may repeat infinitely."""
     if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
+        return {name: _replace_non_finite(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [_finite(each) for each in value]
+        return [_replace_non_finite(each) for each in value]
     return repr(value) if isinstance(value, float) and not math.isfinite(value) else value

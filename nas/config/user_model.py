@@ -1,4 +1,4 @@
-"""Resolves the data of a search whose networks the user builds: there are no heads to ask."""
+"""Resolution of the data for networks that the user builds, which have no heads."""
 
 from __future__ import annotations
 
@@ -44,17 +44,19 @@ def resolve_user_model(
     prepared: PreparedData,
     input_shape: Any,
 ) -> SearchData:
-    """Build a first network, and return the data as it takes it.
+    """Build a first network, and return the data with the inputs and targets of that network.
 
-    Without ``input_shape`` rows have the shape of the columns, or the network's for flat data.
+    If ``input_shape`` is None, rows have the shape of the columns, but flat rows take that of the
+    network's input.
 
-    Raises ArgumentError if the network cannot be trained on the data, or by workers at all.
+    Raises ArgumentError if the network cannot be trained on the data, or cannot be rebuilt by
+    workers.
     """
     manifest = prepared.manifest
     hyperparameters = keras_tuner.HyperParameters()
-    shapes = _declared_shapes(builder, custom_objects, hyperparameters)
+    shapes = _get_declared_shapes(builder, custom_objects, hyperparameters)
     inputs = len(shapes) if shapes else _count_groups(prepared.features)
-    first = _layout(prepared, inputs, 1, input_shape, shapes)
+    first = _make_layout(prepared, inputs, 1, input_shape, shapes)
     dtypes = [input_dtype(manifest, group) for group in first.inputs]
     space = UserSpace(builder, first.input_shapes, dtypes, custom_objects)
     try:
@@ -63,18 +65,18 @@ def resolve_user_model(
     except TrialError as error:
         raise ArgumentError(str(error)) from error
     _check_inputs(model, first)
-    names = _output_names(model)
-    layout = _layout(prepared, inputs, len(model.outputs), input_shape, shapes, names)
+    names = _get_output_names(model)
+    layout = _make_layout(prepared, inputs, len(model.outputs), input_shape, shapes, names)
     _check_input_types(model, manifest, layout)
-    targets = _targets(model, manifest, layout, custom_objects)
+    targets = _make_targets(model, manifest, layout, custom_objects)
     _check_rebuilt(model, custom_objects)
     return SearchData(manifest, layout, targets)
 
 
-def _declared_shapes(
+def _get_declared_shapes(
     builder: UserBuilder, custom_objects: Mapping[str, Any], hyperparameters: Any
 ) -> dict[str, tuple[Any, ...]] | None:
-    """Return the row shape of each input by name, if the network has them without the data."""
+    """Return the row shape of each input by name; None if the network does not declare inputs."""
     with seeded_initializers(0):
         try:
             model = build_in_new_session(builder, hyperparameters, custom_objects)
@@ -84,12 +86,12 @@ def _declared_shapes(
 
 
 def _count_groups(columns: Any) -> int:
-    """Return the number of inputs that column names are grouped for."""
+    """Return the number of inputs that column names are grouped for; 1 if they are not grouped."""
     grouped = columns is not None and any(not isinstance(each, str) for each in columns)
     return len(columns) if grouped else 1
 
 
-def _layout(
+def _make_layout(
     prepared: PreparedData,
     inputs: int,
     outputs: int,
@@ -97,7 +99,7 @@ def _layout(
     shapes: Mapping[str, tuple[Any, ...]] | None,
     output_names: Sequence[str] | None = None,
 ) -> Layout:
-    """Return the columns of inputs and outputs; without output names those of inputs alone."""
+    """Make the layout of inputs and outputs; bound labels are ignored without output names."""
 
     def make(shape: Any) -> Layout:
         return default_layout(
@@ -114,7 +116,7 @@ def _layout(
     layout = make(input_shape)
     if input_shape is not None or not shapes:
         return layout
-    # Flat rows take the shape of an input that has as many elements, such as an image's.
+    # Flat rows take the shape of an input with as many elements, such as an image.
     reshaped = [
         declared if len(shape) == 1 and _has_same_size(declared, shape) else shape
         for declared, shape in zip(shapes.values(), layout.input_shapes, strict=True)
@@ -127,7 +129,7 @@ def _has_same_size(declared: Sequence[Any], shape: Sequence[int]) -> bool:
 
 
 def _check_inputs(model: keras.Model, layout: Layout) -> None:
-    """Raise ArgumentError if the data's rows have another shape than the model's inputs."""
+    """Raise ArgumentError unless the data's rows have the shapes of the model's inputs."""
     for tensor, shape, group in zip(model.inputs, layout.input_shapes, layout.inputs, strict=True):
         expected = tuple(tensor.shape[1:])
         fits = len(expected) == len(shape) and all(
@@ -141,10 +143,10 @@ def _check_inputs(model: keras.Model, layout: Layout) -> None:
             )
 
 
-def _output_names(model: keras.Model) -> list[str]:
-    """Return the outputs' names; numbers where Keras named their layers after the classes."""
+def _get_output_names(model: keras.Model) -> list[str]:
+    """Return the output names, or ``output_0`` and so on if all are default names of Keras."""
     by_default = all(
-        re.sub(r"_\d+$", "", name).replace("_", "") == _operation_name(tensor)
+        re.sub(r"_\d+$", "", name).replace("_", "") == _get_operation_name(tensor)
         for tensor, name in zip(model.outputs, model.output_names, strict=True)
     )
     if by_default:
@@ -152,12 +154,12 @@ def _output_names(model: keras.Model) -> list[str]:
     return list(model.output_names)
 
 
-def _operation_name(tensor: Any) -> str:
+def _get_operation_name(tensor: Any) -> str:
     return type(keras_history(tensor).operation).__name__.lower()
 
 
 def _check_input_types(model: keras.Model, manifest: Manifest, layout: Layout) -> None:
-    """Refuse fractions in an input of integers, and columns that float32 is too coarse for."""
+    """Reject fractions in an integer input, and columns that float32 is too coarse for."""
     for tensor, group in zip(model.inputs, layout.inputs, strict=True):
         columns = [manifest.column(name) for name in group]
         if "int" not in str(tensor.dtype):
@@ -172,7 +174,7 @@ def _check_input_types(model: keras.Model, manifest: Manifest, layout: Layout) -
                 )
 
 
-def _targets(
+def _make_targets(
     model: keras.Model, manifest: Manifest, layout: Layout, custom_objects: Mapping[str, Any]
 ) -> tuple[Target, ...]:
     targets = []
@@ -226,7 +228,7 @@ def _check_output(
 
 def _check_classes(name: str, shape: tuple[Any, ...], columns: Sequence[Any]) -> None:
     if len(columns) > 1 or columns[0].shape:
-        return  # the check of losses refuses them
+        return  # the check of losses rejects them
     classes = columns[0].classes
     if classes is None and columns[0].dtype == "float32":
         raise ArgumentError(
@@ -252,7 +254,7 @@ def _is_wrapped(loss: Any) -> bool:
 
 
 def _check_rebuilt(model: keras.Model, custom_objects: Mapping[str, Any]) -> None:
-    """Raise ArgumentError unless the network rebuilt from its configuration is the same."""
+    """Raise ArgumentError unless the network can be rebuilt identically from its configuration."""
     with custom_object_scope(custom_objects):
         try:
             rebuilt = deserialize_model(serialize_model(model))

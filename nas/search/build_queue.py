@@ -1,4 +1,4 @@
-"""Builds trials in a second thread during training, in the order of proposals."""
+"""Queue that builds trials in a second thread during training, in the order of proposals."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ class BuildQueue:
         self._queue.append((trial, self._executor.submit(self._build, trial)))
 
     def pop_finished(self) -> Iterator[tuple[RunningTrial, Future[BuiltTrial]]]:
-        """Yield the trials whose build has finished or failed, in order."""
+        """Remove and yield the first trials with a finished or failed build, each with its future.
+
+        It stops at the first unfinished build, so the order of proposals is kept.
+        """
         while self._queue and self._queue[0][1].done():
             yield self._queue.popleft()
 

@@ -1,4 +1,4 @@
-"""Builds the parts of a search from its configuration: space, metrics and callbacks."""
+"""Parts of a search that are built from its configuration: space, metrics and callbacks."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from nas.trial.proposal import Tuner
 
 
 def build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
-    """Return the space that builds the networks."""
-    with custom_object_scope(config.custom_objects):  # losses and metrics of heads
+    """Build the space that the networks are drawn from."""
+    with custom_object_scope(config.custom_objects):  # for losses and metrics of heads
         return _build_space(config, data, seed)
 
 
@@ -52,7 +52,7 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
             model.custom_objects,
             labels=labels,
         )
-    statistics = [_statistics(data.manifest, group) for group in layout.inputs]
+    statistics = [_get_statistics(data.manifest, group) for group in layout.inputs]
     if model.space is None:
         return GraphSpace(
             model.inputs,
@@ -80,7 +80,7 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
     )
 
 
-def _statistics(manifest: Manifest, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _get_statistics(manifest: Manifest, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     columns = [manifest.column(name) for name in names]
     mean = np.concatenate([np.asarray(column.mean) for column in columns])
     variance = np.concatenate([np.asarray(column.variance) for column in columns])
@@ -105,7 +105,7 @@ def declare_space(tuner: Tuner, builder: TrialBuilder) -> TrialSpec:
 
 
 class MergerCache:
-    """Merges the metrics of trials; trials that are compiled alike share a merger."""
+    """Cache of metrics mergers; trials with the same losses and metrics share one."""
 
     def __init__(self, data: SearchData, custom_objects: Mapping[str, Any]) -> None:
         self._labels = data.label_forms
@@ -114,7 +114,7 @@ class MergerCache:
         self._by_key: dict[str, MetricsMerger] = {}
 
     def __call__(self, spec: TrialSpec) -> MetricsMerger:
-        """Return the merger of a trial."""
+        """Return the metrics merger of a trial."""
         if spec.trial_id not in self._by_trial:
             key = spec.group or get_merger_key(spec.program)
             if key not in self._by_key:
@@ -126,13 +126,13 @@ class MergerCache:
 def check_objective(
     objective: keras_tuner.Objective, mergers: MergerCache, first: TrialSpec
 ) -> None:
-    """Compute losses and metrics once; raise ArgumentError if the objective is not among them."""
+    """Compute losses and metrics once; raise ArgumentError if that fails or lacks the objective."""
     try:
         merger = mergers(first)
         shapes = merger.shapes
     except CerebrosError:
         raise
-    except Exception as error:  # whatever TensorFlow, Keras or a custom function raises
+    except Exception as error:  # TensorFlow, Keras or a custom function may raise anything
         reason = summarize_error(error)
         raise ArgumentError(
             "the loss or a metric does not suit the head and its labels: "
@@ -144,7 +144,7 @@ def check_objective(
                 f"cannot use the metric {name!r}: its value has the shape {shape}, but must be "
                 "one number; have it average its values"
             )
-    names = _reported_names(merger)
+    names = _get_reported_names(merger)
     if objective.name not in names:
         raise ArgumentError(
             f"the objective {objective.name!r} is not among the metrics that the networks "
@@ -155,9 +155,10 @@ def check_objective(
 def make_callback_factory(
     config: SearchConfig, mergers: MergerCache, first: TrialSpec
 ) -> Callable[[TrialSpec, int], TrialCallbacks] | None:
-    """Return what makes the callbacks of a trial, given its first epoch; None without callbacks.
+    """Return a function that makes a trial's callbacks from its spec and first epoch.
 
-    Raises ArgumentError if one monitors an unknown metric, or a metric of unknown direction.
+    Returns None if there are no callbacks. Raises ArgumentError if a callback monitors an unknown
+    metric, or one of unknown direction.
     """
     callbacks = config.trial_callbacks
     if not callbacks:
@@ -167,7 +168,7 @@ def make_callback_factory(
         with custom_object_scope(config.custom_objects):
             return TrialCallbacks(callbacks, spec, mergers(spec).metrics, first_epoch)
 
-    check_monitors(callbacks, _reported_names(mergers(first)))
+    check_monitors(callbacks, _get_reported_names(mergers(first)))
     try:
         make(first, 0)
     except ValueError as error:
@@ -175,14 +176,14 @@ def make_callback_factory(
     return make
 
 
-def _reported_names(merger: MetricsMerger) -> set[str]:
+def _get_reported_names(merger: MetricsMerger) -> set[str]:
     return merger.names | {f"val_{name}" for name in merger.names}
 
 
 def collect_custom_objects(config: SearchConfig, program: str) -> dict[str, Any]:
-    """Return the custom objects of the user and of a program, which workers may fail to import.
+    """Return the custom objects of the user and the program, for workers that cannot import them.
 
-    Workers in other processes also get all other registered objects that can be pickled.
+    Workers in other processes also receive all other registered objects that can be pickled.
     """
     objects = {
         name: each for name, each in find_registered_objects(program).items() if is_custom(each)

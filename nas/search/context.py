@@ -1,4 +1,4 @@
-"""The parts of one search, built and checked before any training."""
+"""Parts of one search, built and checked before any training."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from nas.search.tuner_session import TunerSession
 
 @dataclass(frozen=True)
 class SearchContext:
-    """The parts of one search.
+    """Parts of one search.
 
-    ``description`` is the configuration as the journal records it; ``recovered`` is the journal of
-    an earlier driver, None for a new run.
+    ``job`` is the configuration of the workers, and ``description`` the search configuration as the
+    journal records it. ``recovered`` is the journal of an earlier driver; None for a new run.
     """
 
     config: SearchConfig
@@ -59,7 +59,7 @@ class SearchContext:
 
 
 def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
-    """Build and check the parts of a search, which resumes an unfinished run of that name."""
+    """Build and check the parts of a search, which resumes an earlier run of the same name."""
     store = config.resources.store
     recovered = find_earlier_run(store, config.project_name, config.overwrite)
     seed = choose_seed(config.seed, recovered)

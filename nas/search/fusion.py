@@ -1,7 +1,7 @@
-"""Decides which trials are trained many at a time, and in which shape.
+"""Fusion: the choice of trials that are trained together, and of their padded shape.
 
-The shape is part of a trial's program: a network must come out alike whichever trials are trained
-beside it, or were trained before.
+The shape is part of a trial's program, so the result does not depend on other trials that train
+with it or before it.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from nas.spaces.cerebros.plan import NetworkFuture, UnitFuture
 
 logger = logging.getLogger(__name__)
 
-# As if a search without max_trials had so many.
+# Assumed number of trials of a search without max_trials.
 _DEFAULT_TRIALS = 100
 
-# Networks that are drawn to find a shape, and those whose training time is estimated.
+# Number of networks drawn to find a shape, and of those used to estimate the training time.
 _SAMPLES, _TIMED_SAMPLES = 128, 16
 
-# Seconds on one core: Keras' tracing of a unit, a unit's share of a step, and compiling, whatever
-# the number of units. The proportions are about the same on other machines.
+# Seconds on one core: Keras' tracing of a hidden unit, a training step of a hidden unit in Keras,
+# and compiling any number of hidden units. The ratios are about the same on other machines.
 _TRACING_SECONDS, _STEP_SECONDS = 0.25, 0.0006
 _COMPILING_SECONDS = 5.0
-#: Trials are fused where Keras alone would take so many times the seconds of compiling.
+#: Trials are fused if Keras would need at least this many times the seconds of compiling.
 MARGIN = 2.0
 
 
 class Fusion:
-    """Marks the trials of a search that can be trained together, if that is faster.
+    """Function that marks trials to be trained together, if that is faster.
 
     Compiling a shape takes longer than tracing one small network, but a compiled step avoids
     hundreds of small operations.
@@ -61,7 +61,7 @@ class Fusion:
         self._logged = False
 
     def __call__(self, spec: TrialSpec) -> TrialSpec:
-        """Return a trial as it is, or as one that can be trained with others."""
+        """Return the trial marked for fused training, or unchanged if Keras trains it."""
         program = json.loads(spec.program)
         try:
             recipe, network = parse_network(program)
@@ -70,7 +70,7 @@ class Fusion:
             return spec
         key = recipe, spec.batch_size
         if key not in self._shapes:
-            self._shapes[key] = self._usual_shape(recipe, spec)
+            self._shapes[key] = self._find_usual_shape(recipe, spec)
         usual = self._shapes[key]
         if usual is None:
             return spec
@@ -91,10 +91,11 @@ class Fusion:
             logger.info("Keras trains the trials one by one: %s", reason)
             self._logged = True
 
-    def _usual_shape(self, recipe: GroupConfig, spec: TrialSpec) -> PaddedShape | None:
-        """Return the shape of nearly all networks of a recipe; None to leave them to Keras.
+    def _find_usual_shape(self, recipe: GroupConfig, spec: TrialSpec) -> PaddedShape | None:
+        """Return the padded shape for the networks of a recipe; None if Keras should train them.
 
-        It depends only on the space and the configuration, so a resumed search decides alike.
+        The shape depends only on the space and the configuration, so a resumed search makes the
+        same choice.
         """
         try:
             plans = iter(self._space.sample_plans(_SAMPLES))
@@ -116,7 +117,7 @@ class Fusion:
             return None
 
     def _check_worth(self, networks: Sequence[Network], batch_size: int) -> None:
-        """Raise NotFusableError if Keras would finish before the shape is compiled."""
+        """Raise NotFusableError unless Keras would train for at least ``MARGIN`` compile times."""
         trials = self._config.tuner.max_trials or _DEFAULT_TRIALS
         units = statistics.fmean(len(list(network.units)) for network in networks)
         steps = -(-self._data.manifest.train_rows // batch_size) * self._config.max_epochs
@@ -129,16 +130,16 @@ class Fusion:
 
 
 def _to_network(plan: NetworkFuture, merge: str) -> Network:
-    """Return the network of a plan, without weights or names."""
+    """Convert a plan to a network without weights and layer names."""
     return Network(
         tuple(unit.neurons for unit in plan.inputs),
-        tuple(tuple(_unit(unit, unit.level) for unit in level) for level in plan.hidden),
-        tuple(_unit(unit, -1) for unit in plan.outputs),
+        tuple(tuple(_to_unit(unit, unit.level) for unit in level) for level in plan.hidden),
+        tuple(_to_unit(unit, -1) for unit in plan.outputs),
         (),
         merge,
     )
 
 
-def _unit(unit: UnitFuture, level: int) -> Unit:
+def _to_unit(unit: UnitFuture, level: int) -> Unit:
     reads = tuple(Connection(edge.level, edge.unit, edge.gated) for edge in unit.edges)
     return Unit(level, unit.number, unit.neurons, reads, "", "")

@@ -1,4 +1,4 @@
-"""The search loop: ask the tuner, build the trial, train it, report to the tuner."""
+"""The search loop: propose, build and train trials, and report their epochs to the tuner."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _IDLE_POLL_SECONDS = 5.0
 
 
 class SearchLoop:
-    """Runs trials until the tuner has no more."""
+    """Loop that runs trials until the tuner proposes no more."""
 
     def __init__(
         self, context: SearchContext, progress: Progress, observers: SearchObservers
@@ -47,13 +47,13 @@ class SearchLoop:
         self._tuner = context.config.tuner
         self._progress = progress
         self._observers = observers
-        self._failed: list[TrialRecord] = []  # since the last success in this session
-        self._pause: Pause | None = None  # why the tuner is not asked
+        self._failed: list[TrialRecord] = []  # consecutive failures in this session
+        self._pause: Pause | None = None  # why the tuner has no proposal; None if it may have one
         specs = (trial.spec for trial in self._table.running.values())
         self._trains_groups = any(spec.group for spec in specs if spec)
 
     def run(self) -> None:
-        """Run to the end; raise SearchError if all trials fail, or too many in a row."""
+        """Run all trials; raise SearchError if all of them fail, or too many in a row."""
         limit = self._tuner.max_consecutive_failed_trials
         with self._build_queue:
             for trial in self._table.running.values():
@@ -70,9 +70,10 @@ class SearchLoop:
     # Proposals and builds ----------------------------------------------------------------
 
     def _propose(self) -> bool:
-        """Fill free slots; return whether trials are left.
+        """Propose trials for free slots; return whether any trial is running.
 
-        One network is built at a time: the tuner learns its hyperparameters before it proposes.
+        One network is built at a time, because the tuner must know its hyperparameters before the
+        next proposal.
         """
         self._engine.flush()  # updates the number of idle workers
         while self._may_propose and not self._build_queue.is_busy:
@@ -95,7 +96,7 @@ class SearchLoop:
     def _may_propose(self) -> bool:
         """Whether a slot is free and the tuner may have a proposal.
 
-        An idle worker adds slots: the long unit of one trial delays others.
+        An idle worker adds slots, because a long unit of work of one trial can delay the others.
         """
         slots = self._resources.slots
         if self._engine.idle_workers > 0 and not self._order.by_clock:
@@ -122,11 +123,11 @@ class SearchLoop:
             except StoreError as error:
                 self._fail(trial, error)
                 continue
-            # In the order of proposals: the tuner's knowledge must not depend on timing.
+            # In the order of proposals, so that the tuner's search space does not depend on timing.
             self._session.learn(trial)
 
     def _fail(self, trial: RunningTrial, error: Exception) -> None:
-        """End a trial that never reached the workers."""
+        """End a trial that failed before it reached the workers."""
         result = TrialResult(trial.name, Status.FAILED, 0, 0.0, *_describe(error))
         # The tuner also learns the hyperparameters that a failed build has declared.
         declared = trial.proposal.hyperparameters.get_config()
@@ -158,12 +159,12 @@ class SearchLoop:
 
     @property
     def _slots_come_first(self) -> bool:
-        """Whether free slots are filled first, so that proposals do not depend on build times."""
+        """Whether to fill free slots before handling results, independent of build times."""
         return self._order.by_clock and (self._build_queue.is_busy or self._may_propose)
 
     def _handle(self, result: EpochResult | TrialResult) -> None:
         if self._pause is Pause.WAIT:
-            self._pause = None  # not before: without a new report the tuner still waits
+            self._pause = None  # without a new report, the tuner would pause again
         trial = self._table.running[result.trial_id]
         if isinstance(result, TrialResult):
             self._engine.record_end(result)
@@ -181,11 +182,11 @@ class SearchLoop:
         self._release_decided()
 
     def _answer(self, trial: RunningTrial, result: EpochResult) -> EpochAnswer:
-        """Decide how a trial continues after an epoch; an error of a callback ends it."""
+        """Return the answer to a finished epoch; an error in a callback ends the trial."""
         try:
             epoch = self._callbacks.end_epoch(trial, result)
         except StoreError:
-            raise  # not the trial's fault: a resumed run answers the epoch
+            raise  # not caused by the trial; a resumed run answers the epoch
         except Exception as error:
             return _failed(error)
         improved, proceed = self._session.observe(trial, epoch)
@@ -197,7 +198,7 @@ class SearchLoop:
             return dataclasses.replace(_failed(error), keep=improved, extra=fields)
 
     def _release_decided(self) -> None:
-        """Let held trials proceed, or end, as the tuner has decided."""
+        """Release the held trials that the tuner decided on, and answer their epochs."""
         for trial, proceed in self._session.release_decided():
             answer = EpochAnswer(proceed)
             if not proceed:
@@ -208,7 +209,7 @@ class SearchLoop:
             self._engine.answer(trial.name, answer)
 
     def _finish_diverged(self, trial: RunningTrial, error: str) -> None:
-        """End the callbacks of a trial that has diverged: its earlier epochs count."""
+        """Finish the callbacks of a diverged trial, which keeps its earlier epochs."""
         logger.warning("%s ended after %d epochs: %s", trial.name, trial.finished_epochs, error)
         try:
             self._callbacks.finish(trial)
@@ -226,7 +227,7 @@ class SearchLoop:
         self._release_decided()
 
     def _log_failure(self, record: TrialRecord) -> None:
-        """Log a failure, with its traceback unless the previous trial failed alike."""
+        """Log a failed trial, with its traceback unless the previous one failed in the same way."""
         reason = summarize_error(record.error or "")
         previous = self._failed[-1] if self._failed else None
         if previous and is_same_reason(reason, summarize_error(previous.error or "")):

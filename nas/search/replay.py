@@ -1,4 +1,4 @@
-"""Resumes a search from the journal of an earlier driver."""
+"""Replay of an earlier driver's journal, which resumes its search."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def choose_seed(seed: int | None, recovered: RecoveredJournal | None) -> int:
-    """Return the given seed, the resumed run's, or a new one."""
+    """Return the given seed, else that of the resumed run, else a new one."""
     if seed is not None:
         return seed
     if recovered is not None:
@@ -43,7 +43,7 @@ def choose_seed(seed: int | None, recovered: RecoveredJournal | None) -> int:
 
 
 def count_sessions(recovered: RecoveredJournal | None) -> int:
-    """Return the number of driver sessions that an earlier journal records."""
+    """Return the number of driver sessions in an earlier journal; 0 without a journal."""
     records = recovered.records if recovered else ()
     return sum(record["kind"] == "session" for record in records)
 
@@ -51,13 +51,16 @@ def count_sessions(recovered: RecoveredJournal | None) -> int:
 def open_journal(
     job: WorkerConfig, description: dict[str, Any], recovered: RecoveredJournal | None
 ) -> Journal:
-    """Begin the journal of a new run, or check and continue that of a resumed one."""
+    """Open the journal: begin that of a new run, or check and continue that of a resumed run.
+
+    Raises ArgumentError if the resumed run had another configuration.
+    """
     address = job.store.address(journal_key(job.run_id))
     if recovered is None:
         logger.info("began the journal %s", address)
         job.store.delete(f"runs/{job.run_id}")
         return start_journal(job, **description)
-    # The description comes first: a changed seed changes the data's fingerprint, too.
+    # The description is compared first: a changed seed also changes the data's fingerprint.
     check_same(recovered, {**description, **describe_worker_config(job)}, job.run_id)
     logger.info("resumed the run with the journal %s", address)
     return Journal(job.store, job.run_id, recovered)
@@ -66,7 +69,7 @@ def open_journal(
 def check_first_trial(
     recovered: RecoveredJournal, specs: Mapping[str, TrialSpec], builder: TrialBuilder
 ) -> None:
-    """Check that the first built trial of a resumed run is still built alike."""
+    """Raise ArgumentError unless the first trial of a resumed run still builds the same network."""
     first = next((record for record in recovered.records if record["kind"] == "trial"), None)
     if first is None:
         return
@@ -82,10 +85,10 @@ def check_first_trial(
 def replay(
     session: TunerSession, records: Sequence[Record], specs: Mapping[str, TrialSpec]
 ) -> None:
-    """Bring tuner and trials to where an earlier driver's journal ends.
+    """Replay an earlier driver's journal to restore the state of the tuner and the trials.
 
-    The tuner is called again in the order of the journal, so it reaches the same state, its random
-    generator included. Raises SearchError if it decides differently now.
+    The tuner receives the same calls in the same order, so it reaches the same state, including its
+    random generator. Raises SearchError if its decisions differ from the recorded ones.
     """
     running = session.table.running
     logs: dict[str, Record] = {}
@@ -147,7 +150,7 @@ def _replay_answer(session: TunerSession, record: Record, epoch: Record) -> None
 
 
 def _restore(proposal: Proposal, config: Record) -> None:
-    """Give a proposal the hyperparameters that it had after its network was built."""
+    """Restore the hyperparameters that a proposal had after its network was built."""
     built = keras_tuner.HyperParameters.from_config(config)
     proposal.hyperparameters.merge(built, overwrite=False)
     proposal.hyperparameters.values = built.values

@@ -1,8 +1,9 @@
-"""The order in which a search handles results.
+"""Order in which a search handles results.
 
-Handled as they arrive, results keep every worker busy, but an adaptive tuner's proposals then
-depend on which trial was faster. A reproducible search handles them by a virtual clock, on which
-every epoch of every trial takes the same time: an early result waits, and its trial with it.
+Handling results in the order of arrival keeps every worker busy, but the proposals of an adaptive
+tuner then depend on which trial was faster. A reproducible search handles results by a virtual
+clock, on which every epoch of every trial takes the same time. A result that arrives early waits,
+and so does its trial.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Result = EpochResult | TrialResult
 
 
 class ResultOrder:
-    """Queue of results, by the virtual clock (a trial's ``due``) or by arrival."""
+    """Queue of results, ordered by the virtual clock (a trial's ``due``) or by arrival."""
 
     def __init__(self, running: Mapping[str, RunningTrial], *, by_clock: bool) -> None:
         self.by_clock = by_clock
@@ -27,15 +28,15 @@ class ResultOrder:
         self._arrived: deque[Result] = deque()
 
     def start(self, trial: RunningTrial) -> None:
-        """Start the first epoch of a proposed trial."""
+        """Set when the first epoch of a proposed trial is due."""
         trial.due = self._now + 1
 
     def add(self, result: Result) -> None:
-        """Add an arrived result."""
+        """Add a result that has arrived."""
         self._arrived.append(result)
 
     def pop(self) -> Result | None:
-        """Return the next result to handle; None if it has not arrived."""
+        """Remove and return the next result to handle; None if it has not arrived."""
         result = self._next
         if result is not None:
             self._arrived.remove(result)
@@ -43,7 +44,7 @@ class ResultOrder:
 
     @property
     def is_ready(self) -> bool:
-        """Whether :meth:`pop` has a result."""
+        """Whether :meth:`pop` returns a result."""
         return self._next is not None
 
     @property
@@ -57,17 +58,17 @@ class ResultOrder:
         return next((each for each in self._arrived if each.trial_id == first.name), None)
 
     def advance(self, trial: RunningTrial, proceed: bool | None) -> None:
-        """Move the clock past an epoch of a trial that proceeds, ends, or is held if None."""
+        """Advance the clock past an epoch of a trial that proceeds, ends, or is held (None)."""
         self._now = trial.due
         if proceed is not False:
             trial.due = trial.due + 1 if proceed else math.inf
 
     def release(self, trial: RunningTrial, proceed: bool) -> None:
-        """Let a held trial proceed or end."""
+        """Set when the next result of a released trial is due."""
         trial.due = self._now + (1 if proceed else 0)
 
     def finish(self, trial: RunningTrial) -> None:
-        """Drop the results of an ended trial; if it was trained, move the clock to its end."""
+        """Drop the results of an ended trial; if it was trained, advance the clock to its end."""
         self._arrived = deque(each for each in self._arrived if each.trial_id != trial.name)
         if trial.spec is not None and trial.due < math.inf:
             self._now = max(self._now, trial.due)

@@ -1,4 +1,4 @@
-"""Runs one search from prepared data to its result."""
+"""Execution of a search, from prepared data to its result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResult], None]) -> None:
     """Run a search; call ``set_result`` with its result, or the result so far if it ends early.
 
-    Raises BackendError, StoreError, and SearchError if all trials fail or too many in a row.
+    Raises BackendError or StoreError, or SearchError if all trials fail or too many in a row.
     """
     config, table = context.config, context.session.table
     observers = SearchObservers(config.observers)
@@ -42,7 +42,7 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
 
     def begin() -> None:
         if observers:
-            observers.begin(_search_info(context), table.records)
+            observers.begin(_describe_search(context), table.records)
 
     policy = keras.config.dtype_policy()
     try:
@@ -68,7 +68,7 @@ def _train(
     begin: Callable[[], None],
     publish: Callable[[EngineReport], None],
 ) -> None:
-    """Train to the end of the search or an interruption; publish the result in either case."""
+    """Train until the search ends or is interrupted; publish the result if a trial has a score."""
     engine, table = context.engine, context.session.table
     try:
         with _exit_on_sigterm(), freeze_heap():
@@ -105,7 +105,7 @@ def _make_result(context: SearchContext, report: EngineReport) -> ModelSelection
     )
 
 
-def _search_info(context: SearchContext) -> SearchInfo:
+def _describe_search(context: SearchContext) -> SearchInfo:
     job = context.job
     return SearchInfo(
         run_id=job.run_id,
@@ -119,7 +119,7 @@ def _search_info(context: SearchContext) -> SearchInfo:
 
 
 def _start_engine(context: SearchContext) -> None:
-    """Start the workers; if that fails, discard a new run."""
+    """Start the workers; if that fails, delete the run if it is new."""
     try:
         context.engine.start()
     except BaseException:
@@ -129,17 +129,17 @@ def _start_engine(context: SearchContext) -> None:
 
 
 def _close_quietly(context: SearchContext) -> EngineReport:
-    """Stop the workers after an error, which another error must not hide."""
+    """Stop the workers after an error; log a further error instead of raising it."""
     try:
         return context.engine.close(finished=False)
     except Exception:
-        logger.exception("cannot stop the workers in good order")
+        logger.exception("cannot stop the workers cleanly")
         return EngineReport.empty(0)
 
 
 @contextlib.contextmanager
 def _exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit in a main thread, so that the search ends as with Ctrl-C."""
+    """Turn SIGTERM into SystemExit in the main thread, so that the search ends as with Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Builds a trial from hyperparameter values. No other module builds one."""
+"""Builder of trials from hyperparameter values; no other module builds them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _Network = tuple[int, str, bytes]  # number of weights, program, initial state
 
 @dataclass(frozen=True)
 class BuiltTrial:
-    """A trial, its initial state, and what the journal records of it besides."""
+    """A built trial, its initial state, and additional fields of its journal record."""
 
     spec: TrialSpec
     state: bytes
@@ -41,7 +41,11 @@ class BuiltTrial:
 
 @dataclass(frozen=True)
 class TrialBuilder:
-    """Builds the trials of one search, under a ``dtype_policy``, which Keras keeps by thread."""
+    """Builder of the trials of one search.
+
+    It builds under ``dtype_policy``, which Keras stores per thread. ``fuse`` marks trials to be
+    trained together, and ``fetch`` reads a state from the store.
+    """
 
     config: SearchConfig
     space: Space
@@ -53,12 +57,12 @@ class TrialBuilder:
     def build(
         self, name: str, index: int, proposal: Proposal, kept: StateRef | None = None
     ) -> BuiltTrial:
-        """Build a trial that starts from a kept state, or from initial weights.
+        """Build a trial that starts from the state ``kept``, or from initial weights if it is None.
 
-        These depend only on the seed and the trial's name.
+        Initial weights depend only on the seed and the trial's name.
 
-        Raises TrialError if the network is too large or cannot be sent to workers; and whatever the
-        space raises.
+        Raises TrialError if the network is too large or cannot be sent to workers, and any error of
+        the space.
         """
         hyperparameters = proposal.hyperparameters
         seed = derive_seed(self.seed, name, "weights")
@@ -76,7 +80,7 @@ class TrialBuilder:
             program=program,
             seed=self.seed,
             epochs=proposal.epochs or self.config.max_epochs,
-            batch_size=_batch_size(hyperparameters, self.config.batch_size),
+            batch_size=_get_batch_size(hyperparameters, self.config.batch_size),
             parameters=parameters,
         )
         if self.fuse is not None:
@@ -87,7 +91,7 @@ class TrialBuilder:
 
     @contextlib.contextmanager
     def registered_objects(self) -> Iterator[None]:
-        """Register custom objects, and import their modules, while a network is built."""
+        """Register custom objects within the block; raise TrialError if Keras cannot find one."""
         with (
             custom_object_scope(self.config.custom_objects),
             import_custom_modules({"imports": []}),
@@ -107,7 +111,7 @@ class TrialBuilder:
         return parameters, program, get_initial_state(model)
 
     def _serialize(self, hyperparameters: Any) -> _Network | None:
-        """Return the same network without building it; None if Keras must build it."""
+        """Serialize the network without building it; return None if Keras must build it."""
         with custom_object_scope(self.config.custom_objects):
             network = self.space.serialize(hyperparameters, self.config.class_weight)
         if network is None:
@@ -116,7 +120,7 @@ class TrialBuilder:
         try:
             state = pack_initial_state(network.weights, network.trainable, network.optimizer)
         except NotFusableError:
-            return None  # an optimizer with another state
+            return None  # the optimizer's state is unknown without Keras
         return network.parameters, network.program, state
 
     def _check_size(self, parameters: int) -> None:
@@ -127,8 +131,11 @@ class TrialBuilder:
             )
 
 
-def _batch_size(hyperparameters: Any, default: int) -> int:
-    """Return the hyperparameter ``batch_size``, as KerasTuner's users name it, or the default."""
+def _get_batch_size(hyperparameters: Any, default: int) -> int:
+    """Return the hyperparameter ``batch_size``, the name that KerasTuner uses, or the default.
+
+    Raises TrialError unless it is a positive integer.
+    """
     size = hyperparameters.values.get("batch_size", default)
     try:
         return check_integer("the hyperparameter 'batch_size'", size, 1)

@@ -1,4 +1,4 @@
-"""The Keras callbacks of a search's trials, called on the driver where epochs begin and end."""
+"""Keras callbacks of the trials, called on the driver when epochs begin and end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ Factory = Callable[[TrialSpec, int], TrialCallbacks]
 
 
 class SearchCallbacks:
-    """Calls the callbacks of each trial, which ``factory`` makes, given the first epoch."""
+    """Callbacks of all trials of a search.
+
+    ``factory`` makes a trial's callbacks from its spec and first epoch; None without callbacks.
+    ``fetch`` reads a state from the store.
+    """
 
     def __init__(self, factory: Factory | None, fetch: Callable[[StateRef], bytes]) -> None:
         self._factory = factory
         self._fetch = fetch
 
     def start(self, trial: RunningTrial, built: BuiltTrial) -> BuiltTrial:
-        """Start the training of a built trial; return it as its callbacks leave it."""
+        """Begin training in the callbacks of a built trial; return it with the state they set."""
         if self._factory is None:
             return built
         trial.callbacks = self._factory(built.spec, trial.proposal.first_epoch)
@@ -31,10 +35,10 @@ class SearchCallbacks:
         return dataclasses.replace(built, state=state, journal_fields=journal_fields)
 
     def end_epoch(self, trial: RunningTrial, result: EpochResult) -> FinishedEpoch:
-        """End an epoch; return it with the metrics and the stop of the callbacks."""
+        """End an epoch in the callbacks; return it with the metrics they add and their stop."""
         if self._factory is None:
             return FinishedEpoch(result.epoch, result.logs, stop=result.is_last)
-        callbacks = self._callbacks_of(trial, self._factory)
+        callbacks = self._get_callbacks(trial, self._factory)
         if callbacks.needs_model:
             callbacks.load_state(self._fetch(result.state))
         stop, added_logs = callbacks.end_epoch(result.epoch, result.logs)
@@ -43,9 +47,10 @@ class SearchCallbacks:
     def answer(
         self, trial: RunningTrial, epoch: FinishedEpoch, proceed: bool | None, keep: bool
     ) -> EpochAnswer:
-        """Start the next epoch of a trial that proceeds or is held (None), or end its training.
+        """Begin the next epoch in the callbacks, or end training if ``proceed`` is False.
 
-        Returns the answer to the engine, with the change by the callbacks.
+        ``proceed`` is None for a held trial, for which the next epoch begins, too. Returns the
+        answer for the engine, with the callbacks' change of the state.
         """
         if trial.callbacks is None:
             return EpochAnswer(proceed, keep)
@@ -58,12 +63,12 @@ class SearchCallbacks:
         return EpochAnswer(proceed, keep, change.state, change.learning_rate, extra)
 
     def finish(self, trial: RunningTrial) -> None:
-        """End the training of a trial that was held or has diverged."""
+        """End training in the callbacks of a trial that was held or has diverged."""
         if self._factory is not None:
-            self._callbacks_of(trial, self._factory).finish({})
+            self._get_callbacks(trial, self._factory).finish({})
 
     @staticmethod
-    def _callbacks_of(trial: RunningTrial, factory: Factory) -> TrialCallbacks:
+    def _get_callbacks(trial: RunningTrial, factory: Factory) -> TrialCallbacks:
         """Return a trial's callbacks, restored from the journal in a resumed run."""
         if trial.callbacks is None:
             assert trial.spec is not None

@@ -1,6 +1,7 @@
-"""The exchange between a search and its tuner, and its effect on the trials.
+"""Session of a search with its tuner: the calls, and their effect on the trials.
 
-Calls in the same order bring a tuner to the same point, so a search is resumed by replaying them.
+The same calls in the same order bring a tuner to the same state, so a search is resumed by
+replaying them.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from nas.trial.table import TrialTable
 
 
 class TunerSession:
-    """Calls the tuner and applies its decisions to the trials."""
+    """Interface to a tuner that applies its decisions to the trials.
+
+    With ``by_clock``, results are handled in the order of a virtual clock, which is reproducible.
+    """
 
     def __init__(self, tuner: Tuner, objective: keras_tuner.Objective, *, by_clock: bool) -> None:
         self.tuner = tuner
         self.table = TrialTable(objective)
         self.order = ResultOrder(self.table.running, by_clock=by_clock)
-        self._decisions: dict[str, bool] = {}  # on held trials, in the order the tuner made them
+        self._decisions: dict[str, bool] = {}  # on held trials, in the order of the tuner's calls
 
     def propose(self) -> RunningTrial | Pause:
-        """Ask the tuner for the next trial."""
+        """Add the tuner's next proposal to the trials and return it, or return its pause."""
         proposal = self.tuner.propose()
         if isinstance(proposal, Pause):
             return proposal
@@ -34,13 +38,14 @@ class TunerSession:
         return trial
 
     def learn(self, trial: RunningTrial) -> None:
-        """Report the hyperparameters that a trial's network has declared."""
+        """Report to the tuner the hyperparameters that a trial's network has declared."""
         self.tuner.learn(trial.proposal.hyperparameters)
 
     def observe(self, trial: RunningTrial, epoch: FinishedEpoch) -> tuple[bool, bool | None]:
-        """Add an epoch to its trial and report it.
+        """Add a finished epoch to its trial and report it to the tuner.
 
-        Returns whether it is the best epoch, and whether the trial proceeds (None: it is held).
+        Returns whether it is the best epoch so far, and whether the trial proceeds (None if it is
+        held).
         """
         improved = trial.add_epoch(self.table.objective, epoch)
         trial_id = trial.proposal.trial_id
@@ -54,7 +59,7 @@ class TunerSession:
         return improved, proceed
 
     def conclude(self, result: TrialResult) -> TrialRecord:
-        """Move an ended trial to the records and report it."""
+        """Move an ended trial to the records, report it to the tuner, and return the record."""
         trial = self.table.running[result.trial_id]
         self.order.finish(trial)
         record = self.table.finish(result)
@@ -62,13 +67,13 @@ class TunerSession:
         return record
 
     def release(self, trial: RunningTrial, proceed: bool) -> None:
-        """Let a held trial proceed or end."""
+        """Release a held trial, so that it proceeds or ends."""
         self._decisions.pop(trial.name, None)
         trial.held = False
         self.order.release(trial, proceed)
 
     def release_decided(self) -> list[tuple[RunningTrial, bool]]:
-        """Release held trials that the tuner decided on; return them and the decisions."""
+        """Release the held trials that the tuner decided on; return them with the decisions."""
         decisions, self._decisions = self._decisions, {}
         released = []
         for name, proceed in decisions.items():
