@@ -1,5 +1,5 @@
-"""Backends: where a run's workers come from.
+"""Backends, which provide the workers of a run, one per partition.
 
-A backend starts one worker per partition and restarts it when it dies. :class:`LocalBackend`
-runs workers as threads of this process, :class:`SparkBackend` as long-lived tasks of Spark jobs.
+:class:`LocalBackend` runs workers as threads of this process. :class:`SparkBackend` runs them as
+long-lived tasks of Spark jobs, and restarts a worker that dies.
 """

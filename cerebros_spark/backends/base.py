@@ -1,4 +1,4 @@
-"""The interface of backends."""
+"""Protocol of backends."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cerebros_spark.storage.store import Store
 
 
 class Backend(Protocol):
-    """Starts, connects and stops the workers of one run at a time."""
+    """Provider of workers, which starts, connects and stops those of one run at a time."""
 
     num_workers: int
-    """Number of workers, and so of partitions."""
+    """Number of workers, and of data partitions."""
 
     threads: int
-    """TensorFlow's threads in each worker."""
+    """Number of TensorFlow threads in each worker."""
 
     def check(self, store: Store) -> None:
         """Check in advance that enough workers can start and can read the store.
@@ -28,22 +28,22 @@ class Backend(Protocol):
         """
 
     def start(self, config: WorkerConfig) -> None:
-        """Start all workers. A WorkerReady event follows for each.
+        """Start all workers; a WorkerReady event follows for each.
 
         Raises:
-            BackendError: If they do not start within the start timeout.
+            BackendError: If the workers do not start within the start timeout.
             StoreError: If a worker cannot read the store.
         """
 
     def send(self, worker: int, assignment: Assignment) -> None:
-        """Send a worker an assignment."""
+        """Send an assignment to a worker."""
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """Return the workers' next event; None after ``timeout`` seconds.
+        """Return the next event of any worker; None after ``timeout`` seconds.
 
         Raises:
-            BackendError: If the workers are gone for good.
+            BackendError: If a worker is lost for good.
         """
 
     def stop(self) -> None:
-        """Stop all workers; nothing of them is left when this returns."""
+        """Stop all workers and wait until they have ended."""

@@ -1,4 +1,7 @@
-"""Workers as threads of this process: no Spark needed, and the reference for equal results."""
+"""Backend with workers as threads of this process.
+
+It needs no Spark. Other backends must give the same results.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ _NO_WORK = Assignment(())
 
 
 class LocalBackend:
-    """Trains in threads of this process.
+    """Backend that trains in threads of this process.
 
     Args:
-        num_workers: Number of workers, and of the partitions of the data.
-        threads_per_worker: TensorFlow's threads per operation. They apply to the whole process,
-            and only if TensorFlow has not been used yet.
+        num_workers: Number of workers, and of data partitions.
+        threads_per_worker: Number of TensorFlow threads per operation. It applies to the whole
+            process, and only if TensorFlow has not been used yet.
     """
 
     def __init__(self, num_workers: int = 2, *, threads_per_worker: int = 1) -> None:
@@ -40,7 +43,7 @@ class LocalBackend:
         self._events: queue.Queue[WorkerEvent | BaseException] = queue.Queue()
 
     def check(self, store: Store) -> None:
-        """Set TensorFlow's threads, which it cannot change after its first network."""
+        """Configure TensorFlow's threads, which cannot change after its first use."""
         tensorflow_runtime.configure(self.threads, None, False, self.num_workers, defer=True)
 
     def start(self, config: WorkerConfig) -> None:
@@ -65,11 +68,11 @@ class LocalBackend:
             thread.start()
 
     def send(self, worker: int, assignment: Assignment) -> None:
-        """Send a worker an assignment."""
+        """Send an assignment to a worker."""
         self._links[worker].send(assignment)
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """Return the workers' next event."""
+        """Return the next event of any worker; None after ``timeout`` seconds."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
@@ -79,7 +82,7 @@ class LocalBackend:
         return event
 
     def stop(self) -> None:
-        """Let the workers finish their units, and end their threads."""
+        """Stop the workers after their current units, and wait for their threads to end."""
         for link in self._links:
             link.send(None)
         for thread in self._threads:
@@ -97,14 +100,14 @@ class LocalBackend:
 
 
 class _LocalLink:
-    """A worker's connection to the driver: two queues."""
+    """Connection of a worker to the driver through two queues."""
 
     def __init__(self, number: int, events: queue.Queue[WorkerEvent | BaseException]) -> None:
         self.number = number
         self._assignments: queue.Queue[Assignment | None] = queue.Queue()
         self._events = events
         self._is_registered = False
-        self._has_requested = False  # work ahead, since the last assignment
+        self._has_requested = False  # for work ahead, since the last assignment
 
     def send(self, assignment: Assignment | None) -> None:
         self._has_requested = False

@@ -1,4 +1,4 @@
-"""Workers as long-lived Spark tasks: Spark places and restarts them, and assigns their GPUs."""
+"""Backend with workers as long-lived Spark tasks, which Spark places, restarts and gives GPUs."""
 
 from __future__ import annotations
 
@@ -35,31 +35,30 @@ from cerebros_spark.storage.store import Store
 _WATCH_SECONDS = 1.0
 _GRACE_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 5.0
-_RESUME = "Finished work is kept: fix the cause and run the same again with overwrite=False"
+_RESUME = "Finished work is kept: fix the cause and run the search again with overwrite=False"
 
 
 class SparkBackend:
-    """Trains in tasks of a Spark application.
+    """Backend that trains in tasks of a Spark application.
 
-    A Spark job of one task for each worker runs as long as a search and occupies the task's slot.
-    The tasks pull their work from the driver. Each uses ``spark.task.cpus`` threads and the GPU
-    that Spark assigned to it, if any. A task that dies is started again: by Spark, or by another
-    job once Spark gives up. The other workers continue meanwhile.
+    Each worker is the single task of a Spark job, which runs for the whole search and occupies a
+    task slot. Workers pull their work from the driver. Each uses ``spark.task.cpus`` threads and
+    the GPU, if any, that Spark assigns to it. If a task dies, Spark restarts it; once Spark gives
+    up, a new job replaces the old one. The other workers are unaffected.
 
     Args:
-        spark_context: The SparkContext; by default the active one.
-        num_workers: Number of workers, and of the partitions of the data. By default the number
-            of the cluster's task slots.
-        start_timeout: Seconds within which all workers must have started, and within which a lost
-            one must be back. By default 120, or 600 if executors have archives to unpack
-            (``spark.archives``).
-        lease: Seconds without progress (a step, or a second of processor time before the first
-            step) after which a worker is given up and its task is started again.
-        port: The driver's port that workers connect to, for networks that restrict ports; 0 for a
-            free one.
+        spark_context: The SparkContext. Defaults to the active one.
+        num_workers: Number of workers, and of data partitions. Defaults to the number of task
+            slots in the cluster.
+        start_timeout: Seconds to wait for all workers to start, or for a lost worker to return.
+            Defaults to 120, or 600 if executors unpack archives (``spark.archives``).
+        lease: Seconds without progress after which a worker is considered dead and its task is
+            restarted. Progress is a training step or, before the first step, a second of CPU time.
+        port: Driver port that workers connect to, for networks that restrict ports; 0 for a free
+            one.
 
     Raises:
-        ArgumentError: If there is no SparkContext or an argument is out of range.
+        ArgumentError: If there is no SparkContext or an argument is invalid.
     """
 
     def __init__(
@@ -89,12 +88,12 @@ class SparkBackend:
         self._launch: Callable[[int], SparkJob]
         self._jobs: list[SparkJob] = []
         self._is_started = False
-        self._loss_reasons: dict[int, str] = {}  # the last one, by worker
+        self._loss_reasons: dict[int, str] = {}  # last reason by worker
         self._ready: deque[WorkerEvent] = deque()
-        self._watch_at = 0.0  # monotonic time of the next look at the workers
+        self._watch_at = 0.0  # monotonic time of the next check of the workers
 
     def check(self, store: Store) -> None:
-        """Check the task slots, and the store from short tasks on the executors."""
+        """Check that there are enough task slots, and that executors can read the store."""
         check_speculation(self._context)
         check_slots(self._context, self.num_workers)
         token = f"check-{uuid.uuid4().hex}"
@@ -130,7 +129,7 @@ class SparkBackend:
             self.num_workers, bind, public_host=host, port=self._port, lease=self._lease
         )
         try:
-            # Several heartbeats per lease: a late one must not cost a worker.
+            # Several heartbeats per lease, so that a late one does not cost a worker.
             heartbeat = min(_HEARTBEAT_SECONDS, self._lease / 4)
             task = make_worker_task(config, self._server.access, heartbeat)
 
@@ -148,19 +147,19 @@ class SparkBackend:
             raise
 
     def send(self, worker: int, assignment: Assignment) -> None:
-        """Send a worker an assignment."""
+        """Send an assignment to a worker."""
         self._get_server().send(worker, assignment)
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """Return the workers' next event."""
+        """Return the next event of any worker; None after ``timeout`` seconds."""
         if self._ready:
             return self._ready.popleft()
         server = self._get_server()
         deadline = time.monotonic() + timeout
         while True:
             now = time.monotonic()
-            # By the clock, so not between every report and its reply. Events come first: they
-            # say more about a loss than the state of a Spark job does.
+            # At intervals, so as not to delay every reply to a report. Events come first, because
+            # they say more about a loss than the state of a Spark job does.
             if now >= self._watch_at and not server.has_events:
                 self._watch(server)
                 self._watch_at = time.monotonic() + _WATCH_SECONDS
@@ -171,11 +170,11 @@ class SparkBackend:
                 return event
 
     def stop(self) -> None:
-        """End the Spark jobs."""
+        """Stop the workers and end the Spark jobs."""
         if self._server is None:
             return
         self._server.end()
-        # A task that trains requests work after its unit. After a while it is canceled.
+        # A task that is training ends after its unit, or is canceled after a grace period.
         deadline = time.monotonic() + _GRACE_SECONDS
         for job in self._jobs:
             job.wait(max(0.0, deadline - time.monotonic()))
@@ -203,14 +202,14 @@ class SparkBackend:
     # Lost workers ------------------------------------------------------------------------
 
     def _handle_loss(self, server: DriverServer, event: WorkerLost) -> None:
-        """Have Spark restart the task of a worker that does not end by itself."""
+        """Kill the task of a lost worker unless it ends by itself, so that Spark restarts it."""
         self._loss_reasons[event.worker] = event.reason
         attempt = server.sessions[event.worker].lost_process_info().get("attempt")
         if not event.fatal and attempt is not None:
             kill_task_attempt(self._context, int(attempt), event.reason)
 
     def _watch(self, server: DriverServer) -> None:
-        """Give up workers that hang, and restart those whose Spark job has ended."""
+        """Check all workers: declare hanging ones dead, and replace Spark jobs that have ended."""
         server.expire()
         for worker, job in enumerate(self._jobs):
             if job.is_running:
@@ -225,7 +224,7 @@ class SparkBackend:
             reason = self._loss_reasons.get(worker, "")
             raise BackendError(
                 f"worker {worker} has been missing for {self._start_timeout:g} s, and no other "
-                f"one holds its partition{f'; its last error: {reason}' if reason else ''}. "
+                f"worker holds its partition{f'; its last error: {reason}' if reason else ''}. "
                 f"{_RESUME}"
             )
 
@@ -234,7 +233,7 @@ class SparkBackend:
             return self._launch(worker)
         except Exception as error:
             raise BackendError(
-                f"cannot restart worker {worker}: Spark is gone: {error}. {_RESUME}"
+                f"cannot restart worker {worker}: Spark has stopped: {error}. {_RESUME}"
             ) from error
 
     def _describe_missing_slots(self, started: int) -> str:

@@ -1,4 +1,4 @@
-"""The Spark jobs of a backend: a thread on the driver, and what their tasks run."""
+"""Spark jobs of a backend, and the functions that their tasks run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from cerebros_spark.worker.worker import Worker
 
 
 class SparkJob:
-    """A Spark job that runs in a thread.
+    """Spark job that runs in a thread of the driver.
 
     Attributes:
-        error: What the job raised; None while it runs.
+        error: The exception that ended the job; None if it is running or has succeeded.
     """
 
     def __init__(self, context: Any, title: str, action: Callable[[], Any]) -> None:
@@ -47,15 +47,15 @@ class SparkJob:
 
     @property
     def is_running(self) -> bool:
-        """Whether the job has not ended."""
+        """Whether the job is still running."""
         return bool(self._thread.is_alive())
 
     def wait(self, seconds: float) -> None:
-        """Wait up to so many seconds for the job's end."""
+        """Wait up to ``seconds`` for the job to end."""
         self._thread.join(timeout=seconds)
 
     def cancel(self) -> None:
-        """Cancel the job if it still runs."""
+        """Cancel the job if it is running, and wait up to 30 seconds for its end."""
         if self.is_running:
             self._context.cancelJobGroup(self._group)
             self._thread.join(timeout=30.0)
@@ -64,7 +64,7 @@ class SparkJob:
 def make_worker_task(
     config: WorkerConfig, access: Access, heartbeat_seconds: float
 ) -> Callable[[int], None]:
-    """Return the function of a Spark task, which runs a worker until the run has ended.
+    """Make the function of a Spark task that runs a worker until the run has ended.
 
     Raises:
         ArgumentError: If a custom object cannot be pickled.
@@ -111,7 +111,7 @@ def make_worker_task(
 
 
 def make_store_check(store: Store, token: str) -> Callable[[int], str]:
-    """Return the function of a Spark task that checks the store and returns what is wrong."""
+    """Make the function of a Spark task that checks the store and returns any error message."""
 
     def check(_: int) -> str:
         try:
@@ -124,11 +124,11 @@ def make_store_check(store: Store, token: str) -> Callable[[int], str]:
 
 
 def configure_task(threads: int | None = None, deterministic: bool = False) -> None:
-    """Configure TensorFlow in a Spark task: its threads and the GPU that Spark assigned.
+    """Configure TensorFlow's threads, determinism and GPU in a Spark task.
 
     Args:
-        threads: Number of threads; by default as many as the task has CPUs.
-        deterministic: Use operations that give the same bits each time.
+        threads: Number of threads. Defaults to the number of CPUs of the task.
+        deterministic: Use operations that give bit-identical results each time.
     """
     from pyspark import TaskContext
 
@@ -141,7 +141,7 @@ def configure_task(threads: int | None = None, deterministic: bool = False) -> N
 
 
 def describe_job_error(error: BaseException | None) -> str:
-    """Return why a job ended, without the JVM's stack; a Python traceback stays."""
+    """Describe why a job ended, without the JVM's stack trace but with any Python traceback."""
     text = str(error) if error else "its tasks ended before the run"
     if "No module named 'cerebros_spark'" in text:
         return (

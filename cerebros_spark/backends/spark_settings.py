@@ -1,4 +1,4 @@
-"""What a Spark application's settings say of its slots, Python and start-up time."""
+"""Settings of a Spark application: task slots, Python, speculation and start timeout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cerebros_spark.core.errors import ArgumentError, BackendError
 
 
 def find_active_context() -> Any:
-    """Return the active SparkContext; raises ArgumentError if there is none."""
+    """Find the active SparkContext; raise ArgumentError if there is none."""
     context = get_active_context()
     if context is None:
         raise ArgumentError(
@@ -23,9 +23,9 @@ def find_active_context() -> Any:
 
 
 def use_driver_python(context: Any) -> None:
-    """Have workers on the driver's machine run the driver's Python, unless another is set.
+    """Make workers of a local master use the driver's Python, unless another one is set.
 
-    PySpark would run the first ``python3`` of the path, which may be outside the environment of
+    PySpark would use the first ``python3`` on the path, which may be outside the environment of
     the script and lack its packages.
     """
     is_local = context.getConf().get("spark.master", "").startswith("local")
@@ -35,7 +35,7 @@ def use_driver_python(context: Any) -> None:
 
 
 def check_speculation(context: Any) -> None:
-    """Refuse speculative tasks; raises BackendError."""
+    """Raise BackendError if speculative execution is enabled."""
     if context.getConf().get("spark.speculation", "false").lower() == "true":
         raise BackendError(
             "spark.speculation is on: Spark would start workers a second time while the first "
@@ -44,9 +44,9 @@ def check_speculation(context: Any) -> None:
 
 
 def check_slots(context: Any, num_workers: int) -> None:
-    """Check that a local master has enough task slots; raises BackendError.
+    """Raise BackendError if a local master has fewer than ``num_workers`` task slots.
 
-    Elsewhere executors may still be starting: the start timeout decides.
+    On other masters, executors may still be starting, so only the start timeout applies.
     """
     master = context.master
     slots = count_slots(context)
@@ -59,14 +59,14 @@ def check_slots(context: Any, num_workers: int) -> None:
 
 
 def get_start_timeout(context: Any) -> float:
-    """Return the default start timeout in seconds: unpacking an environment takes minutes."""
+    """Return the default start timeout in seconds, longer if executors unpack archives."""
     conf = context.getConf()
     unpacks = any(conf.get(name, "") for name in ("spark.archives", "spark.yarn.dist.archives"))
     return 600.0 if unpacks else 120.0
 
 
 def count_slots(context: Any) -> int:
-    """Return the application's number of task slots, as far as its settings define it."""
+    """Count the task slots of an application according to its settings, at least 1."""
     conf = context.getConf()
     cpus = int(conf.get("spark.task.cpus", "1"))
     return max(1, _count_cores(context.master, conf, context.defaultParallelism) // cpus)

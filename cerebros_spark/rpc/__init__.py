@@ -1,5 +1,5 @@
 """Communication between driver and workers over gRPC.
 
-Workers pull their work, so they open no port. The connection is TLS with a certificate and a
-secret made for the run. Messages are JSON, checked field by field; nothing is unpickled.
+Workers pull their work, so they open no ports. Connections use TLS, with a certificate and a secret
+created for the run. Messages are JSON, with every field validated; nothing is unpickled.
 """

@@ -1,7 +1,7 @@
-"""Authentication of workers by a certificate and a secret that live as long as the run.
+"""Authentication of workers by a certificate and a secret, both created for one run.
 
-The self-signed certificate is made in the driver's memory and trusted by this run's workers alone.
-Its private key never leaves the driver. Inside TLS a worker sends the secret.
+The self-signed certificate is created in the driver's memory, and only this run's workers trust it.
+Its private key never leaves the driver. Workers send the secret over TLS.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-# The name in every run's certificate: the key counts, not where the driver runs.
+# Host name in every certificate. Workers trust the key, independent of the driver's host.
 _NAME = "cerebros-driver"
 _SECRET = "secret"
 
 
 @dataclass(frozen=True)
 class Access:
-    """All that a worker needs to connect to its driver.
+    """Address and credentials that a worker needs to connect to its driver.
 
     Attributes:
         address: The driver's ``host:port``.
-        secret: The run secret; left out of ``repr``, and so of logs.
-        certificate: The only certificate that the worker accepts, as PEM.
+        secret: The run secret, which ``repr``, and so logs, omit.
+        certificate: The only certificate that the worker accepts, in PEM format.
     """
 
     address: str
@@ -37,24 +37,24 @@ class Access:
     certificate: str = field(repr=False)
 
     def open_channel(self, options: list[tuple[str, Any]]) -> Any:
-        """Open a channel to the driver, authenticated by its certificate."""
+        """Open a gRPC channel to the driver, which must present the certificate."""
         credentials = grpc.ssl_channel_credentials(self.certificate.encode())
         override = ("grpc.ssl_target_name_override", _NAME)
         return grpc.secure_channel(self.address, credentials, options=[*options, override])
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The metadata of every request."""
+        """Metadata of every request, with the secret."""
         return ((_SECRET, self.secret),)
 
 
 def create_secret() -> str:
-    """Return a random secret."""
+    """Create a random secret."""
     return secrets.token_hex(32)
 
 
 def create_certificate() -> tuple[str, Any]:
-    """Return a new certificate as PEM, and the server credentials with its key."""
+    """Create a certificate; return it in PEM format, and the server credentials with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, _NAME)])
     now = datetime.now(timezone.utc)
@@ -79,7 +79,7 @@ def create_certificate() -> tuple[str, Any]:
 
 
 class SecretInterceptor(grpc.ServerInterceptor):
-    """Rejects calls without the run secret before reading anything of their messages."""
+    """Interceptor that rejects calls without the run secret before it reads any message."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
@@ -87,7 +87,7 @@ class SecretInterceptor(grpc.ServerInterceptor):
         self._rejecting = grpc.stream_unary_rpc_method_handler(_reject)
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Pass a call on, or reject it."""
+        """Continue a call that has the run secret; reject all others."""
         secret = dict(details.invocation_metadata).get(_SECRET, "")
         if hmac.compare_digest(secret.encode(), self._secret):
             return continuation(details)

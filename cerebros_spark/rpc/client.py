@@ -1,4 +1,4 @@
-"""A worker's gRPC client."""
+"""gRPC client of a worker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CHANNEL_OPTIONS = [
     *OPTIONS,
     # The driver is in the cluster; proxies are for hosts outside.
     ("grpc.enable_http_proxy", 0),
-    # Notice a connection that was cut silently, and open another one.
+    # Detect a connection that was cut silently, and reconnect.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
@@ -52,17 +52,17 @@ _ADVICE = {
 
 
 class WorkerLink:
-    """A worker's end of the connection; sends heartbeats from the first reply on.
+    """Connection of a worker to the driver, with heartbeats after the first reply.
 
     Args:
-        access: What the driver gave out.
-        worker: The worker's number.
+        access: Address and credentials of the driver.
+        worker: Index of the worker.
         progress: Returns a number that changes while work proceeds; called in another thread.
-        process: Information about the process: some integers and strings by name.
-        heartbeat_seconds: Seconds between two heartbeats, well below the driver's lease.
-        patience: Seconds to keep trying when the driver does not reply.
-        on_revoked: Called once, in any thread, when the driver is gone or has given this process
-            up. By default the process exits with status 70, so that Spark starts another.
+        process: Information about the process: integers and strings by name. Defaults to none.
+        heartbeat_seconds: Seconds between heartbeats, well below the driver's lease.
+        patience: Seconds for which to retry while the driver does not reply.
+        on_revoked: Called once, from any thread, when the driver does not reply or considers this
+            process dead. By default the process exits with status 70, and Spark starts another.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class WorkerLink:
         """Send reports and return the next assignment; None when the run has ended.
 
         Raises:
-            BackendError: If the driver cannot be reached or refuses the request.
+            BackendError: If the driver cannot be reached or rejects the request.
         """
         unsent = tuple(reports)
         while True:
@@ -112,7 +112,7 @@ class WorkerLink:
                 self._woken.clear()
                 return Assignment(())
         if reply.command is Command.REVOKED:
-            self._heartbeat.revoke("the driver has replaced it or given it up")
+            self._heartbeat.revoke("the driver has replaced it or considers it dead")
         if reply.assignment is None:
             return None
         self._heartbeat.start()
@@ -127,7 +127,7 @@ class WorkerLink:
                 self._pending.cancel()
 
     def report_fatal(self, error: BaseException) -> None:
-        """Report why this process ends. Errors of the connection are only logged."""
+        """Report the error that ends this process. Connection errors are only logged."""
         self._heartbeat.stop()
         try:
             reason = f"{type(error).__name__}: {error}"
@@ -136,7 +136,7 @@ class WorkerLink:
             logger.warning("worker %d cannot report why it ends: %s", self._worker, failure)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Stop the heartbeats and close the connection."""
         self._heartbeat.stop()
         self._channel.close()
         self._heartbeat.join()
@@ -174,7 +174,7 @@ class WorkerLink:
             ) from error
 
     def _call(self, data: bytes, can_wake: bool) -> bytes | None:
-        """Return the driver's reply; None if the call was woken up."""
+        """Call the driver and return its reply; None if :meth:`wake` canceled the call."""
         options = {"timeout": POLL_SECONDS + 15.0, "metadata": self._access.metadata}
         if not can_wake:
             # A call that can be canceled costs a thread.
@@ -211,7 +211,7 @@ class WorkerLink:
             )
         advice = _ADVICE.get(error.code(), "see the driver's log")
         return (
-            f"the driver at {self._access.address} refuses worker {self._worker}: "
+            f"the driver at {self._access.address} rejects worker {self._worker}: "
             f"{error.details()}; {advice}"
         )
 

@@ -1,7 +1,7 @@
-"""The thread that sends a worker's heartbeats and ends its process when it is revoked.
+"""Thread that sends a worker's heartbeats, and ends the process when it is revoked.
 
-A worker's main thread may hang in native code for good. Only another thread can notice that the
-driver has given the worker up, and make room for the process that Spark starts instead.
+The main thread of a worker may hang in native code. Only another thread can then detect that the
+driver considers the worker dead, and end the process so that Spark starts a new one.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _EXIT_STATUS = 70
 
 
 class Heartbeat:
-    """Sends heartbeats in a thread.
+    """Thread that sends heartbeats.
 
     Args:
-        send: Sends the heartbeat of a number and returns the driver's command.
-        interval: Seconds between two heartbeats.
-        patience: Seconds without a reply after which the driver counts as gone.
-        on_revoked: Called once when the process is to end. By default it exits at once.
+        send: Sends the heartbeat of the given number and returns the driver's command.
+        interval: Seconds between heartbeats.
+        patience: Seconds without a reply after which the driver is considered dead.
+        on_revoked: Called once when the process must end; None to exit at once with status 70.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread, unless it was started or stopped before."""
+        """Start the thread, unless the heartbeat was started or stopped before."""
         if self._thread is None and not self._stopping.is_set():
             self._thread = threading.Thread(
                 target=self._run, name="cerebros-heartbeat", daemon=True
@@ -55,20 +55,20 @@ class Heartbeat:
             self._thread.start()
 
     def revoke(self, reason: str) -> None:
-        """End the process, unless the heartbeat was stopped."""
+        """Stop the heartbeat and end the process, unless the heartbeat was stopped before."""
         if self.stop():
             logger.warning("ending this worker's process: %s", reason)
             self._on_revoked()
 
     def stop(self) -> bool:
-        """Stop the heartbeat and return whether this call did."""
+        """Stop the heartbeat; return False if it was stopped before."""
         with self._lock:
             was_stopping = self._stopping.is_set()
             self._stopping.set()
             return not was_stopping
 
     def join(self) -> None:
-        """Wait up to 10 seconds for the thread."""
+        """Wait up to 10 seconds for the thread to end."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=10.0)
 
@@ -93,7 +93,7 @@ class Heartbeat:
                 continue
             replied_at = time.monotonic()
             if command is Command.REVOKED:
-                return "the driver has replaced it or given it up"
+                return "the driver has replaced it or considers it dead"
         return ""
 
 

@@ -1,8 +1,8 @@
-"""Messages between driver and workers, and their JSON form.
+"""Messages between driver and workers, and their JSON encoding.
 
-Decoding is strict: a field that is missing, unknown, of the wrong type or out of bounds makes the
-whole message a MessageError. The limits are in the annotations. JSON, unlike ``msgspec.json``,
-because metrics may be NaN or infinite.
+Decoding is strict: it raises MessageError if any field is missing, unknown, of the wrong type or
+out of bounds. The annotations define the limits. The encoder is ``json`` instead of
+``msgspec.json``, because metrics may be NaN or infinite.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cerebros_spark.core.types import (
     UnitResult,
 )
 
-#: Maximum bytes of a message, either way.
+#: Maximum size of a message in bytes, in either direction.
 MAX_BYTES = 16 * 1024 * 1024
 _MAX_INTEGER = 2**63 - 1
 _MAX_LONG_TEXT = 128 * 1024
@@ -37,27 +37,28 @@ Message = TypeVar("Message", bound=msgspec.Struct)
 
 
 class MessageError(CerebrosError, ValueError):
-    """A message that the other end of the same version does not send; it names the field."""
+    """Invalid message, which no other end of the same version sends; it names the field."""
 
 
 class Command(str, enum.Enum):
-    """A command of the driver to a worker."""
+    """Command of the driver to a worker."""
 
-    POLL = "poll"  # there is no work now: send another request
+    POLL = "poll"  # no work now: send another request
     WORK = "work"
     END = "end"  # the run has ended
-    REVOKED = "revoked"  # this process was replaced or given up; the run continues without it
+    REVOKED = "revoked"  # this process was replaced or is considered dead; the run continues
 
 
 class ExchangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A worker's reports and demand.
+    """Request of a worker: reports of units of work, and a demand for more.
 
     Attributes:
-        process_id: Random name of the worker's process.
-        number: Number of the process's request, ascending from 1; a retry keeps its number.
-        received: Number of the last assignment that the process has received.
-        process: Information about the process, until a reply has arrived; then None.
-        fatal: Why the process ends, if it does.
+        worker: Index of the worker.
+        process_id: Random identifier of the worker's process.
+        number: Number of the request in its process, ascending from 1; a retry keeps it.
+        received: Number of the last assignment that the process has received; 0 for none.
+        process: Information about the process; None once a reply has arrived.
+        fatal: The error that ends the process; None if it continues.
     """
 
     worker: Index
@@ -71,7 +72,7 @@ class ExchangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HeartbeatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A sign that a worker's process is alive; ``progress`` changes while work proceeds."""
+    """Heartbeat of a worker's process; ``progress`` changes while work proceeds."""
 
     worker: Index
     process_id: Text
@@ -80,7 +81,7 @@ class HeartbeatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The driver's reply to either request; with the command WORK, a numbered assignment."""
+    """Reply of the driver to either request; only WORK comes with a numbered assignment."""
 
     command: Command
     number: Index = 0
@@ -88,7 +89,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode(message: ExchangeRequest | HeartbeatRequest | Reply) -> bytes:
-    """Return a message as JSON. Error messages are cut to what the other end accepts."""
+    """Encode a message as JSON. Error messages are shortened to what the other end accepts."""
     if isinstance(message, ExchangeRequest):
         fatal = None if message.fatal is None else _shorten(message.fatal)
         message = replace(
@@ -98,7 +99,7 @@ def encode(message: ExchangeRequest | HeartbeatRequest | Reply) -> bytes:
 
 
 def decode_request(data: bytes, workers: int) -> ExchangeRequest:
-    """Decode an exchange request to a driver of so many workers; raises MessageError."""
+    """Decode an exchange request; raise MessageError unless it is valid for ``workers`` workers."""
     request = _decode(ExchangeRequest, data)
     _check_worker(request.worker, workers)
     for report in request.reports:
@@ -110,17 +111,17 @@ def decode_request(data: bytes, workers: int) -> ExchangeRequest:
 
 
 def decode_heartbeat(data: bytes, workers: int) -> HeartbeatRequest:
-    """Decode a heartbeat to a driver of so many workers; raises MessageError."""
+    """Decode a heartbeat; raise MessageError unless it is valid for ``workers`` workers."""
     heartbeat = _decode(HeartbeatRequest, data)
     _check_worker(heartbeat.worker, workers)
     return heartbeat
 
 
 def decode_reply(data: bytes) -> Reply:
-    """Decode the driver's reply; raises MessageError."""
+    """Decode the driver's reply; raise MessageError if it is invalid."""
     reply = _decode(Reply, data)
     if (reply.command is Command.WORK) != (reply.assignment is not None):
-        raise MessageError("the command WORK without an assignment, or another one with it")
+        raise MessageError("the command WORK without an assignment, or another command with one")
     return reply
 
 
@@ -138,7 +139,7 @@ def _decode(kind: type[Message], data: bytes) -> Message:
 
 
 def _parse_integer(digits: str) -> int:
-    """Return an integer of at most 64 bits; a larger one would pass as a metric."""
+    """Parse an integer of at most 64 bits; a larger one would be accepted as a metric."""
     if len(digits) > 20 or abs(int(digits)) > _MAX_INTEGER:
         raise ValueError
     return int(digits)
@@ -166,7 +167,7 @@ def _shorten_report(report: Report) -> Report:
 
 
 def _shorten(text: str) -> str:
-    """Return a text that can be encoded, with its middle left out if it is too long."""
+    """Shorten a long string by cutting out its middle, and make it encodable as UTF-8."""
     text = text.encode(errors="backslashreplace").decode()
     if len(text) <= _MAX_LONG_TEXT:
         return text

@@ -1,8 +1,8 @@
-"""The driver's gRPC server: workers pull their work from it.
+"""gRPC server of the driver, from which workers pull their work.
 
-Workers open no port. A request can be sent again without harm: it is numbered, handled once and
-answered as often as it comes. An assignment is sent again until the worker acknowledges it. The
-connection is encrypted, and only this run's workers are admitted.
+Workers open no ports. Requests are idempotent: each is numbered, handled once and answered every
+time it arrives. An assignment is resent until the worker acknowledges it. Connections are
+encrypted, and only workers of this run are accepted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ POLL_SECONDS = 15.0
 OPTIONS = [
     ("grpc.max_receive_message_length", messages.MAX_BYTES),
     ("grpc.max_send_message_length", messages.MAX_BYTES),
-    # Refuse compressed messages, which may be far larger than they look.
+    # Reject compressed messages, which may expand beyond the limits.
     ("grpc.compression_enabled_algorithms_bitset", 1),
 ]
 _SERVER_OPTIONS = [
@@ -43,20 +43,21 @@ _SERVER_OPTIONS = [
 
 
 class DriverServer:
-    """The driver's end of the connection to its workers.
+    """Server of the driver that workers connect to.
 
     Args:
         workers: Number of workers.
-        host: The address to listen on.
-        public_host: The address that workers connect to, if it is another one.
-        port: The port to listen on; 0 for a free one.
-        lease: Seconds without progress, other than waiting for work, before a worker is given up.
-        poll: Seconds that a worker waits for work before it has to send another request.
+        host: Address to listen on.
+        public_host: Address that workers connect to. Defaults to ``host``.
+        port: Port to listen on; 0 for a free one.
+        lease: Seconds without progress, other than waiting for work, after which a worker is
+            considered dead.
+        poll: Seconds that a request waits for work; the worker then sends another one.
         clock: A monotonic clock, in seconds.
 
     Attributes:
-        access: What workers need to connect.
-        sessions: The workers' sessions, by number.
+        access: Address and credentials that workers need to connect.
+        sessions: Session of each worker, by index of the worker.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class DriverServer:
             "Exchange": grpc.unary_unary_rpc_method_handler(self._exchange),
             "Heartbeat": grpc.unary_unary_rpc_method_handler(self._heartbeat),
         }
-        # One thread for each waiting worker, and some for heartbeats and returning workers.
+        # One thread for each waiting worker, and more for heartbeats and reconnecting workers.
         self._pool = futures.ThreadPoolExecutor(
             2 * workers + 2, thread_name_prefix="cerebros-driver"
         )
@@ -101,14 +102,14 @@ class DriverServer:
 
     @property
     def has_events(self) -> bool:
-        """Whether :meth:`next_event` would return one at once."""
+        """Whether :meth:`next_event` would return an event at once."""
         return not self._events.empty()
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """Return the workers' next event; None after ``timeout`` seconds.
+        """Return the next event of any worker; None after ``timeout`` seconds.
 
-        A new process can be sent work once its WorkerReady has been taken from here: what was sent
-        before was meant for the process that it replaced.
+        A new process can be sent work once this has returned its WorkerReady. Assignments sent
+        earlier were meant for the process that it replaced.
         """
         try:
             event = self._events.get(block=timeout > 0, timeout=max(timeout, 0.0))
@@ -123,21 +124,21 @@ class DriverServer:
         self.sessions[worker].send(assignment)
 
     def expire(self) -> None:
-        """Give up workers whose lease has expired; a WorkerLost follows for each."""
+        """Declare workers dead if their lease has expired; a WorkerLost follows for each."""
         for session in self.sessions:
             session.expire(self._lease)
 
     def missing_workers(self, seconds: float) -> list[int]:
-        """Return the workers that have had no process for at least so long."""
+        """Return the indices of workers without a process for at least ``seconds``."""
         return [w for w, session in enumerate(self.sessions) if session.is_missing(seconds)]
 
     def end(self) -> None:
-        """Reply to every worker from now on that the run has ended."""
+        """End the run: from now on, every reply says that it has ended."""
         for session in self.sessions:
             session.end()
 
     def close(self) -> None:
-        """Stop listening."""
+        """End the run and stop the server."""
         self.end()
         self._server.stop(grace=1.0).wait()
         self._pool.shutdown()
@@ -164,7 +165,7 @@ def _reply(handle: Callable[[], Reply], context: Any) -> bytes:
     try:
         return messages.encode(handle())
     except MessageError as error:
-        logger.warning("refused a message from %s: %s", context.peer(), error)
+        logger.warning("rejected a message from %s: %s", context.peer(), error)
         context.set_code(grpc.StatusCode.INVALID_ARGUMENT)
         context.set_details(str(error))
         return b""

@@ -1,7 +1,7 @@
-"""The driver's side of one worker's connection: its process, its work in transit, its progress.
+"""Connection of one worker on the driver's side: process, assignments in transit and progress.
 
-One process at a time is the worker. Messages of a process that was replaced, given up or that
-reported a fatal error are ignored, however late they arrive.
+Only one process at a time is the worker. Messages have no effect if their process was replaced, is
+considered dead, or has reported a fatal error.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _REVOKED = Reply(Command.REVOKED)
 
 @dataclass
 class _Process:
-    """One process of the worker; what the worker holds is recorded by the scheduler's queues."""
+    """Process of the worker. The scheduler's queues record the units that the worker holds."""
 
     process_id: str
     progressed_at: float
-    request: int = 0  # number of its newest request
-    digest: bytes = b""  # of that request
+    request: int = 0  # number of the newest request
+    digest: bytes = b""  # of that request's bytes
     assignments: int = 0  # number of the last assignment sent
     outstanding: Assignment | None = None  # the last assignment, until it is acknowledged
     delivered: set[Unit] = field(default_factory=set)  # not reported; to check reports and lease
-    has_requested: bool = False  # work ahead, and the driver has the event
+    has_requested: bool = False  # work ahead, and the event is queued
     queue: deque[Assignment] = field(default_factory=deque)
-    turn: int = 0  # of the request that waits for a reply; earlier ones need none any more
+    turn: int = 0  # of the request that waits for a reply; earlier ones no longer need one
     waiting: int = 0
     heartbeat: int = 0
     heartbeat_at: float | None = None
@@ -50,7 +50,7 @@ class _Process:
 
 
 class Session:
-    """One worker's session, which puts the worker's events into a queue."""
+    """Session of one worker, which puts the worker's events into a queue."""
 
     def __init__(
         self, worker: int, events: queue.Queue[WorkerEvent], clock: Callable[[], float]
@@ -68,12 +68,12 @@ class Session:
         self._ended = False
 
     def exchange(self, request: ExchangeRequest, digest: bytes, poll: float) -> Reply:
-        """Handle a request and reply to it, after up to ``poll`` seconds without work.
+        """Handle a request and return the reply, waiting up to ``poll`` seconds for work.
 
-        The digest of its bytes distinguishes a retry from another request.
+        The digest of the request's bytes distinguishes a retry from a new request.
 
         Raises:
-            MessageError: If the request is impossible. It has no effect then.
+            MessageError: If the request is invalid; it then has no effect.
         """
         with self._changed:
             if self._ended:
@@ -93,7 +93,7 @@ class Session:
             return self._wait(process, 0.0 if request.demand is Demand.NONE else poll)
 
     def heartbeat(self, heartbeat: HeartbeatRequest) -> Reply:
-        """Record a heartbeat and reply to it."""
+        """Record a heartbeat and return the reply."""
         with self._changed:
             process = self._process
             if self._ended:
@@ -109,12 +109,12 @@ class Session:
             return _POLL
 
     def acknowledge_ready(self) -> None:
-        """Note that the driver has taken a WorkerReady: it may send the new process work."""
+        """Record that the driver has received a WorkerReady, and may send the process work."""
         with self._changed:
             self._unacknowledged -= 1
 
     def send(self, assignment: Assignment) -> None:
-        """Queue an assignment, unless it was meant for a process that has been replaced."""
+        """Queue an assignment; drop it if it was meant for a process that has been replaced."""
         with self._changed:
             if self._process is not None and not self._unacknowledged:
                 self._process.queue.append(assignment)
@@ -122,36 +122,36 @@ class Session:
                 self._changed.notify_all()
 
     def expire(self, lease: float) -> None:
-        """Give the process up if it has made no progress for ``lease`` seconds."""
+        """Declare the process dead if it has made no progress for ``lease`` seconds."""
         with self._changed:
             process, now = self._process, self._clock()
             if process is None or self._ended or now - process.progressed_at < lease:
                 return
             if process.waiting and not process.delivered:
                 return
-            last = "no heartbeat ever came"
+            last = "no heartbeat was received"
             if process.heartbeat_at is not None:
-                last = f"its last heartbeat came {now - process.heartbeat_at:.0f} s ago"
+                last = f"the last heartbeat was {now - process.heartbeat_at:.0f} s ago"
             self._lose(f"no progress for {now - process.progressed_at:.0f} s; {last}")
 
     def give_up(self, reason: str) -> None:
-        """Give the process up, if there is one."""
+        """Declare the process dead, if there is one."""
         with self._changed:
             if self._process is not None and not self._ended:
                 self._lose(reason)
 
     def is_missing(self, seconds: float) -> bool:
-        """Return whether the worker has had no process for so long."""
+        """Return whether the worker has had no process for at least ``seconds``."""
         with self._changed:
             return self._process is None and self._clock() - self._missing_since >= seconds
 
     def process_info(self) -> ProcessInfo:
-        """Return the newest process's information about itself; empty if none ever came."""
+        """Return what the newest process reported about itself; empty if none has registered."""
         with self._changed:
             return dict(self._info)
 
     def lost_process_info(self) -> ProcessInfo:
-        """Return the information about itself of the process that was lost last."""
+        """Return what the last lost process reported about itself; empty if none was lost."""
         with self._changed:
             return dict(self._lost_info)
 
@@ -164,7 +164,7 @@ class Session:
     # Under the lock ----------------------------------------------------------------------
 
     def _find_process(self, request: ExchangeRequest) -> _Process | None:
-        """Return the request's process, which may be new; None if it was refused."""
+        """Return the request's process, which may be new; None if it was revoked or is unknown."""
         if self._process is not None and self._process.process_id == request.process_id:
             return self._process
         if request.process_id in self._refused or request.process is None:
@@ -207,7 +207,7 @@ class Session:
             self._request_work(process)
 
     def _request_work(self, process: _Process) -> None:
-        """Pass a demand on, once, unless more work is already on its way."""
+        """Queue a WorkRequested once, unless more work is already on its way."""
         if not (process.has_requested or process.outstanding is not None or process.queue):
             process.has_requested = True
             self._events.put(WorkRequested(self._worker))

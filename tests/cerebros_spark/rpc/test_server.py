@@ -398,7 +398,7 @@ def test_a_worker_without_progress_is_given_up(server, link, clock):
     until(lambda: counted[0] >= before + 3)
     server.expire()
     server.expire()
-    assert event(server) == WorkerLost(0, "no progress for 60 s; its last heartbeat came 0 s ago")
+    assert event(server) == WorkerLost(0, "no progress for 60 s; the last heartbeat was 0 s ago")
     # Its heartbeat ends the process, and its late messages are ignored.
     assert revoked.wait(30)
     assert worker.exchange([result()]) is None
@@ -410,7 +410,7 @@ def test_a_silent_worker_is_given_up_and_its_late_report_refused(server, client,
     busy_by_hand(server, client)
     clock.now += 60
     server.expire()
-    assert event(server) == WorkerLost(0, "no progress for 60 s; no heartbeat ever came")
+    assert event(server) == WorkerLost(0, "no progress for 60 s; no heartbeat was received")
     reply = client.exchange(number=2, process=None, received=1, reports=(result(),))
     assert reply.command is Command.REVOKED
     assert client.exchange().command is Command.REVOKED
@@ -437,7 +437,7 @@ def test_an_old_heartbeat_is_no_progress(server, client, clock):
     for number in (1, 2, 3):
         assert client.heartbeat(number=number, progress=number).command is Command.POLL
     server.expire()
-    assert event(server) == WorkerLost(0, "no progress for 60 s; its last heartbeat came 60 s ago")
+    assert event(server) == WorkerLost(0, "no progress for 60 s; the last heartbeat was 60 s ago")
 
 
 def test_a_worker_that_waits_for_work_is_not_given_up(server, link, clock):
