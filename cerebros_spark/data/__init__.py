@@ -1,5 +1,5 @@
-"""Data: a DataFrame or arrays become shards, and shards become batches.
+"""Conversion of a DataFrame or arrays to shards, and of shards to batches.
 
-Preparation validates columns, splits rows and writes equal shuffled shards of Parquet with a
-manifest. On a worker, the shards are read into memory once, or streamed within a memory budget.
+Preparation validates columns, splits rows, and writes shuffled Parquet shards of equal size with a
+manifest. A worker reads each shard into memory once, or streams it within a memory budget.
 """

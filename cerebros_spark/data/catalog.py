@@ -1,7 +1,7 @@
-"""Prepared data in a store: finding it, writing it and verifying its files.
+"""Catalog of the prepared data in a store: lookup, writing and verification of files.
 
-Each preparation writes its shards to a folder of its own below the data's. The manifest, written
-last, says which of them counts. So two processes that prepare the same data do not conflict.
+Each preparation writes its shards to a separate subfolder. The manifest, written last, names the
+valid subfolder. So two processes that prepare the same data do not conflict.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Shards = tuple[Shard, ...]
 Inspect = Callable[[Manifest], None]
 
 _ABANDONED = timedelta(days=1)
-"""A preparation that has written nothing for so long has ended."""
+"""Time without writes after which a preparation is considered abandoned."""
 
 
 def find(store: Store, fingerprint: str, inspect: Inspect | None = None) -> Manifest | None:
-    """Return the manifest of finished data; None if there is none, or it is invalid.
+    """Find prepared data and return its manifest; None if it is missing or invalid.
 
-    ``inspect`` is called with the manifest without its shards, and may raise.
+    ``inspect`` is called with the manifest, without its shards, and may raise an error.
     """
     manifest = _load_valid(store, fingerprint)
     if manifest is None:
@@ -43,10 +43,10 @@ def find(store: Store, fingerprint: str, inspect: Inspect | None = None) -> Mani
 
 
 def list_manifests(store: Store) -> list[Manifest]:
-    """Return the manifests of all prepared data in a store, except those of other formats.
+    """List the manifests of all prepared data in a store, except those in other formats.
 
     Raises:
-        StoreError: If one can't be read or was altered; the message says which.
+        StoreError: If a manifest cannot be read, or was altered.
     """
     keys = [key for key in store.list("data") if key.endswith("/manifest.json")]
     try:
@@ -62,9 +62,15 @@ def write(
     inspect: Inspect | None,
     write_shards: Callable[[str], tuple[Shards, Shards]],
 ) -> Manifest:
-    """Write prepared data, all of it or nothing; ``inspect`` may raise before.
+    """Write prepared data atomically and return its manifest.
 
-    Return the manifest; that of another process if it has finished the same data meanwhile.
+    If another process has prepared the same data in the meantime, its manifest is returned.
+
+    Args:
+        store: Store of the data.
+        planned: The manifest without shards.
+        inspect: Called with ``planned`` before anything is written; may raise an error.
+        write_shards: Writes the shards below a folder, and returns training and validation shards.
     """
     if inspect is not None:
         inspect(planned)
@@ -73,7 +79,7 @@ def write(
         train, validation = write_shards(folder)
         other = _load_valid(store, name)
         if other is not None:
-            logger.info("another process has prepared %s meanwhile: reusing its data", name)
+            logger.info("another process has already prepared %s: reusing its data", name)
             _remove(store, folder)
             return other
         manifest = msgspec.structs.replace(planned, train=train, validation=validation)
@@ -90,9 +96,9 @@ def write(
 
 @contextlib.contextmanager
 def new_folder(store: Store, fingerprint: str) -> Iterator[str]:
-    """Yield the key of a new folder for shards; it is deleted if the block fails.
+    """Yield the key of a new folder for shards, which is deleted if the context fails.
 
-    What abandoned preparations left is deleted first.
+    Folders of abandoned preparations are deleted first.
     """
     _remove_abandoned(store, fingerprint, None)
     folder = f"{_data_folder(fingerprint)}/{uuid.uuid4().hex[:16]}"
@@ -104,7 +110,7 @@ def new_folder(store: Store, fingerprint: str) -> Iterator[str]:
 
 
 def check_visible(store: Store, shard: Shard) -> None:
-    """Check that this process sees the files that executors wrote; raises StoreError."""
+    """Raise StoreError unless this process sees the files that executors wrote."""
     names = file_names(store, shard.key)
     if any(file.name not in names for file in shard.files):
         raise StoreError(
@@ -114,10 +120,15 @@ def check_visible(store: Store, shard: Shard) -> None:
 
 
 def check_files(store: Store, shard: Shard, source: Store) -> None:
-    """Check that a shard's files, read from the store or a copy, are those that were written.
+    """Check that the files of a shard are those that were written.
+
+    Args:
+        store: Store of the shard.
+        shard: The shard.
+        source: Store to read the files from: ``store`` or a copy.
 
     Raises:
-        StoreError: If not; the message names the file and says what to do.
+        StoreError: If a file is missing, unexpected or altered.
     """
     if not shard.files:
         return
@@ -137,7 +148,7 @@ def check_files(store: Store, shard: Shard, source: Store) -> None:
 
 
 def file_names(store: Store, key: str) -> list[str]:
-    """Return a shard's files below its key, without those hidden from readers of Parquet."""
+    """Return the names of a shard's files, except those that Parquet readers ignore."""
     names = [file[len(key) + 1 :] for file in store.list(key)]
     return [name for name in names if not name.rpartition("/")[2].startswith((".", "_"))]
 
@@ -151,7 +162,7 @@ def _damage_error(store: Store, shard: Shard, name: str, problem: str) -> StoreE
 
 
 def _load(store: Store, key: str) -> Manifest | None:
-    """Return a manifest, or None if it has another format; raises ValueError if it is invalid."""
+    """Load a manifest; None if it has another format. Raise ValueError if it is invalid."""
     try:
         return Manifest.from_json(store.read(key).decode())
     except OtherFormatError as error:
@@ -177,7 +188,7 @@ def _data_folder(fingerprint: str) -> str:
 
 
 def _remove_abandoned(store: Store, fingerprint: str, manifest: Manifest | None) -> None:
-    """Remove folders that the manifest does not name and no process has written to recently."""
+    """Remove folders that are not in the manifest and to which no process has written recently."""
     start = f"{_data_folder(fingerprint)}/"
     folders: dict[str, list[str]] = {}
     for key in store.list(_data_folder(fingerprint)):
@@ -197,12 +208,12 @@ def _is_abandoned(store: Store, keys: list[str]) -> bool:
     try:
         times = [store.modified_at(key) for key in keys]
     except StoreError:
-        return False  # one has just been moved or removed
+        return False  # a file has just been moved or removed
     return all(time is not None and time < before for time in times)
 
 
 def _remove(store: Store, folder: str) -> None:
-    """Remove a folder; a failure is logged, as it must not hide the first error."""
+    """Remove a folder; only log a failure, so that it does not hide an earlier error."""
     try:
         store.delete(folder)
     except StoreError as error:

@@ -1,7 +1,7 @@
-"""Checks that both preparations make, of Spark DataFrames and of arrays.
+"""Checks shared by the preparation of Spark DataFrames and of arrays.
 
-Nothing here reads rows: both sides pass what they counted, so that the same mistake gives the
-same message on both.
+This module reads no rows: both preparations pass their counts, so that the same mistake gives the
+same message.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cerebros_spark.storage.store import Store
 logger = logging.getLogger(__name__)
 
 CLASS_LIMIT = 1000
-"""A label of more distinct values than this is no class label."""
+"""Maximum number of distinct values of a class label."""
 
 VALIDATION_DATA = "__cerebros_validation"
 """Name of the column that marks the rows of ``validation_data``."""
@@ -31,21 +31,21 @@ VALIDATION_DATA = "__cerebros_validation"
 _SHOWN = 10
 
 _SPLIT = 2
-"""Version of the split: data that was split in another way has another fingerprint."""
+"""Version of the split, which is part of the fingerprint."""
 
 
 @dataclass(frozen=True)
 class DataRequest:
-    """The checked arguments of a preparation.
+    """Checked arguments of a preparation.
 
     Attributes:
-        features: Names of the feature columns, flat.
-        labels: Names of the label columns, flat.
+        features: Names of the feature columns, ungrouped.
+        labels: Names of the label columns, ungrouped.
         validation: Fraction of all rows, or the name of the column that marks validation rows.
         partitions: Number of partitions, P.
         seed: Seed of the shuffle.
-        weight: Name of the column with the rows' sample weights, if there is one.
-        shuffle: Whether validation rows are drawn at random; otherwise they are the last ones.
+        weight: Name of the column with the sample weights; None without sample weights.
+        shuffle: Whether validation rows are drawn at random; otherwise they are the last rows.
     """
 
     features: tuple[str, ...]
@@ -58,11 +58,11 @@ class DataRequest:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns to be stored, features first."""
+        """Names of all columns to store: features, labels, then sample weights."""
         return self.features + self.labels + (() if self.weight is None else (self.weight,))
 
     def role(self, name: str) -> str:
-        """Return the role of one of the columns: ``"feature"``, ``"label"`` or ``"weight"``."""
+        """Return the role of a column: ``"feature"``, ``"label"`` or ``"weight"``."""
         if name == self.weight:
             return "weight"
         return "label" if name in self.labels else "feature"
@@ -70,18 +70,18 @@ class DataRequest:
 
 @dataclass(frozen=True)
 class ColumnCounts:
-    """Numbers of rows of one column that models cannot be trained on.
+    """Numbers of rows of a column that models cannot be trained on.
 
     Attributes:
-        name: The column.
-        nulls: Rows without a value.
-        nans: Rows with a NaN.
-        infinities: Rows with a value that is infinite as float32.
-        null_elements: Rows whose array has a null element.
-        lengths: Least and greatest array length; None for a number.
-        negatives: Of sample weights, rows with a negative one.
-        least: Of sample weights, the least.
-        variation: A variation of its values that float32 is too coarse for, if there is one.
+        name: Name of the column.
+        nulls: Number of rows without a value.
+        nans: Number of rows with a NaN.
+        infinities: Number of rows with a value that is infinite as float32.
+        null_elements: Number of rows with a null element in the array.
+        lengths: Minimum and maximum array length; None if the column does not have arrays.
+        negatives: Number of rows with a negative sample weight.
+        least: Minimum sample weight.
+        variation: Variation that float32 cannot represent; None if there is no such variation.
     """
 
     name: str
@@ -96,7 +96,12 @@ class ColumnCounts:
 
 
 def flatten(columns: Sequence[str | Sequence[str]], argument: str) -> tuple[str, ...]:
-    """Return the column names in an argument that may group them in lists."""
+    """Flatten column names that may be grouped in lists.
+
+    Raises:
+        ArgumentError: If ``columns`` is empty, has duplicates, or contains anything but names. The
+            message calls it ``argument``.
+    """
     if isinstance(columns, str):
         raise ArgumentError(f"{argument} must be a list of names: write [{columns!r}]")
     groups = [[group] if isinstance(group, str) else group for group in columns]
@@ -129,20 +134,20 @@ def check_request(
 
     Args:
         existing: Names of the existing columns.
-        feature_columns: Names of the features, or lists of names (one list for each model input).
-        label_columns: Names of the labels, or lists of names.
-        validation: Fraction in (0, 1) of all rows for validation, or the name of a boolean column
+        feature_columns: Names of the features, or lists of names (one list per model input).
+        label_columns: Names of the labels, or lists of names (one list per model output).
+        validation: Fraction of all rows for validation, in (0, 1), or the name of a boolean column
             that is true in validation rows.
         partitions: Number of training shards, and of validation shards.
         seed: Seed of the shuffle.
-        weight_column: Column with the rows' sample weights: one number of 0 or more a row, stored
-            as float32. None for no weights.
-        shuffle: Draw the validation rows at random. If False, a fraction takes the last rows, as
-            Keras' ``validation_split`` does; training rows are shuffled either way.
+        weight_column: Name of the column with the sample weights: one non-negative number per row,
+            stored as float32. None for no sample weights.
+        shuffle: Whether to draw the validation rows at random. If False, a fraction selects the
+            last rows, as Keras' ``validation_split`` does. Training rows are always shuffled.
 
     Raises:
-        ArgumentError: If an argument is invalid, whatever the data.
-        DataError: If a column does not exist, or exists twice.
+        ArgumentError: If an argument is invalid.
+        DataError: If a column does not exist, or is not unique.
     """
     features = flatten(feature_columns, "feature_columns")
     labels = flatten(label_columns, "label_columns")
@@ -190,7 +195,7 @@ def _check_fraction(validation: float) -> float:
 
 
 def missing_column_error(name: str, existing: Sequence[str], where: str = "") -> DataError:
-    """Return the error for a column that is missing ``where``, with the one that may be meant."""
+    """Return the error for a missing column, with a suggestion; ``where`` follows its name."""
     by_lower = {column.lower(): column for column in existing}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
@@ -209,9 +214,9 @@ def column_type_error(name: str, kind: str) -> DataError:
 
 
 def weight_type_error(name: str, kind: str) -> DataError:
-    """Return the error for sample weights that are not one number a row."""
+    """Return the error for sample weights that are not one number per row."""
     return DataError(
-        f"the sample weight column {name!r} must hold one number a row, but has the type {kind}"
+        f"the sample weight column {name!r} must hold one number per row, but has the type {kind}"
     )
 
 
@@ -224,7 +229,7 @@ def validation_type_error(name: str, kind: str) -> DataError:
 
 
 def check_counts(rows: int, counts: Sequence[ColumnCounts]) -> None:
-    """Refuse data with values that models cannot be trained on; raises DataError."""
+    """Raise DataError if there are no rows, or values that models cannot be trained on."""
     if rows == 0:
         raise DataError("the data has no rows")
     problems = [problem for column in counts for problem in _describe_problems(rows, column)]
@@ -256,11 +261,11 @@ def _describe_problems(rows: int, counts: ColumnCounts) -> Iterator[str]:
 
 
 def check_weights(columns: Sequence[Column], validation: float) -> None:
-    """Refuse sample weights that are all 0 in the training or validation rows.
+    """Raise DataError if the sample weights are 0 in all training or all validation rows.
 
     Args:
-        columns: The columns, with the statistics of the training rows.
-        validation: The greatest sample weight of the validation rows.
+        columns: The columns, with statistics of the training rows.
+        validation: Maximum sample weight of the validation rows.
     """
     for column in columns:
         if column.role == "weight" and not any(column.mean):
@@ -273,7 +278,7 @@ def check_weights(columns: Sequence[Column], validation: float) -> None:
 
 
 def warn_of_date(name: str) -> None:
-    """Warn that rows which seem to be sorted by a date are split at random."""
+    """Warn that rows seem to be sorted by the date column ``name``, but are split at random."""
     logger.warning(
         "the rows seem to be sorted by %r, and validation rows are drawn from all of them at "
         "random: to validate on the latest rows, mark them in a boolean column and name it in "
@@ -283,7 +288,7 @@ def warn_of_date(name: str) -> None:
 
 
 def check_split(train: int, validation: int, request: DataRequest) -> None:
-    """Refuse a split that leaves a shard without a row; raises DataError."""
+    """Raise DataError if a split leaves a shard without rows."""
     is_given = request.validation == VALIDATION_DATA
     split = "validation_data" if is_given else f"validation={request.validation!r}"
     for count, rows in ((train, "training rows"), (validation, "validation rows")):
@@ -297,17 +302,17 @@ def check_split(train: int, validation: int, request: DataRequest) -> None:
 
 
 def check_address(store: Store) -> None:
-    """Refuse a store whose URL readers would cut; raises ArgumentError."""
+    """Raise ArgumentError if the store's URL has a character at which readers would cut it."""
     for sign in "#?":
         if sign in store.url:
             raise ArgumentError(f"cannot store data at {store.url!r}: use a path without {sign!r}")
 
 
 def stored_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns' names in the files: their own if the reader can take them.
+    """Return the names of the columns in the files: the original names, if the reader accepts them.
 
-    Petastorm makes named tuples of the columns, so a name must be an identifier, and in ASCII, as
-    Python would normalize others. Columns of other names are numbered.
+    Petastorm creates named tuples of the columns, so a name must be an identifier. It must be
+    ASCII, because Python normalizes other identifiers. Columns with other names are numbered.
     """
     taken = {name.lower() for name in names}
     result = []
@@ -327,12 +332,12 @@ def stored_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def fingerprint(content: Sequence[object], columns: Sequence[Column], request: DataRequest) -> str:
-    """Return the name of prepared data: a hash of all that decides its content.
+    """Return the name of prepared data: a hash of everything that determines its content.
 
     Args:
-        content: A hash of the rows, as values that JSON supports.
-        columns: The columns as they are stored; their statistics do not count.
-        request: The arguments.
+        content: Hash of the rows, as values with a string form.
+        columns: The columns as they are stored; their statistics are ignored.
+        request: Arguments of the preparation.
     """
     parts = {
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""Columns whose values float32 is too coarse to distinguish."""
+"""Detection of columns with values that float32 cannot distinguish."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.manifest import Column
 
 _FEWEST_STEPS = 64
-"""Values whose range is fewer steps of float32 than this count as lost."""
+"""Minimum range, in float32 steps, of values that float32 can distinguish."""
 
 _RANGE = 3.5
-"""Range of values in standard deviations where it is unknown; that of a uniform distribution."""
+"""Estimated range of values, in standard deviations; that of a uniform distribution."""
 
 _ROUNDING = 1e-12
-"""Relative to the greatest value: a smaller range comes from rounding in float64."""
+"""Range, relative to the maximum, below which values differ only by rounding in float64."""
 
 
 @dataclass(frozen=True)
 class Variation:
-    """How the values of a column, or of one element of its arrays, vary.
+    """Variation of the values of a column, or of one element of its arrays.
 
     Attributes:
-        mean: Their mean.
-        extent: Distance of the least from the greatest, possibly estimated.
-        greatest: The greatest absolute value.
-        is_integral: Whether all are integers.
+        mean: Mean of the values.
+        extent: Difference between maximum and minimum, possibly estimated.
+        greatest: Maximum absolute value.
+        is_integral: Whether all values are integers. Defaults to False.
     """
 
     mean: float
@@ -39,12 +39,12 @@ class Variation:
 
     @property
     def step(self) -> float:
-        """Distance between neighboring float32 numbers at the greatest value."""
+        """Distance between neighboring float32 numbers at the maximum."""
         return float(np.spacing(np.float32(self.greatest)))
 
     @property
     def is_lost(self) -> bool:
-        """Whether float32 numbers are too coarse for the values.
+        """Whether float32 is too coarse to distinguish the values.
 
         Values that vary only by rounding errors of float64 count as constant. Integers up to
         2^24 are exact in float32.
@@ -58,7 +58,10 @@ class Variation:
 def worst_variation(
     mean: Sequence[float], least: Sequence[float], greatest: Sequence[float]
 ) -> Variation | None:
-    """Return the variation of the first element for which float32 is too coarse, if any."""
+    """Return the first variation that float32 cannot represent; None if there is none.
+
+    The arguments hold the mean, minimum and maximum of each element.
+    """
     for middle, low, high in zip(mean, least, greatest, strict=True):
         variation = Variation(middle, high - low, max(-low, high))
         if variation.is_lost:
@@ -67,16 +70,16 @@ def worst_variation(
 
 
 def check_variation(columns: Iterable[Column]) -> None:
-    """Refuse integers that a network would cast to float32 and could not distinguish.
+    """Check that float32 can distinguish the integers that a network casts to it.
 
-    Prepared data has integers exactly, so only the caller knows which of them are cast.
+    Prepared data stores integers exactly, so only the caller knows which of them are cast.
 
     Args:
-        columns: The columns that are cast, with their statistics. Only integers are checked;
-            others were checked before they were written.
+        columns: Columns that are cast, with their statistics. Only integers are checked; other
+            values were checked before they were written.
 
     Raises:
-        DataError: Names the column, and says what to do.
+        DataError: If float32 cannot distinguish the values of a column.
     """
     for column in columns:
         if column.dtype not in ("int32", "int64"):
@@ -89,9 +92,9 @@ def check_variation(columns: Iterable[Column]) -> None:
 
 
 def describe_loss(name: str, variation: Variation) -> str:
-    """Return what float32 loses of a column, and what to do."""
+    """Describe what float32 loses in the column ``name``, and the remedy."""
     return (
         f"the column {name!r} varies by about {variation.extent:.3g} around "
         f"{variation.mean:.6g}, where float32 numbers are {variation.step:.3g} apart: a network "
-        "could not distinguish its values. Subtract its mean or its least value first"
+        "could not distinguish its values. Subtract its mean or minimum first"
     )

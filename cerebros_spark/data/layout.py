@@ -1,4 +1,4 @@
-"""Which columns make up which model input and output."""
+"""Assignment of columns to the inputs and outputs of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cerebros_spark.data.manifest import Layout, Manifest
 Columns = Sequence[str | Sequence[str]]
 Groups = tuple[tuple[str, ...], ...]
 
-# Names that Keras, AutoKeras and this package number if the user gives none.
+# Numbered names that Keras, AutoKeras and this package give to unnamed inputs and outputs.
 _NUMBERED = re.compile(
     r"((features|target)_\d+)"
     r"|((\w+_)?input(_layer)?|keras_tensor|(classification|regression|plain)_head|output)(_\d+)?"
@@ -35,29 +35,29 @@ def default_layout(
 ) -> Layout:
     """Distribute the columns over the inputs and outputs of a model.
 
-    One input gets all features concatenated. As many inputs as features get one each, by name as
-    in Keras; inputs or columns without names of their own (Keras and AutoKeras number them) are
-    matched by position. Otherwise group the names in lists, one list for each input. The same
-    holds for labels and outputs.
+    A single input gets all features, concatenated. If there are as many inputs as features, each
+    gets the feature of the same name, as in Keras. Inputs or columns with default names (which
+    Keras and AutoKeras number) are matched by position. Otherwise the names must be grouped in
+    lists, one per input. The same holds for labels and outputs.
 
     Args:
-        manifest: The prepared data.
+        manifest: Description of the prepared data.
         inputs: Number of model inputs.
         outputs: Number of model outputs.
-        feature_columns: The features, flat or grouped; all of the manifest's by default.
-        label_columns: The labels, flat or grouped; all of the manifest's by default.
-        input_shape: Shape of one row of the input, without the batch; for several inputs a list
-            with a shape, or None, for each. By default a single column keeps its shape and
-            concatenated columns are ``(total width,)``.
+        feature_columns: The features, flat or grouped. Defaults to all in the manifest.
+        label_columns: The labels, flat or grouped. Defaults to all in the manifest.
+        input_shape: Shape of one row of the input, without the batch dimension; for several inputs
+            a list with a shape, or None, for each. By default, a single column keeps its shape, and
+            concatenated columns have the shape ``(total width,)``.
         input_names: Names of the model's inputs, if known.
-        output_names: Names of its outputs, if known.
+        output_names: Names of the model's outputs, if known.
 
     Returns:
         The layout.
 
     Raises:
-        ArgumentError: If the columns can't be distributed, names of columns and inputs differ,
-            or a shape has another number of elements than its columns.
+        ArgumentError: If the columns cannot be distributed, if the names of columns and inputs
+            differ, or if a shape does not have as many elements as its columns.
     """
     features = _group(manifest, "feature", feature_columns, inputs, input_names)
     labels = _group(manifest, "label", label_columns, outputs, output_names)
@@ -73,9 +73,9 @@ def default_layout(
 
 
 def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
-    """Return the NumPy name of the type in which concatenated columns reach a model.
+    """Return the NumPy name of the dtype of a model input that concatenates columns.
 
-    A single column keeps its type; several are float32.
+    A single column keeps its dtype; several columns become float32.
     """
     return manifest.column(names[0]).dtype if len(names) == 1 else "float32"
 
@@ -83,7 +83,7 @@ def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
 def _group(
     manifest: Manifest, role: str, columns: Columns | None, count: int, end_names: Sequence[str]
 ) -> Groups:
-    """Return the columns of each of ``count`` ends: the inputs or the outputs of the model."""
+    """Return the columns of each of ``count`` ends (the inputs or the outputs of the model)."""
     argument = f"{role}_columns"
     end = "input" if role == "feature" else "output"
     existing = tuple(column.name for column in manifest.columns if column.role == role)
@@ -115,7 +115,10 @@ def _group(
 def _match_names(
     names: Sequence[str], end_names: Sequence[str], end: str, argument: str
 ) -> Sequence[str]:
-    """Return the columns in the order of the inputs or outputs of the same names."""
+    """Return the columns in the order of the inputs or outputs with the same names.
+
+    Columns stay in their order if either side has default names; other mismatches are errors.
+    """
     if sorted(end_names) == sorted(names):
         return end_names
     is_numbered = all(map(_NUMBERED.fullmatch, end_names)) or all(map(_NUMBERED.fullmatch, names))
@@ -143,7 +146,7 @@ def _unmatched_error(
 def _split_shapes(
     input_shape: Sequence[int] | Sequence[Sequence[int] | None] | None, count: int
 ) -> list[tuple[int, ...] | None]:
-    """Return one shape, or None, for each input."""
+    """Return one shape for each input; None for inputs without a given shape."""
     if input_shape is None:
         return [None] * count
     is_one = all(hasattr(size, "__index__") for size in input_shape)
@@ -164,7 +167,7 @@ def _resolve_shape(
     columns = [manifest.column(name) for name in group]
     width = sum(column.width for column in columns)
     if shape is None:
-        # A single number is a row of one element, as a layer needs an axis.
+        # A single number becomes a row of one element, because a layer needs an axis.
         return columns[0].shape or (1,) if len(columns) == 1 else (width,)
     if any(size < 1 for size in shape) or math.prod(shape) != width:
         raise ArgumentError(

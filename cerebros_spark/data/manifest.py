@@ -1,6 +1,6 @@
-"""What prepared data is: a frozen description that is sent to every worker.
+"""Manifest of prepared data: a frozen description that is sent to every worker.
 
-The manifest is written after the last shard, so data without one is unfinished and never used.
+The manifest is written after the last shard. Data without a manifest is unfinished and never used.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import numpy as np
 
 FORMAT = 2
 
-#: Of data with sample weights, which a reader of the other format would silently ignore.
+#: Format of data with sample weights, which readers of the other format would silently ignore.
 _FORMAT_WITH_WEIGHTS = 3
 
 
 class OtherFormatError(ValueError):
-    """A manifest was written by another version, in another format."""
+    """Error for a manifest that another version has written in another format."""
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One column of prepared data.
+    """Column of prepared data.
 
     Attributes:
-        name: The column's name in the user's DataFrame.
+        name: Name of the column in the user's DataFrame.
         dtype: NumPy name of the element type in the shards (``float32``, ``int64`` …).
-        shape: Shape of one row's value: ``()`` for a number, ``(n,)`` for an array.
-        role: ``"feature"``, ``"label"`` or ``"weight"`` (the rows' sample weights).
+        shape: Shape of the value of one row: ``()`` for a number, ``(n,)`` for an array.
+        role: ``"feature"``, ``"label"`` or ``"weight"`` (sample weights).
         mean: Mean of each element over the training rows, flattened.
-        variance: Population variance of each element over the training rows.
-        classes: For an integer (or integral) label of at most 1,000 distinct values: those
-            values, ascending, over all rows. None if the column is no class label.
-        off_binary: For an array label: rows that have a value other than 0 and 1.
-        off_one_hot: For an array label: rows that are not one 1 among zeros.
-        stored_as: The column's name in the shards' files if it can't be ``name``, because the
-            reader takes only ASCII identifiers; otherwise empty.
+        variance: Population variance of each element over the training rows, flattened.
+        classes: Distinct values over all rows, ascending, of a class label: a label with integral
+            values, at most 1,000 of them distinct. None for other columns.
+        off_binary: For an array label, number of rows with a value other than 0 and 1.
+        off_one_hot: For an array label, number of rows that are not one-hot.
+        stored_as: Name of the column in the shard files if it differs from ``name``, because the
+            reader accepts only ASCII identifiers; otherwise empty.
     """
 
     name: str
@@ -55,27 +55,27 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def stored(self) -> str:
-        """The column's name in the shards' files."""
+        """Name of the column in the shard files."""
         return self.stored_as or self.name
 
     @property
     def width(self) -> int:
-        """Number of elements in one row's value."""
+        """Number of elements in the value of one row."""
         return math.prod(self.shape)
 
     @property
     def row_bytes(self) -> int:
-        """Decoded size of one row's value, in bytes."""
+        """Decoded size of the value of one row, in bytes."""
         return self.width * np.dtype(self.dtype).itemsize
 
 
 class ShardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file of a shard, as it was written.
+    """File of a shard, as it was written.
 
     Attributes:
-        name: Its key below the shard's.
-        size: Its size in bytes.
-        sha256: The sha256 of its bytes, in hexadecimal digits.
+        name: Key of the file, relative to the key of the shard.
+        size: Size of the file in bytes.
+        sha256: Hexadecimal SHA-256 digest of the file.
     """
 
     name: str
@@ -84,12 +84,13 @@ class ShardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One shard.
+    """Shard: the training or validation rows of one partition.
 
     Attributes:
-        key: The key of its folder below the store's prefix.
+        key: Key of the shard's folder in the store.
         rows: Number of rows.
-        files: Its files, by name; empty if they are unknown and can't be verified.
+        files: Files of the shard, ordered by name; empty if they are unknown and cannot be
+            verified.
     """
 
     key: str
@@ -98,14 +99,17 @@ class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Prepared data: P training and P validation shards of equal size (within one row).
+    """Description of prepared data: P training and P validation shards.
+
+    The sizes of the training shards differ by at most one row, as do those of the validation
+    shards.
 
     Attributes:
-        fingerprint: Names the content: same rows, columns, split, P and seed, same fingerprint.
-        columns: Features first, in the requested order, then labels, then the sample weights, if
+        fingerprint: Hash of the rows, columns, split, P and seed, which identifies the content.
+        columns: The features in the requested order, then the labels, then the sample weights, if
             there are any.
-        train: The training shards; partition p of the run is ``train[p]``.
-        validation: The validation shards, as many as ``train``.
+        train: Training shards; partition p of the run is ``train[p]``.
+        validation: Validation shards, as many as ``train``.
         seed: Seed of the shuffle.
     """
 
@@ -132,11 +136,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def weight(self) -> Column | None:
-        """The column with the rows' sample weights, if the data has them."""
+        """The column with the sample weights; None if the data has no sample weights."""
         return next((column for column in self.columns if column.role == "weight"), None)
 
     def column(self, name: str) -> Column:
-        """Return the column of a name; raises KeyError."""
+        """Return the column with a name; raise KeyError if there is no such column."""
         for column in self.columns:
             if column.name == name:
                 return column
@@ -150,13 +154,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Return the manifest that :meth:`to_json` wrote.
+        """Parse a manifest written by :meth:`to_json`.
 
         Raises:
-            OtherFormatError: If it was written in another format.
-            ValueError: If it was altered or truncated, or is something else.
+            OtherFormatError: If the manifest has another format.
+            ValueError: If the text was altered or truncated, or is not a manifest.
         """
-        # Not msgspec's own parser: it lacks the infinite numbers that statistics may have.
+        # The parser of msgspec does not support the infinite numbers that statistics may contain.
         fields = json.loads(text)
         try:
             number = fields.pop("format")
@@ -165,15 +169,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             digest = fields.pop("sha256")
             manifest = msgspec.convert(fields, cls)
         except (AttributeError, KeyError, TypeError, msgspec.ValidationError) as error:
-            raise ValueError(f"it is no manifest ({type(error).__name__}: {error})") from error
-        # Of what was read, so that a field left to its default is found too.
+            raise ValueError(f"it is not a manifest ({type(error).__name__}: {error})") from error
+        # The digest is of the parsed manifest, so that a field left to its default is detected.
         if digest != _digest({"format": number, **msgspec.to_builtins(manifest)}):
             raise ValueError("its content does not match its sha256: it was altered")
         return manifest
 
 
 def _digest(content: dict[str, Any]) -> str:
-    """Return the sha256 of a JSON value, whatever its white space."""
+    """Return the hexadecimal SHA-256 digest of a JSON value, independent of whitespace."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -183,8 +187,8 @@ class Layout:
     """Columns of each input and output of the models.
 
     Attributes:
-        inputs: For each model input the columns that are concatenated in it.
-        outputs: For each model output the label columns that are concatenated in it.
+        inputs: Names of the columns to concatenate for each model input.
+        outputs: Names of the label columns to concatenate for each model output.
         input_shapes: Shape of one row of each input; concatenated columns are reshaped to it.
     """
 
@@ -194,7 +198,7 @@ class Layout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns that are read, features first."""
+        """Names of all columns to read, features first."""
         return tuple(name for group in (*self.inputs, *self.outputs) for name in group)
 
 

@@ -1,8 +1,8 @@
-"""Files of shards, and shards written by Spark's executors through the store.
+"""Writer of shard files, also for Spark's executors, which write through the store.
 
-Spark's own Parquet writer takes minutes for thousands of columns. Here numbers of one type come
-as one array column, and become columns of their own in Arrow's memory. Spark need not know the
-store.
+Spark's Parquet writer takes minutes for thousands of columns. So Spark passes all numbers of one
+type as one array column, which this module splits into columns in Arrow's memory. Spark itself
+needs no access to the store.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from cerebros_spark.data.manifest import Column, ShardFile
 from cerebros_spark.storage.store import Store
 
 FILE_BYTES = 32 * 2**20
-"""Decoded size of the rows in one file of a shard, at most."""
+"""Maximum decoded size of the rows in one shard file, in bytes."""
 
 GROUP_BYTES = 2**22
-"""Size of a row group: what a streaming reader decodes at a time, in several times its size."""
+"""Size of a row group in bytes; a streaming reader decodes one at a time, in more memory."""
 
 FILE_ROWS = 2**18
-"""Rows in one file at most: the reader makes a Python object of each array value."""
+"""Maximum number of rows in one file: the reader creates a Python object per array value."""
 
 _REPORT = "shard bigint, name string, rows bigint, size bigint, sha256 string, problem string"
 _NO_FILE = ShardFile("", 0, "")
@@ -36,12 +36,12 @@ _NO_FILE = ShardFile("", 0, "")
 
 @dataclass(frozen=True)
 class ColumnLocation:
-    """Location of a column in the rows to be written.
+    """Location of a column in the rows to write.
 
     Attributes:
         column: The column.
-        alias: Name of the column in the rows, or of the array column that has it as an element.
-        index: Its index in these arrays; None for a column of its own.
+        alias: Name of the column in the rows, or of the array column that contains it.
+        index: Index of the column in the arrays; None if it is a separate column.
     """
 
     column: Column
@@ -50,14 +50,14 @@ class ColumnLocation:
 
 
 def rows_per_file(columns: Sequence[Column]) -> int:
-    """Return the greatest number of rows in one file."""
+    """Return the maximum number of rows in one file."""
     return max(1, min(FILE_ROWS, FILE_BYTES // sum(column.row_bytes for column in columns)))
 
 
 def write_file(
     store: Store, folder: str, number: int, table: pa.Table, columns: Sequence[Column]
 ) -> ShardFile:
-    """Write a table as one file of a shard, given by its folder and the file's number."""
+    """Write a table as file ``number`` of the shard in ``folder``."""
     row_bytes = sum(column.row_bytes for column in columns)
     group_rows = max(1, min(FILE_ROWS, GROUP_BYTES // row_bytes))
     sink = pa.BufferOutputStream()
@@ -74,16 +74,22 @@ def write_file(
 def write_frame(
     rows: Any, store: Store, keys: Sequence[str], number: str, locations: Sequence[ColumnLocation]
 ) -> dict[int, tuple[int, tuple[ShardFile, ...]]]:
-    """Write a Spark DataFrame as shards; return the rows and files of each, by its number.
+    """Write a Spark DataFrame as shards.
 
-    A task that Spark runs again writes the same files with the same bytes.
+    A task that Spark retries writes the same files with the same bytes.
 
     Args:
-        rows: A DataFrame in which each task has whole shards, one after another.
-        store: The store.
-        keys: The folder of each shard, by its number.
-        number: Name of the column with the shard's number, which is not written.
+        rows: A DataFrame in which each task has complete shards, one after another.
+        store: Store of the shards.
+        keys: Keys of the folders of all shards.
+        number: Name of the column with the index of each row's shard; it is not written.
         locations: The columns to write, in order.
+
+    Returns:
+        The number of rows and the files of each shard, by index of the shard.
+
+    Raises:
+        StoreError: If a file cannot be written.
     """
     write = _make_task(store, keys, number, locations)
     try:
@@ -101,9 +107,9 @@ def write_frame(
 
 
 def _first_line(error: Exception) -> str:
-    """Return the message of a Spark error, without the traces of Java and of Spark's Python."""
+    """Return the message of a Spark error, without the stack traces of Java and Python."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # The last line of a Python worker's traceback has the exception.
+    # The last line of a Python worker's traceback contains the exception.
     raised = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b: ", line)]
     return (raised or lines or [type(error).__name__])[0]
 
@@ -111,7 +117,7 @@ def _first_line(error: Exception) -> str:
 def _make_task(
     store: Store, keys: Sequence[str], number: str, locations: Sequence[ColumnLocation]
 ) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    """Return the function of each Spark task: it writes its rows and reports its files."""
+    """Make the function of a Spark task, which writes the rows and yields reports of the files."""
     columns = [location.column for location in locations]
     file_rows = rows_per_file(columns)
 
@@ -121,7 +127,7 @@ def _make_task(
                 table = _unpack(part, locations)
                 file = write_file(store, keys[shard], file_number, table, columns)
                 yield _make_report(shard, file, table.num_rows)
-        except StoreError as error:  # Spark would wrap it in its own and a long trace
+        except StoreError as error:  # Spark would wrap it in another error with a long trace
             yield _make_report(problem=str(error))
 
     return write
@@ -135,7 +141,7 @@ def _make_report(
 
 
 def _unpack(table: pa.Table, locations: Sequence[ColumnLocation]) -> pa.Table:
-    """Return the table with a column for each location."""
+    """Unpack the array columns of a table: return one column for each location."""
     packs: dict[str, Any] = {}
     columns: dict[str, Any] = {}
     for location in locations:
@@ -152,7 +158,7 @@ def _unpack(table: pa.Table, locations: Sequence[ColumnLocation]) -> pa.Table:
 def _split_files(
     batches: Iterable[Any], number: str, file_rows: int
 ) -> Iterator[tuple[int, int, pa.Table]]:
-    """Yield the rows of each file: the shard, the file's number in it, its table."""
+    """Split batches into files; yield the index of the shard, that of the file, and its rows."""
     parts: list[Any] = []
     shard, file_number = -1, 0
 
@@ -180,7 +186,7 @@ def _split_files(
 
 
 def _split_shards(batch: Any, number: str) -> Iterator[Any]:
-    """Yield the parts of a batch that belong to one shard each."""
+    """Split a batch into parts that belong to one shard each."""
     shards = batch.column(number).to_numpy()
     start = 0
     for end in [*(np.flatnonzero(np.diff(shards)) + 1), len(shards)]:

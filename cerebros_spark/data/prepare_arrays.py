@@ -1,6 +1,6 @@
-"""Preparation of arrays in memory, without Spark: P training and P validation shards.
+"""Preparation of in-memory arrays as P training and P validation shards, without Spark.
 
-The result has the same form as that of :mod:`cerebros_spark.data.prepare_spark`.
+The result has the same format as that of :mod:`cerebros_spark.data.prepare_spark`.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ def prepare_arrays(
     inspect: Callable[[Manifest], None] | None = None,
     **arguments: Any,
 ) -> Manifest:
-    """Split arrays into shuffled shards of equal size, and describe them.
+    """Prepare arrays: split them into shuffled shards of equal size, with a manifest.
 
-    In the shards fractional numbers are float32, integers int32 or (int64, uint32, uint64) int64,
-    booleans int32. The shuffle and the split depend on the rows, their order and the seed. Every
-    split and every partition has its share of each class of the labels. The same data with the
-    same arguments is found in the store and not written again.
+    In the shards, fractional numbers are float32, and booleans and integers are int32, except that
+    int64, uint32 and uint64 become int64. The shuffle and the split depend on the rows, their order
+    and the seed. Every split and every partition has its share of each class of the labels. If the
+    store already contains the same data, prepared with the same arguments, it is reused.
 
     Args:
-        columns: Arrays of shape ``(n,)`` or ``(n, d1, …)`` by column name, all of the same n.
-            Higher ranks are stored flat; the manifest keeps their shape.
-        store: Store of the shards; workers must reach it too.
-        inspect: Called with the manifest, still without shards, before anything is written; an
-            exception ends the preparation.
-        **arguments: Those of :func:`~cerebros_spark.data.checks.check_request`.
+        columns: Arrays of shape ``(n,)`` or ``(n, d1, …)`` by column name, all with the same ``n``.
+            Arrays of higher rank are stored flat; the manifest records their shape.
+        store: Store of the shards, which workers must also be able to access.
+        inspect: Called with the manifest, without shards, before anything is written; an error
+            ends the preparation.
+        **arguments: Arguments of :func:`~cerebros_spark.data.checks.check_request`.
 
     Returns:
-        The manifest, which is in the store too.
+        The manifest, which is also in the store.
 
     Raises:
         ArgumentError: If an argument is invalid; nothing is written.
         DataError: If models cannot be trained on the data; nothing is written.
-        StoreError: If the shards can't be written; nothing is left.
+        StoreError: If the shards cannot be written; partial results are deleted.
     """
     request = checks.check_request(list(columns), **arguments)
     checks.check_address(store)
@@ -94,7 +94,7 @@ def prepare_arrays(
 
 
 def _check_mark(columns: Arrays, request: DataRequest) -> np.ndarray | None:
-    """Return the array that marks validation rows, if a column does."""
+    """Return the array that marks validation rows; None if ``validation`` is a fraction."""
     if not isinstance(request.validation, str):
         return None
     mark = columns[request.validation]
@@ -115,7 +115,7 @@ def _describe_type(array: np.ndarray) -> str:
 
 
 def _count_rows(arrays: Arrays) -> int:
-    """Return the number of rows, the same in all columns."""
+    """Count the rows; raise DataError if columns differ in length."""
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     first = next(iter(lengths))
     for name, length in lengths.items():
@@ -127,7 +127,7 @@ def _count_rows(arrays: Arrays) -> int:
 
 
 def _describe_columns(arrays: Arrays, request: DataRequest) -> list[Column]:
-    """Return the columns as they will be stored, without statistics."""
+    """Describe the columns as they will be stored, without statistics."""
     described = []
     stored = checks.stored_names(request.columns)
     for file_name, (name, array) in zip(stored, arrays.items(), strict=True):
@@ -150,8 +150,8 @@ def _describe_columns(arrays: Arrays, request: DataRequest) -> list[Column]:
 
 
 def _cast(array: np.ndarray, column: Column) -> np.ndarray:
-    """Return the values as stored: C order, ``(n,)`` or ``(n, width)``."""
-    with np.errstate(over="ignore"):  # too large numbers become infinite and are refused
+    """Cast values to the stored type: shape ``(n,)`` or ``(n, width)``, C order."""
+    with np.errstate(over="ignore"):  # too large numbers become infinite, and are rejected later
         values = np.ascontiguousarray(np.ma.getdata(array), dtype=column.dtype)
     return values.reshape(len(values), column.width) if column.shape else values
 
@@ -182,7 +182,7 @@ def _count_bad(column: Column, array: np.ndarray, values: np.ndarray) -> ColumnC
 
 
 def _worst_variation(column: Column, array: np.ndarray) -> Variation | None:
-    """Return a variation that is lost in the cast to float32, if there is one."""
+    """Return a variation that is lost in the cast to float32; None if there is none."""
     is_cast = column.dtype == "float32" and array.dtype != np.float32
     if not is_cast or column.role == "weight" or array.size == 0:
         return None
@@ -194,7 +194,7 @@ def _worst_variation(column: Column, array: np.ndarray) -> Variation | None:
 def _split(
     rows: int, mark: np.ndarray | None, request: DataRequest, classes: Sequence[np.ndarray]
 ) -> tuple[RowNumbers, RowNumbers]:
-    """Return the rows of each training and each validation shard, in random order."""
+    """Return the row indices of each training and each validation shard, in random order."""
     held_out = validation_size(rows, float(request.validation)) if mark is None else 0
     if mark is None and not request.shuffle:
         mark = np.arange(rows) >= rows - held_out
@@ -217,20 +217,20 @@ def _split(
 
 
 def _mark_evenly(rows: int, marked: int) -> np.ndarray:
-    """Return booleans with a number of true ones, at equal distances."""
+    """Return ``rows`` booleans, ``marked`` of them True, at equal distances."""
     numbers = np.arange(rows)
     marks: np.ndarray = (numbers + 1) * marked // rows > numbers * marked // rows
     return marks
 
 
 def _deal(rows: np.ndarray, place: np.ndarray, partitions: int) -> RowNumbers:
-    """Deal rows to shards in turn; each is in the order of the rows' places."""
+    """Deal row indices to shards in turn; sort each shard by ``place``, the shuffled position."""
     shards = [rows[number::partitions] for number in range(partitions)]
     return [shard[np.argsort(place[shard])] for shard in shards]
 
 
 def _row_classes(stored: Arrays, columns: Sequence[Column]) -> list[np.ndarray]:
-    """Return each row's class, for each label that has classes."""
+    """Return the class of each row, for each label that has classes."""
     row_classes = []
     for column in columns:
         values = stored[column.name]
@@ -252,9 +252,9 @@ def _hash_content(stored: Arrays, mark: np.ndarray | None) -> str:
 
 
 def _add_moments(column: Column, values: np.ndarray, rows: np.ndarray) -> Column:
-    """Return the column with mean and population variance, in float64, in two chunked passes."""
+    """Add mean and population variance to a column, in float64, in two chunked passes."""
     first = values[:1].reshape(1, -1)
-    # Beyond 2^53 float64 lacks integers: their distances from the first are exact.
+    # Float64 lacks some integers above 2^53, but their distances from the first value are exact.
     origin = first if values.dtype.kind == "i" and np.abs(first).max() > 2**52 else 0
 
     def chunks() -> Iterator[np.ndarray]:
@@ -271,7 +271,7 @@ def _add_moments(column: Column, values: np.ndarray, rows: np.ndarray) -> Column
 
 
 def _inspect_label(column: Column, values: np.ndarray) -> Column:
-    """Return a label's column with its classes and its counts of rows that are off."""
+    """Add the classes, and the numbers of non-binary and non-one-hot rows, to a label's column."""
     if column.shape:
         off_binary = ((values != 0) & (values != 1)).any(axis=1)
         off_one_hot = int((off_binary | (values.sum(axis=1) != 1)).sum())

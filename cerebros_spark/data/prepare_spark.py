@@ -1,9 +1,9 @@
-"""Preparation of a Spark DataFrame: P training and P validation shards, and a manifest.
+"""Preparation of a Spark DataFrame as P training and P validation shards with a manifest.
 
-All rows are handled by Spark in the JVM; the driver sees counts and statistics only. The
-DataFrame is evaluated twice (the survey, the sort), and its first row once more; where it needs
-more than one Spark partition the sort reads it once more to sample it. Cache it first if that is
-costly. The sorted rows are kept in the executors' storage while the shards are written.
+Spark handles all rows in the JVM; the driver receives only counts and statistics. The DataFrame is
+evaluated twice (survey and sort), and its first row once more. If it needs more than one Spark
+partition, the sort also reads it once to sample it. Cache the DataFrame first if evaluation is
+expensive. The sorted rows stay in the executors' storage while the shards are written.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from cerebros_spark.storage.store import Store
 
 # The lower 33 bits of monotonically_increasing_id count the rows of one Spark partition.
 _ROW_BITS = (1 << 33) - 1
-#: Decoded size in bytes of the rows that one task sorts.
+#: Decoded size of the rows that one task sorts, in bytes.
 TASK_BYTES = 2**24
 
 
@@ -47,30 +47,30 @@ def prepare_spark(
     inspect: Callable[[Manifest], None] | None = None,
     **arguments: Any,
 ) -> Manifest:
-    """Split a DataFrame into shuffled shards of equal size, and describe them.
+    """Prepare a DataFrame: split it into shuffled shards of equal size, with a manifest.
 
     Columns may be numbers, booleans, arrays of numbers (all of one length) and ML vectors, dense
-    or sparse. In the shards fractional numbers are float32, integers int32 or (long) int64,
-    booleans int32. The shuffle and the split depend only on the rows' content and the seed, not
-    on how the DataFrame is partitioned; every split and every partition has its share of each
-    class of the labels, and of rows that occur many times. The same data with the same arguments
-    is found in the store and not written again.
+    or sparse. In the shards, fractional numbers are float32, longs are int64, and booleans and
+    other integers are int32. The shuffle and the split depend only on the content of the rows and
+    the seed, not on Spark's partitions. Every split and every partition has its share of each class
+    of the labels, and of repeated rows. If the store already contains the same data, prepared with
+    the same arguments, it is reused.
 
     Args:
         df: The data. It must give the same rows each time it is evaluated.
-        store: Store of the shards; workers must reach it too.
-        inspect: Called with the manifest, still without shards, before anything is written; an
-            exception ends the preparation.
-        **arguments: Those of :func:`~cerebros_spark.data.checks.check_request`. As rows have no
-            order, ``shuffle`` must be True where ``validation`` is a fraction.
+        store: Store of the shards, which workers must also be able to access.
+        inspect: Called with the manifest, without shards, before anything is written; an error
+            ends the preparation.
+        **arguments: Arguments of :func:`~cerebros_spark.data.checks.check_request`. If
+            ``validation`` is a fraction, ``shuffle`` must be True, because rows have no order.
 
     Returns:
-        The manifest, which is in the store too.
+        The manifest, which is also in the store.
 
     Raises:
         ArgumentError: If an argument is invalid; nothing is written.
         DataError: If models cannot be trained on the data; nothing is written.
-        StoreError: If the shards can't be written; nothing is left.
+        StoreError: If the shards cannot be written; partial results are deleted.
     """
     request = checks.check_request(df.columns, **arguments)
     if not request.shuffle and not isinstance(request.validation, str):
@@ -110,14 +110,14 @@ def prepare_spark(
 
 
 def _count_tasks(df: DataFrame, surveyed: Survey) -> int:
-    """Return the number of tasks that sort: one for a small table, Spark's for a large one."""
+    """Return the number of tasks for the sort: 1 for a small table, at most Spark's setting."""
     size = surveyed.rows * sum(column.row_bytes for column in surveyed.columns)
     most = int(df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
     return max(1, min(most, math.ceil(size / TASK_BYTES)))
 
 
 def _sort(frame: DataFrame, surveyed: Survey, tasks: int) -> DataFrame:
-    """Sort rows by mark and classes, then by their hashes, in the executors' storage."""
+    """Sort rows by validation mark, classes and hashes, and persist them on the executors."""
     classes = [f"class_{number}" for number in range(len(surveyed.classes))]
     keys = ["held_out", *classes, "h1", "h2"]
     sql = [f"{sql} as {name}" for sql, name in zip(surveyed.classes, classes, strict=True)]
@@ -130,9 +130,9 @@ def _sort(frame: DataFrame, surveyed: Survey, tasks: int) -> DataFrame:
 
 
 def _place(ordered: DataFrame, surveyed: Survey, held_out: int, request: DataRequest) -> DataFrame:
-    """Give each row of the sorted frame its split, shard and place there.
+    """Add to each row of the sorted frame its split, its shard, and its place in the shard.
 
-    Only the number of rows of each class in each Spark partition reaches the driver.
+    Only the number of rows of each class in each Spark partition is sent to the driver.
     """
     stratum = "class_0" if surveyed.classes else "cast(0 as bigint)"
     parts = (
@@ -165,7 +165,7 @@ def _place(ordered: DataFrame, surveyed: Survey, held_out: int, request: DataReq
         .selectExpr(
             "*",
             f"cast(position % {request.partitions} as int) as slot",
-            # Equal rows may be neighbors in the sorted frame: in the shards they are not.
+            # Equal rows may be adjacent in the sorted frame, but must not be in the shards.
             f"xxhash64(cast({request.seed} as decimal(38,0)), 3, rank) as place",
         )
     )
@@ -178,13 +178,13 @@ def _check_unchanged(parts: Sequence[Any], surveyed: Survey) -> None:
     content = (sum(p["rows"] for p in parts), xor, sum(p["sum"] for p in parts))
     if content != surveyed.content:
         raise DataError(
-            "cannot prepare the DataFrame exactly: it gave other rows when it was read again; "
+            "cannot prepare the DataFrame exactly: it gave different rows when it was read again; "
             "write it to a file first, or cache it and seed what is random in it"
         )
 
 
 def _split_sql(strata: Sequence[Stratum], classes: Sequence[int], stratum: str) -> tuple[str, str]:
-    """Return SQL of whether a row validates, and of its number among the rows of its split."""
+    """Return SQL of whether a row validates, and of its index among the rows of its split."""
     number = "1"
     if len(strata) > 1:
         numbered = ", ".join(f"{each}L, {i + 1}" for i, each in enumerate(classes))
@@ -208,7 +208,7 @@ def _longs(values: Sequence[int]) -> str:
 def _add_statistics(
     placed: DataFrame, train_rows: int, surveyed: Survey, sources: Sequence[SourceColumn]
 ) -> tuple[Column, ...]:
-    """Return the columns with statistics of the training rows, and with class labels."""
+    """Add statistics of the training rows, and the classes of labels, to the columns."""
     columns = add_moments(placed.where("not validates"), train_rows, sources, surveyed.columns)
     labels = [source for source in sources if source.alias in surveyed.countable]
     values: dict[str, Any] = {}
@@ -227,7 +227,7 @@ def _add_statistics(
 
 
 def _greatest_weight(placed: DataFrame, sources: Sequence[SourceColumn]) -> float:
-    """Return the greatest sample weight of the validation rows; 1 without weights."""
+    """Return the maximum sample weight of the validation rows; 1 without sample weights."""
     for source in sources:
         if source.is_weight:
             greatest = F.max(F.expr(source.stored))
@@ -244,7 +244,7 @@ def _write_shards(
     partitions: int,
     tasks: int,
 ) -> tuple[catalog.Shards, catalog.Shards]:
-    """Write all shards, training first, each in the order of the rows' places."""
+    """Write all shards, ordered by ``place``; ``rows`` are the training and validation rows."""
     keys = [
         f"{folder}/{split}/shard={number}"
         for split in ("train", "validation")
@@ -253,7 +253,7 @@ def _write_shards(
     sizes = [size for split in rows for size in split_sizes(split, partitions)]
     numbered = placed.selectExpr("*", f"slot + if(validates, {partitions}, 0) as shard")
     if tasks > 1:
-        # By range, so that one task has whole shards and tasks are of similar size.
+        # By range, so that each task has complete shards, and tasks are of similar size.
         numbered = numbered.repartitionByRange(min(2 * partitions, tasks), "shard")
     aliases = dict.fromkeys(source.alias for source in sources)
     frame = numbered.sortWithinPartitions("shard", "place", "rank").select("shard", *aliases)
@@ -261,9 +261,7 @@ def _write_shards(
     written = write_frame(frame, store, keys, "shard", locations)
     counts = [written.get(number, (0, ()))[0] for number in range(len(keys))]
     if counts != sizes:
-        raise StoreError(
-            f"{store.url} holds {counts} rows by shard, but {sizes} were to be written"
-        )
+        raise StoreError(f"{store.url} has {counts} rows by shard, but {sizes} were expected")
     shards = [Shard(key, *written[number]) for number, key in enumerate(keys)]
     for shard in shards:
         catalog.check_visible(store, shard)

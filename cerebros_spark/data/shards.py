@@ -1,6 +1,6 @@
-"""The rows of one shard in chunks, on a worker.
+"""Rows of one shard on a worker, in chunks.
 
-A shard that fits the memory budget is decoded once and kept; a larger one is streamed.
+A shard that fits the memory budget is decoded once and kept; a larger shard is streamed.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from cerebros_spark.data.reader_petastorm import largest_row_group, read_row_gro
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.storage.store import Store
 
-# Memory of a row group during decoding, in multiples of its size: in Arrow and as arrays.
+# Memory for decoding a row group, in Arrow and as arrays, in multiples of its size.
 _GROUPS_DECODED = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Rows in memory, and the order to visit them in.
+    """Rows in memory, and the order in which to visit them.
 
     Attributes:
         x: One array for each model input, of shape ``(rows, *input_shape)``.
         y: One array for each model output, of shape ``(rows, width)``.
-        order: Row numbers, int64: a permutation of ``0 … rows - 1``.
-        weights: Sample weights of shape ``(rows,)``; None without weights.
+        order: Permutation of the row indices ``0 … rows - 1``, int64.
+        weights: Sample weights of shape ``(rows,)``; None without sample weights.
     """
 
     x: list[np.ndarray]
@@ -49,28 +49,28 @@ class Chunk:
 def open_shard(
     store: Store, shard: Shard, manifest: Manifest, layout: Layout, memory_budget: int
 ) -> ShardData:
-    """Open a shard for a model, after its files are verified.
+    """Verify the files of a shard and open it for a model.
 
-    Where the decoded rows fit the budget, they are read here and kept. Otherwise each pass reads
-    them again in chunks. The budget then covers two chunks (the caller's and the next) and the
-    row group that is being decoded. If that is too much, a chunk gets an eighth of the budget, but
-    at least one batch.
+    If the decoded rows fit the budget, they are read immediately and kept. Otherwise each pass
+    reads them in chunks. The budget then covers two chunks (the caller's and the next) and the row
+    group being decoded. If this leaves too little, a chunk gets an eighth of the budget, but at
+    least one batch.
 
     Args:
         store: Store of the shard.
         shard: The shard.
-        manifest: The prepared data.
+        manifest: Description of the prepared data.
         layout: Columns of the inputs and outputs. An input or output of one integer column has
-            that column's type; all others are float32.
-        memory_budget: Bytes for decoded rows.
+            the dtype of that column; all others are float32.
+        memory_budget: Bytes of memory for decoded rows.
 
     Returns:
-        The shard's rows.
+        The rows of the shard.
 
     Raises:
-        ArgumentError: If the layout does not fit the manifest.
-        DataError: If the shard has another number of rows than the manifest says.
-        StoreError: If the shard can't be read, or a file of it was altered.
+        ArgumentError: If the layout does not match the manifest.
+        DataError: If the number of rows in the shard differs from the manifest.
+        StoreError: If the shard cannot be read, or a file was altered.
     """
     inputs = tuple(
         _make_tensor(manifest, names, shape)
@@ -86,7 +86,7 @@ def open_shard(
 
 
 class ShardData:
-    """The rows of one shard, to be read any number of times; see :func:`open_shard`.
+    """Rows of one shard, which can be read any number of times; see :func:`open_shard`.
 
     Attributes:
         rows: Number of rows.
@@ -96,11 +96,11 @@ class ShardData:
     def __init__(self, reader: _ShardReader, memory_budget: int) -> None:
         self.rows = reader.shard.rows
         self.resident = reader.row_bytes * self.rows <= memory_budget
-        if self.resident:  # the reader is released, and with it a copy on the disk
+        if self.resident:  # the reader is released, and with it any copy on disk
             self._chunk = reader.make_chunk(next(reader.read(self.rows, None)), None)
             return
         self._reader = reader
-        # This also opens the shard: errors come now and not in the middle of an epoch.
+        # This also opens the shard, so that errors occur now and not in the middle of an epoch.
         group_rows = largest_row_group(reader.store, reader.shard, reader.names)
         decoding = _GROUPS_DECODED * group_rows * reader.row_bytes
         left = max(memory_budget - decoding, memory_budget // 4)
@@ -109,15 +109,15 @@ class ShardData:
     def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
         """Yield every row exactly once, in chunks of whole batches except the last.
 
-        A resident shard is one chunk, whose arrays are the same objects each time.
+        A resident shard is one chunk, with the same array objects each time.
 
         Args:
-            batch_size: Rows in a batch.
+            batch_size: Rows per batch.
             seed: Seed of the order, which depends on nothing else; None for the stored order.
 
         Raises:
-            ArgumentError: If ``batch_size`` is less than 1.
-            StoreError: If the shard can't be read.
+            ArgumentError: If ``batch_size`` is not a positive integer.
+            StoreError: If the shard cannot be read.
         """
         check_integer("batch_size", batch_size, 1)
         generator = None if seed is None else np.random.Generator(np.random.PCG64(seed))
@@ -125,19 +125,19 @@ class ShardData:
             yield dataclasses.replace(self._chunk, order=_order(self.rows, generator))
             return
         rows = max(1, self._chunk_rows // batch_size) * batch_size
-        # Petastorm takes seed 0 for none.
+        # Petastorm treats seed 0 as no seed.
         group_seed = None if generator is None else int(generator.integers(1, 2**32))
         for arrays in self._reader.read(rows, group_seed):
             chunks = [self._reader.make_chunk(arrays, generator)]
             del arrays
-            yield chunks.pop()  # no reference stays here while the caller uses it
+            yield chunks.pop()  # no reference is kept here while the caller uses it
 
 
 class _LocalCopy(LocalStore):
-    """A copy of a shard on the worker's disk, deleted with this object.
+    """Copy of a shard on the worker's disk, deleted when this object is collected.
 
-    Petastorm reads a file in many small pieces, and a streamed shard in every pass. From the disk
-    both are fast, and the store is read once.
+    Petastorm reads files in many small pieces, and every pass reads a streamed shard. A copy on
+    disk makes this fast, and the store is read only once.
     """
 
     def __init__(self, store: Store, shard: Shard) -> None:
@@ -158,7 +158,7 @@ class _LocalCopy(LocalStore):
 
 @dataclass(frozen=True)
 class _Tensor:
-    """One model input or output: columns side by side."""
+    """Model input or output, or the sample weights: concatenated columns."""
 
     columns: tuple[Column, ...]
     shape: tuple[int, ...]
@@ -172,7 +172,7 @@ class _Tensor:
         return np.empty((rows, *self.shape), self.dtype)
 
     def fill(self, target: np.ndarray, batch: Mapping[str, np.ndarray]) -> None:
-        """Copy the rows of a batch into a part of an array."""
+        """Fill ``target``, a part of an array, with the rows of a batch."""
         flat = target.reshape(len(target), -1)
         start = 0
         for column in self.columns:
@@ -203,7 +203,7 @@ def _make_tensor(
 
 @dataclass(frozen=True)
 class _ShardReader:
-    """Reads a shard into the arrays of a model."""
+    """Reader of a shard into the arrays of a model."""
 
     store: Store
     shard: Shard
@@ -224,7 +224,7 @@ class _ShardReader:
         return sorted({column.stored for t in self.tensors for column in t.columns})
 
     def read(self, chunk_rows: int, seed: int | None) -> Iterator[list[np.ndarray]]:
-        """Yield new arrays of ``chunk_rows`` rows each; the last may have fewer."""
+        """Yield new arrays, one per tensor, of ``chunk_rows`` rows; the last may have fewer."""
         left = self.shard.rows
         arrays: list[np.ndarray] = []
         filled = 0
@@ -239,7 +239,7 @@ class _ShardReader:
                     tensor.fill(array[filled : filled + count], part)
                 start, filled, left = start + count, filled + count, left - count
                 if filled == len(arrays[0]):
-                    # No reference stays here to arrays that the caller has released.
+                    # No reference is kept here to arrays that the caller has released.
                     full, arrays, filled = [arrays], [], 0
                     yield full.pop()
 

@@ -1,7 +1,7 @@
-"""How the columns of a Spark DataFrame are converted to those of the shards.
+"""Conversion of the columns of a Spark DataFrame to those of the shards.
 
 Spark plans and compiles expressions one by one, which takes minutes for thousands of columns. So
-single numbers are packed into one array for each type.
+single numbers are packed: all features of one type share an array column, the pack.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _PRECISE = {"int32": "int", "int64": "bigint", "float32": "double"}
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """One column of the user's DataFrame and its conversion.
+    """Column of the user's DataFrame and its conversion.
 
     Attributes:
         column: The column as it is stored.
-        alias: Its name in the frames here, as users' names may contain anything; for a packed
-            number the name of its pack.
+        alias: Name of the column in internal frames, because users' names may contain anything;
+            for a packed number, the name of its pack.
         index: Index of a packed number in its pack; None for other columns.
         raw: SQL of the user's value: a number, or an array of numbers.
-        raw_type: Its type in SQL.
-        is_array: Whether a row's value is an array.
-        has_null_elements: Whether its arrays may have null elements.
-        is_float32: Whether the user's numbers are float32 already.
+        raw_type: SQL type of ``raw``.
+        is_array: Whether the value of a row is an array.
+        has_null_elements: Whether the arrays may have null elements.
+        is_float32: Whether the user's numbers are already float32.
     """
 
     column: Column
@@ -59,7 +59,7 @@ class SourceColumn:
 
     @property
     def is_weight(self) -> bool:
-        """Whether the column has the sample weights."""
+        """Whether the column contains the sample weights."""
         return self.column.role == "weight"
 
     @property
@@ -69,7 +69,7 @@ class SourceColumn:
 
     @property
     def precise(self) -> str:
-        """SQL of the value before fractions are cast to float32; statistics are taken of it."""
+        """SQL of the value before the cast to float32, from which statistics are computed."""
         sql_type = _PRECISE[self.column.dtype]
         sql_type = f"array<{sql_type}>" if self.is_array else sql_type
         return self.raw if sql_type == self.raw_type else f"cast({self.raw} as {sql_type})"
@@ -81,13 +81,13 @@ class SourceColumn:
 
     @property
     def first(self) -> Any:
-        """The stored value, or the first element of an array."""
+        """Spark column of the stored value, or of the first element of an array."""
         value = F.col(self.alias)
         return F.get(value, F.lit(0)) if self.is_array else value
 
 
 def resolve_columns(schema: T.StructType, request: DataRequest) -> list[SourceColumn]:
-    """Return how each requested column is converted; raises DataError for unsupported types."""
+    """Resolve the conversion of each requested column; raise DataError for unsupported types."""
     fields = {field.name: field for field in schema.fields}
     if isinstance(request.validation, str):
         mark = fields[request.validation].dataType
@@ -136,12 +136,12 @@ def _is_vector(kind: T.DataType) -> bool:
 
 
 def quote(name: str) -> str:
-    """Return a column's name as SQL, whatever its characters."""
+    """Quote a column name for SQL."""
     return "`" + name.replace("`", "``") + "`"
 
 
 def vectors_to_arrays(df: DataFrame, request: DataRequest) -> DataFrame:
-    """Return the DataFrame with the requested ML vectors as arrays of doubles."""
+    """Convert the requested ML vectors of a DataFrame to arrays of doubles."""
     requested = set(request.columns)
     for field in df.schema.fields:
         if field.name in requested and _is_vector(field.dataType):
@@ -154,7 +154,7 @@ def vectors_to_arrays(df: DataFrame, request: DataRequest) -> DataFrame:
 def select_precise(
     df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest
 ) -> DataFrame:
-    """Select the columns before fractions are cast to float32, and the validation mark."""
+    """Select the columns, before the cast to float32, and the validation mark ``held_out``."""
     is_marked = isinstance(request.validation, str)
     mark = quote(str(request.validation)) if is_marked else "false"
     parts: dict[str, list[str]] = {}
@@ -174,17 +174,17 @@ def select_stored(
     request: DataRequest,
     more: Sequence[str] = (),
 ) -> DataFrame:
-    """Select the columns of :func:`select_precise` as stored, the mark, and two hashes of a row.
+    """Select the columns of :func:`select_precise` as stored, the mark, and two hashes of each row.
 
-    The hashes are ``h1`` and ``h2``: 128 bits, so rows that are equal in both are the same.
-    ``more`` is SQL of further columns, which are not hashed.
+    The hashes ``h1`` and ``h2`` have 128 bits in total, so rows with equal hashes are equal.
+    ``more`` is SQL of additional columns, which are not hashed.
     """
     cast: dict[str, str] = {}
     for source in sources:
         alias, sql_type = source.alias, "array<float>" if source.is_frame_array else "float"
         is_fraction = source.column.dtype == "float32"
         cast[alias] = f"cast({alias} as {sql_type}) as {alias}" if is_fraction else alias
-    # The seed goes in first, so each seed gives another order.
+    # The seed is hashed first, so that each seed gives a different order.
     seed = F.lit(request.seed).cast("decimal(38,0)")
     hashed = ["held_out", *cast]
     return frame.selectExpr("held_out", *cast.values(), *more).select(

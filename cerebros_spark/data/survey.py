@@ -1,6 +1,6 @@
-"""Statistics of a Spark DataFrame: checked before it is written, and kept in the manifest.
+"""Statistics of a Spark DataFrame: checked before it is written, and stored in the manifest.
 
-Statistics are taken of vectors of all values, as an expression for each column would take Spark
+The statistics aggregate all columns as one vector. One expression per column would take Spark
 minutes for thousands of columns.
 """
 
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 _FLOAT32_MAX = 3.4028234663852886e38
 _EXACT = 2.0**52  # float64 has all integers up to twice this
 
-# Distinct counts in the first pass are estimates (5 % standard error), so they only rule out.
+# Distinct counts in the first pass are estimates (5 % standard error): they only exclude labels.
 _SURELY_TOO_MANY = int(checks.CLASS_LIMIT * 1.3)
 
 _DATES = (T.DateType, T.TimestampType, T.TimestampNTZType)
-# Correlation of a date with the row's number from which on rows count as sorted by it. Numbers
-# jump from one Spark partition to the next, so rows in order of two partitions have 0.87.
+# Minimum correlation of a date with the row index for rows to count as sorted by it. Indices jump
+# between Spark partitions, so sorted rows in two partitions have a correlation of 0.87.
 _SORTED = 0.85
 
 
@@ -49,11 +49,11 @@ class Survey:
 
     Attributes:
         rows: Number of rows.
-        held_out: Number of rows that are marked for validation.
-        columns: The columns with their shapes, and with counts of rows that are not binary or
-            one-hot in array labels.
-        content: Hash of the rows' content, whatever their order.
-        classes: SQL of each row's class, for each label that has classes; for a frame of
+        held_out: Number of rows marked for validation.
+        columns: The columns with their shapes and, for array labels, the numbers of rows that are
+            not binary or not one-hot.
+        content: Hash of the rows, independent of their order.
+        classes: SQL of the class of a row, for each label that has classes; for a frame of
             :func:`~cerebros_spark.data.spark_columns.select_stored`.
         countable: Aliases of the labels that may have few enough classes to list.
     """
@@ -67,7 +67,7 @@ class Survey:
 
 
 def content_hash() -> list[Any]:
-    """Return aggregates that together identify a set of rows, whatever their order."""
+    """Return Spark aggregates that together identify a set of rows, independent of their order."""
     return [
         F.count(F.lit(1)).alias("rows"),
         F.bit_xor("h1").alias("xor"),
@@ -76,7 +76,11 @@ def content_hash() -> list[Any]:
 
 
 def survey(df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest) -> Survey:
-    """Read all rows once; raises DataError for values that models cannot be trained on."""
+    """Survey a DataFrame in one pass over its rows.
+
+    Raises:
+        DataError: If there are no rows, or values that models cannot be trained on.
+    """
     widths = _widths(df, sources)
     values = f"{_all_values(sources, widths, may_be_missing=True)} as all_values"
     frame = select_stored(select_precise(df, sources, request), sources, request, [values])
@@ -101,7 +105,7 @@ def survey(df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest)
 
 
 def _widths(df: DataFrame, sources: Sequence[SourceColumn]) -> list[int]:
-    """Return each source's number of values in the first row; 0 for a null array."""
+    """Return the number of values of each source in the first row; 0 for a null array."""
     if not any(source.is_array for source in sources):
         return [1] * len(sources)
     sizes = [f"size({source.raw})" if source.is_array else "1" for source in sources]
@@ -116,7 +120,7 @@ def _all_values(
 ) -> str:
     """Return SQL of all values of a row as one array of doubles, in the order of :func:`_slices`.
 
-    Where values may be missing, or arrays have another length, NaN replaces them.
+    With ``may_be_missing``, NaN replaces missing values and arrays of unexpected length.
     """
     nan = "double('NaN')"
     parts: dict[str, str] = {}
@@ -134,7 +138,7 @@ def _all_values(
 
 
 def _slices(sources: Sequence[SourceColumn], widths: Sequence[int]) -> list[slice]:
-    """Return each column's slice of the array of :func:`_all_values`, where packs come whole."""
+    """Return the slice of each column in the array of :func:`_all_values`; packs stay together."""
     order = {alias: at for at, alias in enumerate(dict.fromkeys(s.alias for s in sources))}
     slices = [slice(0)] * len(sources)
     start = 0
@@ -145,7 +149,7 @@ def _slices(sources: Sequence[SourceColumn], widths: Sequence[int]) -> list[slic
 
 
 def _column_aggregates(source: SourceColumn) -> Iterator[tuple[str, Any]]:
-    """Yield names and aggregates of one column, besides those of its values."""
+    """Yield names and aggregates of one column, in addition to the statistics of its values."""
     if source.index is not None:
         return
     value = F.col(source.alias)
@@ -213,7 +217,7 @@ def _check_values(
 
 
 def _is_finite(source: SourceColumn, statistics: dict[str, np.ndarray], values: slice) -> bool:
-    """Return whether no value is missing, NaN or infinite; otherwise a mean is not finite."""
+    """Return whether no value is missing, NaN or infinite: such values make the mean non-finite."""
     limit = _FLOAT32_MAX if source.column.dtype == "float32" else math.inf
     least, greatest = statistics["min"][values].min(), statistics["max"][values].max()
     return bool(
@@ -222,7 +226,7 @@ def _is_finite(source: SourceColumn, statistics: dict[str, np.ndarray], values: 
 
 
 def _count_bad(frame: DataFrame, sources: Sequence[SourceColumn]) -> dict[str, dict[str, int]]:
-    """Count rows with nulls, NaN or infinities, by column, in a pass of its own."""
+    """Count rows with nulls, NaN or infinities, by column, in a separate pass."""
     if not sources:
         return {}
     infinity = F.lit(math.inf).cast("float")
@@ -245,7 +249,7 @@ def _count_bad(frame: DataFrame, sources: Sequence[SourceColumn]) -> dict[str, d
 
 
 def _warn_of_dates(df: DataFrame) -> None:
-    """Warn where rows seem to be sorted by a date, whether or not it is used."""
+    """Warn if rows seem to be sorted by a date column, even by an unused one."""
     counts = Counter(field.name.lower() for field in df.schema.fields)
     dates = [
         field.name
@@ -299,7 +303,14 @@ def _make_survey(row: Row, sources: Sequence[SourceColumn]) -> Survey:
 def add_moments(
     frame: DataFrame, rows: int, sources: Sequence[SourceColumn], columns: Sequence[Column]
 ) -> list[Column]:
-    """Return the columns with mean and population variance of training rows, in float64."""
+    """Add mean and population variance, in float64, to the columns.
+
+    Args:
+        frame: The training rows.
+        rows: Number of training rows.
+        sources: Conversions of the columns.
+        columns: The columns, without statistics.
+    """
     widths = [column.width for column in columns]
     vector = array_to_vector(F.expr(_all_values(sources, widths, may_be_missing=False)))
     row = (
@@ -308,7 +319,7 @@ def add_moments(
         .head()["all"]
     )
     means = row["mean"].toArray()
-    variances = row["variance"].toArray() * (rows - 1) / rows  # Spark's is the sample variance
+    variances = row["variance"].toArray() * (rows - 1) / rows  # Spark computes the sample variance
     result = []
     for source, column, values in zip(sources, columns, _slices(sources, widths), strict=True):
         mean, variance = tuple(means[values].tolist()), tuple(variances[values].tolist())
@@ -319,7 +330,7 @@ def add_moments(
 
 
 def _exact_moments(frame: DataFrame, source: SourceColumn) -> tuple[tuple[float], tuple[float]]:
-    """Return mean and variance of integers that float64 can't distinguish, from differences."""
+    """Return mean and variance of integers that float64 cannot distinguish, from differences."""
     least = frame.agg(F.expr(f"min({source.stored})").alias("least")).head()["least"]
     difference = f"cast({source.stored} - {least}L as double)"
     row = frame.selectExpr(

@@ -110,7 +110,7 @@ def test_weights_that_cannot_be_used_are_refused(prepared_by, tmp_path, values, 
 
 def test_weights_are_one_number_a_row(prepared_by, tmp_path):
     frame = table().assign(w=[[1.0, 2.0]] * ROWS)
-    with pytest.raises(DataError, match="'w' must hold one number a row, but has the type"):
+    with pytest.raises(DataError, match="'w' must hold one number per row, but has the type"):
         prepared_by(frame, LocalStore(tmp_path), weight_column="w")
 
 
