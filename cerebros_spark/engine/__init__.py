@@ -1,6 +1,6 @@
-"""The engine: runs trials on a backend and records every result.
+"""Engine, which runs trials on a backend and records every result.
 
 It passes reports to the scheduler and the scheduler's assignments to the backend. Before either
-acts on a result, the engine commits it to the journal. Recovery rebuilds a run from that journal,
-and replay trains one of its trials again to compare every state.
+acts on a result, the engine commits it to the journal. Recovery rebuilds a run from its journal.
+Replay retrains one trial and compares every state.
 """

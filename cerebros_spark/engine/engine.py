@@ -1,4 +1,4 @@
-"""The engine: drives the scheduler with a backend and commits every result to the journal."""
+"""Engine that connects scheduler and backend and commits every result to the journal."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ _MAX_IDLE_LOSSES = 3
 
 
 class Engine:
-    """Trains trials by model hopping.
+    """Engine that trains trials by model hopping.
 
     Args:
-        backend: The source of workers.
+        backend: The provider of workers.
         config: The workers' configuration.
-        get_merger: Returns the merger of a trial's metrics.
+        get_merger: Returns the merger of a trial's metric variables.
         journal: The run's journal.
-        reproducible: Fix the order of visits in advance.
-        history: The records of earlier sessions. Unfinished trials resume where they were.
+        reproducible: Fix the order of visits, independent of timing.
+        history: Journal records of earlier sessions, from which unfinished trials resume.
     """
 
     def __init__(
@@ -102,19 +102,19 @@ class Engine:
 
     @property
     def specs(self) -> dict[str, TrialSpec]:
-        """The trials that were built, in this session or before, by name."""
+        """Specs of the trials that were built, in this session or earlier ones, by name."""
         return dict(self._specs)
 
     @property
     def idle_workers(self) -> int:
-        """Number of workers without units, as every trial waits for another worker."""
+        """Number of workers without units, as all trials wait for other workers or for answers."""
         return self._scheduler.idle_workers
 
     def start(self) -> None:
         """Start the workers.
 
         Raises:
-            BackendError, StoreError: If they cannot work.
+            BackendError, StoreError: If the workers cannot start or cannot use the store.
         """
         self._journal.append("session", session=self._config.session, at=time.time())
         self._journal.commit()
@@ -128,7 +128,12 @@ class Engine:
         self._unanswered = {}
 
     def submit(self, spec: TrialSpec, checkpoint: bytes, **extra: Any) -> None:
-        """Add a trial with its initial state, and additional fields for its journal record.
+        """Submit a trial.
+
+        Args:
+            spec: The trial.
+            checkpoint: Its initial state.
+            **extra: Additional fields of its journal record, in JSON types.
 
         Raises:
             StoreError: If the trial cannot be written to the store.
@@ -152,9 +157,9 @@ class Engine:
         self.flush()
 
     def answer(self, trial_id: str, answer: EpochAnswer) -> None:
-        """Answer an EpochResult; a paused trial is answered once more.
+        """Answer an EpochResult; a paused trial needs another answer later.
 
-        Answers take effect together, at the next :meth:`flush` or :meth:`next_result`.
+        All answers take effect together, at the next :meth:`flush` or :meth:`next_result`.
 
         Raises:
             StoreError: If a changed state cannot be written to the store.
@@ -190,7 +195,7 @@ class Engine:
             self._pending.append(EpochAnswered(trial_id, answer.proceed, changed))
 
     def flush(self) -> None:
-        """Commit and schedule the submissions and answers so far."""
+        """Flush pending submissions and answers: commit and schedule them."""
         pending, self._pending = self._pending, []
         if pending:
             self._handle(*pending)
@@ -198,9 +203,9 @@ class Engine:
     def next_result(self, timeout: float) -> EpochResult | TrialResult | None:
         """Return the next finished epoch or trial; None after ``timeout`` seconds.
 
-        The caller answers an EpochResult (:meth:`answer`) and records a TrialResult
-        (:meth:`record_end`), in the order in which it acts on them, which becomes the journal's.
-        None comes early if a worker becomes idle: see :attr:`idle_workers`.
+        Returns None earlier if a worker becomes idle (:attr:`idle_workers`). The caller must answer
+        each EpochResult (:meth:`answer`) and record each TrialResult (:meth:`record_end`). The
+        order in which it does so becomes the order of the journal.
         """
         deadline = time.monotonic() + timeout
         self.flush()
@@ -222,7 +227,7 @@ class Engine:
         return msgspec.structs.replace(result, kept=self._states.trials[result.trial_id].kept)
 
     def record_end(self, result: TrialResult) -> None:
-        """Record a trial's end in the journal and delete its unneeded states."""
+        """Record the end of a trial in the journal, and delete the trial's unneeded states."""
         self._journal.append("end", **msgspec.to_builtins(result))
         self._journal.commit()
         for ended_trials in self._ended_trials:
@@ -232,7 +237,7 @@ class Engine:
     def close(self, *, finished: bool = True) -> EngineReport:
         """Stop the workers and return the report.
 
-        Nothing of an unfinished run is deleted: another driver may have taken it over.
+        Nothing of an unfinished run is deleted, because another driver may have resumed it.
         """
         self._states.close()
         self._backend.stop()
@@ -249,16 +254,16 @@ class Engine:
     # Events and instructions -------------------------------------------------------------
 
     def _handle(self, *events: Event) -> None:
-        """Commit what has been recorded, then schedule events."""
+        """Commit the journal, pass events to the scheduler, and carry out its instructions."""
         self._journal.commit()
         self._carry_out(self._scheduler.handle(*events))
 
     def _receive(self, timeout: float) -> list[WorkerEvent]:
-        """Return and record the workers' next events: results that arrived together.
+        """Receive and record the workers' next events, at most up to the first that is no result.
 
-        They are committed and scheduled together. Any other event is the last of its batch:
-        whether later reports count depends on it, and a new process must be scheduled before it
-        is sent work.
+        Results that arrived together are committed and scheduled together. Any other event ends
+        the list: it may invalidate later reports, and the scheduler must know a new process before
+        that is sent work.
         """
         events: list[WorkerEvent] = []
         units: set[Unit] = set()
@@ -283,7 +288,7 @@ class Engine:
             logger.warning("lost worker %d: %s", event.worker, event.reason)
 
     def _record_unit(self, result: UnitResult) -> None:
-        """Record a finished unit. Once the record is committed, the unit counts."""
+        """Record a finished unit, which counts once the record is committed."""
         if not self._scheduler.expects(result.worker, result.unit):
             logger.info("ignoring late report for %s", result.unit)
             return
@@ -302,11 +307,11 @@ class Engine:
             raise BackendError(
                 f"worker {event.worker} died {_MAX_IDLE_LOSSES} times without finishing a unit; "
                 f"its last error: {event.reason}. Finished work is kept: fix the cause and run "
-                "the same again with overwrite=False"
+                "the search again with overwrite=False"
             )
 
     def _carry_out(self, instructions: Sequence[Instruction]) -> None:
-        for instruction in instructions:  # first, as workers wait for it
+        for instruction in instructions:  # first, because workers wait for them
             if isinstance(instruction, RunUnits):
                 worker = instruction.worker
                 ended_trials, self._ended_trials[worker] = tuple(self._ended_trials[worker]), []
@@ -316,7 +321,7 @@ class Engine:
         self._results.extend(each for each in instructions if isinstance(each, TrialResult))
 
     def _end_epochs(self, finished: Sequence[EpochDone]) -> None:
-        """Merge the metrics of epochs, all at once; an error fails its trial."""
+        """Merge the metrics of all finished epochs at once; an error fails only its trial."""
         if not finished:
             return
         try:
@@ -352,7 +357,7 @@ def _make_epoch_result(epoch: EpochDone, logs: dict[str, float]) -> EpochResult:
 
 
 def start_journal(config: WorkerConfig, **search_config: Any) -> Journal:
-    """Return a new run's journal, with the search configuration as its first record."""
+    """Start the journal of a new run, with the search configuration as its first record."""
     journal = Journal(config.store, config.run_id)
     journal.append("run", run=config.run_id, **{**describe_worker_config(config), **search_config})
     journal.commit()
@@ -360,7 +365,7 @@ def start_journal(config: WorkerConfig, **search_config: Any) -> Journal:
 
 
 def describe_worker_config(config: WorkerConfig) -> dict[str, Any]:
-    """Return the workers' configuration as fields of the journal's first record."""
+    """Describe the workers' configuration as fields of the journal's first record."""
     return {
         "data": config.manifest.fingerprint,
         "layout": dataclasses.asdict(config.layout),

@@ -10,16 +10,16 @@ from cerebros_spark.core.types import MetricState
 
 
 class Merger(Protocol):
-    """Computes the metrics of epochs; one merger may serve many trials."""
+    """Merger of metric variables; one merger may serve many trials."""
 
     def merge(self, epoch_states: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
-        """Return the metrics by name of each epoch, over the rows of all its units."""
+        """Merge the metric variables of each epoch's units; return its metrics by name."""
 
 
 def merge_epochs(
     finished: Sequence[EpochDone], get_merger: Callable[[str], Merger]
 ) -> list[dict[str, float]]:
-    """Return the logs of epochs, with one call of each merger."""
+    """Merge the metrics of epochs, with one call per merger; return the logs of each epoch."""
     mergers = [get_merger(epoch.trial_id) for epoch in finished]
     logs: list[dict[str, float]] = [{} for _ in finished]
     for merger in set(mergers):

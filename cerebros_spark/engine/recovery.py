@@ -1,4 +1,4 @@
-"""Recovery of a run from its journal: the scheduler and the states as they were."""
+"""Recovery of a run from its journal: scheduler, specs and states."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ Logs = dict[str, float]
 
 @dataclass(frozen=True)
 class RecoveredRun:
-    """A run as its journal ends: specs and states of the trials that were built.
+    """Run at the end of its journal; all attributes are by trial.
 
-    ``unanswered`` has the instructions that no record follows: finished epochs, with their logs if
-    they were merged, and ends.
+    Attributes:
+        specs: Specs of the trials that were built.
+        states: Their states to keep in the store.
+        unanswered: Finished epochs and ends of trials that no record answers. An epoch comes with
+            its logs; None if its metrics were not merged.
     """
 
     specs: dict[str, TrialSpec] = field(default_factory=dict)
@@ -41,7 +44,7 @@ class RecoveredRun:
 def recover_run(
     scheduler: Scheduler, store: Store, run_id: str, records: Sequence[Record]
 ) -> RecoveredRun:
-    """Replay a journal with a new scheduler, without any worker ready.
+    """Recover a run by replaying its journal to a new scheduler, before any worker is ready.
 
     Raises:
         StoreError: If a trial's spec is missing or damaged.
@@ -67,13 +70,13 @@ def recover_run(
 
 
 def read_unit_result(record: Record) -> UnitResult:
-    """Return the result in a ``unit`` record."""
+    """Read the result in a ``unit`` record."""
     fields = {name: record[name] for name in UnitResult.__struct_fields__}
     return msgspec.convert(fields, UnitResult)
 
 
 def _update(run: RecoveredRun, name: str, record: Record) -> None:
-    """Follow a trial's states and unanswered instructions."""
+    """Update a trial's states and unanswered instructions from a record."""
     if record["kind"] == "answer":
         states = run.states[name]
         states.kept = StateRef(**record["kept"]) if record["kept"] else None
@@ -86,7 +89,7 @@ def _update(run: RecoveredRun, name: str, record: Record) -> None:
 
 
 def _make_events(spec: TrialSpec, record: Record, scheduler: Scheduler) -> list[Event]:
-    """Return what a record means to the scheduler."""
+    """Make the scheduler's events from a record."""
     kind, name = record["kind"], spec.trial_id
     if kind == "trial":
         state = StateRef(**record["state"])

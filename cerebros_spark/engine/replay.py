@@ -1,8 +1,8 @@
-"""Replay of a trial, alone and in one process, and its comparison with the journal.
+"""Replay of a single trial in one process, and comparison with the journal.
 
-Model hopping is sequential training: a trial's states depend on the order of its visits and on
-nothing else (Nakandala, Zhang and Kumar, "Cerebro", VLDB 2020, section 4). A replay checks that,
-visit by visit, bit by bit.
+Model hopping is sequential training: the states of a trial depend only on the order of its visits
+(Nakandala, Zhang and Kumar, "Cerebro", VLDB 2020, section 4). A replay checks this after every
+visit, bit by bit.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ class Comparison:
     """Result of a replay.
 
     Attributes:
-        trial_id: The trial.
+        trial_id: Name of the trial.
         units: Number of replayed units.
-        states: Visits after which the state (weights, optimizer or anything else) differed.
-        metrics: Journal records whose metric variables differed.
+        states: Numbers of visits after which the state (weights, optimizer or anything else)
+            differed; the first visit is 1.
+        metrics: Numbers of journal records with different metric variables.
     """
 
     trial_id: str
@@ -44,19 +45,19 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether every state and every metric was the same, bit for bit."""
+        """Whether all states and all metrics are bit-identical."""
         return not self.states and not self.metrics
 
 
 class Replay:
-    """Replays trials of a run, finished or not.
+    """Replay of the trials of a run, finished or not.
 
     Args:
         store: Store of the run and its data.
-        run_id: The run.
-        custom_objects: The run's custom layers, losses and metrics by name, as passed to
-            ``HyperHyperModel``; the store does not hold them. Registered ones of modules that can
-            be imported may be left out.
+        run_id: Name of the run.
+        custom_objects: Custom layers, losses and metrics of the run by name, as passed to
+            ``HyperHyperModel``, because the store does not contain them. Registered objects of
+            importable modules may be omitted; None for no others.
 
     Raises:
         StoreError: If the journal or the data is missing or damaged.
@@ -79,15 +80,15 @@ class Replay:
 
     @property
     def trials(self) -> tuple[str, ...]:
-        """The trials that were built."""
+        """Names of the trials that were built."""
         return tuple(record["trial"] for record in self._records if record["kind"] == "trial")
 
     def compare(self, trial_id: str) -> Comparison:
-        """Train a trial again in the order of the journal.
+        """Compare a trial with the journal by retraining it in the same order of visits.
 
         Raises:
-            ArgumentError: If there is no such trial.
-            TrialError: If it needs custom layers, losses or metrics that are unknown here.
+            ArgumentError: If the run has no trial of that name.
+            TrialError: If the trial needs custom layers, losses or metrics that are unknown here.
         """
         if trial_id not in self.trials:
             raise ArgumentError(f"there is no trial {trial_id!r} in the run {self._run_id!r}")
@@ -112,7 +113,7 @@ class Replay:
                 if not has_same_metrics:
                     metrics.append(record["number"])
             elif record["kind"] == "answer" and record.get("state") is not None:
-                # A change by callbacks: the journal knows a learning rate, the store the rest.
+                # A change by callbacks: a learning rate is in the journal, the rest in the store.
                 ref = StateRef(**record["state"])
                 if record["learning_rate"] is None:
                     program.load([read_state(self._store, ref)])
@@ -131,7 +132,7 @@ class Replay:
             return LearningRateSetter(spec.program)
 
     def _run_unit(self, program: Program, spec: TrialSpec, result: UnitResult) -> tuple[bool, bool]:
-        """Run a unit again and return whether its state and its metrics are the same."""
+        """Run a unit again; return whether its state and whether its metrics are the same."""
         unit = result.unit
         shard = self._get_shard(unit.phase, unit.partition)
         has_same_state = True

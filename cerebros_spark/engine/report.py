@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EngineReport:
-    """How well the workers were used.
+    """Utilization of the workers in one session.
 
     Attributes:
         makespan: Seconds from the first assigned unit to the last report.
-        floor: Lower bound, in seconds, of any schedule of the same work.
-        busy: For each worker the share of the makespan that it worked on rows.
-        units: Number of committed units of this session.
-        lost: Number of times that a worker was lost.
+        floor: Lower bound, in seconds, on the makespan of any schedule of the same work.
+        busy: Share of the makespan that each worker spent on units.
+        units: Number of units of work that this session committed.
+        lost: Number of times that any worker was lost.
     """
 
     makespan: float
@@ -25,5 +25,5 @@ class EngineReport:
 
     @classmethod
     def empty(cls, workers: int) -> EngineReport:
-        """Return the report of a session without any training."""
+        """Return the report of a session that trained nothing."""
         return cls(0.0, 0.0, (0.0,) * workers, 0)

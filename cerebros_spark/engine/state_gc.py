@@ -16,22 +16,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TrialStates:
-    """The states of one trial that stay in the store, besides the scheduler's current one."""
+    """States of one trial to keep in the store, besides the scheduler's current one."""
 
-    initial: StateRef  # for replays
-    kept: StateRef | None = None  # of the best epoch
-    pinned: list[StateRef] = field(default_factory=list)  # changed by callbacks: not replayable
+    initial: StateRef  # needed for replays
+    kept: StateRef | None = None  # the state of the best epoch
+    pinned: list[StateRef] = field(default_factory=list)  # changed by callbacks, not replayable
 
     def list_keys(self) -> set[str]:
-        """Return the keys of the states."""
+        """List the store keys of the states."""
         return {ref.key for ref in (self.initial, self.kept, *self.pinned) if ref is not None}
 
 
 class StateCollector:
-    """Deletes states that are no longer needed, in a thread.
+    """Garbage collector of states, with a thread for deletions.
 
-    It updates ``trials``, the states that stay. ``get_current`` returns a running trial's current
-    state.
+    ``trials`` has the states to keep by trial; the engine updates them. ``get_current`` returns the
+    current state of a running trial.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class StateCollector:
         self._deleter = ThreadPoolExecutor(1, "cerebros-delete")
 
     def discard(self, trial_id: str, state: StateRef | None) -> None:
-        """Mark a replaced state as garbage, unless it stays."""
+        """Mark a replaced state as garbage, unless it is among those to keep; ignore None."""
         if state is not None and state.key not in self.trials[trial_id].list_keys():
             self._garbage.append(state.key)
 
     def collect(self) -> None:
-        """Delete the garbage. The records that replaced it must be committed."""
+        """Delete the garbage in the thread. The records of its replacements must be committed."""
         while self._garbage:
             self._deleter.submit(self.delete, self._garbage.pop())
 
     def prune(self, trial_id: str = "") -> None:
-        """Delete the unneeded states of one trial or of all, also those of lost workers."""
+        """Delete the unneeded states of one trial, or of all, including those of lost workers."""
         folder = f"{self._folder}/{trial_id}" if trial_id else self._folder
         needed = set().union(*(trial.list_keys() for trial in self.trials.values()))
         current = map(self._get_current, self.trials)
@@ -74,12 +74,12 @@ class StateCollector:
                 self.delete(key)
 
     def delete(self, key: str) -> None:
-        """Delete a key. A failure is only logged, as it costs nothing but space."""
+        """Delete a key. A failure is only logged, because it costs nothing but space."""
         try:
             self._store.delete(key)
         except StoreError:
             logger.warning("cannot delete %s", key, exc_info=True)
 
     def close(self) -> None:
-        """Finish the deletions that have begun."""
+        """Wait for the deletions and end the thread."""
         self._deleter.shutdown()
