@@ -256,7 +256,7 @@ def test_the_second_to_finish_uses_the_data_of_the_first(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "cerebros_spark"):
         outer = prepare_arrays(COLUMNS, store, **ARGUMENTS, inspect=meanwhile)
     assert inner == [outer]
-    assert "another process has prepared" in caplog.text
+    assert "another process has already prepared" in caplog.text
     left = {key.split("/")[2] for key in store.list(f"data/{outer.fingerprint}")}
     assert left == {"manifest.json", *folders(outer)}
     check_usable(store, outer)
