@@ -1,8 +1,8 @@
 """Marks of the tests, their order, and the fixtures that all of them share.
 
 Each test has one of four marks, by its file: ``unit`` needs neither TensorFlow nor Spark, ``keras``
-needs TensorFlow, ``spark`` the Spark session of this process, ``cluster`` a Spark with executors
-of its own. ``--fast`` runs the unit tests and fails those that import TensorFlow, Keras or
+needs TensorFlow, ``spark`` the Spark session of this process, ``cluster`` other programs: a Spark
+with executors of its own, an S3 server, the scripts. ``--fast`` runs the unit tests and fails those that import TensorFlow, Keras or
 PySpark after all.
 """
 
@@ -49,6 +49,7 @@ MARK_OF = {
     "cerebros_spark/data/test_prepare_spark": "spark",
     "cerebros_spark/data/test_splits": "spark",
     "cerebros_spark/data/test_weights": "spark",
+    "cerebros_spark/storage/test_s3": "cluster",
     "cerebros_spark/test_daemon": "spark",
     "cerebros_spark/training": "keras",
     "cerebros_spark/training/test_base": "unit",
@@ -57,10 +58,10 @@ MARK_OF = {
     "nas/spaces/cerebros/test_plan": "unit",
     "nas/spaces/cerebros/test_space": "unit",
     "nas/spaces/cerebros/test_wiring": "unit",
-    "profile": "unit",
-    "scripts": "unit",
-    "scripts/test_cluster": "cluster",
+    "profile": "cluster",
+    "scripts": "cluster",
     "scripts/test_experiments": "keras",
+    "scripts/test_make_criteo": "keras",
     "test_house": "unit",
 }
 

@@ -93,9 +93,7 @@ def document(tmp_path, monkeypatch):
         ("`test_one.py::test_it` `tests/test_one.py::test_it`", None),
         ("`test_one.py::test_gone`", "there is no test 'test_one.py::test_gone'"),
         ("`test_gone.py`", "there is no file 'test_gone.py'"),
-        pytest.param(
-            "`nas.HyperHyperModel` `nas.HyperHyperModel.fit(...)`", None, marks=pytest.mark.keras
-        ),
+        ("`nas.HyperHyperModel` `nas.HyperHyperModel.fit(...)`", None),
         ("`nas.gone`", "there is no name 'nas.gone'"),
         ("```\nls\n```", "the block is ''"),
         ("```sh\npython scripts/gone.py  # so\n```", "there is no file 'scripts/gone.py'"),

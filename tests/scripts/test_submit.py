@@ -124,7 +124,6 @@ def test_packages_are_archived_once_for_each_change(tmp_path):
     assert second != first
 
 
-@pytest.mark.cluster
 def test_an_environment_is_packed_once_and_runs_elsewhere(small_environment, tmp_path):
     python, environment = small_environment
     code = (
@@ -144,7 +143,6 @@ def test_an_environment_is_packed_once_and_runs_elsewhere(small_environment, tmp
     assert prefix.strip() == str(tmp_path / "there")
 
 
-@pytest.mark.cluster
 def test_a_python_outside_of_an_environment_cannot_be_packed(small_environment, tmp_path):
     _, environment = small_environment
     base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"

@@ -29,9 +29,10 @@ from cerebros_spark.storage.store import Store
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
-KINDS = ["local", "file url", "memory", "s3", "hdfs"]
+S3 = pytest.param("s3", marks=pytest.mark.cluster)
+KINDS = ["local", "file url", "memory", S3, "hdfs"]
 # Kinds where simultaneous appends do not conflict.
-WITH_SAFE_APPENDS = ["local", "s3"]
+WITH_SAFE_APPENDS = ["local", S3]
 PART = 5 * 2**20
 
 
