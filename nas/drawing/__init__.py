@@ -1,8 +1,8 @@
-"""Pictures of networks as SVG.
+"""Drawings of networks as SVG.
 
-A Cerebros plan or a Keras model becomes a graph of units or layers, the graph gets a layout, and
-the layout becomes SVG. NetworkX and matplotlib are imported with the first picture. ``pyplot`` is
-never used: it would change the user's figures and need a display.
+A Cerebros plan or a Keras model becomes a graph of units or layers, then a layout, and then SVG.
+NetworkX and matplotlib are imported for the first drawing. ``pyplot`` is never used, because it
+would change the user's figures and need a display.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 def draw_network(network: Any) -> str:
     """Draw a network as SVG.
 
-    A Cerebros network is drawn by units. Inputs are triangles on top; then follows an oval for each
-    unit, level by level, labeled with its number of neurons, with a square on top where it merges
-    several inputs; the outputs are red. Connections to the next level, skip connections, lateral
-    and gated connections differ in style. A line is wider the more often its source is read. Any
-    other network is drawn by layers.
+    A Cerebros network is drawn by units, level by level. Inputs are triangles at the top. Other
+    units are ovals labeled with their numbers of neurons; outputs are red. A square on top of an
+    oval shows that the unit merges several sources. Connections to the next level, skip
+    connections, lateral and gated connections differ in style. The more often a source is read, the
+    wider the line. Any other network is drawn by layers.
 
     Args:
         network: A plan (:class:`~nas.spaces.cerebros.plan.NetworkFuture`), a functional or
-            sequential ``keras.Model``, or the string of ``TrialRecord.program``.
+            Sequential ``keras.Model``, or the program of a trial (``TrialRecord.program``).
 
     Returns:
         The SVG source. Equal networks give equal sources.
 
     Raises:
-        ArgumentError: The network is none of these.
+        ArgumentError: If ``network`` has a different type, or has no layers.
 
     Example:
         >>> pathlib.Path("best.svg").write_text(draw_network(result.best_model))

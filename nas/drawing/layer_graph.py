@@ -1,4 +1,4 @@
-"""A Keras model as a graph of its layers, from its configuration; no layer is instantiated."""
+"""Graph of the layers of a Keras model, from its configuration; no layer is instantiated."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from nas.drawing.plan_graph import FLOW, TIMES, add_unit
 
 
 def read_architecture(network: Any) -> dict[str, Any]:
-    """Return the configuration of a model or a trial's program, in the form of ``to_json()``.
+    """Read the configuration of a model or of a trial's program, in the format of ``to_json()``.
 
-    Raises ArgumentError if it is neither, or has no layers before its first call.
+    Raises:
+        ArgumentError: If ``network`` is neither a model nor a program, or has no layers yet.
     """
     try:
         if isinstance(network, str):
@@ -35,11 +36,11 @@ def read_architecture(network: Any) -> dict[str, Any]:
 
 
 def build_layer_graph(architecture: Mapping[str, Any]) -> Any:
-    """Return the calls of a model's layers as a ``networkx.DiGraph``.
+    """Build a ``networkx.DiGraph`` of the layer calls of a model.
 
-    A node is a call of a layer, with ``name``, ``kind`` (the layer's class) and ``config``. An
-    edge's ``count`` is how often the output is read. The graph's ``inputs`` and ``outputs`` are the
-    model's, in its order.
+    A node is one call of a layer, with attributes ``name``, ``kind`` (the class of the layer) and
+    ``config``. The ``count`` of an edge is how often the output is read. The ``inputs`` and
+    ``outputs`` of the graph are lists of nodes, in the order of the model.
     """
     config = architecture["config"]
     graph = nx.DiGraph(
@@ -52,58 +53,58 @@ def build_layer_graph(architecture: Mapping[str, Any]) -> Any:
         name = layer.get("name") or layer["config"]["name"]
         calls = [[]] if sequential else layer["inbound_nodes"] or [[]]
         for number, call in enumerate(calls):
-            node = _call_name(name, number)
+            node = _name_call(name, number)
             graph.add_node(node, name=name, kind=layer["class_name"], config=layer["config"])
             sources = [previous] if sequential and previous else _find_sources(call)
             for source, count in Counter(sources).items():
                 graph.add_edge(source, node, count=count)
             previous = node
-    # A shared layer may have more calls than this model makes.
+    # A shared layer may also have calls outside this model.
     graph.remove_nodes_from([node for node, data in graph.nodes(data=True) if not data])
     return graph
 
 
 def to_drawing(layers: Any) -> Any:
-    """Return the graph that is drawn for any network: each layer below all that it reads."""
+    """Convert a graph of layers to the graph that is drawn, with each layer below its sources."""
     graph = nx.MultiDiGraph()
     for row, generation in enumerate(nx.topological_generations(layers)):
-        centers = {node: _center_of_sources(graph, layers, node) for node in generation}
+        centers = {node: _compute_center(graph, layers, node) for node in generation}
         for position, node in enumerate(sorted(generation, key=lambda node: centers[node])):
             data = layers.nodes[node]
-            add_unit(graph, node, row, position, "layer", f"{_title(data)}\n{data['name']}")
+            add_unit(graph, node, row, position, "layer", f"{_make_title(data)}\n{data['name']}")
     for source, target, count in layers.edges(data="count"):
         graph.add_edge(source, target, key=FLOW, count=count)
     return graph
 
 
 def input_shape(config: Mapping[str, Any]) -> list[int | None]:
-    """Return the shape of one row of an input layer."""
+    """Return the shape of one row from the configuration of an input layer."""
     shape = config.get("batch_shape") or config.get("batch_input_shape") or [None]
     return list(shape[1:])
 
 
-def _call_name(name: str, number: int) -> str:
+def _name_call(name: str, number: int) -> str:
     return name if number == 0 else f"{name} (call {number + 1})"
 
 
 def _find_tensors(value: Any) -> Iterator[str]:
-    """Yield the calls in a model's list, or nested lists, of inputs or outputs."""
+    """Yield the layer calls in a possibly nested list of the inputs or outputs of a model."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         if len(value) == 3 and isinstance(value[0], str):
-            yield _call_name(value[0], value[1])
+            yield _name_call(value[0], value[1])
             return
         for part in value:
             yield from _find_tensors(part)
 
 
 def _find_sources(value: Any) -> Iterator[str]:
-    """Yield the calls whose outputs are among a call's arguments, in their order."""
+    """Yield the layer calls whose outputs are among the arguments of a call, in order."""
     if isinstance(value, Mapping):
         if value.get("class_name") == "__keras_tensor__":
             name, number, _ = value["config"]["keras_history"]
-            yield _call_name(name, number)
+            yield _name_call(name, number)
             return
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -111,13 +112,13 @@ def _find_sources(value: Any) -> Iterator[str]:
             yield from _find_sources(part)
 
 
-def _center_of_sources(graph: Any, layers: Any, node: str) -> float:
-    """Return the mean position of a node's sources, for its own position in the next row."""
+def _compute_center(graph: Any, layers: Any, node: str) -> float:
+    """Compute the mean position of a node's sources, which determines its place in its own row."""
     positions = [graph.nodes[source]["position"] for source in layers.predecessors(node)]
     return sum(positions) / len(positions) if positions else 0.0
 
 
-def _title(data: Mapping[str, Any]) -> str:
+def _make_title(data: Mapping[str, Any]) -> str:
     config = data["config"]
     if data["kind"] == "InputLayer":
         sizes = ("?" if size is None else str(size) for size in input_shape(config))

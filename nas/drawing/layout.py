@@ -1,7 +1,8 @@
-"""Positions of a drawing's nodes and lines, in units of the node size.
+"""Positions of the nodes and lines of a drawing, in the same units as its :class:`Size`.
 
-Rows are stacked from the top, each centered. A line that passes a row takes a gap between two of
-its nodes, so that no line runs behind a node; lines in the same gap run side by side.
+Rows are stacked from top to bottom, each centered. A line that crosses a row runs through a gap
+beside or between its nodes, so that no line runs behind a node. Lines in the same gap run side by
+side.
 """
 
 from __future__ import annotations
@@ -15,15 +16,22 @@ from nas.drawing.plan_graph import GATED, LATERAL
 Point = tuple[float, float]
 Edge = tuple[str, str, str]
 
-_PORTS = 0.62  # share of a node's width on which lines end
-_TIP = 0.34  # the same for a triangle, which is narrower below
-_TRACKS = 0.86  # share of a gap's width in which lines run
-_TRACK = 0.085  # distance of two lines in a gap
+_PORTS = 0.62  # fraction of a node's width where lines end
+_TIP = 0.34  # the same for a triangle, which is narrower at the bottom
+_TRACKS = 0.86  # fraction of a gap's width where lines run
+_TRACK = 0.085  # distance between two lines in a gap
 
 
 @dataclass(frozen=True)
 class Size:
-    """Width and height of the nodes, and the distance of their centers in a row and of two rows."""
+    """Dimensions of a drawing.
+
+    Attributes:
+        width: Width of a node.
+        height: Height of a node.
+        pitch: Distance between the centers of adjacent nodes in a row.
+        row: Distance between adjacent rows.
+    """
 
     width: float
     height: float
@@ -33,20 +41,30 @@ class Size:
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions of all nodes and lines."""
+    """Positions of all nodes and lines.
+
+    Attributes:
+        size: Dimensions after gaps were widened.
+        nodes: Center of each node.
+        lines: Points of each edge: points on the line, which is vertical there, or the control
+            points of a lateral edge.
+        left: Smallest horizontal coordinate.
+        right: Largest horizontal coordinate.
+        rows: Number of rows.
+    """
 
     size: Size
-    nodes: dict[str, Point]  # centers
-    lines: dict[Edge, list[Point]]  # points of each edge, vertical at each of them
+    nodes: dict[str, Point]
+    lines: dict[Edge, list[Point]]
     left: float
     right: float
     rows: int
 
 
 def compute_layout(graph: Any, size: Size) -> Layout:
-    """Return the layout of a graph as described in ``plan_graph``.
+    """Compute the layout of a graph as described in ``plan_graph``.
 
-    Distances between nodes and rows grow where many lines pass.
+    If many lines cross a row, the distances between nodes and between rows grow.
     """
     rows = _collect_rows(graph)
     size = _widen_gaps(graph, rows, size)
@@ -69,7 +87,7 @@ def _collect_rows(graph: Any) -> list[list[str]]:
 
 
 def _widen_gaps(graph: Any, rows: list[list[str]], size: Size) -> Size:
-    """Return the size with wider gaps between nodes and rows for the lines that pass there."""
+    """Widen the gaps between nodes and between rows to fit the lines that cross the rows."""
     passing = [0.0] * len(rows)
     for source, target in graph.edges():
         for row in range(graph.nodes[source]["row"] + 1, graph.nodes[target]["row"]):
@@ -80,7 +98,7 @@ def _widen_gaps(graph: Any, rows: list[list[str]], size: Size) -> Size:
 
 
 class _Router:
-    """The lines of a graph's edges."""
+    """Routing of the edges of a graph as lines."""
 
     def __init__(
         self, graph: Any, rows: list[list[str]], nodes: dict[str, Point], size: Size
@@ -95,13 +113,14 @@ class _Router:
         self._down = [edge for edge in edges if edge[2] not in (LATERAL, GATED)]
 
     def route(self) -> dict[Edge, list[Point]]:
+        """Return the points of each edge, as in :class:`Layout`."""
         passing = self._place_passing()
         starts = self._place_ports(passing, source=True)
         ends = self._place_ports(passing, source=False)
         half, row_height = self._size.height / 2, self._size.row
         lines: dict[Edge, list[Point]] = {}
         for edge in self._down:
-            # From inside the node, which is drawn over the line and need not be a box.
+            # Start inside the node, which covers the line and may have any shape.
             points = [(starts[edge], self._nodes[edge[0]][1])]
             for row, x in passing[edge]:
                 points += [(x, half - row * row_height), (x, -half - row * row_height)]
@@ -112,14 +131,14 @@ class _Router:
         return lines
 
     def _place_passing(self) -> dict[Edge, list[tuple[int, float]]]:
-        """Return for each edge the rows it passes, and where."""
+        """Return the ``(row, x)`` points where each edge crosses rows between its nodes."""
         by_gap: dict[tuple[int, int], list[tuple[float, Edge]]] = defaultdict(list)
         for edge in self._down:
             for row, x in self._cross_rows(edge):
-                by_gap[row, self._nearest_gap(row, x)].append((x, edge))
+                by_gap[row, self._find_nearest_gap(row, x)].append((x, edge))
         passing: dict[Edge, list[tuple[int, float]]] = {edge: [] for edge in self._down}
         for (row, gap), crossings in sorted(by_gap.items()):
-            left, right = self._gap_bounds(row, gap)
+            left, right = self._find_bounds(row, gap)
             for number, (_, edge) in enumerate(sorted(crossings)):
                 share = (number + 0.5) / len(crossings) - 0.5
                 x = (left + right) / 2 + share * (right - left) * _TRACKS
@@ -127,19 +146,20 @@ class _Router:
         return passing
 
     def _cross_rows(self, edge: Edge) -> list[tuple[int, float]]:
-        """Return where a straight line would pass the rows between two nodes."""
+        """Return the ``(row, x)`` where a straight edge would cross the rows between its nodes."""
         (x, _), (to, _) = self._nodes[edge[0]], self._nodes[edge[1]]
         first, last = self._row_of[edge[0]], self._row_of[edge[1]]
         return [
             (row, x + (to - x) * (row - first) / (last - first)) for row in range(first + 1, last)
         ]
 
-    def _nearest_gap(self, row: int, x: float) -> int:
-        """Return the number of the nearest gap; gap 0 is left of the row's first node."""
-        centers = [sum(self._gap_bounds(row, gap)) / 2 for gap in range(len(self._rows[row]) + 1)]
+    def _find_nearest_gap(self, row: int, x: float) -> int:
+        """Return the index of the gap nearest to ``x``; gap 0 is left of the row's first node."""
+        centers = [sum(self._find_bounds(row, gap)) / 2 for gap in range(len(self._rows[row]) + 1)]
         return min(range(len(centers)), key=lambda gap: (abs(centers[gap] - x), gap))
 
-    def _gap_bounds(self, row: int, gap: int) -> Point:
+    def _find_bounds(self, row: int, gap: int) -> Point:
+        """Return the left and right ``x`` of a gap."""
         first = self._nodes[self._rows[row][0]][0]
         middle = first + (gap - 0.5) * self._size.pitch
         half = (self._size.pitch - self._size.width) / 2
@@ -148,7 +168,7 @@ class _Router:
     def _place_ports(
         self, passing: dict[Edge, list[tuple[int, float]]], *, source: bool
     ) -> dict[Edge, float]:
-        """Return where lines leave their source or reach their target, ordered by direction."""
+        """Return the ``x`` of each line at its source or at its target, ordered by direction."""
         by_node: dict[str, list[tuple[float, Edge]]] = defaultdict(list)
         for edge in self._down:
             xs = [x for _, x in passing[edge]]
@@ -164,9 +184,9 @@ class _Router:
         return ports
 
     def _route_lateral(self, edge: Edge) -> list[Point]:
-        """Return the line from a unit to one on its right: straight to the next, or below others.
+        """Return the points of a lateral edge: straight to the next unit, or below other units.
 
-        Gated lines run lower, so that they don't hide the ungated ones between the same units.
+        Gated lines run lower, so that they do not hide ungated lines between the same units.
         """
         (x, y), (to, _) = self._nodes[edge[0]], self._nodes[edge[1]]
         lower = 0.16 if edge[2] == GATED else 0.0

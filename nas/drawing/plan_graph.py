@@ -1,10 +1,10 @@
-"""A Cerebros plan as a graph of its units.
+"""Graph of the units of a Cerebros plan.
 
-The graphs of this package are NetworkX multigraphs. Attributes of a node are ``row`` (0 on top),
-``position`` (its rank in the row), ``kind`` (``"input"``, ``"unit"``, ``"output"`` or ``"layer"``),
-``text`` (inside) and ``caption`` (beside it). An edge's key is its kind (:data:`LEVEL`,
-:data:`SKIP`, :data:`LATERAL`, :data:`GATED`, :data:`FLOW`); ``count`` is how often the source is
-read.
+All graphs that are drawn are NetworkX multigraphs. The attributes of a node are ``row`` (0 at the
+top), ``position`` (rank in the row), ``kind`` (``"input"``, ``"unit"``, ``"output"`` or
+``"layer"``), ``text`` (drawn inside) and ``caption`` (drawn above an input, below others). The key
+of an edge is its kind (:data:`LEVEL`, :data:`SKIP`, :data:`LATERAL`, :data:`GATED`, :data:`FLOW`);
+``count`` is how often the source is read.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ TIMES = "\u00d7"  # multiplication sign
 
 
 def build_plan_graph(future: NetworkFuture) -> Any:
-    """Return the ``networkx.MultiDiGraph`` of a plan, with a node for each unit by its name."""
+    """Build the ``networkx.MultiDiGraph`` of a plan, with one node per unit, named after it."""
     graph = nx.MultiDiGraph()
     for unit in future.units():
         kind = {"input": "input", "dense": "unit", "neuron": "unit"}.get(unit.kind, "output")
-        add_unit(graph, unit.name, unit.level, unit.number, kind, *_labels(unit))
+        add_unit(graph, unit.name, unit.level, unit.number, kind, *_make_labels(unit))
     for unit in future.units():
         for edge in unit.edges:
             add_edge(graph, future.source(edge).name, unit.name, edge.gated)
@@ -39,20 +39,20 @@ def build_plan_graph(future: NetworkFuture) -> Any:
 def add_unit(
     graph: Any, name: str, row: int, position: int, kind: str, text: str, caption: str = ""
 ) -> None:
-    """Add a node; see the top of this module."""
+    """Add a node with the attributes that the module docstring describes."""
     graph.add_node(name, row=row, position=position, kind=kind, text=text, caption=caption)
 
 
 def add_edge(graph: Any, source: str, target: str, gated: bool, count: int = 1) -> None:
-    """Add to how often a unit reads another; the kind follows from their rows."""
+    """Add ``count`` reads of ``source`` by ``target``; rows and ``gated`` determine the kind."""
     distance = graph.nodes[target]["row"] - graph.nodes[source]["row"]
     kind = GATED if gated else LATERAL if distance == 0 else LEVEL if distance == 1 else SKIP
     known = graph.get_edge_data(source, target, kind, {"count": 0})
     graph.add_edge(source, target, key=kind, count=known["count"] + count)
 
 
-def _labels(unit: UnitFuture) -> tuple[str, str]:
-    """Return the text inside a unit and its caption."""
+def _make_labels(unit: UnitFuture) -> tuple[str, str]:
+    """Return the text inside a unit, and its caption."""
     if unit.kind == "input":
         return "", f"input {unit.number} ({unit.neurons})"
     if unit.kind == "merge":

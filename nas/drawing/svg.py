@@ -1,4 +1,4 @@
-"""A graph as an SVG drawing, with matplotlib's objects but without ``pyplot`` or a display."""
+"""SVG drawings of graphs by matplotlib objects, with neither ``pyplot`` nor a display."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from matplotlib.path import Path
 from nas.drawing import plan_graph
 from nas.drawing.layout import Layout, Point, Size, compute_layout
 
-_INCH = 0.52  # of a unit of the layout
+_INCH = 0.52  # inches per unit of the layout
 _UNITS = Size(width=1.5, height=0.62, pitch=2.75)
 _LAYERS = Size(width=3.5, height=0.9, pitch=4.3)
 _MARGIN = 0.6
 _LEGEND_INCHES = 1.0
-_MANY = 9  # lines to a node from which arrows are smaller
-_SQUARE = 0.24  # height of the square in which a unit merges
+_MANY = 9  # number of lines to a node above which arrows are smaller
+_SQUARE = 0.24  # height of the square that shows a merge
 
 _COLORS = {"input": "#7bc67b", "unit": "#f9c6d4", "output": "#e2504c", "layer": "#e9eef6"}
 _INK = "#2b2b2b"
 _GRAY = "#777777"
 _MERGE = "#6d9eeb"
-# Color, dashes, least width, drawing order, legend.
+# Color, dashes, minimum width, drawing order, legend.
 _LINES: dict[str, tuple[str, Any, float, float, str]] = {
     plan_graph.LEVEL: ("#4d4d4d", "solid", 0.7, 2.0, "to the next level"),
     plan_graph.SKIP: ("#2f7fbf", (0, (6, 2)), 0.5, 1.0, "skip connection"),
@@ -41,18 +41,18 @@ _NODES = {
     "unit": ("o", "unit: its neurons"),
     "output": ("o", "output: its values"),
 }
-# Fixed, so that equal figures give equal bytes; text stays text.
+# Fixed, so that equal figures give equal bytes; text remains text instead of paths.
 _RC = {"svg.hashsalt": "cerebros", "svg.fonttype": "none", "font.family": "sans-serif"}
 
 
 def isolated_style(**settings: Any) -> Any:
-    """Return a context with matplotlib's defaults and some settings, whatever the user's own."""
+    """Return a context with matplotlib's defaults plus ``settings``, not the user's settings."""
     defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
     return matplotlib.rc_context({**defaults, **_RC, **settings})
 
 
 def to_svg(figure: Figure) -> str:
-    """Return a figure as SVG; equal figures give equal sources."""
+    """Convert a figure to SVG source; equal figures give equal sources."""
     buffer = io.StringIO()
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     FigureCanvasSVG(figure).print_svg(buffer, metadata=metadata)
@@ -60,12 +60,12 @@ def to_svg(figure: Figure) -> str:
 
 
 def shorten(text: str, most: int) -> str:
-    """Return a text of at most so many characters, with its middle left out."""
+    """Shorten a text to at most ``most`` characters by omitting its middle."""
     return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-(most // 2) :]}"
 
 
 def render_svg(graph: Any) -> str:
-    """Return the drawing of a graph as described in ``plan_graph``, as SVG."""
+    """Render a graph as described in ``plan_graph``, and return the SVG source."""
     with isolated_style():
         return to_svg(_draw_figure(graph))
 
@@ -73,11 +73,11 @@ def render_svg(graph: Any) -> str:
 def _draw_figure(graph: Any) -> Figure:
     by_layers = any(kind == "layer" for _, kind in graph.nodes(data="kind"))
     layout = compute_layout(graph, _LAYERS if by_layers else _UNITS)
-    level_names = 0.0 if by_layers else 1.5  # width of the names of the levels
+    level_names = 0.0 if by_layers else 1.5  # width of the level names
     left, right = layout.left - _MARGIN - level_names, layout.right + _MARGIN
     top = layout.size.height / 2 + (0.3 if by_layers else 0.75)
     bottom = -(layout.rows - 1) * layout.size.row - layout.size.height / 2 - 0.5
-    # The legend has a least width, too.
+    # The legend needs a minimum width, too.
     missing = max(0.0, (3.0 if by_layers else 5.6) / _INCH - (right - left)) / 2
     left, right = left - missing, right + missing
     legend = 0.0 if by_layers else _LEGEND_INCHES
@@ -100,12 +100,12 @@ def _draw_lines(axes: Any, graph: Any, layout: Layout) -> None:
         color, dashes, least, order, _ = _LINES[kind]
         points = layout.lines[source, target, kind]
         if kind != plan_graph.FLOW and points[-1][1] > points[0][1] - 1e-9:
-            path = _lateral_path(points)
+            path = _make_lateral_path(points)
         else:
-            # Onto the square of a unit that merges, or the oval, which is round.
+            # End at the square of a unit that merges, or just inside the curved top of the oval.
             x, y = points[-1]
             end = (x, y + (_SQUARE if _merges(graph, target) else -0.02))
-            path = _downward_path([*points[:-1], end])
+            path = _make_downward_path([*points[:-1], end])
         axes.add_patch(
             FancyArrowPatch(
                 path=path,
@@ -130,8 +130,8 @@ def _merges(graph: Any, node: str) -> bool:
     return read > 1 and graph.nodes[node]["kind"] != "layer"
 
 
-def _downward_path(points: list[Point]) -> Path:
-    """Return a smooth curve through the points, vertical at each."""
+def _make_downward_path(points: list[Point]) -> Path:
+    """Make a smooth curve through the points, vertical at each point."""
     vertices, codes = [points[0]], [Path.MOVETO]
     for (x, y), (to, end) in pairwise(points):
         bend = (y - end) * 0.45
@@ -140,7 +140,7 @@ def _downward_path(points: list[Point]) -> Path:
     return Path(vertices, codes)
 
 
-def _lateral_path(points: list[Point]) -> Path:
+def _make_lateral_path(points: list[Point]) -> Path:
     curve = [Path.LINETO] if len(points) == 2 else [Path.CURVE4] * 3
     return Path(points, [Path.MOVETO, *curve])
 

@@ -1,4 +1,4 @@
-"""The units of a Cerebros network, recognized by the names of its layers."""
+"""Graph of the units of a Cerebros network, recognized by its layer names."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _PART = re.compile(
 
 
 def build_unit_graph(layers: Any) -> Any:
-    """Return the graph of a Cerebros network's units, or None for another network.
+    """Build the graph of the units of a Cerebros network; None for any other network.
 
-    A unit is all of its layers: gates, merge, batch normalization or dropout, Dense. An input is
-    every layer before the first unit that reads it; an output is every layer after its merge.
+    A unit consists of all its layers: gates, merge, batch normalization or dropout, Dense. An input
+    includes every layer before the first unit that reads it; an output, every layer after its
+    merge.
 
     Args:
         layers: Result of :func:`~nas.drawing.layer_graph.build_layer_graph`.
@@ -40,7 +41,7 @@ def build_unit_graph(layers: Any) -> Any:
 
 
 class _Units:
-    """The unit of each layer; None for a layer without one."""
+    """Units to which the layers of a network belong; None for a layer that belongs to no unit."""
 
     def __init__(self, layers: Any, parts: dict[str, re.Match[str]]) -> None:
         self._layers = layers
@@ -52,7 +53,7 @@ class _Units:
         self._unit_of: dict[str, str | None] = {}
         for node in nx.topological_sort(layers):
             self._unit_of[node] = parts[node]["unit"] if node in parts else self._infer_unit(node)
-        # The Dense of an output unit may have the unit's name; then the unit is not hidden.
+        # An output unit may also have a Dense layer named after the unit; it is not hidden.
         last = max((int(match["level"]) for match in parts.values()), default=0)
         ends = {self._unit_of[node] for node in layers if not layers.out_degree(node)}
         self._hidden = {u: match for u, match in self._hidden.items() if u not in ends}
@@ -62,10 +63,10 @@ class _Units:
         self._output_level = 1 + max(levels, default=last - 1)
 
     def is_complete(self) -> bool:
-        """Return whether every layer has a unit, and every output exactly one Dense."""
+        """Return whether every layer belongs to a unit, and every output has one Dense layer."""
         if None in self._unit_of.values() or not self._inputs:
             return False
-        return all(len(self._dense_layers(unit)) == 1 for unit in self._outputs())
+        return all(len(self._list_dense_layers(unit)) == 1 for unit in self._list_outputs())
 
     def build_graph(self) -> Any:
         graph = nx.MultiDiGraph()
@@ -74,10 +75,10 @@ class _Units:
             add_unit(graph, name, 0, i, "input", "", f"{name} ({width})")
         for unit, match in self._hidden.items():
             level, number = int(match["level"]), int(match["number"])
-            add_unit(graph, unit, level, number, "unit", self._size(unit))
-        for i, unit in enumerate(self._outputs()):
-            caption = self._layers_of(unit)[-1]
-            add_unit(graph, unit, self._output_level, i, "output", self._size(unit), caption)
+            add_unit(graph, unit, level, number, "unit", self._format_size(unit))
+        for i, unit in enumerate(self._list_outputs()):
+            caption = self._list_layers(unit)[-1]
+            add_unit(graph, unit, self._output_level, i, "output", self._format_size(unit), caption)
         for source, target, count in self._layers.edges(data="count"):
             read, reader = self._unit_of[source], self._unit_of[target]
             if read is not None and reader is not None and read != reader:
@@ -86,7 +87,7 @@ class _Units:
         return graph
 
     def _infer_unit(self, node: str) -> str | None:
-        """Return the unit of a layer whose name belongs to none."""
+        """Infer the unit of a layer from its sources; None if they belong to several units."""
         sources = list(self._layers.predecessors(node))
         if not sources:
             self._inputs.append(node)
@@ -98,20 +99,20 @@ class _Units:
         # A layer after a hidden unit is an output without a merge.
         return node if unit in self._hidden else unit
 
-    def _outputs(self) -> list[str]:
-        """Return the outputs in the model's order."""
+    def _list_outputs(self) -> list[str]:
+        """List the output units in the order of the model."""
         nodes = [*self._layers.graph["outputs"], *self._layers]
         units = dict.fromkeys(self._unit_of[node] for node in nodes)
         return [u for u in units if u and u not in self._hidden and u not in self._inputs]
 
-    def _layers_of(self, unit: str) -> list[str]:
+    def _list_layers(self, unit: str) -> list[str]:
         return [node for node in nx.topological_sort(self._layers) if self._unit_of[node] == unit]
 
-    def _dense_layers(self, unit: str) -> list[str]:
-        names = self._layers_of(unit)
+    def _list_dense_layers(self, unit: str) -> list[str]:
+        names = self._list_layers(unit)
         return [name for name in names if self._layers.nodes[name]["kind"] == "Dense"]
 
-    def _size(self, unit: str) -> str:
-        names = self._dense_layers(unit)
+    def _format_size(self, unit: str) -> str:
+        names = self._list_dense_layers(unit)
         neurons = self._layers.nodes[names[0]]["config"]["units"]
         return f"{neurons}{TIMES}{len(names) - 1}" if len(names) > 1 else str(neurons)
