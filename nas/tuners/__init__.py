@@ -1,5 +1,5 @@
-"""Tuners: choose the hyperparameter values of the next trial.
+"""Tuners, which choose the hyperparameter values of the next trial.
 
-A tuner works on a known search space. It proposes no values twice, and for the same seed and the
-same results it proposes the same values.
+A tuner works on a known search space and never proposes the same values twice. Equal seeds and
+equal results give equal proposals.
 """

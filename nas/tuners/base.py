@@ -1,4 +1,4 @@
-"""The common part of the tuners: the search space, the trials so far, and reproducible draws."""
+"""Base class of the tuners: search space, trials so far, and reproducible draws."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from cerebros_spark.core.validation import check_integer
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
 from nas.tuners.search_space import Key, SearchSpace, Values
 
-# After so many draws without new values, a small space is enumerated for the rest.
+# Number of draws without new values after which a small space is enumerated instead.
 _MAX_DRAWS = 1000
 _MAX_ENUMERATED = 10_000
 
 
 @dataclass
 class ProposedTrial:
-    """A trial that a tuner has proposed.
+    """Trial that a tuner has proposed.
 
     Attributes:
-        number: Its place among the proposals, from 0.
-        hyperparameters: Those of the proposal; the network may add some.
-        score: The objective of the best epoch so far, to be minimized: a maximized objective is
-            negated. None without a finite one.
-        status: How it ended; None while it is in flight or held.
+        number: Index of the proposal.
+        hyperparameters: Hyperparameters of the proposal, a ``keras_tuner.HyperParameters``; the
+            network may add some.
+        score: Objective of the best epoch so far, to be minimized; a maximized objective is
+            negated. None if the trial failed or no epoch had a finite objective.
+        status: How the trial ended; None while it is in flight or held.
     """
 
     number: int
@@ -42,24 +43,28 @@ class ProposedTrial:
 
     @property
     def values(self) -> Values:
-        """The values that its network is built with."""
+        """Values that the network is built with."""
         return dict(self.hyperparameters.values)
 
 
 class BaseTuner(Tuner, abc.ABC):
-    """A tuner whose subclass only chooses values.
+    """Base class of tuners that only have to choose values.
 
     Proposal n depends on the seed, on n, and on the observations so far, but not on how many random
-    numbers were drawn before. No values are proposed twice, not even those of a failed trial. An
-    exhausted finite space ends the proposals.
+    numbers were drawn before. No values are proposed twice, not even those of a failed trial.
+    Proposals end when a finite space is exhausted.
 
     Args:
-        objective: The objective, with its direction.
-        max_trials: Number of trials; None for as many as the space has, if the tuner ends by
-            itself.
+        objective: Objective of the search, with its direction.
+        max_trials: Maximum number of trials; None for no limit, if the tuner ends by itself.
         seed: Seed of all draws.
-        hyperparameters: Overrides: a hyperparameter declared there keeps that definition, so
-            ``hp.Fixed("learning_rate", 1e-4)`` removes it from the search.
+        hyperparameters: Overrides, a ``keras_tuner.HyperParameters``, or None. A hyperparameter
+            declared there keeps that definition, so ``hp.Fixed("learning_rate", 1e-4)`` removes it
+            from the search.
+
+    Attributes:
+        adaptive: Whether proposals depend on scores.
+        needs_max_trials: Whether ``max_trials`` is required.
 
     Raises:
         ArgumentError: If ``max_trials`` is None and the tuner needs it.
@@ -90,15 +95,15 @@ class BaseTuner(Tuner, abc.ABC):
 
     @property
     def hyperparameters(self) -> Any:
-        """The search space as known so far."""
+        """Search space as known so far."""
         return self.space.hyperparameters
 
     def learn(self, hyperparameters: Any) -> None:
-        """Add the hyperparameters that a network has declared to the search space."""
+        """Add the hyperparameters declared by a network to the search space."""
         self.space.learn(hyperparameters)
 
     def propose(self) -> Proposal | Pause:
-        """Return the next candidate; DONE after max_trials, or if the space is exhausted."""
+        """Propose the next candidate; DONE after ``max_trials``, or if the space is exhausted."""
         number = len(self.trials)
         if self.max_trials is not None and number >= self.max_trials:
             return Pause.DONE
@@ -111,7 +116,7 @@ class BaseTuner(Tuner, abc.ABC):
         return Proposal(trial_id, trial.hyperparameters)
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Record an epoch's objective; every trial continues."""
+        """Record the objective of an epoch; every trial continues."""
         score = self._sign * logs.get(self._objective.name, math.nan)
         trial = self.trials[trial_id]
         if math.isfinite(score) and (trial.score is None or score < trial.score):
@@ -132,10 +137,10 @@ class BaseTuner(Tuner, abc.ABC):
 
     @abc.abstractmethod
     def choose(self, number: int) -> Values | None:
-        """Return new values for a proposal; None if there are none left."""
+        """Choose new values for proposal ``number``; None if no new values are left."""
 
     def make_generator(self, number: int, *names: str) -> np.random.Generator:
-        """Return the random generator of a proposal, or of one purpose of it."""
+        """Make the random generator of a proposal, or of one of its purposes."""
         return np.random.default_rng(derive_seed(self._seed, "proposal", number, *names))
 
     def get_keys(self) -> set[Key]:
@@ -143,12 +148,12 @@ class BaseTuner(Tuner, abc.ABC):
         return {self.space.get_key(trial.hyperparameters.values) for trial in self.trials.values()}
 
     def get_scored(self) -> list[ProposedTrial]:
-        """Return the trials that ended with a score, the best first, then the earliest."""
+        """Return the trials that ended with a score, best first; earlier first if equal."""
         ended = [t for t in self.trials.values() if t.status is not None and t.score is not None]
         return sorted(ended, key=lambda trial: (trial.score, trial.number))
 
     def draw_new(self, generator: np.random.Generator) -> Values | None:
-        """Draw new values at random; None if there are none left."""
+        """Draw new values at random; None if no new values are left."""
         keys = self.get_keys()
         values = self.find_new(keys, lambda: self.space.draw(generator), _MAX_DRAWS)
         if values is not None:
@@ -158,15 +163,18 @@ class BaseTuner(Tuner, abc.ABC):
         return left[generator.integers(len(left))] if left else None
 
     def find_new(self, keys: set[Key], draw: Callable[[], Values], count: int) -> Values | None:
-        """Return the first of ``count`` draws whose key is new; None if there is none."""
+        """Return the first of ``count`` draws whose key is not in ``keys``; None if no draw is new."""
         draws = (draw() for _ in range(count))
         return next((values for values in draws if self.space.get_key(values) not in keys), None)
 
 
 def resolve_initial_trials(option: str, value: int | None, max_trials: int | None) -> int:
-    """Return the option for the number of random trials before a tuner uses their scores.
+    """Return ``value``, the number of random trials before a tuner uses scores.
 
-    None stands for a quarter of ``max_trials``, but from 1 to 10.
+    None stands for a quarter of ``max_trials``, clipped to 1-10.
+
+    Raises:
+        ArgumentError: If ``value`` is neither None nor a positive integer; it names ``option``.
     """
     if value is None:
         return min(10, max(1, (max_trials or 0) // 4))

@@ -1,4 +1,4 @@
-"""Hyperparameter values as numbers, for a surrogate model."""
+"""Encoding of hyperparameter values as numbers, for a surrogate model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _INACTIVE = -1.0  # outside [0, 1], so that one split of a tree separates it
 
 
 class Encoding:
-    """Columns for the hyperparameters of a space as known so far.
+    """Numeric columns for the hyperparameters of a space as known so far.
 
-    A number has one column, scaled to [0, 1] by its sampling; a choice has one per value. An
-    inactive conditional hyperparameter is -1 in the first case and 0 in all columns in the second.
-    A hyperparameter with one value has no column.
+    A number has one column, scaled to [0, 1] according to its sampling; a choice has one column per
+    value. If inactive, a number is -1 and a choice is 0 in all its columns. A hyperparameter with
+    only one value has no column.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -38,9 +38,9 @@ class Encoding:
         self._inactive = np.array(inactive)
 
     def encode(self, candidates: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Return a float64 array with one row for the values of each candidate.
+        """Encode the values of candidates as a float64 array with one row per candidate.
 
-        A missing value is the default: the network declared it later, if at all.
+        A missing value counts as the default, because its hyperparameter was declared later.
         """
         rows = np.tile(self._inactive, (len(candidates), 1))
         for row, values in zip(rows, candidates, strict=True):

@@ -1,4 +1,4 @@
-"""Tuners by name, one algorithm per file."""
+"""Registry of tuners by name, with one algorithm per module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cerebros_spark.core.errors import ArgumentError
 if TYPE_CHECKING:
     from nas.tuners.base import BaseTuner
 
-#: Module and class of each tuner.
+#: Module and class of each tuner, by name.
 TUNERS = {
     "asha": "nas.tuners.algorithms.asha:AshaTuner",
     "bayesian": "nas.tuners.algorithms.bayesian:BayesianTuner",
@@ -23,7 +23,7 @@ TUNERS = {
 
 
 def get_tuner_class(name: str) -> type[BaseTuner]:
-    """Return the class of a tuner; raise ArgumentError if there is none of that name."""
+    """Return the class of a tuner; raise ArgumentError if the name is unknown."""
     if name not in TUNERS:
         names = ", ".join(repr(each) for each in sorted(TUNERS))
         raise ArgumentError(f"there is no tuner called {name!r}; there is {names}")

@@ -1,4 +1,4 @@
-"""The search space of a tuner: which hyperparameters are active, draws, grids and comparisons."""
+"""Search space of a tuner: active hyperparameters, sampling, grids and comparison."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 Values = dict[str, Any]
 
-#: Names and values of the active hyperparameters, which identify a candidate.
+#: Names and ``repr`` of the values of the active hyperparameters, which identify a candidate.
 Key = tuple[tuple[str, str], ...]
 
 _INT = keras_tuner.engine.hyperparameters.Int
@@ -19,13 +19,14 @@ _FLOAT = keras_tuner.engine.hyperparameters.Float
 
 
 class SearchSpace:
-    """The hyperparameters known so far.
+    """Search space of the hyperparameters known so far.
 
     A hyperparameter may be declared several times under different conditions. The first active
     declaration counts, so the user's declarations are never replaced.
 
     Args:
-        overrides: The user's declarations, a ``keras_tuner.HyperParameters``; may be None.
+        overrides: Declarations of the user, a ``keras_tuner.HyperParameters``; None for an empty
+            space.
     """
 
     def __init__(self, overrides: Any = None) -> None:
@@ -33,12 +34,12 @@ class SearchSpace:
 
     @property
     def hyperparameters(self) -> Any:
-        """A copy as a ``keras_tuner.HyperParameters`` with the default values."""
+        """Copy of the space as a ``keras_tuner.HyperParameters`` with the default values."""
         return self._hp.copy()
 
     @property
     def definitions(self) -> list[Any]:
-        """The hyperparameters, in the order in which they were declared."""
+        """Definitions of the hyperparameters, in the order of their declaration."""
         return list(self._hp.space)
 
     def learn(self, hyperparameters: Any) -> None:
@@ -46,13 +47,13 @@ class SearchSpace:
         self._hp.merge(hyperparameters, overwrite=False)
 
     def with_values(self, values: Values) -> Any:
-        """Return a ``keras_tuner.HyperParameters`` of this space with some values."""
+        """Return a ``keras_tuner.HyperParameters`` of this space with the given values."""
         hyperparameters = self._hp.copy()
         hyperparameters.values = dict(values)
         return hyperparameters
 
     def iterate_active(self, values: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
-        """Iterate over indices and definitions of the hyperparameters active with some values."""
+        """Iterate over indices and definitions of the hyperparameters that ``values`` activate."""
         seen: set[str] = set()
         for index, definition in enumerate(self._hp.space):
             if definition.name not in seen and is_active(definition, values):
@@ -60,7 +61,7 @@ class SearchSpace:
                 yield index, definition
 
     def fill(self, values: Mapping[str, Any], choose: Callable[[Any], Any]) -> Values:
-        """Return values of exactly the active hyperparameters: the given or chosen ones."""
+        """Return the given values, or else chosen values, of exactly the active hyperparameters."""
         filled: Values = {}
         for definition in self._hp.space:
             name = definition.name
@@ -69,15 +70,15 @@ class SearchSpace:
         return filled
 
     def fill_defaults(self, values: Mapping[str, Any]) -> Values:
-        """Return values of exactly the active hyperparameters, completed with defaults."""
+        """Return the given values, or else defaults, of exactly the active hyperparameters."""
         return self.fill(values, lambda definition: definition.default)
 
     def draw(self, generator: np.random.Generator, kept: Mapping[str, Any] | None = None) -> Values:
-        """Draw values at random, except for those that are kept."""
+        """Draw values of the active hyperparameters at random, except for the ``kept`` values."""
         kept = kept or {}
 
         def choose(definition: Any) -> Any:
-            # The kept value may belong to the same name under another condition.
+            # The kept value may belong to the same name, declared under another condition.
             if definition.name in kept and contains(definition, kept[definition.name]):
                 return kept[definition.name]
             return from_unit(definition, generator.random())
@@ -85,12 +86,12 @@ class SearchSpace:
         return self.fill({}, choose)
 
     def get_key(self, values: Mapping[str, Any]) -> Key:
-        """Return the key of some values; a missing value is the default."""
+        """Return the key that identifies values; a missing value counts as the default."""
         filled = self.fill_defaults(values)
         return tuple(sorted((name, repr(value)) for name, value in filled.items()))
 
     def iterate_combinations(self, list_values: Callable[[Any], Iterable[Any]]) -> Iterator[Values]:
-        """Iterate over all combinations of the values that ``list_values`` returns.
+        """Iterate over all combinations of the values that ``list_values`` returns per definition.
 
         The hyperparameter declared last changes fastest.
         """
@@ -109,11 +110,11 @@ class SearchSpace:
         return extend(0, {})
 
     def list_combinations(self, limit: int) -> list[Values] | None:
-        """Return all combinations; None if there are more than ``limit``."""
+        """List all combinations of values; None if there are more than ``limit``."""
 
         def list_values(definition: Any) -> Iterable[Any]:
             domain = list_domain(definition)
-            # More values than the limit stand for the infinitely many of a Float.
+            # A Float without a step has infinitely many values, represented by limit + 1.
             return range(limit + 1) if domain is None else domain
 
         combinations = self.iterate_combinations(list_values)
@@ -122,7 +123,7 @@ class SearchSpace:
 
 
 def is_active(definition: Any, values: Mapping[str, Any]) -> bool:
-    """Return whether a hyperparameter's conditions are met."""
+    """Return whether ``values`` meet all conditions of a hyperparameter."""
     return all(condition.is_active(values) for condition in definition.conditions)
 
 
@@ -138,7 +139,7 @@ def has_one_value(definition: Any) -> bool:
 
 
 def contains(definition: Any, value: Any) -> bool:
-    """Return whether a value is one of a hyperparameter's, or within a number's bounds."""
+    """Return whether a hyperparameter allows a value: as one of its choices, or within bounds."""
     if not is_number(definition):
         return any(type(value) is type(each) and value == each for each in definition.values)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
@@ -148,7 +149,7 @@ def contains(definition: Any, value: Any) -> bool:
 
 
 def list_domain(definition: Any) -> Sequence[Any] | None:
-    """Return all values of a hyperparameter in order; None for a Float without a step."""
+    """List all values of a hyperparameter in order; None for a Float without a step."""
     if not is_number(definition):
         return list(dict.fromkeys(definition.values))
     low, high = definition.min_value, definition.max_value
@@ -163,10 +164,11 @@ def list_domain(definition: Any) -> Sequence[Any] | None:
 
 
 def list_grid(definition: Any, points: int) -> Sequence[Any]:
-    """Return the values of a hyperparameter on a grid, in order.
+    """List the values of a hyperparameter on a grid, in order.
 
-    These are all values of a choice or of a number with a step. Otherwise they are the middles of
-    ``points`` intervals that are equally likely under its sampling.
+    The grid holds all values of a choice, of a number with a step, and of an Int with at most
+    ``points`` values. Otherwise, it holds the midpoints of ``points`` intervals that are equally
+    likely under the sampling of the hyperparameter.
     """
     without_step = is_number(definition) and definition.step is None
     domain = list_domain(definition)
@@ -177,12 +179,12 @@ def list_grid(definition: Any, points: int) -> Sequence[Any]:
 
 
 def from_unit(definition: Any, unit: float) -> Any:
-    """Return the value of a hyperparameter at a place in [0, 1), scaled by its sampling."""
+    """Return the value of a hyperparameter at position ``unit`` in [0, 1), under its sampling."""
     return _clip(definition, definition.prob_to_value(unit))
 
 
 def to_unit(definition: Any, value: float) -> float:
-    """Return the place of a number in [0, 1], scaled by its sampling; 0.5 for the only value."""
+    """Return the position of a number in [0, 1], under its sampling; 0.5 for its only value."""
     low, high = definition.min_value, definition.max_value
     if low == high:
         return 0.5

@@ -1,4 +1,4 @@
-"""Asynchronous successive halving: trials stop at rungs, without waiting for each other.
+"""Asynchronous successive halving: trials stop at rungs without waiting for each other.
 
 Li, Jamieson, Rostamizadeh, Gonina, Ben-Tzur, Hardt, Recht and Talwalkar, "A System for Massively
 Parallel Hyperparameter Tuning", MLSys 2020, section 3; in the variant that stops trials instead of
@@ -16,17 +16,19 @@ from nas.tuners.algorithms.random import RandomTuner
 
 
 class AshaTuner(RandomTuner):
-    """Proposes random candidates and stops most of them early.
+    """Tuner that proposes random candidates and stops most of them early.
 
     Args:
-        min_epochs: Epochs of the first rung; each further rung has ``reduction_factor`` times as
-            many.
-        reduction_factor: At a rung a trial continues if it is among the best
-            1 / ``reduction_factor`` of the trials that have reached it so far, itself included.
+        min_epochs: Number of epochs to the first rung; each later rung needs ``reduction_factor``
+            times as many.
+        reduction_factor: At a rung, a trial continues if it is in the best fraction
+            1 / ``reduction_factor`` of the trials that have reached the rung so far, itself
+            included.
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`.
 
     Raises:
-        ArgumentError: If a number is too small, or ``max_trials`` is None.
+        ArgumentError: If ``min_epochs`` is below 1 or ``reduction_factor`` below 2, or if
+            ``max_trials`` is None.
     """
 
     def __init__(self, *, min_epochs: int = 1, reduction_factor: int = 4, **common: Any) -> None:
@@ -35,7 +37,7 @@ class AshaTuner(RandomTuner):
         self._rungs: dict[int, list[float]] = {}
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Stop a trial that is at a rung and not among the best there."""
+        """Record an epoch; stop the trial if it is at a rung and not among the best there."""
         super().observe(trial_id, epoch, logs)
         finished = epoch + 1
         return {trial_id: not self._is_rung(finished) or self._passes(trial_id, finished)}
@@ -57,7 +59,7 @@ class AshaTuner(RandomTuner):
 
 
 def check_halving(min_epochs: Any, reduction_factor: Any) -> tuple[int, int]:
-    """Return the arguments of successive halving; raise ArgumentError if they are too small."""
+    """Return both arguments; raise ArgumentError unless they are integers, at least 1 and 2."""
     return (
         check_integer("min_epochs", min_epochs, 1),
         check_integer("reduction_factor", reduction_factor, 2),

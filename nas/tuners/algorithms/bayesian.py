@@ -24,31 +24,31 @@ from nas.tuners.search_space import Values, contains, from_unit, is_active, is_n
 
 _LIARS: dict[str, Callable[[np.ndarray], float]] = {"min": np.min, "mean": np.mean, "max": np.max}
 _TREES = 100
-_MUTATED = 0.3  # share of the candidates that are changes of the best trials
-_PARENTS = 5  # trials that are changed
-_CHANGED = 0.5  # probability to change a hyperparameter
-_DEVIATION = 0.1  # standard deviation of a change, as a share of a number's range
+_MUTATED = 0.3  # fraction of candidates that are mutations of the best trials
+_PARENTS = 5  # number of trials that are mutated
+_CHANGED = 0.5  # probability that a hyperparameter is mutated
+_DEVIATION = 0.1  # standard deviation of a mutation, as a fraction of a number's range
 _BELOW_ONE = np.nextafter(1.0, 0.0)
 
 
 class BayesianTuner(BaseTuner):
     """Asynchronous model-based search (AMBS, Balaprakash et al., HiPC 2018, section III).
 
-    A random forest learns from all trials which scores values lead to. Of many candidates it
-    proposes the one with the least lower confidence bound: the mean of the trees minus ``kappa``
-    times their standard deviation. (Scores are minimized; a maximized objective is negated.)
-    Failed trials count as the worst score. Any number of trials may be in flight.
+    A random forest fitted to all trials predicts the score of a candidate. The tuner proposes the
+    candidate with the lowest lower confidence bound: the mean of the trees minus ``kappa`` times
+    their standard deviation. (Scores are minimized; a maximized objective is negated.) Failed
+    trials count as the worst score. Any number of trials may be in flight.
 
     Args:
-        kappa: Weight of the standard deviation, from 0; larger values explore more.
-        num_initial_points: Trials that must have ended with a score before the surrogate is used,
-            starting points included; until then candidates are random. By default a quarter of
-            ``max_trials``, but from 1 to 10.
-        num_candidates: Number of candidates. Most are random; the others are values of the best
-            trials with changes.
-        starting_points: Values to try first, by name; a missing value is the default.
-        liar: The assumed score of a trial in flight, among the scores to be minimized: ``"max"``,
-            the worst, as in DeepHyper; ``"mean"``; or ``"min"``, the best.
+        kappa: Weight of the standard deviation, at least 0; larger values explore more.
+        num_initial_points: Number of trials, starting points included, that must end with a score
+            before the surrogate is used. Until then, candidates are random. Defaults to a quarter
+            of ``max_trials``, clipped to 1-10.
+        num_candidates: Number of candidates. Most are random; the others are mutations of the best
+            trials.
+        starting_points: Values to try first, by name; missing values take their defaults.
+        liar: Score assumed for trials in flight, where lower is better: ``"max"``, the worst score
+            so far, as in DeepHyper; ``"mean"``; or ``"min"``, the best.
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`.
 
     Raises:
@@ -77,13 +77,13 @@ class BayesianTuner(BaseTuner):
         self._liar = liar
 
     def learn(self, hyperparameters: Any) -> None:
-        """Add hyperparameters; raise ArgumentError if a starting point does not suit them."""
+        """Add hyperparameters; raise ArgumentError if they do not allow a starting point."""
         super().learn(hyperparameters)
         for point in self._starting_points:
             _check_values(point, self.space.definitions)
 
     def choose(self, number: int) -> Values | None:
-        """Return a starting point, random values, or the best candidate."""
+        """Choose a starting point, random values, or the best candidate."""
         keys = self.get_keys()
         for point in self._starting_points:
             values = self.space.fill_defaults(point)
@@ -122,9 +122,9 @@ class BayesianTuner(BaseTuner):
         return candidates
 
     def _rank_trials(self) -> np.ndarray:
-        """Return a score for every trial, in the order of proposals: ranks from 0 (best) to 1.
+        """Rank every trial from 0 (best) to 1 (worst), in the order of proposals.
 
-        With scores themselves, the loss of a diverging network would hide all other differences.
+        With the scores instead, the loss of a diverging network would hide all other differences.
         """
         known = np.array([trial.score for trial in self.get_scored()], float)
         lie = _LIARS[self._liar](known)
@@ -138,7 +138,7 @@ class BayesianTuner(BaseTuner):
 
 
 def _mutate(definition: Any, values: Values, generator: np.random.Generator) -> Any:
-    """Return the value itself, a number near it, or another choice."""
+    """Return the value of a hyperparameter unchanged, a number near it, or a redrawn choice."""
     value: Any = values.get(definition.name)
     if not contains(definition, value):
         return from_unit(definition, generator.random())
@@ -151,8 +151,8 @@ def _mutate(definition: Any, values: Values, generator: np.random.Generator) -> 
 
 
 def _compute_bounds(surrogate: RandomForestRegressor, rows: np.ndarray, kappa: float) -> np.ndarray:
-    """Return the lower confidence bound of each row."""
-    # A forest converts the rows once for all trees, but a tree would do it again.
+    """Compute the lower confidence bound of each row."""
+    # Convert the rows once for all trees; otherwise each tree would convert them.
     rows = np.ascontiguousarray(rows, np.float32)
     by_tree = np.stack([t.predict(rows, check_input=False) for t in surrogate.estimators_])
     bounds: np.ndarray = by_tree.mean(axis=0) - kappa * by_tree.std(axis=0)
@@ -172,7 +172,7 @@ def _check_points(points: Any) -> list[Values]:
 
 
 def _check_values(point: Values, definitions: Sequence[Any]) -> None:
-    """Raise ArgumentError if a starting point has unknown names, or values out of bounds."""
+    """Raise ArgumentError if a starting point has unknown names or invalid values."""
     by_name: dict[str, list[Any]] = {}
     for definition in definitions:
         by_name.setdefault(definition.name, []).append(definition)

@@ -1,4 +1,4 @@
-"""The centralized Bayesian optimization of the package DeepHyper as a tuner, for version 0.13.
+"""Centralized Bayesian optimization of the package DeepHyper, version 0.13, as a tuner.
 
 Balaprakash, Salim, Uram, Vishwanath and Wild, "DeepHyper: Asynchronous hyperparameter search for
 deep neural networks", HiPC 2018.
@@ -30,18 +30,18 @@ _CANDIDATES = 1000
 
 
 class DeepHyperTuner(BaseTuner):
-    """The search of the package DeepHyper (``pip install cerebros-spark[deephyper]``).
+    """Tuner that uses the package DeepHyper (``pip install cerebros-spark[deephyper]``).
 
-    Every proposal comes from a new search that gets all trials. So it depends only on them, and
-    knows all hyperparameters declared so far. Trials in flight, and failed ones, count as the worst
-    score.
+    Every proposal comes from a new DeepHyper search that receives all trials. It therefore depends
+    only on them, and covers all hyperparameters declared so far. Failed trials and trials in flight
+    count as the worst score.
 
     Args:
-        surrogate: DeepHyper's name of the surrogate: ``"ET"`` (extremely randomized trees),
-            ``"RF"``, ``"GBRT"``, ``"GP"`` and others.
-        kappa: Weight of the standard deviation in the acquisition, from 0.
-        num_initial_points: Trials that must have ended with a score before the surrogate is used;
-            by default a quarter of ``max_trials``, but from 1 to 10.
+        surrogate: DeepHyper's name for the surrogate: ``"ET"`` (extremely randomized trees),
+            ``"RF"``, ``"GBRT"``, ``"GP"``, ``"HGBRT"``, ``"TB"``, ``"RS"`` or ``"DUMMY"``.
+        kappa: Weight of the standard deviation in the acquisition function, at least 0.
+        num_initial_points: Number of trials that must end with a score before the surrogate is
+            used. Defaults to a quarter of ``max_trials``, clipped to 1-10.
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`.
 
     Raises:
@@ -74,7 +74,7 @@ class DeepHyperTuner(BaseTuner):
         )
 
     def choose(self, number: int) -> Values | None:
-        """Return DeepHyper's proposal; random values at first, or if it repeats itself."""
+        """Choose DeepHyper's proposal, or random values at first and if the proposal is not new."""
         generator = self.make_generator(number)
         if len(self.get_scored()) >= self._num_initial_points:
             problem = _Problem(self.space)
@@ -98,7 +98,7 @@ class DeepHyperTuner(BaseTuner):
                 surrogate_model=self._surrogate,
                 acq_func="UCB",
                 acq_func_kwargs={"kappa": self._kappa, "scheduler": {"type": "constant"}},
-                # Its genetic algorithm takes seconds for a proposal.
+                # DeepHyper's genetic algorithm takes seconds per proposal.
                 acq_optimizer="sampling",
                 acq_optimizer_kwargs={"n_points": _CANDIDATES, "n_jobs": 1},
                 n_initial_points=1,
@@ -108,18 +108,19 @@ class DeepHyperTuner(BaseTuner):
         return problem.to_values(point)
 
     def _get_scores(self) -> list[float]:
-        """Return the scores to be maximized; the worst for trials failed or in flight."""
+        """Return scores to be maximized; failed trials and trials in flight get the worst score."""
         worst = self.get_scored()[-1].score
         ended = [t.score if t.status is not None else None for t in self.trials.values()]
         return [-(worst if score is None else score) for score in ended]  # type: ignore[operator]
 
 
 class _Problem:
-    """DeepHyper's description of a space.
+    """Description of a space for DeepHyper.
 
-    Numbers are places in [0, 1], scaled by their sampling; choices are indices of their values.
-    DeepHyper has no condition on a number, or on a name that is declared several times: such a
-    dimension is always active, and its value is ignored.
+    Numbers are positions in [0, 1] under their sampling; choices are indices of their values.
+    DeepHyper supports no condition on a number, or on a name that is declared several times. A
+    dimension with such a condition is always active; its value is ignored if the hyperparameter is
+    inactive.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -132,7 +133,7 @@ class _Problem:
         }
 
     def build(self) -> Any:
-        """Return a ``deephyper.hpo.HpProblem``."""
+        """Build the ``deephyper.hpo.HpProblem``."""
         from deephyper.hpo import HpProblem
 
         problem = HpProblem()
@@ -148,7 +149,7 @@ class _Problem:
         return problem
 
     def to_point(self, values: Values) -> dict[str, Any]:
-        """Return values as DeepHyper's; an inactive dimension is at its first value."""
+        """Convert values to a DeepHyper point; an inactive dimension takes its first value."""
         point: dict[str, Any] = {
             name: 0.0 if is_number(self._definitions[index]) else "0"
             for index, name in self.names.items()
@@ -160,7 +161,7 @@ class _Problem:
         return point
 
     def to_values(self, point: dict[str, Any]) -> Values:
-        """Return the active values of a point."""
+        """Convert a DeepHyper point to the values of the active hyperparameters."""
         indices = {id(definition): index for index, definition in enumerate(self._definitions)}
 
         def choose(definition: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Greedy search: the best candidate so far, with a few hyperparameters drawn again.
+"""Greedy search: the best candidate so far, with some hyperparameters redrawn.
 
-After AutoKeras (Jin, Song and Hu, KDD 2019; and the greedy tuner of its version 1): a group of
-hyperparameters, from one to all, is changed in the best candidate.
+Based on AutoKeras (Jin, Song and Hu, KDD 2019; and the greedy tuner of its version 1): one group of
+hyperparameters of the best candidate, from a single one to all, is changed.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from cerebros_spark.core.validation import check_real
 from nas.tuners.base import BaseTuner, resolve_initial_trials
 from nas.tuners.search_space import Values, has_one_value
 
-_MAX_CHANGES = 100  # tries to find a change that no trial had
+_MAX_CHANGES = 100  # maximum number of tries to find an unused change
 
 
 class GreedyTuner(BaseTuner):
-    """Searches around the best trial that has ended.
+    """Tuner that searches around the best trial that has ended.
 
-    The first trials are random. Later ones are random with a probability of ``exploration``.
-    Otherwise a group of the best trial's values is drawn again: one hyperparameter, those that
-    share a part of the name before a ``/`` (a block of an AutoKeras graph), or all. Small groups
-    are more likely: the weight of a group is one over its size.
+    The first trials are random. Later trials are random with probability ``exploration``.
+    Otherwise, one group of the best trial's values is redrawn: one hyperparameter, those whose
+    names share a prefix before a ``/`` (a block of an AutoKeras graph), or all. Small groups are
+    more likely: the weight of a group is the inverse of its size.
 
     Args:
-        exploration: Probability of a random candidate, from 0 to 1. With 1 every proposal is that
-            of random search.
-        num_initial_trials: Random trials at the beginning; by default a quarter of ``max_trials``,
-            but from 1 to 10.
+        exploration: Probability of a random candidate, in [0, 1]. With 1, proposals are those of
+            random search.
+        num_initial_trials: Number of random trials at the start. Defaults to a quarter of
+            ``max_trials``, clipped to 1-10.
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`.
 
     Raises:
@@ -46,7 +46,7 @@ class GreedyTuner(BaseTuner):
         )
 
     def choose(self, number: int) -> Values | None:
-        """Return the best values with a group of them drawn again, or random ones."""
+        """Choose the best values with one group redrawn, or random values."""
         generator = self.make_generator(number)
         best = self.get_scored()[:1]
         explore = self.make_generator(number, "exploration").random() < self._exploration
@@ -69,14 +69,14 @@ class GreedyTuner(BaseTuner):
         return self.space.draw(generator, kept)
 
     def _list_groups(self, values: Values) -> list[frozenset[str]]:
-        """Return the groups: names below a common ``prefix/``, each name alone, and all."""
+        """List the groups: names with a common ``prefix/``, each name alone, and all names."""
         groups: dict[str, set[str]] = {}
         for _, definition in self.space.iterate_active(values):
             if has_one_value(definition):
                 continue
             parts = definition.name.split("/")
             for end in range(len(parts) + 1):
-                # A complete name has no trailing slash: it may be the prefix of another one.
+                # A complete name gets no trailing slash: it may be the prefix of another name.
                 prefix = "/".join(parts[:end]) + ("" if end == len(parts) else "/")
                 groups.setdefault(prefix, set()).add(definition.name)
         return list(dict.fromkeys(frozenset(names) for names in groups.values()))

@@ -1,4 +1,4 @@
-"""Grid search: every combination once, in a fixed order."""
+"""Grid search: every combination of values once, in a fixed order."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from nas.tuners.search_space import Values, list_grid
 
 
 class GridTuner(BaseTuner):
-    """Proposes every combination of active values.
+    """Tuner that proposes every combination of active values once.
 
     A conditional hyperparameter varies only under its condition. The hyperparameter declared last
     changes fastest. The order depends neither on metrics nor on the seed, so any number of trials
     may be in flight.
 
-    If a network declares a new hyperparameter, the search restarts on the larger grid and leaves
-    out what was tried. An earlier trial counts as the combination with the default of the new
-    hyperparameter, with which its network was built.
+    If a network declares a new hyperparameter, the search restarts on the larger grid and skips
+    combinations already tried. An earlier trial counts as the combination with the default of the
+    new hyperparameter, with which its network was built.
 
     Args:
-        points: Number of values of a Float without a step, and of an Int with log sampling without
-            a step: the middles of so many intervals that are equally likely under its sampling, as
-            in KerasTuner's GridSearch. An Int with linear sampling has a step of 1 by default.
+        points: Number of values of a Float without a step, and maximum number of values of an Int
+            with log sampling and no step. The values are the midpoints of as many intervals that
+            are equally likely under the sampling, as in KerasTuner's GridSearch. An Int with linear
+            sampling has a step of 1 by default.
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`. ``max_trials`` may be None for
-            the whole grid; the seed is not used.
+            the whole grid; the seed has no effect.
 
     Raises:
         ArgumentError: If ``points`` is not a positive integer.
@@ -42,7 +43,7 @@ class GridTuner(BaseTuner):
         self._known = -1  # number of hyperparameters in these combinations
 
     def choose(self, number: int) -> Values | None:
-        """Return the next combination that no trial had."""
+        """Choose the next combination that no trial has used; None when all have been used."""
         if self._known != len(self.space.definitions):
             self._known = len(self.space.definitions)
             self._combinations = self.space.iterate_combinations(

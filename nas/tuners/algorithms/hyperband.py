@@ -1,9 +1,9 @@
 """Hyperband: brackets of successive halving, from many short trials to few long ones.
 
 Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar, "Hyperband: A Novel Bandit-Based Approach to
-Hyperparameter Optimization", JMLR 2018, section 3. The trials of a rung are held until all of them
-have reached it, and the best continue from their state. Meanwhile the next bracket starts, so that
-no worker waits.
+Hyperparameter Optimization", JMLR 2018, section 3. The trials of a bracket are held at a rung until
+all of them have reached it; then the best continue from their state. The next bracket starts in the
+meantime, so that no worker waits.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from nas.tuners.algorithms.random import RandomTuner
 
 @dataclass
 class _Bracket:
-    """Trials that are halved together.
+    """Group of trials that are halved together.
 
     Attributes:
-        size: Number of its trials.
-        rungs: Epochs of its rungs, rising.
-        rung: Index of the present rung.
+        size: Number of trials to propose.
+        rungs: Number of epochs to each rung, in increasing order.
+        rung: Index of the current rung.
         members: Number of trials proposed so far.
-        alive: The trials that were neither stopped nor ended.
-        scores: Scores of the trials that have reached the rung.
-        closed: Whether all of its trials are proposed.
+        alive: Trials that have neither been stopped nor ended.
+        scores: Scores, by trial, of the trials that have reached the current rung.
+        closed: Whether all trials have been proposed.
     """
 
     size: int
@@ -44,18 +44,20 @@ class _Bracket:
 
 
 class HyperbandTuner(RandomTuner):
-    """Holds random candidates at rungs and lets the best continue.
+    """Tuner that holds random candidates at rungs and continues the best of them.
 
     Args:
-        max_epochs: Epochs of the trials that pass all rungs; those of ``fit`` by default.
-        min_epochs: Least epochs of the shortest rung.
-        reduction_factor: Of so many trials one continues from a rung, for so many times the
-            epochs.
+        max_epochs: Number of epochs of trials that pass all rungs. A search whose tuner is given by
+            name passes the ``epochs`` of ``fit``.
+        min_epochs: Minimum number of epochs to the first rung of a bracket.
+        reduction_factor: Factor by which each rung divides the number of trials and multiplies
+            their number of epochs.
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`. Brackets follow one another
             until there are ``max_trials`` trials.
 
     Raises:
-        ArgumentError: If a number is too small, or ``max_trials`` is None.
+        ArgumentError: If an argument is too small, ``max_epochs`` is less than ``min_epochs``, or
+            ``max_trials`` is None.
     """
 
     def __init__(
@@ -68,17 +70,17 @@ class HyperbandTuner(RandomTuner):
             raise ArgumentError(
                 f"max_epochs must be at least min_epochs={min_epochs}, but got {max_epochs!r}"
             )
-        self._max_halvings = 0  # in the longest bracket
+        self._max_halvings = 0  # number of halvings in the longest bracket
         while max_epochs // reduction_factor ** (self._max_halvings + 1) >= min_epochs:
             self._max_halvings += 1
-        self._halvings = self._max_halvings  # in the next bracket
+        self._halvings = self._max_halvings  # number of halvings in the next bracket
         self._open: _Bracket | None = None
         self._brackets: dict[str, _Bracket] = {}
         self._running: set[str] = set()
         self._next: Proposal | Pause | None = None
 
     def propose(self) -> Proposal | Pause:
-        """Return a random candidate for the open bracket."""
+        """Propose a random candidate for the open bracket."""
         proposal, self._next = self._next or super().propose(), None
         if isinstance(proposal, Pause):
             return proposal
@@ -94,7 +96,7 @@ class HyperbandTuner(RandomTuner):
         return proposal
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Hold a trial at its bracket's rung until all others have reached it."""
+        """Record an epoch; hold the trial at a rung until all others in its bracket reach it."""
         super().observe(trial_id, epoch, logs)
         bracket = self._brackets[trial_id]
         if epoch + 1 < bracket.rungs[bracket.rung]:
@@ -106,7 +108,7 @@ class HyperbandTuner(RandomTuner):
         return self._decide(bracket)
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Remove an ended trial from its bracket, which then does not wait for it."""
+        """Remove an ended trial from its bracket, so that the bracket does not wait for it."""
         super().conclude(trial_id, status)
         bracket = self._brackets[trial_id]
         self._running.discard(trial_id)
@@ -115,7 +117,7 @@ class HyperbandTuner(RandomTuner):
         return self._decide(bracket)
 
     def _make_bracket(self) -> _Bracket:
-        """Return the next bracket: from the one with most halvings to the one with none."""
+        """Make the next bracket: halvings cycle from the maximum number down to none."""
         halvings, factor = self._halvings, self._factor
         self._halvings = halvings - 1 if halvings else self._max_halvings
         size = math.ceil((self._max_halvings + 1) / (halvings + 1) * factor**halvings)
@@ -123,10 +125,10 @@ class HyperbandTuner(RandomTuner):
         return _Bracket(size, tuple(max(1, self._max_epochs // share) for share in shares))
 
     def _decide(self, bracket: _Bracket) -> Verdicts:
-        """Return the decisions on held trials that can be made now."""
+        """Decide which held trials continue, as far as this can be decided now."""
         verdicts = dict(self._halve(bracket))
         if not self._running and self._open is not None and self._next is None:
-            # No trial is left to report. Without further candidates the open bracket is complete.
+            # No trial is running. If there are no more candidates, the open bracket is complete.
             self._next = super().propose()
             if self._next is Pause.DONE:
                 last, self._open = self._open, None
@@ -135,7 +137,7 @@ class HyperbandTuner(RandomTuner):
         return verdicts
 
     def _halve(self, bracket: _Bracket) -> Verdicts:
-        """Let the best trials of a completed rung continue, and stop the others."""
+        """Continue the best trials of a completed rung, and stop the others."""
         if not bracket.closed or not bracket.alive or bracket.scores.keys() != bracket.alive:
             return {}
 

@@ -1,6 +1,6 @@
-"""KerasTuner's oracles as tuners.
+"""Oracles of KerasTuner as tuners.
 
-KerasTuner's Tuner class, which trains one trial after another, is not used.
+The ``Tuner`` class of KerasTuner, which trains one trial after another, is not used.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ _NEVER = 10**9  # the search itself counts consecutive failures
 
 
 class OracleTuner(Tuner):
-    """A KerasTuner oracle as a tuner.
+    """Tuner that uses an oracle of KerasTuner.
 
-    The values that Hyperband adds have their meaning: a trial of ``tuner/epochs`` that resumes at
-    ``tuner/initial_epoch`` from the trial ``tuner/trial_id`` becomes a proposal with that parent
-    and the difference in epochs.
+    The values that Hyperband adds keep their meaning. If a trial of ``tuner/epochs`` epochs
+    resumes the trial ``tuner/trial_id`` at ``tuner/initial_epoch``, the proposal has that trial as
+    its parent and the difference as its number of epochs.
 
     Args:
-        oracle: An unused oracle, of which the tuner uses a copy. Without a seed KerasTuner draws
-            one, and a run cannot be resumed: it would draw another.
-        objective: An objective instead of the oracle's.
-        max_trials: A number of trials instead of the oracle's.
+        oracle: Unused oracle; the tuner uses a copy. Without a seed, KerasTuner draws one, and a
+            run cannot be resumed because a different seed would be drawn.
+        objective: Objective that replaces that of the oracle; None to keep it.
+        max_trials: Maximum number of trials that replaces that of the oracle; None to keep it.
 
     Raises:
-        ArgumentError: If the oracle is used, cannot be copied, or has several objectives.
+        ArgumentError: If the oracle has been used, cannot be copied, or does not have exactly one
+            objective.
     """
 
     def __init__(
@@ -54,10 +55,10 @@ class OracleTuner(Tuner):
             )
         if max_trials is not None:
             self._oracle.max_trials = max_trials
-        # What the user declared without a condition is not declared again under one.
+        # Names that the user declared without a condition are not declared again under one.
         space = self._oracle.hyperparameters.space
         self._declared = {definition.name for definition in space if not definition.conditions}
-        # The oracle writes files about its trials, which the journal replaces.
+        # The oracle writes files about its trials, which are not needed: the journal records them.
         self._folder = tempfile.TemporaryDirectory(prefix="cerebros-oracle-")
         set_project_dir(self._oracle, self._folder.name)
         self._oracle.verbose = 0
@@ -71,11 +72,11 @@ class OracleTuner(Tuner):
 
     @property
     def hyperparameters(self) -> Any:
-        """The search space as known so far."""
+        """Search space as known so far."""
         return self._oracle.get_space()
 
     def learn(self, hyperparameters: Any) -> None:
-        """Add declared hyperparameters; raise ArgumentError if the oracle allows no new ones."""
+        """Add declared hyperparameters; raise ArgumentError if the oracle does not accept them."""
         new = keras_tuner.HyperParameters()
         new.merge([hp for hp in hyperparameters.space if hp.name not in self._declared])
         try:
@@ -87,15 +88,15 @@ class OracleTuner(Tuner):
             ) from error
 
     def propose(self) -> Proposal | Pause:
-        """Request a trial from the oracle, until it has none."""
+        """Request a trial from the oracle; WAIT or DONE if the oracle has no trial."""
         if self._done:
             return Pause.DONE
         for trial in self._oracle.trials.values():
-            # Oracles continue earlier trials, whose values must include what was learned since.
+            # Oracles resume earlier trials, which need values of hyperparameters learned since.
             hyperparameters = trial.hyperparameters
             hyperparameters.values = self._oracle.hyperparameters.complete(hyperparameters.values)
         self._reset_outdated_surrogate()
-        # The oracle has one trial at a time for each name, so every request has its own.
+        # The oracle runs one trial at a time per name, so every request uses a new name.
         trial = self._oracle.create_trial(f"slot-{self._requests}")
         if trial.status == keras_tuner.engine.trial.TrialStatus.STOPPED:
             self._done = True
@@ -103,7 +104,7 @@ class OracleTuner(Tuner):
         if trial.status != keras_tuner.engine.trial.TrialStatus.RUNNING:
             return Pause.WAIT
         self._requests += 1
-        # A copy: the oracle completes its own with hyperparameters of other trials.
+        # A copy, because the oracle adds hyperparameters of other trials to its own.
         hyperparameters = trial.hyperparameters.copy()
         values = hyperparameters.values
         epochs, first = values.get("tuner/epochs"), values.get("tuner/initial_epoch", 0)
@@ -130,7 +131,7 @@ class OracleTuner(Tuner):
         trial = self._oracle.trials[trial_id]
         hyperparameters = self._proposals.pop(trial_id).hyperparameters
         self.learn(hyperparameters)
-        # The space as known by now, with the values that the network was built with.
+        # The current search space, with the values that the network was built with.
         trial.hyperparameters = self._oracle.hyperparameters.copy()
         trial.hyperparameters.values = dict(hyperparameters.values)
         trial.hyperparameters.ensure_active_values()
@@ -143,7 +144,7 @@ class OracleTuner(Tuner):
     def _reset_outdated_surrogate(self) -> None:
         """Reset the surrogate of the Bayesian oracle if the space has grown.
 
-        The oracle evaluates trials in flight before it fits the surrogate again, which fails if the
+        The oracle evaluates trials in flight before it refits the surrogate, which fails if the
         surrogate was fitted with fewer hyperparameters.
         """
         surrogate = getattr(self._oracle, "gpr", None)
@@ -153,7 +154,7 @@ class OracleTuner(Tuner):
 
 
 def get_oracle_objective(oracle: keras_tuner.Oracle) -> keras_tuner.Objective | None:
-    """Return the objective of an oracle, if any; raise ArgumentError for several objectives."""
+    """Return the objective of an oracle, or None; raise ArgumentError if it has several."""
     objective = oracle.objective
     objectives = getattr(objective, "objectives", None)
     if objectives is not None:
@@ -179,10 +180,10 @@ def _copy_oracle(oracle: keras_tuner.Oracle) -> Any:
 
 
 class _DefaultingHyperParameters(keras_tuner.HyperParameters):
-    """HyperParameters that complete their values with defaults.
+    """HyperParameters that replace missing values with defaults.
 
-    KerasTuner draws missing values, without a seed. It also drops the value of a name declared
-    under two conditions, since one of them is not met.
+    KerasTuner would draw missing values, without a seed. It would also drop the value of a name
+    declared under two conditions, because one of them is not met.
     """
 
     def copy(self) -> _DefaultingHyperParameters:
@@ -193,7 +194,7 @@ class _DefaultingHyperParameters(keras_tuner.HyperParameters):
         self.values: dict[str, Any] = self.complete(self.values)
 
     def complete(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return values with defaults for the active hyperparameters that have none."""
+        """Return ``values`` without inactive hyperparameters and with defaults for missing ones."""
         names = {definition.name for definition in self.space}
         completed = {name: value for name, value in values.items() if name not in names}
         for definition in self.space:

@@ -1,4 +1,4 @@
-"""The random search of Cerebros: moieties, each tried in several wirings."""
+"""Random search of Cerebros: moieties, each tried with several wirings."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
 
 
 class MoietyTuner(Tuner):
-    """Draws moieties (levels, units, neurons) and proposes each of them in several wirings.
+    """Tuner that draws moieties (levels, units, neurons) and proposes several wirings of each.
 
-    The method is that of Cerebros (David Thrower, cerebros-core-algorithm-alpha). The proposals
-    depend on the seed alone.
+    The method is that of Cerebros (David Thrower, cerebros-core-algorithm-alpha). The proposals do
+    not depend on the results of trials.
 
     Args:
-        space: The bounds.
+        space: Bounds of the draws.
         moieties: Number of moieties.
         tries: Number of wirings of each moiety.
-        seed: Seed of the draws. Other numbers of moieties or tries do not change those that both
-            searches have.
+        seed: Seed of the draws. Searches with equal seeds but different ``moieties`` or ``tries``
+            share the proposals that occur in both.
 
     Raises:
-        ArgumentError: If the space searches several learning rates, which moieties do not have.
+        ArgumentError: If the space has several learning rates; a moiety does not include one.
     """
 
     def __init__(self, space: CerebrosSpace, *, moieties: int, tries: int, seed: int) -> None:
@@ -47,14 +47,14 @@ class MoietyTuner(Tuner):
 
     @property
     def hyperparameters(self) -> Any:
-        """The search space: that of :func:`~nas.spaces.cerebros.hyperparameters.declare`."""
+        """Search space declared by :func:`~nas.spaces.cerebros.hyperparameters.declare`."""
         return self._hp.copy()
 
     def learn(self, hyperparameters: Any) -> None:
-        """Do nothing: the space is known."""
+        """Do nothing, because the space is known."""
 
     def propose(self) -> Proposal | Pause:
-        """Return the next wiring of the moiety, or the first wiring of the next moiety."""
+        """Propose the next wiring of the moiety, or the first wiring of the next moiety."""
         if self._proposed == self._count:
             return Pause.DONE
         number, wiring_number = divmod(self._proposed, self._tries)
@@ -66,13 +66,13 @@ class MoietyTuner(Tuner):
         return Proposal(f"moiety-{number}-try-{wiring_number}", hyperparameters)
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Let the trial continue."""
+        """Return that the trial continues."""
         return {trial_id: True}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Do nothing: proposals do not depend on results."""
+        """Do nothing, because proposals do not depend on results."""
         return {}
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the proposals depend on besides space and seed."""
+        """Return the arguments, besides space and seed, that determine the proposals."""
         return {"moieties": self._count // self._tries, "tries": self._tries}

@@ -7,10 +7,10 @@ from nas.tuners.search_space import Values
 
 
 class RandomTuner(BaseTuner):
-    """Draws every candidate uniformly from the whole space."""
+    """Tuner that draws every candidate uniformly from the whole space."""
 
     adaptive = False
 
     def choose(self, number: int) -> Values | None:
-        """Return random values."""
+        """Choose random values."""
         return self.draw_new(self.make_generator(number))
