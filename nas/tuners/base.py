@@ -163,7 +163,7 @@ class BaseTuner(Tuner, abc.ABC):
         return left[generator.integers(len(left))] if left else None
 
     def find_new(self, keys: set[Key], draw: Callable[[], Values], count: int) -> Values | None:
-        """Return the first of ``count`` draws whose key is not in ``keys``; None if no draw is new."""
+        """Return the first of ``count`` draws whose key is not in ``keys``; None if none is new."""
         draws = (draw() for _ in range(count))
         return next((values for values in draws if self.space.get_key(values) not in keys), None)
 
