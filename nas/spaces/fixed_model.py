@@ -209,8 +209,8 @@ def _log_new_weights(model: keras.Model) -> None:
     fitted = model.compiled and int(model.optimizer.iterations) > 0
     logger.log(
         logging.WARNING if kept or fitted else logging.INFO,
-        "trials of the model %r start from new weights%s; to start from all of its own weights, "
-        "give FixedModel(model, keep_weights=True)",
+        "trials of the model %r start from new weights%s; to start from its current weights, pass "
+        "FixedModel(model, keep_weights=True)",
         model.name,
         ", but keep those of layers that are not trainable" if kept else "",
     )
@@ -267,7 +267,7 @@ def _make_compile_config(model: keras.Model, loss: Any, metrics: Any) -> dict[st
     config = get_compile_config(model) if model.compiled else {}
     if loss is None and config.get("loss") is None:
         raise ArgumentError(
-            f"the model {model.name!r} has no loss: compile it, or give FixedModel(model, loss=...)"
+            f"the model {model.name!r} has no loss: compile it, or pass FixedModel(model, loss=...)"
         )
     arguments = {"loss": loss, "metrics": metrics}
     changes = {name: value for name, value in arguments.items() if value is not None}
@@ -302,7 +302,7 @@ def _check_learning_rates(value: Any) -> tuple[float, float]:
 
 
 def _check_batch_sizes(value: Any) -> tuple[int, ...]:
-    sizes = check_list("batch_sizes", value, "numbers of rows")
+    sizes = check_list("batch_sizes", value, "row counts")
     if not sizes:
         raise ArgumentError(f"batch_sizes must be a list of at least one size, but got {value!r}")
     return tuple(check_integer("batch_sizes: each", size, 1) for size in sizes)

@@ -46,7 +46,7 @@ def complete_model(
         raise TrialError(f"build(hp) must return a keras.Model, but got {model!r}")
     if not model.compiled:
         raise TrialError(
-            f"the model {model.name!r} is not compiled; call compile() before it is returned"
+            f"the model {model.name!r} is not compiled; call compile() before returning it"
         )
     check_no_lambda(model.get_compile_config())
     with dtype_policy_scope(model.dtype_policy):
@@ -75,7 +75,7 @@ def to_functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -
             raise ArgumentError(
                 f"cannot use {type(model).__name__}.{step}: the model is trained as part of a "
                 "functional one. Build it from inputs and outputs (keras.Model.__init__(inputs=, "
-                "outputs=)), or write a loss for compile()"
+                "outputs=)), or pass a custom loss to compile()"
             )
     if has_named_outputs(model):
         # Inputs are passed as a list, in the order in which Keras stores a dict of inputs.
@@ -162,7 +162,7 @@ def explain_rebuild_failure(model: keras.Model, error: Exception) -> str:
             if not _has_config(kind):
                 return (
                     f"{kind.__name__} has no get_config: write get_config(), and an __init__ that "
-                    "takes what it gives (or from_config)"
+                    "accepts its items (or from_config)"
                 )
             return (
                 f"{kind.__name__}.get_config() does not fit its __init__ or from_config: "
@@ -256,6 +256,6 @@ def _call_subclassed(
 
 def _make_dict_error(model: keras.Model) -> ArgumentError:
     return ArgumentError(
-        f"the model {model.name!r} gives a dict of outputs; give a list: labels are matched with "
-        "outputs by their order"
+        f"the model {model.name!r} returns a dict of outputs; return a list: labels are matched to "
+        "outputs by order"
     )

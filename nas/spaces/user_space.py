@@ -205,7 +205,7 @@ def make_user_builder(hypermodel: Any) -> UserBuilder:
         hypermodel, keras_tuner.HyperModel | keras.Model
     ):
         raise ArgumentError(
-            f"hypermodel is the class {hypermodel.__name__}; give an instance of it, or a function "
+            f"hypermodel is the class {hypermodel.__name__}; pass an instance of it, or a function "
             "build(hp) that makes one"
         )
     if isinstance(hypermodel, keras_tuner.HyperModel):
@@ -219,7 +219,7 @@ def make_user_builder(hypermodel: Any) -> UserBuilder:
     if callable(hypermodel):
         return _FunctionBuilder(hypermodel)
     raise ArgumentError(
-        "hypermodel must be a function build(hp) that gives a compiled keras.Model, a "
+        "hypermodel must be a function build(hp) that returns a compiled keras.Model, a "
         f"keras_tuner.HyperModel, a keras.Model or a FixedModel, but got {hypermodel!r}"
     )
 

@@ -83,7 +83,7 @@ class BaseTuner(Tuner, abc.ABC):
     ) -> None:
         if max_trials is None and self.needs_max_trials:
             name = type(self).__name__.removesuffix("Tuner").lower()
-            raise ArgumentError(f"the tuner {name!r} proposes trials without end: give max_trials")
+            raise ArgumentError(f"the tuner {name!r} never runs out of proposals: set max_trials")
         self.space = SearchSpace(hyperparameters)
         self.max_trials = max_trials
         self.trials: dict[str, ProposedTrial] = {}

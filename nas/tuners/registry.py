@@ -26,7 +26,7 @@ def get_tuner_class(name: str) -> type[BaseTuner]:
     """Return the class of a tuner; raise ArgumentError if the name is unknown."""
     if name not in TUNERS:
         names = ", ".join(repr(each) for each in sorted(TUNERS))
-        raise ArgumentError(f"there is no tuner called {name!r}; there is {names}")
+        raise ArgumentError(f"there is no tuner called {name!r}; the tuners are {names}")
     module, title = TUNERS[name].split(":")
     kind: type[BaseTuner] = getattr(import_module(module), title)
     return kind

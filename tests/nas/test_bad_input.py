@@ -115,7 +115,7 @@ def test_methods_are_really_looked_at():
         ({"max_trials": -3}, "max_trials must be a positive integer, but got -3"),
         ({"max_trials": 2.5}, "max_trials must be a positive integer, but got 2.5"),
         ({"max_trials": True}, "max_trials must be a positive integer, but got True"),
-        ({"tuner": "baysian"}, "no tuner called 'baysian'; there is .*'random'"),
+        ({"tuner": "baysian"}, "no tuner called 'baysian'; the tuners are .*'random'"),
         ({"objective": "val_bliss"}, "direction of the objective 'val_bliss' is not known"),
         ({"objective": ["val_loss", "val_mae"]}, "one objective is optimized, but got 2"),
         ({"outputs": "regression"}, "outputs must be heads.*'regression'"),

@@ -166,8 +166,8 @@ def check_graph(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
     name, count = Counter(block.name for block in graph.blocks).most_common(1)[0]
     if count > 1:
         raise ArgumentError(
-            f"{count} blocks of the graph are named {name!r}, so their hyperparameters would be "
-            'one; give them names, for example ak.DenseBlock(name="left")'
+            f"{count} blocks of the graph are named {name!r}, so they would share hyperparameters; "
+            'give them different names, for example ak.DenseBlock(name="left")'
         )
 
 
@@ -177,7 +177,7 @@ def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> No
         if isinstance(node, ak.ImageInput) and len(shape) not in (2, 3):
             raise ArgumentError(
                 f"input {number} is an ImageInput, whose rows are (height, width) or (height, "
-                f"width, channels), but the data's rows are {shape}; give the shape to fit, for "
+                f"width, channels), but the data's rows are {shape}; pass the shape to fit, for "
                 "example input_shape=(28, 28, 1)"
             )
         if isinstance(node, ak.TextInput) and len(shape) != 1:

@@ -113,8 +113,8 @@ class _Completion:
             return (mean - center) / scale, variance / np.square(scale)
         raise ArgumentError(
             f"the Normalization {reader.name!r} reads {operation.name!r}, but only the statistics "
-            "of inputs are known: put ak.Normalization() directly behind its input, or give "
-            "normalize=False to a block that searches it, or use batch normalization there"
+            "of inputs are known: put ak.Normalization() directly after its input, pass "
+            "normalize=False to a block that searches it, or use batch normalization instead"
         )
 
 

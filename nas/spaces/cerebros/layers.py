@@ -106,7 +106,7 @@ def check_base_models(base_models: Mapping[int, keras.Model], count: int) -> Non
 def _flatten(name: str, tensor: Any) -> Any:
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype == "string":
-        raise ArgumentError(f"{name} holds strings; put a base model in front that reads them")
+        raise ArgumentError(f"{name} holds strings; add a base model that reads them")
     if "float" not in dtype:
         # Rescaling by 1 is a built-in layer that casts.
         tensor = keras.layers.Rescaling(1.0, name=f"{name}_cast")(tensor)

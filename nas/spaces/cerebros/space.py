@@ -273,7 +273,7 @@ def _to_config(name: str, value: Any) -> Any:
     if keras.saving.get_registered_object(registered) is not value:
         raise ArgumentError(
             f"cannot serialize the space: {name} is the function {value!r}, which is not "
-            "registered; decorate it with keras.saving.register_keras_serializable, or give a base"
+            "registered; decorate it with keras.saving.register_keras_serializable, or pass a base"
         )
     return {"registered_name": registered}
 

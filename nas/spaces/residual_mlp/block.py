@@ -231,7 +231,9 @@ def _to_pair(name: str, value: Any) -> Sequence[Any]:
 def _check_names(name: str, value: Any) -> tuple[str, ...]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or not values or len(set(values)) < len(values):
-        raise ArgumentError(f"{name} must be a name or a list of different ones, but got {value!r}")
+        raise ArgumentError(
+            f"{name} must be a name or a list of different names, but got {value!r}"
+        )
     if name == "activation":
         return tuple(check_activation(name, each) for each in values)
     return tuple(check_member(name, each, REGULARIZATIONS) for each in values)

@@ -109,8 +109,8 @@ class ResidualMLP:
             self._base_shape = _check_shape("base_model_input_shape", base_model_input_shape)
             if self._base_model is None:
                 raise ArgumentError(
-                    f"base_model_input_shape={base_model_input_shape!r} is for a base model, but "
-                    "there is none"
+                    f"base_model_input_shape={base_model_input_shape!r} requires a base_model, but "
+                    "none was passed"
                 )
         self._flatten = flatten_after_base_model
         self._plan = ResidualPlan(
@@ -133,7 +133,7 @@ class ResidualMLP:
         self._activation = _check_activation("activation", activation)
         if number_of_classes is None and not self._regression:
             raise ArgumentError(
-                "number_of_classes is missing: 1 for two classes, otherwise their number"
+                "number_of_classes is missing: 1 for two classes, otherwise the number of classes"
             )
         count = 1 if number_of_classes is None else number_of_classes
         self._outputs = check_integer("number_of_classes", count, 1)
@@ -183,8 +183,8 @@ class ResidualMLP:
             raise ArgumentError(
                 f"base_model {self._base_model.name!r} takes rows of shape "
                 f"{tuple(self._base_model.input_shape[1:])}, but gets {tuple(tensor.shape[1:])}; "
-                "set base_model_input_shape to resize images, or bw_images=True to give gray ones "
-                "three channels"
+                "set base_model_input_shape to resize images, or bw_images=True to repeat the "
+                "channel of gray images"
             ) from error
         if isinstance(output, list | tuple | dict):
             raise ArgumentError(
@@ -219,12 +219,12 @@ class ResidualMLP:
         if not self._flatten:
             raise ArgumentError(
                 f"cannot connect rows of shape {shape} to the first block, which needs vectors; "
-                "set flatten_after_base_model=True, or end the base model in a pooling layer"
+                "set flatten_after_base_model=True, or end the base model with a pooling layer"
             )
         if not all(isinstance(size, int) for size in shape):
             raise ArgumentError(
                 f"cannot connect rows of the unknown shape {shape} to the first block; set "
-                "base_model_input_shape, or end the base model in a pooling layer"
+                "base_model_input_shape, or end the base model with a pooling layer"
             )
         return keras.layers.Flatten(name="flatten")(tensor)
 
@@ -252,7 +252,7 @@ def _check_activation(name: str, value: Any) -> Any:
         raise ArgumentError(f"{name} {value!r} is not an activation of Keras") from error
     if getattr(activation, "__name__", "") == "<lambda>":
         raise ArgumentError(
-            f"{name} is a lambda, which a model cannot save; give a name such as 'relu', or a "
+            f"{name} is a lambda, which a model cannot save; pass a name such as 'relu', or a "
             "function registered with keras.saving.register_keras_serializable"
         )
     return value

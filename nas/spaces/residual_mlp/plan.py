@@ -88,5 +88,5 @@ class ResidualPlan:
 
 def check_widths(name: str, value: Any) -> tuple[int, ...]:
     """Return ``value`` as a tuple; raise ArgumentError unless it is a list of unit counts."""
-    widths = check_list(name, value, "numbers of units")
+    widths = check_list(name, value, "unit counts")
     return tuple(check_integer(f"{name}: number of units", width, 1) for width in widths)

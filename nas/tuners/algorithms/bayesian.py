@@ -179,9 +179,9 @@ def _check_values(point: Values, definitions: Sequence[Any]) -> None:
     for name, value in point.items():
         if name not in by_name:
             raise ArgumentError(
-                f"starting_points has {name!r}, which the first network does not ask for; it asks "
-                f"for {', '.join(sorted(by_name)) or 'nothing'}. If a later one does, declare it "
-                "in hyperparameters"
+                f"starting_points has {name!r}, which the first network does not declare; it "
+                f"declares {', '.join(sorted(by_name)) or 'nothing'}. If a later network declares "
+                "it, add it to hyperparameters"
             )
         active = [d for d in by_name[name] if is_active(d, point)] or by_name[name]
         if not any(contains(definition, value) for definition in active):

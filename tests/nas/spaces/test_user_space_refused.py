@@ -109,7 +109,7 @@ def two_inputs() -> Any:
             "three",
             r"'three' holds the class 2, but .* has 2 classes",
         ),
-        (lambda hp: dictionary(), "y", r"gives a dict of outputs"),
+        (lambda hp: dictionary(), "y", r"returns a dict of outputs"),
         (lambda hp: compiled(OwnStep()), "y", r"cannot use OwnStep.train_step"),
         (lambda hp: compiled(Unwritable(len)), "y", r"Unwritable has no get_config"),
         (lambda hp: with_customs(hp), "y", r"Could not locate .*custom_objects"),

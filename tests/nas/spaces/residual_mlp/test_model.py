@@ -246,7 +246,7 @@ def test_keras_alone_loads_saved_networks(tmp_path: Path):
         ({"activation": lambda x: x}, r"activation is a lambda"),
         ({"loss": "nonsense"}, r"loss 'nonsense'"),
         ({"base_model": "vgg"}, r"base_model must be a keras.Model, but got 'vgg'"),
-        ({"base_model_input_shape": (3, 3, 3)}, r"there is none"),
+        ({"base_model_input_shape": (3, 3, 3)}, r"requires a base_model"),
         ({"base_model": keras.Sequential([keras.layers.Dense(1)])}, r"is not built"),
         (
             {"base_model": base(), "input_shape": (9, 9, 3)},

@@ -61,7 +61,7 @@ def test_a_starting_point_is_tried_once():
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        ([{"w": 0.5}], "starting_points has 'w', .* it asks for x, y, z"),
+        ([{"w": 0.5}], "starting_points has 'w', .* it declares x, y, z"),
         ([{"x": 1.5}], r"starting_points has 'x' = 1\.5, which is not among Float"),
         ([{"x": "0.5"}], "starting_points has 'x' = \"0.5\", which is not among"),
         ({"x": 0.5}, "starting_points must be a list of dicts"),

@@ -405,5 +405,5 @@ def test_a_space_of_fixed_values_has_one_trial(name):
 
 
 def test_an_unknown_tuner_is_refused_by_name():
-    with pytest.raises(ArgumentError, match=r"no tuner called 'rnadom'; there is .*'random'"):
+    with pytest.raises(ArgumentError, match=r"no tuner called 'rnadom'; the tuners are .*'random'"):
         get_tuner_class("rnadom")

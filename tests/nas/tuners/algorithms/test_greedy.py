@@ -81,6 +81,6 @@ def test_the_initial_trials_must_be_a_number():
 @pytest.mark.parametrize("name", ["random", "greedy", "bayesian"])
 def test_a_tuner_without_an_end_needs_max_trials(name):
     with pytest.raises(
-        ArgumentError, match=f"'{name}' proposes trials without end: give max_trials"
+        ArgumentError, match=f"'{name}' never runs out of proposals: set max_trials"
     ):
         get_tuner_class(name)(objective=OBJECTIVE, max_trials=None, seed=0)
