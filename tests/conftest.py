@@ -2,8 +2,8 @@
 
 Each test has one of four marks, by its file: ``unit`` needs neither TensorFlow nor Spark, ``keras``
 needs TensorFlow, ``spark`` the Spark session of this process, ``cluster`` other programs: a Spark
-with executors of its own, an S3 server, the scripts. ``--fast`` runs the unit tests and fails those that import TensorFlow, Keras or
-PySpark after all.
+with executors of its own, an S3 server, the scripts. ``--fast`` runs the unit tests and fails those
+that import TensorFlow, Keras or PySpark after all.
 """
 
 from __future__ import annotations
