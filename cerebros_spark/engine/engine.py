@@ -107,7 +107,7 @@ class Engine:
 
     @property
     def idle_workers(self) -> int:
-        """Number of workers without units, as all trials wait for other workers or for answers."""
+        """Number of workers without units, because all trials wait for other workers or answers."""
         return self._scheduler.idle_workers
 
     def start(self) -> None:

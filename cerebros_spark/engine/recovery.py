@@ -27,7 +27,7 @@ Logs = dict[str, float]
 
 @dataclass(frozen=True)
 class RecoveredRun:
-    """Run at the end of its journal; all attributes are by trial.
+    """Run as of the end of its journal; each attribute is keyed by trial.
 
     Attributes:
         specs: Specs of the trials that were built.

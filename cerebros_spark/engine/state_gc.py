@@ -59,7 +59,10 @@ class StateCollector:
             self._deleter.submit(self.delete, self._garbage.pop())
 
     def prune(self, trial_id: str = "") -> None:
-        """Delete the unneeded states of one trial, or of all, including those of lost workers."""
+        """Delete the unneeded states of a trial, or of all if ``trial_id`` is empty.
+
+        These include states that lost workers wrote and never reported.
+        """
         folder = f"{self._folder}/{trial_id}" if trial_id else self._folder
         needed = set().union(*(trial.list_keys() for trial in self.trials.values()))
         current = map(self._get_current, self.trials)

@@ -28,7 +28,7 @@ class Access:
 
     Attributes:
         address: The driver's ``host:port``.
-        secret: The run secret, which ``repr``, and so logs, omit.
+        secret: The run secret; omitted from ``repr``, and therefore from logs.
         certificate: The only certificate that the worker accepts, in PEM format.
     """
 

@@ -37,7 +37,7 @@ Message = TypeVar("Message", bound=msgspec.Struct)
 
 
 class MessageError(CerebrosError, ValueError):
-    """Invalid message, which no other end of the same version sends; it names the field."""
+    """Invalid message; the other end must have a different version. The text names the field."""
 
 
 class Command(str, enum.Enum):

@@ -1,7 +1,7 @@
 """Connection of one worker on the driver's side: process, assignments in transit and progress.
 
-Only one process at a time is the worker. Messages have no effect if their process was replaced, is
-considered dead, or has reported a fatal error.
+Only one process at a time acts as the worker. Messages have no effect if their process was
+replaced, is considered dead, or has reported a fatal error.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class Scheduler:
 
     @property
     def idle_workers(self) -> int:
-        """Number of workers without units, as all trials wait for other workers or for answers."""
+        """Number of workers without units, because all trials wait for other workers or answers."""
         return self._queues.idle_count
 
     # Events ------------------------------------------------------------------------------

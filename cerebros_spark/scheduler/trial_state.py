@@ -213,7 +213,7 @@ class TrialState:
         return None
 
     def cancel(self) -> None:
-        """Remove the pending visits of a trial that has ended from the plan."""
+        """Cancel the trial: remove its pending visits from the plan."""
         for partition in list(self._todo):
             self._take(partition)
 

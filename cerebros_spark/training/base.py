@@ -1,7 +1,8 @@
-"""Trainer and Program protocols, and the registry of trainers.
+"""Protocols of trainers and programs, and the registry of trainers.
 
-A trainer opens trials as a program. The program is built and compiled once and then runs many
-units. Other folders treat states as bytes: one per trial, in the order of the specs.
+A trainer opens one or more trials as a program. The program is built and compiled once and then
+runs many units of work. Other folders treat states as opaque bytes: one per trial, in the order of
+the specs.
 """
 
 from __future__ import annotations
@@ -17,49 +18,52 @@ from cerebros_spark.data.shards import ShardData
 
 
 class Program(Protocol):
-    """Built and compiled trials in the memory of a worker."""
+    """One or more trials, built and compiled, in the memory of a worker."""
 
     nbytes: int
-    """Memory that the program takes, in bytes (an estimate)."""
+    """Estimated memory of the program in bytes."""
 
     @property
     def traces(self) -> int:
-        """Number of times that a step was traced so far."""
+        """Number of times that a step was traced."""
 
     @property
     def steps(self) -> int:
-        """Number of steps run so far; safe to read from another thread."""
+        """Number of steps run so far; can be read from any thread."""
 
     def load(self, states: Sequence[bytes]) -> None:
-        """Set the states, one per trial."""
+        """Load the states, one per trial."""
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
-        """Train every trial on each row of the shard once.
+        """Train every trial once on each row of the shard, and return its metric variables.
 
-        The result depends on the loaded states, the shard and the seeds only.
+        The result depends only on the loaded states, the shard and the seeds, one per trial.
         """
 
     def evaluate(self, shard: ShardData) -> list[MetricState]:
-        """Evaluate every trial on each row of the shard once, without a change of state."""
+        """Evaluate every trial on the shard and return its metric variables.
+
+        The states do not change.
+        """
 
     def dump(self) -> list[bytes]:
-        """Return the states, one per trial."""
+        """Dump the states as bytes, one per trial."""
 
 
 class Trainer(Protocol):
-    """One way to train."""
+    """Kind of training, which opens trials as programs."""
 
     resident: bool
-    """Whether programs are expensive to open, so that a worker should keep them."""
+    """Whether a worker should keep programs, because they are expensive to open."""
 
     def open(self, specs: Sequence[TrialSpec]) -> Program:
-        """Build the trials as one program."""
+        """Open the trials as one program."""
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
-        """Free the memory of evicted programs and of these finished trials."""
+        """Release the memory of evicted programs and of finished trials."""
 
 
-#: Path of each registered trainer's factory, by the trainer's name.
+#: Path of each trainer's factory, ``"module:factory"``, by name of the trainer.
 TRAINERS = {
     "fused": "cerebros_spark.training.fused:create_trainer",
     "keras": "cerebros_spark.training.keras:create_trainer",
@@ -67,10 +71,10 @@ TRAINERS = {
 
 
 def register(name: str, path: str) -> None:
-    """Register a trainer, or replace the trainer of that name.
+    """Register a trainer, replacing any trainer of the same name.
 
     Args:
-        name: The name, as ``TrialSpec.trainer`` holds it.
+        name: Name of the trainer, as in ``TrialSpec.trainer``.
         path: ``"module:factory"``, imported at first use. The factory (a class or a function)
             takes no arguments and returns a :class:`Trainer`.
     """
@@ -78,15 +82,15 @@ def register(name: str, path: str) -> None:
 
 
 def create_trainer(name: str) -> Trainer:
-    """Return a new trainer.
+    """Create a trainer.
 
     Args:
-        name: A registered name; or a ``"module:factory"`` itself, which needs no registration in
-            the workers' processes. They must be able to import the module.
+        name: A registered name, or a path ``"module:factory"``, which needs no registration. Every
+            worker must be able to import the module.
 
     Raises:
-        ArgumentError: If no trainer is registered by that name, or if it needs another Keras
-            backend than this process has.
+        ArgumentError: If the name is not registered, or if the trainer needs a different Keras
+            backend than this process uses.
     """
     path = TRAINERS.get(name, name)
     if ":" not in path:
@@ -102,7 +106,7 @@ def create_trainer(name: str) -> Trainer:
 def custom_objects_scope(
     custom_objects: Mapping[str, Any] | None,
 ) -> contextlib.AbstractContextManager[None]:
-    """Return a scope with custom layers, losses and metrics; without any it imports no Keras."""
+    """Return a scope in which Keras finds custom objects; without any, Keras is not imported."""
     if not custom_objects:
         return contextlib.nullcontext()
     scopes: Any = import_module("cerebros_spark.training.keras.scopes")

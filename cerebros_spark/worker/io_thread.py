@@ -136,7 +136,7 @@ class IoThread:
         return self._seconds_until_request() == 0.0
 
     def _seconds_until_request(self) -> float | None:
-        """Return the seconds until the worker should request work; None if it should not yet."""
+        """Return the seconds until the worker should request work; None if it must wait."""
         if not self._unfinished:
             return 0.0
         if len(self._unfinished) == _MAX_ASSIGNMENTS:

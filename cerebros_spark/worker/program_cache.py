@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProgramCache:
-    """Cache of trainers, specs and programs, with a record of the state that each trial holds."""
+    """Cache of trainers, specs and programs, and record of the states that programs hold."""
 
     def __init__(self, config: WorkerConfig, worker: int) -> None:
         self._config = config

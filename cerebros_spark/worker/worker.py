@@ -75,7 +75,7 @@ class Worker:
         return self._runs + steps + (int(time.process_time()) if is_preparing else 0)
 
     def serve(self, link: DriverLink) -> None:
-        """Run assignments until the run has ended."""
+        """Serve the driver: run its assignments until the run has ended."""
         io_thread = IoThread(link, self._prefetch, self._estimate)
         try:
             while (assignment := io_thread.next_assignment()) is not None:

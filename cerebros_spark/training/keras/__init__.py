@@ -1,4 +1,4 @@
-"""Training of one Keras model: programs, checkpoints, metrics, callbacks and row weights."""
+"""Training of single Keras models: programs, checkpoints, metrics, callbacks, row weights."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def create_trainer() -> KerasTrainer:
-    """Return a trainer of single Keras models.
+    """Create a trainer of single Keras models.
 
     Raises:
-        ArgumentError: If Keras runs on another backend than TensorFlow.
+        ArgumentError: If Keras uses another backend than TensorFlow.
     """
     from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 

@@ -1,8 +1,8 @@
-"""Keras callbacks of one trial, called on the driver at the ends of its epochs.
+"""Keras callbacks of one trial, called on the driver at the end of every epoch.
 
-They see what ``model.fit`` shows them: the metrics of the whole epoch, and a model with the current
+As in ``model.fit``, callbacks receive the metrics of the whole epoch and a model with the current
 weights and optimizer. A learning rate or weights that they set apply from the trial's next epoch,
-on whichever worker.
+on any worker.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ADVICE = {
     keras.callbacks.SwapEMAWeights: "give the optimizer ema_overwrite_frequency instead",
     keras.callbacks.ProgbarLogger: "the search has a progress bar, see verbose",
 }
-# They never use weights or optimizer.
+# Callbacks that never use the weights or the optimizer.
 _MODEL_FREE = (
     keras.callbacks.EarlyStopping,
     keras.callbacks.CSVLogger,
@@ -46,26 +46,26 @@ _RATE_SETTERS = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLR
 
 @dataclass(frozen=True)
 class StateChange:
-    """A change of a trial's state by its callbacks."""
+    """Change of a trial's state by its callbacks."""
 
-    state: bytes | None = None  # the new state; None if it did not change
-    learning_rate: float | None = None  # the new learning rate, if nothing else changed
+    state: bytes | None = None  # the new state; None if it is unchanged
+    learning_rate: float | None = None  # None if anything else changed
 
 
 class TrialCallbacks:
     """Copies of the user's callbacks for one trial.
 
-    Early stopping does not restore weights: the best epoch of a trial is kept anyway. Files of
-    ``ModelCheckpoint`` and ``CSVLogger`` go to a folder named after the trial.
+    Early stopping does not restore weights, because the best epoch of a trial is kept anyway.
+    ``ModelCheckpoint`` and ``CSVLogger`` write to a folder named after the trial.
 
     Args:
         callbacks: The user's callbacks, from :func:`check_callbacks`.
         spec: The trial.
-        metrics: Its metrics, built; they know which direction is better.
-        first_epoch: Number of the first epoch; not 0 where the trial continues another one.
+        metrics: The trial's built metrics, which define whether lower or higher is better.
+        first_epoch: Index of the first epoch; nonzero if the trial continues another one.
 
     Raises:
-        ArgumentError: If one sets the learning rate of an optimizer with a schedule.
+        ArgumentError: If a callback sets the learning rate of an optimizer that has a schedule.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class TrialCallbacks:
             self._build_model(spec.program)
 
     def begin(self, state: bytes) -> StateChange:
-        """Begin training and the first epoch, and return what the callbacks changed."""
+        """Begin training and the first epoch; return what the callbacks changed in ``state``."""
         self.load_state(state)
         self._begin_training()
         return self.begin_epoch(0)
@@ -110,37 +110,37 @@ class TrialCallbacks:
             each.on_train_begin()
 
     def load_state(self, state: bytes) -> None:
-        """Set the state of the callbacks' model, if they need one."""
+        """Load a state into the callbacks' model, if they need one."""
         if self._variables is not None:
             self._variables.write(state)
             self._before = state
 
     @property
     def needs_model(self) -> bool:
-        """Whether the callbacks use the state that :meth:`load_state` sets."""
+        """Whether the callbacks need a model, and so :meth:`load_state`."""
         return self._variables is not None
 
     def end_epoch(self, epoch: int, logs: Mapping[str, float]) -> tuple[bool, dict[str, float]]:
-        """Return whether the callbacks stop the trial, and what they add to the metrics."""
+        """End an epoch; return whether the callbacks stop the trial, and the metrics they add."""
         self._model.stop_training = False
         validation = {name[4:]: value for name, value in logs.items() if name.startswith("val_")}
         for each in self._callbacks:
             each.on_test_begin()
             each.on_test_end(dict(validation))
-        shared_logs = dict(logs)  # callbacks may add to it for later ones, as in Keras
+        shared_logs = dict(logs)  # a callback may add metrics for later ones, as in Keras
         for each in self._callbacks:
             each.on_epoch_end(self._first_epoch + epoch, shared_logs)
         added = {name: float(value) for name, value in shared_logs.items() if name not in logs}
         return bool(self._model.stop_training), added
 
     def begin_epoch(self, epoch: int) -> StateChange:
-        """Begin an epoch, and return what the callbacks changed since :meth:`load_state`."""
+        """Begin an epoch; return what the callbacks changed since :meth:`load_state`."""
         for each in self._callbacks:
             each.on_epoch_begin(self._first_epoch + epoch)
         return self._get_change()
 
     def finish(self, logs: Mapping[str, float]) -> None:
-        """Call the callbacks at the end of training."""
+        """Finish training: call ``on_train_end`` of every callback."""
         for each in self._callbacks:
             each.on_train_end(dict(logs))
 
@@ -149,16 +149,16 @@ class TrialCallbacks:
         return [get_callback_state(each) for each in self._callbacks]
 
     def _build_model(self, program: str) -> None:
-        # A callback may save it for Keras alone.
+        # A callback may save the model, which then must load without this package.
         self._model = deserialize_model(remove_one_hot_labels(program))
         self._variables = StateVariables(self._model)
         for each in self._callbacks:
             each.set_model(self._model)
             if isinstance(each, _RATE_SETTERS) and _get_learning_rate(self._model) is None:
                 raise ArgumentError(
-                    f"{type(each).__name__} sets the learning rate, but that of the "
-                    f"optimizer {self._model.optimizer.name!r} is a schedule; give the optimizer "
-                    "a number, or leave the callback out"
+                    f"{type(each).__name__} sets the learning rate, but the optimizer "
+                    f"{self._model.optimizer.name!r} has a schedule; give the optimizer a number, "
+                    "or remove the callback"
                 )
 
     def _get_change(self) -> StateChange:
@@ -179,27 +179,28 @@ class TrialCallbacks:
 
 
 class LearningRateSetter:
-    """Sets the learning rate in states of one program, as :class:`TrialCallbacks` does."""
+    """Setter of the learning rate in states of one program, as callbacks would change it."""
 
     def __init__(self, program: str) -> None:
         self._model = deserialize_model(program)
         self._variables = StateVariables(self._model)
 
     def apply(self, state: bytes, rate: float) -> bytes:
-        """Return the state with another learning rate."""
+        """Apply a learning rate to a state, and return the new state."""
         self._variables.write(state)
         self._model.optimizer.learning_rate = rate
         return self._variables.read()
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
-    """Return callbacks as a tuple, without ``TerminateOnNaN``.
+    """Check callbacks and return them as a tuple, without ``TerminateOnNaN``.
 
     Raises:
-        ArgumentError: If one is no Keras callback, needs batches, or cannot be copied.
+        ArgumentError: If a callback is not a Keras callback, cannot be used in a search, must be
+            called for batches, or cannot be copied.
     """
     listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
-    # A loss that is not finite ends a trial in any case.
+    # A loss that is not finite ends a trial anyway.
     kept = [each for each in listed if not isinstance(each, keras.callbacks.TerminateOnNaN)]
     for each in kept:
         _check_callback(each)
@@ -217,7 +218,7 @@ def _check_callback(callback: Any) -> None:
     if hooks:
         raise ArgumentError(
             f"cannot use the callback {name}: it must be called for batches ({', '.join(hooks)}), "
-            "but workers train all batches in one compiled call; use callbacks of epochs"
+            "but workers train all batches in one compiled call; use epoch hooks instead"
         )
     try:
         copy.deepcopy(callback)
@@ -226,15 +227,17 @@ def _check_callback(callback: Any) -> None:
 
 
 def need_model(callbacks: Sequence[Callback]) -> bool:
-    """Return whether any of the callbacks may read or change weights or optimizer."""
+    """Return whether any callback may read or change the weights or the optimizer."""
     return not all(type(each) in _MODEL_FREE for each in callbacks)
 
 
 def check_monitors(callbacks: Sequence[Callback], names: set[str]) -> None:
-    """Check that the metrics that callbacks monitor exist.
+    """Check that the metrics that callbacks monitor are among ``names``.
+
+    Callbacks after a custom one are not checked, because it may add metrics.
 
     Raises:
-        ArgumentError: If one does not; the message names it.
+        ArgumentError: If a metric does not exist.
     """
     for each in callbacks:
         monitor = getattr(each, "monitor", None)
@@ -253,7 +256,7 @@ def _may_add_metrics(callback: Callback) -> bool:
 
 
 class _ModelStub:
-    """Model of callbacks that need none."""
+    """Placeholder for the model of callbacks that need none."""
 
     def __init__(self, metrics: Sequence[Any]) -> None:
         self.metrics = list(metrics)
@@ -283,7 +286,7 @@ def _get_batch_hooks(callback: Callback) -> list[str]:
 
 
 def _get_learning_rate(model: Any) -> float | None:
-    """Return the optimizer's learning rate; None if a schedule sets it."""
+    """Return the optimizer's learning rate; None if it has a schedule."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     rate = compat.learning_rate_argument(optimizer)
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):

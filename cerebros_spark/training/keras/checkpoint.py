@@ -1,8 +1,8 @@
-"""Model state as safetensors bytes and back, without pickle.
+"""Conversion of model states to safetensors bytes and back, without pickle.
 
-Variables of one dtype are concatenated to one tensor, so that a state of hundreds of small
-variables costs about as much as one of a few. A digest of their dtypes and shapes, the *layout*,
-tells states of different networks apart.
+Variables of one dtype are concatenated into one tensor, so that hundreds of small variables cost
+about as much as a few. The *layout*, a digest of the variables' dtypes and shapes, distinguishes
+the states of different networks.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from cerebros_spark.training.keras.optimizer_support import build_optimizer
 
 
 class StateVariables:
-    """The variables of a model and its optimizer, read and written quickly.
+    """Variables of a model and its optimizer, with fast reads and writes.
 
-    Keras' ``assign`` takes 60 µs per variable, and a Cerebros network has hundreds.
+    Keras' ``assign`` takes 60 µs per variable, and a Cerebros network has hundreds of variables.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -34,17 +34,17 @@ class StateVariables:
         self._layout = compute_layout(self._like)
 
     def read(self) -> bytes:
-        """Return the state as bytes."""
+        """Read the variables and return them as the bytes of a state."""
         tensors = [
             tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype) for v in self._variables
         ]
         return pack(list(map(_view, tensors)), self._layout)
 
     def write(self, data: bytes) -> None:
-        """Set the variables from the bytes of a state.
+        """Write the bytes of a state to the variables.
 
         Raises:
-            StoreError: If the bytes are no state of this model.
+            StoreError: If ``data`` is not a valid state of this model.
         """
         arrays = unpack(data, self._like, self._layout)
         for variable, array in zip(self._variables, arrays, strict=True):
@@ -52,13 +52,13 @@ class StateVariables:
 
 
 def get_initial_state(model: keras.Model) -> bytes:
-    """Return the current state of a compiled model, after its optimizer was built."""
+    """Return the current state of a compiled model; build its optimizer first if necessary."""
     build_optimizer(model)
     return StateVariables(model).read()
 
 
 def pack(arrays: Sequence[np.ndarray], layout: str) -> bytes:
-    """Return variables as one safetensors file."""
+    """Pack variables into one safetensors file that contains their layout."""
     flat: dict[str, list[np.ndarray]] = {}
     for array in arrays:
         flat.setdefault(str(array.dtype), []).append(np.ravel(array))
@@ -66,15 +66,20 @@ def pack(arrays: Sequence[np.ndarray], layout: str) -> bytes:
 
 
 def pack_flat(flat: Mapping[str, np.ndarray], layout: str) -> bytes:
-    """Return variables that are concatenated by dtype already as one safetensors file."""
+    """Pack variables, concatenated by name of the dtype, into one safetensors file."""
     return bytes(save(dict(flat), metadata={"layout": layout}))
 
 
 def unpack(data: bytes, like: Sequence[Any], layout: str) -> list[np.ndarray]:
-    """Return packed variables, given values with their shapes and dtypes.
+    """Unpack the variables of a state as read-only arrays.
+
+    Args:
+        data: The state.
+        like: Values with the expected shapes and dtypes, in order.
+        layout: The layout that the state must have.
 
     Raises:
-        StoreError: If the bytes are no state, or one of another network.
+        StoreError: If ``data`` is not a valid state, or belongs to a different network.
     """
     tensors = unpack_flat(data, get_dtypes(like), layout)
     offsets = dict.fromkeys(tensors, 0)
@@ -88,10 +93,15 @@ def unpack(data: bytes, like: Sequence[Any], layout: str) -> list[np.ndarray]:
 
 
 def unpack_flat(data: bytes, dtypes: Mapping[str, np.dtype], layout: str) -> dict[str, np.ndarray]:
-    """Return packed variables, concatenated by dtype, as read-only arrays.
+    """Unpack the variables of a state as one read-only array for each dtype, by its name.
+
+    Args:
+        data: The state.
+        dtypes: The expected dtypes, from :func:`get_dtypes`.
+        layout: The layout that the state must have.
 
     Raises:
-        StoreError: If the bytes are no state, or one of another network.
+        StoreError: If ``data`` is not a valid state, or belongs to a different network.
     """
     try:
         header = int.from_bytes(data[:8], "little")
@@ -108,18 +118,18 @@ def unpack_flat(data: bytes, dtypes: Mapping[str, np.dtype], layout: str) -> dic
 
 
 def get_dtypes(like: Sequence[Any]) -> dict[str, np.dtype]:
-    """Return the dtypes of variables by name."""
+    """Return the different dtypes of variables, by name."""
     return {str(dtype): dtype for dtype in {np.dtype(value.dtype) for value in like}}
 
 
 def compute_layout(values: Sequence[Any]) -> str:
-    """Return a digest of the variables' dtypes and shapes, in their order."""
+    """Compute the layout of variables: a digest of their dtypes and shapes, in order."""
     rows = (f"{i} {np.dtype(v.dtype)} {tuple(v.shape)}" for i, v in enumerate(values))
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def _view(tensor: Any) -> np.ndarray:
-    """Return a tensor's values in place where NumPy has the dtype, else a copy."""
+    """View a tensor as an array without a copy if NumPy has the dtype; otherwise copy it."""
     if np.dtype(tensor.dtype.as_numpy_dtype).isbuiltin == 1:
         return np.asarray(memoryview(tensor))
     return np.asarray(tensor.numpy())

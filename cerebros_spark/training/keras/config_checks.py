@@ -1,4 +1,4 @@
-"""Checks that the configurations of Keras objects make the same objects again."""
+"""Checks that Keras objects can be rebuilt identically from their configurations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from cerebros_spark.compat import keras as compat
 from cerebros_spark.core.errors import ArgumentError, TrialError
 
-#: Arguments of ``compile()`` that may hold losses and metrics.
+#: Arguments of ``compile()`` that may contain losses and metrics.
 SCORING_ARGUMENTS = ("loss", "metrics", "weighted_metrics")
 # Keras generates names, and an object without a dtype takes the default.
 _NOT_SETTINGS = frozenset({"self", "args", "kwargs", "name", "dtype"})
@@ -26,10 +26,10 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def check_compiled(model: keras.Model, config: Mapping[str, Any]) -> None:
-    """Refuse losses and metrics that a model's compile configuration does not reproduce.
+    """Reject losses and metrics that the compile configuration of a model does not reproduce.
 
     Raises:
-        ArgumentError: If a setting of one of them would change.
+        ArgumentError: If a setting of a loss or metric would change.
     """
     arguments = compat.compile_arguments(model)
     for name in SCORING_ARGUMENTS:
@@ -42,10 +42,10 @@ def check_compiled(model: keras.Model, config: Mapping[str, Any]) -> None:
 
 
 def check_layers(model: keras.Model, copy: keras.Model) -> None:
-    """Refuse layers, regularizers and constraints that differ in a copy made from configurations.
+    """Reject layers, regularizers and constraints that differ in a copy built from configurations.
 
     Raises:
-        ArgumentError: If a setting of one of them differs.
+        ArgumentError: If a setting differs.
     """
     pairs = zip(compat.flatten_layers(model), compat.flatten_layers(copy), strict=False)
     for layer, other in pairs:
@@ -59,12 +59,12 @@ def check_layers(model: keras.Model, copy: keras.Model) -> None:
 
 
 def check_no_lambda(config: Any) -> None:
-    """Refuse lambdas in the configurations of models, layers or of ``compile()``.
+    """Reject lambdas in the configurations of models, layers or ``compile()``.
 
-    Keras writes lambdas as bytecode, and executes it only in processes that allow this.
+    Keras serializes lambdas as bytecode, and runs it only in processes that allow this.
 
     Raises:
-        TrialError: If there is a lambda; the message names its layer.
+        TrialError: If ``config`` contains a lambda.
     """
     for kind, name, argument in _find_lambdas(config):
         if kind == "Lambda":
@@ -73,13 +73,13 @@ def check_no_lambda(config: Any) -> None:
                 "it in custom_objects"
             )
         raise TrialError(
-            f"cannot send the lambda that {repr(name) if name else 'compile()'} has as {argument} "
-            "to workers: write a function instead and pass it in custom_objects"
+            f"cannot send the {argument} of {repr(name) if name else 'compile()'} to workers: it "
+            "is a lambda; write a function instead and pass it in custom_objects"
         )
 
 
 def check_partitioned_training(model: keras.Model) -> None:
-    """Refuse layers whose state or metrics have no meaning over partitions.
+    """Reject layers that cannot be trained partition by partition.
 
     Raises:
         ArgumentError: If a layer is stateful or reports a metric itself.
@@ -91,7 +91,7 @@ def check_partitioned_training(model: keras.Model) -> None:
                 "spread over partitions; build it with stateful=False"
             )
         metrics = compat.layer_metrics(layer)
-        # Keras leaves out those of a model within the model.
+        # Keras omits the metrics of a model within the model.
         if metrics and (layer is model or not isinstance(layer, keras.Model)):
             raise ArgumentError(
                 f"cannot report the metric {metrics[0].name!r} of {layer.name!r}: only the "
@@ -100,29 +100,30 @@ def check_partitioned_training(model: keras.Model) -> None:
 
 
 def check_same_settings(value: Any, copy: Any) -> None:
-    """Refuse an object that differs from its copy, made from its ``get_config()``.
+    """Reject an object that differs from a copy built from its ``get_config()``.
 
-    Only arguments of ``__init__`` that are stored in attributes of their name are compared.
+    Compares only the arguments of ``__init__`` that are stored in attributes of the same name, with
+    or without a leading underscore.
 
     Raises:
-        ArgumentError: If an argument differs; the message names it.
+        ArgumentError: If an argument differs.
     """
     if type(value) is not type(copy) or not hasattr(value, "get_config"):
         return
     before, after = _get_settings(value), _get_settings(copy)
     for name in before.keys() & after.keys():
-        # As text, in which NaN equals itself.
+        # Compare repr, too, in which NaN equals itself.
         if before[name] != after[name] and repr(before[name]) != repr(after[name]):
             kind = type(value).__name__
             raise ArgumentError(
-                f"cannot send {kind} to workers: its get_config() makes one with {name}="
+                f"cannot send {kind} to workers: its get_config() describes one with {name}="
                 f"{after[name]!r} instead of {name}={before[name]!r}; write {name!r} in "
                 f"{kind}.get_config()"
             )
 
 
 def get_init_parameters(kind: type) -> set[str]:
-    """Return the argument names of a class, with those that it passes on to its base classes."""
+    """Return the names of a class's arguments, including those passed on to base classes."""
     names: set[str] = set()
     for each in kind.__mro__:
         if "__init__" not in vars(each) or each is object:
@@ -135,7 +136,7 @@ def get_init_parameters(kind: type) -> set[str]:
 
 
 def _get_settings(value: Any) -> dict[str, Any]:
-    """Return the arguments that an object was made with, as far as it stores plain values."""
+    """Return the ``__init__`` arguments that an object stores as plain values, by name."""
     attributes = {**vars(value), **compat.function_arguments(value)}
     settings = {}
     for name in get_init_parameters(type(value)):
@@ -169,7 +170,7 @@ def _flatten(value: Any) -> Iterator[Any]:
 def _find_lambdas(
     node: Any, layer: tuple[str, str] = ("", ""), argument: str = ""
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield for each lambda the class and name of its layer, and the name of its argument."""
+    """Yield the layer's class, the layer's name and the argument's name for each lambda."""
     if isinstance(node, list | tuple):
         for value in node:
             yield from _find_lambdas(value, layer, argument)
@@ -185,7 +186,7 @@ def _find_lambdas(
 
 
 def _is_lambda(node: dict[str, Any]) -> bool:
-    # Of an activation Keras writes the inner part only.
+    # For an activation, Keras writes only the inner part.
     value = node.get("value")
     if len(node) == 1 and isinstance(value, list | tuple) and len(value) == 3:
         return isinstance(value[0], str)

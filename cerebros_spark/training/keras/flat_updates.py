@@ -1,8 +1,8 @@
 """Update of all small weights of a network as one vector.
 
-Keras' rule for a variable is a dozen operations or more. On a small weight each takes longer to
-start than to run, and longer still to trace. Applied to one vector of all small weights, rules that
-treat each number by itself give the same results.
+A Keras optimizer updates each variable with a dozen operations or more. On a small weight, an
+operation takes longer to start than to run, and even longer to trace. Elementwise rules give the
+same results if they are applied to one vector of all small weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cerebros_spark.compat import keras as compat
 from cerebros_spark.training.keras.large_updates import LARGE
 from cerebros_spark.training.keras.optimizer_support import flatten_optimizer
 
-# Of a variable they use the gradient only, number by number. Derived classes may not.
+# Their rules use only the gradient, element by element. Derived classes may differ.
 _ELEMENTWISE = (
     optimizers.Adadelta,
     optimizers.Adagrad,
@@ -36,14 +36,14 @@ _OFF = {"use_ema": False, "gradient_accumulation_steps": None, "loss_scale_facto
 
 
 class FlatUpdates:
-    """Flat updates of a model's optimizer while it is traced.
+    """Replacement of an optimizer's updates of small weights in a traced loop of steps.
 
-    Between :meth:`begin` and :meth:`end`, traced before and after the steps, vectors hold the
-    optimizer's slots of small weights, and its own variables do not change. Custom models and
-    optimizers might read those, so they are left as they are.
+    :meth:`begin` and :meth:`end` are traced before and after the loop. In between, vectors hold the
+    optimizer's slots of small weights, and the slot variables do not change. Custom models and
+    custom optimizers might read these, so their updates are not replaced.
 
     Args:
-        model: A compiled model, its optimizer built.
+        model: A compiled model with a built optimizer.
     """
 
     def __init__(self, model: Any) -> None:
@@ -55,22 +55,22 @@ class FlatUpdates:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the vectors in bytes."""
+        """Size of the vectors in bytes."""
         return sum(flat.nbytes for flat in self._flats)
 
     def begin(self) -> None:
-        """Copy the optimizer's slots to the vectors."""
+        """Begin flat updates: copy the optimizer's slots to the vectors."""
         for flat in self._flats:
             flat.begin()
 
     def end(self) -> None:
-        """Copy the vectors to the optimizer's slots."""
+        """End flat updates: copy the vectors back to the optimizer's slots."""
         for flat in self._flats:
             flat.end()
 
 
 class _Flat:
-    """An optimizer, and another of its class for one vector of all its small weights."""
+    """Optimizer, with a second one of its class that updates all small weights as a vector."""
 
     def __init__(self, part: Any) -> None:
         self._part = part
@@ -90,7 +90,7 @@ class _Flat:
         self._flat = type(part).from_config({**part.get_config(), **_OFF})
         self._flat.build([self._vector])
         compat.share_steps(self._flat, part)
-        # clear_session() in another thread may make Keras count the vector among its variables.
+        # clear_session() in another thread may make Keras list the vector as an optimizer variable.
         slots = {id(each) for each in self._flat.variables[1:] if each is not self._vector}
         positions = [compat.variable_index(part, variable) for variable in variables]
         self._slots = [
@@ -112,7 +112,7 @@ class _Flat:
                 slot.assign(value)
 
     def _update(self, gradients: Sequence[Any], variables: Sequence[Any], rate: Any) -> None:
-        """Update variables as Keras' ``_backend_update_step``."""
+        """Update variables, in place of Keras' ``_backend_update_step``."""
         by_key = {
             compat.variable_key(self._part, variable): (gradient, variable)
             for gradient, variable in zip(gradients, variables, strict=True)
@@ -132,7 +132,7 @@ class _Flat:
     def _spread(
         self, assign: Callable[[Any, Any], None], targets: Sequence[Any]
     ) -> Callable[[Any, Any], None]:
-        """Return an assignment that changes the weights in place of the vector."""
+        """Wrap ``assign`` so that an assignment to the vector changes ``targets`` instead."""
 
         def spread(variable: Any, value: Any) -> None:
             if variable is not self._vector:

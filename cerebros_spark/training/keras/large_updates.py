@@ -1,7 +1,8 @@
 """Update of each large weight in one pass over memory.
 
-Keras' rules are a dozen operations, each of which reads and writes the whole weight: with millions
-of values that takes longer than the gradient. TensorFlow has the same rules as single operations.
+A Keras optimizer updates each weight with a dozen operations that read and write all of it. For
+millions of values this takes longer than the gradient. TensorFlow has the same rules as single
+operations.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ from cerebros_spark.training.keras.optimizer_support import flatten_optimizer
 
 #: Weights with more values than this are large.
 LARGE = 2**14
-# Greatest relative difference of a moment from Keras'.
+# Maximum relative difference of a moment from Keras'.
 _TOLERANCE = 2e-5
 
 _Update = Callable[[Any, Any, Any], None]
 
 
 def update_large_in_one_pass(optimizer: Any) -> None:
-    """Make Adam, AdamW and SGD update large weights by single operations; leave other optimizers.
+    """Make Adam, AdamW and SGD update large weights by single operations.
 
-    The arithmetic is Keras' but for the weight of a new gradient in Adam's moments, ``1 - beta``,
-    which is rounded elsewhere: with a ``beta_2`` of 0.999 in float32 it is smaller by 1/77,000.
-    The learning rate and epsilon compensate for that. Where it would be more than 1/50,000 (a
-    ``beta_2`` of 0.9995 and above), Keras' operations remain.
+    Other optimizers, and those with ``amsgrad``, do not change. The arithmetic is that of Keras
+    except for the weight of a new gradient in Adam's moments, ``1 - beta``, which is rounded
+    differently: for a ``beta_2`` of 0.999 in float32 it is smaller by 1/77,000. The learning rate
+    and epsilon compensate for that. If the difference would exceed 1/50,000, as for a ``beta_2``
+    of 0.9995, Keras' operations remain.
     """
     for part in flatten_optimizer(optimizer):
         kind = type(part)
@@ -50,7 +52,7 @@ def _update(
     variable: Any,
     rate: Any,
 ) -> None:
-    """Update a variable as Keras' ``update_step``."""
+    """Update a variable, in place of Keras' ``update_step``."""
     plain = variable.value if isinstance(variable, keras.Variable) else variable
     large = math.prod(plain.shape) > LARGE and plain.dtype in (tf.float32, tf.float64)
     if not large or not isinstance(gradient, tf.Tensor) or not _is_close(part, plain.dtype):
@@ -86,7 +88,7 @@ def _adam(part: Any, index: int, weight: Any, gradient: Any, rate: Any) -> None:
 
 
 def _compute_moment_ratio(beta: float, step: Any, dtype: tf.DType) -> Any:
-    """Return the ratio of a moment to Keras', for constant gradients."""
+    """Compute the ratio of the operation's moment to Keras', for constant gradients."""
     ours, theirs = (
         1 - tf.pow(tf.constant(1 - each, tf.float64), step)
         for each in _get_gradient_weights(beta, dtype)
@@ -102,7 +104,7 @@ def _is_close(part: Any, dtype: tf.DType) -> bool:
 
 
 def _get_gradient_weights(beta: float, dtype: tf.DType) -> tuple[float, float]:
-    """Return the weight of a gradient in a moment, in the operation and in Keras."""
+    """Return the weight of a new gradient in a moment: in the operation, and in Keras."""
     kind = dtype.as_numpy_dtype
     return float(kind(1) - kind(beta)), float(kind(1 - beta))
 

@@ -1,6 +1,6 @@
-"""Metrics of a whole epoch from the metric variables of its units.
+"""Metrics of a whole epoch, computed from the metric variables of its units of work.
 
-A weighted mean of each partition's RMSE or AUC is not the RMSE or AUC of all rows. Keras' metrics
+A weighted mean of the partitions' RMSE or AUC is not the RMSE or AUC of all rows. Keras' metrics
 keep sums and counts in their variables, so the variables are added up, and Keras computes the
 result once.
 """
@@ -28,29 +28,29 @@ from cerebros_spark.training.keras.trainer import build_metrics
 
 @keras.saving.register_keras_serializable(package="cerebros_spark")
 class OneHotLabels(keras.metrics.Metric):
-    """A metric that needs one-hot labels, for a network that is trained on class numbers.
+    """Wrapper of a metric that needs one-hot labels, for a network trained on class indices.
 
-    Its name, variables and value are those of the wrapped metric.
+    The wrapper has the name, variables and value of the wrapped metric.
 
     Args:
-        metric: A built-in metric of Keras that needs one-hot labels.
-        num_classes: Number of classes: the width of the output.
+        metric: A built-in Keras metric that needs one-hot labels.
+        num_classes: Number of classes, which is the width of the output.
     """
 
     def __init__(self, metric: keras.metrics.Metric, num_classes: int) -> None:
         super().__init__(name=metric.name, dtype=metric.dtype)
         self.metric = metric
         self.num_classes = num_classes
-        # Keras' callbacks read from it whether more is better.
+        # Keras' callbacks read from it whether higher is better.
         self._direction = metric_direction(metric)
 
     def one_hot(self, y_true: Any) -> Any:
-        """Return labels of shape ``(rows, 1)`` or ``(rows,)`` as ``(rows, num_classes)``."""
+        """Return class indices ``(rows,)`` or ``(rows, 1)`` as one-hot ``(rows, num_classes)``."""
         numbers = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
         return keras.ops.one_hot(numbers, self.num_classes)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Accumulate the wrapped metric's statistics of a batch."""
+        """Update the wrapped metric with a batch of class indices and predictions."""
         self.metric.update_state(self.one_hot(y_true), y_pred, sample_weight)
 
     def result(self) -> Any:
@@ -62,21 +62,21 @@ class OneHotLabels(keras.metrics.Metric):
         self.metric.reset_state()
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments, in JSON's types."""
+        """Return the constructor's arguments in JSON types."""
         metric = keras.saving.serialize_keras_object(self.metric)
         return {"metric": metric, "num_classes": self.num_classes}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> OneHotLabels:
-        """Return the metric of a configuration."""
+        """Create the metric from a configuration."""
         return cls(keras.saving.deserialize_keras_object(config["metric"]), config["num_classes"])
 
 
 def remove_one_hot_labels(program: str) -> str:
-    """Return a program without its :class:`OneHotLabels` metrics, for export.
+    """Remove the :class:`OneHotLabels` metrics from a program, for export.
 
-    Keras alone would not find the class. It would compute the wrapped metrics from class numbers
-    and give wrong values.
+    Without this package, Keras cannot find the class, and from class indices it would compute
+    wrong values of the wrapped metrics.
     """
     return json.dumps(_remove_one_hot_labels(json.loads(program)))
 
@@ -94,9 +94,10 @@ def _is_one_hot_labels(node: Any) -> bool:
 
 
 def build_scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
-    """Return an identity model with the outputs, losses and metrics of a program.
+    """Build an identity model with the outputs, losses and metrics of a program.
 
-    The metrics are built for labels as in ``y``, some rows ``(rows, width)`` per output.
+    The metrics are built for labels like ``y``: for each output, at least one row of shape
+    ``(rows, width)``.
     """
     description = json.loads(program)
     inputs, outputs = [], []
@@ -114,15 +115,15 @@ def build_scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
 
 
 class MetricsMerger:
-    """Adds up the metric variables of units and computes the metrics.
+    """Merger that adds up the metric variables of units and computes the metrics.
 
     One merger serves all trials with the same outputs and compile configuration, apart from the
     optimizer (see :func:`get_merger_key`).
 
     Args:
-        program: The program of one of the trials.
-        labels: Shape of a row and dtype of the labels, per output.
-        custom_objects: Custom losses and metrics by name; None for none.
+        program: The program of any of these trials.
+        labels: Shape of one row and dtype of the labels, per output.
+        custom_objects: Custom losses and metrics by name; None if there are none.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class MetricsMerger:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each metric's value by the metric's name; ``()`` for a scalar."""
+        """Shape of each metric's value, by name of the metric; ``()`` for a scalar."""
         return {
             name: tuple(keras.ops.shape(value))
             for name, value in self._model.get_metrics_result().items()
@@ -152,17 +153,17 @@ class MetricsMerger:
 
     @property
     def metrics(self) -> list[Any]:
-        """The metrics, built; those of ``compile()`` are within one of them."""
+        """Built metrics of the model; one of them contains those of ``compile()``."""
         return list(self._model.metrics)
 
     def merge(self, epoch_states: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
-        """Return the metrics by name of each epoch.
+        """Merge the metric variables of each epoch and return the epoch's metrics by name.
 
         Args:
             epoch_states: For each epoch the metric variables of all its units.
 
         Raises:
-            ArgumentError: If the model has metrics that are not in its compile configuration.
+            ArgumentError: If the units report metrics that are not in the compile configuration.
         """
         for state in itertools.chain.from_iterable(epoch_states):
             if len(state) != len(self._variables):
@@ -185,18 +186,18 @@ class MetricsMerger:
 
     @functools.cached_property
     def _compiled(self) -> Callable[[Any], dict[str, Any]] | None:
-        """Keras' metrics as a graph, which is many times faster; None with custom metrics."""
+        """Graph that computes Keras' metrics, many times faster; None with custom metrics."""
         if not all(_is_builtin(metric) for metric in _flatten_metrics(self._model.metrics)):
             return None
         totals = tf.TensorSpec((None, sum(self._sizes)), tf.float64)
-        # Without a concrete function TensorFlow would warn of retracing where mergers are many.
+        # Without a concrete function, TensorFlow would warn of retracing if there are many mergers.
         compiled: Callable[[Any], dict[str, Any]] = tf.function(
             self._compute_each, autograph=False, input_signature=[totals]
         ).get_concrete_function()
         return compiled
 
     def _compute_each(self, totals: Any) -> dict[str, Any]:
-        """Return the metrics by name of totals ``(epochs, size) float64``, as ``(epochs,)``."""
+        """Compute each metric, ``(epochs,)``, from totals ``(epochs, size) float64``."""
         signature = {
             name: tf.TensorSpec(value.shape, value.dtype)
             for name, value in self._compute(totals[0]).items()
@@ -215,7 +216,7 @@ class MetricsMerger:
         return {name: float(value) for name, value in self._model.get_metrics_result().items()}
 
     def _split(self, total: Any) -> Iterator[tuple[Any, Any]]:
-        """Yield each metric variable with its part of the totals ``(size,) float64``."""
+        """Split totals ``(size,) float64``; yield each metric variable with its value."""
         parts = tf.split(total, self._sizes)
         for variable, part in zip(self._variables, parts, strict=True):
             yield variable, tf.cast(tf.reshape(part, variable.shape), variable.dtype)
@@ -233,13 +234,13 @@ def get_merger_key(program: str) -> str:
 
 
 def check_additive(model: Any) -> None:
-    """Refuse metrics whose variables cannot be added up over partitions.
+    """Reject metrics with variables that cannot be added up over partitions.
 
-    Those of Keras can. A custom metric must derive from ``keras.metrics.Mean`` or ``Sum`` or set
-    ``additive = True``.
+    Built-in metrics are additive. A custom metric must derive from ``keras.metrics.Mean`` or
+    ``Sum``, or set ``additive = True``.
 
     Raises:
-        ArgumentError: If a metric's variables do not add up.
+        ArgumentError: If a custom metric is not known to be additive.
     """
     for metric in [*_flatten_metrics(model.metrics), *_get_passed_metrics(model)]:
         safe = isinstance(metric, (keras.metrics.Mean, keras.metrics.Sum))
@@ -266,7 +267,7 @@ def _flatten_metrics(metrics: Sequence[Any]) -> list[Any]:
 
 
 def _get_passed_metrics(model: Any) -> list[Any]:
-    """Return the metrics passed to compile(), which Keras sorts only at the first step."""
+    """Return the metrics passed to ``compile()``, which Keras assigns only at the first step."""
     config = model.get_compile_config()
     passed = [config.get("metrics"), config.get("weighted_metrics")]
     flat = keras.tree.flatten(keras.saving.deserialize_keras_object(passed))

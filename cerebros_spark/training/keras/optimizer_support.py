@@ -1,4 +1,4 @@
-"""Optimizers beyond their configuration: checks before training, and setup after building."""
+"""Checks of optimizers before training, and setup that their configurations do not contain."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from cerebros_spark.core.errors import ArgumentError
 
 
 def flatten_optimizer(optimizer: Any) -> list[Any]:
-    """Return an optimizer and those that it wraps, itself first."""
+    """Return an optimizer, followed by the optimizers that it wraps."""
     wrapped = getattr(optimizer, "inner_optimizer", None)
     inner = [] if wrapped is None else [wrapped]
-    if type(optimizer).__name__ == "MultiOptimizer":  # newer than the oldest supported Keras
+    if type(optimizer).__name__ == "MultiOptimizer":  # not in the oldest supported Keras
         inner += list(optimizer.optimizers)
     return [optimizer, *(part for each in inner for part in flatten_optimizer(each))]
 
 
 def build_optimizer(model: keras.Model) -> None:
-    """Build the optimizer of a model, unless it is built."""
-    # Some optimizers make their variables again when they are built again.
+    """Build the optimizer of a model, unless it was built before."""
+    # Some optimizers create their variables again when they are built twice.
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
 
 
 def check_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
-    """Refuse an optimizer that would train differently when its state moves between workers.
+    """Reject an optimizer that would train differently when its state moves between workers.
 
     Args:
         optimizer: The optimizer.
-        variables: The network's variables, to which it may refer.
+        variables: Variables of the network, which the optimizer may reference.
 
     Raises:
-        ArgumentError: If it cannot be serialized, keeps state outside of its variables, or acts
-            at the end of Keras' ``fit`` only.
+        ArgumentError: If the optimizer cannot be serialized, keeps state outside its variables, or
+            acts only at the end of ``fit``.
     """
     tracked = {id(_to_tf_variable(variable)) for variable in (*variables, *optimizer.variables)}
     for part in flatten_optimizer(optimizer):
@@ -59,7 +59,7 @@ def _check_rate_and_averages(part: Any) -> None:
         raise ArgumentError(
             f"cannot use the learning rate of the optimizer {part.name!r}: it is a function, whose "
             "value would be fixed when a worker traces it; derive a "
-            "keras.optimizers.schedules.LearningRateSchedule, which is given the step"
+            "keras.optimizers.schedules.LearningRateSchedule instead"
         )
     if getattr(part, "use_ema", False) and not part.ema_overwrite_frequency:
         raise ArgumentError(
@@ -74,7 +74,7 @@ def _check_state(part: Any, tracked: set[int]) -> None:
     rate = compat.learning_rate_argument(part)
     for holder in (part, rate) if _is_schedule(rate) else (part,):
         for name, value in vars(holder).items():
-            if name.startswith("_self_"):  # TensorFlow's own
+            if name.startswith("_self_"):  # TensorFlow's tracking
                 continue
             if (
                 not {id(_to_tf_variable(variable)) for variable in _find_variables(value)}
@@ -106,10 +106,11 @@ def _find_variables(value: Any) -> Iterator[Any]:
 
 
 def find_weight_decay_exclusions(optimizer: Any, variables: Sequence[Any]) -> list[list[int]]:
-    """Return the variables without weight decay, which no configuration of Keras holds.
+    """Find the variables without weight decay, which Keras' configurations omit.
 
-    For each of :func:`flatten_optimizer` these are positions in the network's trainable
-    ``variables``. The list is empty if there are none at all.
+    Returns:
+        For each optimizer of :func:`flatten_optimizer`, indices into the network's trainable
+        ``variables``. Empty if no variable is excluded.
     """
     exclusions = [
         [i for i, v in enumerate(variables) if not compat.uses_weight_decay(part, v)]
@@ -121,16 +122,16 @@ def find_weight_decay_exclusions(optimizer: Any, variables: Sequence[Any]) -> li
 def exclude_from_weight_decay(
     optimizer: Any, variables: Sequence[Any], exclusions: Sequence[Sequence[int]]
 ) -> None:
-    """Apply what :func:`find_weight_decay_exclusions` returned."""
+    """Exclude variables from weight decay, as :func:`find_weight_decay_exclusions` found them."""
     for part, positions in zip(flatten_optimizer(optimizer), exclusions, strict=False):
         part.exclude_from_weight_decay(var_list=[variables[i] for i in positions])
 
 
 def update_without_replicas(optimizer: Any) -> None:
-    """Make an optimizer update variables directly, as Keras does on its other backends.
+    """Make an optimizer update variables without summing gradients across replicas (no all-reduce).
 
-    On TensorFlow it first sums gradients over replicas, although there is one only. That sum is a
-    custom gradient, which TensorFlow keeps with its whole graph until the process ends.
+    Keras sums them only on TensorFlow, even if there is one replica. The sum is a custom gradient,
+    which TensorFlow keeps with its whole graph until the process ends.
     """
     for part in flatten_optimizer(optimizer):
         compat.apply_without_replicas(part)

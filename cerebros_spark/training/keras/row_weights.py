@@ -1,4 +1,4 @@
-"""Weight of each row in a step: its sample weight times the weight of its class, as in Keras."""
+"""Weight of each row in a step: its sample weight times the weight of its class."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import tensorflow as tf
 
 
 def read_class_weights(program: Mapping[str, Any]) -> np.ndarray | None:
-    """Return the class weights of a parsed program, ``(classes + 1,) float32``; None without.
+    """Read the class weights of a parsed program, float32, by class index; None if it has none.
 
-    The last value is 1: the weight of all classes that the program does not name.
+    The last weight is 1 and applies to all higher class indices.
     """
     by_class = program.get("class_weight")
     if by_class is None:
@@ -24,9 +24,9 @@ def read_class_weights(program: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def add_row_weights(data: tuple[Any, ...], class_weights: np.ndarray | None) -> tuple[Any, ...]:
-    """Return a batch ``(x, y[, sample weights])`` with weights ``(rows,)`` once per output.
+    """Add row weights ``(rows,)``, once per output, to a batch ``(x, y[, sample weights])``.
 
-    It has no weights where all rows weigh 1.
+    Returns ``(x, y)`` if there are neither sample weights nor class weights.
     """
     x, y, *given = data
     weights = compute_row_weights(y, given[0] if given else None, class_weights)
@@ -36,12 +36,12 @@ def add_row_weights(data: tuple[Any, ...], class_weights: np.ndarray | None) -> 
 
 
 def compute_row_weights(y: Any, sample_weights: Any, class_weights: np.ndarray | None) -> Any:
-    """Return the weight of each row ``(rows,)``; None if all rows weigh 1.
+    """Compute the weight of each row ``(rows,)``; None if neither kind of weights is given.
 
     Args:
-        y: Labels ``(rows, width)``; with class weights there is one output.
-        sample_weights: ``(rows,)``, or None for 1.
-        class_weights: From :func:`read_class_weights`, or None for 1.
+        y: Labels ``(rows, width)``; class weights require a single output.
+        sample_weights: ``(rows,)``, or None.
+        class_weights: From :func:`read_class_weights`, or None.
     """
     if class_weights is None:
         return sample_weights
@@ -50,7 +50,7 @@ def compute_row_weights(y: Any, sample_weights: Any, class_weights: np.ndarray |
 
 
 def _get_class_indices(y: Any) -> Any:
-    """Return the rows' classes ``(rows,) int32`` from class numbers or one-hot labels."""
+    """Return class indices ``(rows,) int32``, from indices ``(rows, 1)`` or one-hot labels."""
     if y.shape[-1] != 1:
         return tf.argmax(y, axis=-1, output_type=tf.int32)
     return tf.cast(tf.round(tf.squeeze(y, axis=-1)), tf.int32)

@@ -1,4 +1,4 @@
-"""Context managers for building and tracing Keras models in a process of several threads."""
+"""Context managers for building and tracing Keras models in a multithreaded process."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import keras
 
 from cerebros_spark.compat.keras import flatten_layers
 
-# Building a network clears Keras' session, and draws from Python's global generator.
+# Held while networks are built, which clears Keras' session and draws from Python's global
+# generator.
 _lock = threading.RLock()
 
 
 @contextlib.contextmanager
 def custom_object_scope(custom_objects: Mapping[str, Any] | None) -> Iterator[None]:
-    """Let Keras find custom layers, losses and metrics by their names.
+    """Register custom layers, losses and metrics with Keras within the context.
 
     Args:
-        custom_objects: Classes and functions by name; None or empty for none.
+        custom_objects: Classes and functions by name; None if there are none.
     """
     if not custom_objects:
         yield
@@ -33,7 +34,7 @@ def custom_object_scope(custom_objects: Mapping[str, Any] | None) -> Iterator[No
 
 @contextlib.contextmanager
 def dtype_policy_scope(policy: Any) -> Iterator[None]:
-    """Let Keras make layers under a dtype policy in this thread; None changes nothing."""
+    """Set Keras' default dtype policy of this thread within the context; None keeps it."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(before if policy is None else policy)
     try:
@@ -44,10 +45,10 @@ def dtype_policy_scope(policy: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded_initializers(seed: int) -> Iterator[None]:
-    """Let Keras' initializers draw from a seed, and restore Python's global generator afterwards.
+    """Seed Keras' initializers within the context, then restore Python's global generator.
 
-    An initializer without a seed takes one from that generator. The lock keeps threads that build
-    models (``LocalBackend`` workers beside the driver) from drawing from each other's streams.
+    An initializer without a seed draws one from that generator. A lock prevents threads that build
+    models at the same time (``LocalBackend`` workers and the driver) from sharing its stream.
     """
     with _lock:
         before = random.getstate()
@@ -60,10 +61,10 @@ def seeded_initializers(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def tracing_scope(model: keras.Model) -> Iterator[None]:
-    """Protect the tracing of a model whose layers compute in another dtype than they store.
+    """Protect the tracing of a model with mixed precision from threads that build models.
 
-    Keras keeps the current compute dtype per process, and ``clear_session()`` in a thread that
-    builds a model would reset it.
+    Keras keeps the current compute dtype per process, and ``clear_session()`` in another thread
+    would reset it. Has no effect on models with a single dtype.
     """
     is_mixed = any(layer.compute_dtype != layer.variable_dtype for layer in flatten_layers(model))
     with _lock if is_mixed else contextlib.nullcontext():

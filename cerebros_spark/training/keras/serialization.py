@@ -1,6 +1,6 @@
-"""Compiled Keras models and their objects as JSON and back, without pickle or code.
+"""Conversion of compiled Keras models and their objects to JSON and back, without pickle or code.
 
-The driver serializes a model once to a *program*, from which every worker builds the same model.
+The driver serializes a model once as a *program*, from which every worker builds the same model.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from cerebros_spark.training.keras.scopes import dtype_policy_scope, seeded_init
 
 
 def serialize_model(model: keras.Model, class_weight: Mapping[int, float] | None = None) -> str:
-    """Return the program of a built and compiled model.
+    """Serialize a built and compiled model as a program.
 
     Args:
         model: The model.
         class_weight: Weight of each class in the training loss, by class index, as in
-            ``keras.Model.fit``; classes that are left out weigh 1.
+            ``keras.Model.fit``; omitted classes have weight 1. None for no class weights.
 
     Returns:
-        JSON of the architecture, the compile configuration and the outputs.
+        JSON of the architecture, compile configuration, outputs and settings that Keras omits.
 
     Raises:
         TrialError: If the model is not compiled, or cannot be written as JSON.
-        ArgumentError: If its configuration does not reproduce the optimizer, a loss or a metric,
+        ArgumentError: If the configuration does not reproduce the optimizer, a loss or a metric,
             or if a layer cannot be trained partition by partition.
     """
     if not getattr(model, "compiled", False):
@@ -70,10 +70,10 @@ def serialize_model(model: keras.Model, class_weight: Mapping[int, float] | None
 
 
 def deserialize_model(program: str) -> keras.Model:
-    """Return the compiled model of a program, its optimizer built, its weights new.
+    """Deserialize a program to a compiled model with a built optimizer and new weights.
 
-    The model has its own dtype policy, whatever the policy of this process. Custom layers, losses
-    and metrics must be registered in a module that can be imported here, or be in a
+    The model has the dtype policy of the program, independent of the policy of this process. Custom
+    layers, losses and metrics must be registered in a module that can be imported here, or be in a
     ``custom_object_scope``.
 
     Raises:
@@ -92,10 +92,10 @@ def deserialize_model(program: str) -> keras.Model:
 
 
 def serialize_object(value: Any) -> Any:
-    """Return the complete configuration of a Keras object, or of a list, tuple or dict of them.
+    """Serialize a Keras object, or a list, tuple or dict of such objects, with all arguments.
 
-    Keras leaves out some arguments of its losses and metrics, for example the ``delta`` of
-    ``Huber``, so that they would be made again with the default.
+    Keras omits some arguments of its losses and metrics, for example the ``delta`` of ``Huber``, so
+    that a copy would have the default.
     """
     config = keras.saving.serialize_keras_object(value)
     _complete(value, config)
@@ -103,9 +103,9 @@ def serialize_object(value: Any) -> Any:
 
 
 def get_compile_config(model: keras.Model) -> dict[str, Any]:
-    """Return the arguments of a model's ``compile()``, completely serialized.
+    """Return the arguments of a model's ``compile()``, serialized with all of their own arguments.
 
-    Keras' configuration also lacks whether compile() was to scale the loss.
+    Also adds ``auto_scale_loss``, which Keras' configuration omits.
     """
     config: dict[str, Any] = model.get_compile_config()
     arguments = compat.compile_arguments(model)
@@ -119,7 +119,7 @@ def get_compile_config(model: keras.Model) -> dict[str, Any]:
 
 
 def _complete(value: Any, config: Any) -> None:
-    """Add the missing arguments to the configurations of some values."""
+    """Add the arguments that Keras omits to the configuration of a value, in place."""
     if isinstance(value, Mapping) and isinstance(config, dict):
         for name in value.keys() & config.keys():
             _complete(value[name], config[name])
@@ -134,9 +134,10 @@ def _complete(value: Any, config: Any) -> None:
 
 @contextlib.contextmanager
 def import_custom_modules(description: Mapping[str, Any]) -> Iterator[None]:
-    """Import the modules of a parsed program's custom objects, and name what Keras cannot find.
+    """Import the modules of a parsed program's custom objects, and explain Keras' lookup errors.
 
-    A missing module alone is no error: its objects may be in a ``custom_object_scope``.
+    A missing module alone is not an error, because its objects may be in a
+    ``custom_object_scope``.
 
     Raises:
         TrialError: If Keras cannot find a custom object within the context.
@@ -161,7 +162,7 @@ def import_custom_modules(description: Mapping[str, Any]) -> Iterator[None]:
 
 
 def find_registered_objects(program: str) -> dict[str, Any]:
-    """Return the custom classes and functions of a program that this process has registered."""
+    """Find the custom classes and functions of a program that are registered here, by name."""
     description = json.loads(program)
     registered = {}
     for node in iterate_dicts([description["architecture"], description["compile"]]):
@@ -172,7 +173,7 @@ def find_registered_objects(program: str) -> dict[str, Any]:
 
 
 def iterate_dicts(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every dict in a configuration, an outer one before those in it."""
+    """Iterate over all dicts in a configuration, an outer dict before its inner ones."""
     if isinstance(node, dict):
         yield node
     for value in node.values() if isinstance(node, dict) else node:
@@ -189,12 +190,12 @@ def _find_custom_modules(config: Any) -> Iterator[str]:
 
 
 def _shorten_error(error: BaseException) -> str:
-    """Return the first line of an error, or the reason in Keras' advice on ``get_config``."""
+    """Shorten an error to its first line, or to the reason if Keras asks for ``get_config``."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     match = re.match(r"Object (\w+) was created by passing", lines[0]) if lines else None
     if match:
         return (
-            f"{match[1]} has no get_config, but arguments that are no plain values; write "
+            f"{match[1]} has no get_config, but it has arguments that are not plain values; write "
             "get_config() (and from_config)"
         )
     return lines[0] if lines else type(error).__name__

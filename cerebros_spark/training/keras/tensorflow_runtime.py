@@ -1,4 +1,4 @@
-"""Setup of TensorFlow in a process, before its first use there."""
+"""Setup of TensorFlow in a process, before its first use."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cerebros_spark.training.keras.xla_cache import enable_xla_cache
 
 logger = logging.getLogger(__name__)
 
-# Lines that TensorFlow's native library prints at information level.
+# Lines that TensorFlow's native library prints at info level.
 _STARTUP_LINE = re.compile(
     rb"I\d{4} |WARNING: All log messages before absl|To enable the following"
 )
 
-#: The GPUs of this process as CUDA_VISIBLE_DEVICES names them, once they are set.
+#: GPUs of this process, as in CUDA_VISIBLE_DEVICES; None until they are set.
 visible_gpus: str | None = None
 
 _lock = threading.RLock()
@@ -37,12 +37,12 @@ class _Settings:
     workers: int
 
 
-# What configure() deferred until TensorFlow is imported.
+# Settings that configure() deferred until TensorFlow is imported.
 _deferred: _Settings | None = None
 
 
 def disable_determinism() -> None:
-    """Stop asking for deterministic operations in this process."""
+    """Disable deterministic operations in this process."""
     global _deferred
     with _lock:
         if _deferred is None:
@@ -51,10 +51,10 @@ def disable_determinism() -> None:
 
 
 def check_keras_backend() -> None:
-    """Check that Keras runs, or would run, on TensorFlow in this process.
+    """Check that Keras uses, or would use, the TensorFlow backend in this process.
 
     Raises:
-        ArgumentError: If not; the message says what to do.
+        ArgumentError: If Keras uses another backend than TensorFlow.
     """
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     keras = sys.modules.get("keras")
@@ -70,11 +70,10 @@ def check_keras_backend() -> None:
 def prepare_tensorflow() -> None:
     """Set the environment variables that TensorFlow and Keras read when they are imported.
 
-    On a machine without CUDA drivers, TensorFlow 2.21 still prints that there are none: no
-    variable prevents it.
+    No variable prevents TensorFlow 2.21 from printing that a machine has no CUDA drivers.
 
     Raises:
-        ArgumentError: If Keras runs on another backend than TensorFlow.
+        ArgumentError: If Keras uses another backend than TensorFlow.
     """
     check_keras_backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -84,23 +83,21 @@ def prepare_tensorflow() -> None:
 
 
 def load_tensorflow(*, redirect_stderr: bool = False) -> None:
-    """Import TensorFlow and Keras.
-
-    Settings that :func:`configure` deferred take effect.
+    """Import TensorFlow and Keras, and apply the settings that :func:`configure` deferred.
 
     Args:
-        redirect_stderr: Whether to hide the lines of the native library that no variable prevents.
-            For commands only: a library must not redirect the streams of a process.
+        redirect_stderr: Whether to hide lines of the native library that no variable prevents. Only
+            commands may do so: a library must not redirect the streams of a process.
 
     Raises:
-        ArgumentError: If Keras runs on another backend than TensorFlow.
+        ArgumentError: If Keras uses another backend than TensorFlow.
     """
     global _deferred
     check_keras_backend()
     with _lock:
         if "tensorflow" not in sys.modules:
             prepare_tensorflow()
-            with _hidden_startup() if redirect_stderr else contextlib.nullcontext():
+            with _hide_startup_lines() if redirect_stderr else contextlib.nullcontext():
                 import_module("tensorflow")
                 import_module("keras")
         if _deferred is not None:
@@ -109,8 +106,8 @@ def load_tensorflow(*, redirect_stderr: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def _hidden_startup() -> Iterator[None]:
-    """Redirect stderr within the block, and pass on all but TensorFlow's startup lines."""
+def _hide_startup_lines() -> Iterator[None]:
+    """Hide TensorFlow's startup lines within the context; print all other lines at its end."""
     sys.stderr.flush()
     stream = os.dup(2)
     with tempfile.TemporaryFile() as captured:
@@ -135,20 +132,20 @@ def configure(
     *,
     defer: bool = False,
 ) -> None:
-    """Configure TensorFlow's threads, GPUs and determinism.
+    """Configure TensorFlow's threads, GPUs and determinism. GPU memory is allocated as needed.
 
     Args:
-        threads: Threads of one operation, and operations at a time, per worker.
-        gpus: Addresses of this process' GPUs, as ``nvidia-smi`` numbers them. The others are
-            hidden, and memory is allocated as needed. None changes nothing. CUDA reads them once,
-            so a process keeps its first ones.
-        deterministic: Whether operations must give the same bits each time.
+        threads: Number of threads of an operation, and of parallel operations, per worker.
+        gpus: Addresses of this process' GPUs, as ``nvidia-smi`` numbers them; other GPUs are
+            hidden. None to hide no GPU. CUDA reads the addresses once, so a process keeps its
+            first GPUs.
+        deterministic: Whether operations must give bit-identical results each time.
         workers: Number of workers in this process.
-        defer: Whether TensorFlow may stay unimported: a trainer that needs it calls
+        defer: Whether not to import TensorFlow yet. A trainer that needs it calls
             :func:`load_tensorflow`, which applies the settings.
 
     Raises:
-        ArgumentError: If Keras runs on another backend than TensorFlow.
+        ArgumentError: If Keras uses another backend than TensorFlow.
     """
     global _deferred
     if gpus is not None:
@@ -184,19 +181,19 @@ def _apply(settings: _Settings) -> None:
 
 
 def _hide_other_gpus(gpus: Sequence[str]) -> None:
-    """Hide all other GPUs from CUDA, which must not have started yet."""
+    """Hide all GPUs but the given ones from CUDA, which must not have started yet."""
     global visible_gpus
     wanted = ",".join(gpus)
     if visible_gpus is not None and visible_gpus != wanted:
         logger.warning(
-            "this Python process uses GPU %s since an earlier task and cannot change to GPU %s, "
-            "which Spark has assigned to this one: two tasks may share a GPU. Start the "
+            "this Python process has used GPU %s since an earlier task and cannot change to GPU "
+            "%s, which Spark has assigned to this one: two tasks may share a GPU. Start the "
             "application with spark.python.worker.reuse=false to have a process for each task",
             visible_gpus,
             wanted,
         )
         return
     visible_gpus = wanted
-    # Addresses are nvidia-smi's, which CUDA numbers by speed by default.
+    # Addresses are those of nvidia-smi, but CUDA numbers GPUs by speed by default.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     os.environ["CUDA_VISIBLE_DEVICES"] = wanted

@@ -1,6 +1,7 @@
-"""Training of one Keras model: a unit is one compiled call that loops over all its steps.
+"""Training of one Keras model, with one compiled call for all steps of a unit of work.
 
-Nothing is retraced between visits: rows are tensors already, and loading a state sets variables.
+Nothing is retraced between visits: rows stay in memory as tensors, and a new state only sets
+variables.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ from cerebros_spark.training.keras.row_weights import add_row_weights, read_clas
 from cerebros_spark.training.keras.scopes import seeded_initializers, tracing_scope
 from cerebros_spark.training.keras.serialization import deserialize_model
 
-# Rows of a prediction step: so many that the widest layer has about so many values.
+# A prediction step has so many rows that the widest layer has about this many values.
 _VALUES_PER_STEP = 2**20
 _MIN_ROWS, _MAX_ROWS = 32, 2**14
 
-_GRAPH_BYTES_PER_VARIABLE = 100_000  # measured: a traced train and test step of a small network
+_GRAPH_BYTES_PER_VARIABLE = 100_000  # measured for traced steps of a small network
 
-#: A shard's tensors (x, y and sample weights if any), and the order of their rows.
+#: Per chunk of a shard, its tensors (x, y, sample weights if any) and the order of the rows.
 _TensorChunks = Iterator[tuple[tuple[Any, ...], np.ndarray]]
 
 
 class KerasTrainer:
-    """Opens trials as Keras models, which share the tensors of resident shards.
+    """Trainer of single Keras models, which share the tensors of resident shards.
 
     Args:
-        eager: Whether steps run operation by operation instead of in a traced graph. Each step
-            is slower, but a breakpoint in a custom layer is reached, and nothing is traced.
+        eager: Whether steps run operation by operation instead of in a traced graph. Each step is
+            slower, but breakpoints in custom layers work, and nothing is traced.
     """
 
     resident = True
@@ -59,13 +60,13 @@ class KerasTrainer:
         )
 
     def open(self, specs: Sequence[TrialSpec]) -> KerasProgram:
-        """Build the model of the one trial."""
+        """Open the program of a single trial."""
         if len(specs) != 1:
             raise ArgumentError(f"this trainer runs one trial at a time, but got {len(specs)}")
         return KerasProgram(specs[0], self._tensor_chunks, eager=self._eager)
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
-        """Free graphs and compiled calls, about a megabyte per trial."""
+        """Release graphs and kernels of all evicted programs, about a megabyte per trial."""
         # Graphs are in reference cycles.
         gc.collect()
         # clear_session() would do this too, but resets names that other code depends on.
@@ -84,7 +85,7 @@ class KerasTrainer:
 
 
 class KerasProgram:
-    """One Keras model, built and traced once, for many units."""
+    """One Keras model, built and traced once, for many units of work."""
 
     def __init__(
         self,
@@ -107,8 +108,8 @@ class KerasProgram:
             v for v in self._model.variables if v.path.endswith("seed_generator_state")
         ]
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
-        self._step_rows: Any = None  # rows of the batch in a step
-        self._loops: dict[str, Any] = {}  # compiled, by the name of their step
+        self._step_rows: Any = None  # number of rows in the step's batch
+        self._loops: dict[str, Any] = {}  # compiled loops by name of the step
         self.traces = 0
         variables = [*self._model.variables, *self._model.optimizer.variables]
         values = sum(int(np.prod(v.shape)) for v in variables)
@@ -121,26 +122,26 @@ class KerasProgram:
         return int(self._steps.numpy())
 
     def load(self, states: Sequence[bytes]) -> None:
-        """Set the state."""
+        """Load the state of the trial."""
         self._variables.write(states[0])
 
     def dump(self) -> list[bytes]:
-        """Return the state."""
+        """Dump the state of the trial."""
         return [self._variables.read()]
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
-        """Train on each row of the shard once, in an order drawn from the seed."""
+        """Train once on each row of the shard, in an order drawn from the seed."""
         seed = seeds[0]
         for number, generator in enumerate(self._generators):
             generator.assign(np.array([derive_seed(seed, "generator", number), 0], np.uint32))
         return self._run("train_step", self._train_step, shard, derive_seed(seed, "order"))
 
     def evaluate(self, shard: ShardData) -> list[MetricState]:
-        """Evaluate on each row of the shard once, without a change of state.
+        """Evaluate once on each row of the shard; the state does not change.
 
         Raises:
-            ArgumentError: If a layer changes a weight in evaluation: the result would depend on
-                which partitions this worker has evaluated before.
+            ArgumentError: If a layer changes a weight in evaluation, because the result would then
+                depend on which partitions this worker has evaluated before.
         """
         kept = self._generators
         if "test_step" not in self._loops:  # checked once
@@ -154,13 +155,13 @@ class KerasProgram:
             elif not np.array_equal(variable.numpy(), value, equal_nan=True):
                 raise ArgumentError(
                     f"cannot evaluate the network: {variable.path} changes in evaluation, so the "
-                    "metrics of a partition would depend on those before it; change it only where "
+                    "metrics of a partition would depend on those before it; change it only if "
                     "call() is given training=True"
                 )
         return metrics
 
     def predict(self, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return an array ``(rows, ...)`` per output, given one per input."""
+        """Predict an array ``(rows, ...)`` per output from an array ``(rows, ...)`` per input."""
         rows, parts = self._rows_per_prediction, []
         for start in range(0, len(x[0]), rows):
             inputs = [
@@ -174,15 +175,15 @@ class KerasProgram:
 
     @functools.cached_property
     def _rows_per_prediction(self) -> int:
-        """Enough rows for the speed of a small network, and few enough for memory."""
+        """Number of rows of a prediction step: enough for speed, and few enough for memory."""
         widest = max(_list_widths(self._model), default=1)
         return max(_MIN_ROWS, min(_MAX_ROWS, _VALUES_PER_STEP // widest))
 
     @functools.cached_property
     def _predict(self) -> Any:
-        """The network in inference, compiled for any number of rows.
+        """Compiled inference function for any number of rows.
 
-        Keras' ``predict`` spends more time per batch than a small network.
+        Keras' ``predict`` has more overhead per batch than a small network has work.
         """
 
         def predict(inputs: list[Any]) -> list[Any]:
@@ -191,7 +192,7 @@ class KerasProgram:
 
         signature = [list(map(_make_spec, self._model.inputs))]
         compiled = tf.function(predict, input_signature=signature, autograph=False)
-        with tracing_scope(self._model), _cleared_layer_losses(self._model):
+        with tracing_scope(self._model), _clear_layer_losses(self._model):
             return compiled.get_concrete_function()
 
     def _run(
@@ -205,7 +206,7 @@ class KerasProgram:
                 self._weigh_losses_by_rows()
                 self._loops[name] = self._make_loop(step, data)
             self._loops[name](data, tf.constant(order, tf.int64), batch_size)
-            del data, order  # before the next chunk is read
+            del data, order  # frees their memory before the next chunk is read
             self._check_loss(name)
         return [read_metric_state(self._model)]
 
@@ -216,7 +217,7 @@ class KerasProgram:
         self._check_logs(self._model.test_step(add_row_weights(data, None)))
 
     def _check_logs(self, logs: Any) -> None:
-        """Refuse values that a custom step returns besides the compiled metrics."""
+        """Raise ArgumentError if a custom step returns values besides the compiled metrics."""
         known = keras.Model.get_metrics_result(self._model)
         extra = sorted(set(_list_names(logs)) - set(known))
         if extra:
@@ -227,7 +228,7 @@ class KerasProgram:
             )
 
     def _check_loss(self, step: str) -> None:
-        """Refuse a custom step that does not count the loss, which would read as 0."""
+        """Raise ArgumentError if a custom step does not record the loss, which would read as 0."""
         is_custom = getattr(type(self._model), step) is not getattr(keras.Model, step)
         if is_custom and float(compat.loss_tracker(self._model).count.numpy()) == 0:
             raise ArgumentError(
@@ -236,7 +237,7 @@ class KerasProgram:
             )
 
     def _make_loop(self, step: Callable[[Any], Any], data: tuple[Any, ...]) -> Any:
-        """Return a function that takes a step on each batch of the rows in order, compiled."""
+        """Make a function, compiled unless eager, that runs the step on each batch in order."""
 
         def loop(data: tuple[Any, ...], order: Any, batch_size: Any) -> None:
             self.traces += bool(tf.inside_function())
@@ -256,7 +257,7 @@ class KerasProgram:
 
         def scoped(function: Callable[..., Any], *arguments: Any) -> Any:
             try:
-                with tracing_scope(self._model), _cleared_layer_losses(self._model):
+                with tracing_scope(self._model), _clear_layer_losses(self._model):
                     return function(*arguments)
             finally:
                 self._step_rows = None
@@ -272,10 +273,10 @@ class KerasProgram:
         return scoped(compiled.get_concrete_function)
 
     def _weigh_losses_by_rows(self) -> None:
-        """Make the loss of each of several outputs a mean over rows.
+        """Make the loss of each output a mean over rows, if there are several outputs.
 
-        Keras weighs a batch by its size where it is known during tracing, which it is not here: a
-        small last batch would weigh as much as a full one.
+        Keras weights a batch by its size only if that is known during tracing. Here it is unknown,
+        so a small last batch would count as much as a full one.
         """
         compiled = compat.compiled_loss(self._model)
         for tracker in compiled.metrics if compiled is not None else ():
@@ -292,7 +293,7 @@ def _make_spec(tensor: Any) -> tf.TensorSpec:
 
 
 def _list_names(logs: Any) -> Iterator[str]:
-    """Yield the names in what a step returns; Keras flattens inner dicts."""
+    """Yield the metric names in the logs of a step, including those in nested dicts."""
     for name, value in logs.items() if isinstance(logs, dict) else ():
         if isinstance(value, dict):
             yield from _list_names(value)
@@ -309,8 +310,8 @@ def _list_widths(model: Any) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _cleared_layer_losses(model: Any) -> Iterator[None]:
-    """Clear the losses that layers add while a graph is traced.
+def _clear_layer_losses(model: Any) -> Iterator[None]:
+    """Clear the losses that layers add while a graph is traced within the context.
 
     Layers keep these tensors until their next call, and the tensors would keep the graph alive.
     """
@@ -321,11 +322,11 @@ def _cleared_layer_losses(model: Any) -> Iterator[None]:
 
 
 def build_metrics(model: Any, x: Any, y: Any) -> None:
-    """Create the variables of a model's loss and metrics without a run of the network.
+    """Build the variables of a model's loss and metrics without running the network.
 
-    Keras creates them in the first step; inside ``tf.function`` that would trace the step twice,
+    Keras creates them in the first step. Inside ``tf.function`` that would trace the step twice,
     and a search over small networks spends most of its time on tracing. The losses of layers have
-    no variables, so the compiled loss is enough. There is none where layers add the whole loss.
+    no variables, so the compiled loss is enough; it is None if layers add the whole loss.
     """
     one_row = tf.nest.map_structure(lambda value: value[:1], (x, y))
     outputs = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.outputs]
@@ -338,7 +339,7 @@ def build_metrics(model: Any, x: Any, y: Any) -> None:
 
 
 def read_metric_state(model: Any) -> MetricState:
-    """Return the values of a model's metric variables, those of the loss first."""
+    """Read the values of a model's metric variables, those of the loss first."""
     return tuple(
         tuple(np.ravel(variable.numpy()).astype(float).tolist())
         for variable in model.metrics_variables
@@ -346,7 +347,7 @@ def read_metric_state(model: Any) -> MetricState:
 
 
 def _to_tensors(chunk: Chunk) -> tuple[Any, ...]:
-    """Return x and y, each a tensor or a list of them, and the sample weights if there are any."""
+    """Convert a chunk to ``(x, y[, sample weights])``; x and y are lists if there are several."""
     x = [tf.constant(array) for array in chunk.x]
     y = [tf.constant(array) for array in chunk.y]
     weights = () if chunk.weights is None else (tf.constant(chunk.weights),)

@@ -1,4 +1,4 @@
-"""Cache of programs that XLA compiled, shared by the processes of a user on one machine."""
+"""Cache of XLA-compiled programs, shared by the processes of a user on one machine."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ logger = logging.getLogger(__name__)
 _FLAGS = "TF_XLA_FLAGS"
 _DIRECTORY = "--tf_xla_persistent_cache_directory"
 _MAX_UNUSED_DAYS = 30
-_UID_MULTIPLE = 2**17  # at most 30 ms of counting; more than a process uses before it trains
+_UID_MULTIPLE = 2**17  # takes at most 30 ms to count; more than a process uses before it trains
 
 
 @functools.cache
 def enable_xla_cache() -> None:
-    """Make XLA store what it compiles in a folder of this user.
+    """Enable XLA's persistent cache, in a folder of this user.
 
-    Call it before TensorFlow is imported. ``TF_XLA_FLAGS`` with a folder are left as they are.
-    Programs that were not used for 30 days are removed.
+    Call this before TensorFlow is imported. A folder that ``TF_XLA_FLAGS`` already names is kept.
+    Cached programs that were not used for 30 days are deleted.
     """
     flags = os.environ.get(_FLAGS, "")
     if _DIRECTORY in flags:
@@ -42,15 +42,15 @@ def enable_xla_cache() -> None:
 
 
 def compile_with_xla(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of tensors, compiled by XLA in a way that other processes can reuse."""
+    """Compile a function of tensors with XLA so that other processes can reuse the result."""
     import tensorflow as tf
 
     from cerebros_spark.compat.tensorflow import advance_name_counter
 
     @functools.wraps(function)
     def traced(*values: Any) -> Any:
-        # The cache's keys contain names, which TensorFlow numbers by all that a process made
-        # before: start at a number that is the same in another process.
+        # Cache keys contain names with a number, which counts all names in the process so far.
+        # Start at a number that is the same in other processes.
         advance_name_counter(_UID_MULTIPLE)
         return function(*values)
 
@@ -59,7 +59,7 @@ def compile_with_xla(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _prepare_folder() -> Path:
-    # A program compiled for another processor or TensorFlow may crash: use no shared folder.
+    # A program compiled for another CPU or TensorFlow may crash: use a folder of this machine.
     home = Path(tempfile.gettempdir(), f"cerebros_spark-xla-{os.getuid()}")
     if any(each.isspace() for each in str(home)):
         raise OSError(f"TensorFlow's flags cannot contain {str(home)!r}")
@@ -77,7 +77,7 @@ def _prepare_folder() -> Path:
 
 
 def _describe_machine() -> str:
-    """Return everything that a compiled program depends on besides itself."""
+    """Describe the TensorFlow version and CPU, which a compiled program depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

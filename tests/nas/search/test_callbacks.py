@@ -118,7 +118,7 @@ def test_a_rate_that_a_schedule_sets_is_not_set_by_a_callback(setter, frame, tmp
 
     hypermodel = HyperHyperModel(hypermodel=build, max_trials=1)
     hypermodel.resource_bind(store=LocalStore(tmp_path), **columns())
-    with pytest.raises(ArgumentError, match=rf"{type(setter).__name__} sets .*'sgd' is a schedule"):
+    with pytest.raises(ArgumentError, match=rf"{type(setter).__name__} .*'sgd' has a schedule"):
         hypermodel.fit(frame, epochs=2, callbacks=[setter], verbose=0)
 
 

@@ -49,7 +49,7 @@ def test_a_process_that_cannot_change_its_gpu_warns(grown, caplog):
     assert not caplog.records
     tensorflow_runtime.configure(1, ["0"], False)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
-    assert "uses GPU 1 since an earlier task and cannot change to GPU 0" in caplog.text
+    assert "has used GPU 1 since an earlier task and cannot change to GPU 0" in caplog.text
     assert "spark.python.worker.reuse=false" in caplog.text
 
 
