@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-# Host name in every certificate. Workers trust the key, independent of the driver's host.
+# Host name in every certificate. Workers verify the key, independent of the driver's host.
 _NAME = "cerebros-driver"
 _SECRET = "secret"
 

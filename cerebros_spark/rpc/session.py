@@ -40,9 +40,9 @@ class _Process:
     assignments: int = 0  # number of the last assignment sent
     outstanding: Assignment | None = None  # the last assignment, until it is acknowledged
     delivered: set[Unit] = field(default_factory=set)  # not reported; to check reports and lease
-    has_requested: bool = False  # work ahead, and the event is queued
+    has_requested: bool = False  # whether work ahead is requested
     queue: deque[Assignment] = field(default_factory=deque)
-    turn: int = 0  # of the request that waits for a reply; earlier ones no longer need one
+    turn: int = 0  # of the request that waits for a reply; earlier ones need none
     waiting: int = 0
     heartbeat: int = 0
     heartbeat_at: float | None = None
@@ -64,7 +64,7 @@ class Session:
         self._missing_since = clock()
         self._info: ProcessInfo = {}
         self._lost_info: ProcessInfo = {}
-        self._unacknowledged = 0  # WorkerReady events that the driver has not taken
+        self._unacknowledged = 0  # WorkerReady events that the driver has not received
         self._ended = False
 
     def exchange(self, request: ExchangeRequest, digest: bytes, poll: float) -> Reply:

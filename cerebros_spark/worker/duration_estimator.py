@@ -12,7 +12,7 @@ _GAIN = 0.25
 # Hardly any units end more than this many mean deviations early.
 _DEVIATIONS = 2
 # Seconds. Work that is assigned too early could have begun on another worker, which costs up to a
-# few tenths of that time. Requesting it earlier gains only a few ms, even for a long unit.
+# few tenths of that time. Requesting work earlier gains only a few ms, even for a long unit.
 _MAX_MARGIN = 0.2
 
 

@@ -147,7 +147,7 @@ class IoThread:
             estimate = self._estimate(assignment.units)
             if estimate is None:
                 return None
-            # The first may be overdue, which makes the others no shorter.
+            # The first may be overdue, which does not shorten the others.
             seconds, margin = estimate
             left = max(0.0, left + seconds)
         # Only the last margin counts: the sum of all could exceed a whole short unit.

@@ -149,7 +149,7 @@ class TrialCallbacks:
         return [get_callback_state(each) for each in self._callbacks]
 
     def _build_model(self, program: str) -> None:
-        # A callback may save the model, which then must load without this package.
+        # A callback may save the model, which must then load without this package.
         self._model = deserialize_model(remove_one_hot_labels(program))
         self._variables = StateVariables(self._model)
         for each in self._callbacks:

@@ -36,7 +36,7 @@ def check_compiled(model: keras.Model, config: Mapping[str, Any]) -> None:
         try:
             copies = keras.saving.deserialize_keras_object(json.loads(json.dumps(config.get(name))))
         except (TypeError, ValueError):
-            continue  # deserialization of the model reports what cannot be found or written
+            continue  # deserialization of the model reports the error
         for value, copy in zip(_flatten(arguments.get(name)), _flatten(copies), strict=False):
             check_same_settings(value, copy)
 
@@ -91,7 +91,7 @@ def check_partitioned_training(model: keras.Model) -> None:
                 "spread over partitions; build it with stateful=False"
             )
         metrics = compat.layer_metrics(layer)
-        # Keras omits the metrics of a model within the model.
+        # Keras omits the metrics of nested models.
         if metrics and (layer is model or not isinstance(layer, keras.Model)):
             raise ArgumentError(
                 f"cannot report the metric {metrics[0].name!r} of {layer.name!r}: only the "

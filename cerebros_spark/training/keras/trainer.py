@@ -33,7 +33,7 @@ from cerebros_spark.training.keras.row_weights import add_row_weights, read_clas
 from cerebros_spark.training.keras.scopes import seeded_initializers, tracing_scope
 from cerebros_spark.training.keras.serialization import deserialize_model
 
-# A prediction step has so many rows that the widest layer has about this many values.
+# Rows per prediction step are chosen so that the widest layer has about this many values.
 _VALUES_PER_STEP = 2**20
 _MIN_ROWS, _MAX_ROWS = 32, 2**14
 
@@ -100,7 +100,7 @@ class KerasProgram:
         self._model = deserialize_model(spec.program)
         update_without_replicas(self._model.optimizer)
         update_large_in_one_pass(self._model.optimizer)
-        with seeded_initializers(0):  # the lock keeps out threads that build models
+        with seeded_initializers(0):  # its lock keeps out threads that build models
             self._updates = FlatUpdates(self._model)
         self._class_weights = read_class_weights(json.loads(spec.program))
         self._variables = StateVariables(self._model)

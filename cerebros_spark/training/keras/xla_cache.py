@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _FLAGS = "TF_XLA_FLAGS"
 _DIRECTORY = "--tf_xla_persistent_cache_directory"
 _MAX_UNUSED_DAYS = 30
-_UID_MULTIPLE = 2**17  # takes at most 30 ms to count; more than a process uses before it trains
+_UID_MULTIPLE = 2**17  # reached in at most 30 ms; more than a process uses before it trains
 
 
 @functools.cache
