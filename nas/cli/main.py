@@ -43,7 +43,7 @@ for _command in (search, resume, report, predict, audit, export):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; arguments are those of the process if None."""
+    """Run a command and return its exit code; ``arguments`` default to those of the process."""
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%X")
     logging.getLogger("py4j").setLevel(logging.ERROR)
     try:
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> None:
-    """Run a command and exit the process."""
+    """Run a command and exit the process with its exit code."""
     sys.exit(main())
 
 

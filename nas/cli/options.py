@@ -1,4 +1,4 @@
-"""Options that commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ verbose_option: Any = click.option(
 
 
 def split_names(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names given one by one or with commas; raise ArgumentError for an empty one."""
+    """Split names at commas; raise ArgumentError if one is empty."""
     names = tuple(name.strip() for value in values for name in value.split(","))
     if not all(names):
         raise ArgumentError(f"a column's name is missing in {','.join(values)!r}")
@@ -36,12 +36,12 @@ def split_names(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse_settings(values: tuple[str, ...]) -> dict[str, str]:
-    """Return the settings of ``--conf`` as a dict; raise ArgumentError for other forms."""
+    """Parse the ``NAME=VALUE`` strings of ``--conf``; raise ArgumentError if one is malformed."""
     return dict(_split_pair("--conf", value) for value in values)
 
 
 def parse_values(option: str, values: tuple[str, ...]) -> dict[str, Any]:
-    """Return ``NAME=VALUE`` strings as a dict of JSON values or strings; raise ArgumentError."""
+    """Parse ``NAME=VALUE`` strings with JSON or string values; raise ArgumentError if malformed."""
     parsed: dict[str, Any] = {}
     for each in values:
         name, value = _split_pair(option, each)

@@ -1,4 +1,4 @@
-"""The configuration of a run of the command line, which is kept with it in the store."""
+"""Configuration of a run that the command line started, stored with the run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunConfig(
     forbid_unknown_fields=True,
     rename={"table_format": "kind"},
 ):
-    """The options of ``search``, and the columns of its table."""
+    """Options of the command ``search``, and the encoding of its table."""
 
     format: Literal[1] = 1
     data: str
@@ -68,7 +68,7 @@ class RunConfig(
     def build_search(
         self, name: str, store: Store, backend: Backend, *, overwrite: bool = False
     ) -> HyperHyperModel:
-        """Return the search with its resources and tuner; raise ArgumentError for a bad option."""
+        """Build the search, with resources and tuner; raise ArgumentError for an invalid option."""
         import autokeras as ak
 
         from nas.hyperhypermodel import HyperHyperModel
@@ -97,7 +97,7 @@ class RunConfig(
 
     @property
     def fit_options(self) -> dict[str, Any]:
-        """Arguments of ``fit`` and ``fit_on_prepared_data`` besides the data."""
+        """Arguments of ``fit`` and ``fit_on_prepared_data`` other than the data."""
         return {
             "batch_size": self.batch_size,
             "epochs": self.epochs,
@@ -105,7 +105,7 @@ class RunConfig(
         }
 
     def check_same(self, earlier: RunConfig, name: str) -> None:
-        """Raise ArgumentError if an earlier run of that name has another configuration."""
+        """Raise ArgumentError if ``earlier``, the configuration of the run ``name``, differs."""
         # Without --seed the run keeps its seed.
         ignored = _LOCATION | ({"seed"} if self.seed is None else set())
         for field in self.__struct_fields__:
@@ -120,7 +120,7 @@ class RunConfig(
 
 @dataclass(frozen=True)
 class Run:
-    """A run that the command line started."""
+    """Run that the command line started."""
 
     store: Store
     name: str
@@ -133,7 +133,7 @@ class Run:
         return bool(self.records[-1]["kind"] == "done")
 
     def load_result(self) -> Any:
-        """Return the ``ModelSelectionResult`` of a finished run, from the store alone."""
+        """Load the ``ModelSelectionResult`` of a finished run, from the store alone."""
         if not self.finished:
             raise ArgumentError(
                 f"the run {self.name!r} is not finished; resume it with "
@@ -147,7 +147,7 @@ class Run:
             return self.resume(backend, verbose=0)
 
     def resume(self, backend: Backend, verbose: int) -> Any:
-        """Return the result, after training what a run that is not finished lacks."""
+        """Resume the run unless it is finished, and return its result."""
         search = self.config.build_search(self.name, self.store, backend)
         return search.fit_on_prepared_data(
             self.records[0]["data"], verbose=verbose, **self.config.fit_options
@@ -155,7 +155,7 @@ class Run:
 
 
 def open_run(place: str) -> Run:
-    """Return the run at ``STORE/runs/NAME``; raise ArgumentError if there is none to resume."""
+    """Open the run at ``STORE/runs/NAME``; raise ArgumentError if ``search`` started none there."""
     store, name = find_run(place)
     config = read_config(store, name)
     if config is None:
@@ -168,7 +168,7 @@ def open_run(place: str) -> Run:
 
 
 def find_run(place: str) -> tuple[Store, str]:
-    """Return store and name of an existing run; raise ArgumentError if there is none."""
+    """Return store and name of the run at ``place``; raise ArgumentError if there is none."""
     folder = place.rstrip("/").removesuffix("/journal.jsonl")
     if "://" not in folder and not os.path.isdir(os.path.expanduser(folder)):
         raise ArgumentError(f"there is no run at {place!r}; a run is a folder STORE/runs/NAME")
@@ -179,7 +179,7 @@ def find_run(place: str) -> tuple[Store, str]:
 
 
 def format_place(store: Store, name: str) -> str:
-    """Return the place of a run as an argument of the commands, quoted for a shell."""
+    """Format the folder or URL of a run as an argument of the commands, quoted for a shell."""
     return shlex.quote(f"{store.url.removeprefix('file://').rstrip('/')}/runs/{name}")
 
 
@@ -188,13 +188,13 @@ def has_run(store: Store, name: str) -> bool:
     return journal_key(name) in store.list(f"runs/{name}")
 
 
-def _config_key(name: str) -> str:
+def _get_config_key(name: str) -> str:
     return f"runs/{name}/command.json"
 
 
 def read_config(store: Store, name: str) -> RunConfig | None:
-    """Return the configuration of a run; None if the command line did not start it."""
-    key = _config_key(name)
+    """Read the configuration of a run; return None if the command line did not start it."""
+    key = _get_config_key(name)
     if key not in store.list(f"runs/{name}"):
         return None
     try:
@@ -209,13 +209,13 @@ def read_config(store: Store, name: str) -> RunConfig | None:
 def make_config_writer(store: Store, config: RunConfig) -> SearchObserver:
     """Return an observer that writes the configuration when a search begins.
 
-    A new run deletes the files of an earlier one, so that they can't be written before.
+    It cannot be written earlier, because starting a new run deletes the files of the previous one.
     """
     from nas.monitoring.observer import SearchObserver
 
     class ConfigWriter(SearchObserver):
         def begin(self, search: Any, trials: Any) -> None:
-            key = _config_key(search.run_id)
+            key = _get_config_key(search.run_id)
             if key not in store.list(f"runs/{search.run_id}"):
                 content = json.dumps(msgspec.to_builtins(config), indent=1)
                 write_checked(store, key, content.encode())
@@ -224,14 +224,14 @@ def make_config_writer(store: Store, config: RunConfig) -> SearchObserver:
 
 
 def _build_space(bounds: dict[str, Any]) -> CerebrosSpace:
-    """Return the published space with other bounds; raise ArgumentError for an unknown one."""
+    """Build the published space with other bounds; raise ArgumentError for an unknown bound."""
     from nas.spaces.cerebros import CerebrosSpace
 
     known = [field.name for field in dataclasses.fields(CerebrosSpace)]
     for name in bounds:
         if name not in known:
             near = ", ".join(difflib.get_close_matches(name, known)) or ", ".join(known)
-            raise ArgumentError(f"--space has no bound {name!r}; there is {near}")
+            raise ArgumentError(f"--space has no bound {name!r}; use one of: {near}")
     # JSON has lists where the space takes tuples.
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in bounds.items()

@@ -30,9 +30,10 @@ Example:
 _PREDICT = """\
 Add the best network's outputs to the table DATA, and write it as a folder of Parquet or CSV files.
 
-The table needs the features of the search and keeps all of its columns. The column LABEL__output is
-the predicted number, or the probability (of the second of two classes; an array for more, in the
-order of the .json of `cerebros-spark export`), and LABEL__class is the class.
+The table must have the features of the search; all of its columns are kept. LABEL__output is the
+predicted number, or the probability of the second of two classes. For more classes, it is an array
+of probabilities, in the order of the .json file of `cerebros-spark export`. LABEL__class is the
+predicted class.
 
 \b
 Example:
@@ -49,7 +50,7 @@ Example:
 
 _EXPORT = """\
 Save the best network of RUN as a file that Keras loads without this package. A second file with the
-suffix .json names its columns in order and its classes. For a run that is not finished, save the
+suffix .json lists its columns in order and its classes. For a run that is not finished, save the
 best network so far.
 
 \b
@@ -63,7 +64,7 @@ Example:
 @click.option("--output", default="report.html", show_default=True, metavar="FILE")
 @verbose_option
 def report(run: str, output: str) -> None:
-    """Write the page of a run."""
+    """Write the HTML page of a run."""
     store, name = find_run(run)
     load_tensorflow(redirect_stderr=True)
     from nas.reporting import write_report
@@ -75,21 +76,21 @@ def report(run: str, output: str) -> None:
 @click.command(help=_PREDICT, short_help="Add predictions to a table.")
 @click.argument("run", metavar="RUN")
 @click.argument("data", metavar="DATA")
-@click.option("--output", required=True, metavar="FOLDER", help="Path or URL that Spark writes.")
+@click.option("--output", required=True, metavar="FOLDER", help="Path or URL that Spark can write.")
 @click.option(
     "--format",
     "table_format",
     type=click.Choice(FORMATS),
-    help="Format of DATA; by default that of its suffix, or else that of the search's table.",
+    help="Format of DATA; defaults to that of its suffix, or else to that of the search.",
 )
 @click.option(
     "--output-format",
     type=click.Choice(["parquet", "csv"]),
-    help="Format of FOLDER; by default that of its suffix, or else Parquet.",
+    help="Format of FOLDER; defaults to that of its suffix, or else to Parquet.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FOLDER.")
-@click.option("--master", metavar="URL", help="Spark's master; this machine by default.")
-@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Setting of Spark.")
+@click.option("--master", metavar="URL", help="Spark master; defaults to this machine.")
+@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Spark setting.")
 @verbose_option
 def predict(
     run: str,
@@ -120,7 +121,7 @@ def predict(
 
 @click.command(help=_AUDIT, short_help="Check the journal of a run.")
 @click.argument("run", metavar="RUN")
-@click.option("--records", is_flag=True, help="Print the journal, too.")
+@click.option("--records", is_flag=True, help="Also print the journal.")
 @verbose_option
 def audit(run: str, records: bool) -> None:
     """Audit the journal of a run."""

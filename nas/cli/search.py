@@ -33,14 +33,14 @@ _MOST_TRIALS = 10
 _POSITIVE = click.IntRange(min=1)
 
 _SEARCH = """\
-Search the best network for the table DATA: a file, or a folder of files, in Parquet, CSV or libsvm,
-at a path or URL that Spark reads.
+Search for the best network for the table DATA: a file, or a folder of files, in Parquet, CSV or
+libsvm format, at a path or URL that Spark can read.
 
-Columns of strings are one-hot encoded, and labels of a classification may be of any type; predict
-encodes its table in the same way. Fill missing values, or drop their rows, first.
+String columns are one-hot encoded, and the labels of a classification may be of any type; predict
+encodes its table in the same way. First fill missing values, or drop rows that contain them.
 
-A run is stored at STORE/runs/NAME. The same command, or resume, resumes an interrupted run, and
-shows the result of a finished one.
+A run is stored at STORE/runs/NAME. Repeat the command, or use resume, to resume an interrupted run
+or to show the result of a finished one.
 
 \b
 Examples:
@@ -52,7 +52,7 @@ Examples:
 """
 
 
-@click.command(help=_SEARCH, short_help="Search the best network for a table.")
+@click.command(help=_SEARCH, short_help="Search for the best network for a table.")
 @click.argument("data", metavar="DATA")
 @click.option(
     "--label",
@@ -64,23 +64,23 @@ Examples:
 )
 @click.option("--head", required=True, type=click.Choice(["regression", "classification"]))
 @click.option(
-    "--features", multiple=True, metavar="A,B,…", help="Features; all other columns by default."
+    "--features", multiple=True, metavar="A,B,…", help="Feature columns; defaults to all others."
 )
 @click.option(
     "--format",
     "table_format",
     type=click.Choice(FORMATS),
-    help="Format of DATA; by default that of its suffix, or else Parquet.",
+    help="Format of DATA; defaults to that of its suffix, or else to Parquet.",
 )
 @click.option(
-    "--max-trials", default=20, show_default=True, type=_POSITIVE, help="Number of networks."
+    "--max-trials", default=20, show_default=True, type=_POSITIVE, help="Maximum number of trials."
 )
 @click.option(
     "--epochs",
     type=_POSITIVE,
-    help="Limit of epochs of a trial; by default a trial ends when it gets no better.",
+    help="Maximum number of epochs of a trial; by default, it ends when it stops improving.",
 )
-@click.option("--batch-size", default=32, show_default=True, type=_POSITIVE, help="Rows in a step.")
+@click.option("--batch-size", default=32, show_default=True, type=_POSITIVE, help="Rows per step.")
 @click.option("--tuner", default="random", show_default=True, type=click.Choice(sorted(TUNERS)))
 @click.option(
     "--tuner-option",
@@ -92,60 +92,60 @@ Examples:
     "--space",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Bound of the networks, for example maximum_levels=3, as in nas.CerebrosSpace; the "
-    "published bounds by default.",
+    help="Bound of the networks, for example maximum_levels=3; see nas.CerebrosSpace for names and "
+    "defaults.",
 )
 @click.option(
     "--objective",
     default="val_loss",
     show_default=True,
     metavar="METRIC",
-    help="Metric to optimize: val_ and the name of a loss or --metric.",
+    help="Metric to optimize: the name of a loss or --metric, with the prefix val_.",
 )
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
     metavar="METRIC",
-    help="Further Keras metric; may be repeated.",
+    help="Additional Keras metric; may be repeated.",
 )
 @click.option(
     "--validation",
     default="0.2",
     show_default=True,
     metavar="FRACTION|COLUMN",
-    help="Share of validation rows, or a boolean column that marks them.",
+    help="Fraction of validation rows, or a boolean column that marks them.",
 )
 @click.option(
     "--max-texts",
     default=50,
     show_default=True,
     type=_POSITIVE,
-    help="Limit of distinct values of a column of strings.",
+    help="Maximum number of distinct values in a string column.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers.")
-@click.option("--reproducible", is_flag=True, help="Repeat bit for bit from --seed, on CPUs.")
+@click.option("--reproducible", is_flag=True, help="Make results bit-for-bit repeatable, on CPUs.")
 @click.option(
     "--store",
     "place",
     default="cerebros",
     show_default=True,
     metavar="PATH|URL",
-    help="Store of runs; all machines of a cluster must reach it.",
+    help="Store of runs; must be accessible from all machines of a cluster.",
 )
-@click.option("--name", help="Name of the run; the name of DATA by default.")
+@click.option("--name", help="Name of the run; defaults to the name of DATA.")
 @click.option("--overwrite", is_flag=True, help="Delete an earlier run of that name.")
 @click.option(
     "--workers",
     type=_POSITIVE,
-    help="Number of partitions of the data, and of trials that train at a time; by default "
-    f"{DEFAULT_WORKERS}, or all task slots of --master.",
+    help="Number of data partitions, and of trials that train at the same time; defaults to "
+    f"{DEFAULT_WORKERS}, or to the number of task slots of --master.",
 )
-@click.option("--master", metavar="URL", help="Spark's master; this machine by default.")
-@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Setting of Spark.")
+@click.option("--master", metavar="URL", help="Spark master; defaults to this machine.")
+@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Spark setting.")
 @verbose_option
 def search(**options: Any) -> None:
-    """Start a run, or resume the one of that name."""
+    """Start a run, or resume the run of that name."""
     options["settings"] = parse_settings(options.pop("conf"))
     options["space"] = parse_values("--space", options["space"])
     options["tuner_options"] = parse_values("--tuner-option", options.pop("tuner_option"))
@@ -195,7 +195,7 @@ def _run_search(
     result = config.build_search(name, store, backend, overwrite=overwrite).fit(
         encoding.encode(df),
         callbacks=[make_config_writer(store, config)],
-        verbose=_verbosity(),
+        verbose=_get_verbosity(),
         **config.fit_options,
     )
     _print_result(result, store, name)
@@ -213,12 +213,12 @@ Example:
 
 @click.command(help=_RESUME, short_help="Resume a run.")
 @click.argument("run", metavar="RUN")
-@click.option("--master", metavar="URL", help="Spark's master; that of the search by default.")
+@click.option("--master", metavar="URL", help="Spark master; defaults to that of the search.")
 @click.option(
     "--conf",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Setting of Spark, in addition to those of the search.",
+    help="Spark setting, in addition to those of the search.",
 )
 @verbose_option
 def resume(run: str, master: str | None, conf: tuple[str, ...]) -> None:
@@ -235,7 +235,7 @@ def resume(run: str, master: str | None, conf: tuple[str, ...]) -> None:
         from cerebros_spark.backends.spark import SparkBackend
 
         backend = SparkBackend(session.sparkContext, config.workers)
-        _print_result(opened.resume(backend, _verbosity()), opened.store, opened.name)
+        _print_result(opened.resume(backend, _get_verbosity()), opened.store, opened.name)
 
 
 def _print_result(result: Any, store: Store, name: str) -> None:
@@ -253,12 +253,12 @@ def _print_result(result: Any, store: Store, name: str) -> None:
     click.echo(f"  cerebros-spark export {place}")
 
 
-def _verbosity() -> int:
+def _get_verbosity() -> int:
     return int(sys.stderr.isatty())
 
 
 def _derive_name(data: str) -> str:
-    """Return a name for the run from that of its table."""
+    """Derive the name of a run from the path of its table."""
     stem = PurePosixPath(data.rstrip("/")).name.partition(".")[0]
     name = "".join(each if each.isalnum() or each in "_-" else "_" for each in stem)
     if not name.strip("_"):

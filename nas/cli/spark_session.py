@@ -23,8 +23,8 @@ def spark_session(
 ) -> Iterator[SparkSession]:
     """Provide the active session, or a new one that is stopped at the end of the block.
 
-    Without ``master`` it runs on this machine with so many workers, or on the master of
-    ``spark-submit``.
+    If ``master`` is None, a new session uses the master of ``spark-submit``, or else this machine
+    with one task slot per worker. ``workers`` defaults to 2.
     """
     from pyspark.sql import SparkSession
 
@@ -69,7 +69,7 @@ def _start_session(
 
 
 def summarize_error(error: BaseException) -> str:
-    """Return the message of an error in one line; of a Java error, its innermost cause."""
+    """Summarize an error in one line; of a Java error, use the innermost cause."""
     reason = _find_python_error(str(error))
     if reason:
         return reason
@@ -83,7 +83,7 @@ def summarize_error(error: BaseException) -> str:
 
 
 def _find_python_error(text: str) -> str:
-    """Return the error of an executor's Python traceback in a text; empty if there is none."""
+    """Return the error at the end of a text's last Python traceback; empty if there is none."""
     _, separator, after = text.rpartition("Traceback (most recent call last):\n")
     lines = (line for line in after.splitlines() if line and not line[0].isspace())
     reason = next(lines, "") if separator else ""

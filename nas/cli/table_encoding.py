@@ -1,4 +1,4 @@
-"""Strings and classes of a table as numbers, and classes back."""
+"""Encoding of a table's strings and classes as numbers, and decoding of predicted classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 1000
 
-# Markers of missing values; numbers as people write them; numbers as Spark reads them.
+# Markers of missing values; numbers in any notation; numbers that Spark can read.
 _MISSING = frozenset({"na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", "."})
 _NUMBER = re.compile(r"[-+]?[$€£]?\s?\d[\d.,' ]*([eE][-+]?\d+)?\s?[%$€£]?")
 _PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -29,19 +29,19 @@ _NUMBERS = ("byte", "short", "integer", "long", *_FRACTIONS)
 class TableEncoding(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"strings": "texts"}
 ):
-    """The columns of a search, and the values of those that hold strings."""
+    """Columns of a search, with the values of string features and the classes of the label."""
 
     features: tuple[str, ...]
     labels: tuple[str, ...]
-    # Name and values of each feature of strings, which becomes a one-hot vector: zeros for null
-    # and for other values.
+    # Name and values of each string feature, which becomes a one-hot vector; null and unknown
+    # values become zeros.
     strings: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    # The label's classes by class number; empty if it holds numbers that need no encoding.
+    # The label's classes by class index; empty if the label needs no encoding.
     classes: tuple[str, ...] = ()
-    class_type: str = ""  # Spark's type of a label with classes
+    class_type: str = ""  # Spark's type of the label, if it has classes
 
     def encode(self, df: DataFrame) -> DataFrame:
-        """Return a table with strings as vectors and the label, if present, as class numbers."""
+        """Encode string features as vectors, and the label, if present, as class indices."""
         from pyspark.ml.feature import OneHotEncoder, StringIndexerModel
         from pyspark.sql.functions import col, create_map, lit
 
@@ -63,7 +63,10 @@ class TableEncoding(
         return df
 
     def predict(self, df: DataFrame, result: Any) -> DataFrame:
-        """Return a table with a search's outputs added, and classes in the label's type."""
+        """Add the outputs of a search's best network to a table, with classes in the label's type.
+
+        Raises DataError if a feature is missing, or holds other values than in the search.
+        """
         from pyspark.sql.functions import array, col, element_at, lit
 
         check_names(self.features, df, "it was a feature of the search")
@@ -104,10 +107,10 @@ def infer_encoding(
     validation: float | str,
     most_values: int,
 ) -> TableEncoding:
-    """Return the encoding of a table; raise ArgumentError or DataError for an unusable column.
+    """Infer the encoding of a table; raise ArgumentError or DataError if a column is unusable.
 
-    Without ``features`` all columns but labels and validation mark are features. A column of
-    strings has at most ``most_values`` distinct values.
+    If ``features`` is empty, all columns except the labels and the validation mark are features. A
+    string feature may have at most ``most_values`` distinct values.
     """
     marks = [validation] if isinstance(validation, str) else []
     check_names(labels, df, "--label names it")
@@ -140,7 +143,7 @@ def infer_encoding(
 
 
 def check_names(names: Sequence[str], df: DataFrame, reason: str) -> None:
-    """Raise DataError if a table lacks a column."""
+    """Raise DataError, which includes ``reason``, if a table lacks a column."""
     for name in names:
         if name not in df.columns:
             raise DataError(
@@ -157,7 +160,7 @@ def _is_string(type_name: str) -> bool:
 
 
 def _find_numeric_strings(names: Sequence[str], df: DataFrame) -> list[str]:
-    """Return which columns hold numbers as strings; raise DataError if a string is no number."""
+    """Return which columns hold numbers as strings; raise DataError if a value is not a number."""
     from pyspark.sql.functions import col, expr
 
     types = _read_types(df)
@@ -174,7 +177,7 @@ def _find_numeric_strings(names: Sequence[str], df: DataFrame) -> list[str]:
 
 
 def _read_values(df: DataFrame, name: str, most: int) -> tuple[str, ...]:
-    """Return the distinct values of a column of strings, sorted."""
+    """Read a string column's distinct values, sorted; raise DataError if none or too many."""
     from pyspark.sql.functions import col
 
     column = col(quote_name(name))
@@ -195,7 +198,7 @@ def _read_values(df: DataFrame, name: str, most: int) -> tuple[str, ...]:
 
 
 def _check_no_numbers(name: str, values: Sequence[str]) -> None:
-    """Raise DataError for numbers that are strings due to their notation or missing values."""
+    """Raise DataError if values are numbers in another notation, or with missing-value markers."""
     present = [value for value in values if value.strip().lower() not in _MISSING]
     if not present or not all(_NUMBER.fullmatch(value.strip()) for value in present):
         return
@@ -219,7 +222,7 @@ def _check_unnamed(names: Sequence[str]) -> None:
 
 
 def _add_classes(df: DataFrame, encoding: TableEncoding, types: dict[str, str]) -> TableEncoding:
-    """Return the encoding with the classes of its label, unless these are 0, 1, 2 … already."""
+    """Add the label's classes to the encoding, unless they are already 0, 1, 2 …."""
     from pyspark.sql.functions import col
 
     if len(encoding.labels) != 1:
@@ -229,7 +232,7 @@ def _add_classes(df: DataFrame, encoding: TableEncoding, types: dict[str, str]) 
     (name,) = encoding.labels
     type_name = types[name]
     if not _is_string(type_name) and type_name not in (*_NUMBERS, "boolean"):
-        return encoding  # one-hot vectors, or an error of the head
+        return encoding  # one-hot vectors, or a type that the head rejects
     label = col(quote_name(name))
     both = df.where(label.isNotNull()).select(
         label.alias("value"), label.cast("string").alias("text")
@@ -245,10 +248,10 @@ def _add_classes(df: DataFrame, encoding: TableEncoding, types: dict[str, str]) 
         _check_no_numbers(name, values)
     if type_name in _NUMBERS:
         if not all(math.isfinite(value) for value in values):
-            return encoding  # preparation reports in how many rows
+            return encoding  # preparation reports the number of such rows
         if any(value != int(value) for value in values):
             raise DataError(
-                f"the label column {name!r} holds fractions, which are no classes: give --head "
+                f"the label column {name!r} holds fractions, which are not classes: give --head "
                 "regression"
             )
         if values == list(range(len(values))):

@@ -1,4 +1,4 @@
-"""Files of tables as Spark DataFrames, and back."""
+"""Reading of table files as Spark DataFrames, and writing of DataFrames to files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CSV: dict[str, Any] = {
 
 
 def detect_format(path: str, option: str | None = None, default: str = "parquet") -> str:
-    """Return the format of a file: the option, or that of its suffix, or else the default."""
+    """Detect the format of a file: ``option``, or that of its suffix, or else ``default``."""
     if option is not None:
         return option
     name = path.rstrip("/").lower()
@@ -42,7 +42,7 @@ def detect_format(path: str, option: str | None = None, default: str = "parquet"
 
 
 def resolve_path(session: SparkSession, path: str) -> str:
-    """Return a path for Spark, with a local one made absolute: Java's working folder may differ."""
+    """Resolve a path for Spark: make a local one absolute, as Java's working folder may differ."""
     default = hadoop_setting(session.sparkContext, "fs.defaultFS", "file:///")
     if default.startswith("file:") and not _is_url(path):
         return os.path.abspath(os.path.expanduser(path))
@@ -56,10 +56,11 @@ def read_table(
     vector_size: int | None = None,
     strings: Collection[str] = (),
 ) -> DataFrame:
-    """Return the table in a file, or in a folder of files; raise DataError if it is unreadable.
+    """Read the table in a file, or in a folder of files; raise DataError if it is unreadable.
 
-    CSV is UTF-8 with a header, and its types are inferred from all rows, except that ``strings``
-    are strings. Without ``vector_size`` libsvm has as many features as its largest index.
+    CSV must be UTF-8 with a header. Its types are inferred from all rows, except that columns in
+    ``strings`` are read as strings. ``vector_size`` is the number of features in libsvm; None for
+    the largest index in the file.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
@@ -82,12 +83,12 @@ def read_table(
 
 
 def _read_csv(session: SparkSession, place: str, path: str, strings: Collection[str]) -> DataFrame:
-    """Return the table in CSV files, which errors call ``path``."""
+    """Read the table in the CSV files at ``place``; errors show ``path``."""
     from pyspark.sql.types import StringType, StructField, StructType
 
     options = dict(_CSV)
     if _has_broken_lines(session, place):
-        options["multiLine"] = True  # only then: one task reads such a file
+        options["multiLine"] = True  # only if needed, because one task then reads a file
     df = session.read.options(**options, inferSchema=True).csv(place)
     _check_header(df.columns, path)
     schema = StructType(
@@ -97,7 +98,7 @@ def _read_csv(session: SparkSession, place: str, path: str, strings: Collection[
     rows = session.read.options(**options, columnNameOfCorruptRecord=corrupt).schema(
         StructType([*schema.fields, StructField(corrupt, StringType())])
     )
-    # All columns are selected: Spark does not check others.
+    # Select all columns, because Spark does not check others.
     wrong = rows.csv(place).where(f"{corrupt} is not null").first()
     if wrong is not None:
         raise DataError(
@@ -110,13 +111,13 @@ def _read_csv(session: SparkSession, place: str, path: str, strings: Collection[
 
 
 def _has_broken_lines(session: SparkSession, place: str) -> bool:
-    """Return whether a value in quotes spans lines, each of which has an odd number of quotes."""
+    """Return whether a quoted value spans lines, so that a line has an odd number of quotes."""
     quotes = "length(value) - length(replace(value, '\"', ''))"
     return session.read.text(place).where(f"({quotes}) % 2 = 1").first() is not None
 
 
 def _check_header(names: Sequence[str], path: str) -> None:
-    """Raise DataError if the first line of CSV holds no names, or is not UTF-8."""
+    """Raise DataError if the first line of a CSV file has no names, or is not UTF-8."""
     if any("\ufffd" in name or "\0" in name for name in names):
         raise DataError(f"{path!r} is not UTF-8, as the names in its first line show: convert it")
     if names and all(_is_number(name) for name in names):
@@ -142,7 +143,7 @@ def _unused_name(name: str, names: Sequence[str]) -> str:
 
 
 def read_vector_size(df: DataFrame, table_format: str) -> int | None:
-    """Return the number of features of libsvm, which other files need; None for other formats."""
+    """Return the number of libsvm features, to read further files; None for other formats."""
     if table_format != "libsvm":
         return None
     first = df.first()
@@ -152,7 +153,7 @@ def read_vector_size(df: DataFrame, table_format: str) -> int | None:
 def check_output(
     session: SparkSession, path: str, overwrite: bool, inputs: Sequence[str] = ()
 ) -> None:
-    """Raise ArgumentError if a path exists, unless it may be overwritten, or holds an input."""
+    """Raise ArgumentError if a path contains an input, or exists and may not be overwritten."""
     for each in inputs:
         if f"{_normalize(session, each)}/".startswith(f"{_normalize(session, path)}/"):
             raise ArgumentError(
@@ -166,9 +167,10 @@ def check_output(
 
 
 def write_table(df: DataFrame, path: str, table_format: str) -> None:
-    """Write a folder with a file for each Spark partition, replacing what is there.
+    """Write a folder with a file for each Spark partition; replace an existing folder.
 
-    In CSV arrays are JSON strings. Raises ArgumentError if Spark cannot write the format or path.
+    Arrays become JSON strings in CSV. Raises ArgumentError if Spark cannot write the format or
+    path.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
@@ -186,17 +188,17 @@ def write_table(df: DataFrame, path: str, table_format: str) -> None:
 
 
 def _is_url(path: str) -> bool:
-    """Return whether Hadoop parses a path as a URL, as it does ``file:/folder``."""
+    """Return whether Hadoop parses a path as a URL; it does so for ``file:/folder``, too."""
     return re.match(r"[A-Za-z][\w+.-]*:/", path) is not None
 
 
 def _escape_pattern(path: str) -> str:
-    """Return a path that is no pattern if a file has that name, such as ``houses [1].csv``."""
+    """Escape pattern characters in a path if a file has that name, such as ``houses [1].csv``."""
     return re.sub(r"([\[\]{}*?\\])", r"\\\1", path) if os.path.exists(path) else path
 
 
 def _normalize(session: SparkSession, path: str) -> str:
-    """Return a path in a form that can be compared."""
+    """Normalize a path for comparisons."""
     place = re.sub(r"^file:/+", "/", resolve_path(session, path))
     return place.rstrip("/") if _is_url(place) else os.path.realpath(place).rstrip("/")
 
@@ -216,5 +218,5 @@ def _arrays_to_json(df: DataFrame) -> DataFrame:
 
 
 def quote_name(name: str) -> str:
-    """Return the name of any column quoted for Spark."""
+    """Quote a column name for Spark, whatever characters it contains."""
     return "`" + name.replace("`", "``") + "`"

@@ -1,4 +1,5 @@
 """Observers of a search: the progress bar, TensorBoard and MLflow.
 
-An observer receives an epoch after it is in the journal. An observer that fails is a warning.
+An observer receives an epoch after the journal has recorded it. An error of an observer is logged
+as a warning.
 """

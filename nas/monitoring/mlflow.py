@@ -1,4 +1,4 @@
-"""Logs a search to MLflow: a run for the search, and below it a run for each trial."""
+"""MLflow logging of a search: one run for the search, and a child run for each trial."""
 
 from __future__ import annotations
 
@@ -25,29 +25,33 @@ logger = logging.getLogger(__name__)
 
 _IDENTITY = "cerebros.run"
 _TRIAL = "cerebros.trial"
-_PARENT = "mlflow.parentRunId"  # MLflow's own tag of a nested run
+_PARENT = "mlflow.parentRunId"  # MLflow's tag of a nested run
 _STATUSES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-# Limits that any of MLflow's stores accepts.
+# Limits that all stores of MLflow accept.
 _VALUE_LENGTH, _ERROR_LENGTH, _KEY_LENGTH = 500, 5000, 250
 _METRICS_PER_CALL, _PARAMS_PER_CALL = 500, 100
 _CONFIG = ("tuner", "max_trials", "epochs", "batch_size", "seed", "partitions", "data")
 
 
 class MLflowLogger(SearchObserver):
-    """Logs a search to MLflow while it runs; pass it among the callbacks of ``fit``.
+    """Observer that logs a search to MLflow while it runs; pass it to ``fit`` among the callbacks.
 
-    The search is a run with its configuration. Each trial is a run below it, with its
-    hyperparameters, its metrics by epoch, its score and its status. At the end the best network is
-    logged to the search's run as the artifact ``best_model/model.keras``. A thread sends all of it,
-    so a slow or missing server delays nothing: what failed is sent again with the next update, and
-    a warning tells what was never sent. A resumed search continues the same runs.
+    The search is a run with its configuration. Each trial is a child run with its hyperparameters,
+    metrics by epoch, score and status. At the end, the best network is logged to the search's run
+    as the artifact ``best_model/model.keras``.
+
+    A thread sends everything, so a slow or unavailable server delays nothing. Failed updates are
+    sent with the next one; a warning lists those that were never sent. A resumed search continues
+    the same runs.
 
     Args:
-        tracking_uri: The tracking server or store; MLflow's own setting by default.
-        experiment_name: The experiment, created if necessary; MLflow's active one by default.
-        run_name: Name of the search's run; the ``project_name`` by default.
-        log_model: Whether the best network is logged.
-        timeout: Seconds that the end of the search waits until everything is sent.
+        tracking_uri: Tracking server or store; defaults to MLflow's setting.
+        experiment_name: Experiment, created if necessary; defaults to MLflow's active one, or to
+            the default one of the server if ``tracking_uri`` is given.
+        run_name: Name of the search's run; defaults to ``project_name``.
+        log_model: Whether to log the best network.
+        timeout: Maximum number of seconds to wait at the end of the search until everything is
+            sent.
 
     Raises:
         ArgumentError: If the package mlflow is missing.
@@ -74,7 +78,7 @@ class MLflowLogger(SearchObserver):
         self._thread: threading.Thread | None = None
 
     def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
-        """Start the thread that sends, and send the trials so far."""
+        """Start the thread that sends updates, and queue the trials so far."""
         self._updates = queue.Queue()
         arguments = (_Runs(search, *self._names), self._updates)
         self._thread = threading.Thread(
@@ -85,11 +89,11 @@ class MLflowLogger(SearchObserver):
             self.update(trial)
 
     def update(self, trial: TrialRecord) -> None:
-        """Send a trial as it is now."""
+        """Queue the trial in its current state."""
         self._updates.put((trial.trial_id, trial))
 
     def end(self, outcome: str, result: ModelSelectionResult | None) -> None:
-        """Send the end of the search, and wait until everything is sent."""
+        """Queue the best network and the search's status, and wait until everything is sent."""
         if self._thread is None:
             return
         try:
@@ -101,18 +105,18 @@ class MLflowLogger(SearchObserver):
             self._thread.join(self._timeout)
         if self._thread.is_alive():
             logger.warning(
-                "MLflow did not take everything in %.0f s: call fit() again for the same run to "
-                "send the rest",
+                "MLflow did not receive everything within %.0f s: call fit() again for the same "
+                "run to send the rest",
                 self._timeout,
             )
         self._thread = None
 
 
-_END = "end"  # the key of the search's end among the updates
+_END = "end"  # key of the update with the end of the search
 
 
 def _send(runs: _Runs, updates: queue.Queue[tuple[str, Any] | None]) -> None:
-    """Send updates until None arrives; those that fail are sent again with the next ones."""
+    """Send updates until None arrives; retry failed ones along with later ones."""
     pending: dict[str, Any] = {}
     logged = ""
     is_open = True
@@ -139,7 +143,7 @@ def _send(runs: _Runs, updates: queue.Queue[tuple[str, Any] | None]) -> None:
 
 @dataclass
 class _Runs:
-    """The MLflow runs of one search, created or found."""
+    """MLflow runs of one search, created or found, and what was sent to them."""
 
     search: SearchInfo
     tracking_uri: str | None
@@ -148,18 +152,18 @@ class _Runs:
     client: Any = None
     experiment: str = ""
     parent: str = ""
-    children: dict[str, str] = field(default_factory=dict)  # by trial
+    children: dict[str, str] = field(default_factory=dict)  # IDs of runs, by trial
     sent: dict[str, dict[str, int]] = field(default_factory=dict)  # epochs, by trial and metric
     ended: set[str] = field(default_factory=set)
 
     def send_trial(self, trial: TrialRecord) -> None:
-        """Send what is missing of a trial."""
+        """Send the part of a trial that has not been sent yet."""
         from mlflow.entities import Metric
 
         self._open()
         if trial.trial_id in self.ended:
             return
-        run = self._child(trial)
+        run = self._find_child(trial)
         sent = self.sent[trial.trial_id]
         now = int(time.time() * 1000)
         metrics = [
@@ -168,7 +172,7 @@ class _Runs:
             for epoch, value in enumerate(values)
             if epoch >= sent.get(name, 0)
         ]
-        for batch in _batches(metrics, _METRICS_PER_CALL):
+        for batch in _split_batches(metrics, _METRICS_PER_CALL):
             self.client.log_batch(run, metrics=batch)
             for metric in batch:
                 sent[metric.key] = metric.step + 1
@@ -177,7 +181,7 @@ class _Runs:
             self.ended.add(trial.trial_id)
 
     def send_end(self, status: str, model: Any) -> None:
-        """Send the best network and the status of the search."""
+        """Send the best network (None for none) and the status of the search."""
         self._open()
         if model is not None:
             with tempfile.TemporaryDirectory() as folder:
@@ -187,7 +191,7 @@ class _Runs:
         self.client.set_terminated(self.parent, status)
 
     def _open(self) -> None:
-        """Create or find the search's run, and find those of its trials."""
+        """Find the runs of the search and its trials; create that of the search if it is new."""
         if self.parent:
             return
         import mlflow
@@ -203,7 +207,7 @@ class _Runs:
         run_id = parent.info.run_id
         self.client.update_run(run_id, status="RUNNING")
         if not parents:
-            self._log_params(run_id, self._config())
+            self._log_params(run_id, self._describe_config())
         for run in runs:
             if _TRIAL in run.data.tags:
                 self._restore(run)
@@ -220,7 +224,7 @@ class _Runs:
         return str(self.client.create_experiment(self.experiment_name))
 
     def _restore(self, run: Any) -> None:
-        """Note what an earlier session has sent of a trial."""
+        """Restore the numbers of epochs that an earlier session has sent of a trial."""
         run_id, trial = run.info.run_id, run.data.tags[_TRIAL]
         self.children[trial] = run_id
         self.sent[trial] = {
@@ -230,7 +234,7 @@ class _Runs:
         if "status" in run.data.tags:
             self.ended.add(trial)
 
-    def _child(self, trial: TrialRecord) -> str:
+    def _find_child(self, trial: TrialRecord) -> str:
         if trial.trial_id not in self.children:
             tags = {
                 _IDENTITY: self.search.identity,
@@ -242,7 +246,7 @@ class _Runs:
             self.sent[trial.trial_id] = {}
         run_id = self.children[trial.trial_id]
         if not self.sent[trial.trial_id]:
-            self._log_params(run_id, trial.active_values)  # may be sent more than once
+            self._log_params(run_id, trial.active_values)  # MLflow accepts equal parameters again
         return run_id
 
     def _end_trial(self, run: str, trial: TrialRecord, now: int) -> None:
@@ -285,10 +289,10 @@ class _Runs:
         params = [
             Param(_to_key(name), str(value)[:_VALUE_LENGTH]) for name, value in values.items()
         ]
-        for batch in _batches(params, _PARAMS_PER_CALL):
+        for batch in _split_batches(params, _PARAMS_PER_CALL):
             self.client.log_batch(run, params=batch)
 
-    def _config(self) -> dict[str, Any]:
+    def _describe_config(self) -> dict[str, Any]:
         objective = self.search.objective
         return {
             **{name: self.search.config.get(name) for name in _CONFIG},
@@ -298,12 +302,12 @@ class _Runs:
         }
 
 
-def _batches(values: Sequence[Any], size: int) -> list[Sequence[Any]]:
+def _split_batches(values: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [values[first : first + size] for first in range(0, len(values), size)]
 
 
 def _to_key(name: str) -> str:
-    """Return a name with only the characters that MLflow allows."""
+    """Convert a name to a key with the characters and the length that MLflow allows."""
     return "".join(each if each.isalnum() or each in "_-. /:" else "_" for each in name)[
         :_KEY_LENGTH
     ]

@@ -1,4 +1,4 @@
-"""Observers: they follow a search while it runs, and write logs outside of it."""
+"""Observers, which follow a running search and log it elsewhere."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SearchInfo:
-    """The search that an observer follows.
+    """Description of the search that an observer follows.
 
     Attributes:
         run_id: Name of the run.
-        identity: Unique name of the run: a resumed run keeps it, a new run of the same name has
-            another one.
+        identity: Unique identifier of the run: a resumed run keeps it, a new run of the same name
+            has a different one.
         store: URL of the store.
         objective: The objective.
         config: The search configuration as the journal records it.
-        steps: Training steps of an epoch, by the number of rows in a step.
+        steps: Function that returns the number of training steps per epoch for a batch size.
         custom_objects: Custom layers, losses and metrics by name.
     """
 
@@ -47,15 +47,15 @@ class SearchInfo:
 
 
 class SearchObserver:
-    """Base class of observers, which are passed among the callbacks of ``fit``.
+    """Base class of observers, which are passed to ``fit`` among the callbacks.
 
-    The journal already holds everything that an observer is called with. An observer should write
-    all that is missing so far: then the next call makes up for one that failed, and a resumed run
-    repeats nothing.
+    The journal already contains everything that an observer receives. With every call, an observer
+    should write everything that it has not written yet. A call then makes up for an earlier one
+    that failed, and a resumed run repeats nothing.
     """
 
     def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
-        """Handle the begin of a search, or its resumption after these trials."""
+        """Handle the start of a search, or its resumption with the trials of earlier sessions."""
 
     def update(self, trial: TrialRecord) -> None:
         """Handle a finished epoch or the end of a trial."""
@@ -81,21 +81,21 @@ class SearchObservers:
         return bool(self._observers)
 
     def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
-        """Call :meth:`SearchObserver.begin` of each."""
-        self._call(lambda each: each.begin(search, [_snapshot(trial) for trial in trials]))
+        """Call :meth:`SearchObserver.begin` on every observer."""
+        self._call(lambda each: each.begin(search, [_copy_record(trial) for trial in trials]))
 
     def update(self, trial: TrialRecord) -> None:
-        """Call :meth:`SearchObserver.update` of each."""
-        snapshot = _snapshot(trial)
+        """Call :meth:`SearchObserver.update` on every observer."""
+        snapshot = _copy_record(trial)
         self._call(lambda each: each.update(snapshot))
 
     def set_result(self, result: ModelSelectionResult) -> None:
-        """Set the result for :meth:`SearchObserver.end`."""
+        """Set the result that is passed to :meth:`SearchObserver.end`."""
         self._result = result
 
     @contextlib.contextmanager
     def until_end(self) -> Iterator[None]:
-        """Call :meth:`SearchObserver.end` of each when the block ends."""
+        """Call :meth:`SearchObserver.end` on every observer when the block ends."""
         outcome = "interrupted"
         try:
             yield
@@ -120,12 +120,12 @@ class SearchObservers:
 
 
 def identify_run(store: Store, run_id: str) -> str:
-    """Return a unique name of a run, from when and where it began."""
+    """Return a unique identifier of a run, from its store, its name and the time when it began."""
     began = next(record["at"] for record in read(store, run_id) if record["kind"] == "session")
     return hashlib.sha256(f"{store.url} {run_id} {began!r}".encode()).hexdigest()[:32]
 
 
-def _snapshot(trial: TrialRecord) -> TrialRecord:
-    """Return a record with a history that no longer grows."""
+def _copy_record(trial: TrialRecord) -> TrialRecord:
+    """Return a copy of a record, with a history that no longer grows."""
     history = {name: list(values) for name, values in trial.history.items()}
     return dataclasses.replace(trial, history=history)

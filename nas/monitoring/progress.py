@@ -1,4 +1,4 @@
-"""One progress bar for a search in a notebook or a terminal; log lines elsewhere."""
+"""Progress bar of a search in a notebook or a terminal; log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _LOG_SECONDS = 30.0
 
 
 class Progress:
-    """Shows the progress of a search, unless ``verbose`` is 0.
+    """Progress of a search, which is shown unless ``verbose`` is 0.
 
-    ``epochs`` is the limit of a trial's epochs; ``max_trials`` is None if it is unknown.
+    ``epochs`` is the maximum number of epochs of a trial; ``max_trials`` is None if it is unknown.
     """
 
     def __init__(self, max_trials: int | None, epochs: int, objective: str, verbose: int) -> None:
@@ -32,7 +32,7 @@ class Progress:
         self._objective = objective
         self._verbose = verbose
         self._ended_trials = 0
-        self._done_epochs = 0  # those that ended trials left out included
+        self._done_epochs = 0  # including the epochs that ended trials left out
         self._rows = 0
         self._best: float | None = None
         self._began = time.monotonic()
@@ -51,7 +51,7 @@ class Progress:
         if shows_bar:
             self._context.enter_context(logging_redirect_tqdm())
         elif verbose:
-            self._context.enter_context(_shown_log())
+            self._context.enter_context(_show_log())
 
     def restore(self, trials: Sequence[TrialRecord]) -> None:
         """Add the trials of earlier sessions."""
@@ -62,11 +62,11 @@ class Progress:
         self._bar.update(self._done_epochs)
 
     def add_epoch(self, rows: int, best: float | None) -> None:
-        """Add a finished epoch, and set the best score."""
+        """Add a finished epoch with its number of rows, and set the best score; None if unknown."""
         self._rows += rows
         self._done_epochs += 1
         self._best = best
-        self._bar.set_postfix_str(self._speed(), refresh=False)
+        self._bar.set_postfix_str(self._describe_speed(), refresh=False)
         self._bar.update()
         self._log_if_due()
 
@@ -92,14 +92,14 @@ class Progress:
             self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        """Remove the bar."""
+        """Remove the bar, and restore logging."""
         self._bar.close()
         self._context.close()
 
     def _describe(self) -> None:
         self._bar.set_description_str(f"{self._ended_trials}{self._of} trials", refresh=False)
 
-    def _speed(self) -> str:
+    def _describe_speed(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-9)
         best = "none" if self._best is None else f"{self._best:.5g}"
         return f"best {self._objective} {best}, {self._rows / seconds:,.0f} rows/s"
@@ -114,11 +114,11 @@ class Progress:
             self._ended_trials,
             self._of,
             self._done_epochs,
-            self._speed(),
-            self._time_left(now),
+            self._describe_speed(),
+            self._describe_time_left(now),
         )
 
-    def _time_left(self, now: float) -> str:
+    def _describe_time_left(self, now: float) -> str:
         if self._max_trials is None:
             return ""
         share = self._done_epochs / (self._max_trials * self._epochs)
@@ -127,8 +127,8 @@ class Progress:
 
 
 @contextlib.contextmanager
-def _shown_log() -> Iterator[None]:
-    """Show the log lines of the search where logging is not configured."""
+def _show_log() -> Iterator[None]:
+    """Show the log lines of the search within the block if logging is not configured."""
     root = logging.getLogger("nas")
     if root.hasHandlers():
         yield

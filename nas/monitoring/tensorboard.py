@@ -1,4 +1,4 @@
-"""Writes a search as TensorBoard event files: scalars and hyperparameters of each trial."""
+"""TensorBoard event files of a search: scalars and hyperparameters of each trial."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nas.tuners.search_space import is_number
 if TYPE_CHECKING:
     from nas.results.result import ModelSelectionResult
 
-#: Bounds of numbers, values of a choice, or None where a name was declared as both.
+#: Bounds of a number, values of a choice, or None if a name has no single such domain.
 _Domain = tuple[float, float] | tuple[str | bool, ...] | None
 
 # Arguments of keras.callbacks.TensorBoard that need batches, with the only value allowed.
@@ -41,13 +41,14 @@ _BATCH_ARGUMENTS = {
 
 
 class TensorBoardObserver(SearchObserver):
-    """Writes what ``keras.callbacks.TensorBoard`` would write of each trial, and hyperparameters.
+    """Observer that writes what ``keras.callbacks.TensorBoard`` would write, and hyperparameters.
 
-    A trial's folder is ``log_dir/<trial>``, with ``train`` and ``validation`` below it. A resumed
-    run writes its files from scratch with the old times, so no epoch occurs twice or is missing.
+    A trial's folder is ``log_dir/<trial>``, with the subfolders ``train`` and ``validation``. A
+    resumed run writes its files from scratch with the original times, so no epoch is duplicated or
+    missing.
 
     Args:
-        callback: The user's callback, whose ``log_dir`` and ``write_graph`` count.
+        callback: The user's callback, of which ``log_dir`` and ``write_graph`` are used.
 
     Raises:
         ArgumentError: If the callback needs batches, or the package tensorboard is missing.
@@ -56,9 +57,9 @@ class TensorBoardObserver(SearchObserver):
     def __init__(self, callback: keras.callbacks.TensorBoard) -> None:
         for name, allowed in _BATCH_ARGUMENTS.items():
             if getattr(callback, name) != allowed:
-                raise _batch_error(f"{name}={getattr(callback, name)!r}", f"{name}={allowed!r}")
+                raise _make_error(f"{name}={getattr(callback, name)!r}", f"{name}={allowed!r}")
         if traces_batches(callback):
-            raise _batch_error("profile_batch", "profile_batch=0")
+            raise _make_error("profile_batch", "profile_batch=0")
         if importlib.util.find_spec("tensorboard") is None:
             raise ArgumentError(
                 "callbacks: TensorBoard needs the package tensorboard, which is not installed: "
@@ -76,7 +77,7 @@ class TensorBoardObserver(SearchObserver):
     def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
         """Write the trials so far, and remove the files of earlier sessions."""
         self._search = search
-        earlier = list(self._event_files())
+        earlier = list(self._find_event_files())
         self._times = _read_times(earlier)
         self._space, self._config_path, self._trials = {}, "", {}
         for trial in trials:
@@ -84,7 +85,7 @@ class TensorBoardObserver(SearchObserver):
         _remove(earlier)
 
     def update(self, trial: TrialRecord) -> None:
-        """Write the epochs of a trial that are not written yet."""
+        """Write the epochs of a trial that have not been written yet."""
         assert self._search is not None
         space = _extend_domains(self._space, trial)
         if space != self._space or not self._config_path:
@@ -102,7 +103,7 @@ class TensorBoardObserver(SearchObserver):
             trial.close()
 
     def _write_config(self, space: dict[str, _Domain]) -> None:
-        """Write a new file of hyperparameters and metrics, and remove the old one."""
+        """Write a new file that declares hyperparameters and metrics, and remove the old one."""
         from tensorboard.plugins.hparams import api
 
         assert self._search is not None
@@ -123,17 +124,17 @@ class TensorBoardObserver(SearchObserver):
             _remove([self._config_path])
         self._space, self._config_path = space, file.path
 
-    def _event_files(self) -> Iterator[str]:
+    def _find_event_files(self) -> Iterator[str]:
         """Yield the event files of earlier sessions, and of runs that this run replaces."""
         import tensorflow as tf
 
         assert self._search is not None
-        suffix = _suffix(self._search.run_id)
+        suffix = _make_suffix(self._search.run_id)
         for folder, _, names in tf.io.gfile.walk(self._log_dir):
             yield from (os.path.join(folder, name) for name in names if name.endswith(suffix))
 
 
-def _batch_error(argument: str, allowed: str) -> ArgumentError:
+def _make_error(argument: str, allowed: str) -> ArgumentError:
     return ArgumentError(
         f"callbacks: TensorBoard has {argument}, but batches are trained on the workers; use "
         f"{allowed} in a search"
@@ -152,7 +153,7 @@ class _TrialFiles:
     ended: bool = False
 
     def write(self, trial: TrialRecord) -> None:
-        """Write what is missing of a trial."""
+        """Write the part of a trial that has not been written yet."""
         if self.ended:
             return
         if not self.files:
@@ -175,7 +176,7 @@ class _TrialFiles:
     def _write_start(self, trial: TrialRecord) -> None:
         from tensorboard.plugins.hparams import api
 
-        at = self._time("", 0)
+        at = self._get_time("", 0)
         values = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in trial.active_values.items()
@@ -188,14 +189,14 @@ class _TrialFiles:
         self.files[""].add(summary.SerializeToString(), 0, at)
         if self.write_graph and trial.program:
             architecture = json.dumps(json.loads(trial.program)["architecture"])
-            self.files["train"].add(_graph_summary(architecture), 0, at)
+            self.files["train"].add(_make_graph_summary(architecture), 0, at)
 
     def _write_epoch(self, trial: TrialRecord, epoch: int) -> None:
         logs = {
             name: values[epoch] for name, values in trial.history.items() if epoch < len(values)
         }
         if "learning_rate" not in logs:
-            logs["learning_rate"] = _learning_rate(trial, epoch, self.search)
+            logs["learning_rate"] = _compute_learning_rate(trial, epoch, self.search)
         for name, value in logs.items():
             part = "validation" if name.startswith("val_") else "train"
             self._write_scalar(part, f"epoch_{name.removeprefix('val_')}", value, epoch)
@@ -211,7 +212,7 @@ class _TrialFiles:
         failed = trial.status is Status.FAILED
         status = api_pb2.Status.STATUS_FAILURE if failed else api_pb2.Status.STATUS_SUCCESS
         step = max(self.written_epochs - 1, 0)
-        at = self._time("", step)
+        at = self._get_time("", step)
         self.files[""].add(summary.session_end_pb(status, at).SerializeToString(), step, at)
 
     def _write_scalar(self, part: str, tag: str, value: float, step: int) -> None:
@@ -219,10 +220,10 @@ class _TrialFiles:
 
         summary = pb(tag, np.float32(value), display_name=tag)
         summary.value[0].tag = tag
-        self.files[part].add(summary.SerializeToString(), step, self._time(part, step))
+        self.files[part].add(summary.SerializeToString(), step, self._get_time(part, step))
 
-    def _time(self, part: str, step: int) -> float:
-        """Return the time of a step in an earlier session, or now."""
+    def _get_time(self, part: str, step: int) -> float:
+        """Return the time of a step in an earlier session, or else the current time."""
         folder = os.path.join(self.folder, part).rstrip(os.sep)
         return self.times.get((folder, step), time.time())
 
@@ -231,7 +232,7 @@ class _EventFile:
     def __init__(self, folder: str, run_id: str) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._writer = EventFileWriter(folder, filename_suffix=_suffix(run_id))
+        self._writer = EventFileWriter(folder, filename_suffix=_make_suffix(run_id))
         self.path = event_file_path(self._writer)
         self.flush, self.close = self._writer.flush, self._writer.close
 
@@ -243,14 +244,14 @@ class _EventFile:
         self._writer.add_event(event)
 
 
-def _suffix(run_id: str) -> str:
-    """Return the suffix of a run's file names, which tells them from those of other runs."""
+def _make_suffix(run_id: str) -> str:
+    """Return the suffix of a run's event files, which distinguishes them from other runs' files."""
     # Without dots: otherwise files of the run "a.b" would match the run "b".
     return f".{run_id.replace('.', '+')}.search"
 
 
 def _read_times(files: Sequence[str]) -> dict[tuple[str, int], float]:
-    """Return the times in event files, by folder and step."""
+    """Read the times in event files, by folder and step."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     times: dict[tuple[str, int], float] = {}
@@ -268,8 +269,8 @@ def _remove(files: Sequence[str]) -> None:
         tf.io.gfile.remove(path)
 
 
-def _graph_summary(architecture: str) -> bytes:
-    """Return the summary from which TensorBoard draws a network, as Keras writes it."""
+def _make_graph_summary(architecture: str) -> bytes:
+    """Make the summary from which TensorBoard draws a network, in the format of Keras."""
     from tensorboard.compat.proto import summary_pb2, tensor_pb2, types_pb2
 
     summary = summary_pb2.Summary()
@@ -284,10 +285,10 @@ def _graph_summary(architecture: str) -> bytes:
 
 
 def _extend_domains(domains: Mapping[str, _Domain], trial: TrialRecord) -> dict[str, _Domain]:
-    """Return known hyperparameters and those of a trial, with the values they may have.
+    """Extend the domains of known hyperparameters by those of a trial.
 
-    Of a name that is declared under several conditions these are all values: TensorBoard hides
-    trials with others.
+    If a name is declared under several conditions, its domain covers all of them, because
+    TensorBoard hides trials with other values.
     """
     extended = dict(domains)
     declared: dict[str, list[Any]] = {}
@@ -325,7 +326,7 @@ def _to_hparam_domain(domain: _Domain) -> Any:
 
 
 class LearningRateLog(keras.callbacks.Callback):
-    """Adds the learning rate of each epoch to its metrics: other callbacks may change it."""
+    """Callback that adds the learning rate of an epoch to its metrics, before others change it."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the rate that the epoch was trained with."""
@@ -334,8 +335,8 @@ class LearningRateLog(keras.callbacks.Callback):
             logs.setdefault("learning_rate", float(rate))
 
 
-def _learning_rate(trial: TrialRecord, epoch: int, search: SearchInfo) -> float:
-    """Return the learning rate at an epoch's end, if no callback changes it."""
+def _compute_learning_rate(trial: TrialRecord, epoch: int, search: SearchInfo) -> float:
+    """Return the learning rate at the end of an epoch, if no callback changes it."""
     config = json.loads(trial.program)["compile"]["optimizer"]["config"]
     if "inner_optimizer" in config:
         config = config["inner_optimizer"]["config"]

@@ -1,7 +1,7 @@
-"""A run as one HTML page: leaderboard, charts, the workers' timeline and the best network.
+"""Report of a run as one HTML page: leaderboard, charts, worker timeline and best network.
 
-The page is made from the journal and specs in the store alone, so it also shows a run that is in
-progress or was stopped. It is a single file that fetches nothing.
+The page is made only from the journal and the trials' specs in the store. It therefore also shows a
+run that is in progress or was stopped. It is a single file that loads nothing else.
 ``python -m nas.reporting RUN report.html`` writes it.
 """
 
@@ -16,19 +16,19 @@ from cerebros_spark.storage.store import Store
 
 
 def write_report(store: Store, run_id: str, path: str | os.PathLike[str]) -> bool:
-    """Write the page of a run, replacing an older one atomically.
+    """Write the HTML page of a run, replacing an existing file atomically.
 
     Args:
         store: The store of the run.
-        run_id: The run's name: its ``project_name``.
+        run_id: Name of the run: its ``project_name``.
         path: The HTML file; its folder is created if needed.
 
     Returns:
         Whether the run is finished, so that the page is final.
 
     Raises:
-        ArgumentError: The path is a folder, or its name does not end in ``.html``.
-        StoreError: There is no such run, its journal is damaged, or the page can't be written.
+        ArgumentError: If the path is a folder, or its name does not end in ``.html``.
+        StoreError: If there is no such run, its journal is damaged, or the page cannot be written.
     """
     from nas.reporting.page import render_page
     from nas.reporting.run_view import read_run
@@ -40,7 +40,7 @@ def write_report(store: Store, run_id: str, path: str | os.PathLike[str]) -> boo
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
-    """Return the absolute path of a page; raise ArgumentError if it can't be one."""
+    """Return the absolute path of a page; raise ArgumentError unless it names an HTML file."""
     file = Path(path).absolute()
     if file.suffix.lower() not in (".html", ".htm") or file.is_dir():
         raise ArgumentError(

@@ -1,4 +1,4 @@
-"""``python -m nas.reporting RUN report.html``: write the page of a run, once or repeatedly."""
+"""Command ``python -m nas.reporting RUN report.html``, which writes the HTML page of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.reporting import check_path, write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the page of a run; with ``--every`` until the run is finished."""
+    """Write the HTML page of a run; with ``--every``, update it until the run is finished."""
     parser = argparse.ArgumentParser(
         prog="python -m nas.reporting", description="Write a run as one HTML page."
     )
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--every",
         type=float,
         metavar="SECONDS",
-        help="write the page every so many seconds until the run is finished",
+        help="update the page at this interval until the run is finished",
     )
     args = parser.parse_args(arguments)
     if args.every is not None and not args.every > 0:

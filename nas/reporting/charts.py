@@ -1,4 +1,4 @@
-"""Learning curves of the trials, and their hyperparameters against their scores."""
+"""Charts of the trials: learning curves, and hyperparameters against scores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_PARAMETERS = 12
 
 
 def draw_learning_curves(form: Form, run: RunView, colors: Mapping[str, str]) -> Figure:
-    """Draw the objective by epoch of every trial, the best in front."""
+    """Draw the objective of every trial by epoch, with the best trial in front."""
     name = run.objective.name
     figure = Figure(figsize=(form.width, 4.4 if form.narrow else 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -90,9 +90,9 @@ def draw_best_curves(form: Form, run: RunView, best: TrialRecord) -> Figure:
 
 
 def find_varied_parameters(run: RunView) -> list[str]:
-    """Return the hyperparameters that differ among scored trials, most frequent ones first."""
+    """Find the hyperparameters that vary among scored trials, most frequently active ones first."""
     values: dict[str, list[Any]] = {}
-    for trial in _scored(run):
+    for trial in _get_scored(run):
         for name, value in trial.active_values.items():
             values.setdefault(name, []).append(value)
     varied = [name for name, each in values.items() if len({repr(value) for value in each}) > 1]
@@ -100,7 +100,7 @@ def find_varied_parameters(run: RunView) -> list[str]:
 
 
 def select_parameters(run: RunView) -> list[str]:
-    """Return the varied hyperparameters that have a chart."""
+    """Select the varied hyperparameters that get a chart."""
     return find_varied_parameters(run)[:_MOST_PARAMETERS]
 
 
@@ -111,7 +111,7 @@ def draw_parameters(form: Form, run: RunView, colors: Mapping[str, str]) -> Figu
     columns = min(form.columns, len(names))
     figure = Figure(figsize=(form.width, 2.5 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    trials = _scored(run)
+    trials = _get_scored(run)
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
     for number, (axes, name) in enumerate(zip(grid.flat, names, strict=False)):
@@ -156,7 +156,7 @@ def _draw_dots(
     )
 
 
-def _scored(run: RunView) -> list[TrialRecord]:
+def _get_scored(run: RunView) -> list[TrialRecord]:
     """Return the scored trials, worst first, so that the best are drawn on top."""
     return [trial for trial in reversed(run.ranked) if trial.score is not None]
 

@@ -1,4 +1,4 @@
-"""The HTML page of a run."""
+"""HTML page of a run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ StateVariables(model).write(
 
 
 def render_page(run: RunView) -> str:
-    """Return the page of a run as HTML that loads nothing from elsewhere."""
+    """Render the page of a run as HTML that loads no other files."""
     best = run.best
     parameters = select_parameters(run)
     return _load_template().render(
@@ -85,7 +85,7 @@ def _load_template() -> jinja2.Template:
 
 
 def _render_charts(run: RunView) -> dict[str, Any]:
-    """Return image sources by chart and form, without charts that would be empty."""
+    """Render the charts that are not empty; return image sources by chart and form."""
     colors = assign_colors(run)
     charts: dict[str, Any] = {"colors": colors}
     if any(trial.history.get(run.objective.name) for trial in run.trials):
@@ -144,7 +144,7 @@ def _describe_state(run: RunView) -> str:
 
 
 def _write_code(run: RunView, best: TrialRecord | None) -> str | None:
-    """Return Python that loads the best network from the store."""
+    """Write Python code that loads the best network from the store; None if there is none yet."""
     if best is None or best.state is None:
         return None
     names = {

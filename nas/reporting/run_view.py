@@ -1,4 +1,4 @@
-"""The state of a run, finished or not, from its journal and specs in the store."""
+"""State of a run, finished or not, from its journal and the trials' specs in the store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hop:
-    """One finished unit: the visit of a trial to a partition."""
+    """One finished unit of work: the visit of a trial to a partition."""
 
     trial: str
     epoch: int
@@ -45,7 +45,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class RunView:
-    """The state of a run."""
+    """State of a run at the last record of its journal."""
 
     name: str
     store: str  # URL
@@ -54,25 +54,25 @@ class RunView:
     trials: tuple[TrialRecord, ...]  # in the order of their proposals, running ones included
     hops: tuple[Hop, ...]  # in the journal's order
     sessions: int  # number of drivers that have worked on the run
-    lost_workers: Mapping[int, int]  # how often each worker was lost
+    lost_workers: Mapping[int, int]  # number of times that each worker was lost, by its index
     finished: bool
-    last_write: datetime | None  # of the journal; None if the store does not know
-    data: Manifest | None  # None if it was deleted
+    last_write: datetime | None  # to the journal; None if the store does not record it
+    data: Manifest | None  # the prepared data; None if it was deleted
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """The trials, best first; those without a score are last."""
+        """Trials, best first; those without a score are last."""
         return rank_trials(self.trials, self.objective)
 
     @property
     def best(self) -> TrialRecord | None:
-        """The trial with the best score; None if there is no score yet."""
+        """Trial with the best score; None if no trial has a score yet."""
         first = next(iter(self.ranked), None)
         return None if first is None or first.score is None else first
 
 
 def read_run(store: Store, run_id: str) -> RunView:
-    """Return the state of a run from the store alone, without changing anything there.
+    """Read the state of a run from the store alone, without changing the store.
 
     Raises StoreError if there is no such run, or its journal or a trial's spec is damaged.
     """
@@ -96,7 +96,7 @@ def read_run(store: Store, run_id: str) -> RunView:
 
 
 class _Reader:
-    """The state of a run while its journal is read."""
+    """Reader of a journal that keeps the state of the run at the last record."""
 
     def __init__(self, store: Store, run_id: str, objective: keras_tuner.Objective) -> None:
         self.store = store
@@ -104,13 +104,13 @@ class _Reader:
         self.objective = objective
         self.table = TrialTable(objective)
         self.hops: list[Hop] = []
-        self.unanswered: dict[str, Record] = {}  # the epochs of trials
+        self.unanswered: dict[str, Record] = {}  # epochs without an answer, by trial
         self.lost_workers: Counter[int] = Counter()
         self.sessions = 0
         self.finished = False
 
     def add(self, record: Record) -> None:
-        """Update the state by the next record."""
+        """Add the next record to the state."""
         match record["kind"]:
             case "session":
                 self.sessions += 1
@@ -139,7 +139,7 @@ class _Reader:
             case "answer":
                 trial.kept = StateRef(**record["kept"]) if record["kept"] else None
                 epoch = self.unanswered.pop(trial.name, None)
-                # The tuner got no report of an epoch at whose end a callback raised.
+                # If a callback raised in the epoch, the tuner may not have received it.
                 if epoch is not None and (record.get("error") is None or "logs" in record):
                     self._add_epoch(trial, epoch, record.get("logs", {}))
             case "end":
@@ -149,7 +149,7 @@ class _Reader:
         trial.add_epoch(self.objective, FinishedEpoch(epoch["epoch"], epoch["logs"], added))
 
     def list_trials(self) -> tuple[TrialRecord, ...]:
-        """Return the trials as of the last record."""
+        """Return the trials at the last record, in the order of proposals."""
         for name, epoch in self.unanswered.items():
             if name in self.table.running:
                 self._add_epoch(self.table.running[name], epoch, {})

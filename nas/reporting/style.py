@@ -1,4 +1,4 @@
-"""Style of a page's charts: colors of trials, scales and image sources."""
+"""Style of a page's charts: colors of trials, scales of axes, and image sources."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from nas.drawing.svg import isolated_style, to_svg
 from nas.reporting.run_view import RunView
 
-# Okabe and Ito's, which are distinct in every color vision, and two more.
+# The colors of Okabe and Ito, which are distinct in every color vision, and two more.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a4c93", "#444444")
 _GRAYS = ("#b8bec7", "#ced3da", "#a3abb6")
 INK = "#22262b"
 PALE = "#6b7280"
 _SETTINGS = {
     "font.size": 10,
-    # Names may hold anything: a dollar must not start a formula.
+    # A dollar sign in a name must not start a formula.
     "text.parse_math": False,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -34,16 +34,16 @@ _SETTINGS = {
     "ytick.color": PALE,
     "legend.frameon": False,
 }
-_WIDE_SCALE = 10  # ratio of largest to smallest value from which an axis is logarithmic
+_WIDE_SCALE = 10  # minimum ratio of largest to smallest value for a logarithmic axis
 
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a chart, for wide screens or for phones."""
+    """Form of a chart: one for wide screens and one for phones."""
 
     name: str
     width: float  # in inches
-    columns: int  # of small charts
+    columns: int  # number of small charts side by side
     narrow: bool = False
 
 
@@ -51,48 +51,48 @@ FORMS = (Form("wide", 12.0, 4), Form("narrow", 4.5, 2, narrow=True))
 
 
 def assign_colors(run: RunView) -> dict[str, str]:
-    """Return a color for each trial: distinct ones for the best, shades of gray for the others."""
+    """Assign a color to each trial: distinct ones to the best, shades of gray to the others."""
     names = [trial.trial_id for trial in run.ranked]
     colors = dict(zip(names, _COLORS, strict=False))
     return {name: colors.get(name, _GRAYS[i % len(_GRAYS)]) for i, name in enumerate(names)}
 
 
 def count_colored(run: RunView) -> int:
-    """Return how many trials have a distinct color."""
+    """Count the trials that have a distinct color."""
     return min(len(run.trials), len(_COLORS))
 
 
 def has_wide_range(values: Sequence[float]) -> bool:
-    """Return whether values need a logarithmic axis."""
+    """Return whether values need a logarithmic axis: all are positive, and their range is wide."""
     finite = [value for value in values if math.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) / min(finite) >= _WIDE_SCALE
 
 
 def set_plain_numbers(axis: Any) -> None:
-    """Label an axis with numbers such as 0.01 and 300, without powers of ten or offsets."""
+    """Set labels of an axis to numbers such as 0.01 and 300, without powers of ten or offsets."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.5g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def set_logarithmic(axis: Any) -> None:
-    """Make an axis logarithmic, with some labels between the powers of ten."""
+    """Set an axis to a logarithmic scale, with some labels between the powers of ten."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if axis.axis_name == "y" else (1, 3)))
     set_plain_numbers(axis)
 
 
 def set_epochs(axes: Any, label: str = "epoch") -> None:
-    """Label the x-axis with epochs."""
+    """Set the label of the x-axis, and its ticks to integer epochs."""
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def to_data_url(svg: str) -> str:
-    """Return an SVG as an image source, whose ids can't collide with those of the page."""
+    """Convert an SVG to an image source, in which ids cannot collide with those of the page."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def render_forms(draw: Any, *arguments: Any) -> dict[str, str]:
-    """Return the image sources of a chart by the name of its form."""
+    """Render a chart in every form (wide, narrow); return image sources by name of the form."""
     with isolated_style(**_SETTINGS):
         return {form.name: to_data_url(to_svg(draw(form, *arguments))) for form in FORMS}

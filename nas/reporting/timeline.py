@@ -1,4 +1,4 @@
-"""The timeline of units by worker, and the load of each worker."""
+"""Timeline of units of work by worker, and the load of each worker."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from nas.reporting.style import Form, count_colored
 
 _MOST_BARS = 1500
 _BINS = 240
-_VALIDATION = 0.45  # opacity
+_VALIDATION = 0.45  # opacity of validation units
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How a worker spent its time, in seconds."""
+    """Use of a worker's time, in seconds."""
 
     worker: int
-    hops: int  # number of finished units
+    hops: int  # number of finished units of work
     busy: float  # work on rows
-    share: float  # of busy in the duration of all sessions
+    share: float  # busy time as a fraction of the duration of all sessions
     overhead: float  # fetching, setting, reading and writing states
-    longest_gap: float  # in a session without work on rows
+    longest_gap: float  # longest time within a session without work on rows
     times_lost: int
 
 
@@ -35,13 +35,13 @@ class Usage:
 class TimeAxis:
     """Hops on one time axis in seconds, without the time between sessions."""
 
-    hops: tuple[tuple[float, Hop], ...]  # with their start on the axis
+    hops: tuple[tuple[float, Hop], ...]  # start on the axis, and the hop
     borders: tuple[float, ...]  # starts of all sessions but the first
     length: float
 
 
 def build_time_axis(hops: Sequence[Hop]) -> TimeAxis:
-    """Return hops on one time axis."""
+    """Build a time axis of hops; one session follows the other without a gap."""
     placed: list[tuple[float, Hop]] = []
     borders: list[float] = []
     offset = 0.0
@@ -56,7 +56,7 @@ def build_time_axis(hops: Sequence[Hop]) -> TimeAxis:
 
 
 def compute_usage(run: RunView) -> list[Usage]:
-    """Return how each worker spent its time."""
+    """Compute the use of each worker's time, in the order of the workers."""
     axis = build_time_axis(run.hops)
     usage = []
     for worker in range(run.config["partitions"]):
@@ -86,7 +86,7 @@ def _find_longest_gap(hops: Sequence[tuple[float, Hop]], axis: TimeAxis) -> floa
 
 
 def draw_timeline(form: Form, run: RunView, colors: Mapping[str, str]) -> Figure:
-    """Draw a row for each worker, with a bar for each hop, or its load if there are very many."""
+    """Draw a row for each worker, with a bar for each hop, or its load if there are many hops."""
     axis = build_time_axis(run.hops)
     workers = run.config["partitions"]
     many = len(axis.hops) > _MOST_BARS
@@ -178,7 +178,7 @@ def _draw_load(figure: Figure, axes: Any, axis: TimeAxis, workers: int) -> None:
 
 
 def compute_load(axis: TimeAxis, workers: int, bins: int) -> np.ndarray:
-    """Return the load of each worker in equal bins of time, of shape ``(workers, bins)``."""
+    """Compute the load of each worker, 0 to 1, in time bins; the shape is ``(workers, bins)``."""
     step = max(axis.length, 1e-9) / bins
     load = np.zeros((workers, bins))
     for start, hop in axis.hops:

@@ -1,1 +1,1 @@
-"""The result of a search: its best networks, leaderboard, predictions and metrics."""
+"""Result of a search: its best networks, leaderboard, predictions and metrics."""

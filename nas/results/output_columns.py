@@ -1,4 +1,4 @@
-"""The columns that scoring adds to a Spark DataFrame: values and class of each output."""
+"""Columns that scoring adds to a Spark DataFrame: values and class of each output."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 _OUTPUT, _CLASS = "__output", "__class"
 
-# Spark quickly builds an array of columns of numbers. With more columns its generated code is too
-# long, and pandas sends an array per row.
+# Up to this number of values, Python sends a column for each, and Spark quickly builds an array.
+# With more columns, Spark's generated code is too long, so Python sends an array per row.
 _MAX_SENT_COLUMNS = 256
 
 
 @dataclass(frozen=True)
 class OutputColumns:
-    """The columns of one model output.
+    """Columns of one model output.
 
     Attributes:
-        names: One name for a column with the output's value, an array if it has several; or as
-            many names as values for a column each.
+        names: One name for a column with the output's value, or with an array if it has several
+            values; or as many names as values, for one column per value.
         width: Number of values of the output.
-        classes: ``"single"`` if the values are probabilities and a row is of one class,
-            ``"multiple"`` if it may be of several, otherwise ``""``.
+        classes: ``"single"`` if the values are probabilities and each row has one class,
+            ``"multiple"`` if a row may have several classes, otherwise ``""``.
     """
 
     names: tuple[str, ...]
@@ -51,11 +51,11 @@ class OutputColumns:
 
     @property
     def all_names(self) -> tuple[str, ...]:
-        """Names of all columns, in order."""
+        """Names of all columns, in order: values, then classes."""
         return (*self.names, *self.class_names)
 
     def fields(self) -> list[StructField]:
-        """Return the fields that Python sends to Spark."""
+        """Return the Spark fields of the values that Python sends to Spark."""
         from pyspark.sql.types import ArrayType, DoubleType, StructField
 
         number = DoubleType()
@@ -66,19 +66,19 @@ class OutputColumns:
         return [*fields, *(StructField(name, number) for name in self._sent_class)]
 
     def to_fields(self, values: np.ndarray) -> dict[str, Any]:
-        """Return values of shape ``(rows, width)`` as the fields that Python sends."""
+        """Convert values of shape ``(rows, width)`` to the fields that Python sends, by name."""
         columns: dict[str, Any] = {}
         if self._sends_arrays:
             columns[self.names[0]] = list(values)
         else:
             columns.update({name: values[:, i] for i, name in enumerate(self._sent_values)})
         for name in self._sent_class:
-            # With NaN among the values there is no largest one.
+            # A row with NaN has no largest value.
             columns[name] = np.where(np.isnan(values).any(axis=1), np.nan, values.argmax(axis=1))
         return columns
 
     def select(self, scores: str) -> list[Any]:
-        """Return the columns, read from the column of structs that Python sent."""
+        """Select the columns from ``scores``, the column of structs that Python sent."""
         from pyspark.sql.functions import array, col, isnan, transform, when
 
         sent = [col(scores)[name] for name in self._sent_values]
@@ -108,26 +108,26 @@ class OutputColumns:
 
     @property
     def _sent_class(self) -> tuple[str, ...]:
-        """Name of the position of the largest value, if that is the class."""
+        """Name of the field with the index of the largest value, if that is the class."""
         return self.class_names if self.classes == "single" and self.width > 1 else ()
 
 
 def output_names(group: Sequence[str], target: Target) -> list[str]:
-    """Return the default names of an output's columns."""
+    """Return the default names of an output's columns, from its label columns ``group``."""
     if len(group) not in (1, target.width):
         return [f"{group[0]}{_OUTPUT}"]
     return [f"{name}{_OUTPUT}" for name in group]
 
 
 def class_kind(target: Target) -> str:
-    """Return ``OutputColumns.classes`` of a target."""
+    """Return the value of ``OutputColumns.classes`` for a target."""
     if target.num_classes is None:
         return ""
     return "multiple" if target.width > 1 and target.activation == "sigmoid" else "single"
 
 
 def _mark(probability: Any) -> Any:
-    """Return 1 above a half, as Keras' accuracy counts, otherwise 0; null for NaN."""
+    """Return 1 for a probability above 0.5, as in Keras' accuracy, otherwise 0; null for NaN."""
     from pyspark.sql.functions import isnan, when
 
     return when(~isnan(probability), (probability > 0.5).cast("int"))

@@ -1,4 +1,4 @@
-"""The result of a search."""
+"""Result of a search."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ _SCORING_BATCH = 1024
 
 
 class ModelSelectionResult:
-    """The trials of a search, the best network, and a distributed ``transform``.
+    """Result of a search: its trials, the best network, and scoring on Spark or in memory.
 
     Args:
         trials: All trials, in the order of proposals.
-        objective: The objective.
-        store: The store with the weights.
-        layout: The columns of the networks' inputs and outputs.
-        input_dtypes: Type of each input.
-        targets: The outputs.
-        engine_report: How well the workers were used.
+        objective: The objective of the search.
+        store: Store that contains the weights.
+        layout: Columns of the networks' inputs and outputs.
+        input_dtypes: Dtype of each input in the training data.
+        targets: Outputs of the networks, with their labels.
+        engine_report: Report of how well the workers were used.
         custom_objects: Custom layers, losses and metrics by name.
         run_id: Name of the run in the store.
     """
@@ -90,11 +90,11 @@ class ModelSelectionResult:
     # Trials ------------------------------------------------------------------------------
 
     def leaderboard(self) -> pd.DataFrame:
-        """Return one row per trial, best first and failed ones last.
+        """Return a DataFrame with one row per trial, best first, and trials without a score last.
 
-        Columns: ``trial``, ``score`` (the objective at the trial's best epoch), ``epochs``
-        (finished), ``parameters`` (weights of the network), ``seconds`` (of work, summed over
-        workers), ``status``, and for failed trials ``error`` (type and message in one line) and
+        Columns: ``trial``, ``score`` (objective at the trial's best epoch), ``epochs`` (finished
+        epochs), ``parameters`` (number of weights), ``seconds`` (of work, summed over workers),
+        ``status``, and for failed trials ``error`` (type and message in one line) and
         ``traceback``.
         """
         rows = [
@@ -114,12 +114,12 @@ class ModelSelectionResult:
 
     @property
     def best_trial(self) -> TrialRecord:
-        """The trial with the best score."""
+        """Trial with the best score."""
         return self._ranked[0]
 
     @functools.cached_property
     def best_model(self) -> Model:
-        """The best network, with the weights of the epoch whose score is reported."""
+        """Best network, with the weights of the epoch that its score belongs to."""
         return self.get_model(self.best_trial.trial_id)
 
     def get_best_model(self) -> Model:
@@ -133,27 +133,28 @@ class ModelSelectionResult:
     def get_model(self, trial: str) -> Model:
         """Return a trial's network, with the weights of its best epoch.
 
-        Metrics that need one-hot labels are left out of its ``compile`` if the search had class
-        numbers: Keras would compute them from the class numbers as they are.
+        If labels are class indices, it is compiled without metrics that need one-hot labels: Keras
+        would not convert the indices. Raises ArgumentError if there is no such trial, or it has no
+        weights.
         """
-        return self._load_model(self._record(trial), exported=True)
+        return self._load_model(self._find_record(trial), exported=True)
 
     def get_best_models(self, num_models: int = 1) -> list[Model]:
-        """Return the networks of trials with a score, best first."""
+        """Return the networks of the best ``num_models`` trials with a score, best first."""
         return [self.get_model(trial.trial_id) for trial in self._scored[:num_models]]
 
     def get_best_hyperparameters(self, num_trials: int = 1) -> list[keras_tuner.HyperParameters]:
-        """Return the hyperparameters of trials with a score, best first."""
+        """Return the hyperparameters of the best ``num_trials`` trials with a score, best first."""
         return [trial.hyperparameters.copy() for trial in self._scored[:num_trials]]
 
     def results_summary(self, num_trials: int = 10) -> str:
-        """Print the best trials as KerasTuner does, and return them as text."""
+        """Print the best ``num_trials`` trials in KerasTuner's format, and return the text."""
         return print_text(
             describe_trials(self._ranked[:num_trials], self.objective, self._store.url)
         )
 
     def get_best_model_history(self) -> dict[str, list[float]]:
-        """Return the best trial's metrics by name, with a value for each epoch."""
+        """Return the best trial's metrics by name, each as a list with one value per epoch."""
         return dict(self.best_trial.history)
 
     @overload
@@ -161,21 +162,21 @@ class ModelSelectionResult:
     @overload
     def get_history(self, trial: None = None) -> dict[str, dict[str, list[float]]]: ...
     def get_history(self, trial: str | None = None) -> dict[str, Any]:
-        """Return a trial's metrics by name, by epoch; of all trials by default."""
+        """Return a trial's metrics by name, one value per epoch; None for all trials, by trial."""
         if trial is None:
             return {record.trial_id: dict(record.history) for record in self.trials}
-        return dict(self._record(trial).history)
+        return dict(self._find_record(trial).history)
 
     def draw(self, trial: str | None = None) -> str:
-        """Return a drawing of a trial's network as SVG (see :func:`nas.draw_network`).
+        """Draw a trial's network, and return the drawing as SVG (see :func:`nas.draw_network`).
 
         Args:
-            trial: Name of the trial; the best one by default.
+            trial: Name of the trial; None for the best one.
 
         Raises:
             ArgumentError: If there is no such trial, or its network could not be built.
         """
-        record = self.best_trial if trial is None else self._record(trial)
+        record = self.best_trial if trial is None else self._find_record(trial)
         if not record.program:
             raise ArgumentError(
                 f"{record.trial_id} has no network to draw: {summarize_error(record.error or '')}"
@@ -186,7 +187,7 @@ class ModelSelectionResult:
         """Write the run as one self-contained HTML page (see :mod:`nas.reporting`).
 
         Args:
-            path: The HTML file; an older one is replaced.
+            path: The HTML file; an existing file is replaced.
 
         Raises:
             ArgumentError: If the path is a folder, or its name does not end in ``.html``.
@@ -200,9 +201,15 @@ class ModelSelectionResult:
         """Set the names of the columns that :meth:`transform` adds.
 
         Args:
-            output_columns: As many names as by default: one for each label column. The class
-                column of ``<label>__output`` is ``<label>__class``, that of any other name
+            output_columns: One name for each of :meth:`get_output_columns`. The class column of
+                ``<label>__output`` is ``<label>__class``; that of any other ``<name>`` is
                 ``<name>__class``.
+
+        Returns:
+            This result.
+
+        Raises:
+            ArgumentError: If the number of names is wrong.
         """
         if len(output_columns) != len(self._output_columns):
             raise ArgumentError(
@@ -213,40 +220,40 @@ class ModelSelectionResult:
         return self
 
     def get_output_columns(self) -> list[str]:
-        """Return the names of the columns that :meth:`transform` adds."""
+        """Return the names of the output columns that :meth:`transform` adds."""
         return list(self._output_columns)
 
     def get_class_columns(self) -> list[str]:
-        """Return the names of the class columns that :meth:`transform` adds, if any."""
-        return [name for output in self._columns() for name in output.class_names]
+        """Return the names of the class columns that :meth:`transform` adds; may be empty."""
+        return [name for output in self._make_columns() for name in output.class_names]
 
     def transform(self, df: DataFrame) -> DataFrame:
         """Add the best network's outputs to a Spark DataFrame, computed on the executors.
 
         Args:
-            df: Must have the feature columns. All of its columns are kept.
+            df: DataFrame with the feature columns. All of its columns are kept.
 
         Returns:
-            The DataFrame with the output columns ``<label>__output`` in double precision: a
-            number, or an array if a label column has several outputs (the probabilities of more
-            than two classes). Behind those of each ``ClassificationHead`` is its class as an
-            integer: the class number, or for one-hot labels the position of the largest
-            probability. Of two classes, 1 is the one whose probability is over a half. With
-            ``multi_label=True`` it is an array of 0 and 1, or a column for each label column.
-            Output and class are null where a network returns NaN. Networks of a ``hypermodel`` get
-            no class columns: the meaning of their outputs is unknown.
+            The DataFrame with output columns ``<label>__output`` in double precision: a number, or
+            an array if a label column has several outputs (the probabilities of more than two
+            classes). For a ``ClassificationHead``, its class follows as an integer: the class
+            index, or for one-hot labels the index of the largest probability. Of two classes, it is
+            1 if the probability exceeds 0.5. With ``multi_label=True``, it is an array of 0 and 1,
+            or one column per label column. Output and class are null if the network returns NaN.
+            Networks of a ``hypermodel`` have no class columns, because the meaning of their outputs
+            is unknown.
 
         Raises:
-            DataError: If a column is missing.
+            DataError: If a column is missing, or already has the name of an added one.
         """
         return self.scorer().transform(df)
 
     def evaluate(self, df: DataFrame, batch_size: int = _SCORING_BATCH) -> dict[str, float]:
-        """Return the best network's loss and metrics over all rows, computed on the executors.
+        """Evaluate the best network on the executors; return its loss and metrics over all rows.
 
         Args:
-            df: Must have the feature and label columns.
-            batch_size: Rows at a time.
+            df: DataFrame with the feature and label columns.
+            batch_size: Rows per step.
 
         Raises:
             DataError: If a column is missing, or there are no rows.
@@ -264,7 +271,7 @@ class ModelSelectionResult:
         return merger.merge([states])[0]
 
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
-        """Return the best network, ready to be sent to executors."""
+        """Return a scorer of the best network, which can be sent to executors."""
         record = self.best_trial
         assert record.state is not None
         return Scorer(
@@ -276,7 +283,7 @@ class ModelSelectionResult:
             input_dtypes=self._model_input_dtypes,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
             label_values=tuple(target.values for target in self._targets),
-            outputs=self._columns(),
+            outputs=self._make_columns(),
             custom_objects=pickle_objects(self.custom_objects),
         )
 
@@ -285,7 +292,7 @@ class ModelSelectionResult:
     def predict_arrays(
         self, x: Any, batch_size: int = 32, verbose: int = 0
     ) -> np.ndarray | list[np.ndarray]:
-        """Return the best network's outputs for arrays; see ``HyperHyperModel.predict``."""
+        """Predict the best network's outputs for arrays; see ``HyperHyperModel.predict``."""
         inputs = self.model_inputs(x)
         outputs: np.ndarray | list[np.ndarray] = predict_rows(
             self.best_model, inputs, batch_size=batch_size, verbose=verbose
@@ -295,7 +302,7 @@ class ModelSelectionResult:
     def evaluate_arrays(
         self, x: Any, y: Any, batch_size: int = 32, verbose: int = 0, sample_weight: Any = None
     ) -> dict[str, float]:
-        """Return the best network's loss and metrics; see ``HyperHyperModel.evaluate``."""
+        """Evaluate the best network on arrays, by metric name; see ``HyperHyperModel.evaluate``."""
         if y is None and not isinstance(x, Mapping | pd.DataFrame):
             raise ArgumentError("y is missing; pass the labels, or a DataFrame that holds them")
         inputs = self.model_inputs(x)
@@ -310,26 +317,26 @@ class ModelSelectionResult:
             sample_weight=read_evaluation_weights(sample_weight, rows),
             return_dict=True,
         )
-        # Keras sorts the dict by name; a list has the order of compile().
+        # Keras sorts the dict by name; restore the order of compile().
         return {name: values[name] for name in self.scoring_model.get_metrics_result()}
 
     @functools.cached_property
     def scoring_model(self) -> Model:
-        """The best network, compiled with all metrics of the search, to evaluate arrays.
+        """Best network, compiled with all metrics of the search, to evaluate arrays.
 
-        It is not :attr:`best_model`, which users evaluate on labels of one axis: Keras cannot
-        evaluate one model on labels of one and then of two axes.
+        It is separate from :attr:`best_model`, which users may evaluate on labels with one axis.
+        Keras cannot evaluate the same model on labels with one axis and then with two.
         """
         return self._load_model(self.best_trial, exported=False)
 
     def model_inputs(self, x: Any) -> np.ndarray | list[np.ndarray]:
-        """Return arrays, a dict or a pandas DataFrame as the inputs of the network."""
+        """Convert arrays, a dict or a pandas DataFrame to the inputs of the network."""
         columns = select_columns(x, self._layout.inputs, "x")
         inputs = build_inputs(columns, self._layout, self._model_input_dtypes)
         return inputs[0] if len(inputs) == 1 else inputs
 
     def model_labels(self, y: Any) -> np.ndarray | list[np.ndarray]:
-        """Return labels, or a pandas DataFrame that has them, as the targets of the network."""
+        """Convert labels, or a pandas DataFrame with labels, to the targets of the network."""
         columns = select_columns(y, self._layout.outputs, "y")
         dtypes = [
             target.dtype_for(fractions=any(has_fractions(columns[name]) for name in group))
@@ -355,7 +362,7 @@ class ModelSelectionResult:
     def _scored(self) -> list[TrialRecord]:
         return [trial for trial in self._ranked if trial.score is not None]
 
-    def _record(self, trial: str) -> TrialRecord:
+    def _find_record(self, trial: str) -> TrialRecord:
         for record in self.trials:
             if record.trial_id == trial:
                 return record
@@ -377,12 +384,12 @@ class ModelSelectionResult:
 
     @property
     def _model_input_dtypes(self) -> tuple[str, ...]:
-        """Type of each input of the network, which may take more than its training data had."""
+        """Dtype of each input of the network, which may be wider than that of its training data."""
         if all(dtype == "float32" for dtype in self._input_dtypes):
             return self._input_dtypes
         return tuple(str(tensor.dtype) for tensor in self.best_model.inputs)
 
-    def _columns(self) -> tuple[OutputColumns, ...]:
+    def _make_columns(self) -> tuple[OutputColumns, ...]:
         names = iter(self._output_columns)
         return tuple(
             OutputColumns(

@@ -1,4 +1,4 @@
-"""Scores a Spark DataFrame on the executors: predictions, and metrics over all rows."""
+"""Scoring of a Spark DataFrame on the executors: predictions, and metrics over all rows."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 
 _SCORES = "__cerebros_scores"
 
-#: Spark's names of types.
+#: Spark's type names.
 _FRACTIONS = ("float", "double", "decimal")
 _NUMBERS = ("boolean", "byte", "short", "integer", "long", *_FRACTIONS)
 _VECTORS = ("vector", "vectorudt")
 
-#: Types of inputs that Spark casts to without loss, by NumPy's name.
+#: Spark types that Spark can cast inputs to without loss, by NumPy dtype.
 _SPARK_TYPES = {"float32": "float", "float64": "double"}
 
-_LISTED_COLUMNS = 8  # in the name of a column that holds several
+_LISTED_COLUMNS = 8  # in the name of a column that combines several
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained network (``spec`` and ``state``), ready to be sent to executors.
+    """Trained network (``spec`` and ``state``) that can be sent to executors.
 
-    ``label_values`` are allowed values of each output's labels; ``custom_objects`` are packed.
+    ``label_values`` are the allowed label values of each output; ``custom_objects`` are pickled.
     """
 
     spec: TrialSpec
@@ -59,7 +59,7 @@ class Scorer:
     label_values: tuple[AllowedValues, ...] = ()
 
     def transform(self, df: DataFrame) -> DataFrame:
-        """Return a DataFrame with output and class columns added; only features go to Python."""
+        """Add output and class columns to a DataFrame; only the features are sent to Python."""
         from pyspark.sql.functions import pandas_udf, struct
         from pyspark.sql.types import StructType
 
@@ -91,7 +91,7 @@ class Scorer:
         return scored.select(*kept, *(c for output in self.outputs for c in output.select(_SCORES)))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the outputs for the features in a pandas frame that came from Arrow."""
+        """Predict the output fields for the features in a pandas DataFrame from Arrow."""
         import pandas as pd
 
         if len(frame) == 0:
@@ -105,15 +105,15 @@ class Scorer:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Digest of the network and its weights."""
+        """SHA-256 digest of the network, its weights and its custom objects."""
         parts = (self.state, self.spec.program.encode(), self.custom_objects)
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def metric_states(self, df: DataFrame) -> list[MetricState]:
-        """Return the metric variables over each partition's rows."""
+        """Return the variables of the metrics for each partition that has rows."""
         needed = list(dict.fromkeys(self.layout.columns))
         _check_usable(df, needed)
-        # mapInPandas does not take dots and backticks in names as they are.
+        # mapInPandas does not support dots and backticks in names.
         plain = df.select(*(_as_array(df, name).alias(f"c{i}") for i, name in enumerate(needed)))
         broadcast = plain.sparkSession.sparkContext.broadcast(self)
 
@@ -128,7 +128,7 @@ class Scorer:
         try:
             rows = plain.mapInPandas(measure, "state array<array<double>>").collect()
         except Exception as error:
-            message = _data_error_message(error)
+            message = _find_data_error(error)
             if message is None:
                 raise
             raise DataError(message) from None
@@ -136,7 +136,7 @@ class Scorer:
 
 
 class _FrameShard:
-    """Pandas frames as a shard."""
+    """Shard that reads its rows from pandas DataFrames."""
 
     resident = False
 
@@ -146,7 +146,7 @@ class _FrameShard:
         self.rows = 0
 
     def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
-        """Yield a chunk for each frame, in natural order."""
+        """Yield one chunk per DataFrame, in natural order; raise DataError for invalid labels."""
         layout = self._scorer.layout
         for frame in self._frames:
             frame.columns = list(dict.fromkeys(layout.columns))
@@ -163,20 +163,20 @@ class _FrameShard:
 
 
 def has_fractional_type(df: DataFrame, names: Sequence[str]) -> bool:
-    """Return whether any of the columns is of a type with fractions, or of arrays of such."""
+    """Return whether any of the columns holds a fractional type, or arrays or vectors of it."""
     check_columns(df.columns, names)
     return any(
-        _element_type(df.schema[name].dataType) in (*_FRACTIONS, *_VECTORS) for name in names
+        _get_element_type(df.schema[name].dataType) in (*_FRACTIONS, *_VECTORS) for name in names
     )
 
 
-def _element_type(data_type: Any) -> str:
-    """Return Spark's name of a type, or of the elements of an array type."""
+def _get_element_type(data_type: Any) -> str:
+    """Return Spark's name of a type, or of the element type of an array."""
     return str(getattr(data_type, "elementType", data_type).typeName())
 
 
 def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
-    """Raise DataError unless the columns hold numbers under names that are unique for Spark."""
+    """Raise DataError unless the needed columns hold numbers and all column names are unique."""
     check_columns(df.columns, needed)
     case_sensitive = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
     names = [name if case_sensitive else name.lower() for name in df.columns]
@@ -186,15 +186,15 @@ def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
             raise DataError(f"there are {counts[key]} columns {name!r}; rename them first")
     types = {field.name: field.dataType for field in df.schema.fields}
     for name in needed:
-        if _element_type(types[name]) not in (*_NUMBERS, *_VECTORS):
+        if _get_element_type(types[name]) not in (*_NUMBERS, *_VECTORS):
             raise DataError(
                 f"the column {name!r} has the type {types[name].simpleString()}, but must hold "
                 "numbers as in training"
             )
 
 
-def _data_error_message(error: Exception) -> str | None:
-    """Return the message of a DataError that executors raised; None for other errors."""
+def _find_data_error(error: Exception) -> str | None:
+    """Return the message of a DataError that an executor raised; None for other errors."""
     for line in str(error).splitlines():
         if line.startswith("cerebros_spark.core.errors.DataError: "):
             return line.partition(": ")[2]
@@ -204,9 +204,9 @@ def _data_error_message(error: Exception) -> str | None:
 def _pack_features(
     df: DataFrame, layout: Layout, dtypes: Sequence[str]
 ) -> tuple[Layout, list[Any]]:
-    """Return the features as columns that are fast to send, and the layout that reads them.
+    """Pack the features into fewer columns, and return the layout that reads them and the columns.
 
-    Arrow writes one array column much faster than dozens of numbers.
+    Arrow writes one array column much faster than dozens of number columns.
     """
     groups: list[tuple[str, ...]] = []
     packed: dict[str, Any] = {}
@@ -237,9 +237,9 @@ def _pack_features(
 
 
 def _pack_numbers(fields: Mapping[str, StructField], names: Sequence[str], data_type: str) -> Any:
-    """Return columns of numbers as one array; null if one is null, which Arrow would make NaN.
+    """Pack number columns into one array; null if any is null, because Arrow would make it NaN.
 
-    As SQL text with a balanced condition Spark takes thousands of columns.
+    The expression is SQL text with a balanced condition, which works for thousands of columns.
     """
     from pyspark.sql.functions import expr
 
@@ -255,7 +255,7 @@ def _pack_numbers(fields: Mapping[str, StructField], names: Sequence[str], data_
 
 
 def _as_array(df: DataFrame, name: str) -> Any:
-    """Return a column that Arrow can carry: a vector as an array."""
+    """Return a column in a type that Arrow supports: a vector becomes an array."""
     column = _column(name)
     if df.schema[name].dataType.typeName() not in _VECTORS:
         return column
@@ -283,7 +283,7 @@ _programs: dict[str, Any] = {}
 
 
 def _open(scorer: Scorer) -> Any:
-    """Return the scorer's program, which this process keeps for later batches and jobs."""
+    """Open the scorer's program, which this process keeps for later batches and jobs."""
     digest = scorer.digest
     if digest not in _programs:
         configure_task()

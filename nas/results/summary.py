@@ -1,4 +1,4 @@
-"""The search space and the results of a search as text, and the tuner's methods that print them."""
+"""Search space and results of a search as text, and the tuner methods that print them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 class TunerSummary:
-    """The tuner of a search, with the summary methods of ``keras_tuner.Tuner``.
+    """Summary of a search's tuner, with the summary methods of ``keras_tuner.Tuner``.
 
     Args:
-        space: Returns the search space as it is known, a ``keras_tuner.HyperParameters``.
-        result: Returns the result of the search; raises NotFittedError before ``fit``.
+        space: Function that returns the known search space, a ``keras_tuner.HyperParameters``.
+        result: Function that returns the result of the search; raises NotFittedError before
+            ``fit``.
     """
 
     def __init__(
@@ -33,33 +34,33 @@ class TunerSummary:
         self._result = result
 
     def search_space_summary(self) -> str:
-        """Print the search space, and return it as text.
+        """Print the search space and return the text.
 
-        Before ``fit`` only the overrides of an AutoKeras graph or a ``hypermodel`` are known.
+        Before ``fit``, only the overrides are known for an AutoKeras graph or a ``hypermodel``.
         """
         return print_text(describe_space(self._space()))
 
     def results_summary(self, num_trials: int = 10) -> str:
-        """Print the best trials, and return them as text."""
+        """Print the best ``num_trials`` trials and return the text."""
         return self._result().results_summary(num_trials)
 
     def get_best_hyperparameters(self, num_trials: int = 1) -> list[keras_tuner.HyperParameters]:
-        """Return the hyperparameters of trials with a score, best first."""
+        """Return the hyperparameters of the best ``num_trials`` trials with a score, best first."""
         return self._result().get_best_hyperparameters(num_trials)
 
     def get_best_models(self, num_models: int = 1) -> list[Model]:
-        """Return the networks of trials with a score, best first."""
+        """Return the networks of the best ``num_models`` trials with a score, best first."""
         return self._result().get_best_models(num_models)
 
 
 def print_text(text: str) -> str:
-    """Write a text and a newline to standard output, and return the text."""
+    """Print a text to standard output and return it."""
     sys.stdout.write(text + "\n")
     return text
 
 
 def describe_space(hyperparameters: Any) -> str:
-    """Return hyperparameters with their ranges and conditions, one per line."""
+    """Describe hyperparameters with their ranges and conditions, one per line."""
     lines = [f"Search space: {len(hyperparameters.space)} hyperparameters"]
     for hp in hyperparameters.space:
         config = dict(hp.get_config())
@@ -77,7 +78,7 @@ def describe_space(hyperparameters: Any) -> str:
 def describe_trials(
     trials: Sequence[TrialRecord], objective: keras_tuner.Objective, address: str
 ) -> str:
-    """Return trials with their hyperparameters and scores, as KerasTuner prints them."""
+    """Describe trials with their hyperparameters and scores, in KerasTuner's format."""
     lines = [f"Results summary of {address}", f"Showing {len(trials)} trials"]
     lines.append(f"Objective(name={objective.name!r}, direction={objective.direction!r})")
     for trial in trials:

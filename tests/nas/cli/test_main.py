@@ -215,7 +215,7 @@ def test_libsvm_is_read_with_as_many_features_as_before(spark, tmp_path):
         (["--validation", "2"], "validation must be a fraction"),
         (["--tuner-option", "kappa=1"], "the tuner 'random' has no option 'kappa'"),
         (["--tuner-option", "kappa"], "--tuner-option takes NAME=VALUE"),
-        (["--space", "maximum_level=1"], "there is maximum_levels, minimum_levels"),
+        (["--space", "maximum_level=1"], "use one of: maximum_levels, minimum_levels"),
         (["--objective", "val_nonsense"], "the direction of the objective 'val_nonsense'"),
         (["--metric", "nonsense"], "'nonsense' is not a metric of Keras"),
         (["--name", "a/b"], "project_name must be letters"),
@@ -234,7 +234,7 @@ def test_a_search_with_wrong_options_is_refused(folder, tmp_path, capsys, more, 
 def test_fractions_are_no_classes(folder, tmp_path, capsys):
     arguments = search(folder, "--store", str(tmp_path))
     arguments[arguments.index("kind")] = "y"
-    assert "holds fractions, which are no classes" in run_failing(capsys, arguments)
+    assert "holds fractions, which are not classes" in run_failing(capsys, arguments)
 
 
 def test_a_missing_table_is_refused(tmp_path, capsys):
