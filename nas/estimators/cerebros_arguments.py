@@ -31,7 +31,7 @@ Shape = tuple[int, ...]
 
 
 def to_arrays(name: str, value: Any) -> list[np.ndarray]:
-    """Return a list of arrays or tensors as arrays of equally many rows; raise ArgumentError."""
+    """Convert a list of arrays or tensors; raise ArgumentError unless row counts are equal."""
     if not isinstance(value, list | tuple) or not value:
         raise ArgumentError(
             f"{name} must be a list of arrays, one for each input or output, but got "
@@ -53,7 +53,7 @@ def check_shapes(
     x: Sequence[np.ndarray],
     y: Sequence[np.ndarray],
 ) -> list[int]:
-    """Return the width of each output; raise ArgumentError if shapes and arrays differ."""
+    """Return the number of values per output; raise ArgumentError if shapes do not fit arrays."""
     inputs = _parse_shapes("input_shapes", input_shapes, "training_data", len(x))
     outputs = _parse_shapes("output_shapes", output_shapes, "labels", len(y))
     if len(x[0]) != len(y[0]):
@@ -78,7 +78,7 @@ def check_shapes(
 
 
 def warn_of_leaks(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> None:
-    """Log a warning for each feature that equals a label, which a network would only copy."""
+    """Warn of each feature that equals a label, because a network would only copy it."""
     for i, array in enumerate(x):
         features = array.reshape(len(array), -1)
         for j, labels in enumerate(y):
@@ -93,7 +93,7 @@ def warn_of_leaks(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> None:
 
 
 def get_activation_name(name: str, value: Any) -> str:
-    """Return the Keras name of an activation, or "linear" for None; raise ArgumentError."""
+    """Return the Keras name of an activation (None is linear); raise ArgumentError if unknown."""
     if value is None:
         return "linear"
     if value is simple_sigmoid:
@@ -105,7 +105,7 @@ def get_activation_name(name: str, value: Any) -> str:
 
 
 def for_each_output(name: str, value: Any, count: int) -> list[Any]:
-    """Return a value for each output, from a list or one for all; raise ArgumentError."""
+    """Return one value per output, from a list with one each or a single value for all."""
     if not isinstance(value, list | tuple):
         return [value] * count
     if len(value) != count:
@@ -117,7 +117,7 @@ def for_each_output(name: str, value: Any, count: int) -> list[Any]:
 
 
 def metrics_for_each_output(metrics: Any, count: int) -> list[list[Any]]:
-    """Return the metrics of each output, from lists in a list or one list for all."""
+    """Return the metrics of each output, from nested lists or one list for all."""
     if not isinstance(metrics, list | tuple):
         raise ArgumentError(f"metrics must be a list of Keras metrics, but got {metrics!r}")
     nested = [isinstance(each, list | tuple) for each in metrics]
@@ -129,7 +129,7 @@ def metrics_for_each_output(metrics: Any, count: int) -> list[list[Any]]:
 
 
 def check_split(value: Any) -> float:
-    """Return the fraction of validation rows; raise ArgumentError."""
+    """Return ``value`` as a float; raise ArgumentError unless it is above 0 and below 1."""
     fraction = check_real("validation_split", value, 0.0, 1.0)
     if fraction in (0.0, 1.0):
         raise ArgumentError(f"validation_split must be above 0 and below 1, but got {value!r}")
@@ -137,7 +137,7 @@ def check_split(value: Any) -> float:
 
 
 def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.ndarray]) -> None:
-    """Check that losses and metrics suit the outputs, and that one is ``metric_to_rank_by``."""
+    """Raise ArgumentError unless losses and metrics suit the labels and include ``metric``."""
     smallest = CerebrosSpace(
         *(1, 1, 1, 1, 1, 1),
         predecessor_level_connection_affinity_factor_first=1.0,
@@ -167,7 +167,7 @@ def check_ranked(metric: Any, heads: Sequence[PlainHead], labels: Sequence[np.nd
 
 
 def _adapt_metrics(head: PlainHead, labels: np.ndarray) -> tuple[Any, ...]:
-    """Return the metrics of an output, adapted to its labels; raise ArgumentError."""
+    """Adapt the metrics of an output to its labels; raise ArgumentError if that is impossible."""
     summary = summarize_array(head.name, labels)
     form = infer_form(head.name, summary, head.width, head.activation, head.loss)
     check_loss(head.loss, form)

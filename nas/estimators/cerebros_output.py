@@ -1,4 +1,4 @@
-"""Files of a search of moieties in its folder: a table and drawings."""
+"""Files that a search of moieties writes to its folder: a table and drawings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from nas.results.result import ModelSelectionResult
 def write_drawings(
     result: ModelSelectionResult, folder: Path, graphs: Path | None, tries: int
 ) -> dict[str, str]:
-    """Write a drawing of each network that could be built, and return their paths by trial.
+    """Write a drawing of each network that could be built, and return the paths by trial.
 
-    The folder ``graphs`` is absolute or below the project's; None for no drawings.
+    ``graphs`` is an absolute folder, or one relative to ``folder``; None for no drawings. ``tries``
+    is the number of trials per moiety.
     """
     if graphs is None:
         return {}

@@ -39,70 +39,73 @@ from nas.tuners.algorithms.moiety import MoietyTuner
 
 
 class DenseUnit:
-    """Marker for units of one Dense layer: ``unit_type=DenseUnit``. Never instantiated."""
+    """Marker for hidden units of one Dense layer: ``unit_type=DenseUnit``. Never instantiated."""
 
 
 class SimpleCerebrosRandomSearch:
-    """Random search of Cerebros networks for arrays: moieties, each in several wirings.
+    """Random search of Cerebros networks on arrays: moieties are drawn, each in several wirings.
 
-    The arguments have the names of the original (David Thrower, cerebros-core-algorithm-alpha) and
-    its published near-optimum as defaults; :meth:`run_random_search` trains. Differences:
+    Argument names follow the original (David Thrower, cerebros-core-algorithm-alpha), and the
+    defaults are its published near-optimal values. Call :meth:`run_random_search` to train.
+    Differences from the original:
 
-    - Constants inside the networks normalize features and scale a regression's output, by mean and
-      variance of the training rows. Data needs no scaling.
+    - Constants in the networks normalize features and scale the output of a regression, by the mean
+      and variance of the training rows. The data needs no scaling.
     - Validation rows are drawn with the seed; the original takes the last ones.
-    - ``seed``, ``patience``, the gates and the lateral decay take effect; a misspelled argument is
-      a TypeError.
+    - ``seed``, ``patience``, the gates and the lateral decay take effect; a misspelled argument
+      raises TypeError.
     - The reported value belongs to the weights that are kept.
 
     Arguments that are not listed here bound the networks. They have the names, meanings and
     defaults of :class:`nas.CerebrosSpace`.
 
     Args:
-        unit_type: Kind of the units: :class:`DenseUnit`.
-        input_shapes: For each input the number of its values, or its shape without the rows.
-        output_shapes: For each output the number of its values, or a shape with one number.
-        training_data: For each input an array or tensor of shape ``(rows, *input_shape)``.
-        labels: For each output an array of shape ``(rows,)`` or ``(rows, output_shape)``; class
-            numbers of shape ``(rows,)`` for a sparse loss.
+        unit_type: Kind of the hidden units: :class:`DenseUnit`.
+        input_shapes: For each input, the number of values or its shape without the batch dimension.
+        output_shapes: For each output, the number of values, or a shape with one dimension.
+        training_data: For each input, an array or tensor of shape ``(rows, *input_shape)``.
+        labels: For each output, an array of shape ``(rows,)`` or ``(rows, output_shape)``; class
+            indices of shape ``(rows,)`` for a sparse loss.
         validation_split: Fraction of validation rows, above 0 and below 1. They are drawn at
-            random (the original, through Keras, takes the last rows).
+            random; the original, through Keras, takes the last rows.
         direction: ``"minimize"`` or ``"maximize"``.
-        metric_to_rank_by: Metric to optimize, for example ``"val_loss"``. With several outputs
-            ``val_output_0_root_mean_squared_error`` and so on.
+        metric_to_rank_by: Metric to optimize, for example ``"val_loss"``. With several outputs,
+            ``"val_output_0_root_mean_squared_error"`` and so on.
         activation: Activation of the hidden units, from Keras or by name.
-        final_activation: Activation of the outputs, from Keras, by name, or None; or a list, one
-            for each output.
-        number_of_architecture_moities_to_try: Number of moieties (levels, units and neurons) that
-            are drawn. (The name is the original's.)
-        number_of_tries_per_architecture_moity: Number of wirings of each moiety, each trained
-            from new initial weights.
+        final_activation: Activation of the outputs, from Keras, by name, or None; or a list with
+            one activation per output.
+        number_of_architecture_moities_to_try: Number of moieties (levels, units and neurons) to
+            draw. The original has this spelling.
+        number_of_tries_per_architecture_moity: Number of wirings of each moiety, each trained from
+            new initial weights.
         number_of_generations: Checked, but without effect, as in the original.
         seed: Seed of all random numbers.
-        gate_activation_function: Activation of the gates: :func:`simple_sigmoid`, or an
-            activation from Keras or its name.
+        gate_activation_function: Activation of the gates: :func:`simple_sigmoid`, or an activation
+            from Keras or its name.
         learning_rate: Learning rate of Adam.
-        loss: Keras loss, by name or as an object; or a list, one for each output.
-        metrics: Keras metrics, by name or as objects, for every output; or a list of lists, one
-            for each output. By default the root mean squared error.
-        epochs: Limit of epochs of a trial.
-        patience: Epochs without improvement of ``metric_to_rank_by`` after which a trial ends,
-            as with Keras' EarlyStopping; None for no such end. The best epoch's weights count.
+        loss: Keras loss, by name or as an object; or a list with one loss per output.
+        metrics: Keras metrics, by name or as objects, for every output; or a list of lists, one per
+            output. Defaults to the root mean squared error.
+        epochs: Maximum number of epochs of a trial.
+        patience: Number of epochs without improvement of ``metric_to_rank_by`` after which a trial
+            stops, as in Keras' EarlyStopping; None to disable. The weights of the best epoch are
+            kept.
         project_name: Name of the run and of its folder: letters, digits, ``.``, ``_`` and ``-``.
-        model_graphs: Folder for a drawing of each network, below the project's; None for none.
-        batch_size: Rows in a training step.
-        meta_trial_number: Added to the seed: another number, another search.
-        backend: Backend that trains; a ``LocalBackend`` with one worker by default. A
-            ``SparkBackend`` has a partition of the rows on each of its workers.
-        store: Store of prepared data, states and journal; the project's folder by default.
-        directory: Folder of the project's folder.
-        reproducible: Repeat bit for bit on CPUs, at some cost in speed.
-        overwrite: Delete an earlier run of the same name; otherwise it is resumed, and a finished
-            one gives its result at once.
-        verbose: 0 for no progress.
+        model_graphs: Folder inside the project folder for a drawing of each network; None to
+            disable.
+        batch_size: Rows per training step.
+        meta_trial_number: Added to the seed; change it to get a different search.
+        backend: Backend that trains; defaults to a ``LocalBackend`` with one worker. A
+            ``SparkBackend`` stores one partition of the rows on each worker.
+        store: Store of prepared data, model states and the journal; defaults to the project folder.
+        directory: Parent of the project folder.
+        reproducible: Whether to make results bit-for-bit repeatable on CPUs, at some cost in speed.
+        overwrite: Whether to delete an earlier run of the same name. Otherwise an unfinished run is
+            resumed, and a finished one returns its result immediately.
+        verbose: 0 to hide progress.
 
     Raises:
-        ArgumentError: An argument can't be used; the message names it and its value.
+        ArgumentError: If an argument is invalid.
 
     Example:
         >>> search = SimpleCerebrosRandomSearch(
@@ -231,19 +234,20 @@ class SimpleCerebrosRandomSearch:
         )
 
     def run_random_search(self) -> float:
-        """Train all networks, moieties × tries, and write the results.
+        """Run the search: train all networks, moieties × tries, and write the results.
 
-        The project's folder then holds ``results.csv`` (a row for each trial, best first:
-        ``trial``, ``moiety``, ``try``, ``score``, every metric at the trial's best epoch,
-        ``best_epoch`` from 0, ``epochs``, ``parameters``, ``seconds``, ``status``, ``error``,
-        ``picture``) and the drawings in the folder ``model_graphs``.
+        The project folder then contains drawings in the folder ``model_graphs``, and
+        ``results.csv``, with a row for each trial, best first. Its columns are ``trial``,
+        ``moiety``, ``try``, ``score``, every metric at the trial's best epoch, ``best_epoch`` (from
+        0), ``epochs``, ``parameters``, ``seconds``, ``status``, ``error`` and ``picture``.
 
         Returns:
             The best network's ``metric_to_rank_by``, for the weights that are kept.
 
         Raises:
-            DataError, StoreError, BackendError: Before any training.
-            SearchError: All trials fail, or ten of them one after the other.
+            DataError, StoreError, BackendError: If data, store or workers cannot be used; raised
+                before any training.
+            SearchError: If all trials fail, or ten in a row.
         """
         tuner = MoietyTuner(
             self._space, moieties=self._moieties, tries=self._tries, seed=self._seed
@@ -269,15 +273,15 @@ class SimpleCerebrosRandomSearch:
 
     @property
     def result(self) -> ModelSelectionResult:
-        """The result of the search; NotFittedError before :meth:`run_random_search`."""
+        """Result of the search; raises NotFittedError before :meth:`run_random_search`."""
         if self._result is None:
             raise NotFittedError("there is no result yet: call run_random_search() first")
         return self._result
 
     def get_best_model(self) -> keras.Model:
-        """Return the best network, with the weights whose value was reported.
+        """Return the best network, with the weights that the reported value belongs to.
 
-        Its inputs are the features without any scaling, and its outputs are in the labels' units.
+        It takes the features without any scaling and returns outputs in the units of the labels.
 
         Raises:
             NotFittedError: Before :meth:`run_random_search`.

@@ -26,13 +26,13 @@ _BATCH = 256
 #: Checks of scikit-learn's ``check_estimator`` that fail by design, with the reason.
 EXPECTED_FAILED_CHECKS = {
     "check_sample_weight_equivalence_on_dense_data": (
-        "a row of weight two is one row of a step and of the split; two rows are two"
+        "a row of weight two counts as one row in a step and in the split, two rows as two"
     )
 }
 
 
 class _SearchEstimator(BaseEstimator):
-    """Common base of both estimators: a search on arrays, in this process."""
+    """Base class of both estimators: a search on arrays, in this process."""
 
     def __init__(
         self,
@@ -108,42 +108,42 @@ class _SearchEstimator(BaseEstimator):
     def _predict_outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
-        # Full batches: a row's last bits must not depend on the number of other rows.
+        # Use full batches, so that a row's last bits do not depend on the number of other rows.
         padding = np.zeros((-len(X) % _BATCH, X.shape[1]), X.dtype)
         outputs = self.model_.predict(np.concatenate([X, padding]), batch_size=_BATCH, verbose=0)
         return np.asarray(outputs[: len(X)], dtype=np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        # The result depends on a store of this machine; the network is pickled itself.
+        # The result depends on a store of this machine; the network itself is pickled.
         return {name: value for name, value in state.items() if name != "result_"}
 
 
 class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
-    """Search for the best network for classes of any type (numbers, strings).
+    """Classifier that searches for the best network; classes are of any type (numbers, strings).
 
     Args:
-        max_trials: Number of networks; None for all that the tuner proposes.
-        epochs: Limit of epochs of a trial. If None, 1,000, and a trial ends after 10 epochs without
-            a better ``val_loss``.
-        batch_size: Rows in a training step.
-        tuner: Name of the tuner, or another tuner for ``HyperHyperModel.tuner_bind``.
-        tuner_options: Options of the tuner of that name.
+        max_trials: Maximum number of trials; None for all that the tuner proposes.
+        epochs: Maximum number of epochs of a trial. If None, it is 1,000, and a trial ends after 10
+            epochs without a better ``val_loss``.
+        batch_size: Rows per training step.
+        tuner: Name of the tuner, or any other tuner that ``HyperHyperModel.tuner_bind`` accepts.
+        tuner_options: Options of the named tuner; None for its defaults.
         objective: Metric to optimize: a name, or a ``keras_tuner.Objective``.
         validation: Fraction of validation rows, drawn at random in proportion to the classes.
-        space: Bounds of the networks; the published ones if it is None.
-        num_workers: Number of trials that train at a time, in threads of this process.
-        store: Folder or store of the run. If None, a temporary folder, which is deleted with
+        space: Bounds of the networks; None for the published ones.
+        num_workers: Number of trials that train at the same time, in threads of this process.
+        store: Folder, URL or store of the run. If None, a temporary folder, which is deleted with
             ``result_`` or at the end of the process.
-        overwrite: Start from scratch where the store holds a run; otherwise resume it.
-        random_state: Seed, or a generator to draw it from; with one, the same fit gives the same
-            network bit for bit. None draws a new one each time, and is faster.
-        verbose: 0 for no progress.
+        overwrite: Whether to delete an earlier run in the store; otherwise it is resumed.
+        random_state: Seed, or a generator to draw it from; the same fit then gives the same
+            network, bit for bit. None draws a new seed each time, and is faster.
+        verbose: 0 to hide progress.
 
     Attributes:
         model_: The best network, a ``keras.Model``.
         result_: The ``ModelSelectionResult``: leaderboard, histories and more. Pickles and copies
-            of the estimator do not have it.
+            of the estimator lack it.
         n_features_in_: Number of features in ``fit``.
         feature_names_in_: Names of the features, if all are strings.
         classes_: The classes, sorted.
@@ -154,11 +154,15 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
 
         Args:
             X: Numbers of shape ``(rows, features)``: an array or a pandas DataFrame.
-            y: The class of each row.
-            sample_weight: Weight of each row in the losses, 0 or more.
+            y: Class of each row.
+            sample_weight: Sample weights for the losses, of shape ``(rows,)``, each at least 0;
+                None for 1.
+
+        Returns:
+            This estimator.
 
         Raises:
-            ValueError: Before any training, if an argument can't be used; the message names it.
+            ValueError: If an argument is invalid; raised before any training.
             SearchError: If all trials fail.
         """
         X, y = validate_data(self, X, y, dtype="numeric")
@@ -174,18 +178,18 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of each class, of shape ``(rows, classes)``, as ``classes_``."""
+        """Predict class probabilities, of shape ``(rows, classes)``, ordered as ``classes_``."""
         outputs = self._predict_outputs(X)
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each row."""
+        """Predict the most probable class of each row."""
         numbers = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[numbers])
 
 
 def _check_comparable(classes: np.ndarray) -> None:
-    """Raise ValueError if classes are missing, or of types that can't be sorted."""
+    """Raise ValueError if a label is missing (None or NaN), or the classes cannot be sorted."""
     if classes.dtype != object:
         return
     missing = int(pd.isna(classes).sum())
@@ -199,9 +203,9 @@ def _check_comparable(classes: np.ndarray) -> None:
 
 
 class CerebrosRegressor(RegressorMixin, _SearchEstimator):
-    """Search for the best network for numbers, one or several a row.
+    """Regressor that searches for the best network, for one or several numbers per row.
 
-    Arguments and attributes are those of :class:`CerebrosClassifier`, without ``classes_``.
+    Arguments and attributes are those of :class:`CerebrosClassifier`, except for ``classes_``.
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CerebrosRegressor:
@@ -210,20 +214,24 @@ class CerebrosRegressor(RegressorMixin, _SearchEstimator):
         Args:
             X: Numbers of shape ``(rows, features)``: an array or a pandas DataFrame.
             y: Numbers of shape ``(rows,)`` or ``(rows, outputs)``.
-            sample_weight: Weight of each row in the losses, 0 or more.
+            sample_weight: Sample weights for the losses, of shape ``(rows,)``, each at least 0;
+                None for 1.
+
+        Returns:
+            This estimator.
 
         Raises:
-            ValueError: Before any training, if an argument can't be used; the message names it.
+            ValueError: If an argument is invalid; raised before any training.
             SearchError: If all trials fail.
         """
-        # Not as float32 yet: the search refuses values that float32 can't hold.
+        # Not float32 yet, because the search rejects values that float32 cannot represent.
         X, y = validate_data(self, X, y, dtype="numeric", multi_output=True, y_numeric=True)
         self._is_flat = y.ndim == 1
         self._search(X, y, ak.RegressionHead(), sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the numbers of each row, in the shape of ``y``."""
+        """Predict the numbers of each row, in the shape of the ``y`` of ``fit``."""
         outputs = self._predict_outputs(X)
         return outputs[:, 0] if self._is_flat else outputs
 

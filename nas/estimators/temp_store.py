@@ -1,4 +1,4 @@
-"""Stores of estimators; by default a temporary folder that lives as long as the result."""
+"""Store of an estimator's search; by default a temporary folder, deleted with the result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nas.results.result import ModelSelectionResult
 def search_in_store(
     store: Store | str | os.PathLike[str] | None, search: Callable[[Store], ModelSelectionResult]
 ) -> ModelSelectionResult:
-    """Run a search in a store, a URL, a folder, or a temporary folder.
+    """Run a search in a store, given as an object, a URL or a folder; None for a temporary folder.
 
     The temporary folder is deleted with the result, at the end of the process, or at once if the
     search fails.
@@ -33,6 +33,6 @@ def search_in_store(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    # The result loads the weights of its trials from there.
+    # The result loads the weights of its trials from the folder.
     weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
     return result

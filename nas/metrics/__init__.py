@@ -1,4 +1,4 @@
 """Losses and metrics, checked against the labels of their output.
 
-A metric that suits the labels is kept or converted; any other is refused before training.
+A metric that suits the labels is kept or converted; any other metric is rejected before training.
 """

@@ -1,11 +1,12 @@
-"""Metrics adapted to the labels of their output.
+"""Adaptation of metrics to the labels of their output.
 
-Keras compares what it is given: it broadcasts class numbers against the outputs of each class, and
-takes the largest of one sigmoid output for a class. Here a metric is converted if its meaning is
-plain, and refused otherwise. The metric keeps its name.
+Keras compares labels and outputs without knowing their meaning. It broadcasts class indices against
+the outputs of all classes. It takes the index of the largest output as the class, even if there is
+only one sigmoid output. Here a metric is converted if its meaning is clear, and rejected otherwise.
+The metric keeps its name.
 
-Class numbers stand for one-hot labels. A built-in metric that takes class numbers replaces one
-that does not (``SparseCategoricalAccuracy`` for ``CategoricalAccuracy``). If Keras has none,
+Class indices are treated as one-hot labels. A built-in metric of class indices replaces one of
+one-hot labels (``SparseCategoricalAccuracy`` for ``CategoricalAccuracy``). If Keras has none,
 ``OneHotLabels`` converts the labels.
 """
 
@@ -31,11 +32,14 @@ logger = logging.getLogger(__name__)
 
 
 def adapt_metrics(metrics: Sequence[Any], form: LabelForm) -> tuple[Any, ...]:
-    """Return the metrics of one output as they suit its labels.
+    """Adapt the metrics of one output to its labels.
 
     Args:
-        metrics: Metrics in all forms that Keras accepts.
+        metrics: Metrics in any form that Keras accepts.
         form: The output and its labels.
+
+    Returns:
+        The metrics, each unchanged or replaced.
 
     Raises:
         ArgumentError: If a metric cannot be computed from such labels.
@@ -46,10 +50,10 @@ def adapt_metrics(metrics: Sequence[Any], form: LabelForm) -> tuple[Any, ...]:
 def adapt_compiled_metrics(
     metrics: Any, forms: Sequence[LabelForm], output_names: Sequence[str]
 ) -> list[Any] | None:
-    """Return the ``metrics`` of ``compile`` as they suit the labels; None if nothing changes.
+    """Adapt the ``metrics`` of ``compile`` to the labels; return None if nothing changes.
 
-    The result is a list for one output, or a list of such lists. Raises ArgumentError as
-    :func:`adapt_metrics`.
+    The result is a list for one output, or a list of lists for several outputs. Raises
+    ArgumentError like :func:`adapt_metrics`.
     """
     by_output = _group_by_output(metrics, output_names)
     if by_output is None:
@@ -66,7 +70,7 @@ def adapt_compiled_metrics(
 
 
 def _group_by_output(metrics: Any, output_names: Sequence[str]) -> list[list[Any]] | None:
-    """Return the metrics of each output; None without any, or in a form that Keras refuses."""
+    """Group metrics by output; return None if there are none or Keras would reject their form."""
     if not metrics:
         return None
     if len(output_names) == 1:
@@ -99,7 +103,7 @@ def _adapt(metric: Any, form: LabelForm) -> Any:
     by_name = isinstance(metric, str | type)
     if by_name and isinstance(builtin, keras_metrics.FBetaScore) and builtin.average is None:
         adapted = _change(builtin, average="macro")
-    # Of a metric of another version of Keras nothing is known but that it compares.
+    # A metric of another version of Keras has no rule; it must take labels like the outputs.
     rule = _RULES.get(type(builtin)) or _accept(_LIKE_OUTPUTS, _SAME_SHAPE, convert=False)
     adapted = rule(adapted, form)
     if adapted is builtin:
@@ -112,7 +116,7 @@ def _adapt(metric: Any, form: LabelForm) -> Any:
 
 
 def _describe(metric: Any) -> str:
-    """Return a metric's class and its arguments that are not at their default."""
+    """Describe a metric by its class and its non-default arguments."""
     if isinstance(metric, OneHotLabels):
         return f"{type(metric.metric).__name__} of one-hot labels"
     parameters = inspect.signature(type(metric)).parameters
@@ -130,14 +134,17 @@ def _describe(metric: Any) -> str:
 
 
 def _change(metric: Any, kind: Any = None, **arguments: Any) -> Any:
-    """Return a metric of the same name with other arguments; of another class with only these."""
+    """Return a metric of the same name with changed arguments.
+
+    With ``kind``, the metric is of that class and has only the given arguments.
+    """
     if kind is not None:
         return kind(name=metric.name, **arguments)
     return type(metric).from_config({**metric.get_config(), **arguments})
 
 
 def _replace(kind: Any, *kept: str) -> Rule:
-    """Return a rule that replaces a metric by another class, with some of its arguments."""
+    """Return a rule that replaces a metric by one of class ``kind`` with the ``kept`` arguments."""
 
     def replace(metric: Any, form: LabelForm) -> Any:
         config = metric.get_config()
@@ -156,9 +163,10 @@ def _accept(
     replacements: Mapping[LabelKind, Rule] | None = None,
     convert: bool = True,
 ) -> Rule:
-    """Return a rule for a metric that takes some kinds of labels and is replaced for others.
+    """Return a rule that keeps a metric for some kinds of labels and replaces it for others.
 
-    With ``convert``, class numbers become one-hot labels. Other labels are refused.
+    With ``convert``, class indices are converted to one-hot labels. Any other kind is rejected with
+    an error that says what the metric ``needs``.
     """
 
     def adapt(metric: Any, form: LabelForm) -> Any:
@@ -174,7 +182,7 @@ def _accept(
 
 
 def _chain(*rules: Rule) -> Rule:
-    """Return a rule that applies others in turn, each to what the one before returned."""
+    """Return a rule that applies other rules in turn, each to the result of the previous one."""
     return lambda metric, form: functools.reduce(lambda m, rule: rule(m, form), rules, metric)
 
 
@@ -204,7 +212,7 @@ def _set_from_logits(metric: Any, form: LabelForm) -> Any:
 
 
 def _set_threshold(argument: str) -> Rule:
-    """Return a rule by which a metric compares logits with 0 instead of probabilities with 0.5."""
+    """Return a rule that sets a metric's threshold to 0 instead of 0.5 if outputs are logits."""
 
     def adapt(metric: Any, form: LabelForm) -> Any:
         _no_softmax_logits(metric, form)
@@ -225,7 +233,7 @@ def _set_count_threshold(metric: Any, form: LabelForm) -> Any:
 
 
 def _adapt_f_score(metric: Any, form: LabelForm) -> Any:
-    """Reduce an F score to one value, and set its threshold where a row has several classes."""
+    """Reduce an F score to one value, and set its threshold if a row may have several classes."""
     config = metric.get_config()
     if config["average"] is None:
         if form.width > 1:
@@ -238,7 +246,7 @@ def _adapt_f_score(metric: Any, form: LabelForm) -> Any:
     several = form.kind in (LabelKind.BINARY, LabelKind.MULTI_LABEL)
     if form.logits and (several or config["threshold"] is not None):
         raise make_logits_error(metric, form)
-    # Without a threshold Keras takes the largest output for the class.
+    # Without a threshold, Keras takes the largest output as the class.
     set_threshold = several and config["threshold"] is None
     return _change(metric, threshold=0.5) if set_threshold else metric
 
@@ -256,7 +264,7 @@ def _adapt_r2(metric: Any, form: LabelForm) -> Any:
 
 
 def _adapt_iou(metric: Any, form: LabelForm) -> Any:
-    """Adapt an intersection over union of classes to any form of labels and outputs."""
+    """Adapt an intersection-over-union metric of classes to its labels and outputs."""
     config = metric.get_config()
     count = config["num_classes"]
     wanted = 2 if form.kind is LabelKind.BINARY else form.width
@@ -300,7 +308,7 @@ def _adapt_function(metric: Any, form: LabelForm) -> Any:
     # A function for which Keras has no metric.
     name = wrapped_function(metric).__name__
     if name in _BATCH_FUNCTIONS:
-        reason = f"{name} is computed of a whole batch; use a metric that is a mean over rows"
+        reason = f"{name} is computed over a whole batch; use a metric that is a mean over rows"
         raise make_error(metric, form, reason)
     return _FUNCTION_RULES.get(name, _numbers)(metric, form)
 
@@ -338,7 +346,7 @@ _BATCH_FUNCTIONS = ("dice", "tversky", "circle", "ctc", "categorical_generalized
 
 
 def _accept_classes(kinds: Collection[LabelKind], **replacements: Rule) -> Rule:
-    """Return the rule of a metric of one class a row, with its replacements by kind of labels."""
+    """Return the rule of a metric of one class per row, with replacements by kind of labels."""
     by_kind = {LabelKind[name.upper()]: rule for name, rule in replacements.items()}
     return _accept(kinds, "one class a row: class numbers, or one-hot labels", by_kind)
 

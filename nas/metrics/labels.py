@@ -1,4 +1,4 @@
-"""The form of an output's labels: class numbers, one-hot vectors, 0 and 1, or numbers."""
+"""Form of an output's labels: class indices, one-hot vectors, 0 and 1, or numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nas.metrics.losses import BINARY, CATEGORICAL, HINGE, SPARSE, expects_logit
 # Layers that pass values through unchanged.
 _IDENTITY_LAYERS = ("Identity", "Flatten", "Reshape", "Dropout", "ActivityRegularization")
 
-# Activations whose values are not limited to the range from 0 to 1.
+# Activations with values outside the range from 0 to 1.
 _UNBOUNDED = frozenset(
     {
         *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish"),
@@ -29,7 +29,7 @@ _UNBOUNDED = frozenset(
 
 
 class LabelKind(enum.Enum):
-    """A form of labels; the value completes a sentence that begins with the label's name."""
+    """Kind of labels; the value completes a sentence that begins with the name of the label."""
 
     CLASS_NUMBERS = "holds class numbers"
     ONE_HOT = "holds one-hot vectors"
@@ -42,18 +42,18 @@ class LabelKind(enum.Enum):
     OTHER = "is compared by a custom loss"
 
 
-#: Labels made of 0 and 1, in the shape of the outputs.
+#: Kinds of labels that consist of 0 and 1, in the shape of the outputs.
 ZERO_ONE_KINDS = frozenset({LabelKind.ONE_HOT, LabelKind.BINARY, LabelKind.MULTI_LABEL})
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of one output, as the data has them.
+    """Labels of one output, as found in the data.
 
     Attributes:
-        names: The label columns.
-        width: Values per row.
-        classes: The distinct integers of a single column; None for other values.
+        names: Names of the label columns.
+        width: Number of values per row.
+        classes: Distinct integers of a single column with one value per row; otherwise None.
         binary: Whether all values are 0 or 1.
         one_hot: Whether each row of a single column is one 1 among zeros.
         unit: Whether all values may be between 0 and 1, by their mean and variance.
@@ -74,13 +74,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class AllowedValues:
-    """The values that labels may have: from 0 to ``greatest``, if any, and one 1 if one-hot."""
+    """Allowed values of labels: 0 to ``greatest`` (None for any), with one 1 per row if one-hot."""
 
     greatest: int | None = None
     one_hot: bool = False
 
     def check(self, labels: np.ndarray, names: Sequence[str]) -> None:
-        """Raise DataError if labels of shape ``(rows, width)`` hold NaN or other values."""
+        """Raise DataError if labels of shape ``(rows, width)`` contain NaN or other values."""
         title = f"the label {', '.join(names)!r}"
         if labels.dtype.kind == "f" and np.isnan(labels).any():
             rows = int(np.isnan(labels).any(axis=1).sum())
@@ -102,14 +102,15 @@ class AllowedValues:
 
 @dataclass(frozen=True)
 class LabelForm:
-    """The labels and outputs that metrics and losses compare.
+    """Labels and outputs that metrics and losses compare.
 
     Attributes:
         output: Name of the output.
-        labels: Its labels.
-        kind: Their kind.
-        width: Values of the output per row.
-        logits: The missing activation, ``"sigmoid"`` or ``"softmax"``, if outputs are logits.
+        labels: Labels of the output.
+        kind: Kind of the labels.
+        width: Number of output values per row.
+        logits: The missing activation, ``"sigmoid"`` or ``"softmax"``, if the outputs are logits;
+            otherwise empty.
         bounded: Whether the outputs are between 0 and 1.
     """
 
@@ -127,7 +128,7 @@ class LabelForm:
 
 
 def summarize_columns(columns: Sequence[Column]) -> Labels:
-    """Return the labels that some columns of prepared data hold."""
+    """Summarize the labels in columns of prepared data."""
     single = columns[0] if len(columns) == 1 else None
 
     def is_binary(column: Column) -> bool:
@@ -154,7 +155,7 @@ def _is_unit(means: Sequence[float], variances: Sequence[float]) -> bool:
 
 
 def summarize_array(name: str, values: np.ndarray) -> Labels:
-    """Return the labels that an array of shape ``(rows,)`` or ``(rows, width)`` holds."""
+    """Summarize the labels in an array of shape ``(rows,)`` or ``(rows, width)``."""
     rows = values.reshape(len(values), -1)
     distinct = np.unique(rows) if rows.size else np.zeros(0)
     width = rows.shape[1]
@@ -173,14 +174,17 @@ def summarize_array(name: str, values: np.ndarray) -> Labels:
 def infer_form(
     output: str, labels: Labels, width: int, activation: str | None, loss: Any
 ) -> LabelForm:
-    """Return what labels mean for an output.
+    """Infer what the labels of an output mean.
 
     Args:
         output: Name of the output.
-        labels: Its labels.
-        width: Values of the output per row.
+        labels: Labels of the output.
+        width: Number of output values per row.
         activation: Name of the last activation; None if unknown.
-        loss: A loss in any form that Keras accepts.
+        loss: Loss in any form that Keras accepts.
+
+    Returns:
+        The form of the labels and outputs.
     """
     name = get_loss_name(loss)
     kind = _infer_kind(labels, width, activation, name)
@@ -209,7 +213,7 @@ def _infer_kind(labels: Labels, width: int, activation: str | None, loss: str | 
     if labels.binary and not softmax:
         return LabelKind.MULTI_LABEL
     if labels.binary:
-        # Several columns under a softmax are meant as one-hot labels.
+        # Several columns for a softmax represent one-hot labels.
         return LabelKind.ONE_HOT if len(labels.names) > 1 else LabelKind.DISTRIBUTION
     if labels.signed:
         return LabelKind.SIGNED
@@ -220,7 +224,7 @@ def _infer_kind(labels: Labels, width: int, activation: str | None, loss: str | 
 def _are_class_numbers(
     labels: Labels, width: int, activation: str | None, loss: str | None
 ) -> bool:
-    """Return whether labels of one value are indices of the outputs.
+    """Return whether labels with one value per row are indices of the outputs.
 
     Otherwise a custom loss uses the outputs for something else, such as quantiles.
     """
@@ -233,7 +237,7 @@ def _are_class_numbers(
 
 
 def find_activation(tensor: Any) -> str | None:
-    """Return the name of the activation that produces a model output; None if unknown."""
+    """Find the name of the activation that produces a model output; None if unknown."""
     history = keras_history(tensor)
     if history is None:
         return None

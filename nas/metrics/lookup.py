@@ -1,4 +1,4 @@
-"""Metrics as users give them: found by name, named, and recognized as built-in ones."""
+"""Lookup of metrics, in any form that users give, their names and built-in equivalents."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from cerebros_spark.training.keras.serialization import serialize_object
 
 logger = logging.getLogger(__name__)
 
-#: Names for which Keras chooses a metric by the shapes of outputs and labels.
+#: Names for which Keras selects a metric by the shapes of outputs and labels.
 ACCURACY_NAMES = ("accuracy", "acc")
 
 
 def get_metric(identifier: Any, argument: str = "the metric") -> Any:
-    """Return the metric of a name, a class, a function or an object.
+    """Return the metric for a name, a class, a function or an object.
 
-    Raises ArgumentError if Keras has no such metric, or it needs arguments. ``argument`` names it.
+    Raises ArgumentError if Keras has no such metric (the message begins with ``argument``), or if a
+    name or class needs arguments.
     """
     try:
         return keras_metrics.get(identifier)
@@ -43,24 +44,25 @@ def get_metric(identifier: Any, argument: str = "the metric") -> Any:
 
 
 def get_canonical_name(metric: Any) -> str:
-    """Return one name for all forms of a metric: ``mse`` is ``mean_squared_error``."""
+    """Return the same name for every form of a metric: ``mse`` becomes ``mean_squared_error``."""
     if isinstance(metric, str) and metric.lower() not in ACCURACY_NAMES:
         metric = get_metric(metric, "evaluation_metric")
     return str(getattr(metric, "name", None) or getattr(metric, "__name__", metric))
 
 
 def as_list(metrics: Any) -> list[Any]:
-    """Return metrics as a list; None gives an empty one."""
+    """Return metrics as a list; an empty one for None."""
     if metrics is None:
         return []
     return list(metrics) if isinstance(metrics, list | tuple) else [metrics]
 
 
 def stabilize_names(metrics: Sequence[Any]) -> list[Any]:
-    """Return the metrics of one output with names that are the same in every process.
+    """Return the metrics of one output, with names that are the same in every process.
 
     Keras numbers unnamed metrics over the whole process: the same ``AUC()`` is ``auc`` in one
-    process and ``auc_1`` in another. A copy gets the lowest number that is free in this output.
+    process and ``auc_1`` in another. Such a metric is copied, with the lowest number that is free
+    in this output.
     """
     renamed = list(metrics)
     taken = {get_canonical_name(metric) for metric in metrics if _get_default_name(metric) is None}
@@ -77,7 +79,7 @@ def stabilize_names(metrics: Sequence[Any]) -> list[Any]:
 
 
 def _get_default_name(metric: Any) -> str | None:
-    """Return the unnumbered default name of a metric's class; None for a chosen name."""
+    """Return the default name of a metric's class, without number; None for a user's name."""
     if not isinstance(metric, keras.metrics.Metric):
         return None
     base = to_snake_case(type(metric).__name__)
@@ -85,7 +87,7 @@ def _get_default_name(metric: Any) -> str | None:
 
 
 def _rename(metric: Any, name: str) -> Any:
-    """Return a copy of a metric with another name, or the metric itself if it has no copy."""
+    """Return a copy of a metric with another name, or the metric itself if it cannot be copied."""
     try:
         return type(metric).from_config({**serialize_object(metric)["config"], "name": name})
     except Exception as error:
@@ -94,7 +96,7 @@ def _rename(metric: Any, name: str) -> Any:
 
 
 def find_builtin(metric: Any) -> Any:
-    """Return the built-in metric that computes what a metric or function does; None if custom."""
+    """Find the built-in metric that equals a metric or function; None for a custom one."""
     if type(metric) is keras_metrics.MeanMetricWrapper:
         return _find_by_function(wrapped_function(metric), metric.name, function_arguments(metric))
     if not isinstance(metric, keras.Metric):
@@ -113,7 +115,7 @@ def _find_by_function(function: Any, name: str, arguments: Mapping[str, Any]) ->
 
 @functools.cache
 def _get_classes_by_function() -> dict[str, Any]:
-    """Return the metrics that average a function, by the function's name."""
+    """Return the classes of metrics that average a function, by name of the function."""
     return {
         wrapped_function(kind()).__name__: kind
         for kind in _get_classes()

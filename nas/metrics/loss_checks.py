@@ -1,4 +1,4 @@
-"""Checks that a loss suits the labels of its output; Keras would compute others wrongly."""
+"""Checks that a loss suits the labels of its output; Keras might compute wrong values otherwise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cerebros_spark.core.errors import ArgumentError
 from nas.metrics.labels import ZERO_ONE_KINDS, LabelForm, LabelKind
 from nas.metrics.losses import BINARY, CATEGORICAL, HINGE, SPARSE, get_loss_name, get_loss_title
 
-# Losses that do not compare a row of outputs with its label in a table.
+# Losses that do not compare each row of outputs with the label of that row.
 _NOT_BY_ROWS = ("ctc", "circle", "categoricalgeneralizedcrossentropy")
 
 _BOUNDED_OUTPUTS = "outputs between 0 and 1"
@@ -24,7 +24,7 @@ _ADVICE = {
 
 
 def check_loss(loss: Any, form: LabelForm) -> None:
-    """Raise ArgumentError if Keras would compute a wrong loss, or fail, for such labels."""
+    """Raise ArgumentError if Keras would fail or compute a wrong loss for such labels."""
     name = get_loss_name(loss)
     if name is None or form.kind is LabelKind.OTHER:
         return
@@ -49,7 +49,7 @@ def check_loss(loss: Any, form: LabelForm) -> None:
 
 
 def _find_unmet_need(name: str, form: LabelForm) -> str | None:
-    """Return what a loss needs that compares each output with its label, if it is missing."""
+    """Return what a loss that compares outputs with labels needs but lacks; None if it suits."""
     if name in CATEGORICAL:
         suits = form.kind in (LabelKind.ONE_HOT, LabelKind.DISTRIBUTION) and form.width > 1
         return None if suits else "one-hot labels, and an output for each class"

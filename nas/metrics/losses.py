@@ -1,4 +1,4 @@
-"""Losses of Keras under one name each, however they are given."""
+"""Lookup of built-in losses, given by name, as a function or as an object."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ CATEGORICAL = frozenset(
 SPARSE = frozenset({"sparsecategoricalcrossentropy"})
 HINGE = frozenset({"hinge", "squaredhinge"})
 
-# Keras chooses one of three crossentropies by the shapes of outputs and labels.
+# Names for which Keras selects one of three crossentropies by the shapes of outputs and labels.
 _CROSSENTROPY = ("crossentropy", "ce")
 
 
 @functools.cache
-def _classes() -> dict[str, Any]:
+def _get_classes() -> dict[str, Any]:
     members = [getattr(keras.losses, name) for name in dir(keras.losses)]
     return {member.__name__.lower(): member for member in members if isinstance(member, type)}
 
 
 def get_loss_name(loss: Any) -> str | None:
-    """Return the name of a built-in loss, in lower case without underscores.
+    """Return the name of a built-in loss, in lower case without underscores; None for others.
 
-    A loss by name, as a function and as an object has the same name. A custom loss has None.
+    A loss has the same name whether it is given by name, as a function or as an object.
     """
     if isinstance(loss, str):
         if loss.lower() in _CROSSENTROPY:
@@ -50,21 +50,22 @@ def get_loss_name(loss: Any) -> str | None:
 
 
 def get_loss(loss: Any) -> Any:
-    """Return a loss given by name or as a function of Keras as an object.
+    """Return a built-in loss, given by name or as a function, as an object.
 
-    A custom loss is returned as it is. None means that Keras has no class for the loss.
+    A loss object, a custom function and None are returned unchanged. None is also returned if Keras
+    has no class for the loss.
     """
     if isinstance(loss, keras.losses.Loss) or loss is None:
         return loss
     name = get_loss_name(loss)
     if name is None:
         return None if isinstance(loss, str) else loss
-    kind = _classes().get(name)
+    kind = _get_classes().get(name)
     return None if kind is None else kind()
 
 
 def expects_logits(loss: Any) -> bool:
-    """Return whether a loss expects outputs without a final activation."""
+    """Return whether a loss expects outputs without a final activation; False if not an object."""
     if not isinstance(loss, keras.losses.Loss):
         return False
     arguments = function_arguments(loss)
@@ -72,8 +73,8 @@ def expects_logits(loss: Any) -> bool:
 
 
 def get_loss_title(loss: Any) -> str:
-    """Return the name of a built-in loss as Keras' documentation spells it."""
-    kind = _classes().get(get_loss_name(loss) or "")
+    """Return the name of a loss for messages; for a built-in one, its spelling in Keras."""
+    kind = _get_classes().get(get_loss_name(loss) or "")
     if isinstance(loss, str) or kind is None:
         return repr(loss) if isinstance(loss, str) else str(getattr(loss, "__name__", loss))
     return str(kind.__name__)

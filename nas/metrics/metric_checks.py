@@ -1,4 +1,4 @@
-"""Checks that a built-in metric with its arguments suits the labels of its output."""
+"""Checks that a built-in metric, with its arguments, suits the labels of its output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cerebros_spark.compat.keras import function_arguments
 from cerebros_spark.core.errors import ArgumentError
 from nas.metrics.labels import ZERO_ONE_KINDS, LabelForm, LabelKind
 
-#: Returns what to compute in place of a metric, often the metric itself; may raise ArgumentError.
+#: Function that returns a metric or its replacement for labels; may raise ArgumentError.
 Rule = Callable[[Any, LabelForm], Any]
 
 _ADVICE = {
@@ -29,7 +29,7 @@ _ADVICE = {
 
 
 def make_error(metric: Any, form: LabelForm, reason: str) -> ArgumentError:
-    """Return the error about a metric that cannot be computed; the reason ends in advice."""
+    """Make the error for a metric that cannot be computed; ``reason`` ends with advice."""
     title = type(metric).__name__
     return ArgumentError(
         f"cannot compute the metric {getattr(metric, 'name', title)!r} ({title}) of the output "
@@ -38,12 +38,12 @@ def make_error(metric: Any, form: LabelForm, reason: str) -> ArgumentError:
 
 
 def make_label_error(metric: Any, form: LabelForm, needs: str) -> ArgumentError:
-    """Return the error about a metric that needs other labels."""
+    """Make the error for a metric that ``needs`` other labels."""
     return make_error(metric, form, f"it needs {needs}, but {form}; {_ADVICE[form.kind]}")
 
 
 def make_logits_error(metric: Any, form: LabelForm) -> ArgumentError:
-    """Return the error about a metric that needs probabilities."""
+    """Make the error for a metric that needs probabilities instead of logits."""
     return make_error(
         *(metric, form),
         "it needs probabilities, but the network gives logits; end the network in the activation "
@@ -52,7 +52,7 @@ def make_logits_error(metric: Any, form: LabelForm) -> ArgumentError:
 
 
 def check_kinds(kinds: Collection[LabelKind], needs: str) -> Rule:
-    """Return a check for some kinds of labels; class numbers pass where one-hot labels do."""
+    """Return a check for kinds of labels; class indices pass if one-hot labels are accepted."""
 
     def check(metric: Any, form: LabelForm) -> Any:
         is_class = form.kind is LabelKind.CLASS_NUMBERS and LabelKind.ONE_HOT in kinds
@@ -64,7 +64,7 @@ def check_kinds(kinds: Collection[LabelKind], needs: str) -> Rule:
 
 
 def check_logits(*activations: str) -> Rule:
-    """Return a check that outputs are not logits of some activations."""
+    """Return a check that rejects outputs that are logits of one of the activations."""
 
     def check(metric: Any, form: LabelForm) -> Any:
         if form.logits in activations:
@@ -74,8 +74,8 @@ def check_logits(*activations: str) -> Rule:
     return check
 
 
-def _refusing(find_reason: Callable[[Any, LabelForm], str | None]) -> Rule:
-    """Turn a function that returns a reason for refusal into a check."""
+def _make_check(find_reason: Callable[[Any, LabelForm], str | None]) -> Rule:
+    """Make a check of a function that returns the reason for a rejection, or None."""
 
     @functools.wraps(find_reason)
     def check(metric: Any, form: LabelForm) -> Any:
@@ -87,9 +87,9 @@ def _refusing(find_reason: Callable[[Any, LabelForm], str | None]) -> Rule:
     return check
 
 
-@_refusing
+@_make_check
 def check_bounded(metric: Any, form: LabelForm) -> str | None:
-    """Refuse outputs that are neither between 0 and 1 nor logits."""
+    """Check that outputs for labels of 0 and 1 are between 0 and 1, or logits."""
     if form.kind not in ZERO_ONE_KINDS or form.bounded or form.logits:
         return None
     return (
@@ -98,7 +98,7 @@ def check_bounded(metric: Any, form: LabelForm) -> str | None:
     )
 
 
-@_refusing
+@_make_check
 def check_counts(metric: Any, form: LabelForm) -> str | None:
     """Check the arguments of metrics that count true and false predictions."""
     config = metric.get_config()
@@ -115,7 +115,7 @@ def check_counts(metric: Any, form: LabelForm) -> str | None:
     return None
 
 
-@_refusing
+@_make_check
 def check_auc_labels(metric: Any, form: LabelForm) -> str | None:
     """Check the number of labels of an AUC with ``multi_label``."""
     count = metric.get_config()["num_labels"] if metric.multi_label else None
@@ -127,9 +127,9 @@ def check_auc_labels(metric: Any, form: LabelForm) -> str | None:
     )
 
 
-@_refusing
+@_make_check
 def check_axis(metric: Any, form: LabelForm) -> str | None:
-    """Check a metric that compares the values within a row."""
+    """Check the axis of a metric that compares the values within a row."""
     axis = function_arguments(metric).get("axis", -1)
     if axis not in (-1, 1):
         return f"axis={axis} makes it compare the rows of a batch; leave axis out"
@@ -138,9 +138,9 @@ def check_axis(metric: Any, form: LabelForm) -> str | None:
     return None
 
 
-@_refusing
+@_make_check
 def check_correlation(metric: Any, form: LabelForm) -> str | None:
-    """Refuse labels that may be constant within a row."""
+    """Reject labels that may be constant within a row, for which no correlation is defined."""
     if form.kind is not LabelKind.MULTI_LABEL:
         return None
     return (
@@ -149,25 +149,25 @@ def check_correlation(metric: Any, form: LabelForm) -> str | None:
     )
 
 
-@_refusing
+@_make_check
 def check_ignored_class(metric: Any, form: LabelForm) -> str | None:
-    """Refuse ``ignore_class`` of a sparse crossentropy without class numbers."""
+    """Reject ``ignore_class`` of a sparse crossentropy unless labels are class indices."""
     if form.kind is LabelKind.CLASS_NUMBERS or metric.get_config()["ignore_class"] is None:
         return None
     return f"ignore_class needs class numbers, but {form}; leave ignore_class out"
 
 
-@_refusing
+@_make_check
 def check_sorted_ids(metric: Any, form: LabelForm) -> str | None:
-    """Refuse ``from_sorted_ids``."""
+    """Reject ``from_sorted_ids``, which makes a metric use outputs as class indices."""
     if not metric.get_config().get("from_sorted_ids"):
         return None
     return "from_sorted_ids=True makes it take the outputs for class numbers; leave it out"
 
 
-@_refusing
+@_make_check
 def refuse_aggregate(metric: Any, form: LabelForm) -> str | None:
-    """Refuse a metric that only aggregates values."""
+    """Reject a metric that only aggregates values."""
     return (
         "it does not compare labels with outputs; derive a class from it whose update_state does, "
         "or use another metric"

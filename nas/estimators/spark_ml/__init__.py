@@ -1,4 +1,4 @@
-"""A search as an estimator of Spark ML, and its result as a model that Spark ML can save."""
+"""Search as a Spark ML estimator, and its result as a model that Spark ML can save."""
 
 from nas.estimators.spark_ml.estimator import CerebrosEstimator
 from nas.estimators.spark_ml.model import CerebrosModel

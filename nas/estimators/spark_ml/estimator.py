@@ -1,4 +1,4 @@
-"""CerebrosEstimator: a search as an Estimator of Spark ML."""
+"""CerebrosEstimator: a search as a Spark ML estimator."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _HEADS = {"classification": ak.ClassificationHead, "regression": ak.RegressionHe
 
 
 class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultParamsWritable):
-    """Search for the best network for a DataFrame, on its cluster.
+    """Estimator that searches for the best network for a DataFrame, on its cluster.
 
     Args:
-        search: Function that builds the search, for spaces, graphs, tuner options and everything
-            else without a parameter. It takes the estimator and returns a ``HyperHyperModel``, with
-            any tuner bound; the estimator binds the resources. It replaces ``problemType``,
-            ``tuner``, ``objective``, ``maxTrials``, ``projectName`` and ``seed``. Copies keep it,
-            but it can't be saved.
+        search: Function that takes the estimator and returns a ``HyperHyperModel``, for spaces,
+            graphs, tuner options and everything else without a parameter. It may bind a tuner; the
+            estimator binds the resources. It replaces ``problemType``, ``tuner``, ``objective``,
+            ``maxTrials``, ``projectName`` and ``seed``. Copies keep it, but an estimator with it
+            cannot be saved. None builds the search from the parameters.
         **params: The parameters by name; see ``explainParams()``.
     """
 
@@ -45,7 +45,7 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
         self.setParams(**params)
 
     def setParams(self, **params: Any) -> CerebrosEstimator:
-        """Set parameters by name; raise ArgumentError for an unknown one."""
+        """Set parameters by name and return the estimator; raise ArgumentError for unknown ones."""
         for name in params:
             if not self.hasParam(name):
                 known = ", ".join(param.name for param in self.params)
@@ -54,7 +54,7 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
         return self
 
     def write(self) -> Any:
-        """Return a writer of the parameters; raise ArgumentError if there is a ``search``."""
+        """Return a writer of the parameters; raise ArgumentError if ``search`` is set."""
         if self._search is not None:
             raise ArgumentError(
                 "an estimator with search=... can't be saved, because that is a function; save "
@@ -94,7 +94,7 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
             feature_columns=[self.getFeaturesCols()],
             label_columns=[self.getLabelCol()],
             validation=self.get_or_none("validationIndicatorCol") or self.getValidation(),
-            # As in Spark ML, "" is no weights.
+            # As in Spark ML, "" means no weights.
             sample_weight_column=self.get_or_none("weightCol") or None,
         )
         return search.fit(

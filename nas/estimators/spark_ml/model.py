@@ -1,4 +1,4 @@
-"""CerebrosModel: the best network as a Model of Spark ML, and its persistence."""
+"""CerebrosModel: the best network as a Spark ML model, and its persistence."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ _FILE = "network.keras"
 
 
 class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
-    """The result of a CerebrosEstimator, which adds predictions to a DataFrame.
+    """Result of a CerebrosEstimator, which adds predictions to a DataFrame.
 
-    ``predictionCol`` is a double: the class number, for one-hot labels the position of the largest
-    probability, or the number of a regression. ``probabilityCol`` is a vector with a probability
-    for each class; ``BinaryClassificationEvaluator(rawPredictionCol="probability")`` takes it.
+    ``predictionCol`` is a double: the class index, for one-hot labels the index of the largest
+    probability, or the number that a regression predicts. ``probabilityCol`` is a vector with one
+    probability per class. ``BinaryClassificationEvaluator(rawPredictionCol="probability")`` accepts
+    it.
 
     Attributes:
-        network: The network and what scoring needs to know of it.
+        network: The network with the facts needed to score it; None if not yet fitted or loaded.
         result: The ``ModelSelectionResult`` of ``fit``; None for a loaded model.
     """
 
@@ -50,17 +51,17 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
 
     @classmethod
     def from_result(cls, result: ModelSelectionResult) -> CerebrosModel:
-        """Return a model of the best network of a search."""
+        """Create a model from the best network of a search."""
         model = cls(Network.from_result(result))
         model.result = result
         return model
 
     def keras(self) -> Any:
-        """Return the network, a plain ``keras.Model``."""
+        """Return the network as a plain ``keras.Model``."""
         return self._get_network().model
 
     def write(self) -> Any:
-        """Return a writer of parameters and network, to any file system that Spark supports."""
+        """Return a writer that saves parameters and network to any file system of Spark."""
         return _Writer(self, self._get_network())
 
     @classmethod
@@ -87,7 +88,7 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
         output = col(_OUTPUT)
         prediction = col(columns.class_names[0]) if network.classes else output
         probabilities = array(1 - output, output) if network.width == 1 else output
-        # NaN outputs are null, which a vector can't hold.
+        # NaN outputs are null, which a vector cannot contain.
         probability = when(prediction.isNotNull(), array_to_vector(probabilities))
         added = zip([prediction.cast("double"), probability], names, strict=True)
         kept = [col(quote(name)) for name in dataset.columns]
@@ -103,7 +104,7 @@ class _Writer(MLWriter):
         self._network = network
 
     def saveImpl(self, path: str) -> None:
-        """Write the network, then the metadata: a model without metadata is incomplete."""
+        """Save the network, and then the metadata, without which a model is incomplete."""
         system, file = hadoop_path(self.sc, path, _FILE)
         stream = system.create(file, False)
         try:
@@ -122,7 +123,7 @@ class _Reader(MLReader):
         self._cls = cls
 
     def load(self, path: str) -> CerebrosModel:
-        """Return the model at a path."""
+        """Load the model at a path."""
         name = f"{self._cls.__module__}.{self._cls.__name__}"
         metadata = DefaultParamsReader.loadMetadata(path, self.sc, name)
         system, file = hadoop_path(self.sc, path, _FILE)

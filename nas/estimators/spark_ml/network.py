@@ -1,4 +1,4 @@
-"""A network with one input and one output, ready for scoring and saving."""
+"""Network with one input and one output, which can be scored and saved."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _BATCH = 1024
 
 @dataclass
 class Network:
-    """The network of a CerebrosModel."""
+    """Network of a CerebrosModel."""
 
     model: Any
     input_shape: tuple[int, ...]  # of one row
     input_dtype: str
-    width: int
+    width: int  # number of output values
     classes: str  # as in OutputColumns: "" for a regression, "single" for classes
     custom_objects: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_result(cls, result: ModelSelectionResult) -> Network:
-        """Return the best network of a search; raise ArgumentError if Spark ML can't hold it."""
+        """Create a network from a result; raise ArgumentError if Spark ML cannot represent it."""
         scorer = result.scorer()
         if len(scorer.outputs) != 1 or len(scorer.layout.inputs) != 1:
             raise ArgumentError(
@@ -58,7 +58,7 @@ class Network:
         )
 
     def build_scorer(self, features: list[str], output: OutputColumns) -> Scorer:
-        """Return a scorer of the network, ready to be sent to executors."""
+        """Build a scorer of the network, which can be sent to executors."""
         return Scorer(
             spec=TrialSpec("model", 0, "keras", serialize_model(self.model), 0, 1, _BATCH),
             state=StateVariables(self.model).read(),
@@ -70,7 +70,7 @@ class Network:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return everything but the network, as JSON values."""
+        """Describe everything but the Keras model and custom objects, as JSON values."""
         return {
             "input_shape": list(self.input_shape),
             "input_dtype": self.input_dtype,
@@ -79,7 +79,7 @@ class Network:
         }
 
     def to_bytes(self) -> bytes:
-        """Return the network as a .keras file."""
+        """Return the network as the bytes of a .keras file."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.keras"
             self.model.save(path)
@@ -87,7 +87,7 @@ class Network:
 
     @classmethod
     def from_bytes(cls, description: dict[str, Any], data: bytes) -> Network:
-        """Return a network from :meth:`describe` and :meth:`to_bytes`."""
+        """Create a network from the values of :meth:`describe` and :meth:`to_bytes`."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.keras"
             path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Parameters of CerebrosEstimator and CerebrosModel, in the manner of Spark ML."""
+"""Spark ML parameters of CerebrosEstimator and CerebrosModel."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from cerebros_spark.compat.pyspark import declare_param
 _T = TypeVar("_T")
 
 
-def _getter(name: str, kind: type[_T]) -> Callable[[Any], _T]:
-    """Return the method ``getName`` of a parameter."""
+def _make_getter(name: str, kind: type[_T]) -> Callable[[Any], _T]:
+    """Make the method ``getName`` of a parameter."""
 
     def get(self: Any) -> Any:
         return self.getOrDefault(name)
@@ -30,8 +30,8 @@ def _getter(name: str, kind: type[_T]) -> Callable[[Any], _T]:
     return _describe(get, "get", name, f"Return ``{name}``.")
 
 
-def _optional_getter(name: str, kind: type[_T]) -> Callable[[Any], _T | None]:
-    """Return the method ``getName`` of a parameter that may have no value."""
+def _make_optional_getter(name: str, kind: type[_T]) -> Callable[[Any], _T | None]:
+    """Make the method ``getName`` of a parameter that may have no value."""
 
     def get(self: Any) -> Any:
         return self.get_or_none(name)
@@ -39,8 +39,8 @@ def _optional_getter(name: str, kind: type[_T]) -> Callable[[Any], _T | None]:
     return _describe(get, "get", name, f"Return ``{name}``; None if it is not set.")
 
 
-def _setter(name: str, kind: type[_T]) -> Callable[[Any, _T], Any]:
-    """Return the method ``setName`` of a parameter."""
+def _make_setter(name: str, kind: type[_T]) -> Callable[[Any, _T], Any]:
+    """Make the method ``setName`` of a parameter."""
 
     def set_(self: Any, value: Any) -> Any:
         return self._set(**{name: value})
@@ -55,11 +55,12 @@ def _describe(method: Callable[..., Any], verb: str, name: str, doc: str) -> Any
 
 
 class ScoringParams(HasFeaturesCol, HasPredictionCol, HasProbabilityCol):
-    """Parameters of the estimator and of its model.
+    """Parameters that the estimator and its model share.
 
-    ``featuresCol`` (``"features"``) is an array, a vector or a number; ``featuresCols``, if it is
-    set, names several such columns to concatenate instead. ``predictionCol`` (``"prediction"``)
-    and, for classes, ``probabilityCol`` (``"probability"``) are added; one named ``""`` is not.
+    ``featuresCol`` (default ``"features"``) is a column of arrays, vectors or numbers.
+    ``featuresCols``, if set, names several such columns to concatenate instead. ``predictionCol``
+    (default ``"prediction"``) is added, and for classes ``probabilityCol`` (default
+    ``"probability"``). The name ``""`` omits a column.
     """
 
     featuresCols = declare_param(
@@ -68,17 +69,17 @@ class ScoringParams(HasFeaturesCol, HasPredictionCol, HasProbabilityCol):
         TypeConverters.toListString,
     )
 
-    setFeaturesCol = _setter("featuresCol", str)
-    setFeaturesCols = _setter("featuresCols", list[str])
-    setPredictionCol = _setter("predictionCol", str)
-    setProbabilityCol = _setter("probabilityCol", str)
+    setFeaturesCol = _make_setter("featuresCol", str)
+    setFeaturesCols = _make_setter("featuresCols", list[str])
+    setPredictionCol = _make_setter("predictionCol", str)
+    setProbabilityCol = _make_setter("probabilityCol", str)
 
     def getFeaturesCols(self) -> list[str]:
         """Return the feature columns: ``featuresCols``, or ``featuresCol`` alone."""
         return list(self.get_or_none("featuresCols") or [self.getFeaturesCol()])
 
     def get_or_none(self, name: str) -> Any:
-        """Return the value or default of a parameter; None if it has none."""
+        """Return the value or default of a parameter; None if it has neither."""
         param = self.getParam(name)
         return self.getOrDefault(param) if self.isDefined(param) else None
 
@@ -86,14 +87,14 @@ class ScoringParams(HasFeaturesCol, HasPredictionCol, HasProbabilityCol):
 class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCol, HasWeightCol):
     """Parameters of the search.
 
-    ``labelCol`` (``"label"``), ``validationIndicatorCol`` (a boolean column that marks validation
-    rows, instead of the fraction ``validation``), ``weightCol`` (weights of the rows in the losses)
-    and ``seed`` (0) are those of Spark ML.
+    Shared with Spark ML are ``labelCol`` (default ``"label"``), ``validationIndicatorCol`` (boolean
+    column that marks validation rows; replaces the fraction ``validation``), ``weightCol`` (sample
+    weights for the losses) and ``seed`` (default 0).
     """
 
     problemType = declare_param(
         "problemType",
-        "'classification' (class numbers or one-hot vectors) or 'regression'; must be set.",
+        "'classification' (class indices or one-hot vectors) or 'regression'; must be set.",
         TypeConverters.toString,
     )
     numWorkers = declare_param(
@@ -101,57 +102,57 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
     )
     storePath = declare_param(
         "storePath",
-        "folder or URL of the store, which driver and workers can reach; a temporary folder of "
-        "this machine, for local masters, if it is not set.",
+        "folder or URL of the store, which driver and workers can reach. If it is not set, a "
+        "temporary folder of this machine, which only suits local masters.",
         TypeConverters.toString,
     )
     projectName = declare_param(
         "projectName",
-        "name of the run in the store; fit resumes a run of that name. A new name for each fit if "
-        "it is not set.",
+        "name of the run in the store; fit resumes a run of that name. If it is not set, each fit "
+        "has a new name.",
         TypeConverters.toString,
     )
     tuner = declare_param("tuner", "name of the tuner.", TypeConverters.toString)
     objective = declare_param("objective", "metric to optimize.", TypeConverters.toString)
-    maxTrials = declare_param("maxTrials", "number of networks.", TypeConverters.toInt)
+    maxTrials = declare_param("maxTrials", "maximum number of trials.", TypeConverters.toInt)
     epochs = declare_param(
         "epochs",
-        "limit of epochs of a trial; if it is not set, a trial ends when its val_loss does not get "
-        "better.",
+        "maximum number of epochs of a trial. If it is not set, a trial ends when its val_loss "
+        "stops improving.",
         TypeConverters.toInt,
     )
-    batchSize = declare_param("batchSize", "rows in a training step.", TypeConverters.toInt)
+    batchSize = declare_param("batchSize", "rows per training step.", TypeConverters.toInt)
     validation = declare_param("validation", "fraction of validation rows.", TypeConverters.toFloat)
     reproducible = declare_param(
-        "reproducible", "whether the search repeats bit for bit.", TypeConverters.toBoolean
+        "reproducible", "whether results are bit-for-bit repeatable.", TypeConverters.toBoolean
     )
 
-    getProblemType = _optional_getter("problemType", str)
-    getNumWorkers = _getter("numWorkers", int)
-    getStorePath = _optional_getter("storePath", str)
-    getProjectName = _optional_getter("projectName", str)
-    getTuner = _getter("tuner", str)
-    getObjective = _getter("objective", str)
-    getMaxTrials = _getter("maxTrials", int)
-    getEpochs = _optional_getter("epochs", int)
-    getBatchSize = _getter("batchSize", int)
-    getValidation = _getter("validation", float)
-    getReproducible = _getter("reproducible", bool)
-    setProblemType = _setter("problemType", str)
-    setNumWorkers = _setter("numWorkers", int)
-    setStorePath = _setter("storePath", str)
-    setProjectName = _setter("projectName", str)
-    setTuner = _setter("tuner", str)
-    setObjective = _setter("objective", str)
-    setMaxTrials = _setter("maxTrials", int)
-    setEpochs = _setter("epochs", int)
-    setBatchSize = _setter("batchSize", int)
-    setValidation = _setter("validation", float)
-    setReproducible = _setter("reproducible", bool)
-    setLabelCol = _setter("labelCol", str)
-    setValidationIndicatorCol = _setter("validationIndicatorCol", str)
-    setWeightCol = _setter("weightCol", str)
-    setSeed = _setter("seed", int)
+    getProblemType = _make_optional_getter("problemType", str)
+    getNumWorkers = _make_getter("numWorkers", int)
+    getStorePath = _make_optional_getter("storePath", str)
+    getProjectName = _make_optional_getter("projectName", str)
+    getTuner = _make_getter("tuner", str)
+    getObjective = _make_getter("objective", str)
+    getMaxTrials = _make_getter("maxTrials", int)
+    getEpochs = _make_optional_getter("epochs", int)
+    getBatchSize = _make_getter("batchSize", int)
+    getValidation = _make_getter("validation", float)
+    getReproducible = _make_getter("reproducible", bool)
+    setProblemType = _make_setter("problemType", str)
+    setNumWorkers = _make_setter("numWorkers", int)
+    setStorePath = _make_setter("storePath", str)
+    setProjectName = _make_setter("projectName", str)
+    setTuner = _make_setter("tuner", str)
+    setObjective = _make_setter("objective", str)
+    setMaxTrials = _make_setter("maxTrials", int)
+    setEpochs = _make_setter("epochs", int)
+    setBatchSize = _make_setter("batchSize", int)
+    setValidation = _make_setter("validation", float)
+    setReproducible = _make_setter("reproducible", bool)
+    setLabelCol = _make_setter("labelCol", str)
+    setValidationIndicatorCol = _make_setter("validationIndicatorCol", str)
+    setWeightCol = _make_setter("weightCol", str)
+    setSeed = _make_setter("seed", int)
 
     def __init__(self) -> None:
         super().__init__()

@@ -567,7 +567,7 @@ def test_custom_metrics_are_unchanged():
             "for class numbers; leave it out",
         ),
         ("one-hot", lambda m: keras.losses.CategoricalCrossentropy(), "it is a loss"),
-        ("one-hot", lambda m: keras.losses.dice, "dice is computed of a whole batch"),
+        ("one-hot", lambda m: keras.losses.dice, "dice is computed over a whole batch"),
     ],
 )
 def test_unsuitable_arguments_are_refused(name: str, make: Any, words: str):
