@@ -78,7 +78,7 @@ def to_drawing(layers: Any) -> Any:
 
 
 def input_shape(config: Mapping[str, Any]) -> list[int | None]:
-    """Return the shape of one row from the configuration of an input layer."""
+    """Return the row shape in the configuration of an input layer; unknown sizes are None."""
     shape = config.get("batch_shape") or config.get("batch_input_shape") or [None]
     return list(shape[1:])
 
@@ -100,7 +100,7 @@ def _find_tensors(value: Any) -> Iterator[str]:
 
 
 def _find_sources(value: Any) -> Iterator[str]:
-    """Yield the layer calls whose outputs are among the arguments of a call, in order."""
+    """Yield the layer calls that produce the arguments of a call, in order."""
     if isinstance(value, Mapping):
         if value.get("class_name") == "__keras_tensor__":
             name, number, _ = value["config"]["keras_history"]

@@ -58,7 +58,7 @@ class FixedModel:
         metrics: Keras metrics that replace the compiled ones; None to keep them.
 
     Raises:
-        ArgumentError: If an argument is invalid, or no loss is given.
+        ArgumentError: If an argument is invalid, or neither the model nor ``loss`` has a loss.
 
     Example:
         >>> search = HyperHyperModel(hypermodel=FixedModel(model, keep_weights=True))
@@ -132,7 +132,7 @@ class FixedModel:
 
     @property
     def model(self) -> keras.Model:
-        """Model of the user, unchanged."""
+        """Model that the user passed."""
         return self._model
 
     def _copy(self, input_shapes: Any, input_dtypes: Any) -> keras.Model:
@@ -177,7 +177,7 @@ class FixedModel:
         return keras.saving.serialize_keras_object(keras.optimizers.get(config))
 
     def _get_default_rate(self) -> float:
-        """Return the compiled learning rate, or 1e-3 if it is no number, clipped to the bounds."""
+        """Return the compiled learning rate, or 1e-3 if it is not a number, within the bounds."""
         low, high = self._learning_rates
         rate = None
         if self._optimizer:
@@ -217,7 +217,7 @@ def _log_new_weights(model: keras.Model) -> None:
 
 
 def _get_inner_optimizer(optimizer: Any) -> Any:
-    """Return the configuration of the optimizer in a loss scaler; else return ``optimizer``."""
+    """Return the configuration that a loss scaler wraps, or ``optimizer`` if it is no scaler."""
     inner = optimizer["config"].get("inner_optimizer")
     return optimizer if inner is None else _get_inner_optimizer(inner)
 
@@ -232,7 +232,7 @@ def _set_learning_rate(optimizer: Any, rate: float) -> Any:
 
 
 def compute_digest(model: keras.Model, weights: Iterable[np.ndarray]) -> str:
-    """Compute the SHA-256 digest of ``weights`` and a model's architecture, without names."""
+    """Compute the SHA-256 digest of a model's architecture (ignoring names) and ``weights``."""
 
     def to_json(value: Any) -> Any:
         return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)

@@ -1,4 +1,4 @@
-"""Conversion of models to functional ones with named outputs, inputs and constant statistics."""
+"""Conversion of models to functional models with named outputs and constant statistics."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def complete_model(
 
 
 def compile_like(model: keras.Model, other: keras.Model) -> None:
-    """Compile a model like another that has the same trainable variables in the same order."""
+    """Compile a model like ``other``, which has equal trainable variables in the same order."""
     model.compile_from_config(get_compile_config(other))
     exclusions = find_weight_decay_exclusions(other.optimizer, other.trainable_variables)
     exclude_from_weight_decay(model.optimizer, model.trainable_variables, exclusions)
@@ -102,7 +102,7 @@ def get_input_shapes(model: keras.Model) -> dict[str, tuple[Any, ...]] | None:
 
 
 def inline_statistics(model: keras.Model) -> keras.Model:
-    """Return a model whose architecture contains the statistics of adapted Normalization layers.
+    """Return a model with the statistics of adapted Normalization layers in its architecture.
 
     Restoring them as weights would have no effect: Keras reads the variables of an adapted layer
     only once, not each time they are set. A model without such layers is returned unchanged.
@@ -139,7 +139,7 @@ def inline_statistics(model: keras.Model) -> keras.Model:
 def rebuild(model: keras.Model, architecture: Any, constant: Iterable[Any]) -> keras.Model:
     """Rebuild a model with a changed architecture and the same weights, compiled as before.
 
-    ``constant`` contains the layers whose variables became constants of the architecture.
+    ``constant`` contains the layers with variables that became constants of the architecture.
     """
     rebuilt = keras.models.model_from_json(json.dumps(architecture))
     if model.compiled:
@@ -178,10 +178,10 @@ def find_classes_without_config(model: keras.Model) -> list[str]:
 
 
 def describe_difference(model: keras.Model, copy: keras.Model) -> str | None:
-    """Describe how a copy differs because a custom class lacks ``get_config``; None if it does not.
+    """Describe how a copy differs because a class lacks ``get_config``; None if it is equal.
 
     For such a model, Keras serializes the defaults of ``__init__`` instead of its arguments. The
-    copy may then be a different network whose weights have the same shapes.
+    copy may then be a different network with weights of the same shapes.
     """
     pairs = zip(_iterate_custom_layers(model), _iterate_custom_layers(copy), strict=False)
     for layer, layer_copy in pairs:

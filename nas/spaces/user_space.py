@@ -42,7 +42,7 @@ class UserBuilder(Protocol):
 
     @property
     def code(self) -> Any:
-        """Function or object whose code builds networks; None if there is no custom code."""
+        """Function or object with the code that builds networks; None without custom code."""
 
 
 @dataclass
@@ -68,9 +68,9 @@ class UserSpace(Space):
         """Build a compiled functional network from hyperparameter values.
 
         Raises:
-            TrialError: If its output shapes differ from those of the first network.
-            ArgumentError: If it cannot be converted to a functional model, or Keras would fail or
-                compute a loss or metric wrongly.
+            TrialError: If the output shapes differ from those of the first network.
+            ArgumentError: If the model cannot be converted to a functional one, or if Keras would
+                fail or compute a loss or metric wrongly.
             Exception: Any exception of the user's code.
         """
         inputs = self.input_shapes, self.input_dtypes

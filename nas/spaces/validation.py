@@ -29,7 +29,7 @@ def check_flag(name: str, value: Any) -> bool:
 def check_list(name: str, value: Any, content: str) -> Sequence[Any]:
     """Return ``value``; raise ArgumentError unless it is a sequence and not a string.
 
-    ``content`` says in the error what the sequence must contain.
+    ``content`` describes the required items in the error message.
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ArgumentError(f"{name} must be a list of {content}, but got {value!r}")

@@ -140,7 +140,7 @@ class BaseTuner(Tuner, abc.ABC):
         """Choose new values for proposal ``number``; None if no new values are left."""
 
     def make_generator(self, number: int, *names: str) -> np.random.Generator:
-        """Make the random generator of a proposal, or of one of its purposes."""
+        """Make a random generator for proposal ``number``; ``names`` distinguish its purposes."""
         return np.random.default_rng(derive_seed(self._seed, "proposal", number, *names))
 
     def get_keys(self) -> set[Key]:
@@ -148,7 +148,7 @@ class BaseTuner(Tuner, abc.ABC):
         return {self.space.get_key(trial.hyperparameters.values) for trial in self.trials.values()}
 
     def get_scored(self) -> list[ProposedTrial]:
-        """Return the trials that ended with a score, best first; earlier first if equal."""
+        """Return the trials that ended with a score, best first; ties are in order of proposal."""
         ended = [t for t in self.trials.values() if t.status is not None and t.score is not None]
         return sorted(ended, key=lambda trial: (trial.score, trial.number))
 
@@ -163,7 +163,7 @@ class BaseTuner(Tuner, abc.ABC):
         return left[generator.integers(len(left))] if left else None
 
     def find_new(self, keys: set[Key], draw: Callable[[], Values], count: int) -> Values | None:
-        """Return the first of ``count`` draws whose key is not in ``keys``; None if none is new."""
+        """Return the first of ``count`` draws whose key is not in ``keys``, or None."""
         draws = (draw() for _ in range(count))
         return next((values for values in draws if self.space.get_key(values) not in keys), None)
 

@@ -61,7 +61,7 @@ class SearchSpace:
                 yield index, definition
 
     def fill(self, values: Mapping[str, Any], choose: Callable[[Any], Any]) -> Values:
-        """Return the given values, or else chosen values, of exactly the active hyperparameters."""
+        """Return values of exactly the active hyperparameters: from ``values``, or chosen."""
         filled: Values = {}
         for definition in self._hp.space:
             name = definition.name
@@ -70,7 +70,7 @@ class SearchSpace:
         return filled
 
     def fill_defaults(self, values: Mapping[str, Any]) -> Values:
-        """Return the given values, or else defaults, of exactly the active hyperparameters."""
+        """Return values of exactly the active hyperparameters: from ``values``, or defaults."""
         return self.fill(values, lambda definition: definition.default)
 
     def draw(self, generator: np.random.Generator, kept: Mapping[str, Any] | None = None) -> Values:
@@ -179,12 +179,12 @@ def list_grid(definition: Any, points: int) -> Sequence[Any]:
 
 
 def from_unit(definition: Any, unit: float) -> Any:
-    """Return the value of a hyperparameter at position ``unit`` in [0, 1), under its sampling."""
+    """Convert a position in [0, 1) to a value of a hyperparameter, according to its sampling."""
     return _clip(definition, definition.prob_to_value(unit))
 
 
 def to_unit(definition: Any, value: float) -> float:
-    """Return the position of a number in [0, 1], under its sampling; 0.5 for its only value."""
+    """Convert a number to a position in [0, 1], according to its sampling; 0.5 if it is fixed."""
     low, high = definition.min_value, definition.max_value
     if low == high:
         return 0.5

@@ -1,4 +1,4 @@
-"""AutoKeras blocks for images and token ids that train quickly on a CPU and download nothing."""
+"""Small AutoKeras blocks for images and token ids, which train on CPUs and download nothing."""
 
 from __future__ import annotations
 

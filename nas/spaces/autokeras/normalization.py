@@ -94,7 +94,7 @@ class _Completion:
         return center, spread
 
     def _propagate(self, tensor: Any, reader: keras.layers.Layer) -> Statistics:
-        """Return the mean and variance of each element of a row; errors name ``reader``."""
+        """Return the mean and variance of each element of a tensor row; errors name ``reader``."""
         operation = keras_history(tensor).operation
         shape = tensor.shape[1:]
         if isinstance(operation, keras.layers.InputLayer):

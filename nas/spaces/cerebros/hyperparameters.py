@@ -19,11 +19,11 @@ MAX_WIRING = 2**31 - 1
 def read_moiety(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tuple[Moiety, int]:
     """Register the hyperparameters of a network and return the moiety and wiring they define.
 
-    They are ``levels``; ``units_k`` for each hidden level k; and, for each unit u on it,
-    ``neurons_k_u`` and, if units may have dendrites, ``dendrites_k_u``. As in a plan, hidden levels
-    count from 1 and units from 0. ``wiring`` selects one wiring of the moiety. ``activation``,
-    ``merge``, ``regularization`` and ``unit`` exist if the space has several values for them. A
-    range with only one value has no hyperparameter.
+    The hyperparameters are ``levels``; ``units_k`` for each hidden level k; and ``neurons_k_u`` for
+    each unit u on it, with ``dendrites_k_u`` if units may have dendrites. As in a plan, hidden
+    levels count from 1 and units from 0. ``wiring`` selects one wiring of the moiety.
+    ``activation``, ``merge``, ``regularization`` and ``unit`` exist if the space has several values
+    for them. A range with only one value has no hyperparameter.
 
     Hyperparameters of levels and units that a smaller network lacks are conditional. They are
     registered without a value, so that a tuner knows the whole space after the first build.

@@ -94,8 +94,8 @@ class CerebrosNetworks(Space):
             become constants of a layer without weights. A constant feature is only centered.
         base_models: Models applied to inputs before the network (transfer learning), by input
             index. Each network gets a copy with the current weights; frozen layers stay frozen.
-        optimizer: Name of a Keras optimizer, whose learning rate is then the hyperparameter
-            ``learning_rate``; or an optimizer or its config, which keeps its own learning rate.
+        optimizer: Name of a Keras optimizer, with the hyperparameter ``learning_rate`` as its
+            learning rate; or an optimizer or its config, which keeps its own learning rate.
         seed: Seed for wiring the networks. Initial weights come from Keras' global seed, which the
             caller sets before each build.
         jit_compile: As for ``model.compile``.
@@ -159,7 +159,7 @@ class CerebrosNetworks(Space):
         return plan_network(hp, self.space, self.widths, self._output_plans, self.seed)
 
     def sample_plans(self, count: int) -> Iterator[NetworkFuture]:
-        """Yield the plans of ``count`` random networks, which depend only on space and seed."""
+        """Yield the plans of ``count`` random networks; equal seeds give equal plans."""
         for number in range(count):
             seed = derive_seed(self.seed, "shape", number)
             moiety = draw_moiety(self.space, seed)
@@ -178,8 +178,8 @@ class CerebrosNetworks(Space):
     ) -> SerializedNetwork | None:
         """Serialize the network that :meth:`build` returns, in a sixth of the time.
 
-        The result is None, and the network must be built, if it has base models, has dropout (whose
-        seeds are part of its state), or uses neither single nor double precision.
+        The result is None, and the network must be built, if it has base models, has dropout (with
+        seeds as part of its state), or uses neither single nor double precision.
         """
         future = self.plan(hp)
         policy = keras.config.dtype_policy()
@@ -333,7 +333,7 @@ def _check_name(field: str, name: Any) -> None:
 def _check_statistics(
     number: int, shape: tuple[int, ...], statistics: tuple[Any, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance, shaped for the input; constant features get a variance of 1."""
+    """Check mean and variance, and shape them for the input; constant features get variance 1."""
     mean, variance = (np.asarray(values, dtype="float64") for values in statistics)
     valid = np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()
     if mean.size != variance.size or not valid:
@@ -358,7 +358,7 @@ def _check_statistics(
 
 
 def _to_identifier(field: str, value: Any) -> Any:
-    """Return a name or config unchanged, or the config of an object, so that models share none."""
+    """Return a name or config unchanged, but an object as its config: models must not share it."""
     if isinstance(value, str | Mapping):
         return value
     if value is None or isinstance(value, type):

@@ -130,8 +130,11 @@ class RecordedTensor:
 class LayerRecorder:
     """Replacement for ``keras.layers`` that records the layers of units instead of building them.
 
-    It starts with the configurations ``layers``. ``weights`` maps recorded layers to their initial
-    weights.
+    Args:
+        layers: Configurations of layers that units may read.
+
+    Attributes:
+        weights: Initial weights of the recorded layers, by layer name.
     """
 
     def __init__(self, layers: Sequence[Mapping[str, Any]]) -> None:

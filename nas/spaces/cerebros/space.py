@@ -78,16 +78,16 @@ class CerebrosSpace:
         num_lateral_connection_tries_per_unit: Number of tries for each pair of units on a level.
         activation: Activation of the hidden units, or several.
         merge: How a unit merges its sources: ``"concatenate"``, or ``"add"``, which adds sources
-            of equal width and concatenates the sums; or both.
+            of equal width and concatenates the sums; or several.
         regularization: Layer between the merge and the Dense layer of a unit:
             ``"batch_normalization"``, ``"dropout"`` or ``"none"``, or several.
         dropout_rate: Fraction of values that ``"dropout"`` drops, in [0, 1).
         batch_normalization_momentum: Momentum of the moving statistics, in [0, 1). With Keras'
             default of 0.99, validation is meaningful only after hundreds of steps; trials on small
             tables have fewer.
-        unit: Kind of the hidden units, or both. ``"dense"`` is one Dense layer. ``"neuron"`` is a
-            Dense layer, the axon, that feeds dendrites: Dense layers of the same width. A reader of
-            the unit reads all its dendrites.
+        unit: Kind of the hidden units, or several. ``"dense"`` is one Dense layer. ``"neuron"`` is
+            a Dense layer, the axon, that feeds dendrites: Dense layers of the same width. A reader
+            of the unit reads all its dendrites.
         minimum_dendrites_per_neuron: Minimum number of dendrites of a ``"neuron"``.
         maximum_dendrites_per_neuron: Maximum number of dendrites of a ``"neuron"``.
         learning_rate: Learning rate of the optimizer, or several.
@@ -173,7 +173,7 @@ class CerebrosSpace:
         self._set(name, values)
 
     def choices(self, name: str) -> tuple[Any, ...]:
-        """Return the one or several values of an argument as a tuple."""
+        """Return the value or values of the argument ``name`` as a tuple."""
         value = getattr(self, name)
         return value if isinstance(value, tuple) else (value,)
 

@@ -10,8 +10,8 @@ the row; another reader starts a new one. So:
   gated. Then the count restarts, so that every (n + 1)-th edge is gated.
 
 Under other interpretations, the published limits would never apply: with a success rate of a
-fifth, 23 successful tries in a row do not occur, and levels of at most four units have no chain of
-23 units.
+fifth, 23 successful tries in a row practically never occur, and levels of at most four units have
+no chain of 23 units.
 """
 
 from __future__ import annotations

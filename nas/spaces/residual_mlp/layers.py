@@ -39,7 +39,7 @@ class _LayerBuilder:
     prefix: str
 
     def add_block(self, tensor: Any, block: ResidualBlock, name: str) -> Any:
-        """Add a block, whose output concatenates its Dense layers and its bypass, in this order."""
+        """Add a block: its output concatenates the Dense layers and the bypass, in this order."""
         kind, rate = self.plan.bypass_regularization, self.plan.bypass_dropout_rate
         dense = self.add_dense(tensor, block.widths, name)
         bypass = self.add_dense(tensor, block.bypass, f"{name}_bypass", kind, rate)

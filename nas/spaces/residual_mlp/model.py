@@ -34,8 +34,8 @@ class ResidualMLP:
     Args:
         problem_type: ``"classification"`` or ``"regression"``.
         learning_rate: Learning rate of Adam.
-        input_shape: Shape of one row of the data, without the batch dimension; required. Examples
-            are ``(32, 32, 3)`` and ``(10,)``, for which 10 is short.
+        input_shape: Shape of one row of the data, without the batch dimension, such as
+            ``(32, 32, 3)``, or 10 for ``(10,)``. Required.
         bw_images: Whether rows are gray images, ``(height, width)`` or ``(height, width, 1)``, for
             a base model that expects color. The channel is then repeated three times.
         base_model: ``keras.Model`` with one input and one output that is applied to the data first,

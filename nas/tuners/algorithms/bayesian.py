@@ -124,7 +124,7 @@ class BayesianTuner(BaseTuner):
     def _rank_trials(self) -> np.ndarray:
         """Rank every trial from 0 (best) to 1 (worst), in the order of proposals.
 
-        With the scores instead, the loss of a diverging network would hide all other differences.
+        If scores were used, the loss of a diverging network would hide all other differences.
         """
         known = np.array([trial.score for trial in self.get_scored()], float)
         lie = _LIARS[self._liar](known)

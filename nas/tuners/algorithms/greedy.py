@@ -21,9 +21,9 @@ class GreedyTuner(BaseTuner):
     """Tuner that searches around the best trial that has ended.
 
     The first trials are random. Later trials are random with probability ``exploration``.
-    Otherwise, one group of the best trial's values is redrawn: one hyperparameter, those whose
-    names share a prefix before a ``/`` (a block of an AutoKeras graph), or all. Small groups are
-    more likely: the weight of a group is the inverse of its size.
+    Otherwise, one group of the best trial's values is redrawn: one hyperparameter, those with a
+    common prefix before a ``/`` (a block of an AutoKeras graph), or all. Small groups are more
+    likely: the weight of a group is the inverse of its size.
 
     Args:
         exploration: Probability of a random candidate, in [0, 1]. With 1, proposals are those of

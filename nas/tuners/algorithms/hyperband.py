@@ -47,8 +47,8 @@ class HyperbandTuner(RandomTuner):
     """Tuner that holds random candidates at rungs and continues the best of them.
 
     Args:
-        max_epochs: Number of epochs of trials that pass all rungs. A search whose tuner is given by
-            name passes the ``epochs`` of ``fit``.
+        max_epochs: Number of epochs of trials that pass all rungs. A search passes the ``epochs``
+            of ``fit`` if its tuner is given by name.
         min_epochs: Minimum number of epochs to the first rung of a bracket.
         reduction_factor: Factor by which each rung divides the number of trials and multiplies
             their number of epochs.

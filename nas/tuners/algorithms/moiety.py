@@ -66,7 +66,7 @@ class MoietyTuner(Tuner):
         return Proposal(f"moiety-{number}-try-{wiring_number}", hyperparameters)
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Return that the trial continues."""
+        """Continue the trial; metrics have no effect."""
         return {trial_id: True}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
