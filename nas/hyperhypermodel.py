@@ -219,8 +219,8 @@ class HyperHyperModel:
                 ``keras_tuner.Oracle``, or an object with the methods of ``nas.Tuner``. An oracle or
                 object keeps its overrides, and its objective and number of trials unless they are
                 given here.
-            hyperparameters: Overrides of the search space for a named tuner, for example after
-                ``hp.Fixed("learning_rate", 1e-4)``.
+            hyperparameters: ``keras_tuner.HyperParameters`` that override the search space of a
+                named tuner, for example with ``hp.Fixed("learning_rate", 1e-4)``.
             objective: Name of a metric, or a ``keras_tuner.Objective``. None keeps the one bound
                 before.
             max_trials: Maximum number of trials. None keeps the number bound before; if that is
@@ -443,7 +443,7 @@ class HyperHyperModel:
 
     @property
     def tuner(self) -> TunerSummary:
-        """Summary of the bound tuner, with the summary methods of ``keras_tuner.Tuner``."""
+        """The bound tuner, with the summary methods of ``keras_tuner.Tuner``."""
         return TunerSummary(self._search_space, lambda: self.result)
 
     def search_space_summary(self) -> str:

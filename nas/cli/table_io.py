@@ -42,7 +42,7 @@ def detect_format(path: str, option: str | None = None, default: str = "parquet"
 
 
 def resolve_path(session: SparkSession, path: str) -> str:
-    """Resolve a path for Spark: make a local one absolute, as Java's working folder may differ."""
+    """Resolve a path for Spark: local ones become absolute; Java's working folder may differ."""
     default = hadoop_setting(session.sparkContext, "fs.defaultFS", "file:///")
     if default.startswith("file:") and not _is_url(path):
         return os.path.abspath(os.path.expanduser(path))

@@ -71,7 +71,7 @@ def check_shapes(
         if len(shape) != 1 or (array.shape[1:] or (1,)) not in (shape, (1,)):
             raise ArgumentError(
                 f"output_shapes[{i}] is {output_shapes[i]!r}, but labels[{i}] has rows of shape "
-                f"{array.shape[1:]}; it must be their length, or the number of classes where they "
+                f"{array.shape[1:]}; it must be their length, or the number of classes if they "
                 "are class numbers"
             )
     return [shape[0] for shape in outputs]

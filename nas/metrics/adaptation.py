@@ -103,7 +103,7 @@ def _adapt(metric: Any, form: LabelForm) -> Any:
     by_name = isinstance(metric, str | type)
     if by_name and isinstance(builtin, keras_metrics.FBetaScore) and builtin.average is None:
         adapted = _change(builtin, average="macro")
-    # A metric of another version of Keras has no rule; it must take labels like the outputs.
+    # A metric of another version of Keras has no rule: labels must have the shape of the outputs.
     rule = _RULES.get(type(builtin)) or _accept(_LIKE_OUTPUTS, _SAME_SHAPE, convert=False)
     adapted = rule(adapted, form)
     if adapted is builtin:

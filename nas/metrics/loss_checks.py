@@ -49,7 +49,7 @@ def check_loss(loss: Any, form: LabelForm) -> None:
 
 
 def _find_unmet_need(name: str, form: LabelForm) -> str | None:
-    """Return what a loss that compares outputs with labels needs but lacks; None if it suits."""
+    """Return what a loss that compares each output with its label lacks; None if it is usable."""
     if name in CATEGORICAL:
         suits = form.kind in (LabelKind.ONE_HOT, LabelKind.DISTRIBUTION) and form.width > 1
         return None if suits else "one-hot labels, and an output for each class"

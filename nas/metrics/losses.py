@@ -65,7 +65,7 @@ def get_loss(loss: Any) -> Any:
 
 
 def expects_logits(loss: Any) -> bool:
-    """Return whether a loss expects outputs without a final activation; False if not an object."""
+    """Return whether a loss object expects logits as outputs; False for other losses."""
     if not isinstance(loss, keras.losses.Loss):
         return False
     arguments = function_arguments(loss)

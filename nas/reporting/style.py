@@ -39,7 +39,7 @@ _WIDE_SCALE = 10  # minimum ratio of largest to smallest value for a logarithmic
 
 @dataclass(frozen=True)
 class Form:
-    """Form of a chart: one for wide screens and one for phones."""
+    """Form of a chart: its size and layout on wide screens or on phones."""
 
     name: str
     width: float  # in inches

@@ -43,7 +43,7 @@ class OutputColumns:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the class columns."""
+        """Names of the class columns; empty without classes."""
         if not self.classes:
             return ()
         names = tuple(name.removesuffix(_OUTPUT) + _CLASS for name in self.names)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TunerSummary:
-    """Summary of a search's tuner, with the summary methods of ``keras_tuner.Tuner``.
+    """View of a search's tuner, with the summary methods of ``keras_tuner.Tuner``.
 
     Args:
         space: Function that returns the known search space, a ``keras_tuner.HyperParameters``.

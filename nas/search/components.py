@@ -126,7 +126,7 @@ class MergerCache:
 def check_objective(
     objective: keras_tuner.Objective, mergers: MergerCache, first: TrialSpec
 ) -> None:
-    """Compute losses and metrics once; raise ArgumentError if that fails or lacks the objective."""
+    """Compute losses and metrics once; raise ArgumentError if one or the objective is unusable."""
     try:
         merger = mergers(first)
         shapes = merger.shapes

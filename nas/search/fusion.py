@@ -42,12 +42,12 @@ _SAMPLES, _TIMED_SAMPLES = 128, 16
 # and compiling any number of hidden units. The ratios are about the same on other machines.
 _TRACING_SECONDS, _STEP_SECONDS = 0.25, 0.0006
 _COMPILING_SECONDS = 5.0
-#: Trials are fused if Keras would need at least this many times the seconds of compiling.
+#: Trials are fused if Keras would need at least this many times the seconds of compilation.
 MARGIN = 2.0
 
 
 class Fusion:
-    """Function that marks trials to be trained together, if that is faster.
+    """Callable that marks trials to be trained together, if that is faster.
 
     Compiling a shape takes longer than tracing one small network, but a compiled step avoids
     hundreds of small operations.

@@ -159,7 +159,10 @@ class SearchLoop:
 
     @property
     def _slots_come_first(self) -> bool:
-        """Whether to fill free slots before handling results, independent of build times."""
+        """Whether to fill free slots before handling results.
+
+        A reproducible search does, so that its proposals do not depend on build times.
+        """
         return self._order.by_clock and (self._build_queue.is_busy or self._may_propose)
 
     def _handle(self, result: EpochResult | TrialResult) -> None:

@@ -35,7 +35,10 @@ class SearchCallbacks:
         return dataclasses.replace(built, state=state, journal_fields=journal_fields)
 
     def end_epoch(self, trial: RunningTrial, result: EpochResult) -> FinishedEpoch:
-        """End an epoch in the callbacks; return it with the metrics they add and their stop."""
+        """End an epoch in the callbacks and return it.
+
+        It includes the metrics that the callbacks add, and whether it is the trial's last epoch.
+        """
         if self._factory is None:
             return FinishedEpoch(result.epoch, result.logs, stop=result.is_last)
         callbacks = self._get_callbacks(trial, self._factory)
@@ -49,8 +52,8 @@ class SearchCallbacks:
     ) -> EpochAnswer:
         """Begin the next epoch in the callbacks, or end training if ``proceed`` is False.
 
-        ``proceed`` is None for a held trial, for which the next epoch begins, too. Returns the
-        answer for the engine, with the callbacks' change of the state.
+        ``proceed`` is None for a held trial, which also begins its next epoch. Returns the answer
+        for the engine, with the callbacks' change of the state.
         """
         if trial.callbacks is None:
             return EpochAnswer(proceed, keep)
