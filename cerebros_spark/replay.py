@@ -29,13 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.trials or replay.trials:
         comparison = replay.compare(name)
         is_equal = is_equal and comparison.equal
-        verdict = "the same, bit for bit"
-        if not comparison.equal:
-            verdict = (
-                f"states differ after visits {list(comparison.states)}; metrics differ in records "
-                f"{list(comparison.metrics)}"
-            )
-        sys.stdout.write(f"{name}: {comparison.units} units replayed, {verdict}\n")
+        sys.stdout.write(f"{comparison}\n")
         sys.stdout.flush()
     sys.exit(0 if is_equal else 1)
 

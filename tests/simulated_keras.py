@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from cerebros_spark.core.types import MetricState, TrialSpec
+from cerebros_spark.core.types import MetricVariables, TrialSpec
 from cerebros_spark.data.shards import ShardData
 from cerebros_spark.training import base
 from cerebros_spark.training.keras.metrics import build_scoring_model
@@ -78,7 +78,7 @@ class SimulatedKerasProgram:
     def dump(self) -> list[bytes]:
         return [bytes(save(self._arrays, metadata={"layout": self._layout}))]
 
-    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
+    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
         draw = np.random.default_rng(seeds[0])
         for chunk in self._chunks("train", shard, seeds[0]):
             mean = float(np.mean([each.mean() for each in chunk.x]))
@@ -96,7 +96,7 @@ class SimulatedKerasProgram:
             array -= (step * direction).astype(array.dtype)
         array[place] = rate
 
-    def evaluate(self, shard: ShardData) -> list[MetricState]:
+    def evaluate(self, shard: ShardData) -> list[MetricVariables]:
         for _ in self._chunks("validate", shard, None):
             pass
         return [self._metrics(shard)]
@@ -108,7 +108,7 @@ class SimulatedKerasProgram:
             self.steps += -(-len(chunk.order) // self._spec.batch_size)
             yield chunk
 
-    def _metrics(self, shard: ShardData) -> MetricState:
+    def _metrics(self, shard: ShardData) -> MetricVariables:
         """Return variables of metrics: each mean is a number that follows from the state."""
         shapes = tuple((label.shape[1:], str(label.dtype)) for label in self._labels)
         floats = [array for array in self._arrays.values() if array.dtype.kind == "f"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cerebros_spark.core.types import (
-    MetricState,
+    MetricVariables,
     StateRef,
     TrialResult,
     Unit,
@@ -120,8 +120,8 @@ class EpochDone:
     trial_id: str
     epoch: int
     state: StateRef
-    train: tuple[MetricState, ...]
-    validation: tuple[MetricState, ...]
+    train: tuple[MetricVariables, ...]
+    validation: tuple[MetricVariables, ...]
     seconds: float
     rows: int
     is_last: bool

@@ -23,7 +23,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=_UNICODE)]
 LongText = Annotated[str, msgspec.Meta(max_length=128 * 1024, pattern=_UNICODE)]
 
 #: Values of a model's metric variables, one tuple per variable. Partitions are merged by addition.
-MetricState = tuple[tuple[float, ...], ...]
+MetricVariables = tuple[tuple[float, ...], ...]
 
 
 class Phase(str, enum.Enum):
@@ -137,7 +137,7 @@ class UnitResult(
     unit: Unit
     worker: Index
     state: StateRef | None
-    metrics: MetricState
+    metrics: MetricVariables
     rows: Index
     began: Seconds
     seconds: Seconds

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cerebros_spark.core.events import EpochDone
-from cerebros_spark.core.types import MetricState
+from cerebros_spark.core.types import MetricVariables
 
 
 class Merger(Protocol):
     """Merger of metric variables; one merger may serve many trials."""
 
-    def merge(self, epoch_states: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+    def merge(self, reported: Sequence[Sequence[MetricVariables]]) -> list[dict[str, float]]:
         """Merge the metric variables of each epoch's units; return its metrics by name."""
 
 

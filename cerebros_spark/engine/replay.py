@@ -48,6 +48,15 @@ class Comparison:
         """Whether all states and all metrics are bit-identical."""
         return not self.states and not self.metrics
 
+    def __str__(self) -> str:
+        verdict = "the same, bit for bit"
+        if not self.equal:
+            verdict = (
+                f"states differ after visits {list(self.states)}; metrics differ in records "
+                f"{list(self.metrics)}"
+            )
+        return f"{self.trial_id}: {self.units} units replayed, {verdict}"
+
 
 class Replay:
     """Replay of the trials of a run, finished or not.

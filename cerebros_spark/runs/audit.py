@@ -28,7 +28,7 @@ def audit(records: Sequence[Record]) -> list[str]:
 
 
 class _Run:
-    """State of a run after the records checked so far."""
+    """A run after the records checked so far."""
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
@@ -73,7 +73,7 @@ class _Run:
 
 @dataclass
 class _Trial:
-    """State of a trial after the records checked so far."""
+    """A trial after the records checked so far."""
 
     partitions: int
     epochs: int

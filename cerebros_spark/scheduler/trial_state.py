@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from cerebros_spark.core.events import EpochDone, TrialSubmitted
-from cerebros_spark.core.types import MetricState, Phase, StateRef, Status, Unit, UnitResult
+from cerebros_spark.core.types import MetricVariables, Phase, StateRef, Status, Unit, UnitResult
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class _EpochTotals:
 
     attempts: dict[tuple[Phase, int], int] = field(default_factory=dict)
     setbacks: dict[tuple[Phase, int], list[bool]] = field(default_factory=dict)
-    train: list[MetricState] = field(default_factory=list)
-    validation: dict[int, MetricState] = field(default_factory=dict)
+    train: list[MetricVariables] = field(default_factory=list)
+    validation: dict[int, MetricVariables] = field(default_factory=dict)
     seconds: float = 0.0
     rows: int = 0
     longest_validation: float = 0.0

@@ -268,9 +268,9 @@ class Store:
         """Return the result of the first attempt that succeeds; raise StoreError if none does."""
         failure = f"cannot {action} " + ("" if key is None else f"{key!r} in ") + self.url
 
-        def log(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            number, wait = state.attempt_number + 1, state.upcoming_sleep
+        def log(call: tenacity.RetryCallState) -> None:
+            error = call.outcome.exception() if call.outcome else None
+            number, wait = call.attempt_number + 1, call.upcoming_sleep
             logger.warning(
                 "%s: %s; try %d of %d in %.1f s", failure, error, number, self.tries, wait
             )
@@ -309,8 +309,8 @@ class Store:
     def __getstate__(self) -> tuple[str, dict[str, Any]]:
         return self.url, self._options
 
-    def __setstate__(self, state: tuple[str, dict[str, Any]]) -> None:
-        self._open(*state)
+    def __setstate__(self, arguments: tuple[str, dict[str, Any]]) -> None:
+        self._open(*arguments)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"

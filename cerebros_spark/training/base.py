@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.types import MetricState, TrialSpec
+from cerebros_spark.core.types import MetricVariables, TrialSpec
 from cerebros_spark.data.shards import ShardData
 
 
@@ -34,13 +34,13 @@ class Program(Protocol):
     def load(self, states: Sequence[bytes]) -> None:
         """Load the states, one per trial."""
 
-    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
+    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
         """Train every trial once on each row of the shard, and return its metric variables.
 
         The result depends only on the loaded states, the shard and the seeds, one per trial.
         """
 
-    def evaluate(self, shard: ShardData) -> list[MetricState]:
+    def evaluate(self, shard: ShardData) -> list[MetricVariables]:
         """Evaluate every trial on the shard and return its metric variables.
 
         The states do not change.

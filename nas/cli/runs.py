@@ -173,9 +173,9 @@ def export(run: str, output: str) -> None:
     _save_atomically(model, path)
     json_path = path.with_suffix(".json")
     LocalStore(json_path.parent).write(json_path.name, json.dumps(columns, indent=1).encode())
-    state = "" if view.finished else "; the run is not finished, so it is the best so far"
+    note = "" if view.finished else "; the run is not finished, so it is the best so far"
     click.echo(
-        f"{path} and {json_path}: {best.trial_id}, {view.objective.name} {best.score:.6g}{state}"
+        f"{path} and {json_path}: {best.trial_id}, {view.objective.name} {best.score:.6g}{note}"
     )
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras.callback_state import describe_callbacks
+from cerebros_spark.training.keras.callback_snapshot import describe_callbacks
 from cerebros_spark.training.keras.metrics import get_merger_key
 from cerebros_spark.training.keras.serialization import find_registered_objects, iterate_dicts
 from nas.compat.autokeras import Graph

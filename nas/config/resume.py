@@ -21,7 +21,12 @@ from cerebros_spark.runs.journal import (
 )
 from cerebros_spark.storage.store import Store
 from nas.config.description import describe_network
-from nas.identity.digest import are_values, find_changed_state, find_differences, format_differences
+from nas.identity.digest import (
+    are_values,
+    find_changed_values,
+    find_differences,
+    format_differences,
+)
 from nas.trial.failures import summarize_error
 
 logger = logging.getLogger(__name__)
@@ -133,7 +138,7 @@ def _check_code(
         pronoun = "it" if len(changed) == 1 else "them"
         undo = f"Set {pronoun} back" if are_values(changed) else "Undo the edit"
         raise _other_run(project_name, format_differences(changed), f"{undo} to resume it")
-    variables = find_changed_state(before, now)
+    variables = find_changed_values(before, now)
     if variables:
         logger.warning(
             "the run %r may have begun with other values of %s: they are not compared",

@@ -23,7 +23,7 @@ from nas.tuners.registry import get_tuner_class
 
 _COMMON_OPTIONS = ("objective", "max_trials", "seed", "hyperparameters")
 _METHODS = ("learn", "propose", "observe", "conclude")
-# Parts of an oracle's state that describe its trials instead of its settings.
+# Parts of a saved oracle that describe its trials instead of its settings.
 _ORACLE_PROGRESS = ("display", "end_order", "id_to_hash", "ongoing_trials", "retry_queue",
                     "run_times", "start_order", "tried_so_far")  # fmt: skip
 

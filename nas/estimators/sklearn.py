@@ -114,9 +114,9 @@ class _SearchEstimator(BaseEstimator):
         return np.asarray(outputs[: len(X)], dtype=np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
+        attributes: dict[str, Any] = super().__getstate__()
         # The result depends on a store of this machine; the network itself is pickled.
-        return {name: value for name, value in state.items() if name != "result_"}
+        return {name: value for name, value in attributes.items() if name != "result_"}
 
 
 class CerebrosClassifier(ClassifierMixin, _SearchEstimator):

@@ -1,4 +1,4 @@
-"""Names and attributes that code changes, from its bytecode: their values are state."""
+"""Names and attributes that code changes, from its bytecode: their values are mutable."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from nas.identity.inspection import (
     may_change,
     unwrap_member,
 )
-from nas.identity.values import CODE, STATE, UNKNOWN, Parts, ValueDescriber, shorten
+from nas.identity.values import CODE, MUTABLE, UNKNOWN, Parts, ValueDescriber, shorten
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Collector(ValueDescriber):
     """Collects the parts of one root: its custom code, and what that refers to.
 
     Args:
-        changes: What the code of the root changes; the values of these names are state.
+        changes: What the code of the root changes; the values of these names are mutable.
         digests: Digests of large values by identity, from an earlier pass.
     """
 
@@ -71,9 +71,9 @@ class Collector(ValueDescriber):
 
     def collect(self, root: Any) -> Parts:
         """Return the parts by name."""
-        text, is_state = self._describe(root, self._describe_root)
+        text, is_mutable = self._describe(root, self._describe_root)
         if not is_instance(root, types.FunctionType | type):
-            self._parts["arguments"] = STATE + hash_text(text) if is_state else shorten(text)
+            self._parts["arguments"] = MUTABLE + hash_text(text) if is_mutable else shorten(text)
         while self._queue:
             name, value = self._queue.popleft()
             is_class = is_instance(value, type)
@@ -181,13 +181,13 @@ class Collector(ValueDescriber):
         if getattr(builtins, key, self) is value:
             return
         if key in self._changes.names and not is_instance(value, _NO_DATA):
-            self._parts[self._name_part(title, identity)] = STATE
+            self._parts[self._name_part(title, identity)] = MUTABLE
             return
-        text, is_state = self._describe(value)
+        text, is_mutable = self._describe(value)
         if is_instance(value, types.FunctionType | type) and text == title:
             return
-        is_state = is_state or may_change(value, key, self._changes)
-        text = STATE + hash_text(text) if is_state else shorten(text)
+        is_mutable = is_mutable or may_change(value, key, self._changes)
+        text = MUTABLE + hash_text(text) if is_mutable else shorten(text)
         self._parts[self._name_part(title, identity)] = text
 
     def _collect_module(self, module: types.ModuleType, names: frozenset[str]) -> None:
@@ -220,7 +220,7 @@ class Collector(ValueDescriber):
         if is_instance(value, types.FunctionType) and is_custom(value):
             self._parts[title] = CODE + hash_text(self._describe_function(title, value))
             return [f"{member}: {type(wrapped).__name__}"]
-        text, is_state = self._describe(value)
+        text, is_mutable = self._describe(value)
         if is_instance(wrapped, (*_NO_DATA, functools.cached_property)):
             return [f"{member}: {text}"]
         is_container = is_instance(value, CONTAINERS)
@@ -230,9 +230,9 @@ class Collector(ValueDescriber):
         is_changed = member in changed
         if is_container and is_changed:
             text = ""
-        is_state = is_state or is_container or is_changed
-        is_state = is_state or f"class {member}" in self._changes.elsewhere
-        self._parts[title] = STATE + (text and hash_text(text)) if is_state else shorten(text)
+        is_mutable = is_mutable or is_container or is_changed
+        is_mutable = is_mutable or f"class {member}" in self._changes.elsewhere
+        self._parts[title] = MUTABLE + (text and hash_text(text)) if is_mutable else shorten(text)
         return [] if is_container or is_changed else [member]
 
     def _describe_code(self, code: types.CodeType) -> str:

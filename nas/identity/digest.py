@@ -5,7 +5,7 @@ that it refers to: defaults, closures, constants and helper functions of the sam
 line numbers, docstrings, names of local variables and the location of a file don't count. Code of
 installed packages is identified by its module and name.
 
-Values that custom code changes, such as caches and counters, are state and don't count. Objects
+Values that custom code changes, such as caches and counters, are mutable and don't count. Objects
 that may change in other ways are compared, but a difference is only a warning.
 """
 
@@ -20,7 +20,7 @@ import keras_tuner
 
 from nas.identity.collector import Collector
 from nas.identity.custom_code import is_instance
-from nas.identity.values import CODE, STATE, UNKNOWN, Parts
+from nas.identity.values import CODE, MUTABLE, UNKNOWN, Parts
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def describe_code(roots: Mapping[str, Any]) -> dict[str, Any]:
     for name, root in roots.items():
         try:
             first = Collector()
-            first.collect(root)  # all code must be known to tell which values are state
+            first.collect(root)  # all code must be known to tell which values are mutable
             parts = Collector(first.find_changes(), first.digests).collect(root)
         except Exception as error:  # rare: errors of single values are caught
             logger.warning("cannot compare %s when the run is resumed: %s", name, error)
@@ -68,7 +68,7 @@ def find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     return differences
 
 
-def find_changed_state(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def find_changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the names of values that differ, but may have been changed by a run itself.
 
     Unreadable values, and values that only one side has, are among them.
@@ -77,8 +77,8 @@ def find_changed_state(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     for _, old, new in _pair_roots(before, now):
         for name in [*old, *(each for each in new if each not in old)]:
             values = [parts[name] for parts in (old, new) if name in parts]
-            differ = len(set(values)) > 1 and _is_state(*values) and STATE not in values
-            alone = len(values) == 1 and not _is_state(*values)
+            differ = len(set(values)) > 1 and _is_mutable(*values) and MUTABLE not in values
+            alone = len(values) == 1 and not _is_mutable(*values)
             if differ or alone or UNKNOWN in values:
                 names.append(name)
     return names
@@ -106,8 +106,8 @@ def _pair_roots(
             yield root, old, new
 
 
-def _is_state(*values: str) -> bool:
-    return any(value.startswith(STATE) for value in values)
+def _is_mutable(*values: str) -> bool:
+    return any(value.startswith(MUTABLE) for value in values)
 
 
 def _compare_root(root: str, before: Parts, now: Parts) -> list[str]:
@@ -118,7 +118,7 @@ def _compare_root(root: str, before: Parts, now: Parts) -> list[str]:
     changed = [
         _format_difference(root, name, before[name], now[name])
         for name in before
-        if name in now and before[name] != now[name] and not _is_state(before[name], now[name])
+        if name in now and before[name] != now[name] and not _is_mutable(before[name], now[name])
     ]
     if changed:
         return changed

@@ -49,8 +49,8 @@ Parts = dict[str, str]
 """By name of a function, a class or a constant, its digest or its value."""
 
 CODE = "code "
-#: Prefix of a value that may differ; without a digest if code is known to change it.
-STATE = "state "
+#: Prefix, in journals, of a value that may differ; without a digest if code is known to change it.
+MUTABLE = "state "
 UNKNOWN = "state of a value that can't be read"
 
 _LONGEST = 60  # characters of a value that is recorded as it is
@@ -71,7 +71,7 @@ class ValueDescriber:
         self._described: list[Any] = []  # kept alive, so that identities stay unique
         self._open: dict[int, int] = {}  # depth of containers and objects being described
         self._texts: dict[int, tuple[str, bool]] = {}  # of described values, by identity
-        self._is_state = False  # whether the value being described may change by itself
+        self._is_mutable = False  # whether the value being described may change by itself
         self._most = sys.maxsize  # values to describe inside an installed object
 
     def _describe_reference(self, value: Any) -> str:
@@ -92,26 +92,26 @@ class ValueDescriber:
 
     def _describe(self, value: Any, describe: Any = None) -> tuple[str, bool]:
         """Return a value as text, and whether it may change without an edit."""
-        outer, self._is_state = self._is_state, False
+        outer, self._is_mutable = self._is_mutable, False
         text = (describe or self._to_text)(value)
-        is_state, self._is_state = self._is_state, outer
-        return text, is_state
+        is_mutable, self._is_mutable = self._is_mutable, outer
+        return text, is_mutable
 
     def _describe_argument(self, name: str, value: Any, changes: Changes, owner: str) -> str:
         """Return an argument of a function, by its type alone if the function may change it."""
-        text, is_state = self._describe(value)
+        text, is_mutable = self._describe(value)
         type_name, keys = type(value).__name__, {f"local {name}", f"cell {name}"}
         if is_instance(value, CONTAINERS) and keys & changes.names:
             return type_name
-        if is_state or any(may_change(value, key, changes) for key in keys):
-            self._parts[f"{name} of {owner}"] = STATE + hash_text(text)
+        if is_mutable or any(may_change(value, key, changes) for key in keys):
+            self._parts[f"{name} of {owner}"] = MUTABLE + hash_text(text)
             return type_name
         return text
 
     def _to_text(self, value: Any) -> str:
         """Return a value as text that is the same in every process."""
         if type(value) in PLAIN:
-            self._is_state = self._is_state or is_moment(value)
+            self._is_mutable = self._is_mutable or is_moment(value)
             return repr(value)
         if is_instance(value, types.CodeType):
             return self._describe_code(value)
@@ -123,18 +123,18 @@ class ValueDescriber:
         if identity not in self._texts:
             self._described.append(value)
             self._open[identity] = len(self._open)
-            text, is_state = self._describe(value, self._to_text_or_type)
+            text, is_mutable = self._describe(value, self._to_text_or_type)
             del self._open[identity]
-            self._texts[identity] = (text if len(text) <= _LONGEST else shorten(text)), is_state
-        text, is_state = self._texts[identity]
-        self._is_state = self._is_state or is_state
+            self._texts[identity] = (text if len(text) <= _LONGEST else shorten(text)), is_mutable
+        text, is_mutable = self._texts[identity]
+        self._is_mutable = self._is_mutable or is_mutable
         return text
 
     def _to_text_or_type(self, value: Any) -> str:
         """Return a value as text, or its type if it can't be described."""
         type_name = type(value).__name__
         if len(self._open) > _DEEPEST or len(self._described) > self._most:
-            self._is_state = True
+            self._is_mutable = True
             return f"a {type_name}"
         try:
             return self._describe_compound(value)
@@ -164,11 +164,11 @@ class ValueDescriber:
             attributes = self._describe_attributes(value)
             methods = find_methods(kind).values()
             changing = any("local self" in find_function_changes(f).names for f in methods)
-            self._is_state = self._is_state or changing or attributes != "()"
+            self._is_mutable = self._is_mutable or changing or attributes != "()"
             return f"{self._describe_reference(kind)}{attributes} {text}"
         prefix = f"{self._describe_reference(kind)} " if is_custom(kind) else ""
         if is_instance(value, WRITTEN):
-            self._is_state = self._is_state or is_moment(value)
+            self._is_mutable = self._is_mutable or is_moment(value)
             return prefix + repr(value)
         array = to_array(value)
         if array is not None:
@@ -188,11 +188,11 @@ class ValueDescriber:
             return f"{{{', '.join(self._describe_keys(base.__iter__(value)))}}}"
         if base is dict:
             missing = getattr(type(value), "__missing__", None)  # it may add keys on lookup
-            self._is_state = self._is_state or missing not in (None, Counter.__missing__)
+            self._is_mutable = self._is_mutable or missing not in (None, Counter.__missing__)
             pairs = [(self._describe_key(key), each) for key, each in dict.items(value)]
             pairs.sort(key=lambda pair: pair[0])
             return f"{{{', '.join(f'{text}: {self._to_text(each)}' for text, each in pairs)}}}"
-        self._is_state = self._is_state or base is deque
+        self._is_mutable = self._is_mutable or base is deque
         items = list(base.__iter__(value))
         many = len(items) > _MANY and set(map(type, items)) <= PLAIN
         text = hash_text(repr(items)) if many else ", ".join(map(self._to_text, items))
@@ -215,7 +215,7 @@ class ValueDescriber:
             return f"{{{', '.join(self._describe_keys(frozenset.__iter__(value)))}}}"
         if is_instance(value, _SIMPLE):
             return self._to_text(value)
-        self._is_state = True
+        self._is_mutable = True
         return f"a {self._describe_reference(type(value))}"
 
     def _describe_wrapper(self, value: Any) -> str | None:
@@ -261,7 +261,7 @@ class ValueDescriber:
         attributes = read_attributes(value)
         changed = attributes.keys() & (self._changes.attributes | self._changes.elsewhere)
         if changed or not is_settings or not all(map(is_constant, attributes.values())):
-            self._is_state = True
+            self._is_mutable = True
         return f"{self._describe_reference(kind)}{self._describe_attributes(value)}"
 
     def _describe_installed(self, value: Any) -> str:
@@ -274,7 +274,7 @@ class ValueDescriber:
             return f"{self._describe_reference(kind)} {module}.{reduced}"
         parts = [*reduced[:3], *(each if each is None else list(each) for each in reduced[3:5])]
         changing = any(each is not None for each in parts[2:]) or parts[0] is getattr
-        self._is_state = self._is_state or changing or hasattr(kind, "__next__")
+        self._is_mutable = self._is_mutable or changing or hasattr(kind, "__next__")
         outer, self._most = self._most, min(self._most, len(self._described) + _MANY)
         descriptions = [self._to_text(each) for each in parts]
         if len(self._described) > self._most:
@@ -297,14 +297,14 @@ class ValueDescriber:
             cached = is_instance(static, functools.cached_property)
             if name in changes.attributes or bound or cached:
                 continue
-            text, is_state = self._describe(each)
+            text, is_mutable = self._describe(each)
             if not as_parts:
                 descriptions.append(f"{name}={text}")
                 continue
-            is_state = is_state or "*" in changes.attributes
-            is_state = is_state or name in self._changes.attributes | self._changes.elsewhere
-            is_state = is_state or may_change(each, name, self._changes)
-            self._parts[f"self.{name}"] = STATE + hash_text(text) if is_state else shorten(text)
+            is_mutable = is_mutable or "*" in changes.attributes
+            is_mutable = is_mutable or name in self._changes.attributes | self._changes.elsewhere
+            is_mutable = is_mutable or may_change(each, name, self._changes)
+            self._parts[f"self.{name}"] = MUTABLE + hash_text(text) if is_mutable else shorten(text)
         return f"({', '.join(descriptions)})"
 
 

@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     while args.every is not None and not finished:
         sleep(args.every)
         finished = write_report(store, name, args.page)
-    state = "finished" if finished else "not finished"
-    sys.stdout.write(f"{args.page}: the run {name!r} is {state}\n")
+    status = "finished" if finished else "not finished"
+    sys.stdout.write(f"{args.page}: the run {name!r} is {status}\n")
 
 
 if __name__ == "__main__":

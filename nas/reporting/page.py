@@ -57,7 +57,7 @@ def render_page(run: RunView) -> str:
         run=run,
         best=best,
         facts=_list_facts(run),
-        state=_describe_state(run),
+        status=_describe_status(run),
         ranked=run.ranked,
         failed=[trial for trial in run.ranked if trial.error],
         charts=_render_charts(run),
@@ -127,7 +127,7 @@ def _join_names(names: list[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _describe_state(run: RunView) -> str:
+def _describe_status(run: RunView) -> str:
     count = len(run.trials)
     ended = sum(trial.status.value != "running" for trial in run.trials)
     sessions = f", in {run.sessions} sessions" if run.sessions > 1 else ""

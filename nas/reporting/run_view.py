@@ -1,4 +1,4 @@
-"""State of a run, finished or not, from its journal and the trials' specs in the store."""
+"""A run, finished or not, as read from its journal and the trials' specs in the store."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class RunView:
-    """State of a run at the last record of its journal."""
+    """A run at the last record of its journal."""
 
     name: str
     store: str  # URL
@@ -72,7 +72,7 @@ class RunView:
 
 
 def read_run(store: Store, run_id: str) -> RunView:
-    """Read the state of a run from the store alone, without changing the store.
+    """Read a run from the store alone, without changing the store.
 
     Raises StoreError if there is no such run, or its journal or a trial's spec is damaged.
     """
@@ -96,7 +96,7 @@ def read_run(store: Store, run_id: str) -> RunView:
 
 
 class _Reader:
-    """Reader of a journal that keeps the state of the run at the last record."""
+    """Reader of a journal, with the run as of the last record."""
 
     def __init__(self, store: Store, run_id: str, objective: keras_tuner.Objective) -> None:
         self.store = store
@@ -110,7 +110,7 @@ class _Reader:
         self.finished = False
 
     def add(self, record: Record) -> None:
-        """Add the next record to the state."""
+        """Add the next record."""
         match record["kind"]:
             case "session":
                 self.sessions += 1

@@ -263,12 +263,12 @@ class ModelSelectionResult:
             for group, target in zip(self._layout.outputs, self._targets, strict=True)
         ]
         scorer = dataclasses.replace(self.scorer(batch_size), label_dtypes=tuple(dtypes))
-        states = scorer.metric_states(df)
-        if not states:
+        partitions = scorer.metric_variables(df)
+        if not partitions:
             raise DataError("there are no rows to evaluate")
         labels = [(t.label_shape, dtype) for t, dtype in zip(self._targets, dtypes, strict=True)]
         merger = MetricsMerger(scorer.spec.program, labels, self.custom_objects)
-        return merger.merge([states])[0]
+        return merger.merge([partitions])[0]
 
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
         """Return a scorer of the best network, which can be sent to executors."""

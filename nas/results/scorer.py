@@ -16,7 +16,7 @@ import numpy as np
 from cerebros_spark.backends.spark_job import configure_task
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.core.pickling import unpickle_objects
-from cerebros_spark.core.types import MetricState, TrialSpec
+from cerebros_spark.core.types import MetricVariables, TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
 from nas.data.columns import build_inputs, build_labels, check_columns, stack_arrow_rows
@@ -109,7 +109,7 @@ class Scorer:
         parts = (self.state, self.spec.program.encode(), self.custom_objects)
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
-    def metric_states(self, df: DataFrame) -> list[MetricState]:
+    def metric_variables(self, df: DataFrame) -> list[MetricVariables]:
         """Return the variables of the metrics for each partition that has rows."""
         needed = list(dict.fromkeys(self.layout.columns))
         _check_usable(df, needed)
@@ -121,18 +121,18 @@ class Scorer:
             import pandas as pd
 
             shard = _FrameShard(broadcast.value, frames)
-            states = _open(broadcast.value).evaluate(shard)
+            (variables,) = _open(broadcast.value).evaluate(shard)
             if shard.rows:
-                yield pd.DataFrame({"state": [[np.array(values) for values in states[0]]]})
+                yield pd.DataFrame({"variables": [[np.array(values) for values in variables]]})
 
         try:
-            rows = plain.mapInPandas(measure, "state array<array<double>>").collect()
+            rows = plain.mapInPandas(measure, "variables array<array<double>>").collect()
         except Exception as error:
             message = _find_data_error(error)
             if message is None:
                 raise
             raise DataError(message) from None
-        return [tuple(tuple(values) for values in row["state"]) for row in rows]
+        return [tuple(tuple(values) for values in row["variables"]) for row in rows]
 
 
 class _FrameShard:

@@ -85,9 +85,9 @@ def check_first_trial(
 def replay(
     session: TunerSession, records: Sequence[Record], specs: Mapping[str, TrialSpec]
 ) -> None:
-    """Replay an earlier driver's journal to restore the state of the tuner and the trials.
+    """Replay an earlier driver's journal to restore the tuner and the trials.
 
-    The tuner receives the same calls in the same order, so it reaches the same state, including its
+    The tuner receives the same calls in the same order, so it reaches the same point, including its
     random generator. Raises SearchError if its decisions differ from the recorded ones.
     """
     running = session.table.running

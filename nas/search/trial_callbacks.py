@@ -31,7 +31,7 @@ class SearchCallbacks:
             return built
         trial.callbacks = self._factory(built.spec, trial.proposal.first_epoch)
         state = trial.callbacks.begin(built.state).state or built.state
-        journal_fields = to_json_types({"callbacks": trial.callbacks.get_states()})
+        journal_fields = to_json_types({"callbacks": trial.callbacks.take_snapshots()})
         return dataclasses.replace(built, state=state, journal_fields=journal_fields)
 
     def end_epoch(self, trial: RunningTrial, result: EpochResult) -> FinishedEpoch:
@@ -62,7 +62,9 @@ class SearchCallbacks:
             trial.callbacks.finish(epoch.logs)
         else:
             change = trial.callbacks.begin_epoch(trial.finished_epochs)
-        extra = to_json_types({"callbacks": trial.callbacks.get_states(), "logs": epoch.added_logs})
+        extra = to_json_types(
+            {"callbacks": trial.callbacks.take_snapshots(), "logs": epoch.added_logs}
+        )
         return EpochAnswer(proceed, keep, change.state, change.learning_rate, extra)
 
     def finish(self, trial: RunningTrial) -> None:

@@ -3,9 +3,9 @@
 A tuner proposes hyperparameter values, observes the metrics of every epoch and decides which trials
 continue. Any number of its trials may be in flight. All calls come from one thread.
 
-The state of a tuner is not saved. To resume a run, a new tuner gets the calls that the journal
-records, in their order, and must reach the same state. So its behavior may depend only on its seed
-and on these calls.
+A tuner is not saved. To resume a run, a new tuner gets the calls that the journal records, in
+their order, and must reach the same point. So its behavior may depend only on its seed and on these
+calls.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class RunningTrial:
         held: Whether it waits, without a worker, for the tuner's decision.
         due: When its next result is due by the virtual clock; infinite while it is held.
         callbacks: Its callbacks; None before its first epoch in this process.
-        saved: State of the callbacks after the last answered epoch.
+        saved: Snapshots of the callbacks after the last answered epoch.
     """
 
     name: str

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cerebros_spark.core.types import MetricState, TrialSpec
+from cerebros_spark.core.types import MetricVariables, TrialSpec
 from cerebros_spark.data.shards import ShardData
 
 #: The trainer's name in a ``TrialSpec``; it needs no registration in the processes of workers.
@@ -126,15 +126,15 @@ class SimulatedProgram:
     def dump(self) -> list[bytes]:
         return [state.tobytes() for state in self._states]
 
-    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
+    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
         self._traced.add("train")
         return [self._train(number, shard, seed) for number, seed in enumerate(seeds)]
 
-    def evaluate(self, shard: ShardData) -> list[MetricState]:
+    def evaluate(self, shard: ShardData) -> list[MetricVariables]:
         self._traced.add("validate")
         return [self._evaluate(number, shard) for number in range(len(self._networks))]
 
-    def _train(self, number: int, shard: ShardData, seed: int) -> MetricState:
+    def _train(self, number: int, shard: ShardData, seed: int) -> MetricVariables:
         network, state = self._networks[number], self._states[number]
         is_nan = network.check("train", int(state[-1]))
         time.sleep(network.seconds)
@@ -153,7 +153,7 @@ class SimulatedProgram:
         state[-1] += 1
         return _metrics(math.nan if is_nan else total, shard.rows)
 
-    def _evaluate(self, number: int, shard: ShardData) -> MetricState:
+    def _evaluate(self, number: int, shard: ShardData) -> MetricVariables:
         network, state = self._networks[number], self._states[number]
         is_nan = network.check("validate", int(state[-1]))
         time.sleep(network.seconds)
@@ -185,7 +185,7 @@ class NonResidentTrainer(SimulatedTrainer):
 class SimulatedMetrics:
     """Merges metrics of simulated networks: the mean squared error and its root."""
 
-    def merge(self, epochs: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+    def merge(self, epochs: Sequence[Sequence[MetricVariables]]) -> list[dict[str, float]]:
         merged = []
         for states in epochs:
             total = math.fsum(state[0][0] for state in states)
@@ -206,5 +206,5 @@ def _batches(network: Network, shard: ShardData, batch_size: int, seed: int | No
             yield x[rows], y[rows]
 
 
-def _metrics(total: float, rows: int) -> MetricState:
+def _metrics(total: float, rows: int) -> MetricVariables:
     return ((total,), (float(rows),))

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from cerebros_spark.core.seeding import derive_seed
-from cerebros_spark.core.types import MetricState
+from cerebros_spark.core.types import MetricVariables
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.training.fused.batches import PaddedRows
 from cerebros_spark.training.fused.buffers import Buffers, to_shared_tensor
@@ -56,7 +56,7 @@ class FusedProgram:
         """Return the states, one per network."""
         return [each.pack(state) for each, state in zip(self._maps, self._states, strict=True)]
 
-    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
+    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
         """Train each network on each row of the shard once, in an order drawn from its seed."""
         orders = [derive_seed(seed, "order") for seed in seeds]
         metrics = []
@@ -68,10 +68,10 @@ class FusedProgram:
                 rows = self._get_rows(shard, chunks[0], True)
                 order = [chunk.order for chunk in chunks]
                 total = total + self._train(group, rows, order, seeds[group])
-            metrics += _to_metric_states(total)
+            metrics += _to_metric_variables(total)
         return metrics
 
-    def evaluate(self, shard: ShardData) -> list[MetricState]:
+    def evaluate(self, shard: ShardData) -> list[MetricVariables]:
         """Evaluate each network on each row of the shard once."""
         total: Any = 0.0
         for chunk in shard.chunks(self._step.batch_size, None):
@@ -80,7 +80,7 @@ class FusedProgram:
             parts = [self._evaluate(group, rows, len(chunk.order)) for group in groups]
             total = total + np.concatenate(parts)
         self._steps += 1
-        return _to_metric_states(total)
+        return _to_metric_variables(total)
 
     def _split_groups(self, networks: int) -> list[slice]:
         return [slice(first, first + networks) for first in range(0, len(self._maps), networks)]
@@ -149,5 +149,5 @@ class FusedProgram:
         return [float(schedule(first + step)) for step in range(steps)]
 
 
-def _to_metric_states(sums: np.ndarray) -> list[MetricState]:
+def _to_metric_variables(sums: np.ndarray) -> list[MetricVariables]:
     return [tuple((float(value),) for value in row) for row in sums]

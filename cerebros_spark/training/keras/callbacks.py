@@ -19,7 +19,7 @@ from keras.callbacks import Callback
 from cerebros_spark.compat import keras as compat
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import TrialSpec
-from cerebros_spark.training.keras.callback_state import get_callback_state, set_callback_state
+from cerebros_spark.training.keras.callback_snapshot import restore_snapshot, take_snapshot
 from cerebros_spark.training.keras.checkpoint import StateVariables
 from cerebros_spark.training.keras.metrics import remove_one_hot_labels
 from cerebros_spark.training.keras.serialization import deserialize_model
@@ -94,14 +94,14 @@ class TrialCallbacks:
         self._begin_training()
         return self.begin_epoch(0)
 
-    def resume(self, states: Sequence[Any]) -> None:
-        """Begin training with what :meth:`get_states` returned in another process."""
+    def resume(self, snapshots: Sequence[Any]) -> None:
+        """Begin training with what :meth:`take_snapshots` returned in another process."""
         for each in self._callbacks:
             if isinstance(each, keras.callbacks.CSVLogger):
                 each.append = True
         self._begin_training()
-        for each, state in zip(self._callbacks, states, strict=True):
-            set_callback_state(each, state)
+        for each, snapshot in zip(self._callbacks, snapshots, strict=True):
+            restore_snapshot(each, snapshot)
 
     def _begin_training(self) -> None:
         for each in self._callbacks:
@@ -144,9 +144,9 @@ class TrialCallbacks:
         for each in self._callbacks:
             each.on_train_end(dict(logs))
 
-    def get_states(self) -> list[dict[str, Any]]:
-        """Return the states of the callbacks in JSON's types."""
-        return [get_callback_state(each) for each in self._callbacks]
+    def take_snapshots(self) -> list[dict[str, Any]]:
+        """Return the callbacks' snapshots in JSON's types."""
+        return [take_snapshot(each) for each in self._callbacks]
 
     def _build_model(self, program: str) -> None:
         # A callback may save the model, which must then load without this package.

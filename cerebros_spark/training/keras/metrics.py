@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from cerebros_spark.compat.keras import metric_direction
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.types import MetricState
+from cerebros_spark.core.types import MetricVariables
 from cerebros_spark.training.keras.scopes import custom_object_scope
 from cerebros_spark.training.keras.serialization import import_custom_modules
 from cerebros_spark.training.keras.trainer import build_metrics
@@ -156,24 +156,24 @@ class MetricsMerger:
         """Built metrics of the model; one of them contains those of ``compile()``."""
         return list(self._model.metrics)
 
-    def merge(self, epoch_states: Sequence[Sequence[MetricState]]) -> list[dict[str, float]]:
+    def merge(self, reported: Sequence[Sequence[MetricVariables]]) -> list[dict[str, float]]:
         """Merge the metric variables of each epoch and return the epoch's metrics by name.
 
         Args:
-            epoch_states: For each epoch the metric variables of all its units.
+            reported: For each epoch the metric variables of all its units.
 
         Raises:
             ArgumentError: If the units report metrics that are not in the compile configuration.
         """
-        for state in itertools.chain.from_iterable(epoch_states):
-            if len(state) != len(self._variables):
+        for variables in itertools.chain.from_iterable(reported):
+            if len(variables) != len(self._variables):
                 raise ArgumentError(
-                    f"cannot merge metrics: the network reports {len(state)} metric variables, but "
-                    f"its compile() call explains {len(self._variables)}; pass all metrics to "
+                    f"cannot merge metrics: the network reports {len(variables)} metric variables, "
+                    f"but its compile() call explains {len(self._variables)}; pass all metrics to "
                     "compile()"
                 )
         totals = np.array(
-            [np.sum([_flatten(state) for state in states], axis=0) for states in epoch_states]
+            [np.sum([_flatten(each) for each in units], axis=0) for units in reported]
         )
         if self._compiled is None:
             return [self._compute_eagerly(total) for total in totals]
@@ -181,7 +181,7 @@ class MetricsMerger:
         by_name = {name: values.numpy() for name, values in results.items()}
         return [
             {name: float(values[number]) for name, values in by_name.items()}
-            for number in range(len(epoch_states))
+            for number in range(len(reported))
         ]
 
     @functools.cached_property
@@ -222,8 +222,8 @@ class MetricsMerger:
             yield variable, tf.cast(tf.reshape(part, variable.shape), variable.dtype)
 
 
-def _flatten(state: MetricState) -> np.ndarray:
-    return np.fromiter(itertools.chain.from_iterable(state), np.float64)
+def _flatten(variables: MetricVariables) -> np.ndarray:
+    return np.fromiter(itertools.chain.from_iterable(variables), np.float64)
 
 
 def get_merger_key(program: str) -> str:

@@ -23,7 +23,7 @@ from cerebros_spark.compat import keras as compat
 from cerebros_spark.compat.tensorflow import clear_kernel_cache
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.seeding import derive_seed
-from cerebros_spark.core.types import MetricState, TrialSpec
+from cerebros_spark.core.types import MetricVariables, TrialSpec
 from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.training.keras.checkpoint import StateVariables
 from cerebros_spark.training.keras.flat_updates import FlatUpdates
@@ -129,14 +129,14 @@ class KerasProgram:
         """Dump the state of the trial."""
         return [self._variables.read()]
 
-    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricState]:
+    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
         """Train once on each row of the shard, in an order drawn from the seed."""
         seed = seeds[0]
         for number, generator in enumerate(self._generators):
             generator.assign(np.array([derive_seed(seed, "generator", number), 0], np.uint32))
         return self._run("train_step", self._train_step, shard, derive_seed(seed, "order"))
 
-    def evaluate(self, shard: ShardData) -> list[MetricState]:
+    def evaluate(self, shard: ShardData) -> list[MetricVariables]:
         """Evaluate once on each row of the shard; the state does not change.
 
         Raises:
@@ -197,7 +197,7 @@ class KerasProgram:
 
     def _run(
         self, name: str, step: Callable[[Any], None], shard: ShardData, seed: int | None
-    ) -> list[MetricState]:
+    ) -> list[MetricVariables]:
         self._model.reset_metrics()
         batch_size = tf.constant(self._batch_size, tf.int64)
         for data, order in self._tensor_chunks(shard, self._batch_size, seed):
@@ -208,7 +208,7 @@ class KerasProgram:
             self._loops[name](data, tf.constant(order, tf.int64), batch_size)
             del data, order  # frees their memory before the next chunk is read
             self._check_loss(name)
-        return [read_metric_state(self._model)]
+        return [read_metric_variables(self._model)]
 
     def _train_step(self, data: tuple[Any, ...]) -> None:
         self._check_logs(self._model.train_step(add_row_weights(data, self._class_weights)))
@@ -338,7 +338,7 @@ def build_metrics(model: Any, x: Any, y: Any) -> None:
     model.reset_metrics()
 
 
-def read_metric_state(model: Any) -> MetricState:
+def read_metric_variables(model: Any) -> MetricVariables:
     """Read the values of a model's metric variables, those of the loss first."""
     return tuple(
         tuple(np.ravel(variable.numpy()).astype(float).tolist())

@@ -10,9 +10,9 @@ class SumMerger:
 
     calls = 0
 
-    def merge(self, epoch_states):
+    def merge(self, reported):
         self.calls += 1
-        return [{"loss": sum(value for ((value,),) in units)} for units in epoch_states]
+        return [{"loss": sum(value for ((value,),) in units)} for units in reported]
 
 
 def done(name: str, train: list[float], validation: list[float]) -> EpochDone:

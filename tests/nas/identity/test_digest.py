@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cerebros_spark.core.pickling import is_user_module
-from nas.identity.digest import describe_code, find_changed_state, find_differences
+from nas.identity.digest import describe_code, find_changed_values, find_differences
 
 BEGIN = """\
 import functools
@@ -160,7 +160,7 @@ def test_attributes_that_a_build_sets_do_not_count():
 
 
 # Code that changes values while it is run, and how the root is called.
-STATE = {
+MUTABLE = {
     "key of two": "cache = {}\ndef build(hp):\n    u, d = 1, 2\n    cache[(u, d)] = hp",
     "key that is called": "from collections import Counter\ncnt = Counter()\n"
     "def build(hp, k='a'):\n    cnt[k.upper()] += 1",
@@ -192,11 +192,11 @@ STATE = {
 }
 
 
-@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize("name", MUTABLE)
 def test_values_that_code_changes_are_never_refused(name, monkeypatch):
     monkeypatch.delenv("CEREBROS_TEST", raising=False)
     known: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(STATE[name], "script.py", "exec"), known)
+    exec(compile(MUTABLE[name], "script.py", "exec"), known)
     root = known.get("mine", known["build"])
     before = describe_code({"root": root})
     for _ in range(2):
@@ -218,7 +218,7 @@ def test_the_time_of_a_script_is_not_refused():
     text = "import time\nSTART = time.time()\ndef build(hp):\n    return time.time() - START"
     before, now = described(text), described(text)
     assert find_differences(before, now) == []
-    assert find_changed_state(before, now) == ["START"]
+    assert find_changed_values(before, now) == ["START"]
 
 
 CHANGED_OBJECTS = [
@@ -233,7 +233,7 @@ def test_values_of_other_objects_are_warned_of(text, old, new):
     text += "\ndef build(hp):\n    return x"
     before, now = described(text.format(old)), described(text.format(new))
     assert find_differences(before, now) == []
-    assert find_changed_state(before, now) == ["x"]
+    assert find_changed_values(before, now) == ["x"]
 
 
 VALUES = [
@@ -385,12 +385,12 @@ def test_a_value_that_may_have_been_changed_is_warned_of(name):
     texts = [MAYBE_CHANGED[name].replace("{}", each) for each in ("1", "9")]
     before, now = map(described, texts)
     assert find_differences(before, now) == []
-    assert find_changed_state(before, now) == [name]
+    assert find_changed_values(before, now) == [name]
 
 
 def test_unreadable_values_are_warned_of():
     text = "X = (each for each in 'ab')\ndef build(hp):\n    return X"
-    assert find_changed_state(described(text), described(text)) == ["a generator"]
+    assert find_changed_values(described(text), described(text)) == ["a generator"]
 
 
 OTHER_MODULES = [

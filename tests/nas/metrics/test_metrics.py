@@ -21,7 +21,7 @@ from cerebros_spark.training.keras.metrics import (
     remove_one_hot_labels,
 )
 from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
-from cerebros_spark.training.keras.trainer import read_metric_state
+from cerebros_spark.training.keras.trainer import read_metric_variables
 from nas.metrics.adaptation import adapt_metrics
 from nas.metrics.labels import LabelKind, infer_form, summarize_array
 from nas.metrics.lookup import get_metric
@@ -423,17 +423,17 @@ def program_of(case: Case, metrics: list[Any], loss: Any = "mse") -> str:
 def merged(case: Case, metrics: list[Any]) -> dict[str, float]:
     """The metrics of two partitions' rows, as a search adds them up."""
     program = program_of(case, metrics)
-    states = []
+    parts = []
     for rows in (slice(0, FIRST), slice(FIRST, ROWS)):
         model = build_scoring_model(program, [case.y])
         for start in range(0, len(case.y[rows]), 20):  # in batches, the last one smaller
             batch = slice(start, start + 20)
             y, p = case.y[rows][batch], case.p[rows][batch]
             model.compute_metrics(p, keras.ops.array(y), keras.ops.array(p))
-        states.append(read_metric_state(model))
+        parts.append(read_metric_variables(model))
     merger = MetricsMerger(program, [(case.y.shape[1:], case.y.dtype.name)])
     assert set(merger.shapes.values()) == {()}
-    evaluated = merger.merge([states])[0]
+    evaluated = merger.merge([parts])[0]
     return {name: value for name, value in evaluated.items() if name != "loss"}
 
 

@@ -14,7 +14,7 @@ from cerebros_spark.training.fused.trainer import FusedTrainer
 from cerebros_spark.training.keras.checkpoint import get_initial_state
 from cerebros_spark.training.keras.metrics import OneHotLabels, build_scoring_model
 from cerebros_spark.training.keras.serialization import serialize_model
-from cerebros_spark.training.keras.trainer import KerasTrainer, read_metric_state
+from cerebros_spark.training.keras.trainer import KerasTrainer, read_metric_variables
 from tests.cerebros_spark.training.fused.fused_networks import (
     Rows,
     Streamed,
@@ -132,7 +132,7 @@ def test_one_hot_metrics_equal_those_of_class_numbers():
         [keras.ops.array(y)], [keras.ops.array(p)], np.ones(4, "float32"), None
     )
     built.test_on_batch(p, y)
-    expected = np.concatenate(read_metric_state(built))
+    expected = np.concatenate(read_metric_variables(built))
     np.testing.assert_allclose(sums / sums[1], expected / expected[1], rtol=1e-5)
     f1 = OneHotLabels(keras.metrics.F1Score(average="macro"), 3)
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=[f1])

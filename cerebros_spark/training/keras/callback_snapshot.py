@@ -1,4 +1,4 @@
-"""State of Keras callbacks in JSON's types, to describe them and to resume runs."""
+"""Snapshots of Keras callbacks in JSON's types, to describe them and to resume runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 _PLAIN = (bool, int, float, str, type(None))
 # The model, and what CSVLogger finds out when it opens its file.
-_NOT_STATE = ("params", "_model", "validation_data", "append", "append_header")
+_OMITTED = ("params", "_model", "validation_data", "append", "append_header")
 _NUMERIC_KINDS = "biuf"  # kinds of NumPy dtypes that JSON has numbers for
 _NOT_PLAIN = object()
 
@@ -24,32 +24,32 @@ def describe_callbacks(callbacks: Sequence[Callback]) -> list[Any]:
     return [[type(each).__name__, _get_attributes(each)] for each in callbacks]
 
 
-def get_callback_state(callback: Callback) -> dict[str, Any]:
-    """Return the state of a callback: that of its ``get_state()``, or its plain attributes."""
+def take_snapshot(callback: Callback) -> dict[str, Any]:
+    """Return what the ``get_state()`` of a callback does, or else its plain attributes."""
     if hasattr(callback, "get_state"):
-        state: dict[str, Any] = callback.get_state()
-        return state
-    state = _get_attributes(callback)
+        snapshot: dict[str, Any] = callback.get_state()
+        return snapshot
+    snapshot = _get_attributes(callback)
     if not type(callback).__module__.startswith("keras."):
-        for name in vars(callback).keys() - state.keys() - set(_NOT_STATE):
+        for name in vars(callback).keys() - snapshot.keys() - set(_OMITTED):
             value = getattr(callback, name)
             if not callable(value):
                 _warn_of_lost_attribute(type(callback).__name__, name, type(value).__name__)
-    return state
+    return snapshot
 
 
-def set_callback_state(callback: Callback, state: Mapping[str, Any]) -> None:
-    """Set what :func:`get_callback_state` returned, by ``set_state()`` if the callback has one."""
+def restore_snapshot(callback: Callback, snapshot: Mapping[str, Any]) -> None:
+    """Set what :func:`take_snapshot` returned, by ``set_state()`` if the callback has one."""
     if hasattr(callback, "set_state"):
-        callback.set_state(state)
+        callback.set_state(snapshot)
         return
-    for name, value in state.items():
+    for name, value in snapshot.items():
         setattr(callback, name, _decode(value))
 
 
 def _get_attributes(callback: Callback) -> dict[str, Any]:
     encoded = {
-        name: _encode(value) for name, value in vars(callback).items() if name not in _NOT_STATE
+        name: _encode(value) for name, value in vars(callback).items() if name not in _OMITTED
     }
     return {name: value for name, value in encoded.items() if value is not _NOT_PLAIN}
 

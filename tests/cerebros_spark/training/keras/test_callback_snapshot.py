@@ -1,4 +1,4 @@
-"""The state of callbacks in JSON's types."""
+"""Snapshots of callbacks in JSON's types."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from cerebros_spark.training.keras.callback_state import (
+from cerebros_spark.training.keras.callback_snapshot import (
     describe_callbacks,
-    get_callback_state,
-    set_callback_state,
+    restore_snapshot,
+    take_snapshot,
 )
 
 VALUES = [
@@ -46,7 +46,7 @@ class WithState(Holder):
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_plain_attributes_are_restored_with_their_types(value):
     restored = Holder()
-    set_callback_state(restored, json.loads(json.dumps(get_callback_state(Holder(value)))))
+    restore_snapshot(restored, json.loads(json.dumps(take_snapshot(Holder(value)))))
     assert type(restored.value) is type(value)
     np.testing.assert_equal(restored.value, value)
     assert getattr(restored.value, "dtype", None) == getattr(value, "dtype", None)
@@ -54,13 +54,13 @@ def test_plain_attributes_are_restored_with_their_types(value):
 
 def test_a_callback_may_save_its_own_state():
     restored = WithState(0)
-    set_callback_state(restored, get_callback_state(WithState(4)))
+    restore_snapshot(restored, take_snapshot(WithState(4)))
     assert restored.value == 5
 
 
 def test_an_attribute_that_cannot_be_saved_is_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
-        assert "value" not in get_callback_state(Holder(threading.Lock()))
+        assert "value" not in take_snapshot(Holder(threading.Lock()))
     assert "Holder.value is a lock and is not saved" in caplog.text
 
 
