@@ -141,7 +141,7 @@ class Replay:
             return LearningRateSetter(spec.program)
 
     def _run_unit(self, program: Program, spec: TrialSpec, result: UnitResult) -> tuple[bool, bool]:
-        """Run a unit again; return whether its state and whether its metrics are the same."""
+        """Rerun a unit; return whether its state and whether its metrics are the same."""
         unit = result.unit
         shard = self._get_shard(unit.phase, unit.partition)
         has_same_state = True

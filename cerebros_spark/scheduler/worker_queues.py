@@ -27,7 +27,7 @@ class WorkerQueues:
 
     @property
     def idle_count(self) -> int:
-        """Number of free workers whose queue is empty."""
+        """Number of free workers with an empty queue."""
         return len(self._free - self._batches.keys())
 
     def is_busy(self, worker: int) -> bool:

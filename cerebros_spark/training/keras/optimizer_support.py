@@ -57,8 +57,8 @@ def _check_rate_and_averages(part: Any) -> None:
     rate = compat.learning_rate_argument(part)
     if callable(rate) and not _is_schedule(rate) and not isinstance(rate, keras.Variable):
         raise ArgumentError(
-            f"cannot use the learning rate of the optimizer {part.name!r}: it is a function, whose "
-            "value would be fixed when a worker traces it; derive a "
+            f"cannot use the learning rate of the optimizer {part.name!r}: it is a function, and "
+            "its value would be fixed when a worker traces it; derive a "
             "keras.optimizers.schedules.LearningRateSchedule instead"
         )
     if getattr(part, "use_ema", False) and not part.ema_overwrite_frequency:
