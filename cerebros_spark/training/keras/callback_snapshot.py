@@ -1,4 +1,4 @@
-"""Snapshots of Keras callbacks in JSON's types, to describe them and to resume runs."""
+"""Snapshots of Keras callbacks in JSON types, to describe callbacks and to resume runs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from keras.callbacks import Callback
 logger = logging.getLogger(__name__)
 
 _PLAIN = (bool, int, float, str, type(None))
-# The model, and what CSVLogger finds out when it opens its file.
+# The model and its settings, and what CSVLogger determines when it opens its file.
 _OMITTED = ("params", "_model", "validation_data", "append", "append_header")
-_NUMERIC_KINDS = "biuf"  # kinds of NumPy dtypes that JSON has numbers for
+_NUMERIC_KINDS = "biuf"  # kinds of NumPy dtypes that are numbers in JSON
 _NOT_PLAIN = object()
 
 
 def describe_callbacks(callbacks: Sequence[Callback]) -> list[Any]:
-    """Return the classes and plain attributes of callbacks."""
+    """Describe each callback by the name of its class and its plain attributes."""
     return [[type(each).__name__, _get_attributes(each)] for each in callbacks]
 
 
 def take_snapshot(callback: Callback) -> dict[str, Any]:
-    """Return what the ``get_state()`` of a callback does, or else its plain attributes."""
+    """Take a snapshot: the result of ``get_state()`` or, without it, the plain attributes."""
     if hasattr(callback, "get_state"):
         snapshot: dict[str, Any] = callback.get_state()
         return snapshot
@@ -39,7 +39,7 @@ def take_snapshot(callback: Callback) -> dict[str, Any]:
 
 
 def restore_snapshot(callback: Callback, snapshot: Mapping[str, Any]) -> None:
-    """Set what :func:`take_snapshot` returned, by ``set_state()`` if the callback has one."""
+    """Restore a snapshot of :func:`take_snapshot`, with ``set_state()`` if the callback has it."""
     if hasattr(callback, "set_state"):
         callback.set_state(snapshot)
         return
@@ -66,7 +66,7 @@ def _warn_of_lost_attribute(callback: str, attribute: str, kind: str) -> None:
 
 
 def _encode(value: Any) -> Any:
-    """Return a value in JSON's types, or ``_NOT_PLAIN``."""
+    """Encode a value in JSON types; return ``_NOT_PLAIN`` if that is not possible."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, np.ndarray | np.generic):

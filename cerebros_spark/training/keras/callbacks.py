@@ -95,7 +95,7 @@ class TrialCallbacks:
         return self.begin_epoch(0)
 
     def resume(self, snapshots: Sequence[Any]) -> None:
-        """Begin training with what :meth:`take_snapshots` returned in another process."""
+        """Resume training from the snapshots that :meth:`take_snapshots` returned elsewhere."""
         for each in self._callbacks:
             if isinstance(each, keras.callbacks.CSVLogger):
                 each.append = True
@@ -145,7 +145,7 @@ class TrialCallbacks:
             each.on_train_end(dict(logs))
 
     def take_snapshots(self) -> list[dict[str, Any]]:
-        """Return the callbacks' snapshots in JSON's types."""
+        """Take a snapshot of every callback, in JSON types."""
         return [take_snapshot(each) for each in self._callbacks]
 
     def _build_model(self, program: str) -> None:

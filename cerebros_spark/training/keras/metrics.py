@@ -160,7 +160,7 @@ class MetricsMerger:
         """Merge the metric variables of each epoch and return the epoch's metrics by name.
 
         Args:
-            reported: For each epoch the metric variables of all its units.
+            reported: For each epoch, the metric variables of all its units.
 
         Raises:
             ArgumentError: If the units report metrics that are not in the compile configuration.
