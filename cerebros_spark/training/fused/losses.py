@@ -1,4 +1,4 @@
-"""Losses and metrics of a network, as the sums that Keras' metrics store."""
+"""Losses and metrics of a network, as the sums and counts that Keras' metrics store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cerebros_spark.compat import keras as compat
 from cerebros_spark.training.fused.graph.parser import NotFusableError
 from cerebros_spark.training.keras.metrics import OneHotLabels
 
-#: Of labels and outputs, each ``(rows, width)``, returns a value per row.
+#: From labels ``(batch, label width)`` and outputs ``(batch, width)``, one value per data row.
 _RowFunction = Callable[[Any, Any], Any]
 
 
@@ -26,29 +26,29 @@ class _Loss:
 
 @dataclass(frozen=True)
 class _Mean:
-    """A metric that is a mean over rows of a function."""
+    """Metric that is the mean of a function over the data rows."""
 
-    output: int
+    output: int  # index of the output
     call: _RowFunction
-    weighted: bool
+    weighted: bool  # whether row weights apply
     dtype: str
 
 
 class BatchScorer:
-    """The losses and metrics of a compile configuration.
+    """Losses and metrics of a compiled model, computed for one batch at a time.
 
     Args:
-        model: A compiled model with the networks' outputs, its metrics built.
+        model: Compiled model with the outputs of the networks, and with built metrics.
 
     Raises:
-        NotFusableError: If a loss or a metric is not a mean over rows.
+        NotFusableError: If a loss or a metric is not a mean over data rows.
     """
 
     def __init__(self, model: Any) -> None:
         self._losses = [_read_loss(*each) for each in compat.flat_losses(model)]
         self._means = list(_read_means(model))
         means = 1 + len(self._means) + (len(self._losses) if len(self._losses) > 1 else 0)
-        #: Number of values that make up the metrics of a network.
+        #: Number of metric values of a network: a sum and a count for each mean.
         self.width = 2 * means
         if len(model.metrics_variables) != self.width:
             raise NotFusableError("its metrics are not all means over rows")
@@ -57,13 +57,13 @@ class BatchScorer:
     def __call__(
         self, y: Sequence[Any], outputs: Sequence[Any], counts: Any, weights: Any | None
     ) -> tuple[Any, Any]:
-        """Return the loss ``()`` of a batch, and the sums that its metrics store ``(width,)``.
+        """Return the loss ``()`` of a batch, and its metric values ``(self.width,)``.
 
         Args:
-            y: Labels ``(batch, width)`` per output.
-            outputs: The network's outputs ``(batch, width)``.
-            counts: 1 for a row, 0 for padding, ``(batch,)`` in the dtype of the results.
-            weights: Row weights ``(batch,)``, or None for 1.
+            y: Labels of each output, ``(batch, label width)``.
+            outputs: Values of each output, ``(batch, width)`` with the output's own width.
+            counts: 1 for a data row, 0 for padding, ``(batch,)``, in the dtype of the results.
+            weights: Row weights ``(batch,)``; None if all are 1.
         """
         rows = tf.reduce_sum(counts)
         weighted_counts = counts if weights is None else counts * weights
@@ -84,7 +84,7 @@ class BatchScorer:
 
 
 def _apply_by_row(call: _RowFunction, labels: Any, values: Any, dtype: str) -> Any:
-    """Return a function of labels and outputs ``(rows, width)`` row by row, ``(rows,)``."""
+    """Apply a function to labels and outputs, cast to ``dtype``; return values ``(batch,)``."""
     return tf.reshape(call(tf.cast(labels, dtype), tf.cast(values, dtype)), [-1])
 
 
@@ -97,7 +97,7 @@ def _read_loss(loss: Any, weight: float | None) -> _Loss:
 
 
 def _read_means(model: Any) -> Iterator[_Mean]:
-    """Yield the metrics that were passed to compile(), in Keras' order."""
+    """Yield the metrics passed to ``compile``, in Keras' order."""
     for weighted, groups in zip((False, True), compat.flat_metrics(model), strict=True):
         for output, group in enumerate(groups):
             for metric in group:
@@ -111,7 +111,7 @@ def _get_row_function(metric: Any) -> _RowFunction:
     if type(metric) is keras.metrics.RootMeanSquaredError:
         return lambda y, values: keras.ops.mean(keras.ops.square(values - y), axis=-1)
     if not _is_builtin(metric) or not isinstance(metric, keras.metrics.MeanMetricWrapper):
-        raise NotFusableError(f"its metric {metric.name} is no built-in mean over rows")
+        raise NotFusableError(f"its metric {metric.name} is not a built-in mean over rows")
     function = compat.wrapped_function(metric)
     arguments = compat.function_arguments(metric)
     return lambda y, values: function(y, values, **arguments)
@@ -122,7 +122,7 @@ def _is_builtin(value: Any) -> bool:
 
 
 def _find_order(model: Any) -> list[int]:
-    """Return the position here of each of the model's metrics."""
+    """Return, for each metric of the model, its index among the metrics of the scorer."""
     here = [compat.loss_tracker(model), *compat.compiled_loss(model).metrics]
     here += [each for groups in compat.flat_metrics(model) for group in groups for each in group]
     ids, compiled = list(map(id, here)), compat.compiled_metrics(model)

@@ -1,6 +1,6 @@
-"""Optimizer updates of whole arrays, operation by operation as in ``keras.optimizers``.
+"""Optimizer updates of whole arrays, with the same operations as ``keras.optimizers``.
 
-Papers differ in the position of epsilon and of weight decay.
+Published algorithms place epsilon and weight decay differently; these rules follow Keras.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from cerebros_spark.training.fused.graph.parser import NotFusableError
 
-# Options that no rule here has, with the value that turns them off.
+# Options that no rule supports, with the value that disables each.
 _UNSUPPORTED = {
     "clipnorm": None,
     "global_clipnorm": None,
@@ -26,14 +26,14 @@ _UNSUPPORTED = {
 
 @dataclass(frozen=True)
 class UpdateRule:
-    """The update of an optimizer.
+    """Update rule of an optimizer.
 
     Attributes:
-        slots: Names of its slots, in groups. In the optimizer's state the groups follow each other,
-            and within a group the slots alternate, weight by weight.
+        slots: Names of the optimizer slots, in groups. The state of the optimizer holds one group
+            after the other. Within a group the slots alternate, weight by weight.
         step: ``(weight, gradient, slots, learning_rate, count) -> (weight, slots)``. Weight,
-            gradient and each slot have one shape and dtype; the learning rate and the count of
-            steps from 1 are scalars ``()`` of this dtype.
+            gradient and each slot have the same shape and dtype. The learning rate and the number
+            of the step, which starts at 1, are scalars ``()`` of this dtype.
     """
 
     slots: tuple[tuple[str, ...], ...]
@@ -41,23 +41,23 @@ class UpdateRule:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all slots."""
+        """Names of all optimizer slots."""
         return tuple(name for group in self.slots for name in group)
 
 
 def get_update_rule(optimizer: Mapping[str, Any]) -> UpdateRule:
-    """Return the rule of an optimizer, given in serialized form.
+    """Return the update rule of a serialized optimizer.
 
     Raises:
-        NotFusableError: If there is none.
+        NotFusableError: If no rule supports the optimizer or one of its options.
     """
     kind, config = optimizer["class_name"], optimizer["config"]
     if optimizer["module"] != "keras.optimizers" or kind not in _RULES:
-        raise NotFusableError(f"its optimizer is {kind}")
+        raise NotFusableError(f"its optimizer {kind} has no fused update rule")
     for name, off in _UNSUPPORTED.items():
         if config.get(name) not in (off, None):
             raise NotFusableError(f"its optimizer has {name}={config[name]!r}")
-    if config.get("epsilon") == 0:  # padding has gradients and moments of 0
+    if config.get("epsilon") == 0:  # padding would give 0 / 0
         raise NotFusableError("its optimizer has epsilon=0")
     plain = _RULES[kind](config)
     decay = config.get("weight_decay")
@@ -71,8 +71,8 @@ def get_update_rule(optimizer: Mapping[str, Any]) -> UpdateRule:
     return UpdateRule(plain.slots, decayed)
 
 
-def _adam(config: Mapping[str, Any]) -> UpdateRule:
-    """Adam (Kingma and Ba, ICLR 2015), with epsilon added to the uncorrected root."""
+def _build_adam(config: Mapping[str, Any]) -> UpdateRule:
+    """Build the rule of Adam (Kingma and Ba, ICLR 2015); epsilon is beside the uncorrected root."""
     if config["amsgrad"]:
         raise NotFusableError("its optimizer has amsgrad=True")
     beta_1, beta_2, epsilon = config["beta_1"], config["beta_2"], config["epsilon"]
@@ -80,7 +80,7 @@ def _adam(config: Mapping[str, Any]) -> UpdateRule:
     def step(
         weight: Any, gradient: Any, slots: Mapping[str, Any], learning_rate: Any, count: Any
     ) -> tuple[Any, dict[str, Any]]:
-        # Cast by way of float32, as in Keras.
+        # Convert to float32 and then to the dtype, as Keras does.
         one, two = (tf.cast(beta, weight.dtype) for beta in (beta_1, beta_2))
         rate = learning_rate * tf.sqrt(1 - tf.pow(two, count)) / (1 - tf.pow(one, count))
         momentum = slots["momentum"] + (gradient - slots["momentum"]) * (1 - beta_1)
@@ -91,8 +91,8 @@ def _adam(config: Mapping[str, Any]) -> UpdateRule:
     return UpdateRule((("momentum", "velocity"),), step)
 
 
-def _sgd(config: Mapping[str, Any]) -> UpdateRule:
-    """Gradient descent; the momentum includes the learning rate."""
+def _build_sgd(config: Mapping[str, Any]) -> UpdateRule:
+    """Build the rule of gradient descent, whose momentum includes the learning rate."""
     decay, nesterov = config["momentum"], config["nesterov"]
 
     def step(
@@ -108,8 +108,8 @@ def _sgd(config: Mapping[str, Any]) -> UpdateRule:
     return UpdateRule((("momentum",),) if decay else (), step)
 
 
-def _rmsprop(config: Mapping[str, Any]) -> UpdateRule:
-    """RMSprop (Hinton, 2012), with epsilon under the root."""
+def _build_rmsprop(config: Mapping[str, Any]) -> UpdateRule:
+    """Build the rule of RMSprop (Hinton, 2012), with epsilon under the root."""
     rho, decay = config["rho"], config["momentum"]
     epsilon, centered = config["epsilon"], config["centered"]
     names = [("velocity",)]
@@ -133,8 +133,8 @@ def _rmsprop(config: Mapping[str, Any]) -> UpdateRule:
 
 
 _RULES: dict[str, Callable[[Mapping[str, Any]], UpdateRule]] = {
-    "Adam": _adam,
-    "AdamW": _adam,
-    "SGD": _sgd,
-    "RMSprop": _rmsprop,
+    "Adam": _build_adam,
+    "AdamW": _build_adam,
+    "SGD": _build_sgd,
+    "RMSprop": _build_rmsprop,
 }

@@ -1,4 +1,4 @@
-"""Trainer of groups of Cerebros networks, with the results of training each one alone."""
+"""Trainer of groups of Cerebros networks, with the results of training each network alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cerebros_spark.training.fused.program import FusedProgram
 from cerebros_spark.training.fused.state_layout import StateMap
 from cerebros_spark.training.keras.row_weights import read_class_weights
 
-#: Networks of a call. Starting a compiled call takes as long as several steps.
+#: Maximum number of networks per compiled call. Starting a call takes as long as several steps.
 NETWORKS_PER_CALL = 16
 
 
@@ -40,10 +40,10 @@ class _Trial:
 
 
 class FusedTrainer:
-    """Opens trials as networks of one group, and keeps what is compiled for a shape.
+    """Trainer that opens trials as one group, and keeps the compiled steps of each padded shape.
 
     Args:
-        networks_per_call: Networks that one compiled call trains.
+        networks_per_call: Maximum number of networks per compiled call.
     """
 
     resident = False
@@ -57,16 +57,18 @@ class FusedTrainer:
         )
 
     def open(self, specs: Sequence[TrialSpec]) -> FusedProgram:
-        """Fit the networks into one shape.
+        """Open trials as one program, with their networks padded to one shape.
 
         Raises:
-            NotFusableError: If one cannot be fused.
-            ArgumentError: If they differ in more than their wirings and weights.
+            NotFusableError: If a network cannot be fused.
+            ArgumentError: If the trials differ in group configuration, shape or batch size.
         """
         trials = [self._parse(spec) for spec in specs]
         first = trials[0]
         if len({(each.config, each.shape, each.batch_size) for each in trials}) > 1:
-            raise ArgumentError("these trials differ in more than their wirings")
+            raise ArgumentError(
+                "cannot train these trials together: they differ in more than their wirings"
+            )
         shape = first.shape
         if shape is None:
             shapes = (PaddedShape.from_network(each.network) for each in trials)
@@ -86,7 +88,7 @@ class FusedTrainer:
         return FusedProgram(maps, step, buffers, functools.partial(self._get_rows, first))
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
-        """Free what belongs to these trials; what is compiled serves later ones."""
+        """Free the memory of these trials; compiled steps are kept for later trials."""
         for trial_id in trial_ids:
             self._trials.pop(trial_id, None)
 
@@ -105,7 +107,7 @@ class FusedTrainer:
     def _get_rows(
         self, trial: _Trial, shard: ShardData, chunk: Chunk, training: bool
     ) -> PaddedRows:
-        """Return a chunk's rows as tensors, which are kept for a resident shard."""
+        """Return the padded data rows of a chunk; those of a resident shard are cached."""
         weights = trial.class_weights if training else None
         batch = trial.batch_size if training else get_evaluation_batch_size(len(chunk.order))
         if not shard.resident:

@@ -1,4 +1,4 @@
-"""Parser of programs: the JSON of a Keras model as a Cerebros network, without building it."""
+"""Parser that reads a Cerebros network from the JSON of a Keras model, without building it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from cerebros_spark.training.fused.graph.network import (
 
 _UNIT_NAME = re.compile(r"level(\d+)_unit(\d+)_")
 
-# Layers without weights between an input and the units.
+# Layers without weights that may follow an input.
 _PREPROCESSING = ("Rescaling", "Normalization", "Flatten", "Reshape")
 
-# Activations over all neurons of a unit, which would include padding.
+# Activations that read all neurons of a unit, and would read padding, too.
 _MIXING = ("glu", "log_softmax", "softmax", "sparsemax")
 
 _DENSE_EXTRAS = (
@@ -37,7 +37,7 @@ _NORMALIZATION_EXTRAS = (
 
 
 class NotFusableError(Exception):
-    """A program that cannot be fused; the message is the reason."""
+    """Error for a program that cannot be fused; the message is the reason."""
 
 
 def _require(condition: Any, reason: str) -> None:
@@ -46,10 +46,10 @@ def _require(condition: Any, reason: str) -> None:
 
 
 def parse_network(program: Mapping[str, Any]) -> tuple[GroupConfig, Network]:
-    """Return the group configuration and the network of a parsed program.
+    """Parse a trial's program, decoded from JSON, into its group configuration and network.
 
     Raises:
-        NotFusableError: If it is not a Cerebros network of Dense units.
+        NotFusableError: If the model is not a Cerebros network, or has unsupported settings.
     """
     imports = ", ".join(program["imports"])
     _require(not program.get("undecayed"), "it excludes variables from weight decay")
@@ -57,8 +57,8 @@ def parse_network(program: Mapping[str, Any]) -> tuple[GroupConfig, Network]:
     try:
         config, network = _Parser(program).parse()
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        # Layers of any kind may have configurations of any form.
-        raise NotFusableError(f"its configuration has another form: {error!r}") from error
+        # Unknown layers can have any configuration.
+        raise NotFusableError(f"its configuration is not as expected: {error!r}") from error
     _require(network.levels, "it has no hidden units")
     return config, network
 
@@ -79,8 +79,8 @@ class _Parser:
             if layer["class_name"] in ("Dense", "BatchNormalization")
         }
         self._calls = {layer["name"]: get_inbound_layers(layer) for layer in layers}
-        self._settings: dict[str, set[str]] = {}  # as JSON, which must agree over layers
-        self._positions: dict[str, tuple[int, int]] = {}  # Dense layer -> level, number
+        self._settings: dict[str, set[str]] = {}  # JSON values; must be equal in all layers
+        self._positions: dict[str, tuple[int, int]] = {}  # layer -> level and position on it
         self._used: set[str] = set()
         self._sums = "Add" in self._kinds.values()
 
@@ -116,10 +116,10 @@ class _Parser:
             tuple(self._list_variables()),
             SUMS if self._sums else copies,
         )
-        for unit in network.units if self._sums else ():  # all sources of equal width, or none
+        for unit in network.units if self._sums else ():  # must add all sources of equal width
             _require(
                 network.merged_width(unit) == self._input_widths[unit.dense],
-                f"the unit {unit.dense} adds up some of what it reads",
+                f"the unit {unit.dense} adds up only some of its sources",
             )
         return self._make_group_config(chains, outputs, network), network
 
@@ -143,7 +143,7 @@ class _Parser:
         ]
 
     def _follow_preprocessing(self, name: str) -> list[str]:
-        """Return an input layer and the preprocessing layers after it."""
+        """Return the names of an input layer and of the preprocessing layers after it."""
         chain = [name]
         while True:
             readers = self._find_readers(chain[-1])
@@ -152,20 +152,20 @@ class _Parser:
             chain.append(readers[0])
 
     def _find_output(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
-        """Return the Dense layer of an output, and the configuration of its rescaling."""
+        """Return the Dense layer of an output, and its Rescaling configuration or None."""
         scaling = None
         if self._kinds[name] == "Rescaling":
             scaling, name = self._configs[name], self._get_only_source(name)
-        _require(self._kinds[name] == "Dense", f"the output {name} is no Dense layer")
+        _require(self._kinds[name] == "Dense", f"the output {name} is not a Dense layer")
         return name, scaling
 
     def _locate(self, name: str, outputs: Sequence[str]) -> None:
-        """Find the level and number of a Dense layer from its name."""
+        """Store the level and position of a Dense layer, found in its name or in the outputs."""
         match = _UNIT_NAME.search(name)
         if name in outputs:
             self._positions[name] = -1, outputs.index(name)
         elif match is None:
-            raise NotFusableError(f"the layer {name} is on no level")
+            raise NotFusableError(f"the layer {name} has no level in its name")
         else:
             self._positions[name] = int(match[1]), int(match[2])
 
@@ -196,8 +196,8 @@ class _Parser:
         config = self._configs[name]
         plain = config["center"] and config["scale"] and config["axis"] in (-1, 1)
         trained = config.get("trainable", True) and not config.get("renorm")
-        _require(plain and trained, f"the layer {name} is no plain batch normalization")
-        # Padding has no variance.
+        _require(plain and trained, f"the layer {name} is not a plain batch normalization")
+        # Padding has a variance of 0, by which epsilon=0 would divide.
         _require(config["epsilon"] != 0, f"the layer {name} has epsilon=0")
         self._refuse_settings(name, _NORMALIZATION_EXTRAS)
         self._used.add(name)
@@ -210,7 +210,7 @@ class _Parser:
         self._note("dropout", config["rate"])
 
     def _list_added(self, name: str) -> list[str]:
-        """Return what an Add layer adds up; any other layer alone."""
+        """Return the names of the layers that an Add layer adds; for another layer, its own."""
         if self._kinds[name] != "Add":
             return [name]
         self._used.add(name)
@@ -219,7 +219,7 @@ class _Parser:
     def _refuse_settings(self, name: str, settings: Sequence[str]) -> None:
         for setting in settings:
             is_off = self._configs[name].get(setting) is None
-            _require(is_off, f"the layer {name} has a {setting}")
+            _require(is_off, f"the layer {name} sets {setting}")
 
     def _parse_connection(self, source: str, level: int, number: int) -> Connection:
         gated = self._kinds[source] == "Activation"
@@ -233,7 +233,7 @@ class _Parser:
         lateral = source_level == level and source_number < number
         upstream = source_level >= 0 and (source_level < level or level < 0)
         allowed = lateral or (upstream and not gated)
-        _require(allowed, f"{reads}, which is not above it")
+        _require(allowed, f"{reads} through an unsupported connection")
         return Connection(source_level, source_number, gated)
 
     def _note(self, setting: str, value: Any) -> None:
@@ -250,18 +250,18 @@ class _Parser:
         for place, level in enumerate(hidden, start=1):
             numbers = [(unit.level, unit.number) for unit in level]
             expected = [(place, number) for number in range(len(level))]
-            _require(numbers == expected, f"the units of level {place} are not numbered one by one")
-        # In front of the outputs too, or nowhere.
+            _require(numbers == expected, f"the units of level {place} have gaps in their numbers")
+        # Either all units are normalized, output units included, or none is.
         units = [unit for level in (*hidden, outputs) for unit in level]
         normalized = {bool(unit.normalization) for unit in units}
         _require(len(normalized) == 1, "some of its units are normalized and others are not")
         dropouts = sum(self._kinds[name] == "Dropout" for name in self._used)
-        _require(dropouts in (0, len(units)), "it has Dropout before some of its units only")
+        _require(dropouts in (0, len(units)), "it has Dropout before only some of its units")
         for name, kind in self._kinds.items():
-            # Any layer may have one: it adds to the loss, which fused training leaves out.
+            # Any layer may have one. It adds to the loss, and fused training does not compute it.
             self._refuse_settings(name, ["activity_regularizer"])
             known = name in self._used or kind in ("InputLayer", *_PREPROCESSING)
-            _require(known, f"it has a layer {name} ({kind})")
+            _require(known, f"it has the unsupported layer {name} ({kind})")
 
     def _get_input_size(self, name: str) -> int:
         shape = self._configs[name]["batch_shape"][1:]
@@ -324,7 +324,7 @@ class _Parser:
 
 
 def _remove_learning_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a compile configuration without the learning rate, which is part of the state."""
+    """Return a compile configuration without a constant learning rate, which the state holds."""
     optimizer = dict(compiled["optimizer"])
     config = dict(optimizer["config"])
     if isinstance(config.get("learning_rate"), int | float):
@@ -342,13 +342,13 @@ def _to_json(value: Any) -> str:
 
 
 def _get_layer_names(histories: Sequence[Any]) -> list[str]:
-    """Return the names of input or output layers; a single one is not in a list of lists."""
+    """Return the names of input or output layers; a configuration may hold one as a flat list."""
     listed = [histories] if histories and isinstance(histories[0], str) else histories
     return [name for name, *_ in listed]
 
 
 def get_inbound_layers(layer: Mapping[str, Any]) -> list[list[str]]:
-    """Return the names of the layers that a serialized layer reads, for each of its calls."""
+    """Return the names of the source layers of a serialized layer, one list per call."""
     return [list(_find_sources(node["args"])) for node in layer["inbound_nodes"]]
 
 

@@ -137,7 +137,7 @@ def test_one_hot_metrics_equal_those_of_class_numbers():
     f1 = OneHotLabels(keras.metrics.F1Score(average="macro"), 3)
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=[f1])
     built = build_scoring_model(serialize_model(model), [y])
-    with pytest.raises(NotFusableError, match="its metric f1_score is no built-in mean"):
+    with pytest.raises(NotFusableError, match="its metric f1_score is not a built-in mean"):
         BatchScorer(built)
 
 
@@ -217,16 +217,16 @@ class Partly:
     ("model", "why"),
     [
         (lambda: other_network(), "no hidden units"),
-        (lambda: other_network(keras.layers.Dense(2)), "is on no level"),
+        (lambda: other_network(keras.layers.Dense(2)), "has no level"),
         (lambda: other_network(keras.layers.LayerNormalization()), "LayerNormalization"),
-        (lambda: other_network(keras.layers.Dropout(0.5), unit()), "before some of its units only"),
+        (lambda: other_network(keras.layers.Dropout(0.5), unit()), "before only some of its units"),
         (lambda: other_network(keras.layers.Dropout(0.5, (1, 3)), unit()), "a noise_shape"),
-        (lambda: other_network(unit(), Partly()), "adds up some of what it reads"),
+        (lambda: other_network(unit(), Partly()), "adds up only some of its sources"),
         (
             lambda: other_network(keras.layers.Flatten(activity_regularizer="l2"), unit()),
-            "flatten.* has a activity_regularizer",
+            "flatten.* sets activity_regularizer",
         ),
-        (lambda: network(0, unit="neuron"), "on no level|axon|dendrite"),
+        (lambda: network(0, unit="neuron"), "has no level|axon|dendrite"),
         (lambda: network(0, activation="softmax"), "softmax mixes"),
     ],
 )
