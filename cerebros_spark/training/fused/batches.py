@@ -1,4 +1,4 @@
-"""Rows of a shard as fused networks read them."""
+"""Data rows of a shard, preprocessed and padded for fused networks."""
 
 from __future__ import annotations
 
@@ -13,22 +13,31 @@ from cerebros_spark.data.shards import Chunk
 from cerebros_spark.training.fused.graph.network import GroupConfig
 from cerebros_spark.training.keras.row_weights import compute_row_weights
 
-# Most rows of an evaluation step, and what their number is a multiple of.
+# Maximum number of data rows in an evaluation step, and the number that it is a multiple of.
 _MAX_EVALUATED, _MULTIPLE = 256, 8
 
 
 class PaddedRows(NamedTuple):
-    """Rows of a chunk, padded with zeros to whole batches."""
+    """Tensors of the data rows of a chunk, padded with zeros to whole batches.
 
-    x: Any  # (rows, inputs), group's dtype: preprocessed inputs side by side
-    y: tuple[Any, ...]  # (rows, width) per output: labels
-    weights: Any | None  # (rows,), group's dtype; None for 1
+    Attributes:
+        x: Elements of all preprocessed inputs, ``(data rows, inputs)``, in the group's dtype.
+        y: Labels of each output, ``(data rows, label width)``.
+        weights: Weights in the loss, ``(data rows,)``, in the group's dtype; None if all are 1.
+    """
+
+    x: Any
+    y: tuple[Any, ...]
+    weights: Any | None
 
 
 def pad_rows(
     chunk: Chunk, config: GroupConfig, class_weights: np.ndarray | None, batch_size: int
 ) -> PaddedRows:
-    """Return the rows of a chunk as tensors, their number a multiple of the batch size."""
+    """Preprocess the data rows of a chunk, and pad them to a multiple of ``batch_size``.
+
+    ``class_weights (classes + 1,)`` come from ``read_class_weights``; None if all are 1.
+    """
     padding = -len(chunk.order) % batch_size
 
     def pad(values: Any) -> Any:
@@ -47,16 +56,16 @@ def pad_rows(
 
 
 def get_evaluation_batch_size(rows: int) -> int:
-    """Return the rows of an evaluation step, with the least padding in the last one.
+    """Return the number of data rows per evaluation step that needs the least padding.
 
-    It is equal for a number of rows and for that number padded to whole steps.
+    The result is the same for ``rows`` and for ``rows`` padded to a multiple of it.
     """
     steps = max(1, -(-rows // _MAX_EVALUATED))
     return max(1, -(-rows // (steps * _MULTIPLE))) * _MULTIPLE
 
 
 def _preprocess(values: np.ndarray, layers: str, dtype: str) -> Any:
-    """Return an input ``(rows, ...)`` after its preprocessing layers, ``(rows, width)``."""
+    """Apply the preprocessing layers to ``(data rows, ...)``; return ``(data rows, elements)``."""
     tensor = tf.constant(values)
     for kind, config in json.loads(layers):
         if kind == "InputLayer":

@@ -1,4 +1,4 @@
-"""Memory for the vectors of a compiled call, which the call reads in place."""
+"""Memory for the vectors of networks, which compiled calls read in place."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import tensorflow as tf
 
 from cerebros_spark.training.fused.state_layout import VectorLayout
 
-# Alignment that TensorFlow and XLA need for a tensor, in bytes.
+# Alignment in bytes that TensorFlow and XLA require of a tensor.
 _ALIGNMENT = 64
 
 
 class Buffers:
-    """Vectors of the networks of one call, with and without optimizer slots."""
+    """Memory for the vectors of up to ``networks`` networks, for training and for inference."""
 
     def __init__(
         self, networks: int, layout: VectorLayout, inference_layout: VectorLayout, dtype: str
     ) -> None:
         self.networks = networks
-        #: ``(networks, size)``
+        #: ``(networks, layout.size)``
         self.training = _allocate((networks, layout.size), dtype)
-        #: ``(networks, inference size)``
+        #: ``(networks, inference_layout.size)``
         self.inference = _allocate((networks, inference_layout.size), dtype)
 
 
 def to_shared_tensor(array: np.ndarray) -> Any:
-    """Return an aligned array as a tensor that shares its memory.
+    """Return a tensor that shares the memory of an aligned array, in its shape.
 
-    Write to the array only after the calls with the tensor have finished.
+    Do not write to the array before all calls that use the tensor have finished.
     """
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def _allocate(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Return an aligned array of zeros."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.zeros(size + _ALIGNMENT, np.uint8)
     first = -memory.ctypes.data % _ALIGNMENT

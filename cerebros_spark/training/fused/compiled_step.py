@@ -1,4 +1,4 @@
-"""Training and evaluation of networks of one shape: a unit is one compiled call."""
+"""Compiled calls that train or evaluate several networks of one padded shape."""
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ from cerebros_spark.training.keras.xla_cache import compile_with_xla
 
 
 class Visits(NamedTuple):
-    """Visits of networks to the rows of a chunk; the first dimension of all is the network."""
+    """Order, step number, dropout seed and learning rates of the networks that visit a chunk."""
 
-    order: Any  # (networks, steps * batch) int32: indices of the rows
-    iterations: Any  # (networks,) int32: steps taken before
-    seed: Any  # (networks,) uint32: seed of dropout
-    rates: Any  # (networks, steps), group's dtype: learning rate of each step
+    order: Any  # (networks, steps * batch) int32: indices of the data rows, then padding
+    iterations: Any  # (networks,) int32: number of steps before this visit
+    seed: Any  # (networks,) uint32: dropout seed
+    rates: Any  # (networks, steps) in the group's dtype: learning rate of each step
 
 
 class CompiledStep:
-    """The compiled calls of a group configuration in one shape.
+    """Compiled training and evaluation of the networks of a group in one padded shape.
 
-    A call takes as many networks as fit, of which the first ones are used. ``program`` is that of
-    one of them: all have its losses and metrics.
+    Args:
+        config: Configuration of the group.
+        shape: Padded shape.
+        program: Program of any trial of the group; all have the same losses and metrics.
+        batch_size: Number of data rows per training step.
 
     Raises:
-        NotFusableError: If there is no rule for the optimizer.
+        NotFusableError: If there is no update rule for the optimizer.
     """
 
     def __init__(
@@ -48,13 +51,13 @@ class CompiledStep:
         self.shape = shape
         optimizer = json.loads(config.compiled)["optimizer"]
         self.rule = get_update_rule(optimizer)
-        #: Layouts of a vector with and without optimizer slots.
+        #: Layouts of a network's vector with optimizer slots, and without them for inference.
         self.layout = VectorLayout(config, shape, self.rule.names)
         self.inference_layout = VectorLayout(config, shape, ())
         self.batch_size = batch_size
         self.traces = 0
         rate = optimizer["config"]["learning_rate"]
-        #: The learning rate schedule; None where the rate is part of the state.
+        #: Learning rate schedule; None if the learning rate is part of the state.
         self.schedule = None if rate is None else keras.saving.deserialize_keras_object(rate)
         kind: Any = FoldedNetwork if shape.merge == FOLDED else MergedNetwork
         self._network = kind(config, shape)
@@ -69,34 +72,34 @@ class CompiledStep:
     def train(
         self, vectors: Any, wirings: Any, rows: PaddedRows, visits: Visits, count: Any, used: Any
     ) -> tuple[Any, Any]:
-        """Take a step on each batch of the rows in order.
+        """Train each network for one step on each batch of the data rows.
 
         Args:
-            vectors: States ``(networks, size)`` in the group's dtype.
-            wirings: Encoded wirings ``(networks, numbers) int32``.
-            rows: Rows of the chunk.
-            visits: Orders of the rows, and more.
-            count: Number of rows without padding, ``() int32``.
-            used: Number of networks, ``() int32``; the others do not change.
+            vectors: State of each network, ``(networks, layout.size)``, in the group's dtype.
+            wirings: Encoded wiring of each network, ``(networks, size) int32``.
+            rows: Data rows of a chunk.
+            visits: Order of the data rows, learning rates and seed for each network.
+            count: Number of data rows without padding, ``() int32``.
+            used: Number of networks to train, ``() int32``: the first ones. The others are padding.
 
         Returns:
-            The states after the steps ``(networks, size)``, and the sums that make up the metrics
-            ``(networks, width)``.
+            The states after the steps ``(networks, layout.size)``, and the metric values
+            ``(networks, metric values)``.
         """
         self._get_scorer(rows.y)
         results: tuple[Any, Any] = self._compiled_train(vectors, wirings, rows, visits, count, used)
         return results
 
     def evaluate(self, vectors: Any, wirings: Any, rows: PaddedRows, count: Any, used: Any) -> Any:
-        """Return the sums that make up the metrics over all rows, ``(networks, width)``.
+        """Evaluate each network on all data rows; return ``(networks, metric values)``.
 
-        The arguments are those of :meth:`train`, the vectors without optimizer slots.
+        The arguments are those of :meth:`train`, but vectors have the inference layout.
         """
         self._get_scorer(rows.y)
         return self._compiled_evaluate(vectors, wirings, rows, count, used)
 
     def _get_scorer(self, y: Sequence[Any]) -> BatchScorer:
-        """Return the losses and metrics, which Keras chooses by the labels at the first call."""
+        """Return the scorer; the first call builds it, because Keras chooses metrics by labels."""
         if self._scorer is None:
             self._scorer = BatchScorer(build_scoring_model(self._program, y))
         return self._scorer
@@ -116,7 +119,7 @@ class CompiledStep:
     def _train_network(
         self, vector: Any, wiring: Wiring, rows: PaddedRows, visit: Visits, count: Any
     ) -> tuple[Any, Any]:
-        """Take the steps of one network, with the arguments of :meth:`train` for it."""
+        """Train one network; arguments and results are those of :meth:`train` for one network."""
         batch = self.batch_size
         prepared = self._network.prepare(wiring)
         trained, slots, moving = self.layout.split(vector)
@@ -172,7 +175,7 @@ class CompiledStep:
         return _for_each_network(evaluate, used, (none,), (vectors, wirings))[0]
 
     def _evaluate_network(self, vector: Any, wiring: Wiring, rows: PaddedRows, count: Any) -> Any:
-        """Return the sums of the metrics of one network, ``(width,)``."""
+        """Evaluate the network in ``vector (inference_layout.size,)``; return its metric values."""
         batch = get_evaluation_batch_size(rows.x.shape[0])
         trained, _, moving = self.inference_layout.split(vector)
         prepared = self._network.prepare(wiring)
@@ -203,7 +206,7 @@ class CompiledStep:
         return sums
 
     def _activate_outputs(self, raw: Any) -> list[Any]:
-        """Return the outputs ``(batch, width)`` of raw outputs ``(outputs, width, batch)``."""
+        """Return outputs ``(batch, own width)`` of raw outputs ``(outputs, width, batch)``."""
         results = []
         by_row = tf.transpose(raw, (0, 2, 1))  # (outputs, batch, width)
         for number, width in enumerate(self.shape.outputs):
@@ -216,12 +219,13 @@ class CompiledStep:
         return results
 
     def _make_zero_sums(self, rows: PaddedRows) -> Any:
+        """Return zeros ``(metric values,)``."""
         return tf.zeros(self._get_scorer(rows.y).width, self._dtype)
 
     def _update(
         self, trained: Any, slots: Any, gradients: Any, rate: Any, number: Any
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Return all weights and optimizer slots after step ``number``, in their shapes."""
+        """Return all weights and optimizer slots, in their shapes, after step ``number`` from 1."""
         weights: dict[str, Any] = {}
         after: dict[str, dict[str, Any]] = {slot: {} for slot in slots}
         for name, weight in trained.items():
@@ -232,9 +236,9 @@ class CompiledStep:
         return weights, after
 
     def _add_scales(self, trained: dict[str, Any], wiring: Wiring) -> dict[str, Any]:
-        """Add scales of 1 and shifts of 0 ``(slots,)`` where there is no normalization.
+        """Add scales of 1 and shifts of 0 ``(slots,)`` if the networks have no normalization.
 
-        A slot without a copy gets a scale of 0: its weight would be trained otherwise.
+        The scale of a slot without a copy is 0; otherwise its weight would be trained.
         """
         if self.config.normalization is not None:
             return trained
@@ -250,11 +254,11 @@ def _for_each_network(
 ) -> tuple[Any, ...]:
     """Run a function on one network after the other.
 
-    So the results of a network do not depend on the others, to the last bit, and what fits into a
-    processor's cache stays there.
+    So the results of a network do not depend on the others, to the last bit, and its data stay in
+    the processor's cache.
 
-    ``initial (networks, ...)`` are the results of the networks that are not used, and
-    ``arguments (networks, ...)`` nested tensors.
+    ``work`` gets one network's part of the nested tensors ``arguments (networks, ...)``. The
+    results are ``(networks, ...)``. Beyond the first ``used`` networks, they equal ``initial``.
     """
 
     def body(number: Any, *arrays: tf.TensorArray) -> Any:

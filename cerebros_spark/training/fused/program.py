@@ -1,4 +1,4 @@
-"""A group of networks that train together, a few of them in each compiled call."""
+"""Program of a group of networks, which trains several of them in each compiled call."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from cerebros_spark.training.fused.state_layout import StateMap, UnpackedState
 
 
 class FusedProgram:
-    """Networks of one group; other programs may use the buffers between calls.
+    """Program that trains and evaluates the networks of one group.
 
-    ``get_rows`` takes a shard, a chunk of it, and whether it is for training.
+    Args:
+        maps: State map of each network.
+        step: Compiled calls of the group.
+        buffers: Memory for the vectors of one call; other programs use it between calls.
+        get_rows: Function of a shard, one of its chunks, and whether it is for training.
     """
 
     def __init__(
@@ -40,12 +44,12 @@ class FusedProgram:
 
     @property
     def traces(self) -> int:
-        """Number of times that a step of this shape was traced, for these networks or others."""
+        """Number of times that a step of this padded shape was traced, by any program."""
         return self._step.traces
 
     @property
     def steps(self) -> int:
-        """Number of steps run so far."""
+        """Number of steps that the program has run so far."""
         return self._steps
 
     def load(self, states: Sequence[bytes]) -> None:
@@ -57,11 +61,11 @@ class FusedProgram:
         return [each.pack(state) for each, state in zip(self._maps, self._states, strict=True)]
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
-        """Train each network on each row of the shard once, in an order drawn from its seed."""
+        """Train each network on all data rows of the shard, in an order drawn from its seed."""
         orders = [derive_seed(seed, "order") for seed in seeds]
         metrics = []
         for group in self._split_groups(self._buffers.networks if shard.resident else 1):
-            # One network at a time where the rows of each pass are others.
+            # If the shard is streamed, its passes differ: train one network at a time.
             passes = [shard.chunks(self._step.batch_size, order) for order in orders[group]]
             total: Any = 0.0
             for chunks in zip(*passes, strict=True):
@@ -72,7 +76,7 @@ class FusedProgram:
         return metrics
 
     def evaluate(self, shard: ShardData) -> list[MetricVariables]:
-        """Evaluate each network on each row of the shard once."""
+        """Evaluate each network on all data rows of the shard."""
         total: Any = 0.0
         for chunk in shard.chunks(self._step.batch_size, None):
             rows = self._get_rows(shard, chunk, False)
@@ -83,12 +87,13 @@ class FusedProgram:
         return _to_metric_variables(total)
 
     def _split_groups(self, networks: int) -> list[slice]:
+        """Split the networks into calls of at most ``networks``; return the slice of each."""
         return [slice(first, first + networks) for first in range(0, len(self._maps), networks)]
 
     def _train(
         self, group: slice, rows: PaddedRows, orders: Sequence[np.ndarray], seeds: Sequence[int]
     ) -> np.ndarray:
-        """Train the networks of a group, and return the sums of their metrics."""
+        """Train one call's networks in ``orders (data rows,)``; return their metric values."""
         count, padded = len(orders[0]), rows.x.shape[0]
         steps = -(-count // self._step.batch_size)
         maps, states, vectors = self._maps[group], self._states[group], self._buffers.training
@@ -122,7 +127,7 @@ class FusedProgram:
         return np.asarray(sums)[: len(maps)]
 
     def _evaluate(self, group: slice, rows: PaddedRows, count: int) -> np.ndarray:
-        """Evaluate the networks of a group, and return the sums of their metrics."""
+        """Evaluate one call's networks; return ``(networks, metric values)``."""
         maps, states = self._maps[group], self._states[group]
         for each, state, vector in zip(maps, states, self._buffers.inference, strict=False):
             each.write_for_inference(state, vector)
@@ -136,13 +141,13 @@ class FusedProgram:
         return np.asarray(sums)[: len(maps)]
 
     def _stack(self, values: Sequence[Any], dtype: Any) -> Any:
-        """Return a value ``(...)`` per network as a tensor ``(networks, ...)``, padded with 0."""
+        """Stack one value ``(...)`` per network to a tensor ``(networks, ...)``, padded with 0."""
         stacked = np.zeros((self._buffers.networks, *np.shape(values[0])), dtype)
         stacked[: len(values)] = values
         return tf.constant(stacked)
 
     def _plan_learning_rates(self, state: UnpackedState, steps: int) -> Any:
-        """Return the learning rate of each of the next steps, ``(steps,)``."""
+        """Return the learning rates of the next steps, ``(steps,)``."""
         schedule, first = self._step.schedule, state.iterations
         if schedule is None:
             return np.full(steps, state.learning_rate)
@@ -150,4 +155,5 @@ class FusedProgram:
 
 
 def _to_metric_variables(sums: np.ndarray) -> list[MetricVariables]:
+    """Convert ``(networks, metric values)`` to the metric variables of each network."""
     return [tuple((float(value),) for value in row) for row in sums]

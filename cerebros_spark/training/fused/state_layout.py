@@ -1,4 +1,4 @@
-"""A trial's state as one vector in the padded shape, and back to Keras' order."""
+"""Conversion of a trial's state, in Keras' order, to one vector in the padded shape and back."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 _MOVING = ("moving_mean", "moving_variance")
 
-#: Tensors by name, and those of each optimizer slot by the slot's name.
+#: Tensors by name, as in ``elementwise.Tensors``; and such tensors by name of the optimizer slot.
 _Tensors = dict[str, Any]
 _Slots = dict[str, dict[str, Any]]
 
 
 class VectorLayout:
-    """Layout of a state's vector: trained weights, optimizer slots, moving statistics.
+    """Layout of a network's vector: trained weights, optimizer slots and moving statistics.
 
-    ``elementwise.Tensors`` has the names and shapes.
+    ``elementwise.Tensors`` has the names and shapes; ``slots`` are the names of optimizer slots.
     """
 
     def __init__(self, config: GroupConfig, shape: PaddedShape, slots: Sequence[str]) -> None:
@@ -56,11 +56,11 @@ class VectorLayout:
         self.trained_size = sum(map(math.prod, self._trained.values()))
 
     def start(self, name: str, slot: str | None = None) -> int:
-        """Return the first index of a weight, or of its slot."""
+        """Return the first index of a weight or moving statistic, or of its optimizer slot."""
         return self._starts[slot, name]
 
     def split(self, vector: Any) -> tuple[_Tensors, _Slots, _Tensors]:
-        """Return the weights, their slots and the moving statistics of a vector ``(size,)``."""
+        """Split a vector ``(size,)`` into weights, optimizer slots and moving statistics."""
 
         def parts(sizes: dict[str, tuple[int, ...]], slot: str | None = None) -> _Tensors:
             tensors = {}
@@ -73,7 +73,7 @@ class VectorLayout:
         return parts(self._trained), slots, parts(self._moving)
 
     def join(self, weights: _Tensors, slots: _Slots, moving: _Tensors) -> Any:
-        """Return the vector ``(size,)`` of what :meth:`split` returned."""
+        """Join the results of :meth:`split` into a vector ``(size,)``."""
         parts = [weights[name] for name in self._trained]
         parts += [slots[slot][name] for slot in self.slots for name in self._trained]
         parts += [moving[name] for name in self._moving]
@@ -83,15 +83,15 @@ class VectorLayout:
 def pack_initial_state(
     weights: Sequence[np.ndarray], trainable: Sequence[bool], optimizer: Mapping[str, Any]
 ) -> bytes:
-    """Return the state of a network before its first step, as ``checkpoint.get_initial_state``.
+    """Pack the state of a network before its first step, as ``checkpoint.get_initial_state`` does.
 
     Args:
-        weights: Its weights in Keras' order.
-        trainable: Whether each of them is trained.
-        optimizer: The optimizer, serialized.
+        weights: Weights of the network, in Keras' order and shapes.
+        trainable: Whether each weight is trained.
+        optimizer: Serialized optimizer.
 
     Raises:
-        NotFusableError: If there is no rule for the optimizer.
+        NotFusableError: If there is no update rule for the optimizer.
     """
     rate = optimizer["config"]["learning_rate"]
     number = rate if isinstance(rate, int | float) else None
@@ -102,7 +102,7 @@ def pack_initial_state(
 def _list_initial_values(
     weights: Sequence[np.ndarray], trainable: Sequence[bool], rule: UpdateRule, rate: float | None
 ) -> list[np.ndarray]:
-    """Return a state's variables before the first step, in Keras' order."""
+    """Return the initial variables of a state in Keras' order; ``rate`` is None for a schedule."""
     values = [*weights, np.asarray(0, "int64")]
     if rate is not None:
         values.append(np.asarray(rate, keras.config.floatx()))
@@ -114,25 +114,25 @@ def _list_initial_values(
 
 @dataclass(frozen=True)
 class UnpackedState:
-    """A state as arrays."""
+    """State of a network as arrays, one per dtype, with the optimizer's steps and learning rate."""
 
-    flats: Mapping[str, np.ndarray]  # all variables in Keras' order, concatenated by dtype
-    iterations: int  # steps of the optimizer
+    flats: Mapping[str, np.ndarray]  # dtype -> (length,): its variables in Keras' order
+    iterations: int  # number of steps of the optimizer
     learning_rate: float  # 0 if a schedule gives it
 
 
-#: Positions in a vector ``(length,) int64``, for each contiguous run in Keras' order.
+#: Contiguous runs in Keras' order, each with its positions in a vector, ``(length,) int64``.
 _Runs = Sequence[tuple[slice, np.ndarray]]
 
 
 class StateMap:
-    """Conversion between the states of one network and vectors in the shape of a step."""
+    """Map between the states of one network and vectors in the padded shape of a step."""
 
     def __init__(self, config: GroupConfig, network: Network, step: CompiledStep) -> None:
         scheduled, floatx = step.schedule is not None, keras.config.floatx()
         self._dtype = config.dtype
         placements = place_units(step.shape, network)
-        #: The encoded wiring, ``(size,) int32``.
+        #: Encoded wiring of the network, ``(size,) int32``.
         self.wiring = encode_wiring(placements, len(network.hidden), step.shape.merge)
         weights = [np.empty(v.shape, v.dtype or self._dtype) for v in network.variables]
         trainable = [v.trainable for v in network.variables]
@@ -146,7 +146,7 @@ class StateMap:
         offsets = iter(_compute_offsets(values, self._dtype))
         starts: dict[str | None, dict[tuple[str, str], int]] = {}
         starts[None] = {(v.layer, v.role): next(offsets) for v in network.variables}
-        for _ in range(1 if scheduled else 2):  # the iterations, and the learning rate
+        for _ in range(1 if scheduled else 2):  # skip the iterations and the learning rate
             next(offsets)
         for group in step.rule.slots:
             for variable in itertools.compress(network.variables, trainable):
@@ -154,22 +154,22 @@ class StateMap:
                     starts.setdefault(name, {})[variable.layer, variable.role] = next(offsets)
         pairs = list(_pair_positions(network, step.shape, step.layout, placements, starts))
         positions, keras_positions = (np.concatenate(each) for each in zip(*pairs, strict=True))
-        # Keras' order has few gaps, so one of the two sides is copied in whole runs.
+        # Keras' order has few gaps, so that side is copied in whole runs.
         in_order = np.argsort(keras_positions)
         positions, keras_positions = positions[in_order], keras_positions[in_order]
-        self._runs = _runs(positions, keras_positions)
+        self._runs = _split_runs(positions, keras_positions)
         trained = step.layout.trained_size
         slots_size = step.layout.size - step.inference_layout.size
         is_moving = positions >= trained + slots_size
         wanted = is_moving | (positions < trained)
         positions = positions - slots_size * is_moving
-        self._inference_runs = _runs(positions[wanted], keras_positions[wanted])
+        self._inference_runs = _split_runs(positions[wanted], keras_positions[wanted])
 
     def unpack(self, data: bytes) -> UnpackedState:
-        """Return the arrays of a state.
+        """Unpack the bytes of a state.
 
         Raises:
-            StoreError: If the bytes are no state of this network.
+            StoreError: If the bytes are not a state of this network.
         """
         flats = checkpoint.unpack_flat(data, self._dtypes, self._layout)
         rate = 0.0
@@ -179,21 +179,21 @@ class StateMap:
         return UnpackedState(flats, int(flats["int64"][self._iterations]), rate)
 
     def pack(self, state: UnpackedState) -> bytes:
-        """Return the bytes of a state."""
+        """Pack a state into bytes."""
         return checkpoint.pack_flat(state.flats, self._layout)
 
     def write(self, state: UnpackedState, vector: np.ndarray) -> None:
-        """Write weights, slots and statistics into a training vector ``(size,)``."""
+        """Write weights, optimizer slots and moving statistics to a training vector ``(size,)``."""
         self._write(state, vector, self._runs)
 
     def write_for_inference(self, state: UnpackedState, vector: np.ndarray) -> None:
-        """Write weights and statistics into an inference vector ``(size,)``."""
+        """Write weights and moving statistics to an inference vector ``(size,)``."""
         self._write(state, vector, self._inference_runs)
 
     def read(self, before: UnpackedState, vector: np.ndarray, steps: int) -> UnpackedState:
-        """Return the state after some steps, from a training vector ``(size,)``.
+        """Read the state after ``steps`` more steps from a training vector ``(size,)``.
 
-        Values that no vector holds stay as before.
+        Values that a vector does not contain are taken from the state ``before``.
         """
         weights = before.flats[self._dtype].copy()
         for run, positions in self._runs:
@@ -211,8 +211,8 @@ class StateMap:
             vector[positions] = weights[run]
 
 
-def _runs(positions: np.ndarray, keras_positions: np.ndarray) -> _Runs:
-    """Split positions by the contiguous runs of ascending positions in Keras' order."""
+def _split_runs(positions: np.ndarray, keras_positions: np.ndarray) -> _Runs:
+    """Split positions by the contiguous runs of ``keras_positions``; both are ``(length,)``."""
     gaps = np.flatnonzero(np.diff(keras_positions) != 1) + 1
     firsts = keras_positions[[0, *gaps]].tolist()
     parts = np.split(positions, gaps)
@@ -220,7 +220,7 @@ def _runs(positions: np.ndarray, keras_positions: np.ndarray) -> _Runs:
 
 
 def _compute_offsets(like: Sequence[np.ndarray], dtype: str) -> list[int]:
-    """Return the first index of each variable among those of a dtype; undefined for the others."""
+    """Return each variable's first index among those of ``dtype``; undefined for the others."""
     wanted = np.dtype(dtype)
     sizes = [value.size if value.dtype == wanted else 0 for value in like]
     return [0, *np.cumsum(sizes)[:-1].tolist()]
@@ -233,7 +233,7 @@ def _pair_positions(
     placements: Sequence[Placement],
     starts: Mapping[str | None, Mapping[tuple[str, str], int]],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield positions of values in the vector, with those in Keras' order."""
+    """Yield the positions of values in the vector and in Keras' order, ``(length,) int64`` each."""
     all_units = (network.hidden, network.outputs)
     for units, grid, placement in zip(all_units, shape.grids, placements, strict=True):
         merged = list(map(network.merged_width, units))

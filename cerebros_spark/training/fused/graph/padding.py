@@ -1,12 +1,6 @@
-"""The shape that networks of a group are padded to, and the position of each weight in it.
+"""Padded shapes, and the positions of a network's weights in them.
 
-A *feature* is one value that units read: of an input, or of a neuron. A *row* is one feature as one
-unit reads it, however often. Rows are sorted by the number of copies, most first. So the first
-copies of all rows, the second copies and so on are contiguous *planes*, each a prefix of the rows.
-The weight of a copy has a *slot* in its plane, and the sum over planes is the weight of the row.
-
-Where copies do not act as one weight, each unit has its own rows and planes. Where units add up
-their inputs, a row is such a sum.
+The package docstring of :mod:`cerebros_spark.training.fused` defines rows, planes, slots and grids.
 """
 
 from __future__ import annotations
@@ -23,32 +17,41 @@ from cerebros_spark.training.fused.graph.network import FOLDED, SUMS, Network, U
 
 
 class Grid(NamedTuple):
-    """The hidden units, or the outputs, of a shape."""
+    """Padded sizes of the hidden units, or of the output units, in a padded shape.
 
-    prefix: str  # of the names of their weights
+    Attributes:
+        prefix: Prefix of the names of the weights.
+        units: Number of units.
+        neurons: Number of neurons per unit.
+        first_neuron: Index of the first neuron among all neurons; hidden units come first.
+        planes: Number of slots in each plane: of all units with ``FOLDED``, otherwise of one.
+        slots: Number of slots of all units.
+    """
+
+    prefix: str
     units: int
-    neurons: int  # per unit
-    first_neuron: int  # among all neurons, those of hidden units first
+    neurons: int
+    first_neuron: int
     planes: tuple[int, ...]
-    slots: int  # of all units
+    slots: int
 
 
 @dataclass(frozen=True)
 class PaddedShape:
-    """Sizes that every network of a group fits into; the fields are part of programs."""
+    """Sizes to which all networks of a group are padded; stored in their programs as JSON."""
 
-    inputs: int  # width of all inputs together
-    units: int  # hidden units
-    neurons: int  # per hidden unit
-    gated: bool  # whether some connections are gated
+    inputs: int  # number of elements of all inputs together
+    units: int  # number of hidden units
+    neurons: int  # number of neurons per hidden unit
+    gated: bool  # whether any connection is gated
     outputs: tuple[int, ...]  # width of each output
-    planes: tuple[int, ...]  # slots per plane, of all hidden units with FOLDED, else of one
-    output_planes: tuple[int, ...]  # the same of the output units
+    planes: tuple[int, ...]  # slots per plane: of all hidden units with FOLDED, otherwise of one
+    output_planes: tuple[int, ...]  # slots per plane of the output units, likewise
     merge: str = FOLDED
 
     @property
     def grids(self) -> tuple[Grid, Grid]:
-        """The hidden units and the outputs."""
+        """Grids of the hidden units and of the output units."""
         units, outputs, width = self.units, len(self.outputs), max(self.outputs)
         slots, output_slots = sum(self.planes), sum(self.output_planes)
         if self.merge != FOLDED:
@@ -61,27 +64,27 @@ class PaddedShape:
 
     @property
     def unit_features(self) -> int:
-        """Features of a hidden unit: its neurons, followed by the same gated."""
+        """Number of features of a hidden unit: its neurons, then its gated neurons if any."""
         return self.neurons * (1 + int(self.gated))
 
     @property
     def input_pieces(self) -> int:
-        """Pieces of ``unit_features`` that the inputs and a constant 1 after them take."""
+        """Number of pieces, of ``unit_features`` each, that hold the inputs and a constant 1."""
         return -(-(self.inputs + 1) // self.unit_features)
 
     @property
     def features(self) -> int:
-        """All features that units and outputs may read."""
+        """Number of features that units can read, with padding."""
         return (self.input_pieces + self.units) * self.unit_features
 
     @property
     def total_neurons(self) -> int:
-        """Neurons of all units and outputs."""
+        """Number of neurons of all hidden and output units, with padding."""
         return sum(grid.units * grid.neurons for grid in self.grids)
 
     @classmethod
     def from_network(cls, network: Network) -> PaddedShape:
-        """Return the smallest shape of a network."""
+        """Return the smallest padded shape that covers a network."""
         units = network.hidden
         bare = cls(
             inputs=sum(network.widths),
@@ -101,12 +104,12 @@ class PaddedShape:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> PaddedShape:
-        """Return the shape of the ``fused`` entry of a program."""
+        """Return the padded shape that the ``fused`` entry of a parsed program describes."""
         lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
         return cls(**{**fields, **lists})
 
     def __or__(self, other: PaddedShape) -> PaddedShape:
-        """Return the smallest shape that covers both; inputs and outputs are equal."""
+        """Return the smallest padded shape that covers both; inputs and outputs must be equal."""
         return dataclasses.replace(
             self,
             units=max(self.units, other.units),
@@ -117,7 +120,7 @@ class PaddedShape:
         )
 
     def with_margin(self) -> PaddedShape:
-        """Return the shape with larger planes, so that it covers more networks."""
+        """Return the padded shape with larger planes, so that it covers more networks."""
         enlarge = _widen if self.merge == SUMS else _widen_and_add
         return dataclasses.replace(
             self, planes=enlarge(self.planes), output_planes=enlarge(self.output_planes)
@@ -126,21 +129,18 @@ class PaddedShape:
 
 @dataclass(frozen=True)
 class Placement:
-    """Positions of the weights of the hidden units, or of the outputs.
+    """Positions of a network's weights in a grid, and the arrays that encode its wiring."""
 
-    The other attributes are those of the classes of wires in ``wiring``.
-    """
-
-    slots: np.ndarray  # (copies,) int64: slot of each merged feature or sum, unit after unit
-    row_of: np.ndarray
-    feature_of: np.ndarray  # 0 for a row that is not used
+    slots: np.ndarray  # (copies,) int64, or (sums,) with SUMS: their slots, unit by unit
+    row_of: np.ndarray  # this and the following as in the classes of wires
+    feature_of: np.ndarray  # 0 for an unused row
     occupied: np.ndarray  # bool
-    unit_of: np.ndarray | None = None  # with FOLDED; 0 for a row that is not used
-    counts: np.ndarray | None = None  # otherwise
+    unit_of: np.ndarray | None = None  # only with FOLDED; 0 for an unused row
+    counts: np.ndarray | None = None  # None with FOLDED
 
 
 def place_units(shape: PaddedShape, network: Network) -> tuple[Placement, Placement]:
-    """Return the positions of hidden units and of outputs in a shape that covers a network."""
+    """Place the hidden units and the output units of a network in a shape that covers it."""
     place = _place_folded if shape.merge == FOLDED else _place_merged
     hidden, outputs = shape.grids
     return (
@@ -188,13 +188,14 @@ def _place_merged(
 
 
 def _mark(slots: np.ndarray, size: int) -> np.ndarray:
+    """Return booleans ``(size,)`` that are true at ``slots (copies,)``."""
     occupied = np.zeros(size, bool)
     occupied[slots] = True
     return occupied
 
 
 def _assign_sum_rows(network: Network, unit: Unit) -> np.ndarray:
-    """Return the row of each feature that a unit adds up: sources of equal width are one sum."""
+    """Return the row of each copy, ``(copies,)``, if sources of equal width are added up."""
     first: dict[int, int] = {}
     rows = []
     for width in map(network.width_of, unit.connections):
@@ -204,11 +205,12 @@ def _assign_sum_rows(network: Network, unit: Unit) -> np.ndarray:
 
 
 def _get_starts(planes: Sequence[int]) -> np.ndarray:
+    """Return the first slot of each plane, ``(planes,) int64``."""
     return np.concatenate(([0], np.cumsum(planes)))[:-1].astype(np.int64)
 
 
 def _number_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row and the copy number of each merged feature."""
+    """Return, for each of ``features (copies,)``, its row and its index among the row's copies."""
     unique, inverse, counts = np.unique(features, return_inverse=True, return_counts=True)
     row = np.empty(len(unique), np.int64)
     row[np.argsort(-counts, kind="stable")] = np.arange(len(unique))
@@ -221,16 +223,16 @@ def _number_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Reads(NamedTuple):
-    """Unit and feature of all that units merge, unit after unit, each ``(copies,)``."""
+    """Unit and feature of each copy, unit by unit and in the order of merging."""
 
-    units: np.ndarray
-    features: np.ndarray
+    units: np.ndarray  # (copies,) int64
+    features: np.ndarray  # (copies,) int64
 
 
 def _list_reads(shape: PaddedShape, network: Network, units: Sequence[Unit]) -> _Reads:
     starts = np.concatenate(([0], np.cumsum(network.widths)))
     index = {(unit.level, unit.number): number for number, unit in enumerate(network.hidden)}
-    # A unit may read a hundred sources: one NumPy call for all of them, not one for each.
+    # A unit can have a hundred sources: make one NumPy call for all of them, not one for each.
     readers, firsts, sizes = [], [], []
     for number, unit in enumerate(units):
         for source in unit.connections:
@@ -248,7 +250,7 @@ def _list_reads(shape: PaddedShape, network: Network, units: Sequence[Unit]) -> 
 
 
 def _count_planes(shape: PaddedShape, network: Network, units: Sequence[Unit]) -> tuple[int, ...]:
-    """Return the slots per plane."""
+    """Return the number of slots in each plane."""
     if shape.merge == SUMS:
         return (max(map(network.merged_width, units)),)
     if shape.merge == FOLDED:
@@ -258,7 +260,7 @@ def _count_planes(shape: PaddedShape, network: Network, units: Sequence[Unit]) -
 
 
 def _count_copies(shape: PaddedShape, reads: _Reads) -> tuple[int, ...]:
-    """Return how many features units read at least once, at least twice and so on."""
+    """Return the number of rows with at least one copy, at least two copies and so on."""
     pairs = reads.units * shape.features + reads.features
     counts = np.bincount(np.unique(pairs, return_counts=True)[1])
     return tuple(int(n) for n in np.cumsum(counts[::-1])[::-1][1:])
@@ -271,12 +273,12 @@ def _take_maximum(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ..
 
 
 def _widen_and_add(planes: Sequence[int]) -> tuple[int, ...]:
-    """Return wider planes, and a quarter more of them."""
+    """Add a quarter more planes, and widen all of them."""
     return _widen([*planes, *[max(planes[-1] // 4, 1)] * max(len(planes) // 4, 1)])
 
 
 def _widen(planes: Sequence[int]) -> tuple[int, ...]:
-    """Return planes wider by a quarter, rounded so that small differences vanish."""
+    """Widen planes by a quarter, rounded up so that similar shapes become equal."""
     widened: list[int] = []
     for plane in planes:
         step = max(16, 2 ** (int(plane).bit_length() - 3))

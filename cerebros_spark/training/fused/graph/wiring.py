@@ -1,4 +1,4 @@
-"""The wiring of a network as one vector of integers, and its parts in a compiled call."""
+"""The wiring of a network: encoded as one vector of integers, and decoded in a compiled call."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from cerebros_spark.training.fused.graph.padding import PaddedShape, Placement
 
 
 class FoldedWires(NamedTuple):
-    """Wiring of the hidden units, or of the outputs, with ``FOLDED``; all ``int32``."""
+    """Wiring of a grid with ``FOLDED``: the unit and feature of each row, and the slots in use."""
 
-    row_of: Any  # (units, features): row of the feature in the unit; number of rows if not read
-    unit_of: Any  # (rows,): unit of the row
-    feature_of: Any  # (rows,): feature of the row
-    occupied: Any  # (slots,): 1 for a slot with a copy, else 0
+    row_of: Any  # (units, features) int32: row; the number of rows if the unit does not read it
+    unit_of: Any  # (rows,) int32: unit of the row
+    feature_of: Any  # (rows,) int32: feature of the row
+    occupied: Any  # (slots,) int32: 1 for a slot with a copy, else 0
 
 
 class CopyWires(NamedTuple):
-    """Wiring with ``COPIES``, where each unit has its own rows; all ``int32``."""
+    """Wiring of a grid with ``COPIES``: each unit has its own rows, and each row is a feature."""
 
-    row_of: Any  # (units, features)
-    feature_of: Any  # (units, rows)
-    occupied: Any  # (slots,)
+    row_of: Any  # (units, features) int32
+    feature_of: Any  # (units, rows) int32
+    occupied: Any  # (slots,) int32
 
 
 class SumWires(NamedTuple):
-    """Wiring with ``SUMS``, where a unit's row is a sum of features; all ``int32``."""
+    """Wiring of a grid with ``SUMS``: each unit has its own rows, which are sums of features."""
 
-    row_of: Any  # (units, features)
-    counts: Any  # (units, features): how often the feature is added to the row
-    occupied: Any  # (slots,)
+    row_of: Any  # (units, features) int32
+    counts: Any  # (units, features) int32: how often the feature is added to its row
+    occupied: Any  # (slots,) int32
 
 
 _WIRES: dict[str, Any] = {FOLDED: FoldedWires, COPIES: CopyWires, SUMS: SumWires}
 
 
 class Wiring(NamedTuple):
-    """The wiring of a network."""
+    """Decoded wiring of a network: that of both grids, and the number of hidden units."""
 
-    hidden: Any
-    outputs: Any
-    units: Any  # () int32: number of hidden units
+    hidden: Any  # FoldedWires, CopyWires or SumWires
+    outputs: Any  # the same class
+    units: Any  # () int32
 
 
 def encode_wiring(placements: Sequence[Placement], units: int, merge: str) -> np.ndarray:
-    """Return a wiring as one vector ``(size,) int32``, a single argument of a compiled call."""
+    """Encode a wiring as one vector ``(size,) int32``, a single argument of a compiled call."""
     fields = _WIRES[merge]._fields
     parts = [getattr(placement, name) for placement in placements for name in fields]
     return np.concatenate([*(part.ravel() for part in parts), [units]], dtype=np.int32)
 
 
 def decode_wiring(vector: Any, shape: PaddedShape) -> Wiring:
-    """Return the parts of an encoded wiring, a tensor ``(size,) int32``."""
+    """Decode a wiring ``(size,) int32`` into its parts."""
     parts, first = [], 0
     for size in _list_sizes(shape):
         last = first + math.prod(size)
@@ -68,6 +68,7 @@ def decode_wiring(vector: Any, shape: PaddedShape) -> Wiring:
 
 
 def _list_sizes(shape: PaddedShape) -> Iterator[tuple[int, ...]]:
+    """Yield the shape of each field of both wires, in the order of encoding."""
     for grid in shape.grids:
         features, rows = (grid.units, shape.features), grid.planes[0]
         yield features

@@ -1,5 +1,5 @@
 """Forward and backward passes of padded networks, with gradients written by hand.
 
-There are two variants: folded networks concatenate and normalize what they read, so repeated
-inputs fold into one weight; merged networks add it up or use dropout.
+There are two variants. The units of folded networks concatenate their sources, so all copies of a
+feature fold into one weight. The units of merged networks add their sources, or use dropout.
 """

@@ -1,7 +1,7 @@
 """Dropout (Srivastava et al., JMLR 2014) with masks that are hashed from their positions.
 
-TensorFlow's generators take a microsecond per number where XLA compiles them for a CPU, a hundred
-times the rest of a step. So a number is hashed from its position, as in a splittable generator
+Compiled by XLA for a CPU, TensorFlow's generators take a microsecond per number, a hundred times
+the rest of a step. So each number is hashed from its position, as in a splittable generator
 (Steele, Lea and Flood, OOPSLA 2014), with the finalizer of MurmurHash3.
 """
 
@@ -13,12 +13,12 @@ import tensorflow as tf
 
 
 class DropoutMasks:
-    """Dropout masks of one step of one network.
+    """Dropout masks for one step of one network.
 
     Args:
-        rate: The dropout rate.
-        seed: Seed of a network's visit, ``() uint32``.
-        step: The step, ``() int32``.
+        rate: Dropout rate, at least 0 and less than 1.
+        seed: Seed of the network's visit to its data, ``() uint32``.
+        step: Number of steps before this one, ``() int32``.
         dtype: Dtype of the masks.
     """
 
@@ -28,20 +28,20 @@ class DropoutMasks:
         self._dtype = dtype
 
     def mask(self, unit: Any, slots: int, batch: int) -> Any:
-        """Return a unit's mask ``(slots, batch)``: 0, or 1 / (1 - rate)."""
+        """Draw the mask of a unit ``() int32``: 0 or 1 / (1 - rate), ``(slots, batch)``."""
         key = _hash(
             self._key ^ (tf.cast(unit, tf.uint32) + _to_constant(1)) * _to_constant(0x85EBCA77)
         )
         positions = tf.reshape(tf.range(1, slots * batch + 1), (slots, batch))
-        # Hashed before the key is mixed in, too: otherwise positions and keys that combine to the
-        # same number would give shifted copies of one mask.
+        # Hash the positions before mixing in the key, too. Otherwise positions and keys that
+        # combine to the same numbers would give shifted copies of one mask.
         drawn = _hash(_hash(tf.cast(positions, tf.uint32)) ^ key)
         kept = drawn >= _to_constant(min(round(self._rate * 2**32), 2**32 - 1))
         return tf.cast(kept, self._dtype) * tf.constant(1 / (1 - self._rate), self._dtype)
 
 
 def _hash(values: Any) -> Any:
-    """Return each ``uint32`` as another one, each bit of which depends on all bits."""
+    """Hash ``uint32`` values of any shape, so that each bit of a hash depends on all bits."""
     values = (values ^ tf.bitwise.right_shift(values, _to_constant(16))) * _to_constant(0x85EBCA6B)
     values = (values ^ tf.bitwise.right_shift(values, _to_constant(13))) * _to_constant(0xC2B2AE35)
     return values ^ tf.bitwise.right_shift(values, _to_constant(16))

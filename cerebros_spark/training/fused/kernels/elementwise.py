@@ -1,7 +1,7 @@
-"""Activations and batch normalization of features, with their gradients by hand.
+"""Activations and batch normalization of features, with gradients written by hand.
 
-TensorFlow's gradient of a slice is an array of full size, and that of a mean a sum in many small
-pieces: over the hundreds of small operations of a step they took most of its time.
+TensorFlow's gradient of a slice is an array of full size, and its gradient of a mean is a sum in
+many small pieces. In the hundreds of small operations of a step, these took most of the time.
 """
 
 from __future__ import annotations
@@ -11,27 +11,33 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-#: Weights by name: ``kernel (neurons, slots)``, ``bias (units, neurons)``, ``gamma (slots,)`` and
-#: ``beta (slots,)``, or ``moving_mean (slots,)`` and ``moving_variance (slots,)``, and those of
-#: the outputs with the prefix ``output_``.
+#: Tensors of both grids by name; names of the output units' tensors have the prefix ``output_``.
+#: Weights are ``kernel (n, slots)``, ``bias (units, n)``, ``gamma (slots,)`` and ``beta (slots,)``;
+#: moving statistics are ``moving_mean (slots,)`` and ``moving_variance (slots,)``.
 Tensors = Mapping[str, Any]
 
 
 class Normalized(NamedTuple):
-    """Normalized features."""
+    """Normalized features or rows, with the moments that the backward pass needs.
 
-    values: Any  # (features, batch)
-    moments: Any  # (2, features): means and variances over the batch; 0 without normalization
+    Attributes:
+        values: Normalized values, ``(features, batch)`` or ``(rows, batch)``.
+        moments: Means and variances before normalization, ``(2, features)`` or ``(2, rows)``; 0
+            without normalization.
+    """
+
+    values: Any
+    moments: Any
 
 
 class Activation:
-    """An activation function of each value by itself."""
+    """Elementwise activation function that also returns its derivatives."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
 
     def __call__(self, values: Any) -> tuple[Any, Any]:
-        """Return the function's values and its derivatives, both in the shape of ``values``."""
+        """Return the function's results and derivatives, both in the shape of ``values``."""
         with tf.GradientTape() as tape:
             tape.watch(values)
             results = self._function(values)
@@ -39,14 +45,14 @@ class Activation:
 
 
 class NoNormalization:
-    """Features as they are."""
+    """Replacement for :class:`BatchNormalization` that leaves values unchanged."""
 
     def __call__(self, values: Any) -> Normalized:
-        """Return features ``(features, batch)``."""
+        """Return ``values (features, batch)`` unchanged, with moments of 0."""
         return Normalized(values, tf.zeros((2, values.shape[0]), values.dtype))
 
     def backward(self, normalized: Normalized, gradient: Any) -> Any:
-        """Return the gradient ``(features, batch)``."""
+        """Return ``gradient (features, batch)`` unchanged."""
         return gradient
 
 
@@ -54,8 +60,8 @@ class BatchNormalization:
     """Batch normalization without scale and shift.
 
     Args:
-        counts: 1 for a row, 0 for padding, ``(batch,)``.
-        epsilon: Added to variances.
+        counts: 1 for a data row, 0 for padding, ``(batch,)``.
+        epsilon: Number that is added to variances.
     """
 
     def __init__(self, counts: Any, epsilon: float) -> None:
@@ -63,8 +69,8 @@ class BatchNormalization:
         self._epsilon = epsilon
 
     def __call__(self, values: Any) -> Normalized:
-        """Normalize features ``(features, batch)``."""
-        # Products with a vector: XLA would split a sum over the batch into pieces.
+        """Normalize ``values (features, batch)`` over the batch."""
+        # Multiply by a vector, because XLA would split a sum over the batch into pieces.
         share = self._share[:, None]
         mean = tf.matmul(values, share)
         centered = values - mean
@@ -73,7 +79,7 @@ class BatchNormalization:
         return Normalized(normalized, tf.stack([mean[:, 0], variance[:, 0]]))
 
     def backward(self, normalized: Normalized, gradient: Any) -> Any:
-        """Return the gradient of the features from that of the result, ``(features, batch)``."""
+        """Return the gradient of the values, ``(features, batch)``, from that of the result."""
         ones = tf.ones_like(self._share)[:, None]
         shifted = tf.matmul(gradient, ones)
         scaled = tf.matmul(gradient * normalized.values, ones)
@@ -87,7 +93,10 @@ Normalization = NoNormalization | BatchNormalization
 def fold_moving_statistics(
     weights: Tensors, moving: Tensors, normalization: tuple[float, float] | None
 ) -> dict[str, Any]:
-    """Return weights whose ``gamma`` and ``beta (slots,)`` normalize by the moving statistics."""
+    """Return the weights for inference, whose scales and shifts include the moving statistics.
+
+    ``normalization`` holds momentum and epsilon; None leaves the weights unchanged.
+    """
     folded = dict(weights)
     if normalization is None:
         return folded

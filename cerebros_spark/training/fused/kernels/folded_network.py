@@ -1,4 +1,4 @@
-"""Networks whose units apply one weight to all copies of a feature."""
+"""Training and inference of networks whose units fold all copies of a feature into one weight."""
 
 from __future__ import annotations
 
@@ -38,18 +38,19 @@ class _Prepared:
 class FoldedNetwork:
     """Forward and backward passes of ``FOLDED`` networks.
 
-    All floating-point tensors have the group's dtype.
+    All floating-point tensors have the dtype of the group. ``elementwise.Tensors`` has the names
+    and shapes of weights and moving statistics.
     """
 
     def __init__(self, config: GroupConfig, shape: PaddedShape) -> None:
         self._config = config
         self._shape = shape
         self._units = FoldedUnits(config, shape)
-        #: Number of means, and of variances, that a step returns.
+        #: Number of means, and of variances, that :meth:`train_forward` returns.
         self.moments = shape.features
 
     def prepare(self, wiring: Wiring) -> _Prepared:
-        """Return what depends on the wiring only, once for all steps."""
+        """Compute what depends on the wiring only, once for all steps of a call."""
         hidden_grid, output_grid = self._shape.grids
         hidden = Folding(wiring.hidden, hidden_grid, self._shape)
         outputs = Folding(wiring.outputs, output_grid, self._shape)
@@ -59,19 +60,19 @@ class FoldedNetwork:
     def train_forward(
         self, weights: Tensors, prepared: _Prepared, x: Any, counts: Any, noise: tuple[Any, Any]
     ) -> tuple[Any, Any, Any]:
-        """Run a network in training.
+        """Run the forward pass of a training step.
 
         Args:
-            weights: The trained weights.
-            prepared: What :meth:`prepare` returned.
-            x: Rows ``(batch, inputs)``.
-            counts: 1 for a row, 0 for padding, ``(batch,)``.
-            noise: Seed ``() uint32`` and step ``() int32``, from which dropout draws.
+            weights: Trained weights, with scales and shifts.
+            prepared: Result of :meth:`prepare`.
+            x: Input elements of the data rows, ``(batch, inputs)``.
+            counts: 1 for a data row, 0 for padding, ``(batch,)``.
+            noise: Dropout seed ``() uint32`` and step ``() int32``; unused without dropout.
 
         Returns:
-            The raw outputs, before their activations, ``(outputs, width, batch)``; means and
-            variances of the batch ``(2, moments)``; and a function from the gradient of the raw
-            outputs to those of the weights by name.
+            The raw outputs ``(outputs, width, batch)``, the moments ``(2, moments)``, and the
+            backward pass. It takes the gradient with respect to the raw outputs, and returns the
+            gradients with respect to the weights, by name and in their shapes.
         """
         normalization: Normalization = NoNormalization()
         if self._config.normalization is not None:
@@ -81,8 +82,8 @@ class FoldedNetwork:
         raw = tf.matmul(folded.of_outputs(), result.features.values)
 
         def backward(gradient: Any) -> dict[str, Any]:
-            # Products of all features with all neurons: one large product is faster than many
-            # small ones of what is connected.
+            # Multiply all features by all neurons: one large product is faster than many small
+            # ones of the connected features and neurons.
             gradient = tf.reshape(gradient, raw.shape)
             d_sums = self._units.backward(folded, units, normalization, result, gradient)
             products = tf.matmul(result.features.values, d_sums)
@@ -94,11 +95,11 @@ class FoldedNetwork:
         return self._split_outputs(raw), result.features.moments, backward
 
     def fold(self, weights: Tensors, moving: Tensors, prepared: _Prepared) -> FoldedWeights:
-        """Return the weights for inference, normalized by the moving statistics."""
+        """Return the folded weights for inference, which normalize by the moving statistics."""
         return _fold(fold_moving_statistics(weights, moving, self._config.normalization), prepared)
 
     def infer(self, folded: FoldedWeights, prepared: _Prepared, x: Any) -> Any:
-        """Return the raw outputs ``(outputs, width, batch)`` of rows ``(batch, inputs)``."""
+        """Return the raw outputs ``(outputs, width, batch)`` of data rows ``(batch, inputs)``."""
         inputs = tf.transpose(x)
         result = self._units.forward(folded, prepared.units, NoNormalization(), inputs)
         return self._split_outputs(tf.matmul(folded.of_outputs(), result.features.values))
@@ -106,13 +107,13 @@ class FoldedNetwork:
     def update_moving(
         self, moving: Tensors, wiring: Wiring, added: Any, left: Any
     ) -> dict[str, Any]:
-        """Return the moving statistics after some steps, ``(slots,)`` each.
+        """Return the moving statistics after the steps of a call, ``(slots,)`` each.
 
         Args:
-            moving: The statistics before.
-            wiring: The wiring.
-            added: Sum of the steps' decayed moments, ``(2, moments)``.
-            left: Share of a statistic that is left after the steps, ``()``.
+            moving: Moving statistics before the steps.
+            wiring: Decoded wiring of the network.
+            added: Sum of the moments of all steps, each with its decayed weight, ``(2, moments)``.
+            left: Factor by which the steps decay the previous statistics, ``()``.
         """
         after = {}
         for grid, wires in zip(self._shape.grids, (wiring.hidden, wiring.outputs), strict=True):
@@ -123,7 +124,7 @@ class FoldedNetwork:
         return after
 
     def _split_outputs(self, raw: Any) -> Any:
-        """Reshape ``(output neurons, batch)`` to ``(outputs, width, batch)``."""
+        """Reshape raw outputs ``(outputs * width, batch)`` to ``(outputs, width, batch)``."""
         return tf.reshape(raw, (len(self._shape.outputs), -1, raw.shape[1]))
 
 

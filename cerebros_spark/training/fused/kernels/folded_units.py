@@ -1,7 +1,7 @@
-"""The hidden units of a folded network, forward and backward.
+"""Forward and backward passes of the hidden units of a folded network.
 
-They are the steps of a loop, as many as the network has. So one unit is compiled, and no time goes
-to units that the network does not have. A unit may read all units before it, on any level.
+A loop runs the hidden units one by one. So only one unit is compiled, and padding units are never
+run. A unit can read all units before it, on any level.
 """
 
 from __future__ import annotations
@@ -18,14 +18,20 @@ from cerebros_spark.training.fused.kernels.folding import FoldedWeights
 
 
 class ForwardResult(NamedTuple):
-    """What the forward pass leaves for the backward pass."""
+    """Values that the forward pass of the hidden units saves for the backward pass.
 
-    features: Normalized  # (features, batch): all, normalized, those of the inputs first
-    slopes: Any  # (units, unit features, batch): derivatives of features by weighted sums
+    Attributes:
+        features: All normalized features, ``(features, batch)``, those of the inputs first.
+        slopes: Derivatives of the hidden units' features, before normalization, with respect to
+            their weighted sums, ``(units, unit features, batch)``.
+    """
+
+    features: Normalized
+    slopes: Any
 
 
 class FoldedUnits:
-    """The hidden units of networks of one group."""
+    """Forward and backward passes of the hidden units, for all networks of a group."""
 
     def __init__(self, config: GroupConfig, shape: PaddedShape) -> None:
         self._shape = shape
@@ -35,7 +41,7 @@ class FoldedUnits:
     def forward(
         self, weights: FoldedWeights, units: Any, normalization: Normalization, inputs: Any
     ) -> ForwardResult:
-        """Run a number of ``units () int32`` on ``inputs (inputs, batch)``."""
+        """Run the hidden units, ``units () int32`` of them, on ``inputs (inputs, batch)``."""
         shape, (_, batch), dtype = self._shape, inputs.shape, inputs.dtype
         first = normalization(inputs)
         one = tf.ones((1, batch), dtype)
@@ -44,7 +50,7 @@ class FoldedUnits:
         moments = tf.pad(first.moments, [[0, 0], [0, before - shape.inputs]])
         features = _to_array(values, shape.unit_features, shape.units)
         moments_by_feature = _to_array(tf.transpose(moments), shape.unit_features, shape.units)
-        slopes = _zeros(shape.units, (shape.unit_features, batch), dtype)
+        slopes = _make_zeros(shape.units, (shape.unit_features, batch), dtype)
 
         def body(unit: Any, *arrays: tf.TensorArray) -> Any:
             read = tf.reshape(arrays[0].stack(), (shape.features, batch))
@@ -75,16 +81,17 @@ class FoldedUnits:
         result: ForwardResult,
         gradient: Any,
     ) -> Any:
-        """Return the gradients of all weighted sums ``(batch, total neurons)``, hidden ones first.
+        """Return the gradients with respect to all weighted sums, ``(batch, total neurons)``.
 
-        ``gradient (output neurons, batch)`` is that of the outputs' weighted sums.
+        Hidden units come first. ``gradient (outputs * width, batch)`` is with respect to the raw
+        outputs.
         """
         shape, (_, batch), dtype = self._shape, gradient.shape, gradient.dtype
         neurons = shape.neurons
         padded = tf.pad(gradient, [[0, -gradient.shape[0] % neurons], [0, 0]])
         none = tf.zeros((shape.units * neurons, batch), dtype)
         gradients = _to_array(tf.concat([none, padded], axis=0), neurons, 0)
-        transposed = _zeros(shape.units, (batch, neurons), dtype)
+        transposed = _make_zeros(shape.units, (batch, neurons), dtype)
 
         def body(left: Any, gradients: tf.TensorArray, transposed: tf.TensorArray) -> Any:
             unit = left - 1
@@ -110,11 +117,11 @@ class FoldedUnits:
         return tf.concat([by_row, tf.transpose(gradient)], axis=1)
 
     def _activate(self, sums: Any) -> tuple[Any, Any]:
-        """Return features and derivatives ``(unit features, batch)`` of weighted ``(n, batch)``."""
+        """Return features and slopes, both ``(unit features, batch)``, of sums ``(n, batch)``."""
         activated, slope = self._activation(sums)
         if not self._shape.gated:
             return activated, slope
-        # Compute both halves twice and select: a concatenation is slower.
+        # Apply the gate to both halves and select: a concatenation is slower.
         twice, slopes = (tf.broadcast_to(each, (2, *sums.shape)) for each in (activated, slope))
         gated, gate_slopes = self._gate(twice)
         is_gated = tf.constant([False, True])[:, None, None]
@@ -125,14 +132,14 @@ class FoldedUnits:
 
 
 def _to_array(values: Any, rows: int, more: int) -> tf.TensorArray:
-    """Return values ``(n * rows, columns)`` as ``n`` pieces, followed by ``more`` pieces of 0."""
+    """Split values ``(pieces * rows, columns)`` into pieces, and append ``more`` pieces of 0."""
     pieces = tf.reshape(values, (-1, rows, values.shape[1]))
     pieces = tf.pad(pieces, [[0, more], [0, 0], [0, 0]])
     size, *shape = pieces.shape
     return tf.TensorArray(values.dtype, size=size, element_shape=shape).unstack(pieces)
 
 
-def _zeros(size: int, shape: tuple[int, ...], dtype: Any) -> tf.TensorArray:
-    """Return an array of ``size`` zero tensors, so that pieces can be read before they are set."""
+def _make_zeros(size: int, shape: tuple[int, ...], dtype: Any) -> tf.TensorArray:
+    """Return an array of ``size`` zero tensors, which can be read before they are written."""
     array = tf.TensorArray(dtype, size=size, element_shape=shape)
     return array.unstack(tf.zeros((size, *shape), dtype))

@@ -1,9 +1,9 @@
 """Folding of the copies of a feature into one weight, and the gradients of the copies.
 
-A unit merges a feature as often as it was drawn. Each copy has its own weights, and its own scale
-and shift in the batch normalization. All copies have the same normalized values, because a feature
-has one mean and one variance per batch. So the scaled weights of the copies add up to one weight,
-and their shifts to one bias. See docs/fused_training.md.
+Each copy has its own weights, and its own scale and shift in the batch normalization. All copies
+have the same normalized values, because a feature has one mean and one variance per batch. So the
+scaled weights of the copies add up to one weight, and their shifts to one bias. See
+docs/fused_training.md.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from cerebros_spark.training.fused.graph.wiring import FoldedWires
 
 
 class CopyWeights(NamedTuple):
-    """The weights of all copies, or their gradients."""
+    """Weights of all copies in a grid before folding, or the gradients of these weights."""
 
-    kernel: Any  # (n, slots), with n neurons per unit
+    kernel: Any  # (n, slots)
     gamma: Any  # (slots,)
     beta: Any  # (slots,)
     bias: Any  # (units, n)
 
 
 class Folding:
-    """Folding of the hidden units, or of the outputs, of one wiring."""
+    """Folding of the weights in one grid of one network."""
 
     def __init__(self, wires: FoldedWires, grid: Grid, shape: PaddedShape) -> None:
         self._planes = grid.planes
-        self._constant_one = shape.inputs  # index of that feature
+        self._constant_one = shape.inputs  # index of the constant feature 1
         self._first_neuron = grid.first_neuron
         self._units = tf.one_hot(wires.unit_of, -(-grid.units // 8) * 8)
         rows, neurons = grid.planes[0], grid.neurons
         neuron = tf.range(neurons)
         self._bias_index = wires.unit_of * neurons + neuron[:, None]
-        # Index of a product of a feature with a neuron; those of a feature are contiguous.
+        # Index of each product of a feature and a neuron; products of one feature are contiguous.
         self._product_index = (
             wires.feature_of * shape.total_neurons + grid.first_neuron + self._bias_index
         )
@@ -47,35 +47,35 @@ class Folding:
         zero = rows * neurons + grid.units * neurons
         indices = tf.where(wires.row_of[:, None] == rows, zero, weight)
         is_one = tf.range(shape.features) == self._constant_one
-        #: Index in :meth:`fold`'s result of each neuron's weight of each feature:
+        #: Index, in the result of :meth:`fold`, of the weight of each feature in each neuron:
         #: ``(units, n, features) int32``.
         self.indices = tf.where(is_one, tf.transpose(biases)[:, :, None], indices)
-        #: Length of that result.
+        #: Length of the result of :meth:`fold`.
         self.size = zero + 1
 
     def fold(self, copies: CopyWeights) -> Any:
-        """Return the weights of all rows, the biases, and a zero: ``(size,)``."""
+        """Fold the weights; return those of all rows, then the biases and a zero: ``(size,)``."""
         factors = tf.stack([copies.gamma, copies.beta])[:, None]
         scaled, shifted = tf.unstack(_sum_planes(copies.kernel * factors, self._planes))
-        # A product adds up what belongs to a unit faster than a scatter, and twice as fast where
-        # its width is a multiple of 8. It is not transposed: XLA would transpose its factors.
+        # A product adds up the rows of each unit faster than a scatter, and twice as fast if its
+        # width is a multiple of 8. Do not transpose it: XLA would transpose its factors instead.
         by_unit = tf.matmul(shifted, tf.cast(self._units, shifted.dtype))
         biases = tf.transpose(copies.bias) + by_unit[:, : copies.bias.shape[0]]
         parts = (tf.reshape(each, [-1]) for each in (scaled, biases))
         return tf.concat([*parts, tf.zeros([1], scaled.dtype)], axis=0)
 
     def backward(self, copies: CopyWeights, products: Any) -> CopyWeights:
-        """Return the gradients of the copies.
+        """Return the gradients with respect to the weights of the copies.
 
-        ``products (features, total neurons)`` are those of all features with the gradients of all
-        neurons, connected or not.
+        ``products (features, total neurons)`` are the products of all features and the gradients
+        with respect to all weighted sums, added up over the batch.
         """
         units, neurons = copies.bias.shape
         first = self._first_neuron
         d_bias = products[self._constant_one, first : first + units * neurons]
         d_weight = tf.gather(tf.reshape(products, [-1]), self._product_index)
         both = tf.stack([d_weight, tf.gather(d_bias, self._bias_index)])
-        # Slots without a copy have scales and weights of 0, and so have their gradients.
+        # Slots without a copy have scales and weights of 0, so their gradients are 0, too.
         by_slot = expand_planes(both, self._planes)
         factors = tf.stack([copies.gamma, copies.beta])[:, None]
         d_kernel = tf.reduce_sum(by_slot * factors, axis=0)
@@ -85,19 +85,19 @@ class Folding:
 
 @dataclass(frozen=True)
 class WeightIndices:
-    """Indices of folded weights in the order of the forward and of the backward pass; ``int32``.
+    """Indices of folded weights, in the orders that the two passes need; all ``int32``.
 
-    A product with a transposed matrix takes several times as long as gathering its values in
-    another order.
+    Gathering a matrix in transposed order is several times faster than a product with a transposed
+    matrix. The number of all ``neurons`` is padded to a multiple of ``n``.
     """
 
-    units: Any  # (units, n, features): of each hidden unit
-    outputs: Any  # (output neurons, features): of the outputs together
-    readers: Any  # (units, unit features, padded total neurons): of all neurons, for each unit
+    units: Any  # (units, n, features): weights of all features in each hidden unit
+    outputs: Any  # (outputs * width, features): weights of all features in the outputs
+    readers: Any  # (units, unit features, neurons): weights of a unit's features in all neurons
 
     @classmethod
     def build(cls, hidden: Folding, outputs: Folding, shape: PaddedShape) -> WeightIndices:
-        """Return the indices in the folded weights of hidden units, followed by the outputs'."""
+        """Build the indices into the folded weights of the hidden units, then of the outputs."""
         of_outputs = tf.reshape(outputs.indices + hidden.size, (-1, shape.features))
         of_all = tf.concat([tf.reshape(hidden.indices, (-1, shape.features)), of_outputs], axis=0)
         padding = [[0, -of_outputs.shape[0] % shape.neurons], [0, 0]]
@@ -109,31 +109,34 @@ class WeightIndices:
 
 @dataclass(frozen=True)
 class FoldedWeights:
-    """The folded weights of a network."""
+    """Folded weights of a network, and the indices that gather them into matrices."""
 
     indices: WeightIndices
-    flat: Any  # (size,)
+    flat: Any  # (size,): results of Folding.fold for the hidden units, then for the outputs
 
     def of_unit(self, unit: Any) -> Any:
-        """Return the weights of a unit, ``(n, features)``."""
+        """Return the weights of all features in a hidden unit, ``(n, features)``."""
         return tf.gather(self.flat, self.indices.units[unit])
 
     def of_readers(self, unit: Any) -> Any:
-        """Return all neurons' weights of a unit, ``(unit features, padded total neurons)``."""
+        """Return the weights of a unit's features in all neurons, ``(unit features, neurons)``."""
         return tf.gather(self.flat, self.indices.readers[unit])
 
     def of_outputs(self) -> Any:
-        """Return the weights of the outputs, ``(output neurons, features)``."""
+        """Return the weights of all features in the outputs, ``(outputs * width, features)``."""
         return tf.gather(self.flat, self.indices.outputs)
 
 
 def expand_planes(rows: Any, planes: Sequence[int]) -> Any:
-    """Copy the value of each row ``(..., rows)`` to its slots ``(..., slots)``."""
+    """Repeat the value of each row ``(..., rows)`` for all of its slots ``(..., slots)``.
+
+    ``planes`` holds the number of slots in each plane.
+    """
     return tf.concat([rows[..., :many] for many in planes], axis=-1)
 
 
 def _sum_planes(slots: Any, planes: Sequence[int]) -> Any:
-    """Sum the slots of each row, ``(..., slots)`` to ``(..., rows)``, the shortest plane first."""
+    """Sum ``slots (..., slots)`` over the planes to ``(..., rows)``, the shortest plane first."""
     *before, total = tf.split(slots, planes, axis=-1)
     for plane in reversed(before):
         many = total.shape[-1]

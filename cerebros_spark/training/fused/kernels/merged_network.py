@@ -1,7 +1,7 @@
-"""Networks whose units merge what they read before they apply their kernel.
+"""Training and inference of networks whose units merge their sources before the kernel.
 
-Sums of sources have their own moments, and dropout drops each copy of a feature alone: neither can
-be folded into one weight per feature.
+A sum of sources has its own moments, and dropout drops each copy of a feature alone. Neither can be
+folded into one weight per feature.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class _Prepared(NamedTuple):
 class MergedNetwork:
     """Forward and backward passes of ``COPIES`` and ``SUMS`` networks.
 
-    Methods, shapes and dtypes are those of :class:`~.folded_network.FoldedNetwork`.
+    The methods have the arguments, shapes and dtypes of :class:`~.folded_network.FoldedNetwork`.
     """
 
     def __init__(self, config: GroupConfig, shape: PaddedShape) -> None:
         self._config = config
         self._shape = shape
-        #: Moments of the rows of all units and outputs.
+        #: Number of means, and of variances: one per row of each hidden and output unit.
         self.moments = sum(grid.units * grid.planes[0] for grid in shape.grids)
 
     def prepare(self, wiring: Wiring) -> _Prepared:
-        """Return what depends on the wiring only."""
+        """Compute what depends on the wiring only, once for all steps of a call."""
         if self._shape.merge == COPIES:
             return _Prepared(GatherMerge(wiring.hidden), GatherMerge(wiring.outputs), wiring.units)
         rows, output_rows = (grid.planes[0] for grid in self._shape.grids)
@@ -56,7 +56,7 @@ class MergedNetwork:
     def train_forward(
         self, weights: Tensors, prepared: _Prepared, x: Any, counts: Any, noise: tuple[Any, Any]
     ) -> tuple[Any, Any, Any]:
-        """Run a network in training."""
+        """Run a training step forward; return raw outputs, moments and the backward pass."""
         config, count = self._config, prepared.units
         normalization: Normalization = NoNormalization()
         if config.normalization is not None:
@@ -82,16 +82,16 @@ class MergedNetwork:
         return raw, tf.concat(moments, axis=1), backward
 
     def fold(self, weights: Tensors, moving: Tensors, prepared: _Prepared) -> list[UnitWeights]:
-        """Return the weights for inference."""
+        """Return the weights of both grids for inference, summed over the copies of each row."""
         folded = fold_moving_statistics(weights, moving, self._config.normalization)
-        # Without dropout the copies of a feature act as one weight.
+        # Nothing is dropped in inference, so the copies of a feature act as one weight.
         return [
             sum_copies(each, grid.planes)
             for each, grid in zip(self._apply_scales(folded), self._shape.grids, strict=True)
         ]
 
     def infer(self, folded: list[UnitWeights], prepared: _Prepared, x: Any) -> Any:
-        """Return the raw outputs."""
+        """Return the raw outputs ``(outputs, width, batch)`` of data rows ``(batch, inputs)``."""
         hidden, outputs = folded
         units = MergedUnits(self._config, self._shape, NoNormalization())
         result = units.forward(hidden, prepared.hidden, prepared.units, tf.transpose(x))
@@ -100,7 +100,7 @@ class MergedNetwork:
     def update_moving(
         self, moving: Tensors, wiring: Wiring, added: Any, left: Any
     ) -> dict[str, Any]:
-        """Return the moving statistics after some steps."""
+        """Return the moving statistics after the steps of a call, ``(slots,)`` each."""
         after, (hidden, outputs) = {}, self._shape.grids
         hidden_rows = hidden.units * hidden.planes[0]
         for grid, moments in ((hidden, added[:, :hidden_rows]), (outputs, added[:, hidden_rows:])):
@@ -115,7 +115,7 @@ class MergedNetwork:
 
 
 def _apply_scales(weights: Tensors, grid: Grid) -> UnitWeights:
-    """Return the weights by unit, with scales in the kernel and shifts in the bias."""
+    """Return the weights of each unit, with scales in the kernel and shifts in the bias."""
     names = ("kernel", "gamma", "beta", "bias")
     kernel, gamma, beta, bias = (weights[grid.prefix + name] for name in names)
 
@@ -129,10 +129,10 @@ def _apply_scales(weights: Tensors, grid: Grid) -> UnitWeights:
 
 
 def _scales_backward(weights: Tensors, prefix: str, d_kernel: Any, d_bias: Any) -> dict[str, Any]:
-    """Return the gradients of kernel, gamma, beta and bias, in their shapes.
+    """Return the gradients of kernel, gamma, beta and bias, by name and in their shapes.
 
-    They follow from those of the scaled kernel ``(units, n, slots per unit)`` and the shifted bias
-    ``(units, n)``.
+    ``d_kernel (units, n, slots per unit)`` and ``d_bias (units, n)`` are the gradients of the
+    scaled kernel and the shifted bias.
     """
     units, neurons, slots = d_kernel.shape
     kernel, gamma, beta = (weights[prefix + name] for name in ("kernel", "gamma", "beta"))

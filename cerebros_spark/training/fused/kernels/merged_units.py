@@ -1,7 +1,7 @@
-"""The units of a merged network, forward and backward: hidden units in a loop, outputs one by one.
+"""Forward and backward passes of the units of a merged network.
 
-A unit merges features to rows, normalizes them and copies them to slots, some of which dropout
-sets to 0. The kernel is applied to the slots.
+A unit merges features into rows, normalizes the rows, and copies them to slots. Dropout sets some
+slots to 0. The kernel is applied to the slots. A loop runs the hidden units one by one.
 """
 
 from __future__ import annotations
@@ -20,38 +20,49 @@ from cerebros_spark.training.fused.kernels.merge_ops import Merge
 
 
 class UnitWeights(NamedTuple):
-    """Weights of units, with n neurons each, that include scales and shifts."""
+    """Weights of the units of a grid, with scales in the kernel and shifts in the bias.
+
+    ``slots`` are those of one unit; for inference :func:`sum_copies` replaces them by rows.
+    """
 
     kernel: Any  # (units, n, slots)
-    transposed: Any  # (units, slots, n)
+    transposed: Any  # (units, slots, n): the kernel again
     bias: Any  # (units, n)
 
 
 class ForwardResult(NamedTuple):
-    """What the forward pass of the hidden units leaves for the backward pass."""
+    """Values that the forward pass of the hidden units saves for the backward pass.
 
-    features: Any  # (features, batch)
-    rows: Any  # (units, rows, batch): normalized
-    moments: Any  # (units, 2, rows): their means and variances
-    slopes: Any  # (units, unit features, batch): derivatives of features by weighted sums
+    Attributes:
+        features: All features, ``(features, batch)``, those of the inputs first.
+        rows: Normalized rows of each hidden unit, ``(units, rows, batch)``.
+        moments: Means and variances of these rows, ``(units, 2, rows)``.
+        slopes: Derivatives of the hidden units' features with respect to their weighted sums,
+            ``(units, unit features, batch)``.
+    """
+
+    features: Any
+    rows: Any
+    moments: Any
+    slopes: Any
 
 
 class OutputResult(NamedTuple):
-    """What the forward pass of an output unit leaves for the backward pass."""
+    """Values that the forward pass of one output unit saves for the backward pass."""
 
     rows: Normalized  # (rows, batch)
-    slots: Any  # (slots, batch)
-    mask: Any  # (slots, batch): dropout mask; None without dropout
+    slots: Any  # (slots, batch), after dropout
+    mask: Any  # (slots, batch); None without dropout
 
 
 class MergedUnits:
-    """The units of a network in one step.
+    """Forward and backward passes of the units of one network in one step.
 
     Args:
-        config: What the networks share.
-        shape: The padded shape.
-        normalization: The normalization of rows.
-        dropout: Dropout masks of the step; None without dropout.
+        config: Configuration of the group.
+        shape: Padded shape.
+        normalization: Normalization of the rows.
+        dropout: Dropout masks of the step; None in inference, and without dropout.
     """
 
     def __init__(
@@ -68,7 +79,7 @@ class MergedUnits:
         self._dropout = dropout
 
     def forward(self, weights: UnitWeights, merge: Merge, units: Any, inputs: Any) -> ForwardResult:
-        """Run a number of hidden ``units () int32`` on ``inputs (inputs, batch)``."""
+        """Run the hidden units, ``units () int32`` of them, on ``inputs (inputs, batch)``."""
         shape, (_, batch), dtype = self._shape, inputs.shape, inputs.dtype
         one = tf.ones((1, batch), dtype)
         before = shape.input_pieces * shape.unit_features
@@ -108,9 +119,10 @@ class MergedUnits:
     def backward(
         self, weights: UnitWeights, merge: Merge, units: Any, result: ForwardResult, gradient: Any
     ) -> tuple[Any, Any]:
-        """Return the gradients of kernels ``(units, n, slots)`` and biases ``(units, n)``.
+        """Return the gradients of the kernels ``(units, n, slots)`` and biases ``(units, n)``.
 
-        ``gradient (features, batch)`` is that of all features from the outputs.
+        ``gradient (features, batch)`` is the part of the features' gradient that comes from the
+        output units.
         """
         shape, (_, batch), dtype = self._shape, gradient.shape, gradient.dtype
         neurons, planes = shape.neurons, shape.planes
@@ -145,7 +157,10 @@ class MergedUnits:
     def forward_outputs(
         self, weights: UnitWeights, merge: Merge, features: Any
     ) -> tuple[Any, list[OutputResult]]:
-        """Return the raw outputs ``(outputs, width, batch)`` of features ``(features, batch)``."""
+        """Return the raw outputs ``(outputs, width, batch)``, and values for the backward pass.
+
+        ``features`` is ``(features, batch)``. The saved values have one item per output unit.
+        """
         raw, results = [], []
         for number in range(len(self._shape.outputs)):
             rows = self._normalization(merge.forward(number, features))
@@ -160,8 +175,8 @@ class MergedUnits:
     ) -> tuple[Any, Any, Any]:
         """Return the gradients of the outputs' kernels and biases, and of all features.
 
-        They are ``(outputs, width, slots)``, ``(outputs, width)`` and ``(features, batch)``, and
-        follow from ``gradient (outputs, width, batch)``, that of the raw outputs.
+        They are ``(outputs, width, slots)``, ``(outputs, width)`` and ``(features, batch)``.
+        ``gradient (outputs, width, batch)`` is with respect to the raw outputs.
         """
         d_weights, d_features = [], []
         for number, (rows, slots, mask) in enumerate(results):
@@ -174,7 +189,7 @@ class MergedUnits:
         return kernels, biases, tf.add_n(d_features)
 
     def _activate(self, sums: Any) -> tuple[Any, Any]:
-        """Return features and derivatives ``(unit features, batch)`` of weighted ``(n, batch)``."""
+        """Return features and slopes, both ``(unit features, batch)``, of sums ``(n, batch)``."""
         activated, slope = self._activation(sums)
         if not self._shape.gated:
             return activated, slope
@@ -182,9 +197,10 @@ class MergedUnits:
         return tf.concat([activated, gated], 0), tf.concat([slope, slope * gate_slope], 0)
 
     def _to_slots(self, rows: Any, planes: Sequence[int], unit: Any) -> tuple[Any, Any]:
-        """Return the slots of rows ``(rows, batch)``, and their mask, both ``(slots, batch)``.
+        """Copy ``rows (rows, batch)`` to slots; return slots after dropout, and the mask.
 
-        Without dropout the rows and None: copies of a row have one weight, see :func:`sum_copies`.
+        Both are ``(slots, batch)``. Without dropout, return the rows and None, because
+        :func:`sum_copies` has summed the weights of the copies, or there are no copies.
         """
         if self._dropout is None:
             return rows, None
@@ -194,21 +210,24 @@ class MergedUnits:
 
 
 def sum_copies(weights: UnitWeights, planes: Sequence[int]) -> UnitWeights:
-    """Return the weights of rows, each the sum over its slots, with rows in place of slots."""
+    """Sum the weights of each row's slots; the result has rows in place of slots."""
     transposed = _sum_planes(weights.transposed, planes)
     return UnitWeights(tf.transpose(transposed, (0, 2, 1)), transposed, weights.bias)
 
 
 def _weights_backward(d_sums: Any, slots: Any) -> tuple[Any, Any]:
-    """Return the gradients of a kernel ``(n, slots)`` and bias ``(n,)``.
+    """Return the gradients of a kernel ``(n, slots)`` and a bias ``(n,)``.
 
-    They are those of weighted sums ``(n, batch)`` of slots ``(slots, batch)``.
+    ``d_sums (n, batch)`` is the gradient of the weighted sums, and ``slots`` is ``(slots, batch)``.
     """
     return tf.matmul(d_sums, tf.transpose(slots)), tf.reduce_sum(d_sums, axis=1)
 
 
 def _rows_backward(transposed: Any, d_sums: Any, mask: Any, planes: Sequence[int]) -> Any:
-    """Return the gradient of rows ``(rows, batch)`` from that of weighted sums ``(n, batch)``."""
+    """Return the gradient of the rows ``(rows, batch)`` from that of the sums, ``(n, batch)``.
+
+    ``transposed`` is the kernel ``(slots, n)``; ``mask (slots, batch)`` is None without dropout.
+    """
     d_slots = tf.matmul(transposed, d_sums)
     if mask is not None:
         d_slots *= mask
@@ -216,7 +235,7 @@ def _rows_backward(transposed: Any, d_sums: Any, mask: Any, planes: Sequence[int
 
 
 def _sum_planes(slots: Any, planes: Sequence[int]) -> Any:
-    """Sum the slots of each row, ``(..., slots, n)`` to ``(..., rows, n)``."""
+    """Sum ``slots (..., slots, n)`` over the planes to ``(..., rows, n)``."""
     *before, total = tf.split(slots, planes, axis=-2)
     for plane in reversed(before):
         many = total.shape[-2]
@@ -225,5 +244,6 @@ def _sum_planes(slots: Any, planes: Sequence[int]) -> Any:
 
 
 def _to_array(pieces: Any) -> tf.TensorArray:
+    """Return ``pieces (size, ...)`` as an array of ``size`` elements."""
     size, *shape = pieces.shape
     return tf.TensorArray(pieces.dtype, size=size, element_shape=shape).unstack(pieces)
