@@ -61,7 +61,7 @@ class FusedProgram:
         return [each.pack(state) for each, state in zip(self._maps, self._states, strict=True)]
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
-        """Train each network on all data rows of the shard, in an order drawn from its seed."""
+        """Train each network once on every data row of the shard, in the order of its seed."""
         orders = [derive_seed(seed, "order") for seed in seeds]
         metrics = []
         for group in self._split_groups(self._buffers.networks if shard.resident else 1):
@@ -76,7 +76,7 @@ class FusedProgram:
         return metrics
 
     def evaluate(self, shard: ShardData) -> list[MetricVariables]:
-        """Evaluate each network on all data rows of the shard."""
+        """Evaluate each network once on every data row of the shard."""
         total: Any = 0.0
         for chunk in shard.chunks(self._step.batch_size, None):
             rows = self._get_rows(shard, chunk, False)
