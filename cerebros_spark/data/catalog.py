@@ -101,7 +101,7 @@ def new_folder(store: Store, fingerprint: str) -> Iterator[str]:
     Folders of abandoned preparations are deleted first.
     """
     _remove_abandoned(store, fingerprint, None)
-    folder = f"{_data_folder(fingerprint)}/{uuid.uuid4().hex[:16]}"
+    folder = f"{_get_data_folder(fingerprint)}/{uuid.uuid4().hex[:16]}"
     try:
         yield folder
     except BaseException:
@@ -135,16 +135,16 @@ def check_files(store: Store, shard: Shard, source: Store) -> None:
     written = {file.name: file for file in shard.files}
     names = file_names(store, shard.key)
     for name in sorted(written.keys() - set(names)):
-        raise _damage_error(store, shard, name, "is missing")
+        raise _make_damage_error(store, shard, name, "is missing")
     for name in names:
         if name not in written:
-            raise _damage_error(store, shard, name, "was not written with this data")
+            raise _make_damage_error(store, shard, name, "was not written with this data")
         size, digest = source.digest(f"{shard.key}/{name}")
         if size != written[name].size:
             problem = f"has {size:,} bytes, but {written[name].size:,} were written"
-            raise _damage_error(store, shard, name, problem)
+            raise _make_damage_error(store, shard, name, problem)
         if digest != written[name].sha256:
-            raise _damage_error(store, shard, name, "was altered: its sha256 differs")
+            raise _make_damage_error(store, shard, name, "was altered: its sha256 differs")
 
 
 def file_names(store: Store, key: str) -> list[str]:
@@ -153,7 +153,7 @@ def file_names(store: Store, key: str) -> list[str]:
     return [name for name in names if not name.rpartition("/")[2].startswith((".", "_"))]
 
 
-def _damage_error(store: Store, shard: Shard, name: str, problem: str) -> StoreError:
+def _make_damage_error(store: Store, shard: Shard, name: str, problem: str) -> StoreError:
     folder = "/".join(shard.key.split("/")[:2])
     return StoreError(
         f"the file {store.address(f'{shard.key}/{name}')} of the prepared data {problem}; remove "
@@ -183,15 +183,15 @@ def _load_valid(store: Store, fingerprint: str) -> Manifest | None:
         return None
 
 
-def _data_folder(fingerprint: str) -> str:
+def _get_data_folder(fingerprint: str) -> str:
     return manifest_key(fingerprint).rpartition("/")[0]
 
 
 def _remove_abandoned(store: Store, fingerprint: str, manifest: Manifest | None) -> None:
     """Remove folders that are not in the manifest and to which no process has written recently."""
-    start = f"{_data_folder(fingerprint)}/"
+    start = f"{_get_data_folder(fingerprint)}/"
     folders: dict[str, list[str]] = {}
-    for key in store.list(_data_folder(fingerprint)):
+    for key in store.list(_get_data_folder(fingerprint)):
         first, below, _ = key[len(start) :].partition("/")
         if below:
             folders.setdefault(start + first, []).append(key)

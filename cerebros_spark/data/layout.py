@@ -105,7 +105,7 @@ def _group(
         return tuple((name,) for name in _match_names(names, end_names, end, argument))
     advice = f"group {argument} in {count} lists, one for each {end}"
     if set(names) & set(end_names):
-        raise _unmatched_error(names, end_names, end, advice)
+        raise _make_unmatched_error(names, end_names, end, advice)
     raise ArgumentError(
         f"the model has {count} {end}s, but {argument} has {len(names)} columns "
         f"({', '.join(names)}): {advice}"
@@ -126,10 +126,10 @@ def _match_names(
         return names
     groups = [[name] for name in names]
     advice = f"group {argument} in lists in the order of the {end}s: {groups}"
-    raise _unmatched_error(names, end_names, end, advice)
+    raise _make_unmatched_error(names, end_names, end, advice)
 
 
-def _unmatched_error(
+def _make_unmatched_error(
     names: Sequence[str], end_names: Sequence[str], end: str, advice: str
 ) -> ArgumentError:
     missing = [repr(name) for name in end_names if name not in names]
@@ -172,6 +172,6 @@ def _resolve_shape(
     if any(size < 1 for size in shape) or math.prod(shape) != width:
         raise ArgumentError(
             f"the input shape {shape} has {math.prod(shape)} elements, but the columns "
-            f"{', '.join(group)} have {width} in a row"
+            f"{', '.join(group)} have {width} per row"
         )
     return shape

@@ -95,7 +95,7 @@ def write_frame(
     try:
         reports = sorted(rows.mapInArrow(write, _REPORT).collect())
     except Exception as error:
-        raise StoreError(f"cannot write shards to {store.url}: {_first_line(error)}") from error
+        raise StoreError(f"cannot write shards to {store.url}: {_get_message(error)}") from error
     shards: dict[int, tuple[int, tuple[ShardFile, ...]]] = {}
     for report in reports:
         if report.problem:
@@ -106,7 +106,7 @@ def write_frame(
     return shards
 
 
-def _first_line(error: Exception) -> str:
+def _get_message(error: Exception) -> str:
     """Return the message of a Spark error, without the stack traces of Java and Python."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # The last line of a Python worker's traceback contains the exception.

@@ -73,7 +73,7 @@ def prepare_arrays(
     stored = {c.name: _cast(arrays[c.name], c) for c in described}
     checks.check_counts(rows, [_count_bad(c, arrays[c.name], stored[c.name]) for c in described])
     described = [_inspect_label(c, stored[c.name]) if c.role == "label" else c for c in described]
-    train, held_out = _split(rows, mark, request, _row_classes(stored, described))
+    train, held_out = _split(rows, mark, request, _get_row_classes(stored, described))
     name = checks.fingerprint(("arrays", _hash_content(stored, mark)), described, request)
     manifest = catalog.find(store, name, inspect)
     if manifest is not None:
@@ -177,11 +177,11 @@ def _count_bad(column: Column, array: np.ndarray, values: np.ndarray) -> ColumnC
         lengths=(flat.shape[1],) * 2 if is_array else None,
         negatives=int((weights < 0).sum()),
         least=float(weights.min()),
-        variation=None if nans or infinities or nulls else _worst_variation(column, array),
+        variation=None if nans or infinities or nulls else _find_worst_variation(column, array),
     )
 
 
-def _worst_variation(column: Column, array: np.ndarray) -> Variation | None:
+def _find_worst_variation(column: Column, array: np.ndarray) -> Variation | None:
     """Return a variation that is lost in the cast to float32; None if there is none."""
     is_cast = column.dtype == "float32" and array.dtype != np.float32
     if not is_cast or column.role == "weight" or array.size == 0:
@@ -229,7 +229,7 @@ def _deal(rows: np.ndarray, place: np.ndarray, partitions: int) -> RowNumbers:
     return [shard[np.argsort(place[shard])] for shard in shards]
 
 
-def _row_classes(stored: Arrays, columns: Sequence[Column]) -> list[np.ndarray]:
+def _get_row_classes(stored: Arrays, columns: Sequence[Column]) -> list[np.ndarray]:
     """Return the class of each row, for each label that has classes."""
     row_classes = []
     for column in columns:

@@ -97,7 +97,7 @@ def prepare_spark(
     try:
         placed = _place(ordered, surveyed, held_out, request)
         columns = _add_statistics(placed, train_rows, surveyed, sources)
-        checks.check_weights(columns, _greatest_weight(placed, sources))
+        checks.check_weights(columns, _find_greatest_weight(placed, sources))
 
         def write_shards(folder: str) -> tuple[catalog.Shards, catalog.Shards]:
             sizes = (train_rows, held_out)
@@ -149,7 +149,7 @@ def _place(ordered: DataFrame, surveyed: Survey, held_out: int, request: DataReq
     in_order = [sizes.get(number, 0) for number in range(max(sizes) + 1)]
     starts = [0, *itertools.accumulate(in_order)][:-1]
     rank = (
-        f"element_at({_longs(starts)}, spark_partition_id() + 1) "
+        f"element_at({_format_longs(starts)}, spark_partition_id() + 1) "
         f"+ (monotonically_increasing_id() & {_ROW_BITS}L)"
     )
     if isinstance(request.validation, str):
@@ -158,7 +158,7 @@ def _place(ordered: DataFrame, surveyed: Survey, held_out: int, request: DataReq
     else:
         classes = sorted(counts)
         strata = allocate([counts[each] for each in classes], held_out)
-        validates, position = _split_sql(strata, classes, stratum)
+        validates, position = _make_split_sql(strata, classes, stratum)
     return (
         ordered.selectExpr("*", f"{rank} as rank")
         .selectExpr("*", f"{validates} as validates", f"{position} as position")
@@ -183,7 +183,9 @@ def _check_unchanged(parts: Sequence[Any], surveyed: Survey) -> None:
         )
 
 
-def _split_sql(strata: Sequence[Stratum], classes: Sequence[int], stratum: str) -> tuple[str, str]:
+def _make_split_sql(
+    strata: Sequence[Stratum], classes: Sequence[int], stratum: str
+) -> tuple[str, str]:
     """Return SQL of whether a row validates, and of its index among the rows of its split."""
     number = "1"
     if len(strata) > 1:
@@ -191,7 +193,7 @@ def _split_sql(strata: Sequence[Stratum], classes: Sequence[int], stratum: str) 
         number = f"element_at(map({numbered}), {stratum})"
 
     def select(values: Sequence[int]) -> str:
-        return f"element_at({_longs(values)}, {number})"
+        return f"element_at({_format_longs(values)}, {number})"
 
     start, rows = select([s.start for s in strata]), select([s.rows for s in strata])
     share = select([s.validation for s in strata])
@@ -201,7 +203,7 @@ def _split_sql(strata: Sequence[Stratum], classes: Sequence[int], stratum: str) 
     return validates, f"if({validates}, {before} + {taken}, rank - {before} - {taken})"
 
 
-def _longs(values: Sequence[int]) -> str:
+def _format_longs(values: Sequence[int]) -> str:
     return f"array({', '.join(f'{value}L' for value in values)})"
 
 
@@ -226,7 +228,7 @@ def _add_statistics(
     )
 
 
-def _greatest_weight(placed: DataFrame, sources: Sequence[SourceColumn]) -> float:
+def _find_greatest_weight(placed: DataFrame, sources: Sequence[SourceColumn]) -> float:
     """Return the maximum sample weight of the validation rows; 1 without sample weights."""
     for source in sources:
         if source.is_weight:

@@ -122,7 +122,7 @@ class ShardData:
         check_integer("batch_size", batch_size, 1)
         generator = None if seed is None else np.random.Generator(np.random.PCG64(seed))
         if self.resident:
-            yield dataclasses.replace(self._chunk, order=_order(self.rows, generator))
+            yield dataclasses.replace(self._chunk, order=_make_order(self.rows, generator))
             return
         rows = max(1, self._chunk_rows // batch_size) * batch_size
         # Petastorm treats seed 0 as no seed.
@@ -195,7 +195,7 @@ def _make_tensor(
     if shape is not None and math.prod(shape) != width:
         raise ArgumentError(
             f"the input shape {shape} has {math.prod(shape)} elements, but the columns "
-            f"{', '.join(names)} have {width} in a row"
+            f"{', '.join(names)} have {width} per row"
         )
     dtype = np.dtype(input_dtype(manifest, names))
     return _Tensor(columns, (width,) if shape is None else shape, dtype)
@@ -247,9 +247,11 @@ class _ShardReader:
         count = len(self.inputs)
         end = count + len(self.outputs)
         weights = arrays[end] if self.weights else None
-        return Chunk(arrays[:count], arrays[count:end], _order(len(arrays[0]), generator), weights)
+        return Chunk(
+            arrays[:count], arrays[count:end], _make_order(len(arrays[0]), generator), weights
+        )
 
 
-def _order(rows: int, generator: np.random.Generator | None) -> np.ndarray:
+def _make_order(rows: int, generator: np.random.Generator | None) -> np.ndarray:
     order = np.arange(rows, dtype=np.int64)
     return order if generator is None else generator.permutation(order)

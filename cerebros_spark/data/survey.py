@@ -81,8 +81,8 @@ def survey(df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest)
     Raises:
         DataError: If there are no rows, or values that models cannot be trained on.
     """
-    widths = _widths(df, sources)
-    values = f"{_all_values(sources, widths, may_be_missing=True)} as all_values"
+    widths = _read_widths(df, sources)
+    values = f"{_format_all_values(sources, widths, may_be_missing=True)} as all_values"
     frame = select_stored(select_precise(df, sources, request), sources, request, [values])
     aggregates = [*content_hash(), F.count("held_out").alias("marked")]
     aggregates.append(F.count_if(F.col("held_out")).alias("held_out"))
@@ -90,7 +90,7 @@ def survey(df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest)
     aggregates.append(Summarizer.metrics("mean", "min", "max").summary(vectors).alias("all"))
     for source in sources:
         aggregates += [
-            each.alias(f"{source.alias}_{name}") for name, each in _column_aggregates(source)
+            each.alias(f"{source.alias}_{name}") for name, each in _make_column_aggregates(source)
         ]
     try:
         row = frame.agg(*aggregates).head()
@@ -104,7 +104,7 @@ def survey(df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest)
     return _make_survey(row, sources)
 
 
-def _widths(df: DataFrame, sources: Sequence[SourceColumn]) -> list[int]:
+def _read_widths(df: DataFrame, sources: Sequence[SourceColumn]) -> list[int]:
     """Return the number of values of each source in the first row; 0 for a null array."""
     if not any(source.is_array for source in sources):
         return [1] * len(sources)
@@ -115,10 +115,10 @@ def _widths(df: DataFrame, sources: Sequence[SourceColumn]) -> list[int]:
     return [max(size or 0, 0) for size in first["sizes"]]
 
 
-def _all_values(
+def _format_all_values(
     sources: Sequence[SourceColumn], widths: Sequence[int], may_be_missing: bool
 ) -> str:
-    """Return SQL of all values of a row as one array of doubles, in the order of :func:`_slices`.
+    """Return SQL of all values of a row as an array of doubles; see :func:`_locate_slices`.
 
     With ``may_be_missing``, NaN replaces missing values and arrays of unexpected length.
     """
@@ -137,8 +137,8 @@ def _all_values(
     return f"concat({', '.join(parts.values())})"
 
 
-def _slices(sources: Sequence[SourceColumn], widths: Sequence[int]) -> list[slice]:
-    """Return the slice of each column in the array of :func:`_all_values`; packs stay together."""
+def _locate_slices(sources: Sequence[SourceColumn], widths: Sequence[int]) -> list[slice]:
+    """Locate each column in the array of :func:`_format_all_values`; packs stay together."""
     order = {alias: at for at, alias in enumerate(dict.fromkeys(s.alias for s in sources))}
     slices = [slice(0)] * len(sources)
     start = 0
@@ -148,7 +148,7 @@ def _slices(sources: Sequence[SourceColumn], widths: Sequence[int]) -> list[slic
     return slices
 
 
-def _column_aggregates(source: SourceColumn) -> Iterator[tuple[str, Any]]:
+def _make_column_aggregates(source: SourceColumn) -> Iterator[tuple[str, Any]]:
     """Yield names and aggregates of one column, in addition to the statistics of its values."""
     if source.index is not None:
         return
@@ -186,7 +186,7 @@ def _check_values(
     """Raise DataError for values that models cannot be trained on."""
     counted = row.asDict()
     statistics = {name: counted["all"][name].toArray() for name in ("mean", "min", "max")}
-    slices = _slices(sources, widths)
+    slices = _locate_slices(sources, widths)
     finite = {
         source.column.name: bool(width) and _is_finite(source, statistics, values)
         for source, width, values in zip(sources, widths, slices, strict=True)
@@ -312,7 +312,7 @@ def add_moments(
         columns: The columns, without statistics.
     """
     widths = [column.width for column in columns]
-    vector = array_to_vector(F.expr(_all_values(sources, widths, may_be_missing=False)))
+    vector = array_to_vector(F.expr(_format_all_values(sources, widths, may_be_missing=False)))
     row = (
         frame.select(vector.alias("values"))
         .select(Summarizer.metrics("mean", "variance").summary(F.col("values")).alias("all"))
@@ -321,15 +321,19 @@ def add_moments(
     means = row["mean"].toArray()
     variances = row["variance"].toArray() * (rows - 1) / rows  # Spark computes the sample variance
     result = []
-    for source, column, values in zip(sources, columns, _slices(sources, widths), strict=True):
+    for source, column, values in zip(
+        sources, columns, _locate_slices(sources, widths), strict=True
+    ):
         mean, variance = tuple(means[values].tolist()), tuple(variances[values].tolist())
         if column.dtype == "int64" and not source.is_array and abs(mean[0]) > _EXACT:
-            mean, variance = _exact_moments(frame, source)
+            mean, variance = _compute_exact_moments(frame, source)
         result.append(msgspec.structs.replace(column, mean=mean, variance=variance))
     return result
 
 
-def _exact_moments(frame: DataFrame, source: SourceColumn) -> tuple[tuple[float], tuple[float]]:
+def _compute_exact_moments(
+    frame: DataFrame, source: SourceColumn
+) -> tuple[tuple[float], tuple[float]]:
     """Return mean and variance of integers that float64 cannot distinguish, from differences."""
     least = frame.agg(F.expr(f"min({source.stored})").alias("least")).head()["least"]
     difference = f"cast({source.stored} - {least}L as double)"

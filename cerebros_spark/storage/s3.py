@@ -137,10 +137,10 @@ class S3Store(Store):
         return super()._retry(action, key, convert_errors)
 
     def _is_transient(self, error: BaseException) -> bool:
-        return super()._is_transient(error) and _error_code(error) not in _ADVICE
+        return super()._is_transient(error) and _get_error_code(error) not in _ADVICE
 
     def _advice(self, error: BaseException) -> str | None:
-        code = _error_code(error)
+        code = _get_error_code(error)
         if not code and isinstance(error, PermissionError):
             code = "AccessDenied"
         return _ADVICE.get(code) or super()._advice(error)
@@ -154,7 +154,7 @@ class _S3Error(OSError):
         self.code = code
 
 
-def _error_code(error: BaseException) -> str:
+def _get_error_code(error: BaseException) -> str:
     """Return the S3 code of an error that s3fs has raised; empty if S3 did not report the error."""
     if isinstance(error, _S3Error):
         return error.code
@@ -211,7 +211,7 @@ class _ObjectAppend(Append):
         try:
             response = self.filesystem.call_s3("get_object", Bucket=bucket, Key=key)
         except FileNotFoundError as error:
-            if _error_code(error) == "NoSuchBucket":
+            if _get_error_code(error) == "NoSuchBucket":
                 raise
             return _Object(b"", None, None)
 
@@ -233,7 +233,7 @@ class _ObjectAppend(Append):
         try:
             response = self.filesystem.call_s3("put_object", Body=data, **target, **condition)
         except OSError as error:
-            if _error_code(error) in _CHANGED:
+            if _get_error_code(error) in _CHANGED:
                 return False
             raise
         self.last.clear()

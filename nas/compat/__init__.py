@@ -1,1 +1,1 @@
-"""Private attributes of libraries that only the search uses, one module per library."""
+"""Access to private attributes of libraries, only for the search; one module per library."""

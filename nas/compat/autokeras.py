@@ -1,4 +1,4 @@
-"""Internals of AutoKeras, seen with version 3.0.0."""
+"""Access to internals of AutoKeras, verified with version 3.0.0."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from nas.compat.keras_tuner import rebind_build
 
 
 class UncompiledGraph(Graph):
-    """A graph that does not hand column types to its blocks.
+    """AutoKeras graph that does not pass column types to its blocks.
 
-    AutoKeras hands those of a StructuredDataInput to a StructuredDataBlock, which does not use
-    them, and fails where the block reads something else.
+    AutoKeras passes the column types of a StructuredDataInput to a StructuredDataBlock, which does
+    not use them. It fails if the block reads the output of any other node.
     """
 
     def compile(self) -> None:
@@ -23,7 +23,7 @@ class UncompiledGraph(Graph):
 
 
 def copy_detached(block: Any) -> Any:
-    """Return a copy of a node or head that is connected to nothing."""
+    """Copy a node or head without its connections."""
     copied = copy.copy(block)
     copied.in_blocks, copied.out_blocks = [], []
     rebind_build(copied)

@@ -1,4 +1,4 @@
-"""Private attributes of KerasTuner, seen with version 1.4.8."""
+"""Access to private attributes of KerasTuner, verified with version 1.4.8."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def rebind_build(copied: Any) -> None:
-    """Bind the ``build`` of a copied ``HyperModel`` to the copy.
+    """Bind the ``build`` method of a copied ``HyperModel`` to the copy.
 
-    A HyperModel keeps its build method in an attribute, which still calls the original.
+    A HyperModel stores its build method in an attribute, so the copy would build the original.
     """
     del copied.build
     copied._build = copied.build
@@ -22,7 +22,7 @@ def rebind_build(copied: Any) -> None:
 def replace_lookup(
     hp: Any, exists: Callable[..., bool], retrieve: Callable[..., Any]
 ) -> Iterator[Callable[..., bool]]:
-    """Replace how a ``HyperParameters`` looks up and declares values, inside the context.
+    """Replace the lookup and declaration of values by a ``HyperParameters``, within the context.
 
     Args:
         hp: A ``keras_tuner.HyperParameters``.
@@ -30,7 +30,7 @@ def replace_lookup(
         retrieve: Called as ``retrieve(original, definition)``.
 
     Yields:
-        The original of ``exists``.
+        The original ``exists`` method.
     """
     original = hp._exists
     hp._exists = functools.partial(exists, original)
@@ -47,5 +47,5 @@ def reset_surrogate(oracle: Any) -> None:
 
 
 def set_project_dir(oracle: Any, folder: str) -> None:
-    """Set the folder in which an oracle writes its files."""
+    """Set the folder for the files of an oracle."""
     oracle._set_project_dir(folder, "oracle")

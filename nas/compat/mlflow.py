@@ -1,4 +1,4 @@
-"""Private functions of MLflow, seen with version 3.17.2."""
+"""Access to private functions of MLflow, verified with version 3.17.2."""
 
 from __future__ import annotations
 

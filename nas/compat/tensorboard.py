@@ -1,4 +1,4 @@
-"""Private attributes of TensorBoard, seen with version 2.21.0."""
+"""Access to private attributes of TensorBoard, verified with version 2.21.0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data as users pass it: columns, labels, heads and weights, checked and converted.
+"""User data: columns, labels, heads and weights, checked and converted.
 
-Values are converted without loss, or an error names the column and the reason.
+Values are converted without loss; otherwise an error names the column and the reason.
 """

@@ -1,4 +1,4 @@
-"""Columns of a frame as the arrays that a network takes."""
+"""Conversion of the columns of a frame to the arrays that a network takes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from nas.data.values import convert_values, to_array
 
 
 def build_inputs(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndarray]:
-    """Return the model inputs, each of shape ``(rows, *input_shape)``.
+    """Build the model inputs, each of shape ``(rows, *input_shape)``.
 
     Args:
         frame: A pandas DataFrame, or arrays by column name.
-        layout: Which columns make up which input.
-        dtypes: Type of each input.
+        layout: Columns of each input and output.
+        dtypes: NumPy dtype name of each input.
 
     Raises:
-        DataError: If a column holds nulls, rows of another length than in training, or values
-            that the input's type cannot hold (see :func:`nas.data.values.convert_values`).
+        DataError: If a column has nulls, rows that differ in length from training, or values that
+            the dtype cannot represent (see :func:`nas.data.values.convert_values`).
     """
     return [
         _reshape(_concat_columns(frame, group, dtype), group, shape)
@@ -33,7 +33,7 @@ def build_inputs(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.n
 
 
 def build_labels(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndarray]:
-    """Return the labels, each of shape ``(rows, width)``; arguments as in :func:`build_inputs`."""
+    """Build the labels, each of shape ``(rows, width)``; arguments as in :func:`build_inputs`."""
     return [
         _concat_columns(frame, group, dtype)
         for group, dtype in zip(layout.outputs, dtypes, strict=True)
@@ -41,7 +41,7 @@ def build_labels(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.n
 
 
 def predict_rows(model: Any, inputs: Any, **options: Any) -> Any:
-    """Return the outputs of a ``keras.Model``; those of no rows, too, which Keras refuses."""
+    """Predict the outputs of a ``keras.Model``, also for zero rows, which Keras rejects."""
     if len(inputs[0] if isinstance(inputs, list) else inputs):
         return model.predict(inputs, **options)
     empty = [np.zeros((0, *each.shape[1:]), str(each.dtype)) for each in model.outputs]
@@ -49,11 +49,11 @@ def predict_rows(model: Any, inputs: Any, **options: Any) -> Any:
 
 
 def stack_arrow_rows(values: np.ndarray) -> np.ndarray:
-    """Return an object column of arrays from Arrow as a matrix, without a copy where possible.
+    """Stack an object column of Arrow arrays as a matrix, without a copy if possible.
 
-    Arrow's arrays are consecutive views of one buffer; copying them row by row costs more than a
-    small network. Call it for Arrow's columns only: arrays of other origin may share a buffer in
-    another order. A column of another kind is returned unchanged.
+    Arrow arrays are consecutive views of one buffer; copying them row by row takes longer than a
+    small network. Only pass columns from Arrow: other arrays may share a buffer in a different
+    order. Columns without such arrays are returned unchanged.
     """
     if values.dtype != object or not len(values) or any(value is None for value in values):
         return values
@@ -66,7 +66,7 @@ def stack_arrow_rows(values: np.ndarray) -> np.ndarray:
 
 
 def check_columns(existing: Sequence[str], needed: Sequence[str], argument: str = "x") -> None:
-    """Raise DataError if a column is missing in an argument."""
+    """Raise DataError if a needed column does not exist; the message names ``argument``."""
     names = set(existing)
     where = "" if argument == "x" else f" in {argument.removesuffix(': x')}"
     for name in needed:
@@ -77,7 +77,7 @@ def check_columns(existing: Sequence[str], needed: Sequence[str], argument: str 
 def _reshape(array: np.ndarray, group: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
     if array.shape[1] != math.prod(shape):
         raise DataError(
-            f"{', '.join(group)} must have {math.prod(shape)} values in a row, but got "
+            f"{', '.join(group)} must have {math.prod(shape)} values per row, but got "
             f"{array.shape[1]}"
         )
     return array.reshape(len(array), *shape)

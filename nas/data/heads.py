@@ -1,4 +1,4 @@
-"""Outputs to be learned: AutoKeras heads, completed from the data."""
+"""Targets: the outputs of AutoKeras heads, with properties inferred from the data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nas.metrics.lookup import as_list, get_canonical_name, stabilize_names
 from nas.metrics.loss_checks import check_loss
 from nas.metrics.losses import get_loss, get_loss_name
 
-# Losses that compare numbers with numbers: classes and functions of Keras alike.
+# Losses that compare numbers with numbers, as names of Keras classes and functions.
 _REGRESSION_LOSSES = (
     *("meansquarederror", "meanabsoluteerror", "meanabsolutepercentageerror"),
     *("meansquaredlogarithmicerror", "huber", "logcosh"),
@@ -35,7 +35,7 @@ _REGRESSION_LOSSES = (
 
 @dataclass(frozen=True)
 class Target:
-    """One output to be learned, with its Keras loss and metrics."""
+    """Output of a network, with its Keras loss and metrics and a description of its labels."""
 
     head: Any
     name: str
@@ -44,22 +44,22 @@ class Target:
     activation: str
     loss: Any
     metrics: tuple[Any, ...]
-    label_shape: tuple[int, ...]  # of a row
+    label_shape: tuple[int, ...]  # of one row
     label_dtype: str
-    mean: tuple[float, ...] = ()  # of each label over the training rows, for a regression
+    mean: tuple[float, ...] = ()  # of each label over the training rows; only for a regression
     variance: tuple[float, ...] = ()
-    sparse: bool = False  # whether the loss of a user's network takes class numbers
-    probabilities: bool = False  # whether that loss compares probabilities
+    sparse: bool = False  # whether the loss of a user's network takes class indices
+    probabilities: bool = False  # whether it compares probabilities
     labels: Labels | None = None
 
     @property
     def class_numbers(self) -> bool:
-        """Whether the labels must be class numbers, of which fractions mean nothing."""
+        """Whether the labels must be class indices, so that fractions are invalid."""
         return self.sparse or (self.num_classes is not None and self.label_shape == (1,))
 
     @property
     def values(self) -> AllowedValues:
-        """The values that the labels may have."""
+        """Values that the labels may have."""
         if self.num_classes is not None:
             if self.label_shape == (1,):
                 return AllowedValues(self.num_classes - 1)
@@ -69,16 +69,16 @@ class Target:
         return AllowedValues(1 if self.probabilities else None)
 
     def dtype_for(self, *, fractions: bool) -> str:
-        """Return the type in which labels with or without fractions are compared."""
+        """Return the dtype for scoring labels, with or without fractions."""
         return "float32" if fractions and not self.class_numbers else self.label_dtype
 
 
 class PlainHead(ak.Head):
-    """A head that is fully specified: nothing is inferred from the data.
+    """Fully specified head: nothing is inferred from the data.
 
     Args:
         width: Number of output values.
-        activation: Name of the final activation in Keras.
+        activation: Keras name of the final activation.
         loss: Keras loss.
         metrics: Keras metrics.
         name: Name of the output.
@@ -95,17 +95,17 @@ class PlainHead(ak.Head):
 def resolve_targets(
     heads: Sequence[Any], manifest: Manifest, layout: Layout, evaluation_metric: Sequence[Any]
 ) -> tuple[Target, ...]:
-    """Return the heads, completed from the data.
+    """Resolve heads to targets: infer shapes, classes, losses and metrics from the data.
 
     Args:
         heads: AutoKeras heads, in the order of the model's outputs.
-        manifest: The prepared data.
-        layout: Which label columns belong to which head.
-        evaluation_metric: Metrics that every head gets in addition.
+        manifest: Description of the prepared data.
+        layout: Label columns of each head.
+        evaluation_metric: Additional metrics for every head.
 
     Raises:
-        DataError: If labels don't suit their head; the message names the column.
-        ArgumentError: If a head is of an unknown kind.
+        DataError: If labels are not suitable for their head.
+        ArgumentError: If a head is not supported.
     """
     targets = []
     for head, names in zip(heads, layout.outputs, strict=True):
@@ -120,7 +120,7 @@ def resolve_targets(
 
 
 def _describe_labels(target: Target, labels: Labels) -> LabelForm:
-    """Return the form of the labels, from the ClassificationHead or else from the output."""
+    """Describe the form of the labels, from a ClassificationHead or otherwise from the output."""
     if target.num_classes is None:
         return infer_form(target.name, labels, target.width, target.activation, target.loss)
     if target.width == 1:
@@ -150,20 +150,20 @@ def _resolve_target(
         if not any(value for column in columns for value in column.variance):
             raise DataError(
                 f"the label {label!r} has the same class in all training rows: split the rows so "
-                "that training has others, too"
+                "that training has other classes, too"
             )
         return Target(head, head.name, *output, metrics, (width,), dtype)
     if isinstance(head, PlainHead):
         if width not in (1, head.width):
             raise DataError(
-                f"the label {label!r} has {width} values a row, but the output {head.name!r} has "
+                f"the label {label!r} has {width} values per row, but the output {head.name!r} has "
                 f"{head.width}; give as many, or one class number"
             )
         output = (head.width, None, head.activation, head.loss)
     elif isinstance(head, ak.RegressionHead):
         if head.output_dim not in (None, width):
             raise DataError(
-                f"the label {label!r} has {width} values a row, but its RegressionHead has "
+                f"the label {label!r} has {width} values per row, but its RegressionHead has "
                 f"output_dim={head.output_dim}"
             )
         output = (width, None, "linear", head.loss)
@@ -182,7 +182,7 @@ def _resolve_target(
 
 
 def _is_regression(target: Target) -> bool:
-    """Return whether the output is a number that the loss compares with the label as it is."""
+    """Return whether the output is linear, and the loss compares it directly with the label."""
     loss = keras.losses.get(target.loss)
     name = getattr(loss, "__name__", type(loss).__name__).replace("_", "").lower()
     is_linear = target.activation == "linear" and target.label_shape == (target.width,)
@@ -192,7 +192,7 @@ def _is_regression(target: Target) -> bool:
 def _resolve_class_numbers(
     head: Any, label: str, classes: tuple[int, ...] | None
 ) -> tuple[int, int, str, Any]:
-    """Return width, number of classes, activation and loss for class numbers."""
+    """Return width, number of classes, activation and loss for labels that are class indices."""
     if classes is None:
         raise DataError(
             f"the label column {label!r} holds no class numbers (fractions, or more than 1,000 "
@@ -200,7 +200,7 @@ def _resolve_class_numbers(
         )
     if len(classes) < 2:
         raise DataError(
-            f"the label column {label!r} holds the one class {classes[0]} only; a "
+            f"the label column {label!r} holds only the class {classes[0]}; a "
             "ClassificationHead needs at least two"
         )
     count = head.num_classes or max(classes[-1] + 1, 2)
@@ -227,7 +227,7 @@ def _resolve_class_numbers(
 
 
 def _to_sparse_loss(loss: Any, label: str) -> Any:
-    """Return the crossentropy of class numbers for that of one-hot labels, AutoKeras' default."""
+    """Convert a crossentropy of one-hot labels, AutoKeras' default, to one of class indices."""
     config = loss.get_config()
     if config["label_smoothing"]:
         raise ArgumentError(
@@ -242,10 +242,10 @@ def _to_sparse_loss(loss: Any, label: str) -> Any:
 def _resolve_class_vectors(
     head: Any, label: str, width: int, columns: Sequence[Column]
 ) -> tuple[int, int, str, Any]:
-    """Return width, number of classes, activation and loss for one-hot or several labels."""
+    """Return width, number of classes, activation and loss for one-hot or multi-label vectors."""
     if head.num_classes not in (None, width):
         raise DataError(
-            f"the label {label!r} has {width} values a row, but its ClassificationHead has "
+            f"the label {label!r} has {width} values per row, but its ClassificationHead has "
             f"num_classes={head.num_classes}"
         )
     sigmoid = head.multi_label or isinstance(head.loss, keras.losses.BinaryCrossentropy)
@@ -264,13 +264,13 @@ def _resolve_class_vectors(
 
 
 def check_metrics(metrics: Sequence[Any]) -> None:
-    """Raise ArgumentError if Keras knows no metric of such a name, or it needs arguments."""
+    """Raise ArgumentError if a name is not a Keras metric, or the metric needs arguments."""
     for metric in metrics:
         get_canonical_name(metric)
 
 
 def _merge_metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the head's metrics and further ones; of two that are equal, the further one."""
+    """Merge metrics: ``own`` followed by ``more``; a metric in ``more`` replaces its equal."""
     names = {get_canonical_name(metric) for metric in more}
     kept = [*(metric for metric in own if get_canonical_name(metric) not in names), *more]
     return tuple(stabilize_names(kept))

@@ -1,4 +1,4 @@
-"""Arguments of ``fit``, ``predict`` and ``evaluate`` as named columns."""
+"""Conversion of arguments of ``fit``, ``predict`` and ``evaluate`` to named columns."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from nas.data.weights import add_weights, concat_weights, read_weights
 
 Columns = list[str | list[str]]
 
-# Names of arrays without names, with a number if there are several.
+# Default names of arrays, with a numeric suffix if there are several.
 _FEATURES, _LABELS = "features", "target"
 
-_MOST_SHOWN = 8  # columns in an error
+_MOST_SHOWN = 8  # maximum number of columns in an error
 
 
 @dataclass(frozen=True)
 class NamedColumns:
-    """In-memory data as columns."""
+    """In-memory data as columns by name."""
 
     columns: dict[str, np.ndarray]
     features: Columns  # names, grouped by model input if there are several
     labels: Columns
     validation: float | str  # fraction, or name of the column that marks validation rows
-    weight: str | None  # name of the column with the sample weights
+    weight: str | None  # name of the column with the sample weights, if any
 
 
 def is_spark(value: Any) -> bool:
@@ -44,7 +44,7 @@ def is_spark(value: Any) -> bool:
 
 
 def flatten_names(columns: Columns | None) -> list[str]:
-    """Return the names of columns that may be grouped."""
+    """Flatten column names that may be grouped; None counts as no names."""
     return [name for each in columns or [] for name in _as_group(each)]
 
 
@@ -64,24 +64,25 @@ def name_columns(
     weight_column: str | None = None,
     source: str = "",
 ) -> NamedColumns:
-    """Return the features, labels and sample weights as named columns.
+    """Name the columns of features, labels and sample weights.
 
-    Bound names come first; otherwise a pandas column keeps its name, and an array is called
-    ``features`` or ``target``, with a number if there are several.
+    Bound names have priority. Otherwise a pandas column keeps its name, and an array is named
+    ``features`` or ``target``, with a numeric suffix if there are several.
 
     Args:
-        x: The features; a pandas DataFrame may hold the labels, too.
-        y: The labels.
-        feature_columns: Bound names of the features.
-        label_columns: Bound names of the labels.
+        x: The features; a pandas DataFrame may also contain the labels.
+        y: The labels; None if ``x`` contains them.
+        feature_columns: Bound names of the features; None if none are bound.
+        label_columns: Bound names of the labels; None if none are bound.
         validation: Fraction, or name of the column that marks validation rows.
-        validation_data: Rows that validate instead of a fraction.
-        sample_weight: Weights of the rows.
-        weight_column: Bound name of the column with the weights.
+        validation_data: ``(x, y)`` or ``(x, y, sample_weight)`` for validation; replaces
+            ``validation``.
+        sample_weight: Sample weights, or None.
+        weight_column: Bound name of the column with the sample weights, or None.
         source: Prefix of ``x`` and ``y`` in errors.
 
     Raises:
-        ArgumentError: If there is no ``y``, or names and arrays differ in number.
+        ArgumentError: If the labels are missing, or names and arrays differ in number.
         DataError: If a bound column is missing.
     """
     features, feature_names = _name_arrays(x, feature_columns, f"{source}x", _FEATURES)
@@ -132,24 +133,25 @@ def name_columns(
 
 
 def select_columns(x: Any, groups: Sequence[Sequence[str]], argument: str) -> Any:
-    """Return the columns of a layout from an argument of ``predict`` or ``evaluate``.
+    """Select the columns of a layout from an argument of ``predict`` or ``evaluate``.
 
     Args:
         x: Arrays, a dict or a pandas DataFrame.
-        groups: The columns of each input or output.
-        argument: Name of ``x`` in an error.
+        groups: Names of the columns of each input or output.
+        argument: Name of ``x`` in errors.
 
     Returns:
         Arrays by column name.
 
     Raises:
-        DataError: If a column is missing.
-        ArgumentError: If arrays and columns differ in number, or arrays may be rows or columns.
+        DataError: If a column is missing, or columns differ in length.
+        ArgumentError: If arrays and columns differ in number, or if it is ambiguous whether arrays
+            are rows or columns.
     """
     names = [name for group in groups for name in group]
     if isinstance(x, pd.DataFrame | Mapping):
         table = _columns_by_name(x, argument)
-        # Labels that had no name in fit may have any here.
+        # Labels without a name in fit may have any name here.
         unnamed = len(table) == len(names) == 1 and _are_default(names)
         if argument == "y" and isinstance(x, pd.DataFrame) and unnamed:
             table = dict(zip(names, table.values(), strict=True))
@@ -180,7 +182,7 @@ def _count_rows(columns: Mapping[str, np.ndarray]) -> int:
 def _split_arrays(
     arrays: Sequence[np.ndarray], groups: Sequence[Sequence[str]], argument: str
 ) -> dict[str, np.ndarray]:
-    """Return columns from arrays: one for each column, one for each group, or one for all."""
+    """Split arrays into columns by name: one array per column, one per group, or one for all."""
     names = [name for group in groups for name in group]
     if len(arrays) == len(names):
         return dict(zip(names, arrays, strict=True))
@@ -199,12 +201,12 @@ def _split_arrays(
 
 
 def _are_default(names: Sequence[str]) -> bool:
-    """Return whether names are those of arrays without names."""
+    """Return whether all names are default names of arrays."""
     return all(re.fullmatch(f"({_FEATURES}|{_LABELS})(_[0-9]+)?", name) for name in names)
 
 
 def _check_names(table: Mapping[str, Any], names: Sequence[str], argument: str) -> None:
-    """Raise DataError if a table lacks a column."""
+    """Raise DataError if a table lacks a named column."""
     if _are_default(names) and not set(names) & set(table):
         raise DataError(
             f"there is no column {names[0]!r}; {argument} has the columns "
@@ -215,7 +217,7 @@ def _check_names(table: Mapping[str, Any], names: Sequence[str], argument: str) 
 
 
 def _check_lengths(columns: Mapping[str, np.ndarray], argument: str) -> None:
-    """Raise DataError if a column has another number of rows than the first."""
+    """Raise DataError if columns differ in their numbers of rows."""
     lengths = {name: len(values) for name, values in columns.items() if values.ndim}
     first = next(iter(lengths), "")
     for name, length in lengths.items():
@@ -229,10 +231,10 @@ def _check_lengths(columns: Mapping[str, np.ndarray], argument: str) -> None:
 def _columns_by_name(
     value: Any, argument: str, needed: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Return the columns of a table by their names as strings.
+    """Return the columns of a table by name, as a string.
 
-    Of columns that are not ``needed`` only the name is there, with None. Raises ArgumentError if
-    two names are the same string, as 1 and "1" are.
+    Columns that are not in ``needed`` map to None; by default all are needed. Raise ArgumentError
+    if two needed names are equal as strings, such as 1 and "1".
     """
     columns: dict[str, Any] = {}
     for i, name in enumerate(value):
@@ -241,8 +243,8 @@ def _columns_by_name(
             continue
         if str(name) in columns:
             raise ArgumentError(
-                f"{argument} has two columns that are called {str(name)!r} (columns are known by "
-                "their names as strings): rename one"
+                f"{argument} has two columns that are called {str(name)!r} (names are compared as "
+                "strings): rename one"
             )
         columns[str(name)] = value.iloc[:, i] if isinstance(value, pd.DataFrame) else value[name]
     return columns
@@ -251,7 +253,7 @@ def _columns_by_name(
 def _name_arrays(
     value: Any, bound: Columns | None, argument: str, default: str
 ) -> tuple[dict[str, np.ndarray], Columns]:
-    """Return arrays by name, and the names grouped as they were bound."""
+    """Name arrays; return them by name, and the names, grouped as in ``bound``."""
     names = flatten_names(bound)
     if isinstance(value, pd.Series):
         unbound = default if value.name is None else value.name
@@ -277,9 +279,9 @@ def _name_arrays(
 def _append_validation(
     columns: dict[str, np.ndarray], validation_data: Any, features: Columns, labels: Columns
 ) -> dict[str, np.ndarray]:
-    """Return the columns with the rows of validation_data appended, and a column that marks them.
+    """Append the rows of ``validation_data`` to the columns, and add a column that marks them.
 
-    Raises ArgumentError or DataError if they do not fit the training rows.
+    Raise ArgumentError or DataError if they do not match the training rows.
     """
     if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
         raise ArgumentError("validation_data must be (x, y) or (x, y, sample_weight)")
@@ -320,16 +322,16 @@ def _append_validation(
 
 
 def _prefer_int64(values: np.ndarray) -> np.ndarray:
-    """Return integers as int64 if they fit: NumPy joins int64 and uint64 as float64."""
+    """Convert uint64 to int64 if all values fit: NumPy joins int64 and uint64 as float64."""
     if values.dtype == np.uint64 and (not values.size or values.max() < 2**63):
         return values.astype(np.int64)
     return values
 
 
 def _match_integers(more: np.ndarray, values: np.ndarray, name: str) -> np.ndarray:
-    """Return validation rows in the integer type of the training rows, if they are integers.
+    """Convert validation rows to the integer dtype of the training rows, if they are integers.
 
-    Rows of two types would become float64, and large integers would lose digits.
+    Rows of two dtypes would become float64, and large integers would lose digits.
     """
     both = values.dtype.kind in "iu" and more.dtype.kind in "biuf" and not np.ma.is_masked(more)
     if both and more.dtype != values.dtype and not has_fractions(more):
@@ -338,7 +340,7 @@ def _match_integers(more: np.ndarray, values: np.ndarray, name: str) -> np.ndarr
 
 
 def warn_if_sorted_by_date(*tables: Any) -> None:
-    """Warn of a table that is sorted by date, where validation rows are drawn at random."""
+    """Warn if a table is sorted by date, because validation rows are drawn at random."""
     for table in tables:
         if not isinstance(table, pd.DataFrame | pd.Series):
             continue

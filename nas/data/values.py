@@ -1,4 +1,4 @@
-"""Conversion of users' values to NumPy arrays, without loss."""
+"""Lossless conversion of users' values to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pandas as pd
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 
-_MOST_SHOWN = 3  # values in an error
+_MOST_SHOWN = 3  # maximum number of values in an error
 
 
 def to_array(value: Any, name: str) -> np.ndarray:
-    """Return numbers of any kind as an array, with missing values masked; errors call it ``name``.
+    """Convert numbers of any kind to an array, with missing values masked.
 
-    Nested lists become arrays. Nullable and Arrow types of pandas, and integers, decimals and
-    booleans of Python in object columns, become NumPy types. Other values keep their type: the
-    check of their column refuses them.
+    Nested lists become arrays. Nullable and Arrow types of pandas become NumPy types, as do Python
+    integers, decimals and booleans in object columns. Other values keep their type, which the check
+    of the column rejects. Errors call the value ``name``.
     """
     if type(value).__module__.startswith("tensorflow") and hasattr(value, "element_spec"):
         raise ArgumentError(
@@ -41,7 +41,7 @@ def to_array(value: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise _unequal_rows(name) from error
+        raise _make_length_error(name) from error
     if array.dtype.names:
         raise ArgumentError(
             f"{name} is an array with the fields {', '.join(array.dtype.names)}; pass "
@@ -50,7 +50,7 @@ def to_array(value: Any, name: str) -> np.ndarray:
     return _convert_objects(array, name) if array.dtype == object else array
 
 
-def _unequal_rows(name: str) -> DataError:
+def _make_length_error(name: str) -> DataError:
     return DataError(f"{name} holds rows of unequal length: pad or cut them to one length first")
 
 
@@ -72,7 +72,7 @@ def _convert_series(series: pd.Series, name: str) -> np.ndarray:
 
 
 def _convert_objects(array: np.ndarray, name: str) -> np.ndarray:
-    """Return objects as numbers if all are numbers, or as rows if any is an array."""
+    """Convert objects to numbers if all are numbers, or stack them if any is an array."""
     values = list(array.flat)
     if any(isinstance(value, np.ndarray | list | tuple) for value in values):
         return _stack_rows(array, name)
@@ -80,7 +80,7 @@ def _convert_objects(array: np.ndarray, name: str) -> np.ndarray:
     if all(missing):  # or there is no value at all
         return np.ma.masked_array(np.zeros(array.shape), np.reshape(missing, array.shape))
     present = [value for value, absent in zip(values, missing, strict=True) if not absent]
-    dtype = _common_dtype(present)
+    dtype = _find_common_dtype(present)
     if dtype is None:
         return array
     filled = [0 if absent else value for value, absent in zip(values, missing, strict=True)]
@@ -88,7 +88,7 @@ def _convert_objects(array: np.ndarray, name: str) -> np.ndarray:
         converted = np.array(filled, dtype).reshape(array.shape)
     except OverflowError as error:
         raise DataError(
-            f"{name} holds {max(present, key=abs)}, which is no integer of 64 bits: divide it, or "
+            f"{name} holds {max(present, key=abs)}, which is not a 64-bit integer: divide it, or "
             "cast it to float64 first"
         ) from error
     if not any(missing):
@@ -96,8 +96,8 @@ def _convert_objects(array: np.ndarray, name: str) -> np.ndarray:
     return np.ma.masked_array(converted, np.reshape(missing, array.shape))
 
 
-def _common_dtype(values: list[Any]) -> Any:
-    """Return the NumPy type that holds all of some Python numbers; None if one is no number."""
+def _find_common_dtype(values: list[Any]) -> Any:
+    """Return a NumPy type for all of the Python numbers; None if a value is not a number."""
     if all(isinstance(value, bool | np.bool_) for value in values):
         return np.bool_
     if all(isinstance(value, numbers.Integral | np.bool_) for value in values):
@@ -107,11 +107,11 @@ def _common_dtype(values: list[Any]) -> Any:
 
 
 def _stack_rows(array: np.ndarray, name: str) -> np.ndarray:
-    """Return an array of arrays as one array, with missing rows masked."""
+    """Stack an array of arrays into one array, with missing rows masked."""
     rows = [None if _is_missing(row) else to_array(row, name) for row in array]
     shapes = {row.shape for row in rows if row is not None}
     if len(shapes) > 1:
-        raise _unequal_rows(name)
+        raise _make_length_error(name)
     missing = np.array([row is None for row in rows])
     filler = np.zeros(shapes.pop())
     stacked = np.ma.stack([filler if row is None else row for row in rows])
@@ -125,9 +125,12 @@ def _is_missing(row: Any) -> bool:
 
 
 def convert_values(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
-    """Return a column's values in a NumPy type; raise DataError for one that it cannot hold.
+    """Convert the values of the column ``name`` to a dtype, without changing integers.
 
-    Fractions may be rounded to float32, as in training. Integers stay exact.
+    Fractions may be rounded to float32, as in training.
+
+    Raises:
+        DataError: If a value is missing, or cannot be represented.
     """
     target = np.dtype(dtype)
     if np.ma.is_masked(values):
@@ -149,7 +152,7 @@ def convert_values(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
         return values.astype(bool)
     if target.kind not in "iu":
         if target.kind == "V" or values.dtype == target:
-            return values.astype("float32")  # bfloat16 and the like: Keras casts it
+            return values.astype("float32")  # bfloat16 and similar types: Keras casts the values
         raise DataError(
             f"the column {name!r} holds numbers ({values.dtype}), but the network takes {dtype}"
         )
@@ -177,7 +180,7 @@ def _to_floats(values: np.ndarray, target: np.dtype, name: str) -> np.ndarray:
 
 
 def has_fractions(values: np.ndarray) -> bool:
-    """Return whether any value is no integer."""
+    """Return whether any value is not an integer."""
     data = np.ma.getdata(values)
     return data.dtype.kind == "f" and bool((data != np.floor(data)).any())
 
@@ -200,7 +203,7 @@ def _check_integers(values: np.ndarray, name: str) -> None:
 
 
 def is_array(value: Any) -> bool:
-    """Return whether a value is one array, not a list with an array for each input or column."""
+    """Return whether a value is a single array, not a list of arrays for inputs or columns."""
     if not isinstance(value, list | tuple):
         return True
     return all(isinstance(each, list | tuple) or np.ndim(each) == 0 for each in value)

@@ -1,4 +1,4 @@
-"""Sample, class and loss weights, checked."""
+"""Checks of sample weights, class weights and loss weights."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from nas.data.columns import check_columns
 from nas.data.heads import Target
 from nas.data.values import convert_values, to_array
 
-#: Name of the column of an array of sample weights.
+#: Default name of the column with the sample weights.
 SAMPLE_WEIGHT = "sample_weight"
 
 
 def read_weights(
     x: Any, rows: int, sample_weight: Any, column: str | None, source: str = ""
 ) -> np.ndarray | None:
-    """Return the sample weights, or those of the bound column of ``x``; None without weights.
+    """Read sample weights from ``sample_weight`` or the bound column of ``x``; None without either.
 
-    Raises ArgumentError for weights of both kinds, or not one for each row.
+    Raise ArgumentError if both are given, or if there is not one weight per row. ``source`` is a
+    prefix for errors.
     """
     if column is not None:
         return _read_column(x, sample_weight, column, source)
@@ -47,11 +48,11 @@ def read_weights(
 
 
 def read_evaluation_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
-    """Return the weights of rows to evaluate, as float32 of shape ``(rows,)``, or None.
+    """Read the sample weights of rows to evaluate, as float32 of shape ``(rows,)``, or None.
 
     Raises:
-        ArgumentError: If ``sample_weight`` is not one number for each row.
-        DataError: If a weight is missing, infinite or negative, or all are 0.
+        ArgumentError: If ``sample_weight`` does not have one number per row.
+        DataError: If a weight is missing, infinite or negative, or if all weights are 0.
     """
     weights = read_weights(None, rows, sample_weight, None)
     if weights is None:
@@ -75,8 +76,8 @@ def _read_column(x: Any, sample_weight: Any, column: str, source: str) -> np.nda
         )
     if not isinstance(x, pd.DataFrame | Mapping):
         raise ArgumentError(
-            f"sample_weight_column {column!r} names a column, but x is no table; pass the weights "
-            "as sample_weight"
+            f"sample_weight_column {column!r} names a column, but x is not a table; pass the "
+            "weights as sample_weight"
         )
     table = {str(name): x[name] for name in x}
     check_columns(list(table), [column], f"{source}x")
@@ -86,7 +87,7 @@ def _read_column(x: Any, sample_weight: Any, column: str, source: str) -> np.nda
 def concat_weights(
     weights: np.ndarray | None, more: np.ndarray | None, rows: int, more_rows: int
 ) -> np.ndarray | None:
-    """Return the weights of training and validation rows; missing ones are 1, as in Keras."""
+    """Concatenate the sample weights of training and validation rows; None means weights of 1."""
     if weights is None and more is None:
         return None
     return np.ma.concatenate(
@@ -100,7 +101,10 @@ def concat_weights(
 def add_weights(
     columns: dict[str, np.ndarray], weights: np.ndarray | None, column: str | None
 ) -> str | None:
-    """Add weights to the columns and return their name; raise ArgumentError if it is taken."""
+    """Add sample weights to the columns and return the name of the new column, or None.
+
+    Raise ArgumentError if the name is already used.
+    """
     if weights is None:
         return None
     name = column or SAMPLE_WEIGHT
@@ -114,7 +118,7 @@ def add_weights(
 
 
 def parse_class_weight(value: Any) -> dict[int, float] | None:
-    """Return ``class_weight`` as numbers; raise ArgumentError if it cannot be used."""
+    """Parse ``class_weight``: weights by class index, or None; raise ArgumentError if invalid."""
     if value is None:
         return None
     if not isinstance(value, Mapping):
@@ -128,9 +132,9 @@ def parse_class_weight(value: Any) -> dict[int, float] | None:
 
 
 def parse_loss_weights(value: Any, heads: Sequence[Any]) -> tuple[float, ...] | None:
-    """Return ``loss_weights``, a list or a dict by name, in the order of the heads.
+    """Parse ``loss_weights``, a list or a dict by name, into the order of the heads; None if None.
 
-    Raises ArgumentError if there are not as many as heads, one is negative, or all are 0.
+    Raise ArgumentError unless there is one weight per head, none is negative, and not all are 0.
     """
     if value is None:
         return None
@@ -157,15 +161,12 @@ def parse_loss_weights(value: Any, heads: Sequence[Any]) -> tuple[float, ...] | 
 
 
 def check_class_weight(weights: Mapping[int, float] | None, targets: Sequence[Target]) -> None:
-    """Check that class weights fit the heads: one output, whose classes are known.
-
-    Raises ArgumentError otherwise.
-    """
+    """Raise ArgumentError unless class weights match the targets: a single output with classes."""
     if weights is None:
         return
     if len(targets) != 1:
         names = ", ".join(target.name for target in targets)
-        raise _several_outputs(len(targets), names, ", or loss_weights")
+        raise _make_outputs_error(len(targets), names, ", or loss_weights")
     (target,) = targets
     if target.num_classes is None:
         raise ArgumentError(
@@ -174,8 +175,8 @@ def check_class_weight(weights: Mapping[int, float] | None, targets: Sequence[Ta
         )
     if target.width > 1 and target.activation == "sigmoid":
         raise ArgumentError(
-            f"class_weight is for rows of one class, but {target.name!r} has several labels a row; "
-            "give sample weights"
+            f"class_weight is for rows of one class, but {target.name!r} has several labels per "
+            "row; give sample weights"
         )
     shown = f"0 … {target.num_classes - 1}"
     _check_classes(weights, range(target.num_classes), repr(target.name), shown)
@@ -184,20 +185,20 @@ def check_class_weight(weights: Mapping[int, float] | None, targets: Sequence[Ta
 def check_class_labels(
     weights: Mapping[int, float] | None, manifest: Manifest, outputs: Sequence[Sequence[str]]
 ) -> None:
-    """Check that class weights fit the labels of a user's network, by its label columns.
+    """Check that class weights match the labels of a user's network.
 
-    Raises ArgumentError for several outputs, unknown classes, or labels that are neither classes
-    0, 1, 2 … nor one-hot.
+    Raise ArgumentError for several outputs, unknown classes, or labels that are neither class
+    indices nor one-hot. ``outputs`` are the label columns of each output.
     """
     if weights is None:
         return
     if len(outputs) != 1:
         names = ", ".join(name for group in outputs for name in group)
-        raise _several_outputs(len(outputs), names)
+        raise _make_outputs_error(len(outputs), names)
     columns = [manifest.column(name) for name in outputs[0]]
     names = ", ".join(repr(column.name) for column in columns)
     width = sum(math.prod(column.shape) for column in columns)
-    classes = _one_hot_classes(columns, width) if width > 1 else columns[0].classes
+    classes = _get_one_hot_classes(columns, width) if width > 1 else columns[0].classes
     if classes is None or classes[0] < 0:
         raise ArgumentError(
             f"class_weight is for labels that are classes 0, 1, 2 … or one-hot, but {names} holds "
@@ -206,7 +207,7 @@ def check_class_labels(
     _check_classes(weights, classes, names, ", ".join(map(str, classes)))
 
 
-def _several_outputs(count: int, names: str, alternative: str = "") -> ArgumentError:
+def _make_outputs_error(count: int, names: str, alternative: str = "") -> ArgumentError:
     return ArgumentError(
         f"class_weight is for a single output, but there are {count} ({names}); give sample "
         f"weights{alternative}"
@@ -216,7 +217,7 @@ def _several_outputs(count: int, names: str, alternative: str = "") -> ArgumentE
 def _check_classes(
     weights: Mapping[int, float], classes: Sequence[int], name: str, shown: str
 ) -> None:
-    """Raise ArgumentError if a class is unknown, or all classes have the weight 0."""
+    """Raise ArgumentError if a class is unknown, or all classes have weight 0."""
     for number in weights:
         if number not in classes:
             raise ArgumentError(
@@ -226,8 +227,8 @@ def _check_classes(
         raise ArgumentError("class_weight is 0 for all classes: nothing could be learned")
 
 
-def _one_hot_classes(columns: Sequence[Column], width: int) -> tuple[int, ...] | None:
-    """Return the classes of one-hot labels; None if the labels are something else."""
+def _get_one_hot_classes(columns: Sequence[Column], width: int) -> tuple[int, ...] | None:
+    """Return the classes of one-hot labels; None if the labels are not one-hot."""
     for column in columns:
         if column.shape and column.off_one_hot:
             return None
@@ -237,7 +238,7 @@ def _one_hot_classes(columns: Sequence[Column], width: int) -> tuple[int, ...] |
 
 
 def check_bound_weight(column: str | None, weight: Column | None) -> None:
-    """Raise DataError if prepared data has other sample weights than those that are bound."""
+    """Raise DataError if a column is bound and the prepared data lacks its sample weights."""
     prepared = None if weight is None else weight.name
     if column is not None and column != prepared:
         what = "no sample weights" if prepared is None else f"the sample weights of {prepared!r}"

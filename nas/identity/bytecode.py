@@ -1,4 +1,4 @@
-"""Names and attributes that code changes, from its bytecode: their values are mutable."""
+"""Analysis of bytecode for names and attributes that code changes: their values are mutable."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _OUTER = frozenset(
 _LOCAL = frozenset({"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_AND_CLEAR"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _CALLS = frozenset({"CALL", "CALL_FUNCTION", "CALL_FUNCTION_KW", "CALL_FUNCTION_EX", "CALL_METHOD"})
-# Number of values on the stack above the container.
+# Number of values above the container on the stack.
 _ITEMS = {"STORE_SUBSCR": 1, "DELETE_SUBSCR": 1, "STORE_SLICE": 2}
 _SWAPS = ("SWAP", "ROT_TWO", "ROT_THREE", "ROT_FOUR")
 _CLASSES = (type, types.ModuleType)
 _NAMED_ACCESS = ("vars", "getattr")
 _SETTERS = ("setattr", "delattr", "__setattr__", "__delattr__")
-# Names in a class body whose values are ignored.
+# Names in a class body that are ignored.
 _IGNORED = ("__doc__", "__firstlineno__", "__static_attributes__")
 _STORING = frozenset(
     {
@@ -47,18 +47,18 @@ _PASSING = frozenset({"LOAD_CONST", "LOAD_FAST", "BINARY_SUBSCR", "BINARY_SLICE"
 class Changes:
     """Names and attributes that code changes or may change."""
 
-    # Outer variables that are assigned or whose items are changed: globals, variables of closures
-    # as "cell ...", and variables of the code itself as "local ...".
+    # Variables that are assigned or have items changed: globals, variables of closures as
+    # "cell ...", and variables of the code itself as "local ...".
     names: set[str] = field(default_factory=set)
-    # Attributes that are assigned or whose items are changed; "*" for all.
+    # Attributes that are assigned or have items changed; "*" for all attributes.
     attributes: set[str] = field(default_factory=set)
-    # Attributes that are assigned where the object may be a class.
+    # Attributes that are assigned to an object that may be a class.
     classes: set[str] = field(default_factory=set)
-    # Names and attributes whose values get other names, by which they may be changed.
+    # Names and attributes with values that get an alias, through which they may be changed.
     shared: set[str] = field(default_factory=set)
-    # Names and attributes whose items get other names.
+    # Names and attributes with items that get an alias.
     opened: set[str] = field(default_factory=set)
-    # Attributes that other code of the same modules assigns or changes; "class ..." of classes.
+    # Attributes that other code of the same modules changes; "class ..." for those of classes.
     elsewhere: set[str] = field(default_factory=set)
 
     def add(self, other: Changes) -> None:
@@ -68,7 +68,7 @@ class Changes:
 
 
 class Step(NamedTuple):
-    """An instruction, and the number of values on the stack before and after it."""
+    """Instruction, with the stack depths ``before`` and ``after`` it."""
 
     opname: str
     opcode: int
@@ -81,12 +81,12 @@ class Step(NamedTuple):
 def find_changes(
     code: types.CodeType, values: Mapping[str, Any], is_custom: Callable[[Any], bool]
 ) -> Changes:
-    """Return the changes of code, and of functions and classes inside it.
+    """Find the changes that code makes, including functions and classes inside it.
 
     Args:
         code: Code of a function.
-        values: Values of outer variables by name, those of closures with the prefix "cell ".
-        is_custom: Whether a value is custom code, which may change arguments.
+        values: Values of outer variables by name; names in closures have the prefix "cell ".
+        is_custom: Returns whether a value is custom code, which may change its arguments.
     """
     total = Changes()
     for each in iterate_codes(code):
@@ -100,7 +100,7 @@ def find_changes(
                 _add_call(changes, steps, index, each, lambda key: is_custom(values.get(key)))
             free = step.opname == "STORE_DEREF" and step.argval in each.co_freevars
             if free or step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                changes.names.add(_key(step))
+                changes.names.add(_get_key(step))
         if is_nested:
             for names in (changes.names, changes.shared, changes.opened):
                 names -= {name for name in names if name.startswith("local ")}
@@ -111,7 +111,7 @@ def find_changes(
 
 
 def _find_start(steps: list[Step], index: int, depth: int) -> int:
-    """Return the first step of the expression whose value is at a depth of the stack."""
+    """Find the first step of the expression that leaves its value at stack depth ``depth``."""
     index -= 1
     while index > 0 and steps[index].before >= depth:
         index -= 1
@@ -139,18 +139,18 @@ def _add_change(changes: Changes, steps: list[Step], index: int, values: Mapping
     chain = [e.argval for e in inside if e.opname in _ATTRIBUTES and e.before == first]
     changes.attributes.update(chain)
     if root.argval in _NAMED_ACCESS or "__dict__" in chain:
-        changes.attributes |= _strings(inside) or {"*"}
+        changes.attributes |= _list_strings(inside) or {"*"}
         root = loads[min(1, len(loads) - 1)] if root.argval in _NAMED_ACCESS else root
     if root.argval == "globals":
-        changes.names |= _strings(inside)
-    changes.names.add(_key(root))
+        changes.names |= _list_strings(inside)
+    changes.names.add(_get_key(root))
     may_be_class = root.opname in _LOCAL and root.argval != "self" and not chain
-    may_be_class = may_be_class or issubclass(type(values.get(_key(root))), _CLASSES)
+    may_be_class = may_be_class or issubclass(type(values.get(_get_key(root))), _CLASSES)
     if stored and (may_be_class or root.argval in ("cls", "type") or "__class__" in chain):
         changes.classes.add(step.argval)
 
 
-def _strings(inside: Iterable[Step]) -> set[str]:
+def _list_strings(inside: Iterable[Step]) -> set[str]:
     return {e.argval for e in inside if e.opname == "LOAD_CONST" and isinstance(e.argval, str)}
 
 
@@ -160,10 +160,10 @@ def _add_other_name(changes: Changes, steps: list[Step], index: int) -> None:
         return
     following = steps[index + 1 : index + 8]
     if following and following[0].opname in _STORING:
-        changes.shared.add(_key(step))
+        changes.shared.add(_get_key(step))
     for each in following:
         if each.opname in _STORING or each.opname == "GET_ITER":
-            changes.opened.add(_key(step))
+            changes.opened.add(_get_key(step))
         if each.opname not in _PASSING:
             return
 
@@ -175,7 +175,7 @@ def _add_call(
     code: types.CodeType,
     is_custom: Callable[[str], bool],
 ) -> None:
-    """Add the arguments of calls of custom code, and attributes that setattr() sets."""
+    """Add the arguments of a call of custom code, and the attributes that setattr() sets."""
     inside = steps[_find_start(steps, index, steps[index].after) : index]
     inside = [each for each in inside if each.opname not in _CALLS]
     loads = [n for n, each in enumerate(inside) if each.opname in _OUTER | _LOCAL]
@@ -185,19 +185,19 @@ def _add_call(
     method = inside[loads[0] + 1 : loads[0] + 2]
     direct = not method or method[0].opname not in _ATTRIBUTES
     if first.argval in _SETTERS or (not direct and method[0].argval in _SETTERS):
-        changes.attributes |= _strings(inside) or {"*"}
+        changes.attributes |= _list_strings(inside) or {"*"}
     parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     if first.argval in code.co_varnames or first.argval in code.co_cellvars:
         custom = first.argval in ("self", "cls") or (direct and first.argval not in parameters)
     else:
-        custom = is_custom(_key(first))
+        custom = is_custom(_get_key(first))
     if custom:
         for each in inside[loads[0] + 1 :]:
             if each.opname in _OUTER | _LOCAL | _ATTRIBUTES:
-                changes.shared.add(_key(each))
+                changes.shared.add(_get_key(each))
 
 
-def _key(step: Step) -> str:
+def _get_key(step: Step) -> str:
     if step.opname in _LOCAL:
         return f"local {step.argval}"
     return f"cell {step.argval}" if "DEREF" in step.opname else str(step.argval)
@@ -205,10 +205,13 @@ def _key(step: Step) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def read_steps(code: types.CodeType) -> tuple[list[Step], dict[int, int]]:
-    """Return the steps of code without docstrings and annotations, and their indexes by offset."""
+    """Read the steps of code, without docstrings and annotations.
+
+    Also return the index of each step by bytecode offset.
+    """
     steps: list[Step] = []
     indexes: dict[int, int] = {}
-    depths: dict[int, int] = {}  # at the targets of jumps
+    depths: dict[int, int] = {}  # of the stack, at jump targets
     after = 0
     for each in dis.get_instructions(code):
         before = depths.get(each.offset, after)
@@ -236,7 +239,7 @@ def read_steps(code: types.CodeType) -> tuple[list[Step], dict[int, int]]:
 
 
 def iterate_codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Yield code, and the code of functions and classes inside."""
+    """Iterate over code and the code of functions and classes inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -249,18 +252,18 @@ def _iterate_steps(code: types.CodeType) -> Iterator[Step]:
 
 
 def list_names(code: types.CodeType) -> set[str]:
-    """Return all names of globals and attributes in code."""
+    """List all names of globals and attributes in code."""
     return {step.argval for step in _iterate_steps(code) if step.opcode in dis.hasname}
 
 
 def list_global_names(code: types.CodeType) -> set[str]:
-    """Return the names that are looked up among a function's globals."""
+    """List the names that code looks up among its globals."""
     loads = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
     return {step.argval for step in _iterate_steps(code) if step.opname in loads}
 
 
 def list_imports(code: types.CodeType) -> Iterator[tuple[str, frozenset[str]]]:
-    """Yield the modules that code imports, with a dot for each level, and the names from them."""
+    """List the imports of code as ``(module, names)``; leading dots mark a relative import."""
     for each in iterate_codes(code):
         steps, _ = read_steps(each)
         for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
@@ -269,7 +272,7 @@ def list_imports(code: types.CodeType) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def find_reached(name: str, methods: Mapping[str, types.FunctionType]) -> set[str]:
-    """Return the methods that one calls, directly or not, itself included."""
+    """Find the methods that a method reaches by direct or indirect calls, including itself."""
     reached: set[str] = set()
     pending = [name]
     while pending:

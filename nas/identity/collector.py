@@ -1,4 +1,4 @@
-"""The custom code of an object, and everything that it refers to, as named parts."""
+"""Collection of the custom code of an object, and of all it refers to, as named parts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from nas.identity.values import CODE, MUTABLE, UNKNOWN, Parts, ValueDescriber, s
 
 logger = logging.getLogger(__name__)
 
-# Members that differ between copies of a class, or when its file is edited elsewhere.
+# Members that differ between copies of a class, or after edits elsewhere in its file.
 _IGNORED = frozenset(
     {
         *("__module__", "__doc__", "__dict__", "__weakref__", "__qualname__", "__slotnames__"),
@@ -52,10 +52,11 @@ _FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
 
 
 class Collector(ValueDescriber):
-    """Collects the parts of one root: its custom code, and what that refers to.
+    """Collector of the parts of one root: its custom code, and everything it refers to.
 
     Args:
-        changes: What the code of the root changes; the values of these names are mutable.
+        changes: Changes that the code of the root makes; the changed values are mutable. None if
+            they are not known yet.
         digests: Digests of large values by identity, from an earlier pass.
     """
 
@@ -70,7 +71,7 @@ class Collector(ValueDescriber):
         self._classes: list[type] = []
 
     def collect(self, root: Any) -> Parts:
-        """Return the parts by name."""
+        """Collect the parts of a root and return their digests or values by name."""
         text, is_mutable = self._describe(root, self._describe_root)
         if not is_instance(root, types.FunctionType | type):
             self._parts["arguments"] = MUTABLE + hash_text(text) if is_mutable else shorten(text)
@@ -89,7 +90,7 @@ class Collector(ValueDescriber):
         return self._parts
 
     def find_changes(self) -> Changes:
-        """Return what the collected code changes, and other code of its modules."""
+        """Find the changes that the collected code and other code of its modules make."""
         total = Changes()
         methods = {id(f) for kind in self._classes for f in iterate_functions(vars(kind))}
         for function in self._functions:
@@ -106,7 +107,7 @@ class Collector(ValueDescriber):
         return total
 
     def _describe_reference(self, value: Any) -> str:
-        """Return the name of a function or class, and collect it if it is custom code."""
+        """Return the name of a function or class, and queue it if it is custom code."""
         title = get_title(value)
         if not is_custom(value):
             return f"{value.__module__}.{title}"
@@ -132,7 +133,7 @@ class Collector(ValueDescriber):
         return self.digests[id(value)]
 
     def _describe_root(self, value: Any) -> str:
-        """Return a root; the attributes of an object become parts."""
+        """Describe a root as text; the attributes of an object become parts."""
         if is_instance(value, types.MethodType):
             return f"{self._describe_root(value.__self__)}.{value.__func__.__name__}"
         kind = type(value)
@@ -171,7 +172,7 @@ class Collector(ValueDescriber):
     def _collect_value(
         self, key: str, value: Any, names: frozenset[str], title: str, identity: int
     ) -> None:
-        """Add a part for a value that code refers to by a name, the part's title."""
+        """Add a part for a value that code refers to as ``key``; ``title`` names the part."""
         if is_instance(value, types.ModuleType):
             if is_followed(value):
                 self._collect_module(value, names)
@@ -191,7 +192,7 @@ class Collector(ValueDescriber):
         self._parts[self._name_part(title, identity)] = text
 
     def _collect_module(self, module: types.ModuleType, names: frozenset[str]) -> None:
-        """Add parts for the members of a custom module whose names code mentions."""
+        """Add parts for the members of a custom module that are in ``names``."""
         if id(module) in self._open:
             return
         self._open[id(module)] = len(self._open)
@@ -205,7 +206,7 @@ class Collector(ValueDescriber):
         self._open.pop(id(module))
 
     def _describe_class(self, name: str, kind: type) -> str:
-        """Return the bases and members of a class, whose functions become parts."""
+        """Describe the bases and members of a class as text; its functions become parts."""
         bases = [get_base_name(base) or self._describe_reference(base) for base in kind.__bases__]
         self._classes.append(kind)
         lines = [f"bases {bases}"]
@@ -236,7 +237,7 @@ class Collector(ValueDescriber):
         return [] if is_container or is_changed else [member]
 
     def _describe_code(self, code: types.CodeType) -> str:
-        """Return code as text, instruction by instruction."""
+        """Describe code as text, one instruction per line."""
         steps, indexes = read_steps(code)
         count = code.co_argcount + code.co_kwonlyargcount
         lines = [

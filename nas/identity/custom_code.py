@@ -1,4 +1,4 @@
-"""Which functions, classes and modules are custom code, and which modules that imports."""
+"""Detection of custom code: functions, classes and modules, and the modules they import."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PACKAGES = ("nas", "cerebros_spark")  # checkouts of these are not custom
 
 
 def is_instance(value: Any, kinds: Any) -> bool:
-    """Return ``isinstance()`` without code of the value, whose ``__class__`` may raise."""
+    """Return ``isinstance(value, kinds)`` without reading ``__class__``, which may run code."""
     return issubclass(type(value), kinds)
 
 
 def is_custom(value: Any) -> bool:
-    """Return whether a function, a class or a module is of no installed package."""
+    """Return whether a function, class or module belongs to no installed package."""
     name = value.__name__ if is_instance(value, types.ModuleType) else value.__module__
     if not isinstance(name, str):
         return True  # from exec()
@@ -30,7 +30,7 @@ def is_custom(value: Any) -> bool:
 
 
 def is_followed(module: types.ModuleType) -> bool:
-    """Return whether a module is custom code or a namespace package, which may hold some."""
+    """Return whether a module is custom code, or a namespace package that may contain such code."""
     namespace = getattr(module, "__file__", None) is None and hasattr(module, "__path__")
     return namespace or is_custom(module)
 
@@ -38,7 +38,7 @@ def is_followed(module: types.ModuleType) -> bool:
 def find_imported_modules(
     function: types.FunctionType,
 ) -> Iterator[tuple[types.ModuleType, frozenset[str]]]:
-    """Yield the custom modules that a function imports, and the names it imports from them."""
+    """Find the custom modules that a function imports, and the names it imports from each."""
     package = function.__globals__.get("__package__")
     for name, names in list_imports(function.__code__):
         try:
@@ -57,7 +57,7 @@ def find_imported_modules(
 
 
 def _import_custom(name: str) -> types.ModuleType:
-    """Return a module, after importing it if it is custom code; raise ImportError otherwise."""
+    """Import a custom module; raise ImportError for an installed one that is not yet imported."""
     if name not in sys.modules:
         spec = importlib.util.find_spec(name.partition(".")[0])
         place = str(spec and (spec.origin or spec.submodule_search_locations))

@@ -1,12 +1,15 @@
-"""Digests of custom code, and comparison of those of two sessions.
+"""Digests of custom code, and their comparison between two sessions.
 
 A resumed run must be trained by the code it began with. A digest covers bytecode and the values
 that it refers to: defaults, closures, constants and helper functions of the same project. Comments,
-line numbers, docstrings, names of local variables and the location of a file don't count. Code of
-installed packages is identified by its module and name.
+line numbers, docstrings, names of local variables and file locations are ignored. Code of installed
+packages is identified by module and name.
 
-Values that custom code changes, such as caches and counters, are mutable and don't count. Objects
-that may change in other ways are compared, but a difference is only a warning.
+Values that custom code changes, such as caches and counters, are mutable and are ignored. Objects
+that may change in other ways are compared, but a difference only causes a warning.
+
+A root is an object that the user passes. Its parts are the functions, classes and values of its
+code, by name.
 """
 
 from __future__ import annotations
@@ -24,29 +27,30 @@ from nas.identity.values import CODE, MUTABLE, UNKNOWN, Parts
 
 logger = logging.getLogger(__name__)
 
-_MOST_SHOWN = 3  # parts in an error
-#: Increases when the same code gets other digests.
+_MOST_SHOWN = 3  # maximum number of differences in an error
+#: Version of the digests; increase it if the same code gets different digests.
 VERSION = 3
 # Bytecode differs between versions of Python.
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def describe_code(roots: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the digests of all custom code in some objects, as JSON.
+    """Describe all custom code in some objects by digests, as JSON types.
 
     Args:
-        roots: By a name for the user, a function, a class, an object, or a list of these.
+        roots: Functions, classes, objects, or lists of these, by a name to show to the user.
 
     Returns:
-        The parts of each root that holds custom code, and the version of Python.
+        The parts of each root with custom code (None if they cannot be determined), and the
+        versions of Python and of the digests.
     """
     described: dict[str, Any] = {}
     for name, root in roots.items():
         try:
             first = Collector()
-            first.collect(root)  # all code must be known to tell which values are mutable
+            first.collect(root)  # all code must be known to determine which values are mutable
             parts = Collector(first.find_changes(), first.digests).collect(root)
-        except Exception as error:  # rare: errors of single values are caught
+        except Exception as error:  # rare: errors of single values are caught earlier
             logger.warning("cannot compare %s when the run is resumed: %s", name, error)
             described[name] = None
             continue
@@ -57,10 +61,10 @@ def describe_code(roots: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the differences of two results of :func:`describe_code`, in words.
+    """Find the differences between two results of :func:`describe_code`, as readable text.
 
-    Custom objects that only one of them has don't count, because the other's networks do not need
-    them. Nor do roots without a description on one side.
+    Custom objects that only one side has are ignored, because the networks of the other side do not
+    need them. Roots without a description on one side are also ignored.
     """
     differences = []
     for root, old, new in _pair_roots(before, now):
@@ -69,9 +73,9 @@ def find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def find_changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the names of values that differ, but may have been changed by a run itself.
+    """Find the names of values that differ, but that the run itself may have changed.
 
-    Unreadable values, and values that only one side has, are among them.
+    These include unreadable values, and values that only one side has.
     """
     names = []
     for _, old, new in _pair_roots(before, now):
@@ -85,12 +89,12 @@ def find_changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> li
 
 
 def are_values(differences: Sequence[str]) -> bool:
-    """Return whether all differences are values, not code."""
+    """Return whether all differences are in values, not in code."""
     return all(", and now it is " in each for each in differences)
 
 
 def format_differences(differences: Sequence[str]) -> str:
-    """Return the first differences in one line."""
+    """Format the first differences in one line."""
     rest = len(differences) - _MOST_SHOWN
     return "; ".join(differences[:_MOST_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -111,9 +115,10 @@ def _is_mutable(*values: str) -> bool:
 
 
 def _compare_root(root: str, before: Parts, now: Parts) -> list[str]:
-    """Return the parts of a root that differ; code that only one side has counts if no other does.
+    """Return the differences in parts of both sides, or otherwise in code that only one side has.
 
-    Equal code refers to equal names: a name that is new was defined in the meantime.
+    Equal code refers to the same names, so code that only one side has was added or removed
+    independently and is ignored. It counts if both sides have such code, or one side has no parts.
     """
     changed = [
         _format_difference(root, name, before[name], now[name])

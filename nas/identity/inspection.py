@@ -1,4 +1,4 @@
-"""Functions, classes and objects, inspected without running their code."""
+"""Inspection of functions, classes and objects without running their code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WRITTEN = (
     *(range, slice, decimal.Decimal, fractions.Fraction, uuid.UUID, datetime.date),
     *(datetime.time, datetime.timedelta, datetime.timezone, np.dtype),
 )
-# Built-in types that hold a value, and that classes derive from.
+# Built-in types of values from which classes may derive.
 _BASES = frozenset({list, tuple, deque, dict, set, frozenset} | (PLAIN - {bool, type(None)}))
 _DAY = 86_400.0
 
@@ -45,20 +45,23 @@ _DAY = 86_400.0
 
 
 def get_title(value: Any) -> str:
-    """Return the name of a function or class, without the function that it was defined in."""
+    """Return the qualified name of a function or class, without enclosing functions."""
     name: str = getattr(value, "__qualname__", None) or value.__name__
     return name.rpartition("<locals>.")[2]
 
 
 def get_base_name(base: type) -> str | None:
-    """Return "keras.Model" for all its classes: Keras changes the base of a model it builds."""
+    """Return "keras.Model" for built-in model classes; None for other classes.
+
+    Keras may replace the base of a custom model class by another built-in model class.
+    """
     if base is keras.Model or (issubclass(base, keras.Model) and not is_custom(base)):
         return "keras.Model"
     return None
 
 
 def unwrap_member(member: Any) -> Any:
-    """Return the function of a class's member, or the functions of a property."""
+    """Return the function that a class member wraps, the functions of a property, or the member."""
     if is_instance(member, staticmethod | classmethod):
         return member.__func__
     if is_instance(member, property):
@@ -69,7 +72,7 @@ def unwrap_member(member: Any) -> Any:
 
 
 def iterate_functions(members: Mapping[str, Any]) -> Iterator[types.FunctionType]:
-    """Yield the functions among a class's members, including those of properties."""
+    """Iterate over the functions among the members of a class, including those of properties."""
     for member in members.values():
         function = unwrap_member(member)
         for each in function if is_instance(function, list) else [function]:
@@ -78,7 +81,7 @@ def iterate_functions(members: Mapping[str, Any]) -> Iterator[types.FunctionType
 
 
 def find_methods(kind: type) -> dict[str, types.FunctionType]:
-    """Return the methods of a class that are custom code, by name."""
+    """Find the methods of a class that are custom code, by name."""
     methods: dict[str, types.FunctionType] = {}
     for base in reversed(kind.__mro__):
         if is_custom(base):
@@ -87,11 +90,11 @@ def find_methods(kind: type) -> dict[str, types.FunctionType]:
 
 
 def get_outer_values(function: types.FunctionType) -> dict[str, Any]:
-    """Return the globals that a function names, and its closure with the prefix "cell "."""
+    """Return the globals that a function names, and its closure variables as "cell NAME"."""
     code, module = function.__code__, function.__globals__
     values = {name: module[name] for name in list_global_names(code) if name in module}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # it is empty
+        with contextlib.suppress(ValueError):  # the cell is empty
             values[f"cell {name}"] = cell.cell_contents
     return values
 
@@ -99,7 +102,7 @@ def get_outer_values(function: types.FunctionType) -> dict[str, Any]:
 def get_exception_handlers(
     code: types.CodeType, indexes: Mapping[int, int]
 ) -> list[tuple[Any, ...]]:
-    """Return the ranges of steps with exception handlers."""
+    """Return the exception table of code, with step indices instead of bytecode offsets."""
     entries = getattr(dis.Bytecode(code), "exception_entries", ())
     return [
         (indexes.get(e.start), indexes.get(e.end), indexes.get(e.target), e.depth, e.lasti)
@@ -111,7 +114,7 @@ def get_exception_handlers(
 
 
 def find_function_changes(function: types.FunctionType) -> Changes:
-    """Return what a function changes, from its bytecode."""
+    """Find what a function changes, from its bytecode."""
 
     def is_custom_code(value: Any) -> bool:
         if is_instance(value, types.FunctionType | types.ModuleType | type):
@@ -122,7 +125,7 @@ def find_function_changes(function: types.FunctionType) -> Changes:
 
 
 def find_class_changes(kind: type) -> Changes:
-    """Return what the methods of a class change, except for attributes set by ``__init__``."""
+    """Find what the methods of a class change, except for attributes that ``__init__`` sets."""
     total = Changes()
     methods = find_methods(kind)
     initial = find_reached("__init__", methods)
@@ -136,7 +139,7 @@ def find_class_changes(kind: type) -> Changes:
 
 
 def find_module_changes(module: Mapping[str, Any]) -> Changes:
-    """Return what all functions and classes of a module change, from its globals."""
+    """Find what all functions and classes of a module change; ``module`` is its globals."""
     total = Changes()
     for value in list(module.values()):
         if is_instance(value, types.FunctionType) and value.__globals__ is module:
@@ -147,7 +150,7 @@ def find_module_changes(module: Mapping[str, Any]) -> Changes:
 
 
 def may_change(value: Any, name: str, changes: Changes) -> bool:
-    """Return whether code gives a container another name, by which it may be changed."""
+    """Return whether code may change a container through an alias of it or of its items."""
     if not is_instance(value, CONTAINERS):
         return False
     if name in changes.shared:
@@ -163,25 +166,25 @@ def may_change(value: Any, name: str, changes: Changes) -> bool:
 
 
 def get_base(kind: type) -> type | None:
-    """Return the built-in type that holds the value of a class or of a class derived from it."""
+    """Return the built-in value type that a class is or derives from; None if there is none."""
     return next((each for each in kind.__mro__ if each in _BASES), None)
 
 
 def read_attributes(value: Any) -> dict[str, Any]:
-    """Return the attributes of an object, including those in slots."""
+    """Read the attributes of an object by name, including those in slots."""
     attributes: dict[str, Any] = {}
-    with contextlib.suppress(AttributeError):  # it has slots alone
+    with contextlib.suppress(AttributeError):  # the object has only slots
         attributes |= object.__getattribute__(value, "__dict__")
     for kind in type(value).__mro__:
         for name, member in vars(kind).items():
             if "__slots__" in vars(kind) and is_instance(member, types.MemberDescriptorType):
-                with contextlib.suppress(AttributeError):  # it has no value
+                with contextlib.suppress(AttributeError):  # the slot is empty
                     attributes.setdefault(name, member.__get__(value))
     return attributes
 
 
 def get_wrapped(value: Any) -> Any:
-    """Return the function that an object wraps, as TensorFlow's functions do."""
+    """Return the function that an object wraps, such as a ``tf.function``; None without one."""
     if hasattr(type(value), "python_function"):
         return value.python_function
     return inspect.getattr_static(value, "__wrapped__", None)
@@ -196,14 +199,14 @@ def is_constant(value: Any) -> bool:
 
 
 def is_moment(value: Any) -> bool:
-    """Return whether a number or a date is near the present time."""
+    """Return whether a value is a date or Unix time within a day of the current time."""
     if is_instance(value, datetime.datetime):
         value = value.timestamp()
     return type(value) in (int, float) and abs(value - time.time()) < _DAY
 
 
 def get_config(value: Any) -> Any:
-    """Return the configuration of an object, with all settings of Keras' losses and metrics."""
+    """Return the configuration of an object, with all settings of Keras losses and metrics."""
     if type(value).__module__.partition(".")[0] == "keras":
         serialized = serialize_object(value)
         if is_instance(serialized, dict) and is_instance(serialized.get("config"), dict):
@@ -212,7 +215,7 @@ def get_config(value: Any) -> Any:
 
 
 def describe_columns(value: Any) -> str:
-    """Return the names and types of a table's columns; "" for other values."""
+    """Describe the names and dtypes of a table's columns as text; "" for other values."""
     table = value.to_frame() if is_instance(value, pd.Series | pd.Index) else value
     if not is_instance(table, pd.DataFrame):
         return ""
@@ -220,7 +223,10 @@ def describe_columns(value: Any) -> str:
 
 
 def to_array(value: Any) -> np.ndarray | None:
-    """Return data of NumPy, pandas, TensorFlow and Keras as an array; None for other values."""
+    """Convert NumPy, pandas, TensorFlow and Keras data to an array; None for other values.
+
+    Tables become an array of row hashes.
+    """
     if is_instance(value, pd.DataFrame | pd.Series | pd.Index):
         return np.asarray(pd.util.hash_pandas_object(value))
     is_tensor = not is_custom(type(value)) and keras.ops.is_tensor(value)
@@ -229,18 +235,18 @@ def to_array(value: Any) -> np.ndarray | None:
 
 
 def hash_model(model: keras.Model) -> str:
-    """Return a digest of a model's architecture and weights, or of its weights alone."""
+    """Hash a model's architecture and weights; only its weights if it cannot be serialized."""
     try:
         return compute_digest(model, model.get_weights())[:12]
-    except Exception:  # it cannot be serialized
+    except Exception:  # the model cannot be serialized
         return hash_text(str([hash_array(weight) for weight in model.get_weights()]))
 
 
 def hash_text(text: str) -> str:
-    """Return a digest of a text."""
+    """Hash a string to 12 hexadecimal digits."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
 def hash_array(array: np.ndarray) -> str:
-    """Return a digest of an array's values."""
+    """Hash the values of an array to 12 hexadecimal digits."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]

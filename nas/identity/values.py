@@ -1,4 +1,4 @@
-"""Values that custom code refers to, as text that is the same in every process."""
+"""Description of the values that custom code refers to, as text equal in every process."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ from nas.identity.inspection import (
 logger = logging.getLogger(__name__)
 
 Parts = dict[str, str]
-"""By name of a function, a class or a constant, its digest or its value."""
+"""Digest or value of each part, by name of the function, class or value."""
 
 CODE = "code "
-#: Prefix, in journals, of a value that may differ; without a digest if code is known to change it.
+#: Prefix, in journals, of a value that may differ; no digest follows if code changes the value.
 MUTABLE = "state "
 UNKNOWN = "state of a value that can't be read"
 
-_LONGEST = 60  # characters of a value that is recorded as it is
-_MANY = 1000  # plain values that are described at once; values inside an installed object
-_DEEPEST = 90  # nested objects, below Python's recursion limit
+_LONGEST = 60  # maximum number of characters of a value that is recorded in full
+_MANY = 1000  # maximum number of plain values in full, and of values inside an installed object
+_DEEPEST = 90  # maximum depth of nested objects, within Python's recursion limit
 # Keys that are identified by their values.
 _SIMPLE = (*PLAIN, *WRITTEN, np.generic, enum.Enum, os.PathLike, types.FunctionType, type)
 _NO_VALUES = ("pyspark", "py4j", "_thread", "threading")  # modules of sessions and locks
 
 
 class ValueDescriber:
-    """Describes values; subclasses describe code."""
+    """Base class that describes values; subclasses describe code."""
 
     def __init__(self, changes: Changes, digests: dict[int, str]) -> None:
         self._changes = changes
@@ -71,19 +71,19 @@ class ValueDescriber:
         self._described: list[Any] = []  # kept alive, so that identities stay unique
         self._open: dict[int, int] = {}  # depth of containers and objects being described
         self._texts: dict[int, tuple[str, bool]] = {}  # of described values, by identity
-        self._is_mutable = False  # whether the value being described may change by itself
-        self._most = sys.maxsize  # values to describe inside an installed object
+        self._is_mutable = False  # whether the value being described may change without an edit
+        self._most = sys.maxsize  # maximum number of values to describe
 
     def _describe_reference(self, value: Any) -> str:
-        """Return the name of a function or class, whose code becomes a part."""
+        """Return the name of a function or class; its code becomes a part."""
         raise NotImplementedError
 
     def _describe_code(self, code: types.CodeType) -> str:
-        """Return code as text."""
+        """Describe code as text."""
         raise NotImplementedError
 
     def _name_part(self, title: str, identity: int) -> str:
-        """Return the name of a part, with a number if other parts have the same title."""
+        """Return the name of a part: its title, with a numeric suffix if other parts share it."""
         raise NotImplementedError
 
     def _order_key(self, value: Any) -> str:
@@ -91,14 +91,17 @@ class ValueDescriber:
         raise NotImplementedError
 
     def _describe(self, value: Any, describe: Any = None) -> tuple[str, bool]:
-        """Return a value as text, and whether it may change without an edit."""
+        """Return a description of a value, and whether the value may change without an edit.
+
+        ``describe`` makes the description; it defaults to :meth:`_to_text`.
+        """
         outer, self._is_mutable = self._is_mutable, False
         text = (describe or self._to_text)(value)
         is_mutable, self._is_mutable = self._is_mutable, outer
         return text, is_mutable
 
     def _describe_argument(self, name: str, value: Any, changes: Changes, owner: str) -> str:
-        """Return an argument of a function, by its type alone if the function may change it."""
+        """Describe an argument of a function; only by type if the function may change it."""
         text, is_mutable = self._describe(value)
         type_name, keys = type(value).__name__, {f"local {name}", f"cell {name}"}
         if is_instance(value, CONTAINERS) and keys & changes.names:
@@ -109,7 +112,7 @@ class ValueDescriber:
         return text
 
     def _to_text(self, value: Any) -> str:
-        """Return a value as text that is the same in every process."""
+        """Convert a value to text that is the same in every process."""
         if type(value) in PLAIN:
             self._is_mutable = self._is_mutable or is_moment(value)
             return repr(value)
@@ -131,7 +134,7 @@ class ValueDescriber:
         return text
 
     def _to_text_or_type(self, value: Any) -> str:
-        """Return a value as text, or its type if it can't be described."""
+        """Convert a value to text, or to the name of its type if it cannot be described."""
         type_name = type(value).__name__
         if len(self._open) > _DEEPEST or len(self._described) > self._most:
             self._is_mutable = True
@@ -181,7 +184,7 @@ class ValueDescriber:
         return self._describe_object(value) if wrapper is None else prefix + wrapper
 
     def _describe_builtin(self, value: Any, base: Any) -> str:
-        """Return the content of a built-in type, or of a class derived from it."""
+        """Describe the content of a built-in type, or of a class derived from it."""
         if base in PLAIN:
             return str(base.__repr__(value))
         if base in (set, frozenset):
@@ -204,11 +207,11 @@ class ValueDescriber:
         return self.digests[id(value)]
 
     def _describe_keys(self, values: Iterable[Any]) -> list[str]:
-        """Return the elements of a set, in an order that is the same in every process."""
+        """Describe the elements of a set, in an order that is the same in every process."""
         return sorted(map(self._describe_key, sorted(values, key=self._order_key)))
 
     def _describe_key(self, value: Any) -> str:
-        """Return a key or an element of a set; objects by their type, for they have no order."""
+        """Describe a dict key or set element; objects only by type, because they have no order."""
         if is_instance(value, tuple):
             return f"({', '.join(map(self._describe_key, tuple.__iter__(value)))})"
         if is_instance(value, frozenset):
@@ -219,7 +222,7 @@ class ValueDescriber:
         return f"a {self._describe_reference(type(value))}"
 
     def _describe_wrapper(self, value: Any) -> str | None:
-        """Return an object that wraps a function, or a module; None for other values."""
+        """Describe an object that wraps a function, or a module; None for other values."""
         if is_instance(value, functools.partial):
             return self._describe_partial(value)
         if is_instance(value, types.MethodType):
@@ -265,7 +268,7 @@ class ValueDescriber:
         return f"{self._describe_reference(kind)}{self._describe_attributes(value)}"
 
     def _describe_installed(self, value: Any) -> str:
-        """Return an object of an installed class as pickle would write it."""
+        """Describe an object of an installed class by its pickle reduction."""
         kind = type(value)
         reduce = copyreg.dispatch_table.get(kind)
         reduced: Any = value.__reduce_ex__(2) if reduce is None else reduce(value)
@@ -283,7 +286,10 @@ class ValueDescriber:
         return f"{self._describe_reference(kind)}({', '.join(descriptions)})"
 
     def _describe_attributes(self, value: Any, *, as_parts: bool = False) -> str:
-        """Return an object's attributes, without those that its methods change later."""
+        """Describe the attributes of an object, except those that its methods change later.
+
+        With ``as_parts``, the attributes become parts instead.
+        """
         methods = find_methods(type(value))
         initial = find_reached("__init__", methods)
         changes = Changes()
@@ -309,6 +315,6 @@ class ValueDescriber:
 
 
 def shorten(text: str) -> str:
-    """Return a text, or its digest if it is long or could be taken for code."""
+    """Return a text, or its digest if it is long or could be mistaken for code."""
     one_line = "\n" not in text and len(text) <= _LONGEST
     return text if one_line and not text.startswith(CODE) else f"a value {hash_text(text)}"

@@ -346,7 +346,7 @@ class ModelSelectionResult:
         for array, group, target in zip(labels, self._layout.outputs, self._targets, strict=True):
             if array.shape[1:] != target.label_shape:
                 raise DataError(
-                    f"the labels of {target.name!r} must have {target.label_shape[0]} values in a "
+                    f"the labels of {target.name!r} must have {target.label_shape[0]} values per "
                     f"row, but got {array.shape[1]}"
                 )
             target.values.check(array, group)

@@ -1,4 +1,4 @@
-"""One trial of a search: its proposal, objective, progress while it runs, and record.
+"""Data of a trial: proposal, objective, progress while it runs, and record.
 
-The table holds the trials of a search, running and finished.
+The table contains the running and ended trials of a search.
 """

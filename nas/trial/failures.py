@@ -1,4 +1,4 @@
-"""Failures of trials: their reasons in one line, and those that end a search."""
+"""Failures of trials: one-line reasons, and conditions that end a search."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _MARKS = re.compile(
 
 
 def summarize_error(error: BaseException | str) -> str:
-    """Return the type and the message of an error in one line.
+    """Summarize an error, or its text, in one line: type and message.
 
-    TensorFlow writes graph nodes and stack traces before the message, and Keras the arguments of a
-    call after it; both are left out. An error may be given as a string, too.
+    TensorFlow writes graph nodes and stack traces before the message, and Keras writes the
+    arguments of a call after it; both are omitted.
     """
     text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
     match = _TYPE.match(text)
@@ -54,38 +54,39 @@ def summarize_error(error: BaseException | str) -> str:
 
 
 def check_consecutive_failures(failed: Sequence[TrialRecord], limit: int | None, run: str) -> None:
-    """Raise SearchError with the reasons if ``limit`` trials failed one after the other."""
+    """Raise SearchError with the reasons if at least ``limit`` consecutive trials failed.
+
+    ``failed`` are the failed trials since the last success; a ``limit`` of None disables the check.
+    """
     if limit is not None and len(failed) >= limit:
-        raise SearchError(
-            _describe(f"{len(failed)} trials failed one after the other", failed, run)
-        )
+        raise SearchError(_describe(f"{len(failed)} consecutive trials failed", failed, run))
 
 
 def check_any_score(ended: Sequence[TrialRecord], run: str) -> None:
-    """Raise SearchError with the reasons if no trial of a finished search has a score."""
+    """Raise SearchError, with the reasons, if no trial of a finished search has a score."""
     if any(record.score is not None for record in ended):
         return
     if not ended:
-        raise SearchError("the tuner proposed no trial: the space is empty")
+        raise SearchError("the tuner proposed no trials: the space is empty")
     raise SearchError(_describe(f"all {len(ended)} trials failed", ended, run))
 
 
 def is_same_reason(one: str, other: str) -> bool:
     """Return whether two reasons differ only in numbers, such as rows or addresses."""
-    return _without_numbers(one) == _without_numbers(other)
+    return _remove_numbers(one) == _remove_numbers(other)
 
 
-def _without_numbers(reason: str) -> str:
+def _remove_numbers(reason: str) -> str:
     return re.sub(r"0x[0-9a-f]+|\d+", "#", reason)
 
 
 def _describe(summary: str, failed: Sequence[TrialRecord], run: str) -> str:
-    """Return a summary with the most frequent reasons, in five lines at most."""
+    """Describe failures in at most five lines: a summary and the most frequent reasons."""
     failed = sorted(failed, key=lambda each: each.index)
     by_kind: dict[str, list[str]] = {}
     for record in failed:
         reason = summarize_error(record.error or "")
-        by_kind.setdefault(_without_numbers(reason), []).append(reason)
+        by_kind.setdefault(_remove_numbers(reason), []).append(reason)
     hint = f"tracebacks are in the log, and in python -m cerebros_spark.journal {run}"
     if len(by_kind) == 1:
         (reasons,) = by_kind.values()

@@ -1,4 +1,4 @@
-"""The objective of a search: a metric and whether to minimize or maximize it."""
+"""Objective of a search: a metric, and whether to minimize or maximize it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import keras_tuner
 from cerebros_spark.core.errors import ArgumentError
 from nas.trial.record import TrialRecord
 
-# KerasTuner's own inference says "min" for R² and F1 and fails for others.
+# KerasTuner infers "min" for R² and F1, and fails for other metrics.
 _MAXIMIZED = (
     *("accuracy", "acc", "auc", "precision", "recall", "f1", "fbeta", "r2", "iou"),
     *("sensitivity", "specificity", "cosine", "true_positives", "true_negatives"),
@@ -23,28 +23,27 @@ _MINIMIZED = (
 
 
 def parse_objective(value: Any) -> keras_tuner.Objective:
-    """Return an objective with a direction.
+    """Parse an objective and infer its direction.
 
     Args:
-        value: A metric's name such as ``"val_loss"``, or a ``keras_tuner.Objective``.
+        value: Name of a metric, such as ``"val_loss"``, or a ``keras_tuner.Objective``.
 
     Raises:
-        ArgumentError: If it is neither, if there are several, or if the direction of the name is
-            unknown.
+        ArgumentError: If ``value`` is neither, is a list, or has an unknown direction.
     """
     if isinstance(value, keras_tuner.Objective):
         if value.direction not in ("min", "max"):
             raise ArgumentError(f"objective has the direction {value.direction!r}, not min or max")
         return value
     if isinstance(value, list | tuple):
-        raise ArgumentError(f"one objective is optimized, but got {len(value)}: {value!r}")
+        raise ArgumentError(f"there must be one objective, but got {len(value)}: {value!r}")
     if not isinstance(value, str):
         raise ArgumentError(f"objective must be a metric's name or an Objective, but got {value!r}")
     return keras_tuner.Objective(value, _infer_direction(value))
 
 
 def is_better(objective: keras_tuner.Objective, new: float, old: float | None) -> bool:
-    """Return whether a score beats another one; every finite score beats None."""
+    """Return whether the score ``new`` beats ``old``; every finite score beats None."""
     if not math.isfinite(new):
         return False
     if old is None:
@@ -55,7 +54,7 @@ def is_better(objective: keras_tuner.Objective, new: float, old: float | None) -
 def rank_trials(
     trials: Iterable[TrialRecord], objective: keras_tuner.Objective
 ) -> list[TrialRecord]:
-    """Return trials best first, those without a score last."""
+    """Rank trials: best first, trials without a score last."""
 
     def key(trial: TrialRecord) -> tuple[bool, float, int]:
         sign = 1 if objective.direction == "min" else -1
@@ -66,7 +65,7 @@ def rank_trials(
 
 def _infer_direction(name: str) -> str:
     lowered = name.lower()
-    # "min" first: mean_squared_error of an "accuracy" output is still an error.
+    # "min" first: the mean_squared_error of an output named "accuracy" is an error.
     if any(word in lowered for word in _MINIMIZED):
         return "min"
     if any(word in lowered for word in _MAXIMIZED):

@@ -1,4 +1,4 @@
-"""The record of a trial: its values, scores and history."""
+"""Record of a trial: values, scores and history."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from cerebros_spark.core.types import StateRef, Status
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial of a search.
+    """Record of one trial of a search.
 
     Attributes:
         trial_id: Name of the trial.
-        index: Number of the trial in the order of proposals, from 0.
-        status: How it ended, or ``running``.
-        values: Its hyperparameters.
-        score: Objective of the best epoch; None if there is none.
-        best_epoch: Number of that epoch, from 0.
-        finished_epochs: Number of epochs it finished.
-        parameters: Number of weights of the network.
-        seconds: Seconds of work on its units, summed over workers.
-        history: Value of each metric at each epoch, as in ``keras.callbacks.History``.
-        program: The network as the trainer wrote it; empty if the build failed.
-        state: Reference to the weights of the best epoch; None if there are none.
-        error: Reason of the failure, or of an early stop because the loss diverged.
-        traceback: Traceback of the failure.
-        hyperparameters: The ``keras_tuner.HyperParameters`` that built it.
+        index: Index of the trial in the order of proposals.
+        status: How the trial ended, or ``running``.
+        values: Hyperparameter values by name.
+        score: Value of the objective in the best epoch; None without a score.
+        best_epoch: Index of the best epoch; None without a score.
+        finished_epochs: Number of finished epochs.
+        parameters: Number of weights of the network; 0 if it was not built.
+        seconds: Seconds of work on the units of work, summed over workers.
+        history: Values of each metric, one per epoch, as in ``keras.callbacks.History``.
+        program: Network, serialized by the trainer; empty if it was not built.
+        state: Reference to the state of the best epoch; None if no state was kept.
+        error: Reason for the failure, or for a stop because the loss diverged; otherwise None.
+        traceback: Traceback of the error; None without an error.
+        hyperparameters: The ``keras_tuner.HyperParameters`` that the network was built from.
     """
 
     trial_id: str
@@ -53,7 +53,7 @@ class TrialRecord:
 
     @property
     def active_values(self) -> dict[str, Any]:
-        """Values of the hyperparameters whose conditions hold, in the order of declaration."""
+        """Values of the active hyperparameters, in the order of declaration."""
         declared = [] if self.hyperparameters is None else list(self.hyperparameters.space)
         active = {
             each.name

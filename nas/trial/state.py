@@ -1,4 +1,4 @@
-"""The state of a trial while its search runs."""
+"""State of a trial while it runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from nas.trial.record import TrialRecord
 
 @dataclass(frozen=True)
 class FinishedEpoch:
-    """A finished epoch: its metrics, those that callbacks add, and whether it ends the trial."""
+    """Finished epoch of a trial.
+
+    Attributes:
+        number: Index of the epoch.
+        logs: Metrics by name.
+        added_logs: Metrics that callbacks have added.
+        stop: Whether the trial stops after the epoch.
+    """
 
     number: int
     logs: dict[str, float]
@@ -27,15 +34,17 @@ class FinishedEpoch:
 
 @dataclass
 class RunningTrial:
-    """A trial that has not ended: the only place that knows how far it is.
+    """Trial that has not ended. For the search, only this object records its progress.
 
     Attributes:
-        spec: The trial as it was built; None until then.
-        kept: Reference to the state of the best epoch.
-        held: Whether it waits, without a worker, for the tuner's decision.
-        due: When its next result is due by the virtual clock; infinite while it is held.
-        callbacks: Its callbacks; None before its first epoch in this process.
-        saved: Snapshots of the callbacks after the last answered epoch.
+        spec: Specification of the built trial; None until it is built.
+        score: Best score so far; None without a score.
+        best_epoch: Index of the epoch with the best score; None without a score.
+        kept: Reference to the state of the best epoch; None if no state is kept.
+        held: Whether the trial waits, without a worker, for a decision of the tuner.
+        due: Time of the next result by the virtual clock; infinite while the trial is held.
+        callbacks: Callbacks of the trial; None before its first epoch in this process.
+        saved: Snapshots of the callbacks after the last answered epoch; None before.
     """
 
     name: str
@@ -85,7 +94,7 @@ class RunningTrial:
         )
 
     def finish(self, objective: keras_tuner.Objective, result: TrialResult) -> TrialRecord:
-        """Return the final record; without a comparable epoch the trial has failed."""
+        """Return the final record; a trial without a finite score counts as failed."""
         if result.status is not Status.FAILED and self.score is None:
             reason = f"no epoch had a finite {objective.name}"
             result = msgspec.structs.replace(result, status=Status.FAILED, error=reason)

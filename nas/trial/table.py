@@ -1,4 +1,4 @@
-"""The trials of a search: running ones and finished ones."""
+"""Table of the running and ended trials of a search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.trial.state import RunningTrial
 
 
 class TrialTable:
-    """The ``running`` trials by name, in the order of proposals, and the ``ended`` ones."""
+    """Table of the ``running`` trials, by name in order of proposal, and the ``ended`` trials."""
 
     def __init__(self, objective: keras_tuner.Objective) -> None:
         self.objective = objective
@@ -22,7 +22,7 @@ class TrialTable:
         self._names: dict[str, str] = {}  # by the tuner's trial_id
 
     def add(self, proposal: Proposal) -> RunningTrial:
-        """Add a proposed trial and name it."""
+        """Add a proposed trial, with a new name, and return it."""
         index = len(self._names)
         name = f"trial-{index:04d}"
         self._names[proposal.trial_id] = name
@@ -30,7 +30,7 @@ class TrialTable:
         return trial
 
     def finish(self, result: TrialResult) -> TrialRecord:
-        """Move a trial to the ended ones and return its record."""
+        """Move a trial to the ended trials and return its record."""
         trial = self.running.pop(result.trial_id)
         record = trial.finish(self.objective, result)
         self.ended.append(record)
@@ -41,16 +41,16 @@ class TrialTable:
         return self._names[trial_id]
 
     def kept_state(self, trial_id: str) -> StateRef:
-        """Return the best epoch's state of an ended trial, by the tuner's ``trial_id``."""
+        """Return the state of the best epoch of an ended trial, given the tuner's ``trial_id``."""
         name = self.name_of(trial_id)
         kept = next((each.state for each in self.ended if each.trial_id == name), None)
         if kept is None:
-            raise TrialError(f"cannot start from {name}: no state of it was kept")
+            raise TrialError(f"cannot start from {name}: its state was not kept")
         return kept
 
     @property
     def records(self) -> tuple[TrialRecord, ...]:
-        """All trials in the order of proposals, running ones included."""
+        """Records of all trials, running and ended, in the order of proposals."""
         running = [trial.to_record(Status.RUNNING) for trial in self.running.values()]
         return tuple(sorted([*self.ended, *running], key=lambda record: record.index))
 
@@ -61,7 +61,7 @@ class TrialTable:
 
     @property
     def best_score(self) -> float | None:
-        """The best score of all trials; None if there is none."""
+        """Best score of all trials; None without a score."""
         scores = [trial.score for trial in self.running.values()]
         scores += [record.score for record in self.ended]  # None if it failed
         best: float | None = None

@@ -117,7 +117,7 @@ def test_methods_are_really_looked_at():
         ({"max_trials": True}, "max_trials must be a positive integer, but got True"),
         ({"tuner": "baysian"}, "no tuner called 'baysian'; the tuners are .*'random'"),
         ({"objective": "val_bliss"}, "direction of the objective 'val_bliss' is not known"),
-        ({"objective": ["val_loss", "val_mae"]}, "one objective is optimized, but got 2"),
+        ({"objective": ["val_loss", "val_mae"]}, "there must be one objective, but got 2"),
         ({"outputs": "regression"}, "outputs must be heads.*'regression'"),
         ({"outputs": ak.Input()}, "outputs must be heads"),
     ],
@@ -330,11 +330,11 @@ def test_validation_data_must_fit(frame, tmp_path):
     [
         (CLASSES(num_classes=3), [0, 1, 3], r"'target' holds the class 3.*0 … 2 of 3 classes"),
         (CLASSES(), [-1, 0, 1], "'target' holds the class -1"),
-        (CLASSES(), [1, 1, 1], "'target' holds the one class 1 only"),
+        (CLASSES(), [1, 1, 1], "'target' holds only the class 1"),
         (CLASSES(), [0.5, 1.5, 2.5], "'target' holds no class numbers"),
         (CLASSES(), [0, 2, 7], "3 different classes between 0 and 7"),
-        (CLASSES(num_classes=4), np.eye(3), "3 values a row, but .* num_classes=4"),
-        (REGRESSION(output_dim=2), [1.0, 2.0, 3.0], "1 values a row, but .* output_dim=2"),
+        (CLASSES(num_classes=4), np.eye(3), "3 values per row, but .* num_classes=4"),
+        (REGRESSION(output_dim=2), [1.0, 2.0, 3.0], "1 values per row, but .* output_dim=2"),
     ],
 )
 def test_labels_that_do_not_suit_the_head_are_refused(frame, tmp_path, head, labels, message):

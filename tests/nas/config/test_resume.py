@@ -381,7 +381,7 @@ def test_many_consecutive_failures_end_the_search(frame, tmp_path):
     model = make_search(tmp_path, max_model_size=1)
     model.tuner_bind("random", max_trials=50, max_consecutive_failed_trials=4)
     with pytest.raises(
-        SearchError, match=r"(?s)4 trials failed one after .*trial-0000.*TrialError"
+        SearchError, match=r"(?s)4 consecutive trials failed.*trial-0000.*TrialError"
     ):
         fit(model, frame)
     ends = [r for r in read(LocalStore(tmp_path), "small") if r["kind"] == "end"]

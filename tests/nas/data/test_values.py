@@ -73,7 +73,7 @@ def test_other_values_keep_their_type():
     [
         ([[1, 2], [3]], DataError, "x holds rows of unequal length"),
         (pd.Series([[1, 2], [3]]), DataError, "x holds rows of unequal length"),
-        ([2**70, 1], DataError, "x holds 1180591620717411303424, which is no integer of 64 bits"),
+        ([2**70, 1], DataError, "x holds 1180591620717411303424, which is not a 64-bit integer"),
         (csr_matrix(np.eye(3)), ArgumentError, r"x is a sparse matrix; pass an array \(x.toarray"),
     ],
 )

@@ -56,10 +56,10 @@ def test_numpy_arrays_need_no_column_names(frame, tmp_path):
     # Not as many rows of three as fit into it.
     for wrong in (np.hstack([x, x]), x[:, :2]):
         for call in (hypermodel.predict, lambda each: hypermodel.evaluate(each, y)):
-            with pytest.raises(DataError, match=r"features must have 3 values in a row, but got"):
+            with pytest.raises(DataError, match=r"features must have 3 values per row, but got"):
                 call(wrong)
     # Keras would compare each prediction with all of them.
-    with pytest.raises(DataError, match="must have 1 values in a row, but got 3"):
+    with pytest.raises(DataError, match="must have 1 values per row, but got 3"):
         hypermodel.evaluate(x, x)
 
 
@@ -144,7 +144,7 @@ def test_class_numbers_in_a_column_of_width_one_are_class_numbers(tmp_path, fram
     hypermodel = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1)
     result = hypermodel.fit(frame[FEATURES].to_numpy(), labels, epochs=1, verbose=0)
     assert result.best_model.layers[-1].activation.__name__ == "sigmoid"
-    with pytest.raises(DataError, match="holds the one class 0 only"):
+    with pytest.raises(DataError, match="holds only the class 0"):
         hypermodel.fit(frame[FEATURES].to_numpy(), labels * 0, epochs=1, verbose=0)
 
 

@@ -235,5 +235,5 @@ def test_vectors_that_are_not_one_hot_are_counted_by_spark(spark, dataframes, tm
         hypermodel.fit(dataframes["array"].withColumn("wide", wide), epochs=1, verbose=0)
     assert LocalStore(tmp_path).list("data") == []
     one = dataframes["array"].withColumn("wide", F.array(F.lit(1)))
-    with pytest.raises(DataError, match="holds the one class 1 only"):
+    with pytest.raises(DataError, match="holds only the class 1"):
         hypermodel.fit(one, epochs=1, verbose=0)

@@ -126,7 +126,7 @@ def test_different_reasons_are_counted(tmp_path, frame):
     with pytest.raises(SearchError) as caught:
         hypermodel.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "5 trials failed one after the other:"
+    assert lines[0] == "5 consecutive trials failed:"
     assert set(lines[1:3]) == {
         "2 trials: ValueError: no network for 1",
         "2 trials: RuntimeError: out of luck",

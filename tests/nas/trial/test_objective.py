@@ -53,7 +53,7 @@ def test_a_wrong_direction_is_refused():
 
 
 def test_several_objectives_are_refused():
-    with pytest.raises(ArgumentError, match="one objective is optimized, but got 2"):
+    with pytest.raises(ArgumentError, match="there must be one objective, but got 2"):
         parse_objective(["val_loss", "val_accuracy"])
 
 
