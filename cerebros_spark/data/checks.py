@@ -195,7 +195,7 @@ def _check_fraction(validation: float) -> float:
 
 
 def missing_column_error(name: str, existing: Sequence[str], where: str = "") -> DataError:
-    """Return the error for a missing column, with a suggestion; ``where`` follows its name."""
+    """Return the error for a missing column, with a suggestion; ``where`` is added to the name."""
     by_lower = {column.lower(): column for column in existing}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
@@ -302,7 +302,7 @@ def check_split(train: int, validation: int, request: DataRequest) -> None:
 
 
 def check_address(store: Store) -> None:
-    """Raise ArgumentError if the store's URL has a character at which readers would cut it."""
+    """Raise ArgumentError if the URL of the store has ``#`` or ``?``, where readers cut it off."""
     for sign in "#?":
         if sign in store.url:
             raise ArgumentError(f"cannot store data at {store.url!r}: use a path without {sign!r}")

@@ -83,7 +83,7 @@ def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
 def _group(
     manifest: Manifest, role: str, columns: Columns | None, count: int, end_names: Sequence[str]
 ) -> Groups:
-    """Return the columns of each of ``count`` ends (the inputs or the outputs of the model)."""
+    """Group the columns of a role: one group for each of the ``count`` inputs or outputs."""
     argument = f"{role}_columns"
     end = "input" if role == "feature" else "output"
     existing = tuple(column.name for column in manifest.columns if column.role == role)
@@ -115,9 +115,9 @@ def _group(
 def _match_names(
     names: Sequence[str], end_names: Sequence[str], end: str, argument: str
 ) -> Sequence[str]:
-    """Return the columns in the order of the inputs or outputs with the same names.
+    """Match columns with the inputs or outputs of the same names, and return them in that order.
 
-    Columns stay in their order if either side has default names; other mismatches are errors.
+    Columns keep their order if either side has default names. Raise ArgumentError otherwise.
     """
     if sorted(end_names) == sorted(names):
         return end_names
@@ -146,7 +146,7 @@ def _make_unmatched_error(
 def _split_shapes(
     input_shape: Sequence[int] | Sequence[Sequence[int] | None] | None, count: int
 ) -> list[tuple[int, ...] | None]:
-    """Return one shape for each input; None for inputs without a given shape."""
+    """Split ``input_shape`` into one shape per input; None for inputs without a given shape."""
     if input_shape is None:
         return [None] * count
     is_one = all(hasattr(size, "__index__") for size in input_shape)

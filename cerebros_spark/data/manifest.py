@@ -84,7 +84,7 @@ class ShardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Shard: the training or validation rows of one partition.
+    """Training or validation rows of one partition, stored as files in one folder.
 
     Attributes:
         key: Key of the shard's folder in the store.

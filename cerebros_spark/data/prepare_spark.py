@@ -186,7 +186,7 @@ def _check_unchanged(parts: Sequence[Any], surveyed: Survey) -> None:
 def _make_split_sql(
     strata: Sequence[Stratum], classes: Sequence[int], stratum: str
 ) -> tuple[str, str]:
-    """Return SQL of whether a row validates, and of its index among the rows of its split."""
+    """Make SQL for whether a row validates, and for its index among the rows of its split."""
     number = "1"
     if len(strata) > 1:
         numbered = ", ".join(f"{each}L, {i + 1}" for i, each in enumerate(classes))
@@ -229,7 +229,7 @@ def _add_statistics(
 
 
 def _find_greatest_weight(placed: DataFrame, sources: Sequence[SourceColumn]) -> float:
-    """Return the maximum sample weight of the validation rows; 1 without sample weights."""
+    """Find the maximum sample weight of the validation rows; 1 without sample weights."""
     for source in sources:
         if source.is_weight:
             greatest = F.max(F.expr(source.stored))

@@ -64,7 +64,7 @@ class SourceColumn:
 
     @property
     def is_frame_array(self) -> bool:
-        """Whether the column named ``alias`` is an array: the column's own, or its pack."""
+        """Whether the column named ``alias`` is an array: an array column or a pack."""
         return self.is_array or self.index is not None
 
     @property

@@ -105,7 +105,7 @@ def survey(df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest)
 
 
 def _read_widths(df: DataFrame, sources: Sequence[SourceColumn]) -> list[int]:
-    """Return the number of values of each source in the first row; 0 for a null array."""
+    """Read the number of values of each source from the first row; 0 for a null array."""
     if not any(source.is_array for source in sources):
         return [1] * len(sources)
     sizes = [f"size({source.raw})" if source.is_array else "1" for source in sources]
@@ -334,7 +334,7 @@ def add_moments(
 def _compute_exact_moments(
     frame: DataFrame, source: SourceColumn
 ) -> tuple[tuple[float], tuple[float]]:
-    """Return mean and variance of integers that float64 cannot distinguish, from differences."""
+    """Compute mean and variance of integers beyond the precision of float64."""
     least = frame.agg(F.expr(f"min({source.stored})").alias("least")).head()["least"]
     difference = f"cast({source.stored} - {least}L as double)"
     row = frame.selectExpr(

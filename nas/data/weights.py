@@ -23,7 +23,7 @@ SAMPLE_WEIGHT = "sample_weight"
 def read_weights(
     x: Any, rows: int, sample_weight: Any, column: str | None, source: str = ""
 ) -> np.ndarray | None:
-    """Read sample weights from ``sample_weight`` or the bound column of ``x``; None without either.
+    """Read sample weights from ``sample_weight`` or the bound column of ``x``, if any.
 
     Raise ArgumentError if both are given, or if there is not one weight per row. ``source`` is a
     prefix for errors.
@@ -132,9 +132,10 @@ def parse_class_weight(value: Any) -> dict[int, float] | None:
 
 
 def parse_loss_weights(value: Any, heads: Sequence[Any]) -> tuple[float, ...] | None:
-    """Parse ``loss_weights``, a list or a dict by name, into the order of the heads; None if None.
+    """Parse ``loss_weights``, a list or a dict by name, into the order of the heads.
 
-    Raise ArgumentError unless there is one weight per head, none is negative, and not all are 0.
+    None stays None. Raise ArgumentError unless there is one weight per head, none is negative, and
+    not all are 0.
     """
     if value is None:
         return None

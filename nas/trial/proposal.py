@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from cerebros_spark.core.types import Status
 
-#: Whether trials continue, by the tuner's name of the trial. A trial that has finished an epoch but
-#: is missing is held: it waits, without a worker, until a later result of the tuner names it.
+#: Whether trials continue, by the tuner's names for them. A trial that has finished an epoch but is
+#: missing is held: it waits, without a worker, until a later result of the tuner names it.
 Verdicts = Mapping[str, bool]
 
 
@@ -27,11 +27,11 @@ class Proposal:
     """Candidate to build and train as a trial.
 
     Attributes:
-        trial_id: The tuner's name of the trial.
+        trial_id: The tuner's name for the trial.
         hyperparameters: A ``keras_tuner.HyperParameters`` with the values of the trial. The space
             adds hyperparameters that the tuner does not know yet.
         epochs: Maximum number of epochs of the trial; None for that of the search.
-        parent: The tuner's name of an ended trial with the same values, from which the trial
+        parent: The tuner's name for an ended trial with the same values, from which the trial
             continues at the state of the best epoch; None to start from new weights.
         first_epoch: Index of the first epoch as callbacks see it: the number of epochs for which
             the values have already been trained. Defaults to 0.
@@ -79,7 +79,7 @@ class Tuner(Protocol):
         """Record an epoch of a trial, and return which trials continue.
 
         Args:
-            trial_id: The tuner's name of the trial.
+            trial_id: The tuner's name for the trial.
             epoch: Index of the epoch.
             logs: Metrics of the epoch by name.
 
@@ -91,6 +91,6 @@ class Tuner(Protocol):
         """Record that a trial has ended, and return which held trials continue.
 
         Args:
-            trial_id: The tuner's name of the trial.
+            trial_id: The tuner's name for the trial.
             status: How it ended.
         """

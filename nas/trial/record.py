@@ -21,7 +21,7 @@ class TrialRecord:
         best_epoch: Index of the best epoch; None without a score.
         finished_epochs: Number of finished epochs.
         parameters: Number of weights of the network; 0 if it was not built.
-        seconds: Seconds of work on the units of work, summed over workers.
+        seconds: Seconds of training and validation, summed over workers.
         history: Values of each metric, one per epoch, as in ``keras.callbacks.History``.
         program: Network, serialized by the trainer; empty if it was not built.
         state: Reference to the state of the best epoch; None if no state was kept.

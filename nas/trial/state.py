@@ -1,4 +1,4 @@
-"""State of a trial while it runs."""
+"""Progress of a trial while it runs."""
 
 from __future__ import annotations
 
