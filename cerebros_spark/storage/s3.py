@@ -60,8 +60,8 @@ class S3Store(Store):
     appends succeed. On a service without conditional requests (``If-Match``), do not resume a run
     from two drivers.
 
-    Credentials are found as by AWS' own tools (environment variables, profiles, the machine's
-    role), on the driver and on each worker; options that are credentials are rejected.
+    The driver and each worker find their credentials where the AWS tools do (environment variables,
+    profiles, the machine's role); options that are credentials are rejected.
 
     Args:
         url: Bucket and prefix, ``s3://bucket/prefix``. The bucket must exist.

@@ -124,7 +124,7 @@ class Store:
         return OPENERS.get(scheme if is_url else "", Store)(prefix_path, **options)
 
     def read(self, key: str) -> bytes:
-        """Return the bytes of a key.
+        """Read the bytes of a key.
 
         Raises:
             StoreError: If the key does not exist (not retried), or cannot be read after retries.
@@ -356,7 +356,7 @@ def write_checked(store: Store, key: str, data: bytes) -> None:
 
 
 def read_checked(store: Store, key: str) -> bytes:
-    """Return the data that :func:`write_checked` wrote.
+    """Read the data written by :func:`write_checked`.
 
     Raises:
         StoreError: If the file cannot be read, or was altered.
@@ -371,7 +371,7 @@ def read_checked(store: Store, key: str) -> bytes:
 
 
 def _check_no_secrets(url: str, options: Mapping[str, Any]) -> None:
-    """Raise ArgumentError, without showing values, if the URL or an option has credentials."""
+    """Raise ArgumentError, without showing values, if the URL or an option contains credentials."""
     if _PASSWORD_IN_URL.search(url):
         raise ArgumentError(f"the store's URL contains a password: {_SECRET_ADVICE}")
     for name, value in _flatten(options):
