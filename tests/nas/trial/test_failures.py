@@ -95,6 +95,7 @@ def out_of_range(hp: Any) -> keras.Model:
     return model
 
 
+@pytest.mark.usefixtures("traced_training")
 def test_trials_that_fail_for_one_reason_report_it_once(tmp_path, frame, caplog):
     hypermodel = searcher(tmp_path, out_of_range, max_trials=2)
     with caplog.at_level(logging.WARNING, "nas"), pytest.raises(SearchError) as caught:
