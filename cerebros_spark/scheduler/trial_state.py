@@ -151,7 +151,11 @@ class TrialState:
         self._totals.attempts[self._slot(unit.partition)] = unit.attempt + 1
 
     def record_setback(self, unit: Unit, *, worker_died: bool) -> Sequence[bool]:
-        """Take back a unit without a result; return, for each setback, whether the worker died."""
+        """Requeue a unit that ended without a result.
+
+        Returns:
+            For each setback of the unit in this epoch, whether the worker died.
+        """
         self.take_back(unit)
         setbacks = self._totals.setbacks.setdefault((unit.phase, unit.partition), [])
         setbacks.append(worker_died)

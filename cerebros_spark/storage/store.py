@@ -157,19 +157,19 @@ class Store:
         self._retry("write", key, lambda: self._write(path, data))
 
     def append(self, key: str, data: bytes, at: int | None = None, instead_of: bytes = b"") -> None:
-        """Append bytes to a key, all of them or none.
+        """Append bytes to a key atomically.
 
-        Locks and truncation (LocalStore) or conditional requests (S3Store) guarantee this. Other
-        file systems restore the old bytes after a failure, and two simultaneous appends may
-        conflict.
+        Locks and truncation (LocalStore) or conditional requests (S3Store) guarantee this. On other
+        file systems, the store restores the old bytes after a failure, and two simultaneous
+        appends may conflict.
 
         Args:
             key: The key, which is created if it is missing and ``at`` is None or 0.
             data: Bytes to add.
             at: Required length before the append, in bytes; 0 for a missing key, None for any
                 length.
-            instead_of: Bytes, left by a crash during an earlier append, that ``data`` replaces if
-                they are all that follows the first ``at`` bytes.
+            instead_of: Partial bytes that a crash left during an earlier append. ``data`` replaces
+                them if nothing else follows the first ``at`` bytes.
 
         Raises:
             StoreError: If the length is not ``at``, in which case nothing is added, or if the bytes

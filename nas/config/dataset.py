@@ -201,7 +201,7 @@ def _mark_validation(df: Any, validation: Any, names: Sequence[str]) -> Any:
 
 
 def _are_compatible(one: Any, other: Any) -> bool:
-    """Return whether Spark unites columns of two types without turning numbers into strings."""
+    """Return whether Spark can union columns of two types without casting numbers to strings."""
     from pyspark.sql.types import ArrayType, NumericType
 
     if isinstance(one, ArrayType) and isinstance(other, ArrayType):

@@ -203,6 +203,6 @@ def resolve_data(config: SearchConfig, prepared: PreparedData) -> SearchData:
         data = SearchData(manifest, layout, targets)
     # Reject labels that float32 cannot distinguish.
     for group, target in zip(data.layout.outputs, data.targets, strict=True):
-        if not target.class_numbers:
+        if not target.class_indices:
             check_variation(manifest.column(name) for name in group)
     return data

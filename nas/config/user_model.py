@@ -219,7 +219,7 @@ def _check_output(
     # A custom loss may take labels of another shape.
     is_custom = loss is None or not type(loss).__module__.startswith("keras.") or _is_wrapped(loss)
     if shape[0] != width and not is_custom and not _is_sparse(loss):
-        hint = " (for class numbers: sparse_categorical_crossentropy)" if width == 1 else ""
+        hint = " (for class indices: sparse_categorical_crossentropy)" if width == 1 else ""
         raise ArgumentError(
             f"the model's output {name!r} has rows of shape {shape}, but {labels}: bind other "
             f"label_columns, or change the last layer or the loss{hint}"
@@ -233,7 +233,7 @@ def _check_classes(name: str, shape: tuple[Any, ...], columns: Sequence[Any]) ->
     if classes is None and columns[0].dtype == "float32":
         raise ArgumentError(
             f"the label column {columns[0].name!r} holds fractions, or more than {CLASS_LIMIT:,} "
-            f"different values, but the model's output {name!r} takes class numbers: give integers"
+            f"different values, but the model's output {name!r} takes class indices: give integers"
         )
     if classes and not 0 <= classes[0] <= classes[-1] < shape[0]:
         wrong = classes[0] if classes[0] < 0 else classes[-1]

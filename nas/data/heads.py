@@ -53,7 +53,7 @@ class Target:
     labels: Labels | None = None
 
     @property
-    def class_numbers(self) -> bool:
+    def class_indices(self) -> bool:
         """Whether the labels must be class indices, so that fractions are invalid."""
         return self.sparse or (self.num_classes is not None and self.label_shape == (1,))
 
@@ -70,7 +70,7 @@ class Target:
 
     def dtype_for(self, *, fractions: bool) -> str:
         """Return the dtype for scoring labels, with or without fractions."""
-        return "float32" if fractions and not self.class_numbers else self.label_dtype
+        return "float32" if fractions and not self.class_indices else self.label_dtype
 
 
 class PlainHead(ak.Head):
@@ -126,7 +126,7 @@ def _describe_labels(target: Target, labels: Labels) -> LabelForm:
     if target.width == 1:
         kind = LabelKind.BINARY
     elif labels.width == 1:
-        kind = LabelKind.CLASS_NUMBERS
+        kind = LabelKind.CLASS_INDICES
     elif target.activation == "softmax" or (labels.one_hot and not target.head.multi_label):
         kind = LabelKind.ONE_HOT
     else:
@@ -144,7 +144,7 @@ def _resolve_target(
     output: tuple[int, int | None, str, Any]
     if isinstance(head, ak.ClassificationHead):
         if width == 1 and len(columns) == 1:
-            output = _resolve_class_numbers(head, label, columns[0].classes)
+            output = _resolve_class_indices(head, label, columns[0].classes)
         else:
             output = _resolve_class_vectors(head, label, width, columns)
         if not any(value for column in columns for value in column.variance):
@@ -157,7 +157,7 @@ def _resolve_target(
         if width not in (1, head.width):
             raise DataError(
                 f"the label {label!r} has {width} values per row, but the output {head.name!r} has "
-                f"{head.width}; give as many, or one class number"
+                f"{head.width}; give as many, or one class index"
             )
         output = (head.width, None, head.activation, head.loss)
     elif isinstance(head, ak.RegressionHead):
@@ -189,13 +189,13 @@ def _is_regression(target: Target) -> bool:
     return is_linear and name in _REGRESSION_LOSSES
 
 
-def _resolve_class_numbers(
+def _resolve_class_indices(
     head: Any, label: str, classes: tuple[int, ...] | None
 ) -> tuple[int, int, str, Any]:
     """Return width, number of classes, activation and loss for labels that are class indices."""
     if classes is None:
         raise DataError(
-            f"the label column {label!r} holds no class numbers (fractions, or more than 1,000 "
+            f"the label column {label!r} holds no class indices (fractions, or more than 1,000 "
             "different values); use a RegressionHead, or index the classes 0, 1, 2 …"
         )
     if len(classes) < 2:
@@ -231,7 +231,7 @@ def _to_sparse_loss(loss: Any, label: str) -> Any:
     config = loss.get_config()
     if config["label_smoothing"]:
         raise ArgumentError(
-            f"cannot smooth labels: the label {label!r} holds class numbers, and "
+            f"cannot smooth labels: the label {label!r} holds class indices, and "
             f"label_smoothing={config['label_smoothing']} needs one-hot labels; give those, or "
             "leave label_smoothing out"
         )
@@ -255,7 +255,7 @@ def _resolve_class_vectors(
             what = "values other than 0 and 1" if sigmoid else "something other than one 1 among 0s"
             raise DataError(
                 f"the label column {column.name!r} has {what} in {wrong:,} rows; a "
-                "ClassificationHead takes class numbers, one-hot vectors, or with "
+                "ClassificationHead takes class indices, one-hot vectors, or with "
                 "multi_label=True vectors of 0 and 1"
             )
     if sigmoid:

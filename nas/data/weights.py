@@ -123,7 +123,7 @@ def parse_class_weight(value: Any) -> dict[int, float] | None:
         return None
     if not isinstance(value, Mapping):
         raise ArgumentError(
-            f"class_weight must be a dict from class numbers to weights, but got {value!r}"
+            f"class_weight must be a dict from class indices to weights, but got {value!r}"
         )
     return {
         check_integer("a key of class_weight", key, 0): check_real(f"class_weight[{key}]", weight)

@@ -72,7 +72,7 @@ def check_shapes(
             raise ArgumentError(
                 f"output_shapes[{i}] is {output_shapes[i]!r}, but labels[{i}] has rows of shape "
                 f"{array.shape[1:]}; it must be their length, or the number of classes if they "
-                "are class numbers"
+                "are class indices"
             )
     return [shape[0] for shape in outputs]
 

@@ -174,7 +174,7 @@ def _accept(
             return replacements[form.kind](metric, form)
         if form.kind in kinds:
             return metric
-        if convert and form.kind is LabelKind.CLASS_NUMBERS and LabelKind.ONE_HOT in kinds:
+        if convert and form.kind is LabelKind.CLASS_INDICES and LabelKind.ONE_HOT in kinds:
             return _convert_labels(metric, form)
         raise make_label_error(metric, form, needs)
 
@@ -191,12 +191,12 @@ def _adapt_accuracy(metric: Any, form: LabelForm) -> Any:
     by_name, kind = isinstance(metric, str), form.kind
     name = metric if by_name else metric.name
     if by_name and (
-        kind in (LabelKind.CLASS_NUMBERS, LabelKind.ONE_HOT)
+        kind in (LabelKind.CLASS_INDICES, LabelKind.ONE_HOT)
         or (kind is LabelKind.BINARY and not form.logits)
         or (kind is LabelKind.DISTRIBUTION and form.width > 1)
     ):
         return metric
-    if kind is LabelKind.CLASS_NUMBERS:
+    if kind is LabelKind.CLASS_INDICES:
         return keras_metrics.SparseCategoricalAccuracy(name=name)
     if kind is LabelKind.ONE_HOT:
         return keras_metrics.CategoricalAccuracy(name=name)
@@ -216,7 +216,7 @@ def _set_threshold(argument: str) -> Rule:
 
     def adapt(metric: Any, form: LabelForm) -> Any:
         _no_softmax_logits(metric, form)
-        if not form.logits or form.kind not in (*ZERO_ONE_KINDS, LabelKind.CLASS_NUMBERS):
+        if not form.logits or form.kind not in (*ZERO_ONE_KINDS, LabelKind.CLASS_INDICES):
             return metric
         value = metric.get_config()[argument]
         value = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
@@ -282,7 +282,7 @@ def _adapt_iou(metric: Any, form: LabelForm) -> Any:
             raise make_error(metric, form, reason)
         threshold = 0.0 if form.logits else 0.5
         return _change(metric, keras_metrics.BinaryIoU, target_class_ids=ids, threshold=threshold)
-    sparse = form.kind is LabelKind.CLASS_NUMBERS
+    sparse = form.kind is LabelKind.CLASS_INDICES
     if config.get("sparse_y_true", False) is sparse and not config["sparse_y_pred"]:
         return metric
     kind = keras_metrics.MeanIoU if mean else keras_metrics.IoU
@@ -315,12 +315,12 @@ def _adapt_function(metric: Any, form: LabelForm) -> Any:
 
 # Rules ---------------------------------------------------------------------------------------
 
-_LIKE_OUTPUTS = frozenset(LabelKind) - {LabelKind.CLASS_NUMBERS, LabelKind.OTHER}
-_ONE_CLASS = (LabelKind.CLASS_NUMBERS, LabelKind.ONE_HOT, LabelKind.BINARY)
+_LIKE_OUTPUTS = frozenset(LabelKind) - {LabelKind.CLASS_INDICES, LabelKind.OTHER}
+_ONE_CLASS = (LabelKind.CLASS_INDICES, LabelKind.ONE_HOT, LabelKind.BINARY)
 _PROBABILITIES = (LabelKind.ONE_HOT, LabelKind.DISTRIBUTION)
 
 _SAME_SHAPE = "labels of the shape of the outputs"
-_ZERO_ONE = "labels of 0 and 1, one-hot labels or class numbers"
+_ZERO_ONE = "labels of 0 and 1, one-hot labels or class indices"
 
 _no_logits = checks.check_logits("sigmoid", "softmax")
 _no_softmax_logits = checks.check_logits("softmax")
@@ -348,11 +348,11 @@ _BATCH_FUNCTIONS = ("dice", "tversky", "circle", "ctc", "categorical_generalized
 def _accept_classes(kinds: Collection[LabelKind], **replacements: Rule) -> Rule:
     """Return the rule of a metric of one class per row, with replacements by kind of labels."""
     by_kind = {LabelKind[name.upper()]: rule for name, rule in replacements.items()}
-    return _accept(kinds, "one class a row: class numbers, or one-hot labels", by_kind)
+    return _accept(kinds, "one class a row: class indices, or one-hot labels", by_kind)
 
 
 _one_hot = functools.partial(_accept_classes, _PROBABILITIES)
-_sparse = functools.partial(_accept_classes, (LabelKind.CLASS_NUMBERS,))
+_sparse = functools.partial(_accept_classes, (LabelKind.CLASS_INDICES,))
 
 _m = keras_metrics
 _RULES: dict[Any, Rule] = {
@@ -384,13 +384,13 @@ _RULES: dict[Any, Rule] = {
     _m.Accuracy: _adapt_accuracy,
     _m.BinaryAccuracy: _over_threshold,
     _m.CategoricalAccuracy: _one_hot(
-        class_numbers=_replace(_m.SparseCategoricalAccuracy), binary=_adapt_accuracy
+        class_indices=_replace(_m.SparseCategoricalAccuracy), binary=_adapt_accuracy
     ),
     _m.SparseCategoricalAccuracy: _sparse(
         one_hot=_replace(_m.CategoricalAccuracy), binary=_adapt_accuracy
     ),
     _m.TopKCategoricalAccuracy: _one_hot(
-        class_numbers=_replace(_m.SparseTopKCategoricalAccuracy, "k")
+        class_indices=_replace(_m.SparseTopKCategoricalAccuracy, "k")
     ),
     _m.SparseTopKCategoricalAccuracy: _chain(
         checks.check_sorted_ids, _sparse(one_hot=_replace(_m.TopKCategoricalAccuracy, "k"))
@@ -402,7 +402,7 @@ _RULES: dict[Any, Rule] = {
     _m.CategoricalCrossentropy: _chain(
         _set_from_logits,
         _one_hot(
-            class_numbers=_adapt_smooth_crossentropy,
+            class_indices=_adapt_smooth_crossentropy,
             binary=_replace(_m.BinaryCrossentropy, "from_logits", "label_smoothing"),
         ),
     ),

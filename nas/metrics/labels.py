@@ -31,7 +31,7 @@ _UNBOUNDED = frozenset(
 class LabelKind(enum.Enum):
     """Kind of labels; the value completes a sentence that begins with the name of the label."""
 
-    CLASS_NUMBERS = "holds class numbers"
+    CLASS_INDICES = "holds class indices"
     ONE_HOT = "holds one-hot vectors"
     BINARY = "holds 0 and 1 for one output"
     MULTI_LABEL = "holds several values of 0 and 1 per row"
@@ -102,12 +102,12 @@ class AllowedValues:
 
 @dataclass(frozen=True)
 class LabelForm:
-    """Labels and outputs that metrics and losses compare.
+    """Form of one output and of its labels, as metrics and losses compare them.
 
     Attributes:
         output: Name of the output.
-        labels: Labels of the output.
-        kind: Kind of the labels.
+        labels: Label columns of the output, and their classes.
+        kind: Encoding of the labels: classes, probabilities or numbers.
         width: Number of output values per row.
         logits: The missing activation, ``"sigmoid"`` or ``"softmax"``, if the outputs are logits;
             otherwise empty.
@@ -201,8 +201,8 @@ def infer_form(
 
 def _infer_kind(labels: Labels, width: int, activation: str | None, loss: str | None) -> LabelKind:
     if labels.width != width:
-        are_classes = _are_class_numbers(labels, width, activation, loss)
-        return LabelKind.CLASS_NUMBERS if are_classes else LabelKind.OTHER
+        are_classes = _are_class_indices(labels, width, activation, loss)
+        return LabelKind.CLASS_INDICES if are_classes else LabelKind.OTHER
     if labels.one_hot:
         return LabelKind.ONE_HOT
     softmax = activation == "softmax"
@@ -221,7 +221,7 @@ def _infer_kind(labels: Labels, width: int, activation: str | None, loss: str | 
     return LabelKind.DISTRIBUTION if soft and labels.unit else LabelKind.NUMBERS
 
 
-def _are_class_numbers(
+def _are_class_indices(
     labels: Labels, width: int, activation: str | None, loss: str | None
 ) -> bool:
     """Return whether labels with one value per row are indices of the outputs.

@@ -13,8 +13,8 @@ _NOT_BY_ROWS = ("ctc", "circle", "categoricalgeneralizedcrossentropy")
 
 _BOUNDED_OUTPUTS = "outputs between 0 and 1"
 _ADVICE = {
-    LabelKind.CLASS_NUMBERS: "use SparseCategoricalCrossentropy, or give one-hot labels",
-    LabelKind.ONE_HOT: "use CategoricalCrossentropy, or give class numbers 0, 1, 2 … in one column",
+    LabelKind.CLASS_INDICES: "use SparseCategoricalCrossentropy, or give one-hot labels",
+    LabelKind.ONE_HOT: "use CategoricalCrossentropy, or give class indices 0, 1, 2 … in one column",
     LabelKind.BINARY: "use BinaryCrossentropy",
     LabelKind.MULTI_LABEL: "use BinaryCrossentropy",
     LabelKind.SIGNED: "use Hinge, or give 0 and 1 instead of -1 and 1",
@@ -31,10 +31,10 @@ def check_loss(loss: Any, form: LabelForm) -> None:
     if name in _NOT_BY_ROWS:
         needs: str | None = "labels that are not a column of a table"
     elif name in SPARSE:
-        suits = form.kind is LabelKind.CLASS_NUMBERS
-        needs = None if suits else "class numbers, and an output for each class"
-    elif form.kind is LabelKind.CLASS_NUMBERS:
-        # Other losses would compare a class number with each output.
+        suits = form.kind is LabelKind.CLASS_INDICES
+        needs = None if suits else "class indices, and an output for each class"
+    elif form.kind is LabelKind.CLASS_INDICES:
+        # Other losses would compare a class index with each output.
         needs = None if name == "crossentropy" else "a label for each output"
     else:
         needs = _find_unmet_need(name, form)

@@ -16,7 +16,7 @@ from nas.metrics.labels import ZERO_ONE_KINDS, LabelForm, LabelKind
 Rule = Callable[[Any, LabelForm], Any]
 
 _ADVICE = {
-    LabelKind.CLASS_NUMBERS: "use one for classes such as SparseCategoricalAccuracy",
+    LabelKind.CLASS_INDICES: "use one for classes such as SparseCategoricalAccuracy",
     LabelKind.ONE_HOT: "use one for classes such as CategoricalAccuracy",
     LabelKind.BINARY: "use one for two classes such as BinaryAccuracy",
     LabelKind.MULTI_LABEL: "use one for several labels such as BinaryAccuracy",
@@ -55,7 +55,7 @@ def check_kinds(kinds: Collection[LabelKind], needs: str) -> Rule:
     """Return a check for kinds of labels; class indices pass if one-hot labels are accepted."""
 
     def check(metric: Any, form: LabelForm) -> Any:
-        is_class = form.kind is LabelKind.CLASS_NUMBERS and LabelKind.ONE_HOT in kinds
+        is_class = form.kind is LabelKind.CLASS_INDICES and LabelKind.ONE_HOT in kinds
         if form.kind in kinds or is_class:
             return metric
         raise make_label_error(metric, form, needs)
@@ -152,9 +152,9 @@ def check_correlation(metric: Any, form: LabelForm) -> str | None:
 @_make_check
 def check_ignored_class(metric: Any, form: LabelForm) -> str | None:
     """Reject ``ignore_class`` of a sparse crossentropy unless labels are class indices."""
-    if form.kind is LabelKind.CLASS_NUMBERS or metric.get_config()["ignore_class"] is None:
+    if form.kind is LabelKind.CLASS_INDICES or metric.get_config()["ignore_class"] is None:
         return None
-    return f"ignore_class needs class numbers, but {form}; leave ignore_class out"
+    return f"ignore_class needs class indices, but {form}; leave ignore_class out"
 
 
 @_make_check
@@ -162,7 +162,7 @@ def check_sorted_ids(metric: Any, form: LabelForm) -> str | None:
     """Reject ``from_sorted_ids``, which makes a metric use outputs as class indices."""
     if not metric.get_config().get("from_sorted_ids"):
         return None
-    return "from_sorted_ids=True makes it take the outputs for class numbers; leave it out"
+    return "from_sorted_ids=True makes it take the outputs for class indices; leave it out"
 
 
 @_make_check

@@ -45,7 +45,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run at the last record of its journal."""
+    """Progress of a run as of the last record in its journal."""
 
     name: str
     store: str  # URL

@@ -331,7 +331,7 @@ def test_validation_data_must_fit(frame, tmp_path):
         (CLASSES(num_classes=3), [0, 1, 3], r"'target' holds the class 3.*0 … 2 of 3 classes"),
         (CLASSES(), [-1, 0, 1], "'target' holds the class -1"),
         (CLASSES(), [1, 1, 1], "'target' holds only the class 1"),
-        (CLASSES(), [0.5, 1.5, 2.5], "'target' holds no class numbers"),
+        (CLASSES(), [0.5, 1.5, 2.5], "'target' holds no class indices"),
         (CLASSES(), [0, 2, 7], "3 different classes between 0 and 7"),
         (CLASSES(num_classes=4), np.eye(3), "3 values per row, but .* num_classes=4"),
         (REGRESSION(output_dim=2), [1.0, 2.0, 3.0], "1 values per row, but .* output_dim=2"),

@@ -8,7 +8,8 @@ docs/fused_training.md has the mathematics.
 HFTA (Wang et al., "Horizontally Fused Training Array", MLSys 2021) fuses trials of one network
 architecture; here the architectures differ.
 
-All modules of this folder use these terms:
+All modules of this folder use these terms (``FOLDED`` and ``SUMS`` are two of three ways in which a
+unit merges its sources, defined in ``graph/network.py``):
 
 - *group*: networks that differ only in wiring, weights and learning rate.
 - *unit*: a Dense layer with the layers that merge, normalize or drop its inputs. It is a *hidden

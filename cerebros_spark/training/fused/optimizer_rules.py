@@ -72,7 +72,10 @@ def get_update_rule(optimizer: Mapping[str, Any]) -> UpdateRule:
 
 
 def _build_adam(config: Mapping[str, Any]) -> UpdateRule:
-    """Build the rule of Adam (Kingma and Ba, ICLR 2015); epsilon is beside the uncorrected root."""
+    """Build the update rule of Adam (Kingma and Ba, ICLR 2015).
+
+    As in Keras, epsilon is added to the root of the second moment before bias correction.
+    """
     if config["amsgrad"]:
         raise NotFusableError("its optimizer has amsgrad=True")
     beta_1, beta_2, epsilon = config["beta_1"], config["beta_2"], config["epsilon"]

@@ -24,7 +24,8 @@ class FusedProgram:
         maps: State map of each network.
         step: Compiled calls of the group.
         buffers: Memory for the vectors of one call; other programs use it between calls.
-        get_rows: Function of a shard, one of its chunks, and whether it is for training.
+        get_rows: Function that returns the padded rows of a chunk. Its arguments are the shard, the
+            chunk, and whether the rows are for training.
     """
 
     def __init__(

@@ -220,7 +220,7 @@ def _split_runs(positions: np.ndarray, keras_positions: np.ndarray) -> _Runs:
 
 
 def _compute_offsets(like: Sequence[np.ndarray], dtype: str) -> list[int]:
-    """Return each variable's first index among those of ``dtype``; undefined for the others."""
+    """Return where each variable starts in the flat vector of ``dtype``, if that is its dtype."""
     wanted = np.dtype(dtype)
     sizes = [value.size if value.dtype == wanted else 0 for value in like]
     return [0, *np.cumsum(sizes)[:-1].tolist()]

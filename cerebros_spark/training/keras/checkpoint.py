@@ -66,7 +66,7 @@ def pack(arrays: Sequence[np.ndarray], layout: str) -> bytes:
 
 
 def pack_flat(flat: Mapping[str, np.ndarray], layout: str) -> bytes:
-    """Pack variables, concatenated by name of the dtype, into one safetensors file."""
+    """Pack the variables of each dtype, concatenated and keyed by its name, as safetensors."""
     return bytes(save(dict(flat), metadata={"layout": layout}))
 
 

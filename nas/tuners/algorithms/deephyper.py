@@ -1,4 +1,4 @@
-"""Centralized Bayesian optimization of the package DeepHyper, version 0.13, as a tuner.
+"""DeepHyper's centralized Bayesian optimization (CBO), version 0.13 of the package, as a tuner.
 
 Balaprakash, Salim, Uram, Vishwanath and Wild, "DeepHyper: Asynchronous hyperparameter search for
 deep neural networks", HiPC 2018.

@@ -134,7 +134,7 @@ def test_predictions_are_those_of_the_exported_network(run, folder, exported, sp
     assert known["features"] == ["a", "the b", "town"]
     assert known["texts"] == {"town": ["Lima", "Oslo", "Rome"]}
     assert known["classes"] == ["cheap", "dear", "fair"]
-    # Keras alone has no F1 of class numbers.
+    # Keras alone has no F1 of class indices.
     assert b"OneHotLabels" not in zipfile.ZipFile(exported).read("config.json")
     hot = np.stack([new["town"] == each for each in known["texts"]["town"]], axis=1)
     x = np.hstack([new[["a", "the b"]].to_numpy(), hot]).astype("float32")

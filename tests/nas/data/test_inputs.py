@@ -183,7 +183,7 @@ def test_unnamed_labels_may_have_a_name_in_evaluate(unnamed):
 
 
 @pytest.mark.parametrize("kind", ["binary", "numbers"])
-def test_class_numbers_of_any_type_are_evaluated_as_keras_does(classifiers, kind):
+def test_class_indices_of_any_type_are_evaluated_as_keras_does(classifiers, kind):
     searcher, labels = classifiers[kind], BINARY if kind == "binary" else CLASSES
     model = searcher.export_model()
     expected = model.evaluate(X, labels, verbose=0, return_dict=True)
@@ -372,7 +372,7 @@ def test_training_rows_of_one_class_are_refused(tmp_path):
         (CLASSES + 1, "3 different classes between 1 and 3; index them 0, 1, 2"),
         (2 * BINARY - 1, "holds the class -1"),
         (BINARY * 2**40, "2 different classes between 0 and 1099511627776"),
-        (BINARY * 0.5, "holds no class numbers"),
+        (BINARY * 0.5, "holds no class indices"),
         (np.where(BINARY, "a", "b"), "index or one-hot it first"),
         (np.where(BINARY, np.nan, 0), "has NaN in"),
         (np.where(BINARY, None, 0), "has nulls in"),

@@ -77,7 +77,7 @@ def _decimal(value: float):
     return Decimal(f"{value:.2f}")
 
 
-def test_class_numbers_with_fractions_are_refused(tmp_path):
+def test_class_indices_with_fractions_are_refused(tmp_path):
     import autokeras as ak
 
     searcher = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1)

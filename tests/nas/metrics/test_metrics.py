@@ -67,7 +67,7 @@ class Case:
     @property
     def one_class(self) -> bool:
         """Whether a row is of one of several classes that have an output each."""
-        return self.kind in (LabelKind.CLASS_NUMBERS, LabelKind.ONE_HOT)
+        return self.kind in (LabelKind.CLASS_INDICES, LabelKind.ONE_HOT)
 
     @property
     def classes(self) -> np.ndarray:
@@ -98,14 +98,14 @@ def _cases() -> dict[str, Case]:
     eye3, eye2 = np.eye(3, dtype="float32"), np.eye(2, dtype="float32")
     column = two[:, None].astype("float32")
     rows = [
-        ("class numbers", LabelKind.CLASS_NUMBERS, three[:, None], eye3[three], "softmax",
+        ("class indices", LabelKind.CLASS_INDICES, three[:, None], eye3[three], "softmax",
          "sparse_categorical_crossentropy"),
         ("one-hot", LabelKind.ONE_HOT, eye3[three], eye3[three], "softmax",
          "categorical_crossentropy"),
         ("binary", LabelKind.BINARY, two[:, None], column, "sigmoid", "binary_crossentropy"),
         ("binary one-hot", LabelKind.ONE_HOT, eye2[two], eye2[two], "softmax",
          "categorical_crossentropy"),
-        ("two class numbers", LabelKind.CLASS_NUMBERS, two[:, None], eye2[two], "softmax",
+        ("two class indices", LabelKind.CLASS_INDICES, two[:, None], eye2[two], "softmax",
          "sparse_categorical_crossentropy"),
         ("multi-label", LabelKind.MULTI_LABEL, several, several, "sigmoid", "binary_crossentropy"),
     ]  # fmt: skip
@@ -467,7 +467,7 @@ def test_every_metric_has_the_right_value_or_is_refused(case: Case):
 # Other forms of metrics ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["class numbers", "binary", "multi-label"])
+@pytest.mark.parametrize("name", ["class indices", "binary", "multi-label"])
 def test_metrics_by_name_have_the_same_values(name: str):
     case = CASES[name]
     rows = {
@@ -505,7 +505,7 @@ def test_unknown_metric_names_are_refused(name: Any, words: str):
 
 
 def test_a_function_or_a_class_counts_as_the_metric():
-    case = CASES["class numbers"]
+    case = CASES["class indices"]
     metrics = [
         keras.metrics.categorical_accuracy,
         keras.metrics.MeanMetricWrapper(keras.metrics.categorical_crossentropy, name="entropy"),
@@ -546,14 +546,14 @@ def test_custom_metrics_are_unchanged():
     ("name", "make", "words"),
     [
         ("one-hot", lambda m: m.F1Score(), 'one value for each class; .* average="macro"'),
-        ("class numbers", lambda m: m.FBetaScore(beta=2.0), 'for each class; .* average="macro"'),
+        ("class indices", lambda m: m.FBetaScore(beta=2.0), 'for each class; .* average="macro"'),
         ("multi-label", lambda m: m.F1Score(), 'for each class; .* average="macro"'),
         ("numbers", lambda m: m.R2Score(class_aggregation=None), 'class_aggregation="uniform'),
         ("binary", lambda m: m.Precision(thresholds=[0.3, 0.7]), "give one threshold"),
         ("binary", lambda m: m.Recall(class_id=1), "class_id is 1, .* leave class_id out"),
         ("one-hot", lambda m: m.Recall(class_id=3), r"class_id is 3, .* give 0 … 2"),
         ("one-hot", lambda m: m.Precision(top_k=4), "top_k is 4, but the output has 3 values"),
-        ("class numbers", lambda m: m.MeanIoU(2), "num_classes is 2, but there are 3"),
+        ("class indices", lambda m: m.MeanIoU(2), "num_classes is 2, but there are 3"),
         ("binary", lambda m: m.IoU(3, [0]), "num_classes is 3, but there are 2"),
         ("binary", lambda m: m.MeanIoU(2, ignore_class=1), "leave ignore_class out"),
         ("multi-label", lambda m: m.MeanIoU(3), "one class a row, .* use BinaryIoU"),
@@ -562,9 +562,9 @@ def test_custom_metrics_are_unchanged():
         ("numbers", lambda m: m.CosineSimilarity(axis=0), "rows of a batch; leave axis out"),
         ("one-hot", lambda m: m.PearsonCorrelation(axis=0), "rows of a batch"),
         (
-            "class numbers",
+            "class indices",
             lambda m: m.SparseTopKCategoricalAccuracy(from_sorted_ids=True),
-            "for class numbers; leave it out",
+            "for class indices; leave it out",
         ),
         ("one-hot", lambda m: keras.losses.CategoricalCrossentropy(), "it is a loss"),
         ("one-hot", lambda m: keras.losses.dice, "dice is computed over a whole batch"),
@@ -576,7 +576,7 @@ def test_unsuitable_arguments_are_refused(name: str, make: Any, words: str):
 
 
 def test_arguments_are_kept():
-    case = CASES["class numbers"]
+    case = CASES["class indices"]
     m = keras.metrics
     metrics = [
         m.F1Score(average="weighted", name="weighted"),
@@ -625,7 +625,7 @@ def with_logits(name: str) -> Case:
     case = CASES[name]
     p = np.log(case.p) if case.one_class else np.log(case.p / (1 - case.p))
     kinds = {
-        "class numbers": keras.losses.SparseCategoricalCrossentropy,
+        "class indices": keras.losses.SparseCategoricalCrossentropy,
         "one-hot": keras.losses.CategoricalCrossentropy,
     }
     loss = kinds.get(name, keras.losses.BinaryCrossentropy)(from_logits=True)
@@ -648,7 +648,7 @@ def test_logits_of_a_sigmoid(name: str):
             adapt_metrics([metric], logits.form)
 
 
-@pytest.mark.parametrize("name", ["class numbers", "one-hot"])
+@pytest.mark.parametrize("name", ["class indices", "one-hot"])
 def test_logits_of_a_softmax(name: str):
     case, m = CASES[name], keras.metrics
     metrics = ["accuracy", m.CategoricalCrossentropy(), m.F1Score(average="macro"), m.MeanIoU(3)]
@@ -693,11 +693,11 @@ def test_other_labels():
     assert quantiles.kind is LabelKind.OTHER
     assert adapt_metrics(["mae"], quantiles) == ("mae",)
     # Numbers of the outputs, although neither loss nor activation says so.
-    assert form([[0], [2]], 3, None, lambda y, p: p).kind is LabelKind.CLASS_NUMBERS
+    assert form([[0], [2]], 3, None, lambda y, p: p).kind is LabelKind.CLASS_INDICES
     many = np.arange(2000)[:, None]
     assert (
         form(many, 2000, "linear", "sparse_categorical_crossentropy").kind
-        is LabelKind.CLASS_NUMBERS
+        is LabelKind.CLASS_INDICES
     )
     # One class a row, by the loss, and argmax is right although the outputs are sigmoids.
     assert form(np.eye(2), 2, "sigmoid", "binary_crossentropy").kind is LabelKind.ONE_HOT
@@ -725,8 +725,8 @@ _ONE_HOT = {
 }
 _ALL = _OF_NUMBERS | _BINARY | _HINGES
 SUITED = {
-    "class numbers": {"SparseCategoricalCrossentropy"},
-    "two class numbers": {"SparseCategoricalCrossentropy"},
+    "class indices": {"SparseCategoricalCrossentropy"},
+    "two class indices": {"SparseCategoricalCrossentropy"},
     "one-hot": _ALL | _ONE_HOT,
     "binary one-hot": _ALL | _ONE_HOT,
     "binary": _ALL,
@@ -761,12 +761,12 @@ def test_every_loss_suits_its_labels_or_is_refused(case: Case):
 
 
 def test_losses_by_name_and_as_functions():
-    case = CASES["class numbers"]
+    case = CASES["class indices"]
     for loss in (
         *("categorical_crossentropy", "mse", "kl_divergence", "KLDivergence"),
         *(keras.losses.kl_divergence, keras.losses.get("CategoricalHinge")),
     ):
-        with pytest.raises(ArgumentError, match="holds class numbers; use SparseCategorical"):
+        with pytest.raises(ArgumentError, match="holds class indices; use SparseCategorical"):
             check_loss(loss, case.form)
     for loss in ("sparse_categorical_crossentropy", "crossentropy", "ce", lambda y, p: p):
         check_loss(loss, case.form)
@@ -780,7 +780,7 @@ def test_losses_by_name_and_as_functions():
 
 
 def test_a_program_without_one_hot_labels_is_plain_keras():
-    case = CASES["class numbers"]
+    case = CASES["class indices"]
     metrics = adapt_metrics(["f1_score", "accuracy"], case.form)
     assert isinstance(metrics[0], OneHotLabels)
     program = program_of(case, list(metrics), "sparse_categorical_crossentropy")

@@ -34,7 +34,7 @@ def frame() -> pd.DataFrame:
     return table()
 
 
-# Class numbers --------------------------------------------------------------------------------
+# Class indices --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def three(folder: Path, frame: pd.DataFrame) -> HyperHyperModel:
-    """A search on the class numbers 0, 1 and 2, in two partitions."""
+    """A search on the class indices 0, 1 and 2, in two partitions."""
     auto_model = search(
         folder / "store",
         outputs=ak.ClassificationHead(metrics="categorical_accuracy"),
@@ -178,11 +178,11 @@ def test_several_labels_a_row(tmp_path, frame):
         (ak.RegressionHead(metrics=[keras.metrics.Mean()]), "y", None, "derive a class from it"),
         (
             ak.ClassificationHead(loss="kl_divergence"), "three", None,
-            "cannot use the loss 'kl_divergence' .* 'three' holds class numbers; use Sparse",
+            "cannot use the loss 'kl_divergence' .* 'three' holds class indices; use Sparse",
         ),
         (
             ak.ClassificationHead(loss=keras.losses.CategoricalCrossentropy(label_smoothing=0.1)),
-            "three", None, "cannot smooth labels: the label 'three' holds class numbers",
+            "three", None, "cannot smooth labels: the label 'three' holds class indices",
         ),
         (
             ak.ClassificationHead(loss="categorical_crossentropy"), "binary", None,
@@ -308,7 +308,7 @@ def test_a_fixed_model_gets_suitable_metrics(tmp_path):
             3,
             "softmax",
             "sparse_categorical_crossentropy",
-            "needs class numbers, .* Categorical",
+            "needs class indices, .* Categorical",
         ),
         (3, "sigmoid", "cosine_similarity", ""),
         (1, "sigmoid", "kl_divergence", "holds 0 and 1 for one output; use BinaryCrossentropy"),

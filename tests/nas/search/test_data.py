@@ -139,7 +139,7 @@ def test_classification(frame, tmp_path, kind):
     assert result.best_trial.score == max(result.get_best_model_history()["val_accuracy"])
 
 
-def test_class_numbers_in_a_column_of_width_one_are_class_numbers(tmp_path, frame):
+def test_class_indices_in_a_column_of_width_one_are_class_indices(tmp_path, frame):
     labels = frame[["binary"]].to_numpy()
     hypermodel = search(tmp_path, outputs=ak.ClassificationHead(), max_trials=1)
     result = hypermodel.fit(frame[FEATURES].to_numpy(), labels, epochs=1, verbose=0)

@@ -205,7 +205,7 @@ def test_a_run_resumes_only_with_the_same_builder(tmp_path, frame):
 @pytest.mark.parametrize(
     ("label", "weights", "message"),
     [
-        ("y", {0: 1.0, 1: 2.0}, "'y' holds fractions, .* takes class numbers"),
+        ("y", {0: 1.0, 1: 2.0}, "'y' holds fractions, .* takes class indices"),
         ("three", {0: 1.0, 7: 2.0}, "has the class 7, but 'three' has the classes 0, 1, 2"),
     ],
 )

@@ -102,7 +102,7 @@ def two_inputs() -> Any:
         (
             lambda hp: ending_in(3, "categorical_crossentropy"),
             "three",
-            r"for class numbers: sparse_categorical_crossentropy",
+            r"for class indices: sparse_categorical_crossentropy",
         ),
         (
             lambda hp: ending_in(2, "sparse_categorical_crossentropy"),

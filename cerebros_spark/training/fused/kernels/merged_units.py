@@ -189,7 +189,10 @@ class MergedUnits:
         return kernels, biases, tf.add_n(d_features)
 
     def _activate(self, sums: Any) -> tuple[Any, Any]:
-        """Return features and slopes, both ``(unit features, batch)``, of sums ``(n, batch)``."""
+        """Return features and derivatives of weighted sums ``(n, batch)``.
+
+        Both are ``(unit features, batch)``.
+        """
         activated, slope = self._activation(sums)
         if not self._shape.gated:
             return activated, slope

@@ -116,7 +116,7 @@ def test_streamed_rows_train_as_in_keras(rows):
     assert_same(trained(FusedTrainer(), models, streamed), trained_by_keras(models, streamed), 1e-4)
 
 
-def test_one_hot_metrics_equal_those_of_class_numbers():
+def test_one_hot_metrics_equal_those_of_class_indices():
     node = keras.Input((3,))
     model = keras.Model(node, keras.layers.Identity(name="out")(node))
     metrics = [
