@@ -269,6 +269,7 @@ def prepare_at_the_same_time(path, barrier, answers):
     answers.put(manifest.to_json())
 
 
+@pytest.mark.cluster
 def test_processes_that_prepare_the_same_data_do_not_conflict(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(3), context.Queue()
@@ -291,6 +292,7 @@ def test_processes_that_prepare_the_same_data_do_not_conflict(tmp_path):
         check_usable(store, manifest)
 
 
+@pytest.mark.cluster
 def test_data_is_prepared_after_a_killed_preparation(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()

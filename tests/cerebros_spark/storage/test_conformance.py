@@ -214,6 +214,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.cluster
 def test_processes_that_append_lose_nothing(shared_store):
     names = "abc"
     processes = [

@@ -30,6 +30,7 @@ def append_often(path, number, barrier):
                 raise
 
 
+@pytest.mark.cluster
 def test_processes_that_append_at_a_length_take_turns(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)

@@ -232,6 +232,7 @@ def test_zero_is_a_valid_seed() -> None:
     assert published(0) != published(1)
 
 
+@pytest.mark.cluster
 def test_the_plan_is_the_same_in_every_process() -> None:
     assert fingerprint() == GOLDEN
     code = "from tests.nas.spaces.cerebros import test_wiring as t; print(t.fingerprint())"
