@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cerebros_spark.core.types import (
-    MetricVariables,
+    EpochResult,
     StateRef,
     TrialResult,
     Unit,
@@ -70,7 +70,7 @@ class UnitCommitted:
 
 @dataclass(frozen=True)
 class EpochAnswered:
-    """Answer to an :class:`EpochDone`.
+    """Answer to an :class:`EpochResult`.
 
     Attributes:
         proceed: True to continue, False to stop, None to wait for another answer.
@@ -104,27 +104,4 @@ class RunUnits:
     units: tuple[Unit, ...]
 
 
-@dataclass(frozen=True)
-class EpochDone:
-    """Finished epoch of a trial, which now waits for an :class:`EpochAnswered`.
-
-    Attributes:
-        state: State after the last training unit.
-        train: Metrics of each training unit.
-        validation: Metrics of each validation unit.
-        seconds: Seconds of work, summed over units.
-        rows: Number of rows read, summed over units.
-        is_last: Whether the trial has reached its maximum number of epochs.
-    """
-
-    trial_id: str
-    epoch: int
-    state: StateRef
-    train: tuple[MetricVariables, ...]
-    validation: tuple[MetricVariables, ...]
-    seconds: float
-    rows: int
-    is_last: bool
-
-
-Instruction = RunUnits | EpochDone | TrialResult
+Instruction = RunUnits | EpochResult | TrialResult

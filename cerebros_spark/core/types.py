@@ -57,6 +57,10 @@ class StateRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: Index
     sha256: Text
 
+    def __post_init__(self) -> None:
+        if self.key.startswith("/") or ".." in self.key.split("/"):
+            raise ValueError(f"the key of a state must be a relative path, but is {self.key!r}")
+
 
 @dataclass(frozen=True)
 class TrialSpec:
@@ -144,6 +148,10 @@ class UnitResult(
     traces: Index
     hop_seconds: Annotated[dict[Text, Seconds], msgspec.Meta(max_length=64)]
 
+    def __post_init__(self) -> None:
+        if (self.unit.phase is Phase.TRAIN) != (self.state is not None):
+            raise ValueError("a training unit must have a state, and a validation unit none")
+
 
 class UnitFailure(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="failure"
@@ -213,11 +221,14 @@ class EpochResult:
 
     Attributes:
         epoch: Index of the epoch.
-        logs: Metrics over all rows, named as in ``model.fit`` (``val_`` marks validation).
+        logs: Metrics over all rows, named as in ``model.fit`` (``val_`` marks validation); empty
+            until they are merged.
         state: State after the epoch; the validation metrics are computed from it.
         seconds: Seconds of work, summed over the epoch's units.
         rows: Number of rows read, in training and validation.
         is_last: Whether the trial has reached its maximum number of epochs.
+        train: Metric variables of each training unit.
+        validation: Metric variables of each validation unit.
     """
 
     trial_id: str
@@ -227,6 +238,8 @@ class EpochResult:
     seconds: float
     rows: int
     is_last: bool = False
+    train: tuple[MetricVariables, ...] = ()
+    validation: tuple[MetricVariables, ...] = ()
 
 
 class TrialResult(

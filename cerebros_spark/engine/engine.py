@@ -16,7 +16,6 @@ from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import BackendError, StoreError
 from cerebros_spark.core.events import (
     EpochAnswered,
-    EpochDone,
     Event,
     Instruction,
     RunUnits,
@@ -93,12 +92,10 @@ class Engine:
         self._busy = [0.0] * backend.num_workers
         self._units = 0
         self._lost = 0
-        run = recover_run(self._scheduler, self._store, config.run_id, history)
+        self._states = StateCollector(self._store, config.run_id, self._scheduler.get_trial)
+        run = recover_run(self._scheduler, self._states, self._store, config.run_id, history)
         self._specs = run.specs
         self._unanswered = run.unanswered
-        self._states = StateCollector(
-            self._store, config.run_id, run.states, self._scheduler.get_state
-        )
 
     @property
     def specs(self) -> dict[str, TrialSpec]:
@@ -120,9 +117,9 @@ class Engine:
         self._journal.commit()
         self._store.write(probe_key(self._config.run_id), self._config.run_id.encode())
         self._backend.start(self._config)
-        for instruction, logs in self._unanswered.values():
-            if isinstance(instruction, EpochDone) and logs is not None:
-                self._results.append(_make_epoch_result(instruction, logs))
+        for instruction in self._unanswered.values():
+            if isinstance(instruction, EpochResult) and instruction.logs:
+                self._results.append(instruction)
             else:
                 self._carry_out([instruction])
         self._unanswered = {}
@@ -164,9 +161,9 @@ class Engine:
         Raises:
             StoreError: If a changed state cannot be written to the store.
         """
-        states, current = self._states.trials[trial_id], self._scheduler.get_state(trial_id)
-        assert current is not None
-        changed = None
+        trial = self._scheduler.get_trial(trial_id)
+        assert trial is not None
+        states, current, changed = self._states.trials[trial_id], trial.state, None
         if answer.checkpoint is not None:
             changed = make_state_ref(modified_state_key(self._config, current), answer.checkpoint)
             self._store.write(changed.key, answer.checkpoint)
@@ -317,10 +314,10 @@ class Engine:
                 ended_trials, self._ended_trials[worker] = tuple(self._ended_trials[worker]), []
                 self._first_at = self._first_at or time.monotonic()
                 self._backend.send(worker, Assignment(instruction.units, ended_trials))
-        self._end_epochs([each for each in instructions if isinstance(each, EpochDone)])
+        self._end_epochs([each for each in instructions if isinstance(each, EpochResult)])
         self._results.extend(each for each in instructions if isinstance(each, TrialResult))
 
-    def _end_epochs(self, finished: Sequence[EpochDone]) -> None:
+    def _end_epochs(self, finished: Sequence[EpochResult]) -> None:
         """Merge the metrics of all finished epochs at once; an error fails only its trial."""
         if not finished:
             return
@@ -337,7 +334,7 @@ class Engine:
             return
         for epoch, logs in zip(finished, merged, strict=True):
             self._journal.append("epoch", trial=epoch.trial_id, epoch=epoch.epoch, logs=logs)
-            self._results.append(_make_epoch_result(epoch, logs))
+            self._results.append(dataclasses.replace(epoch, logs=logs))
 
     def _try_commit(self) -> None:
         try:
@@ -348,12 +345,6 @@ class Engine:
                 "resumed",
                 error,
             )
-
-
-def _make_epoch_result(epoch: EpochDone, logs: dict[str, float]) -> EpochResult:
-    return EpochResult(
-        epoch.trial_id, epoch.epoch, logs, epoch.state, epoch.seconds, epoch.rows, epoch.is_last
-    )
 
 
 def start_journal(config: WorkerConfig, **search_config: Any) -> Journal:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from cerebros_spark.core.events import EpochDone
-from cerebros_spark.core.types import MetricVariables
+from cerebros_spark.core.types import EpochResult, MetricVariables
 
 
 class Merger(Protocol):
@@ -17,7 +16,7 @@ class Merger(Protocol):
 
 
 def merge_epochs(
-    finished: Sequence[EpochDone], get_merger: Callable[[str], Merger]
+    finished: Sequence[EpochResult], get_merger: Callable[[str], Merger]
 ) -> list[dict[str, float]]:
     """Merge the metrics of epochs, with one call per merger; return the logs of each epoch."""
     mergers = [get_merger(epoch.trial_id) for epoch in finished]

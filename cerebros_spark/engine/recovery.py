@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,20 +10,17 @@ import msgspec
 
 from cerebros_spark.core.events import (
     EpochAnswered,
-    EpochDone,
     Event,
     TrialEnded,
     TrialSubmitted,
     UnitCommitted,
 )
-from cerebros_spark.core.types import StateRef, Status, TrialResult, TrialSpec, UnitResult
-from cerebros_spark.engine.state_gc import TrialStates
+from cerebros_spark.core.types import EpochResult, Status, TrialResult, TrialSpec, UnitResult
+from cerebros_spark.engine.state_gc import StateCollector
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.journal import Record, get_trial_id
 from cerebros_spark.scheduler.scheduler import Scheduler
 from cerebros_spark.storage.store import Store
-
-Logs = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -31,20 +29,29 @@ class RecoveredRun:
 
     Attributes:
         specs: Specs of the trials that were built.
-        states: Their states to keep in the store.
-        unanswered: Finished epochs and ends of trials that no record answers. An epoch comes with
-            its logs; None if its metrics were not merged.
+        unanswered: Finished epochs and ends of trials that no record answers. The logs of an epoch
+            are empty if its metrics were not merged.
     """
 
     specs: dict[str, TrialSpec] = field(default_factory=dict)
-    states: dict[str, TrialStates] = field(default_factory=dict)
-    unanswered: dict[str, tuple[EpochDone | TrialResult, Logs | None]] = field(default_factory=dict)
+    unanswered: dict[str, EpochResult | TrialResult] = field(default_factory=dict)
 
 
 def recover_run(
-    scheduler: Scheduler, store: Store, run_id: str, records: Sequence[Record]
+    scheduler: Scheduler,
+    collector: StateCollector,
+    store: Store,
+    run_id: str,
+    records: Sequence[Record],
 ) -> RecoveredRun:
-    """Recover a run by replaying its journal to a new scheduler, before any worker is ready.
+    """Recover a run by replaying its journal, before any worker is ready.
+
+    Args:
+        scheduler: A new scheduler.
+        collector: Its collector of states.
+        store: Store of the run.
+        run_id: The run.
+        records: Records of its journal.
 
     Raises:
         StoreError: If a trial's spec is missing or damaged.
@@ -52,20 +59,23 @@ def recover_run(
     """
     run = RecoveredRun()
     for record in records:
-        name = get_trial_id(record) or ""
-        if record["kind"] == "trial":
+        name, kind = get_trial_id(record) or "", record["kind"]
+        if kind == "trial":
             run.specs[name] = read_spec(store, run_id, name)
-            run.states[name] = TrialStates(StateRef(**record["state"]))
         if name not in run.specs:
             continue
-        if record["kind"] == "epoch":
-            run.unanswered[name] = (run.unanswered[name][0], record["logs"])
+        last = run.unanswered.get(name)
+        if kind == "epoch":
+            assert isinstance(last, EpochResult)
+            run.unanswered[name] = dataclasses.replace(last, logs=record["logs"])
             continue
-        _update(run, name, record)
-        for instruction in scheduler.handle(*_make_events(run.specs[name], record, scheduler)):
-            assert isinstance(instruction, EpochDone | TrialResult)
-            if record["kind"] != "end":
-                run.unanswered[name] = (instruction, None)
+        if kind == "end" or (kind == "answer" and isinstance(last, EpochResult)):
+            run.unanswered.pop(name, None)
+        events = _make_events(run.specs[name], record, collector, scheduler)
+        for instruction in scheduler.handle(*events):
+            assert isinstance(instruction, EpochResult | TrialResult)
+            if kind != "end":
+                run.unanswered[name] = instruction
     return run
 
 
@@ -75,30 +85,19 @@ def read_unit_result(record: Record) -> UnitResult:
     return msgspec.convert(fields, UnitResult)
 
 
-def _update(run: RecoveredRun, name: str, record: Record) -> None:
-    """Update a trial's states and unanswered instructions from a record."""
-    if record["kind"] == "answer":
-        states = run.states[name]
-        states.kept = StateRef(**record["kept"]) if record["kept"] else None
-        if record.get("state") is not None and record["learning_rate"] is None:
-            states.pinned.append(StateRef(**record["state"]))
-        if name in run.unanswered and isinstance(run.unanswered[name][0], EpochDone):
-            del run.unanswered[name]
-    elif record["kind"] == "end":
-        run.unanswered.pop(name, None)
-
-
-def _make_events(spec: TrialSpec, record: Record, scheduler: Scheduler) -> list[Event]:
-    """Make the scheduler's events from a record."""
+def _make_events(
+    spec: TrialSpec, record: Record, collector: StateCollector, scheduler: Scheduler
+) -> list[Event]:
+    """Make the scheduler's events from a record, and replay the record to the collector."""
     kind, name = record["kind"], spec.trial_id
+    made = collector.replay(record)
     if kind == "trial":
-        state = StateRef(**record["state"])
-        return [TrialSubmitted(name, spec.index, spec.epochs, state, spec.group)]
+        assert made is not None
+        return [TrialSubmitted(name, spec.index, spec.epochs, made, spec.group)]
     if kind == "unit":
         return [UnitCommitted(read_unit_result(record))]
     if kind == "answer" and record.get("error") is None:
-        changed = StateRef(**record["state"]) if record.get("state") else None
-        return [EpochAnswered(name, record["proceed"], changed)]
+        return [EpochAnswered(name, record["proceed"], made)]
     if kind not in ("answer", "end") or (kind == "end" and name not in scheduler.running):
         return []
     if kind == "end" and record["status"] != Status.FAILED.value:

@@ -6,9 +6,12 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.core.types import StateRef
+from cerebros_spark.runs.journal import Record, get_trial_id
+from cerebros_spark.scheduler.trial_state import TrialState
 from cerebros_spark.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -30,23 +33,36 @@ class TrialStates:
 class StateCollector:
     """Garbage collector of states, with a thread for deletions.
 
-    ``trials`` has the states to keep by trial; the engine updates them. ``get_current`` returns the
-    current state of a running trial.
+    ``trials`` has the states to keep by trial; the engine updates them. ``get_trial`` returns a
+    running trial, whose current state is needed, too.
     """
 
     def __init__(
-        self,
-        store: Store,
-        run_id: str,
-        trials: dict[str, TrialStates],
-        get_current: Callable[[str], StateRef | None],
+        self, store: Store, run_id: str, get_trial: Callable[[str], TrialState | None]
     ) -> None:
         self._store = store
         self._folder = f"runs/{run_id}/trials"
-        self.trials = trials
-        self._get_current = get_current
+        self.trials: dict[str, TrialStates] = {}
+        self._get_trial = get_trial
         self._garbage: list[str] = []
         self._deleter = ThreadPoolExecutor(1, "cerebros-delete")
+
+    def replay(self, record: Record) -> StateRef | None:
+        """Update the states to keep from a journal record of a built trial.
+
+        Returns the state that the driver made with the record: the initial one, or one that
+        callbacks changed; None for most records.
+        """
+        name, kind = get_trial_id(record) or "", record["kind"]
+        made = _read_ref(record.get("state")) if kind in ("trial", "answer") else None
+        if kind == "trial" and made is not None:
+            self.trials[name] = TrialStates(made)
+        elif kind == "answer":
+            states = self.trials[name]
+            states.kept = _read_ref(record["kept"])
+            if made is not None and record["learning_rate"] is None:
+                states.pinned.append(made)
+        return made
 
     def discard(self, trial_id: str, state: StateRef | None) -> None:
         """Mark a replaced state as garbage, unless it is among those to keep; ignore None."""
@@ -65,8 +81,8 @@ class StateCollector:
         """
         folder = f"{self._folder}/{trial_id}" if trial_id else self._folder
         needed = set().union(*(trial.list_keys() for trial in self.trials.values()))
-        current = map(self._get_current, self.trials)
-        needed.update(ref.key for ref in current if ref is not None)
+        running = map(self._get_trial, self.trials)
+        needed.update(trial.state.key for trial in running if trial is not None)
         try:
             keys = self._store.list(folder)
         except StoreError:
@@ -86,3 +102,7 @@ class StateCollector:
     def close(self) -> None:
         """Wait for the deletions and end the thread."""
         self._deleter.shutdown()
+
+
+def _read_ref(fields: dict[str, Any] | None) -> StateRef | None:
+    return None if fields is None else StateRef(**fields)

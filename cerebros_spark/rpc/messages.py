@@ -20,11 +20,9 @@ from cerebros_spark.core.types import (
     Demand,
     Index,
     LongText,
-    Phase,
     Report,
     Text,
     UnitFailure,
-    UnitResult,
 )
 
 #: Maximum size of a message in bytes, in either direction.
@@ -105,8 +103,6 @@ def decode_request(data: bytes, workers: int) -> ExchangeRequest:
     for report in request.reports:
         if report.worker != request.worker:
             raise MessageError("a report of another worker")
-        if isinstance(report, UnitResult):
-            _check_result(report)
     return request
 
 
@@ -148,15 +144,6 @@ def _parse_integer(digits: str) -> int:
 def _check_worker(worker: int, workers: int) -> None:
     if worker >= workers:
         raise MessageError(f"there is no worker {worker}")
-
-
-def _check_result(result: UnitResult) -> None:
-    if (result.unit.phase is Phase.TRAIN) != (result.state is not None):
-        raise MessageError("a training unit without a state, or a validation unit with one")
-    if result.state is not None:
-        key = result.state.key
-        if key.startswith("/") or ".." in key.split("/"):
-            raise MessageError("the key of a state is not a relative path")
 
 
 def _shorten_report(report: Report) -> Report:

@@ -31,8 +31,6 @@ from cerebros_spark.core.events import (
     WorkRequested,
 )
 from cerebros_spark.core.types import (
-    Phase,
-    StateRef,
     Status,
     TrialResult,
     Unit,
@@ -108,10 +106,9 @@ class Scheduler:
         """Return whether a worker's report of a unit would count now."""
         return self._queues.holds(worker, unit) and unit.trial_id in self._trials
 
-    def get_state(self, trial_id: str) -> StateRef | None:
-        """Return the current state of a running trial; None if the trial has ended."""
-        trial = self._trials.get(trial_id)
-        return trial.state if trial else None
+    def get_trial(self, trial_id: str) -> TrialState | None:
+        """Return a running trial, to be read only; None if the trial has ended."""
+        return self._trials.get(trial_id)
 
     def count_idle_losses(self, worker: int) -> int:
         """Count the losses of a worker since its last result that no unit can have caused."""
@@ -167,7 +164,6 @@ class Scheduler:
         trial = self._complete(result.worker, result.unit)
         if trial is None:
             return []
-        self._check_state(result)
         self._partition_seconds[result.unit.partition] += result.seconds
         trial.finish(result)
         return self._advance(trial, result.seconds)
@@ -177,7 +173,6 @@ class Scheduler:
         trial = self._find(unit.trial_id)
         if trial is None or not trial.is_next(unit):
             raise self._error(f"{unit} was committed out of turn")
-        self._check_state(event.result)
         trial.replay(event.result)
         return self._advance(trial, event.result.seconds)
 
@@ -201,7 +196,7 @@ class Scheduler:
             return []
         if not trial.is_waiting:
             raise self._error(f"trial {event.trial_id!r} does not wait for an answer")
-        status = trial.answer(event.proceed, event.state)
+        status = trial.answer(event)
         if status is not None:
             return [self._end(trial, status)]
         self._dispatcher.update(trial)
@@ -227,10 +222,6 @@ class Scheduler:
         """Remove a reported unit and return its trial; None if the report is late or repeated."""
         trial = self._find(unit.trial_id)
         return trial if self._queues.complete(worker, unit) else None
-
-    def _check_state(self, result: UnitResult) -> None:
-        if result.unit.phase is Phase.TRAIN and result.state is None:
-            raise self._error("a training unit has no state")
 
     def _advance(self, trial: TrialState, seconds: float) -> list[Instruction]:
         """Start the trial's next phase if all units of its current phase are finished."""

@@ -7,8 +7,15 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from cerebros_spark.core.events import EpochDone, TrialSubmitted
-from cerebros_spark.core.types import MetricVariables, Phase, StateRef, Status, Unit, UnitResult
+from cerebros_spark.core.events import EpochAnswered, TrialSubmitted
+from cerebros_spark.core.types import (
+    EpochResult,
+    MetricVariables,
+    Phase,
+    Status,
+    Unit,
+    UnitResult,
+)
 
 
 @dataclass(frozen=True)
@@ -178,7 +185,7 @@ class TrialState:
 
     # Phases ------------------------------------------------------------------------------
 
-    def end_phase(self) -> EpochDone | None:
+    def end_phase(self) -> EpochResult | None:
         """Start the next phase of the epoch; if there is none, return the finished epoch."""
         totals = self._totals
         if self.phase is Phase.TRAIN and self._plan.validation:
@@ -186,32 +193,32 @@ class TrialState:
             return None
         self.is_waiting = True
         self.chain_seconds += totals.longest_validation
-        return EpochDone(
+        return EpochResult(
             trial_id=self.trial_id,
             epoch=self.epoch,
+            logs={},
             state=self.state,
-            train=tuple(totals.train),
-            validation=tuple(totals.validation[p] for p in sorted(totals.validation)),
             seconds=totals.seconds,
             rows=totals.rows,
             is_last=self._is_last_epoch,
+            train=tuple(totals.train),
+            validation=tuple(totals.validation[p] for p in sorted(totals.validation)),
         )
 
-    def answer(self, proceed: bool | None, state: StateRef | None) -> Status | None:
+    def answer(self, answer: EpochAnswered) -> Status | None:
         """Answer the finished epoch and return the trial's final status; None if it has not ended.
 
-        The next epoch starts if ``proceed`` is true and an epoch is left; None keeps the trial
-        waiting. A ``state`` that is not None replaces the current one.
+        The next epoch starts if the answer is to continue and an epoch is left.
         """
-        self.state = state or self.state
-        if proceed is None:
+        self.state = answer.state or self.state
+        if answer.proceed is None:
             return None
         self.is_waiting = False
         was_last = self._is_last_epoch
         self.epoch += 1
         if was_last:
             return Status.COMPLETED
-        if not proceed:
+        if not answer.proceed:
             return Status.STOPPED
         self._start_epoch()
         return None
@@ -235,8 +242,7 @@ class TrialState:
         self._plan.pending_visits[partition] -= 1
 
     def _add(self, result: UnitResult) -> None:
-        if result.unit.phase is Phase.TRAIN:
-            assert result.state is not None, "a training unit has no state"
+        if result.state is not None:  # of a training unit
             self.state = result.state
             self._visit += 1
             self._totals.train.append(result.metrics)

@@ -30,14 +30,13 @@ import msgspec
 
 from cerebros_spark.core.events import (
     EpochAnswered,
-    EpochDone,
     Event,
     RunUnits,
     TrialSubmitted,
     WorkerReady,
     WorkRequested,
 )
-from cerebros_spark.core.types import Phase, StateRef, TrialResult, Unit, UnitResult
+from cerebros_spark.core.types import EpochResult, Phase, StateRef, TrialResult, Unit, UnitResult
 from cerebros_spark.runs.journal import Journal
 from cerebros_spark.scheduler.scheduler import Scheduler
 from cerebros_spark.storage.local import LocalStore
@@ -163,7 +162,7 @@ class Simulation:
             if isinstance(instruction, RunUnits):
                 for unit in instruction.units:
                     self._start(instruction.worker, unit)
-            elif isinstance(instruction, EpochDone):
+            elif isinstance(instruction, EpochResult):
                 self._journal.append("epoch", trial=instruction.trial_id, epoch=instruction.epoch)
                 self._handle(EpochAnswered(instruction.trial_id, True))
             elif isinstance(instruction, TrialResult):

@@ -65,7 +65,7 @@ def through_json(value: T) -> T:
         Assignment((UNIT,), ("trial-0002",)),
         UnitFailure(UNIT, 1, 'ValueError: ü\n"quoted"', "Traceback …\n  File \\x\n", True),
         result(),
-        result(state=None),
+        result(unit=msgspec.structs.replace(UNIT, phase=Phase.VALIDATE), state=None),
         result(metrics=()),
     ],
 )
@@ -73,6 +73,19 @@ def test_values_survive_json(value):
     copy = through_json(value)
     assert copy == value
     assert type(copy) is type(value)
+
+
+@pytest.mark.parametrize("key", ["/etc/passwd", "../x", "runs/../../x"])
+def test_a_state_outside_of_the_store_is_refused(key):
+    fields = {**msgspec.to_builtins(REF), "key": key}
+    with pytest.raises(msgspec.ValidationError, match=r"relative path, .* at `\$\[0\]`"):
+        msgspec.convert([fields], tuple[StateRef, ...])
+
+
+@pytest.mark.parametrize(("phase", "state"), [(Phase.TRAIN, None), (Phase.VALIDATE, REF)])
+def test_only_training_units_have_a_state(phase, state):
+    with pytest.raises(ValueError, match="a training unit must have a state"):
+        result(unit=msgspec.structs.replace(UNIT, phase=phase), state=state)
 
 
 def test_equal_values_have_equal_hashes():

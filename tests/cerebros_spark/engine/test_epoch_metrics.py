@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from cerebros_spark.core.events import EpochDone
-from cerebros_spark.core.types import StateRef
+from cerebros_spark.core.types import EpochResult, StateRef
 from cerebros_spark.engine.epoch_metrics import merge_epochs
 
 
@@ -15,12 +14,13 @@ class SumMerger:
         return [{"loss": sum(value for ((value,),) in units)} for units in reported]
 
 
-def done(name: str, train: list[float], validation: list[float]) -> EpochDone:
-    def states(values: list[float]) -> tuple:
+def done(name: str, train: list[float], validation: list[float]) -> EpochResult:
+    def variables(values: list[float]) -> tuple:
         return tuple(((value,),) for value in values)
 
     state = StateRef("k", 1, "0")
-    return EpochDone(name, 0, state, states(train), states(validation), 1.0, 1, False)
+    units = {"train": variables(train), "validation": variables(validation)}
+    return EpochResult(name, 0, {}, state, 1.0, 1, **units)
 
 
 def test_each_merger_is_called_once_for_all_of_its_trials():

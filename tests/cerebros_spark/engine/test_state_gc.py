@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import StoreError
+from cerebros_spark.core.events import TrialSubmitted
 from cerebros_spark.core.types import StateRef
 from cerebros_spark.engine.state_gc import StateCollector, TrialStates
+from cerebros_spark.scheduler.trial_state import EpochPlan, TrialState
 
 FOLDER = "runs/r/trials/a/state"
 
@@ -25,8 +28,26 @@ def store(tmp_path) -> LocalStore:
 
 @pytest.fixture
 def collector(store) -> StateCollector:
-    trials = {"a": TrialStates(ref("initial"), ref("kept"), [ref("pinned")])}
-    return StateCollector(store, "r", trials, lambda name: ref("current"))
+    running = TrialState(TrialSubmitted("a", 0, 1, ref("current")), EpochPlan(1))
+    collector = StateCollector(store, "r", {"a": running}.get)
+    collector.trials["a"] = TrialStates(ref("initial"), ref("kept"), [ref("pinned")])
+    return collector
+
+
+def test_records_of_earlier_sessions_determine_the_states_to_keep(store):
+    def recorded(name: str) -> dict:
+        return msgspec.structs.asdict(ref(name))
+
+    collector = StateCollector(store, "r", {}.get)
+    built = {"kind": "trial", "trial": "a", "state": recorded("initial")}
+    assert collector.replay(built) == ref("initial")
+    answer = {"kind": "answer", "trial": "a", "kept": recorded("kept"), "learning_rate": None}
+    assert collector.replay({**answer, "state": recorded("pinned")}) == ref("pinned")
+    changed = {**answer, "state": recorded("old"), "learning_rate": 0.1}
+    assert collector.replay(changed) == ref("old"), "it is replayable, so it need not stay"
+    assert collector.replay(answer) is None
+    collector.prune()
+    assert names(store) == {"initial", "kept", "pinned", "spec.json"}
 
 
 def names(store: LocalStore) -> set[str]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from cerebros_spark.core.events import (
     EpochAnswered,
-    EpochDone,
     Event,
     RunUnits,
     TrialEnded,
@@ -19,6 +18,7 @@ from cerebros_spark.core.events import (
     WorkRequested,
 )
 from cerebros_spark.core.types import (
+    EpochResult,
     Phase,
     StateRef,
     Status,
@@ -93,7 +93,7 @@ class Cluster:
         self.requesting: set[int] = set()  # workers that have requested them
         self.late: list[tuple[int, Unit]] = []
         self.trials: dict[str, Model] = {}
-        self.waiting: dict[str, EpochDone] = {}
+        self.waiting: dict[str, EpochResult] = {}
         self.ended: dict[str, TrialResult] = {}
         self.keys: set[tuple[str, int, int]] = set()
         self.journal: list[Event] = []
@@ -252,10 +252,10 @@ class Cluster:
             trial.status = status
             self.journal.append(TrialEnded(unit.trial_id, "it failed"))
 
-    def _take(self, instruction: RunUnits | EpochDone | TrialResult) -> None:
+    def _take(self, instruction: RunUnits | EpochResult | TrialResult) -> None:
         if isinstance(instruction, RunUnits):
             self._take_units(instruction)
-        elif isinstance(instruction, EpochDone):
+        elif isinstance(instruction, EpochResult):
             assert len(instruction.train) == self.partitions
             assert len(instruction.validation) == self.partitions
             self.waiting[instruction.trial_id] = instruction

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from cerebros_spark.core.errors import ProtocolError
 from cerebros_spark.core.events import (
     EpochAnswered,
-    EpochDone,
     Event,
     RunUnits,
     TrialEnded,
@@ -23,7 +22,7 @@ from cerebros_spark.core.events import (
     WorkerReady,
     WorkRequested,
 )
-from cerebros_spark.core.types import Phase, Status, TrialResult, Unit
+from cerebros_spark.core.types import EpochResult, Phase, Status, TrialResult, Unit
 from cerebros_spark.scheduler.scheduler import Scheduler
 from tests.cerebros_spark.scheduler.simulated_workers import Cluster, Player, ref, result
 
@@ -82,7 +81,7 @@ def makespan(epochs: Sequence[int], partitions: int, validation: bool) -> int:
         for instruction in scheduler.handle(*events):
             if isinstance(instruction, RunUnits):
                 running[instruction.worker] = instruction.units[0]
-            elif isinstance(instruction, EpochDone):
+            elif isinstance(instruction, EpochResult):
                 waiting.append(instruction.trial_id)
 
     submitted = [
@@ -152,7 +151,7 @@ def uneven_makespan(costs: Sequence[Sequence[int]]) -> int:
                 (unit,) = instruction.units
                 cost = costs[int(unit.trial_id)][instruction.worker]
                 heapq.heappush(ends, (clock + cost, instruction.worker, unit))
-            elif isinstance(instruction, EpochDone):
+            elif isinstance(instruction, EpochResult):
                 handle(EpochAnswered(instruction.trial_id, True))
 
     submitted = [TrialSubmitted(str(index), index, 1, ref("s")) for index in range(len(costs))]
@@ -320,7 +319,7 @@ def test_a_journal_is_replayed_without_workers() -> None:
     assert scheduler.handle(start) == []
     assert scheduler.handle(UnitCommitted(result(0, train))) == []
     (epoch,) = scheduler.handle(UnitCommitted(result(0, validate)))
-    assert isinstance(epoch, EpochDone)
+    assert isinstance(epoch, EpochResult)
     assert (epoch.epoch, epoch.state, epoch.rows) == (0, ref("t0/1-2"), 20)
     assert scheduler.handle(EpochAnswered("t0", True)) == []
     (run,) = scheduler.handle(WorkerReady(0))
@@ -494,7 +493,7 @@ def test_an_idle_worker_does_not_wait():
     instructions = scheduler.handle(*trials, WorkerReady(0))
     waiting: list[str] = []
     while instructions:
-        waiting += [each.trial_id for each in instructions if isinstance(each, EpochDone)]
+        waiting += [each.trial_id for each in instructions if isinstance(each, EpochResult)]
         runs = [each for each in instructions if isinstance(each, RunUnits)]
         instructions = scheduler.handle(*(result(0, unit) for run in runs for unit in run.units))
     assert sorted(waiting) == sorted(trial.trial_id for trial in trials)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from cerebros_spark.core.events import EpochDone, TrialSubmitted
-from cerebros_spark.core.types import Phase, Status
+from cerebros_spark.core.events import EpochAnswered, TrialSubmitted
+from cerebros_spark.core.types import EpochResult, Phase, Status
 from cerebros_spark.scheduler.trial_state import EpochPlan, TrialState
 from tests.cerebros_spark.scheduler.simulated_workers import ref, result
 
@@ -37,7 +37,7 @@ def test_an_epoch_is_trained_sequentially_and_validated_in_parallel():
     assert not trial.is_phase_done
     trial.finish(result(0, one))
     done = trial.end_phase()
-    assert isinstance(done, EpochDone)
+    assert isinstance(done, EpochResult)
     assert (done.epoch, done.state, done.seconds, done.rows) == (0, ref("t0/2-0"), 4.0, 40)
     assert done.train == (((1.0, 1.0),), ((0.0, 1.0),)), "in the order of the visits"
     assert done.validation == (((0.0, 1.0),), ((1.0, 1.0),)), "in the order of the partitions"
@@ -53,7 +53,7 @@ def test_a_reproducible_plan_leaves_one_partition_open():
             order.append(partition)
             finish(trial, partition)
         trial.end_phase()
-        trial.answer(True, None)
+        trial.answer(EpochAnswered(trial.trial_id, True))
     assert order == [1, 2, 0, 2, 0, 1]
 
 
@@ -65,7 +65,7 @@ def test_an_answer_starts_the_next_epoch_or_ends_the_trial(epochs, proceed, stat
     trial = new_trial(EpochPlan(1, validation=False), epochs)
     finish(trial, 0)
     assert trial.end_phase().is_last is (epochs == 1)
-    assert trial.answer(proceed, ref("changed")) is status
+    assert trial.answer(EpochAnswered(trial.trial_id, proceed, ref("changed"))) is status
     assert (trial.epoch, trial.is_waiting) == (1, False)
     if status is None:
         assert trial.assign(0).state == ref("changed")
@@ -75,9 +75,9 @@ def test_a_paused_trial_keeps_the_state_it_was_given():
     trial = new_trial(EpochPlan(1, validation=False))
     finish(trial, 0)
     trial.end_phase()
-    assert trial.answer(None, ref("changed")) is None
+    assert trial.answer(EpochAnswered(trial.trial_id, None, ref("changed"))) is None
     assert (trial.epoch, trial.is_waiting, trial.open_partitions) == (0, True, set())
-    trial.answer(True, None)
+    trial.answer(EpochAnswered(trial.trial_id, True))
     assert trial.assign(0).state == ref("changed")
 
 
@@ -100,7 +100,7 @@ def test_a_trial_runs_alone_until_the_end_of_an_epoch_with_a_setback():
     assert trial.runs_alone
     finish(trial, 0)
     trial.end_phase()
-    trial.answer(True, None)
+    trial.answer(EpochAnswered(trial.trial_id, True))
     assert not trial.runs_alone
     assert trial.assign(0).attempt == 0
     assert new_trial(EpochPlan(1)).runs_alone, "it has no group"
