@@ -1,8 +1,8 @@
 """Protocols of trainers and programs, and the registry of trainers.
 
 A trainer opens one or more trials as a program. The program is built and compiled once and then
-runs many units of work. Other folders treat states as opaque bytes: one per trial, in the order of
-the specs.
+runs many units of work. Other folders treat states as opaque bytes, checkpoints: one per trial, in
+the order of the specs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Program(Protocol):
     def steps(self) -> int:
         """Number of steps run so far; can be read from any thread."""
 
-    def load(self, states: Sequence[bytes]) -> None:
+    def load(self, checkpoints: Sequence[bytes]) -> None:
         """Load the states, one per trial."""
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
@@ -47,7 +47,7 @@ class Program(Protocol):
         """
 
     def dump(self) -> list[bytes]:
-        """Dump the states as bytes, one per trial."""
+        """Dump the states, one per trial."""
 
 
 class Trainer(Protocol):

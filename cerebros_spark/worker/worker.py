@@ -31,10 +31,9 @@ from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.runs.artifacts import make_state_ref, state_key
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.training.base import Program
+from cerebros_spark.worker.cache import ProgramCache, StateCache
 from cerebros_spark.worker.duration_estimator import DurationEstimator
 from cerebros_spark.worker.io_thread import IoThread
-from cerebros_spark.worker.program_cache import ProgramCache
-from cerebros_spark.worker.state_cache import StateCache
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +115,8 @@ class Worker:
     def _prefetch(self, units: tuple[Unit, ...]) -> None:
         for unit in units:
             self._programs.get_spec(unit.trial_id)
-            if not self._programs.is_loaded(unit.trial_id, unit.state):
-                self._states.prefetch(unit.trial_id, unit.state)
+            if not self._programs.holds_state_of(unit):
+                self._states.prefetch(unit)
 
     def _estimate(self, units: tuple[Unit, ...]) -> tuple[float, float] | None:
         if not units:
@@ -136,15 +135,15 @@ class Worker:
         opening = watch.lap()
         hop = self._load(program, units, watch, is_resident)
         began = time.time() - opening
-        states = [b""] * len(units)
+        checkpoints = [b""] * len(units)
         refs: list[StateRef | None] = [None] * len(units)
         if phase is Phase.TRAIN:
             for trial_id in trial_ids:
                 self._programs.set_loaded(trial_id, None)
             metrics = program.train(shard, [self._seed(unit) for unit in units])
             seconds = watch.lap()
-            states = program.dump()
-            refs = [self._keep(*pair, is_resident) for pair in zip(units, states, strict=True)]
+            checkpoints = program.dump()
+            refs = [self._keep(*pair, is_resident) for pair in zip(units, checkpoints, strict=True)]
         else:
             metrics = program.evaluate(shard)
             seconds = watch.lap()
@@ -169,31 +168,30 @@ class Worker:
             )
             for number, unit in enumerate(units)
         ]
-        return functools.partial(self._write_and_report, results, states)
+        return functools.partial(self._write_and_report, results, checkpoints)
 
     def _load(
         self, program: Program, units: Sequence[Unit], watch: _Stopwatch, is_resident: bool
     ) -> dict[str, float]:
         """Load the units' states, unless the program holds them; return seconds by operation."""
         hop = {"fetch": 0.0, "set": 0.0, "dump": 0.0, "write": 0.0}
-        loaded = (self._programs.is_loaded(unit.trial_id, unit.state) for unit in units)
-        if is_resident and all(loaded):
+        if is_resident and all(map(self._programs.holds_state_of, units)):
             return hop
-        states = [self._states.get(unit.trial_id, unit.state) for unit in units]
+        checkpoints = list(map(self._states.get, units))
         hop["fetch"] = watch.lap()
-        program.load(states)
+        program.load(checkpoints)
         for unit in units:
             self._programs.set_loaded(unit.trial_id, unit.state)
         hop["set"] = watch.lap()
         return hop
 
-    def _keep(self, unit: Unit, state: bytes, is_resident: bool) -> StateRef:
+    def _keep(self, unit: Unit, checkpoint: bytes, is_resident: bool) -> StateRef:
         """Keep a new state for the trial's next unit and return its reference."""
         key = state_key(self._config, unit.trial_id, unit.visit + 1, unit.attempt)
-        ref = make_state_ref(key, state)
+        ref = make_state_ref(key, checkpoint)
         self._programs.set_loaded(unit.trial_id, ref)
         if not is_resident:
-            self._states.put(unit.trial_id, ref, state)
+            self._states.put(unit.trial_id, ref, checkpoint)
         return ref
 
     def _seed(self, unit: Unit) -> int:
@@ -203,14 +201,14 @@ class Worker:
     # Reports -----------------------------------------------------------------------------
 
     def _write_and_report(
-        self, results: Sequence[UnitResult], states: Sequence[bytes]
+        self, results: Sequence[UnitResult], checkpoints: Sequence[bytes]
     ) -> list[Report]:
         reports: list[Report] = []
-        for result, state in zip(results, states, strict=True):
+        for result, checkpoint in zip(results, checkpoints, strict=True):
             watch = _Stopwatch()
             try:
                 if result.state is not None:
-                    self._config.store.write(result.state.key, state)
+                    self._config.store.write(result.state.key, checkpoint)
             except Exception as error:
                 reports += self._report_error(result.unit, error)
                 continue

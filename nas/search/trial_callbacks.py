@@ -30,7 +30,7 @@ class SearchCallbacks:
         if self._factory is None:
             return built
         trial.callbacks = self._factory(built.spec, trial.proposal.first_epoch)
-        state = trial.callbacks.begin(built.state).state or built.state
+        state = trial.callbacks.begin(built.state).checkpoint or built.state
         journal_fields = to_json_types({"callbacks": trial.callbacks.take_snapshots()})
         return dataclasses.replace(built, state=state, journal_fields=journal_fields)
 
@@ -43,7 +43,7 @@ class SearchCallbacks:
             return FinishedEpoch(result.epoch, result.logs, stop=result.is_last)
         callbacks = self._get_callbacks(trial, self._factory)
         if callbacks.needs_model:
-            callbacks.load_state(self._fetch(result.state))
+            callbacks.load(self._fetch(result.state))
         stop, added_logs = callbacks.end_epoch(result.epoch, result.logs)
         return FinishedEpoch(result.epoch, result.logs, added_logs, stop or result.is_last)
 
@@ -65,7 +65,7 @@ class SearchCallbacks:
         extra = to_json_types(
             {"callbacks": trial.callbacks.take_snapshots(), "logs": epoch.added_logs}
         )
-        return EpochAnswer(proceed, keep, change.state, change.learning_rate, extra)
+        return EpochAnswer(proceed, keep, change.checkpoint, change.learning_rate, extra)
 
     def finish(self, trial: RunningTrial) -> None:
         """End training in the callbacks of a trial that was held or has diverged."""

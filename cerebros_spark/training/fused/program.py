@@ -53,9 +53,10 @@ class FusedProgram:
         """Number of steps that the program has run so far."""
         return self._steps
 
-    def load(self, states: Sequence[bytes]) -> None:
+    def load(self, checkpoints: Sequence[bytes]) -> None:
         """Set the states, one per network."""
-        self._states = [each.unpack(data) for each, data in zip(self._maps, states, strict=True)]
+        pairs = zip(self._maps, checkpoints, strict=True)
+        self._states = [each.unpack(checkpoint) for each, checkpoint in pairs]
 
     def dump(self) -> list[bytes]:
         """Return the states, one per network."""

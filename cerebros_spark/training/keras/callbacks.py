@@ -48,7 +48,7 @@ _RATE_SETTERS = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLR
 class StateChange:
     """Change of a trial's state by its callbacks."""
 
-    state: bytes | None = None  # the new state; None if it is unchanged
+    checkpoint: bytes | None = None  # the new state; None if it is unchanged
     learning_rate: float | None = None  # None if anything else changed
 
 
@@ -88,9 +88,9 @@ class TrialCallbacks:
         if need_model(self._callbacks):
             self._build_model(spec.program)
 
-    def begin(self, state: bytes) -> StateChange:
-        """Begin training and the first epoch; return what the callbacks changed in ``state``."""
-        self.load_state(state)
+    def begin(self, checkpoint: bytes) -> StateChange:
+        """Begin training and the first epoch; return what the callbacks changed in the state."""
+        self.load(checkpoint)
         self._begin_training()
         return self.begin_epoch(0)
 
@@ -109,15 +109,15 @@ class TrialCallbacks:
                 os.makedirs(os.path.dirname(each.filename), exist_ok=True)
             each.on_train_begin()
 
-    def load_state(self, state: bytes) -> None:
+    def load(self, checkpoint: bytes) -> None:
         """Load a state into the callbacks' model, if they need one."""
         if self._variables is not None:
-            self._variables.write(state)
-            self._before = state
+            self._variables.write(checkpoint)
+            self._before = checkpoint
 
     @property
     def needs_model(self) -> bool:
-        """Whether the callbacks need a model, and so :meth:`load_state`."""
+        """Whether the callbacks need a model, and so :meth:`load`."""
         return self._variables is not None
 
     def end_epoch(self, epoch: int, logs: Mapping[str, float]) -> tuple[bool, dict[str, float]]:
@@ -134,7 +134,7 @@ class TrialCallbacks:
         return bool(self._model.stop_training), added
 
     def begin_epoch(self, epoch: int) -> StateChange:
-        """Begin an epoch; return what the callbacks changed since :meth:`load_state`."""
+        """Begin an epoch; return what the callbacks changed since :meth:`load`."""
         for each in self._callbacks:
             each.on_epoch_begin(self._first_epoch + epoch)
         return self._get_change()
@@ -185,9 +185,9 @@ class LearningRateSetter:
         self._model = deserialize_model(program)
         self._variables = StateVariables(self._model)
 
-    def apply(self, state: bytes, rate: float) -> bytes:
+    def apply(self, checkpoint: bytes, rate: float) -> bytes:
         """Apply a learning rate to a state, and return the new state."""
-        self._variables.write(state)
+        self._variables.write(checkpoint)
         self._model.optimizer.learning_rate = rate
         return self._variables.read()
 

@@ -121,9 +121,9 @@ class KerasProgram:
         """Number of steps run so far."""
         return int(self._steps.numpy())
 
-    def load(self, states: Sequence[bytes]) -> None:
+    def load(self, checkpoints: Sequence[bytes]) -> None:
         """Load the state of the trial."""
-        self._variables.write(states[0])
+        self._variables.write(checkpoints[0])
 
     def dump(self) -> list[bytes]:
         """Dump the state of the trial."""

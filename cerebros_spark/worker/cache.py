@@ -1,4 +1,4 @@
-"""Programs that a worker keeps in memory."""
+"""Caches of a worker: programs, and states that no program holds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from cerebros_spark.core.types import StateRef, TrialSpec
-from cerebros_spark.runs.artifacts import read_spec
+from cerebros_spark.core.types import StateRef, TrialSpec, Unit
+from cerebros_spark.runs.artifacts import read_spec, read_state
 from cerebros_spark.runs.worker_config import WorkerConfig
+from cerebros_spark.storage.store import Store
 from cerebros_spark.training.base import Program, Trainer, create_trainer, custom_objects_scope
 
 logger = logging.getLogger(__name__)
@@ -46,9 +47,9 @@ class ProgramCache:
             self._programs[trial_ids] = program
         return program, trainer.resident
 
-    def is_loaded(self, trial_id: str, state: StateRef) -> bool:
-        """Return whether the program of a trial holds the given state."""
-        return self._loaded.get(trial_id) == state.sha256
+    def holds_state_of(self, unit: Unit) -> bool:
+        """Return whether the program of the unit's trial holds the state that the unit needs."""
+        return self._loaded.get(unit.trial_id) == unit.state.sha256
 
     def set_loaded(self, trial_id: str, state: StateRef | None) -> None:
         """Record the state that the program of a trial holds; None while it changes."""
@@ -91,3 +92,35 @@ class ProgramCache:
         for trainer in self._trainers.values():
             if names or not trainer.resident:
                 trainer.release_memory(ended_trials)
+
+
+class StateCache:
+    """Cache of at most two states per trial: a prefetched one and the last one trained here."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._prefetched: dict[str, tuple[str, bytes]] = {}  # digest and state by trial
+        self._trained: dict[str, tuple[str, bytes]] = {}
+
+    def prefetch(self, unit: Unit) -> None:
+        """Read a unit's state ahead of :meth:`get`, unless it is the last one trained here."""
+        if self._trained.get(unit.trial_id, ("", b""))[0] != unit.state.sha256:
+            checkpoint = read_state(self._store, unit.state)
+            self._prefetched[unit.trial_id] = unit.state.sha256, checkpoint
+
+    def get(self, unit: Unit) -> bytes:
+        """Return the state that a unit needs, read from the store if it is not cached."""
+        name = unit.trial_id
+        for entry in (self._prefetched.pop(name, None), self._trained.get(name)):
+            if entry is not None and entry[0] == unit.state.sha256:
+                return entry[1]
+        return read_state(self._store, unit.state)
+
+    def put(self, trial_id: str, ref: StateRef, checkpoint: bytes) -> None:
+        """Cache a state that was trained here, in place of the trial's previous one."""
+        self._trained[trial_id] = ref.sha256, checkpoint
+
+    def remove(self, trial_id: str) -> None:
+        """Remove a trial's states."""
+        self._prefetched.pop(trial_id, None)
+        self._trained.pop(trial_id, None)
