@@ -150,18 +150,14 @@ def export(run: str, output: str) -> None:
     store, name = find_run(run)
     config = read_config(store, name)
     load_tensorflow(redirect_stderr=True)
-    from cerebros_spark.runs.artifacts import read_state
-    from cerebros_spark.training.keras.checkpoint import StateVariables
-    from cerebros_spark.training.keras.metrics import remove_one_hot_labels
-    from cerebros_spark.training.keras.serialization import deserialize_model
     from nas.reporting.run_view import read_run
+    from nas.results.trained_network import TrainedNetwork
 
     view = read_run(store, name)
     best = view.best
-    if best is None or best.state is None:
+    if best is None or not best.has_weights:
         raise SearchError(f"no trial of the run {name!r} has weights yet")
-    model = deserialize_model(remove_one_hot_labels(best.program))
-    StateVariables(model).write(read_state(store, best.state))
+    model = TrainedNetwork.from_record(store, best).to_model()
     columns: dict[str, Any] = {"layout": view.config["layout"]}
     if config is not None:
         columns |= {

@@ -27,25 +27,11 @@ from nas.trial.record import TrialRecord
 _MOST_NAMES = 12
 
 _CODE = """\
-from cerebros_spark.runs.artifacts import read_spec, read_state
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras.checkpoint import StateVariables
-from cerebros_spark.training.keras.serialization import deserialize_model
-from cerebros_spark.core.types import StateRef
+from nas.results.trained_network import TrainedNetwork
 
-store = Store.create({store})
-spec = read_spec(store, {run}, {trial})
-model = deserialize_model(spec.program)  # a keras.Model
-StateVariables(model).write(
-    read_state(
-        store,
-        StateRef(
-            key={key},
-            size={size},
-            sha256={sha256},
-        ),
-    )
-)
+network = TrainedNetwork.from_run(Store.create({store}), {run}, {trial})
+model = network.to_model()  # a keras.Model
 """
 
 
@@ -145,17 +131,11 @@ def _describe_status(run: RunView) -> str:
 
 def _write_code(run: RunView, best: TrialRecord | None) -> str | None:
     """Write Python code that loads the best network from the store; None if there is none yet."""
-    if best is None or best.state is None:
+    if best is None or not best.has_weights:
         return None
-    names = {
-        "store": run.store,
-        "run": run.name,
-        "trial": best.trial_id,
-        "key": best.state.key,
-        "sha256": best.state.sha256,
-    }
+    names = {"store": run.store, "run": run.name, "trial": best.trial_id}
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in names.items()}
-    return _CODE.format(size=best.state.size, **quoted)
+    return _CODE.format(**quoted)
 
 
 def _format_number(value: float | None) -> str:

@@ -14,7 +14,7 @@ import keras_tuner
 import msgspec
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.core.types import StateRef, Status, TrialResult
+from cerebros_spark.core.types import Status, TrialResult
 from cerebros_spark.data.catalog import list_manifests
 from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.runs.artifacts import read_spec
@@ -137,7 +137,7 @@ class _Reader:
             case "epoch":
                 self.unanswered[trial.name] = record
             case "answer":
-                trial.kept = StateRef(**record["kept"]) if record["kept"] else None
+                trial.restore_kept(record)
                 epoch = self.unanswered.pop(trial.name, None)
                 # If a callback raised in the epoch, the tuner may not have received it.
                 if epoch is not None and (record.get("error") is None or "logs" in record):

@@ -16,15 +16,10 @@ from keras import Model
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.core.pickling import pickle_objects
-from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.engine.report import EngineReport
-from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras.checkpoint import StateVariables
-from cerebros_spark.training.keras.metrics import MetricsMerger, remove_one_hot_labels
-from cerebros_spark.training.keras.scopes import custom_object_scope
-from cerebros_spark.training.keras.serialization import deserialize_model
+from cerebros_spark.training.keras.metrics import MetricsMerger
 from nas.data.columns import build_inputs, build_labels, predict_rows
 from nas.data.heads import Target
 from nas.data.inputs import select_columns
@@ -35,6 +30,7 @@ from nas.reporting import write_report
 from nas.results.output_columns import OutputColumns, class_kind, output_names
 from nas.results.scorer import Scorer, has_fractional_type
 from nas.results.summary import describe_trials, print_text
+from nas.results.trained_network import TrainedNetwork
 from nas.trial.failures import summarize_error
 from nas.trial.objective import rank_trials
 from nas.trial.record import TrialRecord
@@ -267,18 +263,14 @@ class ModelSelectionResult:
         if not partitions:
             raise DataError("there are no rows to evaluate")
         labels = [(t.label_shape, dtype) for t, dtype in zip(self._targets, dtypes, strict=True)]
-        merger = MetricsMerger(scorer.spec.program, labels, self.custom_objects)
+        merger = MetricsMerger(scorer.network.program, labels, self.custom_objects)
         return merger.merge([partitions])[0]
 
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
         """Return a scorer of the best network, which can be sent to executors."""
-        record = self.best_trial
-        assert record.state is not None
         return Scorer(
-            spec=TrialSpec(
-                record.trial_id, record.index, "keras", record.program, 0, 1, batch_size
-            ),
-            state=read_state(self._store, record.state),
+            network=TrainedNetwork.from_record(self._store, self.best_trial),
+            batch_size=batch_size,
             layout=self._layout,
             input_dtypes=self._model_input_dtypes,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
@@ -372,15 +364,8 @@ class ModelSelectionResult:
         )
 
     def _load_model(self, record: TrialRecord, *, exported: bool) -> Model:
-        if record.state is None:
-            raise ArgumentError(
-                f"{record.trial_id} has no weights: {summarize_error(record.error or '')}"
-            )
-        program = remove_one_hot_labels(record.program) if exported else record.program
-        with custom_object_scope(self.custom_objects):
-            model = deserialize_model(program)
-        StateVariables(model).write(read_state(self._store, record.state))
-        return model
+        network = TrainedNetwork.from_record(self._store, record)
+        return network.to_model(self.custom_objects, exported=exported)
 
     @property
     def _model_input_dtypes(self) -> tuple[str, ...]:

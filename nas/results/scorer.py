@@ -16,12 +16,13 @@ import numpy as np
 from cerebros_spark.backends.spark_job import configure_task
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.core.pickling import unpickle_objects
-from cerebros_spark.core.types import MetricVariables, TrialSpec
+from cerebros_spark.core.types import MetricVariables
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
 from nas.data.columns import build_inputs, build_labels, check_columns, stack_arrow_rows
 from nas.metrics.labels import AllowedValues
 from nas.results.output_columns import OutputColumns
+from nas.results.trained_network import TrainedNetwork
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,13 +45,13 @@ _LISTED_COLUMNS = 8  # in the name of a column that combines several
 
 @dataclass(frozen=True)
 class Scorer:
-    """Trained network (``spec`` and ``state``) that can be sent to executors.
+    """Trained network that can be sent to executors.
 
     ``label_values`` are the allowed label values of each output; ``custom_objects`` are pickled.
     """
 
-    spec: TrialSpec
-    state: bytes
+    network: TrainedNetwork
+    batch_size: int
     layout: Layout
     input_dtypes: tuple[str, ...]
     label_dtypes: tuple[str, ...]
@@ -106,8 +107,7 @@ class Scorer:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 digest of the network, its weights and its custom objects."""
-        parts = (self.state, self.spec.program.encode(), self.custom_objects)
-        return hashlib.sha256(b"".join(parts)).hexdigest()
+        return hashlib.sha256(self.network.digest.encode() + self.custom_objects).hexdigest()
 
     def metric_variables(self, df: DataFrame) -> list[MetricVariables]:
         """Return the variables of the metrics for each partition that has rows."""
@@ -287,12 +287,8 @@ def _open(scorer: Scorer) -> Any:
     digest = scorer.digest
     if digest not in _programs:
         configure_task()
-        from cerebros_spark.training.keras.scopes import custom_object_scope
-        from cerebros_spark.training.keras.trainer import KerasTrainer
-
-        with custom_object_scope(unpickle_objects(scorer.custom_objects)):
-            program = KerasTrainer().open([scorer.spec])
-        program.load([scorer.state])
+        custom_objects = unpickle_objects(scorer.custom_objects)
+        program = scorer.network.open(scorer.batch_size, custom_objects)
         _programs.clear()  # one network at a time
         _programs[digest] = program
     return _programs[digest]

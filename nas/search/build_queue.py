@@ -55,6 +55,6 @@ class BuildQueue:
 
     def _build(self, trial: RunningTrial) -> BuiltTrial:
         parent = trial.proposal.parent
-        kept = None if parent is None else self._table.kept_state(parent)
-        built = self._builder.build(trial.name, trial.index, trial.proposal, kept)
+        record = None if parent is None else self._table.find_parent(parent)
+        built = self._builder.build(trial.name, trial.index, trial.proposal, record)
         return self._callbacks.start(trial, built)

@@ -118,7 +118,7 @@ class SearchLoop:
             declared = trial.proposal.hyperparameters.get_config()
             try:
                 self._engine.submit(
-                    built.spec, built.state, hyperparameters=declared, **built.journal_fields
+                    built.spec, built.checkpoint, hyperparameters=declared, **built.journal_fields
                 )
             except StoreError as error:
                 self._fail(trial, error)
@@ -177,7 +177,7 @@ class SearchLoop:
             return
         answer = self._answer(trial, result)
         if answer.keep:
-            trial.kept = result.state
+            trial.keep(result)
         self._engine.answer(trial.name, answer)
         self._progress.add_epoch(result.rows, self._table.best_score)
         if self._observers:

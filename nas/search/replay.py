@@ -12,7 +12,7 @@ import keras_tuner
 import msgspec
 
 from cerebros_spark.core.errors import SearchError
-from cerebros_spark.core.types import StateRef, TrialResult, TrialSpec
+from cerebros_spark.core.types import TrialResult, TrialSpec
 from cerebros_spark.engine.engine import describe_worker_config, start_journal
 from cerebros_spark.runs.journal import (
     Journal,
@@ -129,7 +129,7 @@ def _replay_build(session: TunerSession, record: Record, spec: TrialSpec) -> Non
 
 def _replay_answer(session: TunerSession, record: Record, epoch: Record) -> None:
     trial = session.table.running[record["trial"]]
-    trial.kept = StateRef(**record["kept"]) if record["kept"] else None
+    trial.restore_kept(record)
     if trial.held:
         session.release(trial, record["proceed"])
         return

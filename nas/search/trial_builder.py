@@ -26,6 +26,7 @@ from cerebros_spark.training.keras.serialization import import_custom_modules, s
 from nas.config.search_config import SearchConfig
 from nas.spaces.base import Space
 from nas.trial.proposal import Proposal
+from nas.trial.record import TrialRecord
 
 _Network = tuple[int, str, bytes]  # number of weights, program, initial state
 
@@ -35,7 +36,7 @@ class BuiltTrial:
     """A built trial, its initial state, and additional fields of its journal record."""
 
     spec: TrialSpec
-    state: bytes
+    checkpoint: bytes
     journal_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -55,9 +56,9 @@ class TrialBuilder:
     fetch: Callable[[StateRef], bytes] | None = None
 
     def build(
-        self, name: str, index: int, proposal: Proposal, kept: StateRef | None = None
+        self, name: str, index: int, proposal: Proposal, parent: TrialRecord | None = None
     ) -> BuiltTrial:
-        """Build a trial that starts from the state ``kept``, or from initial weights if it is None.
+        """Build a trial that starts from the weights of its parent, or from initial ones if None.
 
         Initial weights depend only on the seed and the trial's name.
 
@@ -72,7 +73,7 @@ class TrialBuilder:
             if network is None:
                 with seeded_initializers(seed):
                     network = self._build_model(hyperparameters)
-        parameters, program, state = network
+        parameters, program, checkpoint = network
         spec = TrialSpec(
             trial_id=name,
             index=index,
@@ -85,9 +86,9 @@ class TrialBuilder:
         )
         if self.fuse is not None:
             spec = self.fuse(spec)
-        if kept is not None and self.fetch is not None:
-            state = self.fetch(kept)
-        return BuiltTrial(spec, state)
+        if parent is not None and parent.state is not None and self.fetch is not None:
+            checkpoint = self.fetch(parent.state)
+        return BuiltTrial(spec, checkpoint)
 
     @contextlib.contextmanager
     def registered_objects(self) -> Iterator[None]:
@@ -118,10 +119,10 @@ class TrialBuilder:
             return None
         self._check_size(network.parameters)
         try:
-            state = pack_initial_state(network.weights, network.trainable, network.optimizer)
+            checkpoint = pack_initial_state(network.weights, network.trainable, network.optimizer)
         except NotFusableError:
             return None  # the optimizer's state is unknown without Keras
-        return network.parameters, network.program, state
+        return network.parameters, network.program, checkpoint
 
     def _check_size(self, parameters: int) -> None:
         limit = self.config.model.max_model_size

@@ -30,9 +30,9 @@ class SearchCallbacks:
         if self._factory is None:
             return built
         trial.callbacks = self._factory(built.spec, trial.proposal.first_epoch)
-        state = trial.callbacks.begin(built.state).checkpoint or built.state
+        checkpoint = trial.callbacks.begin(built.checkpoint).checkpoint or built.checkpoint
         journal_fields = to_json_types({"callbacks": trial.callbacks.take_snapshots()})
-        return dataclasses.replace(built, state=state, journal_fields=journal_fields)
+        return dataclasses.replace(built, checkpoint=checkpoint, journal_fields=journal_fields)
 
     def end_epoch(self, trial: RunningTrial, result: EpochResult) -> FinishedEpoch:
         """End an epoch in the callbacks and return it.

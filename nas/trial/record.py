@@ -52,6 +52,11 @@ class TrialRecord:
         return self.status is not Status.RUNNING
 
     @property
+    def has_weights(self) -> bool:
+        """Whether the weights of an epoch were kept."""
+        return self.state is not None
+
+    @property
     def active_values(self) -> dict[str, Any]:
         """Values of the active hyperparameters, in the order of declaration."""
         declared = [] if self.hyperparameters is None else list(self.hyperparameters.space)

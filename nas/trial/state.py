@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import keras_tuner
 import msgspec
 
-from cerebros_spark.core.types import StateRef, Status, TrialResult, TrialSpec
+from cerebros_spark.core.types import EpochResult, StateRef, Status, TrialResult, TrialSpec
+from cerebros_spark.runs.journal import Record
 from cerebros_spark.training.keras.callbacks import TrialCallbacks
 from nas.trial.objective import is_better
 from nas.trial.proposal import Proposal
@@ -71,6 +72,14 @@ class RunningTrial:
         if improved:
             self.score, self.best_epoch = score, epoch.number
         return improved
+
+    def keep(self, result: EpochResult) -> None:
+        """Keep the state of an epoch, instead of the one kept before."""
+        self.kept = result.state
+
+    def restore_kept(self, record: Record) -> None:
+        """Restore the kept state from the journal's record of an answer."""
+        self.kept = msgspec.convert(record["kept"], StateRef | None)
 
     def to_record(self, status: Status, result: TrialResult | None = None) -> TrialRecord:
         """Return the trial as a record."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras_tuner
 
 from cerebros_spark.core.errors import TrialError
-from cerebros_spark.core.types import StateRef, Status, TrialResult
+from cerebros_spark.core.types import Status, TrialResult
 from nas.trial.objective import is_better
 from nas.trial.proposal import Proposal
 from nas.trial.record import TrialRecord
@@ -40,13 +40,17 @@ class TrialTable:
         """Return the name of a trial, given the tuner's ``trial_id``."""
         return self._names[trial_id]
 
-    def kept_state(self, trial_id: str) -> StateRef:
-        """Return the state of the best epoch of an ended trial, given the tuner's ``trial_id``."""
+    def find_parent(self, trial_id: str) -> TrialRecord:
+        """Return an ended trial from which another can start, by the tuner's ``trial_id``.
+
+        Raises:
+            TrialError: If no state of the trial was kept.
+        """
         name = self.name_of(trial_id)
-        kept = next((each.state for each in self.ended if each.trial_id == name), None)
-        if kept is None:
-            raise TrialError(f"cannot start from {name}: its state was not kept")
-        return kept
+        for record in self.ended:
+            if record.trial_id == name and record.has_weights:
+                return record
+        raise TrialError(f"cannot start from {name}: its state was not kept")
 
     @property
     def records(self) -> tuple[TrialRecord, ...]:

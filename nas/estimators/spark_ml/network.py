@@ -11,13 +11,11 @@ import keras
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.pickling import pickle_objects
-from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.training.keras.checkpoint import StateVariables
-from cerebros_spark.training.keras.serialization import serialize_model
 from nas.results.output_columns import OutputColumns
 from nas.results.result import ModelSelectionResult
 from nas.results.scorer import Scorer
+from nas.results.trained_network import TrainedNetwork
 
 _BATCH = 1024
 
@@ -60,8 +58,8 @@ class Network:
     def build_scorer(self, features: list[str], output: OutputColumns) -> Scorer:
         """Build a scorer of the network, which can be sent to executors."""
         return Scorer(
-            spec=TrialSpec("model", 0, "keras", serialize_model(self.model), 0, 1, _BATCH),
-            state=StateVariables(self.model).read(),
+            network=TrainedNetwork.from_model(self.model),
+            batch_size=_BATCH,
             layout=Layout((tuple(features),), (), (self.input_shape,)),
             input_dtypes=(self.input_dtype,),
             label_dtypes=(),

@@ -13,13 +13,11 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
 from cerebros_spark.core.errors import DataError
-from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.training.keras.checkpoint import StateVariables
-from cerebros_spark.training.keras.serialization import serialize_model
 from nas.data.columns import stack_arrow_rows
 from nas.results.output_columns import OutputColumns
 from nas.results.scorer import Scorer
+from nas.results.trained_network import TrainedNetwork
 
 WIDTH = 3
 ROWS = [[0.1, 0.9, 0.3], [0.5, 0.2, 0.5], [0.6, 0.7, 0.8], [0.0, 0.1, 0.2], [0.9, 0.0, 0.4]]
@@ -42,8 +40,8 @@ def network():
 def scorer(network):
     def make_scorer(outputs, inputs=("a", "b", "c")):
         return Scorer(
-            spec=TrialSpec("trial", 0, "keras", serialize_model(network), 0, 1, 1024),
-            state=StateVariables(network).read(),
+            network=TrainedNetwork.from_model(network),
+            batch_size=1024,
             layout=Layout((tuple(inputs),), (("x",), ("y",), ("z",)), ((WIDTH,),)),
             input_dtypes=("float32",),
             label_dtypes=("float32",) * 3,

@@ -104,4 +104,4 @@ def test_an_ended_trial_is_a_record_and_others_may_start_from_it(session):
     names = [trial.trial_id for trial in session.table.records]
     assert names == ["trial-0000", "trial-0001", "trial-0002"]
     with pytest.raises(TrialError, match="cannot start from trial-0001: its state was not kept"):
-        session.table.kept_state("b")
+        session.table.find_parent("b")

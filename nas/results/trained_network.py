@@ -1,0 +1,105 @@
+"""Trained networks: read from the store of a run, sent to executors, and loaded.
+
+Executors import this module before TensorFlow is configured, so Keras is imported in functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.types import TrialSpec
+from cerebros_spark.runs.artifacts import read_state
+from nas.trial.failures import summarize_error
+
+if TYPE_CHECKING:
+    from keras import Model
+
+    from cerebros_spark.storage.store import Store
+    from cerebros_spark.training.keras.trainer import KerasProgram
+    from nas.trial.record import TrialRecord
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """Network with its weights.
+
+    Attributes:
+        program: Compiled network, serialized by the trainer.
+        state: State of the network, as bytes.
+    """
+
+    program: str
+    state: bytes
+
+    @classmethod
+    def from_model(cls, model: Model) -> TrainedNetwork:
+        """Take the network of a compiled Keras model."""
+        from cerebros_spark.training.keras.checkpoint import StateVariables
+        from cerebros_spark.training.keras.serialization import serialize_model
+
+        return cls(serialize_model(model), StateVariables(model).read())
+
+    @classmethod
+    def from_record(cls, store: Store, record: TrialRecord) -> TrainedNetwork:
+        """Read the network of a trial, with the weights of its best epoch.
+
+        Raises:
+            ArgumentError: If the trial has no weights.
+            StoreError: If the weights cannot be read.
+        """
+        if record.state is None:
+            raise ArgumentError(
+                f"{record.trial_id} has no weights: {summarize_error(record.error or '')}"
+            )
+        return cls(record.program, read_state(store, record.state))
+
+    @classmethod
+    def from_run(cls, store: Store, run_id: str, trial_id: str) -> TrainedNetwork:
+        """Read the network of a trial of a run, finished or not; see :meth:`from_record`."""
+        from nas.reporting.run_view import read_run
+
+        records = {record.trial_id: record for record in read_run(store, run_id).trials}
+        if trial_id not in records:
+            raise ArgumentError(f"there is no trial {trial_id!r} in the run {run_id!r}")
+        return cls.from_record(store, records[trial_id])
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 digest of the network and its weights."""
+        return hashlib.sha256(self.state + self.program.encode()).hexdigest()
+
+    def to_model(
+        self, custom_objects: Mapping[str, Any] | None = None, *, exported: bool = True
+    ) -> Model:
+        """Load the network as a Keras model.
+
+        Args:
+            custom_objects: Custom layers, losses and metrics by name.
+            exported: Whether to leave out metrics that Keras alone cannot compute.
+        """
+        from cerebros_spark.training.keras.checkpoint import StateVariables
+        from cerebros_spark.training.keras.metrics import remove_one_hot_labels
+        from cerebros_spark.training.keras.scopes import custom_object_scope
+        from cerebros_spark.training.keras.serialization import deserialize_model
+
+        program = remove_one_hot_labels(self.program) if exported else self.program
+        with custom_object_scope(custom_objects):
+            model: Model = deserialize_model(program)
+        StateVariables(model).write(self.state)
+        return model
+
+    def open(self, batch_size: int, custom_objects: Mapping[str, Any] | None) -> KerasProgram:
+        """Open the network as a program that predicts and evaluates."""
+        from cerebros_spark.training.keras.scopes import custom_object_scope
+        from cerebros_spark.training.keras.trainer import KerasTrainer
+
+        spec = TrialSpec("network", 0, "keras", self.program, 0, 1, batch_size)
+        with custom_object_scope(custom_objects):
+            program = KerasTrainer().open([spec])
+        program.load([self.state])
+        return program
