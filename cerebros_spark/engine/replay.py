@@ -128,10 +128,10 @@ class Replay:
                     program.load([read_state(self._store, ref)])
                     continue
                 rate_setter = rate_setter or self._make_rate_setter(spec)
-                state = rate_setter.apply(program.dump()[0], record["learning_rate"])
-                if make_state_ref("", state).sha256 != ref.sha256:
+                checkpoint = rate_setter.apply(program.dump()[0], record["learning_rate"])
+                if make_state_ref("", checkpoint).sha256 != ref.sha256:
                     states.append(visits)
-                program.load([state])
+                program.load([checkpoint])
         return Comparison(trial_id, units, tuple(states), tuple(metrics))
 
     def _make_rate_setter(self, spec: TrialSpec) -> Any:
@@ -149,8 +149,8 @@ class Replay:
             seed = derive_unit_seed(spec.seed, unit.trial_id, unit.epoch, unit.partition)
             (metrics,) = program.train(shard, [seed])
             assert result.state is not None
-            (state,) = program.dump()
-            has_same_state = make_state_ref("", state).sha256 == result.state.sha256
+            (checkpoint,) = program.dump()
+            has_same_state = make_state_ref("", checkpoint).sha256 == result.state.sha256
         else:
             (metrics,) = program.evaluate(shard)
         # By repr, so that NaN equals NaN.

@@ -47,9 +47,9 @@ def check_store(store: Store, run_id: str) -> None:
         raise StoreError(f"a worker reads a different store than the driver; {advice}")
 
 
-def make_state_ref(key: str, state: bytes) -> StateRef:
+def make_state_ref(key: str, checkpoint: bytes) -> StateRef:
     """Make a reference to a state that is stored under ``key``."""
-    return StateRef(key, len(state), hashlib.sha256(state).hexdigest())
+    return StateRef(key, len(checkpoint), hashlib.sha256(checkpoint).hexdigest())
 
 
 def read_state(store: Store, ref: StateRef) -> bytes:
@@ -58,13 +58,13 @@ def read_state(store: Store, ref: StateRef) -> bytes:
     Raises:
         StoreError: If they cannot be read, or do not match the reference.
     """
-    state = store.read(ref.key)
-    if make_state_ref(ref.key, state) != ref:
+    checkpoint = store.read(ref.key)
+    if make_state_ref(ref.key, checkpoint) != ref:
         raise StoreError(
-            f"{ref.key!r} in {store.url} is not what was written there ({len(state)} bytes, "
+            f"{ref.key!r} in {store.url} is not what was written there ({len(checkpoint)} bytes, "
             f"{ref.size} expected): the file was altered or truncated"
         )
-    return state
+    return checkpoint
 
 
 def write_spec(store: Store, run_id: str, spec: TrialSpec) -> None:

@@ -30,11 +30,11 @@ class TrainedNetwork:
 
     Attributes:
         program: Compiled network, serialized by the trainer.
-        state: State of the network, as bytes.
+        checkpoint: Weights of the network and variables of its optimizer.
     """
 
     program: str
-    state: bytes
+    checkpoint: bytes
 
     @classmethod
     def from_model(cls, model: Model) -> TrainedNetwork:
@@ -71,7 +71,7 @@ class TrainedNetwork:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 digest of the network and its weights."""
-        return hashlib.sha256(self.state + self.program.encode()).hexdigest()
+        return hashlib.sha256(self.checkpoint + self.program.encode()).hexdigest()
 
     def to_model(
         self, custom_objects: Mapping[str, Any] | None = None, *, exported: bool = True
@@ -90,7 +90,7 @@ class TrainedNetwork:
         program = remove_one_hot_labels(self.program) if exported else self.program
         with custom_object_scope(custom_objects):
             model: Model = deserialize_model(program)
-        StateVariables(model).write(self.state)
+        StateVariables(model).write(self.checkpoint)
         return model
 
     def open(self, batch_size: int, custom_objects: Mapping[str, Any] | None) -> KerasProgram:
@@ -101,5 +101,5 @@ class TrainedNetwork:
         spec = TrialSpec("network", 0, "keras", self.program, 0, 1, batch_size)
         with custom_object_scope(custom_objects):
             program = KerasTrainer().open([spec])
-        program.load([self.state])
+        program.load([self.checkpoint])
         return program
