@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 
 from cerebros_spark.core.events import RunUnits
 from cerebros_spark.core.types import Phase, Unit
-from cerebros_spark.scheduler.matching import match
+from cerebros_spark.scheduler.bipartite_matching import match
 from cerebros_spark.scheduler.priority_index import PriorityIndex
 from cerebros_spark.scheduler.trial_state import EpochPlan, TrialState
 from cerebros_spark.scheduler.worker_queues import WorkerQueues

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cerebros_spark.scheduler.matching import match
+from cerebros_spark.scheduler.bipartite_matching import match
 
 OPTIONS = st.lists(st.sets(st.integers(0, 3), max_size=4), max_size=5)
 WORKERS = st.permutations(range(4))
