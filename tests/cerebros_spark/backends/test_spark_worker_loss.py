@@ -62,7 +62,8 @@ def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed
     assert lost["worker"] == 0
     assert outcome["report"]["lost"] == 1
     repeated = [r["unit"] for r in records if r["kind"] == "unit" and r["unit"]["attempt"]]
-    assert len(repeated) <= 1
+    # A simulated unit takes milliseconds: by then the worker has those of other trials in hand.
+    assert len(repeated) <= (1 if kind == "keras" else len({u["trial_id"] for u in repeated}))
     assert not [t for t in threading.enumerate() if t.name.startswith("cerebros-")]
 
 

@@ -367,7 +367,7 @@ def test_an_empty_frame_and_a_null_mark(frame, tmp_path):
 def test_rows_that_change_between_two_readings_are_refused(frame, tmp_path):
     draw = F.udf(lambda: float(os.urandom(1)[0]), "double").asNondeterministic()
     df = frame.withColumn("number", draw())
-    with pytest.raises(DataError, match="other rows when it was read again"):
+    with pytest.raises(DataError, match="different rows when it was read again"):
         prepare_spark(df, LocalStore(tmp_path), **COLUMNS, partitions=1)
     assert list(tmp_path.iterdir()) == []
 
