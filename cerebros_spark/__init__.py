@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import lazy_loader
+from cerebros_spark.core.lazy_names import attach_stub
 
 __version__ = "0.1.0"
 
-_load, _, _names = lazy_loader.attach_stub(__name__, __file__)
+_load, _, _names = attach_stub(__name__, __file__)
 
 __all__ = sorted([*_names, "__version__"])
 

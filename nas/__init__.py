@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import lazy_loader
-
+from cerebros_spark.core.lazy_names import attach_stub
 from cerebros_spark.training.keras.tensorflow_runtime import prepare_tensorflow
 
-_load, _, _names = lazy_loader.attach_stub(__name__, __file__)
+_load, _, _names = attach_stub(__name__, __file__)
 
 __all__ = sorted([*_names, "Replay"])
 

@@ -106,7 +106,12 @@ def package_path(root: Path, folder: Path) -> Path:
 
 
 def _sources(root: Path) -> list[Path]:
-    return sorted(path for name in PACKAGES for path in (root / name).rglob("*.py"))
+    return sorted(
+        path
+        for name in PACKAGES
+        for path in (root / name).rglob("*")
+        if path.suffix in (".py", ".pyi", ".html")
+    )
 
 
 def _digest(words: Iterable[str]) -> str:
