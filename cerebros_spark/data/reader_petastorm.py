@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cerebros_spark.compat.petastorm import replace_results_reader
+from cerebros_spark.compat.petastorm.internals import replace_results_reader
+from cerebros_spark.compat.petastorm.loading import load_petastorm
 from cerebros_spark.core.errors import DataError, StoreError
 from cerebros_spark.data.manifest import Shard
 from cerebros_spark.storage.store import Store
@@ -81,9 +82,7 @@ def _open_reader(
     It works in the calling thread: the order is deterministic, and no warning escapes.
     """
     with _convert_errors(store, shard):
-        from petastorm import make_batch_reader
-
-        reader = make_batch_reader(
+        reader = load_petastorm().make_batch_reader(
             store.address(shard.key),
             # One pattern, as Petastorm tries each on every column.
             schema_fields=[f"^({'|'.join(names)})$"],

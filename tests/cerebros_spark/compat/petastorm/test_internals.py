@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from petastorm import make_batch_reader
 
-from cerebros_spark.compat.petastorm import replace_results_reader
+from cerebros_spark.compat.petastorm.internals import replace_results_reader
 
 VERSION = f"Petastorm {petastorm.__version__}"
 

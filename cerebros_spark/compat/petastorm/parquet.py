@@ -1,0 +1,288 @@
+"""Folders of Parquet files as pyarrow had them up to version 14, for Petastorm.
+
+Only what Petastorm uses, with the same results: files in a stable order, partition keys from the
+names of folders (``key=value``), and filters of these keys.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+from fsspec.implementations.arrow import ArrowFSWrapper
+from fsspec.implementations.local import LocalFileSystem as _LocalFileSystem
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "in": lambda key, values: key in values,
+    "not in": lambda key, values: key not in values,
+}
+
+
+class LocalFileSystem(_LocalFileSystem):
+    """The local disk, with Python's files."""
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        """Open a file."""
+        return open(path, mode, **options)
+
+
+class Partition:
+    """The keys of one level of folders.
+
+    Attributes:
+        name: The name before the ``=``.
+        keys: The different keys, sorted.
+    """
+
+    def __init__(self, name: str, keys: Iterable[str]) -> None:
+        self.name = name
+        self.keys = sorted(keys)
+
+    @property
+    def dictionary(self) -> pa.Array:
+        """The keys: int64 if all of them are integers, otherwise strings."""
+        try:
+            return pa.array([int(key) for key in self.keys], pa.int64())
+        except ValueError:
+            return pa.array(self.keys, pa.string())
+
+
+class Partitions(list[Partition]):
+    """The levels of partitions, from the outermost."""
+
+    @property
+    def levels(self) -> list[Partition]:
+        """The levels."""
+        return self
+
+    @property
+    def partition_names(self) -> set[str]:
+        """The names of all levels."""
+        return {partition.name for partition in self}
+
+
+@dataclass
+class ParquetDatasetPiece:
+    """A Parquet file or a row group of it.
+
+    Attributes:
+        path: Path of the file.
+        open_file_func: Opens the path.
+        row_group: Number of the row group; None for the whole file.
+        partition_keys: For each level its name and the number of the file's key.
+    """
+
+    path: str
+    open_file_func: Callable[[str], Any] = field(default=open, repr=False, compare=False)
+    row_group: int | None = None
+    partition_keys: Sequence[tuple[str, int]] = ()
+
+    def get_metadata(self) -> pq.FileMetaData:
+        """Return the metadata of the file."""
+        with self.open_file_func(self.path) as file:
+            return pq.read_metadata(file)
+
+    def read(
+        self, columns: Collection[str] | None = None, partitions: Partitions | None = None
+    ) -> pa.Table:
+        """Return the rows, with a column for each partition.
+
+        Args:
+            columns: Names of the columns to read, without those of partitions.
+            partitions: The partitions of the data set.
+        """
+        with self.open_file_func(self.path) as source, pq.ParquetFile(source) as file:
+            if columns is not None:
+                columns = [name for name in file.schema_arrow.names if name in columns]
+            if self.row_group is None:
+                table = file.read(columns=columns)
+            else:
+                table = file.read_row_group(self.row_group, columns=columns)
+        for level, (name, number) in zip(partitions or (), self.partition_keys, strict=True):
+            numbers = np.full(len(table), number, "int32")
+            table = table.append_column(
+                name, pa.DictionaryArray.from_arrays(numbers, level.dictionary)
+            )
+        return table
+
+
+class ParquetDataset:
+    """The Parquet files of a folder, or some files.
+
+    Args:
+        path_or_paths: A folder, a file, or a list of files.
+        filesystem: The file system: one of fsspec or of pyarrow; by default the local disk.
+        validate_schema: Without effect.
+        metadata_nthreads: Without effect.
+        filters: Conditions ``(name, operator, value)`` on partition keys: a list of which all
+            must hold, or a list of such lists of which one must. Conditions on other columns are
+            without effect.
+
+    Attributes:
+        fs: The file system, as fsspec's.
+        paths: The path or paths.
+        pieces: The files that pass the filters.
+        partitions: The partitions; None for a list of files.
+        metadata: Content of the file ``_metadata``, or None.
+        metadata_path: Path of that file, or None.
+        common_metadata: Content of the file ``_common_metadata``, else of ``_metadata``, or None.
+        common_metadata_path: Path of that file, or None.
+    """
+
+    def __init__(
+        self,
+        path_or_paths: str | list[str],
+        filesystem: Any = None,
+        validate_schema: bool = True,
+        metadata_nthreads: int = 1,
+        filters: Any = None,
+    ) -> None:
+        self.fs = _to_fsspec(filesystem)
+        self.paths = path_or_paths
+        self.pieces: list[ParquetDatasetPiece] = []
+        self.partitions: Partitions | None = None
+        self.metadata_path: str | None = None
+        self.common_metadata_path: str | None = None
+        if isinstance(path_or_paths, list) and len(path_or_paths) == 1:
+            (path_or_paths,) = path_or_paths
+        if isinstance(path_or_paths, str) and self.fs.isdir(path_or_paths):
+            self._add_folder(path_or_paths)
+        else:
+            paths = [path_or_paths] if isinstance(path_or_paths, str) else path_or_paths
+            self._add_files(paths)
+        if self.common_metadata_path is None:
+            self.common_metadata_path = self.metadata_path
+        self.metadata = self._read_metadata(self.metadata_path)
+        self.common_metadata = self._read_metadata(self.common_metadata_path)
+        if filters is not None:
+            alternatives = _check_filters(filters)
+            self.pieces = [piece for piece in self.pieces if self._accepts(piece, alternatives)]
+
+    def _add_files(self, paths: Sequence[str]) -> None:
+        if not paths:
+            raise ValueError("Must pass at least one file path")
+        for path in paths:
+            if not self.fs.isfile(path):
+                raise OSError(f"Passed non-file path: {path}")
+            self.pieces.append(ParquetDatasetPiece(path, self.fs.open))
+
+    def _add_folder(self, folder: str) -> None:
+        files = sorted(self._walk(folder, ()))
+        names: list[str] = []
+        for _, keys in files:
+            for level, (name, _) in enumerate(keys):
+                if level == len(names) and name not in names:
+                    names.append(name)
+                elif level == len(names):
+                    raise ValueError(f"{name} was the name of the partition in another level")
+        self.partitions = Partitions(
+            Partition(name, {keys[level][1] for _, keys in files if len(keys) > level})
+            for level, name in enumerate(names)
+        )
+        for path, keys in files:
+            numbers = [
+                (name, self.partitions[level].keys.index(key))
+                for level, (name, key) in enumerate(keys)
+            ]
+            self.pieces.append(ParquetDatasetPiece(path, self.fs.open, None, numbers))
+
+    def _walk(
+        self, folder: str, keys: tuple[tuple[str, str], ...]
+    ) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+        """Yield the paths of all files with their partition keys."""
+        _, folders, files = next(iter(self.fs.walk(folder)))
+        folders = [name for name in folders if name[0] not in "_." or "=" in name]
+        data = []
+        for name in files:
+            if name == "_metadata":
+                self.metadata_path = f"{folder}/{name}"
+            elif name == "_common_metadata":
+                self.common_metadata_path = f"{folder}/{name}"
+            elif not _is_hidden(name):
+                data.append(f"{folder}/{name}")
+        if data and folders:
+            raise ValueError(f"Found files in an intermediate directory: {folder}")
+        yield from ((path, keys) for path in data)
+        for name in folders:
+            key, sign, value = name.partition("=")
+            if not sign:
+                raise ValueError(f"Directory name did not appear to be a partition: {name}")
+            yield from self._walk(f"{folder}/{name}", (*keys, (key, value)))
+
+    def _read_metadata(self, path: str | None) -> pq.FileMetaData | None:
+        if path is None:
+            return None
+        with self.fs.open(path) as file:
+            return pq.read_metadata(file)
+
+    def _accepts(self, piece: ParquetDatasetPiece, alternatives: Any) -> bool:
+        partitions = self.partitions or ()
+        keys = {
+            name: level.dictionary[number].as_py()
+            for level, (name, number) in zip(partitions, piece.partition_keys, strict=False)
+        }
+        return any(
+            all(
+                _holds(keys[name], sign, value)
+                for name, sign, value in conditions
+                if name in keys
+            )
+            for conditions in alternatives
+        )
+
+
+def _is_hidden(name: str) -> bool:
+    # An object store may list a folder as a file without a name.
+    return not name or name[0] in "_." or name.endswith((".crc", "_$folder$"))
+
+
+def _to_fsspec(filesystem: Any) -> Any:
+    if filesystem is None:
+        return LocalFileSystem()
+    if isinstance(filesystem, pyarrow.fs.FileSystem):
+        return ArrowFSWrapper(filesystem)
+    if not isinstance(filesystem, fsspec.AbstractFileSystem):
+        raise OSError(f"Unrecognized filesystem: {type(filesystem)}")
+    return filesystem
+
+
+def _check_filters(filters: Any) -> Any:
+    """Return filters as a list of lists of conditions."""
+    if hasattr(filters, "cast"):
+        raise TypeError("Expressions as filter not supported for legacy dataset")
+    if not filters or any(not part for part in filters):
+        raise ValueError("Malformed filters")
+    return [filters] if isinstance(filters[0][0], str) else filters
+
+
+def _holds(key: Any, sign: str, value: Any) -> bool:
+    """Compare a partition key, converted to the value's type, with the value."""
+    kind = type(value)
+    if sign in ("in", "not in"):
+        if not isinstance(value, Collection):
+            raise TypeError(f"{kind.__name__!r} object is not a collection")
+        if not value:
+            raise ValueError("Cannot use empty collection as filter value")
+        kinds = {type(each) for each in value}
+        if len(kinds) != 1:
+            raise ValueError(f"All elements of the collection {value!r} must be of same type")
+        (kind,) = kinds
+    elif isinstance(value, Collection) and not isinstance(value, str):
+        raise ValueError(f"Op {sign!r} not supported with a collection value")
+    if sign not in _COMPARE:
+        raise ValueError(f"{sign!r} is not a valid operator in predicates.")
+    return _COMPARE[sign](kind(key), value)
