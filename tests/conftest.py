@@ -45,6 +45,7 @@ MARK_OF = {
     "cerebros_spark/backends/test_hosts": "cluster",
     "cerebros_spark/backends/test_spark_worker_loss": "spark",
     "cerebros_spark/compat": "keras",
+    "cerebros_spark/compat/petastorm": "unit",
     "cerebros_spark/data/test_parquet_writer": "spark",
     "cerebros_spark/data/test_prepare_spark": "spark",
     "cerebros_spark/data/test_splits": "spark",

@@ -6,8 +6,9 @@ names of folders (``key=value``), and filters of these keys.
 
 from __future__ import annotations
 
+import functools
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,7 @@ class LocalFileSystem(_LocalFileSystem):
         return open(path, mode, **options)
 
 
+@dataclass
 class Partition:
     """The keys of one level of folders.
 
@@ -48,11 +50,10 @@ class Partition:
         keys: The different keys, sorted.
     """
 
-    def __init__(self, name: str, keys: Iterable[str]) -> None:
-        self.name = name
-        self.keys = sorted(keys)
+    name: str
+    keys: list[str]
 
-    @property
+    @functools.cached_property
     def dictionary(self) -> pa.Array:
         """The keys: int64 if all of them are integers, otherwise strings."""
         try:
@@ -89,7 +90,7 @@ class ParquetDatasetPiece:
     path: str
     open_file_func: Callable[[str], Any] = field(default=open, repr=False, compare=False)
     row_group: int | None = None
-    partition_keys: Sequence[tuple[str, int]] = ()
+    partition_keys: list[tuple[str, int]] = field(default_factory=list)
 
     def get_metadata(self) -> pq.FileMetaData:
         """Return the metadata of the file."""
@@ -112,7 +113,7 @@ class ParquetDatasetPiece:
                 table = file.read(columns=columns)
             else:
                 table = file.read_row_group(self.row_group, columns=columns)
-        for level, (name, number) in zip(partitions or (), self.partition_keys, strict=True):
+        for level, (name, number) in zip(partitions or (), self.partition_keys, strict=False):
             numbers = np.full(len(table), number, "int32")
             table = table.append_column(
                 name, pa.DictionaryArray.from_arrays(numbers, level.dictionary)
@@ -181,29 +182,19 @@ class ParquetDataset:
             self.pieces.append(ParquetDatasetPiece(path, self.fs.open))
 
     def _add_folder(self, folder: str) -> None:
-        files = sorted(self._walk(folder, ()))
-        names: list[str] = []
-        for _, keys in files:
-            for level, (name, _) in enumerate(keys):
-                if level == len(names) and name not in names:
-                    names.append(name)
-                elif level == len(names):
-                    raise ValueError(f"{name} was the name of the partition in another level")
-        self.partitions = Partitions(
-            Partition(name, {keys[level][1] for _, keys in files if len(keys) > level})
-            for level, name in enumerate(names)
-        )
+        self.partitions = partitions = Partitions()
+        files = sorted(self._walk(folder, (), partitions))
+        for partition in partitions:
+            partition.keys = sorted(set(partition.keys))
+        numbers = [{key: number for number, key in enumerate(p.keys)} for p in partitions]
         for path, keys in files:
-            numbers = [
-                (name, self.partitions[level].keys.index(key))
-                for level, (name, key) in enumerate(keys)
-            ]
-            self.pieces.append(ParquetDatasetPiece(path, self.fs.open, None, numbers))
+            numbered = [(name, numbers[level][key]) for level, (name, key) in enumerate(keys)]
+            self.pieces.append(ParquetDatasetPiece(path, self.fs.open, None, numbered))
 
     def _walk(
-        self, folder: str, keys: tuple[tuple[str, str], ...]
+        self, folder: str, keys: tuple[tuple[str, str], ...], partitions: Partitions
     ) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
-        """Yield the paths of all files with their partition keys."""
+        """Yield the paths of all files with their partition keys; add these to the partitions."""
         _, folders, files = next(iter(self.fs.walk(folder)))
         folders = [name for name in folders if name[0] not in "_." or "=" in name]
         data = []
@@ -217,11 +208,16 @@ class ParquetDataset:
         if data and folders:
             raise ValueError(f"Found files in an intermediate directory: {folder}")
         yield from ((path, keys) for path in data)
-        for name in folders:
-            key, sign, value = name.partition("=")
+        for part in folders:
+            name, sign, key = part.partition("=")
             if not sign:
-                raise ValueError(f"Directory name did not appear to be a partition: {name}")
-            yield from self._walk(f"{folder}/{name}", (*keys, (key, value)))
+                raise ValueError(f"Directory name did not appear to be a partition: {part}")
+            if len(keys) == len(partitions):
+                if name in partitions.partition_names:
+                    raise ValueError(f"{name} was the name of the partition in another level")
+                partitions.append(Partition(name, []))
+            partitions[len(keys)].keys.append(key)
+            yield from self._walk(f"{folder}/{part}", (*keys, (name, key)), partitions)
 
     def _read_metadata(self, path: str | None) -> pq.FileMetaData | None:
         if path is None:
@@ -236,11 +232,7 @@ class ParquetDataset:
             for level, (name, number) in zip(partitions, piece.partition_keys, strict=False)
         }
         return any(
-            all(
-                _holds(keys[name], sign, value)
-                for name, sign, value in conditions
-                if name in keys
-            )
+            all(_holds(keys[name], sign, value) for name, sign, value in conditions if name in keys)
             for conditions in alternatives
         )
 

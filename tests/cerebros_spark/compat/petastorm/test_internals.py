@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import petastorm
 import pyarrow as pa
 import pyarrow.parquet as pq
-from petastorm import make_batch_reader
 
 from cerebros_spark.compat.petastorm.internals import replace_results_reader
+from cerebros_spark.compat.petastorm.loading import load_petastorm
 
+petastorm = load_petastorm()
 VERSION = f"Petastorm {petastorm.__version__}"
 
 
@@ -21,7 +21,9 @@ class Tables:
 
 def test_replace_results_reader(tmp_path):
     pq.write_table(pa.table({"x": [1, 2, 3]}), tmp_path / "part.parquet")
-    reader = make_batch_reader(f"file://{tmp_path}", reader_pool_type="dummy", num_epochs=1)
+    reader = petastorm.make_batch_reader(
+        f"file://{tmp_path}", reader_pool_type="dummy", num_epochs=1
+    )
     try:
         assert hasattr(reader._results_queue_reader, "read_next"), VERSION
         assert reader._results_queue_reader.batched_output is True, VERSION
