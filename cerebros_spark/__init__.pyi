@@ -1,5 +1,6 @@
 from .backends.local import LocalBackend
 from .backends.spark import SparkBackend
+from .compat.petastorm.loading import load_petastorm
 from .engine.replay import Replay
 from .errors import (
     ArgumentError,
@@ -35,6 +36,7 @@ __all__ = [
     "StoreError",
     "TrialError",
     "__version__",
+    "load_petastorm",
 ]
 
 __version__: str
