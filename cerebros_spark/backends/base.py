@@ -19,6 +19,9 @@ class Backend(Protocol):
     threads: int
     """Number of TensorFlow threads in each worker."""
 
+    reader: str | None
+    """The library that reads shards, ``"petastorm"`` or ``"arrow"``; None for the default."""
+
     def check(self, store: Store) -> None:
         """Check in advance that enough workers can start and can read the store.
 

@@ -14,6 +14,7 @@ from cerebros_spark.core.errors import BackendError
 from cerebros_spark.core.events import WorkerEvent, WorkerReady, WorkRequested
 from cerebros_spark.core.types import Assignment, Demand, Report
 from cerebros_spark.core.validation import check_integer
+from cerebros_spark.data.readers import check_reader
 from cerebros_spark.runs.artifacts import check_store
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.storage.store import Store
@@ -32,11 +33,17 @@ class LocalBackend:
         num_workers: Number of workers, and of data partitions.
         threads_per_worker: Number of TensorFlow threads per operation. It applies to the whole
             process, and only if TensorFlow has not been used yet.
+        reader: Library that reads the shards: ``"petastorm"`` or ``"arrow"`` (pyarrow alone), with
+            equal results. Defaults to the driver's environment variable ``CEREBROS_SPARK_READER``;
+            without it, to Petastorm if it can be imported.
     """
 
-    def __init__(self, num_workers: int = 2, *, threads_per_worker: int = 1) -> None:
+    def __init__(
+        self, num_workers: int = 2, *, threads_per_worker: int = 1, reader: str | None = None
+    ) -> None:
         self.num_workers = check_integer("num_workers", num_workers, 1)
         self.threads = check_integer("threads_per_worker", threads_per_worker, 1)
+        self.reader = check_reader(reader)
         self._deterministic = False
         self._threads: list[threading.Thread] = []
         self._links: list[_LocalLink] = []

@@ -27,6 +27,7 @@ from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.core.events import WorkerEvent, WorkerLost, WorkerReady
 from cerebros_spark.core.types import Assignment
 from cerebros_spark.core.validation import check_integer
+from cerebros_spark.data.readers import check_reader
 from cerebros_spark.rpc.server import DriverServer
 from cerebros_spark.runs.artifacts import probe_key
 from cerebros_spark.runs.worker_config import WorkerConfig
@@ -56,6 +57,9 @@ class SparkBackend:
             restarted. Progress is a training step or, before the first step, a second of CPU time.
         port: Driver port that workers connect to, for networks that restrict ports; 0 for a free
             one.
+        reader: Library that reads the shards: ``"petastorm"`` or ``"arrow"`` (pyarrow alone), with
+            equal results. Defaults to the driver's environment variable ``CEREBROS_SPARK_READER``;
+            without it, to Petastorm if it can be imported.
 
     Raises:
         ArgumentError: If there is no SparkContext or an argument is invalid.
@@ -69,7 +73,9 @@ class SparkBackend:
         start_timeout: float | None = None,
         lease: float = 300.0,
         port: int = 0,
+        reader: str | None = None,
     ) -> None:
+        self.reader = check_reader(reader)
         self._context = spark_context or find_active_context()
         use_driver_python(self._context)
         self.threads = int(self._context.getConf().get("spark.task.cpus", "1"))

@@ -21,7 +21,7 @@ from cerebros_spark.core.validation import check_integer
 from cerebros_spark.data import catalog
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
-from cerebros_spark.data.reader_petastorm import largest_row_group, read_row_groups
+from cerebros_spark.data.readers import Reader, open_reader
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.storage.store import Store
 
@@ -47,7 +47,12 @@ class Chunk:
 
 
 def open_shard(
-    store: Store, shard: Shard, manifest: Manifest, layout: Layout, memory_budget: int
+    store: Store,
+    shard: Shard,
+    manifest: Manifest,
+    layout: Layout,
+    memory_budget: int,
+    reader: str | None = None,
 ) -> ShardData:
     """Verify the files of a shard and open it for a model.
 
@@ -63,12 +68,13 @@ def open_shard(
         layout: Columns of the inputs and outputs. An input or output of one integer column has
             the dtype of that column; all others are float32.
         memory_budget: Bytes of memory for decoded rows.
+        reader: Name of the reader; see :func:`.readers.choose_reader`.
 
     Returns:
         The rows of the shard.
 
     Raises:
-        ArgumentError: If the layout does not match the manifest.
+        ArgumentError: If the layout does not match the manifest, or there is no such reader.
         DataError: If the number of rows in the shard differs from the manifest.
         StoreError: If the shard cannot be read, or a file was altered.
     """
@@ -82,7 +88,8 @@ def open_shard(
         weights = (_make_tensor(manifest, (manifest.weight.name,), ()),)
     source = store if store.reads_in_place else _LocalCopy(store, shard)
     catalog.check_files(store, shard, source)
-    return ShardData(_ShardReader(source, shard, inputs, outputs, weights), memory_budget)
+    shard_reader = _ShardReader(open_reader(reader), source, shard, inputs, outputs, weights)
+    return ShardData(shard_reader, memory_budget)
 
 
 class ShardData:
@@ -101,7 +108,7 @@ class ShardData:
             return
         self._reader = reader
         # This also opens the shard, so that errors occur now and not in the middle of an epoch.
-        group_rows = largest_row_group(reader.store, reader.shard, reader.names)
+        group_rows = reader.largest_row_group()
         decoding = _GROUPS_DECODED * group_rows * reader.row_bytes
         left = max(memory_budget - decoding, memory_budget // 4)
         self._chunk_rows = max(1, left // 2 // reader.row_bytes)
@@ -136,8 +143,8 @@ class ShardData:
 class _LocalCopy(LocalStore):
     """Copy of a shard on the worker's disk, deleted when this object is collected.
 
-    Petastorm reads files in many small pieces, and every pass reads a streamed shard. A copy on
-    disk makes this fast, and the store is read only once.
+    Readers read files in many small pieces, and every pass reads a streamed shard. A copy on disk
+    makes this fast, and the store is read only once.
     """
 
     def __init__(self, store: Store, shard: Shard) -> None:
@@ -205,6 +212,7 @@ def _make_tensor(
 class _ShardReader:
     """Reader of a shard into the arrays of a model."""
 
+    reader: Reader
     store: Store
     shard: Shard
     inputs: tuple[_Tensor, ...]
@@ -223,12 +231,15 @@ class _ShardReader:
     def names(self) -> list[str]:
         return sorted({column.stored for t in self.tensors for column in t.columns})
 
+    def largest_row_group(self) -> int:
+        return self.reader.largest_row_group(self.store, self.shard, self.names)
+
     def read(self, chunk_rows: int, seed: int | None) -> Iterator[list[np.ndarray]]:
         """Yield new arrays, one per tensor, of ``chunk_rows`` rows; the last may have fewer."""
         left = self.shard.rows
         arrays: list[np.ndarray] = []
         filled = 0
-        for batch in read_row_groups(self.store, self.shard, self.names, seed):
+        for batch in self.reader.read_row_groups(self.store, self.shard, self.names, seed):
             rows, start = len(next(iter(batch.values()))), 0
             while start < rows:
                 if not arrays:

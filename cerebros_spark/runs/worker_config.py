@@ -30,6 +30,8 @@ class WorkerConfig:
         token: Random token of the driver, part of the key of every state. It prevents conflicts
             with late writes by workers of an earlier driver or of an overwritten run.
         custom_objects: Custom layers, losses and metrics by name.
+        reader: Name of the library that reads shards, as the driver chose it; None for each
+            worker's own choice.
     """
 
     run_id: str
@@ -43,3 +45,4 @@ class WorkerConfig:
     session: int = 0
     token: str = field(default_factory=lambda: secrets.token_hex(4))
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    reader: str | None = None

@@ -265,7 +265,9 @@ class Worker:
         config = self._config
         # The training and the validation shard get half of the budget each.
         memory = config.shard_memory // 2
-        return open_shard(config.store, shard, config.manifest, config.layout, memory)
+        return open_shard(
+            config.store, shard, config.manifest, config.layout, memory, config.reader
+        )
 
     def _remove_trials(self, trial_ids: Sequence[str]) -> None:
         self._programs.remove(trial_ids)

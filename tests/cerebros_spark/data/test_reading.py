@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cerebros_spark.data.reader_petastorm import to_arrays
+from cerebros_spark.data.reading import to_arrays
 
 
 def table(arrays) -> pa.Table:

@@ -1,0 +1,122 @@
+"""The choice of the library that reads shards: Petastorm, or pyarrow alone.
+
+Both give the same rows in the same order. Petastorm is the default where it can be imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Protocol, cast
+
+import numpy as np
+
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.data.manifest import Shard
+from cerebros_spark.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = "CEREBROS_SPARK_READER"
+"""Variable with the name of the reader, for those who leave it open."""
+
+_MODULES = {
+    "petastorm": "cerebros_spark.data.reader_petastorm",
+    "arrow": "cerebros_spark.data.reader_arrow",
+}
+_lock = threading.RLock()
+_default: str | None = None
+_logged: set[str] = set()
+
+
+class Reader(Protocol):
+    """A module that reads the row groups of shards."""
+
+    def get_version(self) -> str:
+        """Return the name and version of the reading library; raises ImportError without it."""
+
+    def read_row_groups(
+        self, store: Store, shard: Shard, names: Sequence[str], seed: int | None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the shard's row groups.
+
+        Args:
+            store: Store of the shard.
+            shard: The shard.
+            names: Columns to read, by their names in the files.
+            seed: Seed of the order of row groups, from 1; None for the order of the files.
+
+        Yields:
+            For each row group, an array by column: ``(rows,)`` or ``(rows, length)``.
+
+        Raises:
+            DataError: If the shard has other rows than the manifest says, or lacks columns.
+            StoreError: If the shard can't be read.
+        """
+
+    def largest_row_group(self, store: Store, shard: Shard, names: Sequence[str]) -> int:
+        """Return the rows of the largest row group; raises as ``read_row_groups`` does."""
+
+
+def check_reader(name: str | None, source: str = "reader") -> str | None:
+    """Return the name of a reader, or None; raises ArgumentError for another name."""
+    if name is not None and name not in _MODULES:
+        known = " or ".join(repr(each) for each in _MODULES)
+        raise ArgumentError(f"{source} must be {known}, but got {name!r}")
+    return name
+
+
+def choose_reader(name: str | None = None) -> str:
+    """Return the name of the reader to use.
+
+    Args:
+        name: The wanted reader. By default, that of the environment variable
+            ``CEREBROS_SPARK_READER``; without it, Petastorm where it can be imported, and
+            pyarrow alone elsewhere.
+
+    Raises:
+        ArgumentError: If there is no such reader.
+    """
+    wanted = check_reader(name) or check_reader(os.environ.get(ENVIRONMENT) or None, ENVIRONMENT)
+    return wanted or _find_default()
+
+
+def open_reader(name: str | None = None) -> Reader:
+    """Return the reader of a name, chosen as by :func:`choose_reader`.
+
+    Raises:
+        ArgumentError: If there is no such reader, or its library is not installed.
+    """
+    name = choose_reader(name)
+    reader = _import_reader(name)
+    try:
+        version = reader.get_version()
+    except ImportError as error:
+        raise ArgumentError(
+            f"cannot read shards with {name!r}: {error}; install it, or use reader='arrow'"
+        ) from error
+    with _lock:
+        if name not in _logged:
+            _logged.add(name)
+            logger.info("reading shards with %s", version)
+    return reader
+
+
+def _find_default() -> str:
+    global _default
+    with _lock:
+        if _default is None:
+            try:
+                _import_reader("petastorm").get_version()
+                _default = "petastorm"
+            except Exception as error:
+                logger.info("cannot import Petastorm (%s): pyarrow alone reads shards", error)
+                _default = "arrow"
+        return _default
+
+
+def _import_reader(name: str) -> Reader:
+    return cast(Reader, importlib.import_module(_MODULES[name]))
