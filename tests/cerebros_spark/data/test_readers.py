@@ -104,12 +104,11 @@ def test_a_seed_decides_the_order(reader, store, seed):
     assert_same(batches, read(reader, store, shard, seed))
 
 
-@pytest.mark.parametrize("files", [1, 2, 7])
-@pytest.mark.parametrize("group", [1, 4, 25, 100])
+@pytest.mark.parametrize(("files", "group"), [(1, 25), (1, 1), (2, 4), (7, 10), (3, 100)])
 def test_readers_agree_bit_for_bit(store, files, group):
     shard = write(store, files, group=group)
     petastorm, arrow = map(readers.open_reader, NAMES)
-    for seed in (None, *range(1, 6), 2**31, 2**32 - 1):
+    for seed in (None, 1, 2, 2**31, 2**32 - 1):
         assert_same(read(petastorm, store, shard, seed), read(arrow, store, shard, seed))
     for names in (["id"], ["vector"], ["other", "flag"]):
         assert_same(read(petastorm, store, shard, 3, names), read(arrow, store, shard, 3, names))

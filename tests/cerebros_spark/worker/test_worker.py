@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.types import Assignment, Demand, Phase, Unit, UnitFailure, UnitResult
+from cerebros_spark.data import readers, shards
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.runs.artifacts import make_state_ref, write_spec
 from cerebros_spark.runs.worker_config import WorkerConfig
@@ -64,6 +65,20 @@ def test_one_broken_trial_of_a_group_does_not_affect_the_others(config):
     expected = states(intact)
     del expected["second"]
     assert states(reports) == expected
+
+
+def test_the_reader_of_the_configuration_reads_the_shards(config, monkeypatch):
+    opened = []
+
+    def open_reader(name):
+        opened.append(name)
+        return readers.open_reader(name)
+
+    monkeypatch.setattr(shards, "open_reader", open_reader)
+    expected = states(Worker(config, 0).run(units(config))())
+    alone = dataclasses.replace(config, reader="arrow")
+    assert states(Worker(alone, 0).run(units(config))()) == expected
+    assert set(opened) == {None, "arrow"}
 
 
 def test_units_of_a_group_share_the_time_they_took(config):
