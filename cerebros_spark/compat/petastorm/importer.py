@@ -43,7 +43,7 @@ class ModuleView(ModuleType):
 
 
 class ViewImporter(importlib.abc.MetaPathFinder):
-    """Imports a package whose modules see views of other modules.
+    """Importer of a package whose modules see views of other modules.
 
     On ``sys.meta_path`` it finds the modules of the package alone, wherever other finders find
     them.
@@ -109,7 +109,7 @@ class ViewImporter(importlib.abc.MetaPathFinder):
 
 
 class _ViewLoader(importlib.abc.Loader):
-    """Loads a module with another loader; the module sees the importer's views."""
+    """Loader that wraps another one, so that the module sees the importer's views."""
 
     def __init__(self, loader: Any, importer: ViewImporter) -> None:
         self._loader = loader

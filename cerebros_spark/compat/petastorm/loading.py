@@ -1,4 +1,4 @@
-"""Imports Petastorm, with replacements for the names that it misses."""
+"""Import of Petastorm, with replacements for the names that it misses."""
 
 from __future__ import annotations
 
