@@ -290,4 +290,7 @@ def test_pyarrow_alone_imports_no_petastorm(store):
         "assert 'petastorm' not in sys.modules\n"
     )
     environment = {**os.environ, readers.ENVIRONMENT: "arrow"}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
