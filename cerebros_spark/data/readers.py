@@ -21,7 +21,7 @@ from cerebros_spark.storage.store import Store
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT = "CEREBROS_SPARK_READER"
-"""Variable with the name of the reader, for those who leave it open."""
+"""Variable with the name of the reader, used if no reader is passed."""
 
 _MODULES = {
     "petastorm": "cerebros_spark.data.reader_petastorm",
