@@ -28,15 +28,8 @@ def attach_stub(
         ValueError: If the stub has other imports than those of names from modules of the package.
     """
     if os.path.exists(f"{filename}i"):
-        return _attach(package, filename)
+        return lazy_loader.attach_stub(package, filename)
     from importlib.resources import as_file, files
 
     with as_file(files(package) / "__init__.pyi") as stub:
-        return _attach(package, str(stub))
-
-
-def _attach(
-    package: str, filename: str
-) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    load, list_names, names = lazy_loader.attach_stub(package, filename)
-    return load, list_names, names
+        return lazy_loader.attach_stub(package, str(stub))

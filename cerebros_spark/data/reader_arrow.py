@@ -38,7 +38,7 @@ def read_row_groups(
 
 
 def largest_row_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
-    """Return the rows of the shard's largest row group; raises DataError if rows are missing."""
+    """Return the number of rows in the largest row group; raise DataError if rows are missing."""
     files = _list_files(store, shard, names)
     return max(
         file.metadata.row_group(number).num_rows

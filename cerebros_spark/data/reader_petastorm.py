@@ -37,7 +37,7 @@ def read_row_groups(
 
 
 def largest_row_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
-    """Return the rows of the shard's largest row group; raises DataError if rows are missing."""
+    """Return the number of rows in the largest row group; raise DataError if rows are missing."""
     with _open_reader(store, shard, names, None) as reader, convert_errors(store, shard):
         with _suppress_warnings():
             files = [piece.get_metadata() for piece in reader.dataset.pieces]

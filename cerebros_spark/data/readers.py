@@ -53,12 +53,12 @@ class Reader(Protocol):
             For each row group, an array by column: ``(rows,)`` or ``(rows, length)``.
 
         Raises:
-            DataError: If the shard has other rows than the manifest says, or lacks columns.
+            DataError: If the shard lacks columns, or its number of rows is not the manifest's.
             StoreError: If the shard can't be read.
         """
 
     def largest_row_group(self, store: Store, shard: Shard, names: Sequence[str]) -> int:
-        """Return the rows of the largest row group; raises as ``read_row_groups`` does."""
+        """Return the number of rows in the largest row group; raise as ``read_row_groups`` does."""
 
 
 def check_reader(name: str | None, source: str = "reader") -> str | None:

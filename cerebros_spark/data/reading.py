@@ -1,4 +1,4 @@
-"""What the readers of shards share: decoding, checks, and errors that name the shard."""
+"""Decoding, checks and errors that all readers of shards share."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def check_content(store: Store, shard: Shard, rows: int, missing: Collection[str
     Args:
         store: Store of the shard.
         shard: The shard.
-        rows: Rows of its files.
-        missing: Columns that a file lacks.
+        rows: Number of rows in its files.
+        missing: Names of columns that at least one file lacks.
 
     Raises:
-        DataError: If there are other rows than the manifest says, or missing columns.
+        DataError: If the number of rows is not that of the manifest, or columns are missing.
     """
     if rows != shard.rows or missing:
         lacks = f" and lacks the columns {sorted(missing)}" if missing else ""

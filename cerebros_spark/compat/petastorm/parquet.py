@@ -82,9 +82,9 @@ class ParquetDatasetPiece:
 
     Attributes:
         path: Path of the file.
-        open_file_func: Opens the path.
-        row_group: Number of the row group; None for the whole file.
-        partition_keys: For each level its name and the number of the file's key.
+        open_file_func: Function that opens the path.
+        row_group: Index of the row group; None for the whole file.
+        partition_keys: For each level, its name and the index of the file's key.
     """
 
     path: str
@@ -127,11 +127,11 @@ class ParquetDataset:
     Args:
         path_or_paths: A folder, a file, or a list of files.
         filesystem: The file system: one of fsspec or of pyarrow; by default the local disk.
-        validate_schema: Without effect.
-        metadata_nthreads: Without effect.
+        validate_schema: Ignored.
+        metadata_nthreads: Ignored.
         filters: Conditions ``(name, operator, value)`` on partition keys: a list of which all
             must hold, or a list of such lists of which one must. Conditions on other columns are
-            without effect.
+            ignored.
 
     Attributes:
         fs: The file system, as fsspec's.
