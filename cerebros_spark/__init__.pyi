@@ -1,5 +1,7 @@
+from .backends.java_home import set_java_home
 from .backends.local import LocalBackend
 from .backends.spark import SparkBackend
+from .backends.spark_session import start_spark
 from .compat.petastorm.loading import load_petastorm
 from .engine.replay import Replay
 from .errors import (
@@ -37,6 +39,8 @@ __all__ = [
     "TrialError",
     "__version__",
     "load_petastorm",
+    "set_java_home",
+    "start_spark",
 ]
 
 __version__: str

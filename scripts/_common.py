@@ -7,43 +7,35 @@ import json
 import logging
 import os
 import statistics
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from _spark import address_towards, java_home, spark_home
+from _spark import address_towards, spark_home
 
 
 def prepare_environment(level: int = logging.WARNING) -> None:
-    """Set up logging, Java and the workers' Python for this process."""
+    """Set up logging and TensorFlow for this process."""
     logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s", datefmt="%X")
     logging.getLogger("py4j").setLevel(logging.WARNING)
     from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
     load_tensorflow(redirect_stderr=True)
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ.setdefault("JAVA_HOME", java_home())
 
 
 def session(master: str | None = None) -> Any:
     """Return the SparkSession that spark-submit set up, or a local one."""
-    from pyspark.sql import SparkSession
+    from cerebros_spark import start_spark
 
-    builder = SparkSession.builder.appName("cerebros_spark")
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    if not submitted:
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
         os.environ.setdefault("SPARK_HOME", spark_home())
         master = master or "local[2]"
         if address := address_towards(master):
             os.environ.setdefault("SPARK_LOCAL_IP", address)
-        builder = builder.master(master)
-        builder = builder.config("spark.ui.enabled", "false")
-        builder = builder.config("spark.ui.showConsoleProgress", "false")
-        builder = builder.config("spark.python.daemon.module", "cerebros_spark.daemon")
+    else:
+        master = None
     # The data of these scripts is small.
-    builder = builder.config("spark.sql.shuffle.partitions", "4")
-    spark = builder.getOrCreate()
+    spark = start_spark(master, settings={"spark.sql.shuffle.partitions": "4"})
     spark.sparkContext.setLogLevel("ERROR")
     return spark
 

@@ -1,33 +1,38 @@
-# Shared by the scripts in this folder: finds a supported Python and fills .venv from
-# requirements-dev.txt. Nothing is installed anywhere else.
+# Shared by the scripts in this folder: finds a Python and fills an environment with one of the
+# tested sets. Nothing is installed anywhere else.
+#
+#   STACK=newest (the default)  requirements.txt on Python 3.13, or else 3.12, into .venv
+#   STACK=3.12                  the same on Python 3.12, into .venv-3.12
+#   STACK=oldest                requirements-oldest.txt on Python 3.11, into .venv-oldest
+#
+# PYTHON names a Python, VENV another folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-supported() {
-    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
-}
+. scripts/_python.sh
 
-find_python() {
-    local candidate
-    for candidate in "${PYTHON:-python3.11}" python3.11 python3.12 python3; do
-        if command -v "$candidate" >/dev/null && supported "$candidate"; then
-            echo "$candidate"
-            return
-        fi
-    done
-    echo "No Python 3.11 or 3.12 was found. Install one, or name it: PYTHON=/path/to/python" >&2
-    return 1
-}
+stack="${STACK:-newest}"
+case "$stack" in
+    newest) requirements=requirements.txt pythons="3.13 3.12" venv=.venv ;;
+    3.12) requirements=requirements.txt pythons="3.12" venv=.venv-3.12 ;;
+    oldest) requirements=requirements-oldest.txt pythons="3.11" venv=.venv-oldest ;;
+    *) echo "STACK is '$stack', but must be newest, 3.12 or oldest" >&2 && exit 2 ;;
+esac
+venv="${VENV:-$venv}"
 
-venv="${VENV:-.venv}"
-wanted="$(cat requirements.txt requirements-dev.txt pyproject.toml | cksum)"
+wanted="$stack $(cat "$requirements" requirements-dev.txt pyproject.toml | cksum)"
 if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
-    python="$(find_python)"
+    if ! python="$(find_python $pythons)"; then
+        echo "No Python ${pythons// / or } was found, which the stack '$stack' needs. Install one," >&2
+        echo "name it (PYTHON=/path/to/python), or use Python 3.11 with STACK=oldest." >&2
+        exit 77  # what many tools of tests mean by "skipped"
+    fi
     echo "Installing into $venv with $("$python" --version) ..." >&2
     rm -f "$venv/installed"
-    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet -r requirements-dev.txt
+    # Packages of another Python, or of another set, must not remain.
+    "$python" -m venv --clear "$venv"
+    "$venv/bin/python" -m pip install --quiet -r "$requirements" -r requirements-dev.txt
     "$venv/bin/python" -m pip install --quiet --no-deps --editable .
     echo "$wanted" >"$venv/installed"
 fi

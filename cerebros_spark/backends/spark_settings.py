@@ -7,19 +7,28 @@ import re
 import sys
 from typing import Any
 
+from cerebros_spark.backends.spark_stack import check_active_session, check_classic
 from cerebros_spark.compat.pyspark import get_active_context
 from cerebros_spark.core.errors import ArgumentError, BackendError
 
 
-def find_active_context() -> Any:
-    """Find the active SparkContext; raise ArgumentError if there is none."""
-    context = get_active_context()
-    if context is None:
-        raise ArgumentError(
-            "there is no active SparkContext: start a SparkSession and pass "
-            "spark_context=spark.sparkContext"
-        )
-    return context
+def find_context(given: Any = None) -> Any:
+    """Return the SparkContext of a session, a given context, or else the active one.
+
+    Raises:
+        ArgumentError: If there is none, or its kind of cluster does not give access to it.
+    """
+    if given is None:
+        check_active_session()
+        context = get_active_context()
+        if context is None:
+            raise ArgumentError(
+                "there is no active SparkContext: start one with cerebros_spark.start_spark(), or "
+                "pass spark_context=spark.sparkContext"
+            )
+        return context
+    check_classic(given, "spark_context")
+    return getattr(given, "sparkContext", given)
 
 
 def use_driver_python(context: Any) -> None:

@@ -19,6 +19,13 @@ def get_active_context() -> Any:
     return SparkContext._active_spark_context
 
 
+def get_java_version(context: Any) -> int | None:
+    """Return the major version of the Java that runs the driver's Spark; None if it is unknown."""
+    text = str(context._jvm.System.getProperty("java.specification.version"))
+    version = text.removeprefix("1.")  # Java 8 calls itself 1.8
+    return int(version) if version.isdecimal() else None
+
+
 def hadoop_path(context: Any, *parts: str) -> tuple[Any, Any]:
     """Return the Hadoop file system of a path, and the path itself, as Java objects."""
     path = context._jvm.org.apache.hadoop.fs.Path(*parts)

@@ -167,7 +167,7 @@ def _count_bad(column: Column, array: np.ndarray, values: np.ndarray) -> ColumnC
     if masked is not np.ma.nomask:
         nulls = int(masked.reshape(flat.shape).any(axis=1).sum())
     is_array, is_weight = values.ndim > 1, column.role == "weight"
-    weights = np.ma.getdata(array) if is_weight and len(values) else np.zeros(1)
+    weights: np.ndarray = np.ma.getdata(array) if is_weight and len(values) else np.zeros(1)
     return ColumnCounts(
         column.name,
         nulls=0 if is_array else nulls,
@@ -266,8 +266,8 @@ def _add_moments(column: Column, values: np.ndarray, rows: np.ndarray) -> Column
     mean = sum(chunk.sum(axis=0) for chunk in chunks()) / len(rows)
     variance = sum(np.square(chunk - mean).sum(axis=0) for chunk in chunks()) / len(rows)
     moments = (np.asarray(mean + np.float64(origin)).reshape(-1), np.asarray(variance))
-    mean, variance = (tuple(each.tolist()) for each in moments)
-    return msgspec.structs.replace(column, mean=mean, variance=variance)
+    as_tuples = [tuple(each.tolist()) for each in moments]
+    return msgspec.structs.replace(column, mean=as_tuples[0], variance=as_tuples[1])
 
 
 def _inspect_label(column: Column, values: np.ndarray) -> Column:

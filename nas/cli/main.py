@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import click
 
 import cerebros_spark
+from cerebros_spark.backends.spark_errors import summarize_spark_error
 from cerebros_spark.core.errors import ArgumentError, CerebrosError, DataError
 from nas.cli.runs import audit, export, predict, report
 from nas.cli.search import resume, search
-from nas.cli.spark_session import summarize_error
 
 SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CerebrosError as error:
         return _exit(f"Error: {error}", FAILURE)
     except Exception as error:
-        reason = f"{type(error).__name__}: {summarize_error(error)}"
+        reason = f"{type(error).__name__}: {summarize_spark_error(error)}"
         return _exit(f"Error: {reason} (--verbose shows the traceback)", FAILURE)
     return code if isinstance(code, int) else SUCCESS
 

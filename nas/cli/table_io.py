@@ -7,9 +7,9 @@ import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cerebros_spark.backends.spark_errors import summarize_spark_error
 from cerebros_spark.compat.pyspark import hadoop_path, hadoop_setting
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.cli.spark_session import summarize_error
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -75,7 +75,7 @@ def read_table(
                 reader = reader.options(numFeatures=vector_size)
             df = reader.load(place)
     except (PySparkException, Py4JJavaError) as error:
-        reason = summarize_error(error)
+        reason = summarize_spark_error(error)
         raise DataError(f"cannot read {path!r} as {table_format}: {reason}") from error
     if not df.columns:
         raise DataError(f"{path!r} holds no columns")
@@ -184,7 +184,7 @@ def write_table(df: DataFrame, path: str, table_format: str) -> None:
         else:
             df.write.mode("overwrite").parquet(place)
     except (PySparkException, Py4JJavaError) as error:
-        raise ArgumentError(f"cannot write {path!r}: {summarize_error(error)}") from error
+        raise ArgumentError(f"cannot write {path!r}: {summarize_spark_error(error)}") from error
 
 
 def _is_url(path: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cerebros_spark.backends.spark_stack import check_classic
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data import catalog
 from cerebros_spark.data.checks import VALIDATION_DATA
@@ -90,6 +91,7 @@ def prepare_data(
     if is_spark(x):
         from cerebros_spark.data.prepare_spark import prepare_spark as prepare
 
+        check_classic(x, "x")
         _check_spark_arguments(resources, y, sample_weight)
         data = x
         if validation_data is not None:

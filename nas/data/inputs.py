@@ -294,7 +294,7 @@ def _append_validation(
     ).columns
     rows = _count_rows(columns)
     _check_lengths(more, "validation_data")
-    stacked = {}
+    stacked: dict[str, np.ndarray] = {}
     for name, values in columns.items():
         if name not in more:
             raise DataError(f"the column {name!r} is missing in validation_data")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cerebros_spark.backends.spark_job import configure_task
+from cerebros_spark.backends.spark_stack import check_classic
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.core.pickling import unpickle_objects
 from cerebros_spark.core.types import MetricVariables
@@ -177,6 +178,7 @@ def _get_element_type(data_type: Any) -> str:
 
 def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
     """Raise DataError unless the needed columns hold numbers and all column names are unique."""
+    check_classic(df, "the DataFrame")
     check_columns(df.columns, needed)
     case_sensitive = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
     names = [name if case_sensitive else name.lower() for name in df.columns]

@@ -120,7 +120,7 @@ class FusedProgram:
             tf.constant(count),
             tf.constant(len(maps)),
         )
-        after = np.asarray(memoryview(trained))
+        after: np.ndarray = np.asarray(memoryview(trained))
         self._states[group] = [
             each.read(state, vector, steps)
             for each, state, vector in zip(maps, states, after, strict=False)

@@ -77,10 +77,13 @@ def _prepare_folder() -> Path:
 
 
 def _describe_machine() -> str:
-    """Describe the TensorFlow version and CPU, which a compiled program depends on."""
+    """Describe what a compiled program depends on: TensorFlow, XLA's flags and the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
     cpu = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
-    return "\n".join([metadata.version("tensorflow"), platform.machine(), *sorted(cpu)])
+    # XLA's own keys leave out its flags, although they change the code that it generates.
+    flags = os.environ.get("XLA_FLAGS", "")
+    words = [metadata.version("tensorflow"), flags, platform.machine(), *sorted(cpu)]
+    return "\n".join(words)

@@ -11,6 +11,7 @@ from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 
 from cerebros_spark.backends.spark import SparkBackend
+from cerebros_spark.backends.spark_stack import check_classic
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
 from nas.estimators.spark_ml.model import CerebrosModel
@@ -88,6 +89,7 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
     def _run_search(
         self, search: HyperHyperModel, dataset: DataFrame, store: Store
     ) -> ModelSelectionResult:
+        check_classic(dataset, "the DataFrame")
         search.resource_bind(
             backend=SparkBackend(dataset.sparkSession.sparkContext, self.getNumWorkers()),
             store=store,

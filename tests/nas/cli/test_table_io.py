@@ -6,13 +6,10 @@ import shlex
 
 import pandas as pd
 import pytest
-from pyspark.errors import PySparkException
-from pyspark.sql.functions import udf
 
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
 from nas.cli.run_config import format_place
-from nas.cli.spark_session import summarize_error
 from nas.cli.table_encoding import TableEncoding
 from nas.cli.table_io import check_output, read_table, resolve_path, write_table
 
@@ -73,16 +70,6 @@ def test_strings_are_refused_where_the_search_had_numbers(spark):
     df = spark.createDataFrame([("1",), ("about 2",)], "`a b` string")
     with pytest.raises(DataError, match="'a b' holds 'about 2', but held numbers"):
         TableEncoding(("a b",), ("y",)).predict(df, None)
-
-
-def test_errors_of_executors_are_summarized_in_a_line(spark):
-    @udf("int")
-    def fail(value):
-        raise DataError(f"no {value}")
-
-    with pytest.raises(PySparkException) as caught:
-        spark.range(1).select(fail("id")).collect()
-    assert summarize_error(caught.value) == "DataError: no 0"
 
 
 def read_text(spark, folder, text, **more):

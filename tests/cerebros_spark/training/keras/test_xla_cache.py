@@ -69,6 +69,17 @@ def test_reuse_does_not_depend_on_earlier_tensors(tmp_path):
     assert found[1] == found[0]
 
 
+def test_other_flags_of_xla_have_another_folder(here, monkeypatch):
+    found = set()
+    for flags in ("", "--xla_backend_optimization_level=0"):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
+        xla_cache.enable_xla_cache.cache_clear()
+        xla_cache.enable_xla_cache()
+        found.add(os.environ["TF_XLA_FLAGS"])
+    assert len(found) == 2
+
+
 def printed(folder: Path, script: str, *arguments: str) -> str:
     environment = {**os.environ, "TMPDIR": str(folder)}
     environment.pop("TF_XLA_FLAGS", None)

