@@ -16,8 +16,8 @@ from nas import HyperHyperModel
 
 def main() -> None:
     """Search, and add predictions to the table."""
-    # The session of spark-submit, or one on this machine.
-    spark = start_spark(app_name="houses")
+    # On a cluster, spark-submit's own master is used.
+    spark = start_spark("local[2]", app_name="houses")
     train, test = houses(spark).randomSplit([0.8, 0.2], seed=0)
     encoder = Pipeline(
         stages=[
@@ -31,7 +31,7 @@ def main() -> None:
         inputs=ak.Input(), outputs=ak.RegressionHead(), project_name="houses", seed=0
     )
     search.resource_bind(
-        backend=SparkBackend(spark_context=spark.sparkContext),
+        backend=SparkBackend(spark_context=spark.sparkContext, num_workers=2),
         store=LocalStore(prefix_path="runs"),
         feature_columns=["area", "rooms", "town_vector"],
         label_columns=["price"],

@@ -55,7 +55,7 @@ def define(context):
         "Disk image",
         kinds.IMAGE,
         IMAGE,
-        longDescription="An Ubuntu with python3 3.11 or 3.12, such as 24.04.",
+        longDescription="An Ubuntu with python3 3.12 or 3.13, such as 24.04.",
     )
     context.defineParameter(
         "repository",

@@ -27,13 +27,11 @@ def session(master: str | None = None) -> Any:
     """Return the SparkSession that spark-submit set up, or a local one."""
     from cerebros_spark import start_spark
 
+    master = master or "local[2]"
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         os.environ.setdefault("SPARK_HOME", spark_home())
-        master = master or "local[2]"
         if address := address_towards(master):
             os.environ.setdefault("SPARK_LOCAL_IP", address)
-    else:
-        master = None
     # The data of these scripts is small.
     spark = start_spark(master, settings={"spark.sql.shuffle.partitions": "4"})
     spark.sparkContext.setLogLevel("ERROR")

@@ -39,7 +39,7 @@ def environment_archive(folder: Path, python_prefix: str | None = None) -> Path:
     Args:
         folder: Folder of the archives.
         python_prefix: Prefix of the base Python on the executors' machines, if it differs from
-            this machine's (``/usr`` for ``/usr/bin/python3.11``).
+            this machine's (``/usr`` for ``/usr/bin/python3.13``).
 
     Raises:
         PackingError: If this Python is not in a virtual environment, or packing fails.

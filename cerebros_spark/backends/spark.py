@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cerebros_spark.backends.spark_errors import describe_job_error
-from cerebros_spark.backends.spark_job import SparkJob, make_store_check, make_worker_task
+from cerebros_spark.backends.spark_job import SparkJob, make_worker_check, make_worker_task
 from cerebros_spark.backends.spark_settings import (
     check_slots,
     check_speculation,
@@ -18,7 +18,7 @@ from cerebros_spark.backends.spark_settings import (
     get_start_timeout,
     use_driver_python,
 )
-from cerebros_spark.backends.spark_stack import check_stack
+from cerebros_spark.backends.spark_stack import check_stack, check_worker_version
 from cerebros_spark.compat.pyspark import kill_task_attempt
 from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.core.events import WorkerEvent, WorkerLost, WorkerReady
@@ -103,12 +103,10 @@ class SparkBackend:
         check_slots(self._context, self.num_workers)
         token = f"check-{uuid.uuid4().hex}"
         store.write(probe_key(token), token.encode())
-        errors: list[str] = []
+        found: list[tuple[str, str]] = []
         numbers = self._context.parallelize(range(self.num_workers), self.num_workers)
-        tasks = numbers.map(make_store_check(store, token))
-        job = SparkJob(
-            self._context, "cerebros_spark check", lambda: errors.extend(tasks.collect())
-        )
+        tasks = numbers.map(make_worker_check(store, token))
+        job = SparkJob(self._context, "cerebros_spark check", lambda: found.extend(tasks.collect()))
         try:
             job.wait(self._start_timeout)
             if job.is_running:
@@ -118,8 +116,10 @@ class SparkBackend:
         finally:
             job.cancel()
             store.delete(f"runs/{token}")
-        for error in filter(None, errors):
-            raise StoreError(error)
+        for version, error in found:
+            check_worker_version(version)
+            if error:
+                raise StoreError(error)
 
     def start(self, config: WorkerConfig) -> None:
         """Start the Spark jobs and wait until every worker has registered."""

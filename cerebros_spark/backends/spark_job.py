@@ -109,15 +109,20 @@ def make_worker_task(
     return run
 
 
-def make_store_check(store: Store, token: str) -> Callable[[int], str]:
-    """Make the function of a Spark task that checks the store and returns any error message."""
+def make_worker_check(store: Store, token: str) -> Callable[[int], tuple[str, str]]:
+    """Make the function of a Spark task that checks the store.
 
-    def check(_: int) -> str:
+    The task returns its version of pyspark, and an error message, which is empty without an error.
+    """
+
+    def check(_: int) -> tuple[str, str]:
+        import pyspark
+
         try:
             check_store(store, token)
         except StoreError as error:
-            return str(error)
-        return ""
+            return pyspark.__version__, str(error)
+        return pyspark.__version__, ""
 
     return check
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from cerebros_spark.backends.java_home import set_java_home
 from cerebros_spark.backends.spark_errors import summarize_spark_error
-from cerebros_spark.backends.spark_stack import check_master, check_python
+from cerebros_spark.backends.spark_stack import (
+    check_active_session,
+    check_classic,
+    check_installation,
+    check_master,
+)
+from cerebros_spark.compat.pyspark import get_active_context
 from cerebros_spark.core.errors import BackendError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_SETTINGS = {
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    # New workers inherit the libraries that the daemon has loaded.
-    "spark.python.daemon.module": "cerebros_spark.daemon",
-}
+logger = logging.getLogger(__name__)
+
+_QUIET = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+# New workers inherit the libraries that the daemon has loaded.
+_LOCAL = {"spark.python.daemon.module": "cerebros_spark.daemon"}
+_LOOPBACK = "127.0.0.1"
 
 
 def start_spark(
@@ -29,50 +37,73 @@ def start_spark(
     app_name: str = "cerebros_spark",
     settings: Mapping[str, str] | None = None,
 ) -> SparkSession:
-    """Start a Spark session, or return the active one.
+    """Start a Spark session, or return the active one, whose settings stay as they are.
 
-    It needs no Java on the machine (:func:`set_java_home`). Unless ``PYSPARK_PYTHON`` is set,
-    workers run this process's Python.
+    It needs no installed Java (:func:`set_java_home`). Unless ``PYSPARK_PYTHON`` is set, workers
+    run the driver's Python, or one at the same path on other machines.
 
     Args:
-        master: Spark's master URL. Defaults to the master that ``spark-submit`` has set, or else
-            to ``"local[*]"``, this machine with all of its cores.
+        master: Spark's master URL. A script that ``spark-submit`` started uses the master of
+            ``spark-submit`` instead. Defaults to ``"local[*]"``, this machine with all its cores.
         app_name: Name of the application in Spark's pages.
-        settings: More settings of Spark, by name. They precede those of this function, which
-            turn off Spark's pages and its console progress for a session that ``spark-submit``
-            did not start.
+        settings: More settings of Spark, by name. They override those of this function, which turn
+            off Spark's pages and console progress unless ``spark-submit`` started the script.
 
     Raises:
+        ArgumentError: If ``master`` or the environment stands for Spark Connect.
         BackendError: If Spark cannot run with the installed Java and Python, or does not start.
     """
     if master is not None:
         check_master(master)
+    check_active_session()
     from pyspark.sql import SparkSession
 
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        return active
-    check_python()
-    if master is None and not is_submitted():
-        master = "local[*]"
-    builder = SparkSession.builder.appName(app_name)
-    if master is not None:
-        builder = builder.master(master)
-        if master.startswith("local"):
-            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    context = get_active_context()
+    if context is not None:
+        if master is not None and master != context.master:
+            logger.warning(
+                "the active Spark session, with the master %s, is used instead of %s: stop it "
+                "first to start another",
+                context.master,
+                master,
+            )
+        return SparkSession.getActiveSession() or SparkSession(context)
+    check_installation()
+    chosen = {"spark.app.name": app_name}
+    is_local = False
     if not is_submitted():
+        master = master or "local[*]"
+        is_local = master.startswith("local")
         set_java_home()
-        for name, value in _SETTINGS.items():
-            builder = builder.config(name, value)
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    for name, value in (settings or {}).items():
-        builder = builder.config(name, value)
-    try:
-        return builder.getOrCreate()
-    except Exception as error:  # py4j's errors have no common base class
-        raise BackendError(f"Spark could not be started: {summarize_spark_error(error)}") from error
+        chosen |= {"spark.master": master, **_QUIET, **(_LOCAL if is_local else {})}
+        if not os.environ.get("PYSPARK_PYTHON"):
+            os.environ["PYSPARK_PYTHON"] = sys.executable
+    with _local_address() if is_local else contextlib.nullcontext():
+        try:
+            builder = SparkSession.builder.config(map={**chosen, **(settings or {})})
+            session = builder.getOrCreate()
+        except Exception as error:  # py4j's errors have no common base class
+            raise BackendError(f"Spark could not be started: {summarize_spark_error(error)}") from (
+                error
+            )
+    check_classic(session, "the session")
+    return session
 
 
 def is_submitted() -> bool:
     """Return whether ``spark-submit`` started this process, which then has a Java."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+@contextlib.contextmanager
+def _local_address() -> Iterator[None]:
+    """Let a Spark that starts meanwhile use no other network address than that of loopback."""
+    if os.environ.get("SPARK_LOCAL_IP"):
+        yield
+        return
+    # A later session with a cluster must not inherit it.
+    os.environ["SPARK_LOCAL_IP"] = _LOOPBACK
+    try:
+        yield
+    finally:
+        del os.environ["SPARK_LOCAL_IP"]

@@ -28,7 +28,18 @@ def find_context(given: Any = None) -> Any:
             )
         return context
     check_classic(given, "spark_context")
-    return getattr(given, "sparkContext", given)
+    try:
+        context = getattr(given, "sparkContext", given)
+    except Exception as error:  # py4j's errors have no common base class
+        raise ArgumentError(
+            "this cluster gives no access to spark.sparkContext, which starts the workers: use a "
+            "cluster in dedicated (single user) mode"
+        ) from error
+    if not hasattr(context, "getConf"):
+        raise ArgumentError(
+            f"spark_context must be a SparkContext or a SparkSession, but got {given!r}"
+        )
+    return context
 
 
 def use_driver_python(context: Any) -> None:
@@ -38,7 +49,7 @@ def use_driver_python(context: Any) -> None:
     the script and lack its packages.
     """
     is_local = context.getConf().get("spark.master", "").startswith("local")
-    is_set = "PYSPARK_PYTHON" in os.environ or context.getConf().get("spark.pyspark.python")
+    is_set = os.environ.get("PYSPARK_PYTHON") or context.getConf().get("spark.pyspark.python")
     if is_local and not is_set:
         context.pythonExec = sys.executable
 
@@ -87,7 +98,11 @@ def _count_cores(master: str, conf: Any, default: int) -> int:
         return int(cluster[1]) * int(cluster[2])
     local = re.fullmatch(r"local(?:\[\s*(\d+|\*)\s*(?:,.*)?\])?", master)
     if local:
-        return (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
+        if local[1] != "*":
+            return int(local[1] or 1)
+        # Spark's default parallelism is the number of processors that Java may use, unless it is
+        # set: a container may have fewer than the machine.
+        return (os.cpu_count() or 1) if conf.get("spark.default.parallelism") else default
     executors = conf.get("spark.executor.instances")
     if executors:
         return int(executors) * int(conf.get("spark.executor.cores", "1"))

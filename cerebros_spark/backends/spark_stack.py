@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from cerebros_spark.backends.java_home import check_java
@@ -12,56 +15,47 @@ from cerebros_spark.core.errors import ArgumentError, BackendError
 
 # The newest Python that a series of pyspark runs on, where it is not the newest that we do.
 _NEWEST_PYTHON = {"3.5": (3, 12)}
+_OLDEST_SERIES = (3, 5)
 
 _CLASSIC = (
-    "start a classic session (spark.api.mode=classic, no SPARK_REMOTE, no sc:// URL), on a cluster "
-    "in dedicated mode"
+    "it cannot run long-lived tasks. Start a classic session (spark.api.mode=classic, no "
+    "SPARK_REMOTE, no sc:// URL), on a cluster in dedicated mode"
 )
+_CONNECT_VARIABLES = ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED")
 
 
-def check_python() -> None:
-    """Raise BackendError if the installed pyspark cannot run on this Python."""
+def check_installation() -> None:
+    """Check that the installed pyspark can run on this Python, and with its libraries.
+
+    Raises:
+        BackendError: If Python, pandas or pyarrow does not fit, or ``SPARK_HOME`` is another Spark.
+    """
     import pyspark
 
-    series = ".".join(pyspark.__version__.split(".")[:2])
-    newest = _NEWEST_PYTHON.get(series)
+    version = pyspark.__version__
+    newest = _NEWEST_PYTHON.get(_get_series(version))
     if newest is not None and sys.version_info[:2] > newest:
         raise BackendError(
-            f"pyspark {pyspark.__version__} cannot run on Python {platform.python_version()}: "
-            f"pip install 'pyspark>=4', or use Python {newest[0]}.{newest[1]} or older"
+            f"pyspark {version} cannot run on Python {platform.python_version()}: pip install "
+            f"'pyspark>=4', or use Python {newest[0]}.{newest[1]} or older"
         )
+    home = os.environ.get("SPARK_HOME")
+    found = _find_spark_version(Path(home)) if home else None
+    if found is not None:
+        _check_same(found, version, f"SPARK_HOME={home}")
+    from pyspark.sql.pandas import utils
 
-
-def check_master(master: str) -> None:
-    """Raise ArgumentError if a master URL is one of Spark Connect."""
-    if master.startswith("sc://"):
-        raise ArgumentError(
-            f"master={master!r} is a server of Spark Connect, which cannot run long-lived tasks: "
-            f"{_CLASSIC}"
-        )
-
-
-def check_classic(value: Any, argument: str) -> None:
-    """Raise ArgumentError if a session or a DataFrame is one of Spark Connect."""
-    if any(kind.__module__.startswith("pyspark.sql.connect.") for kind in type(value).__mro__):
-        raise ArgumentError(
-            f"{argument} belongs to Spark Connect, which cannot run long-lived tasks: {_CLASSIC}"
-        )
-
-
-def check_active_session() -> None:
-    """Raise ArgumentError if this process uses Spark Connect."""
-    from pyspark.sql.utils import is_remote
-
-    if is_remote():
-        raise ArgumentError(
-            "the Spark of this process is Spark Connect, which cannot run long-lived tasks: "
-            f"{_CLASSIC}"
-        )
+    try:
+        utils.require_minimum_pandas_version()
+        utils.require_minimum_pyarrow_version()
+    except ImportError as error:
+        raise BackendError(
+            f"pyspark {version} cannot work with the installed libraries: {error}"
+        ) from error
 
 
 def check_stack(context: Any) -> None:
-    """Check that Spark, pyspark, Python and Java can work together.
+    """Check that a running Spark, pyspark, Python and Java can work together.
 
     Raises:
         BackendError: If the versions of Spark and pyspark differ, or if Spark cannot run on this
@@ -69,12 +63,65 @@ def check_stack(context: Any) -> None:
     """
     import pyspark
 
-    check_python()
-    if context.version.split("-")[0].split(".")[:2] != pyspark.__version__.split(".")[:2]:
-        raise BackendError(
-            f"the cluster runs Spark {context.version}, but pyspark here is {pyspark.__version__}: "
-            f"pip install pyspark=={context.version}"
-        )
+    check_installation()
+    _check_same(context.version, pyspark.__version__, "the driver")
     java = get_java_version(context)
     if java is not None:
         check_java(java, "running Spark")
+
+
+def check_worker_version(version: str) -> None:
+    """Raise BackendError if workers have another series of pyspark than the driver."""
+    import pyspark
+
+    if _get_series(version) != _get_series(pyspark.__version__):
+        raise BackendError(
+            f"the workers' Python has pyspark {version}, but the driver's has "
+            f"{pyspark.__version__}: install the same in both"
+        )
+
+
+def check_master(master: str) -> None:
+    """Raise ArgumentError if a master URL is one of Spark Connect."""
+    if master.startswith("sc://"):
+        raise ArgumentError(f"master={master!r} is a server of Spark Connect: {_CLASSIC}")
+
+
+def check_classic(value: Any, argument: str) -> None:
+    """Raise ArgumentError if a session or a DataFrame is one of Spark Connect."""
+    if any(kind.__module__.startswith("pyspark.sql.connect.") for kind in type(value).__mro__):
+        raise ArgumentError(f"{argument} belongs to Spark Connect: {_CLASSIC}")
+
+
+def check_active_session() -> None:
+    """Raise ArgumentError if this process uses Spark Connect, or is set up to."""
+    found = [name for name in _CONNECT_VARIABLES if os.environ.get(name)]
+    if os.environ.get("SPARK_API_MODE", "").lower() == "connect":
+        found.append("SPARK_API_MODE")
+    if found:
+        raise ArgumentError(f"{found[0]} is set, which stands for Spark Connect: {_CLASSIC}")
+
+
+def _check_same(spark: str, pyspark: str, where: str) -> None:
+    if _get_series(spark) == _get_series(pyspark):
+        return
+    series = _get_series(spark)
+    if tuple(int(part) for part in series.split(".")) < _OLDEST_SERIES:
+        raise BackendError(f"Spark {spark} was found ({where}), but Spark 3.5 or newer is needed")
+    raise BackendError(
+        f"Spark {spark} was found ({where}), but pyspark is {pyspark}: pip install "
+        f"'pyspark=={series}.*'"
+    )
+
+
+def _get_series(version: str) -> str:
+    """Return ``"4.1"`` for ``"4.1.2-vendor-3"``."""
+    found = re.match(r"\d+\.\d+", version)
+    return found[0] if found else version
+
+
+def _find_spark_version(home: Path) -> str | None:
+    """Return the version of the Spark in a folder; None if it is unknown."""
+    for jar in sorted(home.glob("jars/spark-core_*.jar")):
+        return jar.stem.partition("_")[2].partition("-")[2]
+    return None

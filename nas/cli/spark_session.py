@@ -7,7 +7,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from cerebros_spark.backends.spark_session import is_submitted, start_spark
+from cerebros_spark.backends.spark_session import start_spark
+from cerebros_spark.compat.pyspark import get_active_context
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -24,15 +25,12 @@ def spark_session(
     If ``master`` is None, a new session uses the master of ``spark-submit``, or else this machine
     with one task slot per worker. ``workers`` defaults to 2.
     """
-    from pyspark.sql import SparkSession
-
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        yield active
-        return
-    if master is None and not is_submitted():
-        master = f"local[{workers or DEFAULT_WORKERS}]"
+    master = master or f"local[{workers or DEFAULT_WORKERS}]"
+    is_active = get_active_context() is not None
     session = start_spark(master, app_name="cerebros-spark", settings=settings)
+    if is_active:
+        yield session
+        return
     # The command reports errors itself, without Java's stack traces.
     verbose = logging.getLogger("nas").isEnabledFor(logging.INFO)
     session.sparkContext.setLogLevel("ERROR" if verbose else "FATAL")

@@ -25,7 +25,19 @@ _OUTER = frozenset(
 )
 _LOCAL = frozenset({"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_AND_CLEAR"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
-_CALLS = frozenset({"CALL", "CALL_FUNCTION", "CALL_FUNCTION_KW", "CALL_FUNCTION_EX", "CALL_METHOD"})
+_CALLS = frozenset(
+    {
+        *("CALL", "CALL_KW", "CALL_FUNCTION", "CALL_FUNCTION_KW", "CALL_FUNCTION_EX"),
+        *("CALL_METHOD",),
+    }
+)
+# Python 3.13 joins two instructions on one line; on two lines they stay separate.
+_JOINED = {
+    "LOAD_FAST_LOAD_FAST": ("LOAD_FAST", "LOAD_FAST"),
+    "STORE_FAST_LOAD_FAST": ("STORE_FAST", "LOAD_FAST"),
+    "STORE_FAST_STORE_FAST": ("STORE_FAST", "STORE_FAST"),
+}
+_ANNOTATIONS = 4  # in the argument of MAKE_FUNCTION, since Python 3.13 of SET_FUNCTION_ATTRIBUTE
 # Number of values above the container on the stack.
 _ITEMS = {"STORE_SUBSCR": 1, "DELETE_SUBSCR": 1, "STORE_SLICE": 2}
 _SWAPS = ("SWAP", "ROT_TWO", "ROT_THREE", "ROT_FOUR")
@@ -222,17 +234,35 @@ def read_steps(code: types.CodeType) -> tuple[list[Step], dict[int, int]]:
         indexes[each.offset] = len(steps)
         if each.opname in ("EXTENDED_ARG", "CACHE", "PRECALL"):
             continue
+        if each.opname in _JOINED:
+            steps += _split_joined(each, before)
+            continue
         step = Step(each.opname, each.opcode, each.arg, each.argval, before, after)
         if each.opname == "STORE_NAME" and each.argval in _IGNORED:
             del steps[_find_start(steps, len(steps), before) :]
             continue
-        if each.opname == "MAKE_FUNCTION" and (each.arg or 0) & 4:
+        if each.opname == "SET_FUNCTION_ATTRIBUTE" and each.arg == _ANNOTATIONS:
+            end = _find_start(steps, len(steps), before)
+            del steps[_find_start(steps, end, before - 1) : end]
+            continue
+        if each.opname == "MAKE_FUNCTION" and (each.arg or 0) & _ANNOTATIONS:
             above = 1 + (sys.version_info < (3, 11)) + bool((each.arg or 0) & 8)
             end = _find_start(steps, len(steps), before - above + 1)
             del steps[_find_start(steps, end, before - above) : end]
-            step = step._replace(arg=(each.arg or 0) & ~4)
+            step = step._replace(arg=(each.arg or 0) & ~_ANNOTATIONS)
         steps.append(step)
     return steps, indexes
+
+
+def _split_joined(joined: dis.Instruction, before: int) -> Iterator[Step]:
+    """Split an instruction that stands for two, with its arguments in four bits each."""
+    arg = joined.arg or 0
+    for opname, number, name in zip(
+        _JOINED[joined.opname], (arg >> 4, arg & 15), joined.argval, strict=True
+    ):
+        after = before + (1 if opname.startswith("LOAD") else -1)
+        yield Step(opname, dis.opmap[opname], number, name, before, after)
+        before = after
 
 
 # Names ---------------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ import hashlib
 import logging
 import os
 import platform
-import stat
-import tempfile
 import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from cerebros_spark.core.user_folder import prepare_user_folder
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +60,9 @@ def compile_with_xla(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _prepare_folder() -> Path:
     # A program compiled for another CPU or TensorFlow may crash: use a folder of this machine.
-    home = Path(tempfile.gettempdir(), f"cerebros_spark-xla-{os.getuid()}")
+    home = prepare_user_folder("xla")
     if any(each.isspace() for each in str(home)):
         raise OSError(f"TensorFlow's flags cannot contain {str(home)!r}")
-    home.mkdir(mode=0o700, exist_ok=True)
-    status = home.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise OSError(f"other users can write to {home}")
     folder = home / hashlib.sha256(_describe_machine().encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
     for file in folder.iterdir():

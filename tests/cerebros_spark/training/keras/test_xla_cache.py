@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ print(float(tf.function(lambda x: tf.reduce_sum(x * x), jit_compile=True)(tf.one
 # The same for a function that is traced after so many tensors were made.
 AFTER_OTHERS = """
 import sys
+import tempfile
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 load_tensorflow()
 import tensorflow as tf
@@ -40,7 +42,7 @@ print(float(squares(tf.constant(4))))
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(xla_cache.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
     xla_cache.enable_xla_cache.cache_clear()
     yield tmp_path
@@ -131,6 +133,6 @@ def test_unused_programs_are_removed(here, monkeypatch):
 
 
 def test_a_folder_with_spaces_is_not_used(tmp_path, here, monkeypatch):
-    monkeypatch.setattr(xla_cache.tempfile, "gettempdir", lambda: str(tmp_path / "a folder"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "a folder"))
     xla_cache.enable_xla_cache()
     assert "TF_XLA_FLAGS" not in os.environ

@@ -1,0 +1,39 @@
+"""Start of Spark: the active session, and the environment of a new one."""
+
+import logging
+import os
+
+import pytest
+
+from cerebros_spark import SparkBackend, start_spark
+from cerebros_spark.core.errors import ArgumentError
+
+
+def test_the_active_session_is_returned(spark, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert start_spark() is spark
+        assert start_spark(spark.sparkContext.master) is spark
+    assert not caplog.records
+
+
+def test_another_master_than_that_of_the_active_session_is_logged(spark, caplog):
+    assert start_spark("local[7]") is spark
+    (record,) = caplog.records
+    assert "with the master local[2], is used instead of local[7]" in record.getMessage()
+
+
+def test_a_session_starts_with_what_workers_need(spark):
+    assert os.path.exists(os.path.join(os.environ["JAVA_HOME"], "bin", "java"))
+    conf = spark.sparkContext.getConf()
+    assert conf.get("spark.python.daemon.module") == "cerebros_spark.daemon"
+    assert conf.get("spark.ui.enabled") == "false"
+    assert "SPARK_LOCAL_IP" not in os.environ
+
+
+def test_a_backend_takes_a_session(spark):
+    assert SparkBackend(spark).num_workers == 2
+
+
+def test_a_dataframe_is_no_session(spark):
+    with pytest.raises(ArgumentError, match="spark_context must be"):
+        SparkBackend(spark.range(3))
