@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from pathlib import Path
 
-from cerebros_spark import set_java_home
+# The packages of this checkout: a cluster may start where they are not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from cerebros_spark import BackendError, set_java_home
+
+__all__ = ["BackendError", "address_towards", "spark_environment", "spark_home"]
 
 
 def spark_home() -> str:
@@ -16,7 +23,11 @@ def spark_home() -> str:
 
 
 def spark_environment(**more: str) -> dict[str, str]:
-    """Return the environment for Spark's own programs (spark-class, spark-submit)."""
+    """Return the environment for Spark's own programs (spark-class, spark-submit).
+
+    Raises:
+        BackendError: If there is no Java that Spark can use.
+    """
     return {**os.environ, "SPARK_HOME": spark_home(), "JAVA_HOME": set_java_home(), **more}
 
 

@@ -15,6 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from _spark import BackendError
 from _standalone import Cluster, ClusterConfig, ClusterError
 
 FOLDER = Path(__file__).parent.parent / "build" / "cluster"
@@ -32,7 +33,7 @@ def main() -> None:
         else:
             stopped = cluster.stop()
             print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
-    except ClusterError as error:
+    except (ClusterError, BackendError) as error:
         sys.exit(f"cluster: {error}")
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import _packing
-from _spark import address_towards, spark_environment, spark_home
+from _spark import BackendError, address_towards, spark_environment, spark_home
 from _standalone import Cluster, ClusterError
 from cluster import FOLDER
 
@@ -66,7 +66,11 @@ def main() -> None:
     if print_only:
         print(shlex.join(["env", *(f"{n}={v}" for n, v in variables.items()), *command]))
     else:
-        os.execve(command[0], command, spark_environment(**variables))
+        try:
+            environment = spark_environment(**variables)
+        except BackendError as error:
+            sys.exit(f"submit: {error}")
+        os.execve(command[0], command, environment)
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

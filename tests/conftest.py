@@ -78,6 +78,7 @@ STACK = (
     "cerebros_spark/storage",
     "nas/compat",
     "nas/search/test_spark",
+    "profile",  # geni-lib needs Python 3.12 or older
 )
 
 # The files that take longest come first, so that two processes end at about the same time.

@@ -122,16 +122,30 @@ def test_a_master_that_is_not_there_is_named(tmp_path):
 
 
 def test_a_process_that_ends_at_once_is_shown_with_its_log(tmp_path):
-    words = [sys.executable, str(SCRIPT), "start", "--folder", str(tmp_path), "--port"]
-    done = subprocess.run(
-        [*words, str(free_port()), "--webui-port", str(free_port())],
-        env={**ENVIRONMENT, "JAVA_HOME": str(tmp_path / "nowhere")},
+    java = tmp_path / "java" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\necho no memory today\nexit 1\n")
+    java.chmod(0o755)
+    done = start_with_java(tmp_path, tmp_path / "java")
+    assert done.returncode == 1
+    assert "master exited with status" in done.stderr
+    assert "no memory today" in done.stderr
+
+
+def test_a_java_that_does_not_exist_is_an_error(tmp_path):
+    done = start_with_java(tmp_path, tmp_path / "nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"cluster: JAVA_HOME is '{tmp_path}/nowhere', but")
+
+
+def start_with_java(folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
+    ports = ("--port", str(free_port()), "--webui-port", str(free_port()))
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), "start", "--folder", str(folder), *ports],
+        env={**ENVIRONMENT, "JAVA_HOME": str(home)},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
-    assert "master exited with status" in done.stderr
-    assert "nowhere" in done.stderr
 
 
 @pytest.mark.parametrize(

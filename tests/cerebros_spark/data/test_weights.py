@@ -34,7 +34,10 @@ def by_arrays(frame, store, **more) -> Manifest:
 @pytest.fixture
 def by_spark(spark):
     def prepare(frame, store, **more) -> Manifest:
-        return prepare_spark(spark.createDataFrame(frame), store, **ARGUMENTS, **more)
+        # From rows: from a pandas frame, NaN becomes null since Spark 4.
+        rows = [tuple(row) for row in frame.astype(object).itertuples(index=False)]
+        df = spark.createDataFrame(rows, list(frame))
+        return prepare_spark(df, store, **ARGUMENTS, **more)
 
     return prepare
 
