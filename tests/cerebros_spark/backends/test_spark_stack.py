@@ -88,21 +88,21 @@ def test_libraries_that_are_too_old_for_pyspark_are_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("spark", "advice"),
+    ("found", "advice"),
     [
         ("4.1.2", r"but pyspark is 4.3.0: pip install 'pyspark==4\.1\.\*'"),
-        ("3.5.0-vendor-1", r"pip install 'pyspark==3\.5\.\*'"),
+        ("3.5.0-vendor-1", r"but pyspark is 4.3.0: pip install 'pyspark==3\.5\.\*'"),
         ("3.3.4", r"but Spark 3\.5 or newer is needed"),
     ],
 )
-def test_another_spark_is_refused(monkeypatch, tmp_path, spark, advice):
+def test_another_spark_is_refused(monkeypatch, tmp_path, found, advice):
     use_pyspark(monkeypatch, "4.3.0")
-    with pytest.raises(BackendError, match=rf"Spark {spark} was found \(the driver\), {advice}"):
-        check_stack(context(spark))
+    with pytest.raises(BackendError, match=rf"Spark {found} was found \(the driver\), {advice}"):
+        check_stack(context(found))
     (tmp_path / "jars").mkdir()
-    (tmp_path / "jars" / f"spark-core_2.13-{spark}.jar").write_text("")
+    (tmp_path / "jars" / f"spark-core_2.13-{found}.jar").write_text("")
     monkeypatch.setenv("SPARK_HOME", str(tmp_path))
-    with pytest.raises(BackendError, match=rf"Spark {spark} was found \(SPARK_HOME=.*{advice}"):
+    with pytest.raises(BackendError, match=rf"Spark {found} was found \(SPARK_HOME=.*{advice}"):
         check_installation()
 
 
