@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import platform
 import sys
+from collections.abc import Iterator
+
+from cerebros_spark.core.errors import BackendError
+
+
+@contextlib.contextmanager
+def explain_python_mismatch() -> Iterator[None]:
+    """Raise BackendError with advice if workers compute a DataFrame with another Python.
+
+    A DataFrame that was made from Python objects remembers the Python of the workers at that time.
+    """
+    try:
+        yield
+    except Exception as error:  # py4j's errors have no common base class
+        if "PYTHON_VERSION_MISMATCH" not in str(error):
+            raise
+        raise BackendError(
+            "Spark's workers compute the DataFrame with another version of Python than the "
+            f"driver's {platform.python_version()}: start Spark with cerebros_spark.start_spark(), "
+            f"or set PYSPARK_PYTHON={sys.executable} before Spark is started"
+        ) from error
 
 
 def summarize_spark_error(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cerebros_spark.backends.spark_errors import explain_python_mismatch
 from cerebros_spark.backends.spark_stack import check_classic
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data import catalog
@@ -119,18 +120,19 @@ def prepare_data(
         )
         data, features, labels = arrays.columns, arrays.features, arrays.labels
         validation, weight = arrays.validation, arrays.weight
-    manifest = prepare(
-        data,
-        resources.store,
-        feature_columns=features,
-        label_columns=labels,
-        validation=validation,
-        partitions=resources.backend.num_workers,
-        seed=seed,
-        weight_column=weight,
-        shuffle=shuffle,
-        inspect=lambda planned: inspect(PreparedData(planned, features, labels)),
-    )
+    with explain_python_mismatch():
+        manifest = prepare(
+            data,
+            resources.store,
+            feature_columns=features,
+            label_columns=labels,
+            validation=validation,
+            partitions=resources.backend.num_workers,
+            seed=seed,
+            weight_column=weight,
+            shuffle=shuffle,
+            inspect=lambda planned: inspect(PreparedData(planned, features, labels)),
+        )
     return PreparedData(manifest, features, labels)
 
 
