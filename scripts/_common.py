@@ -25,10 +25,10 @@ def prepare_environment(level: int = logging.WARNING) -> None:
 
 def session(master: str | None = None) -> Any:
     """Return the SparkSession that spark-submit set up, or a local one."""
-    from cerebros_spark import start_spark
+    from cerebros_spark.backends.spark_session import is_submitted, start_spark
 
     master = master or "local[2]"
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+    if not is_submitted():
         os.environ.setdefault("SPARK_HOME", spark_home())
         if address := address_towards(master):
             os.environ.setdefault("SPARK_LOCAL_IP", address)

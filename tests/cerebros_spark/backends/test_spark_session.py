@@ -6,6 +6,7 @@ import os
 import pytest
 
 from cerebros_spark import SparkBackend, start_spark
+from cerebros_spark.backends.spark_session import _local_address
 from cerebros_spark.core.errors import ArgumentError
 
 
@@ -27,7 +28,16 @@ def test_a_session_starts_with_what_workers_need(spark):
     conf = spark.sparkContext.getConf()
     assert conf.get("spark.python.daemon.module") == "cerebros_spark.daemon"
     assert conf.get("spark.ui.enabled") == "false"
-    assert "SPARK_LOCAL_IP" not in os.environ
+
+
+@pytest.mark.parametrize("given", [None, "10.0.0.1"])
+def test_the_address_of_a_local_spark_is_not_left_for_a_later_one(monkeypatch, given):
+    monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
+    if given:
+        monkeypatch.setenv("SPARK_LOCAL_IP", given)
+    with _local_address():
+        assert os.environ["SPARK_LOCAL_IP"] == (given or "127.0.0.1")
+    assert os.environ.get("SPARK_LOCAL_IP") == given
 
 
 def test_a_backend_takes_a_session(spark):
