@@ -149,6 +149,7 @@ class HyperHyperModel:
         shard_memory: int = _GIB,
         program_memory: int = 2 * _GIB,
         sample_weight_column: str | None = None,
+        column_types: Mapping[str, str] | None = None,
     ) -> None:
         """Bind the workers, the store and the columns.
 
@@ -177,6 +178,9 @@ class HyperHyperModel:
                 numbers of at least 0. They weight the losses of training and validation, as
                 ``sample_weight`` of ``keras.Model.fit`` does. Of the metrics, they weight only the
                 ``weighted_metrics`` that a user's network is compiled with.
+            column_types: Kinds of columns by name, where the types of a table are not enough:
+                ``"numerical"``, ``"categorical"``, ``"boolean"``, ``"datetime"``, ``"vector"``, or
+                ``"ignore"`` to leave a column out.
 
         Raises:
             ArgumentError: If an argument is invalid.
@@ -199,6 +203,7 @@ class HyperHyperModel:
             shard_memory=shard_memory,
             program_memory=program_memory,
             sample_weight_column=sample_weight_column,
+            column_types=column_types,
         )
 
     def tuner_bind(
@@ -329,6 +334,7 @@ class HyperHyperModel:
             config.resources,
             x,
             y,
+            heads=config.table_heads,
             validation=validation,
             validation_data=validation_data,
             sample_weight=sample_weight,
@@ -458,13 +464,15 @@ class HyperHyperModel:
         """Return the hyperparameters of the best ``num_trials`` trials with a score, best first."""
         return self.result.get_best_hyperparameters(num_trials)
 
-    def export_model(self) -> keras.Model:
+    def export_model(self, raw: bool = True) -> keras.Model:
         """Return the best network as a plain ``keras.Model``, which Keras alone saves and loads.
 
+        Its inputs are the columns of the raw table that ``fit`` was given, by name; with
+        ``raw=False``, the encoded matrix. See :meth:`nas.ModelSelectionResult.export_model`.
         It is compiled without metrics that Keras cannot compute from class indices, such as
         ``F1Score``; :meth:`evaluate` reports them.
         """
-        return self.result.best_model
+        return self.result.export_model(raw)
 
     # Inside ------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.data.float32 import Variation, describe_loss
 from cerebros_spark.data.manifest import FORMAT, Column
+from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -329,6 +330,21 @@ def stored_names(names: Sequence[str]) -> tuple[str, ...]:
             taken.add(name)
         result.append(name)
     return tuple(result)
+
+
+def describe_fields(schema: TableSchema, request: DataRequest) -> list[Column]:
+    """Describe the fields of a raw table as columns of the shards."""
+    stored = dict(zip(request.columns, stored_names(request.columns), strict=True))
+    return [
+        Column(
+            each.name,
+            each.field_dtype,
+            each.field_shape,
+            "feature",
+            stored_as="" if stored[each.name] == each.name else stored[each.name],
+        )
+        for each in schema.columns
+    ]
 
 
 def fingerprint(content: Sequence[object], columns: Sequence[Column], request: DataRequest) -> str:

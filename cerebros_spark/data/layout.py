@@ -11,6 +11,7 @@ from typing import Any
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.data.checks import flatten
 from cerebros_spark.data.manifest import Layout, Manifest
+from cerebros_spark.data.table.schema import TableSchema
 
 Columns = Sequence[str | Sequence[str]]
 Groups = tuple[tuple[str, ...], ...]
@@ -75,9 +76,12 @@ def default_layout(
 def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
     """Return the NumPy name of the dtype of a model input that concatenates columns.
 
-    A single column keeps its dtype; several columns become float32.
+    A single column keeps its dtype; several columns, and those of a raw table, become float32.
     """
-    return manifest.column(names[0]).dtype if len(names) == 1 else "float32"
+    first = manifest.column(names[0])
+    if manifest.table is not None and first.role == "feature":
+        return "float32"
+    return first.dtype if len(names) == 1 else "float32"
 
 
 def _group(
@@ -87,6 +91,8 @@ def _group(
     argument = f"{role}_columns"
     end = "input" if role == "feature" else "output"
     existing = tuple(column.name for column in manifest.columns if column.role == role)
+    if role == "feature" and columns is not None and manifest.table is not None:
+        columns = _drop_left_out(manifest.table, columns)
     names = existing if columns is None else flatten(columns, argument)
     for name in names:
         if name not in existing:
@@ -110,6 +116,18 @@ def _group(
         f"the model has {count} {end}s, but {argument} has {len(names)} columns "
         f"({', '.join(names)}): {advice}"
     )
+
+
+def _drop_left_out(table: TableSchema, columns: Columns) -> Columns:
+    """Drop the columns that are left out of a raw table."""
+    left_out = {each.name for each in table.left_out}
+    kept: list[str | list[str]] = []
+    for group in columns:
+        if not isinstance(group, str):
+            kept.append([name for name in group if name not in left_out])
+        elif group not in left_out:
+            kept.append(group)
+    return kept
 
 
 def _match_names(
@@ -166,6 +184,9 @@ def _resolve_shape(
 ) -> tuple[int, ...]:
     columns = [manifest.column(name) for name in group]
     width = sum(column.width for column in columns)
+    if manifest.table is not None:
+        width = manifest.table.select(group).matrix.width
+        shape = (width,) if shape is None else shape
     if shape is None:
         # A single number becomes a row of one element, because a layer needs an axis.
         return columns[0].shape or (1,) if len(columns) == 1 else (width,)

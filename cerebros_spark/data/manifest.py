@@ -14,10 +14,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from cerebros_spark.data.table.schema import TableSchema
+
 FORMAT = 2
 
 #: Format of data with sample weights, which readers of the other format would silently ignore.
 _FORMAT_WITH_WEIGHTS = 3
+
+#: Format of data whose features are the fields of a raw table.
+_FORMAT_WITH_TABLE = 4
 
 
 class OtherFormatError(ValueError):
@@ -98,7 +103,7 @@ class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: tuple[ShardFile, ...] = ()
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Description of prepared data: P training and P validation shards.
 
     The sizes of the training shards differ by at most one row, as do those of the validation
@@ -111,6 +116,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         train: Training shards; partition p of the run is ``train[p]``.
         validation: Validation shards, as many as ``train``.
         seed: Seed of the shuffle.
+        table: Encoding of a raw table, whose fields are the features; None if the features are
+            numbers as the user gave them.
     """
 
     fingerprint: str
@@ -118,6 +125,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     train: tuple[Shard, ...]
     validation: tuple[Shard, ...]
     seed: int
+    table: TableSchema | None = None
 
     @property
     def partitions(self) -> int:
@@ -149,6 +157,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def to_json(self) -> str:
         """Return the manifest as JSON, with a digest of its content."""
         number = FORMAT if self.weight is None else _FORMAT_WITH_WEIGHTS
+        number = number if self.table is None else _FORMAT_WITH_TABLE
         content = {"format": number, **msgspec.to_builtins(self)}
         return json.dumps({"sha256": _digest(content), **content}, indent=1)
 
@@ -164,7 +173,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         fields = json.loads(text)
         try:
             number = fields.pop("format")
-            if number not in (FORMAT, _FORMAT_WITH_WEIGHTS):
+            if number not in (FORMAT, _FORMAT_WITH_WEIGHTS, _FORMAT_WITH_TABLE):
                 raise OtherFormatError(f"it has the format {number}, not {FORMAT}")
             digest = fields.pop("sha256")
             manifest = msgspec.convert(fields, cls)

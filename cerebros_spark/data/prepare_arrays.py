@@ -16,10 +16,12 @@ import pyarrow as pa
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.data import catalog, checks
-from cerebros_spark.data.checks import ColumnCounts, DataRequest
+from cerebros_spark.data.checks import ColumnCounts, DataRequest, describe_fields
 from cerebros_spark.data.float32 import Variation, worst_variation
 from cerebros_spark.data.manifest import Column, Manifest, Shard
 from cerebros_spark.data.parquet_writer import rows_per_file, write_file
+from cerebros_spark.data.table.arrow_table import ArrowTable
+from cerebros_spark.data.table.schema import LabelClasses
 from cerebros_spark.data.splits import allocate, are_classes, validation_size
 from cerebros_spark.storage.store import Store
 
@@ -39,6 +41,8 @@ def prepare_arrays(
     store: Store,
     *,
     inspect: Callable[[Manifest], None] | None = None,
+    table: ArrowTable | None = None,
+    classes: Sequence[LabelClasses] = (),
     **arguments: Any,
 ) -> Manifest:
     """Prepare arrays: split them into shuffled shards of equal size, with a manifest.
@@ -54,6 +58,9 @@ def prepare_arrays(
         store: Store of the shards, which workers must also be able to access.
         inspect: Called with the manifest, without shards, before anything is written; an error
             ends the preparation.
+        table: The features as a raw table, of which ``columns`` then holds none. Its encoding is
+            learned from the training rows.
+        classes: Classes of labels whose class indices are in ``columns``.
         **arguments: Arguments of :func:`~cerebros_spark.data.checks.check_request`.
 
     Returns:
@@ -64,17 +71,21 @@ def prepare_arrays(
         DataError: If models cannot be trained on the data; nothing is written.
         StoreError: If the shards cannot be written; partial results are deleted.
     """
-    request = checks.check_request(list(columns), **arguments)
+    raw_names = [] if table is None else [column.name for column in table.columns]
+    request = checks.check_request([*columns, *raw_names], **arguments)
     checks.check_address(store)
     mark = _check_mark(columns, request)
-    arrays = {name: np.ma.asanyarray(columns[name]) for name in request.columns}
+    arrays = {name: np.ma.asanyarray(columns[name]) for name in request.columns if name in columns}
     rows = _count_rows(arrays if mark is None else {**arrays, str(request.validation): mark})
     described = _describe_columns(arrays, request)
     stored = {c.name: _cast(arrays[c.name], c) for c in described}
     checks.check_counts(rows, [_count_bad(c, arrays[c.name], stored[c.name]) for c in described])
     described = [_inspect_label(c, stored[c.name]) if c.role == "label" else c for c in described]
     train, held_out = _split(rows, mark, request, _get_row_classes(stored, described))
-    name = checks.fingerprint(("arrays", _hash_content(stored, mark)), described, request)
+    content = ["arrays", _hash_content(stored, mark)]
+    if table is not None:
+        content += [table.digest(), *(each.values for each in classes)]
+    name = checks.fingerprint(content, described, request)
     manifest = catalog.find(store, name, inspect)
     if manifest is not None:
         return manifest
@@ -82,6 +93,11 @@ def prepare_arrays(
     described = [_add_moments(c, stored[c.name], train_rows) for c in described]
     weights = [stored[c.name][held_out_rows].max() for c in described if c.role == "weight"]
     checks.check_weights(described, float(max(weights, default=1)))
+    schema = None
+    if table is not None:
+        schema = table.learn(np.sort(train_rows), classes)
+        described = [*describe_fields(schema, request), *described]
+        stored = {**table.encode(schema.columns), **stored}
 
     def write_shards(folder: str) -> tuple[catalog.Shards, catalog.Shards]:
         return (
@@ -89,7 +105,7 @@ def prepare_arrays(
             _write_shards(store, f"{folder}/validation", described, stored, held_out),
         )
 
-    planned = Manifest(name, tuple(described), (), (), request.seed)
+    planned = Manifest(name, tuple(described), (), (), request.seed, schema)
     return catalog.write(store, planned, inspect, write_shards)
 
 
@@ -129,8 +145,9 @@ def _count_rows(arrays: Arrays) -> int:
 def _describe_columns(arrays: Arrays, request: DataRequest) -> list[Column]:
     """Describe the columns as they will be stored, without statistics."""
     described = []
-    stored = checks.stored_names(request.columns)
-    for file_name, (name, array) in zip(stored, arrays.items(), strict=True):
+    stored = dict(zip(request.columns, checks.stored_names(request.columns), strict=True))
+    for name, array in arrays.items():
+        file_name = stored[name]
         dtype = "float32" if array.dtype.kind == "f" else _INTEGERS.get(array.dtype.name)
         if dtype is None or array.ndim == 0:
             raise checks.column_type_error(name, _describe_type(array))

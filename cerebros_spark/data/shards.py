@@ -22,6 +22,8 @@ from cerebros_spark.data import catalog
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
 from cerebros_spark.data.readers import Reader, open_reader
+from cerebros_spark.data.table.matrix import fill_matrix
+from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.storage.store import Store
 
@@ -170,6 +172,7 @@ class _Tensor:
     columns: tuple[Column, ...]
     shape: tuple[int, ...]
     dtype: np.dtype
+    table: TableSchema | None = None  # encoding of the columns, if they are those of a raw table
 
     @property
     def row_bytes(self) -> int:
@@ -181,6 +184,10 @@ class _Tensor:
     def fill(self, target: np.ndarray, batch: Mapping[str, np.ndarray]) -> None:
         """Fill ``target``, a part of an array, with the rows of a batch."""
         flat = target.reshape(len(target), -1)
+        if self.table is not None:
+            fields = {column.name: batch[column.stored] for column in self.columns}
+            fill_matrix(flat, self.table.columns, self.table.matrix, fields)
+            return
         start = 0
         for column in self.columns:
             end = start + column.width
@@ -199,13 +206,17 @@ def _make_tensor(
             f"{', '.join(column.name for column in manifest.columns)}"
         ) from None
     width = sum(column.width for column in columns)
+    table = None
+    if manifest.table is not None and columns[0].role == "feature":
+        table = manifest.table.select(names)
+        width = table.matrix.width
     if shape is not None and math.prod(shape) != width:
         raise ArgumentError(
             f"the input shape {shape} has {math.prod(shape)} elements, but the columns "
             f"{', '.join(names)} have {width} per row"
         )
     dtype = np.dtype(input_dtype(manifest, names))
-    return _Tensor(columns, (width,) if shape is None else shape, dtype)
+    return _Tensor(columns, (width,) if shape is None else shape, dtype, table)
 
 
 @dataclass(frozen=True)

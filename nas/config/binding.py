@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ class Resources:
     shard_memory: int
     program_memory: int
     sample_weight_column: str | None = None
+    column_types: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.sample_weight_column, str | None):

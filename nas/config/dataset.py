@@ -18,6 +18,7 @@ from nas.config.binding import Columns, Resources
 from nas.data.columns import check_columns
 from nas.data.heads import Target
 from nas.data.inputs import flatten_names, is_spark, name_columns, warn_if_sorted_by_date
+from nas.data.table import is_table, name_table
 from nas.data.weights import check_bound_weight
 
 
@@ -61,6 +62,7 @@ def prepare_data(
     x: Any,
     y: Any,
     *,
+    heads: Sequence[Any] | None,
     validation: float | str,
     validation_data: Any,
     sample_weight: Any,
@@ -74,6 +76,7 @@ def prepare_data(
         resources: The bound resources.
         x: As in ``HyperHyperModel.fit``.
         y: As in ``fit``.
+        heads: Heads of the outputs, if the networks read raw tables; otherwise None.
         validation: Fraction of validation rows, or name of the column that marks them.
         validation_data: As in ``fit``.
         sample_weight: As in ``fit``.
@@ -89,7 +92,28 @@ def prepare_data(
     features, labels = resources.feature_columns, resources.label_columns
     weight = resources.sample_weight_column
     prepare: Callable[..., Manifest]
-    if is_spark(x):
+    raw: dict[str, Any] = {}
+    if is_table(x) and heads is not None:
+        from cerebros_spark.data.prepare_arrays import prepare_arrays as prepare
+
+        if shuffle and validation_data is None and not isinstance(validation, str):
+            warn_if_sorted_by_date(x, y)
+        named = name_table(
+            x,
+            y,
+            heads,
+            feature_columns=features,
+            label_columns=labels,
+            validation=validation,
+            validation_data=validation_data,
+            sample_weight=sample_weight,
+            weight_column=weight,
+            column_types=resources.column_types,
+        )
+        raw = {"table": named.table, "classes": named.classes}
+        data, features, labels = named.columns, named.features, named.labels
+        validation, weight = named.validation, named.weight
+    elif is_spark(x):
         from cerebros_spark.data.prepare_spark import prepare_spark as prepare
 
         check_classic(x, "x")
@@ -132,6 +156,7 @@ def prepare_data(
             weight_column=weight,
             shuffle=shuffle,
             inspect=lambda planned: inspect(PreparedData(planned, features, labels)),
+            **raw,
         )
     return PreparedData(manifest, features, labels)
 

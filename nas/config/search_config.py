@@ -93,6 +93,13 @@ class SearchConfig:
         return (*self.callbacks, keras.callbacks.EarlyStopping(**DEFAULT_STOPPING))
 
     @property
+    def table_heads(self) -> tuple[Any, ...] | None:
+        """Heads of networks that read raw tables; None for other networks."""
+        model = self.model
+        is_plain = self.input_shape is None and not model.base_models
+        return model.heads if model.space is not None and is_plain else None
+
+    @property
     def custom_objects(self) -> Mapping[str, Any]:
         """Custom layers, losses and metrics by name."""
         return self.model.custom_objects

@@ -17,12 +17,15 @@ from keras import Model
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.core.pickling import pickle_objects
 from cerebros_spark.data.manifest import Layout
+from cerebros_spark.data.table.labels import index_classes
+from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.engine.report import EngineReport
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.metrics import MetricsMerger
 from nas.data.columns import build_inputs, build_labels, predict_rows
 from nas.data.heads import Target
 from nas.data.inputs import select_columns
+from nas.data.table import encode_rows, to_arrow, to_labels
 from nas.data.values import has_fractions
 from nas.data.weights import read_evaluation_weights
 from nas.drawing import draw_network
@@ -54,6 +57,7 @@ class ModelSelectionResult:
         engine_report: Report of how well the workers were used.
         custom_objects: Custom layers, losses and metrics by name.
         run_id: Name of the run in the store.
+        table: Encoding of the raw table that the search was given; None for arrays.
     """
 
     def __init__(
@@ -67,8 +71,10 @@ class ModelSelectionResult:
         engine_report: EngineReport,
         custom_objects: Mapping[str, Any] | None = None,
         run_id: str = "",
+        table: TableSchema | None = None,
     ) -> None:
         self._run_id = run_id
+        self._table = table
         self.custom_objects = dict(custom_objects or {})
         self.trials = tuple(trials)
         self.objective = objective
@@ -113,6 +119,15 @@ class ModelSelectionResult:
         """Trial with the best score."""
         return self._ranked[0]
 
+    @property
+    def classes(self) -> list[Any] | dict[str, list[Any]]:
+        """Classes of the label, in the order of the probabilities; a dict for several labels.
+
+        It is empty for a regression, and for labels that ``fit`` was given as class indices.
+        """
+        by_label = {each.name: list(each.values) for each in self._table.labels} if self._table else {}
+        return next(iter(by_label.values()), []) if len(by_label) < 2 else by_label
+
     @functools.cached_property
     def best_model(self) -> Model:
         """Best network, with the weights of the epoch that its score belongs to."""
@@ -134,6 +149,23 @@ class ModelSelectionResult:
         weights.
         """
         return self._load_model(self._find_record(trial), exported=True)
+
+    def export_model(self, raw: bool = True) -> Model:
+        """Return the best network as a plain ``keras.Model``, which Keras alone saves and loads.
+
+        Args:
+            raw: Whether the inputs are the columns of the raw table that ``fit`` was given, by
+                name; see :func:`nas.results.raw_model.build_encoder` for their dtypes. Otherwise,
+                and for searches on arrays, the inputs are those of the network.
+
+        Returns:
+            The model. If labels have classes, its layer ``"classes"`` contains them.
+        """
+        if not raw or self._table is None:
+            return self.best_model
+        from nas.results.raw_model import build_raw_model
+
+        return build_raw_model(self.best_model, self._table, self._layout)
 
     def get_best_models(self, num_models: int = 1) -> list[Model]:
         """Return the networks of the best ``num_models`` trials with a score, best first."""
@@ -323,13 +355,16 @@ class ModelSelectionResult:
 
     def model_inputs(self, x: Any) -> np.ndarray | list[np.ndarray]:
         """Convert arrays, a dict or a pandas DataFrame to the inputs of the network."""
+        if self._table is not None:
+            inputs = encode_rows(x, self._table, self._layout.inputs)
+            return inputs[0] if len(inputs) == 1 else inputs
         columns = select_columns(x, self._layout.inputs, "x")
         inputs = build_inputs(columns, self._layout, self._model_input_dtypes)
         return inputs[0] if len(inputs) == 1 else inputs
 
     def model_labels(self, y: Any) -> np.ndarray | list[np.ndarray]:
         """Convert labels, or a pandas DataFrame with labels, to the targets of the network."""
-        columns = select_columns(y, self._layout.outputs, "y")
+        columns = select_columns(self._index_classes(y), self._layout.outputs, "y")
         dtypes = [
             target.dtype_for(fractions=any(has_fractions(columns[name]) for name in group))
             for group, target in zip(self._layout.outputs, self._targets, strict=True)
@@ -345,6 +380,17 @@ class ModelSelectionResult:
         return labels[0] if len(labels) == 1 else labels
 
     # Inside ------------------------------------------------------------------------------
+
+    def _index_classes(self, y: Any) -> Any:
+        """Replace the classes of labels of a raw table by their indices."""
+        if self._table is None or not self._table.labels:
+            return y
+        names = [name for group in self._layout.outputs for name in group]
+        labels = to_labels(y, names)
+        for classes in self._table.labels:
+            values = to_arrow(labels[[classes.name]]).column(0).combine_chunks()
+            labels[classes.name] = index_classes(values, classes)
+        return labels
 
     @functools.cached_property
     def _ranked(self) -> list[TrialRecord]:

@@ -52,7 +52,11 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
             model.custom_objects,
             labels=labels,
         )
-    statistics = [_get_statistics(data.manifest, group) for group in layout.inputs]
+    statistics, fronts = None, None
+    if data.manifest.table is None:
+        statistics = [_get_statistics(data.manifest, group) for group in layout.inputs]
+    else:
+        fronts = [data.manifest.table.select(group).matrix for group in layout.inputs]
     if model.space is None:
         return GraphSpace(
             model.inputs,
@@ -74,6 +78,7 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
             for t in data.targets
         ],
         normalizations=statistics,
+        fronts=fronts,
         base_models=model.base_models,
         seed=derive_seed(seed, "space"),
         loss_weights=model.loss_weights,

@@ -102,6 +102,7 @@ def _make_result(context: SearchContext, report: EngineReport) -> ModelSelection
         report,
         custom_objects=context.job.custom_objects,
         run_id=context.job.run_id,
+        table=context.data.manifest.table,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from cerebros_spark.core.errors import ArgumentError, TrialError
 from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.validation import check_integer
+from cerebros_spark.data.table.schema import MatrixLayout
 from cerebros_spark.training.keras.config_checks import check_no_lambda, check_same_settings
 from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import serialize_object
@@ -26,6 +27,7 @@ from nas.spaces.cerebros.plan import Edge, NetworkFuture, OutputFuture, UnitFutu
 from nas.spaces.cerebros.serialization import NetworkTemplate
 from nas.spaces.cerebros.space import CerebrosSpace
 from nas.spaces.cerebros.wiring import draw_future
+from nas.spaces.front import embed_codes, get_width
 from nas.spaces.functional import explain_rebuild_failure, inline_statistics
 from nas.spaces.validation import check_activation, check_list
 
@@ -92,6 +94,8 @@ class CerebrosNetworks(Space):
         normalizations: For each input, None or the mean and variance of its values over the
             training rows: a scalar, one value per index of the last axis, or one per element. They
             become constants of a layer without weights. A constant feature is only centered.
+        fronts: Layout of each input, if the inputs are matrices of a raw table, which are not
+            normalized. Codes are embedded before the network.
         base_models: Models applied to inputs before the network (transfer learning), by input
             index. Each network gets a copy with the current weights; frozen layers stay frozen.
         optimizer: Name of a Keras optimizer, with the hyperparameter ``learning_rate`` as its
@@ -118,6 +122,7 @@ class CerebrosNetworks(Space):
         input_dtypes: Sequence[str] | None = None,
         input_names: Sequence[str] | None = None,
         normalizations: Sequence[tuple[Any, Any] | None] | None = None,
+        fronts: Sequence[MatrixLayout] | None = None,
         base_models: Mapping[int, keras.Model] | None = None,
         optimizer: Any = "adam",
         seed: int = 0,
@@ -146,6 +151,7 @@ class CerebrosNetworks(Space):
             number: _prepare_base_model(number, base)
             for number, base in (base_models or {}).items()
         }
+        self._fronts = None if fronts is None else tuple(fronts)
         self._optimizer = _to_identifier("optimizer", optimizer)
         self._jit_compile = jit_compile
         self._loss_weights = loss_weights
@@ -179,11 +185,13 @@ class CerebrosNetworks(Space):
         """Serialize the network that :meth:`build` returns, in a sixth of the time.
 
         The result is None, and the network must be built, if it has base models, has dropout (with
-        seeds as part of its state), or uses neither single nor double precision.
+        seeds as part of its state), embeddings, or uses neither single nor double precision.
         """
         future = self.plan(hp)
         policy = keras.config.dtype_policy()
         if self._base_models or policy.name not in ("float32", "float64"):
+            return None
+        if any(front.codes for front in self._fronts or ()):
             return None
         if future.regularization == "dropout":
             return None
@@ -206,6 +214,11 @@ class CerebrosNetworks(Space):
             )
         ]
         tensors = [self._normalize(i, tensor) for i, tensor in enumerate(inputs)]
+        if self._fronts is not None:
+            tensors = [
+                embed_codes(tensor, front, f"input{i}")
+                for i, (tensor, front) in enumerate(zip(tensors, self._fronts, strict=True))
+            ]
         bases = {i: _copy_model(base, f"input{i}_base") for i, base in self._base_models.items()}
         flat = flatten_inputs(tensors, base_models=bases)
         model = keras.Model(inputs, self._build_outputs(future, flat, keras.layers))
@@ -263,6 +276,8 @@ class CerebrosNetworks(Space):
         return layer(tensor)
 
     def _get_width(self, number: int) -> int:
+        if self._fronts is not None:
+            return get_width(self._fronts[number])
         if number not in self._base_models:
             return math.prod(self.input_shapes[number])
         # A model that was never built has no output shape.

@@ -1,0 +1,117 @@
+"""Tables in memory: learning of the schema, and encoding."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cerebros_spark.data.table.batch import RawBatch, batch_from_arrow
+from cerebros_spark.data.table.fields import encode_fields, to_raw_columns
+from cerebros_spark.data.table.learning import (
+    SurveyedColumn,
+    check_infinities,
+    describe_survey,
+    find_reason,
+    learn_schema,
+    plan_counts,
+)
+from cerebros_spark.data.table.schema import LabelClasses, TableColumn, TableSchema
+from cerebros_spark.data.table.source import VECTOR, RawColumn, describe_arrow, resolve_kinds
+from cerebros_spark.data.table.survey import TableSurvey, survey_batches
+
+_BATCH_ROWS = 2**16
+
+
+@dataclass(frozen=True)
+class ArrowTable:
+    """Raw features in memory.
+
+    Attributes:
+        table: The values.
+        columns: The columns of the table with their kinds.
+    """
+
+    table: pa.Table
+    columns: tuple[RawColumn, ...]
+
+    @classmethod
+    def create(cls, table: pa.Table, column_types: Mapping[str, str] | None = None) -> ArrowTable:
+        """Infer the kinds of a table's columns.
+
+        Raises:
+            ArgumentError: If a column cannot be used, or ``column_types`` is invalid.
+        """
+        described = [describe_arrow(name, table.schema.field(name).type) for name in table.schema.names]
+        columns = [
+            replace(each, width=_find_width(table.column(each.name)))
+            if each.storage == VECTOR
+            else each
+            for each in resolve_kinds(described, column_types)
+        ]
+        return cls(table, tuple(columns))
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.table.num_rows)
+
+    def batches(self, columns: Sequence[RawColumn], rows: np.ndarray | None = None) -> Iterator[RawBatch]:
+        """Yield the rows, or those with the given indices, in batches."""
+        table = self.table.select([column.name for column in columns])
+        table = table if rows is None else table.take(pa.array(rows))
+        for start in range(0, table.num_rows, _BATCH_ROWS):
+            yield batch_from_arrow(table.slice(start, _BATCH_ROWS), columns)
+
+    def survey(self) -> tuple[TableSurvey, list[SurveyedColumn]]:
+        """Survey all rows; at least one."""
+        survey = survey_batches(self.batches(self.columns))
+        assert survey is not None
+        return survey, describe_survey(survey, self.columns)
+
+    def learn(self, rows: np.ndarray, labels: Sequence[LabelClasses] = ()) -> TableSchema:
+        """Learn the schema from the training rows, by index.
+
+        Raises:
+            DataError: If there are infinite values, or no column can be used.
+        """
+        survey, surveyed = self.survey()
+        check_infinities(surveyed)
+        used = [each for each in surveyed if find_reason(each) is None]
+        plan = plan_counts(survey, used)
+        counts = plan.count(self.batches(self.columns, rows))
+        return learn_schema(surveyed, plan, counts, labels, zone="")
+
+    def encode(self, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
+        """Encode columns as fields; see :func:`.fields.encode_fields`."""
+        kinds = {column.name: column for column in self.columns}
+        raw = [
+            replace(each, width=kinds[each.name].width) for each in to_raw_columns(columns)
+        ]
+        parts = [encode_fields(batch, columns) for batch in self.batches(raw)]
+        return {
+            column.name: np.concatenate([part[column.name] for part in parts]) for column in columns
+        }
+
+    def digest(self) -> str:
+        """Return a hash of values and types."""
+        content = hashlib.blake2b(digest_size=16)
+        for column in self.columns:
+            content.update(repr(column).encode())
+        for batch in self.batches(self.columns):
+            for values in (batch.numbers, batch.integers, batch.missing):
+                content.update(np.ascontiguousarray(values).data)
+            for strings in batch.strings:
+                content.update(strings.is_null().to_numpy(zero_copy_only=False).data)
+                content.update(pc.binary_length(strings).fill_null(0).to_numpy().data)
+                content.update("".join(strings.drop_null().to_pylist()).encode())
+        return content.hexdigest()
+
+
+def _find_width(column: pa.ChunkedArray) -> int:
+    lengths = pc.list_value_length(column.drop_null()) if column.null_count < len(column) else []
+    return int(lengths[0].as_py()) if len(lengths) else 0

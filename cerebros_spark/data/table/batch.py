@@ -1,0 +1,136 @@
+"""Values of raw columns as arrays, in one form for all sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cerebros_spark.core.errors import DataError
+from cerebros_spark.data.table.source import INTEGER, NUMBER, STRING, VECTOR, RawColumn
+
+_DAY = 86_400_000_000  # microseconds
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Some rows of a raw table.
+
+    Attributes:
+        rows: Number of rows.
+        numbers: Values of the numbers, and then of the elements of the vectors, in the order of
+            the columns: float64 of shape ``(rows, …)``, NaN if missing.
+        integers: Values of the integers, int64 of shape ``(rows, …)``; 0 if missing.
+        missing: Whether each integer is missing, of the same shape.
+        strings: An Arrow array of strings for each string column; null if missing.
+    """
+
+    rows: int
+    numbers: np.ndarray
+    integers: np.ndarray
+    missing: np.ndarray
+    strings: tuple[pa.Array, ...]
+
+
+def select_storage(columns: Sequence[RawColumn], storage: str) -> list[RawColumn]:
+    """Return the columns of a storage, in order."""
+    return [column for column in columns if column.storage == storage]
+
+
+def batch_from_arrow(table: pa.Table, columns: Sequence[RawColumn]) -> RawBatch:
+    """Convert an Arrow table, whose columns have the types that ``columns`` describe."""
+    rows = table.num_rows
+    numbers = [_to_number(table.column(c.name)) for c in select_storage(columns, NUMBER)]
+    vectors = [_to_matrix(table.column(c.name), c) for c in select_storage(columns, VECTOR)]
+    integers, missing = [], []
+    for column in select_storage(columns, INTEGER):
+        values = _to_integer(table.column(column.name), column.name)
+        missing.append(values.is_null().to_numpy(zero_copy_only=False))
+        integers.append(values.fill_null(0).to_numpy(zero_copy_only=False))
+    strings = [_to_string(table.column(c.name)) for c in select_storage(columns, STRING)]
+    return RawBatch(
+        rows,
+        np.concatenate([_stack(numbers, rows, np.float64), *vectors], axis=1),
+        _stack(integers, rows, np.int64),
+        _stack(missing, rows, np.bool_),
+        tuple(strings),
+    )
+
+
+def _stack(arrays: Sequence[np.ndarray], rows: int, dtype: type) -> np.ndarray:
+    return np.stack(arrays, axis=1) if arrays else np.empty((rows, 0), dtype)
+
+
+def _combine(column: pa.ChunkedArray) -> pa.Array:
+    values = column.combine_chunks()
+    if isinstance(values, pa.ChunkedArray):  # an array of no chunks, before pyarrow 15
+        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values
+
+
+def _to_number(column: pa.ChunkedArray) -> np.ndarray:
+    values = _combine(column)
+    if pa.types.is_duration(values.type):
+        seconds = values.cast(pa.duration("us")).cast(pa.int64())
+        return _to_float(seconds) / 1e6
+    return _to_float(values)
+
+
+def _to_float(values: pa.Array) -> np.ndarray:
+    """Return numbers as float64, NaN if missing."""
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    if not pa.types.is_float64(values.type):
+        values = values.cast(pa.float64(), safe=False)
+    return np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
+
+
+def _to_matrix(column: pa.ChunkedArray, described: RawColumn) -> np.ndarray:
+    """Return arrays of numbers as a float64 matrix; a missing array is a row of NaN."""
+    values = _combine(column)
+    lengths = pc.list_value_length(values).drop_null().unique().to_pylist()
+    if any(length != described.width for length in lengths):
+        raise vector_length_error(described.name, [*lengths, described.width])
+    matrix = np.full((len(values), described.width), np.nan)
+    present = values.is_valid().to_numpy(zero_copy_only=False)
+    matrix[present] = _to_float(values.drop_null().flatten()).reshape(-1, described.width)
+    return matrix
+
+
+def vector_length_error(name: str, lengths: Sequence[int]) -> DataError:
+    """Return the error for arrays of unequal length."""
+    return DataError(
+        f"the column {name!r} has arrays of unequal length, from {min(lengths):,} to "
+        f"{max(lengths):,}: pad or cut them to one length first"
+    )
+
+
+def _to_integer(column: pa.ChunkedArray, name: str) -> pa.Array:
+    """Return booleans, integers, dates and timestamps as int64; times are microseconds."""
+    values = _combine(column)
+    kind = values.type
+    if pa.types.is_date(kind):
+        days = values.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
+        return pc.multiply(days, _DAY)
+    if pa.types.is_timestamp(kind):
+        if kind.tz is not None:
+            values = pc.local_timestamp(values)
+        return values.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    try:
+        return values.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"the column {name!r} holds integers beyond {2**63 - 1}: divide them, or convert them "
+            "to numbers with fractions"
+        ) from error
+
+
+def _to_string(column: pa.ChunkedArray) -> pa.Array:
+    """Return strings; an empty string is missing."""
+    values = _combine(column).cast(pa.large_string())
+    return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.large_string()), values)

@@ -1,0 +1,138 @@
+"""First step of the encoding: raw values to the fields that shards hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cerebros_spark.data.table.batch import RawBatch
+from cerebros_spark.data.table.calendar import ELAPSED, YEAR, compute_part
+from cerebros_spark.data.table.schema import (
+    FIRST_CODE,
+    MISSING_CODE,
+    OTHER_CODE,
+    CategoryColumn,
+    DatetimeColumn,
+    NumberColumn,
+    TableColumn,
+)
+from cerebros_spark.data.table.source import INTEGER, NUMBER, STRING, RawColumn
+
+LARGEST = 1e6
+"""Largest scaled number of a field; the matrix has 3 at most, so that larger ones are the same."""
+
+
+def encode_fields(batch: RawBatch, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
+    """Encode raw values.
+
+    Args:
+        batch: Values of exactly the columns, in their order.
+        columns: Columns of a table schema.
+
+    Returns:
+        Arrays of shape ``(rows, *field_shape)`` and dtype ``field_dtype`` by column name.
+    """
+    fields: dict[str, np.ndarray] = {}
+    numbers = integers = strings = 0
+    vectors = sum(column.storage == NUMBER for column in columns)
+    for column in columns:
+        if column.storage == STRING:
+            fields[column.name] = _encode_strings(batch.strings[strings], column)
+            strings += 1
+        elif column.storage == INTEGER:
+            values, missing = batch.integers[:, integers], batch.missing[:, integers]
+            fields[column.name] = _encode_integers(values, missing, column)
+            integers += 1
+        elif column.storage == NUMBER:
+            fields[column.name] = _scale_numbers(batch.numbers[:, numbers], column)
+            numbers += 1
+        else:
+            end = vectors + column.field_shape[0]
+            fields[column.name] = _scale_numbers(batch.numbers[:, vectors:end], column)
+            vectors = end
+    return fields
+
+
+def to_raw_columns(columns: Sequence[TableColumn]) -> list[RawColumn]:
+    """Return the raw columns that :func:`encode_fields` needs."""
+    kinds = {NumberColumn: "numeric", CategoryColumn: "categorical", DatetimeColumn: "datetime"}
+    return [RawColumn(c.name, kinds[type(c)], c.storage, c.type) for c in columns]
+
+
+def _scale(values: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
+    """Return float32 of scaled float64 values; NaN stays NaN."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.where(np.equal(scale, 0.0) & ~np.isnan(values), 0.0, values * scale)
+    result: np.ndarray = np.clip(scaled, -LARGEST, LARGEST).astype(np.float32)
+    return result
+
+
+def _scale_numbers(values: np.ndarray, column: NumberColumn) -> np.ndarray:
+    if column.width is None:
+        return _scale(values - float(column.center[0]), column.scale[0])
+    return _scale(values - np.asarray(column.center, np.float64), np.asarray(column.scale))
+
+
+def _encode_integers(values: np.ndarray, missing: np.ndarray, column: TableColumn) -> np.ndarray:
+    if isinstance(column, CategoryColumn):
+        return _look_up(values, missing, column)
+    if isinstance(column, NumberColumn):
+        center = column.center[0]
+        whole = isinstance(center, int)
+        centered = _subtract(values, center) if whole else values.astype(np.float64) - center
+        return _blank(_scale(centered, column.scale[0]), missing)
+    parts = []
+    for part in column.parts:
+        if part == ELAPSED:
+            scaled = _scale(_subtract(values, column.center[0]), column.scale[0])
+        elif part == YEAR:
+            years = compute_part(YEAR, values) - column.center[1]
+            scaled = _scale(years.astype(np.float64), column.scale[1])
+        else:
+            scaled = compute_part(part, values).astype(np.float32)
+        parts.append(_blank(scaled, missing))
+    return np.stack(parts, axis=1)
+
+
+def _subtract(values: np.ndarray, center: int) -> np.ndarray:
+    """Return the differences as float64: exact up to 2^53, without overflow beyond 2^63."""
+    differences = values - np.int64(center)
+    exact: np.ndarray = differences.astype(np.float64)
+    # The difference of two int64 may not be one.
+    overflowed = (values >= center) != (differences >= 0)
+    if overflowed.any():
+        exact[overflowed] = values[overflowed].astype(np.float64) - float(center)
+    return exact
+
+
+def _blank(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    values[missing] = np.nan
+    return values
+
+
+def _look_up(values: np.ndarray, missing: np.ndarray, column: CategoryColumn) -> np.ndarray:
+    """Return the codes of integers."""
+    known = np.asarray(column.values, np.int64)
+    order = np.argsort(known)
+    at = np.searchsorted(known[order], values)
+    inside = at < len(known)
+    found = np.zeros(len(values), bool)
+    found[inside] = known[order][at[inside]] == values[inside]
+    codes = np.full(len(values), OTHER_CODE, np.int32)
+    codes[found] = FIRST_CODE + order[at[found]]
+    codes[missing] = MISSING_CODE
+    return codes
+
+
+def _encode_strings(values: pa.Array, column: TableColumn) -> np.ndarray:
+    assert isinstance(column, CategoryColumn)
+    known = pa.array(column.values, pa.large_string())
+    positions = pc.index_in(values, value_set=known, skip_nulls=True)
+    missing = values.is_null().to_numpy(zero_copy_only=False)
+    codes = positions.fill_null(OTHER_CODE - FIRST_CODE).to_numpy(zero_copy_only=False)
+    codes = codes.astype(np.int32) + FIRST_CODE
+    codes[missing] = MISSING_CODE
+    return codes

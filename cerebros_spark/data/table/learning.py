@@ -1,0 +1,405 @@
+"""Decisions about a raw table: which columns are used, and how each is encoded.
+
+Everything is decided from the counts of two passes; no rows are read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cerebros_spark.core.errors import DataError
+from cerebros_spark.data.table import calendar
+from cerebros_spark.data.table.batch import select_storage
+from cerebros_spark.data.table.counts import CountPlan, find_quantiles
+from cerebros_spark.data.table.schema import (
+    EMBEDDED,
+    ONE_HOT,
+    SIGNED,
+    CategoryColumn,
+    DatetimeColumn,
+    LabelClasses,
+    LeftOut,
+    NumberColumn,
+    TableColumn,
+    TableSchema,
+)
+from cerebros_spark.data.table.source import IGNORE, INTEGER, NUMBER, STRING, VECTOR, RawColumn
+from cerebros_spark.data.table.survey import NumberSurvey, TableSurvey, estimate_distinct
+
+MAX_ONE_HOT = 32
+"""Maximum number of known categories of a column that is one-hot encoded."""
+
+MAX_CATEGORIES = 10_000
+"""Maximum number of known categories of a column; the most frequent are kept."""
+
+MAX_ALL_CATEGORIES = 1_000_000
+"""Maximum number of known categories of all columns together."""
+
+_UNIQUE = 0.8
+"""Share of distinct values among the rows above which strings are taken for ids or free text."""
+
+_FEW = 20
+"""Number of rows up to which no column is taken for ids."""
+
+_QUARTILES = (0.25, 0.5, 0.75)
+
+_EXACT = 2**53
+
+
+@dataclass(frozen=True)
+class SurveyedColumn:
+    """A raw column with its counts.
+
+    Attributes:
+        column: The column.
+        slot: Place among the columns of its storage; for a vector, of its first element.
+        rows: Number of rows.
+        missing: Number of rows in which the value, or any element, is missing.
+        infinite: Number of infinite values.
+        distinct: Estimated number of distinct values; None if it was not counted.
+        least: Minimum; None for strings, vectors and columns without values.
+        greatest: Maximum.
+    """
+
+    column: RawColumn
+    slot: int
+    rows: int
+    missing: int
+    infinite: int
+    distinct: int | None
+    least: float | int | None = None
+    greatest: float | int | None = None
+    has_times: bool = False
+    mean_length: float = 0.0
+
+    @property
+    def present(self) -> int:
+        """Number of rows with a value."""
+        return self.rows - self.missing
+
+
+def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[SurveyedColumn]:
+    """Return the counts of each column, in the order of ``columns``."""
+    described: dict[str, SurveyedColumn] = {}
+    numbers, rows = survey.numbers, survey.rows
+    slot = 0
+    for column in [*select_storage(columns, NUMBER), *select_storage(columns, VECTOR)]:
+        slots = slice(slot, slot + column.width)
+        present, is_number = numbers.present[slots], column.storage == NUMBER
+        infinite = int(numbers.infinite[slots].sum())
+        missing = rows - int((present + numbers.infinite[slots]).min(initial=rows))
+        has_range = is_number and present[0] > 0
+        described[column.name] = SurveyedColumn(
+            column, slot, rows, missing, infinite, None,
+            float(numbers.least[slot]) if has_range else None,
+            float(numbers.greatest[slot]) if has_range else None,
+        )
+        slot += column.width
+    integers = select_storage(columns, INTEGER)
+    for slot, column in enumerate(integers):
+        present = int(survey.integers.present[slot])
+        described[column.name] = SurveyedColumn(
+            column, slot, rows, rows - present, 0, estimate_distinct(survey.sketches[slot]),
+            int(survey.least[slot]) if present else None,
+            int(survey.greatest[slot]) if present else None,
+            has_times=bool(survey.times[slot]),
+        )
+    for slot, column in enumerate(select_storage(columns, STRING)):
+        missing = int(survey.missing[slot])
+        described[column.name] = SurveyedColumn(
+            column, slot, rows, missing, 0,
+            estimate_distinct(survey.sketches[len(integers) + slot]),
+            mean_length=float(survey.letters[slot]) / max(rows - missing, 1),
+        )
+    return [described[column.name] for column in columns]
+
+
+def check_infinities(surveyed: Sequence[SurveyedColumn]) -> None:
+    """Raise DataError that names all columns with infinite values."""
+    bad = [
+        f"the column {each.column.name!r} has {each.infinite:,} infinite values in {each.rows:,} "
+        "rows"
+        for each in surveyed
+        if each.infinite
+    ]
+    if bad:
+        raise DataError(f"{'; '.join(bad)}. Repair these values, or make them missing, first")
+
+
+def find_reason(surveyed: SurveyedColumn) -> str | None:
+    """Return why a column is left out; None if it is used."""
+    column, rows = surveyed.column, surveyed.rows
+    if column.kind == IGNORE:
+        return 'column_types says "ignore"'
+    if surveyed.present == 0:
+        return "it has no values"
+    if column.storage == VECTOR:
+        return None if column.width else "its arrays are empty"
+    is_constant = surveyed.distinct == 1 if surveyed.distinct is not None else (
+        surveyed.least == surveyed.greatest
+    )
+    if is_constant and surveyed.missing == 0:
+        return "all rows have the same value"
+    if column.is_named or surveyed.present <= _FEW:
+        return None
+    distinct = surveyed.distinct or 0
+    if column.storage == STRING and distinct > _UNIQUE * surveyed.present:
+        what = "free text" if surveyed.mean_length > 40 else "an id or free text"
+        return (
+            f"nearly every value is different ({distinct:,} of {surveyed.present:,}), as in {what}; "
+            f'to use it, set column_types={{{column.name!r}: "categorical"}}'
+        )
+    if column.kind == "numeric" and column.storage == INTEGER and is_row_number(surveyed):
+        return (
+            "it numbers the rows; to use it, set "
+            f'column_types={{{column.name!r}: "numeric"}}'
+        )
+    return None
+
+
+def is_row_number(surveyed: SurveyedColumn) -> bool:
+    """Return whether integers are distinct and without gaps."""
+    if surveyed.missing or surveyed.least is None or surveyed.greatest is None:
+        return False
+    extent = int(surveyed.greatest) - int(surveyed.least) + 1
+    distinct = surveyed.distinct or 0
+    return surveyed.rows > _FEW and extent == surveyed.rows and distinct > 0.9 * surveyed.rows
+
+
+def plan_counts(survey: TableSurvey, used: Sequence[SurveyedColumn]) -> CountPlan:
+    """Plan the second pass for the columns that are used."""
+    numbers = [
+        slot
+        for each in used
+        if each.column.storage in (NUMBER, VECTOR)
+        for slot in range(each.slot, each.slot + each.column.width)
+    ]
+    integers = [each for each in used if _is_binned_integer(each)]
+    origins = [_choose_origin(each) for each in integers]
+    slots = [each.slot for each in integers]
+    centers = [
+        *survey.numbers.mean[numbers].tolist(),
+        *(_center(each, origin, survey) for each, origin in zip(integers, origins, strict=True)),
+    ]
+    spreads = [
+        *_choose_spreads(survey.numbers, numbers),
+        *_choose_spreads(survey.integers, slots),
+    ]
+    return CountPlan(
+        numbers=tuple(numbers),
+        integers=tuple(slots),
+        origins=tuple(origins),
+        centers=tuple(centers),
+        spreads=tuple(spreads),
+        integer_categories=tuple(
+            each.slot for each in used if each.column.storage == INTEGER and _is_category(each)
+        ),
+        string_categories=tuple(each.slot for each in used if each.column.storage == STRING),
+    )
+
+
+def _is_category(surveyed: SurveyedColumn) -> bool:
+    return surveyed.column.kind in ("categorical", "boolean")
+
+
+def _is_binned_integer(surveyed: SurveyedColumn) -> bool:
+    return surveyed.column.storage == INTEGER and not _is_category(surveyed)
+
+
+def _choose_origin(surveyed: SurveyedColumn) -> int:
+    """Return what is subtracted from integers, so that float64 has all digits."""
+    least, greatest = int(surveyed.least or 0), int(surveyed.greatest or 0)
+    return least if max(abs(least), abs(greatest)) > _EXACT else 0
+
+
+def _center(surveyed: SurveyedColumn, origin: int, survey: TableSurvey) -> float:
+    if origin:
+        return (int(surveyed.greatest or 0) - origin) / 2
+    return float(survey.integers.mean[surveyed.slot])
+
+
+def _choose_spreads(survey: NumberSurvey, slots: Sequence[int]) -> list[float]:
+    spreads = survey.deviation[list(slots)]
+    extent = survey.greatest[list(slots)] - survey.least[list(slots)]
+    usable = np.isfinite(spreads) & (spreads > 0)
+    result: list[float] = np.where(
+        usable, spreads, np.where(np.isfinite(extent) & (extent > 0), extent, 1.0)
+    ).tolist()
+    return result
+
+
+def learn_schema(
+    surveyed: Sequence[SurveyedColumn],
+    plan: CountPlan,
+    counts: pa.Table,
+    labels: Sequence[LabelClasses],
+    *,
+    zone: str,
+) -> TableSchema:
+    """Decide the encoding of each column.
+
+    Args:
+        surveyed: All columns with their counts.
+        plan: Plan of the second pass.
+        counts: Its counts, over the training rows.
+        labels: Classes of the labels.
+        zone: Time zone that instants are shown in.
+
+    Raises:
+        DataError: If no column can be used.
+    """
+    learner = _Learner(plan, counts, zone, [s for s in surveyed if find_reason(s) is None])
+    columns: list[TableColumn] = []
+    left_out = []
+    for each in surveyed:
+        reason = find_reason(each)
+        column = None if reason else learner.learn(each)
+        if column is None:
+            reason = reason or "all of its categories are rare"
+            left_out.append(LeftOut(each.column.name, each.column.type, reason))
+        else:
+            columns.append(column)
+    if not columns:
+        reasons = "; ".join(f"{each.name!r}: {each.reason}" for each in left_out[:8])
+        raise DataError(f"no feature can be used: {reasons}")
+    return TableSchema(tuple(columns), tuple(left_out), tuple(labels))
+
+
+class _Learner:
+    """Encoding of single columns, from the counts."""
+
+    def __init__(
+        self, plan: CountPlan, counts: pa.Table, zone: str, used: Sequence[SurveyedColumn]
+    ) -> None:
+        self._plan = plan
+        self._zone = zone
+        self._numbers = {slot: place for place, slot in enumerate(plan.numbers)}
+        start = len(plan.numbers)
+        self._integers = {slot: start + at for at, slot in enumerate(plan.integers)}
+        places = [
+            *((INTEGER, slot) for slot in plan.integer_categories),
+            *((STRING, slot) for slot in plan.string_categories),
+        ]
+        self._categories = {key: plan.binned + at for at, key in enumerate(places)}
+        self._limit = min(MAX_CATEGORIES, MAX_ALL_CATEGORIES // max(len(places), 1))
+        ordered = counts.sort_by("place")
+        ends = np.searchsorted(
+            ordered.column("place").to_numpy(), np.arange(plan.binned + len(places) + 1)
+        )
+        self._counts = ordered
+        self._ends = ends
+
+    def learn(self, surveyed: SurveyedColumn) -> TableColumn | None:
+        """Return the encoding of a column; None if it has no usable category."""
+        column = surveyed.column
+        if _is_category(surveyed):
+            return self._learn_categories(surveyed)
+        if column.kind == "datetime":
+            return self._learn_times(surveyed)
+        if column.storage == INTEGER:
+            origin = self._plan.origins[self._plan.integers.index(surveyed.slot)]
+            center, scale = self._scale(self._integers[surveyed.slot])
+            return NumberColumn(
+                column.name, column.type, INTEGER, (origin + round(center),), (scale,),
+                (surveyed.missing > 0,),
+            )
+        slots = range(surveyed.slot, surveyed.slot + column.width)
+        scales = [self._scale(self._numbers[slot]) for slot in slots]
+        is_missing = surveyed.missing > 0
+        return NumberColumn(
+            column.name,
+            column.type,
+            column.storage,
+            tuple(center for center, _ in scales),
+            tuple(scale for _, scale in scales),
+            (is_missing,) * column.width,
+            column.width if column.storage == VECTOR else None,
+        )
+
+    def _find(self, place: int) -> pa.Table:
+        start, end = self._ends[place], self._ends[place + 1]
+        return self._counts.slice(start, end - start)
+
+    def _scale(self, place: int) -> tuple[float, float]:
+        """Return center and scale of a number."""
+        counts = self._find(place)
+        if counts.num_rows == 0:  # no training row has a value
+            return 0.0, 0.0
+        low, middle, high = find_quantiles(counts, _QUARTILES)
+        least, greatest = pc.min(counts["least"]).as_py(), pc.max(counts["greatest"]).as_py()
+        return float(middle), choose_scale(high - low, greatest - least)
+
+    def _learn_times(self, surveyed: SurveyedColumn) -> DatetimeColumn:
+        center, scale = self._scale(self._integers[surveyed.slot])
+        origin = self._plan.origins[self._plan.integers.index(surveyed.slot)]
+        middle = origin + round(center)
+        year = int(calendar.compute_part(calendar.YEAR, np.array([middle]))[0])
+        years = 365.2425 * calendar.DAY
+        column = surveyed.column
+        return DatetimeColumn(
+            column.name,
+            column.type,
+            tuple(_choose_parts(surveyed)),
+            (middle, year),
+            (scale, min(scale * years, 1.0)),
+            surveyed.missing > 0,
+            self._zone if column.type.startswith("timestamp") else "",
+        )
+
+    def _learn_categories(self, surveyed: SurveyedColumn) -> CategoryColumn | None:
+        column = surveyed.column
+        counts = self._find(self._categories[column.storage, surveyed.slot])
+        texts, rows = counts["text"].to_pylist(), counts["rows"].to_pylist()
+        fewest = min_category_rows(surveyed.rows)
+        ranked = sorted(zip(texts, rows, strict=True), key=lambda pair: (-pair[1], pair[0]))
+        known = [text for text, count in ranked if count >= fewest][: self._limit]
+        if not known:
+            return None
+        other = len(known) < len(ranked)
+        values: list[str | int] = sorted(known)
+        if column.storage == INTEGER:
+            values = sorted(int(text) for text in known)
+        encoding = ONE_HOT if len(values) <= MAX_ONE_HOT else EMBEDDED
+        if len(values) == 2 and not other:
+            encoding = SIGNED
+        return CategoryColumn(
+            column.name, column.type, column.storage, tuple(values), surveyed.missing > 0, other,
+            encoding,
+        )
+
+
+def min_category_rows(rows: int) -> int:
+    """Return the number of rows that a category needs to be known: 2 to 10, by the table's size."""
+    return max(2, min(10, rows // 10_000))
+
+
+def choose_scale(quartiles: float, extent: float) -> float:
+    """Return the scale of a number (arXiv 2407.04491, section 3, "robust scale")."""
+    if quartiles > 0 and np.isfinite(1 / quartiles):
+        return float(1 / quartiles)
+    if extent > 0 and np.isfinite(2 / extent):
+        return float(2 / extent)
+    return 0.0
+
+
+def _choose_parts(surveyed: SurveyedColumn) -> Iterator[str]:
+    """Choose the parts of times that vary."""
+    times = np.array([surveyed.least, surveyed.greatest], np.int64)
+    yield calendar.ELAPSED
+    years, months, days = calendar.split_days(times // calendar.DAY)
+    extent = (int(times[1]) - int(times[0])) / calendar.DAY
+    if years[0] != years[1]:
+        yield calendar.YEAR
+    if extent >= 366 or months[0] != months[1]:
+        yield calendar.MONTH
+    if extent >= 1 and (extent >= 31 or days[0] != days[1]):
+        yield calendar.DAY_OF_MONTH
+    if extent >= 1:
+        yield calendar.WEEKDAY
+    if surveyed.has_times:
+        yield calendar.HOUR

@@ -1,0 +1,96 @@
+"""Second step of the encoding: the fields of shards to the matrix that a network reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cerebros_spark.data.table.calendar import CYCLES
+from cerebros_spark.data.table.schema import (
+    EMBEDDED,
+    FIRST_CODE,
+    MISSING_CODE,
+    OTHER_CODE,
+    SIGNED,
+    CategoryColumn,
+    DatetimeColumn,
+    MatrixLayout,
+    TableColumn,
+    TableSchema,
+)
+
+CLIP = np.float32(3.0)
+"""Bound of the smooth clip ``x / sqrt(1 + (x / 3)²)`` (arXiv 2407.04491, section 3)."""
+
+TURN = np.float32(2 * np.pi)
+
+
+def encode_matrix(schema: TableSchema, fields: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Encode fields, by column name, as a float32 matrix of shape ``(rows, width)``.
+
+    Missing numbers become 0, the median, beside an indicator if training rows lacked them, too.
+    """
+    layout = schema.matrix
+    rows = len(next(iter(fields.values())))
+    matrix = np.empty((rows, layout.width), np.float32)
+    fill_matrix(matrix, schema.columns, layout, fields)
+    return matrix
+
+
+def fill_matrix(
+    matrix: np.ndarray,
+    columns: Sequence[TableColumn],
+    layout: MatrixLayout,
+    fields: Mapping[str, np.ndarray],
+) -> None:
+    """Fill a matrix of zero or more rows with encoded fields, by column name."""
+    number, flag = 0, layout.numbers
+    code = layout.numbers + layout.flags
+    for column in columns:
+        values = fields[column.name]
+        if isinstance(column, CategoryColumn):
+            if column.encoding == EMBEDDED:
+                matrix[:, code] = values
+                code += 1
+            else:
+                _fill_flags(matrix[:, flag : flag + column.flags], values, column)
+                flag += column.flags
+            continue
+        values = values.reshape(len(matrix), -1)
+        if isinstance(column, DatetimeColumn):
+            cyclic = [part in CYCLES for part in column.parts]
+            for turn in values[:, cyclic].T:
+                angle = np.nan_to_num(turn * TURN)
+                known = ~np.isnan(turn)
+                matrix[:, flag] = np.where(known, np.sin(angle), np.float32(0))
+                matrix[:, flag + 1] = np.where(known, np.cos(angle), np.float32(0))
+                flag += 2
+            if column.missing:
+                matrix[:, flag] = np.isnan(values[:, 0])
+                flag += 1
+            values = values[:, np.logical_not(cyclic)]
+        else:
+            missing = np.asarray(column.missing)
+            if missing.any():
+                matrix[:, flag : flag + column.flags] = np.isnan(values[:, missing])
+                flag += column.flags
+        matrix[:, number : number + column.numbers] = values
+        number += column.numbers
+    numbers = matrix[:, : layout.numbers]
+    np.nan_to_num(numbers, copy=False)
+    ratio = numbers / CLIP
+    numbers /= np.sqrt(np.float32(1) + ratio * ratio)
+
+
+def _fill_flags(flags: np.ndarray, codes: np.ndarray, column: CategoryColumn) -> None:
+    known = codes - FIRST_CODE
+    start = 0
+    for present, code in ((column.missing, MISSING_CODE), (column.other, OTHER_CODE)):
+        if present:
+            flags[:, start] = codes == code
+            start += 1
+    if column.encoding == SIGNED:
+        flags[:, start] = np.where(known >= 0, 2 * known - 1, 0)
+    else:
+        flags[:, start:] = known[:, None] == np.arange(len(column.values))

@@ -1,0 +1,243 @@
+"""Table schema: how each raw column becomes fields of a shard, and numbers of a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cerebros_spark.data.table.calendar import CYCLES
+
+ONE_HOT, SIGNED, EMBEDDED = "one_hot", "signed", "embedded"
+
+MISSING_CODE, OTHER_CODE, FIRST_CODE = 0, 1, 2
+"""Codes of a missing value, of a rare or unknown category, and of the first known category."""
+
+
+class NumberColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="number"):
+    """Numbers, or arrays of numbers, of which each element is encoded by itself.
+
+    A field is ``(value - center) * scale``, computed in float64 and stored as float32.
+
+    Attributes:
+        name: Name of the column.
+        type: Type in the user's table, for messages.
+        storage: Storage of the raw values; see :class:`.source.RawColumn`.
+        center: Median of each element over the training rows.
+        scale: 1 / (upper - lower quartile) of each element; if that range is 0, 2 / (maximum -
+            minimum); if that is 0, too, 0.
+        missing: Whether an element is missing in any training row.
+        width: Number of elements of an array; None for numbers.
+    """
+
+    name: str
+    type: str
+    storage: str
+    center: tuple[int | float, ...]
+    scale: tuple[float, ...]
+    missing: tuple[bool, ...]
+    width: int | None = None
+
+    @property
+    def field_dtype(self) -> str:
+        """NumPy name of the dtype of the field."""
+        return "float32"
+
+    @property
+    def field_shape(self) -> tuple[int, ...]:
+        """Shape of one row of the field."""
+        return () if self.width is None else (self.width,)
+
+    @property
+    def numbers(self) -> int:
+        """Number of scaled numbers in the matrix."""
+        return len(self.center)
+
+    @property
+    def flags(self) -> int:
+        """Number of other values in the matrix."""
+        return sum(self.missing)
+
+
+class CategoryColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="category"):
+    """Categories. A field is a code: 0 missing, 1 rare or unknown, 2 and up the known ones.
+
+    Attributes:
+        name: Name of the column.
+        type: Type in the user's table.
+        storage: ``"string"`` or ``"integer"`` (also for booleans).
+        values: Known categories in the order of their codes: strings or integers.
+        missing: Whether a value is missing in any training row.
+        other: Whether any training row has a category that is too rare to be known.
+        encoding: ``"signed"``: one number, -1 or 1, and 0 for all other codes; ``"one_hot"``: one
+            number for each known category, and for missing and for other ones if training rows
+            have them; ``"embedded"``: the code itself, for an embedding in the network.
+    """
+
+    name: str
+    type: str
+    storage: str
+    values: tuple[str | int, ...]
+    missing: bool
+    other: bool
+    encoding: str
+
+    @property
+    def field_dtype(self) -> str:
+        """NumPy name of the dtype of the field."""
+        return "int32"
+
+    @property
+    def field_shape(self) -> tuple[int, ...]:
+        """Shape of one row of the field."""
+        return ()
+
+    @property
+    def codes(self) -> int:
+        """Number of codes."""
+        return FIRST_CODE + len(self.values)
+
+    @property
+    def numbers(self) -> int:
+        """Number of scaled numbers in the matrix."""
+        return 0
+
+    @property
+    def flags(self) -> int:
+        """Number of other values in the matrix."""
+        if self.encoding == EMBEDDED:
+            return 0
+        known = 1 if self.encoding == SIGNED else len(self.values)
+        return known + self.missing + self.other
+
+
+class DatetimeColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="datetime"):
+    """Dates or times, as microseconds since 1970 of the local calendar.
+
+    A field is an array with one element for each part: the elapsed time and the year, scaled as in
+    :class:`NumberColumn`; month, day, weekday and hour as fractions of their cycle, which become
+    sine and cosine in the matrix.
+
+    Attributes:
+        name: Name of the column.
+        type: Type in the user's table.
+        parts: Names of the parts that vary in the training rows.
+        center: Median of the elapsed time, in microseconds, and the year of the median.
+        scale: Scale of the elapsed time and of the year.
+        missing: Whether a value is missing in any training row.
+        zone: Time zone that instants are shown in; empty if the values have none.
+    """
+
+    name: str
+    type: str
+    parts: tuple[str, ...]
+    center: tuple[int, int]
+    scale: tuple[float, float]
+    missing: bool
+    zone: str = ""
+
+    @property
+    def storage(self) -> str:
+        """Storage of the raw values."""
+        return "integer"
+
+    @property
+    def field_dtype(self) -> str:
+        """NumPy name of the dtype of the field."""
+        return "float32"
+
+    @property
+    def field_shape(self) -> tuple[int, ...]:
+        """Shape of one row of the field."""
+        return (len(self.parts),)
+
+    @property
+    def numbers(self) -> int:
+        """Number of scaled numbers in the matrix."""
+        return sum(part not in CYCLES for part in self.parts)
+
+    @property
+    def flags(self) -> int:
+        """Number of other values in the matrix."""
+        return 2 * sum(part in CYCLES for part in self.parts) + self.missing
+
+
+TableColumn = NumberColumn | CategoryColumn | DatetimeColumn
+
+
+class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Column that is not a feature of the networks, and the reason."""
+
+    name: str
+    type: str
+    reason: str
+
+
+class LabelClasses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Classes of a label, in the order of the class indices in the shards.
+
+    Attributes:
+        name: Name of the label's column.
+        type: Type in the user's table.
+        values: The classes: strings, integers, numbers or booleans, ascending.
+    """
+
+    name: str
+    type: str
+    values: tuple[bool | int | float | str, ...]
+
+
+class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Encoding of a raw table.
+
+    Attributes:
+        columns: The features, in the order of the fields.
+        left_out: Columns that are not used.
+        labels: Classes of the labels that have classes.
+    """
+
+    columns: tuple[TableColumn, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    labels: tuple[LabelClasses, ...] = ()
+
+    def select(self, names: Sequence[str]) -> TableSchema:
+        """Return the schema of some of the features, in the given order."""
+        by_name = {column.name: column for column in self.columns}
+        return msgspec.structs.replace(self, columns=tuple(by_name[name] for name in names))
+
+    def find_classes(self, label: str) -> LabelClasses | None:
+        """Return the classes of a label; None if it has none."""
+        return next((each for each in self.labels if each.name == label), None)
+
+    @property
+    def matrix(self) -> MatrixLayout:
+        """Layout of the matrix."""
+        return MatrixLayout(
+            numbers=sum(column.numbers for column in self.columns),
+            flags=sum(column.flags for column in self.columns),
+            codes=tuple(
+                column.codes
+                for column in self.columns
+                if isinstance(column, CategoryColumn) and column.encoding == EMBEDDED
+            ),
+        )
+
+
+class MatrixLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Layout of the matrix that a network reads: numbers, then flags, then codes.
+
+    Attributes:
+        numbers: Number of scaled numbers, with quartiles about 1 apart and within ±3.
+        flags: Number of values between -1 and 1: one-hot values, indicators of missing values,
+            sines and cosines.
+        codes: For each column with embeddings, its number of codes.
+    """
+
+    numbers: int
+    flags: int
+    codes: tuple[int, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Number of values in one row."""
+        return self.numbers + self.flags + len(self.codes)

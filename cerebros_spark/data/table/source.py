@@ -1,0 +1,162 @@
+"""Kinds of raw columns, inferred from the types of Arrow and Spark, or set by the user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from cerebros_spark.core.errors import ArgumentError
+
+KINDS = ("numeric", "boolean", "categorical", "datetime", "vector")
+IGNORE = "ignore"
+"""Kind of a column that is left out because the user says so."""
+
+UNSUPPORTED = "unsupported"
+"""Kind of a column of a type that cannot be used."""
+
+_SYNONYMS = {"numerical": "numeric", "number": "numeric", "bool": "boolean", "timestamp": "datetime"}
+
+NUMBER, INTEGER, STRING, VECTOR = "number", "integer", "string", "vector"
+
+# The kinds that a user may choose for values of each storage.
+_ALLOWED = {
+    NUMBER: ("numeric",),
+    INTEGER: ("numeric", "categorical", "boolean", "datetime"),
+    STRING: ("categorical",),
+    VECTOR: ("vector",),
+}
+
+
+@dataclass(frozen=True)
+class RawColumn:
+    """Column of the user's table.
+
+    Attributes:
+        name: Name of the column.
+        kind: One of :data:`KINDS`, or ``"ignore"``.
+        storage: How values are passed on: ``"number"`` (float64), ``"integer"`` (int64; also for
+            booleans, and microseconds since 1970 for dates), ``"string"`` or ``"vector"``.
+        type: Type of the column, for messages.
+        is_named: Whether the user set the kind.
+        width: Number of elements of the arrays of a vector; 1 for other columns.
+    """
+
+    name: str
+    kind: str
+    storage: str
+    type: str
+    is_named: bool = False
+    width: int = 1
+
+
+def resolve_kinds(
+    columns: Iterable[RawColumn], column_types: Mapping[str, str] | None
+) -> list[RawColumn]:
+    """Apply the kinds that a user set, and refuse all columns that cannot be used at once.
+
+    Args:
+        columns: The columns with the kinds of their types.
+        column_types: Kinds by column name: ``"numeric"`` (or ``"numerical"``), ``"categorical"``,
+            ``"boolean"``, ``"datetime"``, ``"vector"`` or ``"ignore"``.
+
+    Raises:
+        ArgumentError: If a column cannot be used, or a kind is unknown or does not suit a column.
+    """
+    columns = list(columns)
+    wanted = {str(name): _SYNONYMS.get(kind, kind) for name, kind in (column_types or {}).items()}
+    problems = [
+        problem
+        for column in columns
+        if (problem := _find_problem(column, wanted.get(column.name, column.kind)))
+    ]
+    unknown = [name for name in wanted if all(column.name != name for column in columns)]
+    if unknown:
+        problems.append(f"column_types names {unknown}, which are not among the features")
+    if problems:
+        raise ArgumentError("; ".join(problems))
+    return [
+        replace(column, kind=wanted.get(column.name, column.kind), is_named=column.name in wanted)
+        for column in columns
+    ]
+
+
+def _find_problem(column: RawColumn, kind: str) -> str | None:
+    """Describe why a column cannot have a kind; None if it can."""
+    name = column.name
+    if kind == UNSUPPORTED:
+        return (
+            f"the column {name!r} has the type {column.type}, which cannot be used: convert it, or "
+            f'leave it out with column_types={{{name!r}: "ignore"}}'
+        )
+    if kind in (column.kind, IGNORE):
+        return None
+    if kind not in KINDS:
+        kinds = ", ".join(map(repr, (*KINDS, IGNORE)))
+        return f"column_types[{name!r}] must be one of {kinds}, but is {kind!r}"
+    allowed = _ALLOWED.get(column.storage, ())
+    if kind in allowed:
+        return None
+    return (
+        f"the column {name!r} has the type {column.type} and cannot be {kind!r}; it can be "
+        f"{' or '.join(map(repr, (*allowed, IGNORE)))}"
+    )
+
+
+def describe_arrow(name: str, kind: pa.DataType) -> RawColumn:
+    """Describe an Arrow column, with the kind that its type suggests."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        column = describe_arrow(name, kind.value_type)
+        if column.storage not in (STRING, INTEGER):
+            return RawColumn(name, UNSUPPORTED, "", str(kind))
+        return RawColumn(name, "categorical", column.storage, "category")
+    text = str(kind)
+    if types.is_boolean(kind):
+        return RawColumn(name, "boolean", INTEGER, text)
+    if types.is_integer(kind):
+        return RawColumn(name, "numeric", INTEGER, text)
+    if types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
+        return RawColumn(name, "numeric", NUMBER, text)
+    if types.is_duration(kind):
+        return RawColumn(name, "numeric", NUMBER, text)
+    if types.is_string(kind) or types.is_large_string(kind) or text == "string_view":
+        return RawColumn(name, "categorical", STRING, text)
+    if types.is_date(kind) or types.is_timestamp(kind):
+        return RawColumn(name, "datetime", INTEGER, text)
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    if is_list and _is_number(kind.value_type):
+        return RawColumn(name, "vector", VECTOR, text)
+    return RawColumn(name, UNSUPPORTED, "", text)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+        or types.is_decimal(kind)
+    )
+
+
+def describe_spark(field: Any) -> RawColumn:
+    """Describe a field of a Spark schema, as :func:`describe_arrow` does."""
+    name, kind = field.name, field.dataType.typeName()
+    text = field.dataType.simpleString()
+    if kind == "boolean":
+        return RawColumn(name, "boolean", INTEGER, text)
+    if kind in ("byte", "short", "integer", "long"):
+        return RawColumn(name, "numeric", INTEGER, text)
+    if kind in ("float", "double", "decimal", "void"):
+        return RawColumn(name, "numeric", NUMBER, text)
+    if kind in ("string", "varchar", "char"):
+        return RawColumn(name, "categorical", STRING, text)
+    if kind in ("date", "timestamp", "timestamp_ntz"):
+        return RawColumn(name, "datetime", INTEGER, text)
+    if kind in ("vector", "vectorudt"):
+        return RawColumn(name, "vector", VECTOR, text)
+    numbers = ("boolean", "byte", "short", "integer", "long", "float", "double", "decimal")
+    if kind == "array" and field.dataType.elementType.typeName() in numbers:
+        return RawColumn(name, "vector", VECTOR, text)
+    return RawColumn(name, UNSUPPORTED, "", text)

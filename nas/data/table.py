@@ -1,0 +1,435 @@
+"""Raw tables in memory: the arguments of ``fit`` as features, labels and marks, and new rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import autokeras as ak
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cerebros_spark.core.errors import ArgumentError, DataError
+from cerebros_spark.data.checks import VALIDATION_DATA
+from cerebros_spark.data.table.arrow_table import ArrowTable
+from cerebros_spark.data.table.fields import encode_fields
+from cerebros_spark.data.table.labels import find_distinct, index_classes, learn_classes
+from cerebros_spark.data.table.matrix import encode_matrix
+from cerebros_spark.data.table.schema import (
+    CategoryColumn,
+    DatetimeColumn,
+    LabelClasses,
+    NumberColumn,
+    TableColumn,
+    TableSchema,
+)
+from cerebros_spark.data.table.source import (
+    INTEGER,
+    NUMBER,
+    STRING,
+    VECTOR,
+    RawColumn,
+    describe_arrow,
+)
+from nas.data.columns import check_columns
+from nas.data.inputs import Columns, flatten_names
+from nas.data.values import to_array
+from nas.data.weights import SAMPLE_WEIGHT, read_weights
+
+logger = logging.getLogger(__name__)
+
+_FEATURES, _LABEL = "features", "target"
+
+
+@dataclass(frozen=True)
+class NamedTable:
+    """Arguments of ``fit`` with a raw table: see ``NamedColumns`` for the other attributes."""
+
+    table: ArrowTable
+    classes: tuple[LabelClasses, ...]
+    columns: dict[str, np.ndarray]  # labels, validation mark and sample weights
+    features: Columns
+    labels: Columns
+    validation: float | str
+    weight: str | None
+
+
+def is_table(x: Any) -> bool:
+    """Return whether ``x`` is a table in memory, whose columns may have any type."""
+    return isinstance(x, pd.DataFrame | pa.Table)
+
+
+def to_frame(x: Any, argument: str = "x") -> pd.DataFrame:
+    """Return a table as a pandas DataFrame whose column names are strings.
+
+    Raises:
+        ArgumentError: If two columns have the same name.
+    """
+    if isinstance(x, pa.Table):
+        x = x.to_pandas(types_mapper=pd.ArrowDtype)
+    frame = pd.DataFrame(x).reset_index(drop=True)
+    names = [str(name) for name in frame.columns]
+    for name in names:
+        if names.count(name) > 1:
+            raise ArgumentError(
+                f"{argument} has two columns that are called {name!r} (names are compared as "
+                "strings): rename one"
+            )
+    frame.columns = pd.Index(names)
+    return frame
+
+
+def name_table(
+    x: Any,
+    y: Any,
+    heads: Sequence[Any],
+    *,
+    feature_columns: Columns | None,
+    label_columns: Columns | None,
+    validation: float | str,
+    validation_data: Any,
+    sample_weight: Any,
+    weight_column: str | None,
+    column_types: Mapping[str, str] | None,
+) -> NamedTable:
+    """Name features and labels of a raw table, and index the classes of the labels.
+
+    Rows without a label are left out, with a warning.
+
+    Raises:
+        ArgumentError: If labels are missing, or a feature has a type that cannot be used.
+        DataError: If a column is missing, or labels do not suit their head.
+    """
+    frame, labels = _split_labels(to_frame(x), y, label_columns, "x")
+    rows = len(frame)
+    weights = read_weights(frame, rows, sample_weight, weight_column)
+    names = flatten_names(feature_columns) if feature_columns else None
+    if names is None:
+        special = {weight_column, validation if isinstance(validation, str) else None}
+        names = [name for name in frame.columns if name not in special]
+    check_columns(list(frame.columns), names)
+    features = frame[names]
+    mark = None
+    if validation_data is not None:
+        features, labels, mark, weights = _append_validation(
+            features, labels, weights, validation_data, label_columns, weight_column
+        )
+        validation = VALIDATION_DATA
+    elif isinstance(validation, str):
+        check_columns(list(frame.columns), [validation])
+        mark = to_array(frame[validation], f"the column {validation!r}")
+    keep = ~labels.isna().any(axis=1).to_numpy()
+    if not keep.all():
+        logger.warning(
+            "%s of %s rows have no label and are left out", f"{(~keep).sum():,}", f"{len(keep):,}"
+        )
+        features, labels = features[keep], labels[keep]
+        mark, weights = (None if each is None else each[keep] for each in (mark, weights))
+    classes, columns = index_labels(labels, heads)
+    if mark is not None:
+        columns[str(validation)] = mark
+    weight = None
+    if weights is not None:
+        weight = weight_column or SAMPLE_WEIGHT
+        columns[weight] = weights
+    table = ArrowTable.create(to_arrow(features, column_types), column_types)
+    return NamedTable(
+        table,
+        tuple(classes),
+        columns,
+        feature_columns or list(names),
+        label_columns or list(labels.columns),
+        validation,
+        weight,
+    )
+
+
+def _split_labels(
+    frame: pd.DataFrame, y: Any, label_columns: Columns | None, argument: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the features, and the labels as a DataFrame."""
+    if isinstance(y, str):
+        y, label_columns = None, [y]
+    names = flatten_names(label_columns)
+    if y is None:
+        if not names:
+            raise ArgumentError(
+                f"{argument}: y is missing; pass the labels or the name of their column, or bind "
+                "label_columns"
+            )
+        check_columns(list(frame.columns), names)
+        return frame.drop(columns=names), frame[names]
+    if isinstance(y, pd.DataFrame | pa.Table):
+        labels = to_frame(y, "y")
+    elif isinstance(y, pd.Series):
+        labels = y.reset_index(drop=True).to_frame(_LABEL if y.name is None else str(y.name))
+    elif isinstance(y, Mapping):
+        labels = pd.DataFrame({str(name): _to_column(each) for name, each in y.items()})
+    else:
+        arrays = list(y) if isinstance(y, tuple | list) and _are_arrays(y) else [y]
+        many = len(arrays) > 1
+        labels = pd.DataFrame(
+            {f"{_LABEL}_{i}" if many else _LABEL: _to_column(a) for i, a in enumerate(arrays)}
+        )
+    if names and len(names) == labels.shape[1]:
+        labels.columns = pd.Index(names)
+    elif names:
+        check_columns(list(labels.columns), names, "y")
+        labels = labels[names]
+    if len(labels) != len(frame):
+        raise DataError(f"{argument} has {len(frame):,} rows, but y has {len(labels):,}")
+    taken = [name for name in labels.columns if name in frame.columns]
+    if taken:
+        raise ArgumentError(
+            f"x has a column {taken[0]!r}, which is the name of a label: drop it from x if it "
+            "holds the labels, or rename it"
+        )
+    return frame, labels
+
+
+def _are_arrays(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(each, np.ndarray | pd.Series) for each in values)
+
+
+def _to_column(values: Any) -> Any:
+    """Return labels as a column of a DataFrame, whose rows may be arrays."""
+    array = values if isinstance(values, pd.Series) else np.asarray(values)
+    if isinstance(array, pd.Series) or array.ndim == 1:
+        return np.asarray(array)
+    return array[:, 0] if array.shape[1:] == (1,) else list(array)
+
+
+def _append_validation(
+    features: pd.DataFrame,
+    labels: pd.DataFrame,
+    weights: np.ndarray | None,
+    validation_data: Any,
+    label_columns: Columns | None,
+    weight_column: str | None,
+) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray, np.ndarray | None]:
+    """Append the rows of ``validation_data``; also return the array that marks them."""
+    from nas.data.weights import concat_weights
+
+    if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+        raise ArgumentError("validation_data must be (x, y) or (x, y, sample_weight)")
+    more_x, more_y, *more_weights = validation_data
+    if not is_table(more_x):
+        raise ArgumentError("validation_data: x must be a table, as x is")
+    more_frame, more_labels = _split_labels(
+        to_frame(more_x), more_y, label_columns or list(labels.columns), "validation_data"
+    )
+    check_columns(list(more_frame.columns), list(features.columns), "validation_data: x")
+    rows, more_rows = len(features), len(more_frame)
+    if more_rows == 0:
+        raise DataError("validation_data has no rows")
+    more = read_weights(
+        more_frame,
+        more_rows,
+        more_weights[0] if more_weights else None,
+        weight_column,
+        source="validation_data: ",
+    )
+    return (
+        pd.concat([features, more_frame[list(features.columns)]], ignore_index=True),
+        pd.concat([labels, more_labels[list(labels.columns)]], ignore_index=True),
+        np.arange(rows + more_rows) >= rows,
+        concat_weights(weights, more, rows, more_rows),
+    )
+
+
+def index_labels(
+    labels: pd.DataFrame, heads: Sequence[Any]
+) -> tuple[list[LabelClasses], dict[str, np.ndarray]]:
+    """Return the classes of the labels of classification heads, and all labels as arrays."""
+    classes, columns = [], {}
+    for name in labels.columns:
+        head = find_head(name, list(labels.columns), heads)
+        if has_classes(head) and not _holds_arrays(labels[name]):
+            values = _to_arrow_column(labels[name], name)
+            found = learn_classes(name, str(values.type), find_distinct(values))
+            columns[name] = index_classes(values, found)
+            classes.append(found)
+        else:
+            columns[name] = to_array(labels[name], f"the column {name!r}")
+    return classes, columns
+
+
+def find_head(label: str, labels: Sequence[str], heads: Sequence[Any]) -> Any:
+    """Return the head that a label column belongs to, by name or order; None if it is unclear."""
+    if len(heads) == 1:
+        return heads[0] if len(labels) == 1 else None
+    by_name = {head.name: head for head in heads}
+    if label in by_name:
+        return by_name[label]
+    return heads[list(labels).index(label)] if len(labels) == len(heads) else None
+
+
+def has_classes(head: Any) -> bool:
+    """Return whether a head takes one class per row."""
+    return isinstance(head, ak.ClassificationHead) and not head.multi_label
+
+
+def _holds_arrays(series: pd.Series) -> bool:
+    first = series.dropna()
+    return len(first) > 0 and np.ndim(first.iloc[0]) > 0
+
+
+def to_arrow(frame: pd.DataFrame, column_types: Mapping[str, str] | None = None) -> pa.Table:
+    """Convert a pandas DataFrame to an Arrow table.
+
+    Numbers with fractional type that ``column_types`` calls categories become integers.
+
+    Raises:
+        DataError: If a column holds values of several types.
+    """
+    arrays = {}
+    for name in frame.columns:
+        values = _to_arrow_column(frame[name], name)
+        kind = (column_types or {}).get(name)
+        if kind in ("categorical", "boolean", "bool") and pa.types.is_floating(values.type):
+            values = _to_whole(values, name)
+        arrays[name] = values
+    return pa.table(arrays)
+
+
+def _to_arrow_column(series: pd.Series, name: str) -> pa.Array:
+    try:
+        values = pa.Array.from_pandas(series)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+        kinds = sorted({type(value).__name__ for value in series if not _is_missing(value)})
+        raise DataError(
+            f"the column {name!r} holds values of the types {', '.join(kinds)}, which cannot be "
+            "used together: convert it to one type first"
+        ) from error
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _to_whole(values: pa.Array, name: str) -> pa.Array:
+    """Convert whole numbers of a fractional type to integers."""
+    missing = pc.is_null(values, nan_is_null=True)
+    values = pc.if_else(missing, pa.scalar(None, values.type), values)
+    try:
+        return values.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"the column {name!r} holds numbers with fractions, which cannot be categories: round "
+            "them, or convert them to strings"
+        ) from error
+
+
+# New rows ----------------------------------------------------------------------------------
+
+
+def encode_rows(x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """Encode rows of a raw table as one matrix for each input of a network.
+
+    Args:
+        x: A table, or a dict of columns by name, with the columns of the schema.
+        schema: The schema.
+        groups: Names of the columns of each input.
+
+    Raises:
+        DataError: If a column is missing, or has another type than in training.
+    """
+    frame = to_frame(x)
+    names = [name for group in groups for name in group]
+    check_columns(list(frame.columns), names)
+    fields = encode_frame(to_arrow(frame[names]), schema.select(names).columns)
+    return [encode_matrix(schema.select(group), fields) for group in groups]
+
+
+def to_labels(y: Any, names: Sequence[str]) -> pd.DataFrame:
+    """Return labels, given as a table or as arrays, as a DataFrame with the names of the labels.
+
+    Raises:
+        DataError: If a label is missing.
+    """
+    if isinstance(y, pd.DataFrame | pa.Table | Mapping):
+        frame = to_frame(y, "y")
+        if not set(names) <= set(frame.columns) and frame.shape[1] == len(names) == 1:
+            frame.columns = pd.Index(names)  # labels without a name in fit may have any name
+        check_columns(list(frame.columns), names, "y")
+        return frame[list(names)]
+    _, labels = _split_labels(pd.DataFrame(index=range(_count(y))), y, list(names), "y")
+    return labels
+
+
+def _count(y: Any) -> int:
+    return len(y[0]) if isinstance(y, tuple | list) and _are_arrays(y) else len(y)
+
+
+def encode_frame(table: pa.Table, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
+    """Encode an Arrow table as fields, after checking the types of its columns."""
+    raw, adapted, arrays = [], [], {}
+    for column in columns:
+        values, raw_column, encoding = _adapt(table.column(column.name), column)
+        arrays[column.name] = values
+        raw.append(raw_column)
+        adapted.append(encoding)
+    source = ArrowTable(pa.table(arrays), tuple(raw))
+    parts = [encode_fields(batch, adapted) for batch in source.batches(raw)]
+    if not parts:
+        return {
+            column.name: np.empty((0, *column.field_shape), column.field_dtype)
+            for column in columns
+        }
+    return {c.name: np.concatenate([part[c.name] for part in parts]) for c in columns}
+
+
+def _adapt(
+    values: pa.ChunkedArray, column: TableColumn
+) -> tuple[pa.ChunkedArray, RawColumn, TableColumn]:
+    """Return values in a storage that suits the encoding of a column, with both."""
+    described = describe_arrow(column.name, values.type)
+    storage, kind = described.storage, described.kind
+    if pa.types.is_null(values.type):
+        types = {STRING: pa.large_string(), INTEGER: pa.int64(), NUMBER: pa.float64()}
+        if column.storage == VECTOR:
+            values, storage = values.cast(pa.list_(pa.float64())), VECTOR
+        else:
+            values, storage = values.cast(types[column.storage]), column.storage
+    elif isinstance(column, DatetimeColumn):
+        if kind != "datetime":
+            raise _make_type_error(column, described.type, "dates or times")
+    elif isinstance(column, NumberColumn):
+        expected = (VECTOR,) if column.width is not None else (NUMBER, INTEGER)
+        if storage not in expected or kind == "datetime":
+            raise _make_type_error(
+                column, described.type, "numbers" if column.width is None else "arrays of numbers"
+            )
+        column = msgspec.structs.replace(column, storage=storage)
+    elif column.storage == INTEGER:
+        if storage == NUMBER:
+            values, storage = pa.chunked_array([_to_codes(values)]), INTEGER
+        elif storage != INTEGER or kind == "datetime":
+            raise _make_type_error(column, described.type, "integers or booleans")
+    elif storage != STRING:
+        raise _make_type_error(column, described.type, "strings")
+    width = column.width or 1 if isinstance(column, NumberColumn) else 1
+    return values, RawColumn(column.name, kind, storage, described.type, width=width), column
+
+
+def _to_codes(values: pa.ChunkedArray) -> pa.Array:
+    """Convert numbers to integers; those with fractions become an integer that is no category."""
+    numbers = values.combine_chunks().cast(pa.float64()).to_numpy(zero_copy_only=False)
+    missing = np.isnan(numbers)
+    whole = ~missing & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**63)
+    integers = np.where(whole, numbers, -(2.0**62)).astype(np.int64)
+    return pa.array(integers, mask=missing)
+
+
+def _make_type_error(column: TableColumn, kind: str, expected: str) -> DataError:
+    was = "strings" if isinstance(column, CategoryColumn) and column.storage == STRING else expected
+    return DataError(
+        f"the column {column.name!r} has the type {kind}, but held {was} ({column.type}) in "
+        "training: convert it first"
+    )

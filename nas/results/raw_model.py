@@ -1,0 +1,275 @@
+"""Keras models that take the raw columns of a table, from built-in layers and operations alone.
+
+They compute the same as :mod:`cerebros_spark.data.table.fields` and
+:mod:`cerebros_spark.data.table.matrix`, in the same precision.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from cerebros_spark.data.manifest import Layout
+from cerebros_spark.data.table.calendar import CYCLES, DAY, ELAPSED, HOUR, MONTH, WEEKDAY, YEAR
+from cerebros_spark.data.table.fields import LARGEST
+from cerebros_spark.data.table.matrix import CLIP, TURN
+from cerebros_spark.data.table.schema import (
+    EMBEDDED,
+    FIRST_CODE,
+    MISSING_CODE,
+    OTHER_CODE,
+    SIGNED,
+    CategoryColumn,
+    DatetimeColumn,
+    LabelClasses,
+    NumberColumn,
+    TableColumn,
+    TableSchema,
+)
+from cerebros_spark.data.table.source import INTEGER, STRING
+
+MISSING_INTEGER = -(2**63)
+"""Missing value of an input of int64."""
+
+CLASSES = "classes"
+"""Name of the layer of a model that contains the classes of an output."""
+
+_EXACT = 2**53
+
+_USABLE = re.compile(r"[A-Za-z]\w*", re.ASCII)
+
+
+def build_encoder(schema: TableSchema, name: str = "table") -> keras.Model:
+    """Build the model that encodes raw columns as the matrix of a network.
+
+    Its inputs are the columns by name, each of shape ``(rows, 1)``, or ``(rows, width)`` for
+    arrays: strings as strings, ``""`` if missing; numbers and booleans as float64, NaN if missing;
+    dates and times as float64 microseconds since 1970 of the local calendar. Columns of integers
+    beyond 2^53 are int64, with -2^63 for missing ones. A column whose name TensorFlow cannot use
+    has its name as the key of the dict of inputs, and another name in a SavedModel's signature.
+    """
+    names = make_input_names([column.name for column in schema.columns])
+    inputs = {column.name: _make_input(column, names[column.name]) for column in schema.columns}
+    numbers: list[Any] = []
+    flags: list[Any] = []
+    codes: list[Any] = []
+    for column in schema.columns:
+        raw = inputs[column.name]
+        if isinstance(column, NumberColumn):
+            _encode_number(raw, column, numbers, flags)
+        elif isinstance(column, CategoryColumn):
+            _encode_category(raw, column, flags, codes)
+        else:
+            _encode_time(raw, column, numbers, flags)
+    parts = [*([_clip(_join(numbers))] if numbers else []), *flags, *codes]
+    return make_model(inputs, _join(parts), name)
+
+
+def build_raw_model(network: keras.Model, schema: TableSchema, layout: Layout) -> keras.Model:
+    """Build the model that takes raw columns, encodes them, and applies a network.
+
+    Args:
+        network: The network, with one matrix for each of its inputs.
+        schema: Encoding of the table.
+        layout: Columns of each input and output of the network.
+    """
+    inputs: dict[str, Any] = {}
+    matrices = []
+    for number, group in enumerate(layout.inputs):
+        encoder = build_encoder(schema.select(group), f"table{number or ''}")
+        inputs.update(encoder.input)
+        matrices.append(encoder.output)
+    outputs = network(matrices[0] if len(matrices) == 1 else matrices)
+    single = not isinstance(outputs, list)
+    named = []
+    for output, labels in zip([outputs] if single else outputs, layout.outputs, strict=True):
+        classes = schema.find_classes(labels[0]) if len(labels) == 1 else None
+        named.append(output if classes is None else attach_classes(output, classes))
+    return make_model(inputs, named[0] if single else named, network.name)
+
+
+def make_model(inputs: Mapping[str, Any], outputs: Any, name: str) -> keras.Model:
+    """Make a model of inputs by key, which may differ from their names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
+        return keras.Model(dict(inputs), outputs, name=name)
+
+
+def make_input_names(names: Sequence[str]) -> dict[str, str]:
+    """Return names that TensorFlow can use: the columns' own, or similar ones, all different."""
+    taken = {name.lower() for name in names if _USABLE.fullmatch(name)}
+    result = {}
+    for name in names:
+        usable = name
+        if not _USABLE.fullmatch(name):
+            usable = stem = re.sub(r"\W", "_", f"column_{name}", flags=re.ASCII)
+            number = 1
+            while usable.lower() in taken:
+                number += 1
+                usable = f"{stem}_{number}"
+            taken.add(usable.lower())
+        result[name] = usable
+    return result
+
+
+def attach_classes(probabilities: Any, classes: LabelClasses) -> Any:
+    """Add a layer that contains the classes of an output, and return the output unchanged.
+
+    The layer is a model named :data:`CLASSES` with two outputs, ``"probability"`` and ``"class"``,
+    of which the second converts probabilities to the names of the classes.
+    """
+    width = probabilities.shape[-1]
+    given = keras.Input((width,), name="probability", dtype=probabilities.dtype)
+    if width == 1:
+        index = ops.cast(given[:, 0] > 0.5, "int64")
+    else:
+        index = ops.cast(ops.argmax(given, axis=-1), "int64")
+    # Index 0 of the layer is the unknown class.
+    names = layers.StringLookup(
+        vocabulary=[str(value) for value in classes.values], invert=True, name="names"
+    )(index + 1)
+    model = keras.Model(given, {"probability": given, "class": names}, name=CLASSES)
+    return model(probabilities)["probability"]
+
+
+def _make_input(column: TableColumn, name: str) -> Any:
+    dtype = "string" if column.storage == STRING else "float64"
+    if is_large_integer(column):
+        dtype = "int64"
+    width = column.width if isinstance(column, NumberColumn) else None
+    return keras.Input((1 if width is None else width,), name=name, dtype=dtype)
+
+
+def is_large_integer(column: TableColumn) -> bool:
+    """Return whether the raw model takes a column as int64, because float64 lacks its digits."""
+    if column.storage != INTEGER or isinstance(column, DatetimeColumn):
+        return False
+    values = column.center if isinstance(column, NumberColumn) else column.values
+    return any(abs(int(value)) > _EXACT for value in values)
+
+
+def _join(parts: Sequence[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else layers.Concatenate()(list(parts))
+
+
+def _scale(values: Any, scale: Any) -> Any:
+    """Scale float64 numbers as the shards do."""
+    return ops.cast(ops.clip(values * scale, -LARGEST, LARGEST), "float32")
+
+
+def _fill(values: Any, missing: Any, filler: float = 0.0) -> Any:
+    return ops.where(missing, ops.cast(filler, values.dtype), values)
+
+
+def _clip(numbers: Any) -> Any:
+    ratio = numbers / float(CLIP)
+    return numbers / ops.sqrt(1.0 + ratio * ratio)
+
+
+def _to_flag(condition: Any) -> Any:
+    return ops.cast(condition, "float32")
+
+
+def _encode_number(raw: Any, column: NumberColumn, numbers: list[Any], flags: list[Any]) -> None:
+    single = column.width is None
+    if is_large_integer(column):
+        missing = ops.equal(raw, MISSING_INTEGER)
+        centered = ops.cast(raw - int(column.center[0]), "float64")
+    else:
+        missing = ops.isnan(raw)
+        center = float(column.center[0]) if single else list(map(float, column.center))
+        centered = raw - (center if single else np.asarray(center, "float64"))
+    scale: Any = column.scale[0] if single else np.asarray(column.scale, "float64")
+    numbers.append(_scale(_fill(centered, missing), scale))
+    for index, is_flagged in enumerate(column.missing):
+        if is_flagged:
+            flags.append(_to_flag(missing[:, index : index + 1]))
+
+
+def _encode_category(
+    raw: Any, column: CategoryColumn, flags: list[Any], codes: list[Any]
+) -> None:
+    if column.storage == STRING:
+        code = layers.StringLookup(vocabulary=list(column.values), mask_token="")(raw)
+    elif is_large_integer(column):
+        lookup = layers.IntegerLookup(
+            vocabulary=list(column.values), mask_token=MISSING_INTEGER, vocabulary_dtype="int64"
+        )
+        code = lookup(raw)
+    else:
+        missing = ops.isnan(raw)
+        lookup = layers.IntegerLookup(vocabulary=list(column.values), vocabulary_dtype="int64")
+        whole = ops.cast(_fill(raw, missing), "int64")
+        # Without a mask, the first code of the layer is that of unknown values. A fraction is one.
+        known = lookup(whole) + 1
+        known = ops.where(ops.equal(ops.cast(whole, "float64"), raw), known, OTHER_CODE)
+        code = ops.where(missing, ops.cast(MISSING_CODE, "int64"), ops.cast(known, "int64"))
+    code = ops.cast(code, "int64")
+    if column.encoding == EMBEDDED:
+        codes.append(ops.cast(code, "float32"))
+        return
+    for present, value in ((column.missing, MISSING_CODE), (column.other, OTHER_CODE)):
+        if present:
+            flags.append(_to_flag(ops.equal(code, value)))
+    known_code = code - FIRST_CODE
+    if column.encoding == SIGNED:
+        signed = ops.where(known_code >= 0, 2 * known_code - 1, ops.zeros_like(known_code))
+        flags.append(ops.cast(signed, "float32"))
+    else:
+        # one_hot gives zeros for negative codes.
+        one_hot = ops.one_hot(known_code[:, 0], len(column.values), dtype="float32")
+        flags.append(one_hot)
+
+
+def _encode_time(raw: Any, column: DatetimeColumn, numbers: list[Any], flags: list[Any]) -> None:
+    missing = ops.isnan(raw)
+    times = ops.cast(_fill(raw, missing), "int64")
+    days = ops.floor_divide(times, DAY)
+    for part in column.parts:
+        if part == ELAPSED:
+            centered = ops.cast(times - column.center[0], "float64")
+            numbers.append(_scale(_fill(centered, missing), column.scale[0]))
+        elif part == YEAR:
+            years = ops.cast(_split_days(days)[0] - column.center[1], "float64")
+            numbers.append(_scale(_fill(years, missing), column.scale[1]))
+        elif part in CYCLES:
+            turn = ops.cast(_compute_cycle(part, times, days), "float32") * float(TURN)
+            for function in (ops.sin, ops.cos):
+                flags.append(_fill(function(turn), missing))
+    if column.missing:
+        flags.append(_to_flag(missing))
+
+
+def _compute_cycle(part: str, times: Any, days: Any) -> Any:
+    """Return a fraction of a cycle as float64; see :func:`.calendar.compute_part`."""
+    if part == WEEKDAY:
+        return ops.cast(ops.mod(days + 3, 7), "float64") / 7.0
+    if part == HOUR:
+        return ops.cast(times - days * DAY, "float64") / float(DAY)
+    _, month, day = _split_days(days)
+    if part == MONTH:
+        return ops.cast(month - 1, "float64") / 12.0
+    return ops.cast(day - 1, "float64") / 31.0
+
+
+def _split_days(days: Any) -> tuple[Any, Any, Any]:
+    """Return year, month and day; see :func:`cerebros_spark.data.table.calendar.split_days`."""
+    div = ops.floor_divide
+    shifted = days + 719_468
+    era = div(shifted, 146_097)
+    day_of_era = shifted - era * 146_097
+    year_of_era = div(
+        day_of_era - div(day_of_era, 1460) + div(day_of_era, 36_524) - div(day_of_era, 146_096), 365
+    )
+    day_of_year = day_of_era - (365 * year_of_era + div(year_of_era, 4) - div(year_of_era, 100))
+    from_march = div(5 * day_of_year + 2, 153)
+    day = day_of_year - div(153 * from_march + 2, 5) + 1
+    month = ops.mod(from_march + 2, 12) + 1
+    year = year_of_era + era * 400 + ops.cast(month <= 2, "int64")
+    return year, month, day

@@ -1,0 +1,45 @@
+"""Front of a network: what it does with the matrix of a raw table before its first layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from cerebros_spark.data.table.schema import MatrixLayout
+
+EMBEDDING_SIZE = 8
+"""Number of values of an embedding (arXiv 2407.04491, appendix A.1)."""
+
+
+def get_width(layout: MatrixLayout) -> int:
+    """Return the number of values that :func:`embed_codes` returns for a row."""
+    return layout.numbers + layout.flags + EMBEDDING_SIZE * len(layout.codes)
+
+
+def embed_codes(matrix: Any, layout: MatrixLayout, prefix: str) -> Any:
+    """Replace the codes in a matrix by trained embeddings.
+
+    Args:
+        matrix: Keras tensor of shape ``(rows, layout.width)``.
+        layout: Layout of the matrix.
+        prefix: Prefix of the names of the layers.
+
+    Returns:
+        A tensor of shape ``(rows, get_width(layout))``.
+    """
+    if not layout.codes:
+        return matrix
+    start = layout.numbers + layout.flags
+    parts = [matrix[:, :start]] if start else []
+    for index, codes in enumerate(layout.codes):
+        embedding = keras.layers.Embedding(
+            codes,
+            EMBEDDING_SIZE,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),
+            name=f"{prefix}_embedding{index}",
+        )
+        parts.append(embedding(matrix[:, start + index]))
+    if len(parts) == 1:
+        return parts[0]
+    return keras.layers.Concatenate(name=f"{prefix}_front")(parts)
