@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,13 @@ import pyarrow.parquet as pq
 
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data.manifest import Column, ShardFile
+from cerebros_spark.data.table.batch import pick_columns
+from cerebros_spark.data.table.fields import encode_fields
+from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.storage.store import Store
+
+if TYPE_CHECKING:
+    from cerebros_spark.data.table.spark_table import SparkTable
 
 FILE_BYTES = 32 * 2**20
 """Maximum decoded size of the rows in one shard file, in bytes."""
@@ -71,39 +77,97 @@ def write_file(
     return ShardFile(name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def write_frame(
-    rows: Any, store: Store, keys: Sequence[str], number: str, locations: Sequence[ColumnLocation]
-) -> dict[int, tuple[int, tuple[ShardFile, ...]]]:
-    """Write a Spark DataFrame as shards.
+@dataclass(frozen=True)
+class FrameWriter:
+    """Writer of a Spark DataFrame as shards.
 
-    A task that Spark retries writes the same files with the same bytes.
-
-    Args:
-        rows: A DataFrame in which each task has complete shards, one after another.
+    Attributes:
         store: Store of the shards.
-        keys: Keys of the folders of all shards.
-        number: Name of the column with the index of each row's shard; it is not written.
-        locations: The columns to write, in order.
-
-    Returns:
-        The number of rows and the files of each shard, by index of the shard.
-
-    Raises:
-        StoreError: If a file cannot be written.
+        columns: All columns of the shards, in order.
+        locations: Where to find those that are no fields of a raw table.
+        table: Description of the raw columns, if there are any.
+        schema: Their encoding.
     """
-    write = _make_task(store, keys, number, locations)
-    try:
-        reports = sorted(rows.mapInArrow(write, _REPORT).collect())
-    except Exception as error:
-        raise StoreError(f"cannot write shards to {store.url}: {_get_message(error)}") from error
-    shards: dict[int, tuple[int, tuple[ShardFile, ...]]] = {}
-    for report in reports:
-        if report.problem:
-            raise StoreError(report.problem)
-        count, files = shards.get(report.shard, (0, ()))
-        file = ShardFile(report.name, report.size, report.sha256)
-        shards[report.shard] = (count + report.rows, (*files, file))
-    return shards
+
+    store: Store
+    columns: tuple[Column, ...]
+    locations: Sequence[ColumnLocation]
+    table: SparkTable | None = None
+    schema: TableSchema | None = None
+
+    @property
+    def aliases(self) -> list[str]:
+        """Names of the columns of the DataFrame that are read."""
+        raw = [] if self.table is None else self.table.names
+        return [*dict.fromkeys(location.alias for location in self.locations), *raw]
+
+    def write(
+        self, rows: Any, keys: Sequence[str], number: str
+    ) -> dict[int, tuple[int, tuple[ShardFile, ...]]]:
+        """Write the rows. A task that Spark retries writes the same files with the same bytes.
+
+        Args:
+            rows: A DataFrame in which each task has complete shards, one after another.
+            keys: Keys of the folders of all shards.
+            number: Name of the column with the index of each row's shard; it is not written.
+
+        Returns:
+            The number of rows and the files of each shard, by index of the shard.
+
+        Raises:
+            StoreError: If a file cannot be written.
+        """
+        try:
+            reports = sorted(rows.mapInArrow(self._make_task(keys, number), _REPORT).collect())
+        except Exception as error:
+            raise StoreError(
+                f"cannot write shards to {self.store.url}: {_get_message(error)}"
+            ) from error
+        shards: dict[int, tuple[int, tuple[ShardFile, ...]]] = {}
+        for report in reports:
+            if report.problem:
+                raise StoreError(report.problem)
+            count, files = shards.get(report.shard, (0, ()))
+            file = ShardFile(report.name, report.size, report.sha256)
+            shards[report.shard] = (count + report.rows, (*files, file))
+        return shards
+
+    def _make_task(
+        self, keys: Sequence[str], number: str
+    ) -> Callable[[Iterable[Any]], Iterator[Any]]:
+        """Make the function of a Spark task, which writes rows and yields reports of the files."""
+        writer = self
+        file_rows = rows_per_file(self.columns)
+
+        def write(batches: Iterable[Any]) -> Iterator[Any]:
+            try:
+                for shard, file_number, part in _split_files(batches, number, file_rows):
+                    table = writer.convert(part)
+                    file = write_file(writer.store, keys[shard], file_number, table, writer.columns)
+                    yield _make_report(shard, file, table.num_rows)
+            except StoreError as error:  # Spark would wrap it in another error with a long trace
+                yield _make_report(problem=str(error))
+
+        return write
+
+    def convert(self, rows: pa.Table) -> pa.Table:
+        """Convert rows of the DataFrame to the columns of a shard's file."""
+        unpacked = _unpack(rows, self.locations)
+        if self.table is None or self.schema is None:
+            return unpacked
+        names = {column.name for column in self.schema.columns}
+        batch = pick_columns(self.table.batch_from_arrow(rows), self.table.columns, names)
+        fields = encode_fields(batch, self.schema.columns)
+        stored = {c.stored: to_arrow(fields[c.name], c) for c in self.columns if c.name in fields}
+        return pa.table({**stored, **dict(zip(unpacked.column_names, unpacked.columns, strict=True))})
+
+
+def to_arrow(values: np.ndarray, column: Column) -> pa.Array:
+    """Return the values of a column as Arrow stores them: numbers, or lists of one length."""
+    if not column.shape:
+        return pa.array(values)
+    ends = np.arange(len(values) + 1, dtype=np.int32) * column.width
+    return pa.ListArray.from_arrays(ends, pa.array(values.reshape(-1)))
 
 
 def _get_message(error: Exception) -> str:
@@ -112,25 +176,6 @@ def _get_message(error: Exception) -> str:
     # The last line of a Python worker's traceback contains the exception.
     raised = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b: ", line)]
     return (raised or lines or [type(error).__name__])[0]
-
-
-def _make_task(
-    store: Store, keys: Sequence[str], number: str, locations: Sequence[ColumnLocation]
-) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    """Make the function of a Spark task, which writes the rows and yields reports of the files."""
-    columns = [location.column for location in locations]
-    file_rows = rows_per_file(columns)
-
-    def write(batches: Iterable[Any]) -> Iterator[Any]:
-        try:
-            for shard, file_number, part in _split_files(batches, number, file_rows):
-                table = _unpack(part, locations)
-                file = write_file(store, keys[shard], file_number, table, columns)
-                yield _make_report(shard, file, table.num_rows)
-        except StoreError as error:  # Spark would wrap it in another error with a long trace
-            yield _make_report(problem=str(error))
-
-    return write
 
 
 def _make_report(

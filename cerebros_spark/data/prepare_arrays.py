@@ -19,7 +19,7 @@ from cerebros_spark.data import catalog, checks
 from cerebros_spark.data.checks import ColumnCounts, DataRequest, describe_fields
 from cerebros_spark.data.float32 import Variation, worst_variation
 from cerebros_spark.data.manifest import Column, Manifest, Shard
-from cerebros_spark.data.parquet_writer import rows_per_file, write_file
+from cerebros_spark.data.parquet_writer import rows_per_file, to_arrow, write_file
 from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.schema import LabelClasses
 from cerebros_spark.data.splits import allocate, are_classes, validation_size
@@ -321,10 +321,5 @@ def _write_shards(
 def _make_table(columns: Sequence[Column], stored: Arrays, rows: np.ndarray) -> pa.Table:
     data = {}
     for column in columns:
-        values = stored[column.name][rows]
-        if column.shape:
-            ends = np.arange(len(rows) + 1, dtype=np.int32) * column.width
-            data[column.stored] = pa.ListArray.from_arrays(ends, pa.array(values.reshape(-1)))
-        else:
-            data[column.stored] = pa.array(values)
+        data[column.stored] = to_arrow(stored[column.name][rows], column)
     return pa.table(data)

@@ -22,7 +22,7 @@ from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import catalog, checks
 from cerebros_spark.data.checks import DataRequest
 from cerebros_spark.data.manifest import Column, Manifest, Shard
-from cerebros_spark.data.parquet_writer import ColumnLocation, write_frame
+from cerebros_spark.data.parquet_writer import ColumnLocation, FrameWriter
 from cerebros_spark.data.spark_columns import (
     SourceColumn,
     resolve_columns,
@@ -32,6 +32,8 @@ from cerebros_spark.data.spark_columns import (
 )
 from cerebros_spark.data.splits import Stratum, allocate, split_sizes, validation_size
 from cerebros_spark.data.survey import Survey, add_moments, content_hash, survey
+from cerebros_spark.data.table.schema import LabelClasses
+from cerebros_spark.data.table.spark_table import RawFeatures, SparkTable
 from cerebros_spark.storage.store import Store
 
 # The lower 33 bits of monotonically_increasing_id count the rows of one Spark partition.
@@ -45,6 +47,8 @@ def prepare_spark(
     store: Store,
     *,
     inspect: Callable[[Manifest], None] | None = None,
+    table: SparkTable | None = None,
+    classes: Sequence[LabelClasses] = (),
     **arguments: Any,
 ) -> Manifest:
     """Prepare a DataFrame: split it into shuffled shards of equal size, with a manifest.
@@ -61,6 +65,9 @@ def prepare_spark(
         store: Store of the shards, which workers must also be able to access.
         inspect: Called with the manifest, without shards, before anything is written; an error
             ends the preparation.
+        table: Description of the features, if they are raw columns of any type. Their encoding is
+            learned from the training rows, in two more passes over the sorted rows.
+        classes: Classes of labels whose class indices are in ``df``.
         **arguments: Arguments of :func:`~cerebros_spark.data.checks.check_request`. If
             ``validation`` is a fraction, ``shuffle`` must be True, because rows have no order.
 
@@ -79,31 +86,40 @@ def prepare_spark(
             "have no order: mark the validation rows in a boolean column and name it in validation"
         )
     checks.check_address(store)
-    sources = resolve_columns(df.schema, request)
-    df = vectors_to_arrays(df, request)
-    surveyed = survey(df, sources, request)
+    raw = RawFeatures(table)
+    sources = resolve_columns(df.schema, raw.exclude(request))
+    df = raw.add_packs(vectors_to_arrays(df, request))
+    surveyed = survey(df, sources, request, raw.names)
     held_out = surveyed.held_out
     if not isinstance(request.validation, str):
         held_out = validation_size(surveyed.rows, request.validation)
     train_rows = surveyed.rows - held_out
     checks.check_split(train_rows, held_out, request)
-    name = checks.fingerprint(("spark", *surveyed.content), surveyed.columns, request)
+    content = ["spark", *surveyed.content, *raw.describe(), *(each.values for each in classes)]
+    name = checks.fingerprint(content, surveyed.columns, request)
     manifest = catalog.find(store, name, inspect)
     if manifest is not None:
         return manifest
     tasks = _count_tasks(df, surveyed)
-    frame = select_stored(select_precise(df, sources, request), sources, request)
+    frame = select_stored(
+        select_precise(df, sources, request, raw.names), sources, request, raw=raw.names
+    )
     ordered = _sort(frame, surveyed, tasks)
     try:
         placed = _place(ordered, surveyed, held_out, request)
         columns = _add_statistics(placed, train_rows, surveyed, sources)
         checks.check_weights(columns, _find_greatest_weight(placed, sources))
+        schema = None if table is None else table.learn(placed, classes)
+        if schema is not None:
+            columns = (*checks.describe_fields(schema, request), *columns)
 
         def write_shards(folder: str) -> tuple[catalog.Shards, catalog.Shards]:
             sizes = (train_rows, held_out)
-            return _write_shards(placed, store, folder, sizes, sources, request.partitions, tasks)
+            writer = FrameWriter(store, columns, locations, table, schema)
+            return _write_shards(placed, folder, sizes, writer, request.partitions, tasks)
 
-        planned = Manifest(name, columns, (), (), request.seed)
+        locations = [ColumnLocation(each.column, each.alias, each.index) for each in sources]
+        planned = Manifest(name, columns, (), (), request.seed, schema)
         return catalog.write(store, planned, inspect, write_shards)
     finally:
         ordered.unpersist()
@@ -239,10 +255,9 @@ def _find_greatest_weight(placed: DataFrame, sources: Sequence[SourceColumn]) ->
 
 def _write_shards(
     placed: DataFrame,
-    store: Store,
     folder: str,
     rows: tuple[int, int],
-    sources: Sequence[SourceColumn],
+    writer: FrameWriter,
     partitions: int,
     tasks: int,
 ) -> tuple[catalog.Shards, catalog.Shards]:
@@ -257,14 +272,12 @@ def _write_shards(
     if tasks > 1:
         # By range, so that each task has complete shards, and tasks are of similar size.
         numbered = numbered.repartitionByRange(min(2 * partitions, tasks), "shard")
-    aliases = dict.fromkeys(source.alias for source in sources)
-    frame = numbered.sortWithinPartitions("shard", "place", "rank").select("shard", *aliases)
-    locations = [ColumnLocation(source.column, source.alias, source.index) for source in sources]
-    written = write_frame(frame, store, keys, "shard", locations)
+    ordered = numbered.sortWithinPartitions("shard", "place", "rank")
+    written = writer.write(ordered.select("shard", *writer.aliases), keys, "shard")
     counts = [written.get(number, (0, ()))[0] for number in range(len(keys))]
     if counts != sizes:
-        raise StoreError(f"{store.url} has {counts} rows by shard, but {sizes} were expected")
+        raise StoreError(f"{writer.store.url} has {counts} rows by shard, but {sizes} were expected")
     shards = [Shard(key, *written[number]) for number, key in enumerate(keys)]
     for shard in shards:
-        catalog.check_visible(store, shard)
+        catalog.check_visible(writer.store, shard)
     return tuple(shards[:partitions]), tuple(shards[partitions:])

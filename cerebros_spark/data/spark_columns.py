@@ -152,9 +152,15 @@ def vectors_to_arrays(df: DataFrame, request: DataRequest) -> DataFrame:
 
 
 def select_precise(
-    df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest
+    df: DataFrame,
+    sources: Sequence[SourceColumn],
+    request: DataRequest,
+    raw: Sequence[str] = (),
 ) -> DataFrame:
-    """Select the columns, before the cast to float32, and the validation mark ``held_out``."""
+    """Select the columns, before the cast to float32, and the validation mark ``held_out``.
+
+    ``raw`` are names of columns that are kept as they are.
+    """
     is_marked = isinstance(request.validation, str)
     mark = quote(str(request.validation)) if is_marked else "false"
     parts: dict[str, list[str]] = {}
@@ -165,7 +171,7 @@ def select_precise(
         f"array({', '.join(sql)}) as {alias}" if alias in packs else f"{sql[0]} as {alias}"
         for alias, sql in parts.items()
     ]
-    return df.selectExpr(f"{mark} as held_out", *columns)
+    return df.selectExpr(f"{mark} as held_out", *columns, *raw)
 
 
 def select_stored(
@@ -173,11 +179,13 @@ def select_stored(
     sources: Sequence[SourceColumn],
     request: DataRequest,
     more: Sequence[str] = (),
+    raw: Sequence[str] = (),
 ) -> DataFrame:
     """Select the columns of :func:`select_precise` as stored, the mark, and two hashes of each row.
 
     The hashes ``h1`` and ``h2`` have 128 bits in total, so rows with equal hashes are equal.
-    ``more`` is SQL of additional columns, which are not hashed.
+    ``more`` is SQL of additional columns, which are not hashed; ``raw`` are names of columns that
+    are kept as they are, and hashed.
     """
     cast: dict[str, str] = {}
     for source in sources:
@@ -186,8 +194,8 @@ def select_stored(
         cast[alias] = f"cast({alias} as {sql_type}) as {alias}" if is_fraction else alias
     # The seed is hashed first, so that each seed gives a different order.
     seed = F.lit(request.seed).cast("decimal(38,0)")
-    hashed = ["held_out", *cast]
-    return frame.selectExpr("held_out", *cast.values(), *more).select(
+    hashed = ["held_out", *cast, *raw]
+    return frame.selectExpr("held_out", *cast.values(), *raw, *more).select(
         "*",
         F.xxhash64(seed, F.lit(1), *hashed).alias("h1"),
         F.xxhash64(seed, F.lit(2), *hashed).alias("h2"),

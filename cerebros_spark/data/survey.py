@@ -75,15 +75,20 @@ def content_hash() -> list[Any]:
     ]
 
 
-def survey(df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest) -> Survey:
+def survey(
+    df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest, raw: Sequence[str] = ()
+) -> Survey:
     """Survey a DataFrame in one pass over its rows.
+
+    ``raw`` are names of columns that belong to the content of the rows, and are not surveyed.
 
     Raises:
         DataError: If there are no rows, or values that models cannot be trained on.
     """
     widths = _read_widths(df, sources)
     values = f"{_format_all_values(sources, widths, may_be_missing=True)} as all_values"
-    frame = select_stored(select_precise(df, sources, request), sources, request, [values])
+    precise = select_precise(df, sources, request, raw)
+    frame = select_stored(precise, sources, request, [values], raw)
     aggregates = [*content_hash(), F.count("held_out").alias("marked")]
     aggregates.append(F.count_if(F.col("held_out")).alias("held_out"))
     vectors = array_to_vector(F.col("all_values"))

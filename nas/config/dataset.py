@@ -18,6 +18,7 @@ from nas.config.binding import Columns, Resources
 from nas.data.columns import check_columns
 from nas.data.heads import Target
 from nas.data.inputs import flatten_names, is_spark, name_columns, warn_if_sorted_by_date
+from nas.data.spark_table import describe_spark_table
 from nas.data.table import is_table, name_table
 from nas.data.weights import check_bound_weight
 
@@ -117,7 +118,10 @@ def prepare_data(
         from cerebros_spark.data.prepare_spark import prepare_spark as prepare
 
         check_classic(x, "x")
-        _check_spark_arguments(resources, y, sample_weight)
+        if isinstance(y, str):
+            y, labels = None, [y]
+        features = _find_spark_features(resources, x, labels, validation) if heads else features
+        _check_spark_arguments(features, labels, y, sample_weight)
         data = x
         if validation_data is not None:
             names = [
@@ -127,6 +131,10 @@ def prepare_data(
             ]
             data = _mark_validation(x, validation_data, list(dict.fromkeys(names)))
             validation = VALIDATION_DATA
+        if heads is not None:
+            data, features, raw = describe_spark_table(
+                data, heads, features or [], flatten_names(labels), resources.column_types
+            )
     else:
         from cerebros_spark.data.prepare_arrays import prepare_arrays as prepare
 
@@ -161,15 +169,29 @@ def prepare_data(
     return PreparedData(manifest, features, labels)
 
 
-def _check_spark_arguments(resources: Resources, y: Any, sample_weight: Any) -> None:
+def _find_spark_features(
+    resources: Resources, df: Any, labels: Columns | None, validation: float | str
+) -> Columns:
+    """Return the bound features; by default, all columns that have no other role."""
+    if resources.feature_columns:
+        return resources.feature_columns
+    others = {*flatten_names(labels), resources.sample_weight_column, validation}
+    return [name for name in df.columns if name not in others]
+
+
+def _check_spark_arguments(
+    features: Columns | None, labels: Columns | None, y: Any, sample_weight: Any
+) -> None:
     if y is not None:
-        raise ArgumentError("y goes with arrays; a Spark DataFrame holds its labels")
+        raise ArgumentError(
+            "y goes with arrays; a Spark DataFrame holds its labels: pass the name of their column"
+        )
     if sample_weight is not None:
         raise ArgumentError(
             "sample_weight goes with arrays; name the column of a Spark DataFrame with "
             "resource_bind(sample_weight_column=...)"
         )
-    if not resources.feature_columns or not resources.label_columns:
+    if not features or not labels:
         raise ArgumentError(
             "a Spark DataFrame needs feature_columns and label_columns: bind them with "
             "resource_bind()"

@@ -30,11 +30,14 @@ class OutputColumns:
         width: Number of values of the output.
         classes: ``"single"`` if the values are probabilities and each row has one class,
             ``"multiple"`` if a row may have several classes, otherwise ``""``.
+        class_values: The classes of a single class per row, by class index; empty if the class
+            index stands for itself.
     """
 
     names: tuple[str, ...]
     width: int
     classes: str = ""
+    class_values: tuple[Any, ...] = ()
 
     @property
     def is_scalar(self) -> bool:
@@ -93,6 +96,11 @@ class OutputColumns:
             classes = [when(~isnan(position), position.cast("int"))]
         elif self.classes:
             classes = [_mark(v) if self.is_scalar else transform(v, _mark) for v in values]
+        if self.class_values:
+            from pyspark.sql.functions import element_at, lit
+
+            values_by_index = array(*(lit(value) for value in self.class_values))
+            classes = [element_at(values_by_index, index + 1) for index in classes]
         named = zip(classes, self.class_names, strict=True)
         return [*columns, *(value.alias(name) for value, name in named)]
 

@@ -22,7 +22,7 @@ from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.engine.report import EngineReport
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.metrics import MetricsMerger
-from nas.data.columns import build_inputs, build_labels, predict_rows
+from nas.data.columns import build_inputs, build_labels, check_columns, predict_rows
 from nas.data.heads import Target
 from nas.data.inputs import select_columns
 from nas.data.table import encode_rows, to_arrow, to_labels
@@ -286,6 +286,7 @@ class ModelSelectionResult:
         Raises:
             DataError: If a column is missing, or there are no rows.
         """
+        check_columns(df.columns, [name for group in self._layout.outputs for name in group])
         dtypes = [
             target.dtype_for(fractions=has_fractional_type(df, group))
             for group, target in zip(self._layout.outputs, self._targets, strict=True)
@@ -308,6 +309,7 @@ class ModelSelectionResult:
             label_dtypes=tuple(target.label_dtype for target in self._targets),
             label_values=tuple(target.values for target in self._targets),
             outputs=self._make_columns(),
+            table=self._table,
             custom_objects=pickle_objects(self.custom_objects),
         )
 
@@ -420,6 +422,15 @@ class ModelSelectionResult:
             return self._input_dtypes
         return tuple(str(tensor.dtype) for tensor in self.best_model.inputs)
 
+    def _get_class_values(self, labels: Sequence[str]) -> tuple[Any, ...]:
+        """Return the classes of an output, unless they are their own indices."""
+        found = None
+        if self._table is not None and len(labels) == 1:
+            found = self._table.find_classes(labels[0])
+        if found is None or found.values == tuple(range(len(found.values))):
+            return () if found is None or not isinstance(found.values[0], bool) else found.values
+        return found.values
+
     def _make_columns(self) -> tuple[OutputColumns, ...]:
         names = iter(self._output_columns)
         return tuple(
@@ -427,6 +438,7 @@ class ModelSelectionResult:
                 tuple(next(names) for _ in output_names(group, target)),
                 target.width,
                 class_kind(target),
+                self._get_class_values(group),
             )
             for group, target in zip(self._layout.outputs, self._targets, strict=True)
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from cerebros_spark.backends.spark_errors import explain_python_mismatch
 from cerebros_spark.backends.spark_job import configure_task
@@ -21,6 +22,10 @@ from cerebros_spark.core.pickling import unpickle_objects
 from cerebros_spark.core.types import MetricVariables
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
+from cerebros_spark.data.table.fields import encode_fields
+from cerebros_spark.data.table.labels import index_classes
+from cerebros_spark.data.table.matrix import encode_matrix
+from cerebros_spark.data.table.schema import TableSchema
 from nas.data.columns import build_inputs, build_labels, check_columns, stack_arrow_rows
 from nas.metrics.labels import AllowedValues
 from nas.results.output_columns import OutputColumns
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructField
 
+    from cerebros_spark.data.table.spark_table import SparkTable
 
 _SCORES = "__cerebros_scores"
 
@@ -50,6 +56,8 @@ class Scorer:
     """Trained network that can be sent to executors.
 
     ``label_values`` are the allowed label values of each output; ``custom_objects`` are pickled.
+    ``table`` is the encoding of raw columns, if the network reads them, and ``raw`` describes the
+    columns of the DataFrame that is scored.
     """
 
     network: TrainedNetwork
@@ -60,21 +68,29 @@ class Scorer:
     outputs: tuple[OutputColumns, ...]
     custom_objects: bytes = b""
     label_values: tuple[AllowedValues, ...] = ()
+    table: TableSchema | None = None
+    raw: SparkTable | None = None
 
     def transform(self, df: DataFrame) -> DataFrame:
         """Add output and class columns to a DataFrame; only the features are sent to Python."""
-        from pyspark.sql.functions import pandas_udf, struct
+        from pyspark.sql.functions import expr, pandas_udf, struct
         from pyspark.sql.types import StructType
 
-        _check_usable(df, [name for group in self.layout.inputs for name in group])
         for name in (name for output in self.outputs for name in output.all_names):
             if name in df.columns:
                 raise DataError(
                     f"the DataFrame has a column {name!r} already; choose other names with "
                     "set_output_columns()"
                 )
-        layout, features = _pack_features(df, self.layout, self.input_dtypes)
-        scorer = dataclasses.replace(self, layout=layout)
+        names = df.columns
+        if self.table is None:
+            _check_usable(df, [name for group in self.layout.inputs for name in group])
+            layout, features = _pack_features(df, self.layout, self.input_dtypes)
+            scorer = dataclasses.replace(self, layout=layout)
+        else:
+            df, raw = describe_raw(df, self.table, self.layout)
+            scorer = dataclasses.replace(self, raw=raw)
+            features = [expr(sql) for sql in raw.select_packs()]
         schema = StructType([field for output in self.outputs for field in output.fields()])
         broadcast = df.sparkSession.sparkContext.broadcast(scorer)
 
@@ -90,7 +106,7 @@ class Scorer:
             "return": Iterator[pd.DataFrame],
         }
         scored = df.withColumn(_SCORES, pandas_udf(score, schema)(struct(*features)))
-        kept = [_column(name) for name in df.columns]
+        kept = [_column(name) for name in names]
         return scored.select(*kept, *(c for output in self.outputs for c in output.select(_SCORES)))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -100,11 +116,20 @@ class Scorer:
         if len(frame) == 0:
             return pd.DataFrame({field.name: [] for o in self.outputs for field in o.fields()})
         columns = {name: stack_arrow_rows(frame[name].to_numpy()) for name in frame}
-        arrays = _open(self).predict(build_inputs(columns, self.layout, self.input_dtypes))
+        arrays = _open(self).predict(self.build_inputs(columns, len(frame)))
         fields: dict[str, Any] = {}
         for output, values in zip(self.outputs, arrays, strict=True):
             fields.update(output.to_fields(values.reshape(len(frame), -1).astype("float64")))
         return pd.DataFrame(fields)
+
+    def build_inputs(self, columns: Mapping[str, Any], rows: int) -> list[np.ndarray]:
+        """Build the inputs of the network from columns, or from the packs of raw columns."""
+        if self.table is None or self.raw is None:
+            return build_inputs(columns, self.layout, self.input_dtypes)
+        batch = self.raw.batch_from_rows(columns, rows)
+        names = [column.name for column in self.raw.columns]
+        fields = encode_fields(batch, self.table.select(names).columns)
+        return [encode_matrix(self.table.select(group), fields) for group in self.layout.inputs]
 
     @functools.cached_property
     def digest(self) -> str:
@@ -113,29 +138,74 @@ class Scorer:
 
     def metric_variables(self, df: DataFrame) -> list[MetricVariables]:
         """Return the variables of the metrics for each partition that has rows."""
+        if self.table is not None:
+            return _measure(*self._select_raw(df))
         needed = list(dict.fromkeys(self.layout.columns))
         _check_usable(df, needed)
         # mapInPandas does not support dots and backticks in names.
         plain = df.select(*(_as_array(df, name).alias(f"c{i}") for i, name in enumerate(needed)))
-        broadcast = plain.sparkSession.sparkContext.broadcast(self)
+        return _measure(self, plain, needed)
 
-        def measure(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-            import pandas as pd
+    def _select_raw(self, df: DataFrame) -> tuple[Scorer, DataFrame, list[str]]:
+        """Select the packs of raw columns, and the labels; also return their names."""
+        from pyspark.sql.functions import expr
 
-            shard = _FrameShard(broadcast.value, frames)
-            (variables,) = _open(broadcast.value).evaluate(shard)
-            if shard.rows:
-                yield pd.DataFrame({"variables": [[np.array(values) for values in variables]]})
+        assert self.table is not None
+        labels = list(dict.fromkeys(name for group in self.layout.outputs for name in group))
+        known = {classes.name for classes in self.table.labels}
+        check_columns(df.columns, labels)
+        _check_usable(df, [name for name in labels if name not in known])
+        df, raw = describe_raw(df, self.table, self.layout)
+        packs = [expr(sql) for sql in raw.select_packs()]
+        chosen = [_as_array(df, name).alias(f"c{i}") for i, name in enumerate(labels)]
+        plain = df.select(*packs, *chosen)
+        return dataclasses.replace(self, raw=raw), plain, [*raw.names, *labels]
 
-        with explain_python_mismatch():
-            try:
-                rows = plain.mapInPandas(measure, "variables array<array<double>>").collect()
-            except Exception as error:
-                message = _find_data_error(error)
-                if message is None:
-                    raise
-                raise DataError(message) from None
-        return [tuple(tuple(values) for values in row["variables"]) for row in rows]
+
+def describe_raw(
+    df: DataFrame, table: TableSchema, layout: Layout
+) -> tuple[DataFrame, SparkTable]:
+    """Describe the raw features of a DataFrame, with structs as one column for each field.
+
+    Raises:
+        DataError: If a column is missing, or has another type than in training.
+    """
+    from cerebros_spark.data.table.spark_labels import flatten_structs
+    from cerebros_spark.data.table.spark_table import SparkTable
+
+    check_classic(df, "the DataFrame")
+    names = [name for group in layout.inputs for name in group]
+    structs = {name.split(".")[0] for name in names if name not in df.columns}
+    df, _ = flatten_structs(df, [name for name in df.columns if name in structs])
+    check_columns(df.columns, names)
+    _check_unique(df)
+    return df, SparkTable.for_schema(df, table.select(names).columns)
+
+
+def _measure(scorer: Scorer, plain: DataFrame, names: list[str]) -> list[MetricVariables]:
+    """Return the variables of the metrics for each partition of a frame that has rows.
+
+    ``names`` are the names that the columns of the frame have in the layout, or as packs.
+    """
+    broadcast = plain.sparkSession.sparkContext.broadcast(scorer)
+
+    def measure(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        import pandas as pd
+
+        shard = _FrameShard(broadcast.value, frames, names)
+        (variables,) = _open(broadcast.value).evaluate(shard)
+        if shard.rows:
+            yield pd.DataFrame({"variables": [[np.array(values) for values in variables]]})
+
+    with explain_python_mismatch():
+        try:
+            rows = plain.mapInPandas(measure, "variables array<array<double>>").collect()
+        except Exception as error:
+            message = _find_data_error(error)
+            if message is None:
+                raise
+            raise DataError(message) from None
+    return [tuple(tuple(values) for values in row["variables"]) for row in rows]
 
 
 class _FrameShard:
@@ -143,26 +213,43 @@ class _FrameShard:
 
     resident = False
 
-    def __init__(self, scorer: Scorer, frames: Iterable[pd.DataFrame]) -> None:
+    def __init__(
+        self, scorer: Scorer, frames: Iterable[pd.DataFrame], names: Sequence[str]
+    ) -> None:
         self._scorer = scorer
         self._frames = frames
+        self._names = names
         self.rows = 0
 
     def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
         """Yield one chunk per DataFrame, in natural order; raise DataError for invalid labels."""
         layout = self._scorer.layout
         for frame in self._frames:
-            frame.columns = list(dict.fromkeys(layout.columns))
+            frame.columns = list(self._names)
             if len(frame) == 0:
                 continue
             self.rows += len(frame)
-            x = build_inputs(frame, layout, self._scorer.input_dtypes)
-            y = build_labels(frame, layout, self._scorer.label_dtypes)
+            x = self._build_inputs(frame)
+            y = build_labels(self._index_classes(frame), layout, self._scorer.label_dtypes)
             for labels, group, allowed in zip(
                 y, layout.outputs, self._scorer.label_values, strict=True
             ):
                 allowed.check(labels, group)
             yield Chunk(x, y, np.arange(len(frame), dtype=np.int64))
+
+    def _build_inputs(self, frame: pd.DataFrame) -> list[np.ndarray]:
+        raw = self._scorer.raw
+        if raw is None:
+            return build_inputs(frame, self._scorer.layout, self._scorer.input_dtypes)
+        columns = {name: stack_arrow_rows(frame[name].to_numpy()) for name in raw.names}
+        return self._scorer.build_inputs(columns, len(frame))
+
+    def _index_classes(self, frame: pd.DataFrame) -> pd.DataFrame:
+        table = self._scorer.table
+        for classes in () if table is None else table.labels:
+            values = pa.Array.from_pandas(frame[classes.name])
+            frame[classes.name] = index_classes(values, classes)
+        return frame
 
 
 def has_fractional_type(df: DataFrame, names: Sequence[str]) -> bool:
@@ -182,12 +269,7 @@ def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
     """Raise DataError unless the needed columns hold numbers and all column names are unique."""
     check_classic(df, "the DataFrame")
     check_columns(df.columns, needed)
-    case_sensitive = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
-    names = [name if case_sensitive else name.lower() for name in df.columns]
-    counts = Counter(names)
-    for name, key in zip(df.columns, names, strict=True):
-        if counts[key] > 1:
-            raise DataError(f"there are {counts[key]} columns {name!r}; rename them first")
+    _check_unique(df)
     types = {field.name: field.dataType for field in df.schema.fields}
     for name in needed:
         if _get_element_type(types[name]) not in (*_NUMBERS, *_VECTORS):
@@ -195,6 +277,16 @@ def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
                 f"the column {name!r} has the type {types[name].simpleString()}, but must hold "
                 "numbers as in training"
             )
+
+
+def _check_unique(df: DataFrame) -> None:
+    """Raise DataError unless all column names are unique."""
+    case_sensitive = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
+    names = [name if case_sensitive else name.lower() for name in df.columns]
+    counts = Counter(names)
+    for name, key in zip(df.columns, names, strict=True):
+        if counts[key] > 1:
+            raise DataError(f"there are {counts[key]} columns {name!r}; rename them first")
 
 
 def _find_data_error(error: Exception) -> str | None:

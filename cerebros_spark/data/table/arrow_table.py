@@ -88,10 +88,7 @@ class ArrowTable:
 
     def encode(self, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
         """Encode columns as fields; see :func:`.fields.encode_fields`."""
-        kinds = {column.name: column for column in self.columns}
-        raw = [
-            replace(each, width=kinds[each.name].width) for each in to_raw_columns(columns)
-        ]
+        raw = to_raw_columns(columns)
         parts = [encode_fields(batch, columns) for batch in self.batches(raw)]
         return {
             column.name: np.concatenate([part[column.name] for part in parts]) for column in columns

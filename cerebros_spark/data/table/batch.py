@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,28 @@ class RawBatch:
 def select_storage(columns: Sequence[RawColumn], storage: str) -> list[RawColumn]:
     """Return the columns of a storage, in order."""
     return [column for column in columns if column.storage == storage]
+
+
+def pick_columns(
+    batch: RawBatch, columns: Sequence[RawColumn], names: Collection[str]
+) -> RawBatch:
+    """Return a batch of ``columns`` with the values of some of them, in the same order."""
+
+    def is_picked(storage: str) -> list[bool]:
+        return [
+            column.name in names
+            for column in select_storage(columns, storage)
+            for _ in range(column.width)
+        ]
+
+    integers, strings = is_picked(INTEGER), is_picked(STRING)
+    return RawBatch(
+        batch.rows,
+        batch.numbers[:, [*is_picked(NUMBER), *is_picked(VECTOR)]],
+        batch.integers[:, integers],
+        batch.missing[:, integers],
+        tuple(each for each, keep in zip(batch.strings, strings, strict=True) if keep),
+    )
 
 
 def batch_from_arrow(table: pa.Table, columns: Sequence[RawColumn]) -> RawBatch:

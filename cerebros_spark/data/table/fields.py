@@ -59,7 +59,10 @@ def encode_fields(batch: RawBatch, columns: Sequence[TableColumn]) -> dict[str, 
 def to_raw_columns(columns: Sequence[TableColumn]) -> list[RawColumn]:
     """Return the raw columns that :func:`encode_fields` needs."""
     kinds = {NumberColumn: "numeric", CategoryColumn: "categorical", DatetimeColumn: "datetime"}
-    return [RawColumn(c.name, kinds[type(c)], c.storage, c.type) for c in columns]
+    return [
+        RawColumn(c.name, kinds[type(c)], c.storage, c.type, width=getattr(c, "width", None) or 1)
+        for c in columns
+    ]
 
 
 def _scale(values: np.ndarray, scale: np.ndarray | float) -> np.ndarray:

@@ -163,12 +163,12 @@ def find_reason(surveyed: SurveyedColumn) -> str | None:
 
 
 def is_row_number(surveyed: SurveyedColumn) -> bool:
-    """Return whether integers are distinct and without gaps."""
+    """Return whether integers are distinct, and nearly without gaps."""
     if surveyed.missing or surveyed.least is None or surveyed.greatest is None:
         return False
     extent = int(surveyed.greatest) - int(surveyed.least) + 1
-    distinct = surveyed.distinct or 0
-    return surveyed.rows > _FEW and extent == surveyed.rows and distinct > 0.9 * surveyed.rows
+    rows, distinct = surveyed.rows, surveyed.distinct or 0
+    return rows > 5 * _FEW and extent < 1.25 * rows and distinct > 0.9 * rows
 
 
 def plan_counts(survey: TableSurvey, used: Sequence[SurveyedColumn]) -> CountPlan:
@@ -348,7 +348,7 @@ class _Learner:
             (middle, year),
             (scale, min(scale * years, 1.0)),
             surveyed.missing > 0,
-            self._zone if column.type.startswith("timestamp") else "",
+            self._zone if column.type == "timestamp" else "",
         )
 
     def _learn_categories(self, surveyed: SurveyedColumn) -> CategoryColumn | None:

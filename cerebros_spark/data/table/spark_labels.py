@@ -1,0 +1,94 @@
+"""Labels of Spark tables: classes as indices, nested columns as columns, rows without a label."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import types as T  # noqa: N812
+
+from cerebros_spark.core.errors import DataError
+from cerebros_spark.data.table.labels import MAX_CLASSES, learn_classes
+from cerebros_spark.data.table.schema import LabelClasses
+from cerebros_spark.data.table.source import UNSUPPORTED, describe_spark
+
+logger = logging.getLogger(__name__)
+
+
+def flatten_structs(df: DataFrame, names: Sequence[str]) -> tuple[DataFrame, list[str]]:
+    """Replace columns that are structs by one column for each field, named ``column.field``.
+
+    Returns:
+        The DataFrame, and the names with those of the new columns.
+    """
+    flat: list[str] = []
+    for name in names:
+        data_type = df.schema[name].dataType
+        if not isinstance(data_type, T.StructType):
+            flat.append(name)
+            continue
+        fields = [f"{name}.{field.name}" for field in data_type.fields]
+        for field, new in zip(data_type.fields, fields, strict=True):
+            df = df.withColumn(new, F.expr(f"{_quote(name)}.{_quote(field.name)}"))
+        df, nested = flatten_structs(df, fields)
+        flat += nested
+    return df, flat
+
+
+def drop_unlabeled(df: DataFrame, labels: Sequence[str]) -> DataFrame:
+    """Leave out the rows in which a label is missing, with a warning that counts them."""
+    present = " and ".join(
+        f"({_quote(n)} is not null{_nan_sql(df, n)})" for n in labels if df.schema[n].nullable
+    )
+    if not present:
+        return df
+    row = df.agg(F.count(F.lit(1)), F.count_if(~F.expr(present))).head()
+    if row is None or row[1] == 0:
+        return df
+    logger.warning("%s of %s rows have no label and are left out", f"{row[1]:,}", f"{row[0]:,}")
+    return df.where(present)
+
+
+def index_classes(df: DataFrame, name: str) -> tuple[DataFrame, LabelClasses]:
+    """Replace the classes of a label by their indices.
+
+    Raises:
+        DataError: If the values are not classes.
+    """
+    field = df.schema[name]
+    if describe_spark(field).kind == UNSUPPORTED:
+        raise DataError(
+            f"the label {name!r} has the type {field.dataType.simpleString()}, which has no classes"
+        )
+    column = F.col(_quote(name))
+    kinds = (T.BooleanType, T.StringType, T.IntegralType, T.FractionalType)
+    if not isinstance(field.dataType, kinds):
+        column = column.cast("string")
+    rows = df.select(column.alias("value")).distinct().limit(MAX_CLASSES + 1).collect()
+    classes = learn_classes(name, field.dataType.simpleString(), [row["value"] for row in rows])
+    if isinstance(field.dataType, T.FractionalType):
+        column = column.cast("bigint")
+    pairs: list[Any] = [
+        F.lit(part) for number, value in enumerate(classes.values) for part in (value, number)
+    ]
+    key = column.cast("bigint") if isinstance(field.dataType, T.IntegralType) else column
+    if isinstance(field.dataType, T.IntegralType | T.FractionalType):
+        pairs = [
+            F.lit(part).cast("bigint")
+            for number, value in enumerate(classes.values)
+            for part in (value, number)
+        ]
+    index = F.element_at(F.create_map(*pairs), key).cast("int")
+    return df.withColumn(name, index), classes
+
+
+def _quote(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _nan_sql(df: DataFrame, name: str) -> str:
+    is_float = isinstance(df.schema[name].dataType, T.FloatType | T.DoubleType)
+    return f" and not isnan({_quote(name)})" if is_float else ""

@@ -1,0 +1,391 @@
+"""Tables of Spark: learning of the schema by aggregates, and rows for the encoding.
+
+Spark plans columns one by one, which takes minutes for thousands. So all columns of a storage are
+packed into one array column, without nulls: NaN, the least int64 and the empty string mean missing.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute  # noqa: F401
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from cerebros_spark.core.errors import DataError
+from cerebros_spark.data.checks import DataRequest
+from cerebros_spark.data.table.batch import RawBatch, select_storage
+from cerebros_spark.data.table.counts import CountPlan, merge_counts
+from cerebros_spark.data.table.fields import to_raw_columns
+from cerebros_spark.data.table.learning import (
+    MAX_CATEGORIES,
+    SurveyedColumn,
+    check_infinities,
+    describe_survey,
+    find_reason,
+    learn_schema,
+    min_category_rows,
+    plan_counts,
+)
+from cerebros_spark.data.table.schema import LabelClasses, TableColumn, TableSchema
+from cerebros_spark.data.table.source import (
+    INTEGER,
+    NUMBER,
+    STRING,
+    VECTOR,
+    RawColumn,
+    describe_spark,
+    resolve_kinds,
+)
+from cerebros_spark.data.table.survey import TableSurvey, survey_batches
+
+MISSING_INTEGER = -(2**63)
+"""Missing value in a pack of integers."""
+
+_NUMBERS, _INTEGERS, _STRINGS = "raw_numbers", "raw_integers", "raw_strings"
+_COUNTS = "place int, text string, bin bigint, rows bigint, least double, greatest double"
+
+
+@dataclass(frozen=True)
+class SparkTable:
+    """Raw features in a Spark DataFrame.
+
+    Attributes:
+        columns: The features with their kinds.
+        types: Spark's name of the type of each feature.
+        zone: Time zone that instants are shown in.
+        session_zone: Time zone of the Spark session.
+    """
+
+    columns: tuple[RawColumn, ...]
+    types: tuple[str, ...]
+    zone: str
+    session_zone: str
+
+    @classmethod
+    def create(
+        cls, df: DataFrame, names: Sequence[str], column_types: Mapping[str, str] | None = None
+    ) -> SparkTable:
+        """Infer the kinds of columns of a DataFrame; vectors get their width from its first row.
+
+        Raises:
+            ArgumentError: If a column cannot be used, or ``column_types`` is invalid.
+            DataError: If the DataFrame has no rows.
+        """
+        fields = {field.name: field for field in df.schema.fields}
+        described = [describe_spark(fields[name]) for name in names]
+        columns = resolve_kinds(described, column_types)
+        widths = _read_widths(df, [each for each in columns if each.storage == VECTOR])
+        zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
+        return cls(
+            tuple(replace(each, width=widths.get(each.name, 1)) for each in columns),
+            tuple(fields[name].dataType.typeName() for name in names),
+            zone,
+            zone,
+        )
+
+    @classmethod
+    def for_schema(cls, df: DataFrame, columns: Sequence[TableColumn]) -> SparkTable:
+        """Describe the columns of a DataFrame that a schema encodes.
+
+        Raises:
+            DataError: If a column has another type than in training.
+        """
+        fields = {field.name: field for field in df.schema.fields}
+        raw = []
+        for column, each in zip(columns, to_raw_columns(columns), strict=True):
+            field = fields[column.name]
+            actual = describe_spark(field)
+            if not _is_compatible(actual, each):
+                raise DataError(
+                    f"the column {column.name!r} has the type {actual.type}, but was "
+                    f"{column.type} in training: convert it first"
+                )
+            raw.append(each)
+        zones = {getattr(column, "zone", "") for column in columns} - {""}
+        session_zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
+        types = tuple(fields[column.name].dataType.typeName() for column in columns)
+        return cls(tuple(raw), types, next(iter(zones), session_zone), session_zone)
+
+    def select_packs(self) -> list[str]:
+        """Return SQL of the packs and vectors, each with an alias."""
+        sql: dict[str, list[str]] = {NUMBER: [], INTEGER: [], STRING: []}
+        vectors = []
+        for column, data_type in zip(self.columns, self.types, strict=True):
+            name = "`" + column.name.replace("`", "``") + "`"
+            if column.storage == VECTOR:
+                vectors.append(self._vector_sql(name, column.width, len(vectors)))
+            elif column.storage == NUMBER:
+                sql[NUMBER].append(f"coalesce(cast({name} as double), double('NaN'))")
+            elif column.storage == STRING:
+                sql[STRING].append(f"coalesce(cast({name} as string), '')")
+            else:
+                whole = self._integer_sql(name, data_type)
+                sql[INTEGER].append(f"coalesce({whole}, {_MISSING_SQL})")
+        packs = zip((_NUMBERS, _INTEGERS, _STRINGS), sql.values(), strict=True)
+        return [*(f"array({', '.join(each)}) as {name}" for name, each in packs if each), *vectors]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns of :meth:`select_packs`."""
+        storages = {column.storage for column in self.columns}
+        names = {NUMBER: _NUMBERS, INTEGER: _INTEGERS, STRING: _STRINGS}
+        vectors = [f"raw_vector{i}" for i in range(len(select_storage(self.columns, VECTOR)))]
+        return [*(name for storage, name in names.items() if storage in storages), *vectors]
+
+    def _integer_sql(self, name: str, data_type: str) -> str:
+        if data_type == "date":
+            return f"unix_date({name}) * 86400000000L"
+        if data_type not in ("timestamp", "timestamp_ntz"):
+            return f"cast({name} as bigint)"
+        if data_type == "timestamp" and self.zone != self.session_zone:
+            name = f"convert_timezone('{self.zone}', cast({name} as timestamp_ntz))"
+        return (
+            f"unix_date(cast({name} as date)) * 86400000000L + hour({name}) * 3600000000L + "
+            f"minute({name}) * 60000000L + cast(extract(SECOND from {name}) * 1000000 as bigint)"
+        )
+
+    def _vector_sql(self, name: str, width: int, number: int) -> str:
+        nan = "double('NaN')"
+        values = f"transform({name}, each -> coalesce(cast(each as double), {nan}))"
+        # An array of another length is passed on, and refused in Python.
+        return f"coalesce({values}, array_repeat({nan}, {width})) as raw_vector{number}"
+
+    def make_batch(self, packs: Mapping[str, Any], rows: int) -> RawBatch:
+        """Make a batch from packs: matrices of numbers, and object or Arrow arrays of strings."""
+        numbers = packs.get(_NUMBERS, np.empty((rows, 0)))
+        vectors = [packs[name] for name in self.names if name.startswith("raw_vector")]
+        for column, values in zip(select_storage(self.columns, VECTOR), vectors, strict=True):
+            if values.shape[1] != column.width:
+                raise DataError(
+                    f"the column {column.name!r} has arrays of unequal length, {column.width:,} "
+                    f"and {values.shape[1]:,}"
+                )
+        integers = packs.get(_INTEGERS, np.empty((rows, 0), np.int64))
+        missing = integers == MISSING_INTEGER
+        strings = packs.get(_STRINGS, ())
+        return RawBatch(
+            rows,
+            np.concatenate([numbers, *vectors], axis=1),
+            np.where(missing, 0, integers),
+            missing,
+            tuple(strings),
+        )
+
+    def batch_from_rows(self, columns: Mapping[str, np.ndarray], rows: int) -> RawBatch:
+        """Make a batch from packs as pandas has them: matrices, or arrays of one array per row."""
+        packs: dict[str, Any] = {}
+        for name in self.names:
+            values = columns[name]
+            if values.ndim == 1:
+                values = np.stack(list(values))
+            if name != _STRINGS:
+                packs[name] = values
+                continue
+            texts = [pa.array(values[:, i], pa.large_string()) for i in range(values.shape[1])]
+            packs[name] = [_blank_empty(each) for each in texts]
+        return self.make_batch(packs, rows)
+
+    def batch_from_arrow(self, batch: Any) -> RawBatch:
+        """Make a batch from an Arrow batch or table with the columns of :meth:`select_packs`."""
+        rows = batch.num_rows
+        packs = {}
+        for name in self.names:
+            column = batch.column(name)
+            if isinstance(column, pa.ChunkedArray):
+                column = column.combine_chunks()
+            flat = column.flatten()
+            if name == _STRINGS:
+                packs[name] = _split_strings(flat, rows)
+                continue
+            width = len(flat) // max(rows, 1)
+            if len(flat) != rows * width:
+                raise DataError("a column has arrays of unequal length")
+            packs[name] = flat.to_numpy(zero_copy_only=False).reshape(rows, width)
+        return self.make_batch(packs, rows)
+
+    # Learning ----------------------------------------------------------------------------
+
+    def survey(self, frame: DataFrame) -> tuple[TableSurvey, list[SurveyedColumn]]:
+        """Survey all rows of a frame with the packs, in one pass.
+
+        Raises:
+            DataError: If the frame has no rows.
+        """
+        table = self
+
+        def count(batches: Iterable[Any]) -> Iterator[Any]:
+            survey = survey_batches(table.batch_from_arrow(batch) for batch in batches)
+            if survey is not None:
+                yield pa.RecordBatch.from_pydict({"survey": [pickle.dumps(survey)]})
+
+        parts = _collect(frame.select(*self.names), count, "survey binary")
+        if not parts:
+            raise DataError("the data has no rows")
+        total = None
+        for row in parts:
+            part = pickle.loads(row["survey"])
+            total = part if total is None else total.merge(part)
+        assert total is not None
+        return total, describe_survey(total, self.columns)
+
+    def learn(self, frame: DataFrame, labels: Sequence[LabelClasses]) -> TableSchema:
+        """Learn the schema in two passes.
+
+        Args:
+            frame: All rows, with the packs and a boolean column ``validates``.
+            labels: Classes of the labels.
+
+        Raises:
+            DataError: If there are infinite values, or no column can be used.
+        """
+        survey, surveyed = self.survey(frame)
+        check_infinities(surveyed)
+        used = [each for each in surveyed if find_reason(each) is None]
+        plan = plan_counts(survey, used)
+        counts = self._count(frame.where("not validates"), plan, min_category_rows(survey.rows))
+        return learn_schema(surveyed, plan, counts, labels, zone=self.zone)
+
+    def _count(self, frame: DataFrame, plan: CountPlan, fewest: int) -> pa.Table:
+        """Count bins and categories; of the rare categories of a column, only one is returned."""
+        table = self
+
+        def count(batches: Iterable[Any]) -> Iterator[Any]:
+            yield from plan.count(table.batch_from_arrow(b) for b in batches).to_batches()
+
+        grouped = (
+            frame.select(*self.names)
+            .mapInArrow(count, _COUNTS)
+            .groupBy("place", "text", "bin")
+            .agg(
+                F.sum("rows").alias("rows"),
+                F.min("least").alias("least"),
+                F.max("greatest").alias("greatest"),
+            )
+        )
+        bins = grouped.where("bin is not null")
+        texts = grouped.where("bin is null")
+        limit = MAX_CATEGORIES + 1
+        frequent = (
+            texts.where(f"rows >= {fewest}")
+            .selectExpr(
+                "*", "row_number() over (partition by place order by rows desc, text) as number"
+            )
+            .where(f"number <= {limit}")
+            .drop("number")
+        )
+        rare = (
+            texts.where(f"rows < {fewest}")
+            .groupBy("place")
+            .agg(F.min("text").alias("text"), F.max("rows").alias("rows"))
+            .selectExpr(
+                "place", "text", "cast(null as bigint) as bin", "rows",
+                "cast(null as double) as least", "cast(null as double) as greatest",
+            )
+        )
+        columns = ["place", "text", "bin", "rows", "least", "greatest"]
+        parts = [each.select(*columns) for each in (bins, frequent, rare)]
+        collected = _collect_tables(parts[0].unionByName(parts[1]).unionByName(parts[2]))
+        return merge_counts([table.cast(merge_counts([]).schema) for table in collected])
+
+
+@dataclass(frozen=True)
+class RawFeatures:
+    """Features of a preparation that are raw columns; none without a table."""
+
+    table: SparkTable | None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns that hold the features."""
+        return [] if self.table is None else self.table.names
+
+    def exclude(self, request: DataRequest) -> DataRequest:
+        """Return the request without the features, if they are raw."""
+        return request if self.table is None else replace(request, features=())
+
+    def add_packs(self, df: DataFrame) -> DataFrame:
+        """Add the columns that hold the features."""
+        return df if self.table is None else df.selectExpr("*", *self.table.select_packs())
+
+    def describe(self) -> list[str]:
+        """Describe the features for a fingerprint."""
+        return [] if self.table is None else [repr(self.table)]
+
+
+_MISSING_SQL = "-9223372036854775807L - 1L"
+
+
+def _read_widths(df: DataFrame, vectors: Sequence[RawColumn]) -> dict[str, int]:
+    """Read the lengths of arrays from the first row in which each is present."""
+    widths = {}
+    for column in vectors:
+        name = "`" + column.name.replace("`", "``") + "`"
+        first = df.where(f"{name} is not null").selectExpr(f"size({name}) as size").head()
+        widths[column.name] = int(first["size"]) if first is not None else 0
+    return widths
+
+
+def _is_compatible(actual: RawColumn, trained: RawColumn) -> bool:
+    """Return whether Spark can cast a column to the storage of training without loss."""
+    if trained.kind == "datetime" or actual.kind == "datetime":
+        return trained.kind == actual.kind
+    if trained.storage in (NUMBER, INTEGER) and trained.kind == "numeric":
+        return actual.storage in (NUMBER, INTEGER)
+    return actual.storage == trained.storage
+
+
+def _split_strings(flat: pa.Array, rows: int) -> list[pa.Array]:
+    """Split a pack of strings into one array for each column, with null for the empty string."""
+    width = len(flat) // max(rows, 1)
+    flat = flat.cast(pa.large_string())
+    columns = []
+    for number in range(width):
+        columns.append(_blank_empty(flat.take(pa.array(np.arange(number, len(flat), width)))))
+    return columns
+
+
+def _blank_empty(values: pa.Array) -> pa.Array:
+    """Replace empty strings by null."""
+    missing = pa.scalar(None, pa.large_string())
+    return pa.compute.if_else(pa.compute.equal(values, ""), missing, values)
+
+
+def _collect(frame: DataFrame, function: Callable[..., Any], schema: str) -> list[Any]:
+    """Collect the rows that a function of Arrow batches yields; raise its errors of ours."""
+    try:
+        return list(frame.mapInArrow(function, schema).collect())
+    except Exception as error:
+        raise _find_own_error(error) from error
+
+
+def _find_own_error(error: Exception) -> Exception:
+    """Return the DataError that a Spark task raised; other errors unchanged."""
+    mark = f"{DataError.__module__}.{DataError.__name__}: "
+    for line in str(error).splitlines():
+        if line.startswith(mark):
+            return DataError(line[len(mark) :])
+    return error
+
+
+def _collect_tables(frame: DataFrame) -> list[pa.Table]:
+    """Collect a DataFrame as Arrow tables, one for each Spark partition."""
+
+    def pack(batches: Iterable[Any]) -> Iterator[Any]:
+        received = list(batches)
+        if received:
+            sink = io.BytesIO()
+            with pa.ipc.new_stream(sink, received[0].schema) as writer:
+                for batch in received:
+                    writer.write_batch(batch)
+            yield pa.RecordBatch.from_pydict({"table": [sink.getvalue()]})
+
+    rows = _collect(frame, pack, "table binary")
+    return [pa.ipc.open_stream(row["table"]).read_all() for row in rows]

@@ -1,0 +1,57 @@
+"""Raw tables in Spark: features of any type, and labels as class indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nas.data.columns import check_columns
+from nas.data.inputs import Columns, flatten_names
+from nas.data.table import find_head, has_classes
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+def describe_spark_table(
+    df: DataFrame,
+    heads: Sequence[Any],
+    features: Columns,
+    labels: Sequence[str],
+    column_types: Mapping[str, str] | None,
+) -> tuple[DataFrame, Columns, dict[str, Any]]:
+    """Describe the features of a DataFrame, and index the classes of its labels.
+
+    Rows without a label are left out, with a warning. Columns that are structs become one column
+    for each field.
+
+    Returns:
+        The DataFrame with class indices, the names of the features, and the arguments ``table`` and
+        ``classes`` of ``prepare_spark``.
+
+    Raises:
+        ArgumentError: If a feature has a type that cannot be used.
+        DataError: If a column is missing, or labels do not suit their head.
+    """
+    from cerebros_spark.data.table.spark_labels import (
+        drop_unlabeled,
+        flatten_structs,
+        index_classes,
+    )
+    from cerebros_spark.data.table.spark_table import SparkTable
+
+    check_columns(df.columns, [*flatten_names(features), *labels])
+    groups: Columns = []
+    for group in features:
+        df, flat = flatten_structs(df, [group] if isinstance(group, str) else group)
+        groups += flat if isinstance(group, str) else [flat]
+    df = drop_unlabeled(df, labels)
+    classes = []
+    for name in labels:
+        head = find_head(name, labels, heads)
+        is_array = df.schema[name].dataType.typeName() in ("array", "vector", "vectorudt")
+        if has_classes(head) and not is_array:
+            df, found = index_classes(df, name)
+            classes.append(found)
+    table = SparkTable.create(df, flatten_names(groups), column_types)
+    return df, groups, {"table": table, "classes": classes}
