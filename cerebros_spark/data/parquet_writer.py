@@ -159,7 +159,9 @@ class FrameWriter:
         batch = pick_columns(self.table.batch_from_arrow(rows), self.table.columns, names)
         fields = encode_fields(batch, self.schema.columns)
         stored = {c.stored: to_arrow(fields[c.name], c) for c in self.columns if c.name in fields}
-        return pa.table({**stored, **dict(zip(unpacked.column_names, unpacked.columns, strict=True))})
+        return pa.table(
+            {**stored, **dict(zip(unpacked.column_names, unpacked.columns, strict=True))}
+        )
 
 
 def to_arrow(values: np.ndarray, column: Column) -> pa.Array:

@@ -20,9 +20,9 @@ from cerebros_spark.data.checks import ColumnCounts, DataRequest, describe_field
 from cerebros_spark.data.float32 import Variation, worst_variation
 from cerebros_spark.data.manifest import Column, Manifest, Shard
 from cerebros_spark.data.parquet_writer import rows_per_file, to_arrow, write_file
+from cerebros_spark.data.splits import allocate, are_classes, validation_size
 from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.schema import LabelClasses
-from cerebros_spark.data.splits import allocate, are_classes, validation_size
 from cerebros_spark.storage.store import Store
 
 _INTEGERS = {
@@ -84,7 +84,7 @@ def prepare_arrays(
     train, held_out = _split(rows, mark, request, _get_row_classes(stored, described))
     content = ["arrays", _hash_content(stored, mark)]
     if table is not None:
-        content += [table.digest(), *(each.values for each in classes)]
+        content += [table.digest(), *(str(each.values) for each in classes)]
     name = checks.fingerprint(content, described, request)
     manifest = catalog.find(store, name, inspect)
     if manifest is not None:

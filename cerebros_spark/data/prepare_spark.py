@@ -276,7 +276,9 @@ def _write_shards(
     written = writer.write(ordered.select("shard", *writer.aliases), keys, "shard")
     counts = [written.get(number, (0, ()))[0] for number in range(len(keys))]
     if counts != sizes:
-        raise StoreError(f"{writer.store.url} has {counts} rows by shard, but {sizes} were expected")
+        raise StoreError(
+            f"{writer.store.url} has {counts} rows by shard, but {sizes} were expected"
+        )
     shards = [Shard(key, *written[number]) for number, key in enumerate(keys)]
     for shard in shards:
         catalog.check_visible(writer.store, shard)

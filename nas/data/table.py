@@ -21,7 +21,6 @@ from cerebros_spark.data.table.fields import encode_fields
 from cerebros_spark.data.table.labels import find_distinct, index_classes, learn_classes
 from cerebros_spark.data.table.matrix import encode_matrix
 from cerebros_spark.data.table.schema import (
-    CategoryColumn,
     DatetimeColumn,
     LabelClasses,
     NumberColumn,
@@ -164,18 +163,7 @@ def _split_labels(
             )
         check_columns(list(frame.columns), names)
         return frame.drop(columns=names), frame[names]
-    if isinstance(y, pd.DataFrame | pa.Table):
-        labels = to_frame(y, "y")
-    elif isinstance(y, pd.Series):
-        labels = y.reset_index(drop=True).to_frame(_LABEL if y.name is None else str(y.name))
-    elif isinstance(y, Mapping):
-        labels = pd.DataFrame({str(name): _to_column(each) for name, each in y.items()})
-    else:
-        arrays = list(y) if isinstance(y, tuple | list) and _are_arrays(y) else [y]
-        many = len(arrays) > 1
-        labels = pd.DataFrame(
-            {f"{_LABEL}_{i}" if many else _LABEL: _to_column(a) for i, a in enumerate(arrays)}
-        )
+    labels = _to_label_frame(y)
     if names and len(names) == labels.shape[1]:
         labels.columns = pd.Index(names)
     elif names:
@@ -190,6 +178,21 @@ def _split_labels(
             "holds the labels, or rename it"
         )
     return frame, labels
+
+
+def _to_label_frame(y: Any) -> pd.DataFrame:
+    """Return labels as a DataFrame; those without a name are called ``target``."""
+    if isinstance(y, pd.DataFrame | pa.Table):
+        return to_frame(y, "y")
+    if isinstance(y, pd.Series):
+        return y.reset_index(drop=True).to_frame(_LABEL if y.name is None else str(y.name))
+    if isinstance(y, Mapping):
+        return pd.DataFrame({str(name): _to_column(each) for name, each in y.items()})
+    arrays = list(y) if isinstance(y, tuple | list) and _are_arrays(y) else [y]
+    many = len(arrays) > 1
+    return pd.DataFrame(
+        {f"{_LABEL}_{i}" if many else _LABEL: _to_column(a) for i, a in enumerate(arrays)}
+    )
 
 
 def _are_arrays(values: Sequence[Any]) -> bool:
@@ -300,7 +303,12 @@ def to_arrow(frame: pd.DataFrame, column_types: Mapping[str, str] | None = None)
 def _to_arrow_column(series: pd.Series, name: str) -> pa.Array:
     try:
         values = pa.Array.from_pandas(series)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowTypeError,
+        pa.ArrowNotImplementedError,
+        OverflowError,
+    ) as error:
         kinds = sorted({type(value).__name__ for value in series if not _is_missing(value)})
         raise DataError(
             f"the column {name!r} holds values of the types {', '.join(kinds)}, which cannot be "
@@ -314,7 +322,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _to_whole(values: pa.Array, name: str) -> pa.Array:
-    """Convert whole numbers of a fractional type to integers."""
+    """Convert integers of a fractional type to an integer type."""
     missing = pc.is_null(values, nan_is_null=True)
     values = pc.if_else(missing, pa.scalar(None, values.type), values)
     try:
@@ -388,34 +396,56 @@ def encode_frame(table: pa.Table, columns: Sequence[TableColumn]) -> dict[str, n
 def _adapt(
     values: pa.ChunkedArray, column: TableColumn
 ) -> tuple[pa.ChunkedArray, RawColumn, TableColumn]:
-    """Return values in a storage that suits the encoding of a column, with both."""
+    """Return values in a storage that suits the encoding of a column, with both.
+
+    Raises:
+        DataError: If the values have another type than in training.
+    """
+    values = _fill_type(values, column)
     described = describe_arrow(column.name, values.type)
-    storage, kind = described.storage, described.kind
-    if pa.types.is_null(values.type):
-        types = {STRING: pa.large_string(), INTEGER: pa.int64(), NUMBER: pa.float64()}
-        if column.storage == VECTOR:
-            values, storage = values.cast(pa.list_(pa.float64())), VECTOR
-        else:
-            values, storage = values.cast(types[column.storage]), column.storage
-    elif isinstance(column, DatetimeColumn):
-        if kind != "datetime":
-            raise _make_type_error(column, described.type, "dates or times")
-    elif isinstance(column, NumberColumn):
-        expected = (VECTOR,) if column.width is not None else (NUMBER, INTEGER)
-        if storage not in expected or kind == "datetime":
-            raise _make_type_error(
-                column, described.type, "numbers" if column.width is None else "arrays of numbers"
-            )
+    if not _suits(described, column):
+        raise DataError(
+            f"the column {column.name!r} has the type {described.type}, but held "
+            f"{_describe_values(column)} ({column.type}) in training: convert it first"
+        )
+    storage = described.storage
+    if isinstance(column, NumberColumn):
         column = msgspec.structs.replace(column, storage=storage)
-    elif column.storage == INTEGER:
-        if storage == NUMBER:
-            values, storage = pa.chunked_array([_to_codes(values)]), INTEGER
-        elif storage != INTEGER or kind == "datetime":
-            raise _make_type_error(column, described.type, "integers or booleans")
-    elif storage != STRING:
-        raise _make_type_error(column, described.type, "strings")
-    width = column.width or 1 if isinstance(column, NumberColumn) else 1
-    return values, RawColumn(column.name, kind, storage, described.type, width=width), column
+    elif column.storage == INTEGER and storage == NUMBER:
+        values, storage = pa.chunked_array([_to_codes(values)]), INTEGER
+    width = getattr(column, "width", None) or 1
+    raw = RawColumn(column.name, described.kind, storage, described.type, width=width)
+    return values, raw, column
+
+
+def _fill_type(values: pa.ChunkedArray, column: TableColumn) -> pa.ChunkedArray:
+    """Return values of a type, if all are missing and have none."""
+    if not pa.types.is_null(values.type):
+        return values
+    if isinstance(column, DatetimeColumn):
+        return values.cast(pa.timestamp("us"))
+    types = {
+        STRING: pa.large_string(),
+        INTEGER: pa.int64(),
+        NUMBER: pa.float64(),
+        VECTOR: pa.list_(pa.float64()),
+    }
+    return values.cast(types[column.storage])
+
+
+def _suits(values: RawColumn, column: TableColumn) -> bool:
+    if isinstance(column, DatetimeColumn) or values.kind == "datetime":
+        return isinstance(column, DatetimeColumn) and values.kind == "datetime"
+    if column.storage in (STRING, VECTOR):
+        return values.storage == column.storage
+    return values.storage in (NUMBER, INTEGER)
+
+
+def _describe_values(column: TableColumn) -> str:
+    if isinstance(column, DatetimeColumn):
+        return "dates or times"
+    names = {STRING: "strings", VECTOR: "arrays of numbers", NUMBER: "numbers"}
+    return names.get(column.storage, "numbers or booleans")
 
 
 def _to_codes(values: pa.ChunkedArray) -> pa.Array:
@@ -425,11 +455,3 @@ def _to_codes(values: pa.ChunkedArray) -> pa.Array:
     whole = ~missing & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**63)
     integers = np.where(whole, numbers, -(2.0**62)).astype(np.int64)
     return pa.array(integers, mask=missing)
-
-
-def _make_type_error(column: TableColumn, kind: str, expected: str) -> DataError:
-    was = "strings" if isinstance(column, CategoryColumn) and column.storage == STRING else expected
-    return DataError(
-        f"the column {column.name!r} has the type {kind}, but held {was} ({column.type}) in "
-        "training: convert it first"
-    )

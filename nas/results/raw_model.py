@@ -192,9 +192,7 @@ def _encode_number(raw: Any, column: NumberColumn, numbers: list[Any], flags: li
             flags.append(_to_flag(missing[:, index : index + 1]))
 
 
-def _encode_category(
-    raw: Any, column: CategoryColumn, flags: list[Any], codes: list[Any]
-) -> None:
+def _encode_category(raw: Any, column: CategoryColumn, flags: list[Any], codes: list[Any]) -> None:
     if column.storage == STRING:
         code = layers.StringLookup(vocabulary=list(column.values), mask_token="")(raw)
     elif is_large_integer(column):

@@ -125,7 +125,9 @@ class ModelSelectionResult:
 
         It is empty for a regression, and for labels that ``fit`` was given as class indices.
         """
-        by_label = {each.name: list(each.values) for each in self._table.labels} if self._table else {}
+        by_label = (
+            {each.name: list(each.values) for each in self._table.labels} if self._table else {}
+        )
         return next(iter(by_label.values()), []) if len(by_label) < 2 else by_label
 
     @functools.cached_property

@@ -162,9 +162,7 @@ class Scorer:
         return dataclasses.replace(self, raw=raw), plain, [*raw.names, *labels]
 
 
-def describe_raw(
-    df: DataFrame, table: TableSchema, layout: Layout
-) -> tuple[DataFrame, SparkTable]:
+def describe_raw(df: DataFrame, table: TableSchema, layout: Layout) -> tuple[DataFrame, SparkTable]:
     """Describe the raw features of a DataFrame, with structs as one column for each field.
 
     Raises:

@@ -52,11 +52,10 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
             model.custom_objects,
             labels=labels,
         )
-    statistics, fronts = None, None
-    if data.manifest.table is None:
+    table = data.manifest.table
+    statistics: list[Any] = [None] * len(layout.inputs)
+    if table is None:
         statistics = [_get_statistics(data.manifest, group) for group in layout.inputs]
-    else:
-        fronts = [data.manifest.table.select(group).matrix for group in layout.inputs]
     if model.space is None:
         return GraphSpace(
             model.inputs,
@@ -78,7 +77,7 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
             for t in data.targets
         ],
         normalizations=statistics,
-        fronts=fronts,
+        fronts=None if table is None else [table.select(g).matrix for g in layout.inputs],
         base_models=model.base_models,
         seed=derive_seed(seed, "space"),
         loss_weights=model.loss_weights,

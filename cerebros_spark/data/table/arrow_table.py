@@ -46,7 +46,9 @@ class ArrowTable:
         Raises:
             ArgumentError: If a column cannot be used, or ``column_types`` is invalid.
         """
-        described = [describe_arrow(name, table.schema.field(name).type) for name in table.schema.names]
+        described = [
+            describe_arrow(name, table.schema.field(name).type) for name in table.schema.names
+        ]
         columns = [
             replace(each, width=_find_width(table.column(each.name)))
             if each.storage == VECTOR
@@ -60,7 +62,9 @@ class ArrowTable:
         """Number of rows."""
         return int(self.table.num_rows)
 
-    def batches(self, columns: Sequence[RawColumn], rows: np.ndarray | None = None) -> Iterator[RawBatch]:
+    def batches(
+        self, columns: Sequence[RawColumn], rows: np.ndarray | None = None
+    ) -> Iterator[RawBatch]:
         """Yield the rows, or those with the given indices, in batches."""
         table = self.table.select([column.name for column in columns])
         table = table if rows is None else table.take(pa.array(rows))

@@ -40,9 +40,7 @@ def select_storage(columns: Sequence[RawColumn], storage: str) -> list[RawColumn
     return [column for column in columns if column.storage == storage]
 
 
-def pick_columns(
-    batch: RawBatch, columns: Sequence[RawColumn], names: Collection[str]
-) -> RawBatch:
+def pick_columns(batch: RawBatch, columns: Sequence[RawColumn], names: Collection[str]) -> RawBatch:
     """Return a batch of ``columns`` with the values of some of them, in the same order."""
 
     def is_picked(storage: str) -> list[bool]:

@@ -8,7 +8,12 @@ DAY = 86_400_000_000
 """Microseconds of a day."""
 
 ELAPSED, YEAR, MONTH, DAY_OF_MONTH, WEEKDAY, HOUR = (
-    "elapsed", "year", "month", "day", "weekday", "hour",
+    "elapsed",
+    "year",
+    "month",
+    "day",
+    "weekday",
+    "hour",
 )
 
 CYCLES = (MONTH, DAY_OF_MONTH, WEEKDAY, HOUR)

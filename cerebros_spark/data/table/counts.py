@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cerebros_spark.data.table.batch import RawBatch
-from cerebros_spark.data.table.survey import TableSurvey
 
 _DROPPED_BITS = 17
 """Bits of a float32 that a bin ignores; 6 bits of the mantissa remain."""
@@ -65,12 +64,12 @@ class CountPlan:
     def count(self, batches: Iterable[RawBatch]) -> pa.Table:
         """Count the rows of some batches."""
         bins: list[pa.Table] = []
-        texts: dict[int, list[pa.Array]] = {}
+        categories: dict[int, list[pa.Array]] = {}
         for batch in batches:
             bins.append(self._count_bins(batch))
             for place, values in self._find_categories(batch):
-                texts.setdefault(place, []).append(values)
-        tables = [*bins, *(_count_texts(place, arrays) for place, arrays in texts.items())]
+                categories.setdefault(place, []).append(values)
+        tables = [*bins, *(_count_strings(place, arrays) for place, arrays in categories.items())]
         return merge_counts(tables)
 
     def _count_bins(self, batch: RawBatch) -> pa.Table:
@@ -115,7 +114,7 @@ class CountPlan:
             place += 1
 
 
-def _count_texts(place: int, arrays: Sequence[pa.Array]) -> pa.Table:
+def _count_strings(place: int, arrays: Sequence[pa.Array]) -> pa.Table:
     counted = pc.value_counts(pa.chunked_array(arrays))
     values, rows = counted.field("values"), counted.field("counts")
     return pa.table(

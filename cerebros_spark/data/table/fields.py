@@ -46,13 +46,13 @@ def encode_fields(batch: RawBatch, columns: Sequence[TableColumn]) -> dict[str, 
             values, missing = batch.integers[:, integers], batch.missing[:, integers]
             fields[column.name] = _encode_integers(values, missing, column)
             integers += 1
-        elif column.storage == NUMBER:
-            fields[column.name] = _scale_numbers(batch.numbers[:, numbers], column)
-            numbers += 1
-        else:
-            end = vectors + column.field_shape[0]
-            fields[column.name] = _scale_numbers(batch.numbers[:, vectors:end], column)
-            vectors = end
+        elif isinstance(column, NumberColumn):
+            if column.width is None:
+                values, numbers = batch.numbers[:, numbers], numbers + 1
+            else:
+                values = batch.numbers[:, vectors : vectors + column.width]
+                vectors += column.width
+            fields[column.name] = _scale_numbers(values, column)
     return fields
 
 
@@ -84,8 +84,10 @@ def _encode_integers(values: np.ndarray, missing: np.ndarray, column: TableColum
         return _look_up(values, missing, column)
     if isinstance(column, NumberColumn):
         center = column.center[0]
-        whole = isinstance(center, int)
-        centered = _subtract(values, center) if whole else values.astype(np.float64) - center
+        if isinstance(center, int):
+            centered = _subtract(values, center)
+        else:
+            centered = values.astype(np.float64) - center
         return _blank(_scale(centered, column.scale[0]), missing)
     parts = []
     for part in column.parts:

@@ -68,7 +68,7 @@ def index_classes(values: Sequence[Any], classes: LabelClasses) -> np.ndarray:
     mapped = []
     for value in encoded.dictionary.to_pylist():
         known = value is not None and value == value and _to_class(value, classes.name)
-        if known is False and value is not False or known not in index:
+        if (known is False and value is not False) or known not in index:
             shown = ", ".join(map(repr, classes.values[:8]))
             raise DataError(
                 f"the label {classes.name!r} holds {value!r}, which is not among its "

@@ -90,12 +90,16 @@ def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[S
     slot = 0
     for column in [*select_storage(columns, NUMBER), *select_storage(columns, VECTOR)]:
         slots = slice(slot, slot + column.width)
-        present, is_number = numbers.present[slots], column.storage == NUMBER
-        infinite = int(numbers.infinite[slots].sum())
-        missing = rows - int((present + numbers.infinite[slots]).min(initial=rows))
-        has_range = is_number and present[0] > 0
+        finite, infinite = numbers.present[slots], int(numbers.infinite[slots].sum())
+        missing = rows - int((finite + numbers.infinite[slots]).min(initial=rows))
+        has_range = column.storage == NUMBER and finite[0] > 0
         described[column.name] = SurveyedColumn(
-            column, slot, rows, missing, infinite, None,
+            column,
+            slot,
+            rows,
+            missing,
+            infinite,
+            None,
             float(numbers.least[slot]) if has_range else None,
             float(numbers.greatest[slot]) if has_range else None,
         )
@@ -104,7 +108,12 @@ def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[S
     for slot, column in enumerate(integers):
         present = int(survey.integers.present[slot])
         described[column.name] = SurveyedColumn(
-            column, slot, rows, rows - present, 0, estimate_distinct(survey.sketches[slot]),
+            column,
+            slot,
+            rows,
+            rows - present,
+            0,
+            estimate_distinct(survey.sketches[slot]),
             int(survey.least[slot]) if present else None,
             int(survey.greatest[slot]) if present else None,
             has_times=bool(survey.times[slot]),
@@ -112,7 +121,11 @@ def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[S
     for slot, column in enumerate(select_storage(columns, STRING)):
         missing = int(survey.missing[slot])
         described[column.name] = SurveyedColumn(
-            column, slot, rows, missing, 0,
+            column,
+            slot,
+            rows,
+            missing,
+            0,
             estimate_distinct(survey.sketches[len(integers) + slot]),
             mean_length=float(survey.letters[slot]) / max(rows - missing, 1),
         )
@@ -133,15 +146,17 @@ def check_infinities(surveyed: Sequence[SurveyedColumn]) -> None:
 
 def find_reason(surveyed: SurveyedColumn) -> str | None:
     """Return why a column is left out; None if it is used."""
-    column, rows = surveyed.column, surveyed.rows
+    column = surveyed.column
     if column.kind == IGNORE:
         return 'column_types says "ignore"'
     if surveyed.present == 0:
         return "it has no values"
     if column.storage == VECTOR:
         return None if column.width else "its arrays are empty"
-    is_constant = surveyed.distinct == 1 if surveyed.distinct is not None else (
-        surveyed.least == surveyed.greatest
+    is_constant = (
+        surveyed.distinct == 1
+        if surveyed.distinct is not None
+        else (surveyed.least == surveyed.greatest)
     )
     if is_constant and surveyed.missing == 0:
         return "all rows have the same value"
@@ -151,14 +166,11 @@ def find_reason(surveyed: SurveyedColumn) -> str | None:
     if column.storage == STRING and distinct > _UNIQUE * surveyed.present:
         what = "free text" if surveyed.mean_length > 40 else "an id or free text"
         return (
-            f"nearly every value is different ({distinct:,} of {surveyed.present:,}), as in {what}; "
-            f'to use it, set column_types={{{column.name!r}: "categorical"}}'
+            f"nearly every value is different ({distinct:,} of {surveyed.present:,}), as in "
+            f'{what}; to use it, set column_types={{{column.name!r}: "categorical"}}'
         )
     if column.kind == "numeric" and column.storage == INTEGER and is_row_number(surveyed):
-        return (
-            "it numbers the rows; to use it, set "
-            f'column_types={{{column.name!r}: "numeric"}}'
-        )
+        return f'it numbers the rows; to use it, set column_types={{{column.name!r}: "numeric"}}'
     return None
 
 
@@ -305,7 +317,11 @@ class _Learner:
             origin = self._plan.origins[self._plan.integers.index(surveyed.slot)]
             center, scale = self._scale(self._integers[surveyed.slot])
             return NumberColumn(
-                column.name, column.type, INTEGER, (origin + round(center),), (scale,),
+                column.name,
+                column.type,
+                INTEGER,
+                (origin + round(center),),
+                (scale,),
                 (surveyed.missing > 0,),
             )
         slots = range(surveyed.slot, surveyed.slot + column.width)
@@ -354,9 +370,9 @@ class _Learner:
     def _learn_categories(self, surveyed: SurveyedColumn) -> CategoryColumn | None:
         column = surveyed.column
         counts = self._find(self._categories[column.storage, surveyed.slot])
-        texts, rows = counts["text"].to_pylist(), counts["rows"].to_pylist()
+        names, rows = counts["text"].to_pylist(), counts["rows"].to_pylist()
         fewest = min_category_rows(surveyed.rows)
-        ranked = sorted(zip(texts, rows, strict=True), key=lambda pair: (-pair[1], pair[0]))
+        ranked = sorted(zip(names, rows, strict=True), key=lambda pair: (-pair[1], pair[0]))
         known = [text for text, count in ranked if count >= fewest][: self._limit]
         if not known:
             return None
@@ -368,7 +384,12 @@ class _Learner:
         if len(values) == 2 and not other:
             encoding = SIGNED
         return CategoryColumn(
-            column.name, column.type, column.storage, tuple(values), surveyed.missing > 0, other,
+            column.name,
+            column.type,
+            column.storage,
+            tuple(values),
+            surveyed.missing > 0,
+            other,
             encoding,
         )
 

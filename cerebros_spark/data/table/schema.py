@@ -14,7 +14,11 @@ MISSING_CODE, OTHER_CODE, FIRST_CODE = 0, 1, 2
 """Codes of a missing value, of a rare or unknown category, and of the first known category."""
 
 
-class NumberColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="number"):
+class _Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
+    """Column of a schema; the tag says how it is encoded."""
+
+
+class NumberColumn(_Column, frozen=True, tag="number"):
     """Numbers, or arrays of numbers, of which each element is encoded by itself.
 
     A field is ``(value - center) * scale``, computed in float64 and stored as float32.
@@ -59,7 +63,7 @@ class NumberColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
         return sum(self.missing)
 
 
-class CategoryColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="category"):
+class CategoryColumn(_Column, frozen=True, tag="category"):
     """Categories. A field is a code: 0 missing, 1 rare or unknown, 2 and up the known ones.
 
     Attributes:
@@ -111,7 +115,7 @@ class CategoryColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
         return known + self.missing + self.other
 
 
-class DatetimeColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="datetime"):
+class DatetimeColumn(_Column, frozen=True, tag="datetime"):
     """Dates or times, as microseconds since 1970 of the local calendar.
 
     A field is an array with one element for each part: the elapsed time and the year, scaled as in

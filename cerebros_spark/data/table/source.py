@@ -17,7 +17,12 @@ IGNORE = "ignore"
 UNSUPPORTED = "unsupported"
 """Kind of a column of a type that cannot be used."""
 
-_SYNONYMS = {"numerical": "numeric", "number": "numeric", "bool": "boolean", "timestamp": "datetime"}
+_SYNONYMS = {
+    "numerical": "numeric",
+    "number": "numeric",
+    "bool": "boolean",
+    "timestamp": "datetime",
+}
 
 NUMBER, INTEGER, STRING, VECTOR = "number", "integer", "string", "vector"
 
@@ -135,7 +140,9 @@ def describe_arrow(name: str, kind: pa.DataType) -> RawColumn:
 def _is_number(kind: pa.DataType) -> bool:
     types = pa.types
     return bool(
-        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_boolean(kind)
         or types.is_decimal(kind)
     )
 

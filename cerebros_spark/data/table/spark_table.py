@@ -7,15 +7,13 @@ packed into one array column, without nulls: NaN, the least int64 and the empty 
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute  # noqa: F401
+import pyarrow.compute
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -117,7 +115,7 @@ class SparkTable:
     def select_packs(self) -> list[str]:
         """Return SQL of the packs and vectors, each with an alias."""
         sql: dict[str, list[str]] = {NUMBER: [], INTEGER: [], STRING: []}
-        vectors = []
+        vectors: list[str] = []
         for column, data_type in zip(self.columns, self.types, strict=True):
             name = "`" + column.name.replace("`", "``") + "`"
             if column.storage == VECTOR:
@@ -189,8 +187,8 @@ class SparkTable:
             if name != _STRINGS:
                 packs[name] = values
                 continue
-            texts = [pa.array(values[:, i], pa.large_string()) for i in range(values.shape[1])]
-            packs[name] = [_blank_empty(each) for each in texts]
+            categories = [pa.array(values[:, i], pa.large_string()) for i in range(values.shape[1])]
+            packs[name] = [_blank_empty(each) for each in categories]
         return self.make_batch(packs, rows)
 
     def batch_from_arrow(self, batch: Any) -> RawBatch:
@@ -224,14 +222,14 @@ class SparkTable:
         def count(batches: Iterable[Any]) -> Iterator[Any]:
             survey = survey_batches(table.batch_from_arrow(batch) for batch in batches)
             if survey is not None:
-                yield pa.RecordBatch.from_pydict({"survey": [pickle.dumps(survey)]})
+                yield pa.RecordBatch.from_pydict({"survey": [survey.to_bytes()]})
 
         parts = _collect(frame.select(*self.names), count, "survey binary")
         if not parts:
             raise DataError("the data has no rows")
         total = None
         for row in parts:
-            part = pickle.loads(row["survey"])
+            part = TableSurvey.from_bytes(row["survey"])
             total = part if total is None else total.merge(part)
         assert total is not None
         return total, describe_survey(total, self.columns)
@@ -271,10 +269,10 @@ class SparkTable:
             )
         )
         bins = grouped.where("bin is not null")
-        texts = grouped.where("bin is null")
+        categories = grouped.where("bin is null")
         limit = MAX_CATEGORIES + 1
         frequent = (
-            texts.where(f"rows >= {fewest}")
+            categories.where(f"rows >= {fewest}")
             .selectExpr(
                 "*", "row_number() over (partition by place order by rows desc, text) as number"
             )
@@ -282,12 +280,16 @@ class SparkTable:
             .drop("number")
         )
         rare = (
-            texts.where(f"rows < {fewest}")
+            categories.where(f"rows < {fewest}")
             .groupBy("place")
             .agg(F.min("text").alias("text"), F.max("rows").alias("rows"))
             .selectExpr(
-                "place", "text", "cast(null as bigint) as bin", "rows",
-                "cast(null as double) as least", "cast(null as double) as greatest",
+                "place",
+                "text",
+                "cast(null as bigint) as bin",
+                "rows",
+                "cast(null as double) as least",
+                "cast(null as double) as greatest",
             )
         )
         columns = ["place", "text", "bin", "rows", "least", "greatest"]

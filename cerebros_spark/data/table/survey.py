@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cerebros_spark.data.table.batch import RawBatch, select_storage
+from cerebros_spark.data.table.batch import RawBatch
 from cerebros_spark.data.table.calendar import DAY
-from cerebros_spark.data.table.source import INTEGER, NUMBER, STRING, VECTOR, RawColumn
 
 _SKETCH = 1024
 """Number of hashes in a sketch of distinct values; the estimate has a standard error of 3 %."""
+
+
+_MOMENTS = ("present", "infinite", "least", "greatest", "mean", "squares")
+_COUNTS = ("least", "greatest", "times", "missing", "letters")
 
 
 @dataclass
@@ -105,6 +109,30 @@ class TableSurvey:
     missing: np.ndarray
     letters: np.ndarray
     sketches: list[np.ndarray] = field(default_factory=list)
+
+    def to_bytes(self) -> bytes:
+        """Serialize the survey, without pickling."""
+        arrays = {f"numbers_{n}": getattr(self.numbers, n) for n in _MOMENTS}
+        arrays |= {f"integers_{n}": getattr(self.integers, n) for n in _MOMENTS}
+        arrays |= {name: getattr(self, name) for name in _COUNTS}
+        arrays["rows"] = np.array([self.rows])
+        arrays["lengths"] = np.array([len(each) for each in self.sketches], np.int64)
+        arrays["hashes"] = np.concatenate([*self.sketches, np.empty(0, np.uint64)])
+        sink = io.BytesIO()
+        np.savez(sink, **arrays)
+        return sink.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> TableSurvey:
+        """Read a survey written by :meth:`to_bytes`."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return cls(
+                int(arrays["rows"][0]),
+                NumberSurvey(**{name: arrays[f"numbers_{name}"] for name in _MOMENTS}),
+                NumberSurvey(**{name: arrays[f"integers_{name}"] for name in _MOMENTS}),
+                **{name: arrays[name] for name in _COUNTS},
+                sketches=np.split(arrays["hashes"], np.cumsum(arrays["lengths"]))[:-1],
+            )
 
     @classmethod
     def count(cls, batch: RawBatch) -> TableSurvey:
