@@ -16,17 +16,19 @@ from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, NotFittedError
 from cerebros_spark.core.pickling import pickle_objects
 from cerebros_spark.core.validation import check_optional_integer
+from cerebros_spark.data.table.plan import format_plan
 from cerebros_spark.storage.store import Store
 from nas.config.binding import Resources, parse_columns
 from nas.config.callbacks import split_callbacks
 from nas.config.dataset import PreparedData, find_data, prepare_data
 from nas.config.search_config import SearchConfig, configure_model, resolve_data
 from nas.config.tuner import TunerBinding, bind_tuner
+from nas.data.describe import TableDescription, describe_table
 from nas.data.heads import check_metrics
-from nas.data.inputs import is_spark
+from nas.data.inputs import flatten_names, is_spark
 from nas.data.weights import parse_class_weight
 from nas.results.result import ModelSelectionResult
-from nas.results.summary import TunerSummary
+from nas.results.summary import TunerSummary, print_text
 from nas.search.context import build_context
 from nas.search.runner import run_search
 from nas.spaces.cerebros import CerebrosSpace
@@ -343,6 +345,9 @@ class HyperHyperModel:
             shuffle=shuffle,
             inspect=lambda prepared: resolve_data(config, prepared),
         )
+        table = prepared.manifest.table
+        if table is not None and verbose:
+            print_text(format_plan(table.summary, table.labels))
         return self._search(config, prepared)
 
     def fit_on_prepared_data(
@@ -446,6 +451,26 @@ class HyperHyperModel:
         else:
             values = result.evaluate(x, batch_size)
         return values if return_dict else list(values.values())
+
+    def describe(self, x: Any, y: str | None = None) -> TableDescription:
+        """Describe a raw table before any work: columns, classes, and likely leaks of the label.
+
+        Args:
+            x: A Spark or pandas DataFrame, or an Arrow table.
+            y: Name of the label's column; None for the bound one.
+
+        Returns:
+            The description; print it, or see its attributes.
+
+        Raises:
+            ArgumentError: If a column has a type that cannot be used.
+            DataError: If there is no such label, or there are no rows.
+        """
+        bound = self._resources
+        if y is None and bound is not None:
+            names = flatten_names(bound.label_columns)
+            y = names[0] if names else None
+        return describe_table(x, y, None if bound is None else bound.column_types)
 
     @property
     def tuner(self) -> TunerSummary:

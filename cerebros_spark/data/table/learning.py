@@ -16,11 +16,13 @@ from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table import calendar
 from cerebros_spark.data.table.batch import select_storage
 from cerebros_spark.data.table.counts import CountPlan, find_quantiles
+from cerebros_spark.data.table.plan import describe_use
 from cerebros_spark.data.table.schema import (
     EMBEDDED,
     ONE_HOT,
     SIGNED,
     CategoryColumn,
+    ColumnSummary,
     DatetimeColumn,
     LabelClasses,
     LeftOut,
@@ -113,7 +115,7 @@ def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[S
             rows,
             rows - present,
             0,
-            estimate_distinct(survey.sketches[slot]),
+            min(present, estimate_distinct(survey.sketches[slot])),
             int(survey.least[slot]) if present else None,
             int(survey.greatest[slot]) if present else None,
             has_times=bool(survey.times[slot]),
@@ -126,7 +128,7 @@ def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[S
             rows,
             missing,
             0,
-            estimate_distinct(survey.sketches[len(integers) + slot]),
+            min(rows - missing, estimate_distinct(survey.sketches[len(integers) + slot])),
             mean_length=float(survey.letters[slot]) / max(rows - missing, 1),
         )
     return [described[column.name] for column in columns]
@@ -267,7 +269,7 @@ def learn_schema(
     """
     learner = _Learner(plan, counts, zone, [s for s in surveyed if find_reason(s) is None])
     columns: list[TableColumn] = []
-    left_out = []
+    left_out, summary = [], []
     for each in surveyed:
         reason = find_reason(each)
         column = None if reason else learner.learn(each)
@@ -276,10 +278,25 @@ def learn_schema(
             left_out.append(LeftOut(each.column.name, each.column.type, reason))
         else:
             columns.append(column)
+        use = describe_use(column) if column is not None else str(reason)
+        summary.append(summarize(each, column is not None, use))
     if not columns:
         reasons = "; ".join(f"{each.name!r}: {each.reason}" for each in left_out[:8])
         raise DataError(f"no feature can be used: {reasons}")
-    return TableSchema(tuple(columns), tuple(left_out), tuple(labels))
+    return TableSchema(tuple(columns), tuple(left_out), tuple(labels), tuple(summary))
+
+
+def summarize(surveyed: SurveyedColumn, is_used: bool, use: str) -> ColumnSummary:
+    """Summarize a column for people."""
+    return ColumnSummary(
+        surveyed.column.name,
+        surveyed.column.type,
+        surveyed.column.kind,
+        surveyed.missing / max(surveyed.rows, 1),
+        surveyed.distinct,
+        is_used,
+        use,
+    )
 
 
 class _Learner:

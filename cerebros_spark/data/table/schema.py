@@ -177,6 +177,28 @@ class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class ColumnSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of a raw column, for people.
+
+    Attributes:
+        name: Name of the column.
+        type: Type in the user's table.
+        kind: Kind of its values; see :class:`.source.RawColumn`.
+        missing: Share of the rows in which the value is missing.
+        distinct: Estimated number of distinct values; None if it was not counted.
+        is_used: Whether the column is a feature.
+        use: How it is encoded, or why it is left out.
+    """
+
+    name: str
+    type: str
+    kind: str
+    missing: float
+    distinct: int | None
+    is_used: bool
+    use: str
+
+
 class LabelClasses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Classes of a label, in the order of the class indices in the shards.
 
@@ -198,11 +220,13 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         columns: The features, in the order of the fields.
         left_out: Columns that are not used.
         labels: Classes of the labels that have classes.
+        summary: All raw columns, for people.
     """
 
     columns: tuple[TableColumn, ...]
     left_out: tuple[LeftOut, ...] = ()
     labels: tuple[LabelClasses, ...] = ()
+    summary: tuple[ColumnSummary, ...] = ()
 
     def select(self, names: Sequence[str]) -> TableSchema:
         """Return the schema of some of the features, in the given order."""

@@ -1,0 +1,243 @@
+"""Description of a table before any work: columns, classes, and likely leaks of the label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cerebros_spark.core.errors import DataError
+from cerebros_spark.data.table.arrow_table import ArrowTable
+from cerebros_spark.data.table.learning import SurveyedColumn, find_reason, is_row_number, summarize
+from cerebros_spark.data.table.plan import format_plan
+from cerebros_spark.data.table.schema import ColumnSummary
+from nas.data.columns import check_columns
+from nas.data.inputs import is_spark
+from nas.data.table import to_arrow, to_frame
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_SAMPLE = 20_000
+"""Maximum number of rows in which leaks are looked for."""
+
+_MOST_CLASSES = 50
+_MOST_BINS = 50
+_LEAK = 0.99
+"""Accuracy, or share of the variance, above which one feature is a likely leak."""
+
+
+@dataclass(frozen=True)
+class TableDescription:
+    """Description of a table; ``str()`` gives it as text.
+
+    Attributes:
+        rows: Number of rows.
+        summary: The columns, except the label.
+        label: Name of the label; None if it was not named.
+        classes: Number of rows of each class, in descending order; empty for a label with more
+            than 50 different values.
+        unlabeled: Number of rows without a label.
+        warnings: Likely leaks and other reasons for doubt.
+    """
+
+    rows: int
+    summary: tuple[ColumnSummary, ...]
+    label: str | None
+    classes: tuple[tuple[Any, int], ...]
+    unlabeled: int
+    warnings: tuple[str, ...]
+
+    @property
+    def columns(self) -> pd.DataFrame:
+        """The columns as a DataFrame: name, type, kind, missing share, distinct values, use."""
+        names = ("name", "type", "kind", "missing", "distinct", "is_used", "use")
+        return pd.DataFrame([{n: getattr(each, n) for n in names} for each in self.summary])
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.rows:,} rows, {len(self.summary):,} columns",
+            "",
+            format_plan(self.summary),
+        ]
+        if self.label is not None:
+            lines += ["", *self._describe_label()]
+        if self.warnings:
+            lines += ["", *(f"warning: {warning}" for warning in self.warnings)]
+        return "\n".join(lines)
+
+    def _describe_label(self) -> list[str]:
+        lines = [f"label {self.label}"]
+        if self.unlabeled:
+            lines.append(f"  missing in {self.unlabeled:,} rows, which a search leaves out")
+        labeled = max(self.rows - self.unlabeled, 1)
+        for value, count in self.classes:
+            lines.append(f"  {value}: {count:,} rows, {count / labeled:.1%}")
+        return lines
+
+
+def describe_table(
+    df: DataFrame | pd.DataFrame,
+    label: str | None = None,
+    column_types: Mapping[str, str] | None = None,
+) -> TableDescription:
+    """Describe a raw table.
+
+    Spark counts all rows in one pass; leaks are looked for in at most 20,000 rows.
+
+    Args:
+        df: A Spark or pandas DataFrame, or an Arrow table.
+        label: Name of the label's column; None to describe all columns alike.
+        column_types: As in ``HyperHyperModel.resource_bind``.
+
+    Raises:
+        ArgumentError: If a column has a type that cannot be used.
+        DataError: If there is no such label, or there are no rows.
+    """
+    if is_spark(df):
+        surveyed, sample = _survey_spark(df, label, column_types)
+    else:
+        surveyed, sample = _survey_frame(to_frame(df), label, column_types)
+    rows = surveyed[0].rows
+    summary = []
+    warnings = []
+    for each in surveyed:
+        reason = find_reason(each)
+        summary.append(summarize(each, reason is None, reason or "used"))
+        if each.infinite:
+            warnings.append(f"{each.column.name!r} has {each.infinite:,} infinite values")
+        if reason is None and each.distinct is not None and is_row_number(each):
+            warnings.append(f"{each.column.name!r} seems to number the rows")
+    classes: list[tuple[Any, int]] = []
+    unlabeled = 0
+    if label is not None:
+        unlabeled, classes = _count_classes(df, label)
+        names = [each.column.name for each in surveyed if find_reason(each) is None]
+        warnings += find_leaks(sample, label, names)
+    return TableDescription(rows, tuple(summary), label, tuple(classes), unlabeled, tuple(warnings))
+
+
+def _survey_frame(
+    frame: pd.DataFrame, label: str | None, column_types: Mapping[str, str] | None
+) -> tuple[Sequence[SurveyedColumn], pd.DataFrame]:
+    if label is not None:
+        check_columns(list(frame.columns), [label])
+    if len(frame) == 0:
+        raise DataError("the data has no rows")
+    features = frame.drop(columns=[label] if label is not None else [])
+    _, surveyed = ArrowTable.create(to_arrow(features, column_types), column_types).survey()
+    sample = frame if len(frame) <= _SAMPLE else frame.sample(_SAMPLE, random_state=0)
+    return surveyed, sample
+
+
+def _survey_spark(
+    df: DataFrame, label: str | None, column_types: Mapping[str, str] | None
+) -> tuple[Sequence[SurveyedColumn], pd.DataFrame]:
+    from cerebros_spark.data.table.spark_labels import flatten_structs
+    from cerebros_spark.data.table.spark_table import SparkTable
+
+    if label is not None:
+        check_columns(df.columns, [label])
+    names = [name for name in df.columns if name != label]
+    flat, names = flatten_structs(df, names)
+    table = SparkTable.create(flat, names, column_types)
+    survey, surveyed = table.survey(flat.selectExpr(*table.select_packs()))
+    share = min(1.0, 1.2 * _SAMPLE / max(survey.rows, 1))
+    chosen = flat if share == 1.0 else flat.sample(fraction=share, seed=0)
+    scalar = [each.column.name for each in surveyed if each.column.storage != "vector"]
+    kept = [f"`{name}`".replace("``", "`") for name in [*scalar, *([label] if label else [])]]
+    return surveyed, chosen.select(*kept).limit(_SAMPLE).toPandas()
+
+
+def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
+    """Count rows without a label, and the rows of each class if there are few classes."""
+    if is_spark(df):
+        column = df.select(df[f"`{label}`"].alias("value"))
+        counted = column.groupBy("value").count().orderBy("count", ascending=False)
+        missing = column.where("value is null").count()
+        top = [(row["value"], row["count"]) for row in counted.limit(_MOST_CLASSES + 2).collect()]
+    else:
+        values = to_frame(df)[label]
+        missing = int(values.isna().sum())
+        top = list(values.value_counts().head(_MOST_CLASSES + 2).items())
+    present = [(value, int(count)) for value, count in top if value is not None and value == value]
+    return int(missing), present if len(present) <= _MOST_CLASSES else []
+
+
+def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[str]:
+    """Find features that alone predict the label nearly perfectly.
+
+    Half of the sample gives the mean or the most frequent class of the label for each category or
+    bin of the feature, and the other half tests it. So a column of ids predicts nothing.
+    """
+    labeled = sample[sample[label].notna()]
+    if len(labeled) < 20:
+        return []
+    target = labeled[label]
+    is_number = pd.api.types.is_numeric_dtype(target) and target.nunique() > _MOST_CLASSES
+    shuffled = np.random.default_rng(0).permutation(len(labeled))
+    first, second = shuffled[::2], shuffled[1::2]
+    warnings = []
+    for name in names:
+        if name not in labeled or _holds_arrays(labeled[name]):
+            continue
+        values = _to_groups(labeled[name])
+        score = _score_number if is_number else _score_class
+        if score(values, target.to_numpy(), first, second) > _LEAK or (
+            is_number and _follows(labeled[name], target)
+        ):
+            warnings.append(
+                f"{name!r} alone predicts {label!r} nearly perfectly: leave it out if it is not "
+                "known before the label is"
+            )
+    return warnings
+
+
+def _holds_arrays(series: pd.Series) -> bool:
+    present = series.dropna()
+    return len(present) > 0 and np.ndim(present.iloc[0]) > 0
+
+
+def _to_groups(series: pd.Series) -> np.ndarray:
+    """Return the category of each value, or its bin if there are many numbers."""
+    if pd.api.types.is_numeric_dtype(series) and series.nunique() > _MOST_BINS:
+        bins = pd.qcut(series.astype(float), _MOST_BINS, labels=False, duplicates="drop")
+        return np.asarray(pd.Series(bins).fillna(-1))
+    return np.asarray(series.astype("string").fillna("").factorize()[0])
+
+
+def _score_class(
+    groups: np.ndarray, target: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> float:
+    """Return the accuracy of the most frequent class by group, 0 if it adds nothing."""
+    frame = pd.DataFrame({"group": groups, "target": pd.factorize(target)[0]})
+    learned = frame.iloc[first].groupby("group")["target"].agg(lambda each: each.mode().iloc[0])
+    tested = frame.iloc[second]
+    accuracy = float((tested["group"].map(learned) == tested["target"]).mean())
+    most_frequent = float((tested["target"] == frame.iloc[first]["target"].mode().iloc[0]).mean())
+    return accuracy if 1 - accuracy < 0.2 * (1 - most_frequent) else 0.0
+
+
+def _score_number(
+    groups: np.ndarray, target: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> float:
+    """Return the share of the label's variance that the mean by group explains."""
+    frame = pd.DataFrame({"group": groups, "target": target.astype(float)})
+    learned = frame.iloc[first].groupby("group")["target"].mean()
+    tested = frame.iloc[second]
+    predicted = tested["group"].map(learned).fillna(frame.iloc[first]["target"].mean())
+    variance = float(tested["target"].var())
+    return 1 - float(((tested["target"] - predicted) ** 2).mean()) / variance if variance else 0.0
+
+
+def _follows(series: pd.Series, target: pd.Series) -> bool:
+    """Return whether a number is the label in other words: a monotone function of it."""
+    if not pd.api.types.is_numeric_dtype(series):
+        return False
+    both = pd.DataFrame({"x": series.astype(float), "y": target.astype(float)}).dropna()
+    if len(both) < 20 or both["x"].nunique() < _MOST_BINS:
+        return False
+    return bool(abs(both["x"].rank().corr(both["y"].rank())) > 0.999)
