@@ -152,6 +152,8 @@ class HyperHyperModel:
         program_memory: int = 2 * _GIB,
         sample_weight_column: str | None = None,
         column_types: Mapping[str, str] | None = None,
+        group_column: str | None = None,
+        time_column: str | None = None,
     ) -> None:
         """Bind the workers, the store and the columns.
 
@@ -183,6 +185,9 @@ class HyperHyperModel:
             column_types: Kinds of columns by name, where the types of a table are not enough:
                 ``"numerical"``, ``"categorical"``, ``"boolean"``, ``"datetime"``, ``"vector"``, or
                 ``"ignore"`` to leave a column out.
+            group_column: Column of a table whose groups are not split: all rows of a group train,
+                or all validate. It is no feature unless ``feature_columns`` names it.
+            time_column: Column of dates, times or numbers: the latest rows validate.
 
         Raises:
             ArgumentError: If an argument is invalid.
@@ -206,6 +211,8 @@ class HyperHyperModel:
             program_memory=program_memory,
             sample_weight_column=sample_weight_column,
             column_types=column_types,
+            group_column=group_column,
+            time_column=time_column,
         )
 
     def tuner_bind(

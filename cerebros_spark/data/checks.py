@@ -29,6 +29,9 @@ CLASS_LIMIT = 1000
 VALIDATION_DATA = "__cerebros_validation"
 """Name of the column that marks the rows of ``validation_data``."""
 
+SPLIT = "__cerebros_split"
+"""Name of the column that marks the validation rows of a split by group or time."""
+
 _SHOWN = 10
 
 _SPLIT = 2
@@ -292,6 +295,8 @@ def check_split(train: int, validation: int, request: DataRequest) -> None:
     """Raise DataError if a split leaves a shard without rows."""
     is_given = request.validation == VALIDATION_DATA
     split = "validation_data" if is_given else f"validation={request.validation!r}"
+    if request.validation == SPLIT:
+        split = "the split by group_column or time_column"
     for count, rows in ((train, "training rows"), (validation, "validation rows")):
         if count == 0:
             raise DataError(f"{split} leaves no {rows} of {train + validation:,}")

@@ -32,6 +32,8 @@ class Resources:
     program_memory: int
     sample_weight_column: str | None = None
     column_types: Mapping[str, str] | None = None
+    group_column: str | None = None
+    time_column: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.sample_weight_column, str | None):

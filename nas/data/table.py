@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from cerebros_spark.data.checks import VALIDATION_DATA
+from cerebros_spark.data.checks import SPLIT, VALIDATION_DATA
 from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.fields import encode_fields
 from cerebros_spark.data.table.labels import find_distinct, index_classes, learn_classes
@@ -37,6 +37,7 @@ from cerebros_spark.data.table.source import (
 )
 from nas.data.columns import check_columns
 from nas.data.inputs import Columns, flatten_names
+from nas.data.splits import SplitRule
 from nas.data.values import to_array
 from nas.data.weights import SAMPLE_WEIGHT, read_weights
 
@@ -95,10 +96,12 @@ def name_table(
     sample_weight: Any,
     weight_column: str | None,
     column_types: Mapping[str, str] | None,
+    rule: SplitRule | None = None,
 ) -> NamedTable:
     """Name features and labels of a raw table, and index the classes of the labels.
 
-    Rows without a label are left out, with a warning.
+    Rows without a label are left out, with a warning. ``rule`` splits the rows instead of
+    ``validation``.
 
     Raises:
         ArgumentError: If labels are missing, or a feature has a type that cannot be used.
@@ -110,6 +113,7 @@ def name_table(
     names = flatten_names(feature_columns) if feature_columns else None
     if names is None:
         special = {weight_column, validation if isinstance(validation, str) else None}
+        special.add(rule.column if rule is not None and not rule.is_time else None)
         names = [name for name in frame.columns if name not in special]
     check_columns(list(frame.columns), names)
     features = frame[names]
@@ -119,6 +123,8 @@ def name_table(
             features, labels, weights, validation_data, label_columns, weight_column
         )
         validation = VALIDATION_DATA
+    elif rule is not None:
+        mark, validation = rule.mark(frame), SPLIT
     elif isinstance(validation, str):
         check_columns(list(frame.columns), [validation])
         mark = to_array(frame[validation], f"the column {validation!r}")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from petastorm import make_batch_reader
 from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
+from cerebros_spark.compat.petastorm.loading import load_petastorm
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import catalog, parquet_writer
 from cerebros_spark.data import prepare_spark as prepare_module
@@ -81,6 +81,7 @@ def test_every_row_is_in_one_shard_and_sizes_are_equal(prepared, data):
 def test_petastorm_opens_a_shard(prepared):
     store, manifest = prepared
     shard = manifest.train[0]
+    make_batch_reader = load_petastorm().make_batch_reader
     with make_batch_reader(store.address(shard.key), reader_pool_type="dummy") as reader:
         batches = list(reader)
     assert sum(len(batch.id) for batch in batches) == shard.rows

@@ -1,0 +1,246 @@
+"""Arguments of ``fit``, read as the input of a preparation: tables, Spark DataFrames, arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from cerebros_spark.backends.spark_stack import check_classic
+from cerebros_spark.core.errors import ArgumentError, DataError
+from cerebros_spark.data.checks import SPLIT, VALIDATION_DATA
+from cerebros_spark.data.manifest import Manifest
+from nas.config.binding import Columns, Resources
+from nas.data.columns import check_columns
+from nas.data.inputs import flatten_names, is_spark, name_columns, warn_if_sorted_by_date
+from nas.data.spark_table import describe_spark_table
+from nas.data.splits import SplitRule, make_rule
+from nas.data.table import is_table, name_table, to_frame
+
+
+@dataclass(frozen=True)
+class DataArguments:
+    """Arguments of ``fit`` and ``resource_bind`` that say what the data is.
+
+    ``heads`` are those of networks that read raw tables; None for other networks.
+    """
+
+    resources: Resources
+    x: Any
+    y: Any
+    heads: Sequence[Any] | None
+    validation: float | str
+    validation_data: Any
+    sample_weight: Any
+    seed: int
+    shuffle: bool
+
+    @property
+    def column_types(self) -> Mapping[str, str] | None:
+        """Kinds of columns that the user set."""
+        return self.resources.column_types
+
+
+@dataclass(frozen=True)
+class PreparationInput:
+    """Input of a preparation: its function, the data, and the columns of each role.
+
+    ``raw`` are the arguments that describe a raw table.
+    """
+
+    prepare: Callable[..., Manifest]
+    data: Any
+    features: Columns | None
+    labels: Columns | None
+    validation: float | str
+    weight: str | None
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_arguments(arguments: DataArguments) -> PreparationInput:
+    """Read the arguments of ``fit``.
+
+    Raises:
+        ArgumentError, DataError: If a search cannot train on the data.
+    """
+    bound, x = arguments.resources, arguments.x
+    rule = make_rule(
+        bound.group_column,
+        bound.time_column,
+        arguments.validation,
+        arguments.validation_data,
+        arguments.seed,
+    )
+    if is_spark(x):
+        return _read_spark(arguments, rule)
+    if arguments.heads is not None and is_table(x):
+        return _read_table(arguments, rule)
+    if rule is not None:
+        raise _make_rule_error(rule)
+    return _read_arrays(arguments)
+
+
+def _make_rule_error(rule: SplitRule) -> ArgumentError:
+    return ArgumentError(
+        f"{rule.argument} is for tables (pandas, Arrow or Spark) and networks of heads: mark the "
+        "validation rows, and name the column in validation"
+    )
+
+
+def _read_table(arguments: DataArguments, rule: SplitRule | None) -> PreparationInput:
+    from cerebros_spark.data.prepare_arrays import prepare_arrays
+
+    bound = arguments.resources
+    if rule is None:
+        _warn_if_sorted(arguments)
+    named = name_table(
+        arguments.x,
+        arguments.y,
+        arguments.heads or (),
+        feature_columns=bound.feature_columns,
+        label_columns=bound.label_columns,
+        validation=arguments.validation,
+        validation_data=arguments.validation_data,
+        sample_weight=arguments.sample_weight,
+        weight_column=bound.sample_weight_column,
+        column_types=bound.column_types,
+        rule=rule,
+    )
+    return PreparationInput(
+        prepare_arrays,
+        named.columns,
+        named.features,
+        named.labels,
+        named.validation,
+        named.weight,
+        {"table": named.table, "classes": named.classes},
+    )
+
+
+def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> PreparationInput:
+    from cerebros_spark.data.prepare_spark import prepare_spark
+
+    bound, data, heads = arguments.resources, arguments.x, arguments.heads
+    check_classic(data, "x")
+    y, labels, validation = arguments.y, bound.label_columns, arguments.validation
+    if isinstance(y, str):
+        labels, y = [y], None
+    features = bound.feature_columns
+    if heads is not None and not features:
+        features = _find_spark_features(bound, data, labels, validation)
+    _check_spark_arguments(features, labels, y, arguments.sample_weight)
+    weight = bound.sample_weight_column
+    if arguments.validation_data is not None:
+        names = [*flatten_names(features), *flatten_names(labels), *([weight] if weight else [])]
+        data = _mark_validation(data, arguments.validation_data, list(dict.fromkeys(names)))
+        validation = VALIDATION_DATA
+    if heads is None:
+        if rule is not None:
+            raise _make_rule_error(rule)
+        return PreparationInput(prepare_spark, data, features, labels, validation, weight)
+    data, features, raw = describe_spark_table(
+        data, heads, features or [], flatten_names(labels), bound.column_types
+    )
+    if rule is not None:
+        data, validation = rule.mark_spark(data, SPLIT), SPLIT
+    return PreparationInput(prepare_spark, data, features, labels, validation, weight, raw)
+
+
+def _read_arrays(arguments: DataArguments) -> PreparationInput:
+    from cerebros_spark.data.prepare_arrays import prepare_arrays
+
+    bound, x = arguments.resources, arguments.x
+    _warn_if_sorted(arguments)
+    named = name_columns(
+        to_frame(x) if isinstance(x, pa.Table) else x,
+        arguments.y,
+        feature_columns=bound.feature_columns,
+        label_columns=bound.label_columns,
+        validation=arguments.validation,
+        validation_data=arguments.validation_data,
+        sample_weight=arguments.sample_weight,
+        weight_column=bound.sample_weight_column,
+    )
+    return PreparationInput(
+        prepare_arrays,
+        named.columns,
+        named.features,
+        named.labels,
+        named.validation,
+        named.weight,
+    )
+
+
+def _warn_if_sorted(arguments: DataArguments) -> None:
+    is_random = arguments.shuffle and arguments.validation_data is None
+    if is_random and not isinstance(arguments.validation, str):
+        warn_if_sorted_by_date(arguments.x, arguments.y)
+
+
+def _find_spark_features(
+    resources: Resources, df: Any, labels: Columns | None, validation: float | str
+) -> Columns:
+    """Return the bound features; by default, all columns that have no other role."""
+    if resources.feature_columns:
+        return resources.feature_columns
+    others = {*flatten_names(labels), resources.sample_weight_column, validation}
+    others.add(resources.group_column)
+    return [name for name in df.columns if name not in others]
+
+
+def _check_spark_arguments(
+    features: Columns | None, labels: Columns | None, y: Any, sample_weight: Any
+) -> None:
+    if y is not None:
+        raise ArgumentError(
+            "y goes with arrays; a Spark DataFrame holds its labels: pass the name of their column"
+        )
+    if sample_weight is not None:
+        raise ArgumentError(
+            "sample_weight goes with arrays; name the column of a Spark DataFrame with "
+            "resource_bind(sample_weight_column=...)"
+        )
+    if not features or not labels:
+        raise ArgumentError(
+            "a Spark DataFrame needs feature_columns and label_columns: bind them with "
+            "resource_bind()"
+        )
+
+
+def _mark_validation(df: Any, validation: Any, names: Sequence[str]) -> Any:
+    """Unite the named columns of both DataFrames, and mark the rows of the second."""
+    from pyspark.sql.functions import lit
+
+    from cerebros_spark.data.spark_columns import quote
+
+    if not is_spark(validation):
+        raise ArgumentError("validation_data must be a Spark DataFrame, as x is")
+    selections = []
+    for each, argument in ((df, "x"), (validation, "validation_data")):
+        check_columns(each.columns, names, argument)
+        selections.append(each.select(*(quote(name) for name in names)))
+    types, other_types = (
+        {field.name: field.dataType for field in selection.schema.fields}
+        for selection in selections
+    )
+    for name in names:
+        if not _are_compatible(types[name], other_types[name]):
+            raise DataError(
+                f"the column {name!r} is {other_types[name].simpleString()} in validation_data, "
+                f"but {types[name].simpleString()} in x: cast one of them"
+            )
+    train, held_out = selections
+    return train.withColumn(VALIDATION_DATA, lit(False)).unionByName(
+        held_out.withColumn(VALIDATION_DATA, lit(True))
+    )
+
+
+def _are_compatible(one: Any, other: Any) -> bool:
+    """Return whether Spark can union columns of two types without casting numbers to strings."""
+    from pyspark.sql.types import ArrayType, NumericType
+
+    if isinstance(one, ArrayType) and isinstance(other, ArrayType):
+        return _are_compatible(one.elementType, other.elementType)
+    return one == other or (isinstance(one, NumericType) and isinstance(other, NumericType))

@@ -1,0 +1,140 @@
+"""Splits of tables by group or by time, as columns that mark the validation rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cerebros_spark.core.errors import ArgumentError, DataError
+from nas.data.columns import check_columns
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_MOST_GROUPS = 200_000
+"""Maximum number of groups that are chosen one by one to come close to the fraction."""
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Rule that decides which rows of a table validate, other than at random.
+
+    Attributes:
+        column: Name of the column.
+        is_time: Whether the latest rows validate; otherwise all rows of a group are on one side.
+        fraction: Fraction of the rows that validate, as nearly as groups and equal times allow.
+        seed: Seed of the choice of groups.
+    """
+
+    column: str
+    is_time: bool
+    fraction: float
+    seed: int
+
+    @property
+    def argument(self) -> str:
+        """Name of the argument that set the rule."""
+        return "time_column" if self.is_time else "group_column"
+
+    def mark(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return whether each row of a pandas DataFrame validates.
+
+        Raises:
+            DataError: If the column is missing, or has missing values.
+        """
+        check_columns(list(frame.columns), [self.column])
+        values = frame[self.column]
+        self._check_missing(int(values.isna().sum()), len(values))
+        codes, distinct = pd.factorize(values, sort=self.is_time)
+        sizes = np.bincount(codes, minlength=len(distinct))
+        if self.is_time:
+            order = np.arange(len(distinct))[::-1]
+        else:
+            order = np.random.Generator(np.random.PCG64(self.seed)).permutation(len(distinct))
+        chosen = np.zeros(len(distinct), bool)
+        chosen[order[: choose_count(sizes[order], self.fraction)]] = True
+        marks: np.ndarray = chosen[codes]
+        return marks
+
+    def mark_spark(self, df: DataFrame, name: str) -> DataFrame:
+        """Add a boolean column ``name`` that marks the rows of a Spark DataFrame that validate.
+
+        Raises:
+            DataError: If the column is missing, or has missing values.
+        """
+        from pyspark.sql import functions as F  # noqa: N812
+
+        check_columns(df.columns, [self.column])
+        quoted = "`" + self.column.replace("`", "``") + "`"
+        key = f"xxhash64(cast({self.seed} as decimal(38,0)), {quoted})"
+        if self.is_time:
+            is_time = df.schema[self.column].dataType.typeName().startswith(("date", "timestamp"))
+            number = f"cast({quoted} as timestamp)" if is_time else quoted
+            key = f"cast({number} as double)"
+        counts = df.agg(F.count(F.lit(1)), F.count_if(F.expr(f"{quoted} is null"))).head()
+        assert counts is not None
+        self._check_missing(counts[1], counts[0])
+        # Rows validate whose key is at least the limit.
+        groups = df.selectExpr(f"{key} as key").groupBy("key").count()
+        found = groups.orderBy("key", ascending=False).limit(_MOST_GROUPS + 1).collect()
+        if len(found) <= _MOST_GROUPS:
+            sizes = np.array([row["count"] for row in found])
+            limit = found[choose_count(sizes, self.fraction) - 1]["key"]
+        elif self.is_time:
+            (limit,) = df.selectExpr(f"{key} as key").approxQuantile(
+                "key", [1 - self.fraction], 1e-3
+            )
+        else:
+            limit = int(2**63 - 1 - self.fraction * 2**64)
+        literal = f"double('{limit!r}')" if self.is_time else f"{limit}L"
+        return df.withColumn(name, F.expr(f"{key} >= {literal}"))
+
+    def _check_missing(self, missing: int, rows: int) -> None:
+        if missing:
+            raise DataError(
+                f"the {self.argument} {self.column!r} is missing in {missing:,} of {rows:,} rows: "
+                "fill or drop these rows first"
+            )
+
+
+def choose_count(sizes: np.ndarray, fraction: float) -> int:
+    """Return how many groups, in order, come closest to a fraction of all rows.
+
+    At least one group is chosen, and one is not if there are several.
+    """
+    ends = np.cumsum(sizes)
+    nearest = int(np.argmin(np.abs(ends - fraction * ends[-1]))) + 1
+    return max(1, min(nearest, len(sizes) - 1))
+
+
+def make_rule(
+    group_column: Any, time_column: Any, validation: Any, validation_data: Any, seed: int
+) -> SplitRule | None:
+    """Return the rule that the arguments ask for; None for a split at random.
+
+    Raises:
+        ArgumentError: If several arguments say how to split.
+    """
+    if group_column is None and time_column is None:
+        return None
+    if group_column is not None and time_column is not None:
+        raise ArgumentError("group_column and time_column were given: use one of them")
+    name = "group_column" if time_column is None else "time_column"
+    if validation_data is not None or isinstance(validation, str):
+        given = "a validation column" if validation_data is None else "validation_data"
+        raise ArgumentError(f"{name} splits the rows, and {given} was given: use one of them")
+    column = group_column if time_column is None else time_column
+    if not isinstance(column, str):
+        raise ArgumentError(f"{name} must be the name of a column, but got {column!r}")
+    try:
+        fraction = float(validation)
+    except (TypeError, ValueError):
+        fraction = float("nan")
+    if not 0 < fraction < 1:
+        raise ArgumentError(
+            f"validation must be a fraction between 0 and 1, but got {validation!r}"
+        )
+    return SplitRule(column, time_column is not None, fraction, seed)
