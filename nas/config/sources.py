@@ -204,8 +204,8 @@ def _check_spark_arguments(
         )
     if not features or not labels:
         raise ArgumentError(
-            "a Spark DataFrame needs feature_columns and label_columns: bind them with "
-            "resource_bind()"
+            "a Spark DataFrame needs the name of its label, as y or label_columns, and features: "
+            "bind them with resource_bind()"
         )
 
 

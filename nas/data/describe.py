@@ -136,6 +136,7 @@ def _survey_frame(
 def _survey_spark(
     df: DataFrame, label: str | None, column_types: Mapping[str, str] | None
 ) -> tuple[Sequence[SurveyedColumn], pd.DataFrame]:
+    from cerebros_spark.data.spark_columns import vectors_to_arrays
     from cerebros_spark.data.table.spark_labels import flatten_structs
     from cerebros_spark.data.table.spark_table import SparkTable
 
@@ -144,6 +145,7 @@ def _survey_spark(
     names = [name for name in df.columns if name != label]
     flat, names = flatten_structs(df, names)
     table = SparkTable.create(flat, names, column_types)
+    flat = vectors_to_arrays(flat, names)
     survey, surveyed = table.survey(flat.selectExpr(*table.select_packs()))
     share = min(1.0, 1.2 * _SAMPLE / max(survey.rows, 1))
     chosen = flat if share == 1.0 else flat.sample(fraction=share, seed=0)

@@ -111,6 +111,9 @@ def name_table(
     rows = len(frame)
     weights = read_weights(frame, rows, sample_weight, weight_column)
     names = flatten_names(feature_columns) if feature_columns else None
+    for name in names or ():
+        if name in labels.columns:
+            raise ArgumentError(f"the column {name!r} is a label and a feature; it can be only one")
     if names is None:
         special = {weight_column, validation if isinstance(validation, str) else None}
         special.add(rule.column if rule is not None and not rule.is_time else None)

@@ -258,21 +258,47 @@ def test_a_label_that_is_also_a_feature_is_refused(frame, tmp_path):
     refused(hypermodel, ArgumentError, "'y' is a label and a feature", frame)
 
 
-def test_strings_are_refused(frame, tmp_path):
+def test_strings_are_refused_as_numbers_to_predict(frame, tmp_path):
     hypermodel = search(tmp_path, bind=columns())
-    refused(
-        hypermodel, DataError, "the column 'b' has the type.*index or one-hot", frame.assign(b="x")
+    refused(hypermodel, DataError, "the column 'y' has the type", frame.assign(y="x"))
+
+
+def test_all_columns_of_unsupported_types_are_named_at_once(frame, tmp_path):
+    hypermodel = search(tmp_path, bind=columns())
+    words = frame.assign(a=[["x", "y"]] * 90, c=[{"k": 1}] * 90)
+    message = (
+        r"'a' has the type list.*column_types=\{'a': \"ignore\"\}; the column 'c' has the type"
     )
-    hypermodel = search(tmp_path, outputs=CLASSES(), bind=columns("three"))
-    words = frame.assign(three=frame["three"].map({0: "low", 1: "mid", 2: "high"}))
-    refused(hypermodel, DataError, "the column 'three' has the type", words)
+    refused(hypermodel, ArgumentError, message, words)
+
+
+def test_values_of_several_types_are_refused(frame, tmp_path):
+    hypermodel = search(tmp_path, bind=columns())
+    mixed = frame.assign(b=[1, "x"] * 45)
+    refused(hypermodel, DataError, "'b' holds values of the types int, str", mixed)
+
+
+def test_column_types_are_checked(frame, tmp_path):
+    for types, message in (
+        ({"b": "number of rooms"}, r"column_types\['b'\] must be one of 'numeric'"),
+        (
+            {"b": "datetime"},
+            "'b' has the type double and cannot be 'datetime'; it can be 'numeric'",
+        ),
+        ({"rooms": "numeric"}, "column_types names \\['rooms'\\], which are not among"),
+    ):
+        hypermodel = search(tmp_path, bind={**columns(), "column_types": types})
+        refused(hypermodel, ArgumentError, message, frame)
 
 
 def test_values_that_are_no_numbers_are_counted(frame, tmp_path):
     hypermodel = search(tmp_path, bind=columns())
-    frame.loc[[3, 4, 5], "b"] = np.nan
     frame.loc[[7, 8], "y"] = np.inf
-    message = "'b' has NaN in 3 of 90 rows; the column 'y' has infinite values .* in 2 of 90"
+    refused(hypermodel, DataError, "'y' has infinite values .* in 2 of 90", frame)
+    frame.loc[[7, 8], "y"] = 0.0
+    frame.loc[[3, 4, 5], "b"] = np.inf
+    frame.loc[[3], "c"] = -np.inf
+    message = "'b' has 3 infinite values in 90 rows; the column 'c' has 1 infinite values"
     refused(hypermodel, DataError, message, frame)
 
 
@@ -378,20 +404,22 @@ def test_a_store_that_workers_do_not_see_is_refused(spark, rows, tmp_path):
     assert hypermodel._resources.store.list("") == []
 
 
-def test_a_dataframe_without_bound_columns_is_refused(spark, rows, tmp_path):
-    hypermodel = on_spark(spark, tmp_path, feature_columns=None)
-    refused(hypermodel, ArgumentError, "needs feature_columns and label_columns", rows)
+def test_a_dataframe_without_a_label_is_refused(spark, rows, tmp_path):
+    hypermodel = on_spark(spark, tmp_path, label_columns=None)
+    refused(hypermodel, ArgumentError, "needs the name of its label", rows)
 
 
 def test_dataframes_get_the_same_checks(spark, rows, tmp_path):
     from pyspark.sql import functions as F  # noqa: N812
 
     hypermodel = on_spark(spark, tmp_path)
-    nulls = rows.withColumn("b", F.when(F.col("binary") == 1, F.col("b")))
-    count = nulls.where("b is null").count()
-    refused(hypermodel, DataError, f"'b' has nulls in {count} of 90 rows", nulls)
+    infinite = rows.withColumn("b", F.when(F.col("binary") == 1, F.lit(np.inf)))
+    count = infinite.where("b is not null").count()
+    refused(hypermodel, DataError, f"'b' has {count} infinite values in 90 rows", infinite)
     refused(hypermodel, DataError, "column 'c'", rows.drop("c"))
-    refused(hypermodel, DataError, "'a' has the type string", rows.withColumn("a", F.lit("x")))
+    words = rows.withColumn("a", F.array(F.lit("x"))).withColumn("c", F.create_map("a", "b"))
+    message = "'a' has the type array<string>.*; the column 'c' has the type map"
+    refused(hypermodel, ArgumentError, message, words)
     refused(
         hypermodel, DataError, "leaves no validation rows", rows.withColumn("late", F.lit(False))
     )
