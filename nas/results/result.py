@@ -31,6 +31,7 @@ from nas.data.weights import read_evaluation_weights
 from nas.drawing import draw_network
 from nas.reporting import write_report
 from nas.results.output_columns import OutputColumns, class_kind, output_names
+from nas.results.saved_result import ResultParts, load_parts, save_result
 from nas.results.scorer import Scorer, has_fractional_type
 from nas.results.summary import describe_trials, print_text
 from nas.results.trained_network import TrainedNetwork
@@ -224,6 +225,49 @@ class ModelSelectionResult:
             StoreError: If the run is no longer in the store, or the page cannot be written.
         """
         write_report(self._store, self._run_id, path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the result as a folder, which :meth:`load` reads without the store.
+
+        The folder holds all trials with histories and weights, the schema of the table, and
+        ``model.keras``, the best network as :meth:`export_model` returns it.
+
+        Args:
+            path: The folder. A result that was saved there before is replaced.
+
+        Raises:
+            ArgumentError: If the path is a file, or a folder with other content.
+            StoreError: If weights cannot be read, or files cannot be written.
+        """
+        parts = ResultParts(
+            self.trials,
+            self.objective,
+            self._store,
+            self._layout,
+            self._input_dtypes,
+            self._targets,
+            self.engine_report,
+            self._run_id,
+            self._table,
+        )
+        save_result(parts, path, self)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None = None
+    ) -> ModelSelectionResult:
+        """Load a result that :meth:`save` has written.
+
+        Args:
+            path: The folder.
+            custom_objects: Custom layers, losses and metrics by name, unless they are registered.
+
+        Raises:
+            StoreError: If there is no saved result, or it is damaged.
+        """
+        parts = load_parts(path)
+        fields = {f.name: getattr(parts, f.name) for f in dataclasses.fields(parts)}
+        return cls(custom_objects=custom_objects, **fields)
 
     # Spark DataFrames --------------------------------------------------------------------
 

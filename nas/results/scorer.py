@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from cerebros_spark.data.table.spark_table import SparkTable
 
 _SCORES = "__cerebros_scores"
+_VECTOR = "__cerebros_vector_"
 
 #: Spark's type names.
 _FRACTIONS = ("float", "double", "decimal")
@@ -83,6 +84,7 @@ class Scorer:
                     "set_output_columns()"
                 )
         names = df.columns
+        vectors: dict[str, str] = {}
         if self.table is None:
             _check_usable(df, [name for group in self.layout.inputs for name in group])
             layout, features = _pack_features(df, self.layout, self.input_dtypes)
@@ -90,6 +92,7 @@ class Scorer:
         else:
             df, raw = describe_raw(df, self.table, self.layout)
             scorer = dataclasses.replace(self, raw=raw)
+            df, vectors = _replace_vectors(df, raw)
             features = [expr(sql) for sql in raw.select_packs()]
         schema = StructType([field for output in self.outputs for field in output.fields()])
         broadcast = df.sparkSession.sparkContext.broadcast(scorer)
@@ -106,7 +109,7 @@ class Scorer:
             "return": Iterator[pd.DataFrame],
         }
         scored = df.withColumn(_SCORES, pandas_udf(score, schema)(struct(*features)))
-        kept = [_column(name) for name in names]
+        kept = [_column(vectors.get(name, name)).alias(name) for name in names]
         return scored.select(*kept, *(c for output in self.outputs for c in output.select(_SCORES)))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -156,6 +159,7 @@ class Scorer:
         check_columns(df.columns, labels)
         _check_usable(df, [name for name in labels if name not in known])
         df, raw = describe_raw(df, self.table, self.layout)
+        df, _ = _replace_vectors(df, raw)
         packs = [expr(sql) for sql in raw.select_packs()]
         chosen = [_as_array(df, name).alias(f"c{i}") for i, name in enumerate(labels)]
         plain = df.select(*packs, *chosen)
@@ -178,6 +182,21 @@ def describe_raw(df: DataFrame, table: TableSchema, layout: Layout) -> tuple[Dat
     check_columns(df.columns, names)
     _check_unique(df)
     return df, SparkTable.for_schema(df, table.select(names).columns)
+
+
+def _replace_vectors(df: DataFrame, raw: SparkTable) -> tuple[DataFrame, dict[str, str]]:
+    """Replace the ML vectors that are read by arrays, and keep them under the returned names."""
+    from cerebros_spark.data.spark_columns import vectors_to_arrays
+
+    names = [
+        column.name
+        for column, data_type in zip(raw.columns, raw.types, strict=True)
+        if data_type in _VECTORS
+    ]
+    kept = {name: f"{_VECTOR}{number}" for number, name in enumerate(names)}
+    for name, hidden in kept.items():
+        df = df.withColumn(hidden, _column(name))
+    return vectors_to_arrays(df, names), kept
 
 
 def _measure(scorer: Scorer, plain: DataFrame, names: list[str]) -> list[MetricVariables]:
