@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from cerebros_spark.data.table.schema import ColumnSummary
 from nas.drawing import draw_network
 from nas.reporting.charts import (
     draw_best_curves,
@@ -25,6 +26,7 @@ from nas.trial.failures import summarize_error
 from nas.trial.record import TrialRecord
 
 _MOST_NAMES = 12
+_MOST_COLUMNS = 1000
 
 _CODE = """\
 from cerebros_spark.storage.store import Store
@@ -44,6 +46,7 @@ def render_page(run: RunView) -> str:
         best=best,
         facts=_list_facts(run),
         status=_describe_status(run),
+        columns=_list_columns(run),
         ranked=run.ranked,
         failed=[trial for trial in run.ranked if trial.error],
         charts=_render_charts(run),
@@ -106,6 +109,12 @@ def _list_facts(run: RunView) -> list[tuple[str, str]]:
         ("Fingerprint of the data", str(config["data"])),
         ("Store", run.store),
     ]
+
+
+def _list_columns(run: RunView) -> tuple[ColumnSummary, ...]:
+    """List the raw columns of a table; at most 1,000."""
+    table = None if run.data is None else run.data.table
+    return () if table is None else table.summary[:_MOST_COLUMNS]
 
 
 def _join_names(names: list[str]) -> str:
