@@ -41,6 +41,7 @@ CLASSES = "classes"
 """Name of the layer of a model that contains the classes of an output."""
 
 _EXACT = 2**53
+_HALF = 2**32
 
 _USABLE = re.compile(r"[A-Za-z]\w*", re.ASCII)
 
@@ -50,8 +51,10 @@ def build_encoder(schema: TableSchema, name: str = "table") -> keras.Model:
 
     Its inputs are the columns by name, each of shape ``(rows, 1)``, or ``(rows, width)`` for
     arrays: strings as strings, ``""`` if missing; numbers and booleans as float64, NaN if missing;
-    dates and times as float64 microseconds since 1970 of the local calendar. Columns of integers
-    beyond 2^53 are int64, with -2^63 for missing ones. A column whose name TensorFlow cannot use
+    dates and times as int64 microseconds since 1970 of the local calendar, -2^63 (NumPy's NaT) if
+    missing. Columns of integers beyond 2^53 are int64, too. ``keras.Model.predict`` casts arrays of
+    float64 to float32 before the model sees them: where a column needs more digits, pass integers
+    or a ``tf.data.Dataset``, or call the model. A column whose name TensorFlow cannot use
     has its name as the key of the dict of inputs, and another name in a SavedModel's signature.
     """
     names = make_input_names([column.name for column in schema.columns])
@@ -102,18 +105,21 @@ def make_model(inputs: Mapping[str, Any], outputs: Any, name: str) -> keras.Mode
 
 
 def make_input_names(names: Sequence[str]) -> dict[str, str]:
-    """Return names that TensorFlow can use: the columns' own, or similar ones, all different."""
-    taken = {name.lower() for name in names if _USABLE.fullmatch(name)}
+    """Return names that TensorFlow can use, all different even without regard to case.
+
+    A column keeps its name if it can.
+    """
+    taken: set[str] = set()
     result = {}
-    for name in names:
+    for name in sorted(names, key=lambda each: (not _USABLE.fullmatch(each), names.index(each))):
         usable = name
-        if not _USABLE.fullmatch(name):
+        if not _USABLE.fullmatch(name) or name.lower() in taken:
             usable = stem = re.sub(r"\W", "_", f"column_{name}", flags=re.ASCII)
             number = 1
             while usable.lower() in taken:
                 number += 1
                 usable = f"{stem}_{number}"
-            taken.add(usable.lower())
+        taken.add(usable.lower())
         result[name] = usable
     return result
 
@@ -140,7 +146,7 @@ def attach_classes(probabilities: Any, classes: LabelClasses) -> Any:
 
 def _make_input(column: TableColumn, name: str) -> Any:
     dtype = "string" if column.storage == STRING else "float64"
-    if is_large_integer(column):
+    if is_large_integer(column) or isinstance(column, DatetimeColumn):
         dtype = "int64"
     width = column.width if isinstance(column, NumberColumn) else None
     return keras.Input((1 if width is None else width,), name=name, dtype=dtype)
@@ -163,6 +169,14 @@ def _scale(values: Any, scale: Any) -> Any:
     return ops.cast(ops.clip(values * scale, -LARGEST, LARGEST), "float32")
 
 
+def _subtract(values: Any, center: int) -> Any:
+    """Return differences of int64 as float64, without overflow."""
+    high, low = divmod(center, _HALF)
+    upper = ops.cast(ops.floor_divide(values, _HALF) - high, "float64")
+    lower = ops.cast(ops.mod(values, _HALF) - low, "float64")
+    return upper * float(_HALF) + lower
+
+
 def _fill(values: Any, missing: Any, filler: float = 0.0) -> Any:
     return ops.where(missing, ops.cast(filler, values.dtype), values)
 
@@ -180,7 +194,7 @@ def _encode_number(raw: Any, column: NumberColumn, numbers: list[Any], flags: li
     single = column.width is None
     if is_large_integer(column):
         missing = ops.equal(raw, MISSING_INTEGER)
-        centered = ops.cast(raw - int(column.center[0]), "float64")
+        centered = _subtract(raw, int(column.center[0]))
     else:
         missing = ops.isnan(raw)
         center = float(column.center[0]) if single else list(map(float, column.center))
@@ -226,12 +240,12 @@ def _encode_category(raw: Any, column: CategoryColumn, flags: list[Any], codes: 
 
 
 def _encode_time(raw: Any, column: DatetimeColumn, numbers: list[Any], flags: list[Any]) -> None:
-    missing = ops.isnan(raw)
-    times = ops.cast(_fill(raw, missing), "int64")
+    missing = ops.equal(raw, MISSING_INTEGER)
+    times = _fill(raw, missing)
     days = ops.floor_divide(times, DAY)
     for part in column.parts:
         if part == ELAPSED:
-            centered = ops.cast(times - column.center[0], "float64")
+            centered = _subtract(times, column.center[0])
             numbers.append(_scale(_fill(centered, missing), column.scale[0]))
         elif part == YEAR:
             years = ops.cast(_split_days(days)[0] - column.center[1], "float64")

@@ -35,6 +35,19 @@ class RawBatch:
     strings: tuple[pa.Array, ...]
 
 
+def subtract_exactly(values: np.ndarray, center: np.ndarray | int) -> np.ndarray:
+    """Return differences of int64 as float64: exact up to 2^53, without overflow beyond 2^63."""
+    center = np.asarray(center, np.int64)
+    with np.errstate(over="ignore"):
+        differences = values - center
+    exact: np.ndarray = differences.astype(np.float64)
+    overflowed = (values >= center) != (differences >= 0)
+    if overflowed.any():
+        floats = values.astype(np.float64) - center.astype(np.float64)
+        exact = np.where(overflowed, floats, exact)
+    return exact
+
+
 def select_storage(columns: Sequence[RawColumn], storage: str) -> list[RawColumn]:
     """Return the columns of a storage, in order."""
     return [column for column in columns if column.storage == storage]

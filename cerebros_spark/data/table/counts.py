@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cerebros_spark.data.table.batch import RawBatch
+from cerebros_spark.data.table.batch import RawBatch, subtract_exactly
 
 _DROPPED_BITS = 17
 """Bits of a float32 that a bin ignores; 6 bits of the mantissa remain."""
@@ -99,7 +99,7 @@ class CountPlan:
 
     def _shift_integers(self, batch: RawBatch) -> np.ndarray:
         slots = list(self.integers)
-        shifted = (batch.integers[:, slots] - np.asarray(self.origins, np.int64)).astype(np.float64)
+        shifted = subtract_exactly(batch.integers[:, slots], np.asarray(self.origins, np.int64))
         shifted[batch.missing[:, slots]] = np.nan
         return shifted
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cerebros_spark.data.table.batch import RawBatch
+from cerebros_spark.data.table.batch import RawBatch, subtract_exactly
 from cerebros_spark.data.table.calendar import ELAPSED, YEAR, compute_part
 from cerebros_spark.data.table.schema import (
     FIRST_CODE,
@@ -85,14 +85,14 @@ def _encode_integers(values: np.ndarray, missing: np.ndarray, column: TableColum
     if isinstance(column, NumberColumn):
         center = column.center[0]
         if isinstance(center, int):
-            centered = _subtract(values, center)
+            centered = subtract_exactly(values, center)
         else:
             centered = values.astype(np.float64) - center
         return _blank(_scale(centered, column.scale[0]), missing)
     parts = []
     for part in column.parts:
         if part == ELAPSED:
-            scaled = _scale(_subtract(values, column.center[0]), column.scale[0])
+            scaled = _scale(subtract_exactly(values, column.center[0]), column.scale[0])
         elif part == YEAR:
             years = compute_part(YEAR, values) - column.center[1]
             scaled = _scale(years.astype(np.float64), column.scale[1])
@@ -100,17 +100,6 @@ def _encode_integers(values: np.ndarray, missing: np.ndarray, column: TableColum
             scaled = compute_part(part, values).astype(np.float32)
         parts.append(_blank(scaled, missing))
     return np.stack(parts, axis=1)
-
-
-def _subtract(values: np.ndarray, center: int) -> np.ndarray:
-    """Return the differences as float64: exact up to 2^53, without overflow beyond 2^63."""
-    differences = values - np.int64(center)
-    exact: np.ndarray = differences.astype(np.float64)
-    # The difference of two int64 may not be one.
-    overflowed = (values >= center) != (differences >= 0)
-    if overflowed.any():
-        exact[overflowed] = values[overflowed].astype(np.float64) - float(center)
-    return exact
 
 
 def _blank(values: np.ndarray, missing: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.checks import DataRequest
+from cerebros_spark.data.spark_columns import vectors_to_arrays
 from cerebros_spark.data.table.batch import RawBatch, select_storage
 from cerebros_spark.data.table.counts import CountPlan, merge_counts
 from cerebros_spark.data.table.fields import to_raw_columns
@@ -328,6 +329,7 @@ _MISSING_SQL = "-9223372036854775807L - 1L"
 def _read_widths(df: DataFrame, vectors: Sequence[RawColumn]) -> dict[str, int]:
     """Read the lengths of arrays from the first row in which each is present."""
     widths = {}
+    df = vectors_to_arrays(df, [column.name for column in vectors])
     for column in vectors:
         name = "`" + column.name.replace("`", "``") + "`"
         first = df.where(f"{name} is not null").selectExpr(f"size({name}) as size").head()
