@@ -88,7 +88,7 @@ def prepare_spark(
     checks.check_address(store)
     raw = RawFeatures(table)
     sources = resolve_columns(df.schema, raw.exclude(request))
-    df = raw.add_packs(vectors_to_arrays(df, request))
+    df = raw.add_packs(vectors_to_arrays(df, request.columns))
     surveyed = survey(df, sources, request, raw.names)
     held_out = surveyed.held_out
     if not isinstance(request.validation, str):

@@ -7,7 +7,7 @@ single numbers are packed: all features of one type share an array column, the p
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,9 +140,9 @@ def quote(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def vectors_to_arrays(df: DataFrame, request: DataRequest) -> DataFrame:
-    """Convert the requested ML vectors of a DataFrame to arrays of doubles."""
-    requested = set(request.columns)
+def vectors_to_arrays(df: DataFrame, names: Iterable[str]) -> DataFrame:
+    """Convert those of the named columns that are ML vectors to arrays of doubles."""
+    requested = set(names)
     for field in df.schema.fields:
         if field.name in requested and _is_vector(field.dataType):
             value = F.col(quote(field.name))

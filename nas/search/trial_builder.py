@@ -22,7 +22,11 @@ from cerebros_spark.training.keras.scopes import (
     dtype_policy_scope,
     seeded_initializers,
 )
-from cerebros_spark.training.keras.serialization import import_custom_modules, serialize_model
+from cerebros_spark.training.keras.serialization import (
+    import_custom_modules,
+    serialize_model,
+    set_gradient_scale,
+)
 from nas.config.search_config import SearchConfig
 from nas.spaces.base import Space
 from nas.trial.proposal import Proposal
@@ -74,6 +78,8 @@ class TrialBuilder:
                 with seeded_initializers(seed):
                     network = self._build_model(hyperparameters)
         parameters, program, checkpoint = network
+        if self.space.gradient_scale != 1.0:
+            program = set_gradient_scale(program, self.space.gradient_scale)
         spec = TrialSpec(
             trial_id=name,
             index=index,

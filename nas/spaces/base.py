@@ -59,6 +59,11 @@ class Space(abc.ABC):
         """
         return None
 
+    @property
+    def gradient_scale(self) -> float:
+        """Constant by which the gradient of the loss is multiplied; 1 unless labels have units."""
+        return 1.0
+
     def sample_plans(self, count: int) -> Iterable[NetworkFuture]:
         """Return plans of ``count`` random networks; empty if the space does not plan networks."""
         return ()

@@ -144,7 +144,8 @@ class CompiledStep:
                     counts,
                     None if rows.weights is None else tf.gather(rows.weights, at),
                 )
-            gradients = backward(tape.gradient(loss, raw))
+                scaled = loss * self.config.gradient_scale
+            gradients = backward(tape.gradient(scaled, raw))
             number = tf.cast(visit.iterations + step + 1, self._dtype)
             trained, slots = self._update(trained, slots, gradients, visit.rates[step], number)
             momentum = tf.constant(self._momentum, self._dtype)

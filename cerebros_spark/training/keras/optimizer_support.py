@@ -21,6 +21,14 @@ def flatten_optimizer(optimizer: Any) -> list[Any]:
     return [optimizer, *(part for each in inner for part in flatten_optimizer(each))]
 
 
+def scale_gradients(optimizer: Any, scale: float) -> None:
+    """Make an optimizer multiply the loss by a constant before its gradient is computed."""
+    if scale == 1.0:
+        return
+    scale_loss = optimizer.scale_loss
+    optimizer.scale_loss = lambda loss: scale_loss(loss) * scale
+
+
 def build_optimizer(model: keras.Model) -> None:
     """Build the optimizer of a model, unless it was built before."""
     # Some optimizers create their variables again when they are built twice.

@@ -69,6 +69,16 @@ def serialize_model(model: keras.Model, class_weight: Mapping[int, float] | None
     return json.dumps(program)
 
 
+def set_gradient_scale(program: str, scale: float) -> str:
+    """Return a program in which the gradient of the loss is multiplied by a constant.
+
+    It does not change the reported loss. An optimizer such as Adam, whose updates do not depend on
+    the scale of the gradients, then meets gradients of about 1, whatever the unit of the labels:
+    its epsilon is negligible, and the squares of the gradients are finite.
+    """
+    return f'{program[:-1]}, "gradient_scale": {json.dumps(float(scale))}}}'
+
+
 def deserialize_model(program: str) -> keras.Model:
     """Deserialize a program to a compiled model with a built optimizer and new weights.
 

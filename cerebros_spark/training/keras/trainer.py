@@ -28,7 +28,10 @@ from cerebros_spark.data.shards import Chunk, ShardData
 from cerebros_spark.training.keras.checkpoint import StateVariables
 from cerebros_spark.training.keras.flat_updates import FlatUpdates
 from cerebros_spark.training.keras.large_updates import update_large_in_one_pass
-from cerebros_spark.training.keras.optimizer_support import update_without_replicas
+from cerebros_spark.training.keras.optimizer_support import (
+    scale_gradients,
+    update_without_replicas,
+)
 from cerebros_spark.training.keras.row_weights import add_row_weights, read_class_weights
 from cerebros_spark.training.keras.scopes import seeded_initializers, tracing_scope
 from cerebros_spark.training.keras.serialization import deserialize_model
@@ -102,7 +105,9 @@ class KerasProgram:
         update_large_in_one_pass(self._model.optimizer)
         with seeded_initializers(0):  # its lock keeps out threads that build models
             self._updates = FlatUpdates(self._model)
-        self._class_weights = read_class_weights(json.loads(spec.program))
+        program = json.loads(spec.program)
+        self._class_weights = read_class_weights(program)
+        scale_gradients(self._model.optimizer, program.get("gradient_scale", 1.0))
         self._variables = StateVariables(self._model)
         self._generators = [
             v for v in self._model.variables if v.path.endswith("seed_generator_state")

@@ -19,6 +19,7 @@ from cerebros_spark.data.table.schema import MatrixLayout
 from cerebros_spark.training.keras.config_checks import check_no_lambda, check_same_settings
 from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import serialize_object
+from nas.metrics.losses import get_loss_name
 from nas.spaces.base import SerializedNetwork, Space
 from nas.spaces.cerebros.hyperparameters import plan_network, read_learning_rate
 from nas.spaces.cerebros.layers import build_units, check_base_models, flatten_inputs
@@ -170,6 +171,18 @@ class CerebrosNetworks(Space):
             seed = derive_seed(self.seed, "shape", number)
             moiety = draw_moiety(self.space, seed)
             yield draw_future(self.space, moiety, self.widths, self._output_plans, seed)
+
+    @property
+    def gradient_scale(self) -> float:
+        """Constant that makes gradients independent of the unit of the label of a raw table."""
+        if self._fronts is None or len(self.outputs) > 1 or not self.outputs[0].variance:
+            return 1.0
+        variance = float(np.mean(self.outputs[0].variance))
+        if not 0 < variance < math.inf:
+            return 1.0
+        loss = _make(keras.losses.get, self.outputs[0].loss)
+        squared = get_loss_name(loss) == "meansquarederror"
+        return 1 / variance if squared else 1 / math.sqrt(variance)
 
     def build(self, hp: Any) -> keras.Model:
         """Build the compiled network that hyperparameter values define.

@@ -101,3 +101,4 @@ class GroupConfig:
     dtype: str  # dtype of weights and computation
     compiled: str  # JSON of the compile configuration, without a constant learning rate
     class_weight: str  # JSON of the class weights
+    gradient_scale: float = 1.0  # constant by which the gradient of the loss is multiplied

@@ -310,6 +310,7 @@ class _Parser:
             dtype=str(self._get_agreed("dtype", "float32")),
             compiled=_to_json(_remove_learning_rate(self._program["compile"])),
             class_weight=_to_json(self._program.get("class_weight")),
+            gradient_scale=float(self._program.get("gradient_scale", 1.0)),
         )
 
     def _strip_name(self, name: str) -> Any:
