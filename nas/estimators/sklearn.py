@@ -1,21 +1,29 @@
-"""CerebrosClassifier and CerebrosRegressor: searches on arrays as scikit-learn estimators."""
+"""CerebrosClassifier and CerebrosRegressor: searches in memory as scikit-learn estimators."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import autokeras as ak
+import keras
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 
 from cerebros_spark.backends.local import LocalBackend
+from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.storage.store import Store
+from nas.data.table import encode_rows, to_frame
 from nas.estimators.temp_store import search_in_store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.results.result import ModelSelectionResult
@@ -32,7 +40,7 @@ EXPECTED_FAILED_CHECKS = {
 
 
 class _SearchEstimator(BaseEstimator):
-    """Base class of both estimators: a search on arrays, in this process."""
+    """Base class of both estimators: a search on arrays or raw tables, in this process."""
 
     def __init__(
         self,
@@ -49,6 +57,7 @@ class _SearchEstimator(BaseEstimator):
         overwrite: bool = True,
         random_state: Any = None,
         verbose: int = 0,
+        column_types: Mapping[str, str] | None = None,
     ) -> None:
         self.max_trials = max_trials
         self.epochs = epochs
@@ -63,8 +72,45 @@ class _SearchEstimator(BaseEstimator):
         self.overwrite = overwrite
         self.random_state = random_state
         self.verbose = verbose
+        self.column_types = column_types
 
-    def _search(self, X: np.ndarray, y: np.ndarray, head: Any, sample_weight: Any) -> None:
+    def export_model(self) -> keras.Model:
+        """Return the best network as a ``keras.Model``, which Keras alone saves and loads.
+
+        If ``fit`` was given a DataFrame, its inputs are the raw columns by name; see
+        :meth:`nas.ModelSelectionResult.export_model`. Otherwise it is ``model_``.
+        """
+        check_is_fitted(self)
+        if self._table is None:
+            return self.model_
+        from nas.results.raw_model import build_raw_model
+
+        return build_raw_model(self.model_, self._table, self._layout)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _validate(self, X: Any, y: Any, **checks: Any) -> tuple[Any, np.ndarray]:
+        """Return the features, as an array without NaN or as a raw table, and the labels.
+
+        ``checks`` are arguments of scikit-learn's check of labels.
+        """
+        if isinstance(X, pd.DataFrame) and not _is_matrix(X):
+            # First y, because this call resets the names of the features.
+            y = validate_data(self, "no_validation", y, **checks)
+            X, y = validate_data(self, X, y, skip_check_array=True)
+            check_consistent_length(X, y)
+            self._columns = to_frame(X, "X").columns.tolist()
+            return X, y
+        X, y = validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan", **checks)
+        self._columns = [f"x{i}" for i in range(X.shape[1])]
+        if self.column_types or np.isnan(X).any():
+            X = pd.DataFrame(X, columns=self._columns)
+        return X, y
+
+    def _search(self, X: Any, y: np.ndarray, head: Any, sample_weight: Any) -> None:
         if len(X) < 2:
             raise ValueError(
                 f"a search needs training and validation rows, but got {len(X)} sample"
@@ -85,16 +131,19 @@ class _SearchEstimator(BaseEstimator):
             space=self.space,
         )
         search.tuner_bind(self.tuner, **dict(self.tuner_options or {}))
+        is_raw = isinstance(X, pd.DataFrame)
+        labels = {_name_label(self._columns): y} if is_raw else y
 
         def fit(store: Store) -> ModelSelectionResult:
             search.resource_bind(
                 backend=LocalBackend(num_workers=self.num_workers),
                 store=store,
                 validation=self.validation,
+                column_types=self.column_types if is_raw else None,
             )
             return search.fit(
                 X,
-                y,
+                labels,
                 batch_size=self.batch_size,
                 epochs=self.epochs,
                 verbose=self.verbose,
@@ -104,14 +153,47 @@ class _SearchEstimator(BaseEstimator):
 
         self.result_ = search_in_store(self.store, fit)
         self.model_ = self.result_.best_model
+        scorer = self.result_.scorer()
+        self._table: TableSchema | None = scorer.table
+        self._layout = scorer.layout
+        # The networks of arrays cannot read NaN, so it becomes the median, as in raw tables.
+        self._medians = None if is_raw else np.median(X, axis=0).astype(np.float32)
 
     def _predict_outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, reset=False)
+        inputs = self._encode(X)
         # Use full batches, so that a row's last bits do not depend on the number of other rows.
-        padding = np.zeros((-len(X) % _BATCH, X.shape[1]), X.dtype)
-        outputs = self.model_.predict(np.concatenate([X, padding]), batch_size=_BATCH, verbose=0)
-        return np.asarray(outputs[: len(X)], dtype=np.float64)
+        padding = np.zeros((-len(inputs) % _BATCH, inputs.shape[1]), inputs.dtype)
+        padded = np.concatenate([inputs, padding])
+        outputs = self.model_.predict(padded, batch_size=_BATCH, verbose=0)
+        return np.asarray(outputs[: len(inputs)], dtype=np.float64)
+
+    def _encode(self, X: Any) -> np.ndarray:
+        """Convert rows to the input of the network."""
+        if self._table is None:
+            X = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
+            filled: np.ndarray = np.where(np.isnan(X), self._medians, X)
+            return filled
+        if isinstance(X, pd.DataFrame):
+            X = validate_data(self, self._sort_columns(X), skip_check_array=True, reset=False)
+            frame = to_frame(X, "X")
+            frame.columns = pd.Index(self._columns)
+        else:
+            X = validate_data(self, X, dtype=None, ensure_all_finite="allow-nan", reset=False)
+            frame = pd.DataFrame(X, columns=self._columns).infer_objects()
+        if len(frame) == 0:
+            raise ValueError(f"X has 0 samples (shape={frame.shape}), but must have at least one")
+        (matrix,) = encode_rows(frame, self._table, self._layout.inputs)
+        return matrix
+
+    def _sort_columns(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Return a table with the columns of ``fit``, in any order, in the order of ``fit``.
+
+        Other tables are returned unchanged; scikit-learn checks their names.
+        """
+        names = getattr(self, "feature_names_in_", None)
+        is_same = names is not None and sorted(map(str, X.columns)) == sorted(names)
+        return X[names] if is_same else X
 
     def __getstate__(self) -> dict[str, Any]:
         attributes: dict[str, Any] = super().__getstate__()
@@ -119,8 +201,32 @@ class _SearchEstimator(BaseEstimator):
         return {name: value for name, value in attributes.items() if name != "result_"}
 
 
+def _is_matrix(X: pd.DataFrame) -> bool:
+    """Return whether a DataFrame is an array of numbers, whose columns have no names.
+
+    scikit-learn requires the same predictions as for the array.
+    """
+    is_named = any(isinstance(name, str) for name in X.columns)
+    kinds = {"O" if not isinstance(each, np.dtype) else each.kind for each in X.dtypes}
+    return not is_named and kinds <= set("iuf")
+
+
+def _name_label(columns: Sequence[str]) -> str:
+    """Return a name for the label that no column has."""
+    name = "target"
+    while name in columns:
+        name += "_"
+    return name
+
+
 class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
     """Classifier that searches for the best network; classes are of any type (numbers, strings).
+
+    Features are an array of numbers, or a pandas DataFrame with columns of any type: numbers,
+    booleans, strings, categories, dates, and missing values in all of them. A DataFrame needs no
+    preprocessing: the search learns the encoding of its columns from the training rows, and leaves
+    out constant columns, row numbers and ids. A DataFrame of numbers whose columns have no names is
+    used as an array. In arrays, NaN is a missing value, too.
 
     Args:
         max_trials: Maximum number of trials; None for all that the tuner proposes.
@@ -139,9 +245,14 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
         random_state: Seed, or a generator to draw it from; the same fit then gives the same
             network, bit for bit. None draws a new seed each time, and is faster.
         verbose: 0 to hide progress.
+        column_types: Kinds of columns by name, where the types of a DataFrame are not enough:
+            ``"numerical"``, ``"categorical"``, ``"boolean"``, ``"datetime"``, ``"vector"``, or
+            ``"ignore"`` to leave a column out. The columns of an array are called ``x0``, ``x1``
+            and so on.
 
     Attributes:
-        model_: The best network, a ``keras.Model``.
+        model_: The best network, a ``keras.Model``. For a DataFrame it reads encoded columns;
+            :meth:`export_model` returns the model that takes raw columns.
         result_: The ``ModelSelectionResult``: leaderboard, histories and more. Pickles and copies
             of the estimator lack it.
         n_features_in_: Number of features in ``fit``.
@@ -153,7 +264,8 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
         """Run the search.
 
         Args:
-            X: Numbers of shape ``(rows, features)``: an array or a pandas DataFrame.
+            X: A pandas DataFrame with columns of any type, or an array of numbers of shape
+                ``(rows, features)``.
             y: Class of each row.
             sample_weight: Sample weights for the losses, of shape ``(rows,)``, each at least 0;
                 None for 1.
@@ -165,7 +277,7 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
             ValueError: If an argument is invalid; raised before any training.
             SearchError: If all trials fail.
         """
-        X, y = validate_data(self, X, y, dtype="numeric")
+        X, y = self._validate(X, y)
         y = column_or_1d(y, warn=True)
         _check_comparable(y)
         check_classification_targets(y)
@@ -174,11 +286,21 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
             raise ValueError(
                 f"y holds the one class {self.classes_[0]!r} only; there must be at least two"
             )
-        self._search(X, numbers.astype(np.int64), ak.ClassificationHead(), sample_weight)
+        labels = numbers.astype(np.int64)
+        # The search names the classes of a table in its result, in the same order.
+        types = {type(each) for each in self.classes_.tolist()}
+        is_named = self.classes_.dtype.kind != "M" and types in ({str}, {int}, {bool})
+        if isinstance(X, pd.DataFrame) and is_named:
+            labels = self.classes_[numbers]
+        self._search(X, labels, ak.ClassificationHead(), sample_weight)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict class probabilities, of shape ``(rows, classes)``, ordered as ``classes_``."""
+        """Predict class probabilities, of shape ``(rows, classes)``, ordered as ``classes_``.
+
+        Columns of a DataFrame may be in another order than in ``fit``. A category that ``fit`` did
+        not have counts as a rare one, and a missing value as missing.
+        """
         outputs = self._predict_outputs(X)
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
@@ -212,7 +334,8 @@ class CerebrosRegressor(RegressorMixin, _SearchEstimator):
         """Run the search.
 
         Args:
-            X: Numbers of shape ``(rows, features)``: an array or a pandas DataFrame.
+            X: A pandas DataFrame with columns of any type, or an array of numbers of shape
+                ``(rows, features)``.
             y: Numbers of shape ``(rows,)`` or ``(rows, outputs)``.
             sample_weight: Sample weights for the losses, of shape ``(rows,)``, each at least 0;
                 None for 1.
@@ -225,7 +348,7 @@ class CerebrosRegressor(RegressorMixin, _SearchEstimator):
             SearchError: If all trials fail.
         """
         # Not float32 yet, because the search rejects values that float32 cannot represent.
-        X, y = validate_data(self, X, y, dtype="numeric", multi_output=True, y_numeric=True)
+        X, y = self._validate(X, y, multi_output=True, y_numeric=True)
         self._is_flat = y.ndim == 1
         self._search(X, y, ak.RegressionHead(), sample_weight)
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,17 @@ from nas.results.result import ModelSelectionResult
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+logger = logging.getLogger(__name__)
+
 _HEADS = {"classification": ak.ClassificationHead, "regression": ak.RegressionHead}
 
 
 class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultParamsWritable):
     """Estimator that searches for the best network for a DataFrame, on its cluster.
+
+    The columns need no ``StringIndexer`` and no ``VectorAssembler``: the search learns the encoding
+    of ``featuresCols`` from the training rows, and indexes the classes of ``labelCol`` in ascending
+    order. Rows without a label are left out, with a warning.
 
     Args:
         search: Function that takes the estimator and returns a ``HyperHyperModel``, for spaces,
@@ -68,7 +75,9 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
         result = search_in_store(
             self.getStorePath(), lambda store: self._run_search(search, dataset, store)
         )
-        return self._copyValues(CerebrosModel.from_result(result))
+        model = CerebrosModel.from_result(result, self.getFeaturesCols())
+        _warn_of_indices(model)
+        return self._copyValues(model)
 
     def _build_search(self) -> HyperHyperModel:
         problem = self.getProblemType()
@@ -98,6 +107,7 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
             validation=self.get_or_none("validationIndicatorCol") or self.getValidation(),
             # As in Spark ML, "" means no weights.
             sample_weight_column=self.get_or_none("weightCol") or None,
+            column_types=self.getColumnTypes(),
         )
         return search.fit(
             dataset,
@@ -105,4 +115,17 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
             epochs=self.getEpochs(),
             verbose=0,
             reproducible=self.getReproducible(),
+        )
+
+
+def _warn_of_indices(model: CerebrosModel) -> None:
+    """Warn of numeric classes, which evaluators would compare with their indices."""
+    values = model.get_class_values()
+    if values and all(isinstance(each, int) and not isinstance(each, bool) for each in values):
+        logger.warning(
+            "the classes %s are not 0 … %d, but the prediction is the index of a class; evaluators "
+            "need indices as labels, for example of a StringIndexer with stringOrderType="
+            "'alphabetAsc'",
+            ", ".join(map(str, values[:8])) + (", …" if len(values) > 8 else ""),
+            len(values) - 1,
         )

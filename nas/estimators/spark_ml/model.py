@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyspark.ml import Model
@@ -14,7 +15,7 @@ from pyspark.ml.util import (
     MLWritable,
     MLWriter,
 )
-from pyspark.sql.functions import array, col, when
+from pyspark.sql.functions import array, col, element_at, lit, when
 
 from cerebros_spark.compat.pyspark import hadoop_path, read_stream, reset_uid
 from cerebros_spark.core.errors import ArgumentError
@@ -37,7 +38,11 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
     ``predictionCol`` is a double: the class index, for one-hot labels the index of the largest
     probability, or the number that a regression predicts. ``probabilityCol`` is a vector with one
     probability per class. ``BinaryClassificationEvaluator(rawPredictionCol="probability")`` accepts
-    it.
+    it. If the classes are not 0, 1, 2 …, ``predictedLabelCol`` is the class itself, as
+    ``IndexToString`` would add it, in the type of the classes.
+
+    The model scores the raw columns of ``fit``. Nulls, and strings that ``fit`` did not have, are
+    scored, too.
 
     Attributes:
         network: The network with the facts needed to score it; None if not yet fitted or loaded.
@@ -50,15 +55,30 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
         self.result: ModelSelectionResult | None = None
 
     @classmethod
-    def from_result(cls, result: ModelSelectionResult) -> CerebrosModel:
-        """Create a model from the best network of a search."""
-        model = cls(Network.from_result(result))
+    def from_result(
+        cls, result: ModelSelectionResult, features: Sequence[str] = ()
+    ) -> CerebrosModel:
+        """Create a model from the best network of a search.
+
+        Args:
+            result: The result of the search.
+            features: Names of the feature columns in ``fit``. Without them, a search of raw columns
+                always scores columns of the same names.
+        """
+        model = cls(Network.from_result(result, features))
         model.result = result
         return model
 
     def keras(self) -> Any:
-        """Return the network as a plain ``keras.Model``."""
-        return self._get_network().model
+        """Return the network as a plain ``keras.Model``, which takes raw columns by name.
+
+        See :meth:`nas.ModelSelectionResult.export_model`.
+        """
+        return self._get_network().keras
+
+    def get_class_values(self) -> list[Any]:
+        """Return the classes by index; empty for a regression or if they are their own indices."""
+        return list(self._get_network().class_values)
 
     def write(self) -> Any:
         """Return a writer that saves parameters and network to any file system of Spark."""
@@ -76,12 +96,16 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         network = self._get_network()
-        names = [self.getPredictionCol(), self.getProbabilityCol() if network.classes else ""]
+        names = [
+            self.getPredictionCol(),
+            self.getProbabilityCol() if network.classes else "",
+            self.getPredictedLabelCol() if network.class_values else "",
+        ]
         for name in names:
             if name and name in dataset.columns:
                 raise ArgumentError(
-                    f"the DataFrame has a column {name!r} already; choose another predictionCol or "
-                    "probabilityCol"
+                    f"the DataFrame has a column {name!r} already; choose another predictionCol, "
+                    "probabilityCol or predictedLabelCol"
                 )
         columns = OutputColumns((_OUTPUT,), network.width, network.classes)
         scored = network.build_scorer(self.getFeaturesCols(), columns).transform(dataset)
@@ -90,7 +114,9 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
         probabilities = array(1 - output, output) if network.width == 1 else output
         # NaN outputs are null, which a vector cannot contain.
         probability = when(prediction.isNotNull(), array_to_vector(probabilities))
-        added = zip([prediction.cast("double"), probability], names, strict=True)
+        values = array(*(lit(value) for value in network.class_values or ("",)))
+        label = element_at(values, prediction.cast("int") + 1)
+        added = zip([prediction.cast("double"), probability, label], names, strict=True)
         kept = [col(quote(name)) for name in dataset.columns]
         return scored.select(*kept, *(column.alias(name) for column, name in added if name))
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.pickling import pickle_objects
 from cerebros_spark.data.manifest import Layout
+from cerebros_spark.data.table.schema import TableColumn, TableSchema
 from nas.results.output_columns import OutputColumns
 from nas.results.result import ModelSelectionResult
 from nas.results.scorer import Scorer
@@ -22,18 +26,38 @@ _BATCH = 1024
 
 @dataclass
 class Network:
-    """Network of a CerebrosModel."""
+    """Network of a CerebrosModel.
+
+    Attributes:
+        model: The network. Of a raw table, it reads the encoded matrix.
+        input_shape: Shape of one row of its input.
+        input_dtype: Dtype of its input.
+        width: Number of output values.
+        classes: As in ``OutputColumns``: ``""`` for a regression, ``"single"`` for classes.
+        class_values: The classes, by index; empty if they are 0, 1, 2 …
+        table: Encoding of the raw columns; None if the network reads the columns as they are.
+        label: Name of the label's column.
+        features: Names of the feature columns in ``fit``; empty if they are unknown.
+        custom_objects: Custom layers, losses and metrics by name.
+    """
 
     model: Any
-    input_shape: tuple[int, ...]  # of one row
+    input_shape: tuple[int, ...]
     input_dtype: str
-    width: int  # number of output values
-    classes: str  # as in OutputColumns: "" for a regression, "single" for classes
+    width: int
+    classes: str
+    class_values: tuple[Any, ...] = ()
+    table: TableSchema | None = None
+    label: str = ""
+    features: tuple[str, ...] = ()
     custom_objects: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_result(cls, result: ModelSelectionResult) -> Network:
-        """Create a network from a result; raise ArgumentError if Spark ML cannot represent it."""
+    def from_result(cls, result: ModelSelectionResult, features: Sequence[str] = ()) -> Network:
+        """Create a network from a result; raise ArgumentError if Spark ML cannot represent it.
+
+        ``features`` are the names of the feature columns in ``fit``.
+        """
         scorer = result.scorer()
         if len(scorer.outputs) != 1 or len(scorer.layout.inputs) != 1:
             raise ArgumentError(
@@ -52,15 +76,37 @@ class Network:
             scorer.input_dtypes[0],
             output.width,
             output.classes,
+            output.class_values,
+            scorer.table,
+            scorer.layout.outputs[0][0],
+            tuple(features),
             result.custom_objects,
         )
 
+    @functools.cached_property
+    def keras(self) -> Any:
+        """The network as a plain ``keras.Model``, which takes the raw columns of a table."""
+        if self.table is None:
+            return self.model
+        from nas.results.raw_model import build_raw_model
+
+        inputs = tuple(column.name for column in self.table.columns)
+        layout = Layout((inputs,), ((self.label,),), (self.input_shape,))
+        return build_raw_model(self.model, self.table, layout)
+
     def build_scorer(self, features: list[str], output: OutputColumns) -> Scorer:
-        """Build a scorer of the network, which can be sent to executors."""
+        """Build a scorer of the network, which can be sent to executors.
+
+        Raises:
+            ArgumentError: If the number of feature columns differs from that in ``fit``.
+        """
+        table = None if self.table is None else self._rename(self.table, features)
+        names = features if table is None else [column.name for column in table.columns]
         return Scorer(
             network=TrainedNetwork.from_model(self.model),
             batch_size=_BATCH,
-            layout=Layout((tuple(features),), (), (self.input_shape,)),
+            layout=Layout((tuple(names),), (), (self.input_shape,)),
+            table=table,
             input_dtypes=(self.input_dtype,),
             label_dtypes=(),
             outputs=(output,),
@@ -74,6 +120,10 @@ class Network:
             "input_dtype": self.input_dtype,
             "width": self.width,
             "classes": self.classes,
+            "class_values": list(self.class_values),
+            "table": None if self.table is None else msgspec.to_builtins(self.table),
+            "label": self.label,
+            "features": list(self.features),
         }
 
     def to_bytes(self) -> bytes:
@@ -90,4 +140,38 @@ class Network:
             path = Path(folder) / "network.keras"
             path.write_bytes(data)
             model = keras.models.load_model(path)
-        return cls(model, **{**description, "input_shape": tuple(description["input_shape"])})
+        table = description.get("table")
+        return cls(
+            model,
+            tuple(description["input_shape"]),
+            description["input_dtype"],
+            description["width"],
+            description["classes"],
+            tuple(description.get("class_values", ())),
+            None if table is None else msgspec.convert(table, TableSchema),
+            description.get("label", ""),
+            tuple(description.get("features", ())),
+        )
+
+    def _rename(self, table: TableSchema, features: Sequence[str]) -> TableSchema:
+        """Rename the columns of a table to those that are scored, in the order of ``fit``."""
+        if not self.features or tuple(features) == self.features:
+            return table
+        if len(features) != len(self.features):
+            raise ArgumentError(
+                f"the model has {len(self.features)} feature columns, {', '.join(self.features)}, "
+                f"but got {len(features)}: {', '.join(features)}"
+            )
+        names = dict(zip(self.features, features, strict=True))
+        columns = tuple(_rename_column(column, names) for column in table.columns)
+        return msgspec.structs.replace(table, columns=columns)
+
+
+def _rename_column(column: TableColumn, names: dict[str, str]) -> TableColumn:
+    """Rename a column, or the struct that it is a field of."""
+    if column.name in names:
+        return msgspec.structs.replace(column, name=names[column.name])
+    for name, new in names.items():
+        if column.name.startswith(f"{name}."):
+            return msgspec.structs.replace(column, name=new + column.name.removeprefix(name))
+    return column

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pyspark.ml.param import TypeConverters
@@ -54,25 +55,50 @@ def _describe(method: Callable[..., Any], verb: str, name: str, doc: str) -> Any
     return method
 
 
+def _to_kinds(value: Any) -> dict[str, str]:
+    """Convert a dict of strings, or its JSON; raise TypeError for other values, as Spark ML."""
+    try:
+        kinds = json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise TypeError(f"columnTypes must be a dict or its JSON, but got {value!r}") from error
+    is_dict = isinstance(kinds, Mapping)
+    if not is_dict or not all(isinstance(each, str) for pair in kinds.items() for each in pair):
+        raise TypeError(f"columnTypes must be a dict of strings, but got {value!r}")
+    return dict(kinds)
+
+
 class ScoringParams(HasFeaturesCol, HasPredictionCol, HasProbabilityCol):
     """Parameters that the estimator and its model share.
 
     ``featuresCol`` (default ``"features"``) is a column of arrays, vectors or numbers.
-    ``featuresCols``, if set, names several such columns to concatenate instead. ``predictionCol``
-    (default ``"prediction"``) is added, and for classes ``probabilityCol`` (default
-    ``"probability"``). The name ``""`` omits a column.
+    ``featuresCols``, if set, names several columns to use instead, of any type: numbers, strings,
+    booleans, dates, arrays, vectors, with or without nulls. ``predictionCol`` (default
+    ``"prediction"``) is added, and for classes ``probabilityCol`` (default ``"probability"``). If
+    the classes are not the numbers 0, 1, 2 …, ``predictedLabelCol`` (default ``"predictedLabel"``)
+    is added, too. The name ``""`` omits a column.
     """
 
     featuresCols = declare_param(
         "featuresCols",
-        "names of columns that are concatenated, instead of featuresCol.",
+        "names of columns of any type that are used together, instead of featuresCol.",
         TypeConverters.toListString,
+    )
+    predictedLabelCol = declare_param(
+        "predictedLabelCol",
+        "name of the column with the predicted class itself, if classes are not 0, 1, 2 …",
+        TypeConverters.toString,
     )
 
     setFeaturesCol = _make_setter("featuresCol", str)
     setFeaturesCols = _make_setter("featuresCols", list[str])
     setPredictionCol = _make_setter("predictionCol", str)
     setProbabilityCol = _make_setter("probabilityCol", str)
+    getPredictedLabelCol = _make_getter("predictedLabelCol", str)
+    setPredictedLabelCol = _make_setter("predictedLabelCol", str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(predictedLabelCol="predictedLabel")
 
     def getFeaturesCols(self) -> list[str]:
         """Return the feature columns: ``featuresCols``, or ``featuresCol`` alone."""
@@ -87,14 +113,14 @@ class ScoringParams(HasFeaturesCol, HasPredictionCol, HasProbabilityCol):
 class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCol, HasWeightCol):
     """Parameters of the search.
 
-    Shared with Spark ML are ``labelCol`` (default ``"label"``), ``validationIndicatorCol`` (boolean
-    column that marks validation rows; replaces the fraction ``validation``), ``weightCol`` (sample
-    weights for the losses) and ``seed`` (default 0).
+    Shared with Spark ML are ``labelCol`` (default ``"label"``; for a classification of any type),
+    ``validationIndicatorCol`` (boolean column that marks validation rows; replaces the fraction
+    ``validation``), ``weightCol`` (sample weights for the losses) and ``seed`` (default 0).
     """
 
     problemType = declare_param(
         "problemType",
-        "'classification' (class indices or one-hot vectors) or 'regression'; must be set.",
+        "'classification' (classes of any type, or one-hot vectors) or 'regression'; must be set.",
         TypeConverters.toString,
     )
     numWorkers = declare_param(
@@ -127,6 +153,14 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
         "reproducible", "whether results are bit-for-bit repeatable.", TypeConverters.toBoolean
     )
 
+    columnTypes = declare_param(
+        "columnTypes",
+        "dict, or its JSON, of kinds of columns by name, where Spark's types are not enough: "
+        "'numerical', 'categorical', 'boolean', 'datetime', 'vector', or 'ignore' to leave a "
+        "column out.",
+        _to_kinds,
+    )
+
     getProblemType = _make_optional_getter("problemType", str)
     getNumWorkers = _make_getter("numWorkers", int)
     getStorePath = _make_optional_getter("storePath", str)
@@ -138,6 +172,7 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
     getBatchSize = _make_getter("batchSize", int)
     getValidation = _make_getter("validation", float)
     getReproducible = _make_getter("reproducible", bool)
+    getColumnTypes = _make_optional_getter("columnTypes", dict[str, str])
     setProblemType = _make_setter("problemType", str)
     setNumWorkers = _make_setter("numWorkers", int)
     setStorePath = _make_setter("storePath", str)
@@ -149,6 +184,7 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
     setBatchSize = _make_setter("batchSize", int)
     setValidation = _make_setter("validation", float)
     setReproducible = _make_setter("reproducible", bool)
+    setColumnTypes = _make_setter("columnTypes", dict[str, str])
     setLabelCol = _make_setter("labelCol", str)
     setValidationIndicatorCol = _make_setter("validationIndicatorCol", str)
     setWeightCol = _make_setter("weightCol", str)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 import tempfile
 from pathlib import Path
 
@@ -150,6 +151,114 @@ def test_in_a_pipeline_and_in_cross_validation(frame):
     estimator = make_pipeline(StandardScaler(), CerebrosClassifier(**tiny(epochs=10)))
     scores = cross_val_score(estimator, frame[FEATURES], frame["binary"], cv=2)
     assert scores.mean() > 0.6
+
+
+def raw_table(rows: int = 300) -> tuple[pd.DataFrame, pd.Series]:
+    """Return columns of every kind with missing values, and labels that depend on two of them."""
+    rng = np.random.default_rng(1)
+    hours = pd.to_timedelta(rng.integers(0, 9000, rows), "h")
+    x = pd.DataFrame(
+        {
+            "user": [f"u-{i:04d}" for i in range(rows)],
+            "amount": rng.normal(size=rows),
+            "city": rng.choice(["Bern", "Lugano", "Sion"], rows),
+            "size": pd.Categorical(rng.choice(["s", "m"], rows)),
+            "since": pd.Timestamp("2024-01-01") + hours,
+            "paid": rng.random(rows) > 0.5,
+            "target": rng.integers(0, 5, rows),
+        }
+    )
+    wins = (x["city"] == "Bern") | (x["amount"] > 1)
+    x.loc[::7, "amount"] = np.nan
+    x.loc[1::9, "city"] = None
+    x.loc[2::11, "since"] = pd.NaT
+    return x, pd.Series(np.where(wins, "yes", "no"), name="amount")
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return raw_table()
+
+
+@pytest.fixture(scope="module")
+def raw_classifier(raw):
+    return CerebrosClassifier(**tiny(max_trials=2)).fit(*raw)
+
+
+def test_a_raw_table_needs_no_preprocessing(raw_classifier, raw):
+    x, y = raw
+    assert raw_classifier.classes_.tolist() == ["no", "yes"]
+    assert raw_classifier.result_.classes == ["no", "yes"]
+    assert raw_classifier.n_features_in_ == 7
+    assert raw_classifier.feature_names_in_.tolist() == list(x)
+    assert set(raw_classifier.predict(x)) == {"no", "yes"}
+    assert raw_classifier.score(x, y) > 0.7
+    inputs = raw_classifier.export_model().input
+    assert list(inputs) == ["amount", "city", "size", "since", "paid", "target"]
+
+
+def test_new_rows_may_have_unseen_categories_missing_values_and_another_order(raw_classifier, raw):
+    x, _ = raw
+    expected = raw_classifier.predict_proba(x)
+    reordered = x[list(x)[::-1]].set_axis(range(5, 305))
+    np.testing.assert_array_equal(raw_classifier.predict_proba(reordered), expected)
+    with pytest.warns(UserWarning, match="valid feature names"):
+        by_position = raw_classifier.predict_proba(x.to_numpy())
+    np.testing.assert_array_equal(by_position, expected)
+    for changed in (
+        x.assign(city="Paris"),
+        x.assign(city=None, amount=None, since=None, paid=None, size=None, target=np.nan),
+    ):
+        assert np.isfinite(raw_classifier.predict_proba(changed)).all()
+
+
+def test_rows_that_differ_in_type_or_names_are_refused(raw_classifier, raw):
+    x, _ = raw
+    with pytest.raises(ValueError, match="'amount' has the type string, but held numbers"):
+        raw_classifier.predict(x.assign(amount="much"))
+    with pytest.raises(ValueError, match="now missing:\n- city"):
+        raw_classifier.predict(x.drop(columns="city"))
+    with pytest.raises(ValueError, match="unseen at fit time:\n- town"):
+        raw_classifier.predict(x.assign(town="Bern"))
+    with pytest.raises(ValueError, match="0 samples"):
+        raw_classifier.predict(x[:0])
+
+
+def test_a_pickled_classifier_scores_raw_tables(raw_classifier, raw):
+    x, _ = raw
+    loaded = pickle.loads(pickle.dumps(raw_classifier))
+    np.testing.assert_array_equal(loaded.predict_proba(x), raw_classifier.predict_proba(x))
+    assert list(loaded.export_model().input) == list(raw_classifier.export_model().input)
+
+
+def test_regressions_of_raw_tables(raw):
+    x, _ = raw
+    y = 10 + x["target"] + (x["city"] == "Bern")
+    kinds = {"target": "categorical", "paid": "ignore"}
+    estimator = CerebrosRegressor(**tiny(epochs=4, column_types=kinds)).fit(x, y)
+    assert estimator.score(x, y) > 0.3
+    assert "paid" not in estimator.export_model().input
+    assert clone(estimator).column_types == kinds
+
+
+def test_missing_values_of_arrays(frame):
+    x, y = frame[FEATURES].to_numpy(), frame["y"]
+    holes = x.copy()
+    holes[::5, 1] = np.nan
+    estimator = CerebrosRegressor(**tiny(epochs=1)).fit(holes, y)
+    assert not hasattr(estimator, "feature_names_in_")
+    assert np.isfinite(estimator.predict(holes)).all()
+    assert estimator.__sklearn_tags__().input_tags.allow_nan
+    # Without missing values in fit, those of predict count as the median.
+    estimator.fit(x, y)
+    filled = np.where(np.isnan(holes), np.median(x, axis=0), x)
+    np.testing.assert_allclose(estimator.predict(holes), estimator.predict(filled), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_raw_tables_in_a_pipeline_and_in_cross_validation(raw):
+    estimator = make_pipeline("passthrough", CerebrosClassifier(**tiny()))
+    assert cross_val_score(estimator, *raw, cv=2).mean() > 0.6
 
 
 QUICK = tiny(epochs=1, space=small_space(maximum_units_per_level=1, maximum_neurons_per_unit=1))
