@@ -108,7 +108,7 @@ class Scorer:
             "batches": Iterator[pd.DataFrame],
             "return": Iterator[pd.DataFrame],
         }
-        scored = df.withColumn(_SCORES, pandas_udf(score, schema)(struct(*features)))
+        scored = _read_by_rows(df).withColumn(_SCORES, pandas_udf(score, schema)(struct(*features)))
         kept = [_column(vectors.get(name, name)).alias(name) for name in names]
         return scored.select(*kept, *(c for output in self.outputs for c in output.select(_SCORES)))
 
@@ -197,6 +197,19 @@ def _replace_vectors(df: DataFrame, raw: SparkTable) -> tuple[DataFrame, dict[st
     for name, hidden in kept.items():
         df = df.withColumn(hidden, _column(name))
     return vectors_to_arrays(df, names), kept
+
+
+def _read_by_rows(df: DataFrame) -> DataFrame:
+    """Return a DataFrame of rows, if Spark would otherwise fail on its ML vectors.
+
+    Spark 4.3 passes columns of Parquet files to Python functions by column, but not vectors.
+    """
+    setting = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
+    has_vectors = any(field.dataType.typeName() in _VECTORS for field in df.schema.fields)
+    if not has_vectors or df.sparkSession.conf.get(setting, "true") != "true":
+        return df
+    # A filter makes rows. Spark cannot remove this one, because it depends on the partition.
+    return df.where("spark_partition_id() >= 0")
 
 
 def _measure(scorer: Scorer, plain: DataFrame, names: list[str]) -> list[MetricVariables]:
