@@ -11,6 +11,7 @@ import click
 import cerebros_spark
 from cerebros_spark.backends.spark_errors import summarize_spark_error
 from cerebros_spark.core.errors import ArgumentError, CerebrosError, DataError
+from nas.cli.inspect import inspect
 from nas.cli.runs import audit, export, predict, report
 from nas.cli.search import resume, search
 
@@ -22,6 +23,7 @@ _HELP = """\
 Neural architecture search on Spark: the data stays, the models hop.
 
 \b
+  cerebros-spark inspect houses.csv --label price
   cerebros-spark search houses.csv --label price --head regression
   cerebros-spark report cerebros/runs/houses
   cerebros-spark predict cerebros/runs/houses new.csv --output predictions
@@ -38,7 +40,7 @@ def cerebros() -> None:
     """Group the commands."""
 
 
-for _command in (search, resume, report, predict, audit, export):
+for _command in (inspect, search, resume, report, predict, audit, export):
     cerebros.add_command(_command)
 
 

@@ -17,9 +17,10 @@ import msgspec
 
 from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import ArgumentError, StoreError
+from cerebros_spark.data.manifest import Layout
 from cerebros_spark.runs.journal import Record, journal_key, locate_run, read
 from cerebros_spark.storage.store import Store, read_checked, write_checked
-from nas.cli.table_encoding import TableEncoding
+from nas.cli.csv_format import CsvOptions
 
 if TYPE_CHECKING:
     from nas.hyperhypermodel import HyperHyperModel
@@ -27,11 +28,15 @@ if TYPE_CHECKING:
     from nas.spaces.cerebros import CerebrosSpace
 
 # Fields that may change when a run is resumed: they do not affect its result.
-_LOCATION = frozenset({"format", "data", "table_format", "master", "settings", "vector_size"})
+_LOCATION = frozenset(
+    {"format", "data", "table_format", "csv", "master", "settings", "vector_size"}
+)
 _OPTIONS = {
+    "labels": "--label",
+    "kinds": "the kind of the columns",
+    "column_types": "--column-type",
     "metrics": "--metric",
     "tuner_options": "--tuner-option",
-    "encoding": "the table's encoding",
 }
 
 
@@ -42,12 +47,24 @@ class RunConfig(
     forbid_unknown_fields=True,
     rename={"table_format": "kind"},
 ):
-    """Options of the command ``search``, and the encoding of its table."""
+    """Options of the command ``search``, and the columns of its table.
 
-    format: Literal[1] = 1
+    Attributes:
+        features: Names of the features, whether the search uses them or not.
+        labels: Names of the labels.
+        kinds: Kind of each feature and label, see :mod:`.csv_types`; arrays have none.
+        csv: Form of CSV files, as far as the user gave it. Without a header, it has the names.
+        vector_size: Number of features in libsvm.
+    """
+
+    format: Literal[2] = 2
     data: str
     table_format: str
-    encoding: TableEncoding
+    features: tuple[str, ...]
+    labels: tuple[str, ...]
+    kinds: dict[str, str] = {}
+    column_types: dict[str, str] = {}
+    csv: CsvOptions = CsvOptions()
     head: str
     workers: int
     vector_size: int | None = None
@@ -85,10 +102,11 @@ class RunConfig(
         search.resource_bind(
             backend=backend,
             store=store,
-            feature_columns=list(self.encoding.features),
-            label_columns=list(self.encoding.labels),
+            feature_columns=list(self.features),
+            label_columns=list(self.labels),
             validation=self.validation,
             evaluation_metric=list(self.metrics) or None,
+            column_types=self.column_types or None,
         )
         search.tuner_bind(
             self.tuner, objective=self.objective, max_trials=self.max_trials, **self.tuner_options
@@ -126,6 +144,11 @@ class Run:
     name: str
     config: RunConfig
     records: tuple[Record, ...]
+
+    def find_used_features(self) -> list[str]:
+        """Return the names of the columns that the networks need."""
+        layout = msgspec.convert(self.records[0]["layout"], Layout)
+        return [name for group in layout.inputs for name in group]
 
     @property
     def finished(self) -> bool:

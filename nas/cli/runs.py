@@ -7,16 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from cerebros_spark.core.errors import ArgumentError, SearchError
+from cerebros_spark.data.manifest import Layout
 from cerebros_spark.runs.audit import audit as find_faults
 from cerebros_spark.runs.journal import format_record, read
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
-from nas.cli.options import parse_settings, verbose_option
+from nas.cli.options import csv_options, parse_csv_options, parse_settings, verbose_option
 from nas.cli.run_config import find_run, open_run, read_config
 from nas.cli.spark_session import spark_session
-from nas.cli.table_io import FORMATS, check_output, detect_format, read_table, write_table
+from nas.cli.table_columns import predict_table
+from nas.cli.table_io import (
+    FORMATS,
+    check_output,
+    detect_format,
+    list_files,
+    read_table,
+    write_table,
+)
 
 _REPORT = """\
 Write the run RUN as one HTML page: leaderboard, learning curves, timeline of the workers and best
@@ -30,10 +40,14 @@ Example:
 _PREDICT = """\
 Add the best network's outputs to the table DATA, and write it as a folder of Parquet or CSV files.
 
-The table must have the features of the search; all of its columns are kept. LABEL__output is the
-predicted number, or the probability of the second of two classes. For more classes, it is an array
-of probabilities, in the order of the .json file of `cerebros-spark export`. LABEL__class is the
+The table must have the features of the search, with values of the same types. All of its columns
+are kept; those of CSV are written as strings, exactly as they are. LABEL__output is the predicted
+number, or the probability of the second of two classes. For more classes, it is an array of
+probabilities, in the order of the .json file of `cerebros-spark export`. LABEL__class is the
 predicted class.
+
+CSV is read as in the search; give options only if the files differ. Without a header, the labels
+may be missing.
 
 \b
 Example:
@@ -49,9 +63,11 @@ Example:
 """
 
 _EXPORT = """\
-Save the best network of RUN as a file that Keras loads without this package. A second file with the
-suffix .json lists its columns in order and its classes. For a run that is not finished, save the
-best network so far.
+Save the best network of RUN as a file that Keras loads without this package. The network takes the
+columns of the table by name: strings as strings, numbers and booleans as float64, dates and times
+as float64 microseconds since 1970. Missing values are "" and NaN. A second file with the suffix
+.json lists its columns and its classes. For a run that is not finished, save the best network so
+far.
 
 \b
 Example:
@@ -83,6 +99,7 @@ def report(run: str, output: str) -> None:
     type=click.Choice(FORMATS),
     help="Format of DATA; defaults to that of its suffix, or else to that of the search.",
 )
+@csv_options
 @click.option(
     "--output-format",
     type=click.Choice(["parquet", "csv"]),
@@ -97,6 +114,9 @@ def predict(
     data: str,
     output: str,
     table_format: str | None,
+    separator: str | None,
+    no_header: bool,
+    names: tuple[str, ...],
     output_format: str | None,
     overwrite: bool,
     master: str | None,
@@ -104,18 +124,19 @@ def predict(
 ) -> None:
     """Add the outputs of a run's best network to a table."""
     opened = open_run(run)
-    settings = parse_settings(conf)
+    settings, config = parse_settings(conf), opened.config
+    csv = parse_csv_options(separator, no_header, names) or config.csv
     load_tensorflow(redirect_stderr=True)
     result = opened.load_result()
-    encoding, vector_size = opened.config.encoding, opened.config.vector_size
     with spark_session(master, None, settings) as session:
         check_output(session, output, overwrite, (data, opened.store.url))
-        strings = [name for name, _ in encoding.strings]
-        table_format = detect_format(data, table_format, opened.config.table_format)
-        df = read_table(session, data, table_format, vector_size, strings)
-        predictions = encoding.predict(df, result)
+        files = list_files(session, data)
+        table_format = detect_format(data, table_format, config.table_format, files)
+        table = read_table(
+            session, data, table_format, config.vector_size, csv, optional=config.labels
+        )
+        predictions, added = predict_table(table, result, opened.find_used_features(), config.kinds)
         write_table(predictions, output, detect_format(output, output_format))
-        added = [name for name in predictions.columns if name not in df.columns]
     click.echo(f"{output}: with the columns {', '.join(added)}")
 
 
@@ -159,13 +180,16 @@ def export(run: str, output: str) -> None:
         raise SearchError(f"no trial of the run {name!r} has weights yet")
     model = TrainedNetwork.from_record(store, best).to_model()
     columns: dict[str, Any] = {"layout": view.config["layout"]}
+    layout = msgspec.convert(view.config["layout"], Layout)
+    table = None if view.data is None else view.data.table
+    if table is not None:
+        from nas.results.raw_model import build_raw_model
+
+        model = build_raw_model(model, table, layout)
+        columns["classes"] = {each.name: each.values for each in table.labels}
     if config is not None:
-        columns |= {
-            "features": config.encoding.features,
-            "labels": config.encoding.labels,
-            "texts": dict(config.encoding.strings),
-            "classes": config.encoding.classes,
-        }
+        names = [name for group in layout.inputs for name in group]
+        columns["features"] = {name: config.kinds.get(name) for name in names}
     _save_atomically(model, path)
     json_path = path.with_suffix(".json")
     LocalStore(json_path.parent).write(json_path.name, json.dumps(columns, indent=1).encode())

@@ -11,7 +11,18 @@ import click
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
-from nas.cli.options import parse_settings, parse_values, split_names, verbose_option
+from nas.cli.csv_format import CsvOptions
+from nas.cli.csv_types import cast_columns, describe_kinds
+from nas.cli.options import (
+    column_type_option,
+    csv_options,
+    parse_column_types,
+    parse_csv_options,
+    parse_settings,
+    parse_values,
+    split_names,
+    verbose_option,
+)
 from nas.cli.run_config import (
     RunConfig,
     format_place,
@@ -21,8 +32,8 @@ from nas.cli.run_config import (
     read_config,
 )
 from nas.cli.spark_session import DEFAULT_WORKERS, spark_session
-from nas.cli.table_encoding import infer_encoding
-from nas.cli.table_io import FORMATS, detect_format, read_table, read_vector_size
+from nas.cli.table_columns import choose_features, infer_kinds
+from nas.cli.table_io import FORMATS, detect_format, list_files, read_table, read_vector_size
 from nas.tuners.registry import TUNERS
 
 if TYPE_CHECKING:
@@ -36,8 +47,14 @@ _SEARCH = """\
 Search for the best network for the table DATA: a file, or a folder of files, in Parquet, CSV or
 libsvm format, at a path or URL that Spark can read.
 
-String columns are one-hot encoded, and the labels of a classification may be of any type; predict
-encodes its table in the same way. First fill missing values, or drop rows that contain them.
+The table may be as it comes: numbers, strings, dates and booleans, with missing values. Columns
+that cannot help, such as ids, are left out. Rows without a label are left out, too. Labels of a
+classification may be of any type. See inspect for what is made of each column.
+
+CSV is UTF-8, also compressed. Separator and quotes are found. The types of the columns follow from
+all values: numbers, true and false, dates and times as 2024-12-31 23:59:59, or else strings. Digits
+with leading zeros are strings. In columns that are not strings, an empty value, NA, N/A, NaN, null,
+None, ? and - mean a missing value; in columns of strings, an empty value alone.
 
 A run is stored at STORE/runs/NAME. Repeat the command, or use resume, to resume an interrupted run
 or to show the result of a finished one.
@@ -72,6 +89,8 @@ Examples:
     type=click.Choice(FORMATS),
     help="Format of DATA; defaults to that of its suffix, or else to Parquet.",
 )
+@csv_options
+@column_type_option
 @click.option(
     "--max-trials", default=20, show_default=True, type=_POSITIVE, help="Maximum number of trials."
 )
@@ -116,13 +135,6 @@ Examples:
     metavar="FRACTION|COLUMN",
     help="Fraction of validation rows, or a boolean column that marks them.",
 )
-@click.option(
-    "--max-texts",
-    default=50,
-    show_default=True,
-    type=_POSITIVE,
-    help="Maximum number of distinct values in a string column.",
-)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers.")
 @click.option("--reproducible", is_flag=True, help="Make results bit-for-bit repeatable, on CPUs.")
 @click.option(
@@ -149,6 +161,8 @@ def search(**options: Any) -> None:
     options["settings"] = parse_settings(options.pop("conf"))
     options["space"] = parse_values("--space", options["space"])
     options["tuner_options"] = parse_values("--tuner-option", options.pop("tuner_option"))
+    options["column_types"] = parse_column_types(options["column_types"])
+    options["csv"] = _pop_csv_options(options)
     options["validation"] = _parse_validation(options["validation"])
     name = options.pop("name") or _derive_name(options["data"])
     overwrite = options.pop("overwrite")
@@ -167,19 +181,31 @@ def _run_search(
     if workers is None and options["master"] is None:
         workers = DEFAULT_WORKERS
     backend = SparkBackend(session.sparkContext, workers)
-    table_format = detect_format(options["data"], options.pop("table_format"))
-    df = read_table(session, options["data"], table_format)
-    encoding = infer_encoding(
-        df,
+    data, csv = options["data"], options.pop("csv")
+    table_format = detect_format(data, options.pop("table_format"), files=list_files(session, data))
+    table = read_table(session, data, table_format, csv=csv)
+    labels, validation = options.pop("labels"), options["validation"]
+    mark = validation if isinstance(validation, str) else None
+    features = choose_features(
+        table,
         features=split_names(options.pop("features")),
-        labels=options.pop("labels"),
+        labels=labels,
         head=options["head"],
-        validation=options["validation"],
-        most_values=options.pop("max_texts"),
+        mark=mark,
     )
+    chosen = [*features, *labels, *([] if mark is None else [mark])]
+    scans = {name: scan for name, scan in table.scans.items() if name in chosen}
+    numeric = labels if options["head"] == "regression" else ()
+    df = cast_columns(table.df, infer_kinds(scans, options["column_types"], numeric))
+    if not csv.header:
+        csv = CsvOptions(csv.separator, False, tuple(df.columns))
+    kinds = describe_kinds(df)
     config = RunConfig(
         table_format=table_format,
-        encoding=encoding,
+        features=features,
+        labels=labels,
+        kinds={name: kinds[name] for name in (*features, *labels) if name in kinds},
+        csv=csv,
         vector_size=read_vector_size(df, table_format),
         workers=backend.num_workers,
         **options,
@@ -193,7 +219,7 @@ def _run_search(
             )
         config.check_same(earlier, name)
     result = config.build_search(name, store, backend, overwrite=overwrite).fit(
-        encoding.encode(df),
+        df,
         callbacks=[make_config_writer(store, config)],
         verbose=_get_verbosity(),
         **config.fit_options,
@@ -264,6 +290,12 @@ def _derive_name(data: str) -> str:
     if not name.strip("_"):
         raise ArgumentError(f"cannot derive a name for the run from {data!r}: give --name")
     return name
+
+
+def _pop_csv_options(options: dict[str, Any]) -> CsvOptions:
+    """Parse the options for CSV, and remove them from the others."""
+    names = ("separator", "no_header", "names")
+    return parse_csv_options(*(options.pop(name) for name in names)) or CsvOptions()
 
 
 def _parse_validation(text: str) -> float | str:

@@ -4,41 +4,82 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.backends.spark_errors import summarize_spark_error
 from cerebros_spark.compat.pyspark import hadoop_path, hadoop_setting
 from cerebros_spark.core.errors import ArgumentError, DataError
+from nas.cli.csv_format import SAMPLE_LINES, CsvOptions, detect_csv_format
+from nas.cli.csv_types import ColumnScan, quote_name, scan_columns
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 FORMATS = ("parquet", "csv", "libsvm")
 
+_COMPRESSED = ("", ".gz", ".bz2")
 _SUFFIXES = {
-    "csv": (".csv", ".csv.gz", ".csv.bz2"),
+    "csv": tuple(f"{kind}{end}" for kind in (".csv", ".tsv", ".txt") for end in _COMPRESSED),
     "libsvm": (".libsvm", ".svm", ".svmlight"),
     "parquet": (".parquet", ".pq"),
 }
 
-_MOST_SHOWN = 8  # names in an error
-
-# Quotes within quotes are doubled, as spreadsheets and pandas write them.
-_QUOTES = {"header": True, "quote": '"', "escape": '"'}
-_CSV: dict[str, Any] = {
-    **_QUOTES,
-    "ignoreLeadingWhiteSpace": True,
-    "ignoreTrailingWhiteSpace": True,
+# Quotes within quotes are doubled, as spreadsheets and pandas write them, and spaces are kept.
+_WRITTEN = {
+    "header": True,
+    "quote": '"',
+    "escape": '"',
+    "ignoreLeadingWhiteSpace": False,
+    "ignoreTrailingWhiteSpace": False,
 }
 
 
-def detect_format(path: str, option: str | None = None, default: str = "parquet") -> str:
-    """Detect the format of a file: ``option``, or that of its suffix, or else ``default``."""
+@dataclass(frozen=True)
+class Table:
+    """Table as it is stored.
+
+    Attributes:
+        df: The values; those of CSV are strings, without spaces around values without quotes.
+        scans: Which kinds the values of each column of CSV have; empty for other formats.
+        unnamed: Columns that the header of a CSV file does not name.
+    """
+
+    df: DataFrame
+    scans: dict[str, ColumnScan] = field(default_factory=dict)
+    unnamed: tuple[str, ...] = ()
+
+
+def detect_format(
+    path: str, option: str | None = None, default: str = "parquet", files: Sequence[str] = ()
+) -> str:
+    """Detect the format of a table.
+
+    Args:
+        path: File or folder.
+        option: Format that the user names; None to go by the suffix.
+        default: Format if no suffix is known.
+        files: Names of the files in the folder.
+    """
     if option is not None:
         return option
-    name = path.rstrip("/").lower()
-    return next((kind for kind, ends in _SUFFIXES.items() if name.endswith(ends)), default)
+    for name in (path.rstrip("/").lower(), *(file.lower() for file in files)):
+        for kind, ends in _SUFFIXES.items():
+            if name.endswith(ends):
+                return kind
+    return default
+
+
+def list_files(session: SparkSession, path: str) -> list[str]:
+    """List the names of the files in a folder; empty if there is no such folder."""
+    from py4j.protocol import Py4JJavaError
+
+    try:
+        system, place = hadoop_path(session.sparkContext, resolve_path(session, path))
+        return sorted(each.getPath().getName() for each in system.listStatus(place))
+    except Py4JJavaError:
+        return []  # the error of reading says more
 
 
 def resolve_path(session: SparkSession, path: str) -> str:
@@ -54,13 +95,21 @@ def read_table(
     path: str,
     table_format: str,
     vector_size: int | None = None,
-    strings: Collection[str] = (),
-) -> DataFrame:
-    """Read the table in a file, or in a folder of files; raise DataError if it is unreadable.
+    csv: CsvOptions | None = None,
+    optional: Sequence[str] = (),
+) -> Table:
+    """Read the table in a file, or in a folder of files.
 
-    CSV must be UTF-8 with a header. Its types are inferred from all rows, except that columns in
-    ``strings`` are read as strings. ``vector_size`` is the number of features in libsvm; None for
-    the largest index in the file.
+    Args:
+        session: The Spark session.
+        path: Path or URL.
+        table_format: ``"csv"`` (UTF-8), ``"parquet"`` or ``"libsvm"``.
+        vector_size: Number of features in libsvm; None for the largest index in the file.
+        csv: Form of CSV, as far as the user gives it.
+        optional: Columns that CSV without a header may lack: the labels of new rows.
+
+    Raises:
+        DataError: If the table is unreadable, or lines of CSV do not fit its columns.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
@@ -68,71 +117,79 @@ def read_table(
     place = _escape_pattern(resolve_path(session, path))
     try:
         if table_format == "csv":
-            df = _read_csv(session, place, path, strings)
-        else:
-            reader = session.read.format(table_format)
-            if table_format == "libsvm" and vector_size is not None:
-                reader = reader.options(numFeatures=vector_size)
-            df = reader.load(place)
+            return _read_csv(session, place, path, csv or CsvOptions(), optional)
+        reader = session.read.format(table_format)
+        if table_format == "libsvm" and vector_size is not None:
+            reader = reader.options(numFeatures=vector_size)
+        df = reader.load(place)
     except (PySparkException, Py4JJavaError) as error:
         reason = summarize_spark_error(error)
+        if "CSV header" in reason:
+            reason = "the first lines of its files differ, but must name the same columns in order"
         raise DataError(f"cannot read {path!r} as {table_format}: {reason}") from error
     if not df.columns:
         raise DataError(f"{path!r} holds no columns")
-    return df
+    return Table(df)
 
 
-def _read_csv(session: SparkSession, place: str, path: str, strings: Collection[str]) -> DataFrame:
+def _read_csv(
+    session: SparkSession, place: str, path: str, options: CsvOptions, optional: Sequence[str]
+) -> Table:
     """Read the table in the CSV files at ``place``; errors show ``path``."""
     from pyspark.sql.types import StringType, StructField, StructType
 
-    options = dict(_CSV)
-    if _has_broken_lines(session, place):
-        options["multiLine"] = True  # only if needed, because one task then reads a file
-    df = session.read.options(**options, inferSchema=True).csv(place)
-    _check_header(df.columns, path)
-    schema = StructType(
-        [StructField(f.name, StringType()) if f.name in strings else f for f in df.schema.fields]
-    )
-    corrupt = _unused_name("unread_line", df.columns)
-    rows = session.read.options(**options, columnNameOfCorruptRecord=corrupt).schema(
-        StructType([*schema.fields, StructField(corrupt, StringType())])
-    )
-    # Select all columns, because Spark does not check others.
-    wrong = rows.csv(place).where(f"{corrupt} is not null").first()
+    lines = session.read.text(place)
+    sample = [row.value for row in lines.take(SAMPLE_LINES)]
+    form = detect_csv_format(sample, options, path, optional)
+    fields = [StructField(name, StringType()) for name in form.names]
+    line_column = _unused_name("unread_line", form.names)
+
+    def read(multi_line: bool, *more: StructField, **settings: Any) -> DataFrame:
+        reader = session.read.options(
+            sep=form.separator,
+            quote=form.quote,
+            escape=form.quote,
+            header=form.header,
+            multiLine=multi_line,
+            ignoreLeadingWhiteSpace=True,
+            ignoreTrailingWhiteSpace=True,
+            maxColumns=max(20_480, 2 * len(fields)),
+            **settings,
+        )
+        return reader.schema(StructType([*fields, *more])).csv(place)
+
+    def scan(multi_line: bool) -> tuple[dict[str, ColumnScan], str | None]:
+        # Select all columns, because Spark does not check others.
+        df = read(
+            multi_line,
+            StructField(line_column, StringType()),
+            columnNameOfCorruptRecord=line_column,
+            enforceSchema=not form.has_plain_names,  # compares the headers of all files
+        )
+        return scan_columns(df, form.names, line_column)
+
+    in_names = any("\n" in name for name in form.names)
+    multi_line = in_names or (len(fields) == 1 and _has_broken_lines(lines, form.quote))
+    scans, wrong = scan(multi_line)
+    if wrong is not None and not multi_line and _has_broken_lines(lines, form.quote):
+        multi_line = True  # only if needed, because one task then reads a file
+        scans, wrong = scan(multi_line)
     if wrong is not None:
         raise DataError(
-            f"{path!r} has a line that does not fit its {len(df.columns)} columns: "
-            f"{wrong[corrupt]!r}; repair it, or put values with commas in quotes"
+            f"{path!r} has a line that does not fit its {len(fields)} columns, which are separated "
+            f"by {form.separator!r}: {wrong!r}; repair it, or put values with {form.separator!r} "
+            "in quotes, or give another --separator"
         )
-    if schema == df.schema:
-        return df
-    return session.read.options(**options).schema(schema).csv(place)
+    return Table(read(multi_line), scans, form.unnamed)
 
 
-def _has_broken_lines(session: SparkSession, place: str) -> bool:
+def _has_broken_lines(lines: DataFrame, quote: str) -> bool:
     """Return whether a quoted value spans lines, so that a line has an odd number of quotes."""
-    quotes = "length(value) - length(replace(value, '\"', ''))"
-    return session.read.text(place).where(f"({quotes}) % 2 = 1").first() is not None
+    from pyspark.sql.functions import col, length, lit, replace
 
-
-def _check_header(names: Sequence[str], path: str) -> None:
-    """Raise DataError if the first line of a CSV file has no names, or is not UTF-8."""
-    if any("\ufffd" in name or "\0" in name for name in names):
-        raise DataError(f"{path!r} is not UTF-8, as the names in its first line show: convert it")
-    if names and all(_is_number(name) for name in names):
-        raise DataError(
-            f"the first line of {path!r} holds numbers ({', '.join(names[:_MOST_SHOWN])}) instead "
-            "of the columns' names: put a line of names first"
-        )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    value = col("value")
+    quotes = length(value) - length(replace(value, lit(quote), lit("")))
+    return lines.where(quotes % 2 == 1).first() is not None
 
 
 def _unused_name(name: str, names: Sequence[str]) -> str:
@@ -180,7 +237,7 @@ def write_table(df: DataFrame, path: str, table_format: str) -> None:
     place = resolve_path(df.sparkSession, path)
     try:
         if table_format == "csv":
-            _arrays_to_json(df).write.mode("overwrite").csv(place, **_QUOTES)
+            _arrays_to_json(df).write.mode("overwrite").csv(place, **_WRITTEN)
         else:
             df.write.mode("overwrite").parquet(place)
     except (PySparkException, Py4JJavaError) as error:
@@ -207,16 +264,11 @@ def _arrays_to_json(df: DataFrame) -> DataFrame:
     from pyspark.ml.functions import vector_to_array
     from pyspark.sql.functions import to_json
 
-    for field in df.schema.fields:
-        column = df[quote_name(field.name)]
-        type_name = field.dataType.typeName()
+    for each in df.schema.fields:
+        column = df[quote_name(each.name)]
+        type_name = each.dataType.typeName()
         if type_name in ("vector", "vectorudt"):
-            df = df.withColumn(field.name, to_json(vector_to_array(column)))
+            df = df.withColumn(each.name, to_json(vector_to_array(column)))
         elif type_name in ("array", "struct", "map"):
-            df = df.withColumn(field.name, to_json(column))
+            df = df.withColumn(each.name, to_json(column))
     return df
-
-
-def quote_name(name: str) -> str:
-    """Quote a column name for Spark, whatever characters it contains."""
-    return "`" + name.replace("`", "``") + "`"

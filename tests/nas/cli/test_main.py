@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 import cerebros_spark
 from nas.cli.main import main
@@ -34,6 +35,8 @@ def towns(rows: int = 60) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(rows, 2)), columns=["a", "the b"])
     frame["town"] = rng.choice(["Lima", "Oslo", "Rome"], rows)
+    frame["zip"] = np.where(np.arange(rows) % 4, "00003", "00010")
+    frame["age"] = np.where(np.arange(rows) % 5, "30", "NA")
     frame["y"] = 3 * frame["a"] + (frame["town"] == "Rome")
     frame["kind"] = np.select([frame["y"] < -1, frame["y"] < 1], ["cheap", "fair"], "dear")
     frame["late"] = np.arange(rows) % 3 == 0
@@ -44,13 +47,20 @@ def towns(rows: int = 60) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, spark) -> Path:
     folder = tmp_path_factory.mktemp("command")
-    towns().to_csv(folder / "towns.csv", index=False)
+    towns().to_csv(folder / "towns.csv", index=False, sep=";", encoding="utf-8-sig")
     return folder
 
 
 def search(folder: Path, *more: str) -> list[str]:
     return [
-        *("search", str(folder / "towns.csv"), "--features", "a,the b", "--features", "town"),
+        *(
+            "search",
+            str(folder / "towns.csv"),
+            "--features",
+            "a,the b",
+            "--features",
+            "town,zip,age",
+        ),
         *("--label", "kind", "--head", "classification", "--validation", "late"),
         *("--max-trials", "2", "--epochs", "1", "--seed", "3", "--metric", "accuracy"),
         *("--metric", "f1_score", "--workers", "1"),
@@ -114,33 +124,33 @@ def test_another_option_for_the_same_run_is_refused(run, folder, capsys):
 
 
 def test_predictions_are_those_of_the_exported_network(run, folder, exported, spark, caplog):
-    new = towns(20).drop(columns=["y", "kind", "late", "text"])
+    new = towns(20).drop(columns=["y", "kind", "late", "text"]).astype(str)
     new.loc[3, "town"] = "Bonn"  # unknown to the search
-    new.to_csv(folder / "new.csv", index=False)
-    arguments = [
-        "predict",
-        run,
-        str(folder / "new.csv"),
-        "--output",
-        str(folder / "predictions.parquet"),
-    ]
-    assert main(arguments) == 0
+    new.loc[4, "a"] = "?"
+    new[["zip", "a", "the b", "age", "town"]].to_csv(folder / "new.csv", index=False, sep="\t")
+    output = str(folder / "predictions.parquet")
+    assert main(["predict", run, str(folder / "new.csv"), "--output", output]) == 0
     assert "was finished on" not in caplog.text, "the command needs a finished run"
-    predictions = spark.read.parquet(str(folder / "predictions.parquet")).toPandas()
-    assert list(predictions.columns) == [*new.columns, "kind__output", "kind__class"]
+    predictions = spark.read.parquet(output).toPandas()
+    assert list(predictions.columns)[5:] == ["kind__output", "kind__class"]
     pd.testing.assert_frame_equal(predictions[new.columns.to_list()], new)
 
     known = json.loads(exported.with_suffix(".json").read_text())
-    assert known["features"] == ["a", "the b", "town"]
-    assert known["texts"] == {"town": ["Lima", "Oslo", "Rome"]}
-    assert known["classes"] == ["cheap", "dear", "fair"]
+    numbers = {"a": "number", "the b": "number", "age": "integer"}
+    assert known["features"] == {**numbers, "town": "string", "zip": "string"}
+    assert known["classes"] == {"kind": ["cheap", "dear", "fair"]}
     # Keras alone has no F1 of class indices.
     assert b"OneHotLabels" not in zipfile.ZipFile(exported).read("config.json")
-    hot = np.stack([new["town"] == each for each in known["texts"]["town"]], axis=1)
-    x = np.hstack([new[["a", "the b"]].to_numpy(), hot]).astype("float32")
-    outputs = keras.models.load_model(exported).predict(x, verbose=0)
+    x = {name: new[[name]].to_numpy(dtype=object) for name in known["features"]}
+    for name in numbers:
+        x[name] = pd.to_numeric(new[name], errors="coerce").to_numpy()[:, None]
+    inputs = {
+        name: tf.constant(values, tf.float64 if name in numbers else tf.string)
+        for name, values in x.items()
+    }
+    outputs = keras.models.load_model(exported).predict(inputs, verbose=0)
     np.testing.assert_allclose(np.stack(predictions["kind__output"]), outputs, rtol=1e-4, atol=1e-6)
-    assert [known["classes"][place] for place in outputs.argmax(axis=1)] == list(
+    assert [known["classes"]["kind"][place] for place in outputs.argmax(axis=1)] == list(
         predictions["kind__class"]
     )
 
@@ -154,12 +164,40 @@ def test_predictions_as_csv_for_a_table_with_labels(run, folder, capsys):
         str(folder / "predictions.csv"),
     ]
     assert main(arguments) == 0
-    parts = [pd.read_csv(part) for part in (folder / "predictions.csv").glob("part-*.csv")]
+    parts = [
+        pd.read_csv(part, dtype=str) for part in (folder / "predictions.csv").glob("part-*.csv")
+    ]
     predictions = pd.concat(parts).sort_values("text")
     assert list(predictions["kind"]) == list(towns().sort_values("text")["kind"])
+    assert set(predictions["zip"]) == {"00003", "00010"}
+    assert set(predictions["late"]) == {"True", "False"}
     assert {len(json.loads(each)) for each in predictions["kind__output"]} == {3}
+    assert set(predictions["kind__class"]) <= {"cheap", "dear", "fair"}
     assert "exists; give --overwrite" in run_failing(capsys, arguments)
     assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_new_values_of_another_type_are_refused(run, folder, tmp_path, capsys):
+    new = towns(5).astype(str)
+    new.loc[3, "a"] = "about 2"
+    new.to_csv(tmp_path / "new.csv", index=False)
+    arguments = ["predict", run, str(tmp_path / "new.csv"), "--output", str(tmp_path / "output")]
+    assert "'a' holds 'about 2', but held numbers" in run_failing(capsys, arguments)
+    assert not (tmp_path / "output").exists()
+
+
+def test_what_a_search_would_make_of_a_table(folder, tmp_path, capsys):
+    assert main(["inspect", str(folder / "towns.csv"), "--label", "kind"]) == 0
+    out = capsys.readouterr().out
+    assert "60 rows" in out
+    assert "town" in out
+    assert "label kind" in out
+    (tmp_path / "table.csv").write_text("1,x,007\n2,y,8\n3,x,9\n")
+    arguments = ["inspect", str(tmp_path / "table.csv"), "--no-header", "--label", "_c1"]
+    assert main([*arguments, "--column-type", "_c2=numeric"]) == 0
+    assert "3 rows" in capsys.readouterr().out
+    error = run_failing(capsys, [*arguments, "--column-type", "_c2=number"])
+    assert "the kind must be one of numeric" in error
 
 
 def test_a_run_needs_nothing_but_its_store(run, folder, tmp_path, capsys):
@@ -198,20 +236,22 @@ def test_libsvm_is_read_with_as_many_features_as_before(spark, tmp_path):
     (tmp_path / "old.svm").write_text("1 1:0.5 3:2\n0 2:1\n")
     (tmp_path / "new.svm").write_text("0 1:0.5\n")
     assert detect_format("old.svm") == "libsvm"
-    size = read_vector_size(read_table(spark, str(tmp_path / "old.svm"), "libsvm"), "libsvm")
+    size = read_vector_size(read_table(spark, str(tmp_path / "old.svm"), "libsvm").df, "libsvm")
     new = read_table(spark, str(tmp_path / "new.svm"), "libsvm", size)
-    assert new.first().features.size == 3
+    assert new.df.first().features.size == 3
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--hed", "regression"], "No such option"),
-        (["--head", "regression"], "the label column 'kind' holds strings"),
+        (["--head", "regression"], "but must hold numbers; give --head classification"),
+        (["--column-type", "town=numeric"], "but must hold numbers\n"),
+        (["--column-type", "town"], "--column-type takes NAME=KIND"),
+        (["--separator", "tab"], "--separator must be one character"),
         (["--features", "nothing"], "there is no column 'nothing', but --features names it"),
         (["--label", "kind", "--label", "y"], "takes one --label"),
         (["--features", "kind"], "'kind' is a feature, and a label"),
-        (["--features", "text"], "'text' holds more than 50 different strings"),
         (["--validation", "2"], "validation must be a fraction"),
         (["--tuner-option", "kappa=1"], "the tuner 'random' has no option 'kappa'"),
         (["--tuner-option", "kappa"], "--tuner-option takes NAME=VALUE"),
@@ -226,7 +266,8 @@ def test_libsvm_is_read_with_as_many_features_as_before(spark, tmp_path):
 def test_a_search_with_wrong_options_is_refused(folder, tmp_path, capsys, more, message):
     arguments = search(folder, "--store", str(tmp_path / "store"), *more)
     if more[0] == "--label":
-        arguments = arguments[:6] + arguments[8:]
+        at = arguments.index("--label")
+        del arguments[at : at + 2]
     assert message in run_failing(capsys, arguments)
     assert not list(tmp_path.glob("store/runs/*/journal.jsonl"))
 
@@ -234,7 +275,7 @@ def test_a_search_with_wrong_options_is_refused(folder, tmp_path, capsys, more, 
 def test_fractions_are_no_classes(folder, tmp_path, capsys):
     arguments = search(folder, "--store", str(tmp_path))
     arguments[arguments.index("kind")] = "y"
-    assert "holds fractions, which are not classes" in run_failing(capsys, arguments)
+    assert "is no class" in run_failing(capsys, arguments)
 
 
 def test_a_missing_table_is_refused(tmp_path, capsys):

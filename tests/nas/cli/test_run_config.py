@@ -9,17 +9,18 @@ import pytest
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.storage.store import read_checked, write_checked
+from nas.cli.csv_format import CsvOptions
 from nas.cli.run_config import RunConfig, make_config_writer, read_config
-from nas.cli.table_encoding import TableEncoding
 
 KEY = "runs/towns/command.json"
-ENCODING = TableEncoding(
-    ("a", "town"), ("kind",), (("town", ("Lima", "Oslo")),), ("x", "y"), "string"
-)
 CONFIG = RunConfig(
     data="towns.csv",
     table_format="csv",
-    encoding=ENCODING,
+    features=("a", "zip"),
+    labels=("kind",),
+    kinds={"a": "number", "zip": "string", "kind": "string"},
+    column_types={"zip": "categorical"},
+    csv=CsvOptions(";", False, ("a", "zip", "kind")),
     head="classification",
     workers=2,
     space={"learning_rate": [0.1, 0.01]},
@@ -40,9 +41,9 @@ def test_a_configuration_is_read_as_it_was_written(tmp_path):
     make_config_writer(store, CONFIG).begin(Search(), [])
     assert read_config(store, "towns") == CONFIG
     content = json.loads(read_checked(store, KEY))
-    assert content["format"] == 1
+    assert content["format"] == 2
     assert content["kind"] == "csv"
-    assert content["encoding"]["texts"] == [["town", ["Lima", "Oslo"]]]
+    assert content["csv"] == {"separator": ";", "header": False, "names": ["a", "zip", "kind"]}
     make_config_writer(store, RunConfig(**{**content_of(CONFIG), "workers": 3})).begin(Search(), [])
     assert read_config(store, "towns") == CONFIG, "a resumed run keeps its file"
 
@@ -52,7 +53,8 @@ def content_of(config: RunConfig) -> dict:
 
 
 @pytest.mark.parametrize(
-    "change", [{"format": 2}, {"workers": "two"}, {"unknown": 1}, {"encoding": {"features": []}}]
+    "change",
+    [{"format": 1}, {"workers": "two"}, {"unknown": 1}, {"csv": {"comma": ","}}, {"kinds": []}],
 )
 def test_files_of_another_form_are_refused(tmp_path, change):
     store = LocalStore(tmp_path)
@@ -69,7 +71,8 @@ def test_files_of_another_form_are_refused(tmp_path, change):
         ({"metrics": ()}, r"--metric was \('accuracy',\) and is now \(\)"),
         ({"tuner_options": {}}, "--tuner-option was"),
         ({"max_trials": 3}, "--max-trials was 20 and is now 3"),
-        ({"encoding": TableEncoding(("a",), ("kind",))}, "the table's encoding was"),
+        ({"features": ("a",)}, "--features was"),
+        ({"kinds": {"a": "string"}}, "the kind of the columns was"),
     ],
 )
 def test_another_configuration_is_refused(change, message):
@@ -78,5 +81,7 @@ def test_another_configuration_is_refused(change, message):
 
 
 def test_location_and_a_missing_seed_may_change():
-    earlier = RunConfig(**{**content_of(CONFIG), "seed": 7, "master": "spark://host:7077"})
+    earlier = RunConfig(
+        **{**content_of(CONFIG), "seed": 7, "master": "spark://host:7077", "csv": CsvOptions()}
+    )
     CONFIG.check_same(earlier, "towns")

@@ -1,0 +1,71 @@
+"""The command ``inspect``."""
+
+from __future__ import annotations
+
+import click
+
+from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
+from nas.cli.csv_format import CsvOptions
+from nas.cli.csv_types import cast_columns
+from nas.cli.options import (
+    column_type_option,
+    csv_options,
+    parse_column_types,
+    parse_csv_options,
+    parse_settings,
+    verbose_option,
+)
+from nas.cli.spark_session import spark_session
+from nas.cli.table_columns import check_names, infer_kinds
+from nas.cli.table_io import FORMATS, detect_format, list_files, read_table
+
+_INSPECT = """\
+Show what a search would make of the table DATA: types, missing values and use of each column, and
+the classes of the label. Warn of columns that nearly determine the label.
+
+\b
+Examples:
+  cerebros-spark inspect houses.csv --label price
+  cerebros-spark inspect visits.csv --no-header --names age,sex,risk --label risk
+"""
+
+
+@click.command(help=_INSPECT, short_help="Show what a search would make of a table.")
+@click.argument("data", metavar="DATA")
+@click.option("--label", metavar="COLUMN", help="Column to predict.")
+@click.option(
+    "--format",
+    "table_format",
+    type=click.Choice(FORMATS),
+    help="Format of DATA; defaults to that of its suffix, or else to Parquet.",
+)
+@csv_options
+@column_type_option
+@click.option("--master", metavar="URL", help="Spark master; defaults to this machine.")
+@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Spark setting.")
+@verbose_option
+def inspect(
+    data: str,
+    label: str | None,
+    table_format: str | None,
+    separator: str | None,
+    no_header: bool,
+    names: tuple[str, ...],
+    column_types: tuple[str, ...],
+    master: str | None,
+    conf: tuple[str, ...],
+) -> None:
+    """Describe a table."""
+    csv = parse_csv_options(separator, no_header, names) or CsvOptions()
+    kinds_of_user = parse_column_types(column_types)
+    settings = parse_settings(conf)
+    load_tensorflow(redirect_stderr=True)
+    from nas.data.describe import describe_table
+
+    with spark_session(master, None, settings) as session:
+        table_format = detect_format(data, table_format, files=list_files(session, data))
+        table = read_table(session, data, table_format, csv=csv)
+        check_names([] if label is None else [label], table.df.columns, "--label names it")
+        df = cast_columns(table.df, infer_kinds(table.scans, kinds_of_user))
+        unnamed = [name for name in table.unnamed if name != label]
+        click.echo(str(describe_table(df.drop(*unnamed), label, kinds_of_user or None)))

@@ -1,0 +1,231 @@
+"""Columns of a search: which are features, and how the strings of a CSV file are read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cerebros_spark.core.errors import ArgumentError, DataError
+from nas.cli.csv_types import (
+    BOOLEAN,
+    DIGITS,
+    INTEGER,
+    NATURAL,
+    NOTATION,
+    NUMBER,
+    NUMBERS,
+    STRING,
+    TIMES,
+    ColumnScan,
+    cast_sql,
+    describe_kinds,
+    quote_name,
+    scan_columns,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from nas.cli.table_io import Table
+
+logger = logging.getLogger(__name__)
+
+# Kinds of a column of CSV by the kind that a user gives it.
+_KINDS_OF_USER: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("numeric", "numerical", "number"), NUMBERS),
+    **dict.fromkeys(("datetime", "timestamp"), TIMES),
+    **dict.fromkeys(("categorical", "ignore"), ()),
+}
+
+# Kinds that may replace the one that a column had in the search.
+_SIMILAR: dict[str, tuple[str, ...]] = {
+    INTEGER: (INTEGER, NUMBER),
+    DIGITS: (DIGITS, NUMBER),
+    NUMBER: (NUMBER,),
+    BOOLEAN: (BOOLEAN,),
+    **dict.fromkeys(TIMES, TIMES),
+}
+
+_WORDS = {
+    **dict.fromkeys(NUMBERS, "numbers"),
+    **dict.fromkeys(TIMES, "dates or times"),
+    BOOLEAN: "true and false",
+}
+
+_MOST_SHOWN = 8  # columns in an error
+
+
+def choose_features(
+    table: Table, *, features: Sequence[str], labels: Sequence[str], head: str, mark: str | None
+) -> tuple[str, ...]:
+    """Choose the features of a search: ``features``, or else all columns without another role.
+
+    Columns without a name, such as an index that pandas writes, are features only if named.
+
+    Args:
+        table: The table.
+        features: Names that the user gave.
+        labels: Names of the labels.
+        head: ``"classification"`` or ``"regression"``.
+        mark: Name of the column that marks validation rows; None without one.
+
+    Raises:
+        ArgumentError, DataError: If a column is missing, or has two roles, or there is no feature.
+    """
+    marks = [] if mark is None else [mark]
+    check_names(labels, table.df.columns, "--label names it")
+    check_names(features, table.df.columns, "--features names it")
+    check_names(marks, table.df.columns, "--validation names it")
+    if head == "classification" and len(labels) != 1:
+        raise ArgumentError(f"--head classification takes one --label, but got {len(labels)}")
+    others = (*labels, *marks)
+    if not features:
+        features = [name for name in table.df.columns if name not in others]
+        unnamed = [name for name in features if name in table.unnamed]
+        features = [name for name in features if name not in unnamed]
+        if unnamed:
+            logger.warning(
+                "columns without a name are left out; to use them, give --features: %s",
+                ", ".join(unnamed[:_MOST_SHOWN]),
+            )
+    both = [name for name in features if name in others]
+    if both:
+        raise ArgumentError(
+            f"the column {both[0]!r} is a feature, and a label or validation mark as well"
+        )
+    if not features:
+        raise DataError("there is no column left to be a feature")
+    return tuple(features)
+
+
+def check_names(names: Sequence[str], columns: Collection[str], reason: str) -> None:
+    """Raise DataError, which includes ``reason``, if a table lacks a column."""
+    for name in names:
+        if name not in columns:
+            raise DataError(f"there is no column {name!r}, but {reason}; there are {join(columns)}")
+
+
+def join(names: Collection[str]) -> str:
+    """Join names for a message."""
+    shown = ", ".join(list(names)[:_MOST_SHOWN])
+    return shown if len(names) <= _MOST_SHOWN else f"{shown} and {len(names) - _MOST_SHOWN:,} more"
+
+
+def infer_kinds(
+    scans: Mapping[str, ColumnScan],
+    column_types: Mapping[str, str],
+    numeric: Collection[str] = (),
+) -> dict[str, str]:
+    """Infer the kinds of string columns.
+
+    Args:
+        scans: Scan of each column.
+        column_types: Kinds that the user gives columns.
+        numeric: Columns that must hold numbers: the labels of a regression.
+
+    Raises:
+        DataError: If the values of a column do not have the kind that they must have.
+    """
+    kinds, problems, odd = {}, [], []
+    for name, scan in scans.items():
+        wanted = column_types.get(name, "numeric" if name in numeric else None)
+        allowed = NATURAL if wanted is None else _KINDS_OF_USER.get(wanted, NATURAL)
+        kind = scan.find_kind((*allowed, BOOLEAN) if name in numeric else allowed)
+        if kind == STRING and wanted in _KINDS_OF_USER and allowed and scan.has_values:
+            advice = "; give --head classification for classes" if name in numeric else ""
+            problems.append(
+                f"the column {name!r} holds {_find_example(scan, allowed)!r}, but must hold "
+                f"{_WORDS[allowed[0]]}{advice}"
+            )
+        if kind == STRING and wanted is None and _has_other_notation(scan):
+            odd.append(f"{name!r} ({_find_example(scan, (NUMBER,))!r})")
+        kinds[name] = kind
+    if problems:
+        raise DataError("; ".join(problems[:_MOST_SHOWN]))
+    if odd:
+        logger.warning(
+            "numbers or dates in another notation are read as strings; write them as 1234.5 and "
+            "2024-12-31 to use them as such: %s",
+            join(odd),
+        )
+    return kinds
+
+
+def match_kinds(scans: Mapping[str, ColumnScan], recorded: Mapping[str, str]) -> dict[str, str]:
+    """Return the kinds of string columns that were recorded for the search, or similar ones.
+
+    Raises:
+        DataError: If a value does not have the recorded kind.
+    """
+    kinds, problems = {}, []
+    for name, scan in scans.items():
+        kind = recorded.get(name, STRING)
+        kinds[name] = kind
+        if kind == STRING or not scan.has_values:
+            continue
+        kinds[name] = scan.find_kind(_SIMILAR[kind])
+        if kinds[name] == STRING:
+            problems.append(
+                f"the column {name!r} holds {_find_example(scan, _SIMILAR[kind])!r}, but held "
+                f"{_WORDS[kind]} in the search"
+            )
+    if problems:
+        raise DataError("; ".join(problems[:_MOST_SHOWN]) + ": repair or drop such rows")
+    return kinds
+
+
+def predict_table(
+    table: Table, result: Any, features: Sequence[str], recorded: Mapping[str, str]
+) -> tuple[DataFrame, list[str]]:
+    """Add the outputs of a search's best network to a table, whose columns stay as they are.
+
+    Args:
+        table: The table.
+        result: Result of the search.
+        features: Columns that the network needs.
+        recorded: Kinds of the features in the search.
+
+    Returns:
+        The DataFrame, and the names of the new columns.
+
+    Raises:
+        DataError: If a feature is missing, or holds other values than in the search.
+    """
+    check_names(features, table.df.columns, "it was a feature of the search")
+    present = describe_kinds(table.df)
+    strings = [
+        name
+        for name in features
+        if present.get(name) == STRING and recorded.get(name, STRING) != STRING
+    ]
+    scans = {name: table.scans[name] for name in strings if name in table.scans}
+    if len(scans) < len(strings):
+        scans, _ = scan_columns(table.df, strings)
+    kinds = match_kinds(scans, recorded)
+    names = table.df.columns
+    kept = {name: f"__kept_{number}" for number, name in enumerate(kinds)}
+    both = table.df.selectExpr(
+        *(f"{cast_sql(name, kinds.get(name, STRING))} as {quote_name(name)}" for name in names),
+        *(f"{quote_name(name)} as {hidden}" for name, hidden in kept.items()),
+    )
+    predictions = result.transform(both)
+    added = predictions.columns[len(both.columns) :]
+    return (
+        predictions.selectExpr(
+            *(f"{quote_name(kept.get(name, name))} as {quote_name(name)}" for name in names),
+            *map(quote_name, added),
+        ),
+        added,
+    )
+
+
+def _find_example(scan: ColumnScan, kinds: Sequence[str]) -> str | None:
+    """Return a value that has none of the kinds as far as is known: of the widest kind."""
+    examples = (scan.examples[kind] for kind in reversed(kinds))
+    return next((example for example in examples if example is not None), None)
+
+
+def _has_other_notation(scan: ColumnScan) -> bool:
+    """Return whether strings look like numbers or dates, but not like names with leading zeros."""
+    return scan.has_kind(NOTATION) and not scan.has_kind(DIGITS)

@@ -1,0 +1,110 @@
+"""Choice of the features, and of the kinds of columns of CSV."""
+
+from __future__ import annotations
+
+import logging
+
+import pyarrow as pa
+import pytest
+
+from cerebros_spark.core.errors import ArgumentError, DataError
+from nas.cli.csv_types import ColumnScan, scan_columns
+from nas.cli.table_columns import choose_features, infer_kinds, match_kinds, predict_table
+from nas.cli.table_io import Table
+
+
+def scan(*values: str) -> ColumnScan:
+    result = ColumnScan()
+    result.add(pa.array(values, pa.string()))
+    return result
+
+
+def choose(table: Table, **more):
+    arguments = {"features": (), "labels": ("y",), "head": "regression", "mark": None}
+    return choose_features(table, **{**arguments, **more})
+
+
+def test_features_are_the_columns_without_another_role(spark, caplog):
+    table = Table(spark.createDataFrame([("0", "1", "x", "2")], ["_c0", "a", "late", "y"]))
+    assert choose(table, mark="late") == ("_c0", "a")
+    unnamed = Table(table.df, unnamed=("_c0",))
+    with caplog.at_level(logging.WARNING):
+        assert choose(unnamed, mark="late") == ("a",)
+    assert "columns without a name are left out" in caplog.text
+    assert choose(unnamed, features=("_c0", "a")) == ("_c0", "a")
+    with pytest.raises(DataError, match="there is no column 'b', but --features names it"):
+        choose(table, features=("b",))
+    with pytest.raises(ArgumentError, match="'a' is a feature, and a label"):
+        choose(table, features=("a",), labels=("a",))
+    with pytest.raises(DataError, match="no column left to be a feature"):
+        choose(unnamed, mark="late", labels=("a", "y"))
+    with pytest.raises(ArgumentError, match="takes one --label, but got 2"):
+        choose(table, head="classification", labels=("a", "y"))
+
+
+def test_users_may_set_the_kind_of_a_column():
+    scans = {"zip": scan("007", "8"), "size": scan("1", "2.5"), "day": scan("2024-01-01")}
+    assert infer_kinds(scans, {}) == {"zip": "string", "size": "number", "day": "date"}
+    kinds = infer_kinds(scans, {"zip": "numeric", "size": "categorical", "day": "ignore"})
+    assert kinds == {"zip": "digits", "size": "string", "day": "string"}
+    with pytest.raises(DataError, match="'size' holds '1', but must hold dates or times"):
+        infer_kinds(scans, {"size": "datetime"})
+
+
+def test_labels_of_a_regression_are_numbers():
+    assert infer_kinds({"y": scan("1", "NA")}, {}, ["y"]) == {"y": "integer"}
+    assert infer_kinds({"y": scan("true")}, {}, ["y"]) == {"y": "boolean"}
+    with pytest.raises(DataError, match=r"'y' holds 'cheap', but must hold numbers; .*--head"):
+        infer_kinds({"y": scan("1", "cheap")}, {}, ["y"])
+
+
+@pytest.mark.parametrize("value", ["1,5", "10%", "$10", "31.12.2024"])
+def test_numbers_in_another_notation_give_a_warning(value, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert infer_kinds({"a": scan(value, "NA")}, {}) == {"a": "string"}
+        assert f"'a' ({value!r})" in caplog.text
+        caplog.clear()
+        infer_kinds({"a": scan(value), "b": scan("007")}, {"a": "categorical"})
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("recorded", "values", "kind"),
+    [
+        ("integer", ["2.5"], "number"),
+        ("number", ["2"], "number"),
+        ("digits", ["007"], "digits"),
+        ("date", ["2024-01-01 10:00:00"], "timestamp"),
+        ("string", ["3"], "string"),
+        ("boolean", ["NA"], "boolean"),
+    ],
+)
+def test_new_values_have_the_recorded_kind_or_a_similar_one(recorded, values, kind):
+    assert match_kinds({"a": scan(*values)}, {"a": recorded}) == {"a": kind}
+
+
+def test_other_values_than_in_the_search_are_refused():
+    scans = {"a b": scan("1", "about 2"), "c": scan("1"), "d": scan("x")}
+    message = "'a b' holds 'about 2', but held numbers in the search; the column 'c' holds '1'"
+    with pytest.raises(DataError, match=message):
+        match_kinds(scans, {"a b": "integer", "c": "boolean"})
+
+
+class Result:
+    """A result that predicts twice the feature."""
+
+    def transform(self, df):
+        assert dict(df.dtypes)["a"] == "bigint"
+        return df.selectExpr("*", "a * 2 as y__output")
+
+
+@pytest.mark.parametrize("is_csv", [True, False])
+def test_predictions_keep_the_columns_as_they_are(spark, is_csv):
+    df = spark.createDataFrame([("+1", "007"), ("NA", "x")], ["a", "code"])
+    scans = scan_columns(df, df.columns)[0] if is_csv else {}
+    kinds = {"a": "integer", "code": "string"}
+    predictions, added = predict_table(Table(df, scans), Result(), ["a", "code"], kinds)
+    assert added == ["y__output"]
+    assert [tuple(row) for row in predictions.collect()] == [("+1", "007", 2), ("NA", "x", None)]
+    with pytest.raises(DataError, match="there is no column 'b', but it was a feature"):
+        predict_table(Table(df), Result(), ["b"], {})
