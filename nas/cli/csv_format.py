@@ -84,6 +84,8 @@ def detect_csv_format(
     first, *others = _split(lines, separator, quote)
     if any("\ufffd" in value or "\0" in value for value in first):
         raise DataError(f"{path!r} is not UTF-8, as its first line shows: convert it")
+    if any("\ufffd" in line for line in lines):
+        logger.warning("%r holds characters that are not UTF-8: convert it", path)
     if not options.header:
         names = _choose_names(options.names, len(first), path, optional)
         return CsvFormat(separator, quote, False, names)

@@ -186,8 +186,9 @@ def cast_sql(name: str, kind: str) -> str:
     column = quote_name(name)
     if kind == STRING:
         return column
-    value = f"try_cast({column} as {_SQL_TYPES[kind]})"
-    return f"nullif({value}, double('NaN'))" if kind == NUMBER else value
+    if kind == NUMBER:  # Spark converts one of the marks
+        column = f"if(lower({column}) = 'nan', null, {column})"
+    return f"try_cast({column} as {_SQL_TYPES[kind]})"
 
 
 def cast_columns(df: DataFrame, kinds: Mapping[str, str]) -> DataFrame:

@@ -56,6 +56,12 @@ def test_a_header_that_looks_like_data_gives_a_warning(line, warns, caplog):
     assert ("--no-header" in caplog.text) == warns
 
 
+def test_values_in_another_encoding_give_a_warning(caplog):
+    with caplog.at_level(logging.WARNING):
+        detect("name", "caf\ufffd")
+    assert "holds characters that are not UTF-8" in caplog.text
+
+
 def test_unusable_first_lines_and_names_are_refused():
     with pytest.raises(DataError, match="holds no columns"):
         detect("", " ")
