@@ -251,9 +251,10 @@ def _encode_time(raw: Any, column: DatetimeColumn, numbers: list[Any], flags: li
             years = ops.cast(_split_days(days)[0] - column.center[1], "float64")
             numbers.append(_scale(_fill(years, missing), column.scale[1]))
         elif part in CYCLES:
-            turn = ops.cast(_compute_cycle(part, times, days), "float32") * float(TURN)
+            turn = ops.cast(_compute_cycle(part, times, days), "float32")
+            angle = ops.cast(turn, "float64") * TURN
             for function in (ops.sin, ops.cos):
-                flags.append(_fill(function(turn), missing))
+                flags.append(_fill(ops.cast(function(angle), "float32"), missing))
     if column.missing:
         flags.append(_to_flag(missing))
 

@@ -58,7 +58,8 @@ class ModelSelectionResult:
         engine_report: Report of how well the workers were used.
         custom_objects: Custom layers, losses and metrics by name.
         run_id: Name of the run in the store.
-        table: Encoding of the raw table that the search was given; None for arrays.
+        table: Encoding of the raw table that the search was given; None for arrays. It is an
+            attribute of the result, too.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class ModelSelectionResult:
         table: TableSchema | None = None,
     ) -> None:
         self._run_id = run_id
-        self._table = table
+        self.table = table
         self.custom_objects = dict(custom_objects or {})
         self.trials = tuple(trials)
         self.objective = objective
@@ -127,7 +128,7 @@ class ModelSelectionResult:
         It is empty for a regression, and for labels that ``fit`` was given as class indices.
         """
         by_label = (
-            {each.name: list(each.values) for each in self._table.labels} if self._table else {}
+            {each.name: list(each.values) for each in self.table.labels} if self.table else {}
         )
         return next(iter(by_label.values()), []) if len(by_label) < 2 else by_label
 
@@ -164,11 +165,11 @@ class ModelSelectionResult:
         Returns:
             The model. If labels have classes, its layer ``"classes"`` contains them.
         """
-        if not raw or self._table is None:
+        if not raw or self.table is None:
             return self.best_model
         from nas.results.raw_model import build_raw_model
 
-        return build_raw_model(self.best_model, self._table, self._layout)
+        return build_raw_model(self.best_model, self.table, self._layout)
 
     def get_best_models(self, num_models: int = 1) -> list[Model]:
         """Return the networks of the best ``num_models`` trials with a score, best first."""
@@ -248,7 +249,7 @@ class ModelSelectionResult:
             self._targets,
             self.engine_report,
             self._run_id,
-            self._table,
+            self.table,
         )
         save_result(parts, path, self)
 
@@ -355,7 +356,7 @@ class ModelSelectionResult:
             label_dtypes=tuple(target.label_dtype for target in self._targets),
             label_values=tuple(target.values for target in self._targets),
             outputs=self._make_columns(),
-            table=self._table,
+            table=self.table,
             custom_objects=pickle_objects(self.custom_objects),
         )
 
@@ -403,8 +404,8 @@ class ModelSelectionResult:
 
     def model_inputs(self, x: Any) -> np.ndarray | list[np.ndarray]:
         """Convert arrays, a dict or a pandas DataFrame to the inputs of the network."""
-        if self._table is not None:
-            inputs = encode_rows(x, self._table, self._layout.inputs)
+        if self.table is not None:
+            inputs = encode_rows(x, self.table, self._layout.inputs)
             return inputs[0] if len(inputs) == 1 else inputs
         columns = select_columns(x, self._layout.inputs, "x")
         inputs = build_inputs(columns, self._layout, self._model_input_dtypes)
@@ -431,11 +432,11 @@ class ModelSelectionResult:
 
     def _index_classes(self, y: Any) -> Any:
         """Replace the classes of labels of a raw table by their indices."""
-        if self._table is None or not self._table.labels:
+        if self.table is None or not self.table.labels:
             return y
         names = [name for group in self._layout.outputs for name in group]
         labels = to_labels(y, names)
-        for classes in self._table.labels:
+        for classes in self.table.labels:
             values = to_arrow(labels[[classes.name]]).column(0).combine_chunks()
             labels[classes.name] = index_classes(values, classes)
         return labels
@@ -471,8 +472,8 @@ class ModelSelectionResult:
     def _get_class_values(self, labels: Sequence[str]) -> tuple[Any, ...]:
         """Return the classes of an output, unless they are their own indices."""
         found = None
-        if self._table is not None and len(labels) == 1:
-            found = self._table.find_classes(labels[0])
+        if self.table is not None and len(labels) == 1:
+            found = self.table.find_classes(labels[0])
         if found is None or found.values == tuple(range(len(found.values))):
             return () if found is None or not isinstance(found.values[0], bool) else found.values
         return found.values

@@ -52,8 +52,7 @@ def to_inputs(frame: pd.DataFrame, columns: Any) -> dict[str, np.ndarray]:
             inputs[column.name] = np.stack(list(values))
         elif type(column).__name__ == "DatetimeColumn":
             times = pd.to_datetime(values).astype("datetime64[us]")
-            micros = times.astype("int64").to_numpy().astype(float)
-            inputs[column.name] = np.where(times.isna(), np.nan, micros)
+            inputs[column.name] = times.astype("int64").to_numpy()
         elif values.dtype == object:
             inputs[column.name] = values.astype(float).to_numpy()
         else:

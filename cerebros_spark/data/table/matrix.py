@@ -23,7 +23,7 @@ from cerebros_spark.data.table.schema import (
 CLIP = np.float32(3.0)
 """Bound of the smooth clip ``x / sqrt(1 + (x / 3)²)`` (arXiv 2407.04491, section 3)."""
 
-TURN = np.float32(2 * np.pi)
+TURN = 2 * np.pi
 
 
 def encode_matrix(schema: TableSchema, fields: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -61,10 +61,10 @@ def fill_matrix(
         if isinstance(column, DatetimeColumn):
             cyclic = [part in CYCLES for part in column.parts]
             for turn in values[:, cyclic].T:
-                angle = np.nan_to_num(turn * TURN)
-                known = ~np.isnan(turn)
-                matrix[:, flag] = np.where(known, np.sin(angle), np.float32(0))
-                matrix[:, flag + 1] = np.where(known, np.cos(angle), np.float32(0))
+                # In double precision, so that an exported model has the same values.
+                angle = turn.astype(np.float64) * TURN
+                matrix[:, flag] = np.nan_to_num(np.sin(angle))
+                matrix[:, flag + 1] = np.nan_to_num(np.cos(angle))
                 flag += 2
             if column.missing:
                 matrix[:, flag] = np.isnan(values[:, 0])
