@@ -16,7 +16,7 @@ from nas.cli.options import (
     verbose_option,
 )
 from nas.cli.spark_session import spark_session
-from nas.cli.table_columns import check_names, infer_kinds
+from nas.cli.table_columns import check_names, infer_kinds, join
 from nas.cli.table_io import FORMATS, detect_format, list_files, read_table
 
 _INSPECT = """\
@@ -68,4 +68,6 @@ def inspect(
         check_names([] if label is None else [label], table.df.columns, "--label names it")
         df = cast_columns(table.df, infer_kinds(table.scans, kinds_of_user))
         unnamed = [name for name in table.unnamed if name != label]
+        if unnamed:
+            click.echo(f"columns without a name are left out: {join(unnamed)}")
         click.echo(str(describe_table(df.drop(*unnamed), label, kinds_of_user or None)))
