@@ -20,7 +20,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.checks import DataRequest
 from cerebros_spark.data.spark_columns import vectors_to_arrays
-from cerebros_spark.data.table.batch import RawBatch, select_storage
+from cerebros_spark.data.table.batch import RawBatch, select_storage, vector_length_error
 from cerebros_spark.data.table.counts import CountPlan, merge_counts
 from cerebros_spark.data.table.fields import to_raw_columns
 from cerebros_spark.data.table.learning import (
@@ -163,10 +163,7 @@ class SparkTable:
         vectors = [packs[name] for name in self.names if name.startswith("raw_vector")]
         for column, values in zip(select_storage(self.columns, VECTOR), vectors, strict=True):
             if values.shape[1] != column.width:
-                raise DataError(
-                    f"the column {column.name!r} has arrays of unequal length, {column.width:,} "
-                    f"and {values.shape[1]:,}"
-                )
+                raise vector_length_error(column.name, [column.width, values.shape[1]])
         integers = packs.get(_INTEGERS, np.empty((rows, 0), np.int64))
         missing = integers == MISSING_INTEGER
         strings = packs.get(_STRINGS, ())
@@ -184,6 +181,10 @@ class SparkTable:
         for name in self.names:
             values = columns[name]
             if values.ndim == 1:
+                lengths = {len(each) for each in values}
+                if len(lengths) > 1:
+                    vectors = select_storage(self.columns, VECTOR)
+                    raise vector_length_error(vectors[_find_number(name)].name, list(lengths))
                 values = np.stack(list(values))
             if name != _STRINGS:
                 packs[name] = values
@@ -204,10 +205,13 @@ class SparkTable:
             if name == _STRINGS:
                 packs[name] = _split_strings(flat, rows)
                 continue
-            width = len(flat) // max(rows, 1)
-            if len(flat) != rows * width:
-                raise DataError("a column has arrays of unequal length")
-            packs[name] = flat.to_numpy(zero_copy_only=False).reshape(rows, width)
+            lengths = np.unique(np.diff(column.offsets.to_numpy()))
+            if len(lengths) > 1:
+                vectors = select_storage(self.columns, VECTOR)
+                raise vector_length_error(vectors[_find_number(name)].name, lengths.tolist())
+            packs[name] = flat.to_numpy(zero_copy_only=False).reshape(
+                rows, len(flat) // max(rows, 1)
+            )
         return self.make_batch(packs, rows)
 
     # Learning ----------------------------------------------------------------------------
@@ -324,6 +328,11 @@ class RawFeatures:
 
 
 _MISSING_SQL = "-9223372036854775807L - 1L"
+
+
+def _find_number(name: str) -> int:
+    """Return the place of a vector among the vectors, from the name of its column."""
+    return int(name.removeprefix("raw_vector"))
 
 
 def _read_widths(df: DataFrame, vectors: Sequence[RawColumn]) -> dict[str, int]:
