@@ -291,6 +291,16 @@ def warn_of_date(name: str) -> None:
     )
 
 
+def log_duplicates(shared: int, rows: int) -> None:
+    """Log the share of validation rows that also are training rows, label included."""
+    if shared:
+        logger.warning(
+            "%.1f %% of the validation rows are equal to training rows: scores are better than on "
+            "new rows. Drop duplicates, or keep them together with group_column",
+            100 * shared / rows,
+        )
+
+
 def check_split(train: int, validation: int, request: DataRequest) -> None:
     """Raise DataError if a split leaves a shard without rows."""
     is_given = request.validation == VALIDATION_DATA

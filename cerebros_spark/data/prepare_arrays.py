@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+from pandas.util import hash_array
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.core.seeding import derive_seed
@@ -21,7 +22,7 @@ from cerebros_spark.data.float32 import Variation, worst_variation
 from cerebros_spark.data.manifest import Column, Manifest, Shard
 from cerebros_spark.data.parquet_writer import rows_per_file, to_arrow, write_file
 from cerebros_spark.data.splits import allocate, are_classes, validation_size
-from cerebros_spark.data.table.arrow_table import ArrowTable
+from cerebros_spark.data.table.arrow_table import ArrowTable, combine_hashes
 from cerebros_spark.data.table.schema import LabelClasses
 from cerebros_spark.storage.store import Store
 
@@ -95,6 +96,9 @@ def prepare_arrays(
     checks.check_weights(described, float(max(weights, default=1)))
     schema = None
     if table is not None:
+        hashes = _hash_rows(table, stored)
+        shared = int(np.isin(hashes[held_out_rows], hashes[train_rows]).sum())
+        checks.log_duplicates(shared, len(held_out_rows))
         schema = table.learn(np.sort(train_rows), classes)
         described = [*describe_fields(schema, request), *described]
         stored = {**table.encode(schema.columns), **stored}
@@ -107,6 +111,13 @@ def prepare_arrays(
 
     planned = Manifest(name, tuple(described), (), (), request.seed, schema)
     return catalog.write(store, planned, inspect, write_shards)
+
+
+def _hash_rows(table: ArrowTable, stored: Arrays) -> np.ndarray:
+    """Return a hash of each row, from its features, labels and weight."""
+    values = [array.reshape(len(array), -1) for array in stored.values()]
+    hashed = [hash_array(column) for array in values for column in array.T]
+    return combine_hashes([table.hash_rows(), *hashed], table.rows)
 
 
 def _check_mark(columns: Arrays, request: DataRequest) -> np.ndarray | None:

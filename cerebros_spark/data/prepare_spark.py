@@ -38,6 +38,8 @@ from cerebros_spark.storage.store import Store
 
 # The lower 33 bits of monotonically_increasing_id count the rows of one Spark partition.
 _ROW_BITS = (1 << 33) - 1
+#: Approximate number of rows in which equal training and validation rows are looked for.
+_COMPARED = 500_000
 #: Decoded size of the rows that one task sorts, in bytes.
 TASK_BYTES = 2**24
 
@@ -109,8 +111,10 @@ def prepare_spark(
         placed = _place(ordered, surveyed, held_out, request)
         columns = _add_statistics(placed, train_rows, surveyed, sources)
         checks.check_weights(columns, _find_greatest_weight(placed, sources))
-        schema = None if table is None else table.learn(placed, classes)
-        if schema is not None:
+        schema = None
+        if table is not None:
+            _log_duplicates(placed, surveyed.rows, [source.alias for source in sources], raw.names)
+            schema = table.learn(placed, classes)
             columns = (*checks.describe_fields(schema, request), *columns)
 
         def write_shards(folder: str) -> tuple[catalog.Shards, catalog.Shards]:
@@ -242,6 +246,22 @@ def _add_statistics(
         msgspec.structs.replace(column, classes=classes.get(source.alias))
         for source, column in zip(sources, columns, strict=True)
     )
+
+
+def _log_duplicates(
+    placed: DataFrame, rows: int, labels: Sequence[str], features: Sequence[str]
+) -> None:
+    """Log the share of validation rows that are training rows, too, in a sample of the rows."""
+    # All copies of a row have the same hash, so all or none of them are in the sample.
+    hashed = placed.select(F.xxhash64(*labels, *features).alias("hash"), "validates")
+    sample = hashed.where(F.pmod("hash", F.lit(max(1, rows // _COMPARED))) == 0)
+    counts = sample.groupBy("hash").agg(
+        F.count_if("validates").alias("held_out"), F.count_if(~F.col("validates")).alias("train")
+    )
+    shared = F.sum(F.when(F.col("train") > 0, F.col("held_out")).otherwise(0))
+    row = counts.agg(shared, F.sum("held_out")).head()
+    if row is not None and row[1]:
+        checks.log_duplicates(row[0], row[1])
 
 
 def _find_greatest_weight(placed: DataFrame, sources: Sequence[SourceColumn]) -> float:

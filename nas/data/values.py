@@ -24,8 +24,9 @@ def to_array(value: Any, name: str) -> np.ndarray:
     """
     if type(value).__module__.startswith("tensorflow") and hasattr(value, "element_spec"):
         raise ArgumentError(
-            f"{name} is a tf.data.Dataset; pass arrays, a pandas DataFrame or a Spark DataFrame, "
-            "which can be split into partitions"
+            f"{name} is a tf.data.Dataset, which cannot be split into partitions; pass arrays: "
+            f"x, y = map(np.stack, zip(*{name}.unbatch().as_numpy_iterator())), without unbatch() "
+            "for a dataset of single rows; or a pandas or Spark DataFrame"
         )
     if hasattr(value, "tocsr"):
         raise ArgumentError(

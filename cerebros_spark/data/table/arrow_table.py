@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pandas.util import hash_array
 
 from cerebros_spark.data.table.batch import RawBatch, batch_from_arrow
 from cerebros_spark.data.table.fields import encode_fields, to_raw_columns
@@ -98,6 +99,11 @@ class ArrowTable:
             column.name: np.concatenate([part[column.name] for part in parts]) for column in columns
         }
 
+    def hash_rows(self) -> np.ndarray:
+        """Return a hash of each row as uint64; equal rows have equal hashes."""
+        parts = [_hash_batch(batch) for batch in self.batches(self.columns)]
+        return np.concatenate([*parts, np.empty(0, np.uint64)])
+
     def digest(self) -> str:
         """Return a hash of values and types."""
         content = hashlib.blake2b(digest_size=16)
@@ -111,6 +117,25 @@ class ArrowTable:
                 content.update(pc.binary_length(strings).fill_null(0).to_numpy().data)
                 content.update("".join(strings.drop_null().to_pylist()).encode())
         return content.hexdigest()
+
+
+def _hash_batch(batch: RawBatch) -> np.ndarray:
+    integers = np.where(batch.missing, -1, batch.integers)
+    numbers = np.where(np.isnan(batch.numbers), np.nan, batch.numbers)  # one form of NaN
+    columns = [
+        *(hash_array(column) for column in numbers.T),
+        *(hash_array(column) for column in integers.T),
+        *(hash_array(s.fill_null("").to_numpy(zero_copy_only=False)) for s in batch.strings),
+    ]
+    return combine_hashes(columns, batch.rows)
+
+
+def combine_hashes(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """Combine hashes of columns to one of each row."""
+    combined = np.full(rows, 0x345678, np.uint64)
+    for hashes in columns:
+        combined = (combined ^ hashes) * np.uint64(0x9E3779B97F4A7C15)
+    return combined
 
 
 def _find_width(column: pa.ChunkedArray) -> int:

@@ -257,3 +257,13 @@ def test_two_workers_and_one_hold_all_rows(tmp_path):
     fit(hypermodel, frame, epochs=1)
     train, validation = read_rows(hypermodel.result, LocalStore(tmp_path), "count")
     assert len(train) + len(validation) == 240
+
+
+def test_duplicated_rows_are_no_leak_unsaid(tmp_path, caplog):
+    frame = pd.concat([raw_table(120)] * 2, ignore_index=True)
+    fit(search(tmp_path, trials=1), frame, epochs=1)
+    (message,) = [r.getMessage() for r in caplog.records if "equal to training rows" in r.message]
+    assert float(message.split(" %")[0]) > 50
+    caplog.clear()
+    fit(search(tmp_path / "own", trials=1), raw_table(120), epochs=1)
+    assert "equal to training rows" not in caplog.text
