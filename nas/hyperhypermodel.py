@@ -163,8 +163,8 @@ class HyperHyperModel:
             store: Store of data, model states and the journal; defaults to a folder named after the
                 project.
             feature_columns: Names of the feature columns: one list for one input, or a list of
-                lists for several inputs. None for all columns of in-memory data; required for a
-                Spark DataFrame.
+                lists for several inputs. None for all columns that have no other role; required
+                for a Spark DataFrame with an AutoKeras graph or a custom builder.
             label_columns: Names of the label columns, in the same form.
             validation: Fraction of the rows used for validation, or name of a boolean column that
                 marks them.
@@ -291,9 +291,12 @@ class HyperHyperModel:
         far. The next call with the same arguments resumes the run.
 
         Args:
-            x: Features: a Spark DataFrame with the bound columns; or arrays of shape ``(rows, …)``,
-                a list of arrays (one per input), a dict, or a pandas DataFrame.
-            y: Labels of in-memory data; a Spark DataFrame contains its labels.
+            x: A table: a Spark or pandas DataFrame or an Arrow table, whose columns may be numbers,
+                strings, booleans, dates, vectors and missing values; see ``docs/tables.md``. Or
+                features of numbers: arrays of shape ``(rows, …)``, a list of arrays (one per
+                input), or a dict of arrays.
+            y: Name of the label's column in a table; or the labels of in-memory data. None if
+                ``label_columns`` is bound.
             batch_size: Rows per training step.
             epochs: Maximum number of epochs of a trial. If None, it is 1,000, and a trial also
                 stops when its ``val_loss`` has not improved by 1e-4 for 10 epochs, as in AutoKeras.

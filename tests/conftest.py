@@ -56,7 +56,7 @@ MARK_OF = {
     "cerebros_spark/test_daemon": "spark",
     "cerebros_spark/training": "keras",
     "cerebros_spark/training/test_base": "unit",
-    "nas/cli/test_table_encoding": "unit",
+    "nas/cli/test_csv_format": "unit",
     "nas/data/test_values": "unit",
     "nas/spaces/cerebros/test_plan": "unit",
     "nas/spaces/cerebros/test_space": "unit",

@@ -51,7 +51,6 @@ AVOIDED = {
 ALLOWED: dict[str, tuple[str, ...]] = {
     "nas/cli/runs.py": ('"texts":',),
     "nas/cli/search.py": ("--max-texts",),
-    "nas/cli/table_encoding.py": ("--max-texts", 'rename={"strings": "texts"}'),
 }
 
 _PATTERN = re.compile("|".join(rf"(?<!\w)({each})(?!\w)" for each in AVOIDED), re.I)

@@ -42,6 +42,9 @@ CLASSES = "classes"
 
 _EXACT = 2**53
 _HALF = 2**32
+# Float32 distinguishes 2^24 values below a number; less than 2^10 of them within a quartile range
+# are too few.
+_FLOAT32_STEPS = 2**14
 
 _USABLE = re.compile(r"[A-Za-z]\w*", re.ASCII)
 
@@ -158,6 +161,20 @@ def is_large_integer(column: TableColumn) -> bool:
         return False
     values = column.center if isinstance(column, NumberColumn) else column.values
     return any(abs(int(value)) > _EXACT for value in values)
+
+
+def find_precise_columns(schema: TableSchema) -> list[str]:
+    """Find the columns of float64 whose values float32 could not tell apart."""
+    return [
+        column.name
+        for column in schema.columns
+        if isinstance(column, NumberColumn)
+        and column.storage != INTEGER
+        and any(
+            abs(center) * scale > _FLOAT32_STEPS
+            for center, scale in zip(column.center, column.scale, strict=True)
+        )
+    ]
 
 
 def _join(parts: Sequence[Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from nas.data.weights import read_evaluation_weights
 from nas.drawing import draw_network
 from nas.reporting import write_report
 from nas.results.output_columns import OutputColumns, class_kind, output_names
+from nas.results.raw_model import build_raw_model, find_precise_columns
 from nas.results.saved_result import ResultParts, load_parts, save_result
 from nas.results.scorer import Scorer, has_fractional_type
 from nas.results.summary import describe_trials, print_text
@@ -41,6 +43,8 @@ from nas.trial.record import TrialRecord
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+logger = logging.getLogger(__name__)
 
 _SCORING_BATCH = 1024
 
@@ -167,7 +171,13 @@ class ModelSelectionResult:
         """
         if not raw or self.table is None:
             return self.best_model
-        from nas.results.raw_model import build_raw_model
+        precise = find_precise_columns(self.table)
+        if precise:
+            logger.warning(
+                "Keras' predict() casts arrays of float64 to float32, which lacks digits of %s: "
+                "call the exported model, or pass a tf.data.Dataset",
+                ", ".join(map(repr, precise)),
+            )
 
         return build_raw_model(self.best_model, self.table, self._layout)
 
