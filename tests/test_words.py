@@ -49,8 +49,6 @@ AVOIDED = {
 }
 # Names that users or stored files have: file -> text that is allowed there.
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "nas/cli/runs.py": ('"texts":',),
-    "nas/cli/search.py": ("--max-texts",),
 }
 
 _PATTERN = re.compile("|".join(rf"(?<!\w)({each})(?!\w)" for each in AVOIDED), re.I)
