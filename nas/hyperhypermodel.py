@@ -346,7 +346,7 @@ class HyperHyperModel:
             config.resources,
             x,
             y,
-            heads=config.table_heads,
+            table=config.table_options,
             validation=validation,
             validation_data=validation_data,
             sample_weight=sample_weight,

@@ -48,8 +48,7 @@ AVOIDED = {
     ),
 }
 # Names that users or stored files have: file -> text that is allowed there.
-ALLOWED: dict[str, tuple[str, ...]] = {
-}
+ALLOWED: dict[str, tuple[str, ...]] = {}
 
 _PATTERN = re.compile("|".join(rf"(?<!\w)({each})(?!\w)" for each in AVOIDED), re.I)
 

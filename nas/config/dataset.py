@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from cerebros_spark.data.manifest import Layout, Manifest
 from nas.config.binding import Columns, Resources
 from nas.config.sources import DataArguments, read_arguments
 from nas.data.heads import Target
+from nas.data.table import TableOptions
 from nas.data.weights import check_bound_weight
 
 
@@ -58,7 +59,7 @@ def prepare_data(
     x: Any,
     y: Any,
     *,
-    heads: Sequence[Any] | None,
+    table: TableOptions | None,
     validation: float | str,
     validation_data: Any,
     sample_weight: Any,
@@ -72,7 +73,7 @@ def prepare_data(
         resources: The bound resources.
         x: As in ``HyperHyperModel.fit``.
         y: As in ``fit``.
-        heads: Heads of the outputs, if the networks read raw tables; otherwise None.
+        table: How the networks read raw tables; None for networks that do not.
         validation: Fraction of validation rows, or name of the column that marks them.
         validation_data: As in ``fit``.
         sample_weight: As in ``fit``.
@@ -86,7 +87,7 @@ def prepare_data(
     if x is None:
         raise ArgumentError("x is missing: pass a Spark DataFrame, a table, or arrays and y")
     arguments = DataArguments(
-        resources, x, y, heads, validation, validation_data, sample_weight, seed, shuffle
+        resources, x, y, table, validation, validation_data, sample_weight, seed, shuffle
     )
     source = read_arguments(arguments)
     with explain_python_mismatch():

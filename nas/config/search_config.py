@@ -18,6 +18,7 @@ from nas.config.dataset import PreparedData, SearchData
 from nas.config.tuner import TunerBinding
 from nas.config.user_model import resolve_user_model
 from nas.data.heads import resolve_targets
+from nas.data.table import TableOptions
 from nas.data.weights import check_class_labels, check_class_weight, parse_loss_weights
 from nas.monitoring.observer import SearchObserver
 from nas.spaces.autokeras.default_graph import assemble_graph, needs_blocks
@@ -93,11 +94,21 @@ class SearchConfig:
         return (*self.callbacks, keras.callbacks.EarlyStopping(**DEFAULT_STOPPING))
 
     @property
-    def table_heads(self) -> tuple[Any, ...] | None:
-        """Heads of networks that read raw tables; None for other networks."""
+    def table_options(self) -> TableOptions | None:
+        """How the networks read raw tables; None for networks that do not.
+
+        Cerebros networks do, and AutoKeras graphs with an ``ak.StructuredDataInput``.
+        """
         model = self.model
-        is_plain = self.input_shape is None and not model.base_models
-        return model.heads if model.space is not None and is_plain else None
+        nodes = [node for node in model.inputs if isinstance(node, ak.StructuredDataInput)]
+        embeds = model.space is not None
+        if self.input_shape is not None or model.base_models or not (embeds or nodes):
+            return None
+        types: dict[str, str] = {}
+        for node in nodes:
+            types.update(node.column_types or {})
+        types.update(self.resources.column_types or {})
+        return TableOptions(model.heads, types, embeds)
 
     @property
     def custom_objects(self) -> Mapping[str, Any]:

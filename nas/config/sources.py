@@ -17,30 +17,25 @@ from nas.data.columns import check_columns
 from nas.data.inputs import flatten_names, is_spark, name_columns, warn_if_sorted_by_date
 from nas.data.spark_table import describe_spark_table
 from nas.data.splits import SplitRule, make_rule
-from nas.data.table import is_table, name_table, to_frame
+from nas.data.table import TableOptions, is_table, name_table, to_frame
 
 
 @dataclass(frozen=True)
 class DataArguments:
     """Arguments of ``fit`` and ``resource_bind`` that say what the data is.
 
-    ``heads`` are those of networks that read raw tables; None for other networks.
+    ``table`` says how networks read raw tables; None for networks that do not.
     """
 
     resources: Resources
     x: Any
     y: Any
-    heads: Sequence[Any] | None
+    table: TableOptions | None
     validation: float | str
     validation_data: Any
     sample_weight: Any
     seed: int
     shuffle: bool
-
-    @property
-    def column_types(self) -> Mapping[str, str] | None:
-        """Kinds of columns that the user set."""
-        return self.resources.column_types
 
 
 @dataclass(frozen=True)
@@ -75,8 +70,8 @@ def read_arguments(arguments: DataArguments) -> PreparationInput:
     )
     if is_spark(x):
         return _read_spark(arguments, rule)
-    if arguments.heads is not None and is_table(x):
-        return _read_table(arguments, rule)
+    if arguments.table is not None and is_table(x):
+        return _read_table(arguments, arguments.table, rule)
     if rule is not None:
         raise _make_rule_error(rule)
     return _read_arrays(arguments)
@@ -89,7 +84,9 @@ def _make_rule_error(rule: SplitRule) -> ArgumentError:
     )
 
 
-def _read_table(arguments: DataArguments, rule: SplitRule | None) -> PreparationInput:
+def _read_table(
+    arguments: DataArguments, options: TableOptions, rule: SplitRule | None
+) -> PreparationInput:
     from cerebros_spark.data.prepare_arrays import prepare_arrays
 
     bound = arguments.resources
@@ -98,14 +95,13 @@ def _read_table(arguments: DataArguments, rule: SplitRule | None) -> Preparation
     named = name_table(
         arguments.x,
         arguments.y,
-        arguments.heads or (),
+        options,
         feature_columns=bound.feature_columns,
         label_columns=bound.label_columns,
         validation=arguments.validation,
         validation_data=arguments.validation_data,
         sample_weight=arguments.sample_weight,
         weight_column=bound.sample_weight_column,
-        column_types=bound.column_types,
         rule=rule,
     )
     return PreparationInput(
@@ -122,13 +118,13 @@ def _read_table(arguments: DataArguments, rule: SplitRule | None) -> Preparation
 def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> PreparationInput:
     from cerebros_spark.data.prepare_spark import prepare_spark
 
-    bound, data, heads = arguments.resources, arguments.x, arguments.heads
+    bound, data, options = arguments.resources, arguments.x, arguments.table
     check_classic(data, "x")
     y, labels, validation = arguments.y, bound.label_columns, arguments.validation
     if isinstance(y, str):
         labels, y = [y], None
     features = bound.feature_columns
-    if heads is not None and not features:
+    if options is not None and not features:
         features = _find_spark_features(bound, data, labels, validation)
     _check_spark_arguments(features, labels, y, arguments.sample_weight)
     weight = bound.sample_weight_column
@@ -136,13 +132,11 @@ def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> Preparation
         names = [*flatten_names(features), *flatten_names(labels), *([weight] if weight else [])]
         data = _mark_validation(data, arguments.validation_data, list(dict.fromkeys(names)))
         validation = VALIDATION_DATA
-    if heads is None:
+    if options is None:
         if rule is not None:
             raise _make_rule_error(rule)
         return PreparationInput(prepare_spark, data, features, labels, validation, weight)
-    data, features, raw = describe_spark_table(
-        data, heads, features or [], flatten_names(labels), bound.column_types
-    )
+    data, features, raw = describe_spark_table(data, options, features or [], flatten_names(labels))
     if rule is not None:
         data, validation = rule.mark_spark(data, SPLIT), SPLIT
     return PreparationInput(prepare_spark, data, features, labels, validation, weight, raw)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.data.columns import check_columns
 from nas.data.inputs import Columns, flatten_names
-from nas.data.table import find_head, has_classes
+from nas.data.table import TableOptions, find_head, has_classes
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 def describe_spark_table(
     df: DataFrame,
-    heads: Sequence[Any],
+    options: TableOptions,
     features: Columns,
     labels: Sequence[str],
-    column_types: Mapping[str, str] | None,
 ) -> tuple[DataFrame, Columns, dict[str, Any]]:
     """Describe the features of a DataFrame, and index the classes of its labels.
 
@@ -48,10 +47,11 @@ def describe_spark_table(
     df = drop_unlabeled(df, labels)
     classes = []
     for name in labels:
-        head = find_head(name, labels, heads)
+        head = find_head(name, labels, options.heads)
         is_array = df.schema[name].dataType.typeName() in ("array", "vector", "vectorudt")
         if has_classes(head) and not is_array:
             df, found = index_classes(df, name)
             classes.append(found)
-    table = SparkTable.create(df, flatten_names(groups), column_types)
+    names = flatten_names(groups)
+    table = SparkTable.create(df, names, options.column_types, embeds=options.embeds)
     return df, groups, {"table": table, "classes": classes}

@@ -47,6 +47,19 @@ _FEATURES, _LABEL = "features", "target"
 
 
 @dataclass(frozen=True)
+class TableOptions:
+    """How networks read raw tables.
+
+    ``heads`` are their outputs, ``column_types`` the kinds that the user set. ``embeds`` says
+    whether the networks embed categories; otherwise at most 100 are known, as one-hot values.
+    """
+
+    heads: Sequence[Any]
+    column_types: Mapping[str, str] | None = None
+    embeds: bool = True
+
+
+@dataclass(frozen=True)
 class NamedTable:
     """Arguments of ``fit`` with a raw table: see ``NamedColumns`` for the other attributes."""
 
@@ -87,7 +100,7 @@ def to_frame(x: Any, argument: str = "x") -> pd.DataFrame:
 def name_table(
     x: Any,
     y: Any,
-    heads: Sequence[Any],
+    options: TableOptions,
     *,
     feature_columns: Columns | None,
     label_columns: Columns | None,
@@ -95,7 +108,6 @@ def name_table(
     validation_data: Any,
     sample_weight: Any,
     weight_column: str | None,
-    column_types: Mapping[str, str] | None,
     rule: SplitRule | None = None,
 ) -> NamedTable:
     """Name features and labels of a raw table, and index the classes of the labels.
@@ -138,14 +150,15 @@ def name_table(
         )
         features, labels = features[keep], labels[keep]
         mark, weights = (None if each is None else each[keep] for each in (mark, weights))
-    classes, columns = index_labels(labels, heads)
+    classes, columns = index_labels(labels, options.heads)
     if mark is not None:
         columns[str(validation)] = mark
     weight = None
     if weights is not None:
         weight = weight_column or SAMPLE_WEIGHT
         columns[weight] = weights
-    table = ArrowTable.create(to_arrow(features, column_types), column_types)
+    types = options.column_types
+    table = ArrowTable.create(to_arrow(features, types), types, embeds=options.embeds)
     return NamedTable(
         table,
         tuple(classes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,11 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
         )
     table = data.manifest.table
     statistics: list[Any] = [None] * len(layout.inputs)
-    if table is None:
+    if model.space is None and table is not None:
+        # The matrix is scaled, so that the layers for normalization change nothing.
+        widths = [math.prod(shape) for shape in layout.input_shapes]
+        statistics = [(np.zeros(width), np.ones(width)) for width in widths]
+    elif table is None:
         statistics = [_get_statistics(data.manifest, group) for group in layout.inputs]
     if model.space is None:
         return GraphSpace(

@@ -35,13 +35,21 @@ class ArrowTable:
     Attributes:
         table: The values.
         columns: The columns of the table with their kinds.
+        embeds: Whether networks embed categories; see :func:`.learning.learn_schema`.
     """
 
     table: pa.Table
     columns: tuple[RawColumn, ...]
+    embeds: bool = True
 
     @classmethod
-    def create(cls, table: pa.Table, column_types: Mapping[str, str] | None = None) -> ArrowTable:
+    def create(
+        cls,
+        table: pa.Table,
+        column_types: Mapping[str, str] | None = None,
+        *,
+        embeds: bool = True,
+    ) -> ArrowTable:
         """Infer the kinds of a table's columns.
 
         Raises:
@@ -56,7 +64,7 @@ class ArrowTable:
             else each
             for each in resolve_kinds(described, column_types)
         ]
-        return cls(table, tuple(columns))
+        return cls(table, tuple(columns), embeds)
 
     @property
     def rows(self) -> int:
@@ -89,7 +97,7 @@ class ArrowTable:
         used = [each for each in surveyed if find_reason(each) is None]
         plan = plan_counts(survey, used)
         counts = plan.count(self.batches(self.columns, rows))
-        return learn_schema(surveyed, plan, counts, labels, zone="")
+        return learn_schema(surveyed, plan, counts, labels, zone="", embeds=self.embeds)
 
     def encode(self, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
         """Encode columns as fields; see :func:`.fields.encode_fields`."""
@@ -106,7 +114,7 @@ class ArrowTable:
 
     def digest(self) -> str:
         """Return a hash of values and types."""
-        content = hashlib.blake2b(digest_size=16)
+        content = hashlib.blake2b(repr(self.embeds).encode(), digest_size=16)
         for column in self.columns:
             content.update(repr(column).encode())
         for batch in self.batches(self.columns):

@@ -36,6 +36,9 @@ from cerebros_spark.data.table.survey import NumberSurvey, TableSurvey, estimate
 MAX_ONE_HOT = 32
 """Maximum number of known categories of a column that is one-hot encoded."""
 
+MAX_ONE_HOT_ALONE = 100
+"""Maximum number of known categories of a column for networks that do not embed them."""
+
 MAX_CATEGORIES = 10_000
 """Maximum number of known categories of a column; the most frequent are kept."""
 
@@ -254,6 +257,7 @@ def learn_schema(
     labels: Sequence[LabelClasses],
     *,
     zone: str,
+    embeds: bool = True,
 ) -> TableSchema:
     """Decide the encoding of each column.
 
@@ -263,11 +267,13 @@ def learn_schema(
         counts: Its counts, over the training rows.
         labels: Classes of the labels.
         zone: Time zone that instants are shown in.
+        embeds: Whether networks embed codes. Otherwise, all categories are one-hot encoded, and at
+            most 100 of a column are known.
 
     Raises:
         DataError: If no column can be used.
     """
-    learner = _Learner(plan, counts, zone, [s for s in surveyed if find_reason(s) is None])
+    learner = _Learner(plan, counts, zone, embeds)
     columns: list[TableColumn] = []
     left_out, summary = [], []
     for each in surveyed:
@@ -303,9 +309,14 @@ class _Learner:
     """Encoding of single columns, from the counts."""
 
     def __init__(
-        self, plan: CountPlan, counts: pa.Table, zone: str, used: Sequence[SurveyedColumn]
+        self,
+        plan: CountPlan,
+        counts: pa.Table,
+        zone: str,
+        embeds: bool,
     ) -> None:
         self._plan = plan
+        self._embeds = embeds
         self._zone = zone
         self._numbers = {slot: place for place, slot in enumerate(plan.numbers)}
         start = len(plan.numbers)
@@ -315,7 +326,8 @@ class _Learner:
             *((STRING, slot) for slot in plan.string_categories),
         ]
         self._categories = {key: plan.binned + at for at, key in enumerate(places)}
-        self._limit = min(MAX_CATEGORIES, MAX_ALL_CATEGORIES // max(len(places), 1))
+        most = MAX_CATEGORIES if embeds else MAX_ONE_HOT_ALONE
+        self._limit = min(most, MAX_ALL_CATEGORIES // max(len(places), 1))
         ordered = counts.sort_by("place")
         ends = np.searchsorted(
             ordered.column("place").to_numpy(), np.arange(plan.binned + len(places) + 1)
@@ -397,7 +409,8 @@ class _Learner:
         values: list[str | int] = sorted(known)
         if column.storage == INTEGER:
             values = sorted(int(text) for text in known)
-        encoding = ONE_HOT if len(values) <= MAX_ONE_HOT else EMBEDDED
+        one_hot = not self._embeds or len(values) <= MAX_ONE_HOT
+        encoding = ONE_HOT if one_hot else EMBEDDED
         if len(values) == 2 and not other:
             encoding = SIGNED
         return CategoryColumn(

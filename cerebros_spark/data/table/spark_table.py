@@ -61,16 +61,23 @@ class SparkTable:
         types: Spark's name of the type of each feature.
         zone: Time zone that instants are shown in.
         session_zone: Time zone of the Spark session.
+        embeds: Whether networks embed categories; see :func:`.learning.learn_schema`.
     """
 
     columns: tuple[RawColumn, ...]
     types: tuple[str, ...]
     zone: str
     session_zone: str
+    embeds: bool = True
 
     @classmethod
     def create(
-        cls, df: DataFrame, names: Sequence[str], column_types: Mapping[str, str] | None = None
+        cls,
+        df: DataFrame,
+        names: Sequence[str],
+        column_types: Mapping[str, str] | None = None,
+        *,
+        embeds: bool = True,
     ) -> SparkTable:
         """Infer the kinds of columns of a DataFrame; vectors get their width from its first row.
 
@@ -88,6 +95,7 @@ class SparkTable:
             tuple(fields[name].dataType.typeName() for name in names),
             zone,
             zone,
+            embeds,
         )
 
     @classmethod
@@ -254,7 +262,7 @@ class SparkTable:
         used = [each for each in surveyed if find_reason(each) is None]
         plan = plan_counts(survey, used)
         counts = self._count(frame.where("not validates"), plan, min_category_rows(survey.rows))
-        return learn_schema(surveyed, plan, counts, labels, zone=self.zone)
+        return learn_schema(surveyed, plan, counts, labels, zone=self.zone, embeds=self.embeds)
 
     def _count(self, frame: DataFrame, plan: CountPlan, fewest: int) -> pa.Table:
         """Count bins and categories; of the rare categories of a column, only one is returned."""

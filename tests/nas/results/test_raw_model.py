@@ -15,7 +15,6 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.schema import LabelClasses, TableSchema
@@ -219,7 +218,7 @@ COLUMNS = st.one_of(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(COLUMNS, min_size=1, max_size=4), st.lists(COLUMNS, min_size=0, max_size=4))
-def test_random_tables_are_encoded_alike_or_refused_in_our_words(trained, others):
+def test_random_tables_are_encoded_alike(trained, others):
     types = {
         "float": pa.float64(),
         "integer": pa.int64(),
@@ -231,11 +230,7 @@ def test_random_tables_are_encoded_alike_or_refused_in_our_words(trained, others
     }
     arrays = {f"{kind} {i}": pa.array(v, types[kind]) for i, (kind, v) in enumerate(trained)}
     table = pa.table({**arrays, "safe": pa.array(range(2, 26, 2))})
-    try:
-        schema = ArrowTable.create(table).learn(np.arange(12))
-    except DataError as error:
-        assert "infinite" in str(error) or "no feature" in str(error)
-        return
+    schema = ArrowTable.create(table).learn(np.arange(12))
     # New rows of the same types, in which categories are unknown and values beyond the range.
     new = dict(arrays)
     for i, (kind, values) in enumerate(others):

@@ -90,11 +90,11 @@ def test_new_rows_must_have_the_columns_and_types_of_training(searched):
     hypermodel, _, frame = searched
     with pytest.raises(DataError, match="there is no column 'color'"):
         hypermodel.predict(frame.drop(columns="color"))
-    with pytest.raises(DataError, match="'number' has the type .*string.*held numbers"):
+    with pytest.raises(DataError, match=r"'number' has the type .*string.*held numbers"):
         hypermodel.predict(frame.assign(number="5"))
-    with pytest.raises(DataError, match="'color' has the type .*held strings"):
+    with pytest.raises(DataError, match=r"'color' has the type .*held strings"):
         hypermodel.predict(frame.assign(color=5))
-    with pytest.raises(DataError, match="'at' has the type .*held dates or times"):
+    with pytest.raises(DataError, match=r"'at' has the type .*held dates or times"):
         hypermodel.predict(frame.assign(at="2020-01-01"))
     with pytest.raises(DataError, match="'y' holds 'ugly', which is not among its 2 classes"):
         hypermodel.evaluate(frame.assign(y="ugly"))
@@ -202,9 +202,9 @@ def test_splits_that_contradict_each_other_are_refused(tmp_path):
 def test_streamed_rows_give_the_same(searched, tmp_path):
     _, result, frame = searched
     streamed = fit(search(tmp_path, shard_memory=2000), frame)
-    assert streamed.leaderboard()["status"].eq("completed").all()
     # The order of rows differs where a shard is streamed.
-    assert streamed.leaderboard()["score"].notna().all()
+    scores = [each.leaderboard().sort_values("trial")["score"] for each in (streamed, result)]
+    np.testing.assert_allclose(*scores, rtol=0.2)
 
 
 def test_networks_train_together_on_tables_without_embeddings(tmp_path):
@@ -267,3 +267,27 @@ def test_duplicated_rows_are_no_leak_unsaid(tmp_path, caplog):
     caplog.clear()
     fit(search(tmp_path / "own", trials=1), raw_table(120), epochs=1)
     assert "equal to training rows" not in caplog.text
+
+
+def test_graphs_with_structured_inputs_read_one_hot_tables(tmp_path):
+    frame = raw_table()
+    node = ak.StructuredDataInput(column_types={"count": "categorical"})
+    output = ak.ClassificationHead()(ak.StructuredDataBlock(normalize=True)(node))
+    hypermodel = HyperHyperModel(node, output, project_name="graph", max_trials=1, seed=0)
+    hypermodel.resource_bind(store=LocalStore(tmp_path))
+    result = fit(hypermodel, frame, epochs=1)
+    by_name = {column.name: column for column in result.table.columns}
+    assert by_name["count"].encoding == by_name["shop"].encoding == "one_hot"
+    assert result.table.matrix.codes == ()
+    model = hypermodel.export_model()
+    predicted = np.asarray(model(to_inputs(frame, result.table.columns)))
+    np.testing.assert_allclose(predicted, hypermodel.predict(frame), atol=1e-6)
+
+
+def test_graphs_with_plain_inputs_read_numbers_alone(tmp_path):
+    node = ak.Input()
+    output = ak.ClassificationHead()(ak.DenseBlock()(node))
+    hypermodel = HyperHyperModel(node, output, project_name="graph", max_trials=1, seed=0)
+    hypermodel.resource_bind(store=LocalStore(tmp_path))
+    with pytest.raises(DataError, match="the column 'color' has the type"):
+        fit(hypermodel, raw_table()[["color", "y"]])
