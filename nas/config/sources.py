@@ -145,13 +145,16 @@ def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> Preparation
 def _read_arrays(arguments: DataArguments) -> PreparationInput:
     from cerebros_spark.data.prepare_arrays import prepare_arrays
 
-    bound, x = arguments.resources, arguments.x
+    bound, x, y = arguments.resources, arguments.x, arguments.y
     _warn_if_sorted(arguments)
+    labels = bound.label_columns
+    if isinstance(y, str):
+        labels, y = [y], None
     named = name_columns(
         to_frame(x) if isinstance(x, pa.Table) else x,
-        arguments.y,
+        y,
         feature_columns=bound.feature_columns,
-        label_columns=bound.label_columns,
+        label_columns=labels,
         validation=arguments.validation,
         validation_data=arguments.validation_data,
         sample_weight=arguments.sample_weight,
