@@ -50,6 +50,7 @@ MARK_OF = {
     "cerebros_spark/compat/petastorm": "unit",
     "cerebros_spark/data/test_parquet_writer": "spark",
     "cerebros_spark/data/test_prepare_spark": "spark",
+    "cerebros_spark/data/table/test_spark_table": "spark",
     "cerebros_spark/data/test_splits": "spark",
     "cerebros_spark/data/test_weights": "spark",
     "cerebros_spark/storage/test_s3": "cluster",

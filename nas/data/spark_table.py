@@ -44,14 +44,16 @@ def describe_spark_table(
     for group in features:
         df, flat = flatten_structs(df, [group] if isinstance(group, str) else group)
         groups += flat if isinstance(group, str) else [flat]
-    df = drop_unlabeled(df, labels)
-    classes = []
+    classes, others = [], []
     for name in labels:
         head = find_head(name, labels, options.heads)
         is_array = df.schema[name].dataType.typeName() in ("array", "vector", "vectorudt")
         if has_classes(head) and not is_array:
             df, found = index_classes(df, name)
             classes.append(found)
+        else:
+            others.append(name)
+    df = drop_unlabeled(df, others)
     names = flatten_names(groups)
     table = SparkTable.create(df, names, options.column_types, embeds=options.embeds)
     return df, groups, {"table": table, "classes": classes}

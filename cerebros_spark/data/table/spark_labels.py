@@ -40,20 +40,23 @@ def flatten_structs(df: DataFrame, names: Sequence[str]) -> tuple[DataFrame, lis
 
 def drop_unlabeled(df: DataFrame, labels: Sequence[str]) -> DataFrame:
     """Leave out the rows in which a label is missing, with a warning that counts them."""
-    present = " and ".join(
-        f"({_quote(n)} is not null{_nan_sql(df, n)})" for n in labels if df.schema[n].nullable
-    )
-    if not present:
+    nullable = [name for name in labels if df.schema[name].nullable]
+    if not nullable:
         return df
+    present = " and ".join(f"({_present_sql(df, name)})" for name in nullable)
     row = df.agg(F.count(F.lit(1)), F.count_if(~F.expr(present))).head()
     if row is None or row[1] == 0:
         return df
-    logger.warning("%s of %s rows have no label and are left out", f"{row[1]:,}", f"{row[0]:,}")
+    _warn_of_unlabeled(row[1], row[0])
     return df.where(present)
 
 
+def _warn_of_unlabeled(missing: int, rows: int) -> None:
+    logger.warning("%s of %s rows have no label and are left out", f"{missing:,}", f"{rows:,}")
+
+
 def index_classes(df: DataFrame, name: str) -> tuple[DataFrame, LabelClasses]:
-    """Replace the classes of a label by their indices.
+    """Replace the classes of a label by their indices; leave out rows without a label.
 
     Raises:
         DataError: If the values are not classes.
@@ -67,8 +70,14 @@ def index_classes(df: DataFrame, name: str) -> tuple[DataFrame, LabelClasses]:
     kinds = (T.BooleanType, T.StringType, T.IntegralType, T.FractionalType)
     if not isinstance(field.dataType, kinds):
         column = column.cast("string")
-    rows = df.select(column.alias("value")).distinct().limit(MAX_CLASSES + 1).collect()
-    classes = learn_classes(name, field.dataType.simpleString(), [row["value"] for row in rows])
+    counted = df.select(column.alias("value")).groupBy("value").count()
+    counts = {row["value"]: row["count"] for row in counted.limit(MAX_CLASSES + 3).collect()}
+    missing = sum(n for value, n in counts.items() if value is None or value != value)
+    present = [value for value in counts if value is not None and value == value]
+    classes = learn_classes(name, field.dataType.simpleString(), present)
+    if missing:
+        _warn_of_unlabeled(missing, sum(counts.values()))
+        df = df.where(_present_sql(df, name))
     if isinstance(field.dataType, T.FractionalType):
         column = column.cast("bigint")
     pairs: list[Any] = [
@@ -89,6 +98,8 @@ def _quote(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def _nan_sql(df: DataFrame, name: str) -> str:
+def _present_sql(df: DataFrame, name: str) -> str:
+    """Return SQL of whether a label is neither null nor NaN."""
+    quoted = _quote(name)
     is_float = isinstance(df.schema[name].dataType, T.FloatType | T.DoubleType)
-    return f" and not isnan({_quote(name)})" if is_float else ""
+    return f"{quoted} is not null" + (f" and not isnan({quoted})" if is_float else "")

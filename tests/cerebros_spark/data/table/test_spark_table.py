@@ -27,7 +27,6 @@ from cerebros_spark.data.table.spark_table import SparkTable
 from cerebros_spark.storage.local import LocalStore
 from tests.nas.tables import raw_table
 
-pytestmark = pytest.mark.spark
 
 FEATURES = [name for name in raw_table(10).columns if name not in ("y", "row")]
 
@@ -229,6 +228,14 @@ def test_classes_are_indexed(spark, sql, classes):
     indexed, found = index_classes(df, "y")
     assert found.values == classes
     assert sorted({row["y"] for row in indexed.collect()}) == list(range(len(classes)))
+
+
+def test_rows_without_a_class_are_left_out(spark, caplog):
+    df = spark.sql("select if(id < 3, null, if(id < 6, 'a', 'b')) as y from range(10)")
+    indexed, found = index_classes(df, "y")
+    assert found.values == ("a", "b")
+    assert sorted(row["y"] for row in indexed.collect()) == [0] * 3 + [1] * 4
+    assert "3 of 10 rows have no label" in caplog.text
 
 
 def test_rows_without_a_label_are_left_out(spark, caplog):
