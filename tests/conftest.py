@@ -78,6 +78,7 @@ STACK = (
     "cerebros_spark/data",
     "cerebros_spark/storage",
     "nas/compat",
+    "nas/results/test_raw_model",
     "nas/search/test_spark",
     "profile",  # geni-lib needs Python 3.12 or older
 )
@@ -95,6 +96,7 @@ LONGEST = (
     "scripts/test_experiments",
     "nas/cli/test_main",
     "cerebros_spark/backends/test_gpus",
+    "nas/results/test_raw_model",
     "nas/search/test_spark",
     "cerebros_spark/data/test_prepare_spark",
     "nas/spaces/test_custom_objects",
