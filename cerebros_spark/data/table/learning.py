@@ -51,6 +51,10 @@ _UNIQUE = 0.8
 _FEW = 20
 """Number of rows up to which no column is taken for ids."""
 
+_ROW_NAMES = frozenset(
+    ("id", "index", "row", "rowid", "row_id", "rownames", "row_names", "unnamed: 0", "_c0", "")
+)
+
 _QUARTILES = (0.25, 0.5, 0.75)
 
 _EXACT = 2**53
@@ -180,12 +184,16 @@ def find_reason(surveyed: SurveyedColumn) -> str | None:
 
 
 def is_row_number(surveyed: SurveyedColumn) -> bool:
-    """Return whether integers are distinct, and nearly without gaps."""
+    """Return whether integers number the rows of this table, or of one that it is a part of.
+
+    They are all different, and either nearly without gaps, or their name says so.
+    """
     if surveyed.missing or surveyed.least is None or surveyed.greatest is None:
         return False
     extent = int(surveyed.greatest) - int(surveyed.least) + 1
     rows, distinct = surveyed.rows, surveyed.distinct or 0
-    return rows > 5 * _FEW and extent < 1.25 * rows and distinct > 0.9 * rows
+    is_named = surveyed.column.name.strip().lower() in _ROW_NAMES
+    return rows > 5 * _FEW and distinct > 0.9 * rows and (is_named or extent < 1.25 * rows)
 
 
 def plan_counts(survey: TableSurvey, used: Sequence[SurveyedColumn]) -> CountPlan:
