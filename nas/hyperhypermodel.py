@@ -210,7 +210,9 @@ class HyperHyperModel:
             shard_memory=shard_memory,
             program_memory=program_memory,
             sample_weight_column=sample_weight_column,
-            column_types=column_types,
+            column_types=None
+            if column_types is None
+            else {str(name): kind for name, kind in column_types.items()},
             group_column=group_column,
             time_column=time_column,
         )
@@ -438,7 +440,7 @@ class HyperHyperModel:
 
         Args:
             x: A Spark DataFrame with features and labels, evaluated on the executors; or arrays.
-            y: Labels of arrays.
+            y: Labels of arrays, or the name of the label's column in a table.
             batch_size: Rows per step.
             verbose: Passed to Keras.
             return_dict: Whether to return the values by name.
@@ -477,10 +479,14 @@ class HyperHyperModel:
             DataError: If there is no such label, or there are no rows.
         """
         bound = self._resources
-        if y is None and bound is not None:
+        types: dict[str, str] = {}
+        for node in self._model.inputs:
+            types.update(getattr(node, "column_types", None) or {})
+        if bound is not None:
+            types.update(bound.column_types or {})
             names = flatten_names(bound.label_columns)
-            y = names[0] if names else None
-        return describe_table(x, y, None if bound is None else bound.column_types)
+            y = names[0] if y is None and names else y
+        return describe_table(x, y, types)
 
     @property
     def tuner(self) -> TunerSummary:

@@ -92,7 +92,7 @@ def _group(
     end = "input" if role == "feature" else "output"
     existing = tuple(column.name for column in manifest.columns if column.role == role)
     if role == "feature" and columns is not None and manifest.table is not None:
-        columns = _drop_left_out(manifest.table, columns)
+        columns = _find_used(manifest.table, columns)
     names = existing if columns is None else flatten(columns, argument)
     for name in names:
         if name not in existing:
@@ -118,16 +118,31 @@ def _group(
     )
 
 
-def _drop_left_out(table: TableSchema, columns: Columns) -> Columns:
-    """Drop the columns that are left out of a raw table."""
-    left_out = {each.name for each in table.left_out}
-    kept: list[str | list[str]] = []
+def _find_used(table: TableSchema, columns: Columns) -> Columns:
+    """Return the columns without those that are left out, and with the fields of structs.
+
+    Raises:
+        ArgumentError: If all columns of a group are left out.
+    """
+    reasons = {each.name: each.reason for each in table.left_out}
+    known = [*reasons, *(column.name for column in table.columns)]
+
+    def expand(name: str) -> list[str]:
+        fields = [each for each in known if each.startswith(f"{name}.")]
+        names = [name] if name in known or not fields else fields
+        return [each for each in names if each not in reasons]
+
+    used: list[str | list[str]] = []
     for group in columns:
-        if not isinstance(group, str):
-            kept.append([name for name in group if name not in left_out])
-        elif group not in left_out:
-            kept.append(group)
-    return kept
+        if isinstance(group, str):
+            used += expand(group)
+            continue
+        names = [each for name in group for each in expand(name)]
+        if not names:
+            shown = "; ".join(f"{name!r}: {reasons.get(name, 'unknown')}" for name in group)
+            raise ArgumentError(f"an input has no columns, because all are left out ({shown})")
+        used.append(names)
+    return used
 
 
 def _match_names(

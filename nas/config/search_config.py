@@ -9,10 +9,11 @@ from typing import Any
 import autokeras as ak
 import keras
 
-from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.core.validation import check_integer, check_optional_integer
 from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout
+from cerebros_spark.data.manifest import Manifest
 from nas.config.binding import Resources
 from nas.config.dataset import PreparedData, SearchData
 from nas.config.tuner import TunerBinding
@@ -187,12 +188,24 @@ def _find_head(output: Any) -> Any:
     )
 
 
+def _check_table(options: TableOptions | None, manifest: Manifest) -> None:
+    """Raise DataError if the data is an encoded table that the networks cannot read."""
+    if manifest.table is None:
+        return
+    if options is None or (manifest.table.matrix.codes and not options.embeds):
+        raise DataError(
+            "the prepared data is an encoded table for other networks: call fit with the table, or "
+            "use networks with heads and ak.Input alone"
+        )
+
+
 def resolve_data(config: SearchConfig, prepared: PreparedData) -> SearchData:
     """Resolve prepared data to the inputs and targets of the networks.
 
     Raises DataError or ArgumentError if the data does not suit the networks.
     """
     model, manifest = config.model, prepared.manifest
+    _check_table(config.table_options, manifest)
     if model.user_builder is not None:
         if config.resources.evaluation_metric:
             raise ArgumentError(

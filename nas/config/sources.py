@@ -136,7 +136,7 @@ def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> Preparation
         if rule is not None:
             raise _make_rule_error(rule)
         return PreparationInput(prepare_spark, data, features, labels, validation, weight)
-    data, features, raw = describe_spark_table(data, options, features or [], flatten_names(labels))
+    data, features, raw = describe_spark_table(data, options, features or [], labels or [])
     if rule is not None:
         data, validation = rule.mark_spark(data, SPLIT), SPLIT
     return PreparationInput(prepare_spark, data, features, labels, validation, weight, raw)

@@ -128,9 +128,11 @@ def _survey_frame(
     if len(frame) == 0:
         raise DataError("the data has no rows")
     features = frame.drop(columns=[label] if label is not None else [])
-    _, surveyed = ArrowTable.create(to_arrow(features, column_types), column_types).survey()
+    surveyed = ArrowTable.create(to_arrow(features, column_types), column_types).survey()
+    if surveyed is None or features.shape[1] == 0:
+        raise DataError("the table has no column besides the label: there is no feature")
     sample = frame if len(frame) <= _SAMPLE else frame.sample(_SAMPLE, random_state=0)
-    return surveyed, sample
+    return surveyed[1], sample
 
 
 def _survey_spark(
@@ -150,23 +152,36 @@ def _survey_spark(
     share = min(1.0, 1.2 * _SAMPLE / max(survey.rows, 1))
     chosen = flat if share == 1.0 else flat.sample(fraction=share, seed=0)
     scalar = [each.column.name for each in surveyed if each.column.storage != "vector"]
-    kept = [f"`{name}`".replace("``", "`") for name in [*scalar, *([label] if label else [])]]
+    kept = [quote_name(name) for name in [*scalar, *([label] if label else [])]]
     return surveyed, chosen.select(*kept).limit(_SAMPLE).toPandas()
 
 
 def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
     """Count rows without a label, and the rows of each class if there are few classes."""
     if is_spark(df):
-        column = df.select(df[f"`{label}`"].alias("value"))
+        column = df.selectExpr(f"{quote_name(label)} as value")
+        kind = column.schema["value"].dataType.typeName()
+        if kind in ("array", "vector", "vectorudt", "map", "struct"):
+            return column.where("value is null").count(), []
         counted = column.groupBy("value").count().orderBy("count", ascending=False)
-        missing = column.where("value is null").count()
+        is_float = kind in ("float", "double")
+        absent = "value is null" + (" or isnan(value)" if is_float else "")
+        missing = column.where(absent).count()
         top = [(row["value"], row["count"]) for row in counted.limit(_MOST_CLASSES + 2).collect()]
     else:
         values = to_frame(df)[label]
         missing = int(values.isna().sum())
-        top = list(values.value_counts().head(_MOST_CLASSES + 2).items())
+        if _holds_arrays(values):
+            return missing, []
+        counted = values.value_counts()
+        top = list(counted[counted > 0].head(_MOST_CLASSES + 2).items())
     present = [(value, int(count)) for value, count in top if value is not None and value == value]
     return int(missing), present if len(present) <= _MOST_CLASSES else []
+
+
+def quote_name(name: str) -> str:
+    """Quote the name of a column for Spark's SQL."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[str]:
@@ -176,7 +191,7 @@ def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[s
     bin of the feature, and the other half tests it. So a column of ids predicts nothing.
     """
     labeled = sample[sample[label].notna()]
-    if len(labeled) < 20:
+    if len(labeled) < 20 or _holds_arrays(labeled[label]):
         return []
     target = labeled[label]
     is_number = pd.api.types.is_numeric_dtype(target) and target.nunique() > _MOST_CLASSES
@@ -206,7 +221,8 @@ def _holds_arrays(series: pd.Series) -> bool:
 def _to_groups(series: pd.Series) -> np.ndarray:
     """Return the category of each value, or its bin if there are many numbers."""
     if pd.api.types.is_numeric_dtype(series) and series.nunique() > _MOST_BINS:
-        bins = pd.qcut(series.astype(float), _MOST_BINS, labels=False, duplicates="drop")
+        finite = series.astype(float).replace([np.inf, -np.inf], np.nan)
+        bins = pd.qcut(finite, _MOST_BINS, labels=False, duplicates="drop")
         return np.asarray(pd.Series(bins).fillna(-1))
     return np.asarray(series.astype("string").fillna("").factorize()[0])
 

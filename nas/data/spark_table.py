@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from cerebros_spark.core.errors import DataError
 from nas.data.columns import check_columns
 from nas.data.inputs import Columns, flatten_names
 from nas.data.table import TableOptions, find_head, has_classes
@@ -13,11 +14,24 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
+def _check_case(df: DataFrame) -> None:
+    """Raise DataError if names of columns are equal up to case, and Spark ignores case."""
+    if str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true":
+        return
+    counts = Counter(name.lower() for name in df.columns)
+    same = [name for name in df.columns if counts[name.lower()] > 1]
+    if same:
+        raise DataError(
+            f"the columns {', '.join(map(repr, same))} have the same name for Spark, which ignores "
+            "case: rename them, or set spark.sql.caseSensitive to true"
+        )
+
+
 def describe_spark_table(
     df: DataFrame,
     options: TableOptions,
     features: Columns,
-    labels: Sequence[str],
+    label_columns: Columns,
 ) -> tuple[DataFrame, Columns, dict[str, Any]]:
     """Describe the features of a DataFrame, and index the classes of its labels.
 
@@ -39,17 +53,19 @@ def describe_spark_table(
     )
     from cerebros_spark.data.table.spark_table import SparkTable
 
+    labels = flatten_names(label_columns)
     check_columns(df.columns, [*flatten_names(features), *labels])
+    _check_case(df)
     groups: Columns = []
     for group in features:
         df, flat = flatten_structs(df, [group] if isinstance(group, str) else group)
         groups += flat if isinstance(group, str) else [flat]
     classes, others = [], []
     for name in labels:
-        head = find_head(name, labels, options.heads)
+        head = find_head(name, label_columns, options.heads)
         is_array = df.schema[name].dataType.typeName() in ("array", "vector", "vectorudt")
         if has_classes(head) and not is_array:
-            df, found = index_classes(df, name)
+            df, found = index_classes(df, name, head.num_classes)
             classes.append(found)
         else:
             others.append(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from nas.data.columns import check_columns
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+_ORDERED = ("boolean", "byte", "short", "integer", "long", "decimal")
+"""Spark's types of numbers besides those with NaN."""
 
 _MOST_GROUPS = 200_000
 """Maximum number of groups that are chosen one by one to come close to the fraction."""
@@ -48,7 +52,15 @@ class SplitRule:
         check_columns(list(frame.columns), [self.column])
         values = frame[self.column]
         self._check_missing(int(values.isna().sum()), len(values))
-        codes, distinct = pd.factorize(values, sort=self.is_time)
+        is_ordered = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(
+            values
+        )
+        if self.is_time and not is_ordered and not _are_dates(values):
+            raise self._make_type_error(str(values.dtype))
+        try:
+            codes, distinct = pd.factorize(values, sort=self.is_time)
+        except TypeError as error:
+            raise self._make_type_error(type(values.iloc[0]).__name__) from error
         sizes = np.bincount(codes, minlength=len(distinct))
         if self.is_time:
             order = np.arange(len(distinct))[::-1]
@@ -71,10 +83,16 @@ class SplitRule:
         quoted = "`" + self.column.replace("`", "``") + "`"
         key = f"xxhash64(cast({self.seed} as decimal(38,0)), {quoted})"
         if self.is_time:
-            is_time = df.schema[self.column].dataType.typeName().startswith(("date", "timestamp"))
+            is_time = is_time_type(df.schema[self.column].dataType)
             number = f"cast({quoted} as timestamp)" if is_time else quoted
             key = f"cast({number} as double)"
-        counts = df.agg(F.count(F.lit(1)), F.count_if(F.expr(f"{quoted} is null"))).head()
+        kind = df.schema[self.column].dataType
+        is_float = kind.typeName() in ("float", "double")
+        is_ordered = is_time_type(kind) or is_float or kind.typeName() in _ORDERED
+        if (self.is_time and not is_ordered) or kind.typeName() in ("map", "variant"):
+            raise self._make_type_error(kind.simpleString())
+        missing = f"{quoted} is null" + (f" or isnan({quoted})" if is_float else "")
+        counts = df.agg(F.count(F.lit(1)), F.count_if(F.expr(missing))).head()
         assert counts is not None
         self._check_missing(counts[1], counts[0])
         # Rows validate whose key is at least the limit.
@@ -92,12 +110,28 @@ class SplitRule:
         literal = f"double('{limit!r}')" if self.is_time else f"{limit}L"
         return df.withColumn(name, F.expr(f"{key} >= {literal}"))
 
+    def _make_type_error(self, kind: str) -> DataError:
+        expected = "dates, times or numbers" if self.is_time else "single values"
+        return DataError(
+            f"the {self.argument} {self.column!r} has the type {kind}, but must hold {expected}: "
+            "convert it first"
+        )
+
     def _check_missing(self, missing: int, rows: int) -> None:
         if missing:
             raise DataError(
                 f"the {self.argument} {self.column!r} is missing in {missing:,} of {rows:,} rows: "
                 "fill or drop these rows first"
             )
+
+
+def is_time_type(kind: Any) -> bool:
+    """Return whether a type of Spark is that of dates or times."""
+    return bool(kind.typeName().startswith(("date", "timestamp")))
+
+
+def _are_dates(values: pd.Series) -> bool:
+    return len(values) > 0 and all(isinstance(each, datetime.date) for each in values)
 
 
 def choose_count(sizes: np.ndarray, fraction: float) -> int:

@@ -18,7 +18,12 @@ from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.checks import SPLIT, VALIDATION_DATA
 from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.fields import encode_fields
-from cerebros_spark.data.table.labels import find_distinct, index_classes, learn_classes
+from cerebros_spark.data.table.labels import (
+    check_num_classes,
+    find_distinct,
+    index_classes,
+    learn_classes,
+)
 from cerebros_spark.data.table.matrix import encode_matrix
 from cerebros_spark.data.table.schema import (
     DatetimeColumn,
@@ -85,7 +90,12 @@ def to_frame(x: Any, argument: str = "x") -> pd.DataFrame:
     """
     if isinstance(x, pa.Table):
         x = x.to_pandas(types_mapper=pd.ArrowDtype)
-    frame = pd.DataFrame(x).reset_index(drop=True)
+    if isinstance(x, Mapping):
+        x = {name: _to_column(values) for name, values in x.items()}
+    try:
+        frame = pd.DataFrame(x).reset_index(drop=True)
+    except ValueError as error:
+        raise DataError(f"{argument} is no table: {error}") from error
     names = [str(name) for name in frame.columns]
     for name in names:
         if names.count(name) > 1:
@@ -119,38 +129,31 @@ def name_table(
         ArgumentError: If labels are missing, or a feature has a type that cannot be used.
         DataError: If a column is missing, or labels do not suit their head.
     """
+    label_columns = [y] if isinstance(y, str) else label_columns
     frame, labels = _split_labels(to_frame(x), y, label_columns, "x")
     rows = len(frame)
     weights = read_weights(frame, rows, sample_weight, weight_column)
-    names = flatten_names(feature_columns) if feature_columns else None
-    for name in names or ():
-        if name in labels.columns:
-            raise ArgumentError(f"the column {name!r} is a label and a feature; it can be only one")
-    if names is None:
-        special = {weight_column, validation if isinstance(validation, str) else None}
-        special.add(rule.column if rule is not None and not rule.is_time else None)
-        names = [name for name in frame.columns if name not in special]
-    check_columns(list(frame.columns), names)
-    features = frame[names]
+    names = _find_features(frame, labels, feature_columns, weight_column, validation, rule)
     mark = None
     if validation_data is not None:
         features, labels, mark, weights = _append_validation(
-            features, labels, weights, validation_data, label_columns, weight_column
+            frame[names], labels, weights, validation_data, label_columns, weight_column
         )
-        validation = VALIDATION_DATA
-    elif rule is not None:
-        mark, validation = rule.mark(frame), SPLIT
-    elif isinstance(validation, str):
+        frame, validation = features, VALIDATION_DATA
+    elif isinstance(validation, str) and rule is None:
         check_columns(list(frame.columns), [validation])
         mark = to_array(frame[validation], f"the column {validation!r}")
-    keep = ~labels.isna().any(axis=1).to_numpy()
+    keep = ~find_missing(labels).any(axis=1).to_numpy()
     if not keep.all():
         logger.warning(
             "%s of %s rows have no label and are left out", f"{(~keep).sum():,}", f"{len(keep):,}"
         )
-        features, labels = features[keep], labels[keep]
+        frame, labels = frame[keep], labels[keep]
         mark, weights = (None if each is None else each[keep] for each in (mark, weights))
-    classes, columns = index_labels(labels, options.heads)
+    if rule is not None:
+        mark, validation = rule.mark(frame), SPLIT
+    features = frame[names]
+    classes, columns = index_labels(labels, options.heads, label_columns)
     if mark is not None:
         columns[str(validation)] = mark
     weight = None
@@ -168,6 +171,47 @@ def name_table(
         validation,
         weight,
     )
+
+
+def _find_features(
+    frame: pd.DataFrame,
+    labels: pd.DataFrame,
+    feature_columns: Columns | None,
+    weight_column: str | None,
+    validation: float | str,
+    rule: SplitRule | None,
+) -> list[str]:
+    """Return the names of the features: the bound ones, or all columns without another role."""
+    names = flatten_names(feature_columns)
+    for name in names:
+        if name in labels.columns:
+            raise ArgumentError(f"the column {name!r} is a label and a feature; it can be only one")
+    if not names:
+        special = {weight_column, validation if isinstance(validation, str) else None}
+        special.add(rule.column if rule is not None and not rule.is_time else None)
+        names = [name for name in frame.columns if name not in special]
+    check_columns(list(frame.columns), names)
+    if not names:
+        raise ArgumentError("the table has no column besides the label: there is no feature")
+    return names
+
+
+def find_missing(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return which labels are missing: null, NaN or an empty string."""
+    missing = labels.isna()
+    for name in labels.columns:
+        values = labels[name]
+        if isinstance(values.dtype, pd.ArrowDtype) and pd.api.types.is_float_dtype(values.dtype):
+            missing[name] |= values.to_numpy(float, na_value=np.nan) != values.to_numpy(
+                float, na_value=np.nan
+            )
+        elif not pd.api.types.is_numeric_dtype(values.dtype):
+            missing[name] |= values.astype(object).map(_is_empty)
+    return missing
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, str) and not value
 
 
 def _split_labels(
@@ -210,6 +254,8 @@ def _to_label_frame(y: Any) -> pd.DataFrame:
         return y.reset_index(drop=True).to_frame(_LABEL if y.name is None else str(y.name))
     if isinstance(y, Mapping):
         return pd.DataFrame({str(name): _to_column(each) for name, each in y.items()})
+    if np.ndim(y) == 0:
+        raise ArgumentError(f"y must be the labels or the name of their column, but got {y!r}")
     arrays = list(y) if isinstance(y, tuple | list) and _are_arrays(y) else [y]
     many = len(arrays) > 1
     return pd.DataFrame(
@@ -223,9 +269,11 @@ def _are_arrays(values: Sequence[Any]) -> bool:
 
 def _to_column(values: Any) -> Any:
     """Return labels as a column of a DataFrame, whose rows may be arrays."""
-    array = values if isinstance(values, pd.Series) else np.asarray(values)
-    if isinstance(array, pd.Series) or array.ndim == 1:
-        return np.asarray(array)
+    if isinstance(values, pd.Series):
+        return values.reset_index(drop=True)
+    array = np.atleast_1d(np.asarray(values))
+    if array.ndim == 1:
+        return array
     return array[:, 0] if array.shape[1:] == (1,) else list(array)
 
 
@@ -260,23 +308,40 @@ def _append_validation(
         source="validation_data: ",
     )
     return (
-        pd.concat([features, more_frame[list(features.columns)]], ignore_index=True),
+        _concat(features, more_frame[list(features.columns)]),
         pd.concat([labels, more_labels[list(labels.columns)]], ignore_index=True),
         np.arange(rows + more_rows) >= rows,
         concat_weights(weights, more, rows, more_rows),
     )
 
 
+def _concat(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Concatenate rows; integers stay integers where the other part lacks values."""
+    for name in first.columns:
+        kinds = [frame[name].dtype for frame in (first, second)]
+        one_whole = sum(pd.api.types.is_integer_dtype(kind) for kind in kinds) == 1
+        if one_whole and all(pd.api.types.is_numeric_dtype(kind) for kind in kinds):
+            floats = first[name] if pd.api.types.is_float_dtype(kinds[0]) else second[name]
+            if (floats.dropna() == floats.dropna().round()).all():
+                first = first.assign(**{name: first[name].astype("Int64")})
+                second = second.assign(**{name: second[name].astype("Int64")})
+    return pd.concat([first, second], ignore_index=True)
+
+
 def index_labels(
-    labels: pd.DataFrame, heads: Sequence[Any]
+    labels: pd.DataFrame, heads: Sequence[Any], label_columns: Columns | None = None
 ) -> tuple[list[LabelClasses], dict[str, np.ndarray]]:
     """Return the classes of the labels of classification heads, and all labels as arrays."""
     classes, columns = [], {}
     for name in labels.columns:
-        head = find_head(name, list(labels.columns), heads)
+        head = find_head(name, label_columns or list(labels.columns), heads)
         if has_classes(head) and not _holds_arrays(labels[name]):
             values = _to_arrow_column(labels[name], name)
-            found = learn_classes(name, str(values.type), find_distinct(values))
+            if pa.types.is_dictionary(values.type):
+                values = values.dictionary_decode()  # without unused categories
+            found = check_num_classes(
+                learn_classes(name, str(values.type), find_distinct(values)), head.num_classes
+            )
             columns[name] = index_classes(values, found)
             classes.append(found)
         else:
@@ -284,14 +349,20 @@ def index_labels(
     return classes, columns
 
 
-def find_head(label: str, labels: Sequence[str], heads: Sequence[Any]) -> Any:
-    """Return the head that a label column belongs to, by name or order; None if it is unclear."""
+def find_head(label: str, labels: Columns, heads: Sequence[Any]) -> Any:
+    """Return the head of a label column, by name or order; None if it is part of a vector.
+
+    ``labels`` are the names of all labels, possibly grouped by head.
+    """
     if len(heads) == 1:
-        return heads[0] if len(labels) == 1 else None
+        return heads[0] if len(flatten_names(labels)) == 1 else None
     by_name = {head.name: head for head in heads}
     if label in by_name:
         return by_name[label]
-    return heads[list(labels).index(label)] if len(labels) == len(heads) else None
+    groups = [[each] if isinstance(each, str) else list(each) for each in labels]
+    if len(groups) != len(heads):
+        return None
+    return next((h for h, g in zip(heads, groups, strict=True) if g == [label]), None)
 
 
 def has_classes(head: Any) -> bool:
@@ -310,33 +381,56 @@ def to_arrow(frame: pd.DataFrame, column_types: Mapping[str, str] | None = None)
     Numbers with fractional type that ``column_types`` calls categories become integers.
 
     Raises:
-        DataError: If a column holds values of several types.
+        DataError: If columns hold values of several types; all of them are named.
     """
-    arrays = {}
+    arrays, problems = {}, []
     for name in frame.columns:
-        values = _to_arrow_column(frame[name], name)
         kind = (column_types or {}).get(name)
-        if kind in ("categorical", "boolean", "bool") and pa.types.is_floating(values.type):
-            values = _to_whole(values, name)
+        try:
+            values = _to_arrow_column(frame[name], name)
+            if kind in ("categorical", "boolean", "bool") and pa.types.is_floating(values.type):
+                values = _to_whole(values, name)
+        except DataError as error:
+            if kind != "ignore":
+                problems.append(str(error))
+            continue
         arrays[name] = values
-    return pa.table(arrays)
+    if problems:
+        raise DataError("; ".join(problems))
+    try:
+        return pa.table(arrays)
+    except UnicodeEncodeError as error:
+        raise DataError(f"a column's name is no valid Unicode: {error}") from error
 
 
 def _to_arrow_column(series: pd.Series, name: str) -> pa.Array:
+    if isinstance(series.dtype, pd.SparseDtype):
+        series = series.sparse.to_dense()
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = _simplify_categories(series)
+    errors = (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError)
     try:
         values = pa.Array.from_pandas(series)
-    except (
-        pa.ArrowInvalid,
-        pa.ArrowTypeError,
-        pa.ArrowNotImplementedError,
-        OverflowError,
-    ) as error:
+    except errors as error:
         kinds = sorted({type(value).__name__ for value in series if not _is_missing(value)})
+        if len(kinds) > 1:
+            raise DataError(
+                f"the column {name!r} holds values of the types {', '.join(kinds)}, which cannot "
+                "be used together: convert it to one type first"
+            ) from error
         raise DataError(
-            f"the column {name!r} holds values of the types {', '.join(kinds)}, which cannot be "
-            "used together: convert it to one type first"
+            f"the column {name!r} holds values of the type {', '.join(kinds)} that cannot be "
+            f"used ({error}): convert it first, or leave it out"
         ) from error
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _simplify_categories(series: pd.Series) -> pd.Series:
+    """Return categories that are neither strings nor integers as strings."""
+    categories = series.cat.categories
+    if pd.api.types.is_integer_dtype(categories) or pd.api.types.is_bool_dtype(categories):
+        return series
+    return series.astype(object).map(str, na_action="ignore").astype("string").astype("category")
 
 
 def _is_missing(value: Any) -> bool:
@@ -373,7 +467,8 @@ def encode_rows(x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]) ->
     frame = to_frame(x)
     names = [name for group in groups for name in group]
     check_columns(list(frame.columns), names)
-    fields = encode_frame(to_arrow(frame[names]), schema.select(names).columns)
+    frame = frame[list(dict.fromkeys(names))]
+    fields = encode_frame(to_arrow(frame), schema.select(names).columns)
     return [encode_matrix(schema.select(group), fields) for group in groups]
 
 
@@ -424,6 +519,8 @@ def _adapt(
         DataError: If the values have another type than in training.
     """
     values = _fill_type(values, column)
+    if isinstance(column, DatetimeColumn):
+        values = _convert_zone(values, column)
     described = describe_arrow(column.name, values.type)
     if not _suits(described, column):
         raise DataError(
@@ -441,21 +538,36 @@ def _adapt(
 
 
 def _fill_type(values: pa.ChunkedArray, column: TableColumn) -> pa.ChunkedArray:
-    """Return values of a type, if all are missing and have none."""
-    if not pa.types.is_null(values.type):
+    """Return values of the type of training, if all are missing."""
+    if pa.types.is_floating(values.type):
+        is_missing = len(values) and pc.all(pc.is_null(values, nan_is_null=True)).as_py()
+    else:
+        is_missing = pa.types.is_null(values.type) or (
+            len(values) and values.null_count == len(values)
+        )
+    if not is_missing:
         return values
-    if isinstance(column, DatetimeColumn):
-        return values.cast(pa.timestamp("us"))
-    types = {
-        STRING: pa.large_string(),
-        INTEGER: pa.int64(),
-        NUMBER: pa.float64(),
-        VECTOR: pa.list_(pa.float64()),
-    }
-    return values.cast(types[column.storage])
+    types = {STRING: pa.large_string(), INTEGER: pa.int64(), NUMBER: pa.float64()}
+    kind = types.get(column.storage, pa.list_(pa.float64()))
+    kind = pa.timestamp("us") if isinstance(column, DatetimeColumn) else kind
+    return pa.chunked_array([pa.nulls(len(values), kind)])
+
+
+def _convert_zone(values: pa.ChunkedArray, column: DatetimeColumn) -> pa.ChunkedArray:
+    """Return aware times in the zone of training; raise DataError if training had none."""
+    if getattr(values.type, "tz", None) is None:
+        return values
+    if not column.zone:
+        raise DataError(
+            f"the column {column.name!r} holds times with the zone {values.type.tz}, but had none "
+            "in training: convert it with dt.tz_localize(None)"
+        )
+    return values.cast(pa.timestamp("us", tz=column.zone), safe=False)
 
 
 def _suits(values: RawColumn, column: TableColumn) -> bool:
+    if values.type == column.type:  # a kind that the user set
+        return True
     if isinstance(column, DatetimeColumn) or values.kind == "datetime":
         return isinstance(column, DatetimeColumn) and values.kind == "datetime"
     if column.storage in (STRING, VECTOR):

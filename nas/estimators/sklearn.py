@@ -288,10 +288,9 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
             )
         labels = numbers.astype(np.int64)
         # The search names the classes of a table in its result, in the same order.
-        types = {type(each) for each in self.classes_.tolist()}
-        is_named = self.classes_.dtype.kind != "M" and types in ({str}, {int}, {bool})
-        if isinstance(X, pd.DataFrame) and is_named:
-            labels = self.classes_[numbers]
+        if isinstance(X, pd.DataFrame):
+            names = [_name_class(each) for each in self.classes_]
+            labels = np.array(names, object)[numbers]
         self._search(X, labels, ak.ClassificationHead(), sample_weight)
         return self
 
@@ -308,6 +307,14 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
         """Predict the most probable class of each row."""
         numbers = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[numbers])
+
+
+def _name_class(value: Any) -> Any:
+    """Return a class as a search names it: integral floats as integers, dates as strings."""
+    value = value.item() if isinstance(value, np.generic) and value.dtype.kind != "M" else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, bool | int | str) else str(value)
 
 
 def _check_comparable(classes: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from keras import layers, ops
 
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.table.calendar import CYCLES, DAY, ELAPSED, HOUR, MONTH, WEEKDAY, YEAR
-from cerebros_spark.data.table.fields import LARGEST
+from cerebros_spark.data.table.fields import GREATEST, LARGEST
 from cerebros_spark.data.table.matrix import CLIP, TURN
 from cerebros_spark.data.table.schema import (
     EMBEDDED,
@@ -49,7 +49,9 @@ _FLOAT32_STEPS = 2**14
 _USABLE = re.compile(r"[A-Za-z]\w*", re.ASCII)
 
 
-def build_encoder(schema: TableSchema, name: str = "table") -> keras.Model:
+def build_encoder(
+    schema: TableSchema, name: str = "table", input_names: Mapping[str, str] | None = None
+) -> keras.Model:
     """Build the model that encodes raw columns as the matrix of a network.
 
     Its inputs are the columns by name, each of shape ``(rows, 1)``, or ``(rows, width)`` for
@@ -59,8 +61,13 @@ def build_encoder(schema: TableSchema, name: str = "table") -> keras.Model:
     float64 to float32 before the model sees them: where a column needs more digits, pass integers
     or a ``tf.data.Dataset``, or call the model. A column whose name TensorFlow cannot use
     has its name as the key of the dict of inputs, and another name in a SavedModel's signature.
+
+    Args:
+        schema: Encoding of the table.
+        name: Name of the model.
+        input_names: Names of the inputs by column; see :func:`make_input_names`.
     """
-    names = make_input_names([column.name for column in schema.columns])
+    names = input_names or make_input_names([column.name for column in schema.columns])
     inputs = {column.name: _make_input(column, names[column.name]) for column in schema.columns}
     numbers: list[Any] = []
     flags: list[Any] = []
@@ -87,16 +94,28 @@ def build_raw_model(network: keras.Model, schema: TableSchema, layout: Layout) -
     """
     inputs: dict[str, Any] = {}
     matrices = []
-    for number, group in enumerate(layout.inputs):
-        encoder = build_encoder(schema.select(group), f"table{number or ''}")
+    names = [column.name for column in schema.columns]
+    labels = [group[0] if len(group) == 1 else "" for group in layout.outputs]
+    found = {label: schema.find_classes(label) for label in labels}
+    several = sum(classes is not None for classes in found.values()) > 1
+    layer_names = {label: f"{CLASSES}_{number}" for number, label in enumerate(labels)}
+    layer_names = layer_names if several else dict.fromkeys(labels, CLASSES)
+    encoders = [f"table{number or ''}" for number in range(len(layout.inputs))]
+    taken = [*layer_names.values(), *encoders, *(layer.name for layer in network.layers)]
+    input_names = make_input_names(names, [*taken, network.name])
+    for group, name in zip(layout.inputs, encoders, strict=True):
+        encoder = build_encoder(schema.select(group), name, input_names)
         inputs.update(encoder.input)
         matrices.append(encoder.output)
     outputs = network(matrices[0] if len(matrices) == 1 else matrices)
     single = not isinstance(outputs, list)
     named = []
-    for output, labels in zip([outputs] if single else outputs, layout.outputs, strict=True):
-        classes = schema.find_classes(labels[0]) if len(labels) == 1 else None
-        named.append(output if classes is None else attach_classes(output, classes))
+    for output, label in zip([outputs] if single else outputs, labels, strict=True):
+        classes = found[label]
+        if classes is None:
+            named.append(output)
+        else:
+            named.append(attach_classes(output, classes, layer_names[label]))
     return make_model(inputs, named[0] if single else named, network.name)
 
 
@@ -107,12 +126,12 @@ def make_model(inputs: Mapping[str, Any], outputs: Any, name: str) -> keras.Mode
         return keras.Model(dict(inputs), outputs, name=name)
 
 
-def make_input_names(names: Sequence[str]) -> dict[str, str]:
+def make_input_names(names: Sequence[str], reserved: Sequence[str] = ()) -> dict[str, str]:
     """Return names that TensorFlow can use, all different even without regard to case.
 
-    A column keeps its name if it can.
+    A column keeps its name if it can; ``reserved`` are names of other layers.
     """
-    taken: set[str] = set()
+    taken = {name.lower() for name in reserved}
     result = {}
     for name in sorted(names, key=lambda each: (not _USABLE.fullmatch(each), names.index(each))):
         usable = name
@@ -127,10 +146,10 @@ def make_input_names(names: Sequence[str]) -> dict[str, str]:
     return result
 
 
-def attach_classes(probabilities: Any, classes: LabelClasses) -> Any:
+def attach_classes(probabilities: Any, classes: LabelClasses, name: str = CLASSES) -> Any:
     """Add a layer that contains the classes of an output, and return the output unchanged.
 
-    The layer is a model named :data:`CLASSES` with two outputs, ``"probability"`` and ``"class"``,
+    The layer is a model called ``name`` with two outputs, ``"probability"`` and ``"class"``,
     of which the second converts probabilities to the names of the classes.
     """
     width = probabilities.shape[-1]
@@ -140,11 +159,28 @@ def attach_classes(probabilities: Any, classes: LabelClasses) -> Any:
     else:
         index = ops.cast(ops.argmax(given, axis=-1), "int64")
     # Index 0 of the layer is the unknown class.
+    known = [str(value) for value in classes.values]
     names = layers.StringLookup(
-        vocabulary=[str(value) for value in classes.values], invert=True, name="names"
+        vocabulary=known, invert=True, oov_token=find_unused_name(known), name="names"
     )(index + 1)
-    model = keras.Model(given, {"probability": given, "class": names}, name=CLASSES)
+    model = keras.Model(given, {"probability": given, "class": names}, name=name)
     return model(probabilities)["probability"]
+
+
+def find_unused_name(values: Sequence[Any]) -> str:
+    """Return a string that is not among the values, for unknown ones."""
+    name = "[UNK]"
+    while name in values:
+        name = f"[{name}]"
+    return name
+
+
+def _find_unused_integer(values: Sequence[Any]) -> int:
+    """Return an integer that is not among the values, for unknown ones."""
+    number = MISSING_INTEGER + 1
+    while number in values:
+        number += 1
+    return number
 
 
 def _make_input(column: TableColumn, name: str) -> Any:
@@ -169,7 +205,9 @@ def find_precise_columns(schema: TableSchema) -> list[str]:
         column.name
         for column in schema.columns
         if isinstance(column, NumberColumn)
-        and column.storage != INTEGER
+        # Integers are passed as int64, unless missing values make them floats.
+        and (column.storage != INTEGER or any(column.missing))
+        and not is_large_integer(column)
         and any(
             abs(center) * scale > _FLOAT32_STEPS
             for center, scale in zip(column.center, column.scale, strict=True)
@@ -183,7 +221,8 @@ def _join(parts: Sequence[Any]) -> Any:
 
 def _scale(values: Any, scale: Any) -> Any:
     """Scale float64 numbers as the shards do."""
-    return ops.cast(ops.clip(values * scale, -LARGEST, LARGEST), "float32")
+    finite = ops.clip(values, -GREATEST, GREATEST)
+    return ops.cast(ops.clip(finite * scale, -LARGEST, LARGEST), "float32")
 
 
 def _subtract(values: Any, center: int) -> Any:
@@ -225,15 +264,24 @@ def _encode_number(raw: Any, column: NumberColumn, numbers: list[Any], flags: li
 
 def _encode_category(raw: Any, column: CategoryColumn, flags: list[Any], codes: list[Any]) -> None:
     if column.storage == STRING:
-        code = layers.StringLookup(vocabulary=list(column.values), mask_token="")(raw)
+        code = layers.StringLookup(
+            vocabulary=list(column.values), mask_token="", oov_token=find_unused_name(column.values)
+        )(raw)
     elif is_large_integer(column):
         lookup = layers.IntegerLookup(
-            vocabulary=list(column.values), mask_token=MISSING_INTEGER, vocabulary_dtype="int64"
+            vocabulary=list(column.values),
+            mask_token=MISSING_INTEGER,
+            oov_token=_find_unused_integer(column.values),
+            vocabulary_dtype="int64",
         )
         code = lookup(raw)
     else:
         missing = ops.isnan(raw)
-        lookup = layers.IntegerLookup(vocabulary=list(column.values), vocabulary_dtype="int64")
+        lookup = layers.IntegerLookup(
+            vocabulary=list(column.values),
+            oov_token=_find_unused_integer(column.values),
+            vocabulary_dtype="int64",
+        )
         whole = ops.cast(_fill(raw, missing), "int64")
         # Without a mask, the first code of the layer is that of unknown values. A fraction is one.
         known = lookup(whole) + 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 import keras_tuner
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from keras import Model
 
 from cerebros_spark.core.errors import ArgumentError, DataError
@@ -26,7 +27,7 @@ from cerebros_spark.training.keras.metrics import MetricsMerger
 from nas.data.columns import build_inputs, build_labels, check_columns, predict_rows
 from nas.data.heads import Target
 from nas.data.inputs import select_columns
-from nas.data.table import encode_rows, to_arrow, to_labels
+from nas.data.table import encode_rows, to_arrow, to_frame, to_labels
 from nas.data.values import has_fractions
 from nas.data.weights import read_evaluation_weights
 from nas.drawing import draw_network
@@ -127,9 +128,9 @@ class ModelSelectionResult:
 
     @property
     def classes(self) -> list[Any] | dict[str, list[Any]]:
-        """Classes of the label, in the order of the probabilities; a dict for several labels.
+        """Classes of the label, in the order of the probabilities; a dict by label for several.
 
-        It is empty for a regression, and for labels that ``fit`` was given as class indices.
+        It is empty for a regression, and for labels of arrays.
         """
         by_label = (
             {each.name: list(each.values) for each in self.table.labels} if self.table else {}
@@ -260,6 +261,7 @@ class ModelSelectionResult:
             self.engine_report,
             self._run_id,
             self.table,
+            tuple(self._output_columns),
         )
         save_result(parts, path, self)
 
@@ -278,7 +280,9 @@ class ModelSelectionResult:
         """
         parts = load_parts(path)
         fields = {f.name: getattr(parts, f.name) for f in dataclasses.fields(parts)}
-        return cls(custom_objects=custom_objects, **fields)
+        output_columns = fields.pop("output_columns")
+        result = cls(custom_objects=custom_objects, **fields)
+        return result.set_output_columns(output_columns)
 
     # Spark DataFrames --------------------------------------------------------------------
 
@@ -386,6 +390,10 @@ class ModelSelectionResult:
         self, x: Any, y: Any, batch_size: int = 32, verbose: int = 0, sample_weight: Any = None
     ) -> dict[str, float]:
         """Evaluate the best network on arrays, by metric name; see ``HyperHyperModel.evaluate``."""
+        if isinstance(x, pa.Table):
+            x = to_frame(x)
+        if isinstance(y, str):  # the name of the label's column, as in fit
+            y = None
         if y is None and not isinstance(x, Mapping | pd.DataFrame):
             raise ArgumentError("y is missing; pass the labels, or a DataFrame that holds them")
         inputs = self.model_inputs(x)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FILE, MODEL = "result.json", "model.keras"
 _FORMAT = 1
+_CONTENT = {FILE, MODEL, "checkpoints"}
 
 # Attributes of a target that a search needs, and its result does not.
 _DROPPED = ("head", "loss", "metrics")
@@ -54,6 +55,7 @@ class ResultParts:
     engine_report: EngineReport
     run_id: str
     table: TableSchema | None
+    output_columns: tuple[str, ...]
 
 
 def save_result(
@@ -71,8 +73,11 @@ def save_result(
         StoreError: If weights cannot be read, or files cannot be written.
     """
     folder = Path(path)
-    if folder.exists() and not (folder / FILE).is_file() and not _is_empty(folder):
-        raise ArgumentError(f"{os.fspath(path)!r} exists and is no saved result: give another path")
+    if folder.exists() and not _is_empty(folder) and not _is_result(folder):
+        raise ArgumentError(
+            f"{os.fspath(path)!r} exists and is no saved result, or holds other files, too: give "
+            "another path"
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         written = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -82,10 +87,8 @@ def save_result(
         trials = [_save_trial(parts.store, record, written) for record in parts.trials]
         result.export_model().save(written / MODEL)
         (written / FILE).write_text(json.dumps(_describe(parts, trials)), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
         written.chmod(0o755)
-        written.rename(folder)
+        _replace(folder, written)
     except OSError as error:
         raise StoreError(f"cannot write {os.fspath(path)!r}: {error}") from error
     finally:
@@ -115,6 +118,7 @@ def load_parts(path: str | os.PathLike[str]) -> ResultParts:
             engine_report=msgspec.convert(content["engine_report"], EngineReport),
             run_id=content["run_id"],
             table=None if table is None else msgspec.convert(table, TableSchema),
+            output_columns=tuple(content["output_columns"]),
         )
     except OSError as error:
         raise StoreError(f"there is no saved result at {os.fspath(path)!r}: {error}") from error
@@ -122,6 +126,27 @@ def load_parts(path: str | os.PathLike[str]) -> ResultParts:
         raise StoreError(
             f"{os.fspath(file)!r} is damaged ({type(error).__name__}: {error}): save it again"
         ) from error
+
+
+def _replace(folder: Path, written: Path) -> None:
+    """Put a written folder in the place of another, which is deleted afterwards."""
+    if not folder.exists():
+        written.rename(folder)
+        return
+    before = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    folder.rename(before / folder.name)
+    written.rename(folder)
+    shutil.rmtree(before)
+
+
+def _is_result(folder: Path) -> bool:
+    """Return whether a folder holds a saved result and nothing else."""
+    if not folder.is_dir() or not {each.name for each in folder.iterdir()} <= _CONTENT:
+        return False
+    try:
+        return bool(json.loads((folder / FILE).read_text(encoding="utf-8"))["format"] == _FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _is_empty(folder: Path) -> bool:
@@ -138,6 +163,7 @@ def _describe(parts: ResultParts, trials: list[dict[str, Any]]) -> dict[str, Any
         "targets": [_describe_target(target) for target in parts.targets],
         "engine_report": dataclasses.asdict(parts.engine_report),
         "run_id": parts.run_id,
+        "output_columns": list(parts.output_columns),
         "table": None if parts.table is None else msgspec.to_builtins(parts.table),
     }
 

@@ -177,8 +177,14 @@ def describe_raw(df: DataFrame, table: TableSchema, layout: Layout) -> tuple[Dat
 
     check_classic(df, "the DataFrame")
     names = [name for group in layout.inputs for name in group]
-    structs = {name.split(".")[0] for name in names if name not in df.columns}
-    df, _ = flatten_structs(df, [name for name in df.columns if name in structs])
+    absent = [name for name in names if name not in df.columns]
+    structs = [
+        field.name
+        for field in df.schema.fields
+        if field.dataType.typeName() == "struct"
+        and any(name.startswith(f"{field.name}.") for name in absent)
+    ]
+    df, _ = flatten_structs(df, structs)
     check_columns(df.columns, names)
     _check_unique(df)
     return df, SparkTable.for_schema(df, table.select(names).columns)

@@ -78,8 +78,10 @@ class TrialBuilder:
                 with seeded_initializers(seed):
                     network = self._build_model(hyperparameters)
         parameters, program, checkpoint = network
-        if self.space.gradient_scale != 1.0:
-            program = set_gradient_scale(program, self.space.gradient_scale)
+        with custom_object_scope(self.config.custom_objects):
+            scale = self.space.gradient_scale
+        if scale != 1.0:
+            program = set_gradient_scale(program, scale)
         spec = TrialSpec(
             trial_id=name,
             index=index,
@@ -91,7 +93,8 @@ class TrialBuilder:
             parameters=parameters,
         )
         if self.fuse is not None:
-            spec = self.fuse(spec)
+            with custom_object_scope(self.config.custom_objects):
+                spec = self.fuse(spec)
         if parent is not None and parent.state is not None and self.fetch is not None:
             checkpoint = self.fetch(parent.state)
         return BuiltTrial(spec, checkpoint)

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from cerebros_spark.data.table.schema import MatrixLayout
+from cerebros_spark.data.table.schema import MISSING_CODE, OTHER_CODE, MatrixLayout
 
 EMBEDDING_SIZE = 8
 """Number of values of an embedding (arXiv 2407.04491, appendix A.1)."""
@@ -32,14 +32,21 @@ def embed_codes(matrix: Any, layout: MatrixLayout, prefix: str) -> Any:
         return matrix
     start = layout.numbers + layout.flags
     parts = [matrix[:, :start]] if start else []
-    for index, codes in enumerate(layout.codes):
+    for index, column in enumerate(layout.codes):
         embedding = keras.layers.Embedding(
-            codes,
+            column.codes,
             EMBEDDING_SIZE,
             embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),
             name=f"{prefix}_embedding{index}",
         )
-        parts.append(embedding(matrix[:, start + index]))
+        codes = matrix[:, start + index]
+        vectors = embedding(codes)
+        # A code that no training row has keeps its first vector: it counts as zeros.
+        for code, is_trained in ((MISSING_CODE, column.missing), (OTHER_CODE, column.other)):
+            if not is_trained:
+                known = keras.ops.cast(keras.ops.not_equal(codes, code), vectors.dtype)
+                vectors = vectors * keras.ops.expand_dims(known, -1)
+        parts.append(vectors)
     if len(parts) == 1:
         return parts[0]
     return keras.layers.Concatenate(name=f"{prefix}_front")(parts)

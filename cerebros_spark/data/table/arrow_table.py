@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pandas.util import hash_array
 
+from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.batch import RawBatch, batch_from_arrow
 from cerebros_spark.data.table.fields import encode_fields, to_raw_columns
 from cerebros_spark.data.table.learning import (
@@ -80,11 +81,12 @@ class ArrowTable:
         for start in range(0, table.num_rows, _BATCH_ROWS):
             yield batch_from_arrow(table.slice(start, _BATCH_ROWS), columns)
 
-    def survey(self) -> tuple[TableSurvey, list[SurveyedColumn]]:
-        """Survey all rows; at least one."""
-        survey = survey_batches(self.batches(self.columns))
-        assert survey is not None
-        return survey, describe_survey(survey, self.columns)
+    def survey(
+        self, rows: np.ndarray | None = None
+    ) -> tuple[TableSurvey, list[SurveyedColumn]] | None:
+        """Survey all rows, or those with the given indices; None without any."""
+        survey = survey_batches(self.batches(self.columns, rows))
+        return None if survey is None else (survey, describe_survey(survey, self.columns))
 
     def learn(self, rows: np.ndarray, labels: Sequence[LabelClasses] = ()) -> TableSchema:
         """Learn the schema from the training rows, by index.
@@ -92,12 +94,21 @@ class ArrowTable:
         Raises:
             DataError: If there are infinite values, or no column can be used.
         """
-        survey, surveyed = self.survey()
-        check_infinities(surveyed)
+        trained, others = self.survey(rows), self.survey(self._find_others(rows))
+        if trained is None:
+            raise DataError("there are no training rows")
+        survey, surveyed = trained
+        check_infinities(surveyed, *([] if others is None else [others[1]]))
         used = [each for each in surveyed if find_reason(each) is None]
         plan = plan_counts(survey, used)
         counts = plan.count(self.batches(self.columns, rows))
-        return learn_schema(surveyed, plan, counts, labels, zone="", embeds=self.embeds)
+        return learn_schema(surveyed, plan, counts, labels, embeds=self.embeds)
+
+    def _find_others(self, rows: np.ndarray) -> np.ndarray:
+        """Return the indices of the rows that are not among those with the given indices."""
+        others = np.ones(self.rows, bool)
+        others[rows] = False
+        return np.flatnonzero(others)
 
     def encode(self, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
         """Encode columns as fields; see :func:`.fields.encode_fields`."""

@@ -98,6 +98,8 @@ def _stack(arrays: Sequence[np.ndarray], rows: int, dtype: type) -> np.ndarray:
 
 
 def _combine(column: pa.ChunkedArray) -> pa.Array:
+    if str(column.type) == "string_view":  # which has fewer functions
+        column = column.cast(pa.large_string())
     values = column.combine_chunks()
     if isinstance(values, pa.ChunkedArray):  # an array of no chunks, before pyarrow 15
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
@@ -109,7 +111,7 @@ def _combine(column: pa.ChunkedArray) -> pa.Array:
 def _to_number(column: pa.ChunkedArray) -> np.ndarray:
     values = _combine(column)
     if pa.types.is_duration(values.type):
-        seconds = values.cast(pa.duration("us")).cast(pa.int64())
+        seconds = values.cast(pa.duration("us"), safe=False).cast(pa.int64())
         return _to_float(seconds) / 1e6
     return _to_float(values)
 
@@ -131,7 +133,8 @@ def _to_matrix(column: pa.ChunkedArray, described: RawColumn) -> np.ndarray:
         raise vector_length_error(described.name, [*lengths, described.width])
     matrix = np.full((len(values), described.width), np.nan)
     present = values.is_valid().to_numpy(zero_copy_only=False)
-    matrix[present] = _to_float(values.drop_null().flatten()).reshape(-1, described.width)
+    if described.width:
+        matrix[present] = _to_float(values.drop_null().flatten()).reshape(-1, described.width)
     return matrix
 
 

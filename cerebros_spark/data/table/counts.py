@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cerebros_spark.data.table.batch import RawBatch, subtract_exactly
+from cerebros_spark.data.table.source import INTEGER
 
 _DROPPED_BITS = 17
 """Bits of a float32 that a bin ignores; 6 bits of the mantissa remain."""
@@ -60,6 +61,13 @@ class CountPlan:
     def binned(self) -> int:
         """Number of binned values in a row; their places come first."""
         return len(self.numbers) + len(self.integers)
+
+    def find_place(self, storage: str, slot: int) -> int:
+        """Return the place of a column of categories in the counts."""
+        if storage == INTEGER:
+            return self.binned + self.integer_categories.index(slot)
+        start = self.binned + len(self.integer_categories)
+        return start + self.string_categories.index(slot)
 
     def count(self, batches: Iterable[RawBatch]) -> pa.Table:
         """Count the rows of some batches."""
@@ -163,5 +171,6 @@ def find_quantiles(counts: pa.Table, shares: Sequence[float]) -> np.ndarray:
     wanted = np.asarray(shares) * ends[-1]
     at = np.searchsorted(ends, wanted)
     inside = (wanted - (ends[at] - rows[at])) / rows[at]
-    quantiles: np.ndarray = low[at] + inside * (high[at] - low[at])
+    # Not the difference, which may be infinite.
+    quantiles: np.ndarray = low[at] * (1 - inside) + high[at] * inside
     return quantiles

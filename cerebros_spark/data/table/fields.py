@@ -21,6 +21,9 @@ from cerebros_spark.data.table.schema import (
 )
 from cerebros_spark.data.table.source import INTEGER, NUMBER, STRING, RawColumn
 
+GREATEST = float(np.finfo(np.float64).max)
+"""Number that stands for infinity in new rows."""
+
 LARGEST = 1e6
 """Largest scaled number of a field; the matrix has 3 at most, so that larger ones are the same."""
 
@@ -68,7 +71,7 @@ def to_raw_columns(columns: Sequence[TableColumn]) -> list[RawColumn]:
 def _scale(values: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
     """Return float32 of scaled float64 values; NaN stays NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = np.where(np.equal(scale, 0.0) & ~np.isnan(values), 0.0, values * scale)
+        scaled = np.clip(values, -GREATEST, GREATEST) * scale
     result: np.ndarray = np.clip(scaled, -LARGEST, LARGEST).astype(np.float32)
     return result
 

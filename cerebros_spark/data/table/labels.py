@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +24,8 @@ def learn_classes(name: str, data_type: str, values: Sequence[Any]) -> LabelClas
         DataError: If there are fewer than 2 or more than 1,000 classes, or values with fractions.
     """
     distinct = sorted({_to_class(value, name) for value in values})
+    if any(isinstance(value, str) and "\0" in value for value in distinct):
+        raise DataError(f"the label {name!r} holds the character NUL: remove it first")
     if len(distinct) > MAX_CLASSES:
         raise DataError(
             f"the label {name!r} has more than {MAX_CLASSES:,} different values: use a "
@@ -36,7 +39,7 @@ def learn_classes(name: str, data_type: str, values: Sequence[Any]) -> LabelClas
 
 def _to_class(value: Any, name: str) -> Any:
     if isinstance(value, float | np.floating):
-        if value != int(value):
+        if not np.isfinite(value) or value != int(value):
             raise DataError(
                 f"the label {name!r} holds {value}, which is no class: use a RegressionHead"
             )
@@ -50,10 +53,29 @@ def _to_class(value: Any, name: str) -> Any:
     return str(value)  # a date
 
 
+def check_num_classes(classes: LabelClasses, count: int | None) -> LabelClasses:
+    """Return the classes of a label for a head with ``num_classes``.
+
+    Raises:
+        DataError: If the head has another number of classes, except for integers from 0 of which
+            some are missing in the data.
+    """
+    found = classes.values
+    if count in (None, len(found)):
+        return classes
+    assert count is not None
+    if all(type(value) is int and 0 <= value < count for value in found):
+        return msgspec.structs.replace(classes, values=tuple(range(count)))
+    raise DataError(
+        f"the label {classes.name!r} has {len(found)} classes, but its ClassificationHead has "
+        f"num_classes={count}: leave num_classes out"
+    )
+
+
 def find_distinct(values: pa.Array) -> list[Any]:
     """Return the distinct values of an Arrow array, without missing ones."""
     distinct = pc.unique(values).to_pylist()
-    return [value for value in distinct if value is not None and value == value]
+    return [value for value in distinct if value not in (None, "") and value == value]
 
 
 def index_classes(values: Sequence[Any], classes: LabelClasses) -> np.ndarray:
@@ -64,6 +86,12 @@ def index_classes(values: Sequence[Any], classes: LabelClasses) -> np.ndarray:
     """
     index = {value: number for number, value in enumerate(classes.values)}
     array = values if isinstance(values, pa.Array) else pa.array(values)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()  # without unused categories
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        array = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
     encoded = array.dictionary_encode()
     mapped = []
     for value in encoded.dictionary.to_pylist():

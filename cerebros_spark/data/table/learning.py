@@ -59,6 +59,9 @@ _QUARTILES = (0.25, 0.5, 0.75)
 
 _EXACT = 2**53
 
+_GREATEST = 1e290
+"""Greatest usable number: the scale of a greater one would be too small for TensorFlow."""
+
 
 @dataclass(frozen=True)
 class SurveyedColumn:
@@ -141,13 +144,22 @@ def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[S
     return [described[column.name] for column in columns]
 
 
-def check_infinities(surveyed: Sequence[SurveyedColumn]) -> None:
-    """Raise DataError that names all columns with infinite values."""
+def check_infinities(*surveys: Sequence[SurveyedColumn]) -> None:
+    """Raise DataError that names all columns with infinite values, of training and validation."""
+    rows = sum(surveyed[0].rows for surveyed in surveys if surveyed)
     bad = [
-        f"the column {each.column.name!r} has {each.infinite:,} infinite values in {each.rows:,} "
-        "rows"
+        f"the column {columns[0].column.name!r} has {count:,} infinite values in {rows:,} rows"
+        for columns in zip(*surveys, strict=True)
+        if (count := sum(each.infinite for each in columns))
+    ]
+    bad += [
+        f"the column {each.column.name!r} has values up to {max(-each.least, each.greatest):g}, "
+        f"beyond {_GREATEST:g}"
+        for surveyed in surveys
         for each in surveyed
-        if each.infinite
+        if each.least is not None
+        and each.greatest is not None
+        and max(-each.least, each.greatest) > _GREATEST
     ]
     if bad:
         raise DataError(f"{'; '.join(bad)}. Repair these values, or make them missing, first")
@@ -264,7 +276,6 @@ def learn_schema(
     counts: pa.Table,
     labels: Sequence[LabelClasses],
     *,
-    zone: str,
     embeds: bool = True,
 ) -> TableSchema:
     """Decide the encoding of each column.
@@ -274,14 +285,13 @@ def learn_schema(
         plan: Plan of the second pass.
         counts: Its counts, over the training rows.
         labels: Classes of the labels.
-        zone: Time zone that instants are shown in.
         embeds: Whether networks embed codes. Otherwise, all categories are one-hot encoded, and at
             most 100 of a column are known.
 
     Raises:
         DataError: If no column can be used.
     """
-    learner = _Learner(plan, counts, zone, embeds)
+    learner = _Learner(plan, counts, embeds)
     columns: list[TableColumn] = []
     left_out, summary = [], []
     for each in surveyed:
@@ -320,12 +330,10 @@ class _Learner:
         self,
         plan: CountPlan,
         counts: pa.Table,
-        zone: str,
         embeds: bool,
     ) -> None:
         self._plan = plan
         self._embeds = embeds
-        self._zone = zone
         self._numbers = {slot: place for place, slot in enumerate(plan.numbers)}
         start = len(plan.numbers)
         self._integers = {slot: start + at for at, slot in enumerate(plan.integers)}
@@ -385,7 +393,7 @@ class _Learner:
             return 0.0, 0.0
         low, middle, high = find_quantiles(counts, _QUARTILES)
         least, greatest = pc.min(counts["least"]).as_py(), pc.max(counts["greatest"]).as_py()
-        return float(middle), choose_scale(high - low, greatest - least)
+        return float(middle), choose_scale(low, high, least, greatest)
 
     def _learn_times(self, surveyed: SurveyedColumn) -> DatetimeColumn:
         center, scale = self._scale(self._integers[surveyed.slot])
@@ -401,18 +409,24 @@ class _Learner:
             (middle, year),
             (scale, min(scale * years, 1.0)),
             surveyed.missing > 0,
-            self._zone if column.type == "timestamp" else "",
+            column.zone,
         )
 
     def _learn_categories(self, surveyed: SurveyedColumn) -> CategoryColumn | None:
         column = surveyed.column
         counts = self._find(self._categories[column.storage, surveyed.slot])
         names, rows = counts["text"].to_pylist(), counts["rows"].to_pylist()
-        fewest = min_category_rows(surveyed.rows)
+        # Categories that the user asks for are known even if they are rare.
+        fewest = 1 if column.is_named else min_category_rows(surveyed.rows)
         ranked = sorted(zip(names, rows, strict=True), key=lambda pair: (-pair[1], pair[0]))
         known = [text for text, count in ranked if count >= fewest][: self._limit]
         if not known:
             return None
+        if any("\0" in text for text in known):
+            raise DataError(
+                f"the column {column.name!r} holds strings with the character NUL, which "
+                "TensorFlow cannot tell from their end: remove it first"
+            )
         other = len(known) < len(ranked)
         values: list[str | int] = sorted(known)
         if column.storage == INTEGER:
@@ -437,12 +451,19 @@ def min_category_rows(rows: int) -> int:
     return max(2, min(10, rows // 10_000))
 
 
-def choose_scale(quartiles: float, extent: float) -> float:
-    """Return the scale of a number (arXiv 2407.04491, section 3, "robust scale")."""
-    if quartiles > 0 and np.isfinite(1 / quartiles):
-        return float(1 / quartiles)
-    if extent > 0 and np.isfinite(2 / extent):
-        return float(2 / extent)
+def choose_scale(low: float, high: float, least: float, greatest: float) -> float:
+    """Return the scale of a number (arXiv 2407.04491, section 3, "robust scale").
+
+    Args:
+        low: Lower quartile.
+        high: Upper quartile.
+        least: Minimum.
+        greatest: Maximum.
+    """
+    # Halves, because a difference may be infinite.
+    for half, numerator in ((high / 2 - low / 2, 0.5), (greatest / 2 - least / 2, 1.0)):
+        if half > 0 and np.isfinite(numerator / half):
+            return float(numerator / half)
     return 0.0
 
 

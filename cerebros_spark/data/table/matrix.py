@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -57,7 +58,7 @@ def fill_matrix(
                 _fill_flags(matrix[:, flag : flag + column.flags], values, column)
                 flag += column.flags
             continue
-        values = values.reshape(len(matrix), -1)
+        values = values.reshape(len(matrix), math.prod(column.field_shape))
         if isinstance(column, DatetimeColumn):
             cyclic = [part in CYCLES for part in column.parts]
             for turn in values[:, cyclic].T:

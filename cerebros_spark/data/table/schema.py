@@ -244,11 +244,25 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             numbers=sum(column.numbers for column in self.columns),
             flags=sum(column.flags for column in self.columns),
             codes=tuple(
-                column.codes
+                CodeLayout(column.codes, column.missing, column.other)
                 for column in self.columns
                 if isinstance(column, CategoryColumn) and column.encoding == EMBEDDED
             ),
         )
+
+
+class CodeLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Codes of one column in a matrix.
+
+    Attributes:
+        codes: Number of codes.
+        missing: Whether any training row has the code of a missing value.
+        other: Whether any training row has the code of a rare or unknown category.
+    """
+
+    codes: int
+    missing: bool
+    other: bool
 
 
 class MatrixLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -258,12 +272,12 @@ class MatrixLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         numbers: Number of scaled numbers, with quartiles about 1 apart and within ±3.
         flags: Number of values between -1 and 1: one-hot values, indicators of missing values,
             sines and cosines.
-        codes: For each column with embeddings, its number of codes.
+        codes: The codes of each column with embeddings.
     """
 
     numbers: int
     flags: int
-    codes: tuple[int, ...] = ()
+    codes: tuple[CodeLayout, ...] = ()
 
     @property
     def width(self) -> int:

@@ -47,6 +47,7 @@ class RawColumn:
         type: Type of the column, for messages.
         is_named: Whether the user set the kind.
         width: Number of elements of the arrays of a vector; 1 for other columns.
+        zone: Time zone of instants; empty for other columns.
     """
 
     name: str
@@ -55,6 +56,7 @@ class RawColumn:
     type: str
     is_named: bool = False
     width: int = 1
+    zone: str = ""
 
 
 def resolve_kinds(
@@ -130,7 +132,7 @@ def describe_arrow(name: str, kind: pa.DataType) -> RawColumn:
     if types.is_string(kind) or types.is_large_string(kind) or text == "string_view":
         return RawColumn(name, "categorical", STRING, text)
     if types.is_date(kind) or types.is_timestamp(kind):
-        return RawColumn(name, "datetime", INTEGER, text)
+        return RawColumn(name, "datetime", INTEGER, text, zone=getattr(kind, "tz", None) or "")
     is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     if is_list and _is_number(kind.value_type):
         return RawColumn(name, "vector", VECTOR, text)

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
 from cerebros_spark.core.errors import DataError
-from cerebros_spark.data.table.labels import MAX_CLASSES, learn_classes
+from cerebros_spark.data.table.labels import MAX_CLASSES, check_num_classes, learn_classes
 from cerebros_spark.data.table.schema import LabelClasses
 from cerebros_spark.data.table.source import UNSUPPORTED, describe_spark
 
@@ -55,8 +55,12 @@ def _warn_of_unlabeled(missing: int, rows: int) -> None:
     logger.warning("%s of %s rows have no label and are left out", f"{missing:,}", f"{rows:,}")
 
 
-def index_classes(df: DataFrame, name: str) -> tuple[DataFrame, LabelClasses]:
+def index_classes(
+    df: DataFrame, name: str, num_classes: int | None = None
+) -> tuple[DataFrame, LabelClasses]:
     """Replace the classes of a label by their indices; leave out rows without a label.
+
+    ``num_classes`` is the number of classes of the head, if the user gave it.
 
     Raises:
         DataError: If the values are not classes.
@@ -72,9 +76,10 @@ def index_classes(df: DataFrame, name: str) -> tuple[DataFrame, LabelClasses]:
         column = column.cast("string")
     counted = df.select(column.alias("value")).groupBy("value").count()
     counts = {row["value"]: row["count"] for row in counted.limit(MAX_CLASSES + 3).collect()}
-    missing = sum(n for value, n in counts.items() if value is None or value != value)
-    present = [value for value in counts if value is not None and value == value]
+    missing = sum(n for value, n in counts.items() if value in (None, "") or value != value)
+    present = [value for value in counts if value not in (None, "") and value == value]
     classes = learn_classes(name, field.dataType.simpleString(), present)
+    classes = check_num_classes(classes, num_classes)
     if missing:
         _warn_of_unlabeled(missing, sum(counts.values()))
         df = df.where(_present_sql(df, name))
@@ -102,4 +107,6 @@ def _present_sql(df: DataFrame, name: str) -> str:
     """Return SQL of whether a label is neither null nor NaN."""
     quoted = _quote(name)
     is_float = isinstance(df.schema[name].dataType, T.FloatType | T.DoubleType)
-    return f"{quoted} is not null" + (f" and not isnan({quoted})" if is_float else "")
+    is_string = isinstance(df.schema[name].dataType, T.StringType)
+    more = f" and not isnan({quoted})" if is_float else f" and {quoted} != ''" if is_string else ""
+    return f"{quoted} is not null{more}"

@@ -43,7 +43,7 @@ from cerebros_spark.data.table.source import (
     describe_spark,
     resolve_kinds,
 )
-from cerebros_spark.data.table.survey import TableSurvey, survey_batches
+from cerebros_spark.data.table.survey import TableSurvey
 
 MISSING_INTEGER = -(2**63)
 """Missing value in a pack of integers."""
@@ -59,14 +59,12 @@ class SparkTable:
     Attributes:
         columns: The features with their kinds.
         types: Spark's name of the type of each feature.
-        zone: Time zone that instants are shown in.
         session_zone: Time zone of the Spark session.
         embeds: Whether networks embed categories; see :func:`.learning.learn_schema`.
     """
 
     columns: tuple[RawColumn, ...]
     types: tuple[str, ...]
-    zone: str
     session_zone: str
     embeds: bool = True
 
@@ -90,13 +88,12 @@ class SparkTable:
         columns = resolve_kinds(described, column_types)
         widths = _read_widths(df, [each for each in columns if each.storage == VECTOR])
         zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
-        return cls(
-            tuple(replace(each, width=widths.get(each.name, 1)) for each in columns),
-            tuple(fields[name].dataType.typeName() for name in names),
-            zone,
-            zone,
-            embeds,
-        )
+        types = tuple(fields[name].dataType.typeName() for name in names)
+        described_columns = [
+            replace(each, width=widths.get(each.name, 1), zone=zone if kind == "timestamp" else "")
+            for each, kind in zip(columns, types, strict=True)
+        ]
+        return cls(tuple(described_columns), types, zone, embeds)
 
     @classmethod
     def for_schema(cls, df: DataFrame, columns: Sequence[TableColumn]) -> SparkTable:
@@ -115,11 +112,10 @@ class SparkTable:
                     f"the column {column.name!r} has the type {actual.type}, but was "
                     f"{column.type} in training: convert it first"
                 )
-            raw.append(each)
-        zones = {getattr(column, "zone", "") for column in columns} - {""}
+            raw.append(replace(each, zone=getattr(column, "zone", "")))
         session_zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
         types = tuple(fields[column.name].dataType.typeName() for column in columns)
-        return cls(tuple(raw), types, next(iter(zones), session_zone), session_zone)
+        return cls(tuple(raw), types, session_zone)
 
     def select_packs(self) -> list[str]:
         """Return SQL of the packs and vectors, each with an alias."""
@@ -134,7 +130,7 @@ class SparkTable:
             elif column.storage == STRING:
                 sql[STRING].append(f"coalesce(cast({name} as string), '')")
             else:
-                whole = self._integer_sql(name, data_type)
+                whole = self._integer_sql(name, data_type, column.zone)
                 sql[INTEGER].append(f"coalesce({whole}, {_MISSING_SQL})")
         packs = zip((_NUMBERS, _INTEGERS, _STRINGS), sql.values(), strict=True)
         return [*(f"array({', '.join(each)}) as {name}" for name, each in packs if each), *vectors]
@@ -147,13 +143,13 @@ class SparkTable:
         vectors = [f"raw_vector{i}" for i in range(len(select_storage(self.columns, VECTOR)))]
         return [*(name for storage, name in names.items() if storage in storages), *vectors]
 
-    def _integer_sql(self, name: str, data_type: str) -> str:
+    def _integer_sql(self, name: str, data_type: str, zone: str) -> str:
         if data_type == "date":
             return f"unix_date({name}) * 86400000000L"
         if data_type not in ("timestamp", "timestamp_ntz"):
             return f"cast({name} as bigint)"
-        if data_type == "timestamp" and self.zone != self.session_zone:
-            name = f"convert_timezone('{self.zone}', cast({name} as timestamp_ntz))"
+        if data_type == "timestamp" and zone and zone != self.session_zone:
+            name = f"convert_timezone('{zone}', cast({name} as timestamp_ntz))"
         return (
             f"unix_date(cast({name} as date)) * 86400000000L + hour({name}) * 3600000000L + "
             f"minute({name}) * 60000000L + cast(extract(SECOND from {name}) * 1000000 as bigint)"
@@ -230,22 +226,36 @@ class SparkTable:
         Raises:
             DataError: If the frame has no rows.
         """
+        surveys = self._survey_splits(frame.selectExpr(*self.names, "false as validates"))
+        if False not in surveys:
+            raise DataError("the data has no rows")
+        return surveys[False], describe_survey(surveys[False], self.columns)
+
+    def _survey_splits(self, frame: DataFrame) -> dict[bool, TableSurvey]:
+        """Survey the rows by the column ``validates``, in one pass."""
         table = self
 
         def count(batches: Iterable[Any]) -> Iterator[Any]:
-            survey = survey_batches(table.batch_from_arrow(batch) for batch in batches)
-            if survey is not None:
-                yield pa.RecordBatch.from_pydict({"survey": [survey.to_bytes()]})
+            surveys: dict[bool, TableSurvey] = {}
+            for batch in batches:
+                marks = batch.column("validates")
+                for validates in (False, True):
+                    part = batch.filter(pa.compute.equal(marks, validates))
+                    if part.num_rows:
+                        counted = TableSurvey.count(table.batch_from_arrow(part))
+                        before = surveys.get(validates)
+                        surveys[validates] = counted if before is None else before.merge(counted)
+            for validates, survey in surveys.items():
+                row = {"validates": [validates], "survey": [survey.to_bytes()]}
+                yield pa.RecordBatch.from_pydict(row)
 
-        parts = _collect(frame.select(*self.names), count, "survey binary")
-        if not parts:
-            raise DataError("the data has no rows")
-        total = None
-        for row in parts:
+        total: dict[bool, TableSurvey] = {}
+        selected = frame.select(*self.names, "validates")
+        for row in _collect(selected, count, "validates boolean, survey binary"):
             part = TableSurvey.from_bytes(row["survey"])
-            total = part if total is None else total.merge(part)
-        assert total is not None
-        return total, describe_survey(total, self.columns)
+            before = total.get(row["validates"])
+            total[row["validates"]] = part if before is None else before.merge(part)
+        return total
 
     def learn(self, frame: DataFrame, labels: Sequence[LabelClasses]) -> TableSchema:
         """Learn the schema in two passes.
@@ -257,15 +267,31 @@ class SparkTable:
         Raises:
             DataError: If there are infinite values, or no column can be used.
         """
-        survey, surveyed = self.survey(frame)
-        check_infinities(surveyed)
+        surveys = self._survey_splits(frame)
+        if False not in surveys:
+            raise DataError("there are no training rows")
+        survey = surveys[False]
+        surveyed = describe_survey(survey, self.columns)
+        others = [describe_survey(surveys[True], self.columns)] if True in surveys else []
+        check_infinities(surveyed, *others)
         used = [each for each in surveyed if find_reason(each) is None]
         plan = plan_counts(survey, used)
-        counts = self._count(frame.where("not validates"), plan, min_category_rows(survey.rows))
-        return learn_schema(surveyed, plan, counts, labels, zone=self.zone, embeds=self.embeds)
+        named = [
+            plan.find_place(each.column.storage, each.slot)
+            for each in used
+            if each.column.is_named and each.column.kind in ("categorical", "boolean")
+        ]
+        fewest = min_category_rows(survey.rows)
+        counts = self._count(frame.where("not validates"), plan, fewest, named)
+        return learn_schema(surveyed, plan, counts, labels, embeds=self.embeds)
 
-    def _count(self, frame: DataFrame, plan: CountPlan, fewest: int) -> pa.Table:
-        """Count bins and categories; of the rare categories of a column, only one is returned."""
+    def _count(
+        self, frame: DataFrame, plan: CountPlan, fewest: int, named: Sequence[int]
+    ) -> pa.Table:
+        """Count bins and categories; of the rare categories of a column, only one is returned.
+
+        The places in ``named`` have no rare categories.
+        """
         table = self
 
         def count(batches: Iterable[Any]) -> Iterator[Any]:
@@ -283,9 +309,10 @@ class SparkTable:
         )
         bins = grouped.where("bin is not null")
         categories = grouped.where("bin is null")
+        is_frequent = " or ".join([f"rows >= {fewest}", *(f"place = {each}" for each in named)])
         limit = MAX_CATEGORIES + 1
         frequent = (
-            categories.where(f"rows >= {fewest}")
+            categories.where(is_frequent)
             .selectExpr(
                 "*", "row_number() over (partition by place order by rows desc, text) as number"
             )
@@ -293,7 +320,7 @@ class SparkTable:
             .drop("number")
         )
         rare = (
-            categories.where(f"rows < {fewest}")
+            categories.where(f"not ({is_frequent})")
             .groupBy("place")
             .agg(F.min("text").alias("text"), F.max("rows").alias("rows"))
             .selectExpr(
@@ -356,6 +383,8 @@ def _read_widths(df: DataFrame, vectors: Sequence[RawColumn]) -> dict[str, int]:
 
 def _is_compatible(actual: RawColumn, trained: RawColumn) -> bool:
     """Return whether Spark can cast a column to the storage of training without loss."""
+    if actual.type in (trained.type, "void"):
+        return True
     if trained.kind == "datetime" or actual.kind == "datetime":
         return trained.kind == actual.kind
     if trained.storage in (NUMBER, INTEGER) and trained.kind == "numeric":
