@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -27,8 +28,9 @@ from nas.data.describe import TableDescription, describe_table
 from nas.data.heads import check_metrics
 from nas.data.inputs import flatten_names, is_spark
 from nas.data.weights import parse_class_weight
+from nas.monitoring.progress import show_log
 from nas.results.result import ModelSelectionResult
-from nas.results.summary import TunerSummary, print_text
+from nas.results.summary import TunerSummary
 from nas.search.context import build_context
 from nas.search.runner import run_search
 from nas.spaces.cerebros import CerebrosSpace
@@ -37,6 +39,8 @@ from nas.trial.proposal import Tuner
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+logger = logging.getLogger(__name__)
 
 _GIB = 1024**3
 
@@ -359,7 +363,8 @@ class HyperHyperModel:
         )
         table = prepared.manifest.table
         if table is not None and verbose:
-            print_text(format_plan(table.summary, table.labels))
+            with show_log():
+                logger.info("columns:\n%s", format_plan(table.summary, table.labels))
         return self._search(config, prepared)
 
     def fit_on_prepared_data(

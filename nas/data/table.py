@@ -186,6 +186,10 @@ def _find_features(
     for name in names:
         if name in labels.columns:
             raise ArgumentError(f"the column {name!r} is a label and a feature; it can be only one")
+        if name == weight_column:
+            raise ArgumentError(
+                f"the column {name!r} is a feature; it cannot hold the sample weights, too"
+            )
     if not names:
         special = {weight_column, validation if isinstance(validation, str) else None}
         special.add(rule.column if rule is not None and not rule.is_time else None)
@@ -464,12 +468,60 @@ def encode_rows(x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]) ->
     Raises:
         DataError: If a column is missing, or has another type than in training.
     """
+    names = list(dict.fromkeys(name for group in groups for name in group))
+    if not is_table(x) and not isinstance(x, Mapping):
+        x = _name_arrays(x, schema, groups)
     frame = to_frame(x)
-    names = [name for group in groups for name in group]
     check_columns(list(frame.columns), names)
-    frame = frame[list(dict.fromkeys(names))]
-    fields = encode_frame(to_arrow(frame), schema.select(names).columns)
+    fields = encode_frame(to_arrow(frame[names]), schema.select(names).columns)
     return [encode_matrix(schema.select(group), fields) for group in groups]
+
+
+def _name_arrays(
+    x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]
+) -> dict[str, np.ndarray]:
+    """Name the columns of arrays, which are in the order of training.
+
+    An array may have one column for each column of the table, or for each one that is used.
+    """
+    arrays = list(x) if isinstance(x, tuple | list) and _are_arrays(x) else [x]
+    arrays = [to_array(each, "x") for each in arrays]
+    every = [each.name for each in schema.summary]
+    square = len(arrays) > 1 and all(each.shape == (len(arrays),) for each in arrays)
+    if square and len(arrays) in (len(every), sum(map(len, groups))) and len(groups) == 1:
+        raise ArgumentError(
+            f"x is a list of {len(arrays)} arrays of {len(arrays)} numbers, which may be rows or "
+            "columns: pass numpy.stack of the rows, or a dict with the columns by name"
+        )
+    used = [name for group in groups for name in group]
+    for names in (every, used):
+        if len(arrays) == len(names) and (len(arrays) > 1 or arrays[0].ndim == 1):
+            return dict(zip(names, map(_fill_masked, arrays), strict=True))
+        if len(arrays) == 1 and arrays[0].ndim == 2:
+            matrix = _fill_masked(arrays[0])
+            if len(names) == 1:
+                return {names[0]: matrix}
+            if matrix.shape[1] == len(names):
+                return {name: matrix[:, i] for i, name in enumerate(names)}
+    widths = [(len(group),) for group in groups]
+    if len(groups) > 1 and [each.shape[1:] for each in arrays] == widths:
+        return {
+            name: _fill_masked(array)[:, i]
+            for array, group in zip(arrays, groups, strict=True)
+            for i, name in enumerate(group)
+        }
+    raise ArgumentError(
+        f"x must hold the {len(used)} columns {used}, but got {len(arrays)} arrays of shapes "
+        f"{[each.shape for each in arrays]}"
+    )
+
+
+def _fill_masked(array: np.ndarray) -> np.ndarray:
+    """Return an array with NaN for masked values."""
+    if not np.ma.is_masked(array):
+        return np.ma.getdata(array)
+    filled: np.ndarray = np.ma.filled(np.ma.asanyarray(array).astype(float), np.nan)
+    return filled
 
 
 def to_labels(y: Any, names: Sequence[str]) -> pd.DataFrame:

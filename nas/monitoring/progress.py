@@ -51,7 +51,7 @@ class Progress:
         if shows_bar:
             self._context.enter_context(logging_redirect_tqdm())
         elif verbose:
-            self._context.enter_context(_show_log())
+            self._context.enter_context(show_log())
 
     def restore(self, trials: Sequence[TrialRecord]) -> None:
         """Add the trials of earlier sessions."""
@@ -127,7 +127,7 @@ class Progress:
 
 
 @contextlib.contextmanager
-def _show_log() -> Iterator[None]:
+def show_log() -> Iterator[None]:
     """Show the log lines of the search within the block if logging is not configured."""
     root = logging.getLogger("nas")
     if root.hasHandlers():

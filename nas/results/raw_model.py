@@ -116,7 +116,20 @@ def build_raw_model(network: keras.Model, schema: TableSchema, layout: Layout) -
             named.append(output)
         else:
             named.append(attach_classes(output, classes, layer_names[label]))
-    return make_model(inputs, named[0] if single else named, network.name)
+    model = make_model(inputs, named[0] if single else named, network.name)
+    if network.compiled:
+        model.compile_from_config(_get_compile_config(network))
+    return model
+
+
+def _get_compile_config(network: keras.Model) -> dict[str, Any]:
+    """Return the compile configuration of a network for a model with other names of outputs."""
+    config = dict(network.get_compile_config())
+    for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+        values = config.get(name)
+        if isinstance(values, Mapping) and set(values) <= set(network.output_names):
+            config[name] = [values.get(output) for output in network.output_names]
+    return config
 
 
 def make_model(inputs: Mapping[str, Any], outputs: Any, name: str) -> keras.Model:

@@ -131,7 +131,7 @@ class Scorer:
             return build_inputs(columns, self.layout, self.input_dtypes)
         batch = self.raw.batch_from_rows(columns, rows)
         names = [column.name for column in self.raw.columns]
-        fields = encode_fields(batch, self.table.select(names).columns)
+        fields = encode_fields(batch, self.raw.adapt(self.table.select(names).columns))
         return [encode_matrix(self.table.select(group), fields) for group in self.layout.inputs]
 
     @functools.cached_property

@@ -79,7 +79,7 @@ def test_every_network_has_the_weights_of_the_epoch_it_is_scored_by(result, held
     assert all(trial.best_epoch < EPOCHS - 1 for trial in result.trials)
     for trial in result.trials:
         model = result.get_model(trial.trial_id)
-        loss = model.evaluate(held_out[FEATURES], held_out[["y"]], verbose=0)[0]
+        loss = model.evaluate(result.model_inputs(held_out), held_out[["y"]], verbose=0)[0]
         assert loss == pytest.approx(trial.score, rel=1e-5)
 
 
@@ -99,7 +99,7 @@ def test_the_best_network_has_as_many_parameters_as_the_leaderboard_says(result)
 def test_the_ways_to_the_best_network_lead_to_one(model, result):
     assert result.get_best_model() is result.best_model
     assert result.keras() is result.best_model
-    assert model.export_model() is result.best_model
+    assert model.export_model(raw=False) is result.best_model
     assert isinstance(result.best_model, keras.Model)
 
 
@@ -130,7 +130,7 @@ def test_regressions_are_learned_in_the_labels_own_units(frame, model):
 
 
 def test_predict_takes_frames_arrays_and_dicts_alike(model, frame):
-    wanted = model.export_model().predict(frame[FEATURES].to_numpy(), verbose=0)
+    wanted = model.export_model().predict({n: frame[n].to_numpy() for n in FEATURES}, verbose=0)
     assert wanted.shape == (ROWS, 1)
     shuffled = frame[["late", "c", "y", "a", "b"]]
     given = [frame, shuffled, frame[FEATURES].to_numpy(), {n: frame[n] for n in FEATURES}]
@@ -149,7 +149,8 @@ def test_evaluate_takes_frames_and_arrays_alike(model, frame):
     ):
         assert model.evaluate(x, y) == pytest.approx(wanted, rel=1e-5)
     best = model.export_model()
-    by_keras = best.evaluate(frame[FEATURES], frame[["y"]], batch_size=32, verbose=0)
+    columns = {name: frame[name].to_numpy() for name in FEATURES}
+    by_keras = best.evaluate(columns, frame[["y"]], batch_size=32, verbose=0)
     assert wanted == pytest.approx(by_keras, rel=1e-5)
     named = model.evaluate(frame, return_dict=True)
     assert list(named.values()) == wanted
@@ -160,7 +161,8 @@ def test_evaluate_takes_frames_and_arrays_alike(model, frame):
 
 def test_the_exported_network_needs_keras_alone(model, frame, tmp_path):
     assert model.export_model().compiled
-    keep(tmp_path, "best", model.export_model(), [frame[FEATURES].to_numpy()])
+    best = model.export_model(raw=False)
+    keep(tmp_path, "best", best, [model.result.model_inputs(frame)])
     check_in_a_fresh_process(tmp_path, tolerance=1e-5)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
@@ -33,7 +34,12 @@ from cerebros_spark.data.table.learning import (
     min_category_rows,
     plan_counts,
 )
-from cerebros_spark.data.table.schema import LabelClasses, TableColumn, TableSchema
+from cerebros_spark.data.table.schema import (
+    LabelClasses,
+    NumberColumn,
+    TableColumn,
+    TableSchema,
+)
 from cerebros_spark.data.table.source import (
     INTEGER,
     NUMBER,
@@ -112,10 +118,23 @@ class SparkTable:
                     f"the column {column.name!r} has the type {actual.type}, but was "
                     f"{column.type} in training: convert it first"
                 )
-            raw.append(replace(each, zone=getattr(column, "zone", "")))
+            # Fractions where training had integers are not cut off.
+            is_number = isinstance(column, NumberColumn) and actual.storage in (NUMBER, INTEGER)
+            storage = actual.storage if is_number and actual.type != "void" else each.storage
+            raw.append(replace(each, storage=storage, zone=getattr(column, "zone", "")))
         session_zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
         types = tuple(fields[column.name].dataType.typeName() for column in columns)
         return cls(tuple(raw), types, session_zone)
+
+    def adapt(self, columns: Sequence[TableColumn]) -> list[TableColumn]:
+        """Return the encodings of columns for the storage of their values here."""
+        storages = {column.name: column.storage for column in self.columns}
+        return [
+            msgspec.structs.replace(column, storage=storages[column.name])
+            if isinstance(column, NumberColumn)
+            else column
+            for column in columns
+        ]
 
     def select_packs(self) -> list[str]:
         """Return SQL of the packs and vectors, each with an alias."""

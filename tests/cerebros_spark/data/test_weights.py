@@ -83,7 +83,7 @@ def test_weighted_data_is_reused_and_distinguished_from_other_data(prepared_by, 
     assert formats == [2, 3]
     assert Manifest.from_json(first.to_json()) == first
     with pytest.raises(OtherFormatError):
-        Manifest.from_json(first.to_json().replace('"format": 3', '"format": 4'))
+        Manifest.from_json(first.to_json().replace('"format": 3', '"format": 5'))
 
 
 def test_integers_and_booleans_are_weights_too(prepared_by, tmp_path):

@@ -153,7 +153,7 @@ def test_no_rows_give_no_outputs_and_cannot_be_evaluated(named, empty):
         (scipy.sparse.csr_matrix(X), r"x is a sparse matrix; pass an array"),
         (
             tf.data.Dataset.from_tensor_slices(X),
-            "x is a tf.data.Dataset; pass arrays",
+            "x is a tf.data.Dataset, .* pass arrays",
         ),
         ((row for row in X), "x is a generator; pass an array or a list"),
         (FRAME.to_records(), r"x is an array with the fields .* pass pandas.DataFrame\(x\)"),

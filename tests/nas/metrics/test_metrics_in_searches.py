@@ -103,7 +103,7 @@ def test_evaluation_of_a_spark_dataframe_has_the_right_values(three, frame, spar
 
 
 def test_the_exported_model_needs_keras_alone_and_has_no_wrong_metric(three, frame, folder):
-    model = three.export_model()
+    model = three.export_model(raw=False)
     x, y = three.result.model_inputs(frame[FEATURES]), frame["three"].to_numpy()[:, None]
     right = values_of(frame, three.predict(frame))
     evaluated = model.evaluate(x, y, verbose=0, return_dict=True)
@@ -136,7 +136,7 @@ def test_one_sigmoid_output(tmp_path, frame, caplog):
     words = r"f1_score of the output \w+ as F1Score\(average='macro', threshold=0.5\): the label 'b"
     assert re.search(words, caplog.text)
     # Keras' own metrics alone: the exported model has them all.
-    exported = auto_model.export_model()
+    exported = auto_model.export_model(raw=False)
     x = auto_model.result.model_inputs(frame[FEATURES])
     evaluated = exported.evaluate(x, frame[["binary"]].to_numpy(), verbose=0, return_dict=True)
     assert evaluated == pytest.approx(found)

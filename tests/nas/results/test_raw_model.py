@@ -172,7 +172,8 @@ def test_names_that_tensorflow_cannot_use_work_as_keys(tmp_path):
 # Tables of random types and values -------------------------------------------------------
 
 NUMBERS = st.one_of(
-    st.floats(allow_nan=True, allow_infinity=False, width=64),
+    st.floats(-1e285, 1e285),
+    st.just(float("nan")),
     st.integers(-(2**53), 2**53).map(float),
     st.none(),
 )
@@ -258,3 +259,22 @@ def to_raw(values: pa.ChunkedArray) -> np.ndarray:
         times = values.cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
         return np.array([-(2**63) if t is None else t for t in times], dtype=np.int64)
     return np.array([math.nan if row is None else float(row) for row in rows])
+
+
+def test_categories_that_are_marks_of_unknown_ones_elsewhere():
+    frame = pd.DataFrame({"d": pd.Categorical([-1, 0, 3] * 20), "s": ["[UNK]", "a", "b"] * 20})
+    schema = learn(frame)
+    inputs = {"d": np.array([-1, 0, 3] * 20), "s": np.array(["[UNK]", "a", "b"] * 20, object)}
+    np.testing.assert_array_equal(np.asarray(build_encoder(schema)(inputs)), encode(frame, schema))
+    schema = TableSchema(schema.columns, (), (LabelClasses("y", "string", ("A", "[UNK]", "b")),))
+    names = make_model(schema, 3).get_layer("classes").get_layer("names")
+    assert names.get_vocabulary()[1:] == ["A", "[UNK]", "b"]
+
+
+def test_columns_may_have_the_names_of_layers():
+    frame = pd.DataFrame({"classes": range(60), "table": np.arange(60) / 7, "b": ["x", "y"] * 30})
+    schema = learn(frame, classes="numeric")
+    schema = TableSchema(schema.columns, (), (LabelClasses("y", "string", ("u", "v")),))
+    model = make_model(schema, 2)
+    assert set(model.input) == {"classes", "table", "b"}
+    assert predict(model, frame, schema).shape == (60, 2)

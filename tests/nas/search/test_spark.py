@@ -215,10 +215,12 @@ def test_predict_changes_no_value_of_other_columns(spark, model, dataframes):
     assert sorted(map(str, out)) == sorted(map(str, df.select("big", "odd").collect()))
 
 
-def test_nulls_among_the_features_are_an_error(model, dataframes):
+def test_nulls_among_the_features_are_the_medians(model, dataframes):
     df = dataframes["array"].withColumn("features", F.when(F.col("id") > 3, F.col("features")))
-    with pytest.raises(Exception, match="the column 'features' holds 4 nulls"):
-        model.predict(df.coalesce(1)).collect()
+    outputs = [row["y__output"] for row in model.predict(df.where("id <= 3")).collect()]
+    assert len(outputs) == 4
+    assert len(set(outputs)) == 1
+    assert np.isfinite(outputs).all()
 
 
 def test_vectors_that_are_not_one_hot_are_counted_by_spark(spark, dataframes, tmp_path):

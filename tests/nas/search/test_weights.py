@@ -29,9 +29,10 @@ def late(frame):
     return frame[frame["late"]]
 
 
-def validation_loss(model, rows, weights, label="y") -> float:
-    values = model.evaluate(
-        rows[FEATURES].to_numpy("float32"),
+def validation_loss(result, rows, weights, label="y") -> float:
+    x = rows[FEATURES].to_numpy("float32")
+    values = result.best_model.evaluate(
+        x if result.table is None else result.model_inputs(rows),
         rows[[label]].to_numpy(),
         sample_weight=weights,
         verbose=0,
@@ -45,9 +46,9 @@ def test_a_column_of_weights_counts_in_training_and_validation(frame, tmp_path):
     result = hypermodel.fit(frame, **FIT)
     rows = late(frame)
     weights = rows["w"].to_numpy()
-    wanted = validation_loss(result.best_model, rows, weights)
+    wanted = validation_loss(result, rows, weights)
     assert result.best_trial.score == pytest.approx(wanted, rel=1e-5)
-    assert wanted != pytest.approx(validation_loss(result.best_model, rows, None), rel=1e-2)
+    assert wanted != pytest.approx(validation_loss(result, rows, None), rel=1e-2)
     plain = search(tmp_path / "plain", max_trials=1, bind=columns()).fit(frame, **FIT)
     differing = [
         not np.allclose(one, other)
@@ -63,7 +64,7 @@ def test_a_spark_dataframe_has_its_weights_in_a_column(spark, frame, tmp_path):
     hypermodel = search(tmp_path, max_trials=1, bind=bind)
     result = hypermodel.fit(spark.createDataFrame(frame), **FIT)
     rows = late(frame)
-    wanted = validation_loss(result.best_model, rows, rows["w"].to_numpy())
+    wanted = validation_loss(result, rows, rows["w"].to_numpy())
     assert result.best_trial.score == pytest.approx(wanted, rel=1e-5)
     other = search(tmp_path / "other", bind=columns())
     with pytest.raises(ArgumentError, match=r"resource_bind\(sample_weight_column"):
@@ -78,7 +79,7 @@ def test_evaluation_takes_weights_as_keras_does(frame, tmp_path):
     values = hypermodel.evaluate(rows, sample_weight=weights, return_dict=True)
     assert values["loss"] == pytest.approx(result.best_trial.score, rel=1e-5)
     plain = hypermodel.evaluate(rows, return_dict=True)
-    assert plain["loss"] == pytest.approx(validation_loss(result.best_model, rows, None), rel=1e-5)
+    assert plain["loss"] == pytest.approx(validation_loss(result, rows, None), rel=1e-5)
 
 
 def test_features_that_are_not_named_leave_the_weights_out(frame, tmp_path):
@@ -104,7 +105,7 @@ def test_arrays_of_weights_equal_a_column_of_them(frame, tmp_path):
             validation_data=(x[rest], y[rest], *more), **FIT,
         )  # fmt: skip
         given = more[0] if more else None
-        wanted = validation_loss(result.best_model, late(frame), given)
+        wanted = validation_loss(result, late(frame), given)
         assert result.best_trial.score == pytest.approx(wanted, rel=1e-5)
         fitted[name] = result.best_model.get_weights()
     for one, other in zip(fitted["both"], fitted["training"], strict=True):
@@ -158,7 +159,7 @@ def test_class_weights_are_part_of_the_run(frame, tmp_path):
     result = make_search(tmp_path / "weighted").fit(frame, class_weight=weights, **FIT)
     assert result.best_trial.score != plain.best_trial.score
     rows = late(frame)
-    wanted = validation_loss(result.best_model, rows, None, "three")
+    wanted = validation_loss(result, rows, None, "three")
     assert result.best_trial.score == pytest.approx(wanted, rel=1e-5)
     again = make_search(tmp_path / "weighted").fit(frame, class_weight=weights, **FIT)
     assert again.best_trial.score == result.best_trial.score
@@ -206,7 +207,7 @@ def test_loss_weights_weigh_the_outputs(frame, tmp_path, graph):
     rows = late(frame)
     model = result.best_model
     values = model.evaluate(
-        rows[FEATURES].to_numpy("float32"),
+        rows[FEATURES].to_numpy("float32") if graph else result.model_inputs(rows),
         [rows[["y"]].to_numpy(), rows[["binary"]].to_numpy()],
         verbose=0,
         return_dict=True,

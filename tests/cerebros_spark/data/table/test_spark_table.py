@@ -27,7 +27,6 @@ from cerebros_spark.data.table.spark_table import SparkTable
 from cerebros_spark.storage.local import LocalStore
 from tests.nas.tables import raw_table
 
-
 FEATURES = [name for name in raw_table(10).columns if name not in ("y", "row")]
 
 
