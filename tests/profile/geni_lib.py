@@ -33,7 +33,9 @@ def install(folder: Path) -> Path:
     with tarfile.open(folder / f"geni-lib-{VERSION}.tar.gz") as archive:
         wanted = f"geni-lib-{VERSION}/geni/"
         members = [each for each in archive.getmembers() if each.name.startswith(wanted)]
-        archive.extractall(folder, members, filter="data")
+        # Python 3.11.3 and older have no filters.
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(folder, members, **safe)
     (folder / f"geni-lib-{VERSION}" / "geni").rename(target / "geni")
     convert = [sys.executable, "-W", "ignore", "-m", "lib2to3", "--write", "--nobackups"]
     # The only one that profiles need which Python 3 does not read.

@@ -212,7 +212,11 @@ class SparkTable:
             if name != _STRINGS:
                 packs[name] = values
                 continue
-            categories = [pa.array(values[:, i], pa.large_string()) for i in range(values.shape[1])]
+            # pyarrow 14 makes no large strings of NumPy's objects.
+            categories = [
+                pa.array(values[:, i], pa.string()).cast(pa.large_string())
+                for i in range(values.shape[1])
+            ]
             packs[name] = [_blank_empty(each) for each in categories]
         return self.make_batch(packs, rows)
 
