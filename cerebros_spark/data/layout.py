@@ -124,7 +124,7 @@ def _find_used(table: TableSchema, columns: Columns) -> Columns:
     Raises:
         ArgumentError: If all columns of a group are left out.
     """
-    reasons = {each.name: each.reason for each in table.left_out}
+    reasons = {each.name: each.use for each in table.left_out}
     known = [*reasons, *(column.name for column in table.columns)]
 
     def expand(name: str) -> list[str]:

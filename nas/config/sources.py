@@ -14,10 +14,17 @@ from cerebros_spark.data.checks import SPLIT, VALIDATION_DATA
 from cerebros_spark.data.manifest import Manifest
 from nas.config.binding import Columns, Resources
 from nas.data.columns import check_columns
-from nas.data.inputs import flatten_names, is_spark, name_columns, warn_if_sorted_by_date
+from nas.data.frames import is_table, to_frame
+from nas.data.inputs import (
+    NamedColumns,
+    flatten_names,
+    is_spark,
+    name_columns,
+    warn_if_sorted_by_date,
+)
 from nas.data.spark_table import describe_spark_table
 from nas.data.splits import SplitRule, make_rule
-from nas.data.table import TableOptions, is_table, name_table, to_frame
+from nas.data.table import TableOptions, name_table
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,6 @@ def _make_rule_error(rule: SplitRule) -> ArgumentError:
 def _read_table(
     arguments: DataArguments, options: TableOptions, rule: SplitRule | None
 ) -> PreparationInput:
-    from cerebros_spark.data.prepare_arrays import prepare_arrays
-
     bound = arguments.resources
     if rule is None:
         _warn_if_sorted(arguments)
@@ -104,15 +109,7 @@ def _read_table(
         weight_column=bound.sample_weight_column,
         rule=rule,
     )
-    return PreparationInput(
-        prepare_arrays,
-        named.columns,
-        named.features,
-        named.labels,
-        named.validation,
-        named.weight,
-        {"table": named.table, "classes": named.classes},
-    )
+    return _use_arrays(named, {"table": named.table, "classes": named.classes})
 
 
 def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> PreparationInput:
@@ -143,8 +140,6 @@ def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> Preparation
 
 
 def _read_arrays(arguments: DataArguments) -> PreparationInput:
-    from cerebros_spark.data.prepare_arrays import prepare_arrays
-
     bound, x, y = arguments.resources, arguments.x, arguments.y
     _warn_if_sorted(arguments)
     labels = bound.label_columns
@@ -160,6 +155,13 @@ def _read_arrays(arguments: DataArguments) -> PreparationInput:
         sample_weight=arguments.sample_weight,
         weight_column=bound.sample_weight_column,
     )
+    return _use_arrays(named, {})
+
+
+def _use_arrays(named: NamedColumns, raw: Mapping[str, Any]) -> PreparationInput:
+    """Return the input of a preparation without Spark."""
+    from cerebros_spark.data.prepare_arrays import prepare_arrays
+
     return PreparationInput(
         prepare_arrays,
         named.columns,
@@ -167,6 +169,7 @@ def _read_arrays(arguments: DataArguments) -> PreparationInput:
         named.labels,
         named.validation,
         named.weight,
+        raw,
     )
 
 
@@ -179,9 +182,7 @@ def _warn_if_sorted(arguments: DataArguments) -> None:
 def _find_spark_features(
     resources: Resources, df: Any, labels: Columns | None, validation: float | str
 ) -> Columns:
-    """Return the bound features; by default, all columns that have no other role."""
-    if resources.feature_columns:
-        return resources.feature_columns
+    """Return all columns that have no other role."""
     others = {*flatten_names(labels), resources.sample_weight_column, validation}
     others.add(resources.group_column)
     return [name for name in df.columns if name not in others]

@@ -15,8 +15,8 @@ from cerebros_spark.data.table.learning import SurveyedColumn, find_reason, is_r
 from cerebros_spark.data.table.plan import format_plan
 from cerebros_spark.data.table.schema import ColumnSummary
 from nas.data.columns import check_columns
+from nas.data.frames import holds_arrays, to_arrow, to_frame
 from nas.data.inputs import is_spark
-from nas.data.table import to_arrow, to_frame
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -138,7 +138,7 @@ def _survey_frame(
 def _survey_spark(
     df: DataFrame, label: str | None, column_types: Mapping[str, str] | None
 ) -> tuple[Sequence[SurveyedColumn], pd.DataFrame]:
-    from cerebros_spark.data.spark_columns import vectors_to_arrays
+    from cerebros_spark.data.spark_columns import quote, vectors_to_arrays
     from cerebros_spark.data.table.spark_labels import flatten_structs
     from cerebros_spark.data.table.spark_table import SparkTable
 
@@ -152,14 +152,16 @@ def _survey_spark(
     share = min(1.0, 1.2 * _SAMPLE / max(survey.rows, 1))
     chosen = flat if share == 1.0 else flat.sample(fraction=share, seed=0)
     scalar = [each.column.name for each in surveyed if each.column.storage != "vector"]
-    kept = [quote_name(name) for name in [*scalar, *([label] if label else [])]]
+    kept = [quote(name) for name in [*scalar, *([label] if label else [])]]
     return surveyed, chosen.select(*kept).limit(_SAMPLE).toPandas()
 
 
 def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
     """Count rows without a label, and the rows of each class if there are few classes."""
     if is_spark(df):
-        column = df.selectExpr(f"{quote_name(label)} as value")
+        from cerebros_spark.data.spark_columns import quote
+
+        column = df.selectExpr(f"{quote(label)} as value")
         kind = column.schema["value"].dataType.typeName()
         if kind in ("array", "vector", "vectorudt", "map", "struct"):
             return column.where("value is null").count(), []
@@ -171,17 +173,12 @@ def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
     else:
         values = to_frame(df)[label]
         missing = int(values.isna().sum())
-        if _holds_arrays(values):
+        if holds_arrays(values):
             return missing, []
         counted = values.value_counts()
         top = list(counted[counted > 0].head(_MOST_CLASSES + 2).items())
     present = [(value, int(count)) for value, count in top if value is not None and value == value]
     return int(missing), present if len(present) <= _MOST_CLASSES else []
-
-
-def quote_name(name: str) -> str:
-    """Quote the name of a column for Spark's SQL."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[str]:
@@ -191,7 +188,7 @@ def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[s
     bin of the feature, and the other half tests it. So a column of ids predicts nothing.
     """
     labeled = sample[sample[label].notna()]
-    if len(labeled) < 20 or _holds_arrays(labeled[label]):
+    if len(labeled) < 20 or holds_arrays(labeled[label]):
         return []
     target = labeled[label]
     is_number = pd.api.types.is_numeric_dtype(target) and target.nunique() > _MOST_CLASSES
@@ -199,7 +196,7 @@ def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[s
     first, second = shuffled[::2], shuffled[1::2]
     warnings = []
     for name in names:
-        if name not in labeled or _holds_arrays(labeled[name]):
+        if name not in labeled or holds_arrays(labeled[name]):
             continue
         values = _to_groups(labeled[name])
         score = _score_number if is_number else _score_class
@@ -211,11 +208,6 @@ def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[s
                 "known before the label is"
             )
     return warnings
-
-
-def _holds_arrays(series: pd.Series) -> bool:
-    present = series.dropna()
-    return len(present) > 0 and np.ndim(present.iloc[0]) > 0
 
 
 def _to_groups(series: pd.Series) -> np.ndarray:

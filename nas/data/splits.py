@@ -79,8 +79,10 @@ class SplitRule:
         """
         from pyspark.sql import functions as F  # noqa: N812
 
+        from cerebros_spark.data.spark_columns import quote
+
         check_columns(df.columns, [self.column])
-        quoted = "`" + self.column.replace("`", "``") + "`"
+        quoted = quote(self.column)
         key = f"xxhash64(cast({self.seed} as decimal(38,0)), {quoted})"
         if self.is_time:
             is_time = is_time_type(df.schema[self.column].dataType)

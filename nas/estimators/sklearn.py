@@ -23,7 +23,8 @@ from sklearn.utils.validation import (
 from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.storage.store import Store
-from nas.data.table import encode_rows, to_frame
+from nas.data.frames import to_frame
+from nas.data.new_rows import encode_rows
 from nas.estimators.temp_store import search_in_store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.results.result import ModelSelectionResult

@@ -16,6 +16,7 @@ import numpy as np
 from keras import layers, ops
 
 from cerebros_spark.data.manifest import Layout
+from cerebros_spark.data.table.batch import MISSING_INTEGER
 from cerebros_spark.data.table.calendar import CYCLES, DAY, ELAPSED, HOUR, MONTH, WEEKDAY, YEAR
 from cerebros_spark.data.table.fields import GREATEST, LARGEST
 from cerebros_spark.data.table.matrix import CLIP, TURN
@@ -33,9 +34,6 @@ from cerebros_spark.data.table.schema import (
     TableSchema,
 )
 from cerebros_spark.data.table.source import INTEGER, STRING
-
-MISSING_INTEGER = -(2**63)
-"""Missing value of an input of int64."""
 
 CLASSES = "classes"
 """Name of the layer of a model that contains the classes of an output."""

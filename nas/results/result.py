@@ -25,9 +25,10 @@ from cerebros_spark.engine.report import EngineReport
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.metrics import MetricsMerger
 from nas.data.columns import build_inputs, build_labels, check_columns, predict_rows
+from nas.data.frames import to_arrow_column, to_frame
 from nas.data.heads import Target
 from nas.data.inputs import select_columns
-from nas.data.table import encode_rows, to_arrow, to_frame, to_labels
+from nas.data.new_rows import encode_rows, to_labels
 from nas.data.values import has_fractions
 from nas.data.weights import read_evaluation_weights
 from nas.drawing import draw_network
@@ -455,7 +456,7 @@ class ModelSelectionResult:
         names = [name for group in self._layout.outputs for name in group]
         labels = to_labels(y, names)
         for classes in self.table.labels:
-            values = to_arrow(labels[[classes.name]]).column(0).combine_chunks()
+            values = to_arrow_column(labels[classes.name], classes.name)
             labels[classes.name] = index_classes(values, classes)
         return labels
 

@@ -10,9 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cerebros_spark.core.errors import DataError
-from cerebros_spark.data.table.source import INTEGER, NUMBER, STRING, VECTOR, RawColumn
+from cerebros_spark.data.table.calendar import DAY
+from cerebros_spark.data.table.source import (
+    IGNORE,
+    INTEGER,
+    NUMBER,
+    STRING,
+    VECTOR,
+    RawColumn,
+)
 
-_DAY = 86_400_000_000  # microseconds
+MISSING_INTEGER = -(2**63)
+"""Missing value where integers have no mask: in packs of Spark, and in exported models."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,8 @@ def subtract_exactly(values: np.ndarray, center: np.ndarray | int) -> np.ndarray
 
 
 def select_storage(columns: Sequence[RawColumn], storage: str) -> list[RawColumn]:
-    """Return the columns of a storage, in order."""
-    return [column for column in columns if column.storage == storage]
+    """Return the columns of a storage, in order, without those that are ignored."""
+    return [column for column in columns if column.storage == storage and column.kind != IGNORE]
 
 
 def pick_columns(batch: RawBatch, columns: Sequence[RawColumn], names: Collection[str]) -> RawBatch:
@@ -152,7 +161,7 @@ def _to_integer(column: pa.ChunkedArray, name: str) -> pa.Array:
     kind = values.type
     if pa.types.is_date(kind):
         days = values.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
-        return pc.multiply(days, _DAY)
+        return pc.multiply(days, DAY)
     if pa.types.is_timestamp(kind):
         if kind.tz is not None:
             values = pc.local_timestamp(values)

@@ -25,7 +25,6 @@ from cerebros_spark.data.table.schema import (
     ColumnSummary,
     DatetimeColumn,
     LabelClasses,
-    LeftOut,
     NumberColumn,
     TableColumn,
     TableSchema,
@@ -141,7 +140,8 @@ def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[S
             min(rows - missing, estimate_distinct(survey.sketches[len(integers) + slot])),
             mean_length=float(survey.letters[slot]) / max(rows - missing, 1),
         )
-    return [described[column.name] for column in columns]
+    ignored = {c.name: SurveyedColumn(c, 0, rows, 0, 0, None) for c in columns if c.kind == IGNORE}
+    return [(described | ignored)[column.name] for column in columns]
 
 
 def check_infinities(*surveys: Sequence[SurveyedColumn]) -> None:
@@ -293,21 +293,20 @@ def learn_schema(
     """
     learner = _Learner(plan, counts, embeds)
     columns: list[TableColumn] = []
-    left_out, summary = [], []
+    summary = []
     for each in surveyed:
         reason = find_reason(each)
         column = None if reason else learner.learn(each)
         if column is None:
             reason = reason or "all of its categories are rare"
-            left_out.append(LeftOut(each.column.name, each.column.type, reason))
+            summary.append(summarize(each, False, reason))
         else:
             columns.append(column)
-        use = describe_use(column) if column is not None else str(reason)
-        summary.append(summarize(each, column is not None, use))
+            summary.append(summarize(each, True, describe_use(column)))
     if not columns:
-        reasons = "; ".join(f"{each.name!r}: {each.reason}" for each in left_out[:8])
+        reasons = "; ".join(f"{each.name!r}: {each.use}" for each in summary[:8])
         raise DataError(f"no feature can be used: {reasons}")
-    return TableSchema(tuple(columns), tuple(left_out), tuple(labels), tuple(summary))
+    return TableSchema(tuple(columns), tuple(labels), tuple(summary))
 
 
 def summarize(surveyed: SurveyedColumn, is_used: bool, use: str) -> ColumnSummary:

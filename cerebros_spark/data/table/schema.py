@@ -169,14 +169,6 @@ class DatetimeColumn(_Column, frozen=True, tag="datetime"):
 TableColumn = NumberColumn | CategoryColumn | DatetimeColumn
 
 
-class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Column that is not a feature of the networks, and the reason."""
-
-    name: str
-    type: str
-    reason: str
-
-
 class ColumnSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is known of a raw column, for people.
 
@@ -218,13 +210,11 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         columns: The features, in the order of the fields.
-        left_out: Columns that are not used.
         labels: Classes of the labels that have classes.
         summary: All raw columns, for people.
     """
 
     columns: tuple[TableColumn, ...]
-    left_out: tuple[LeftOut, ...] = ()
     labels: tuple[LabelClasses, ...] = ()
     summary: tuple[ColumnSummary, ...] = ()
 
@@ -232,6 +222,11 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the schema of some of the features, in the given order."""
         by_name = {column.name: column for column in self.columns}
         return msgspec.structs.replace(self, columns=tuple(by_name[name] for name in names))
+
+    @property
+    def left_out(self) -> tuple[ColumnSummary, ...]:
+        """Raw columns that are no features; their ``use`` is the reason."""
+        return tuple(each for each in self.summary if not each.is_used)
 
     def find_classes(self, label: str) -> LabelClasses | None:
         """Return the classes of a label; None if it has none."""

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
 from cerebros_spark.core.errors import DataError
+from cerebros_spark.data.spark_columns import quote
 from cerebros_spark.data.table.labels import MAX_CLASSES, check_num_classes, learn_classes
 from cerebros_spark.data.table.schema import LabelClasses
 from cerebros_spark.data.table.source import UNSUPPORTED, describe_spark
@@ -32,7 +33,7 @@ def flatten_structs(df: DataFrame, names: Sequence[str]) -> tuple[DataFrame, lis
             continue
         fields = [f"{name}.{field.name}" for field in data_type.fields]
         for field, new in zip(data_type.fields, fields, strict=True):
-            df = df.withColumn(new, F.expr(f"{_quote(name)}.{_quote(field.name)}"))
+            df = df.withColumn(new, F.expr(f"{quote(name)}.{quote(field.name)}"))
         df, nested = flatten_structs(df, fields)
         flat += nested
     return df, flat
@@ -70,7 +71,7 @@ def index_classes(
         raise DataError(
             f"the label {name!r} has the type {field.dataType.simpleString()}, which has no classes"
         )
-    column = F.col(_quote(name))
+    column = F.col(quote(name))
     kinds = (T.BooleanType, T.StringType, T.IntegralType, T.FractionalType)
     if not isinstance(field.dataType, kinds):
         column = column.cast("string")
@@ -99,13 +100,9 @@ def index_classes(
     return df.withColumn(name, index), classes
 
 
-def _quote(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
 def _present_sql(df: DataFrame, name: str) -> str:
     """Return SQL of whether a label is neither null nor NaN."""
-    quoted = _quote(name)
+    quoted = quote(name)
     is_float = isinstance(df.schema[name].dataType, T.FloatType | T.DoubleType)
     is_string = isinstance(df.schema[name].dataType, T.StringType)
     more = f" and not isnan({quoted})" if is_float else f" and {quoted} != ''" if is_string else ""

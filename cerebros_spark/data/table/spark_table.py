@@ -20,9 +20,14 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.checks import DataRequest
-from cerebros_spark.data.spark_columns import vectors_to_arrays
-from cerebros_spark.data.table.batch import RawBatch, select_storage, vector_length_error
-from cerebros_spark.data.table.counts import CountPlan, merge_counts
+from cerebros_spark.data.spark_columns import quote, vectors_to_arrays
+from cerebros_spark.data.table.batch import (
+    MISSING_INTEGER,
+    RawBatch,
+    select_storage,
+    vector_length_error,
+)
+from cerebros_spark.data.table.counts import SCHEMA, CountPlan, merge_counts
 from cerebros_spark.data.table.fields import to_raw_columns
 from cerebros_spark.data.table.learning import (
     MAX_CATEGORIES,
@@ -41,6 +46,7 @@ from cerebros_spark.data.table.schema import (
     TableSchema,
 )
 from cerebros_spark.data.table.source import (
+    IGNORE,
     INTEGER,
     NUMBER,
     STRING,
@@ -51,10 +57,8 @@ from cerebros_spark.data.table.source import (
 )
 from cerebros_spark.data.table.survey import TableSurvey
 
-MISSING_INTEGER = -(2**63)
-"""Missing value in a pack of integers."""
-
 _NUMBERS, _INTEGERS, _STRINGS = "raw_numbers", "raw_integers", "raw_strings"
+_MISSING_SQL = "-9223372036854775807L - 1L"  # no literal of Spark has the least integer
 _COUNTS = "place int, text string, bin bigint, rows bigint, least double, greatest double"
 
 
@@ -92,7 +96,7 @@ class SparkTable:
         fields = {field.name: field for field in df.schema.fields}
         described = [describe_spark(fields[name]) for name in names]
         columns = resolve_kinds(described, column_types)
-        widths = _read_widths(df, [each for each in columns if each.storage == VECTOR])
+        widths = _read_widths(df, select_storage(columns, VECTOR))
         zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
         types = tuple(fields[name].dataType.typeName() for name in names)
         described_columns = [
@@ -141,7 +145,9 @@ class SparkTable:
         sql: dict[str, list[str]] = {NUMBER: [], INTEGER: [], STRING: []}
         vectors: list[str] = []
         for column, data_type in zip(self.columns, self.types, strict=True):
-            name = "`" + column.name.replace("`", "``") + "`"
+            name = quote(column.name)
+            if column.kind == IGNORE:
+                continue
             if column.storage == VECTOR:
                 vectors.append(self._vector_sql(name, column.width, len(vectors)))
             elif column.storage == NUMBER:
@@ -157,7 +163,7 @@ class SparkTable:
     @property
     def names(self) -> list[str]:
         """Names of the columns of :meth:`select_packs`."""
-        storages = {column.storage for column in self.columns}
+        storages = {column.storage for column in self.columns if column.kind != IGNORE}
         names = {NUMBER: _NUMBERS, INTEGER: _INTEGERS, STRING: _STRINGS}
         vectors = [f"raw_vector{i}" for i in range(len(select_storage(self.columns, VECTOR)))]
         return [*(name for storage, name in names.items() if storage in storages), *vectors]
@@ -198,6 +204,11 @@ class SparkTable:
             tuple(strings),
         )
 
+    def _make_length_error(self, name: str, lengths: Sequence[int]) -> DataError:
+        """Return the error for a vector, given the name of the column that holds it."""
+        number = int(name.removeprefix("raw_vector"))
+        return vector_length_error(select_storage(self.columns, VECTOR)[number].name, lengths)
+
     def batch_from_rows(self, columns: Mapping[str, np.ndarray], rows: int) -> RawBatch:
         """Make a batch from packs as pandas has them: matrices, or arrays of one array per row."""
         packs: dict[str, Any] = {}
@@ -206,8 +217,7 @@ class SparkTable:
             if values.ndim == 1:
                 lengths = {len(each) for each in values}
                 if len(lengths) > 1:
-                    vectors = select_storage(self.columns, VECTOR)
-                    raise vector_length_error(vectors[_find_number(name)].name, list(lengths))
+                    raise self._make_length_error(name, list(lengths))
                 values = np.stack(list(values))
             if name != _STRINGS:
                 packs[name] = values
@@ -234,8 +244,7 @@ class SparkTable:
                 continue
             lengths = np.unique(np.diff(column.offsets.to_numpy()))
             if len(lengths) > 1:
-                vectors = select_storage(self.columns, VECTOR)
-                raise vector_length_error(vectors[_find_number(name)].name, lengths.tolist())
+                raise self._make_length_error(name, lengths.tolist())
             packs[name] = flat.to_numpy(zero_copy_only=False).reshape(
                 rows, len(flat) // max(rows, 1)
             )
@@ -355,10 +364,9 @@ class SparkTable:
                 "cast(null as double) as greatest",
             )
         )
-        columns = ["place", "text", "bin", "rows", "least", "greatest"]
-        parts = [each.select(*columns) for each in (bins, frequent, rare)]
+        parts = [each.select(*SCHEMA.names) for each in (bins, frequent, rare)]
         collected = _collect_tables(parts[0].unionByName(parts[1]).unionByName(parts[2]))
-        return merge_counts([table.cast(merge_counts([]).schema) for table in collected])
+        return merge_counts([table.cast(SCHEMA) for table in collected])
 
 
 @dataclass(frozen=True)
@@ -385,20 +393,12 @@ class RawFeatures:
         return [] if self.table is None else [repr(self.table)]
 
 
-_MISSING_SQL = "-9223372036854775807L - 1L"
-
-
-def _find_number(name: str) -> int:
-    """Return the place of a vector among the vectors, from the name of its column."""
-    return int(name.removeprefix("raw_vector"))
-
-
 def _read_widths(df: DataFrame, vectors: Sequence[RawColumn]) -> dict[str, int]:
     """Read the lengths of arrays from the first row in which each is present."""
     widths = {}
     df = vectors_to_arrays(df, [column.name for column in vectors])
     for column in vectors:
-        name = "`" + column.name.replace("`", "``") + "`"
+        name = quote(column.name)
         first = df.where(f"{name} is not null").selectExpr(f"size({name}) as size").head()
         widths[column.name] = int(first["size"]) if first is not None else 0
     return widths
@@ -419,10 +419,8 @@ def _split_strings(flat: pa.Array, rows: int) -> list[pa.Array]:
     """Split a pack of strings into one array for each column, with null for the empty string."""
     width = len(flat) // max(rows, 1)
     flat = flat.cast(pa.large_string())
-    columns = []
-    for number in range(width):
-        columns.append(_blank_empty(flat.take(pa.array(np.arange(number, len(flat), width)))))
-    return columns
+    places = [pa.array(np.arange(number, len(flat), width)) for number in range(width)]
+    return [_blank_empty(flat.take(each)) for each in places]
 
 
 def _blank_empty(values: pa.Array) -> pa.Array:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.schema import LabelClasses, TableSchema
-from nas.data.table import encode_rows, to_arrow, to_frame
+from nas.data.frames import to_arrow, to_frame
+from nas.data.new_rows import encode_rows
 from nas.results.raw_model import build_encoder, build_raw_model
 from tests.nas.tables import raw_table, to_inputs
 
@@ -114,7 +115,7 @@ def test_keras_and_tensorflow_alone_predict_from_the_file_and_the_served_model(t
     frame = raw_table(60).drop(columns=["y", "kind of thing"])
     schema = learn(frame)
     labels = (LabelClasses("y", "string", ("bad", "good", "ünknown")),)
-    schema = TableSchema(schema.columns, schema.left_out, labels)
+    schema = TableSchema(schema.columns, labels)
     model = make_model(schema, 3)
     expected = predict(model, frame, schema)
     model.save(tmp_path / "model.keras")
@@ -148,7 +149,7 @@ def _environment() -> dict[str, str]:
 def test_classes_can_be_predicted_by_name():
     frame = raw_table(60).drop(columns="y")
     schema = learn(frame)
-    schema = TableSchema(schema.columns, (), (LabelClasses("y", "string", ("a", "b")),))
+    schema = TableSchema(schema.columns, (LabelClasses("y", "string", ("a", "b")),))
     model = make_model(schema, 2)
     named = keras.Model(model.input, model.get_layer("classes")(model.output)["class"])
     names = named(to_inputs(frame, schema.columns)).numpy()
@@ -266,7 +267,7 @@ def test_categories_that_are_marks_of_unknown_ones_elsewhere():
     schema = learn(frame)
     inputs = {"d": np.array([-1, 0, 3] * 20), "s": np.array(["[UNK]", "a", "b"] * 20, object)}
     np.testing.assert_array_equal(np.asarray(build_encoder(schema)(inputs)), encode(frame, schema))
-    schema = TableSchema(schema.columns, (), (LabelClasses("y", "string", ("A", "[UNK]", "b")),))
+    schema = TableSchema(schema.columns, (LabelClasses("y", "string", ("A", "[UNK]", "b")),))
     names = make_model(schema, 3).get_layer("classes").get_layer("names")
     assert names.get_vocabulary()[1:] == ["A", "[UNK]", "b"]
 
@@ -274,7 +275,7 @@ def test_categories_that_are_marks_of_unknown_ones_elsewhere():
 def test_columns_may_have_the_names_of_layers():
     frame = pd.DataFrame({"classes": range(60), "table": np.arange(60) / 7, "b": ["x", "y"] * 30})
     schema = learn(frame, classes="numeric")
-    schema = TableSchema(schema.columns, (), (LabelClasses("y", "string", ("u", "v")),))
+    schema = TableSchema(schema.columns, (LabelClasses("y", "string", ("u", "v")),))
     model = make_model(schema, 2)
     assert set(model.input) == {"classes", "table", "b"}
     assert predict(model, frame, schema).shape == (60, 2)

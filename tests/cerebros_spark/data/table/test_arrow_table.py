@@ -188,7 +188,7 @@ def test_what_cannot_help_is_left_out_with_a_reason():
         {"unused": "ignore"},
     )
     assert [column.name for column in schema.columns] == ["used"]
-    reasons = {each.name: each.reason for each in schema.left_out}
+    reasons = {each.name: each.use for each in schema.left_out}
     assert reasons["row"].startswith("it numbers the rows")
     assert reasons["user"].startswith("nearly every value is different (200 of 200)")
     assert reasons["constant"] == "all rows have the same value"
@@ -242,3 +242,14 @@ def test_the_digest_depends_on_values_and_types():
     ):
         assert ArrowTable.create(pa.table({**columns, **other})).digest() != digest
     assert ArrowTable.create(pa.table(columns), {"x": "categorical"}).digest() != digest
+
+
+def test_ignored_columns_of_any_type_are_not_read():
+    table = {"m": [{"k": 1}] * 30, "b": [b"x"] * 30, "n": [1, 2, 3] * 10}
+    schema, fields = learn(table, {"m": "ignore", "b": "ignore"})
+    assert list(fields) == ["n"]
+    assert [(each.name, each.is_used) for each in schema.summary] == [
+        ("m", False),
+        ("b", False),
+        ("n", True),
+    ]

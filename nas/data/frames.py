@@ -1,0 +1,142 @@
+"""Tables in memory as pandas DataFrames and Arrow tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cerebros_spark.core.errors import ArgumentError, DataError
+from cerebros_spark.data.table.source import IGNORE
+
+
+def is_table(x: Any) -> bool:
+    """Return whether ``x`` is a table in memory, whose columns may have any type."""
+    return isinstance(x, pd.DataFrame | pa.Table)
+
+
+def to_frame(x: Any, argument: str = "x") -> pd.DataFrame:
+    """Return a table as a pandas DataFrame whose column names are strings.
+
+    Raises:
+        ArgumentError: If two columns have the same name.
+    """
+    if isinstance(x, pa.Table):
+        x = x.to_pandas(types_mapper=pd.ArrowDtype)
+    if isinstance(x, Mapping):
+        x = {name: to_column(values) for name, values in x.items()}
+    try:
+        frame = pd.DataFrame(x).reset_index(drop=True)
+    except ValueError as error:
+        raise DataError(f"{argument} is no table: {error}") from error
+    names = [str(name) for name in frame.columns]
+    for name in names:
+        if names.count(name) > 1:
+            raise ArgumentError(
+                f"{argument} has two columns that are called {name!r} (names are compared as "
+                "strings): rename one"
+            )
+    frame.columns = pd.Index(names)
+    return frame
+
+
+def are_arrays(values: Sequence[Any]) -> bool:
+    """Return whether values are a list of arrays, at least one."""
+    return bool(values) and all(isinstance(each, np.ndarray | pd.Series) for each in values)
+
+
+def to_column(values: Any) -> Any:
+    """Return labels as a column of a DataFrame, whose rows may be arrays."""
+    if isinstance(values, pd.Series):
+        return values.reset_index(drop=True)
+    array = np.atleast_1d(np.asarray(values))
+    if array.ndim == 1:
+        return array
+    return array[:, 0] if array.shape[1:] == (1,) else list(array)
+
+
+def holds_arrays(series: pd.Series) -> bool:
+    """Return whether the values of a column are arrays."""
+    first = series.dropna()
+    return len(first) > 0 and np.ndim(first.iloc[0]) > 0
+
+
+def to_arrow(frame: pd.DataFrame, column_types: Mapping[str, str] | None = None) -> pa.Table:
+    """Convert a pandas DataFrame to an Arrow table.
+
+    Numbers with fractional type that ``column_types`` calls categories become integers. Columns
+    that cannot be used have no values if ``column_types`` ignores them.
+
+    Raises:
+        DataError: If columns hold values of several types; all of them are named.
+    """
+    arrays, problems = {}, []
+    for name in frame.columns:
+        kind = (column_types or {}).get(name)
+        try:
+            values = to_arrow_column(frame[name], name)
+            if kind in ("categorical", "boolean", "bool") and pa.types.is_floating(values.type):
+                values = _to_whole(values, name)
+        except DataError as error:
+            if kind != IGNORE:
+                problems.append(str(error))
+            values = pa.nulls(len(frame))
+        arrays[name] = values
+    if problems:
+        raise DataError("; ".join(problems))
+    try:
+        return pa.table(arrays)
+    except UnicodeEncodeError as error:
+        raise DataError(f"a column's name is no valid Unicode: {error}") from error
+
+
+def to_arrow_column(series: pd.Series, name: str) -> pa.Array:
+    """Convert a column to an Arrow array; raise DataError if its values cannot be used."""
+    if isinstance(series.dtype, pd.SparseDtype):
+        series = series.sparse.to_dense()
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = _simplify_categories(series)
+    errors = (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError)
+    try:
+        values = pa.Array.from_pandas(series)
+    except errors as error:
+        kinds = sorted({type(value).__name__ for value in series if not _is_missing(value)})
+        if len(kinds) > 1:
+            raise DataError(
+                f"the column {name!r} holds values of the types {', '.join(kinds)}, which cannot "
+                "be used together: convert it to one type first"
+            ) from error
+        raise DataError(
+            f"the column {name!r} holds values of the type {', '.join(kinds)} that cannot be "
+            f"used ({error}): convert it first, or leave it out"
+        ) from error
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _simplify_categories(series: pd.Series) -> pd.Series:
+    """Return categories that are neither strings nor integers as strings."""
+    categories = series.cat.categories
+    if pd.api.types.is_integer_dtype(categories) or pd.api.types.is_bool_dtype(categories):
+        return series
+    return series.astype(object).map(str, na_action="ignore").astype("string").astype("category")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _to_whole(values: pa.Array, name: str) -> pa.Array:
+    """Convert integers of a fractional type to an integer type."""
+    missing = pc.is_null(values, nan_is_null=True)
+    values = pc.if_else(missing, pa.scalar(None, values.type), values)
+    try:
+        return values.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"the column {name!r} holds numbers with fractions, which cannot be categories: round "
+            "them, or convert them to strings"
+        ) from error

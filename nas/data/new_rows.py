@@ -1,0 +1,221 @@
+"""New rows of a raw table, encoded as the schema of a search says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cerebros_spark.core.errors import ArgumentError, DataError
+from cerebros_spark.data.table.arrow_table import ArrowTable
+from cerebros_spark.data.table.fields import encode_fields
+from cerebros_spark.data.table.matrix import encode_matrix
+from cerebros_spark.data.table.schema import (
+    DatetimeColumn,
+    NumberColumn,
+    TableColumn,
+    TableSchema,
+)
+from cerebros_spark.data.table.source import (
+    INTEGER,
+    NUMBER,
+    STRING,
+    VECTOR,
+    RawColumn,
+    describe_arrow,
+)
+from nas.data.columns import check_columns
+from nas.data.frames import are_arrays, is_table, to_arrow, to_frame
+from nas.data.table import split_labels
+from nas.data.values import to_array
+
+
+def encode_rows(x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """Encode rows of a raw table as one matrix for each input of a network.
+
+    Args:
+        x: A table, or a dict of columns by name, with the columns of the schema.
+        schema: The schema.
+        groups: Names of the columns of each input.
+
+    Raises:
+        DataError: If a column is missing, or has another type than in training.
+    """
+    names = list(dict.fromkeys(name for group in groups for name in group))
+    if not is_table(x) and not isinstance(x, Mapping):
+        x = _name_arrays(x, schema, groups)
+    frame = to_frame(x)
+    check_columns(list(frame.columns), names)
+    fields = encode_frame(to_arrow(frame[names]), schema.select(names).columns)
+    return [encode_matrix(schema.select(group), fields) for group in groups]
+
+
+def _name_arrays(
+    x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]
+) -> dict[str, np.ndarray]:
+    """Name the columns of arrays, which are in the order of training.
+
+    An array may have one column for each column of the table, or for each one that is used.
+    """
+    arrays = list(x) if isinstance(x, tuple | list) and are_arrays(x) else [x]
+    arrays = [to_array(each, "x") for each in arrays]
+    every = [each.name for each in schema.summary]
+    square = len(arrays) > 1 and all(each.shape == (len(arrays),) for each in arrays)
+    if square and len(arrays) in (len(every), sum(map(len, groups))) and len(groups) == 1:
+        raise ArgumentError(
+            f"x is a list of {len(arrays)} arrays of {len(arrays)} numbers, which may be rows or "
+            "columns: pass numpy.stack of the rows, or a dict with the columns by name"
+        )
+    used = [name for group in groups for name in group]
+    for names in (every, used):
+        if len(arrays) == len(names) and (len(arrays) > 1 or arrays[0].ndim == 1):
+            return dict(zip(names, map(_fill_masked, arrays), strict=True))
+        if len(arrays) == 1 and arrays[0].ndim == 2:
+            matrix = _fill_masked(arrays[0])
+            if len(names) == 1:
+                return {names[0]: matrix}
+            if matrix.shape[1] == len(names):
+                return {name: matrix[:, i] for i, name in enumerate(names)}
+    widths = [(len(group),) for group in groups]
+    if len(groups) > 1 and [each.shape[1:] for each in arrays] == widths:
+        return {
+            name: _fill_masked(array)[:, i]
+            for array, group in zip(arrays, groups, strict=True)
+            for i, name in enumerate(group)
+        }
+    raise ArgumentError(
+        f"x must hold the {len(used)} columns {used}, but got {len(arrays)} arrays of shapes "
+        f"{[each.shape for each in arrays]}"
+    )
+
+
+def _fill_masked(array: np.ndarray) -> np.ndarray:
+    """Return an array with NaN for masked values."""
+    if not np.ma.is_masked(array):
+        return np.ma.getdata(array)
+    filled: np.ndarray = np.ma.filled(np.ma.asanyarray(array).astype(float), np.nan)
+    return filled
+
+
+def to_labels(y: Any, names: Sequence[str]) -> pd.DataFrame:
+    """Return labels, given as a table or as arrays, as a DataFrame with the names of the labels.
+
+    Raises:
+        DataError: If a label is missing.
+    """
+    if isinstance(y, pd.DataFrame | pa.Table | Mapping):
+        frame = to_frame(y, "y")
+        if not set(names) <= set(frame.columns) and frame.shape[1] == len(names) == 1:
+            frame.columns = pd.Index(names)  # labels without a name in fit may have any name
+        check_columns(list(frame.columns), names, "y")
+        return frame[list(names)]
+    _, labels = split_labels(pd.DataFrame(index=range(_count(y))), y, list(names), "y")
+    return labels
+
+
+def _count(y: Any) -> int:
+    return len(y[0]) if isinstance(y, tuple | list) and are_arrays(y) else len(y)
+
+
+def encode_frame(table: pa.Table, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
+    """Encode an Arrow table as fields, after checking the types of its columns."""
+    raw, adapted, arrays = [], [], {}
+    for column in columns:
+        values, raw_column, encoding = _adapt(table.column(column.name), column)
+        arrays[column.name] = values
+        raw.append(raw_column)
+        adapted.append(encoding)
+    source = ArrowTable(pa.table(arrays), tuple(raw))
+    parts = [encode_fields(batch, adapted) for batch in source.batches(raw)]
+    if not parts:
+        return {
+            column.name: np.empty((0, *column.field_shape), column.field_dtype)
+            for column in columns
+        }
+    return {c.name: np.concatenate([part[c.name] for part in parts]) for c in columns}
+
+
+def _adapt(
+    values: pa.ChunkedArray, column: TableColumn
+) -> tuple[pa.ChunkedArray, RawColumn, TableColumn]:
+    """Return values in a storage that suits the encoding of a column, with both.
+
+    Raises:
+        DataError: If the values have another type than in training.
+    """
+    values = _fill_type(values, column)
+    if isinstance(column, DatetimeColumn):
+        values = _convert_zone(values, column)
+    described = describe_arrow(column.name, values.type)
+    if not _suits(described, column):
+        raise DataError(
+            f"the column {column.name!r} has the type {described.type}, but held "
+            f"{_describe_values(column)} ({column.type}) in training: convert it first"
+        )
+    storage = described.storage
+    if isinstance(column, NumberColumn):
+        column = msgspec.structs.replace(column, storage=storage)
+    elif column.storage == INTEGER and storage == NUMBER:
+        values, storage = pa.chunked_array([_to_codes(values)]), INTEGER
+    width = getattr(column, "width", None) or 1
+    raw = RawColumn(column.name, described.kind, storage, described.type, width=width)
+    return values, raw, column
+
+
+def _fill_type(values: pa.ChunkedArray, column: TableColumn) -> pa.ChunkedArray:
+    """Return values of the type of training, if all are missing."""
+    if pa.types.is_floating(values.type):
+        is_missing = len(values) and pc.all(pc.is_null(values, nan_is_null=True)).as_py()
+    else:
+        is_missing = pa.types.is_null(values.type) or (
+            len(values) and values.null_count == len(values)
+        )
+    if not is_missing:
+        return values
+    types = {STRING: pa.large_string(), INTEGER: pa.int64(), NUMBER: pa.float64()}
+    kind = types.get(column.storage, pa.list_(pa.float64()))
+    kind = pa.timestamp("us") if isinstance(column, DatetimeColumn) else kind
+    return pa.chunked_array([pa.nulls(len(values), kind)])
+
+
+def _convert_zone(values: pa.ChunkedArray, column: DatetimeColumn) -> pa.ChunkedArray:
+    """Return aware times in the zone of training; raise DataError if training had none."""
+    if getattr(values.type, "tz", None) is None:
+        return values
+    if not column.zone:
+        raise DataError(
+            f"the column {column.name!r} holds times with the zone {values.type.tz}, but had none "
+            "in training: convert it with dt.tz_localize(None)"
+        )
+    return values.cast(pa.timestamp("us", tz=column.zone), safe=False)
+
+
+def _suits(values: RawColumn, column: TableColumn) -> bool:
+    if values.type == column.type:  # a kind that the user set
+        return True
+    if isinstance(column, DatetimeColumn) or values.kind == "datetime":
+        return isinstance(column, DatetimeColumn) and values.kind == "datetime"
+    if column.storage in (STRING, VECTOR):
+        return values.storage == column.storage
+    return values.storage in (NUMBER, INTEGER)
+
+
+def _describe_values(column: TableColumn) -> str:
+    if isinstance(column, DatetimeColumn):
+        return "dates or times"
+    names = {STRING: "strings", VECTOR: "arrays of numbers", NUMBER: "numbers"}
+    return names.get(column.storage, "numbers or booleans")
+
+
+def _to_codes(values: pa.ChunkedArray) -> pa.Array:
+    """Convert numbers to integers; those with fractions become an integer that is no category."""
+    numbers = values.combine_chunks().cast(pa.float64()).to_numpy(zero_copy_only=False)
+    missing = np.isnan(numbers)
+    whole = ~missing & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**63)
+    integers = np.where(whole, numbers, -(2.0**62)).astype(np.int64)
+    return pa.array(integers, mask=missing)

@@ -1,0 +1,62 @@
+"""Columns of pandas as columns of Arrow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from cerebros_spark.core.errors import DataError
+from cerebros_spark.data.table.arrow_table import ArrowTable
+from nas.data.frames import to_arrow, to_frame
+
+
+def learn(frame: pd.DataFrame, **types: str):
+    return ArrowTable.create(to_arrow(to_frame(frame), types), types).learn(np.arange(len(frame)))
+
+
+def test_types_of_pandas_are_converted():
+    frame = pd.DataFrame(
+        {
+            "sparse": pd.arrays.SparseArray([0, 1.0, 2] * 20),
+            "floats": pd.Categorical([0.5, 1.5, 2.5] * 20),
+            "small": pd.to_timedelta(np.arange(60) * 10**4, unit="ns"),
+            "half": np.arange(60, dtype=np.float16),
+            "nullable": pd.array([1, None, 3] * 20, dtype="Int64"),
+            "arrow": pd.array(["x", None, "y"] * 20, dtype=pd.ArrowDtype(pa.large_string())),
+        }
+    )
+    schema = learn(frame)
+    assert len(schema.columns) == 6
+    assert schema.columns[1].values == ("0.5", "1.5", "2.5")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["\ud800", "a"], "'x' holds values of the type str that cannot be used"),
+        ([1j, 2j], "'x' holds values of the type complex"),
+        ([10**30, 1], "'x' holds values of the type int"),
+        (["a\0", "b"], "'x' holds strings with the character NUL"),
+        ([1e300, 1.0], "'x' has values up to 1e\\+300, beyond 1e\\+290"),
+    ],
+)
+def test_values_that_cannot_be_used_are_named(values, message):
+    with pytest.raises(DataError, match=message):
+        learn(pd.DataFrame({"x": values * 30, "z": range(60)}))
+
+
+def test_all_unusable_columns_are_named_at_once():
+    frame = pd.DataFrame({"a": [1, "x"] * 30, "b": [1j] * 60, "c": range(60)})
+    with pytest.raises(DataError, match=r"the column .a. .*; the column .b. "):
+        to_arrow(frame)
+    schema = learn(frame, a="ignore", b="ignore", c="numeric")
+    assert [column.name for column in schema.columns] == ["c"]
+    assert [each.name for each in schema.left_out] == ["a", "b"]
+
+
+def test_categories_that_users_ask_for_are_known_even_if_they_are_rare():
+    frame = pd.DataFrame({"id": [f"u{i}" for i in range(300)], "z": np.arange(300) % 7})
+    assert learn(frame).left_out[0].name == "id"
+    assert learn(frame, id="categorical").columns[0].codes == 302

@@ -1,0 +1,64 @@
+"""New rows of raw tables are encoded as those of training."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cerebros_spark.core.errors import DataError
+from cerebros_spark.data.table.arrow_table import ArrowTable
+from nas.data.frames import to_arrow, to_frame
+from nas.data.new_rows import encode_rows
+
+
+def learn(frame: pd.DataFrame, **types: str):
+    return ArrowTable.create(to_arrow(to_frame(frame), types), types).learn(np.arange(len(frame)))
+
+
+def encode(frame: pd.DataFrame, schema) -> np.ndarray:
+    (matrix,) = encode_rows(frame, schema, [[column.name for column in schema.columns]])
+    return matrix
+
+
+def test_instants_are_encoded_in_the_zone_of_training():
+    times = pd.Series(pd.date_range("2024-01-01", periods=60, freq="7h", tz="Europe/Berlin"))
+    schema = learn(pd.DataFrame({"t": times}))
+    assert schema.columns[0].zone == "Europe/Berlin"
+    expected = encode(pd.DataFrame({"t": times}), schema)
+    for other in (times.dt.tz_convert("UTC"), times.dt.tz_localize(None)):
+        np.testing.assert_array_equal(encode(pd.DataFrame({"t": other}), schema), expected)
+    plain = learn(pd.DataFrame({"t": times.dt.tz_localize(None)}))
+    with pytest.raises(DataError, match="'t' holds times with the zone Europe/Berlin, but"):
+        encode(pd.DataFrame({"t": times}), plain)
+
+
+def test_kinds_that_users_set_hold_for_new_rows_of_the_same_types():
+    days = [datetime.date(2020, 1, 1 + i % 3) for i in range(60)]
+    for frame, types in (
+        (pd.DataFrame({"t": np.arange(60) * 10**12}), {"t": "datetime"}),
+        (pd.DataFrame({"t": days}), {"t": "categorical"}),
+        (pd.DataFrame({"t": days}), {"t": "numeric"}),
+        (pd.DataFrame({"t": [1.0, 2.0, np.nan] * 20}), {"t": "categorical"}),
+    ):
+        schema = learn(frame, **types)
+        assert len(encode(frame, schema)) == 60
+
+
+def test_a_column_without_any_value_is_missing_whatever_its_type():
+    frame = pd.DataFrame(
+        {
+            "c": ["a", "b", "c"] * 20,
+            "d": pd.date_range("2020", periods=60),
+            "v": [[1.0, 2.0], [2.0, 3.0]] * 30,
+            "n": np.arange(60) % 7,
+            "empty": pd.Categorical([None] * 60),
+        }
+    )
+    schema = learn(frame)
+    assert [each.name for each in schema.left_out] == ["empty"]
+    new = pd.DataFrame({"c": [np.nan], "d": [None], "v": [None], "n": [None], "empty": [1]})
+    assert np.isfinite(encode(new, schema)).all()
+    assert encode(frame.iloc[:0], schema).shape == (0, schema.matrix.width)
