@@ -1,6 +1,7 @@
 import cerebros_spark
 
 from .drawing import draw_network
+from .ensemble.ensemble import Ensemble
 from .estimators.cerebros_search import DenseUnit, SimpleCerebrosRandomSearch
 from .estimators.sklearn import CerebrosClassifier, CerebrosRegressor
 from .estimators.spark_ml import CerebrosEstimator, CerebrosModel
@@ -15,6 +16,7 @@ from .spaces.cerebros.decay import simple_sigmoid, zero_7_exp_decay, zero_95_exp
 from .spaces.cerebros.plan import NetworkFuture
 from .spaces.fixed_model import FixedModel
 from .spaces.residual_mlp import ResidualMLP, ResidualMLPBlock
+from .spaces.tabular.space import TabularSpace
 from .trial.proposal import Pause, Proposal, Tuner
 from .trial.record import TrialRecord
 
@@ -26,6 +28,7 @@ __all__ = [
     "CerebrosRegressor",
     "CerebrosSpace",
     "DenseUnit",
+    "Ensemble",
     "FixedModel",
     "HyperHyperModel",
     "MLflowLogger",
@@ -41,6 +44,7 @@ __all__ = [
     "SimpleCerebrosRandomSearch",
     "SmallImageBlock",
     "Space",
+    "TabularSpace",
     "TokenBlock",
     "TrialRecord",
     "Tuner",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,10 @@ from cerebros_spark.core.pickling import pickle_objects
 from cerebros_spark.core.validation import check_optional_integer
 from cerebros_spark.data.table.plan import format_plan
 from cerebros_spark.storage.store import Store
-from nas.config.binding import Resources, parse_columns
+from nas.config.binding import AUTO, AUTO_FRACTION, Resources, parse_columns
 from nas.config.callbacks import split_callbacks
 from nas.config.dataset import PreparedData, find_data, prepare_data
-from nas.config.search_config import SearchConfig, configure_model, resolve_data
+from nas.config.search_config import SearchConfig, adapt_to_data, configure_model, resolve_data
 from nas.config.tuner import TunerBinding, bind_tuner
 from nas.data.describe import TableDescription, describe_table
 from nas.data.heads import check_metrics
@@ -35,6 +36,7 @@ from nas.search.context import build_context
 from nas.search.runner import run_search
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.cerebros.hyperparameters import declare
+from nas.spaces.tabular.space import TabularSpace
 from nas.trial.proposal import Tuner
 
 if TYPE_CHECKING:
@@ -70,7 +72,9 @@ class HyperHyperModel:
         seed: Seed of all random draws. None draws a new seed; a resumed run keeps its seed.
         max_model_size: Maximum number of weights of a network; trials with larger networks fail.
             None to disable.
-        space: Bounds of the Cerebros networks; defaults to the published ones.
+        space: Search space of networks between inputs and heads: ``nas.CerebrosSpace()``, bounds of
+            Cerebros networks; ``nas.TabularSpace()``, networks for tables in several families; or
+            ``"auto"``: the latter for tables, the former for arrays.
         base_models: For transfer learning with Cerebros networks: for each index of an input, a
             ``keras.Model`` that is applied to the input before the network.
         hypermodel: Definition of the networks that replaces inputs and outputs: a function
@@ -99,12 +103,12 @@ class HyperHyperModel:
         max_trials: int | None = 100,
         directory: str | os.PathLike[str] | None = None,
         objective: str | keras_tuner.Objective = "val_loss",
-        tuner: str | keras_tuner.Oracle | Tuner = "random",
+        tuner: str | keras_tuner.Oracle | Tuner = "auto",
         overwrite: bool = False,
         seed: int | None = None,
         max_model_size: int | None = None,
         *,
-        space: CerebrosSpace | None = None,
+        space: CerebrosSpace | TabularSpace | str | None = "auto",
         base_models: Mapping[int, keras.Model] | None = None,
         hypermodel: Any = None,
         custom_objects: Mapping[str, Any] | None = None,
@@ -148,7 +152,7 @@ class HyperHyperModel:
         store: Store | None = None,
         feature_columns: Sequence[str | Sequence[str]] | None = None,
         label_columns: Sequence[str | Sequence[str]] | None = None,
-        validation: float | str = 0.2,
+        validation: float | str = AUTO,
         evaluation_metric: Any = None,
         *,
         max_concurrent_trials: int | None = None,
@@ -171,7 +175,8 @@ class HyperHyperModel:
                 for a Spark DataFrame with an AutoKeras graph or a custom builder.
             label_columns: Names of the label columns, in the same form.
             validation: Fraction of the rows used for validation, or name of a boolean column that
-                marks them.
+                marks them. ``"auto"`` is a fifth of the rows; on tables of up to 30,000 rows, the
+                best configurations are then cross-validated in 5 folds, of which this is one.
             evaluation_metric: Keras metric, or list of metrics, to report besides those of the
                 heads: by name, as a class or as an object. A metric of one-hot labels also accepts
                 class indices. ``"f1_score"`` by name is the macro average over the classes.
@@ -223,7 +228,7 @@ class HyperHyperModel:
 
     def tuner_bind(
         self,
-        tuner: str | keras_tuner.Oracle | Tuner = "random",
+        tuner: str | keras_tuner.Oracle | Tuner = "auto",
         hyperparameters: keras_tuner.HyperParameters | None = None,
         objective: str | keras_tuner.Objective | None = None,
         max_trials: int | None = None,
@@ -234,8 +239,10 @@ class HyperHyperModel:
         """Bind the tuner.
 
         Args:
-            tuner: Name of the tuner: ``"random"``, ``"grid"``, ``"greedy"``, ``"bayesian"``,
-                ``"asha"``, ``"hyperband"``, ``"deephyper"`` (an optional extra); or a
+            tuner: Name of the tuner: ``"auto"`` (``"portfolio"`` for tables, and ``"random"``),
+                ``"portfolio"`` (strong configurations first), ``"random"``, ``"grid"``,
+                ``"greedy"``, ``"bayesian"``, ``"asha"``, ``"hyperband"``,
+                ``"deephyper"`` (an optional extra); or a
                 ``keras_tuner.Oracle``, or an object with the methods of ``nas.Tuner``. An oracle or
                 object keeps its overrides, and its objective and number of trials unless they are
                 given here.
@@ -278,7 +285,7 @@ class HyperHyperModel:
         self,
         x: Any = None,
         y: Any = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         epochs: int | None = None,
         callbacks: Any = None,
         validation_split: float | None = None,
@@ -290,6 +297,8 @@ class HyperHyperModel:
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
         shuffle: bool = True,
+        max_seconds: float | None = None,
+        ensemble_size: int | None = None,
     ) -> ModelSelectionResult:
         """Run the search, or resume an unfinished run of the same project in the same store.
 
@@ -303,9 +312,12 @@ class HyperHyperModel:
                 input), or a dict of arrays.
             y: Name of the label's column in a table; or the labels of in-memory data. None if
                 ``label_columns`` is bound.
-            batch_size: Rows per training step.
+            batch_size: Rows per training step. Defaults to 32; for a ``TabularSpace``, to 64 up to
+                1,024 for large tables.
             epochs: Maximum number of epochs of a trial. If None, it is 1,000, and a trial also
                 stops when its ``val_loss`` has not improved by 1e-4 for 10 epochs, as in AutoKeras.
+                The networks of a ``TabularSpace`` have a schedule, and by default 12 to 128 epochs,
+                fewer for larger tables.
             callbacks: Keras callbacks, of which every trial uses copies. They are called at the
                 ends of epochs, with the metrics over all rows; callbacks that need batches are
                 rejected. A resumed run restores their plain attributes, or passes what
@@ -329,6 +341,10 @@ class HyperHyperModel:
             shuffle: Whether to draw the validation rows at random. False takes the last rows of
                 arrays, for rows in order of time. Rows of a Spark DataFrame have no order; mark
                 them in a boolean column. Training rows are shuffled in either case.
+            max_seconds: Limit of the time that ``fit`` takes, with preparation, cross-validation
+                and ensemble; None for no limit. It ends with the best result so far.
+            ensemble_size: Maximum number of configurations in the ensemble that predicts; 1 for
+                the best network alone. Defaults to 8 for a ``TabularSpace``, else to 1.
 
         Returns:
             The result of the search.
@@ -338,6 +354,7 @@ class HyperHyperModel:
                 cannot be used; raised before any training.
             SearchError: If all trials fail, or too many in a row.
         """
+        began = time.monotonic()
         config = self._configure(
             callbacks,
             class_weight,
@@ -346,14 +363,18 @@ class HyperHyperModel:
             verbose=verbose,
             input_shape=input_shape,
             reproducible=reproducible,
+            max_seconds=max_seconds,
+            ensemble_size=ensemble_size,
+            began=began,
         )
         validation = config.resources.validation if validation_split is None else validation_split
+        is_auto = validation == AUTO and validation_data is None and shuffle
         prepared = prepare_data(
             config.resources,
             x,
             y,
             table=config.table_options,
-            validation=validation,
+            validation=AUTO_FRACTION if validation == AUTO else validation,
             validation_data=validation_data,
             sample_weight=sample_weight,
             # Not the seed of the run: without one, every run would prepare the same data again.
@@ -365,12 +386,12 @@ class HyperHyperModel:
         if table is not None and verbose:
             with show_log():
                 logger.info("columns:\n%s", format_plan(table.summary, table.labels))
-        return self._search(config, prepared)
+        return self._search(config, prepared, AUTO if is_auto else validation)
 
     def fit_on_prepared_data(
         self,
         data: str | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         epochs: int | None = None,
         callbacks: Any = None,
         verbose: int = 1,
@@ -378,6 +399,8 @@ class HyperHyperModel:
         input_shape: Sequence[int] | None = None,
         reproducible: bool = False,
         class_weight: Mapping[int, float] | None = None,
+        max_seconds: float | None = None,
+        ensemble_size: int | None = None,
     ) -> ModelSelectionResult:
         """Run the search on data that an earlier ``fit`` prepared in the same store.
 
@@ -397,8 +420,11 @@ class HyperHyperModel:
             verbose=verbose,
             input_shape=input_shape,
             reproducible=reproducible,
+            max_seconds=max_seconds,
+            ensemble_size=ensemble_size,
+            began=time.monotonic(),
         )
-        return self._search(config, find_data(config.resources, data))
+        return self._search(config, find_data(config.resources, data), None)
 
     # After the search --------------------------------------------------------------------
 
@@ -528,7 +554,7 @@ class HyperHyperModel:
             return self._last_tuner.hyperparameters
         overrides = self._tuner_binding.hyperparameters
         space = keras_tuner.HyperParameters() if overrides is None else overrides.copy()
-        if self._model.space is not None:
+        if isinstance(self._model.space, CerebrosSpace):
             declare(space, space=self._model.space)
         return space
 
@@ -558,7 +584,10 @@ class HyperHyperModel:
         backend.check(self._resources.store)
         return config
 
-    def _search(self, config: SearchConfig, prepared: PreparedData) -> ModelSelectionResult:
+    def _search(
+        self, config: SearchConfig, prepared: PreparedData, validation: Any
+    ) -> ModelSelectionResult:
+        config = adapt_to_data(config, prepared.manifest, validation)
         context = build_context(config, resolve_data(config, prepared))
         self._last_tuner = context.session.tuner
         run_search(context, self._set_result)

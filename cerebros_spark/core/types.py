@@ -76,6 +76,9 @@ class TrialSpec:
         batch_size: Rows per training step.
         parameters: Number of weights of the network, trainable or not.
         group: Name of the group of trials that can train together; empty if the trial trains alone.
+        fold: Index of the fold that the trial is validated on; 0 is the validation split of the
+            data. See :mod:`cerebros_spark.data.folds`.
+        folds: Number of folds; 1 without cross-validation.
     """
 
     trial_id: str
@@ -87,6 +90,8 @@ class TrialSpec:
     batch_size: int
     parameters: int = 0
     group: str = ""
+    fold: int = 0
+    folds: int = 1
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

@@ -7,6 +7,7 @@ visit, bit by bit.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.seeding import derive_unit_seed
 from cerebros_spark.core.types import Phase, StateRef, TrialSpec, UnitResult
+from cerebros_spark.data.folds import FoldShards
 from cerebros_spark.data.manifest import Layout, Manifest, manifest_key
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.engine.recovery import read_unit_result
@@ -79,7 +81,7 @@ class Replay:
         self._store = store
         self._run_id = run_id
         self._records = read(store, run_id)
-        self._shards: dict[tuple[Phase, int], ShardData] = {}
+        self._shards: dict[int, FoldShards] = {}
         config = self._records[0]
         self._shard_memory = config["shard_memory"]
         self._layout = msgspec.convert(config["layout"], Layout)
@@ -143,7 +145,7 @@ class Replay:
     def _run_unit(self, program: Program, spec: TrialSpec, result: UnitResult) -> tuple[bool, bool]:
         """Rerun a unit; return whether its state and whether its metrics are the same."""
         unit = result.unit
-        shard = self._get_shard(unit.phase, unit.partition)
+        shard = self._get_shards(unit.partition).get(unit.phase, spec)
         has_same_state = True
         if unit.phase is Phase.TRAIN:
             seed = derive_unit_seed(spec.seed, unit.trial_id, unit.epoch, unit.partition)
@@ -156,11 +158,12 @@ class Replay:
         # By repr, so that NaN equals NaN.
         return has_same_state, repr(metrics) == repr(result.metrics)
 
-    def _get_shard(self, phase: Phase, partition: int) -> ShardData:
-        if (phase, partition) not in self._shards:
-            shards = self._manifest.train if phase is Phase.TRAIN else self._manifest.validation
-            shard, memory = shards[partition], self._shard_memory // 2
-            self._shards[phase, partition] = open_shard(
-                self._store, shard, self._manifest, self._layout, memory
-            )
-        return self._shards[phase, partition]
+    def _get_shards(self, partition: int) -> FoldShards:
+        if partition not in self._shards:
+            self._shards[partition] = FoldShards(functools.partial(self._open_shard, partition))
+        return self._shards[partition]
+
+    def _open_shard(self, partition: int, phase: Phase) -> ShardData:
+        shards = self._manifest.train if phase is Phase.TRAIN else self._manifest.validation
+        shard, memory = shards[partition], self._shard_memory // 2
+        return open_shard(self._store, shard, self._manifest, self._layout, memory)

@@ -38,6 +38,8 @@ class Journal:
     * ``answer``: whether the trial continues, and whether the epoch's state is kept.
     * ``end``: how the trial ended.
     * ``lost``: a worker has died; only for information.
+    * ``exploration``: the time for new configurations is over.
+    * ``ensemble``: the configurations whose networks predict together, and their weights.
     * ``done``: the search is finished.
 
     Args:

@@ -11,7 +11,6 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from functools import cached_property
 
 from msgspec.structs import replace
 
@@ -26,7 +25,7 @@ from cerebros_spark.core.types import (
     UnitFailure,
     UnitResult,
 )
-from cerebros_spark.data.manifest import Shard
+from cerebros_spark.data.folds import FoldShards
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.runs.artifacts import make_state_ref, state_key
 from cerebros_spark.runs.worker_config import WorkerConfig
@@ -57,6 +56,7 @@ class Worker:
         self._programs = ProgramCache(config, number)
         self._states = StateCache(config.store)
         self._durations = DurationEstimator()
+        self._shards = FoldShards(self._open_shard)
         self._runs = 0
         self._running: Program | None = None
         self._steps_before = 0  # steps of the running program before its units
@@ -94,11 +94,12 @@ class Worker:
         """
         if not units:
             return list
-        is_training = units[0].phase is Phase.TRAIN
-        shard = self._train_shard if is_training else self._validation_shard
+        phase = units[0].phase
+        self._shards.get(phase)  # an error of the data is not one of the trial
         self._runs += 1
         try:
-            return self._run(units, shard)
+            spec = self._programs.get_spec(units[0].trial_id)
+            return self._run(units, self._shards.get(phase, spec))
         except Exception as error:
             self._remove_trials([unit.trial_id for unit in units])
             if len(units) > 1:
@@ -175,7 +176,9 @@ class Worker:
     ) -> dict[str, float]:
         """Load the units' states, unless the program holds them; return seconds by operation."""
         hop = {"fetch": 0.0, "set": 0.0, "dump": 0.0, "write": 0.0}
-        if is_resident and all(map(self._programs.holds_state_of, units)):
+        # Another trial of the same structure may have used the program since.
+        is_loaded = is_resident and getattr(program, "is_loaded", True)
+        if is_loaded and all(map(self._programs.holds_state_of, units)):
             return hop
         checkpoints = list(map(self._states.get, units))
         hop["fetch"] = watch.lap()
@@ -253,20 +256,18 @@ class Worker:
 
     # Data and caches ---------------------------------------------------------------------
 
-    @cached_property
-    def _train_shard(self) -> ShardData:
-        return self._open_shard(self._config.manifest.train[self._number])
-
-    @cached_property
-    def _validation_shard(self) -> ShardData:
-        return self._open_shard(self._config.manifest.validation[self._number])
-
-    def _open_shard(self, shard: Shard) -> ShardData:
+    def _open_shard(self, phase: Phase) -> ShardData:
         config = self._config
+        shards = config.manifest.train if phase is Phase.TRAIN else config.manifest.validation
         # The training and the validation shard get half of the budget each.
         memory = config.shard_memory // 2
         return open_shard(
-            config.store, shard, config.manifest, config.layout, memory, config.reader
+            config.store,
+            shards[self._number],
+            config.manifest,
+            config.layout,
+            memory,
+            config.reader,
         )
 
     def _remove_trials(self, trial_ids: Sequence[str]) -> None:

@@ -69,14 +69,16 @@ class RunConfig(
     workers: int
     vector_size: int | None = None
     space: dict[str, Any] = {}
-    tuner: str = "random"
+    tuner: str = "auto"
     tuner_options: dict[str, Any] = {}
     max_trials: int = 20
     objective: str = "val_loss"
     metrics: tuple[str, ...] = ()
     epochs: int | None = None
-    batch_size: int = 32
-    validation: float | str = 0.2
+    batch_size: int | None = None
+    validation: float | str = "auto"
+    time_limit: float | None = None
+    ensemble_size: int | None = None
     seed: int | None = None
     reproducible: bool = False
     master: str | None = None
@@ -120,6 +122,8 @@ class RunConfig(
             "batch_size": self.batch_size,
             "epochs": self.epochs,
             "reproducible": self.reproducible,
+            "max_seconds": self.time_limit,
+            "ensemble_size": self.ensemble_size,
         }
 
     def check_same(self, earlier: RunConfig, name: str) -> None:
@@ -246,8 +250,13 @@ def make_config_writer(store: Store, config: RunConfig) -> SearchObserver:
     return ConfigWriter()
 
 
-def _build_space(bounds: dict[str, Any]) -> CerebrosSpace:
-    """Build the published space with other bounds; raise ArgumentError for an unknown bound."""
+def _build_space(bounds: dict[str, Any]) -> CerebrosSpace | str:
+    """Build the published Cerebros space with other bounds; without any, let the data decide.
+
+    Raises ArgumentError for an unknown bound.
+    """
+    if not bounds:
+        return "auto"
     from nas.spaces.cerebros import CerebrosSpace
 
     known = [field.name for field in dataclasses.fields(CerebrosSpace)]

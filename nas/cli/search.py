@@ -97,10 +97,23 @@ Examples:
 @click.option(
     "--epochs",
     type=_POSITIVE,
-    help="Maximum number of epochs of a trial; by default, it ends when it stops improving.",
+    help="Maximum number of epochs of a trial; by default 12 to 80, fewer for larger tables.",
 )
-@click.option("--batch-size", default=32, show_default=True, type=_POSITIVE, help="Rows per step.")
-@click.option("--tuner", default="random", show_default=True, type=click.Choice(sorted(TUNERS)))
+@click.option("--batch-size", type=_POSITIVE, help="Rows per step; by default, it suits the table.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="Limit of the search's time, with cross-validation and ensemble.",
+)
+@click.option(
+    "--ensemble-size",
+    type=_POSITIVE,
+    help="Maximum number of configurations that predict together; defaults to 8.",
+)
+@click.option(
+    "--tuner", default="auto", show_default=True, type=click.Choice(["auto", *sorted(TUNERS)])
+)
 @click.option(
     "--tuner-option",
     multiple=True,
@@ -111,8 +124,8 @@ Examples:
     "--space",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Bound of the networks, for example maximum_levels=3; see nas.CerebrosSpace for names and "
-    "defaults.",
+    help="Bound of Cerebros networks, for example maximum_levels=3, which are then searched alone; "
+    "see nas.CerebrosSpace for names and defaults.",
 )
 @click.option(
     "--objective",
@@ -130,10 +143,11 @@ Examples:
 )
 @click.option(
     "--validation",
-    default="0.2",
+    default="auto",
     show_default=True,
     metavar="FRACTION|COLUMN",
-    help="Fraction of validation rows, or a boolean column that marks them.",
+    help="Fraction of validation rows, or a boolean column that marks them; by default a fifth, and "
+    "cross-validation of the best configurations of small tables.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers.")
 @click.option("--reproducible", is_flag=True, help="Make results bit-for-bit repeatable, on CPUs.")
@@ -185,7 +199,7 @@ def _run_search(
     table_format = detect_format(data, options.pop("table_format"), files=list_files(session, data))
     table = read_table(session, data, table_format, csv=csv)
     labels, validation = options.pop("labels"), options["validation"]
-    mark = validation if isinstance(validation, str) else None
+    mark = validation if isinstance(validation, str) and validation != "auto" else None
     features = choose_features(
         table,
         features=split_names(options.pop("features")),

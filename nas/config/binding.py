@@ -13,6 +13,11 @@ from cerebros_spark.storage.store import Store
 
 Columns = list[str | list[str]]
 
+AUTO = "auto"
+"""Validation by a random fifth of the rows, and by cross-validation of the best configurations."""
+
+AUTO_FRACTION = 0.2
+
 # Slots per worker for trials that train together: some run, some wait, some are on other workers.
 _GROUP_SLOTS_PER_WORKER = 64
 
@@ -57,6 +62,11 @@ class Resources:
     def slots(self) -> int:
         """Maximum number of trials in flight."""
         return self.max_concurrent_trials or 2 * self.backend.num_workers
+
+    @property
+    def few_slots(self) -> int:
+        """Number of trials in flight of a search that should end trials early."""
+        return self.max_concurrent_trials or self.backend.num_workers + 1
 
     @property
     def max_slots(self) -> int:

@@ -20,6 +20,7 @@ from nas.identity.custom_code import is_custom
 from nas.identity.digest import describe_code
 from nas.spaces.cerebros import CerebrosSpace
 from nas.spaces.fixed_model import strip_names
+from nas.spaces.tabular.space import TabularSpace
 from nas.trial.proposal import Tuner
 
 _ENDS = ("input_layers", "output_layers")
@@ -36,7 +37,7 @@ def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str)
         "partitions": resources.backend.num_workers,
         "seed": seed,
         "epochs": config.epochs,
-        "batch_size": config.batch_size,
+        "batch_size": config.rows_per_step,
         "reproducible": config.reproducible,
         "callbacks": describe_callbacks(config.callbacks),
         "tuner": binding.name,
@@ -99,7 +100,7 @@ def _digest(node: Any) -> str:
     return hashlib.sha256(json.dumps(node, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _describe_space(space: CerebrosSpace | None) -> Any:
+def _describe_space(space: CerebrosSpace | TabularSpace | None) -> Any:
     """Describe the bounds of a Cerebros space, if any; functions are compared as code."""
     if space is None:
         return None

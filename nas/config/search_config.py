@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,11 @@ import autokeras as ak
 import keras
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from cerebros_spark.core.validation import check_integer, check_optional_integer
+from cerebros_spark.core.validation import check_optional_integer, check_real
 from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest
-from nas.config.binding import Resources
+from nas.config.binding import AUTO, Resources
 from nas.config.dataset import PreparedData, SearchData
 from nas.config.tuner import TunerBinding
 from nas.config.user_model import resolve_user_model
@@ -25,37 +26,52 @@ from nas.monitoring.observer import SearchObserver
 from nas.spaces.autokeras.default_graph import assemble_graph, needs_blocks
 from nas.spaces.autokeras.graph import check_graph, check_shapes
 from nas.spaces.cerebros import CerebrosSpace
+from nas.spaces.tabular.sizes import choose_batch_size, choose_epochs
+from nas.spaces.tabular.space import TabularSpace
 from nas.spaces.user_space import UserBuilder, collect_custom_objects, make_user_builder
 
 #: Maximum number of epochs and early stopping, as in AutoKeras, if ``epochs`` is None.
 DEFAULT_EPOCHS = 1000
+DEFAULT_BATCH_SIZE = 32
 DEFAULT_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
+
+
+#: Number of configurations in an ensemble, of folds, and of training rows up to which the best
+#: configurations are cross-validated by default. (Beyond, one split is precise enough.)
+DEFAULT_ENSEMBLE = 8
+FOLDS = 5
+MAX_CROSS_VALIDATED = 30_000
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Definition of the networks of a search; see the arguments of ``HyperHyperModel``.
 
-    ``space`` is None for an AutoKeras graph and for the networks of a ``user_builder``.
+    ``space`` is None for an AutoKeras graph and for the networks of a ``user_builder``. If the
+    space ``is_auto``, it becomes that of tables once the data turns out to be one.
     """
 
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
     heads: tuple[Any, ...]
-    space: CerebrosSpace | None
+    space: CerebrosSpace | TabularSpace | None
     base_models: Mapping[int, keras.Model] | None
     user_builder: UserBuilder | None
     custom_objects: Mapping[str, Any]
     loss_weights: tuple[float, ...] | None
     max_model_size: int | None
+    is_auto: bool = False
 
 
 @dataclass(frozen=True)
 class SearchConfig:
     """Configuration of one search, from the constructor, the bindings and ``fit``.
 
-    If ``seed`` is None, one is drawn. ``epochs`` is the argument of ``fit``; see
-    :attr:`max_epochs`. Each trial copies ``callbacks``; ``observers`` follow the whole search.
+    If ``seed`` is None, one is drawn. ``epochs`` and ``batch_size`` are the arguments of ``fit``;
+    see :attr:`max_epochs`. Each trial copies ``callbacks``; ``observers`` follow the whole search.
+    ``folds`` is the number of folds of cross-validation, 1 without, and ``ensemble_size`` the
+    maximum number of configurations in the ensemble. ``max_seconds`` is the limit of the search,
+    counted from ``began``, a time of ``time.monotonic()``.
     """
 
     model: ModelConfig
@@ -64,7 +80,7 @@ class SearchConfig:
     project_name: str
     overwrite: bool
     seed: int | None
-    batch_size: int
+    batch_size: int | None
     epochs: int | None
     verbose: int
     input_shape: Sequence[int] | None
@@ -72,14 +88,26 @@ class SearchConfig:
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
     observers: tuple[SearchObserver, ...] = ()
     class_weight: Mapping[int, float] | None = None
+    folds: int = 1
+    ensemble_size: int | None = None
+    max_seconds: float | None = None
+    began: float = 0.0
 
     def __post_init__(self) -> None:
-        checked = {
-            "batch_size": check_integer("batch_size", self.batch_size, 1),
+        checked: dict[str, Any] = {
+            "batch_size": check_optional_integer("batch_size", self.batch_size, 1),
             "epochs": check_optional_integer("epochs", self.epochs, 1),
+            "ensemble_size": check_optional_integer("ensemble_size", self.ensemble_size, 1),
         }
+        if self.max_seconds is not None:
+            checked["max_seconds"] = check_real("max_seconds", self.max_seconds, 1)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows per training step, if the space does not choose them."""
+        return self.batch_size or DEFAULT_BATCH_SIZE
 
     @property
     def max_epochs(self) -> int:
@@ -121,7 +149,7 @@ def configure_model(
     inputs: Any,
     outputs: Any,
     *,
-    space: CerebrosSpace | None,
+    space: CerebrosSpace | TabularSpace | str | None,
     base_models: Mapping[int, keras.Model] | None,
     hypermodel: Any,
     custom_objects: Mapping[str, Any] | None,
@@ -129,7 +157,8 @@ def configure_model(
     max_model_size: int | None,
 ) -> ModelConfig:
     """Return the checked arguments that define networks; raise ArgumentError if one is invalid."""
-    user_builder = _make_user_builder(hypermodel, inputs, outputs, space, base_models)
+    given = _check_space(space)
+    user_builder = _make_user_builder(hypermodel, inputs, outputs, given, base_models)
     objects = collect_custom_objects(custom_objects)
     # A block returns a list, so the outputs of several blocks are nested lists.
     nodes = [] if user_builder else keras.tree.flatten(inputs)
@@ -141,7 +170,7 @@ def configure_model(
         is_graph = True
     if is_graph:
         check_graph(nodes, ends)
-        if space is not None or base_models:
+        if given is not None or base_models:
             raise ArgumentError(
                 "space and base_models are for ak.Input and ak.StructuredDataInput with heads and "
                 "no blocks between them; give the space to a CerebrosBlock of a graph"
@@ -150,12 +179,52 @@ def configure_model(
         inputs=tuple(nodes),
         outputs=tuple(ends),
         heads=tuple(heads),
-        space=None if is_graph or user_builder else space or CerebrosSpace(),
+        space=None if is_graph or user_builder else given or CerebrosSpace(),
         base_models=base_models,
         user_builder=user_builder,
         custom_objects=objects,
         loss_weights=parse_loss_weights(loss_weights, heads),
         max_model_size=check_optional_integer("max_model_size", max_model_size, 1),
+        is_auto=not (is_graph or user_builder or given or base_models),
+    )
+
+
+def _check_space(space: Any) -> CerebrosSpace | TabularSpace | None:
+    """Return a space; None if it depends on the data."""
+    if space is None or space == "auto":
+        return None
+    if not isinstance(space, CerebrosSpace | TabularSpace):
+        raise ArgumentError(
+            f'space must be "auto", a CerebrosSpace or a TabularSpace, but got {space!r}'
+        )
+    return space
+
+
+def adapt_to_data(config: SearchConfig, manifest: Manifest, validation: Any) -> SearchConfig:
+    """Return the configuration with what depends on the data: space, tuner, epochs and folds.
+
+    ``validation`` says how validation rows were chosen, as in ``resource_bind``.
+    """
+    space = config.model.space
+    if config.model.is_auto and manifest.table is not None:
+        space = TabularSpace()
+    is_tabular = isinstance(space, TabularSpace)
+    size = config.ensemble_size or (DEFAULT_ENSEMBLE if is_tabular else 1)
+    tuner = config.tuner.resolve("portfolio" if is_tabular else "random")
+    if not is_tabular:
+        return dataclasses.replace(config, tuner=tuner, ensemble_size=size)
+    rows = manifest.train_rows
+    batch_size = config.batch_size or choose_batch_size(rows)
+    has_groups = config.resources.group_column or config.resources.time_column
+    cross_validates = validation == AUTO and not has_groups and rows <= MAX_CROSS_VALIDATED
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, space=space),
+        tuner=tuner,
+        ensemble_size=size,
+        batch_size=batch_size,
+        epochs=config.epochs or choose_epochs(rows, batch_size),
+        folds=FOLDS if cross_validates and size > 1 else 1,
     )
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,10 @@ from nas.trial.proposal import Tuner
 from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner, get_oracle_objective
 from nas.tuners.registry import get_tuner_class
 
-_COMMON_OPTIONS = ("objective", "max_trials", "seed", "hyperparameters")
+_COMMON_OPTIONS = ("objective", "max_trials", "seed", "hyperparameters", "points")
+AUTO = "auto"
+"""Name of the tuner that suits the space."""
+
 _METHODS = ("learn", "propose", "observe", "conclude")
 # Parts of a saved oracle that describe its trials instead of its settings.
 _ORACLE_PROGRESS = ("display", "end_order", "id_to_hash", "ongoing_trials", "retry_queue",
@@ -45,14 +48,27 @@ class TunerBinding:
     max_consecutive_failed_trials: int | None = None
     code: Any = None
 
-    def make(self, seed: int, epochs: int | None) -> Tuner:
-        """Make a tuner for trials of at most ``epochs`` epochs; None for no limit."""
+    def resolve(self, name: str) -> TunerBinding:
+        """Return the binding with the tuner of a name in place of ``"auto"``."""
+        if self.name != AUTO:
+            return self
+        kind = _from_name(name, {})
+        return dataclasses.replace(self, name=name, factory=kind.factory)
+
+    def make(
+        self, seed: int, epochs: int | None, points: Sequence[Mapping[str, Any]] = ()
+    ) -> Tuner:
+        """Make a tuner for trials of at most ``epochs`` epochs; None for no limit.
+
+        ``points`` are values that the space knows to be strong.
+        """
         return self.factory(
             objective=self.objective,
             max_trials=self.max_trials,
             seed=seed,
             hyperparameters=None if self.hyperparameters is None else self.hyperparameters.copy(),
             epochs=epochs,
+            points=points,
         )
 
 
@@ -125,12 +141,12 @@ def _identify(tuner: Any, options: dict[str, Any]) -> TunerBinding:
 
 
 def _from_name(name: str, options: dict[str, Any]) -> TunerBinding:
-    factory = get_tuner_class(name)
+    factory = get_tuner_class("random" if name == AUTO else name)
     options = {
         option: value.item() if isinstance(value, np.generic) else value
         for option, value in options.items()
     }
-    parameters = inspect.signature(factory).parameters.values()
+    parameters = list(inspect.signature(factory).parameters.values())
     known = [
         each.name
         for each in parameters
@@ -149,8 +165,14 @@ def _from_name(name: str, options: dict[str, Any]) -> TunerBinding:
             f"the options of the tuner {name!r} must be numbers, strings, lists and dicts: {error}"
         ) from error
 
-    def make(*, epochs: int | None, **common: Any) -> Tuner:
+    takes_points = any(each.name == "points" for each in parameters)
+
+    def make(
+        *, epochs: int | None, points: Sequence[Mapping[str, Any]] = (), **common: Any
+    ) -> Tuner:
         chosen = copy.deepcopy(options)
+        if takes_points:
+            common["points"] = points
         if "max_epochs" in known and epochs is not None:
             chosen.setdefault("max_epochs", epochs)
             if chosen["max_epochs"] > epochs:

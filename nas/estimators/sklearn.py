@@ -23,12 +23,14 @@ from sklearn.utils.validation import (
 from cerebros_spark.backends.local import LocalBackend
 from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.storage.store import Store
+from nas.config.binding import AUTO
 from nas.data.frames import to_frame
 from nas.data.new_rows import encode_rows
 from nas.estimators.temp_store import search_in_store
 from nas.hyperhypermodel import HyperHyperModel
 from nas.results.result import ModelSelectionResult
 from nas.spaces.cerebros import CerebrosSpace
+from nas.spaces.tabular.space import TabularSpace
 
 _BATCH = 256
 
@@ -47,18 +49,20 @@ class _SearchEstimator(BaseEstimator):
         self,
         max_trials: int | None = 10,
         epochs: int | None = None,
-        batch_size: int = 32,
-        tuner: Any = "random",
+        batch_size: int | None = None,
+        tuner: Any = "auto",
         tuner_options: Mapping[str, Any] | None = None,
         objective: Any = "val_loss",
-        validation: float = 0.2,
-        space: CerebrosSpace | None = None,
+        validation: float | str = AUTO,
+        space: CerebrosSpace | TabularSpace | str | None = "auto",
         num_workers: int = 2,
         store: Store | str | os.PathLike[str] | None = None,
         overwrite: bool = True,
         random_state: Any = None,
         verbose: int = 0,
         column_types: Mapping[str, str] | None = None,
+        max_seconds: float | None = None,
+        ensemble_size: int | None = None,
     ) -> None:
         self.max_trials = max_trials
         self.epochs = epochs
@@ -74,6 +78,8 @@ class _SearchEstimator(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
         self.column_types = column_types
+        self.max_seconds = max_seconds
+        self.ensemble_size = ensemble_size
 
     def export_model(self) -> keras.Model:
         """Return the best network as a ``keras.Model``, which Keras alone saves and loads.
@@ -150,10 +156,12 @@ class _SearchEstimator(BaseEstimator):
                 verbose=self.verbose,
                 reproducible=seed is not None,
                 sample_weight=sample_weight,
+                max_seconds=self.max_seconds,
+                ensemble_size=self.ensemble_size,
             )
 
         self.result_ = search_in_store(self.store, fit)
-        self.model_ = self.result_.best_model
+        self.model_ = self.result_.export_model(raw=False)
         scorer = self.result_.scorer()
         self._table: TableSchema | None = scorer.table
         self._layout = scorer.layout
@@ -231,14 +239,16 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
 
     Args:
         max_trials: Maximum number of trials; None for all that the tuner proposes.
-        epochs: Maximum number of epochs of a trial. If None, it is 1,000, and a trial ends after 10
-            epochs without a better ``val_loss``.
-        batch_size: Rows per training step.
-        tuner: Name of the tuner, or any other tuner that ``HyperHyperModel.tuner_bind`` accepts.
+        epochs: Maximum number of epochs of a trial. If None, it is 12 to 80 for a ``TabularSpace``;
+            otherwise 1,000, and a trial ends after 10 epochs without a better ``val_loss``.
+        batch_size: Rows per training step; None for a number that suits the table.
+        tuner: Name of the tuner (``"auto"`` suits the data), or any other tuner that ``HyperHyperModel.tuner_bind`` accepts.
         tuner_options: Options of the named tuner; None for its defaults.
         objective: Metric to optimize: a name, or a ``keras_tuner.Objective``.
-        validation: Fraction of validation rows, drawn at random in proportion to the classes.
-        space: Bounds of the networks; None for the published ones.
+        validation: Fraction of validation rows, drawn at random in proportion to the classes;
+            ``"auto"`` for a fifth, and for cross-validation of the best configurations of tables.
+        space: Search space, ``nas.TabularSpace()`` or ``nas.CerebrosSpace()``; ``"auto"`` for the
+            former if ``fit`` is given a table, and for the latter if it is given an array.
         num_workers: Number of trials that train at the same time, in threads of this process.
         store: Folder, URL or store of the run. If None, a temporary folder, which is deleted with
             ``result_`` or at the end of the process.
@@ -250,9 +260,12 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
             ``"numerical"``, ``"categorical"``, ``"boolean"``, ``"datetime"``, ``"vector"``, or
             ``"ignore"`` to leave a column out. The columns of an array are called ``x0``, ``x1``
             and so on.
+        max_seconds: Limit of the time that ``fit`` takes; None for no limit.
+        ensemble_size: Maximum number of configurations that predict together; None for 8 on tables,
+            and 1 on arrays.
 
     Attributes:
-        model_: The best network, a ``keras.Model``. For a DataFrame it reads encoded columns;
+        model_: The model that predicts, a ``keras.Model``. For a DataFrame it reads encoded columns;
             :meth:`export_model` returns the model that takes raw columns.
         result_: The ``ModelSelectionResult``: leaderboard, histories and more. Pickles and copies
             of the estimator lack it.

@@ -123,14 +123,15 @@ class _Reader:
             case "proposal":
                 proposed = keras_tuner.HyperParameters()
                 proposed.values = dict(record["values"])
-                self.table.add(Proposal(record["trial"], proposed))
-            case _ if record["trial"] in self.table.running:
+                fold, first = record.get("fold", 0), record.get("first")
+                self.table.add(Proposal(record["trial"], proposed, fold=fold, first=first))
+            case _ if record.get("trial") in self.table.running:
                 self._update_trial(self.table.running[record["trial"]], record)
 
     def _update_trial(self, trial: RunningTrial, record: Record) -> None:
         if "hyperparameters" in record:
             declared = keras_tuner.HyperParameters.from_config(record["hyperparameters"])
-            trial.proposal = Proposal(trial.name, declared)
+            trial.proposal = dataclasses.replace(trial.proposal, hyperparameters=declared)
         match record["kind"]:
             case "trial":
                 trial.spec = read_spec(self.store, self.run_id, trial.name)

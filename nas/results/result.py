@@ -24,6 +24,7 @@ from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.engine.report import EngineReport
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.metrics import MetricsMerger
+from cerebros_spark.training.keras.scopes import custom_object_scope
 from nas.data.columns import build_inputs, build_labels, check_columns, predict_rows
 from nas.data.frames import to_arrow_column, to_frame
 from nas.data.heads import Target
@@ -32,15 +33,17 @@ from nas.data.new_rows import encode_rows, to_labels
 from nas.data.values import has_fractions
 from nas.data.weights import read_evaluation_weights
 from nas.drawing import draw_network
+from nas.ensemble.ensemble import Ensemble
+from nas.ensemble.model import build_ensemble_model
 from nas.reporting import write_report
 from nas.results.output_columns import OutputColumns, class_kind, output_names
+from nas.results.ranking import Configuration, group_trials
 from nas.results.raw_model import build_raw_model, find_precise_columns
 from nas.results.saved_result import ResultParts, load_parts, save_result
 from nas.results.scorer import Scorer, has_fractional_type
 from nas.results.summary import describe_trials, print_text
 from nas.results.trained_network import TrainedNetwork
 from nas.trial.failures import summarize_error
-from nas.trial.objective import rank_trials
 from nas.trial.record import TrialRecord
 
 if TYPE_CHECKING:
@@ -66,6 +69,8 @@ class ModelSelectionResult:
         run_id: Name of the run in the store.
         table: Encoding of the raw table that the search was given; None for arrays. It is an
             attribute of the result, too.
+        ensemble: Configurations that predict together, with their weights; None if the best network
+            predicts alone. It is an attribute, too.
     """
 
     def __init__(
@@ -80,8 +85,10 @@ class ModelSelectionResult:
         custom_objects: Mapping[str, Any] | None = None,
         run_id: str = "",
         table: TableSchema | None = None,
+        ensemble: Ensemble | None = None,
     ) -> None:
         self._run_id = run_id
+        self.ensemble = ensemble
         self.table = table
         self.custom_objects = dict(custom_objects or {})
         self.trials = tuple(trials)
@@ -105,12 +112,14 @@ class ModelSelectionResult:
         Columns: ``trial``, ``score`` (objective at the trial's best epoch), ``epochs`` (finished
         epochs), ``parameters`` (number of weights), ``seconds`` (of work, summed over workers),
         ``status``, and for failed trials ``error`` (type and message in one line) and
-        ``traceback``.
+        ``traceback``. If configurations were cross-validated, they come first, with the mean of
+        their folds as ``score``, and with ``folds`` and ``standard_error``.
         """
+        configurations = self._configurations
         rows = [
             {
                 "trial": trial.trial_id,
-                "score": math.nan if trial.score is None else trial.score,
+                "score": math.nan if each.score is None else each.score,
                 "epochs": trial.finished_epochs,
                 "parameters": trial.parameters,
                 "seconds": trial.seconds,
@@ -118,9 +127,16 @@ class ModelSelectionResult:
                 "error": None if trial.error is None else summarize_error(trial.error),
                 "traceback": trial.traceback,
             }
-            for trial in self._ranked
+            for each in configurations
+            for trial in each.trials[:1]
         ]
-        return pd.DataFrame(rows)
+        frame = pd.DataFrame(rows)
+        if any(each.is_validated for each in configurations):
+            counts = [len(each.trials) if each.is_validated else 1 for each in configurations]
+            errors = [each.standard_error if each.is_validated else None for each in configurations]
+            frame.insert(2, "folds", counts)
+            frame.insert(3, "standard_error", pd.Series(errors, dtype="float64"))
+        return frame
 
     @property
     def best_trial(self) -> TrialRecord:
@@ -161,7 +177,9 @@ class ModelSelectionResult:
         return self._load_model(self._find_record(trial), exported=True)
 
     def export_model(self, raw: bool = True) -> Model:
-        """Return the best network as a plain ``keras.Model``, which Keras alone saves and loads.
+        """Return the model that predicts as a ``keras.Model``, which Keras alone saves and loads.
+
+        It is the ensemble, if there is one, and otherwise the best network.
 
         Args:
             raw: Whether the inputs are the columns of the raw table that ``fit`` was given, by
@@ -172,7 +190,7 @@ class ModelSelectionResult:
             The model. If labels have classes, its layer ``"classes"`` contains them.
         """
         if not raw or self.table is None:
-            return self.best_model
+            return self._final_model
         precise = find_precise_columns(self.table)
         if precise:
             logger.warning(
@@ -181,7 +199,7 @@ class ModelSelectionResult:
                 ", ".join(map(repr, precise)),
             )
 
-        return build_raw_model(self.best_model, self.table, self._layout)
+        return build_raw_model(self._final_model, self.table, self._layout)
 
     def get_best_models(self, num_models: int = 1) -> list[Model]:
         """Return the networks of the best ``num_models`` trials with a score, best first."""
@@ -263,6 +281,7 @@ class ModelSelectionResult:
             self._run_id,
             self.table,
             tuple(self._output_columns),
+            self.ensemble,
         )
         save_result(parts, path, self)
 
@@ -364,7 +383,7 @@ class ModelSelectionResult:
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
         """Return a scorer of the best network, which can be sent to executors."""
         return Scorer(
-            network=TrainedNetwork.from_record(self._store, self.best_trial),
+            network=self._final_network,
             batch_size=batch_size,
             layout=self._layout,
             input_dtypes=self._model_input_dtypes,
@@ -383,7 +402,7 @@ class ModelSelectionResult:
         """Predict the best network's outputs for arrays; see ``HyperHyperModel.predict``."""
         inputs = self.model_inputs(x)
         outputs: np.ndarray | list[np.ndarray] = predict_rows(
-            self.best_model, inputs, batch_size=batch_size, verbose=verbose
+            self._final_model, inputs, batch_size=batch_size, verbose=verbose
         )
         return outputs
 
@@ -419,7 +438,7 @@ class ModelSelectionResult:
         It is separate from :attr:`best_model`, which users may evaluate on labels with one axis.
         Keras cannot evaluate the same model on labels with one axis and then with two.
         """
-        return self._load_model(self.best_trial, exported=False)
+        return self._final_network.to_model(self.custom_objects, exported=False)
 
     def model_inputs(self, x: Any) -> np.ndarray | list[np.ndarray]:
         """Convert arrays, a dict or a pandas DataFrame to the inputs of the network."""
@@ -462,7 +481,11 @@ class ModelSelectionResult:
 
     @functools.cached_property
     def _ranked(self) -> list[TrialRecord]:
-        return rank_trials(self.trials, self.objective)
+        return [each.trials[0] for each in self._configurations]
+
+    @functools.cached_property
+    def _configurations(self) -> list[Configuration]:
+        return group_trials(self.trials, self.objective)
 
     @property
     def _scored(self) -> list[TrialRecord]:
@@ -477,6 +500,26 @@ class ModelSelectionResult:
             f"{self.trials[-1].trial_id}"
         )
 
+    @functools.cached_property
+    def _final_network(self) -> TrainedNetwork:
+        """Network that predicts: the ensemble, or the best network."""
+        if self.ensemble is None:
+            return TrainedNetwork.from_record(self._store, self.best_trial)
+        networks = {
+            trial: TrainedNetwork.from_record(self._store, self._find_record(trial))
+            for trial in self.ensemble.trials
+        }
+        model = build_ensemble_model(self.ensemble, networks, self.custom_objects)
+        with custom_object_scope(self.custom_objects):
+            return TrainedNetwork.from_model(model)
+
+    @functools.cached_property
+    def _final_model(self) -> Model:
+        """Model that predicts: the ensemble, or the best network."""
+        if self.ensemble is None:
+            return self.best_model
+        return self._final_network.to_model(self.custom_objects)
+
     def _load_model(self, record: TrialRecord, *, exported: bool) -> Model:
         network = TrainedNetwork.from_record(self._store, record)
         return network.to_model(self.custom_objects, exported=exported)
@@ -486,7 +529,7 @@ class ModelSelectionResult:
         """Dtype of each input of the network, which may be wider than that of its training data."""
         if all(dtype == "float32" for dtype in self._input_dtypes):
             return self._input_dtypes
-        return tuple(str(tensor.dtype) for tensor in self.best_model.inputs)
+        return tuple(str(tensor.dtype) for tensor in self._final_model.inputs)
 
     def _get_class_values(self, labels: Sequence[str]) -> tuple[Any, ...]:
         """Return the classes of an output, unless they are their own indices."""

@@ -28,6 +28,7 @@ from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.storage.store import Store
 from nas.data.heads import Target
+from nas.ensemble.ensemble import Ensemble
 from nas.metrics.labels import Labels
 from nas.trial.record import TrialRecord
 
@@ -56,6 +57,7 @@ class ResultParts:
     run_id: str
     table: TableSchema | None
     output_columns: tuple[str, ...]
+    ensemble: Ensemble | None = None
 
 
 def save_result(
@@ -119,6 +121,7 @@ def load_parts(path: str | os.PathLike[str]) -> ResultParts:
             run_id=content["run_id"],
             table=None if table is None else msgspec.convert(table, TableSchema),
             output_columns=tuple(content["output_columns"]),
+            ensemble=msgspec.convert(content.get("ensemble"), Ensemble | None),
         )
     except OSError as error:
         raise StoreError(f"there is no saved result at {os.fspath(path)!r}: {error}") from error
@@ -164,6 +167,7 @@ def _describe(parts: ResultParts, trials: list[dict[str, Any]]) -> dict[str, Any
         "engine_report": dataclasses.asdict(parts.engine_report),
         "run_id": parts.run_id,
         "output_columns": list(parts.output_columns),
+        "ensemble": msgspec.to_builtins(parts.ensemble),
         "table": None if parts.table is None else msgspec.to_builtins(parts.table),
     }
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keras import Model
 
     from cerebros_spark.storage.store import Store
-    from cerebros_spark.training.keras.trainer import KerasProgram
+    from cerebros_spark.training.keras.trainer import SharedProgram
     from nas.trial.record import TrialRecord
 
 
@@ -84,6 +84,7 @@ class TrainedNetwork:
         """
         from cerebros_spark.training.keras.checkpoint import StateVariables
         from cerebros_spark.training.keras.metrics import remove_one_hot_labels
+        from cerebros_spark.training.keras.schedules import remove_schedule
         from cerebros_spark.training.keras.scopes import custom_object_scope
         from cerebros_spark.training.keras.serialization import deserialize_model
 
@@ -91,9 +92,11 @@ class TrainedNetwork:
         with custom_object_scope(custom_objects):
             model: Model = deserialize_model(program)
         StateVariables(model).write(self.checkpoint)
+        if exported:
+            remove_schedule(model)
         return model
 
-    def open(self, batch_size: int, custom_objects: Mapping[str, Any] | None) -> KerasProgram:
+    def open(self, batch_size: int, custom_objects: Mapping[str, Any] | None) -> SharedProgram:
         """Open the network as a program that predicts and evaluates."""
         from cerebros_spark.training.keras.scopes import custom_object_scope
         from cerebros_spark.training.keras.trainer import KerasTrainer

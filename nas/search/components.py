@@ -31,6 +31,8 @@ from nas.search.trial_builder import TrialBuilder
 from nas.spaces.autokeras.graph import GraphSpace
 from nas.spaces.base import Space
 from nas.spaces.cerebros import CerebrosNetworks, Output
+from nas.spaces.tabular.networks import TabularNetworks
+from nas.spaces.tabular.space import TabularSpace
 from nas.spaces.user_space import UserSpace
 from nas.trial.failures import summarize_error
 from nas.trial.proposal import Tuner
@@ -68,19 +70,36 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
             data.targets,
             layout.input_shapes,
             statistics,
-            batch_size=config.batch_size,
+            batch_size=config.rows_per_step,
             rows=data.manifest.train_rows,
             epochs=config.max_epochs,
             loss_weights=model.loss_weights,
             custom_objects=model.custom_objects,
         )
+    outputs = [
+        Output(t.name, t.width, t.activation, t.loss, t.metrics, t.mean, t.variance)
+        for t in data.targets
+    ]
+    if isinstance(model.space, TabularSpace):
+        if table is None:
+            raise ArgumentError(
+                "a TabularSpace is for tables: pass a Spark or pandas DataFrame, or an Arrow table"
+            )
+        return TabularNetworks(
+            model.space,
+            [table.select(group).matrix for group in layout.inputs],
+            outputs,
+            rows=data.manifest.train_rows,
+            epochs=config.max_epochs,
+            steps_per_epoch=data.steps_per_epoch,
+            batch_size=config.batch_size,
+            seed=derive_seed(seed, "space"),
+            loss_weights=model.loss_weights,
+        )
     return CerebrosNetworks(
         model.space,
         layout.input_shapes,
-        [
-            Output(t.name, t.width, t.activation, t.loss, t.metrics, t.mean, t.variance)
-            for t in data.targets
-        ],
+        outputs,
         normalizations=statistics,
         fronts=None if table is None else [table.select(g).matrix for g in layout.inputs],
         base_models=model.base_models,

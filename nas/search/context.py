@@ -32,6 +32,11 @@ from nas.search.replay import check_first_trial, choose_seed, count_sessions, op
 from nas.search.trial_builder import TrialBuilder
 from nas.search.trial_callbacks import SearchCallbacks
 from nas.search.tuner_session import TunerSession
+from nas.spaces.base import Space
+from nas.trial.proposal import Tuner
+from nas.tuners.cross_validation import CrossValidatingTuner
+
+_TRIALS_PER_FINALIST = 4
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,18 @@ class SearchContext:
         return self.recovered is not None and self.recovered.records[-1]["kind"] == "done"
 
 
+def _make_tuner(config: SearchConfig, seed: int, space: Space) -> Tuner:
+    """Make the tuner, which cross-validates or has a time limit if the search does."""
+    tuner = config.tuner.make(seed, config.max_epochs, space.points)
+    if config.folds == 1 and config.max_seconds is None:
+        return tuner
+    size = config.ensemble_size or 1
+    if config.max_seconds is None and config.tuner.max_trials is not None:
+        # Without a time limit, cross-validation takes about as long as the search.
+        size = min(size, max(2, config.tuner.max_trials // _TRIALS_PER_FINALIST))
+    return CrossValidatingTuner(tuner, config.tuner.objective, config.folds, size)
+
+
 def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
     """Build and check the parts of a search, which resumes an earlier run of the same name."""
     store = config.resources.store
@@ -68,7 +85,7 @@ def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
     fetch = functools.partial(read_state, store)
     policy, fusion = keras.config.dtype_policy(), Fusion(config, space, data)
     builder = TrialBuilder(config, space, seed, policy, fusion, fetch)
-    tuner = config.tuner.make(derive_seed(seed, "tuner"), config.max_epochs)
+    tuner = _make_tuner(config, derive_seed(seed, "tuner"), space)
     mergers = MergerCache(data, config.custom_objects)
     first = declare_space(tuner, builder)
     check_objective(config.tuner.objective, mergers, first)

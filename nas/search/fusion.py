@@ -79,6 +79,7 @@ class Fusion:
             shape = shape.with_margin()
         program["fused"] = dataclasses.asdict(shape)
         group = json.dumps([dataclasses.asdict(recipe), program["fused"], spec.batch_size])
+        group += f" fold {spec.fold}" if spec.fold else ""
         return dataclasses.replace(
             spec,
             trainer="fused",

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 import traceback
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,7 @@ from cerebros_spark.core.types import EpochAnswer, EpochResult, Status, TrialRes
 from nas.monitoring.observer import SearchObservers
 from nas.monitoring.progress import Progress
 from nas.search.context import SearchContext
+from nas.search.time_limit import TimeLimit
 from nas.trial.failures import (
     check_any_score,
     check_consecutive_failures,
@@ -47,6 +49,9 @@ class SearchLoop:
         self._tuner = context.config.tuner
         self._progress = progress
         self._observers = observers
+        config = context.config
+        self._limit = TimeLimit(config.began, config.max_seconds, config.folds > 1)
+        self._proposed_at: dict[str, float] = {}
         self._failed: list[TrialRecord] = []  # consecutive failures in this session
         self._pause: Pause | None = None  # why the tuner has no proposal; None if it may have one
         specs = (trial.spec for trial in self._table.running.values())
@@ -64,8 +69,6 @@ class SearchLoop:
                 self._handle_results()
                 check_consecutive_failures(self._failed, limit, self._journal.address)
         check_any_score(self._table.ended, self._journal.address)
-        self._journal.append("done", at=time.time())
-        self._journal.commit()
 
     # Proposals and builds ----------------------------------------------------------------
 
@@ -76,13 +79,20 @@ class SearchLoop:
         next proposal.
         """
         self._engine.flush()  # updates the number of idle workers
+        if self._session.explores and self._limit.ends_exploration:
+            self._session.end_exploration()
+            self._journal.append("exploration", at=time.time())
         while self._may_propose and not self._build_queue.is_busy:
             trial = self._session.propose()
             if isinstance(trial, Pause):
                 self._pause = trial
                 break
             values = dict(trial.proposal.hyperparameters.values)
-            self._journal.append("proposal", trial=trial.name, values=values)
+            fold: dict[str, Any] = {}
+            if trial.configuration:
+                fold = {"fold": trial.proposal.fold, "first": trial.configuration}
+            self._journal.append("proposal", trial=trial.name, values=values, **fold)
+            self._proposed_at[trial.name] = time.monotonic()
             self._build_queue.add(trial)
         left = len(self._table.running)
         if left and not self._table.in_flight:
@@ -99,11 +109,13 @@ class SearchLoop:
         An idle worker adds slots, because a long unit of work of one trial can delay the others.
         """
         slots = self._resources.slots
-        if self._engine.idle_workers > 0 and not self._order.by_clock:
+        if not self._session.explores or self._limit.seconds is not None:
+            slots = self._resources.few_slots
+        elif self._engine.idle_workers > 0 and not self._order.by_clock:
             slots = self._resources.max_slots
         if self._trains_groups and not getattr(self._session.tuner, "adaptive", True):
             slots = max(slots, self._resources.group_slots(self._tuner.max_trials))
-        return self._pause is None and self._table.in_flight < slots
+        return self._pause is None and self._table.in_flight < slots and self._limit.allows_trial
 
     def _submit_built(self) -> None:
         """Submit the built networks to the engine, in the order of proposals."""
@@ -192,6 +204,8 @@ class SearchLoop:
             raise  # not caused by the trial; a resumed run answers the epoch
         except Exception as error:
             return _failed(error)
+        if self._limit.is_over:
+            epoch = dataclasses.replace(epoch, stop=True)
         improved, proceed = self._session.observe(trial, epoch)
         try:
             return self._callbacks.answer(trial, epoch, proceed, keep=improved)
@@ -221,6 +235,8 @@ class SearchLoop:
 
     def _end(self, result: TrialResult) -> None:
         record = self._session.conclude(result)
+        if result.trial_id in self._proposed_at and not record.error:
+            self._limit.add_trial(time.monotonic() - self._proposed_at.pop(result.trial_id))
         failed = record.status is Status.FAILED
         if failed:
             self._log_failure(record)

@@ -96,6 +96,8 @@ def replay(
         name = record.get("trial", "")
         if record["kind"] == "proposal":
             _replay_proposal(session, record)
+        elif record["kind"] == "exploration":
+            session.end_exploration()
         elif record["kind"] == "trial":
             _replay_build(session, record, specs[name])
         elif record["kind"] == "epoch":

@@ -6,14 +6,19 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import msgspec
 
 from cerebros_spark.core.gc_control import freeze_heap
 from cerebros_spark.engine.report import EngineReport
+from cerebros_spark.runs.journal import RecoveredJournal
 from nas.config.resume import log_finished
+from nas.ensemble.choose import EnsembleRequest, choose_ensemble
+from nas.ensemble.ensemble import Ensemble
 from nas.monitoring.observer import SearchInfo, SearchObservers, identify_run
 from nas.monitoring.progress import Progress
 from nas.results.result import ModelSelectionResult
@@ -22,6 +27,9 @@ from nas.search.loop import SearchLoop
 from nas.search.replay import replay
 
 logger = logging.getLogger(__name__)
+
+# Share of the time limit after which no further network predicts for the choice of the ensemble.
+_ENSEMBLE_SHARE = 0.95
 
 
 def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResult], None]) -> None:
@@ -35,8 +43,8 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
         config.tuner.max_trials, config.max_epochs, config.tuner.objective.name, config.verbose
     )
 
-    def publish(report: EngineReport) -> None:
-        result = _make_result(context, report)
+    def publish(report: EngineReport, ensemble: Ensemble | None = None) -> None:
+        result = _make_result(context, report, ensemble)
         set_result(result)
         observers.set_result(result)
 
@@ -53,7 +61,8 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
             if context.recovered and context.is_finished:
                 log_finished(context.recovered, config.project_name)
                 begin()
-                publish(EngineReport.empty(context.data.manifest.partitions))
+                partitions = context.data.manifest.partitions
+                publish(EngineReport.empty(partitions), _read_ensemble(context.recovered))
             else:
                 _train(context, SearchLoop(context, progress, observers), begin, publish)
     finally:
@@ -66,7 +75,7 @@ def _train(
     context: SearchContext,
     loop: SearchLoop,
     begin: Callable[[], None],
-    publish: Callable[[EngineReport], None],
+    publish: Callable[..., None],
 ) -> None:
     """Train until the search ends or is interrupted; publish the result if a trial has a score."""
     engine, table = context.engine, context.session.table
@@ -75,6 +84,11 @@ def _train(
             _start_engine(context)
             begin()
             loop.run()
+            ensemble = _choose_ensemble(context)
+            if ensemble is not None:
+                context.journal.append("ensemble", **msgspec.to_builtins(ensemble))
+            context.journal.append("done", at=time.time())
+            context.journal.commit()
     except BaseException:
         report = _close_quietly(context)
         if any(trial.score is not None for trial in table.records):
@@ -88,10 +102,33 @@ def _train(
         report.makespan / max(report.floor, 1e-9),
         ", ".join(f"{share:.0%}" for share in report.busy),
     )
-    publish(report)
+    publish(report, ensemble)
 
 
-def _make_result(context: SearchContext, report: EngineReport) -> ModelSelectionResult:
+def _choose_ensemble(context: SearchContext) -> Ensemble | None:
+    config, data = context.config, context.data
+    if config.ensemble_size in (None, 1):
+        return None
+    deadline = None
+    if config.max_seconds is not None:
+        deadline = config.began + _ENSEMBLE_SHARE * config.max_seconds
+    request = EnsembleRequest(
+        store=context.job.store,
+        manifest=data.manifest,
+        layout=data.layout,
+        objective=config.tuner.objective,
+        size=config.ensemble_size,
+        folds=config.folds,
+        is_regression=tuple(target.mean != () for target in data.targets),
+        custom_objects=config.custom_objects,
+        deadline=deadline,
+    )
+    return choose_ensemble(request, context.session.table.records)
+
+
+def _make_result(
+    context: SearchContext, report: EngineReport, ensemble: Ensemble | None
+) -> ModelSelectionResult:
     return ModelSelectionResult(
         context.session.table.records,
         context.config.tuner.objective,
@@ -103,7 +140,15 @@ def _make_result(context: SearchContext, report: EngineReport) -> ModelSelection
         custom_objects=context.job.custom_objects,
         run_id=context.job.run_id,
         table=context.data.manifest.table,
+        ensemble=ensemble,
     )
+
+
+def _read_ensemble(recovered: RecoveredJournal) -> Ensemble | None:
+    for record in recovered.records:
+        if record["kind"] == "ensemble":
+            return msgspec.convert(record, Ensemble)
+    return None
 
 
 def _describe_search(context: SearchContext) -> SearchInfo:

@@ -89,8 +89,10 @@ class TrialBuilder:
             program=program,
             seed=self.seed,
             epochs=proposal.epochs or self.config.max_epochs,
-            batch_size=_get_batch_size(hyperparameters, self.config.batch_size),
+            batch_size=_get_batch_size(hyperparameters, self.config.rows_per_step),
             parameters=parameters,
+            fold=proposal.fold,
+            folds=self.config.folds,
         )
         if self.fuse is not None:
             with custom_object_scope(self.config.custom_objects):

@@ -14,6 +14,7 @@ from nas.trial.proposal import Pause, Tuner, Verdicts
 from nas.trial.record import TrialRecord
 from nas.trial.state import FinishedEpoch, RunningTrial
 from nas.trial.table import TrialTable
+from nas.tuners.cross_validation import CrossValidatingTuner
 
 
 class TunerSession:
@@ -36,6 +37,16 @@ class TunerSession:
         trial = self.table.add(proposal)
         self.order.start(trial)
         return trial
+
+    @property
+    def explores(self) -> bool:
+        """Whether the tuner may propose new configurations."""
+        return bool(getattr(self.tuner, "explores", True))
+
+    def end_exploration(self) -> None:
+        """Tell the tuner to propose no new configuration from now on."""
+        if isinstance(self.tuner, CrossValidatingTuner):
+            self.tuner.end_exploration()
 
     def learn(self, trial: RunningTrial) -> None:
         """Report to the tuner the hyperparameters that a trial's network has declared."""

@@ -64,6 +64,11 @@ class Space(abc.ABC):
         """Constant by which the gradient of the loss is multiplied; 1 unless labels have units."""
         return 1.0
 
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """Values with which a ``"portfolio"`` begins, best first; empty if none are known."""
+        return []
+
     def sample_plans(self, count: int) -> Iterable[NetworkFuture]:
         """Return plans of ``count`` random networks; empty if the space does not plan networks."""
         return ()

@@ -6,6 +6,34 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 
+class WithDefaults:
+    """Wrapper of a ``keras_tuner.HyperParameters`` that returns defaults for inactive values.
+
+    KerasTuner returns None for them, so that code that declares a family could not run.
+    """
+
+    def __init__(self, hp: Any) -> None:
+        self._hp = hp
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hp, name)
+
+    def Int(self, name: str, low: int, high: int, **options: Any) -> int:  # noqa: N802
+        """Declare an integer; return its value, or its default if it is inactive."""
+        value = self._hp.Int(name, low, high, **options)
+        return int(options.get("default", low) if value is None else value)
+
+    def Float(self, name: str, low: float, high: float, **options: Any) -> float:  # noqa: N802
+        """Declare a number; return its value, or its default if it is inactive."""
+        value = self._hp.Float(name, low, high, **options)
+        return float(options.get("default", low) if value is None else value)
+
+    def Choice(self, name: str, values: list[Any], **options: Any) -> Any:  # noqa: N802
+        """Declare a choice; return its value, or its default if it is inactive."""
+        value = self._hp.Choice(name, values, **options)
+        return options.get("default", values[0]) if value is None else value
+
+
 def read_integer(hp: Any, name: str, low: int, high: int, active: bool = True) -> int:
     """Register an integer, unless ``low == high``, and return its value; 0 if it is inactive."""
     value = low if low == high else hp.Int(name, low, high, default=(low + high) // 2)

@@ -35,6 +35,9 @@ class Proposal:
             continues at the state of the best epoch; None to start from new weights.
         first_epoch: Index of the first epoch as callbacks see it: the number of epochs for which
             the values have already been trained. Defaults to 0.
+        fold: Index of the fold to validate on, in cross-validation; 0 is the validation split.
+        first: The tuner's name for the trial of the same values that validates on fold 0; None if
+            this is that trial.
     """
 
     trial_id: str
@@ -42,6 +45,8 @@ class Proposal:
     epochs: int | None = None
     parent: str | None = None
     first_epoch: int = 0
+    fold: int = 0
+    first: str | None = None
 
 
 class Pause(enum.Enum):

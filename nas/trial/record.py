@@ -28,6 +28,9 @@ class TrialRecord:
         error: Reason for the failure, or for a stop because the loss diverged; otherwise None.
         traceback: Traceback of the error; None without an error.
         hyperparameters: The ``keras_tuner.HyperParameters`` that the network was built from.
+        fold: Index of the fold that the trial validates on; 0 is the validation split.
+        configuration: Name of the trial of the same values that validates on fold 0, if this is
+            another fold; otherwise empty.
     """
 
     trial_id: str
@@ -45,6 +48,8 @@ class TrialRecord:
     error: str | None = None
     traceback: str | None = None
     hyperparameters: Any = field(default=None, repr=False, compare=False)
+    fold: int = 0
+    configuration: str = ""
 
     @property
     def has_ended(self) -> bool:

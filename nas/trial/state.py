@@ -41,6 +41,7 @@ class RunningTrial:
         spec: Specification of the built trial; None until it is built.
         score: Best score so far; None without a score.
         best_epoch: Index of the epoch with the best score; None without a score.
+        configuration: Name of the trial of the same values on fold 0; empty if this is that trial.
         kept: Reference to the state of the best epoch; None if no state is kept.
         held: Whether the trial waits, without a worker, for a decision of the tuner.
         due: Time of the next result by the virtual clock; infinite while the trial is held.
@@ -61,6 +62,7 @@ class RunningTrial:
     due: float = 0.0
     callbacks: TrialCallbacks | None = None
     saved: list[dict[str, object]] | None = None
+    configuration: str = ""
 
     def add_epoch(self, objective: keras_tuner.Objective, epoch: FinishedEpoch) -> bool:
         """Add an epoch; return whether it is the best so far."""
@@ -100,6 +102,8 @@ class RunningTrial:
             error=result.error if result else None,
             traceback=result.traceback if result else None,
             hyperparameters=self.proposal.hyperparameters.copy(),
+            fold=self.proposal.fold,
+            configuration=self.configuration,
         )
 
     def finish(self, objective: keras_tuner.Objective, result: TrialResult) -> TrialRecord:

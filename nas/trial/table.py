@@ -27,6 +27,8 @@ class TrialTable:
         name = f"trial-{index:04d}"
         self._names[proposal.trial_id] = name
         trial = self.running[name] = RunningTrial(name, index, proposal)
+        if proposal.first is not None:
+            trial.configuration = self.name_of(proposal.first)
         return trial
 
     def finish(self, result: TrialResult) -> TrialRecord:
@@ -66,8 +68,9 @@ class TrialTable:
     @property
     def best_score(self) -> float | None:
         """Best score of all trials; None without a score."""
-        scores = [trial.score for trial in self.running.values()]
-        scores += [record.score for record in self.ended]  # None if it failed
+        scores = [each.score for each in self.running.values() if not each.configuration]
+        # None if it failed. Scores on other folds do not compare.
+        scores += [record.score for record in self.ended if not record.configuration]
         best: float | None = None
         for score in scores:
             if score is not None and is_better(self.objective, score, best):

@@ -18,6 +18,7 @@ TUNERS = {
     "greedy": "nas.tuners.algorithms.greedy:GreedyTuner",
     "grid": "nas.tuners.algorithms.grid:GridTuner",
     "hyperband": "nas.tuners.algorithms.hyperband:HyperbandTuner",
+    "portfolio": "nas.tuners.algorithms.portfolio:PortfolioTuner",
     "random": "nas.tuners.algorithms.random:RandomTuner",
 }
 

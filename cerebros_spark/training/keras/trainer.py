@@ -12,6 +12,7 @@ import gc
 import json
 import math
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -35,10 +36,14 @@ from cerebros_spark.training.keras.optimizer_support import (
 from cerebros_spark.training.keras.row_weights import add_row_weights, read_class_weights
 from cerebros_spark.training.keras.scopes import seeded_initializers, tracing_scope
 from cerebros_spark.training.keras.serialization import deserialize_model
+from cerebros_spark.training.keras.structure import NumberVariables, get_structure, read_numbers
 
 # Rows per prediction step are chosen so that the widest layer has about this many values.
 _VALUES_PER_STEP = 2**20
 _MIN_ROWS, _MAX_ROWS = 32, 2**14
+
+# Programs of ended trials are kept for others of their structure up to this size.
+_KEPT_BYTES = 256 * 2**20
 
 _GRAPH_BYTES_PER_VARIABLE = 100_000  # measured for traced steps of a small network
 
@@ -58,15 +63,32 @@ class KerasTrainer:
 
     def __init__(self, *, eager: bool = False) -> None:
         self._eager = eager
+        self._programs: OrderedDict[str, KerasProgram] = OrderedDict()  # by structure
         self._tensors: weakref.WeakKeyDictionary[ShardData, tuple[Any, ...]] = (
             weakref.WeakKeyDictionary()
         )
 
-    def open(self, specs: Sequence[TrialSpec]) -> KerasProgram:
-        """Open the program of a single trial."""
+    def open(self, specs: Sequence[TrialSpec]) -> SharedProgram:
+        """Open the program of a single trial; trials of the same structure share its graphs."""
         if len(specs) != 1:
             raise ArgumentError(f"this trainer runs one trial at a time, but got {len(specs)}")
-        return KerasProgram(specs[0], self._tensor_chunks, eager=self._eager)
+        spec = specs[0]
+        structure = get_structure(spec.program, spec.batch_size)
+        program = None if structure is None else self._programs.pop(structure, None)
+        if program is None:
+            program = KerasProgram(spec, self._tensor_chunks, eager=self._eager)
+        if structure is not None:
+            self._programs[structure] = program
+            self._remove_programs()
+        return SharedProgram(program, spec.program)
+
+    def _remove_programs(self) -> None:
+        """Remove the shared programs that were opened least recently, beyond a size."""
+        total = 0
+        for number, (key, program) in enumerate(reversed(list(self._programs.items()))):
+            total += program.nbytes
+            if number and total > _KEPT_BYTES:
+                del self._programs[key]
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
         """Release graphs and kernels of all evicted programs, about a megabyte per trial."""
@@ -85,6 +107,57 @@ class KerasTrainer:
                 order, tensors = chunk.order, [_to_tensors(chunk)]
                 del chunk  # frees its memory for the next one
                 yield tensors.pop(), order
+
+
+class SharedProgram:
+    """Program of one trial, which shares model and graphs with others of its structure.
+
+    Attributes:
+        nbytes: Estimated memory of the shared program in bytes.
+    """
+
+    def __init__(self, program: KerasProgram, text: str) -> None:
+        self._program = program
+        self._numbers = read_numbers(text)
+        self.nbytes = program.nbytes
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the shared program holds the state of this trial."""
+        return self._program.user is self
+
+    @property
+    def traces(self) -> int:
+        """Number of times that a step was traced, for any trial of the structure."""
+        return self._program.traces
+
+    @property
+    def steps(self) -> int:
+        """Number of steps run so far, for any trial of the structure."""
+        return self._program.steps
+
+    def load(self, checkpoints: Sequence[bytes]) -> None:
+        """Load the state of the trial."""
+        self._program.user = None
+        self._program.assign_numbers(self._numbers)
+        self._program.load(checkpoints)
+        self._program.user = self
+
+    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
+        """Train once on each row of the shard, in an order drawn from the seed."""
+        return self._program.train(shard, seeds)
+
+    def evaluate(self, shard: ShardData) -> list[MetricVariables]:
+        """Evaluate once on each row of the shard; the state does not change."""
+        return self._program.evaluate(shard)
+
+    def predict(self, x: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Predict an array ``(rows, ...)`` per output from an array ``(rows, ...)`` per input."""
+        return self._program.predict(x)
+
+    def dump(self) -> list[bytes]:
+        """Dump the state of the trial."""
+        return self._program.dump()
 
 
 class KerasProgram:
@@ -108,6 +181,8 @@ class KerasProgram:
         program = json.loads(spec.program)
         self._class_weights = read_class_weights(program)
         scale_gradients(self._model.optimizer, program.get("gradient_scale", 1.0))
+        self.user: Any = None  # the trial whose state is loaded
+        self._number_variables = NumberVariables(self._model, spec.program)
         self._variables = StateVariables(self._model)
         self._generators = [
             v for v in self._model.variables if v.path.endswith("seed_generator_state")
@@ -125,6 +200,10 @@ class KerasProgram:
     def steps(self) -> int:
         """Number of steps run so far."""
         return int(self._steps.numpy())
+
+    def assign_numbers(self, numbers: tuple[float, ...]) -> None:
+        """Assign the numbers of a trial of this structure."""
+        self._number_variables.assign(numbers)
 
     def load(self, checkpoints: Sequence[bytes]) -> None:
         """Load the state of the trial."""

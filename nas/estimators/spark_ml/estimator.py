@@ -15,6 +15,7 @@ from cerebros_spark.backends.spark import SparkBackend
 from cerebros_spark.backends.spark_stack import check_classic
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
+from nas.config.binding import AUTO
 from nas.estimators.spark_ml.model import CerebrosModel
 from nas.estimators.spark_ml.params import SearchParams
 from nas.estimators.temp_store import search_in_store
@@ -104,7 +105,8 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
             store=store,
             feature_columns=[self.getFeaturesCols()],
             label_columns=[self.getLabelCol()],
-            validation=self.get_or_none("validationIndicatorCol") or self.getValidation(),
+            validation=self.get_or_none("validationIndicatorCol")
+            or (self.getValidation() if self.isSet("validation") else AUTO),
             # As in Spark ML, "" means no weights.
             sample_weight_column=self.get_or_none("weightCol") or None,
             column_types=self.getColumnTypes(),
@@ -115,6 +117,7 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
             epochs=self.getEpochs(),
             verbose=0,
             reproducible=self.getReproducible(),
+            max_seconds=self.getMaxSeconds(),
         )
 
 

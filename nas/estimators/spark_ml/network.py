@@ -71,7 +71,7 @@ class Network:
                 "use HyperHyperModel"
             )
         return cls(
-            result.best_model,
+            result.export_model(raw=False),
             tuple(scorer.layout.input_shapes[0]),
             scorer.input_dtypes[0],
             output.width,

@@ -143,12 +143,25 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
     maxTrials = declare_param("maxTrials", "maximum number of trials.", TypeConverters.toInt)
     epochs = declare_param(
         "epochs",
-        "maximum number of epochs of a trial. If it is not set, a trial ends when its val_loss "
-        "stops improving.",
+        "maximum number of epochs of a trial. If it is not set, 12 to 80, fewer for larger tables.",
         TypeConverters.toInt,
     )
-    batchSize = declare_param("batchSize", "rows per training step.", TypeConverters.toInt)
-    validation = declare_param("validation", "fraction of validation rows.", TypeConverters.toFloat)
+    batchSize = declare_param(
+        "batchSize",
+        "rows per training step. If it is not set, a number that suits the table.",
+        TypeConverters.toInt,
+    )
+    maxSeconds = declare_param(
+        "maxSeconds",
+        "limit of the seconds that fit takes. If it is not set, there is none.",
+        TypeConverters.toFloat,
+    )
+    validation = declare_param(
+        "validation",
+        "fraction of validation rows. If it is not set, it is 0.2, and the best configurations are "
+        "cross-validated if the table is small.",
+        TypeConverters.toFloat,
+    )
     reproducible = declare_param(
         "reproducible", "whether results are bit-for-bit repeatable.", TypeConverters.toBoolean
     )
@@ -169,7 +182,8 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
     getObjective = _make_getter("objective", str)
     getMaxTrials = _make_getter("maxTrials", int)
     getEpochs = _make_optional_getter("epochs", int)
-    getBatchSize = _make_getter("batchSize", int)
+    getBatchSize = _make_optional_getter("batchSize", int)
+    getMaxSeconds = _make_optional_getter("maxSeconds", float)
     getValidation = _make_getter("validation", float)
     getReproducible = _make_getter("reproducible", bool)
     getColumnTypes = _make_optional_getter("columnTypes", dict[str, str])
@@ -182,6 +196,7 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
     setMaxTrials = _make_setter("maxTrials", int)
     setEpochs = _make_setter("epochs", int)
     setBatchSize = _make_setter("batchSize", int)
+    setMaxSeconds = _make_setter("maxSeconds", float)
     setValidation = _make_setter("validation", float)
     setReproducible = _make_setter("reproducible", bool)
     setColumnTypes = _make_setter("columnTypes", dict[str, str])
@@ -194,10 +209,9 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
         super().__init__()
         self._setDefault(
             numWorkers=2,
-            tuner="random",
+            tuner="auto",
             objective="val_loss",
             maxTrials=10,
-            batchSize=32,
             validation=0.2,
             reproducible=False,
             seed=0,

@@ -226,6 +226,17 @@ class CerebrosNetworks(Space):
                 self.input_shapes, self.input_dtypes, self.input_names, strict=True
             )
         ]
+        flat = self._flatten(inputs)
+        model = keras.Model(inputs, self._build_outputs(future, flat, keras.layers))
+        self._compile(model, self._make_optimizer(hp))
+        return model, flat
+
+    def build_heads(self, future: NetworkFuture, inputs: Sequence[Any]) -> list[Any]:
+        """Build the outputs of a plan's network from the Keras tensors of the model's inputs."""
+        return self._build_outputs(future, self._flatten(inputs), keras.layers)
+
+    def _flatten(self, inputs: Sequence[Any]) -> list[Any]:
+        """Return the flat tensors that the units of level 1 read."""
         tensors = [self._normalize(i, tensor) for i, tensor in enumerate(inputs)]
         if self._fronts is not None:
             tensors = [
@@ -233,10 +244,7 @@ class CerebrosNetworks(Space):
                 for i, (tensor, front) in enumerate(zip(tensors, self._fronts, strict=True))
             ]
         bases = {i: _copy_model(base, f"input{i}_base") for i, base in self._base_models.items()}
-        flat = flatten_inputs(tensors, base_models=bases)
-        model = keras.Model(inputs, self._build_outputs(future, flat, keras.layers))
-        self._compile(model, self._make_optimizer(hp))
-        return model, flat
+        return list(flatten_inputs(tensors, base_models=bases))
 
     def _build_outputs(self, future: NetworkFuture, flat: Sequence[Any], layers: Any) -> list[Any]:
         """Build the outputs of a network from ``keras.layers`` or a replacement for it."""
@@ -250,6 +258,10 @@ class CerebrosNetworks(Space):
         ]
 
     def _compile(self, model: keras.Model, optimizer: Any) -> None:
+        model.compile(optimizer=optimizer, jit_compile=self._jit_compile, **self.make_scoring())
+
+    def make_scoring(self) -> dict[str, Any]:
+        """Make the arguments of ``compile`` for losses and metrics."""
         losses = {o.name: _make(keras.losses.get, o.loss) for o in self.outputs}
         metrics = {
             o.name: [_make(keras.metrics.get, metric) for metric in o.metrics] for o in self.outputs
@@ -258,14 +270,12 @@ class CerebrosNetworks(Space):
         if self._loss_weights is not None:
             weights = dict(zip(losses, self._loss_weights, strict=True))
         only = self.outputs[0].name if len(self.outputs) == 1 else None
-        model.compile(
-            optimizer=optimizer,
-            # No dict for a single output: its name would become part of the metric names.
-            loss=losses if only is None else losses[only],
-            loss_weights=weights if only is None or weights is None else weights[only],
-            metrics=metrics if only is None else metrics[only],
-            jit_compile=self._jit_compile,
-        )
+        # No dict for a single output: its name would become part of the metric names.
+        return {
+            "loss": losses if only is None else losses[only],
+            "loss_weights": weights if only is None or weights is None else weights[only],
+            "metrics": metrics if only is None else metrics[only],
+        }
 
     def _make_optimizer(self, hp: Any) -> Any:
         if not isinstance(self._optimizer, str):

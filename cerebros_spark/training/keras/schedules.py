@@ -1,0 +1,84 @@
+"""Learning rate schedules over the steps of a trial, which its optimizer counts across hops."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="cerebros_spark")
+class CosLog4(keras.optimizers.schedules.LearningRateSchedule):
+    """Schedule with four cosine cycles of growing length, each of which ends at a rate of 0.
+
+    The rate at the share ``t`` of all steps is ``rate * (1 - cos(2π·log2(1 + 15·t))) / 2``
+    (arXiv 2407.04491, section 3). The valleys at t = 1/15, 3/15, 7/15 and 1 are annealed networks.
+
+    Args:
+        rate: Maximum learning rate.
+        steps: Number of training steps of the trial.
+    """
+
+    def __init__(self, rate: float, steps: int) -> None:
+        self.rate = rate
+        self.steps = steps
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of a step, counted from 0."""
+        share = ops.minimum(ops.cast(step, "float32") / ops.cast(self.steps, "float32"), 1.0)
+        angle = 2 * math.pi * ops.log(1 + 15 * share) / math.log(2)
+        return self.rate * 0.5 * (1 - ops.cos(angle))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {"rate": self.rate, "steps": self.steps}
+
+
+@keras.saving.register_keras_serializable(package="cerebros_spark")
+class WarmCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Schedule that rises linearly and then falls by a half cosine to 0.
+
+    Args:
+        rate: Maximum learning rate.
+        steps: Number of training steps of the trial.
+        warm_up: Share of the steps in which the rate rises, at least 0 and less than 1.
+    """
+
+    def __init__(self, rate: float, steps: int, warm_up: float = 0.0) -> None:
+        self.rate = rate
+        self.steps = steps
+        self.warm_up = warm_up
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of a step, counted from 0."""
+        share = ops.minimum(ops.cast(step, "float32") / ops.cast(self.steps, "float32"), 1.0)
+        fall = 0.5 * (1 + ops.cos(math.pi * (share - self.warm_up) / (1 - self.warm_up)))
+        if not self.warm_up:
+            return self.rate * fall
+        return self.rate * ops.where(share < self.warm_up, share / self.warm_up, fall)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {"rate": self.rate, "steps": self.steps, "warm_up": self.warm_up}
+
+
+#: Names of the numbers of each schedule, by the name under which it is registered.
+SCHEDULES = {
+    "cerebros_spark>CosLog4": ("rate", "steps"),
+    "cerebros_spark>WarmCosine": ("rate", "steps"),
+}
+
+
+def remove_schedule(model: keras.Model) -> None:
+    """Compile a model with a new optimizer without schedule, if its schedule is one of these.
+
+    Keras alone can then load the model.
+    """
+    config = model.get_compile_config()
+    optimizer = config.get("optimizer") if config else None
+    rate = optimizer["config"].get("learning_rate") if isinstance(optimizer, dict) else None
+    if optimizer is not None and isinstance(rate, dict) and rate["registered_name"] in SCHEDULES:
+        optimizer["config"]["learning_rate"] = float(rate["config"]["rate"])
+        model.compile_from_config(config)

@@ -1,0 +1,104 @@
+"""Structure of a program: what its traced steps depend on, without names and numbers.
+
+Trials of the same structure share one traced program, which is given the numbers of each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cerebros_spark.compat import keras as compat
+from cerebros_spark.training.keras import schedules
+from cerebros_spark.training.keras.optimizer_support import flatten_optimizer
+from cerebros_spark.training.keras.schedules import SCHEDULES
+from cerebros_spark.training.keras.serialization import iterate_dicts
+
+_Numbers = tuple[float, ...]
+
+
+def get_structure(program: str, batch_size: int) -> str | None:
+    """Return the structure of a program as text; None if it has custom code.
+
+    Layers are renamed in their order, because Keras numbers the names of all layers in a process.
+    Initializers are left out, because weights come from a checkpoint.
+    """
+    description = json.loads(program)
+    if not set(description["imports"]) <= {schedules.__name__}:
+        return None
+    names = dict.fromkeys(
+        node["config"]["name"]
+        for node in iterate_dicts(description["architecture"])
+        if "class_name" in node
+        and isinstance(node.get("config"), dict)
+        and isinstance(node["config"].get("name"), str)
+    )
+    kept = {output["name"] for output in description["outputs"]}
+    numbered = {name: f"layer {i}" for i, name in enumerate(names) if name not in kept}
+    config = _get_optimizer_config(description)
+    for owner, key in _find_numbers(config):
+        owner[key] = None
+    return json.dumps([_clean(description, numbered), batch_size], sort_keys=True)
+
+
+def read_numbers(program: str) -> _Numbers:
+    """Return the numbers of a program: weight decay, and those of its schedule."""
+    config = _get_optimizer_config(json.loads(program))
+    return tuple(float(owner[key]) for owner, key in _find_numbers(config))
+
+
+class NumberVariables:
+    """Variables in place of the numbers of a compiled model's optimizer.
+
+    Args:
+        model: A compiled model, deserialized from ``program`` and not yet traced.
+        program: The program.
+    """
+
+    def __init__(self, model: Any, program: str) -> None:
+        config = _get_optimizer_config(json.loads(program))
+        self._variables = []
+        for owner, key in _find_numbers(config):
+            variable = tf.Variable(np.float32(owner[key]), trainable=False, name=key)
+            self._variables.append(variable)
+            (part,) = flatten_optimizer(model.optimizer)
+            schedule = compat.learning_rate_argument(part)
+            setattr(part if owner is config else schedule, key, variable)
+
+    def assign(self, numbers: _Numbers) -> None:
+        """Assign the numbers of a program of the same structure."""
+        for variable, number in zip(self._variables, numbers, strict=True):
+            variable.assign(number)
+
+
+def _get_optimizer_config(description: Mapping[str, Any]) -> dict[str, Any]:
+    optimizer = description["compile"].get("optimizer")
+    config = optimizer.get("config") if isinstance(optimizer, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def _find_numbers(config: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """Find the numbers in an optimizer's configuration, if it has one of our schedules."""
+    schedule = config.get("learning_rate")
+    if not isinstance(schedule, dict) or schedule.get("registered_name") not in SCHEDULES:
+        return []
+    found = [(schedule["config"], name) for name in SCHEDULES[schedule["registered_name"]]]
+    if isinstance(config.get("weight_decay"), float):
+        found.append((config, "weight_decay"))
+    return found
+
+
+def _clean(node: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(node, dict):
+        return {
+            names.get(key, key): _clean(value, names)
+            for key, value in node.items()
+            if not key.endswith("_initializer")
+        }
+    if isinstance(node, list):
+        return [_clean(value, names) for value in node]
+    return names.get(node, node) if isinstance(node, str) else node

@@ -1,0 +1,76 @@
+"""Calibration of probabilities by a temperature (Guo et al., ICML 2017, section 4.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas.ensemble.selection import Predictions
+
+_LEAST_ROWS = 100
+_BINS = 10
+_EPSILON = 1e-7
+
+
+def find_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Find the temperature by which log-odds are divided so that the log loss is least.
+
+    Args:
+        probabilities: Shape ``(rows, 1)`` for two classes, else ``(rows, classes)`` with a sum
+            of 1.
+        labels: Class indices ``(rows, 1)``, or as many values of 0 and 1 as probabilities.
+
+    Returns:
+        The temperature, from 1/3 to 3; 1 if there are fewer than 100 rows.
+    """
+    if len(labels) < _LEAST_ROWS:
+        return 1.0
+    temperatures = np.exp(np.linspace(-np.log(3), np.log(3), 81))
+    losses = [compute_log_loss(apply(probabilities, t), labels) for t in temperatures]
+    return float(temperatures[int(np.argmin(losses))])
+
+
+def apply(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Divide the log-odds of probabilities by a temperature."""
+    p = np.clip(probabilities.astype(np.float64), _EPSILON, 1 - _EPSILON)
+    if p.shape[1] == 1:
+        return np.asarray(1 / (1 + np.exp(-(np.log(p) - np.log1p(-p)) / temperature)))
+    scaled = np.log(p) / temperature
+    scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
+
+
+def compute_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean log loss."""
+    chosen = _choose(np.clip(probabilities, _EPSILON, 1 - _EPSILON), labels)
+    return float(-np.mean(np.log(chosen)))
+
+
+def compute_ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the expected calibration error, in ten bins of equal numbers of rows."""
+    if probabilities.shape[1] == 1:
+        confidence, hit = probabilities[:, 0], labels[:, 0]
+    else:
+        best = probabilities.argmax(axis=1)
+        index = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(axis=1)
+        confidence, hit = probabilities.max(axis=1), best == index
+    bins = np.array_split(np.argsort(confidence, kind="stable"), _BINS)
+    gaps = [abs(confidence[b].mean() - hit[b].mean()) * len(b) for b in bins if len(b)]
+    return float(np.sum(gaps) / len(confidence))
+
+
+def _choose(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the probability of the label of each row."""
+    if p.shape[1] == 1:
+        return np.where(labels > 0.5, p, 1 - p)[:, 0]
+    if labels.shape[1] == 1:
+        return np.asarray(p[np.arange(len(p)), labels[:, 0].astype(int)])
+    return np.asarray((p * labels).sum(axis=1))
+
+
+def is_calibrated(loss: str) -> bool:
+    """Return whether outputs trained with a loss are probabilities to calibrate."""
+    return loss in ("binary_crossentropy", "sparse_categorical_crossentropy",
+                    "categorical_crossentropy")  # fmt: skip
+
+
+__all__ = ["Predictions", "apply", "compute_ece", "compute_log_loss", "find_temperature"]

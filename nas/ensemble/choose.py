@@ -1,0 +1,219 @@
+"""Choice of the ensemble of a finished search, from predictions of held-out rows.
+
+The driver reads the rows from the store. Each network predicts only rows that it was not trained
+on: those of its fold.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras_tuner
+import numpy as np
+
+from cerebros_spark.core.types import Phase, TrialSpec
+from cerebros_spark.data.folds import FoldShards
+from cerebros_spark.data.manifest import Layout, Manifest, Shard
+from cerebros_spark.data.shards import ShardData, open_shard
+from cerebros_spark.storage.store import Store
+from cerebros_spark.training.keras.scopes import custom_object_scope
+from nas.ensemble import calibration
+from nas.ensemble.ensemble import Ensemble, Member
+from nas.ensemble.model import load_network
+from nas.ensemble.scores import get_loss_name, make_score
+from nas.ensemble.selection import Predictions, select
+from nas.results.ranking import Configuration, group_trials
+from nas.results.trained_network import TrainedNetwork
+from nas.trial.record import TrialRecord
+
+logger = logging.getLogger(__name__)
+
+# Configurations whose predictions are computed; rows that are predicted without cross-validation;
+# and rows in a step.
+_CANDIDATES = 24
+_MOST_ROWS = 100_000
+_STEP = 8192
+
+
+@dataclass(frozen=True)
+class EnsembleRequest:
+    """What the choice of an ensemble needs.
+
+    Attributes:
+        store: Store of the run.
+        manifest: Description of the prepared data.
+        layout: Columns of inputs and outputs.
+        objective: Objective of the search.
+        size: Maximum number of configurations in the ensemble.
+        folds: Number of folds of cross-validation; 1 without.
+        is_regression: Whether each output is a number to clip to the range of its labels.
+        custom_objects: Custom layers, losses and metrics by name.
+        deadline: Time of ``time.monotonic()`` after which no further network predicts; None for no
+            limit.
+    """
+
+    store: Store
+    manifest: Manifest
+    layout: Layout
+    objective: keras_tuner.Objective
+    size: int
+    folds: int
+    is_regression: tuple[bool, ...]
+    custom_objects: Mapping[str, Any]
+    deadline: float | None = None
+
+
+def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) -> Ensemble | None:
+    """Choose the ensemble of a search.
+
+    Returns:
+        The ensemble; None if no network has a score.
+    """
+    complete = [
+        each
+        for each in group_trials(records, request.objective)
+        if each.score is not None and len(each.trials) in (1, request.folds)
+    ]
+    validated = [each for each in complete if len(each.trials) == request.folds]
+    candidates = (validated or complete)[:_CANDIDATES]
+    if not candidates:
+        return None
+    rows = _HeldOutRows(request, request.folds if len(candidates[0].trials) > 1 else 1)
+    predictions: list[Predictions] = []
+    for candidate in candidates:
+        if predictions and request.deadline and time.monotonic() > request.deadline:
+            logger.info(
+                "the time is over: %d networks are in the ensemble's choice", len(predictions)
+            )
+            break
+        predictions.append(rows.predict(candidate))
+    first = candidates[0].trials[0]
+    score = make_score(first.program, rows.labels, request.objective, request.custom_objects)
+    weights = select(predictions, score, request.size)
+    sign = 1.0 if request.objective.direction == "min" else -1.0
+    alone = [sign * score(each) for each in predictions]
+    mean = [
+        np.average(
+            [predictions[index][output] for index in weights], axis=0, weights=[*weights.values()]
+        )
+        for output in range(len(rows.labels))
+    ]
+    members = [
+        Member(
+            candidates[index].name,
+            tuple(trial.trial_id for trial in candidates[index].trials),
+            weight,
+            alone[index],
+        )
+        for index, weight in weights.items()
+    ]
+    temperature, report = _calibrate(first.program, mean, rows.labels)
+    return Ensemble(
+        members=tuple(sorted(members, key=lambda member: -member.weight)),
+        score=sign * score(mean),
+        best_score=min(alone, key=lambda value: sign * value),
+        rows=len(rows.labels[0]),
+        folds=rows.folds,
+        temperature=temperature,
+        calibration=report,
+        bounds=rows.find_bounds() if all(request.is_regression) else (),
+    )
+
+
+def _calibrate(
+    program: str, mean: Predictions, labels: Sequence[np.ndarray]
+) -> tuple[float, dict[str, tuple[float, float]]]:
+    """Find the temperature; return it, and log loss and calibration error before and after."""
+    if len(labels) > 1 or not calibration.is_calibrated(get_loss_name(program)):
+        return 1.0, {}
+    before, y = mean[0], labels[0]
+    temperature = calibration.find_temperature(before, y)
+    after = calibration.apply(before, temperature)
+    return temperature, {
+        "log_loss": (
+            calibration.compute_log_loss(before, y),
+            calibration.compute_log_loss(after, y),
+        ),
+        "ece": (calibration.compute_ece(before, y), calibration.compute_ece(after, y)),
+    }
+
+
+class _HeldOutRows:
+    """Rows by fold, in the memory of the driver."""
+
+    def __init__(self, request: EnsembleRequest, folds: int) -> None:
+        self.folds = folds
+        self._request = request
+        self._partitions = [
+            FoldShards(self._make_opener(train, validation))
+            for train, validation in zip(
+                request.manifest.train, request.manifest.validation, strict=True
+            )
+        ]
+
+    def _make_opener(self, train: Shard, validation: Shard) -> Callable[[Phase], ShardData]:
+        request = self._request
+        shards = {Phase.TRAIN: train, Phase.VALIDATE: validation}
+
+        def open_phase(phase: Phase) -> ShardData:
+            return open_shard(request.store, shards[phase], request.manifest, request.layout, 2**62)
+
+        return open_phase
+
+    @cached_property
+    def _rows(self) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
+        """Inputs and labels of the rows of each fold."""
+        return [self._read(fold) for fold in range(self.folds)]
+
+    def _read(self, fold: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        spec = TrialSpec("", 0, "keras", "", 0, 1, 1, fold=fold, folds=self.folds)
+        most = _MOST_ROWS if self.folds == 1 else 2**62
+        share = max(1, most // len(self._partitions))
+        chunks = [
+            next(iter(shards.get(Phase.VALIDATE, spec).chunks(1, None)))
+            for shards in self._partitions
+        ]
+        x = [
+            np.concatenate(each)
+            for each in zip(*([a[:share] for a in c.x] for c in chunks), strict=True)
+        ]
+        y = [
+            np.concatenate(each)
+            for each in zip(*([a[:share] for a in c.y] for c in chunks), strict=True)
+        ]
+        return x, y
+
+    @cached_property
+    def labels(self) -> list[np.ndarray]:
+        """Labels of each output, of the rows of all folds."""
+        return [np.concatenate(each) for each in zip(*(y for _, y in self._rows), strict=True)]
+
+    def find_bounds(self) -> tuple[tuple[tuple[float, float], ...], ...]:
+        """Find the least and the greatest label of each value of each output."""
+        return tuple(
+            tuple(zip(y.min(axis=0).tolist(), y.max(axis=0).tolist(), strict=True))
+            for y in self.labels
+        )
+
+    def predict(self, configuration: Configuration) -> Predictions:
+        """Predict the rows of all folds, each by the trial that was not trained on it."""
+        parts = []
+        for trial, (x, _) in zip(configuration.trials, self._rows, strict=False):
+            network = TrainedNetwork.from_record(self._request.store, trial)
+            with custom_object_scope(self._request.custom_objects):
+                model = load_network(network, "member")
+            steps = []
+            for start in range(0, len(x[0]), _STEP):
+                given = [each[start : start + _STEP] for each in x]
+                outputs = model(
+                    given if isinstance(model.input, list) else given[0], training=False
+                )
+                outputs = outputs if isinstance(outputs, list) else [outputs]
+                steps.append([np.asarray(each, np.float64) for each in outputs])
+            parts.append([np.concatenate(each) for each in zip(*steps, strict=True)])
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]

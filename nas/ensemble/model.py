@@ -1,0 +1,96 @@
+"""An ensemble as one functional Keras model of built-in layers and operations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from cerebros_spark.training.keras.checkpoint import StateVariables
+from cerebros_spark.training.keras.scopes import custom_object_scope
+from cerebros_spark.training.keras.serialization import (
+    deserialize_model,
+    import_custom_modules,
+)
+from nas.ensemble.ensemble import Ensemble
+from nas.results.trained_network import TrainedNetwork
+
+_EPSILON = 1e-7
+
+
+def build_ensemble_model(
+    ensemble: Ensemble,
+    networks: Mapping[str, TrainedNetwork],
+    custom_objects: Mapping[str, Any] | None = None,
+) -> keras.Model:
+    """Build the model of an ensemble, compiled with the losses and metrics of its networks.
+
+    Args:
+        ensemble: The ensemble.
+        networks: Network of each trial.
+        custom_objects: Custom layers, losses and metrics by name.
+    """
+    with custom_object_scope(custom_objects):
+        models = {
+            trial: load_network(networks[trial], f"member_{number}")
+            for number, trial in enumerate(ensemble.trials)
+        }
+        first = next(iter(models.values()))
+        inputs = [
+            keras.Input(each.shape[1:], dtype=each.dtype, name=each.name) for each in first.inputs
+        ]
+        given = inputs[0] if len(inputs) == 1 else inputs
+        totals: list[Any] = []
+        for member in ensemble.members:
+            for trial in member.trials:
+                outputs = models[trial](given)
+                outputs = outputs if isinstance(outputs, list) else [outputs]
+                weight = member.weight / len(member.trials)
+                weighted = [each * weight for each in outputs]
+                totals = (
+                    [a + b for a, b in zip(totals, weighted, strict=True)] if totals else weighted
+                )
+        finished = [
+            _finish(total, name, ensemble, index)
+            for index, (total, name) in enumerate(zip(totals, first.output_names, strict=True))
+        ]
+        model = keras.Model(inputs, finished if len(finished) > 1 else finished[0], name="ensemble")
+        compiled = json.loads(networks[ensemble.trials[0]].program)["compile"]
+        model.compile_from_config({**compiled, "optimizer": "adam"})
+    return model
+
+
+def load_network(network: TrainedNetwork, name: str) -> keras.Model:
+    """Load a network as a Keras model with another name, which is not compiled.
+
+    Keras saves how nested models are compiled, and cannot load the schedules of this package.
+    """
+    program = json.loads(network.program)
+    compiled = deserialize_model(network.program)
+    StateVariables(compiled).write(network.checkpoint)
+    program["architecture"]["config"]["name"] = name
+    with import_custom_modules(program):
+        model: keras.Model = keras.models.model_from_json(json.dumps(program["architecture"]))
+    model.set_weights(compiled.get_weights())
+    return model
+
+
+def _finish(total: Any, name: str, ensemble: Ensemble, index: int) -> Any:
+    """Calibrate, or clip to the range of the labels, and name the output."""
+    bounds: Sequence[tuple[float, float]] = ensemble.bounds[index] if ensemble.bounds else ()
+    if ensemble.temperature != 1.0:
+        clipped = ops.clip(total, _EPSILON, 1 - _EPSILON)
+        if total.shape[-1] == 1:
+            odds = ops.log(clipped) - ops.log(1 - clipped)
+            total = ops.sigmoid(odds / ensemble.temperature)
+        else:
+            total = ops.softmax(ops.log(clipped) / ensemble.temperature)
+    elif bounds:
+        low, high = zip(*bounds, strict=True)
+        single = len(bounds) == 1
+        total = ops.maximum(total, low[0] if single else list(low))
+        total = ops.minimum(total, high[0] if single else list(high))
+    return layers.Activation("linear", name=name, dtype=total.dtype)(total)

@@ -1,0 +1,103 @@
+"""Scores of predictions by the objective of a search, as functions to minimize."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras_tuner
+import numpy as np
+
+from cerebros_spark.training.keras.metrics import build_scoring_model
+from cerebros_spark.training.keras.scopes import custom_object_scope
+from nas.ensemble.selection import Predictions
+
+# Keras clips probabilities to this distance from 0 and 1.
+_EPSILON = 1e-7
+
+
+def make_score(
+    program: str,
+    labels: Sequence[np.ndarray],
+    objective: keras_tuner.Objective,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> Callable[[Predictions], float]:
+    """Make the function that scores predictions.
+
+    Args:
+        program: Program of a network of the search, with its losses and metrics.
+        labels: Labels of each output.
+        objective: Objective of the search.
+        custom_objects: Custom losses and metrics by name.
+
+    Returns:
+        Function of predictions to a score, the lower the better.
+    """
+    fast = _find_loss(program, labels) if objective.name == "val_loss" else None
+    if fast is not None:
+        return fast
+    with custom_object_scope(custom_objects):
+        model = build_scoring_model(program, labels)
+    y = list(labels) if len(labels) > 1 else labels[0]
+    name = objective.name.removeprefix("val_")
+    sign = 1.0 if objective.direction == "min" else -1.0
+
+    def score(predictions: Predictions) -> float:
+        x = [each.astype("float32") for each in predictions]
+        values = model.evaluate(
+            x if len(x) > 1 else x[0], y, batch_size=len(x[0]), verbose=0, return_dict=True
+        )
+        return sign * float(values.get(name, math.nan))
+
+    return score
+
+
+def _find_loss(program: str, labels: Sequence[np.ndarray]) -> Callable[[Predictions], float] | None:
+    """Return the usual losses of a single output, computed by NumPy; None for others."""
+    if len(labels) > 1:
+        return None
+    loss = get_loss_name(program)
+    y = labels[0].astype(np.float64)
+    if loss == "mean_squared_error":
+        return lambda p: float(np.mean(np.square(p[0] - y)))
+    if loss == "mean_absolute_error":
+        return lambda p: float(np.mean(np.abs(p[0] - y)))
+    if loss == "binary_crossentropy":
+        return lambda p: _binary_loss(p[0], y)
+    if loss == "sparse_categorical_crossentropy":
+        rows, index = np.arange(len(y)), y.reshape(-1).astype(int)
+        return lambda p: float(-np.mean(np.log(_normalize(p[0])[rows, index])))
+    if loss == "categorical_crossentropy":
+        return lambda p: float(-np.mean(np.sum(y * np.log(_normalize(p[0])), axis=1)))
+    return None
+
+
+def get_loss_name(program: str) -> str:
+    """Return the name of the loss of a network's single output in lower case; empty if unknown."""
+    loss = json.loads(program)["compile"].get("loss")
+    if isinstance(loss, str):
+        return _NAMES.get(loss, loss)
+    config = loss.get("config") if isinstance(loss, dict) else None
+    if not isinstance(config, dict) or loss.get("module") != "keras.losses":
+        return ""
+    plain = all(
+        config.get(name) in (None, 0.0, False, -1)
+        for name in ("label_smoothing", "from_logits", "ignore_class", "axis")
+    )
+    name = str(loss.get("class_name"))
+    snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+    return _NAMES.get(snake, snake) if plain else ""
+
+
+_NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}
+
+
+def _binary_loss(p: np.ndarray, y: np.ndarray) -> float:
+    p = np.clip(p, _EPSILON, 1 - _EPSILON)
+    return float(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
+
+
+def _normalize(p: np.ndarray) -> np.ndarray:
+    return np.clip(p / np.sum(p, axis=1, keepdims=True), _EPSILON, 1 - _EPSILON)

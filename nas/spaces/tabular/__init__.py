@@ -1,0 +1,1 @@
+"""Networks for tables: families with the search space that works best for each."""

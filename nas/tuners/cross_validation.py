@@ -1,0 +1,114 @@
+"""Cross-validation of the best configurations, after the search for them.
+
+A configuration is searched with one fold held out (its first trial, fold 0). The finalists are then
+trained on the other folds, too. Their trials are proposals like any other, so they fill the workers
+that the last trials of the search leave idle.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras_tuner
+
+from cerebros_spark.core.types import Status
+from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
+
+
+@dataclass
+class _Configuration:
+    """Configuration that the inner tuner has proposed, with its best score, to be minimized."""
+
+    proposal: Proposal
+    score: float = math.inf
+    has_ended: bool = False
+    folds: int = 1  # number of folds proposed so far
+
+
+@dataclass
+class CrossValidatingTuner(Tuner):
+    """Tuner that proposes what another tuner does, and then the folds of the finalists.
+
+    Attributes:
+        tuner: The other tuner.
+        objective: Objective of the search.
+        folds: Number of folds; 1 for no cross-validation.
+        finalists: Number of configurations to cross-validate.
+    """
+
+    tuner: Tuner
+    objective: keras_tuner.Objective
+    folds: int
+    finalists: int
+    _known: dict[str, _Configuration] = field(default_factory=dict, init=False)
+    _explores: bool = field(default=True, init=False)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether proposals depend on scores."""
+        return getattr(self.tuner, "adaptive", True)
+
+    @property
+    def hyperparameters(self) -> Any:
+        """Search space known so far."""
+        return self.tuner.hyperparameters
+
+    @property
+    def explores(self) -> bool:
+        """Whether new configurations may be proposed."""
+        return self._explores
+
+    def end_exploration(self) -> None:
+        """Propose no new configuration from now on."""
+        self._explores = False
+
+    def learn(self, hyperparameters: Any) -> None:
+        """Extend the search space."""
+        self.tuner.learn(hyperparameters)
+
+    def propose(self) -> Proposal | Pause:
+        """Propose a configuration of the other tuner, or a fold of a finalist."""
+        if self._explores:
+            proposal = self.tuner.propose()
+            if isinstance(proposal, Proposal):
+                self._known[proposal.trial_id] = _Configuration(proposal)
+            if proposal is not Pause.DONE:
+                return proposal
+            self._explores = False
+        return self._propose_fold()
+
+    def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
+        """Record an epoch; the trials of further folds always continue."""
+        if trial_id not in self._known:
+            return {trial_id: True}
+        sign = 1 if self.objective.direction == "min" else -1
+        score = sign * logs.get(self.objective.name, math.nan)
+        known = self._known[trial_id]
+        if score < known.score:
+            known.score = score
+        return self.tuner.observe(trial_id, epoch, logs)
+
+    def conclude(self, trial_id: str, status: Status) -> Verdicts:
+        """Record that a trial has ended."""
+        if trial_id not in self._known:
+            return {}
+        known = self._known[trial_id]
+        known.has_ended = True
+        if status is Status.FAILED:
+            known.score = math.inf
+        return self.tuner.conclude(trial_id, status)
+
+    def _propose_fold(self) -> Proposal | Pause:
+        ranked = sorted(self._known.values(), key=lambda each: each.score)
+        for each in ranked[: self.finalists]:
+            if each.has_ended and each.folds < self.folds and each.score < math.inf:
+                fold, each.folds = each.folds, each.folds + 1
+                first = each.proposal
+                hyperparameters = first.hyperparameters.copy()
+                return Proposal(
+                    f"{first.trial_id}/{fold}", hyperparameters, fold=fold, first=first.trial_id
+                )
+        runs = any(not each.has_ended for each in self._known.values())
+        return Pause.WAIT if runs and self.folds > 1 else Pause.DONE
