@@ -79,6 +79,8 @@ class TrialSpec:
         fold: Index of the fold that the trial is validated on; 0 is the validation split of the
             data. See :mod:`cerebros_spark.data.folds`.
         folds: Number of folds; 1 without cross-validation.
+        passes: Number of passes over the rows of a partition in each visit. More than one make
+            visits worth their cost where a partition has few rows.
     """
 
     trial_id: str
@@ -92,9 +94,10 @@ class TrialSpec:
     group: str = ""
     fold: int = 0
     folds: int = 1
+    passes: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "passes"):
             object.__setattr__(self, name, check_integer(name, getattr(self, name), 1))
 
 

@@ -38,7 +38,7 @@ class Chunk:
     Attributes:
         x: One array for each model input, of shape ``(rows, *input_shape)``.
         y: One array for each model output, of shape ``(rows, width)``.
-        order: Permutation of the row indices ``0 … rows - 1``, int64.
+        order: Permutation of the row indices ``0 … rows - 1``, int64; one for each pass.
         weights: Sample weights of shape ``(rows,)``; None without sample weights.
     """
 
@@ -115,14 +115,16 @@ class ShardData:
         left = max(memory_budget - decoding, memory_budget // 4)
         self._chunk_rows = max(1, left // 2 // reader.row_bytes)
 
-    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
-        """Yield every row exactly once, in chunks of whole batches except the last.
+    def chunks(self, batch_size: int, seed: int | None, passes: int = 1) -> Iterator[Chunk]:
+        """Yield every row once in each pass, in chunks of whole batches except the last.
 
         A resident shard is one chunk, with the same array objects each time.
 
         Args:
             batch_size: Rows per batch.
             seed: Seed of the order, which depends on nothing else; None for the stored order.
+            passes: Number of passes, each in another order. Of a resident shard, the order of the
+                chunk holds them one after the other.
 
         Raises:
             ArgumentError: If ``batch_size`` is not a positive integer.
@@ -131,15 +133,17 @@ class ShardData:
         check_integer("batch_size", batch_size, 1)
         generator = None if seed is None else np.random.Generator(np.random.PCG64(seed))
         if self.resident:
-            yield dataclasses.replace(self._chunk, order=_make_order(self.rows, generator))
+            orders = [_make_order(self.rows, generator) for _ in range(passes)]
+            yield dataclasses.replace(self._chunk, order=np.concatenate(orders))
             return
         rows = max(1, self._chunk_rows // batch_size) * batch_size
         # Petastorm treats seed 0 as no seed.
-        group_seed = None if generator is None else int(generator.integers(1, 2**32))
-        for arrays in self._reader.read(rows, group_seed):
-            chunks = [self._reader.make_chunk(arrays, generator)]
-            del arrays
-            yield chunks.pop()  # no reference is kept here while the caller uses it
+        for _ in range(passes):
+            group_seed = None if generator is None else int(generator.integers(1, 2**32))
+            for arrays in self._reader.read(rows, group_seed):
+                chunks = [self._reader.make_chunk(arrays, generator)]
+                del arrays
+                yield chunks.pop()  # no reference is kept here while the caller uses it
 
 
 class _LocalCopy(LocalStore):

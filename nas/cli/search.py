@@ -146,8 +146,8 @@ Examples:
     default="auto",
     show_default=True,
     metavar="FRACTION|COLUMN",
-    help="Fraction of validation rows, or a boolean column that marks them; by default a fifth, and "
-    "cross-validation of the best configurations of small tables.",
+    help="Fraction of validation rows, or a boolean column that marks them; by default a fifth, "
+    "and cross-validation of the best configurations of small tables.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers.")
 @click.option("--reproducible", is_flag=True, help="Make results bit-for-bit repeatable, on CPUs.")

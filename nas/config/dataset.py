@@ -49,9 +49,12 @@ class SearchData:
         """Row shape and dtype of each output's labels."""
         return [(target.label_shape, target.label_dtype) for target in self.targets]
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Return the number of training steps per epoch, summed over the partitions."""
-        return sum(math.ceil(shard.rows / batch_size) for shard in self.manifest.train)
+    def steps_per_epoch(self, batch_size: int, passes: int = 1) -> int:
+        """Return the number of training steps per epoch, summed over the partitions.
+
+        ``passes`` is the number of passes over the rows of a partition in each visit.
+        """
+        return sum(math.ceil(shard.rows * passes / batch_size) for shard in self.manifest.train)
 
 
 def prepare_data(

@@ -69,7 +69,8 @@ class SearchConfig:
 
     If ``seed`` is None, one is drawn. ``epochs`` and ``batch_size`` are the arguments of ``fit``;
     see :attr:`max_epochs`. Each trial copies ``callbacks``; ``observers`` follow the whole search.
-    ``folds`` is the number of folds of cross-validation, 1 without, and ``ensemble_size`` the
+    ``passes`` is the number of passes over the rows of a partition in each visit. ``folds`` is the
+    number of folds of cross-validation, 1 without, and ``ensemble_size`` the
     maximum number of configurations in the ensemble. ``max_seconds`` is the limit of the search,
     counted from ``began``, a time of ``time.monotonic()``.
     """
@@ -89,6 +90,7 @@ class SearchConfig:
     observers: tuple[SearchObserver, ...] = ()
     class_weight: Mapping[int, float] | None = None
     folds: int = 1
+    passes: int = 1
     ensemble_size: int | None = None
     max_seconds: float | None = None
     began: float = 0.0
@@ -215,6 +217,7 @@ def adapt_to_data(config: SearchConfig, manifest: Manifest, validation: Any) -> 
         return dataclasses.replace(config, tuner=tuner, ensemble_size=size)
     rows = manifest.train_rows
     batch_size = config.batch_size or choose_batch_size(rows)
+    epochs, passes = choose_epochs(rows, batch_size, manifest.partitions)
     has_groups = config.resources.group_column or config.resources.time_column
     cross_validates = validation == AUTO and not has_groups and rows <= MAX_CROSS_VALIDATED
     return dataclasses.replace(
@@ -223,7 +226,8 @@ def adapt_to_data(config: SearchConfig, manifest: Manifest, validation: Any) -> 
         tuner=tuner,
         ensemble_size=size,
         batch_size=batch_size,
-        epochs=config.epochs or choose_epochs(rows, batch_size),
+        epochs=config.epochs or epochs,
+        passes=1 if config.epochs else passes,
         folds=FOLDS if cross_validates and size > 1 else 1,
     )
 

@@ -210,9 +210,8 @@ class _HeldOutRows:
             steps = []
             for start in range(0, len(x[0]), _STEP):
                 given = [each[start : start + _STEP] for each in x]
-                outputs = model(
-                    given if isinstance(model.input, list) else given[0], training=False
-                )
+                is_list = isinstance(model.input, list)
+                outputs = model(given if is_list else given[0], training=False)
                 outputs = outputs if isinstance(outputs, list) else [outputs]
                 steps.append([np.asarray(each, np.float64) for each in outputs])
             parts.append([np.concatenate(each) for each in zip(*steps, strict=True)])

@@ -72,6 +72,7 @@ def load_network(network: TrainedNetwork, name: str) -> keras.Model:
     compiled = deserialize_model(network.program)
     StateVariables(compiled).write(network.checkpoint)
     program["architecture"]["config"]["name"] = name
+    program["architecture"].pop("compile_config", None)
     with import_custom_modules(program):
         model: keras.Model = keras.models.model_from_json(json.dumps(program["architecture"]))
     model.set_weights(compiled.get_weights())

@@ -242,7 +242,8 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
         epochs: Maximum number of epochs of a trial. If None, it is 12 to 80 for a ``TabularSpace``;
             otherwise 1,000, and a trial ends after 10 epochs without a better ``val_loss``.
         batch_size: Rows per training step; None for a number that suits the table.
-        tuner: Name of the tuner (``"auto"`` suits the data), or any other tuner that ``HyperHyperModel.tuner_bind`` accepts.
+        tuner: Name of the tuner (``"auto"`` suits the data), or any other tuner that
+            ``HyperHyperModel.tuner_bind`` accepts.
         tuner_options: Options of the named tuner; None for its defaults.
         objective: Metric to optimize: a name, or a ``keras_tuner.Objective``.
         validation: Fraction of validation rows, drawn at random in proportion to the classes;
@@ -265,8 +266,8 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
             and 1 on arrays.
 
     Attributes:
-        model_: The model that predicts, a ``keras.Model``. For a DataFrame it reads encoded columns;
-            :meth:`export_model` returns the model that takes raw columns.
+        model_: The model that predicts, a ``keras.Model``. For a DataFrame it reads encoded
+            columns; :meth:`export_model` returns the model that takes raw columns.
         result_: The ``ModelSelectionResult``: leaderboard, histories and more. Pickles and copies
             of the estimator lack it.
         n_features_in_: Number of features in ``fit``.

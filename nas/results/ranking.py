@@ -63,11 +63,10 @@ def group_trials(
     for trial in trials:
         if trial.configuration and trial.score is not None:
             folds.setdefault(trial.configuration, []).append(trial)
-    most = 1 + max((len(each) for each in folds.values()), default=0)
     found = []
     for trial in rank_trials([t for t in trials if not t.configuration], objective):
         others = sorted(folds.get(trial.trial_id, ()), key=lambda each: each.fold)
-        found.append(Configuration((trial, *others), most > 1 and len(others) == most - 1))
+        found.append(Configuration((trial, *others), 1 + len(others) == trial.folds > 1))
     sign = 1 if objective.direction == "min" else -1
     # Sorting is stable: others keep the order of their ranks.
     return sorted(

@@ -257,7 +257,7 @@ class _FrameShard:
         self._names = names
         self.rows = 0
 
-    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
+    def chunks(self, batch_size: int, seed: int | None, passes: int = 1) -> Iterator[Chunk]:
         """Yield one chunk per DataFrame, in natural order; raise DataError for invalid labels."""
         layout = self._scorer.layout
         for frame in self._frames:

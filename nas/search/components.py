@@ -89,10 +89,8 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
             model.space,
             [table.select(group).matrix for group in layout.inputs],
             outputs,
-            rows=data.manifest.train_rows,
-            epochs=config.max_epochs,
-            steps_per_epoch=data.steps_per_epoch,
-            batch_size=config.batch_size,
+            steps=config.max_epochs * data.steps_per_epoch(config.rows_per_step, config.passes),
+            batch_size=config.rows_per_step,
             seed=derive_seed(seed, "space"),
             loss_weights=model.loss_weights,
         )

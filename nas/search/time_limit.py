@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 # Share of the time after preparation in which new configurations are proposed, if some are
 # cross-validated afterwards; and share of all time left for the ensemble.
-_EXPLORATION = 0.45
+_EXPLORATION = 0.35
 _ENSEMBLE = 0.12
 
 

@@ -93,6 +93,7 @@ class TrialBuilder:
             parameters=parameters,
             fold=proposal.fold,
             folds=self.config.folds,
+            passes=self.config.passes,
         )
         if self.fuse is not None:
             with custom_object_scope(self.config.custom_objects):

@@ -29,6 +29,7 @@ class TrialRecord:
         traceback: Traceback of the error; None without an error.
         hyperparameters: The ``keras_tuner.HyperParameters`` that the network was built from.
         fold: Index of the fold that the trial validates on; 0 is the validation split.
+        folds: Number of folds of cross-validation; 1 without.
         configuration: Name of the trial of the same values that validates on fold 0, if this is
             another fold; otherwise empty.
     """
@@ -49,6 +50,7 @@ class TrialRecord:
     traceback: str | None = None
     hyperparameters: Any = field(default=None, repr=False, compare=False)
     fold: int = 0
+    folds: int = 1
     configuration: str = ""
 
     @property

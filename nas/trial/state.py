@@ -103,6 +103,7 @@ class RunningTrial:
             traceback=result.traceback if result else None,
             hyperparameters=self.proposal.hyperparameters.copy(),
             fold=self.proposal.fold,
+            folds=self.spec.folds if self.spec else 1,
             configuration=self.configuration,
         )
 

@@ -16,8 +16,11 @@ import keras_tuner
 from cerebros_spark.core.types import Status
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
 
+#: Hyperparameter that chooses the kind of network, and the name of the simplest kind.
+FAMILY, SIMPLEST = "family", "linear"
 
-@dataclass
+
+@dataclass(eq=False)
 class _Configuration:
     """Configuration that the inner tuner has proposed, with its best score, to be minimized."""
 
@@ -100,9 +103,19 @@ class CrossValidatingTuner(Tuner):
             known.score = math.inf
         return self.tuner.conclude(trial_id, status)
 
-    def _propose_fold(self) -> Proposal | Pause:
+    def _rank(self) -> list[_Configuration]:
+        """Rank the configurations: the best, the simplest family's best, and the others.
+
+        On small tables one fold cannot tell whether a simple network is as good.
+        """
         ranked = sorted(self._known.values(), key=lambda each: each.score)
-        for each in ranked[: self.finalists]:
+        simplest = [
+            each for each in ranked if each.proposal.hyperparameters.values.get(FAMILY) == SIMPLEST
+        ]
+        return list(dict.fromkeys([*ranked[:1], *simplest[:1], *ranked]))
+
+    def _propose_fold(self) -> Proposal | Pause:
+        for each in self._rank()[: self.finalists]:
             if each.has_ended and each.folds < self.folds and each.score < math.inf:
                 fold, each.folds = each.folds, each.folds + 1
                 first = each.proposal

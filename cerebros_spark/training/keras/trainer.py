@@ -80,7 +80,7 @@ class KerasTrainer:
         if structure is not None:
             self._programs[structure] = program
             self._remove_programs()
-        return SharedProgram(program, spec.program)
+        return SharedProgram(program, spec)
 
     def _remove_programs(self) -> None:
         """Remove the shared programs that were opened least recently, beyond a size."""
@@ -97,8 +97,10 @@ class KerasTrainer:
         # clear_session() would do this too, but resets names that other code depends on.
         clear_kernel_cache()
 
-    def _tensor_chunks(self, shard: ShardData, batch_size: int, seed: int | None) -> _TensorChunks:
-        for chunk in shard.chunks(batch_size, seed):
+    def _tensor_chunks(
+        self, shard: ShardData, batch_size: int, seed: int | None, passes: int
+    ) -> _TensorChunks:
+        for chunk in shard.chunks(batch_size, seed, passes):
             if shard.resident:
                 if shard not in self._tensors:
                     self._tensors[shard] = _to_tensors(chunk)
@@ -116,9 +118,10 @@ class SharedProgram:
         nbytes: Estimated memory of the shared program in bytes.
     """
 
-    def __init__(self, program: KerasProgram, text: str) -> None:
+    def __init__(self, program: KerasProgram, spec: TrialSpec) -> None:
         self._program = program
-        self._numbers = read_numbers(text)
+        self._passes = spec.passes
+        self._numbers = read_numbers(spec.program)
         self.nbytes = program.nbytes
 
     @property
@@ -144,8 +147,8 @@ class SharedProgram:
         self._program.user = self
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
-        """Train once on each row of the shard, in an order drawn from the seed."""
-        return self._program.train(shard, seeds)
+        """Train on each row of the shard once in each pass, in orders drawn from the seed."""
+        return self._program.train(shard, seeds, self._passes)
 
     def evaluate(self, shard: ShardData) -> list[MetricVariables]:
         """Evaluate once on each row of the shard; the state does not change."""
@@ -166,7 +169,7 @@ class KerasProgram:
     def __init__(
         self,
         spec: TrialSpec,
-        tensor_chunks: Callable[[ShardData, int, int | None], _TensorChunks],
+        tensor_chunks: Callable[[ShardData, int, int | None, int], _TensorChunks],
         *,
         eager: bool = False,
     ) -> None:
@@ -213,12 +216,15 @@ class KerasProgram:
         """Dump the state of the trial."""
         return [self._variables.read()]
 
-    def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
-        """Train once on each row of the shard, in an order drawn from the seed."""
+    def train(
+        self, shard: ShardData, seeds: Sequence[int], passes: int = 1
+    ) -> list[MetricVariables]:
+        """Train on each row of the shard once in each pass, in orders drawn from the seed."""
         seed = seeds[0]
         for number, generator in enumerate(self._generators):
             generator.assign(np.array([derive_seed(seed, "generator", number), 0], np.uint32))
-        return self._run("train_step", self._train_step, shard, derive_seed(seed, "order"))
+        order = derive_seed(seed, "order")
+        return self._run("train_step", self._train_step, shard, order, passes)
 
     def evaluate(self, shard: ShardData) -> list[MetricVariables]:
         """Evaluate once on each row of the shard; the state does not change.
@@ -280,11 +286,16 @@ class KerasProgram:
             return compiled.get_concrete_function()
 
     def _run(
-        self, name: str, step: Callable[[Any], None], shard: ShardData, seed: int | None
+        self,
+        name: str,
+        step: Callable[[Any], None],
+        shard: ShardData,
+        seed: int | None,
+        passes: int = 1,
     ) -> list[MetricVariables]:
         self._model.reset_metrics()
         batch_size = tf.constant(self._batch_size, tf.int64)
-        for data, order in self._tensor_chunks(shard, self._batch_size, seed):
+        for data, order in self._tensor_chunks(shard, self._batch_size, seed, passes):
             if name not in self._loops:
                 build_metrics(self._model, *data[:2])
                 self._weigh_losses_by_rows()

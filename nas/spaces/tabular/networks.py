@@ -19,7 +19,6 @@ from nas.spaces.front import embed_codes
 from nas.spaces.hyperparameters import WithDefaults
 from nas.spaces.tabular.portfolio import list_points
 from nas.spaces.tabular.realmlp import RealMLPValues, build_body, dense, embed_numbers
-from nas.spaces.tabular.sizes import choose_batch_size
 from nas.spaces.tabular.space import TabularSpace
 
 # Units without batch normalization, whose statistics forget, and with more neurons than published.
@@ -39,10 +38,8 @@ class TabularNetworks(Space):
         space: The families.
         fronts: Layout of the matrix of each input.
         outputs: Settings of the outputs; a regression with mean and variance of the labels.
-        rows: Number of training rows.
-        epochs: Maximum number of epochs of a trial.
-        steps_per_epoch: Number of training steps of an epoch, by batch size.
-        batch_size: Rows per training step; None to choose it by the number of rows.
+        steps: Number of training steps of a trial.
+        batch_size: Rows per training step.
         seed: Seed for wiring Cerebros networks.
         loss_weights: Weight of each output's loss in the total loss; None for weights of 1.
     """
@@ -53,19 +50,16 @@ class TabularNetworks(Space):
         fronts: Sequence[MatrixLayout],
         outputs: Sequence[Output],
         *,
-        rows: int,
-        epochs: int,
-        steps_per_epoch: Callable[[int], int],
-        batch_size: int | None = None,
+        steps: int,
+        batch_size: int,
         seed: int = 0,
         loss_weights: Sequence[float] | None = None,
     ) -> None:
         self.space = space
         self.fronts = tuple(fronts)
         self.outputs = tuple(outputs)
-        self._epochs = epochs
-        self._steps_per_epoch = steps_per_epoch
-        self._batch_size = batch_size or choose_batch_size(rows)
+        self._steps = steps
+        self._batch_size = batch_size
         self._loss_weights = loss_weights
         self._cerebros = CerebrosNetworks(
             _CEREBROS,
@@ -97,7 +91,7 @@ class TabularNetworks(Space):
         hp = WithDefaults(hp)
         hp.Fixed("batch_size", self._batch_size)
         family = str(hp.Choice("family", list(self.space.families)))
-        steps = self._epochs * self._steps_per_epoch(self._batch_size)
+        steps = self._steps
         inputs = [
             keras.Input((front.width,), name=f"input_{number}")
             for number, front in enumerate(self.fronts)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 # Training steps that a network needs, about; more epochs than the last hardly help.
 _STEPS = 1_600
-_LEAST_EPOCHS, _MOST_EPOCHS = 12, 80
+_LEAST_PASSES, _MOST_PASSES = 12, 80
+# A visit with fewer steps takes longer to begin and to end than to train.
+_STEPS_PER_VISIT, _MOST_PASSES_PER_VISIT = 24, 4
 
 
 def choose_batch_size(rows: int) -> int:
@@ -15,10 +17,21 @@ def choose_batch_size(rows: int) -> int:
     return 1024
 
 
-def choose_epochs(rows: int, batch_size: int) -> int:
-    """Return the number of epochs for a table.
+def choose_epochs(rows: int, batch_size: int, partitions: int) -> tuple[int, int]:
+    """Choose the number of epochs for a table, and of passes in each visit to a partition.
 
-    RealMLP's authors train for 256 epochs. Fewer, of more networks, give a better ensemble in the
+    RealMLP's authors train for 256 passes. Fewer, of more networks, give a better ensemble in the
     same time.
+
+    Args:
+        rows: Number of training rows.
+        batch_size: Rows per step.
+        partitions: Number of partitions.
+
+    Returns:
+        Number of epochs, and number of passes over the rows in each of them.
     """
-    return min(max(round(_STEPS * batch_size / max(rows, 1)), _LEAST_EPOCHS), _MOST_EPOCHS)
+    total = min(max(round(_STEPS * batch_size / max(rows, 1)), _LEAST_PASSES), _MOST_PASSES)
+    steps = max(1, rows // (partitions * batch_size))
+    passes = min(-(-_STEPS_PER_VISIT // steps), _MOST_PASSES_PER_VISIT)
+    return max(_LEAST_PASSES, round(total / passes)), passes
