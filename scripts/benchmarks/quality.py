@@ -327,7 +327,9 @@ def run_catboost(task: Task) -> np.ndarray:
 
     x, x_test = _split_dates(task.train), _split_dates(task.test)
     names = [name for name in x if not pd.api.types.is_numeric_dtype(x[name])]
-    x[names], x_test[names] = x[names].astype(str), x_test[names].astype(str)
+    for name in names:
+        for frame in (x, x_test):
+            frame[name] = np.array([str(value) for value in frame[name]], object)
     options = {
         "random_seed": task.seed, "verbose": 0, "thread_count": 2, "allow_writing_files": False,
         "cat_features": names,
