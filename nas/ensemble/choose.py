@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import keras_tuner
 import numpy as np
 
-from cerebros_spark.core.types import Phase, TrialSpec
-from cerebros_spark.data.folds import FoldShards
-from cerebros_spark.data.manifest import Layout, Manifest, Shard
-from cerebros_spark.data.shards import ShardData, open_shard
+from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.scopes import custom_object_scope
 from nas.ensemble import calibration
 from nas.ensemble.ensemble import Ensemble, Member
 from nas.ensemble.model import load_network
+from nas.ensemble.rows import FoldRows
 from nas.ensemble.scores import get_loss_name, make_score
 from nas.ensemble.selection import Predictions, select
 from nas.results.ranking import Configuration, group_trials
@@ -74,16 +71,18 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
     Returns:
         The ensemble; None if no network has a score.
     """
-    complete = [
-        each
-        for each in group_trials(records, request.objective)
-        if each.score is not None and len(each.trials) in (1, request.folds)
-    ]
-    validated = [each for each in complete if len(each.trials) == request.folds]
-    candidates = (validated or complete)[:_CANDIDATES]
+    known = [each for each in group_trials(records, request.objective) if each.score is not None]
+    validated = [each for each in known if each.is_validated]
+    candidates = (validated or known)[:_CANDIDATES]
     if not candidates:
         return None
-    rows = _HeldOutRows(request, request.folds if len(candidates[0].trials) > 1 else 1)
+    rows = FoldRows(
+        request.store,
+        request.manifest,
+        request.layout,
+        request.folds if validated else 1,
+        _MOST_ROWS,
+    )
     predictions: list[Predictions] = []
     for candidate in candidates:
         if predictions and request.deadline and time.monotonic() > request.deadline:
@@ -91,7 +90,7 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
                 "the time is over: %d networks are in the ensemble's choice", len(predictions)
             )
             break
-        predictions.append(rows.predict(candidate))
+        predictions.append(_predict(request, rows, candidate))
     first = candidates[0].trials[0]
     score = make_score(first.program, rows.labels, request.objective, request.custom_objects)
     weights = select(predictions, score, request.size)
@@ -106,7 +105,7 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
     members = [
         Member(
             candidates[index].name,
-            tuple(trial.trial_id for trial in candidates[index].trials),
+            tuple(trial.trial_id for trial in candidates[index].trials[: rows.folds]),
             weight,
             alone[index],
         )
@@ -121,7 +120,7 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
         folds=rows.folds,
         temperature=temperature,
         calibration=report,
-        bounds=rows.find_bounds() if all(request.is_regression) else (),
+        bounds=_find_bounds(rows.labels) if all(request.is_regression) else (),
     )
 
 
@@ -143,76 +142,25 @@ def _calibrate(
     }
 
 
-class _HeldOutRows:
-    """Rows by fold, in the memory of the driver."""
+def _predict(request: EnsembleRequest, rows: FoldRows, configuration: Configuration) -> Predictions:
+    """Predict the rows of all folds, each by the trial that was not trained on it."""
+    parts = []
+    for trial, (x, _) in zip(configuration.trials, rows.held_out, strict=False):
+        network = TrainedNetwork.from_record(request.store, trial)
+        with custom_object_scope(request.custom_objects):
+            model = load_network(network, "member")
+        steps = []
+        for start in range(0, len(x[0]), _STEP):
+            given = [each[start : start + _STEP] for each in x]
+            outputs = model(given if isinstance(model.input, list) else given[0], training=False)
+            outputs = outputs if isinstance(outputs, list) else [outputs]
+            steps.append([np.asarray(each, np.float64) for each in outputs])
+        parts.append([np.concatenate(each) for each in zip(*steps, strict=True)])
+    return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
-    def __init__(self, request: EnsembleRequest, folds: int) -> None:
-        self.folds = folds
-        self._request = request
-        self._partitions = [
-            FoldShards(self._make_opener(train, validation))
-            for train, validation in zip(
-                request.manifest.train, request.manifest.validation, strict=True
-            )
-        ]
 
-    def _make_opener(self, train: Shard, validation: Shard) -> Callable[[Phase], ShardData]:
-        request = self._request
-        shards = {Phase.TRAIN: train, Phase.VALIDATE: validation}
-
-        def open_phase(phase: Phase) -> ShardData:
-            return open_shard(request.store, shards[phase], request.manifest, request.layout, 2**62)
-
-        return open_phase
-
-    @cached_property
-    def _rows(self) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
-        """Inputs and labels of the rows of each fold."""
-        return [self._read(fold) for fold in range(self.folds)]
-
-    def _read(self, fold: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        spec = TrialSpec("", 0, "keras", "", 0, 1, 1, fold=fold, folds=self.folds)
-        most = _MOST_ROWS if self.folds == 1 else 2**62
-        share = max(1, most // len(self._partitions))
-        chunks = [
-            next(iter(shards.get(Phase.VALIDATE, spec).chunks(1, None)))
-            for shards in self._partitions
-        ]
-        x = [
-            np.concatenate(each)
-            for each in zip(*([a[:share] for a in c.x] for c in chunks), strict=True)
-        ]
-        y = [
-            np.concatenate(each)
-            for each in zip(*([a[:share] for a in c.y] for c in chunks), strict=True)
-        ]
-        return x, y
-
-    @cached_property
-    def labels(self) -> list[np.ndarray]:
-        """Labels of each output, of the rows of all folds."""
-        return [np.concatenate(each) for each in zip(*(y for _, y in self._rows), strict=True)]
-
-    def find_bounds(self) -> tuple[tuple[tuple[float, float], ...], ...]:
-        """Find the least and the greatest label of each value of each output."""
-        return tuple(
-            tuple(zip(y.min(axis=0).tolist(), y.max(axis=0).tolist(), strict=True))
-            for y in self.labels
-        )
-
-    def predict(self, configuration: Configuration) -> Predictions:
-        """Predict the rows of all folds, each by the trial that was not trained on it."""
-        parts = []
-        for trial, (x, _) in zip(configuration.trials, self._rows, strict=False):
-            network = TrainedNetwork.from_record(self._request.store, trial)
-            with custom_object_scope(self._request.custom_objects):
-                model = load_network(network, "member")
-            steps = []
-            for start in range(0, len(x[0]), _STEP):
-                given = [each[start : start + _STEP] for each in x]
-                is_list = isinstance(model.input, list)
-                outputs = model(given if is_list else given[0], training=False)
-                outputs = outputs if isinstance(outputs, list) else [outputs]
-                steps.append([np.asarray(each, np.float64) for each in outputs])
-            parts.append([np.concatenate(each) for each in zip(*steps, strict=True)])
-        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+def _find_bounds(labels: Sequence[np.ndarray]) -> tuple[tuple[tuple[float, float], ...], ...]:
+    """Find the least and the greatest label of each value of each output."""
+    return tuple(
+        tuple(zip(y.min(axis=0).tolist(), y.max(axis=0).tolist(), strict=True)) for y in labels
+    )

@@ -1,0 +1,163 @@
+"""Scores of simple models on the rows that a search validates on: what a network must beat.
+
+They are the mean or the shares of the classes, a linear model with a tuned penalty, and boosted
+trees with the defaults of scikit-learn's HistGradientBoosting.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cerebros_spark.core.types import Phase
+from cerebros_spark.data.table.schema import MatrixLayout
+from nas.ensemble.rows import FoldRows
+from nas.ensemble.selection import Predictions
+
+logger = logging.getLogger(__name__)
+
+CONSTANT, LINEAR, BOOSTING = "constant", "linear", "boosting"
+
+# Rows that a linear model is fitted to. More hardly change it.
+_MOST_LINEAR = 20_000
+_PENALTIES = np.logspace(-2, 4, 13)
+_INVERSE_PENALTIES = (0.01, 0.1, 1.0, 10.0)
+_MOST_CATEGORIES = 250
+
+
+def compute_baselines(
+    rows: FoldRows,
+    fronts: Sequence[MatrixLayout],
+    classes: int | None,
+    score: Callable[[Predictions], float],
+) -> dict[str, float]:
+    """Compute the scores of simple models.
+
+    Args:
+        rows: The rows, with as many folds as the search. Each model is fitted for each fold.
+        fronts: Layout of the matrix of each input.
+        classes: Number of classes; None for a regression.
+        score: Score of predictions for the validation rows of all folds.
+
+    Returns:
+        Scores by name of the model, without those that failed, which the log says.
+    """
+    models = {CONSTANT: _predict_constant, LINEAR: _predict_linear, BOOSTING: _predict_boosting}
+    scores = {}
+    for name, predict in models.items():
+        parts = []
+        try:
+            for fold in range(rows.folds):
+                x, y = rows.read(Phase.TRAIN, fold)
+                x_test, _ = rows.held_out[fold]
+                parts.append(predict(x, y[0], x_test, fronts, classes))
+        except Exception as error:
+            logger.info("no baseline %r: %s", name, error)
+            continue
+        scores[name] = score([np.concatenate(parts)])
+    return scores
+
+
+def _predict_constant(
+    x: Any, y: np.ndarray, x_test: Any, _: Any, classes: int | None
+) -> np.ndarray:
+    """Predict the mean, or the shares of the classes."""
+    shares = y.mean(axis=0) if classes is None else _count(y, classes)
+    return np.tile(shares, (len(x_test[0]), 1))
+
+
+def _count(y: np.ndarray, classes: int) -> np.ndarray:
+    shares = np.bincount(y.reshape(-1).astype(int), minlength=classes) / len(y)
+    return shares[1:] if classes == 2 else shares
+
+
+def _predict_linear(
+    x: list[np.ndarray],
+    y: np.ndarray,
+    x_test: list[np.ndarray],
+    fronts: Sequence[MatrixLayout],
+    classes: int | None,
+) -> np.ndarray:
+    from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = [each[:_MOST_LINEAR] for each in x], y[:_MOST_LINEAR]
+    first, codes = _split_codes(x, fronts)
+    first_test, codes_test = _split_codes(x_test, fronts)
+    if codes.shape[1]:
+        from sklearn.preprocessing import OneHotEncoder
+
+        encoder = OneHotEncoder(
+            min_frequency=5,
+            max_categories=_MOST_CATEGORIES,
+            handle_unknown="infrequent_if_exist",
+            sparse_output=False,
+        )
+        first = np.hstack([first, encoder.fit_transform(codes)])
+        first_test = np.hstack([first_test, encoder.transform(codes_test)])
+    scaler = StandardScaler()
+    scaled, scaled_test = scaler.fit_transform(first), scaler.transform(first_test)
+    if classes is None:
+        predicted = RidgeCV(_PENALTIES).fit(scaled, y).predict(scaled_test)
+        return np.asarray(predicted).reshape(len(scaled_test), -1)
+    model = LogisticRegressionCV(
+        Cs=list(_INVERSE_PENALTIES), cv=3, scoring="neg_log_loss", max_iter=300
+    )
+    return _to_outputs(model.fit(scaled, y.reshape(-1)), scaled_test, classes)
+
+
+def _predict_boosting(
+    x: list[np.ndarray],
+    y: np.ndarray,
+    x_test: list[np.ndarray],
+    fronts: Sequence[MatrixLayout],
+    classes: int | None,
+) -> np.ndarray:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    (first, codes), (first_test, codes_test) = _split_codes(x, fronts), _split_codes(x_test, fronts)
+    codes, codes_test = _limit(codes, codes_test)
+    given, given_test = np.hstack([first, codes]), np.hstack([first_test, codes_test])
+    marks = [False] * first.shape[1] + [True] * codes.shape[1]
+    options: dict[str, Any] = {"categorical_features": marks, "random_state": 0}
+    if classes is not None:
+        model = HistGradientBoostingClassifier(**options).fit(given, y.reshape(-1))
+        return _to_outputs(model, given_test, classes)
+    return (
+        HistGradientBoostingRegressor(**options)
+        .fit(given, y.reshape(-1))
+        .predict(given_test)[:, None]
+    )
+
+
+def _split_codes(
+    x: Sequence[np.ndarray], fronts: Sequence[MatrixLayout]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split matrices into numbers and flags, and codes of categories."""
+    ends = [front.numbers + front.flags for front in fronts]
+    first = [matrix[:, :end] for matrix, end in zip(x, ends, strict=True)]
+    codes = [matrix[:, end:] for matrix, end in zip(x, ends, strict=True)]
+    return np.hstack(first), np.hstack(codes)
+
+
+def _limit(codes: np.ndarray, codes_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the most frequent codes of each column; the others become one."""
+    limited, limited_test = codes.copy(), codes_test.copy()
+    for column in range(codes.shape[1]):
+        values, counts = np.unique(codes[:, column], return_counts=True)
+        kept = values[np.argsort(-counts, kind="stable")][:_MOST_CATEGORIES]
+        for source, target in ((codes, limited), (codes_test, limited_test)):
+            places = {value: place for place, value in enumerate(kept.tolist())}
+            target[:, column] = [places.get(v, _MOST_CATEGORIES) for v in source[:, column]]
+    return limited, limited_test
+
+
+def _to_outputs(model: Any, x: np.ndarray, classes: int) -> np.ndarray:
+    """Return probabilities in the form of a network's output."""
+    found = model.predict_proba(x)
+    probabilities = np.zeros((len(x), classes))
+    probabilities[:, model.classes_.astype(int)] = found
+    return probabilities[:, 1:] if classes == 2 else probabilities

@@ -1,0 +1,76 @@
+"""Rows of a search by fold, in the memory of the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cerebros_spark.core.types import Phase, TrialSpec
+from cerebros_spark.data.folds import FoldShards
+from cerebros_spark.data.manifest import Layout, Manifest, Shard
+from cerebros_spark.data.shards import ShardData, open_shard
+from cerebros_spark.storage.store import Store
+
+Rows = tuple[list[np.ndarray], list[np.ndarray]]
+"""An array ``(rows, ...)`` for each input, and ``(rows, width)`` for each output."""
+
+
+@dataclass(frozen=True)
+class FoldRows:
+    """Rows of a search by fold, read from the store when they are needed.
+
+    Attributes:
+        store: Store of the run.
+        manifest: Description of the prepared data.
+        layout: Columns of inputs and outputs.
+        folds: Number of folds; 1 for the validation split alone.
+        most: Maximum number of rows that are read for one phase of a fold.
+    """
+
+    store: Store
+    manifest: Manifest
+    layout: Layout
+    folds: int
+    most: int
+
+    def read(self, phase: Phase, fold: int) -> Rows:
+        """Read the rows that train or validate in a fold."""
+        spec = TrialSpec("", 0, "keras", "", 0, 1, 1, fold=fold, folds=self.folds)
+        share = max(1, self.most // len(self._partitions))
+        chunks = [
+            next(iter(shards.get(phase, spec).chunks(share, None))) for shards in self._partitions
+        ]
+        x = zip(*([each[:share] for each in chunk.x] for chunk in chunks), strict=True)
+        y = zip(*([each[:share] for each in chunk.y] for chunk in chunks), strict=True)
+        return [np.concatenate(each) for each in x], [np.concatenate(each) for each in y]
+
+    @cached_property
+    def held_out(self) -> list[Rows]:
+        """Validation rows of each fold."""
+        return [self.read(Phase.VALIDATE, fold) for fold in range(self.folds)]
+
+    @cached_property
+    def labels(self) -> list[np.ndarray]:
+        """Labels of each output, of the validation rows of all folds."""
+        return [np.concatenate(each) for each in zip(*(y for _, y in self.held_out), strict=True)]
+
+    @cached_property
+    def _partitions(self) -> list[FoldShards]:
+        return [
+            FoldShards(self._make_opener(train, validation))
+            for train, validation in zip(self.manifest.train, self.manifest.validation, strict=True)
+        ]
+
+    def _make_opener(self, train: Shard, validation: Shard) -> Callable[[Phase], ShardData]:
+        shards = {Phase.TRAIN: train, Phase.VALIDATE: validation}
+
+        def open_phase(phase: Phase) -> ShardData:
+            # With folds, all rows must be in memory. Otherwise the first chunk is enough.
+            row_bytes = sum(column.row_bytes for column in self.manifest.columns)
+            budget = 2**62 if self.folds > 1 else 16 * row_bytes * self.most
+            return open_shard(self.store, shards[phase], self.manifest, self.layout, budget)
+
+        return open_phase
