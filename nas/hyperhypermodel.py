@@ -386,7 +386,7 @@ class HyperHyperModel:
         if table is not None and verbose:
             with show_log():
                 logger.info("columns:\n%s", format_plan(table.summary, table.labels))
-        return self._search(config, prepared, AUTO if is_auto else validation)
+        return self._search(config, prepared, cross_validates=is_auto)
 
     def fit_on_prepared_data(
         self,
@@ -424,7 +424,11 @@ class HyperHyperModel:
             ensemble_size=ensemble_size,
             began=time.monotonic(),
         )
-        return self._search(config, find_data(config.resources, data), None)
+        return self._search(
+            config,
+            find_data(config.resources, data),
+            cross_validates=config.resources.validation == AUTO,
+        )
 
     # After the search --------------------------------------------------------------------
 
@@ -585,9 +589,9 @@ class HyperHyperModel:
         return config
 
     def _search(
-        self, config: SearchConfig, prepared: PreparedData, validation: Any
+        self, config: SearchConfig, prepared: PreparedData, cross_validates: bool
     ) -> ModelSelectionResult:
-        config = adapt_to_data(config, prepared.manifest, validation)
+        config = adapt_to_data(config, prepared.manifest, cross_validates)
         context = build_context(config, resolve_data(config, prepared))
         self._last_tuner = context.session.tuner
         run_search(context, self._set_result)

@@ -15,7 +15,7 @@ from cerebros_spark.core.validation import check_optional_integer, check_real
 from cerebros_spark.data.float32 import check_variation
 from cerebros_spark.data.layout import default_layout
 from cerebros_spark.data.manifest import Manifest
-from nas.config.binding import AUTO, Resources
+from nas.config.binding import Resources
 from nas.config.dataset import PreparedData, SearchData
 from nas.config.tuner import TunerBinding
 from nas.config.user_model import resolve_user_model
@@ -202,10 +202,11 @@ def _check_space(space: Any) -> CerebrosSpace | TabularSpace | None:
     return space
 
 
-def adapt_to_data(config: SearchConfig, manifest: Manifest, validation: Any) -> SearchConfig:
+def adapt_to_data(config: SearchConfig, manifest: Manifest, cross_validates: bool) -> SearchConfig:
     """Return the configuration with what depends on the data: space, tuner, epochs and folds.
 
-    ``validation`` says how validation rows were chosen, as in ``resource_bind``.
+    ``cross_validates`` says whether validation rows were drawn at random by default, so that other
+    folds may be.
     """
     space = config.model.space
     if config.model.is_auto and manifest.table is not None:
@@ -219,7 +220,7 @@ def adapt_to_data(config: SearchConfig, manifest: Manifest, validation: Any) -> 
     batch_size = config.batch_size or choose_batch_size(rows)
     epochs, passes = choose_epochs(rows, batch_size, manifest.partitions)
     has_groups = config.resources.group_column or config.resources.time_column
-    cross_validates = validation == AUTO and not has_groups and rows <= MAX_CROSS_VALIDATED
+    cross_validates = cross_validates and not has_groups and rows <= MAX_CROSS_VALIDATED
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, space=space),

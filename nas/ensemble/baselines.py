@@ -7,7 +7,7 @@ trees with the defaults of scikit-learn's HistGradientBoosting.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import numpy as np
 from cerebros_spark.core.types import Phase
 from cerebros_spark.data.table.schema import MatrixLayout
 from nas.ensemble.rows import FoldRows
-from nas.ensemble.selection import Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -28,37 +27,56 @@ _INVERSE_PENALTIES = (0.01, 0.1, 1.0, 10.0)
 _MOST_CATEGORIES = 250
 
 
-def compute_baselines(
-    rows: FoldRows,
-    fronts: Sequence[MatrixLayout],
-    classes: int | None,
-    score: Callable[[Predictions], float],
-) -> dict[str, float]:
-    """Compute the scores of simple models.
+def predict_baselines(
+    rows: FoldRows, fronts: Sequence[MatrixLayout], classes: int | None
+) -> dict[str, list[np.ndarray]]:
+    """Fit simple models, and predict the validation rows of each fold.
 
     Args:
         rows: The rows, with as many folds as the search. Each model is fitted for each fold.
         fronts: Layout of the matrix of each input.
         classes: Number of classes; None for a regression.
-        score: Score of predictions for the validation rows of all folds.
 
     Returns:
-        Scores by name of the model, without those that failed, which the log says.
+        Predictions of each fold by name of the model, without models that failed, which the log
+        says.
     """
     models = {CONSTANT: _predict_constant, LINEAR: _predict_linear, BOOSTING: _predict_boosting}
-    scores = {}
+    predictions = {}
     for name, predict in models.items():
-        parts = []
         try:
-            for fold in range(rows.folds):
-                x, y = rows.read(Phase.TRAIN, fold)
-                x_test, _ = rows.held_out[fold]
-                parts.append(predict(x, y[0], x_test, fronts, classes))
+            predictions[name] = [
+                predict(*_read(rows, fold), rows.held_out[fold][0], fronts, classes)
+                for fold in range(rows.folds)
+            ]
         except Exception as error:
             logger.info("no baseline %r: %s", name, error)
-            continue
-        scores[name] = score([np.concatenate(parts)])
-    return scores
+    return predictions
+
+
+def describe_rank(scores: Mapping[str, float], best: float, sign: float) -> str | None:
+    """Say in words if a simple model is as good as a search; None if it is not.
+
+    Args:
+        scores: Scores of the simple models.
+        best: Score of the search on the same rows.
+        sign: 1 if a score is to be minimized, else -1.
+    """
+    better = [name for name, score in scores.items() if sign * score <= sign * best]
+    if not better:
+        return None
+    first = min(better, key=lambda name: sign * scores[name])
+    words = {
+        CONSTANT: "the mean or the shares of the classes",
+        LINEAR: "a linear model",
+        BOOSTING: "boosted trees",
+    }
+    return f"{words[first]} would do as well: {scores[first]:.6g}, and the search {best:.6g}"
+
+
+def _read(rows: FoldRows, fold: int) -> tuple[list[np.ndarray], np.ndarray]:
+    x, y = rows.read(Phase.TRAIN, fold)
+    return x, y[0]
 
 
 def _predict_constant(

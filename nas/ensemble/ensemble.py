@@ -35,6 +35,8 @@ class Ensemble(msgspec.Struct, frozen=True):
         temperature: Temperature that log-odds are divided by; 1 for none.
         calibration: ``log_loss`` and ``ece`` (expected calibration error) without and with the
             temperature; empty unless the output is calibrated.
+        baselines: Objective of simple models on these rows: ``constant`` (the mean, or the shares
+            of the classes), ``linear`` and ``boosting``.
         bounds: Least and greatest label of each value of each output of a regression, to which
             predictions are clipped; empty for other outputs.
     """
@@ -47,6 +49,7 @@ class Ensemble(msgspec.Struct, frozen=True):
     temperature: float = 1.0
     calibration: dict[str, tuple[float, float]] = {}
     bounds: tuple[tuple[tuple[float, float], ...], ...] = ()
+    baselines: dict[str, float] = {}
 
     @property
     def trials(self) -> tuple[str, ...]:

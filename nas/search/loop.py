@@ -51,7 +51,6 @@ class SearchLoop:
         self._observers = observers
         config = context.config
         self._limit = TimeLimit(config.began, config.max_seconds, config.folds > 1)
-        self._proposed_at: dict[str, float] = {}
         self._failed: list[TrialRecord] = []  # consecutive failures in this session
         self._pause: Pause | None = None  # why the tuner has no proposal; None if it may have one
         specs = (trial.spec for trial in self._table.running.values())
@@ -92,7 +91,6 @@ class SearchLoop:
             if trial.configuration:
                 fold = {"fold": trial.proposal.fold, "first": trial.configuration}
             self._journal.append("proposal", trial=trial.name, values=values, **fold)
-            self._proposed_at[trial.name] = time.monotonic()
             self._build_queue.add(trial)
         left = len(self._table.running)
         if left and not self._table.in_flight:
@@ -235,8 +233,8 @@ class SearchLoop:
 
     def _end(self, result: TrialResult) -> None:
         record = self._session.conclude(result)
-        if result.trial_id in self._proposed_at and not record.error:
-            self._limit.add_trial(time.monotonic() - self._proposed_at.pop(result.trial_id))
+        if record.status is Status.COMPLETED:
+            self._limit.add_trial(record.seconds)
         failed = record.status is Status.FAILED
         if failed:
             self._log_failure(record)

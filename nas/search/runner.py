@@ -17,19 +17,16 @@ from cerebros_spark.core.gc_control import freeze_heap
 from cerebros_spark.engine.report import EngineReport
 from cerebros_spark.runs.journal import RecoveredJournal
 from nas.config.resume import log_finished
-from nas.ensemble.choose import EnsembleRequest, choose_ensemble
 from nas.ensemble.ensemble import Ensemble
 from nas.monitoring.observer import SearchInfo, SearchObservers, identify_run
 from nas.monitoring.progress import Progress
 from nas.results.result import ModelSelectionResult
+from nas.search.conclusion import Conclusion
 from nas.search.context import SearchContext
 from nas.search.loop import SearchLoop
 from nas.search.replay import replay
 
 logger = logging.getLogger(__name__)
-
-# Share of the time limit after which no further network predicts for the choice of the ensemble.
-_ENSEMBLE_SHARE = 0.95
 
 
 def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResult], None]) -> None:
@@ -79,14 +76,14 @@ def _train(
 ) -> None:
     """Train until the search ends or is interrupted; publish the result if a trial has a score."""
     engine, table = context.engine, context.session.table
+    conclusion = Conclusion(context)
     try:
         with _exit_on_sigterm(), freeze_heap():
             _start_engine(context)
             begin()
+            conclusion.begin()
             loop.run()
-            ensemble = _choose_ensemble(context)
-            if ensemble is not None:
-                context.journal.append("ensemble", **msgspec.to_builtins(ensemble))
+            ensemble = conclusion.finish()
             context.journal.append("done", at=time.time())
             context.journal.commit()
     except BaseException:
@@ -94,6 +91,8 @@ def _train(
         if any(trial.score is not None for trial in table.records):
             publish(report)
         raise
+    finally:
+        conclusion.close()
     report = engine.close()
     logger.info(
         "finished %d trials in %.1f s, %.2f times the least possible; workers busy %s",
@@ -103,27 +102,6 @@ def _train(
         ", ".join(f"{share:.0%}" for share in report.busy),
     )
     publish(report, ensemble)
-
-
-def _choose_ensemble(context: SearchContext) -> Ensemble | None:
-    config, data = context.config, context.data
-    if config.ensemble_size in (None, 1):
-        return None
-    deadline = None
-    if config.max_seconds is not None:
-        deadline = config.began + _ENSEMBLE_SHARE * config.max_seconds
-    request = EnsembleRequest(
-        store=context.job.store,
-        manifest=data.manifest,
-        layout=data.layout,
-        objective=config.tuner.objective,
-        size=config.ensemble_size,
-        folds=config.folds,
-        is_regression=tuple(target.mean != () for target in data.targets),
-        custom_objects=config.custom_objects,
-        deadline=deadline,
-    )
-    return choose_ensemble(request, context.session.table.records)
 
 
 def _make_result(

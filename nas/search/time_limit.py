@@ -28,7 +28,7 @@ class TimeLimit:
     _durations: list[float] = field(default_factory=list, init=False)
 
     def add_trial(self, seconds: float) -> None:
-        """Record how long a trial has taken, from its proposal to its end."""
+        """Record the seconds of work of a trial, which is the time that it takes alone."""
         self._durations.append(seconds)
 
     @property
@@ -50,7 +50,7 @@ class TimeLimit:
         if self.seconds is None:
             return True
         usual = sorted(self._durations)[len(self._durations) // 2] if self._durations else 0.0
-        return time.monotonic() + 0.8 * usual < self._end
+        return time.monotonic() + 0.9 * usual < self._end
 
     @property
     def _end(self) -> float:

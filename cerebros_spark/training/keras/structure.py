@@ -95,7 +95,7 @@ def _find_numbers(config: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
 def _clean(node: Any, names: Mapping[str, str]) -> Any:
     if isinstance(node, dict):
         return {
-            names.get(key, key): _clean(value, names)
+            key: _clean(value, names)
             for key, value in node.items()
             if not key.endswith("_initializer")
         }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 # Training steps that a network needs, about; more epochs than the last hardly help.
-_STEPS = 1_600
-_LEAST_PASSES, _MOST_PASSES = 12, 80
+_STEPS = 2_400
+_LEAST_PASSES, _MOST_PASSES = 12, 128
 # A visit with fewer steps takes longer to begin and to end than to train.
 _STEPS_PER_VISIT, _MOST_PASSES_PER_VISIT = 24, 4
 

@@ -259,3 +259,15 @@ def test_bad_arguments(prepared):
     shard = open_shard(store, manifest.train[0], manifest, LAYOUT, GREAT)
     with pytest.raises(ArgumentError, match="batch_size must be a positive integer, but got 0"):
         next(shard.chunks(0, None))
+
+
+@pytest.mark.parametrize("memory", [GREAT, 4000])
+def test_each_pass_visits_every_row_in_another_order(prepared, memory):
+    store, manifest = prepared
+    shard = open_shard(store, manifest.train[0], manifest, LAYOUT, memory)
+    rows = visited(shard.chunks(16, 5, passes=3))
+    passes = [rows[start : start + shard.rows] for start in range(0, len(rows), shard.rows)]
+    assert len(passes) == 3
+    assert len({tuple(each) for each in passes}) == 3
+    assert len({tuple(sorted(each)) for each in passes}) == 1
+    assert rows == visited(shard.chunks(16, 5, passes=3))

@@ -1,0 +1,141 @@
+"""What a search concludes from its trials: the ensemble, and how simple models compare."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+
+from nas.ensemble.baselines import describe_rank, predict_baselines
+from nas.ensemble.choose import EnsembleRequest, choose_ensemble
+from nas.ensemble.ensemble import Ensemble
+from nas.ensemble.rows import FoldRows
+from nas.ensemble.scores import make_score
+from nas.search.context import SearchContext
+from nas.trial.record import TrialRecord
+
+logger = logging.getLogger(__name__)
+
+# Share of the time limit after which nothing more is computed for the conclusion.
+_DEADLINE = 0.95
+# Rows that simple models are fitted to.
+_MOST_ROWS = 200_000
+
+
+class Conclusion:
+    """Computation of the ensemble and of the baselines, if the search has an ensemble.
+
+    The baselines are computed in a thread while trials are trained.
+    """
+
+    def __init__(self, context: SearchContext) -> None:
+        self._context = context
+        self._executor = ThreadPoolExecutor(1, "cerebros-baselines")
+        self._predictions: Future[dict[str, list[np.ndarray]]] | None = None
+
+    @property
+    def _is_wanted(self) -> bool:
+        return self._context.config.ensemble_size not in (None, 1)
+
+    def begin(self) -> None:
+        """Begin to fit the baselines; there are none for several outputs or labels."""
+        data, folds = self._context.data, self._context.config.folds
+        table, targets = data.manifest.table, data.targets
+        if not self._is_wanted or table is None or len(targets) > 1:
+            return
+        (target,) = targets
+        is_number = target.num_classes is None and target.width == 1 and target.mean
+        is_class = target.num_classes is not None and target.label_shape == (1,)
+        if not is_number and not is_class:
+            return
+        store = self._context.job.store
+        rows = FoldRows(store, data.manifest, data.layout, folds, _MOST_ROWS)
+        fronts = [table.select(group).matrix for group in data.layout.inputs]
+        self._predictions = self._executor.submit(
+            predict_baselines, rows, fronts, target.num_classes
+        )
+
+    def close(self) -> None:
+        """Release the thread."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def finish(self) -> Ensemble | None:
+        """Choose the ensemble, record it in the journal, and return it."""
+        if not self._is_wanted:
+            return None
+        config, data = self._context.config, self._context.data
+        records = self._context.session.table.records
+        request = EnsembleRequest(
+            store=self._context.job.store,
+            manifest=data.manifest,
+            layout=data.layout,
+            objective=config.tuner.objective,
+            size=config.ensemble_size or 1,
+            folds=config.folds,
+            is_regression=tuple(target.mean != () for target in data.targets),
+            custom_objects=config.custom_objects,
+            deadline=self._deadline,
+        )
+        ensemble = choose_ensemble(request, records)
+        if ensemble is None:
+            return None
+        baselines = self._score_baselines(ensemble, records)
+        ensemble = msgspec.structs.replace(ensemble, baselines=baselines)
+        self._log(ensemble)
+        self._context.journal.append("ensemble", **msgspec.to_builtins(ensemble))
+        return ensemble
+
+    @property
+    def _deadline(self) -> float | None:
+        config = self._context.config
+        if config.max_seconds is None:
+            return None
+        return config.began + _DEADLINE * config.max_seconds
+
+    def _score_baselines(
+        self, ensemble: Ensemble, records: tuple[TrialRecord, ...]
+    ) -> dict[str, float]:
+        if self._predictions is None:
+            return {}
+        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        try:
+            predictions = self._predictions.result(left)
+        except TimeoutError:
+            logger.info("no baselines: the time is over")
+            return {}
+        context = self._context
+        rows = FoldRows(
+            context.job.store,
+            context.data.manifest,
+            context.data.layout,
+            ensemble.folds,
+            _MOST_ROWS,
+        )
+        objective = context.config.tuner.objective
+        program = next(record.program for record in records if record.program)
+        score = make_score(program, rows.labels, objective, context.config.custom_objects)
+        sign = 1.0 if objective.direction == "min" else -1.0
+        return {
+            name: sign * score([np.concatenate(parts[: ensemble.folds])])
+            for name, parts in predictions.items()
+        }
+
+    def _log(self, ensemble: Ensemble) -> None:
+        objective = self._context.config.tuner.objective
+        simple = "".join(f", {name} {score:.6g}" for name, score in ensemble.baselines.items())
+        logger.info(
+            "%s on %d held-out rows: ensemble of %d %.6g, best configuration %.6g%s",
+            objective.name,
+            ensemble.rows,
+            len(ensemble.members),
+            ensemble.score,
+            ensemble.best_score,
+            simple,
+        )
+        sign = 1.0 if objective.direction == "min" else -1.0
+        words = describe_rank(ensemble.baselines, ensemble.score, sign)
+        if words is not None:
+            logger.warning(words)

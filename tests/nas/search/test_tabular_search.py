@@ -1,0 +1,291 @@
+"""Searches of networks for tables: folds, ensemble, baselines, time limit, resuming, replay."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+
+import autokeras as ak
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from cerebros_spark import LocalBackend, LocalStore
+from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.engine.replay import Replay
+from cerebros_spark.runs.journal import read
+from nas import CerebrosSpace, HyperHyperModel, ModelSelectionResult, TabularSpace
+from nas.search import loop
+from tests.nas.tables import raw_table, to_inputs
+
+# The smallest networks of three kinds, with what all of them share fixed.
+SPACE = TabularSpace(families=("linear", "residual", "cerebros"))
+
+
+def make(folder, head=None, trials=3, **options) -> HyperHyperModel:
+    hypermodel = HyperHyperModel(
+        ak.Input(), head or ak.ClassificationHead(), project_name="tabular",
+        max_trials=trials, seed=3, **{"space": SPACE, **options},
+    )  # fmt: skip
+    hypermodel.resource_bind(backend=LocalBackend(num_workers=2), store=LocalStore(folder))
+    return hypermodel
+
+
+def fit(hypermodel, frame, y="y", **options) -> ModelSelectionResult:
+    return hypermodel.fit(frame, y, **{"epochs": 2, "verbose": 0, "reproducible": True, **options})
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("searched")
+    hypermodel = make(folder)
+    frame = raw_table(300)
+    return hypermodel, fit(hypermodel, frame), frame, folder
+
+
+def test_the_best_configurations_are_cross_validated(searched):
+    _, result, _, _ = searched
+    board = result.leaderboard()
+    assert len(board) == 3
+    assert board["folds"].tolist() == [5, 5, 1]
+    assert board["standard_error"].notna().tolist() == [True, True, False]
+    assert len(result.trials) == 3 + 2 * 4
+    first = [trial for trial in result.trials if trial.trial_id == board["trial"][0]]
+    others = [trial for trial in result.trials if trial.configuration == board["trial"][0]]
+    assert sorted(trial.fold for trial in [*first, *others]) == list(range(5))
+    scores = [trial.score for trial in [*first, *others]]
+    assert board["score"][0] == pytest.approx(np.mean(scores))
+    assert result.best_trial.trial_id == board["trial"][0]
+
+
+def test_the_ensemble_is_the_weighted_mean_of_its_members(searched):
+    hypermodel, result, frame, _ = searched
+    ensemble = result.ensemble
+    assert ensemble.folds == 5
+    assert ensemble.rows == len(frame)
+    assert ensemble.score <= ensemble.best_score + 1e-9
+    inputs = result.model_inputs(frame)
+    mean = np.zeros((len(frame), 1))
+    for member in ensemble.members:
+        assert len(member.trials) == 5
+        for trial in member.trials:
+            outputs = result.get_model(trial).predict(inputs, verbose=0)
+            mean += member.weight / 5 * outputs
+    odds = np.log(mean / (1 - mean)) / ensemble.temperature
+    expected = 1 / (1 + np.exp(-odds))
+    np.testing.assert_allclose(hypermodel.predict(frame), expected, atol=1e-6)
+
+
+def test_its_score_is_that_of_rows_no_member_was_trained_on(searched):
+    _, result, _, _ = searched
+    for member in result.ensemble.members:
+        trials = [t for t in result.trials if t.trial_id in member.trials]
+        # The folds have 60 rows each, so that the mean of their losses is the loss of all.
+        assert member.score == pytest.approx(np.mean([t.score for t in trials]), rel=1e-3)
+
+
+def test_baselines_are_scored_on_the_same_rows(searched, caplog):
+    _, result, _, _ = searched
+    baselines = result.ensemble.baselines
+    assert set(baselines) == {"constant", "linear", "boosting"}
+    assert baselines["constant"] == pytest.approx(np.log(2), abs=0.02)
+    assert baselines["boosting"] < baselines["constant"]
+
+
+def test_the_exported_ensemble_needs_keras_alone(searched, tmp_path):
+    hypermodel, result, frame, _ = searched
+    hypermodel.export_model().save(tmp_path / "model.keras")
+    np.savez(
+        tmp_path / "inputs.npz",
+        **to_inputs(frame, result.table.columns),
+    )
+    code = (
+        "import sys, keras, numpy as np; folder = sys.argv[1];"
+        "model = keras.models.load_model(folder + '/model.keras');"
+        "values = dict(np.load(folder + '/inputs.npz', allow_pickle=True));"
+        "names = list(model.input);"
+        "tensor = keras.ops.convert_to_tensor;"
+        "types = {n: str if v.dtype == 'string' else v.dtype for n, v in model.input.items()};"
+        "inputs = {n: tensor(values[n].reshape(len(values[n]), -1).astype(types[n]))"
+        " for n in names};"
+        "np.save(folder + '/out.npy', np.asarray(model(inputs)));"
+        "assert 'cerebros_spark' not in sys.modules and 'nas' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), hypermodel.predict(frame), atol=1e-6)
+
+
+def test_a_saved_result_has_the_ensemble(searched, tmp_path):
+    hypermodel, result, frame, _ = searched
+    result.save(tmp_path / "saved")
+    loaded = ModelSelectionResult.load(tmp_path / "saved")
+    assert loaded.ensemble == result.ensemble
+    np.testing.assert_array_equal(loaded.predict_arrays(frame), hypermodel.predict(frame))
+    pd.testing.assert_frame_equal(loaded.leaderboard(), result.leaderboard())
+
+
+def test_a_finished_run_returns_the_same_ensemble(searched):
+    _, result, frame, folder = searched
+    again = fit(make(folder), frame)
+    assert again.ensemble == result.ensemble
+    pd.testing.assert_frame_equal(again.leaderboard(), result.leaderboard())
+
+
+def test_trials_of_every_fold_are_replayed_bit_for_bit(searched):
+    _, result, _, folder = searched
+    replay = Replay(LocalStore(folder), "tabular")
+    folds = [t.trial_id for t in result.trials if t.configuration][:2]
+    for trial in [*folds, result.best_trial.trial_id]:
+        comparison = replay.compare(trial)
+        assert not comparison.states
+        assert not comparison.metrics
+
+
+def test_the_same_seed_gives_the_same_result(searched, tmp_path):
+    _, result, frame, _ = searched
+    again = fit(make(tmp_path), frame)
+    columns = ["trial", "score", "folds", "epochs", "parameters"]
+    pd.testing.assert_frame_equal(again.leaderboard()[columns], result.leaderboard()[columns])
+    assert again.ensemble == result.ensemble
+
+
+def test_an_interrupted_search_ends_as_if_it_had_not_been(searched, tmp_path, monkeypatch):
+    _, result, frame, _ = searched
+    ends = []
+    original = loop.SearchLoop._end
+
+    def interrupt(self, trial_result):
+        original(self, trial_result)
+        ends.append(trial_result)
+        if len(ends) == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.SearchLoop, "_end", interrupt)
+        hypermodel = make(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            fit(hypermodel, frame)
+        assert hypermodel.result.ensemble is None
+        assert np.isfinite(hypermodel.predict(frame)).all()
+    resumed = fit(make(tmp_path), frame)
+    assert resumed.ensemble == result.ensemble
+    columns = ["trial", "score", "folds"]
+    pd.testing.assert_frame_equal(resumed.leaderboard()[columns], result.leaderboard()[columns])
+
+
+def test_a_regression_stays_in_the_range_of_its_labels(tmp_path):
+    frame = raw_table(300)
+    frame["y"] = 1000 + 50 * frame["number"].fillna(5) + (frame["answer"] == "yes") * 100
+    hypermodel = make(tmp_path, ak.RegressionHead(), trials=2)
+    result = fit(hypermodel, frame, epochs=4)
+    far = frame.assign(number=1e9)
+    predicted = hypermodel.predict(far)
+    assert predicted.min() >= frame["y"].min() - 1e-3
+    assert predicted.max() <= frame["y"].max() + 1e-3
+    assert result.ensemble.temperature == 1.0
+
+
+def test_several_classes_and_an_objective_to_maximize(tmp_path):
+    frame = raw_table(300)
+    frame["y"] = np.digitize(frame["number"].fillna(5), [3.5, 6.0])
+    hypermodel = make(tmp_path, trials=2, objective="val_accuracy")
+    result = fit(hypermodel, frame)
+    assert result.ensemble.score >= result.ensemble.best_score - 1e-9
+    np.testing.assert_allclose(hypermodel.predict(frame).sum(axis=1), 1, atol=1e-5)
+
+
+def test_an_ensemble_of_one_is_the_best_network(tmp_path):
+    frame = raw_table()
+    hypermodel = make(tmp_path, trials=2)
+    result = fit(hypermodel, frame, ensemble_size=1)
+    assert result.ensemble is None
+    assert "folds" not in result.leaderboard()
+    inputs = result.model_inputs(frame)
+    np.testing.assert_array_equal(
+        hypermodel.predict(frame), result.best_model.predict(inputs, verbose=0)
+    )
+
+
+@pytest.mark.parametrize("options", [{"validation_split": 0.3}, {"shuffle": False}])
+def test_an_explicit_split_is_not_cross_validated(tmp_path, options):
+    result = fit(make(tmp_path, trials=2), raw_table(), **options)
+    assert "folds" not in result.leaderboard()
+    assert result.ensemble.folds == 1
+
+
+def test_a_time_limit_ends_the_search_with_a_result(tmp_path):
+    frame = raw_table(600)
+    hypermodel = make(tmp_path, trials=1000)
+    began = time.monotonic()
+    result = hypermodel.fit(frame, "y", max_seconds=30, verbose=0)
+    assert time.monotonic() - began < 60  # generous: only that it ends by itself
+    assert result.ensemble is not None
+    records = read(LocalStore(tmp_path), "tabular")
+    assert [r["kind"] for r in records if r["kind"] in ("exploration", "ensemble", "done")] == [
+        "exploration", "ensemble", "done",
+    ]  # fmt: skip
+
+
+def test_a_table_is_searched_in_all_families_by_default(tmp_path):
+    hypermodel = make(tmp_path, trials=2, space="auto")
+    result = fit(hypermodel, raw_table(), ensemble_size=1)
+    assert [t.values["family"] for t in result.trials] == ["realmlp", "linear"]
+
+
+def test_arrays_are_searched_in_cerebros_networks_by_default(tmp_path):
+    hypermodel = make(tmp_path, ak.RegressionHead(), trials=1, space="auto")
+    x = np.random.default_rng(0).normal(size=(100, 3))
+    result = fit(hypermodel, x, x.sum(axis=1))
+    assert "cerebros/levels" in result.best_trial.values
+    assert result.ensemble is None
+
+
+def test_a_space_must_be_one(tmp_path):
+    with pytest.raises(ArgumentError, match="TabularSpace"):
+        make(tmp_path, space="best")
+    with pytest.raises(ArgumentError, match="families"):
+        TabularSpace(families=("tree",))
+
+
+def test_a_tabular_space_needs_a_table(tmp_path):
+    x = np.zeros((50, 2))
+    with pytest.raises(ArgumentError, match="for tables"):
+        fit(make(tmp_path, ak.RegressionHead()), x, x[:, 0])
+
+
+@pytest.mark.parametrize("value", [0, -3, "soon"])
+def test_a_time_limit_is_a_positive_number(tmp_path, value):
+    with pytest.raises(ArgumentError, match="max_seconds"):
+        fit(make(tmp_path), raw_table(), max_seconds=value)
+
+
+def test_a_simple_model_that_is_as_good_is_said(tmp_path, caplog):
+    frame = raw_table(300)
+    frame["y"] = np.random.default_rng(0).choice(["a", "b"], len(frame))
+    with caplog.at_level(logging.WARNING, logger="nas"):
+        fit(make(tmp_path, trials=2), frame, epochs=4)
+    assert "would do as well" in caplog.text
+
+
+def test_other_spaces_have_no_ensemble(tmp_path):
+    result = fit(make(tmp_path, trials=2, space=CerebrosSpace(learning_rate=0.01)), raw_table())
+    assert result.ensemble is None
+
+
+def test_networks_of_one_structure_are_traced_once(searched):
+    _, _, _, folder = searched
+    units = [r for r in read(LocalStore(folder), "tabular") if r["kind"] == "unit"]
+    traced = {}
+    for unit in units:
+        traced.setdefault(unit["worker"], 0)
+        traced[unit["worker"]] += unit["traces"]
+    # 3 structures, in training and in validation, for 11 trials.
+    assert all(count <= 6 for count in traced.values())
+    assert keras.backend.backend() == "tensorflow"

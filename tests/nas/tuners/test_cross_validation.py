@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import keras_tuner
+import pytest
+
+from cerebros_spark.core.types import Status
+from nas.trial.proposal import Pause, Proposal
+from nas.tuners.algorithms.random import RandomTuner
+from nas.tuners.cross_validation import CrossValidatingTuner
+
+OBJECTIVE = keras_tuner.Objective("val_loss", "min")
+FOLDS = 3
+
+
+def make(trials=4, finalists=2, objective=OBJECTIVE):
+    inner = RandomTuner(objective=objective, max_trials=trials, seed=0)
+    known = inner.hyperparameters
+    known.Choice("family", ["linear", "deep"], default="deep")
+    known.Float("x", 0.0, 1.0)
+    inner.learn(known)
+    return CrossValidatingTuner(inner, objective, FOLDS, finalists)
+
+
+def run(tuner, proposal, score, name="val_loss"):
+    verdicts = tuner.observe(proposal.trial_id, 0, {name: score})
+    assert verdicts == {proposal.trial_id: True}
+    tuner.conclude(proposal.trial_id, Status.COMPLETED)
+
+
+def explore(tuner, scores, **options):
+    proposals = []
+    for score in scores:
+        proposal = tuner.propose()
+        assert isinstance(proposal, Proposal)
+        assert (proposal.fold, proposal.first) == (0, None)
+        proposal.hyperparameters.values["family"] = "deep"
+        run(tuner, proposal, score, **options)
+        proposals.append(proposal)
+    return proposals
+
+
+def collect(tuner):
+    """The proposals of folds until the end, each trained at once."""
+    found = []
+    while isinstance(proposal := tuner.propose(), Proposal):
+        run(tuner, proposal, 1.0)
+        found.append(proposal)
+    assert proposal is Pause.DONE
+    return found
+
+
+def test_the_best_configurations_are_trained_on_the_other_folds():
+    tuner = make()
+    first = explore(tuner, [3.0, 1.0, 4.0, 2.0])
+    found = collect(tuner)
+    assert [(each.first, each.fold) for each in found] == [
+        (first[1].trial_id, 1),
+        (first[1].trial_id, 2),
+        (first[3].trial_id, 1),
+        (first[3].trial_id, 2),
+    ]
+    assert found[0].hyperparameters.values == first[1].hyperparameters.values
+    assert len({each.trial_id for each in [*first, *found]}) == 8
+
+
+def test_a_maximized_objective_has_the_greatest_first():
+    tuner = make(objective=keras_tuner.Objective("val_auc", "max"), finalists=1)
+    first = explore(tuner, [0.3, 0.9, 0.5, 0.6], name="val_auc")
+    assert {each.first for each in collect(tuner)} == {first[1].trial_id}
+
+
+def test_the_best_of_the_simplest_family_is_a_finalist():
+    tuner = make(finalists=2)
+    first = explore(tuner, [1.0, 2.0, 5.0])
+    last = tuner.propose()
+    last.hyperparameters.values["family"] = "linear"
+    run(tuner, last, 9.0)
+    assert {each.first for each in collect(tuner)} == {first[0].trial_id, last.trial_id}
+
+
+def test_failed_configurations_are_no_finalists():
+    tuner = make(trials=2, finalists=5)
+    failed = tuner.propose()
+    tuner.observe(failed.trial_id, 0, {"val_loss": 0.1})
+    tuner.conclude(failed.trial_id, Status.FAILED)
+    (other,) = explore(tuner, [1.0])
+    assert {each.first for each in collect(tuner)} == {other.trial_id}
+
+
+def test_it_waits_for_running_configurations():
+    tuner = make(trials=2, finalists=1)
+    running = tuner.propose()
+    (other,) = explore(tuner, [1.0])
+    assert [tuner.propose().first for _ in range(2)] == [other.trial_id] * 2
+    assert tuner.propose() is Pause.WAIT
+    run(tuner, running, 0.5)
+    assert tuner.propose().first == running.trial_id
+
+
+def test_exploration_can_end_early():
+    tuner = make(trials=100, finalists=1)
+    first = explore(tuner, [2.0])
+    assert tuner.explores
+    tuner.end_exploration()
+    assert not tuner.explores
+    assert {each.first for each in collect(tuner)} == {first[0].trial_id}
+
+
+@pytest.mark.parametrize("folds", [1])
+def test_without_folds_there_is_nothing_to_add(folds):
+    tuner = make(trials=2)
+    tuner.folds = folds
+    explore(tuner, [1.0, 2.0])
+    assert tuner.propose() is Pause.DONE
