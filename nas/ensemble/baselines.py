@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cerebros_spark.core.types import Phase
 from cerebros_spark.data.table.schema import MatrixLayout
@@ -41,6 +42,14 @@ def predict_baselines(
         Predictions of each fold by name of the model, without models that failed, which the log
         says.
     """
+    # More threads would wait for those that train the networks.
+    with threadpool_limits(1):
+        return _predict_all(rows, fronts, classes)
+
+
+def _predict_all(
+    rows: FoldRows, fronts: Sequence[MatrixLayout], classes: int | None
+) -> dict[str, list[np.ndarray]]:
     models = {CONSTANT: _predict_constant, LINEAR: _predict_linear, BOOSTING: _predict_boosting}
     predictions = {}
     for name, predict in models.items():

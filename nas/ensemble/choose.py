@@ -73,14 +73,17 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
     """
     known = [each for each in group_trials(records, request.objective) if each.score is not None]
     validated = [each for each in known if each.is_validated]
-    candidates = (validated or known)[:_CANDIDATES]
+    # One configuration is no choice: all are compared on the validation split. If it is a member,
+    # the trials of its other folds predict with it.
+    is_validated = len(validated) > 1 or len(validated) == len(known)
+    candidates = (validated if is_validated else known)[:_CANDIDATES]
     if not candidates:
         return None
     rows = FoldRows(
         request.store,
         request.manifest,
         request.layout,
-        request.folds if validated else 1,
+        request.folds if is_validated else 1,
         _MOST_ROWS,
     )
     predictions: list[Predictions] = []
@@ -105,7 +108,9 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
     members = [
         Member(
             candidates[index].name,
-            tuple(trial.trial_id for trial in candidates[index].trials[: rows.folds]),
+            tuple(trial.trial_id for trial in candidates[index].trials)
+            if candidates[index].is_validated
+            else (candidates[index].name,),
             weight,
             alone[index],
         )
