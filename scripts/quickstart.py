@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Search networks for two of scikit-learn's tables: a regression and a classification.
 
-Searches Cerebros networks for each with two Spark workers, prints the leaderboard and the test
-score beside that of a linear model, and saves the best network. Run it directly or with
+Searches networks for each with two Spark workers, prints the leaderboard and the test score beside
+that of a linear model, and saves the model that predicts. Run it directly or with
 spark-submit.
 """
 
@@ -20,8 +20,9 @@ import _common
 def main() -> None:
     """Run both searches."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=6)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=20, help="configurations at most")
+    parser.add_argument("--epochs", type=int, help="of a trial; defaults to a suitable number")
+    parser.add_argument("--seconds", type=float, default=45, help="of each search (%(default)s)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument(
@@ -111,24 +112,23 @@ def run_search(
         store=LocalStore(prefix_path=os.path.join(args.folder, name)),
         feature_columns=[column for column in train.columns if column != "target"],
         label_columns=["target"],
-        validation=0.2,
         evaluation_metric=metric,
     )
-    search.tuner_bind("random", objective=objective, max_trials=args.trials)
+    search.tuner_bind(objective=objective, max_trials=args.trials)
     began = time.monotonic()
-    result = search.fit(spark.createDataFrame(train), epochs=args.epochs, batch_size=32)
+    result = search.fit(spark.createDataFrame(train), epochs=args.epochs, max_seconds=args.seconds)
     logging.getLogger("quickstart").info("%s took %.0f s", name, time.monotonic() - began)
     return search, result
 
 
 def report(name: str, args: argparse.Namespace, result: object, score: str) -> None:
-    """Print the leaderboard and the score, and save the best network."""
+    """Print the leaderboard and the score, and save the model that predicts."""
     path = os.path.abspath(os.path.join(args.folder, f"{name}.keras"))
-    result.best_model.save(path)
+    result.export_model().save(path)
     board = result.leaderboard().drop(columns="traceback").dropna(axis="columns", how="all")
     print(f"\n{name}\n{board.to_string(index=False)}")
     print(f"{name}: {score}")
-    print(f"{name}: the best network is in {path}\n")
+    print(f"{name}: the model is in {path}\n")
 
 
 if __name__ == "__main__":

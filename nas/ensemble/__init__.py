@@ -1,1 +1,1 @@
-"""Ensembles of the networks of a search: selection, calibration, and one Keras model."""
+"""Ensembles: greedy selection, scores, calibration, and simple models beside them."""

@@ -21,6 +21,12 @@ logger = logging.getLogger(__name__)
 
 CONSTANT, LINEAR, BOOSTING = "constant", "linear", "boosting"
 
+WORDS = {
+    CONSTANT: "the mean or the shares of the classes",
+    LINEAR: "a linear model",
+    BOOSTING: "boosted trees",
+}
+
 # Rows that a linear model is fitted to. More hardly change it.
 _MOST_LINEAR = 20_000
 _PENALTIES = np.logspace(-2, 4, 13)
@@ -75,12 +81,7 @@ def describe_rank(scores: Mapping[str, float], best: float, sign: float) -> str 
     if not better:
         return None
     first = min(better, key=lambda name: sign * scores[name])
-    words = {
-        CONSTANT: "the mean or the shares of the classes",
-        LINEAR: "a linear model",
-        BOOSTING: "boosted trees",
-    }
-    return f"{words[first]} would do as well: {scores[first]:.6g}, and the search {best:.6g}"
+    return f"{WORDS[first]} would do as well: {scores[first]:.6g}, and the search {best:.6g}"
 
 
 def _read(rows: FoldRows, fold: int) -> tuple[list[np.ndarray], np.ndarray]:

@@ -12,6 +12,7 @@ import jinja2
 
 from cerebros_spark.data.table.schema import ColumnSummary
 from nas.drawing import draw_network
+from nas.ensemble.baselines import WORDS, describe_rank
 from nas.reporting.charts import (
     draw_best_curves,
     draw_learning_curves,
@@ -48,6 +49,9 @@ def render_page(run: RunView) -> str:
         status=_describe_status(run),
         columns=_list_columns(run),
         ranked=run.ranked,
+        has_folds=any(trial.configuration for trial in run.trials),
+        baseline_words=WORDS,
+        verdict=_compare_simple_models(run),
         failed=[trial for trial in run.ranked if trial.error],
         charts=_render_charts(run),
         usage=compute_usage(run),
@@ -109,6 +113,15 @@ def _list_facts(run: RunView) -> list[tuple[str, str]]:
         ("Fingerprint of the data", str(config["data"])),
         ("Store", run.store),
     ]
+
+
+def _compare_simple_models(run: RunView) -> str | None:
+    """Say in words if a simple model is as good as the ensemble."""
+    if run.ensemble is None:
+        return None
+    sign = 1.0 if run.objective.direction == "min" else -1.0
+    words = describe_rank(run.ensemble.baselines, run.ensemble.score, sign)
+    return None if words is None else words[0].upper() + words[1:]
 
 
 def _list_columns(run: RunView) -> tuple[ColumnSummary, ...]:

@@ -20,7 +20,8 @@ from cerebros_spark.data.manifest import Manifest
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.journal import Record, journal_key, read
 from cerebros_spark.storage.store import Store
-from nas.trial.objective import rank_trials
+from nas.ensemble.ensemble import Ensemble
+from nas.trial.configuration import group_trials
 from nas.trial.proposal import Proposal
 from nas.trial.record import TrialRecord
 from nas.trial.state import FinishedEpoch, RunningTrial
@@ -58,11 +59,14 @@ class RunView:
     finished: bool
     last_write: datetime | None  # to the journal; None if the store does not record it
     data: Manifest | None  # the prepared data; None if it was deleted
+    ensemble: Ensemble | None = None  # None if the search has none, or is not finished
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """Trials, best first; those without a score are last."""
-        return rank_trials(self.trials, self.objective)
+        """Trials, best configuration first, its folds together; those without a score are last."""
+        grouped = [t for each in group_trials(self.trials, self.objective) for t in each.trials]
+        shown = {trial.trial_id for trial in grouped}
+        return [*grouped, *(trial for trial in self.trials if trial.trial_id not in shown)]
 
     @property
     def best(self) -> TrialRecord | None:
@@ -92,6 +96,7 @@ def read_run(store: Store, run_id: str) -> RunView:
         finished=reader.finished,
         last_write=store.modified_at(journal_key(run_id)),
         data=_find_data(store, config["data"]),
+        ensemble=reader.ensemble,
     )
 
 
@@ -108,6 +113,7 @@ class _Reader:
         self.lost_workers: Counter[int] = Counter()
         self.sessions = 0
         self.finished = False
+        self.ensemble: Ensemble | None = None
 
     def add(self, record: Record) -> None:
         """Add the next record."""
@@ -120,6 +126,8 @@ class _Reader:
                 self.lost_workers[record["worker"]] += 1
             case "done":
                 self.finished = True
+            case "ensemble":
+                self.ensemble = msgspec.convert(record, Ensemble)
             case "proposal":
                 proposed = keras_tuner.HyperParameters()
                 proposed.values = dict(record["values"])

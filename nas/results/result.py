@@ -34,15 +34,15 @@ from nas.data.values import has_fractions
 from nas.data.weights import read_evaluation_weights
 from nas.drawing import draw_network
 from nas.ensemble.ensemble import Ensemble
-from nas.ensemble.model import build_ensemble_model
 from nas.reporting import write_report
+from nas.results.ensemble_model import build_ensemble_model
 from nas.results.output_columns import OutputColumns, class_kind, output_names
-from nas.results.ranking import Configuration, group_trials
 from nas.results.raw_model import build_raw_model, find_precise_columns
 from nas.results.saved_result import ResultParts, load_parts, save_result
 from nas.results.scorer import Scorer, has_fractional_type
 from nas.results.summary import describe_trials, print_text
 from nas.results.trained_network import TrainedNetwork
+from nas.trial.configuration import Configuration, group_trials
 from nas.trial.failures import summarize_error
 from nas.trial.record import TrialRecord
 

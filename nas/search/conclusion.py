@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 
 from nas.ensemble.baselines import describe_rank, predict_baselines
-from nas.ensemble.choose import EnsembleRequest, choose_ensemble
 from nas.ensemble.ensemble import Ensemble
 from nas.ensemble.rows import FoldRows
 from nas.ensemble.scores import make_score
+from nas.results.ensemble_choice import EnsembleRequest, choose_ensemble
 from nas.search.context import SearchContext
 from nas.trial.record import TrialRecord
 

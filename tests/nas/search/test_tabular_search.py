@@ -122,6 +122,15 @@ def test_the_exported_ensemble_needs_keras_alone(searched, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), hypermodel.predict(frame), atol=1e-6)
 
 
+def test_the_report_shows_ensemble_folds_and_simple_models(searched, tmp_path):
+    _, result, _, _ = searched
+    result.report(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    for text in ("The ensemble", "boosted trees", "a linear model", "1 of trial-0000"):
+        assert text in page
+    assert page.index("trial-0000") < page.index("1 of trial-0000")
+
+
 def test_a_saved_result_has_the_ensemble(searched, tmp_path):
     hypermodel, result, frame, _ = searched
     result.save(tmp_path / "saved")

@@ -20,12 +20,12 @@ from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.scopes import custom_object_scope
 from nas.ensemble import calibration
 from nas.ensemble.ensemble import Ensemble, Member
-from nas.ensemble.model import load_network
 from nas.ensemble.rows import FoldRows
 from nas.ensemble.scores import get_loss_name, make_score
 from nas.ensemble.selection import Predictions, select
-from nas.results.ranking import Configuration, group_trials
+from nas.results.ensemble_model import load_network
 from nas.results.trained_network import TrainedNetwork
+from nas.trial.configuration import Configuration, group_trials
 from nas.trial.record import TrialRecord
 
 logger = logging.getLogger(__name__)
