@@ -37,8 +37,7 @@ def get_structure(program: str, batch_size: int) -> str | None:
         and isinstance(node.get("config"), dict)
         and isinstance(node["config"].get("name"), str)
     )
-    kept = {output["name"] for output in description["outputs"]}
-    numbered = {name: f"layer {i}" for i, name in enumerate(names) if name not in kept}
+    numbered = {name: f"layer {i}" for i, name in enumerate(names)}
     config = _get_optimizer_config(description)
     for owner, key in _find_numbers(config):
         owner[key] = None

@@ -172,7 +172,7 @@ class TabularNetworks(Space):
             frequencies=16 if max(f.numbers for f in self.fronts) <= _MANY_NUMBERS else 8,
         )
         usual = 0.2 if self.is_regression else 0.04
-        rate = hp.Float("learning_rate", 0.02, 0.3, sampling="log", default=usual)
+        rate = hp.Float("learning_rate", 0.01, 0.3, sampling="log", default=usual)
         decay = hp.Float("weight_decay", 0.001, 0.05, sampling="log", default=0.02)
         beta = hp.Choice("one_minus_beta2", [0.05, 0.01], default=0.05)
         if not active:

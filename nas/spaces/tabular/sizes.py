@@ -5,6 +5,8 @@ from __future__ import annotations
 # Training steps that a network needs, about; more epochs than the last hardly help.
 _STEPS = 2_400
 _LEAST_PASSES, _MOST_PASSES = 12, 128
+# The schedule has four cycles, and the best epoch is kept.
+_LEAST_EPOCHS = 6
 # A visit with fewer steps takes longer to begin and to end than to train.
 _STEPS_PER_VISIT, _MOST_PASSES_PER_VISIT = 24, 4
 
@@ -33,5 +35,5 @@ def choose_epochs(rows: int, batch_size: int, partitions: int) -> tuple[int, int
     """
     total = min(max(round(_STEPS * batch_size / max(rows, 1)), _LEAST_PASSES), _MOST_PASSES)
     steps = max(1, rows // (partitions * batch_size))
-    passes = min(-(-_STEPS_PER_VISIT // steps), _MOST_PASSES_PER_VISIT)
-    return max(_LEAST_PASSES, round(total / passes)), passes
+    passes = min(-(-_STEPS_PER_VISIT // steps), _MOST_PASSES_PER_VISIT, total // _LEAST_EPOCHS)
+    return round(total / passes), passes
