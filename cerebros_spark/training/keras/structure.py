@@ -30,6 +30,7 @@ def get_structure(program: str, batch_size: int) -> str | None:
     description = json.loads(program)
     if not set(description["imports"]) <= {schedules.__name__}:
         return None
+    description["architecture"].pop("compile_config", None)  # repeats "compile"
     names = dict.fromkeys(
         node["config"]["name"]
         for node in iterate_dicts(description["architecture"])
