@@ -34,12 +34,13 @@ def get_structure(program: str, batch_size: int) -> str | None:
     names = dict.fromkeys(
         node["config"]["name"]
         for node in iterate_dicts(description["architecture"])
-        if "class_name" in node
-        and isinstance(node.get("config"), dict)
+        if isinstance(node.get("config"), dict)
         and isinstance(node["config"].get("name"), str)
+        and "DTypePolicy" not in node.get("class_name", "")
     )
     numbered = {name: f"layer {i}" for i, name in enumerate(names)}
     config = _get_optimizer_config(description)
+    config.pop("name", None)  # Keras numbers optimizers, too
     for owner, key in _find_numbers(config):
         owner[key] = None
     return json.dumps([_clean(description, numbered), batch_size], sort_keys=True)

@@ -49,7 +49,7 @@ def test_everything_else_is():
     plain.compile(keras.optimizers.AdamW(0.1), "mse")
     absolute = build()
     absolute.compile(absolute.optimizer, "mae")
-    others += [structure(plain), structure(absolute)]
+    others += [structure(plain), structure(absolute), structure(build(dtype="float64"))]
     assert first not in others
     assert len(set(others)) == len(others)
 
