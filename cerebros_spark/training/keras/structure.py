@@ -41,6 +41,8 @@ def get_structure(program: str, batch_size: int) -> str | None:
     numbered = {name: f"layer {i}" for i, name in enumerate(names)}
     config = _get_optimizer_config(description)
     config.pop("name", None)  # Keras numbers optimizers, too
+    if isinstance(config.get("learning_rate"), float):
+        config["learning_rate"] = None  # a variable, which is part of the state
     for owner, key in _find_numbers(config):
         owner[key] = None
     return json.dumps([_clean(description, numbered), batch_size], sort_keys=True)

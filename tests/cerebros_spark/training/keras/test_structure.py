@@ -47,6 +47,9 @@ def test_everything_else_is():
     ]
     plain = build()
     plain.compile(keras.optimizers.AdamW(0.1), "mse")
+    faster = build()
+    faster.compile(keras.optimizers.AdamW(0.3), "mse")
+    assert structure(plain) == structure(faster)  # the rate is a variable of the state
     absolute = build()
     absolute.compile(absolute.optimizer, "mae")
     others += [structure(plain), structure(absolute), structure(build(dtype="float64"))]
