@@ -78,7 +78,7 @@ class SearchLoop:
         next proposal.
         """
         self._engine.flush()  # updates the number of idle workers
-        if self._session.explores and self._limit.ends_exploration:
+        if self._session.explores and self._limit.ends_exploration and self._table.records:
             self._session.end_exploration()
             self._journal.append("exploration", at=time.time())
         while self._may_propose and not self._build_queue.is_busy:
@@ -113,7 +113,9 @@ class SearchLoop:
             slots = self._resources.max_slots
         if self._trains_groups and not getattr(self._session.tuner, "adaptive", True):
             slots = max(slots, self._resources.group_slots(self._tuner.max_trials))
-        return self._pause is None and self._table.in_flight < slots and self._limit.allows_trial
+        # Whatever the limit, there is a first trial.
+        is_in_time = self._limit.allows_trial or not self._table.records
+        return self._pause is None and self._table.in_flight < slots and is_in_time
 
     def _submit_built(self) -> None:
         """Submit the built networks to the engine, in the order of proposals."""

@@ -242,6 +242,12 @@ def test_a_time_limit_ends_the_search_with_a_result(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_limit_that_is_over_at_once_gives_one_trial(tmp_path):
+    result = fit(make(tmp_path, trials=5), raw_table(), max_seconds=1, reproducible=False)
+    assert len(result.trials) == 1
+    assert result.best_trial.score is not None
+
+
 def test_a_table_is_searched_in_all_families_by_default(tmp_path):
     hypermodel = make(tmp_path, trials=2, space="auto")
     result = fit(hypermodel, raw_table(), ensemble_size=1)
