@@ -135,9 +135,14 @@ class RunConfig(
             if field not in ignored and now != before:
                 option = _OPTIONS.get(field, "--" + field.replace("_", "-"))
                 raise ArgumentError(
-                    f"cannot resume the run {name!r}: {option} was {before} and is now {now}; "
+                    f"cannot resume the run {name!r}: {option} was {_describe_value(before)} and "
+                    f"is now {_describe_value(now)}; "
                     "give the same again, or another --name, or --overwrite"
                 )
+
+
+def _describe_value(value: Any) -> str:
+    return "not given" if value is None else str(value)
 
 
 @dataclass(frozen=True)

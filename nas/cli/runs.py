@@ -63,8 +63,8 @@ Example:
 """
 
 _EXPORT = """\
-Save the best network of RUN as a file that Keras loads without this package. The network takes the
-columns of the table by name: strings as strings, numbers and booleans as float64, dates and times
+Save the model that predicts for RUN, its ensemble or else its best network, as a file that Keras
+loads without this package. It takes the columns of the table by name: strings as strings, numbers and booleans as float64, dates and times
 as float64 microseconds since 1970. Missing values are "" and NaN. A second file with the suffix
 .json lists its columns and its classes. For a run that is not finished, save the best network so
 far.
@@ -164,7 +164,7 @@ def audit(run: str, records: bool) -> None:
 @click.option("--output", default="model.keras", show_default=True, metavar="FILE")
 @verbose_option
 def export(run: str, output: str) -> None:
-    """Save the best network of a run."""
+    """Save the model that predicts: the ensemble of a run, or its best network."""
     path = Path(output)
     if path.suffix != ".keras" or path.is_dir():
         raise ArgumentError(f"--output must be a file with the suffix .keras, but got {output!r}")
@@ -172,13 +172,13 @@ def export(run: str, output: str) -> None:
     config = read_config(store, name)
     load_tensorflow(redirect_stderr=True)
     from nas.reporting.run_view import read_run
-    from nas.results.trained_network import TrainedNetwork
+    from nas.results.ensemble_model import load_final_network
 
     view = read_run(store, name)
     best = view.best
     if best is None or not best.has_weights:
         raise SearchError(f"no trial of the run {name!r} has weights yet")
-    model = TrainedNetwork.from_record(store, best).to_model()
+    model = load_final_network(store, view.trials, view.ensemble, best).to_model()
     columns: dict[str, Any] = {"layout": view.config["layout"]}
     layout = msgspec.convert(view.config["layout"], Layout)
     table = None if view.data is None else view.data.table
@@ -194,9 +194,10 @@ def export(run: str, output: str) -> None:
     json_path = path.with_suffix(".json")
     LocalStore(json_path.parent).write(json_path.name, json.dumps(columns, indent=1).encode())
     note = "" if view.finished else "; the run is not finished, so it is the best so far"
-    click.echo(
-        f"{path} and {json_path}: {best.trial_id}, {view.objective.name} {best.score:.6g}{note}"
-    )
+    what, score = best.trial_id, best.score
+    if view.ensemble is not None:
+        what, score = f"ensemble of {len(view.ensemble.members)}", view.ensemble.score
+    click.echo(f"{path} and {json_path}: {what}, {view.objective.name} {score:.6g}{note}")
 
 
 def _save_atomically(model: Any, path: Path) -> None:

@@ -288,6 +288,12 @@ def _print_result(result: Any, store: Store, name: str) -> None:
     best = result.best_trial
     place = format_place(store, name)
     click.echo(f"\nbest trial: {best.trial_id}, {result.objective.name} {best.score:.6g}")
+    if result.ensemble is not None:
+        simple = [f"{name} {score:.6g}" for name, score in result.ensemble.baselines.items()]
+        click.echo(
+            f"ensemble of {len(result.ensemble.members)}: {result.objective.name} "
+            f"{result.ensemble.score:.6g}" + (f" ({', '.join(simple)})" if simple else "")
+        )
     click.echo(f"  cerebros-spark report {place}")
     click.echo(f"  cerebros-spark predict {place} DATA --output predictions")
     click.echo(f"  cerebros-spark export {place}")

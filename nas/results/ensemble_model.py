@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.checkpoint import StateVariables
 from cerebros_spark.training.keras.scopes import custom_object_scope
 from cerebros_spark.training.keras.serialization import (
@@ -17,8 +18,33 @@ from cerebros_spark.training.keras.serialization import (
 )
 from nas.ensemble.ensemble import Ensemble
 from nas.results.trained_network import TrainedNetwork
+from nas.trial.record import TrialRecord
 
 _EPSILON = 1e-7
+
+
+def load_final_network(
+    store: Store,
+    trials: Sequence[TrialRecord],
+    ensemble: Ensemble | None,
+    best: TrialRecord,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> TrainedNetwork:
+    """Load the network that predicts: that of the ensemble, or the best one without an ensemble.
+
+    Raises:
+        StoreError: If weights cannot be read.
+    """
+    if ensemble is None:
+        return TrainedNetwork.from_record(store, best)
+    networks = {
+        trial.trial_id: TrainedNetwork.from_record(store, trial)
+        for trial in trials
+        if trial.trial_id in ensemble.trials
+    }
+    model = build_ensemble_model(ensemble, networks, custom_objects)
+    with custom_object_scope(custom_objects):
+        return TrainedNetwork.from_model(model)
 
 
 def build_ensemble_model(

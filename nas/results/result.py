@@ -24,7 +24,6 @@ from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.engine.report import EngineReport
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.metrics import MetricsMerger
-from cerebros_spark.training.keras.scopes import custom_object_scope
 from nas.data.columns import build_inputs, build_labels, check_columns, predict_rows
 from nas.data.frames import to_arrow_column, to_frame
 from nas.data.heads import Target
@@ -35,7 +34,7 @@ from nas.data.weights import read_evaluation_weights
 from nas.drawing import draw_network
 from nas.ensemble.ensemble import Ensemble
 from nas.reporting import write_report
-from nas.results.ensemble_model import build_ensemble_model
+from nas.results.ensemble_model import load_final_network
 from nas.results.output_columns import OutputColumns, class_kind, output_names
 from nas.results.raw_model import build_raw_model, find_precise_columns
 from nas.results.saved_result import ResultParts, load_parts, save_result
@@ -503,15 +502,9 @@ class ModelSelectionResult:
     @functools.cached_property
     def _final_network(self) -> TrainedNetwork:
         """Network that predicts: the ensemble, or the best network."""
-        if self.ensemble is None:
-            return TrainedNetwork.from_record(self._store, self.best_trial)
-        networks = {
-            trial: TrainedNetwork.from_record(self._store, self._find_record(trial))
-            for trial in self.ensemble.trials
-        }
-        model = build_ensemble_model(self.ensemble, networks, self.custom_objects)
-        with custom_object_scope(self.custom_objects):
-            return TrainedNetwork.from_model(model)
+        return load_final_network(
+            self._store, self.trials, self.ensemble, self.best_trial, self.custom_objects
+        )
 
     @functools.cached_property
     def _final_model(self) -> Model:

@@ -119,7 +119,7 @@ def test_the_same_command_gives_the_same_result(run, folder, capsys, caplog):
 
 def test_another_option_for_the_same_run_is_refused(run, folder, capsys):
     error = run_failing(capsys, search(folder, "--batch-size", "16"))
-    assert "cannot resume the run 'towns': --batch-size was 32 and is now 16" in error
+    assert "cannot resume the run 'towns': --batch-size was not given and is now 16" in error
     assert "--overwrite" in error
 
 
@@ -253,7 +253,7 @@ def test_libsvm_is_read_with_as_many_features_as_before(spark, tmp_path):
         (["--label", "kind", "--label", "y"], "takes one --label"),
         (["--features", "kind"], "'kind' is a feature, and a label"),
         (["--validation", "2"], "validation must be a fraction"),
-        (["--tuner-option", "kappa=1"], "the tuner 'random' has no option 'kappa'"),
+        (["--tuner-option", "kappa=1"], "the tuner 'auto' has no option 'kappa'"),
         (["--tuner-option", "kappa"], "--tuner-option takes NAME=VALUE"),
         (["--space", "maximum_level=1"], "use one of: maximum_levels, minimum_levels"),
         (["--objective", "val_nonsense"], "the direction of the objective 'val_nonsense'"),
