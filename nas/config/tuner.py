@@ -21,7 +21,7 @@ from nas.trial.proposal import Tuner
 from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner, get_oracle_objective
 from nas.tuners.registry import get_tuner_class
 
-_COMMON_OPTIONS = ("objective", "max_trials", "seed", "hyperparameters", "points")
+_COMMON_OPTIONS = ("objective", "max_trials", "seed", "hyperparameters", "strong_points")
 AUTO = "auto"
 """Name of the tuner that suits the space."""
 
@@ -68,7 +68,7 @@ class TunerBinding:
             seed=seed,
             hyperparameters=None if self.hyperparameters is None else self.hyperparameters.copy(),
             epochs=epochs,
-            points=points,
+            strong_points=points,
         )
 
 
@@ -165,14 +165,14 @@ def _from_name(name: str, options: dict[str, Any]) -> TunerBinding:
             f"the options of the tuner {name!r} must be numbers, strings, lists and dicts: {error}"
         ) from error
 
-    takes_points = any(each.name == "points" for each in parameters)
+    takes_points = any(each.name == "strong_points" for each in parameters)
 
     def make(
-        *, epochs: int | None, points: Sequence[Mapping[str, Any]] = (), **common: Any
+        *, epochs: int | None, strong_points: Sequence[Mapping[str, Any]] = (), **common: Any
     ) -> Tuner:
         chosen = copy.deepcopy(options)
         if takes_points:
-            common["points"] = points
+            common["strong_points"] = strong_points
         if "max_epochs" in known and epochs is not None:
             chosen.setdefault("max_epochs", epochs)
             if chosen["max_epochs"] > epochs:

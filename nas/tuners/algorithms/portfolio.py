@@ -26,7 +26,7 @@ class PortfolioTuner(BaseTuner):
     """Tuner that begins with strong points, and then searches the families that do best.
 
     Args:
-        points: Values of the first trials; missing ones have the defaults of the space.
+        strong_points: Values of the first trials; missing ones have the defaults of the space.
         exploration: Probability of a random candidate after the points, in [0, 1].
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`.
 
@@ -37,12 +37,12 @@ class PortfolioTuner(BaseTuner):
     def __init__(
         self,
         *,
-        points: Sequence[Mapping[str, Any]] = (),
+        strong_points: Sequence[Mapping[str, Any]] = (),
         exploration: float = 0.5,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        self._points = [dict(values) for values in points]
+        self._points = [dict(values) for values in strong_points]
         self._exploration = check_real("exploration", exploration, 0, 1)
 
     def choose(self, number: int) -> Values | None:

@@ -59,7 +59,7 @@ def test_unusable_tuners_are_refused_at_once(name, options, message):
     hypermodel = model(max_trials=5)
     with pytest.raises(ArgumentError, match=message):
         hypermodel.tuner_bind(name, **options)
-    assert hypermodel._tuner_binding.name == "random"
+    assert hypermodel._tuner_binding.name == "auto"
 
 
 @pytest.mark.parametrize("name", sorted(set(TUNERS) - {"deephyper"}))

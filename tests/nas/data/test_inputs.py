@@ -97,7 +97,7 @@ def classifiers(tmp_path_factory):
 def prepared(monkeypatch):
     """Make ``fit`` return the prepared data, without training."""
 
-    monkeypatch.setattr(HyperHyperModel, "_search", lambda search, config, prepared: prepared)
+    monkeypatch.setattr(HyperHyperModel, "_search", lambda search, config, prepared, **_: prepared)
 
 
 def column(prepared: Any, name: str) -> Any:

@@ -145,7 +145,7 @@ def test_labels_in_another_form_than_in_training_are_refused(classes, df, label,
 @pytest.fixture
 def prepared(monkeypatch):
     """Make ``fit`` return the prepared data, without training."""
-    monkeypatch.setattr(HyperHyperModel, "_search", lambda search, config, prepared: prepared)
+    monkeypatch.setattr(HyperHyperModel, "_search", lambda search, config, prepared, **_: prepared)
 
 
 def test_validation_data_needs_the_bound_columns_only(prepared, df, tmp_path):

@@ -30,7 +30,7 @@ def loss(values, epoch):
 
 def searched(max_trials=24, points=POINTS, overrides=None, **options):
     tuner = PortfolioTuner(
-        objective=OBJECTIVE, max_trials=max_trials, seed=1, points=points,
+        objective=OBJECTIVE, max_trials=max_trials, seed=1, strong_points=points,
         hyperparameters=overrides, **options,
     )  # fmt: skip
     known = tuner.hyperparameters
