@@ -64,10 +64,10 @@ Example:
 
 _EXPORT = """\
 Save the model that predicts for RUN, its ensemble or else its best network, as a file that Keras
-loads without this package. It takes the columns of the table by name: strings as strings, numbers and booleans as float64, dates and times
-as float64 microseconds since 1970. Missing values are "" and NaN. A second file with the suffix
-.json lists its columns and its classes. For a run that is not finished, save the best network so
-far.
+loads without this package. It takes the columns of the table by name: strings as strings, numbers
+and booleans as float64, dates and times as int64 microseconds since 1970. Missing values are "",
+NaN and -2^63. A second file with the suffix .json lists its columns and its classes. For a run that
+is not finished, save the best network so far.
 
 \b
 Example:

@@ -63,7 +63,9 @@ class KerasTrainer:
 
     def __init__(self, *, eager: bool = False) -> None:
         self._eager = eager
-        self._programs: OrderedDict[str, KerasProgram] = OrderedDict()  # by structure
+        # Programs by structure.
+        self._shared: weakref.WeakValueDictionary[str, KerasProgram] = weakref.WeakValueDictionary()
+        self._kept: OrderedDict[str, KerasProgram] = OrderedDict()
         self._tensors: weakref.WeakKeyDictionary[ShardData, tuple[Any, ...]] = (
             weakref.WeakKeyDictionary()
         )
@@ -74,21 +76,27 @@ class KerasTrainer:
             raise ArgumentError(f"this trainer runs one trial at a time, but got {len(specs)}")
         spec = specs[0]
         structure = get_structure(spec.program, spec.batch_size)
-        program = None if structure is None else self._programs.pop(structure, None)
+        program = None if structure is None else self._shared.get(structure)
         if program is None:
             program = KerasProgram(spec, self._tensor_chunks, eager=self._eager)
         if structure is not None:
-            self._programs[structure] = program
-            self._remove_programs()
+            self._shared[structure] = program
+            if read_numbers(spec.program):
+                self._keep(structure, program)
         return SharedProgram(program, spec)
 
-    def _remove_programs(self) -> None:
-        """Remove the shared programs that were opened least recently, beyond a size."""
+    def _keep(self, structure: str, program: KerasProgram) -> None:
+        """Keep a program for later trials, and remove those opened least recently beyond a size.
+
+        Trials with one of our schedules are of a few structures, and of several folds.
+        """
+        self._kept.pop(structure, None)
+        self._kept[structure] = program
         total = 0
-        for number, (key, program) in enumerate(reversed(list(self._programs.items()))):
-            total += program.nbytes
+        for number, (key, each) in enumerate(reversed(list(self._kept.items()))):
+            total += each.nbytes
             if number and total > _KEPT_BYTES:
-                del self._programs[key]
+                del self._kept[key]
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
         """Release graphs and kernels of all evicted programs, about a megabyte per trial."""
