@@ -92,7 +92,7 @@ def test_a_misspelt_keyword_of_a_method_is_refused(kind, name):
     catching = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
     if name == "tuner_bind":
         # Its keywords are the tuner's options, and it looks at them itself.
-        with pytest.raises(ArgumentError, match="'random' has no option 'nonsense'"):
+        with pytest.raises(ArgumentError, match="'auto' has no option 'nonsense'"):
             HyperHyperModel(ak.Input(), REGRESSION()).tuner_bind(nonsense=1)
         return
     assert not catching, f"{name} swallows misspelt keywords"
@@ -168,7 +168,7 @@ def test_tuner_bind_refuses_and_keeps_what_was_bound(more, message, tmp_path):
     with pytest.raises(ArgumentError, match=message):
         hypermodel.tuner_bind(**more)
     assert hypermodel._tuner_binding.max_trials == 5
-    assert hypermodel._tuner_binding.name == "random"
+    assert hypermodel._tuner_binding.name == "auto"
 
 
 def test_a_space_whose_minimum_is_over_its_maximum_is_refused():

@@ -242,9 +242,9 @@ def test_a_time_limit_ends_the_search_with_a_result(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_limit_that_is_over_at_once_gives_one_trial(tmp_path):
-    result = fit(make(tmp_path, trials=5), raw_table(), max_seconds=1, reproducible=False)
-    assert len(result.trials) == 1
+def test_a_limit_that_is_over_at_once_gives_a_trial_all_the_same(tmp_path):
+    result = fit(make(tmp_path, trials=50), raw_table(), max_seconds=1, reproducible=False)
+    assert 1 <= len(result.trials) < 50
     assert result.best_trial.score is not None
 
 
