@@ -100,7 +100,7 @@ class Rows:
     def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
         self.x, self.y, self.rows = x, y, len(x)
 
-    def chunks(self, batch_size: int, seed: int | None) -> Any:
+    def chunks(self, batch_size: int, seed: int | None, passes: int = 1) -> Any:
         """Yield all rows as one chunk, shuffled by the seed."""
         from cerebros_spark.data.shards import Chunk
 

@@ -192,7 +192,7 @@ class Timed:
         self.count = 0
         self._data, self._most = data, most
 
-    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Any]:
+    def chunks(self, batch_size: int, seed: int | None, passes: int = 1) -> Iterator[Any]:
         """Yield chunks until there are enough rows; the last is whole."""
         chunks = self._data.chunks(batch_size, seed)
         while self.count < self._most:

@@ -40,7 +40,7 @@ class Rows:
         self.x, self.y, self.weights = list(x), list(y), weights
         self.rows = len(x[0])
 
-    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
+    def chunks(self, batch_size: int, seed: int | None, passes: int = 1) -> Iterator[Chunk]:
         order = np.arange(self.rows)
         if seed is not None:
             order = np.random.Generator(np.random.PCG64(seed)).permutation(self.rows)
@@ -56,7 +56,7 @@ class Streamed(Rows):
 
     resident = False
 
-    def chunks(self, batch_size: int, seed: int | None) -> Iterator[Chunk]:
+    def chunks(self, batch_size: int, seed: int | None, passes: int = 1) -> Iterator[Chunk]:
         (whole,) = super().chunks(batch_size, seed)
         for part in np.split(whole.order, [3 * batch_size]):
             x, y = [each[part] for each in self.x], [each[part] for each in self.y]
