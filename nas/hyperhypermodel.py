@@ -424,11 +424,8 @@ class HyperHyperModel:
             ensemble_size=ensemble_size,
             began=time.monotonic(),
         )
-        return self._search(
-            config,
-            find_data(config.resources, data),
-            cross_validates=config.resources.validation == AUTO,
-        )
+        # How the validation rows were chosen is not known.
+        return self._search(config, find_data(config.resources, data), cross_validates=False)
 
     # After the search --------------------------------------------------------------------
 

@@ -193,7 +193,8 @@ class Worker:
         key = state_key(self._config, unit.trial_id, unit.visit + 1, unit.attempt)
         ref = make_state_ref(key, checkpoint)
         self._programs.set_loaded(unit.trial_id, ref)
-        if not is_resident:
+        # Another trial of the same structure may use the program before the trial's next unit.
+        if not is_resident or hasattr(self._running, "is_loaded"):
             self._states.put(unit.trial_id, ref, checkpoint)
         return ref
 

@@ -33,7 +33,13 @@ def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str)
     """
     model, resources, binding = config.model, config.resources, config.tuner
     overrides = binding.hyperparameters
+    selection: dict[str, Any] = {}
+    if isinstance(model.space, TabularSpace):  # what decides which folds are proposed
+        has_limit = config.max_seconds is not None
+        values = [config.folds, config.passes, config.ensemble_size, has_limit]
+        selection["folds, passes, ensemble_size, and whether there is max_seconds"] = values
     return {
+        **selection,
         "partitions": resources.backend.num_workers,
         "seed": seed,
         "epochs": config.epochs,

@@ -220,7 +220,12 @@ def adapt_to_data(config: SearchConfig, manifest: Manifest, cross_validates: boo
     batch_size = config.batch_size or choose_batch_size(rows)
     epochs, passes = choose_epochs(rows, batch_size, manifest.partitions)
     has_groups = config.resources.group_column or config.resources.time_column
-    cross_validates = cross_validates and not has_groups and rows <= MAX_CROSS_VALIDATED
+    # Workers keep the rows of each fold and phase, about ten times the rows of a partition.
+    row_bytes = 4 * (manifest.table.matrix.width if manifest.table is not None else 1)
+    largest = max(shard.rows for shard in manifest.train) * row_bytes
+    fits = 10 * largest <= config.resources.shard_memory
+    few = rows <= MAX_CROSS_VALIDATED
+    cross_validates = cross_validates and not has_groups and few and fits
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, space=space),

@@ -7,7 +7,8 @@ trees with the defaults of scikit-learn's HistGradientBoosting.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,38 +36,37 @@ _MOST_CATEGORIES = 250
 
 
 def predict_baselines(
-    rows: FoldRows, fronts: Sequence[MatrixLayout], classes: int | None
-) -> dict[str, list[np.ndarray]]:
+    rows: FoldRows,
+    fronts: Sequence[MatrixLayout],
+    classes: int | None,
+    stop: threading.Event | None = None,
+) -> Iterator[tuple[str, list[np.ndarray]]]:
     """Fit simple models, and predict the validation rows of each fold.
 
     Args:
         rows: The rows, with as many folds as the search. Each model is fitted for each fold.
         fronts: Layout of the matrix of each input.
         classes: Number of classes; None for a regression.
+        stop: Event after which no further model is fitted.
 
-    Returns:
-        Predictions of each fold by name of the model, without models that failed, which the log
-        says.
+    Yields:
+        Name and predictions by fold of each model, without models that failed, which the log says.
     """
-    # More threads would wait for those that train the networks.
-    with threadpool_limits(1):
-        return _predict_all(rows, fronts, classes)
-
-
-def _predict_all(
-    rows: FoldRows, fronts: Sequence[MatrixLayout], classes: int | None
-) -> dict[str, list[np.ndarray]]:
     models = {CONSTANT: _predict_constant, LINEAR: _predict_linear, BOOSTING: _predict_boosting}
-    predictions = {}
     for name, predict in models.items():
+        parts = []
         try:
-            predictions[name] = [
-                predict(*_read(rows, fold), rows.held_out[fold][0], fronts, classes)
-                for fold in range(rows.folds)
-            ]
+            # More threads would wait for those that train the networks.
+            with threadpool_limits(1):
+                for fold in range(rows.folds):
+                    if stop is not None and stop.is_set():
+                        return
+                    held_out = rows.held_out[fold].x
+                    parts.append(predict(*_read(rows, fold), held_out, fronts, classes))
         except Exception as error:
             logger.info("no baseline %r: %s", name, error)
-    return predictions
+            continue
+        yield name, parts
 
 
 def describe_rank(scores: Mapping[str, float], best: float, sign: float) -> str | None:
@@ -85,8 +85,8 @@ def describe_rank(scores: Mapping[str, float], best: float, sign: float) -> str 
 
 
 def _read(rows: FoldRows, fold: int) -> tuple[list[np.ndarray], np.ndarray]:
-    x, y = rows.read(Phase.TRAIN, fold)
-    return x, y[0]
+    read = rows.read(Phase.TRAIN, fold)
+    return read.x, read.y[0]
 
 
 def _predict_constant(

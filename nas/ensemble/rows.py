@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +15,19 @@ from cerebros_spark.data.manifest import Layout, Manifest, Shard
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.storage.store import Store
 
-Rows = tuple[list[np.ndarray], list[np.ndarray]]
-"""An array ``(rows, ...)`` for each input, and ``(rows, width)`` for each output."""
+
+class Rows(NamedTuple):
+    """Rows in memory.
+
+    Attributes:
+        x: An array ``(rows, ...)`` for each input.
+        y: An array ``(rows, width)`` for each output.
+        weights: Sample weights ``(rows,)``; None without.
+    """
+
+    x: list[np.ndarray]
+    y: list[np.ndarray]
+    weights: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,12 @@ class FoldRows:
         ]
         x = zip(*([each[:share] for each in chunk.x] for chunk in chunks), strict=True)
         y = zip(*([each[:share] for each in chunk.y] for chunk in chunks), strict=True)
-        return [np.concatenate(each) for each in x], [np.concatenate(each) for each in y]
+        weights = [chunk.weights[:share] for chunk in chunks if chunk.weights is not None]
+        return Rows(
+            [np.concatenate(each) for each in x],
+            [np.concatenate(each) for each in y],
+            np.concatenate(weights) if weights else None,
+        )
 
     @cached_property
     def held_out(self) -> list[Rows]:
@@ -55,7 +72,14 @@ class FoldRows:
     @cached_property
     def labels(self) -> list[np.ndarray]:
         """Labels of each output, of the validation rows of all folds."""
-        return [np.concatenate(each) for each in zip(*(y for _, y in self.held_out), strict=True)]
+        parts = zip(*(rows.y for rows in self.held_out), strict=True)
+        return [np.concatenate(each) for each in parts]
+
+    @cached_property
+    def weights(self) -> np.ndarray | None:
+        """Sample weights of the validation rows of all folds; None without."""
+        weights = [rows.weights for rows in self.held_out if rows.weights is not None]
+        return np.concatenate(weights) if weights else None
 
     @cached_property
     def _partitions(self) -> list[FoldShards]:

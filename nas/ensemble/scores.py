@@ -23,6 +23,7 @@ def make_score(
     labels: Sequence[np.ndarray],
     objective: keras_tuner.Objective,
     custom_objects: Mapping[str, Any] | None = None,
+    weights: np.ndarray | None = None,
 ) -> Callable[[Predictions], float]:
     """Make the function that scores predictions.
 
@@ -31,13 +32,15 @@ def make_score(
         labels: Labels of each output.
         objective: Objective of the search.
         custom_objects: Custom losses and metrics by name.
+        weights: Sample weights, as Keras applies them to losses; None for 1.
 
     Returns:
         Function of predictions to a score, the lower the better.
     """
-    fast = _find_loss(program, labels) if objective.name == "val_loss" else None
-    if fast is not None:
-        return fast
+    losses = _find_loss(program, labels) if objective.name == "val_loss" else None
+    if losses is not None:
+        factors = 1.0 if weights is None else weights
+        return lambda predictions: float(np.mean(losses(predictions) * factors))
     with custom_object_scope(custom_objects):
         model = build_scoring_model(program, labels)
     y = list(labels) if len(labels) > 1 else labels[0]
@@ -47,30 +50,37 @@ def make_score(
     def score(predictions: Predictions) -> float:
         x = [each.astype("float32") for each in predictions]
         values = model.evaluate(
-            x if len(x) > 1 else x[0], y, batch_size=len(x[0]), verbose=0, return_dict=True
+            x if len(x) > 1 else x[0],
+            y,
+            batch_size=len(x[0]),
+            verbose=0,
+            sample_weight=weights,
+            return_dict=True,
         )
         return sign * float(values.get(name, math.nan))
 
     return score
 
 
-def _find_loss(program: str, labels: Sequence[np.ndarray]) -> Callable[[Predictions], float] | None:
-    """Return the usual losses of a single output, computed by NumPy; None for others."""
+def _find_loss(
+    program: str, labels: Sequence[np.ndarray]
+) -> Callable[[Predictions], np.ndarray] | None:
+    """Return the usual losses of a single output, by row, computed by NumPy; None for others."""
     if len(labels) > 1:
         return None
     loss = get_loss_name(program)
     y = labels[0].astype(np.float64)
     if loss == "mean_squared_error":
-        return lambda p: float(np.mean(np.square(p[0] - y)))
+        return lambda p: np.mean(np.square(p[0] - y), axis=1)
     if loss == "mean_absolute_error":
-        return lambda p: float(np.mean(np.abs(p[0] - y)))
+        return lambda p: np.mean(np.abs(p[0] - y), axis=1)
     if loss == "binary_crossentropy":
-        return lambda p: _binary_loss(p[0], y)
+        return lambda p: _compute_binary_loss(p[0], y)
     if loss == "sparse_categorical_crossentropy":
         rows, index = np.arange(len(y)), y.reshape(-1).astype(int)
-        return lambda p: float(-np.mean(np.log(_normalize(p[0])[rows, index])))
+        return lambda p: -np.log(_normalize(p[0])[rows, index])
     if loss == "categorical_crossentropy":
-        return lambda p: float(-np.mean(np.sum(y * np.log(_normalize(p[0])), axis=1)))
+        return lambda p: -np.sum(y * np.log(_normalize(p[0])), axis=1)
     return None
 
 
@@ -94,9 +104,9 @@ def get_loss_name(program: str) -> str:
 _NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}
 
 
-def _binary_loss(p: np.ndarray, y: np.ndarray) -> float:
+def _compute_binary_loss(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     p = np.clip(p, _EPSILON, 1 - _EPSILON)
-    return float(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
+    return np.asarray(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p), axis=1))
 
 
 def _normalize(p: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -203,6 +204,13 @@ class _SearchEstimator(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         is_same = names is not None and sorted(map(str, X.columns)) == sorted(names)
         return X[names] if is_same else X
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickles of earlier versions lack later arguments.
+        for name, parameter in inspect.signature(_SearchEstimator.__init__).parameters.items():
+            if name != "self":
+                state.setdefault(name, parameter.default)
+        super().__setstate__(state)
 
     def __getstate__(self) -> dict[str, Any]:
         attributes: dict[str, Any] = super().__getstate__()

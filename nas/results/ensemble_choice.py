@@ -15,6 +15,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
+from cerebros_spark.core.types import Phase
 from cerebros_spark.data.manifest import Layout, Manifest
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.scopes import custom_object_scope
@@ -95,7 +96,9 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
             break
         predictions.append(_predict(request, rows, candidate))
     first = candidates[0].trials[0]
-    score = make_score(first.program, rows.labels, request.objective, request.custom_objects)
+    score = make_score(
+        first.program, rows.labels, request.objective, request.custom_objects, rows.weights
+    )
     weights = select(predictions, score, request.size)
     sign = 1.0 if request.objective.direction == "min" else -1.0
     alone = [sign * score(each) for each in predictions]
@@ -116,7 +119,9 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
         )
         for index, weight in weights.items()
     ]
-    temperature, report = _calibrate(first.program, mean, rows.labels)
+    # The temperature of weighted rows would be another.
+    is_plain = rows.weights is None
+    temperature, report = _calibrate(first.program, mean, rows.labels) if is_plain else (1.0, {})
     return Ensemble(
         members=tuple(sorted(members, key=lambda member: -member.weight)),
         score=sign * score(mean),
@@ -125,7 +130,7 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
         folds=rows.folds,
         temperature=temperature,
         calibration=report,
-        bounds=_find_bounds(rows.labels) if all(request.is_regression) else (),
+        bounds=_find_bounds(rows) if all(request.is_regression) else (),
     )
 
 
@@ -133,7 +138,9 @@ def _calibrate(
     program: str, mean: Predictions, labels: Sequence[np.ndarray]
 ) -> tuple[float, dict[str, tuple[float, float]]]:
     """Find the temperature; return it, and log loss and calibration error before and after."""
-    if len(labels) > 1 or not calibration.is_calibrated(get_loss_name(program)):
+    loss = get_loss_name(program)
+    is_multi_label = loss == "binary_crossentropy" and labels[0].shape[1] > 1
+    if len(labels) > 1 or is_multi_label or not calibration.is_calibrated(loss):
         return 1.0, {}
     before, y = mean[0], labels[0]
     temperature = calibration.find_temperature(before, y)
@@ -150,7 +157,8 @@ def _calibrate(
 def _predict(request: EnsembleRequest, rows: FoldRows, configuration: Configuration) -> Predictions:
     """Predict the rows of all folds, each by the trial that was not trained on it."""
     parts = []
-    for trial, (x, _) in zip(configuration.trials, rows.held_out, strict=False):
+    for trial, held_out in zip(configuration.trials, rows.held_out, strict=False):
+        x = held_out.x
         network = TrainedNetwork.from_record(request.store, trial)
         with custom_object_scope(request.custom_objects):
             model = load_network(network, "member")
@@ -164,8 +172,17 @@ def _predict(request: EnsembleRequest, rows: FoldRows, configuration: Configurat
     return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 
-def _find_bounds(labels: Sequence[np.ndarray]) -> tuple[tuple[tuple[float, float], ...], ...]:
-    """Find the least and the greatest label of each value of each output."""
+def _find_bounds(rows: FoldRows) -> tuple[tuple[tuple[float, float], ...], ...]:
+    """Find the least and the greatest label of each value of each output, over all rows.
+
+    Returns nothing if there are too many rows to read.
+    """
+    labels = rows.labels
+    if rows.folds == 1:
+        if rows.manifest.train_rows + rows.manifest.validation_rows > rows.most:
+            return ()
+        train = rows.read(Phase.TRAIN, 0).y
+        labels = [np.concatenate(pair) for pair in zip(labels, train, strict=True)]
     return tuple(
         tuple(zip(y.min(axis=0).tolist(), y.max(axis=0).tolist(), strict=True)) for y in labels
     )

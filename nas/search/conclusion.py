@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 import numpy as np
 
+from cerebros_spark.core.errors import StoreError
 from nas.ensemble.baselines import describe_rank, predict_baselines
 from nas.ensemble.ensemble import Ensemble
 from nas.ensemble.rows import FoldRows
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # Share of the time limit after which nothing more is computed for the conclusion.
 _DEADLINE = 0.95
+# Seconds to wait for simple models without a time limit.
+_MOST_SECONDS = 60.0
 # Rows that simple models are fitted to.
 _MOST_ROWS = 200_000
 
@@ -33,8 +36,9 @@ class Conclusion:
 
     def __init__(self, context: SearchContext) -> None:
         self._context = context
-        self._executor = ThreadPoolExecutor(1, "cerebros-baselines")
-        self._predictions: Future[dict[str, list[np.ndarray]]] | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._predictions: dict[str, list[np.ndarray]] = {}
 
     @property
     def _is_wanted(self) -> bool:
@@ -46,6 +50,8 @@ class Conclusion:
         table, targets = data.manifest.table, data.targets
         if not self._is_wanted or table is None or len(targets) > 1:
             return
+        if data.manifest.weight is not None:
+            return  # the simple models do not use weights
         (target,) = targets
         is_number = target.num_classes is None and target.width == 1 and target.mean
         is_class = target.num_classes is not None and target.label_shape == (1,)
@@ -54,18 +60,35 @@ class Conclusion:
         store = self._context.job.store
         rows = FoldRows(store, data.manifest, data.layout, folds, _MOST_ROWS)
         fronts = [table.select(group).matrix for group in data.layout.inputs]
-        self._predictions = self._executor.submit(
-            predict_baselines, rows, fronts, target.num_classes
-        )
+
+        def predict() -> None:
+            for name, parts in predict_baselines(rows, fronts, target.num_classes, self._stop):
+                self._predictions[name] = parts
+
+        # A daemon, so that it does not keep an interrupted process alive.
+        self._thread = threading.Thread(target=predict, name="cerebros-baselines", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Release the thread."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        """Stop the thread before its next model."""
+        self._stop.set()
 
     def finish(self) -> Ensemble | None:
-        """Choose the ensemble, record it in the journal, and return it."""
+        """Choose the ensemble, record it in the journal, and return it.
+
+        An error leaves the search without an ensemble, and not without a result.
+        """
         if not self._is_wanted:
             return None
+        try:
+            return self._choose()
+        except StoreError:
+            raise
+        except Exception:
+            logger.exception("cannot choose an ensemble: the best network predicts alone")
+            return None
+
+    def _choose(self) -> Ensemble | None:
         config, data = self._context.config, self._context.data
         records = self._context.session.table.records
         request = EnsembleRequest(
@@ -98,14 +121,15 @@ class Conclusion:
     def _score_baselines(
         self, ensemble: Ensemble, records: tuple[TrialRecord, ...]
     ) -> dict[str, float]:
-        if self._predictions is None:
+        if self._thread is None:
             return {}
-        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        try:
-            predictions = self._predictions.result(left)
-        except TimeoutError:
-            logger.info("no baselines: the time is over")
-            return {}
+        left = _MOST_SECONDS
+        if self._deadline is not None:
+            left = max(0.0, self._deadline - time.monotonic())
+        self._thread.join(left)
+        if self._thread.is_alive():
+            logger.info("some simple models are not scored, because they take too long")
+        predictions = dict(self._predictions)
         context = self._context
         rows = FoldRows(
             context.job.store,

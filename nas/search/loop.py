@@ -93,12 +93,30 @@ class SearchLoop:
             self._journal.append("proposal", trial=trial.name, values=values, **fold)
             self._build_queue.add(trial)
         left = len(self._table.running)
-        if left and not self._table.in_flight:
+        if left and not self._table.in_flight and not self._may_wait:
+            self._stop_held()
+        elif left and not self._table.in_flight:
             raise SearchError(
                 f"{type(self._session.tuner).__name__} holds {left} trials and proposes no other: "
                 "a tuner must let held trials proceed, or end them"
             )
         return left > 0
+
+    @property
+    def _may_wait(self) -> bool:
+        """Whether the tuner may still release held trials by new proposals."""
+        return self._session.explores and self._limit.allows_trial
+
+    def _stop_held(self) -> None:
+        """Stop the held trials, which the tuner can no longer release."""
+        for trial in [each for each in self._table.running.values() if each.held]:
+            self._session.release(trial, proceed=False)
+            answer = EpochAnswer(proceed=False)
+            try:
+                self._callbacks.finish(trial)
+            except Exception as error:
+                answer = _failed(error)
+            self._engine.answer(trial.name, answer)
 
     @property
     def _may_propose(self) -> bool:

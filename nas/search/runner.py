@@ -123,7 +123,7 @@ def _make_result(
 
 
 def _read_ensemble(recovered: RecoveredJournal) -> Ensemble | None:
-    for record in recovered.records:
+    for record in reversed(recovered.records):
         if record["kind"] == "ensemble":
             return msgspec.convert(record, Ensemble)
     return None

@@ -20,6 +20,10 @@ from cerebros_spark.training.keras.serialization import iterate_dicts
 
 _Numbers = tuple[float, ...]
 
+# Keys whose values are names of layers, and keys below them whose values are not.
+_NAMES = frozenset({"name", "input_layers", "output_layers", "keras_history"})
+_VALUES = frozenset({"class_name", "dtype", "module", "registered_name"})
+
 
 def get_structure(program: str, batch_size: int) -> str | None:
     """Return the structure of a program as text; None if it has custom code.
@@ -95,13 +99,14 @@ def _find_numbers(config: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
     return found
 
 
-def _clean(node: Any, names: Mapping[str, str]) -> Any:
+def _clean(node: Any, names: Mapping[str, str], is_name: bool = False) -> Any:
+    """Rename layers where they are named, and leave out initializers."""
     if isinstance(node, dict):
         return {
-            key: _clean(value, names)
+            key: _clean(value, names, key in _NAMES or (is_name and key not in _VALUES))
             for key, value in node.items()
             if not key.endswith("_initializer")
         }
     if isinstance(node, list):
-        return [_clean(value, names) for value in node]
-    return names.get(node, node) if isinstance(node, str) else node
+        return [_clean(value, names, is_name) for value in node]
+    return names.get(node, node) if is_name and isinstance(node, str) else node

@@ -138,7 +138,11 @@ class TabularNetworks(Space):
                     )(standard)
                 )
             else:
-                heads.append(layers.Activation(output.activation, name=output.name)(standard))
+                heads.append(
+                    layers.Activation(
+                        output.activation, name=output.name, dtype=keras.config.floatx()
+                    )(standard)
+                )
         return heads
 
     def _build_cerebros(self, hp: Any, inputs: Any, steps: int, active: bool) -> Any:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.training.keras.checkpoint import get_initial_state
@@ -55,6 +56,18 @@ def test_everything_else_is():
     others += [structure(plain), structure(absolute), structure(build(dtype="float64"))]
     assert first not in others
     assert len(set(others)) == len(others)
+
+
+@pytest.mark.parametrize("other", ["tanh", "sigmoid"])
+def test_layers_that_are_named_like_their_activation_differ(other):
+    def activated(name):
+        inputs = keras.Input((3,))
+        hidden = keras.layers.Activation(name, name=name)(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
+        model.compile("sgd", "mse")
+        return structure(model)
+
+    assert activated("relu") == activated("relu") != activated(other)
 
 
 def test_numbers_are_those_of_schedule_and_decay():
