@@ -18,7 +18,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.journal import read
 from nas import CerebrosSpace, HyperHyperModel, ModelSelectionResult, TabularSpace
-from nas.search import loop
+from nas.search import conclusion, loop
 from tests.nas.tables import raw_table, to_inputs
 
 # The smallest networks of three kinds, with what all of them share fixed.
@@ -304,3 +304,63 @@ def test_networks_of_one_structure_are_traced_once(searched):
     # 3 structures, in training and in validation, for 11 trials.
     assert all(count <= 6 for count in traced.values())
     assert keras.backend.backend() == "tensorflow"
+
+
+def test_several_labels_at_once_are_not_calibrated_as_classes(tmp_path):
+    frame = raw_table(300)
+    frame["first"] = (frame["number"].fillna(5) > 5).astype(int)
+    frame["second"] = (frame["answer"] == "yes").astype(int)
+    hypermodel = make(tmp_path, ak.ClassificationHead(multi_label=True), trials=2)
+    hypermodel.resource_bind(
+        store=LocalStore(tmp_path), label_columns=[["first", "second"]],
+        feature_columns=["number", "answer", "color"],
+    )  # fmt: skip
+    result = fit(hypermodel, frame, y=None, epochs=4)
+    assert result.ensemble.temperature == 1.0
+    assert result.ensemble.calibration == {}
+    predicted = hypermodel.predict(frame)
+    assert ((predicted >= 0) & (predicted <= 1)).all()
+    assert np.ptp(predicted.sum(axis=1)) > 0.1  # no distribution over the labels
+
+
+def test_the_range_of_a_regression_is_that_of_all_rows(tmp_path):
+    frame = raw_table(300)
+    frame["y"] = np.arange(300.0)  # the last rows, which validate, have the greatest labels
+    result = fit(make(tmp_path, ak.RegressionHead(), trials=2), frame, shuffle=False)
+    assert result.ensemble.folds == 1
+    assert result.ensemble.bounds == (((0.0, 299.0),),)
+
+
+def test_weights_count_in_the_choice_of_the_ensemble(tmp_path):
+    frame = raw_table(300)
+    frame["weight"] = np.where(np.arange(300) % 2, 2.0, 0.0)
+    hypermodel = make(tmp_path, trials=2)
+    hypermodel.resource_bind(store=LocalStore(tmp_path), sample_weight_column="weight")
+    result = fit(hypermodel, frame)
+    ensemble = result.ensemble
+    assert ensemble.baselines == {}
+    assert ensemble.temperature == 1.0
+    for member in ensemble.members:
+        trials = [t for t in result.trials if t.trial_id in member.trials]
+        assert member.score == pytest.approx(np.mean([t.score for t in trials]), rel=2e-2)
+
+
+def test_trials_that_a_tuner_holds_end_with_the_time(tmp_path):
+    hypermodel = make(tmp_path, trials=200)
+    hypermodel.tuner_bind("hyperband", max_trials=200)
+    result = fit(hypermodel, raw_table(), epochs=9, max_seconds=12, reproducible=False)
+    assert all(trial.has_ended for trial in result.trials)
+    assert result.best_trial.score is not None
+
+
+def test_an_error_in_the_choice_leaves_the_best_network(tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(conclusion, "choose_ensemble", fail)
+    frame = raw_table()
+    hypermodel = make(tmp_path, trials=2)
+    result = fit(hypermodel, frame)
+    assert result.ensemble is None
+    assert "cannot choose an ensemble" in caplog.text
+    assert np.isfinite(hypermodel.predict(frame)).all()
