@@ -109,7 +109,8 @@ def _predict_linear(
     fronts: Sequence[MatrixLayout],
     classes: int | None,
 ) -> np.ndarray:
-    from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.model_selection import GridSearchCV
     from sklearn.preprocessing import StandardScaler
 
     x, y = [each[:_MOST_LINEAR] for each in x], y[:_MOST_LINEAR]
@@ -131,8 +132,11 @@ def _predict_linear(
     if classes is None:
         predicted = RidgeCV(_PENALTIES).fit(scaled, y).predict(scaled_test)
         return np.asarray(predicted).reshape(len(scaled_test), -1)
-    model = LogisticRegressionCV(
-        Cs=list(_INVERSE_PENALTIES), cv=3, scoring="neg_log_loss", max_iter=300
+    model = GridSearchCV(
+        LogisticRegression(max_iter=300),
+        {"C": list(_INVERSE_PENALTIES)},
+        scoring="neg_log_loss",
+        cv=3,
     )
     return _to_outputs(model.fit(scaled, y.reshape(-1)), scaled_test, classes)
 
