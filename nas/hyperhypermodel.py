@@ -23,6 +23,8 @@ from cerebros_spark.storage.store import Store
 from nas.config.binding import AUTO, AUTO_FRACTION, Resources, parse_columns
 from nas.config.callbacks import split_callbacks
 from nas.config.dataset import PreparedData, find_data, prepare_data
+from nas.config.description import SELECTION
+from nas.config.resume import find_earlier_run
 from nas.config.search_config import SearchConfig, adapt_to_data, configure_model, resolve_data
 from nas.config.tuner import TunerBinding, bind_tuner
 from nas.data.describe import TableDescription, describe_table
@@ -424,8 +426,12 @@ class HyperHyperModel:
             ensemble_size=ensemble_size,
             began=time.monotonic(),
         )
-        # How the validation rows were chosen is not known.
-        return self._search(config, find_data(config.resources, data), cross_validates=False)
+        # How the validation rows were chosen is not known, unless an earlier driver has searched.
+        store = config.resources.store
+        earlier = find_earlier_run(store, config.project_name, config.overwrite)
+        recorded = None if earlier is None else earlier.records[0].get(SELECTION)
+        has_folds = recorded is not None and recorded[0] > 1
+        return self._search(config, find_data(config.resources, data), cross_validates=has_folds)
 
     # After the search --------------------------------------------------------------------
 

@@ -23,6 +23,9 @@ from nas.spaces.fixed_model import strip_names
 from nas.spaces.tabular.space import TabularSpace
 from nas.trial.proposal import Tuner
 
+SELECTION = "folds, passes, ensemble_size, and whether there is max_seconds"
+"""Field of the description of a search in a ``TabularSpace``, whose first value is the folds."""
+
 _ENDS = ("input_layers", "output_layers")
 
 
@@ -37,7 +40,7 @@ def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str)
     if isinstance(model.space, TabularSpace):  # what decides which folds are proposed
         has_limit = config.max_seconds is not None
         values = [config.folds, config.passes, config.ensemble_size, has_limit]
-        selection["folds, passes, ensemble_size, and whether there is max_seconds"] = values
+        selection[SELECTION] = values
     return {
         **selection,
         "partitions": resources.backend.num_workers,

@@ -147,6 +147,20 @@ def test_a_finished_run_returns_the_same_ensemble(searched):
     pd.testing.assert_frame_equal(again.leaderboard(), result.leaderboard())
 
 
+def test_a_finished_run_is_found_again_by_its_prepared_data(searched):
+    _, result, _, folder = searched
+    again = make(folder).fit_on_prepared_data(epochs=2, verbose=0, reproducible=True)
+    assert again.ensemble == result.ensemble
+
+
+def test_prepared_data_alone_is_not_cross_validated(searched):
+    _, _, _, folder = searched
+    hypermodel = make(folder, trials=1)
+    hypermodel.project_name = "other"
+    result = hypermodel.fit_on_prepared_data(epochs=1, verbose=0)
+    assert result.ensemble.folds == 1
+
+
 def test_trials_of_every_fold_are_replayed_bit_for_bit(searched):
     _, result, _, folder = searched
     replay = Replay(LocalStore(folder), "tabular")
