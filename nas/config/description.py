@@ -77,8 +77,10 @@ def describe_network(program: str) -> dict[str, Any]:
     """
     program_dict = json.loads(program)
     names = dict.fromkeys(_iterate_layer_names(program_dict["architecture"]))
-    renamed = _rename(program_dict, {name: f"layer {index}" for index, name in enumerate(names)})
-    architecture, compiled = renamed["architecture"], renamed["compile"]
+    numbered = {name: f"layer {index}" for index, name in enumerate(names)}
+    # A layer may be named like an argument, as "activation" is. Losses may be named like outputs.
+    architecture = _rename(program_dict["architecture"], numbered, keys=False)
+    compiled = _rename(program_dict["compile"], numbered, keys=True)
     layers = architecture["config"].get("layers", [architecture])
     return {
         "layers": [f"{each['class_name']} {_digest(each)}" for each in layers],
@@ -97,11 +99,14 @@ def _iterate_layer_names(architecture: Any) -> Iterator[str]:
             yield name
 
 
-def _rename(node: Any, names: Mapping[str, str]) -> Any:
+def _rename(node: Any, names: Mapping[str, str], *, keys: bool) -> Any:
     if isinstance(node, dict):
-        return {names.get(key, key): _rename(value, names) for key, value in node.items()}
+        return {
+            names.get(key, key) if keys else key: _rename(value, names, keys=keys)
+            for key, value in node.items()
+        }
     if isinstance(node, list):
-        return [_rename(value, names) for value in node]
+        return [_rename(value, names, keys=keys) for value in node]
     return names.get(node, node) if isinstance(node, str) else node
 
 
