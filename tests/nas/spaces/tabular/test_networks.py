@@ -10,6 +10,7 @@ import pytest
 from cerebros_spark.data.table.schema import CodeLayout, MatrixLayout
 from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
 from nas import TabularSpace
+from nas.config.description import describe_network
 from nas.spaces.cerebros.networks import Output
 from nas.spaces.tabular.networks import TabularNetworks
 from nas.spaces.tabular.portfolio import list_points
@@ -116,3 +117,12 @@ def test_sizes_suit_the_table(rows, partitions):
     assert 1 <= passes <= 4
     assert 12 <= epochs * passes <= 140
     assert epochs * passes * rows / size < 3_000 or epochs * passes == 12
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_that_is_built_again_is_described_alike(family):
+    programs = [serialize_model(networks().build(values_of(family))) for _ in range(2)]
+    keras.layers.Activation("relu")  # Keras goes on numbering
+    programs.append(serialize_model(networks().build(values_of(family))))
+    descriptions = [describe_network(program) for program in programs]
+    assert descriptions[0] == descriptions[1] == descriptions[2]
