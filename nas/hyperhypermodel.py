@@ -314,11 +314,11 @@ class HyperHyperModel:
                 input), or a dict of arrays.
             y: Name of the label's column in a table; or the labels of in-memory data. None if
                 ``label_columns`` is bound.
-            batch_size: Rows per training step. Defaults to 32; for a ``TabularSpace``, to 64 up to
+            batch_size: Rows per training step. Defaults to 32; for a ``TabularSpace``, to 32 up to
                 1,024 for large tables.
             epochs: Maximum number of epochs of a trial. If None, it is 1,000, and a trial also
                 stops when its ``val_loss`` has not improved by 1e-4 for 10 epochs, as in AutoKeras.
-                The networks of a ``TabularSpace`` have a schedule, and by default 12 to 128 epochs,
+                The networks of a ``TabularSpace`` have a schedule, and by default 6 to 128 epochs,
                 fewer for larger tables.
             callbacks: Keras callbacks, of which every trial uses copies. They are called at the
                 ends of epochs, with the metrics over all rows; callbacks that need batches are
@@ -430,7 +430,7 @@ class HyperHyperModel:
         store = config.resources.store
         earlier = find_earlier_run(store, config.project_name, config.overwrite)
         recorded = None if earlier is None else earlier.records[0].get(SELECTION)
-        has_folds = recorded is not None and recorded[0] > 1
+        has_folds = recorded is not None and recorded["folds"] > 1
         return self._search(config, find_data(config.resources, data), cross_validates=has_folds)
 
     # After the search --------------------------------------------------------------------

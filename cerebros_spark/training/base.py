@@ -24,6 +24,13 @@ class Program(Protocol):
     """Estimated memory of the program in bytes."""
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether it holds the states that were loaded or trained last.
+
+        False after another program, which shares its memory, was used.
+        """
+
+    @property
     def traces(self) -> int:
         """Number of times that a step was traced."""
 

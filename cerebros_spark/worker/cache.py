@@ -49,7 +49,9 @@ class ProgramCache:
 
     def holds_state_of(self, unit: Unit) -> bool:
         """Return whether the program of the unit's trial holds the state that the unit needs."""
-        return self._loaded.get(unit.trial_id) == unit.state.sha256
+        program = self._programs.get((unit.trial_id,))
+        is_loaded = program is None or program.is_loaded  # None: it trains with others
+        return is_loaded and self._loaded.get(unit.trial_id) == unit.state.sha256
 
     def set_loaded(self, trial_id: str, state: StateRef | None) -> None:
         """Record the state that the program of a trial holds; None while it changes."""

@@ -176,9 +176,7 @@ class Worker:
     ) -> dict[str, float]:
         """Load the units' states, unless the program holds them; return seconds by operation."""
         hop = {"fetch": 0.0, "set": 0.0, "dump": 0.0, "write": 0.0}
-        # Another trial of the same structure may have used the program since.
-        is_loaded = is_resident and getattr(program, "is_loaded", True)
-        if is_loaded and all(map(self._programs.holds_state_of, units)):
+        if is_resident and all(map(self._programs.holds_state_of, units)):
             return hop
         checkpoints = list(map(self._states.get, units))
         hop["fetch"] = watch.lap()
@@ -193,8 +191,7 @@ class Worker:
         key = state_key(self._config, unit.trial_id, unit.visit + 1, unit.attempt)
         ref = make_state_ref(key, checkpoint)
         self._programs.set_loaded(unit.trial_id, ref)
-        # Another trial of the same structure may use the program before the trial's next unit.
-        if not is_resident or hasattr(self._running, "is_loaded"):
+        if not is_resident:
             self._states.put(unit.trial_id, ref, checkpoint)
         return ref
 

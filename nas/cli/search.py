@@ -97,7 +97,7 @@ Examples:
 @click.option(
     "--epochs",
     type=_POSITIVE,
-    help="Maximum number of epochs of a trial; by default 12 to 80, fewer for larger tables.",
+    help="Maximum number of epochs of a trial; by default 6 to 128, fewer for larger tables.",
 )
 @click.option("--batch-size", type=_POSITIVE, help="Rows per step; by default, it suits the table.")
 @click.option(
@@ -287,7 +287,9 @@ def _print_result(result: Any, store: Store, name: str) -> None:
         click.echo(f"… and {more} more")
     best = result.best_trial
     place = format_place(store, name)
-    click.echo(f"\nbest trial: {best.trial_id}, {result.objective.name} {best.score:.6g}")
+    # Of a configuration with folds, the mean of their scores.
+    score = board["score"].iloc[0]
+    click.echo(f"\nbest trial: {best.trial_id}, {result.objective.name} {score:.6g}")
     if result.ensemble is not None:
         simple = [f"{name} {score:.6g}" for name, score in result.ensemble.baselines.items()]
         click.echo(

@@ -23,8 +23,8 @@ from nas.spaces.fixed_model import strip_names
 from nas.spaces.tabular.space import TabularSpace
 from nas.trial.proposal import Tuner
 
-SELECTION = "folds, passes, ensemble_size, and whether there is max_seconds"
-"""Field of the description of a search in a ``TabularSpace``, whose first value is the folds."""
+SELECTION = "selection"
+"""Field of the description of a search in a ``TabularSpace``: what decides its folds."""
 
 _ENDS = ("input_layers", "output_layers")
 
@@ -37,10 +37,13 @@ def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str)
     model, resources, binding = config.model, config.resources, config.tuner
     overrides = binding.hyperparameters
     selection: dict[str, Any] = {}
-    if isinstance(model.space, TabularSpace):  # what decides which folds are proposed
-        has_limit = config.max_seconds is not None
-        values = [config.folds, config.passes, config.ensemble_size, has_limit]
-        selection[SELECTION] = values
+    if isinstance(model.space, TabularSpace):
+        selection[SELECTION] = {
+            "folds": config.folds,
+            "passes": config.passes,
+            "ensemble_size": config.ensemble_size,
+            "has max_seconds": config.max_seconds is not None,
+        }
     return {
         **selection,
         "partitions": resources.backend.num_workers,
@@ -115,7 +118,7 @@ def _digest(node: Any) -> str:
 
 
 def _describe_space(space: CerebrosSpace | TabularSpace | None) -> Any:
-    """Describe the bounds of a Cerebros space, if any; functions are compared as code."""
+    """Describe the bounds of a space, if any; functions are compared as code."""
     if space is None:
         return None
     try:

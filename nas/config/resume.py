@@ -45,6 +45,7 @@ _HINTS = {
     "searched": "a block or another part of the graph that is searched",
     "hypermodel": "the function, HyperModel or model that hypermodel names",
     "layout": "feature_columns, label_columns or input_shape",
+    "selection": "validation of resource_bind; ensemble_size and max_seconds of fit",
     "dtype_policy": "keras.config.dtype_policy()",
     "threads": "the number of threads in a worker",
 }

@@ -81,7 +81,7 @@ def describe_rank(scores: Mapping[str, float], best: float, sign: float) -> str 
     if not better:
         return None
     first = min(better, key=lambda name: sign * scores[name])
-    return f"{WORDS[first]} would do as well: {scores[first]:.6g}, and the search {best:.6g}"
+    return f"{WORDS[first]} did as well: {scores[first]:.6g}, against {best:.6g} for the search"
 
 
 def _read(rows: FoldRows, fold: int) -> tuple[list[np.ndarray], np.ndarray]:

@@ -103,6 +103,8 @@ def trial(
 class SimulatedProgram:
     """Networks in memory, all of them advanced together."""
 
+    is_loaded = True
+
     def __init__(self, specs: Sequence[TrialSpec]) -> None:
         self._networks = [Network(**json.loads(spec.program)) for spec in specs]
         self._batch_sizes = [spec.batch_size for spec in specs]

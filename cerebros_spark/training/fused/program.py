@@ -44,6 +44,11 @@ class FusedProgram:
         self.nbytes = 4 * len(maps) * buffers.training[0].nbytes
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether the states are in memory: always, once they are loaded."""
+        return True
+
+    @property
     def traces(self) -> int:
         """Number of times that a step of this padded shape was traced, by any program."""
         return self._step.traces

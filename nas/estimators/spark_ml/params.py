@@ -143,7 +143,7 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
     maxTrials = declare_param("maxTrials", "maximum number of trials.", TypeConverters.toInt)
     epochs = declare_param(
         "epochs",
-        "maximum number of epochs of a trial. If it is not set, 12 to 80, fewer for larger tables.",
+        "maximum number of epochs of a trial. If it is not set, 6 to 128, fewer for larger tables.",
         TypeConverters.toInt,
     )
     batchSize = declare_param(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import time
 
 import autokeras as ak
-import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,7 +85,7 @@ def test_its_score_is_that_of_rows_no_member_was_trained_on(searched):
         assert member.score == pytest.approx(np.mean([t.score for t in trials]), rel=1e-3)
 
 
-def test_baselines_are_scored_on_the_same_rows(searched, caplog):
+def test_baselines_are_scored_on_the_same_rows(searched):
     _, result, _, _ = searched
     baselines = result.ensemble.baselines
     assert set(baselines) == {"constant", "linear", "boosting"}
@@ -246,9 +244,8 @@ def test_an_explicit_split_is_not_cross_validated(tmp_path, options):
 def test_a_time_limit_ends_the_search_with_a_result(tmp_path):
     frame = raw_table(600)
     hypermodel = make(tmp_path, trials=1000)
-    began = time.monotonic()
     result = hypermodel.fit(frame, "y", max_seconds=30, verbose=0)
-    assert time.monotonic() - began < 60  # generous: only that it ends by itself
+    assert len(result.trials) < 1000
     assert result.ensemble is not None
     records = read(LocalStore(tmp_path), "tabular")
     assert [r["kind"] for r in records if r["kind"] in ("exploration", "ensemble", "done")] == [
@@ -300,7 +297,7 @@ def test_a_simple_model_that_is_as_good_is_said(tmp_path, caplog):
     frame["y"] = np.random.default_rng(0).choice(["a", "b"], len(frame))
     with caplog.at_level(logging.WARNING, logger="nas"):
         fit(make(tmp_path, trials=2), frame, epochs=4)
-    assert "would do as well" in caplog.text
+    assert "did as well" in caplog.text
 
 
 def test_other_spaces_have_no_ensemble(tmp_path):
@@ -317,7 +314,6 @@ def test_networks_of_one_structure_are_traced_once(searched):
         traced[unit["worker"]] += unit["traces"]
     # 3 structures, in training and in validation, for 11 trials.
     assert all(count <= 6 for count in traced.values())
-    assert keras.backend.backend() == "tensorflow"
 
 
 def test_several_labels_at_once_are_not_calibrated_as_classes(tmp_path):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import keras_tuner
-import pytest
 
 from cerebros_spark.core.types import Status
 from nas.trial.proposal import Pause, Proposal
@@ -106,9 +105,8 @@ def test_exploration_can_end_early():
     assert {each.first for each in collect(tuner)} == {first[0].trial_id}
 
 
-@pytest.mark.parametrize("folds", [1])
-def test_without_folds_there_is_nothing_to_add(folds):
+def test_without_folds_there_is_nothing_to_add():
     tuner = make(trials=2)
-    tuner.folds = folds
+    tuner.folds = 1
     explore(tuner, [1.0, 2.0])
     assert tuner.propose() is Pause.DONE
