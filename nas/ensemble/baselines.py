@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -61,8 +61,7 @@ def predict_baselines(
                 for fold in range(rows.folds):
                     if stop is not None and stop.is_set():
                         return
-                    held_out = rows.held_out[fold].x
-                    parts.append(predict(*_read(rows, fold), held_out, fronts, classes))
+                    parts.append(predict(_read(rows, fold, fronts), classes))
         except Exception as error:
             logger.info("no baseline %r: %s", name, error)
             continue
@@ -84,107 +83,88 @@ def describe_rank(scores: Mapping[str, float], best: float, sign: float) -> str 
     return f"{WORDS[first]} did as well: {scores[first]:.6g}, against {best:.6g} for the search"
 
 
-def _read(rows: FoldRows, fold: int) -> tuple[list[np.ndarray], np.ndarray]:
-    read = rows.read(Phase.TRAIN, fold)
-    return read.x, read.y[0]
+class _Split(NamedTuple):
+    """Rows to fit and to predict: numbers with flags, codes of categories, and labels to fit."""
+
+    numbers: np.ndarray
+    codes: np.ndarray
+    y: np.ndarray
+    new_numbers: np.ndarray
+    new_codes: np.ndarray
 
 
-def _predict_constant(
-    x: Any, y: np.ndarray, x_test: Any, _: Any, classes: int | None
-) -> np.ndarray:
+def _read(rows: FoldRows, fold: int, fronts: Sequence[MatrixLayout]) -> _Split:
+    train = rows.read(Phase.TRAIN, fold)
+    new = _split_codes(rows.held_out[fold].x, fronts)
+    return _Split(*_split_codes(train.x, fronts), train.y[0], *new)
+
+
+def _split_codes(
+    x: Sequence[np.ndarray], fronts: Sequence[MatrixLayout]
+) -> tuple[np.ndarray, np.ndarray]:
+    ends = [front.numbers + front.flags for front in fronts]
+    numbers = [matrix[:, :end] for matrix, end in zip(x, ends, strict=True)]
+    codes = [matrix[:, end:] for matrix, end in zip(x, ends, strict=True)]
+    return np.hstack(numbers), np.hstack(codes)
+
+
+def _predict_constant(split: _Split, classes: int | None) -> np.ndarray:
     """Predict the mean, or the shares of the classes."""
-    shares = y.mean(axis=0) if classes is None else _count(y, classes)
-    return np.tile(shares, (len(x_test[0]), 1))
+    if classes is None:
+        shares = split.y.mean(axis=0)
+    else:
+        counts = np.bincount(split.y.reshape(-1).astype(int), minlength=classes)
+        shares = (counts / len(split.y))[1 if classes == 2 else 0 :]
+    return np.tile(shares, (len(split.new_numbers), 1))
 
 
-def _count(y: np.ndarray, classes: int) -> np.ndarray:
-    shares = np.bincount(y.reshape(-1).astype(int), minlength=classes) / len(y)
-    return shares[1:] if classes == 2 else shares
-
-
-def _predict_linear(
-    x: list[np.ndarray],
-    y: np.ndarray,
-    x_test: list[np.ndarray],
-    fronts: Sequence[MatrixLayout],
-    classes: int | None,
-) -> np.ndarray:
+def _predict_linear(split: _Split, classes: int | None) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.model_selection import GridSearchCV
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    x, y = [each[:_MOST_LINEAR] for each in x], y[:_MOST_LINEAR]
-    first, codes = _split_codes(x, fronts)
-    first_test, codes_test = _split_codes(x_test, fronts)
-    if codes.shape[1]:
-        from sklearn.preprocessing import OneHotEncoder
-
+    x, new, y = split.numbers[:_MOST_LINEAR], split.new_numbers, split.y[:_MOST_LINEAR]
+    if split.codes.shape[1]:
         encoder = OneHotEncoder(
             min_frequency=5,
             max_categories=_MOST_CATEGORIES,
             handle_unknown="infrequent_if_exist",
             sparse_output=False,
         )
-        first = np.hstack([first, encoder.fit_transform(codes)])
-        first_test = np.hstack([first_test, encoder.transform(codes_test)])
+        x = np.hstack([x, encoder.fit_transform(split.codes[:_MOST_LINEAR])])
+        new = np.hstack([new, encoder.transform(split.new_codes)])
     scaler = StandardScaler()
-    scaled, scaled_test = scaler.fit_transform(first), scaler.transform(first_test)
+    x, new = scaler.fit_transform(x), scaler.transform(new)
     if classes is None:
-        predicted = RidgeCV(_PENALTIES).fit(scaled, y).predict(scaled_test)
-        return np.asarray(predicted).reshape(len(scaled_test), -1)
+        return np.asarray(RidgeCV(_PENALTIES).fit(x, y).predict(new)).reshape(len(new), -1)
     model = GridSearchCV(
         LogisticRegression(max_iter=300),
         {"C": list(_INVERSE_PENALTIES)},
         scoring="neg_log_loss",
         cv=3,
     )
-    return _to_outputs(model.fit(scaled, y.reshape(-1)), scaled_test, classes)
+    return _to_outputs(model.fit(x, y.reshape(-1)), new, classes)
 
 
-def _predict_boosting(
-    x: list[np.ndarray],
-    y: np.ndarray,
-    x_test: list[np.ndarray],
-    fronts: Sequence[MatrixLayout],
-    classes: int | None,
-) -> np.ndarray:
+def _predict_boosting(split: _Split, classes: int | None) -> np.ndarray:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.preprocessing import OrdinalEncoder
 
-    (first, codes), (first_test, codes_test) = _split_codes(x, fronts), _split_codes(x_test, fronts)
-    codes, codes_test = _limit(codes, codes_test)
-    given, given_test = np.hstack([first, codes]), np.hstack([first_test, codes_test])
-    marks = [False] * first.shape[1] + [True] * codes.shape[1]
+    x, new, y = split.numbers, split.new_numbers, split.y.reshape(-1)
+    marks = [False] * x.shape[1] + [True] * split.codes.shape[1]
+    if split.codes.shape[1]:
+        encoder = OrdinalEncoder(
+            max_categories=_MOST_CATEGORIES,
+            handle_unknown="use_encoded_value",
+            unknown_value=np.nan,
+        )
+        x = np.hstack([x, encoder.fit_transform(split.codes)])
+        new = np.hstack([new, encoder.transform(split.new_codes)])
     options: dict[str, Any] = {"categorical_features": marks, "random_state": 0}
-    if classes is not None:
-        model = HistGradientBoostingClassifier(**options).fit(given, y.reshape(-1))
-        return _to_outputs(model, given_test, classes)
-    return (
-        HistGradientBoostingRegressor(**options)
-        .fit(given, y.reshape(-1))
-        .predict(given_test)[:, None]
-    )
-
-
-def _split_codes(
-    x: Sequence[np.ndarray], fronts: Sequence[MatrixLayout]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split matrices into numbers and flags, and codes of categories."""
-    ends = [front.numbers + front.flags for front in fronts]
-    first = [matrix[:, :end] for matrix, end in zip(x, ends, strict=True)]
-    codes = [matrix[:, end:] for matrix, end in zip(x, ends, strict=True)]
-    return np.hstack(first), np.hstack(codes)
-
-
-def _limit(codes: np.ndarray, codes_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the most frequent codes of each column; the others become one."""
-    limited, limited_test = codes.copy(), codes_test.copy()
-    for column in range(codes.shape[1]):
-        values, counts = np.unique(codes[:, column], return_counts=True)
-        kept = values[np.argsort(-counts, kind="stable")][:_MOST_CATEGORIES]
-        for source, target in ((codes, limited), (codes_test, limited_test)):
-            places = {value: place for place, value in enumerate(kept.tolist())}
-            target[:, column] = [places.get(v, _MOST_CATEGORIES) for v in source[:, column]]
-    return limited, limited_test
+    if classes is None:
+        predicted = HistGradientBoostingRegressor(**options).fit(x, y).predict(new)
+        return np.asarray(predicted)[:, None]
+    return _to_outputs(HistGradientBoostingClassifier(**options).fit(x, y), new, classes)
 
 
 def _to_outputs(model: Any, x: np.ndarray, classes: int) -> np.ndarray:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.ensemble.selection import Predictions
-
 _LEAST_ROWS = 100
 _BINS = 10
-_EPSILON = 1e-7
+_LOSSES = (
+    "binary_crossentropy",
+    "sparse_categorical_crossentropy",
+    "categorical_crossentropy",
+)
+EPSILON = 1e-7
+"""Distance from 0 and 1 to which probabilities are clipped, as in Keras."""
 
 
 def find_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -31,7 +35,7 @@ def find_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def apply(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Divide the log-odds of probabilities by a temperature."""
-    p = np.clip(probabilities.astype(np.float64), _EPSILON, 1 - _EPSILON)
+    p = np.clip(probabilities.astype(np.float64), EPSILON, 1 - EPSILON)
     if p.shape[1] == 1:
         return np.asarray(1 / (1 + np.exp(-(np.log(p) - np.log1p(-p)) / temperature)))
     scaled = np.log(p) / temperature
@@ -41,7 +45,7 @@ def apply(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 def compute_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean log loss."""
-    chosen = _choose(np.clip(probabilities, _EPSILON, 1 - _EPSILON), labels)
+    chosen = _choose(np.clip(probabilities, EPSILON, 1 - EPSILON), labels)
     return float(-np.mean(np.log(chosen)))
 
 
@@ -69,8 +73,4 @@ def _choose(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def is_calibrated(loss: str) -> bool:
     """Return whether outputs trained with a loss are probabilities to calibrate."""
-    return loss in ("binary_crossentropy", "sparse_categorical_crossentropy",
-                    "categorical_crossentropy")  # fmt: skip
-
-
-__all__ = ["Predictions", "apply", "compute_ece", "compute_log_loss", "find_temperature"]
+    return loss in _LOSSES

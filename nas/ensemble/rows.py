@@ -15,6 +15,9 @@ from cerebros_spark.data.manifest import Layout, Manifest, Shard
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.storage.store import Store
 
+MOST_ROWS = 200_000
+"""Maximum number of rows that are read for one phase of a fold."""
+
 
 class Rows(NamedTuple):
     """Rows in memory.
@@ -38,20 +41,18 @@ class FoldRows:
         store: Store of the run.
         manifest: Description of the prepared data.
         layout: Columns of inputs and outputs.
-        folds: Number of folds; 1 for the validation split alone.
-        most: Maximum number of rows that are read for one phase of a fold.
+        folds: Number of folds of the search; 1 for the validation split alone.
     """
 
     store: Store
     manifest: Manifest
     layout: Layout
     folds: int
-    most: int
 
     def read(self, phase: Phase, fold: int) -> Rows:
         """Read the rows that train or validate in a fold."""
         spec = TrialSpec("", 0, "keras", "", 0, 1, 1, fold=fold, folds=self.folds)
-        share = max(1, self.most // len(self._partitions))
+        share = max(1, MOST_ROWS // len(self._partitions))
         chunks = [
             next(iter(shards.get(phase, spec).chunks(share, None))) for shards in self._partitions
         ]
@@ -69,16 +70,14 @@ class FoldRows:
         """Validation rows of each fold."""
         return [self.read(Phase.VALIDATE, fold) for fold in range(self.folds)]
 
-    @cached_property
-    def labels(self) -> list[np.ndarray]:
-        """Labels of each output, of the validation rows of all folds."""
-        parts = zip(*(rows.y for rows in self.held_out), strict=True)
+    def get_labels(self, folds: int) -> list[np.ndarray]:
+        """Return the labels of each output, of the validation rows of the first folds."""
+        parts = zip(*(rows.y for rows in self.held_out[:folds]), strict=True)
         return [np.concatenate(each) for each in parts]
 
-    @cached_property
-    def weights(self) -> np.ndarray | None:
-        """Sample weights of the validation rows of all folds; None without."""
-        weights = [rows.weights for rows in self.held_out if rows.weights is not None]
+    def get_weights(self, folds: int) -> np.ndarray | None:
+        """Return the sample weights of the validation rows of the first folds; None without."""
+        weights = [rows.weights for rows in self.held_out[:folds] if rows.weights is not None]
         return np.concatenate(weights) if weights else None
 
     @cached_property
@@ -94,7 +93,7 @@ class FoldRows:
         def open_phase(phase: Phase) -> ShardData:
             # With folds, all rows must be in memory. Otherwise the first chunk is enough.
             row_bytes = sum(column.row_bytes for column in self.manifest.columns)
-            budget = 2**62 if self.folds > 1 else 16 * row_bytes * self.most
+            budget = 2**62 if self.folds > 1 else 16 * row_bytes * MOST_ROWS
             return open_shard(self.store, shards[phase], self.manifest, self.layout, budget)
 
         return open_phase

@@ -12,10 +12,8 @@ import numpy as np
 
 from cerebros_spark.training.keras.metrics import build_scoring_model
 from cerebros_spark.training.keras.scopes import custom_object_scope
+from nas.ensemble.calibration import EPSILON
 from nas.ensemble.selection import Predictions
-
-# Keras clips probabilities to this distance from 0 and 1.
-_EPSILON = 1e-7
 
 
 def make_score(
@@ -105,9 +103,9 @@ _NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}
 
 
 def _compute_binary_loss(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    p = np.clip(p, _EPSILON, 1 - _EPSILON)
+    p = np.clip(p, EPSILON, 1 - EPSILON)
     return np.asarray(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p), axis=1))
 
 
 def _normalize(p: np.ndarray) -> np.ndarray:
-    return np.clip(p / np.sum(p, axis=1, keepdims=True), _EPSILON, 1 - _EPSILON)
+    return np.clip(p / np.sum(p, axis=1, keepdims=True), EPSILON, 1 - EPSILON)

@@ -16,12 +16,10 @@ import keras_tuner
 import numpy as np
 
 from cerebros_spark.core.types import Phase
-from cerebros_spark.data.manifest import Layout, Manifest
-from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.scopes import custom_object_scope
 from nas.ensemble import calibration
 from nas.ensemble.ensemble import Ensemble, Member
-from nas.ensemble.rows import FoldRows
+from nas.ensemble.rows import MOST_ROWS, FoldRows
 from nas.ensemble.scores import get_loss_name, make_score
 from nas.ensemble.selection import Predictions, select
 from nas.results.ensemble_model import load_network
@@ -31,10 +29,8 @@ from nas.trial.record import TrialRecord
 
 logger = logging.getLogger(__name__)
 
-# Configurations whose predictions are computed; rows that are predicted without cross-validation;
-# and rows in a step.
+# Configurations whose predictions are computed, and rows in a step.
 _CANDIDATES = 24
-_MOST_ROWS = 100_000
 _STEP = 8192
 
 
@@ -43,24 +39,18 @@ class EnsembleRequest:
     """What the choice of an ensemble needs.
 
     Attributes:
-        store: Store of the run.
-        manifest: Description of the prepared data.
-        layout: Columns of inputs and outputs.
+        rows: Rows of the search.
         objective: Objective of the search.
         size: Maximum number of configurations in the ensemble.
-        folds: Number of folds of cross-validation; 1 without.
         is_regression: Whether each output is a number to clip to the range of its labels.
         custom_objects: Custom layers, losses and metrics by name.
         deadline: Time of ``time.monotonic()`` after which no further network predicts; None for no
             limit.
     """
 
-    store: Store
-    manifest: Manifest
-    layout: Layout
+    rows: FoldRows
     objective: keras_tuner.Objective
     size: int
-    folds: int
     is_regression: tuple[bool, ...]
     custom_objects: Mapping[str, Any]
     deadline: float | None = None
@@ -80,13 +70,8 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
     candidates = (validated if is_validated else known)[:_CANDIDATES]
     if not candidates:
         return None
-    rows = FoldRows(
-        request.store,
-        request.manifest,
-        request.layout,
-        request.folds if is_validated else 1,
-        _MOST_ROWS,
-    )
+    folds = request.rows.folds if is_validated else 1
+    labels, row_weights = request.rows.get_labels(folds), request.rows.get_weights(folds)
     predictions: list[Predictions] = []
     for candidate in candidates:
         if predictions and request.deadline and time.monotonic() > request.deadline:
@@ -94,10 +79,10 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
                 "the time is over: %d networks are in the ensemble's choice", len(predictions)
             )
             break
-        predictions.append(_predict(request, rows, candidate))
+        predictions.append(_predict(request, candidate, folds))
     first = candidates[0].trials[0]
     score = make_score(
-        first.program, rows.labels, request.objective, request.custom_objects, rows.weights
+        first.program, labels, request.objective, request.custom_objects, row_weights
     )
     weights = select(predictions, score, request.size)
     sign = 1.0 if request.objective.direction == "min" else -1.0
@@ -106,7 +91,7 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
         np.average(
             [predictions[index][output] for index in weights], axis=0, weights=[*weights.values()]
         )
-        for output in range(len(rows.labels))
+        for output in range(len(labels))
     ]
     members = [
         Member(
@@ -120,17 +105,17 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
         for index, weight in weights.items()
     ]
     # The temperature of weighted rows would be another.
-    is_plain = rows.weights is None
-    temperature, report = _calibrate(first.program, mean, rows.labels) if is_plain else (1.0, {})
+    is_plain = row_weights is None
+    temperature, report = _calibrate(first.program, mean, labels) if is_plain else (1.0, {})
     return Ensemble(
         members=tuple(sorted(members, key=lambda member: -member.weight)),
         score=sign * score(mean),
         best_score=min(alone, key=lambda value: sign * value),
-        rows=len(rows.labels[0]),
-        folds=rows.folds,
+        rows=len(labels[0]),
+        folds=folds,
         temperature=temperature,
         calibration=report,
-        bounds=_find_bounds(rows) if all(request.is_regression) else (),
+        bounds=_find_bounds(request.rows, labels, folds) if all(request.is_regression) else (),
     )
 
 
@@ -154,12 +139,12 @@ def _calibrate(
     }
 
 
-def _predict(request: EnsembleRequest, rows: FoldRows, configuration: Configuration) -> Predictions:
-    """Predict the rows of all folds, each by the trial that was not trained on it."""
+def _predict(request: EnsembleRequest, configuration: Configuration, folds: int) -> Predictions:
+    """Predict the rows of the first folds, each by the trial that was not trained on it."""
     parts = []
-    for trial, held_out in zip(configuration.trials, rows.held_out, strict=False):
+    for trial, held_out in zip(configuration.trials, request.rows.held_out[:folds], strict=False):
         x = held_out.x
-        network = TrainedNetwork.from_record(request.store, trial)
+        network = TrainedNetwork.from_record(request.rows.store, trial)
         with custom_object_scope(request.custom_objects):
             model = load_network(network, "member")
         steps = []
@@ -172,14 +157,15 @@ def _predict(request: EnsembleRequest, rows: FoldRows, configuration: Configurat
     return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 
-def _find_bounds(rows: FoldRows) -> tuple[tuple[tuple[float, float], ...], ...]:
+def _find_bounds(
+    rows: FoldRows, labels: Sequence[np.ndarray], folds: int
+) -> tuple[tuple[tuple[float, float], ...], ...]:
     """Find the least and the greatest label of each value of each output, over all rows.
 
-    Returns nothing if there are too many rows to read.
+    ``labels`` are those of the first folds. Returns nothing if there are too many rows to read.
     """
-    labels = rows.labels
-    if rows.folds == 1:
-        if rows.manifest.train_rows + rows.manifest.validation_rows > rows.most:
+    if folds < rows.folds or folds == 1:
+        if rows.manifest.train_rows + rows.manifest.validation_rows > MOST_ROWS:
             return ()
         train = rows.read(Phase.TRAIN, 0).y
         labels = [np.concatenate(pair) for pair in zip(labels, train, strict=True)]

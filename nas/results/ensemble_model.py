@@ -16,11 +16,10 @@ from cerebros_spark.training.keras.serialization import (
     deserialize_model,
     import_custom_modules,
 )
+from nas.ensemble.calibration import EPSILON
 from nas.ensemble.ensemble import Ensemble
 from nas.results.trained_network import TrainedNetwork
 from nas.trial.record import TrialRecord
-
-_EPSILON = 1e-7
 
 
 def load_final_network(
@@ -109,7 +108,7 @@ def _finish(total: Any, name: str, ensemble: Ensemble, index: int) -> Any:
     """Calibrate, or clip to the range of the labels, and name the output."""
     bounds: Sequence[tuple[float, float]] = ensemble.bounds[index] if ensemble.bounds else ()
     if ensemble.temperature != 1.0:
-        clipped = ops.clip(total, _EPSILON, 1 - _EPSILON)
+        clipped = ops.clip(total, EPSILON, 1 - EPSILON)
         if total.shape[-1] == 1:
             odds = ops.log(clipped) - ops.log(1 - clipped)
             total = ops.sigmoid(odds / ensemble.temperature)

@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 _DEADLINE = 0.95
 # Seconds to wait for simple models without a time limit.
 _MOST_SECONDS = 60.0
-# Rows that simple models are fitted to.
-_MOST_ROWS = 200_000
 
 
 class Conclusion:
@@ -36,6 +34,8 @@ class Conclusion:
 
     def __init__(self, context: SearchContext) -> None:
         self._context = context
+        data = context.data
+        self._rows = FoldRows(context.job.store, data.manifest, data.layout, context.config.folds)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._predictions: dict[str, list[np.ndarray]] = {}
@@ -46,7 +46,7 @@ class Conclusion:
 
     def begin(self) -> None:
         """Begin to fit the baselines; there are none for several outputs or labels."""
-        data, folds = self._context.data, self._context.config.folds
+        data, rows = self._context.data, self._rows
         table, targets = data.manifest.table, data.targets
         if not self._is_wanted or table is None or len(targets) > 1:
             return
@@ -57,8 +57,6 @@ class Conclusion:
         is_class = target.num_classes is not None and target.label_shape == (1,)
         if not is_number and not is_class:
             return
-        store = self._context.job.store
-        rows = FoldRows(store, data.manifest, data.layout, folds, _MOST_ROWS)
         fronts = [table.select(group).matrix for group in data.layout.inputs]
 
         def predict() -> None:
@@ -92,12 +90,9 @@ class Conclusion:
         config, data = self._context.config, self._context.data
         records = self._context.session.table.records
         request = EnsembleRequest(
-            store=self._context.job.store,
-            manifest=data.manifest,
-            layout=data.layout,
+            rows=self._rows,
             objective=config.tuner.objective,
             size=config.ensemble_size or 1,
-            folds=config.folds,
             is_regression=tuple(target.mean != () for target in data.targets),
             custom_objects=config.custom_objects,
             deadline=self._deadline,
@@ -131,16 +126,10 @@ class Conclusion:
             logger.info("some simple models are not scored, because they take too long")
         predictions = dict(self._predictions)
         context = self._context
-        rows = FoldRows(
-            context.job.store,
-            context.data.manifest,
-            context.data.layout,
-            ensemble.folds,
-            _MOST_ROWS,
-        )
+        labels = self._rows.get_labels(ensemble.folds)
         objective = context.config.tuner.objective
         program = next(record.program for record in records if record.program)
-        score = make_score(program, rows.labels, objective, context.config.custom_objects)
+        score = make_score(program, labels, objective, context.config.custom_objects)
         sign = 1.0 if objective.direction == "min" else -1.0
         return {
             name: sign * score([np.concatenate(parts[: ensemble.folds])])

@@ -111,12 +111,7 @@ class SearchLoop:
         """Stop the held trials, which the tuner can no longer release."""
         for trial in [each for each in self._table.running.values() if each.held]:
             self._session.release(trial, proceed=False)
-            answer = EpochAnswer(proceed=False)
-            try:
-                self._callbacks.finish(trial)
-            except Exception as error:
-                answer = _failed(error)
-            self._engine.answer(trial.name, answer)
+            self._answer_held(trial, proceed=False)
 
     @property
     def _may_propose(self) -> bool:
@@ -235,13 +230,17 @@ class SearchLoop:
     def _release_decided(self) -> None:
         """Release the held trials that the tuner decided on, and answer their epochs."""
         for trial, proceed in self._session.release_decided():
-            answer = EpochAnswer(proceed)
-            if not proceed:
-                try:
-                    self._callbacks.finish(trial)
-                except Exception as error:
-                    answer = _failed(error)
-            self._engine.answer(trial.name, answer)
+            self._answer_held(trial, proceed)
+
+    def _answer_held(self, trial: RunningTrial, proceed: bool) -> None:
+        """Answer the epoch of a trial that was held."""
+        answer = EpochAnswer(proceed)
+        if not proceed:
+            try:
+                self._callbacks.finish(trial)
+            except Exception as error:
+                answer = _failed(error)
+        self._engine.answer(trial.name, answer)
 
     def _finish_diverged(self, trial: RunningTrial, error: str) -> None:
         """Finish the callbacks of a diverged trial, which keeps its earlier epochs."""

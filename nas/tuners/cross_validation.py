@@ -14,10 +14,8 @@ from typing import Any
 import keras_tuner
 
 from cerebros_spark.core.types import Status
+from nas.spaces.tabular.space import FAMILY, LINEAR
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
-
-#: Hyperparameter that chooses the kind of network, and the name of the simplest kind.
-FAMILY, SIMPLEST = "family", "linear"
 
 
 @dataclass(eq=False)
@@ -110,7 +108,7 @@ class CrossValidatingTuner(Tuner):
         """
         ranked = sorted(self._known.values(), key=lambda each: each.score)
         simplest = [
-            each for each in ranked if each.proposal.hyperparameters.values.get(FAMILY) == SIMPLEST
+            each for each in ranked if each.proposal.hyperparameters.values.get(FAMILY) == LINEAR
         ]
         return list(dict.fromkeys([*ranked[:1], *simplest[:1], *ranked]))
 

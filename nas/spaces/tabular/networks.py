@@ -19,7 +19,7 @@ from nas.spaces.front import embed_codes
 from nas.spaces.hyperparameters import WithDefaults
 from nas.spaces.tabular.portfolio import list_points
 from nas.spaces.tabular.realmlp import RealMLPValues, build_body, dense, embed_numbers
-from nas.spaces.tabular.space import TabularSpace
+from nas.spaces.tabular.space import FAMILY, TabularSpace
 
 # Units without batch normalization, whose statistics forget, and with more neurons than published.
 _CEREBROS = CerebrosSpace(
@@ -62,7 +62,6 @@ class TabularNetworks(Space):
         self.outputs = tuple(outputs)
         self._steps = steps
         self._batch_size = batch_size
-        self._loss_weights = loss_weights
         self._cerebros = CerebrosNetworks(
             _CEREBROS,
             [(front.width,) for front in self.fronts],
@@ -86,14 +85,13 @@ class TabularNetworks(Space):
     def points(self) -> list[dict[str, Any]]:
         """Strong values of every family, best first, with which a search begins."""
         points = list_points(self.is_regression)
-        return [values for values in points if values["family"] in self.space.families]
+        return [values for values in points if values[FAMILY] in self.space.families]
 
     def build(self, hp: Any) -> keras.Model:
         """Build the compiled network that hyperparameter values define."""
         hp = WithDefaults(hp)
         hp.Fixed("batch_size", self._batch_size)
-        family = str(hp.Choice("family", list(self.space.families)))
-        steps = self._steps
+        family = str(hp.Choice(FAMILY, list(self.space.families)))
         inputs = [
             keras.Input((front.width,), name=f"input_{number}")
             for number, front in enumerate(self.fronts)
@@ -108,8 +106,8 @@ class TabularNetworks(Space):
         built: Any = None
         for name in self.space.families:
             scope = hp.name_scope(name) if name != "cerebros" else contextlib.nullcontext()
-            with hp.conditional_scope("family", [name]), scope:
-                made = builders[name](hp, inputs, steps, name == family)
+            with hp.conditional_scope(FAMILY, [name]), scope:
+                made = builders[name](hp, inputs, self._steps, name == family)
             built = made if name == family else built
         heads, optimizer = built
         model = keras.Model(inputs, heads)
@@ -121,6 +119,15 @@ class TabularNetworks(Space):
 
     def _join(self, tensors: Sequence[Any]) -> Any:
         return tensors[0] if len(tensors) == 1 else layers.Concatenate()(list(tensors))
+
+    def _embed(self, inputs: Sequence[Any]) -> Any:
+        """Embed the codes of all inputs, and join them."""
+        return self._join(
+            [
+                embed_codes(tensor, front, f"input{i}")
+                for i, (tensor, front) in enumerate(zip(inputs, self.fronts, strict=True))
+            ]
+        )
 
     def _add_heads(self, body: Any, make: Callable[[Any, int, str], Any]) -> list[Any]:
         heads = []
@@ -144,17 +151,6 @@ class TabularNetworks(Space):
                     )(standard)
                 )
         return heads
-
-    def _build_cerebros(self, hp: Any, inputs: Any, steps: int, active: bool) -> Any:
-        """Random network of levels and units (:mod:`nas.spaces.cerebros`)."""
-        with hp.name_scope("cerebros"):
-            rate = hp.Float("rate", 3e-3, 3e-2, sampling="log", default=1e-2)
-            decay = hp.Float("weight_decay", 1e-4, 0.1, sampling="log", default=1e-2)
-        plan = self._cerebros.plan(hp)
-        if not active:
-            return None
-        optimizer = _make_adamw(WarmCosine(rate, steps, 0.05), 0.99, decay)
-        return self._cerebros.build_heads(plan, inputs), optimizer
 
     # Families ----------------------------------------------------------------------------
 
@@ -228,11 +224,7 @@ class TabularNetworks(Space):
         decay = hp.Float("weight_decay", 1e-4, 0.1, sampling="log", default=1e-2)
         if not active:
             return None
-        parts = [
-            embed_codes(tensor, front, f"input{i}")
-            for i, (tensor, front) in enumerate(zip(inputs, self.fronts, strict=True))
-        ]
-        body = layers.Dense(width, name="first")(self._join(parts))
+        body = layers.Dense(width, name="first")(self._embed(inputs))
         for number in range(blocks):
             inner = layers.LayerNormalization(name=f"normalization{number}")(body)
             inner = layers.Dense(2 * width, activation="relu", name=f"hidden{number}")(inner)
@@ -243,19 +235,26 @@ class TabularNetworks(Space):
         optimizer = _make_adamw(WarmCosine(rate, steps, 0.05), 0.99, decay)
         return self._add_heads(body, _make_plain_head), optimizer
 
+    def _build_cerebros(self, hp: Any, inputs: Any, steps: int, active: bool) -> Any:
+        """Random network of levels and units (:mod:`nas.spaces.cerebros`)."""
+        with hp.name_scope("cerebros"):
+            rate = hp.Float("rate", 3e-3, 3e-2, sampling="log", default=1e-2)
+            decay = hp.Float("weight_decay", 1e-4, 0.1, sampling="log", default=1e-2)
+        plan = self._cerebros.plan(hp)
+        if not active:
+            return None
+        optimizer = _make_adamw(WarmCosine(rate, steps, 0.05), 0.99, decay)
+        return self._cerebros.build_heads(plan, inputs), optimizer
+
     def _build_linear(self, hp: Any, inputs: Any, steps: int, active: bool) -> Any:
         """One layer: linear or logistic regression, the yardstick of the others."""
         rate = hp.Float("learning_rate", 3e-3, 0.1, sampling="log", default=0.03)
         decay = hp.Float("weight_decay", 1e-4, 0.3, sampling="log", default=1e-2)
         if not active:
             return None
-        parts = [
-            embed_codes(tensor, front, f"input{i}")
-            for i, (tensor, front) in enumerate(zip(inputs, self.fronts, strict=True))
-        ]
         optimizer = _make_adamw(WarmCosine(rate, steps), 0.99, decay)
         heads = self._add_heads(
-            self._join(parts),
+            self._embed(inputs),
             lambda body, units, name: layers.Dense(units, kernel_initializer="zeros", name=name)(
                 body
             ),

@@ -7,7 +7,13 @@ from typing import Any
 
 from nas.spaces.validation import check_list, check_member
 
-FAMILIES = ("realmlp", "mlp", "residual", "cerebros", "linear")
+FAMILY = "family"
+"""Hyperparameter that chooses the family."""
+
+LINEAR = "linear"
+"""Family of the simplest networks."""
+
+FAMILIES = ("realmlp", "mlp", "residual", "cerebros", LINEAR)
 
 
 @dataclass(frozen=True)

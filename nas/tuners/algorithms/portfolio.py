@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from cerebros_spark.core.validation import check_real
+from nas.spaces.tabular.space import FAMILY
 from nas.tuners.base import BaseTuner, ProposedTrial
 from nas.tuners.search_space import Values, contains, has_one_value
 
 _PARENTS = 5
 _MAX_DRAWS = 100
-#: Hyperparameter that chooses the kind of network.
-FAMILY = "family"
 
 
 class PortfolioTuner(BaseTuner):
