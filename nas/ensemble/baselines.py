@@ -32,6 +32,7 @@ WORDS = {
 _MOST_LINEAR = 20_000
 _PENALTIES = np.logspace(-2, 4, 13)
 _INVERSE_PENALTIES = (0.01, 0.1, 1.0, 10.0)
+_PARTS = 3
 _MOST_CATEGORIES = 250
 
 
@@ -137,12 +138,10 @@ def _predict_linear(split: _Split, classes: int | None) -> np.ndarray:
     x, new = scaler.fit_transform(x), scaler.transform(new)
     if classes is None:
         return np.asarray(RidgeCV(_PENALTIES).fit(x, y).predict(new)).reshape(len(new), -1)
-    model = GridSearchCV(
-        LogisticRegression(max_iter=300),
-        {"C": list(_INVERSE_PENALTIES)},
-        scoring="neg_log_loss",
-        cv=3,
-    )
+    model: Any = LogisticRegression(max_iter=300)
+    if np.unique(y, return_counts=True)[1].min() >= _PARTS:  # each part has all classes
+        penalties = {"C": list(_INVERSE_PENALTIES)}
+        model = GridSearchCV(model, penalties, scoring="neg_log_loss", cv=_PARTS)
     return _to_outputs(model.fit(x, y.reshape(-1)), new, classes)
 
 

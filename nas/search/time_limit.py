@@ -24,7 +24,7 @@ class TimeLimit:
     began: float
     seconds: float | None
     cross_validates: bool
-    _opened: float = field(default_factory=time.monotonic, init=False)
+    _opened: float = field(default_factory=lambda: time.monotonic(), init=False)
     _durations: list[float] = field(default_factory=list, init=False)
 
     def add_trial(self, seconds: float) -> None:

