@@ -139,7 +139,8 @@ def _predict_linear(split: _Split, classes: int | None) -> np.ndarray:
     if classes is None:
         return np.asarray(RidgeCV(_PENALTIES).fit(x, y).predict(new)).reshape(len(new), -1)
     model: Any = LogisticRegression(max_iter=300)
-    if np.unique(y, return_counts=True)[1].min() >= _PARTS:  # each part has all classes
+    _, counts = np.unique(y, return_counts=True)
+    if min(counts) >= _PARTS:  # each part has all classes
         penalties = {"C": list(_INVERSE_PENALTIES)}
         model = GridSearchCV(model, penalties, scoring="neg_log_loss", cv=_PARTS)
     return _to_outputs(model.fit(x, y.reshape(-1)), new, classes)
