@@ -191,9 +191,18 @@ def in_fresh_process(kinds: list[str], store: Path) -> dict[str, dict[str, Any]]
         text=True,
         timeout=280,
     )
-    assert process.returncode == 0, process.stderr[-4000:]
+    assert process.returncode == 0, process.stderr[-4000:] + _read_executor_logs()
     outcomes: dict[str, dict[str, Any]] = json.loads(out.read_text())
     return outcomes
+
+
+def _read_executor_logs() -> str:
+    """Return the ends of the last application's logs, which tell why an executor did not start."""
+    import pyspark
+
+    applications = sorted((Path(pyspark.__file__).parent / "work").glob("app-*"))
+    logs = sorted(applications[-1].glob("*/std*")) if applications else []
+    return "".join(f"\n== {log}\n{log.read_text()[-1000:]}" for log in logs[-6:])
 
 
 def main(folder: str, out: str, *kinds: str) -> None:
@@ -204,7 +213,9 @@ def main(folder: str, out: str, *kinds: str) -> None:
     load_tensorflow()  # so that the backend sets its threads before the first network is built
     outcomes, store = {}, LocalStore(folder)
     for kind in kinds:
-        context = spark_context("local-cluster[2,1,1024]") if kind == "cluster" else None
+        # An executor reserves all of its memory at its start, beside the other tests' processes.
+        settings = {"spark.executor.memory": "512m"}
+        context = spark_context("local-cluster[2,1,512]", settings) if kind == "cluster" else None
         backend: Any = LocalBackend(PARTITIONS)
         if context is not None:
             backend = SparkBackend(context, PARTITIONS)
