@@ -56,9 +56,8 @@ class CompiledStep:
         self.inference_layout = VectorLayout(config, shape, ())
         self.batch_size = batch_size
         self.traces = 0
-        rate = optimizer["config"]["learning_rate"]
-        #: Learning rate schedule; None if the learning rate is part of the state.
-        self.schedule = None if rate is None else keras.saving.deserialize_keras_object(rate)
+        #: Whether learning rates come from schedules, instead of from the states.
+        self.is_scheduled = optimizer["config"]["learning_rate"] is not None
         kind: Any = FoldedNetwork if shape.merge == FOLDED else MergedNetwork
         self._network = kind(config, shape)
         self._program = program

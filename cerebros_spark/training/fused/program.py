@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -15,6 +16,7 @@ from cerebros_spark.training.fused.batches import PaddedRows
 from cerebros_spark.training.fused.buffers import Buffers, to_shared_tensor
 from cerebros_spark.training.fused.compiled_step import CompiledStep, Visits
 from cerebros_spark.training.fused.state_layout import StateMap, UnpackedState
+from cerebros_spark.training.keras.schedules import SCHEDULES
 
 
 class FusedProgram:
@@ -22,6 +24,7 @@ class FusedProgram:
 
     Args:
         maps: State map of each network.
+        schedules: Learning rate schedule of each network; None if its state holds the rate.
         step: Compiled calls of the group.
         buffers: Memory for the vectors of one call; other programs use it between calls.
         get_rows: Function that returns the padded rows of a chunk. Its arguments are the shard, the
@@ -31,11 +34,13 @@ class FusedProgram:
     def __init__(
         self,
         maps: Sequence[StateMap],
+        schedules: Sequence[Any],
         step: CompiledStep,
         buffers: Buffers,
         get_rows: Callable[[ShardData, Chunk, bool], PaddedRows],
     ) -> None:
         self._maps = tuple(maps)
+        self._schedules = tuple(schedules)
         self._step = step
         self._buffers = buffers
         self._get_rows = get_rows
@@ -109,7 +114,8 @@ class FusedProgram:
         order = [np.pad(each, (0, padded - count)) for each in orders]
         dropout_seeds = [derive_seed(seed, "dropout") % 2**32 for seed in seeds]
         rates = [
-            self._plan_learning_rates(state, padded // self._step.batch_size) for state in states
+            plan_learning_rates(schedule, state, padded // self._step.batch_size)
+            for schedule, state in zip(self._schedules[group], states, strict=True)
         ]
         visits = Visits(
             order=self._stack(order, np.int32),
@@ -153,12 +159,19 @@ class FusedProgram:
         stacked[: len(values)] = values
         return tf.constant(stacked)
 
-    def _plan_learning_rates(self, state: UnpackedState, steps: int) -> Any:
-        """Return the learning rates of the next steps, ``(steps,)``."""
-        schedule, first = self._step.schedule, state.iterations
-        if schedule is None:
-            return np.full(steps, state.learning_rate)
-        return [float(schedule(first + step)) for step in range(steps)]
+
+def plan_learning_rates(schedule: Any, state: UnpackedState, steps: int) -> np.ndarray:
+    """Return the learning rates of the next steps, ``(steps,)``.
+
+    ``schedule`` is a Keras schedule, or None if the state holds a constant rate.
+    """
+    if schedule is None:
+        return np.full(steps, state.learning_rate)
+    numbers = state.iterations + np.arange(steps)
+    if keras.saving.get_registered_name(type(schedule)) in SCHEDULES:
+        return np.asarray(schedule(numbers))
+    # Others may take one step at a time.
+    return np.array([float(schedule(int(number))) for number in numbers])
 
 
 def _to_metric_variables(sums: np.ndarray) -> list[MetricVariables]:

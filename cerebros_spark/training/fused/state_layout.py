@@ -129,7 +129,7 @@ class StateMap:
     """Map between the states of one network and vectors in the padded shape of a step."""
 
     def __init__(self, config: GroupConfig, network: Network, step: CompiledStep) -> None:
-        scheduled, floatx = step.schedule is not None, keras.config.floatx()
+        scheduled, floatx = step.is_scheduled, keras.config.floatx()
         self._dtype = config.dtype
         placements = place_units(step.shape, network)
         #: Encoded wiring of the network, ``(size,) int32``.

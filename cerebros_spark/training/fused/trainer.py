@@ -6,10 +6,11 @@ import functools
 import json
 import operator
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 
 from cerebros_spark.core.errors import ArgumentError
@@ -36,6 +37,7 @@ class _Trial:
     shape: PaddedShape | None
     batch_size: int
     class_weights: np.ndarray | None
+    schedule: Any  # None if the state holds the learning rate
     maps: dict[PaddedShape, StateMap] = field(default_factory=dict)
 
 
@@ -85,7 +87,10 @@ class FusedTrainer:
             if shape not in each.maps:
                 each.maps[shape] = StateMap(each.config, each.network, step)
         maps = [each.maps[shape] for each in trials]
-        return FusedProgram(maps, step, buffers, functools.partial(self._get_rows, first))
+        schedules = [each.schedule for each in trials]
+        return FusedProgram(
+            maps, schedules, step, buffers, functools.partial(self._get_rows, first)
+        )
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
         """Free the memory of these trials; compiled steps are kept for later trials."""
@@ -101,6 +106,7 @@ class FusedTrainer:
                 None if shape is None else PaddedShape.from_json(shape),
                 spec.batch_size,
                 read_class_weights(program),
+                _read_schedule(program),
             )
         return self._trials[spec.trial_id]
 
@@ -117,3 +123,9 @@ class FusedTrainer:
         if key not in cached:
             cached[key] = pad_rows(chunk, trial.config, weights, batch)
         return cached[key]
+
+
+def _read_schedule(program: Mapping[str, Any]) -> Any:
+    """Return the learning rate schedule of a program, or None for a constant rate."""
+    rate = program["compile"]["optimizer"]["config"]["learning_rate"]
+    return keras.saving.deserialize_keras_object(rate) if isinstance(rate, dict) else None

@@ -21,6 +21,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.training.keras.callback_snapshot import restore_snapshot, take_snapshot
 from cerebros_spark.training.keras.checkpoint import StateVariables
+from cerebros_spark.training.keras.member_losses import remove_member_losses
 from cerebros_spark.training.keras.metrics import remove_one_hot_labels
 from cerebros_spark.training.keras.serialization import deserialize_model
 
@@ -41,7 +42,8 @@ _MODEL_FREE = (
     keras.callbacks.History,
     keras.callbacks.RemoteMonitor,
 )
-_RATE_SETTERS = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
+#: Callbacks that set the learning rate, which an optimizer with a schedule does not allow.
+RATE_SETTERS = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,11 @@ class TrialCallbacks:
 
     def _build_model(self, program: str) -> None:
         # A callback may save the model, which must then load without this package.
-        self._model = deserialize_model(remove_one_hot_labels(program))
+        self._model = deserialize_model(remove_member_losses(remove_one_hot_labels(program)))
         self._variables = StateVariables(self._model)
         for each in self._callbacks:
             each.set_model(self._model)
-            if isinstance(each, _RATE_SETTERS) and _get_learning_rate(self._model) is None:
+            if isinstance(each, RATE_SETTERS) and _get_learning_rate(self._model) is None:
                 raise ArgumentError(
                     f"{type(each).__name__} sets the learning rate, but the optimizer "
                     f"{self._model.optimizer.name!r} has a schedule; give the optimizer a number, "

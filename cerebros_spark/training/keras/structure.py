@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from cerebros_spark.compat import keras as compat
-from cerebros_spark.training.keras import schedules
+from cerebros_spark.training.keras import member_losses, schedules
 from cerebros_spark.training.keras.optimizer_support import flatten_optimizer
 from cerebros_spark.training.keras.schedules import SCHEDULES
 from cerebros_spark.training.keras.serialization import iterate_dicts
@@ -32,7 +32,7 @@ def get_structure(program: str, batch_size: int) -> str | None:
     Initializers are left out, because weights come from a checkpoint.
     """
     description = json.loads(program)
-    if not set(description["imports"]) <= {schedules.__name__}:
+    if not set(description["imports"]) <= {schedules.__name__, member_losses.__name__}:
         return None
     description["architecture"].pop("compile_config", None)  # repeats "compile"
     names = dict.fromkeys(

@@ -26,7 +26,7 @@ def search_small(folder: str) -> Any:
         outputs=ak.RegressionHead(dropout=0.2),
         project_name="small",
         seed=0,
-        space=CerebrosSpace(
+        space=CerebrosSpace.published(
             minimum_levels=1,
             maximum_levels=1,
             maximum_units_per_level=2,

@@ -18,6 +18,7 @@ from cerebros_spark.training.fused.graph.network import (
     Unit,
     Variable,
 )
+from cerebros_spark.training.keras import schedules
 
 _UNIT_NAME = re.compile(r"level(\d+)_unit(\d+)_")
 
@@ -51,7 +52,7 @@ def parse_network(program: Mapping[str, Any]) -> tuple[GroupConfig, Network]:
     Raises:
         NotFusableError: If the model is not a Cerebros network, or has unsupported settings.
     """
-    imports = ", ".join(program["imports"])
+    imports = ", ".join(sorted(set(program["imports"]) - {schedules.__name__}))
     _require(not program.get("undecayed"), "it excludes variables from weight decay")
     _require(not imports, f"it has custom objects of {imports}")
     try:
@@ -325,11 +326,17 @@ class _Parser:
 
 
 def _remove_learning_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a compile configuration without a constant learning rate, which the state holds."""
+    """Return a compile configuration without the numbers of its learning rate.
+
+    A constant rate is part of the state. Each network plans the rates of its own schedule.
+    """
     optimizer = dict(compiled["optimizer"])
     config = dict(optimizer["config"])
-    if isinstance(config.get("learning_rate"), int | float):
+    rate = config.get("learning_rate")
+    if isinstance(rate, int | float):
         config["learning_rate"] = None
+    elif isinstance(rate, Mapping) and rate.get("registered_name") in schedules.SCHEDULES:
+        config["learning_rate"] = rate["registered_name"]
     config.pop("name", None)
     return {**compiled, "optimizer": {**optimizer, "config": config}}
 

@@ -79,7 +79,7 @@ KIND = Output("kind", 3, "softmax", loss="sparse_categorical_crossentropy", metr
 
 def network(number: int, optimizer: Any = "adam", **more: Any) -> keras.Model:
     """Return one of several networks of different levels, units and wirings, for both tables."""
-    space = CerebrosSpace(
+    space = CerebrosSpace.published(
         **{
             "minimum_levels": 1,
             "maximum_levels": 2,

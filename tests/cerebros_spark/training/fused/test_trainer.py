@@ -13,6 +13,7 @@ from cerebros_spark.training.fused.losses import BatchScorer
 from cerebros_spark.training.fused.trainer import FusedTrainer
 from cerebros_spark.training.keras.checkpoint import get_initial_state
 from cerebros_spark.training.keras.metrics import OneHotLabels, build_scoring_model
+from cerebros_spark.training.keras.schedules import CosLog4, WarmCosine
 from cerebros_spark.training.keras.serialization import serialize_model
 from cerebros_spark.training.keras.trainer import KerasTrainer, read_metric_variables
 from tests.cerebros_spark.training.fused.fused_networks import (
@@ -55,6 +56,18 @@ def test_networks_of_different_wirings_train_as_in_keras(name, rows):
     size = 3 if name == "adam" else 1
     more = {"maximum_levels": size, "maximum_units_per_level": size}
     models = [network(n, optimizer, **more) for n in range(2 if name == "adam" else 1)]
+    assert_same(trained(FusedTrainer(), models, rows), trained_by_keras(models, rows), 1e-4)
+
+
+@pytest.mark.parametrize("schedule", [WarmCosine, CosLog4])
+def test_networks_train_together_by_schedules_of_their_own(schedule, rows):
+    rates = [0.003, 0.02]
+    optimizers = [keras.optimizers.AdamW(schedule(rate, 40), weight_decay=0.02) for rate in rates]
+    models = [
+        network(n, keras.optimizers.serialize(each), maximum_levels=1, maximum_units_per_level=1)
+        for n, each in enumerate(optimizers)
+    ]
+    assert len({parse_network(json.loads(serialize_model(model)))[0] for model in models}) == 1
     assert_same(trained(FusedTrainer(), models, rows), trained_by_keras(models, rows), 1e-4)
 
 
