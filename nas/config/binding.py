@@ -8,8 +8,9 @@ from typing import Any
 
 from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.core.validation import check_optional_integer
+from cerebros_spark.core.validation import check_integer, check_optional_integer
 from cerebros_spark.storage.store import Store
+from nas.data.inputs import COLLECT_ROWS
 
 Columns = list[str | list[str]]
 
@@ -17,6 +18,7 @@ AUTO = "auto"
 """Validation by a random fifth of the rows, and by cross-validation of the best configurations."""
 
 AUTO_FRACTION = 0.2
+
 
 # Slots per worker for trials that train together: some run, some wait, some are on other workers.
 _GROUP_SLOTS_PER_WORKER = 64
@@ -39,6 +41,7 @@ class Resources:
     column_types: Mapping[str, str] | None = None
     group_column: str | None = None
     time_column: str | None = None
+    collect_rows: int = COLLECT_ROWS
 
     def __post_init__(self) -> None:
         if not isinstance(self.sample_weight_column, str | None):
@@ -57,6 +60,8 @@ class Resources:
         for name in ("max_concurrent_trials", "shard_memory", "program_memory"):
             checked = check_optional_integer(name, getattr(self, name), 1)
             object.__setattr__(self, name, checked)
+        collect_rows = check_integer("collect_rows", self.collect_rows, 0)
+        object.__setattr__(self, "collect_rows", collect_rows)
 
     @property
     def slots(self) -> int:

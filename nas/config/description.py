@@ -24,7 +24,7 @@ from nas.spaces.tabular.space import TabularSpace
 from nas.trial.proposal import Tuner
 
 SELECTION = "selection"
-"""Field of the description of a search in a ``TabularSpace``: what decides its folds."""
+"""Field of the description of a search with folds or an ensemble: what decides them."""
 
 _ENDS = ("input_layers", "output_layers")
 
@@ -37,7 +37,7 @@ def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str)
     model, resources, binding = config.model, config.resources, config.tuner
     overrides = binding.hyperparameters
     selection: dict[str, Any] = {}
-    if isinstance(model.space, TabularSpace):
+    if isinstance(model.space, TabularSpace) or (config.ensemble_size or 1) > 1:
         selection[SELECTION] = {
             "folds": config.folds,
             "passes": config.passes,

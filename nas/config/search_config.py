@@ -211,10 +211,11 @@ def adapt_to_data(config: SearchConfig, manifest: Manifest, cross_validates: boo
     space = config.model.space
     if config.model.is_auto and manifest.table is not None:
         space = TabularSpace()
-    is_tabular = isinstance(space, TabularSpace)
-    size = config.ensemble_size or (DEFAULT_ENSEMBLE if is_tabular else 1)
-    tuner = config.tuner.resolve("portfolio" if is_tabular else "random")
-    if not is_tabular:
+    has_points = isinstance(space, TabularSpace)
+    is_table = space is not None and manifest.table is not None
+    size = config.ensemble_size or (DEFAULT_ENSEMBLE if is_table else 1)
+    tuner = config.tuner.resolve("portfolio" if has_points else "random")
+    if not is_table:
         return dataclasses.replace(config, tuner=tuner, ensemble_size=size)
     rows = manifest.train_rows
     batch_size = config.batch_size or choose_batch_size(rows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ from nas.data.inputs import (
 from nas.data.spark_table import describe_spark_table
 from nas.data.splits import SplitRule, make_rule
 from nas.data.table import TableOptions, name_table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,11 @@ def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> Preparation
         names = [*flatten_names(features), *flatten_names(labels), *([weight] if weight else [])]
         data = _mark_validation(data, arguments.validation_data, list(dict.fromkeys(names)))
         validation = VALIDATION_DATA
+    if options is not None:
+        marked = replace(arguments, x=data, validation=validation)
+        collected = _collect_small(marked, flatten_names(features), flatten_names(labels))
+        if collected is not None:
+            return _read_table(collected, options, rule)
     if options is None:
         if rule is not None:
             raise _make_rule_error(rule)
@@ -137,6 +145,40 @@ def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> Preparation
     if rule is not None:
         data, validation = rule.mark_spark(data, SPLIT), SPLIT
     return PreparationInput(prepare_spark, data, features, labels, validation, weight, raw)
+
+
+def _collect_small(
+    arguments: DataArguments, features: Sequence[str], labels: Sequence[str]
+) -> DataArguments | None:
+    """Return the arguments with a small Spark DataFrame as an Arrow table; None for others.
+
+    Spark takes some ten jobs, of about a second each, to prepare even a few rows.
+    """
+    from cerebros_spark.data.table.collection import collect_small, sort_rows
+
+    bound = arguments.resources
+    is_fraction = not isinstance(arguments.validation, str)
+    if is_fraction and not arguments.shuffle:
+        return None  # refused: rows have no order
+    mark = [] if is_fraction else [str(arguments.validation)]
+    others = [bound.sample_weight_column, bound.group_column, bound.time_column, *mark]
+    names = list(dict.fromkeys([*features, *labels, *(name for name in others if name)]))
+    is_random = is_fraction and bound.time_column is None
+    times = _find_times(arguments.x) if is_random else []
+    table = collect_small(arguments.x, list(dict.fromkeys([*names, *times])), bound.collect_rows)
+    if table is None:
+        return None
+    if times:
+        warn_if_sorted_by_date(table.select(times).to_pandas(date_as_object=False))
+    table = table.select(names)
+    logger.info("the DataFrame has few rows (%s): it is prepared on the driver", table.num_rows)
+    resources = replace(bound, feature_columns=bound.feature_columns or list(features))
+    return replace(arguments, resources=resources, x=sort_rows(table), validation_data=None)
+
+
+def _find_times(df: Any) -> list[str]:
+    kinds = ("date", "timestamp", "timestamp_ntz")
+    return [field.name for field in df.schema.fields if field.dataType.typeName() in kinds]
 
 
 def _read_arrays(arguments: DataArguments) -> PreparationInput:

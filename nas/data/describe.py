@@ -16,7 +16,7 @@ from cerebros_spark.data.table.plan import format_plan
 from cerebros_spark.data.table.schema import ColumnSummary
 from nas.data.columns import check_columns
 from nas.data.frames import holds_arrays, to_arrow, to_frame
-from nas.data.inputs import is_spark
+from nas.data.inputs import COLLECT_ROWS, is_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -83,20 +83,28 @@ def describe_table(
     df: DataFrame | pd.DataFrame,
     label: str | None = None,
     column_types: Mapping[str, str] | None = None,
+    *,
+    collect_rows: int = COLLECT_ROWS,
 ) -> TableDescription:
     """Describe a raw table.
 
-    Spark counts all rows in one pass; leaks are looked for in at most 20,000 rows.
+    Spark counts all rows of a large table in one pass; leaks are looked for in at most 20,000 rows.
 
     Args:
         df: A Spark or pandas DataFrame, or an Arrow table.
         label: Name of the label's column; None to describe all columns alike.
         column_types: As in ``HyperHyperModel.resource_bind``.
+        collect_rows: As in ``resource_bind``.
 
     Raises:
         ArgumentError: If a column has a type that cannot be used.
         DataError: If there is no such label, or there are no rows.
     """
+    if is_spark(df):
+        from cerebros_spark.data.table.collection import collect_small
+
+        table = collect_small(df, df.columns, collect_rows)
+        df = df if table is None else table
     if is_spark(df):
         surveyed, sample = _survey_spark(df, label, column_types)
     else:

@@ -140,3 +140,11 @@ def _to_whole(values: pa.Array, name: str) -> pa.Array:
             f"the column {name!r} holds numbers with fractions, which cannot be categories: round "
             "them, or convert them to strings"
         ) from error
+
+
+def find_missing_values(values: pd.Series) -> pd.Series:
+    """Return which values are null or NaN; pandas tells them apart in columns of Arrow."""
+    missing = values.isna()
+    if isinstance(values.dtype, pd.ArrowDtype) and pd.api.types.is_float_dtype(values.dtype):
+        missing |= np.isnan(values.to_numpy(float, na_value=np.nan))
+    return missing

@@ -21,6 +21,9 @@ Columns = list[str | list[str]]
 # Default names of arrays, with a numeric suffix if there are several.
 _FEATURES, _LABELS = "features", "target"
 
+COLLECT_ROWS = 50_000
+"""Rows of a Spark DataFrame up to which it is prepared on the driver."""
+
 _MOST_SHOWN = 8  # maximum number of columns in an error
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from nas.data.columns import check_columns
+from nas.data.frames import find_missing_values
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -51,7 +52,7 @@ class SplitRule:
         """
         check_columns(list(frame.columns), [self.column])
         values = frame[self.column]
-        self._check_missing(int(values.isna().sum()), len(values))
+        self._check_missing(int(find_missing_values(values).sum()), len(values))
         is_ordered = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(
             values
         )

@@ -27,6 +27,7 @@ from cerebros_spark.data.table.schema import (
 from nas.data.columns import check_columns
 from nas.data.frames import (
     are_arrays,
+    find_missing_values,
     holds_arrays,
     is_table,
     to_arrow,
@@ -160,14 +161,10 @@ def _find_features(
 
 def find_missing(labels: pd.DataFrame) -> pd.DataFrame:
     """Return which labels are missing: null, NaN or an empty string."""
-    missing = labels.isna()
+    missing = labels.apply(find_missing_values)
     for name in labels.columns:
         values = labels[name]
-        if isinstance(values.dtype, pd.ArrowDtype) and pd.api.types.is_float_dtype(values.dtype):
-            missing[name] |= values.to_numpy(float, na_value=np.nan) != values.to_numpy(
-                float, na_value=np.nan
-            )
-        elif not pd.api.types.is_numeric_dtype(values.dtype):
+        if not pd.api.types.is_numeric_dtype(values.dtype):
             missing[name] |= values.astype(object).map(_is_empty)
     return missing
 

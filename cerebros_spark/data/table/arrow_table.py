@@ -144,6 +144,7 @@ def _hash_batch(batch: RawBatch) -> np.ndarray:
     columns = [
         *(hash_array(column) for column in numbers.T),
         *(hash_array(column) for column in integers.T),
+        *(hash_array(column) for column in batch.missing.T),
         *(hash_array(s.fill_null("").to_numpy(zero_copy_only=False)) for s in batch.strings),
     ]
     return combine_hashes(columns, batch.rows)

@@ -24,6 +24,9 @@ from cerebros_spark.data.table.schema import (
 CLIP = np.float32(3.0)
 """Bound of the smooth clip ``x / sqrt(1 + (x / 3)²)`` (arXiv 2407.04491, section 3)."""
 
+MOST_RESTORED = 2.91
+"""Clipped value up to which :func:`restore_numbers` is exact: 12 quartile ranges."""
+
 TURN = 2 * np.pi
 
 
@@ -82,6 +85,14 @@ def fill_matrix(
     np.nan_to_num(numbers, copy=False)
     ratio = numbers / CLIP
     numbers /= np.sqrt(np.float32(1) + ratio * ratio)
+
+
+def restore_numbers(matrix: np.ndarray, layout: MatrixLayout) -> np.ndarray:
+    """Undo the smooth clip of the numbers of a matrix, for methods that need straight lines."""
+    restored = matrix.copy()
+    clipped = np.clip(matrix[:, : layout.numbers], -MOST_RESTORED, MOST_RESTORED)
+    restored[:, : layout.numbers] = clipped / np.sqrt(1 - np.square(clipped / CLIP))
+    return restored
 
 
 def _fill_flags(flags: np.ndarray, codes: np.ndarray, column: CategoryColumn) -> None:

@@ -6,8 +6,7 @@ packed into one array column, without nulls: NaN, the least int64 and the empty 
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +26,7 @@ from cerebros_spark.data.table.batch import (
     select_storage,
     vector_length_error,
 )
+from cerebros_spark.data.table.collection import collect_rows, collect_tables
 from cerebros_spark.data.table.counts import SCHEMA, CountPlan, merge_counts
 from cerebros_spark.data.table.fields import to_raw_columns
 from cerebros_spark.data.table.learning import (
@@ -283,7 +283,7 @@ class SparkTable:
 
         total: dict[bool, TableSurvey] = {}
         selected = frame.select(*self.names, "validates")
-        for row in _collect(selected, count, "validates boolean, survey binary"):
+        for row in collect_rows(selected, count, "validates boolean, survey binary"):
             part = TableSurvey.from_bytes(row["survey"])
             before = total.get(row["validates"])
             total[row["validates"]] = part if before is None else before.merge(part)
@@ -365,7 +365,7 @@ class SparkTable:
             )
         )
         parts = [each.select(*SCHEMA.names) for each in (bins, frequent, rare)]
-        collected = _collect_tables(parts[0].unionByName(parts[1]).unionByName(parts[2]))
+        collected = collect_tables(parts[0].unionByName(parts[1]).unionByName(parts[2])) or []
         return merge_counts([table.cast(SCHEMA) for table in collected])
 
 
@@ -427,36 +427,3 @@ def _blank_empty(values: pa.Array) -> pa.Array:
     """Replace empty strings by null."""
     missing = pa.scalar(None, pa.large_string())
     return pa.compute.if_else(pa.compute.equal(values, ""), missing, values)
-
-
-def _collect(frame: DataFrame, function: Callable[..., Any], schema: str) -> list[Any]:
-    """Collect the rows that a function of Arrow batches yields; raise its errors of ours."""
-    try:
-        return list(frame.mapInArrow(function, schema).collect())
-    except Exception as error:
-        raise _find_own_error(error) from error
-
-
-def _find_own_error(error: Exception) -> Exception:
-    """Return the DataError that a Spark task raised; other errors unchanged."""
-    mark = f"{DataError.__module__}.{DataError.__name__}: "
-    for line in str(error).splitlines():
-        if line.startswith(mark):
-            return DataError(line[len(mark) :])
-    return error
-
-
-def _collect_tables(frame: DataFrame) -> list[pa.Table]:
-    """Collect a DataFrame as Arrow tables, one for each Spark partition."""
-
-    def pack(batches: Iterable[Any]) -> Iterator[Any]:
-        received = list(batches)
-        if received:
-            sink = io.BytesIO()
-            with pa.ipc.new_stream(sink, received[0].schema) as writer:
-                for batch in received:
-                    writer.write_batch(batch)
-            yield pa.RecordBatch.from_pydict({"table": [sink.getvalue()]})
-
-    rows = _collect(frame, pack, "table binary")
-    return [pa.ipc.open_stream(row["table"]).read_all() for row in rows]
