@@ -28,7 +28,7 @@ class CerebrosBlock(ak.Block):
     the space is not used, because the graph has its own.
 
     Args:
-        space: Bounds of the networks, or their config; None for the published bounds.
+        space: Bounds of the networks, or their config; None for the defaults.
         seed: Seed for wiring the networks. Initial weights come from Keras' global seed.
         name: Name of the block; None for a name that AutoKeras numbers.
         tunable: Whether to search the hyperparameters; if False, they keep their defaults.

@@ -17,6 +17,7 @@ from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.validation import check_integer
 from cerebros_spark.data.table.schema import MatrixLayout
 from cerebros_spark.training.keras.config_checks import check_no_lambda, check_same_settings
+from cerebros_spark.training.keras.schedules import WarmCosine
 from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import serialize_object
 from nas.metrics.losses import get_loss_name
@@ -35,6 +36,9 @@ from nas.spaces.validation import check_activation, check_list
 # A standard deviation below this fraction of the mean is float32 rounding: the feature is constant,
 # and division by the deviation would turn the rounding error into a large number.
 _CONSTANT = 2e-7
+
+# Share of the steps in which a scheduled learning rate rises.
+_WARM_UP = 0.05
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,9 @@ class CerebrosNetworks(Space):
             index. Each network gets a copy with the current weights; frozen layers stay frozen.
         optimizer: Name of a Keras optimizer, with the hyperparameter ``learning_rate`` as its
             learning rate; or an optimizer or its config, which keeps its own learning rate.
+        count_steps: Function that returns the number of training steps of a trial from its batch
+            size (None for that of the search), for the schedule of the learning rate; None for
+            constant rates.
         seed: Seed for wiring the networks. Initial weights come from Keras' global seed, which the
             caller sets before each build.
         jit_compile: As for ``model.compile``.
@@ -126,6 +133,7 @@ class CerebrosNetworks(Space):
         fronts: Sequence[MatrixLayout] | None = None,
         base_models: Mapping[int, keras.Model] | None = None,
         optimizer: Any = "adam",
+        count_steps: Callable[[int | None], int] | None = None,
         seed: int = 0,
         jit_compile: bool | str = "auto",
         loss_weights: Sequence[float] | None = None,
@@ -154,6 +162,7 @@ class CerebrosNetworks(Space):
         }
         self._fronts = None if fronts is None else tuple(fronts)
         self._optimizer = _to_identifier("optimizer", optimizer)
+        self._count_steps = count_steps
         self._jit_compile = jit_compile
         self._loss_weights = loss_weights
         self._templates: dict[tuple[str, str], NetworkTemplate] = {}
@@ -280,9 +289,11 @@ class CerebrosNetworks(Space):
     def _make_optimizer(self, hp: Any) -> Any:
         if not isinstance(self._optimizer, str):
             return _make(keras.optimizers.get, self._optimizer)
-        return _get_optimizer_class(self._optimizer)(
-            learning_rate=read_learning_rate(hp, self.space)
-        )
+        rate: Any = read_learning_rate(hp, self.space)
+        if self._count_steps is not None and self.space.learning_rate_schedule == "cosine":
+            steps = self._count_steps(hp.values.get("batch_size"))
+            rate = WarmCosine(rate, steps, _WARM_UP)
+        return _get_optimizer_class(self._optimizer)(learning_rate=rate)
 
     def _normalize(self, number: int, tensor: Any) -> Any:
         statistics = self._normalizations[number]

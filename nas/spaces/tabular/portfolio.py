@@ -30,13 +30,15 @@ def list_points(is_regression: bool) -> list[dict[str, Any]]:
         _name("linear"),
         _name("mlp", embedding_scale=0.3),
         _name("realmlp", embedding_scale=1.0, learning_rate=rate / 2, weight_decay=0.01),
-        _name("realmlp", **deep, learning_rate=0.0283, weight_decay=0.0413, embedding_scale=0.108),
-        _name("cerebros"),
         _name("mlp", embedding_scale=2.0, learning_rate=1e-3, weight_decay=0.1),
+        _name("linear", numbers="clipped"),
+        _name("cerebros"),
+        _name("mlp", embedding_scale=0.05, learning_rate=3e-3, weight_decay=0.3),
+        _name("realmlp", **deep, learning_rate=0.0283, weight_decay=0.0413, embedding_scale=0.108),
         _name("residual"),
         _name("realmlp", embedding_scale=3.0, learning_rate=rate / 4, weight_decay=0.05),
         _name("realmlp", **deep, learning_rate=0.06, weight_decay=0.01, embedding_scale=0.5),
-        _name("mlp", embedding_scale=0.05, learning_rate=3e-3, weight_decay=0.3),
+        _name("tabm"),
         _name("realmlp", embedding_scale=0.03, learning_rate=rate / 2),
     ]
 

@@ -9,18 +9,20 @@ Adam's steps do not depend on the scale of gradients.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from cerebros_spark.data.table.schema import MatrixLayout
-from nas.spaces.front import embed_codes
+from cerebros_spark.training.keras.schedules import CosLog4
+from nas.spaces.tabular.embeddings import NumberEmbedding
+from nas.spaces.tabular.ends import NetworkEnds, embed_matrix, join
+from nas.spaces.tabular.training import make_adamw
 
 _BIAS_FACTOR = 0.1
 _ACTIVATION_FACTOR = 0.1
-_EMBEDDING_FACTOR = 0.1
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,7 @@ class RealMLPValues:
         width: Number of units in each hidden layer.
         dropout: Dropout rate after each hidden layer.
         activation: ``"selu"`` or ``"mish"``.
-        frequencies: Number of frequencies of the embedding of a number.
-        embedding_size: Size of that embedding, including the number itself.
-        embedding_scale: Standard deviation of the frequencies at the start.
+        embedding: Embedding of numbers.
         scaling_factor: Factor of the learning rate of the scaling layer.
         first_factor: Factor of the learning rate of the first hidden layer.
     """
@@ -43,11 +43,43 @@ class RealMLPValues:
     width: int = 256
     dropout: float = 0.15
     activation: str = "selu"
-    frequencies: int = 16
-    embedding_size: int = 4
-    embedding_scale: float = 0.1
+    embedding: NumberEmbedding = field(default_factory=NumberEmbedding)
     scaling_factor: float = 6.0
     first_factor: float = 1.0
+
+
+def build_realmlp(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
+    """Build RealMLP with the search space of TabArena (table C.1 of the paper).
+
+    Numbers that change the traced step have few values, so that trials share its graphs.
+    """
+    values = RealMLPValues(
+        hidden_layers=hp.Int("hidden_layers", 2, 4, default=3),
+        width=hp.Choice("width", [128, 256, 384], default=256),
+        dropout=hp.Choice("dropout", [0.0, 0.15, 0.3, 0.45], default=0.15),
+        activation=hp.Choice(
+            "activation", ["mish", "selu"], default="mish" if ends.is_regression else "selu"
+        ),
+        embedding=NumberEmbedding(
+            ends.frequencies,
+            scale=hp.Float("embedding_scale", 0.01, 10.0, sampling="log", default=0.1),
+        ),
+        first_factor=hp.Choice("first_factor", [0.5, 1.0], default=1.0),
+    )
+    usual = 0.2 if ends.is_regression else 0.04
+    rate = hp.Float("learning_rate", 0.01, 0.3, sampling="log", default=usual)
+    decay = hp.Float("weight_decay", 0.001, 0.05, sampling="log", default=0.02)
+    beta = hp.Choice("one_minus_beta2", [0.05, 0.01], default=0.05)
+    if not active:
+        return None
+    bodies = [
+        build_body(tensor, front, values, f"input{i}")
+        for i, (tensor, front) in enumerate(zip(ends.inputs, ends.fronts, strict=True))
+    ]
+    heads = ends.add_heads(
+        join(bodies), lambda body, units, name: dense(body, units, 1.0, name, zeros=True)
+    )
+    return heads, make_adamw(CosLog4(rate, steps), 1 - beta, decay)
 
 
 def build_body(matrix: Any, layout: MatrixLayout, values: RealMLPValues, prefix: str) -> Any:
@@ -62,12 +94,7 @@ def build_body(matrix: Any, layout: MatrixLayout, values: RealMLPValues, prefix:
     Returns:
         A tensor of shape ``(rows, values.width)``.
     """
-    tensor = embed_codes(matrix, layout, prefix)
-    if layout.numbers:
-        embedded = embed_numbers(tensor[:, : layout.numbers], layout.numbers, values, prefix)
-        rest = tensor[:, layout.numbers :]
-        has_rest = layout.width > layout.numbers
-        tensor = layers.Concatenate()([embedded, rest]) if has_rest else embedded
+    tensor = embed_matrix(matrix, layout, values.embedding, prefix)
     tensor = _scale(tensor, values.scaling_factor, 1.0, f"{prefix}_scale")
     for number in range(values.hidden_layers):
         factor = values.first_factor if number == 0 else 1.0
@@ -76,39 +103,6 @@ def build_body(matrix: Any, layout: MatrixLayout, values: RealMLPValues, prefix:
         if values.dropout:
             tensor = layers.Dropout(values.dropout, name=f"{prefix}_dropout{number}")(tensor)
     return tensor
-
-
-def embed_numbers(numbers: Any, count: int, values: RealMLPValues, prefix: str) -> Any:
-    """Embed each number by cosines with weights of its own ("PBLD", appendix A.1 of the paper).
-
-    Returns:
-        A tensor of shape ``(rows, count * embedding_size)``.
-    """
-    factor = _EMBEDDING_FACTOR
-    size = values.embedding_size - 1
-    normal = keras.initializers.RandomNormal(stddev=2 * math.pi * values.embedding_scale / factor)
-    phases = keras.initializers.RandomUniform(-math.pi / factor, math.pi / factor)
-    uniform = keras.initializers.RandomUniform(
-        -1 / math.sqrt(values.frequencies) / factor, 1 / math.sqrt(values.frequencies) / factor
-    )
-    angles = layers.EinsumDense(
-        "bd,df->bdf",
-        (count, values.frequencies),
-        bias_axes="df",
-        kernel_initializer=normal,
-        bias_initializer=phases,
-        name=f"{prefix}_frequencies",
-    )(numbers)
-    mixed = layers.EinsumDense(
-        "bdf,dfe->bde",
-        (count, size),
-        bias_axes="de",
-        kernel_initializer=uniform,
-        bias_initializer=uniform,
-        name=f"{prefix}_embedding",
-    )(ops.cos(angles * factor))
-    joined = layers.Concatenate()([ops.expand_dims(numbers, -1), mixed * factor])
-    return layers.Reshape((count * values.embedding_size,))(joined)
 
 
 def dense(tensor: Any, units: int, factor: float, name: str, *, zeros: bool = False) -> Any:

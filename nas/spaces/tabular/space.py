@@ -10,10 +10,13 @@ from nas.spaces.validation import check_list, check_member
 FAMILY = "family"
 """Hyperparameter that chooses the family."""
 
+TABM = "tabm"
+"""Family that learns by some losses alone."""
+
 LINEAR = "linear"
 """Family of the simplest networks."""
 
-FAMILIES = ("realmlp", "mlp", "residual", "cerebros", LINEAR)
+FAMILIES = ("realmlp", TABM, "mlp", "residual", "cerebros", LINEAR)
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class TabularSpace:
     """Search space of networks for raw tables.
 
     Args:
-        families: Families to search: ``"realmlp"`` (:mod:`.realmlp`), ``"mlp"`` (perceptrons with
+        families: Families to search: ``"realmlp"`` (:mod:`.realmlp`), ``"tabm"`` (:mod:`.tabm`,
+            for squared errors and cross-entropies without weights), ``"mlp"`` (perceptrons with
             embedded numbers, as the members of TabPack), ``"residual"`` (residual perceptrons),
             ``"cerebros"`` (random networks of levels and units) and ``"linear"`` (one layer: the
             yardstick).

@@ -27,7 +27,7 @@ TOKENS = _RNG.integers(0, 700, size=(ROWS, 12))
 SEQUENCES = _RNG.random((ROWS, 6, 3)).astype("float32")
 CLASSES = np.arange(ROWS) % 3
 
-_SPACE = CerebrosSpace(
+_SPACE = CerebrosSpace.published(
     minimum_levels=1,
     maximum_levels=1,
     maximum_units_per_level=2,

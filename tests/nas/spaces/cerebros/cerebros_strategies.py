@@ -28,7 +28,7 @@ def ranges(draw: st.DrawFn, most: int) -> tuple[int, int]:
 def spaces(draw: st.DrawFn) -> CerebrosSpace:
     levels, units, neurons = draw(ranges(5)), draw(ranges(4)), draw(ranges(4))
     skips, dendrites = draw(ranges(6)), draw(ranges(3))
-    return CerebrosSpace(
+    return CerebrosSpace.published(
         minimum_levels=levels[0],
         maximum_levels=levels[1],
         minimum_units_per_level=units[0],

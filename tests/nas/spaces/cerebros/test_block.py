@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("fresh_keras")
 
 def small(**more) -> CerebrosSpace:  # type: ignore[no-untyped-def]
     bounds = {"maximum_levels": 3, "maximum_units_per_level": 2}
-    return CerebrosSpace(**{**bounds, **more})
+    return CerebrosSpace.published(**{**bounds, **more})
 
 
 def ready(inputs: list, shapes: list, head) -> Graph:  # type: ignore[no-untyped-def]

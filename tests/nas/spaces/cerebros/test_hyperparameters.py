@@ -50,7 +50,7 @@ def test_a_moiety_from_hyperparameters_is_within_the_bounds(
 
 def test_names_and_conditions() -> None:
     hp = keras_tuner.HyperParameters()
-    space = CerebrosSpace(maximum_levels=3, maximum_units_per_level=2)
+    space = CerebrosSpace.published(maximum_levels=3, maximum_units_per_level=2)
     hp.values["cerebros/levels"] = 2
     hp.values["cerebros/units_1"] = 1
     hp.values["cerebros/units_2"] = 2
@@ -71,7 +71,7 @@ def test_names_and_conditions() -> None:
 
 def test_one_value_has_no_hyperparameter() -> None:
     hp = keras_tuner.HyperParameters()
-    space = CerebrosSpace(
+    space = CerebrosSpace.published(
         minimum_levels=2,
         maximum_levels=2,
         minimum_units_per_level=2,
@@ -86,7 +86,7 @@ def test_one_value_has_no_hyperparameter() -> None:
 
 def test_several_choices_become_hyperparameters() -> None:
     hp = keras_tuner.HyperParameters()
-    space = CerebrosSpace(
+    space = CerebrosSpace.published(
         activation=("elu", "relu"),
         merge=("concatenate", "add"),
         regularization=("none", "dropout"),
@@ -110,7 +110,7 @@ def test_another_wiring_changes_the_edges_and_nothing_else() -> None:
     for wiring in (0, 1, MAX_WIRING):
         hp = keras_tuner.HyperParameters()
         hp.values["cerebros/wiring"] = wiring
-        plans.append(plan_network(hp, CerebrosSpace(), [4], [OutputFuture(1)], seed=7))
+        plans.append(plan_network(hp, CerebrosSpace.published(), [4], [OutputFuture(1)], seed=7))
     bare = [[dataclasses.replace(u, edges=()) for u in plan.units()] for plan in plans]
     assert bare[0] == bare[1] == bare[2]
     assert len({plan.to_json() for plan in plans}) == 3
@@ -119,13 +119,14 @@ def test_another_wiring_changes_the_edges_and_nothing_else() -> None:
 def test_the_seed_changes_the_wiring_too() -> None:
     hp = keras_tuner.HyperParameters()
     first, second, again = (
-        plan_network(hp, CerebrosSpace(), [4], [OutputFuture(1)], seed) for seed in (0, 1, 0)
+        plan_network(hp, CerebrosSpace.published(), [4], [OutputFuture(1)], seed)
+        for seed in (0, 1, 0)
     )
     assert first == again != second
 
 
 def test_a_uniform_tuner_gives_the_distribution_of_the_space(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    space = CerebrosSpace(maximum_levels=4, maximum_units_per_level=3)
+    space = CerebrosSpace.published(maximum_levels=4, maximum_units_per_level=3)
     levels: collections.Counter[int] = collections.Counter()
     units: collections.Counter[int] = collections.Counter()
     neurons: collections.Counter[int] = collections.Counter()
@@ -150,7 +151,7 @@ def test_a_uniform_tuner_gives_the_distribution_of_the_space(tmp_path) -> None: 
 @pytest.mark.parametrize("name", ["BayesianOptimizationOracle", "HyperbandOracle"])
 def test_other_oracles_propose_networks(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     # KerasTuner's Gaussian process takes seconds a proposal for each further dozen dimensions.
-    space = CerebrosSpace(minimum_levels=1, maximum_levels=2, maximum_units_per_level=2)
+    space = CerebrosSpace.published(minimum_levels=1, maximum_levels=2, maximum_units_per_level=2)
     hp = keras_tuner.HyperParameters()
     read_moiety(hp, space)
     arguments = {"num_initial_points": 3, "max_trials": 6} if name.startswith("B") else {}

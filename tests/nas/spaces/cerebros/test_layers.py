@@ -31,7 +31,7 @@ def network(space: CerebrosSpace, inputs=(3,), outputs=(1,), seed: int = 4) -> N
 
 def small(**more) -> CerebrosSpace:  # type: ignore[no-untyped-def]
     bounds = {"maximum_levels": 3, "minimum_units_per_level": 2, "maximum_units_per_level": 3}
-    return CerebrosSpace(**{**bounds, **more})
+    return CerebrosSpace.published(**{**bounds, **more})
 
 
 def pair(*edges: Edge, merge: str = "concatenate", regularization: str = "none") -> NetworkFuture:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("fresh_keras")
 
 def small(**more) -> CerebrosSpace:  # type: ignore[no-untyped-def]
     bounds = {"maximum_levels": 2, "maximum_units_per_level": 2}
-    return CerebrosSpace(**{**bounds, **more})
+    return CerebrosSpace.published(**{**bounds, **more})
 
 
 def networks(outputs: list[Output] | None = None, shapes=((3,),), **more) -> CerebrosNetworks:  # type: ignore[no-untyped-def]
@@ -68,6 +68,17 @@ def test_the_model_matches_the_plan() -> None:
     assert model.count_params() == builder.plan(hp).parameters
     assert model.optimizer.learning_rate.numpy() == pytest.approx(0.0664)
     assert hp.values["learning_rate"] == 0.0664
+
+
+def test_scheduled_rates_rise_and_fall_to_zero() -> None:
+    space = small(learning_rate=0.01, learning_rate_schedule="cosine")
+    builder = networks(space=space, count_steps=lambda batch_size: 3200 // (batch_size or 32))
+    rate = built(builder).optimizer._learning_rate
+    assert [float(rate(step)) for step in (0, 5, 100)] == pytest.approx([0, 0.01, 0], abs=1e-6)
+    assert built(builder, batch_size=16).optimizer._learning_rate.steps == 200
+    assert isinstance(built(networks(space=space)).optimizer._learning_rate, keras.Variable)
+    constant = networks(space=small(), count_steps=lambda batch_size: 100)
+    assert isinstance(built(constant).optimizer._learning_rate, keras.Variable)
 
 
 def test_names_of_several_outputs_survive_json_in_a_fresh_process(tmp_path: Path) -> None:

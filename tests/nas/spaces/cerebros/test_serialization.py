@@ -23,7 +23,9 @@ STATISTICS = (np.arange(5.0), np.ones(5))
 
 
 def space(**more) -> CerebrosSpace:
-    return CerebrosSpace(maximum_levels=4, maximum_units_per_level=4, learning_rate=0.01, **more)
+    return CerebrosSpace.published(
+        maximum_levels=4, maximum_units_per_level=4, learning_rate=0.01, **more
+    )
 
 
 CASES = {

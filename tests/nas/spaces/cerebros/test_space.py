@@ -14,8 +14,8 @@ from nas.spaces.validation import ACTIVATIONS
 from tests.nas.spaces.cerebros.cerebros_strategies import FINAL, FIRST, MAIN, spaces
 
 
-def test_the_defaults_are_the_published_near_optimum() -> None:
-    space = CerebrosSpace()
+def test_the_published_values_are_those_of_cerebros() -> None:
+    space = CerebrosSpace.published()
     assert (space.minimum_levels, space.maximum_levels) == (2, 7)
     assert (space.minimum_units_per_level, space.maximum_units_per_level) == (1, 4)
     assert (space.minimum_neurons_per_unit, space.maximum_neurons_per_unit) == (1, 4)
@@ -26,6 +26,15 @@ def test_the_defaults_are_the_published_near_optimum() -> None:
     assert space.decay_main(2) == pytest.approx(0.49)
     assert space.decay_lateral(3) == pytest.approx(0.95**3)
     assert space.learning_rate == 0.0664
+    assert space.learning_rate_schedule == "constant"
+    assert space.regularization == "batch_normalization"
+
+
+def test_published_values_give_way_to_arguments() -> None:
+    space = CerebrosSpace.published(maximum_levels=3, learning_rate=(0.01, 0.003))
+    assert (space.maximum_levels, space.learning_rate) == (3, (0.01, 0.003))
+    assert space.maximum_neurons_per_unit == 4
+    assert CerebrosSpace.from_config(space.get_config()) == space
 
 
 @pytest.mark.parametrize(
@@ -59,6 +68,7 @@ def test_the_defaults_are_the_published_near_optimum() -> None:
         ({"dropout_rate": 1.0}, "dropout_rate .* got 1.0"),
         ({"unit": "axon"}, "unit .* got 'axon'"),
         ({"learning_rate": 0}, "learning_rate .* got 0"),
+        ({"learning_rate_schedule": "cosin"}, "learning_rate_schedule .* got 'cosin'"),
     ],
 )
 def test_an_invalid_value_is_named(arguments: dict, words: str) -> None:

@@ -23,7 +23,7 @@ GOLDEN = "20b84c1ebd295368c484ed81c284c539cf5161edca35464fba6c8978fdff55ae"
 
 
 def published(seed: int = 8675309):  # type: ignore[no-untyped-def]
-    space = CerebrosSpace()
+    space = CerebrosSpace.published()
     return draw_future(space, draw_moiety(space, seed), [38], [OutputFuture(1)], seed)
 
 
@@ -49,7 +49,7 @@ def test_a_moiety_is_within_its_bounds(space: CerebrosSpace, seed: int) -> None:
 
 
 def test_moieties_are_drawn_uniformly() -> None:
-    space = CerebrosSpace()
+    space = CerebrosSpace.published()
     moieties = [draw_moiety(space, seed) for seed in range(1200)]
     levels = collections.Counter(len(moiety.neurons) for moiety in moieties)
     assert set(levels) == {2, 3, 4, 5, 6, 7}
@@ -95,7 +95,9 @@ def test_counts_before_repair_follow_the_formula(space: CerebrosSpace, seed: int
 
 
 def test_picks_are_uniform_with_replacement() -> None:
-    space = CerebrosSpace(minimum_skip_connection_depth=1, maximum_skip_connection_depth=1)
+    space = CerebrosSpace.published(
+        minimum_skip_connection_depth=1, maximum_skip_connection_depth=1
+    )
     counts: collections.Counter[int] = collections.Counter()
     repeated = False
     for seed in range(200):
@@ -109,8 +111,8 @@ def test_picks_are_uniform_with_replacement() -> None:
 
 def test_outputs_pick_more_from_the_last_hidden_level() -> None:
     sizes = [1, 2, 3, 1]
-    plain = draw_upstream(CerebrosSpace(), sizes, 1)[3][0]
-    more = draw_upstream(CerebrosSpace(**{FINAL: 2.5}), sizes, 1)[3][0]
+    plain = draw_upstream(CerebrosSpace.published(), sizes, 1)[3][0]
+    more = draw_upstream(CerebrosSpace.published(**{FINAL: 2.5}), sizes, 1)[3][0]
     assert len(more) - len(plain) == 8
     assert sum(e.level == 2 for e in more) - sum(e.level == 2 for e in plain) == 8
 
@@ -144,7 +146,9 @@ def test_edges_keep_the_minimum_skip_depth_unless_repaired(pair: tuple) -> None:
 def test_repair_connects_an_unread_unit_to_a_level_in_reach(
     low: int, high: int, level: int, readers: set[int]
 ) -> None:
-    space = CerebrosSpace(minimum_skip_connection_depth=low, maximum_skip_connection_depth=high)
+    space = CerebrosSpace.published(
+        minimum_skip_connection_depth=low, maximum_skip_connection_depth=high
+    )
     found = set()
     for seed in range(60):
         edges: list[list[list[Edge]]] = [[[], []] for _ in range(5)]
@@ -165,7 +169,7 @@ def test_repair_connects_an_unread_unit_to_a_level_in_reach(
 
 
 def test_unread_inputs_are_repaired() -> None:
-    space = CerebrosSpace(**{FIRST: 0.0, MAIN: 0.0})
+    space = CerebrosSpace.published(**{FIRST: 0.0, MAIN: 0.0})
     moiety = Moiety(neurons=((1,),))
     future = draw_future(space, moiety, [3] * 6, [OutputFuture(1)], 0)
     read = {(e.level, e.unit) for unit in future.units() for e in unit.edges}
@@ -173,7 +177,7 @@ def test_unread_inputs_are_repaired() -> None:
 
 
 def test_lateral_edges_gates_and_cap() -> None:
-    space = CerebrosSpace(
+    space = CerebrosSpace.published(
         p_lateral_connection=1.0,
         p_lateral_connection_decay=1.0,
         num_lateral_connection_tries_per_unit=5,
@@ -198,7 +202,7 @@ def test_every_nth_lateral_edge_is_gated(pair: tuple) -> None:
 
 
 def test_the_lateral_decay_is_used() -> None:
-    space = CerebrosSpace(
+    space = CerebrosSpace.published(
         p_lateral_connection=0.5,
         p_lateral_connection_decay=lambda distance: 1.0 if distance == 2 else 0.0,
     )
@@ -220,7 +224,7 @@ def test_the_same_seed_gives_the_same_plan(pair: tuple, seed: int) -> None:
 
 
 def test_other_seeds_give_other_wirings_of_the_same_units() -> None:
-    space = CerebrosSpace()
+    space = CerebrosSpace.published()
     moiety = draw_moiety(space, 1)
     plans = [draw_future(space, moiety, [4], [OutputFuture(1)], seed) for seed in range(5)]
     assert len({plan.to_json() for plan in plans}) == 5
@@ -267,7 +271,7 @@ def test_draws_reach_both_bounds() -> None:
 )
 def test_a_network_needs_inputs_and_outputs(inputs: list, outputs: list) -> None:
     with pytest.raises(ArgumentError, match="input"):
-        draw_future(CerebrosSpace(), Moiety(neurons=((1,),)), inputs, outputs, 0)
+        draw_future(CerebrosSpace.published(), Moiety(neurons=((1,),)), inputs, outputs, 0)
 
 
 @pytest.mark.parametrize(

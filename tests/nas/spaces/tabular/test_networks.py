@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import keras
@@ -7,6 +8,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.data.table.schema import CodeLayout, MatrixLayout
 from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
 from nas import TabularSpace
@@ -100,6 +102,48 @@ def test_every_point_is_in_the_space(is_regression):
 def test_points_are_those_of_the_chosen_families():
     points = networks(families=("linear", "mlp")).points
     assert {point["family"] for point in points} == {"linear", "mlp"}
+
+
+def test_members_need_a_loss_of_which_the_mean_is_known():
+    absolute = dataclasses.replace(PRICE, loss="mean_absolute_error")
+    space = networks(absolute)
+    assert "tabm" not in space.families
+    assert "tabm" not in {point["family"] for point in space.points}
+    with pytest.raises(ArgumentError, match="'price' is MeanAbsoluteError: add another family"):
+        networks(absolute, families=("tabm",))
+
+
+def test_members_take_no_weights():
+    space = TabularNetworks(
+        TabularSpace(), (FRONT,), (PRICE,), steps=9, batch_size=64, has_weights=True
+    )
+    assert space.families == tuple(name for name in FAMILIES if name != "tabm")
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_members_train_in_mixed_precision(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        keras.utils.set_random_seed(1)
+        large = dataclasses.replace(PRICE, variance=(1e10,))
+        model = networks(large).build(values_of("tabm"))
+        y = np.random.default_rng(0).normal(1000, 1e5, size=(40, 1))
+        assert np.isfinite(model.train_on_batch(matrix(), y))
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_a_line_is_straight_in_the_numbers_as_they_are():
+    scaled = np.array([-8.0, -2.0, 0.0, 1.0, 4.0], "float32")
+    x = np.zeros((5, FRONT.width), "float32")
+    x[:, 0] = scaled / np.sqrt(1 + (scaled / 3) ** 2)  # as shards are encoded
+    for numbers, is_straight in (("plain", True), ("clipped", False)):
+        model = networks().build(values_of("linear", **{"linear/numbers": numbers}))
+        kernel = model.get_layer("price_raw").kernel
+        kernel.assign(np.eye(1, kernel.shape[0]).T)
+        predicted = (np.asarray(model(x))[:, 0] - 1000) / 20
+        assert np.allclose(predicted, scaled, rtol=1e-4) == is_straight
 
 
 def test_biases_do_not_decay():

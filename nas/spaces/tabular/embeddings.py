@@ -1,0 +1,70 @@
+"""Embedding of numbers by cosines, which several families share.
+
+"PBLD" of Holzmüller, Grinsztajn and Steinwart (arXiv 2407.04491, appendix A.1): each number becomes
+itself and a linear map of cosines of it, with weights of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+# Factor of the learning rate; the weights are stored divided by it, because Adam's steps do not
+# depend on the scale of gradients.
+_FACTOR = 0.1
+
+
+@dataclass(frozen=True)
+class NumberEmbedding:
+    """Hyperparameters of the embedding; the defaults are those of RealMLP-TD.
+
+    Attributes:
+        frequencies: Number of frequencies.
+        size: Number of values that a number becomes, including itself.
+        scale: Standard deviation of the frequencies at the start.
+    """
+
+    frequencies: int = 16
+    size: int = 4
+    scale: float = 0.1
+
+
+def embed_numbers(numbers: Any, count: int, embedding: NumberEmbedding, prefix: str) -> Any:
+    """Embed each number.
+
+    Args:
+        numbers: Keras tensor of shape ``(rows, count)``.
+        count: Number of numbers in a row.
+        embedding: Hyperparameters.
+        prefix: Prefix of the names of the layers.
+
+    Returns:
+        A tensor of shape ``(rows, count * embedding.size)``.
+    """
+    size, frequencies = embedding.size - 1, embedding.frequencies
+    normal = keras.initializers.RandomNormal(stddev=2 * math.pi * embedding.scale / _FACTOR)
+    phases = keras.initializers.RandomUniform(-math.pi / _FACTOR, math.pi / _FACTOR)
+    bound = 1 / math.sqrt(frequencies) / _FACTOR
+    uniform = keras.initializers.RandomUniform(-bound, bound)
+    angles = layers.EinsumDense(
+        "bd,df->bdf",
+        (count, frequencies),
+        bias_axes="df",
+        kernel_initializer=normal,
+        bias_initializer=phases,
+        name=f"{prefix}_frequencies",
+    )(numbers)
+    mixed = layers.EinsumDense(
+        "bdf,dfe->bde",
+        (count, size),
+        bias_axes="de",
+        kernel_initializer=uniform,
+        bias_initializer=uniform,
+        name=f"{prefix}_embedding",
+    )(ops.cos(angles * _FACTOR))
+    joined = layers.Concatenate()([ops.expand_dims(numbers, -1), mixed * _FACTOR])
+    return layers.Reshape((count * embedding.size,))(joined)
