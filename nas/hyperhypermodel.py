@@ -29,7 +29,7 @@ from nas.config.search_config import SearchConfig, adapt_to_data, configure_mode
 from nas.config.tuner import TunerBinding, bind_tuner
 from nas.data.describe import TableDescription, describe_table
 from nas.data.heads import check_metrics
-from nas.data.inputs import flatten_names, is_spark
+from nas.data.inputs import COLLECT_ROWS, flatten_names, is_spark
 from nas.data.weights import parse_class_weight
 from nas.monitoring.progress import show_log
 from nas.results.result import ModelSelectionResult
@@ -164,6 +164,7 @@ class HyperHyperModel:
         column_types: Mapping[str, str] | None = None,
         group_column: str | None = None,
         time_column: str | None = None,
+        collect_rows: int = COLLECT_ROWS,
     ) -> None:
         """Bind the workers, the store and the columns.
 
@@ -199,6 +200,9 @@ class HyperHyperModel:
             group_column: Column of a table whose groups are not split: all rows of a group train,
                 or all validate. It is no feature unless ``feature_columns`` names it.
             time_column: Column of dates, times or numbers: the latest rows validate.
+            collect_rows: Number of rows up to which a Spark DataFrame is prepared on the driver,
+                in two Spark jobs, if the networks take raw tables and its columns are numbers,
+                booleans, strings and times of up to 64 MiB. 0 to use the executors always.
 
         Raises:
             ArgumentError: If an argument is invalid.
@@ -226,6 +230,7 @@ class HyperHyperModel:
             else {str(name): kind for name, kind in column_types.items()},
             group_column=group_column,
             time_column=time_column,
+            collect_rows=collect_rows,
         )
 
     def tuner_bind(
@@ -314,12 +319,12 @@ class HyperHyperModel:
                 input), or a dict of arrays.
             y: Name of the label's column in a table; or the labels of in-memory data. None if
                 ``label_columns`` is bound.
-            batch_size: Rows per training step. Defaults to 32; for a ``TabularSpace``, to 32 up to
-                1,024 for large tables.
+            batch_size: Rows per training step. Defaults to 32; for a raw table with a space, to 32
+                up to 1,024 for large tables.
             epochs: Maximum number of epochs of a trial. If None, it is 1,000, and a trial also
                 stops when its ``val_loss`` has not improved by 1e-4 for 10 epochs, as in AutoKeras.
-                The networks of a ``TabularSpace`` have a schedule, and by default 6 to 128 epochs,
-                fewer for larger tables.
+                The networks of a space for a raw table have a schedule, and by default 6 to 128
+                epochs, fewer for larger tables.
             callbacks: Keras callbacks, of which every trial uses copies. They are called at the
                 ends of epochs, with the metrics over all rows; callbacks that need batches are
                 rejected. A resumed run restores their plain attributes, or passes what
@@ -346,7 +351,7 @@ class HyperHyperModel:
             max_seconds: Limit of the time that ``fit`` takes, with preparation, cross-validation
                 and ensemble; None for no limit. It ends with the best result so far.
             ensemble_size: Maximum number of configurations in the ensemble that predicts; 1 for
-                the best network alone. Defaults to 8 for a ``TabularSpace``, else to 1.
+                the best network alone. Defaults to 8 for a raw table with a space, else to 1.
 
         Returns:
             The result of the search.
@@ -524,7 +529,8 @@ class HyperHyperModel:
             types.update(bound.column_types or {})
             names = flatten_names(bound.label_columns)
             y = names[0] if y is None and names else y
-        return describe_table(x, y, types)
+        rows = COLLECT_ROWS if bound is None else bound.collect_rows
+        return describe_table(x, y, types, collect_rows=rows)
 
     @property
     def tuner(self) -> TunerSummary:

@@ -15,6 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cerebros_spark.core.types import Phase
+from cerebros_spark.data.table.matrix import restore_numbers
 from cerebros_spark.data.table.schema import MatrixLayout
 from nas.ensemble.rows import FoldRows
 
@@ -104,6 +105,7 @@ def _split_codes(
     x: Sequence[np.ndarray], fronts: Sequence[MatrixLayout]
 ) -> tuple[np.ndarray, np.ndarray]:
     ends = [front.numbers + front.flags for front in fronts]
+    x = [restore_numbers(matrix, front) for matrix, front in zip(x, fronts, strict=True)]
     numbers = [matrix[:, :end] for matrix, end in zip(x, ends, strict=True)]
     codes = [matrix[:, end:] for matrix, end in zip(x, ends, strict=True)]
     return np.hstack(numbers), np.hstack(codes)

@@ -10,7 +10,8 @@ class Member(msgspec.Struct, frozen=True):
 
     Attributes:
         configuration: Name of its first trial.
-        trials: Names of its trials, one for each fold; the configuration predicts their mean.
+        trials: Names of its trials, one for each fold that it was trained on, from fold 0; the
+            configuration predicts their mean.
         weight: Its weight; those of all members have a sum of 1.
         score: Its score alone.
     """

@@ -185,7 +185,7 @@ class SimpleCerebrosRandomSearch:
             "activation": get_activation_name("activation", activation),
             "learning_rate": check_real("learning_rate", learning_rate),
         }
-        self._space = CerebrosSpace(**bounds)
+        self._space = CerebrosSpace.published(**bounds)
         self._x = to_arrays("training_data", training_data)
         self._y = to_arrays("labels", labels)
         widths = check_shapes(input_shapes, output_shapes, self._x, self._y)

@@ -247,7 +247,7 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
 
     Args:
         max_trials: Maximum number of trials; None for all that the tuner proposes.
-        epochs: Maximum number of epochs of a trial. If None, it is 6 to 128 for a ``TabularSpace``;
+        epochs: Maximum number of epochs of a trial. If None, it is 6 to 128 for a table;
             otherwise 1,000, and a trial ends after 10 epochs without a better ``val_loss``.
         batch_size: Rows per training step; None for a number that suits the table.
         tuner: Name of the tuner (``"auto"`` suits the data), or any other tuner that

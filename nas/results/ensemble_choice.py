@@ -64,13 +64,10 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
     """
     known = [each for each in group_trials(records, request.objective) if each.score is not None]
     validated = [each for each in known if each.is_validated]
-    # One configuration is no choice: all are compared on the validation split. If it is a member,
-    # the trials of its other folds predict with it.
-    is_validated = len(validated) > 1 or len(validated) == len(known)
-    candidates = (validated if is_validated else known)[:_CANDIDATES]
+    candidates = (validated or known)[:_CANDIDATES]
     if not candidates:
         return None
-    folds = request.rows.folds if is_validated else 1
+    folds = candidates[0].compared_folds if validated else 1
     labels, row_weights = request.rows.get_labels(folds), request.rows.get_weights(folds)
     predictions: list[Predictions] = []
     for candidate in candidates:
@@ -96,9 +93,7 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
     members = [
         Member(
             candidates[index].name,
-            tuple(trial.trial_id for trial in candidates[index].trials)
-            if candidates[index].is_validated
-            else (candidates[index].name,),
+            tuple(trial.trial_id for trial in candidates[index].trials),
             weight,
             alone[index],
         )

@@ -11,6 +11,7 @@ from keras import layers, ops
 
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.checkpoint import StateVariables
+from cerebros_spark.training.keras.member_losses import remove_member_losses
 from cerebros_spark.training.keras.scopes import custom_object_scope
 from cerebros_spark.training.keras.serialization import (
     deserialize_model,
@@ -93,7 +94,7 @@ def load_network(network: TrainedNetwork, name: str) -> keras.Model:
 
     Keras saves how nested models are compiled, and cannot load the schedules of this package.
     """
-    program = json.loads(network.program)
+    program = json.loads(remove_member_losses(network.program))
     compiled = deserialize_model(network.program)
     StateVariables(compiled).write(network.checkpoint)
     program["architecture"]["config"]["name"] = name
@@ -115,8 +116,10 @@ def _finish(total: Any, name: str, ensemble: Ensemble, index: int) -> Any:
         else:
             total = ops.softmax(ops.log(clipped) / ensemble.temperature)
     elif bounds:
-        low, high = zip(*bounds, strict=True)
-        single = len(bounds) == 1
-        total = ops.maximum(total, low[0] if single else list(low))
-        total = ops.minimum(total, high[0] if single else list(high))
+        # One by one, because Keras saves no arrays of bounds.
+        clipped = [
+            ops.clip(total[:, number : number + 1], low, high)
+            for number, (low, high) in enumerate(bounds)
+        ]
+        total = clipped[0] if len(clipped) == 1 else ops.concatenate(clipped, axis=-1)
     return layers.Activation("linear", name=name, dtype=total.dtype)(total)

@@ -131,7 +131,7 @@ class ModelSelectionResult:
         ]
         frame = pd.DataFrame(rows)
         if any(each.is_validated for each in configurations):
-            counts = [len(each.trials) if each.is_validated else 1 for each in configurations]
+            counts = [each.compared_folds if each.is_validated else 1 for each in configurations]
             errors = [each.standard_error if each.is_validated else None for each in configurations]
             frame.insert(2, "folds", counts)
             frame.insert(3, "standard_error", pd.Series(errors, dtype="float64"))
@@ -139,7 +139,7 @@ class ModelSelectionResult:
 
     @property
     def best_trial(self) -> TrialRecord:
-        """Trial with the best score."""
+        """First trial of the best configuration."""
         return self._ranked[0]
 
     @property

@@ -83,12 +83,15 @@ class TrainedNetwork:
             exported: Whether to leave out metrics that Keras alone cannot compute.
         """
         from cerebros_spark.training.keras.checkpoint import StateVariables
+        from cerebros_spark.training.keras.member_losses import remove_member_losses
         from cerebros_spark.training.keras.metrics import remove_one_hot_labels
         from cerebros_spark.training.keras.schedules import remove_schedule
         from cerebros_spark.training.keras.scopes import custom_object_scope
         from cerebros_spark.training.keras.serialization import deserialize_model
 
-        program = remove_one_hot_labels(self.program) if exported else self.program
+        program = self.program
+        if exported:
+            program = remove_member_losses(remove_one_hot_labels(program))
         with custom_object_scope(custom_objects):
             model: Model = deserialize_model(program)
         StateVariables(model).write(self.checkpoint)

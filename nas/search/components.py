@@ -16,7 +16,7 @@ from cerebros_spark.core.pickling import is_picklable
 from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.core.types import TrialSpec
 from cerebros_spark.data.manifest import Manifest
-from cerebros_spark.training.keras.callbacks import TrialCallbacks, check_monitors
+from cerebros_spark.training.keras.callbacks import RATE_SETTERS, TrialCallbacks, check_monitors
 from cerebros_spark.training.keras.metrics import MetricsMerger, get_merger_key
 from cerebros_spark.training.keras.scopes import (
     custom_object_scope,
@@ -80,6 +80,12 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
         Output(t.name, t.width, t.activation, t.loss, t.metrics, t.mean, t.variance)
         for t in data.targets
     ]
+
+    def count_steps(batch_size: int | None) -> int:
+        rows = batch_size or config.rows_per_step
+        return config.max_epochs * data.steps_per_epoch(rows, config.passes)
+
+    sets_rates = any(isinstance(each, RATE_SETTERS) for each in config.callbacks)
     if isinstance(model.space, TabularSpace):
         if table is None:
             raise ArgumentError(
@@ -89,10 +95,11 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
             model.space,
             [table.select(group).matrix for group in layout.inputs],
             outputs,
-            steps=config.max_epochs * data.steps_per_epoch(config.rows_per_step, config.passes),
+            steps=count_steps(None),
             batch_size=config.rows_per_step,
             seed=derive_seed(seed, "space"),
             loss_weights=model.loss_weights,
+            has_weights=config.class_weight is not None or data.manifest.weight is not None,
         )
     return CerebrosNetworks(
         model.space,
@@ -101,6 +108,7 @@ def _build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
         normalizations=statistics,
         fronts=None if table is None else [table.select(g).matrix for g in layout.inputs],
         base_models=model.base_models,
+        count_steps=None if sets_rates or config.epochs is None else count_steps,
         seed=derive_seed(seed, "space"),
         loss_weights=model.loss_weights,
     )

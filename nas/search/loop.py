@@ -50,6 +50,7 @@ class SearchLoop:
         self._progress = progress
         self._observers = observers
         config = context.config
+        self._folds = config.folds
         self._limit = TimeLimit(config.began, config.max_seconds, config.folds > 1)
         self._failed: list[TrialRecord] = []  # consecutive failures in this session
         self._pause: Pause | None = None  # why the tuner has no proposal; None if it may have one
@@ -78,9 +79,7 @@ class SearchLoop:
         next proposal.
         """
         self._engine.flush()  # updates the number of idle workers
-        if self._session.explores and self._limit.ends_exploration and self._table.records:
-            self._session.end_exploration()
-            self._journal.append("exploration", at=time.time())
+        self._end_exploration()
         while self._may_propose and not self._build_queue.is_busy:
             trial = self._session.propose()
             if isinstance(trial, Pause):
@@ -92,6 +91,7 @@ class SearchLoop:
                 fold = {"fold": trial.proposal.fold, "first": trial.configuration}
             self._journal.append("proposal", trial=trial.name, values=values, **fold)
             self._build_queue.add(trial)
+            self._end_exploration()
         left = len(self._table.running)
         if left and not self._table.in_flight and not self._may_wait:
             self._stop_held()
@@ -101,6 +101,19 @@ class SearchLoop:
                 "a tuner must let held trials proceed, or end them"
             )
         return left > 0
+
+    def _end_exploration(self) -> None:
+        """Propose no new configuration if the time for them is over, or there are enough."""
+        if not (self._session.explores and self._limit.seconds and self._table.records):
+            return
+        workers = self._resources.backend.num_workers
+        configurations = sum(not record.configuration for record in self._table.records)
+        is_last = configurations == self._tuner.max_trials and bool(self._table.ended)
+        if not is_last and not self._limit.ends_exploration(len(self._table.running) / workers):
+            return
+        finalists = self._limit.count_finalists(workers, self._folds)
+        self._session.end_exploration(finalists)
+        self._journal.append("exploration", at=time.time(), finalists=finalists)
 
     @property
     def _may_wait(self) -> bool:

@@ -97,7 +97,7 @@ def replay(
         if record["kind"] == "proposal":
             _replay_proposal(session, record)
         elif record["kind"] == "exploration":
-            session.end_exploration()
+            session.end_exploration(record.get("finalists"))
         elif record["kind"] == "trial":
             _replay_build(session, record, specs[name])
         elif record["kind"] == "epoch":

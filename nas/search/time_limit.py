@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 # cross-validated afterwards; and share of all time left for the ensemble.
 _EXPLORATION = 0.35
 _ENSEMBLE = 0.12
+# Number of configurations that are cross-validated, even if there is not time for all folds.
+_FEWEST = 3
 
 
 @dataclass
@@ -36,21 +38,40 @@ class TimeLimit:
         """Whether running trials must end now."""
         return self.seconds is not None and time.monotonic() >= self._end
 
-    @property
-    def ends_exploration(self) -> bool:
-        """Whether no new configuration should be proposed."""
+    def ends_exploration(self, pending: float) -> bool:
+        """Return whether no new configuration should be proposed.
+
+        ``pending`` is the number of running trials for each worker, which must end before the
+        folds of the finalists begin.
+        """
         if self.seconds is None:
             return False
-        share = _EXPLORATION if self.cross_validates else 1.0
-        return time.monotonic() >= self._opened + share * (self._end - self._opened)
+        if not self.cross_validates:
+            return time.monotonic() >= self._end
+        ends = self._opened + _EXPLORATION * (self._end - self._opened)
+        return time.monotonic() + pending * self._usual / 2 >= ends
+
+    def count_finalists(self, workers: int, folds: int) -> int | None:
+        """Return for how many configurations there is time on all folds, but at least three.
+
+        None without a limit.
+        """
+        if self.seconds is None or not self._durations:
+            return None
+        trials = workers * (self._end - time.monotonic()) / max(self._usual, 1e-3)
+        return max(_FEWEST, int(trials / max(folds - 1, 1)))
 
     @property
     def allows_trial(self) -> bool:
         """Whether a new trial is likely to end in time."""
         if self.seconds is None:
             return True
-        usual = sorted(self._durations)[len(self._durations) // 2] if self._durations else 0.0
-        return time.monotonic() + 0.9 * usual < self._end
+        return time.monotonic() + 0.9 * self._usual < self._end
+
+    @property
+    def _usual(self) -> float:
+        """Median of the seconds of work of a trial."""
+        return sorted(self._durations)[len(self._durations) // 2] if self._durations else 0.0
 
     @property
     def _end(self) -> float:

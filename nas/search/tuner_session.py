@@ -43,10 +43,13 @@ class TunerSession:
         """Whether the tuner may propose new configurations."""
         return bool(getattr(self.tuner, "explores", True))
 
-    def end_exploration(self) -> None:
-        """Tell the tuner to propose no new configuration from now on."""
+    def end_exploration(self, finalists: int | None) -> None:
+        """Tell the tuner to propose no new configuration from now on.
+
+        ``finalists`` is the number of configurations to cross-validate; None for the tuner's own.
+        """
         if isinstance(self.tuner, CrossValidatingTuner):
-            self.tuner.end_exploration()
+            self.tuner.end_exploration(finalists)
 
     def learn(self, trial: RunningTrial) -> None:
         """Report to the tuner the hyperparameters that a trial's network has declared."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import keras_tuner
 
+from cerebros_spark.core.types import Status
 from nas.trial.objective import rank_trials
 from nas.trial.record import TrialRecord
 
@@ -17,12 +18,17 @@ class Configuration:
     """Trials of the same hyperparameter values, in the order of their folds.
 
     Attributes:
-        trials: The trial of fold 0, and the trials of further folds that have a score.
-        is_validated: Whether there is a trial for each fold.
+        trials: The trial of fold 0, and those of the folds after it up to the first without score.
+        compared_folds: Number of folds on which configurations are compared.
     """
 
     trials: tuple[TrialRecord, ...]
-    is_validated: bool = False
+    compared_folds: int = 1
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether it has all compared folds, and they are several."""
+        return 1 < self.compared_folds <= len(self.trials)
 
     @property
     def name(self) -> str:
@@ -31,7 +37,7 @@ class Configuration:
 
     @property
     def score(self) -> float | None:
-        """Mean score of the folds; that of the first trial without cross-validation."""
+        """Mean score of the compared folds; that of the first trial without cross-validation."""
         scores = self._scores
         return math.fsum(scores) / len(scores) if scores else None
 
@@ -47,7 +53,7 @@ class Configuration:
 
     @property
     def _scores(self) -> list[float]:
-        trials = self.trials if self.is_validated else self.trials[:1]
+        trials = self.trials[: self.compared_folds if self.is_validated else 1]
         return [trial.score for trial in trials if trial.score is not None]
 
 
@@ -57,16 +63,21 @@ def group_trials(
     """Group trials to configurations, best first.
 
     Cross-validated configurations come first, because their scores are more certain. Then come
-    those with a score of one split, and then those without.
+    those with a score of one split, and then those without. Cross-validated ones are compared on
+    as many folds as at least half of them have, and at least two; one alone is no comparison.
     """
     folds: dict[str, list[TrialRecord]] = {}
     for trial in trials:
-        if trial.configuration and trial.score is not None:
+        if trial.configuration and trial.score is not None and trial.has_ended:
             folds.setdefault(trial.configuration, []).append(trial)
-    found = []
+    groups: list[tuple[TrialRecord, ...]] = []
     for trial in rank_trials([t for t in trials if not t.configuration], objective):
-        others = sorted(folds.get(trial.trial_id, ()), key=lambda each: each.fold)
-        found.append(Configuration((trial, *others), 1 + len(others) == trial.folds > 1))
+        others = [each for each in folds.get(trial.trial_id, ()) if not _was_cut(each, trial)]
+        others.sort(key=lambda each: each.fold)
+        in_turn = [each for number, each in enumerate(others, start=1) if each.fold == number]
+        groups.append((trial, *in_turn))
+    compared = _count_compared_folds([group for group in groups if group[0].score is not None])
+    found = [Configuration(group, compared) for group in groups]
     sign = 1 if objective.direction == "min" else -1
     # Sorting is stable: others keep the order of their ranks.
     return sorted(
@@ -76,3 +87,17 @@ def group_trials(
             sign * (each.score or 0.0) if each.is_validated else 0.0,
         ),
     )
+
+
+def _was_cut(trial: TrialRecord, first: TrialRecord) -> bool:
+    """Return whether the end of the time stopped a trial that would have gone on as the first."""
+    is_first_whole = first.status is Status.COMPLETED
+    return is_first_whole and trial.status is Status.STOPPED
+
+
+def _count_compared_folds(groups: Sequence[tuple[TrialRecord, ...]]) -> int:
+    """Return the number of folds that at least half of the validated configurations have."""
+    counts = sorted((len(group) for group in groups if len(group) > 1), reverse=True)
+    if not counts or (len(counts) == 1 and len(groups) > 1):
+        return 1
+    return counts[max(min(2, len(counts)), (len(counts) + 1) // 2) - 1]

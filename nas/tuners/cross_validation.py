@@ -1,8 +1,9 @@
 """Cross-validation of the best configurations, after the search for them.
 
 A configuration is searched with one fold held out (its first trial, fold 0). The finalists are then
-trained on the other folds, too. Their trials are proposals like any other, so they fill the workers
-that the last trials of the search leave idle.
+trained on the other folds, too: all of them on the next fold, before any of them on the one after
+it, so that they can be compared whenever the time is over. Their trials are proposals like any
+other, so they fill the workers that the last trials of the search leave idle.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class CrossValidatingTuner(Tuner):
     folds: int
     finalists: int
     _known: dict[str, _Configuration] = field(default_factory=dict, init=False)
+    _parents: dict[str, str] = field(default_factory=dict, init=False)
     _explores: bool = field(default=True, init=False)
 
     @property
@@ -61,9 +63,14 @@ class CrossValidatingTuner(Tuner):
         """Whether new configurations may be proposed."""
         return self._explores
 
-    def end_exploration(self) -> None:
-        """Propose no new configuration from now on."""
+    def end_exploration(self, finalists: int | None = None) -> None:
+        """Propose no new configuration from now on.
+
+        ``finalists`` is a smaller number of configurations to cross-validate; None for no other.
+        """
         self._explores = False
+        if finalists is not None:
+            self.finalists = min(self.finalists, finalists)
 
     def learn(self, hyperparameters: Any) -> None:
         """Extend the search space."""
@@ -94,6 +101,9 @@ class CrossValidatingTuner(Tuner):
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
         """Record that a trial has ended."""
         if trial_id not in self._known:
+            if status is Status.FAILED and trial_id in self._parents:
+                # Folds after a gap would not count.
+                self._known[self._parents[trial_id]].folds = self.folds
             return {}
         known = self._known[trial_id]
         known.has_ended = True
@@ -113,13 +123,18 @@ class CrossValidatingTuner(Tuner):
         return list(dict.fromkeys([*ranked[:1], *simplest[:1], *ranked]))
 
     def _propose_fold(self) -> Proposal | Pause:
-        for each in self._rank()[: self.finalists]:
-            if each.has_ended and each.folds < self.folds and each.score < math.inf:
-                fold, each.folds = each.folds, each.folds + 1
-                first = each.proposal
-                hyperparameters = first.hyperparameters.copy()
-                return Proposal(
-                    f"{first.trial_id}/{fold}", hyperparameters, fold=fold, first=first.trial_id
-                )
+        waiting = [
+            each
+            for each in self._rank()[: self.finalists]
+            if each.has_ended and each.folds < self.folds and each.score < math.inf
+        ]
+        if waiting:
+            chosen = min(waiting, key=lambda each: each.folds)  # the best of equals
+            fold, chosen.folds = chosen.folds, chosen.folds + 1
+            first = chosen.proposal
+            name = f"{first.trial_id}/{fold}"
+            self._parents[name] = first.trial_id
+            hyperparameters = first.hyperparameters.copy()
+            return Proposal(name, hyperparameters, fold=fold, first=first.trial_id)
         runs = any(not each.has_ended for each in self._known.values())
         return Pause.WAIT if runs and self.folds > 1 else Pause.DONE

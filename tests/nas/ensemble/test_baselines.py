@@ -24,6 +24,7 @@ class InMemory:
         x = rng.normal(size=(1200, 4)).astype("float32")
         x[:, 3] = rng.integers(0, codes, 1200)
         self.y = label(x, rng)[:, None]
+        x[:, :2] /= np.sqrt(1 + (x[:, :2] / 3) ** 2)  # as shards are encoded
         self.x = x
 
     def _take(self, rows):

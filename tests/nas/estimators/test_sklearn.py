@@ -6,6 +6,7 @@ import pickle
 import tempfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,7 +30,7 @@ def tiny(**more):
     """Return the arguments of one small network that learns quickly."""
     space = small_space(learning_rate=(0.05,))
     small = {"max_trials": 1, "epochs": 2, "space": space, "num_workers": 1, "random_state": 0}
-    return {**small, **more}
+    return {**small, "ensemble_size": 1, **more}
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +88,18 @@ def test_the_result_has_the_leaderboard_and_the_network(regressor, frame):
     np.testing.assert_allclose(regressor.predict(x), expected, rtol=1e-6)
 
 
-def test_several_numbers_a_row(frame):
+def test_several_numbers_a_row(frame, tmp_path):
     y = frame[["y", "a"]].to_numpy()
-    estimator = CerebrosRegressor(**tiny(epochs=1)).fit(frame[FEATURES], y)
-    assert estimator.predict(frame[FEATURES]).shape == y.shape
+    estimator = CerebrosRegressor(**tiny(epochs=1, ensemble_size=2)).fit(frame[FEATURES], y)
+    predicted = estimator.predict(frame[FEATURES])
+    assert predicted.shape == y.shape
+    # Each number is clipped to the range of its labels.
+    assert (predicted >= y.min(axis=0) - 1e-5).all()
+    assert (predicted <= y.max(axis=0) + 1e-5).all()
+    estimator.result_.export_model().save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    inputs = {name: frame[name].to_numpy() for name in FEATURES}
+    np.testing.assert_allclose(loaded.predict(inputs, verbose=0), predicted, rtol=1e-5)
 
 
 def test_a_clone_fits_the_same_network(regressor, frame):

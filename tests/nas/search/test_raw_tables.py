@@ -18,7 +18,7 @@ from tests.nas.tables import raw_table, to_inputs
 
 # Without columns whose embeddings Keras must train.
 FUSABLE = ["number", "color", "answer", "at", "flag", "kind of thing", "y"]
-SMALL = CerebrosSpace(maximum_levels=3, learning_rate=0.01)
+SMALL = CerebrosSpace.published(maximum_levels=3, learning_rate=0.01)
 
 
 def search(folder, head=None, trials=2, **options) -> HyperHyperModel:
@@ -35,7 +35,8 @@ def search(folder, head=None, trials=2, **options) -> HyperHyperModel:
 
 
 def fit(hypermodel: HyperHyperModel, frame, y="y", **options) -> ModelSelectionResult:
-    return hypermodel.fit(frame, y, **{"epochs": 2, "verbose": 0, "reproducible": True, **options})
+    defaults = {"epochs": 2, "ensemble_size": 1, "verbose": 0, "reproducible": True}
+    return hypermodel.fit(frame, y, **{**defaults, **options})
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def test_without_a_binding_the_store_is_a_folder_named_after_the_project(frame, 
     hypermodel = HyperHyperModel(
         ak.Input(), ak.RegressionHead(), "named", 1, tmp_path, seed=0, space=small_space()
     )
-    hypermodel.fit(frame[FEATURES], frame["y"], epochs=1, verbose=0)
+    hypermodel.fit(frame[FEATURES], frame["y"], epochs=1, ensemble_size=1, verbose=0)
     assert (tmp_path / "named" / "runs" / "named" / "journal.jsonl").is_file()
     assert len(hypermodel.result.trials) == 1
 
@@ -114,13 +114,18 @@ def stopping(**how: float) -> dict:
     return {"monitor": "val_loss", **how}
 
 
+def to_arrays(frame):
+    """Features and label as arrays: tables have other defaults."""
+    return frame[FEATURES].to_numpy(), frame["y"].to_numpy()
+
+
 def test_without_epochs_a_trial_ends_when_it_gets_no_better(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(nas.config.search_config, "DEFAULT_EPOCHS", 9)
     monkeypatch.setattr(
         nas.config.search_config, "DEFAULT_STOPPING", stopping(patience=2, min_delta=1e9)
     )
-    hypermodel = search(tmp_path, max_trials=1, bind=columns())
-    result = hypermodel.fit(frame, verbose=0)
+    hypermodel = search(tmp_path, max_trials=1)
+    result = hypermodel.fit(*to_arrays(frame), verbose=0)
     # No epoch is better than the first by 1e9, so it ends after that one and two more.
     assert result.leaderboard()["epochs"].tolist() == [3]
     assert set(result.leaderboard()["status"]) == {"stopped"}
@@ -132,7 +137,7 @@ def test_without_epochs_a_trial_that_improves_continues(frame, tmp_path, monkeyp
     monkeypatch.setattr(
         nas.config.search_config, "DEFAULT_STOPPING", stopping(patience=4, min_delta=0.0)
     )
-    result = search(tmp_path, max_trials=1, bind=columns()).fit(frame, verbose=0)
+    result = search(tmp_path, max_trials=1).fit(*to_arrays(frame), verbose=0)
     assert result.leaderboard()["epochs"].tolist() == [4]
     assert set(result.leaderboard()["status"]) == {"completed"}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
 
 import autokeras as ak
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -300,8 +302,66 @@ def test_a_simple_model_that_is_as_good_is_said(tmp_path, caplog):
     assert "did as well" in caplog.text
 
 
-def test_other_spaces_have_no_ensemble(tmp_path):
-    result = fit(make(tmp_path, trials=2, space=CerebrosSpace(learning_rate=0.01)), raw_table())
+def read_rates(result) -> list:
+    """Return the learning rate of each trial's program: a number, or the name of a schedule."""
+    rates = [
+        json.loads(trial.program)["compile"]["optimizer"]["config"]["learning_rate"]
+        for trial in result.trials
+    ]
+    return [rate["class_name"] if isinstance(rate, dict) else rate for rate in rates]
+
+
+def test_cerebros_networks_alone_have_folds_and_schedules(tmp_path):
+    space = CerebrosSpace(maximum_levels=2, maximum_neurons_per_unit=8)
+    result = fit(make(tmp_path, trials=2, space=space), raw_table(300))
+    assert result.ensemble.folds == 5
+    assert set(read_rates(result)) == {"WarmCosine"}
+
+
+def test_folds_of_cerebros_networks_go_on_after_an_interruption(tmp_path, monkeypatch):
+    space = CerebrosSpace(maximum_levels=2, maximum_neurons_per_unit=8)
+    ends = []
+    original = loop.SearchLoop._end
+
+    def interrupt(self, trial_result):
+        original(self, trial_result)
+        ends.append(trial_result)
+        if len(ends) == 4:  # of 2 configurations and 2 folds
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.SearchLoop, "_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit(make(tmp_path, trials=2, space=space), raw_table(300))
+    hypermodel = make(tmp_path, trials=2, space=space)
+    result = hypermodel.fit_on_prepared_data(epochs=2, verbose=0, reproducible=True)
+    assert result.ensemble.folds == 5
+    with pytest.raises(ArgumentError, match="ensemble_size"):
+        fit(make(tmp_path, trials=2, space=space), raw_table(300), ensemble_size=3)
+
+
+def test_a_limit_leaves_fewer_finalists_after_the_last_configuration(tmp_path):
+    result = fit(
+        make(tmp_path, trials=3), raw_table(300), max_seconds=900, epochs=4, reproducible=False
+    )
+    kinds = [r for r in read(LocalStore(tmp_path), "tabular") if r["kind"] == "exploration"]
+    assert len(kinds) == 1
+    assert kinds[0]["finalists"] >= 3
+    assert result.leaderboard()["folds"].tolist() == [5, 5, 5]
+
+
+def test_rates_that_a_callback_sets_have_no_schedule(tmp_path):
+    space = CerebrosSpace(maximum_levels=2, maximum_neurons_per_unit=8, learning_rate=0.01)
+    halved = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    hypermodel = make(tmp_path, trials=1, space=space)
+    result = fit(hypermodel, raw_table(), callbacks=[halved], ensemble_size=1)
+    assert read_rates(result) == [pytest.approx(0.01)]
+
+
+def test_arrays_have_no_ensemble(tmp_path):
+    x = np.random.default_rng(0).normal(size=(80, 3)).astype("float32")
+    hypermodel = make(tmp_path, ak.RegressionHead(), trials=2, space="auto")
+    result = fit(hypermodel, x, x[:, 0])
     assert result.ensemble is None
 
 

@@ -17,25 +17,43 @@ def test_without_a_limit_nothing_ends(clock):
     limit = TimeLimit(100.0, None, cross_validates=True)
     limit.add_trial(50.0)
     clock[0] = 1e9
-    assert (limit.ends_exploration, limit.is_over, limit.allows_trial) == (False, False, True)
+    assert not limit.ends_exploration(pending=4)
+    assert not limit.is_over
+    assert limit.allows_trial
+    assert limit.count_finalists(workers=2, folds=5) is None
 
 
 def test_a_third_is_for_new_configurations_if_some_are_cross_validated(clock):
     clock[0] = 120.0  # preparing the data has taken 20 s
     limit = TimeLimit(100.0, 100.0, cross_validates=True)
     clock[0] = 143.0
-    assert not limit.ends_exploration
+    assert not limit.ends_exploration(pending=2)
     clock[0] = 145.0
-    assert limit.ends_exploration
+    assert limit.ends_exploration(pending=2)
     assert not limit.is_over
+
+
+def test_running_trials_are_part_of_that_third(clock):
+    limit = TimeLimit(100.0, 100.0, cross_validates=True)
+    limit.add_trial(10.0)
+    clock[0] = 122.0  # of about 31 s; two trials for each worker take 10 s more
+    assert limit.ends_exploration(pending=2)
+    assert not limit.ends_exploration(pending=1)
+
+
+@pytest.mark.parametrize(("seconds", "finalists"), [(2.0, 22), (8.0, 5), (30.0, 3)])
+def test_finalists_are_as_many_as_there_is_time_for(clock, seconds, finalists):
+    limit = TimeLimit(100.0, 100.0, cross_validates=True)
+    limit.add_trial(seconds)
+    assert limit.count_finalists(workers=2, folds=5) == finalists
 
 
 def test_without_folds_all_of_it_is(clock):
     limit = TimeLimit(100.0, 100.0, cross_validates=False)
     clock[0] = 187.0
-    assert not limit.ends_exploration
+    assert not limit.ends_exploration(pending=2)
     clock[0] = 189.0
-    assert limit.ends_exploration
+    assert limit.ends_exploration(pending=2)
     assert limit.is_over  # the rest is for the ensemble
 
 

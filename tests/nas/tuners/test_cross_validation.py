@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import keras_tuner
+import pytest
 
 from cerebros_spark.core.types import Status
 from nas.trial.proposal import Pause, Proposal
@@ -54,8 +55,8 @@ def test_the_best_configurations_are_trained_on_the_other_folds():
     found = collect(tuner)
     assert [(each.first, each.fold) for each in found] == [
         (first[1].trial_id, 1),
-        (first[1].trial_id, 2),
         (first[3].trial_id, 1),
+        (first[1].trial_id, 2),
         (first[3].trial_id, 2),
     ]
     assert found[0].hyperparameters.values == first[1].hyperparameters.values
@@ -103,6 +104,14 @@ def test_exploration_can_end_early():
     tuner.end_exploration()
     assert not tuner.explores
     assert {each.first for each in collect(tuner)} == {first[0].trial_id}
+
+
+@pytest.mark.parametrize(("number", "expected"), [(1, 1), (None, 3), (9, 3)])
+def test_the_end_of_exploration_may_leave_fewer_finalists(number, expected):
+    tuner = make(trials=100, finalists=3)
+    explore(tuner, [2.0, 1.0, 3.0, 4.0])
+    tuner.end_exploration(number)
+    assert len({each.first for each in collect(tuner)}) == expected
 
 
 def test_without_folds_there_is_nothing_to_add():

@@ -15,9 +15,16 @@ from nas.trial.proposal import Pause
 from nas.tuners.algorithms.moiety import MoietyTuner
 
 SPACES = {
-    "published": CerebrosSpace(),
-    "one of a kind": CerebrosSpace(*(2, 2, 3, 3, 4, 4)),
-    "choices": CerebrosSpace(
+    "published": CerebrosSpace.published(),
+    "one of a kind": CerebrosSpace.published(
+        minimum_levels=2,
+        maximum_levels=2,
+        minimum_units_per_level=3,
+        maximum_units_per_level=3,
+        minimum_neurons_per_unit=4,
+        maximum_neurons_per_unit=4,
+    ),
+    "choices": CerebrosSpace.published(
         unit=("dense", "neuron"), merge=("add", "concatenate"), activation=("elu", "relu")
     ),
 }
@@ -95,4 +102,4 @@ def test_the_space_is_known_from_the_start():
 
 def test_several_learning_rates_are_refused():
     with pytest.raises(ArgumentError, match="learning_rate must be one value"):
-        tuner(CerebrosSpace(learning_rate=(0.1, 0.01)))
+        tuner(CerebrosSpace.published(learning_rate=(0.1, 0.01)))
