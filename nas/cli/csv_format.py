@@ -62,7 +62,12 @@ class CsvFormat:
 
 
 def detect_csv_format(
-    lines: Sequence[str], options: CsvOptions, path: str, optional: Sequence[str] = ()
+    lines: Sequence[str],
+    options: CsvOptions,
+    path: str,
+    optional: Sequence[str] = (),
+    *,
+    warns: bool = True,
 ) -> CsvFormat:
     """Detect the form of CSV files from the first lines of one of them.
 
@@ -71,6 +76,7 @@ def detect_csv_format(
         options: What the user says.
         path: Path for messages.
         optional: Names that a file without a header may lack: the labels of new rows.
+        warns: Whether to warn of lines that look odd.
 
     Raises:
         ArgumentError: If there are more or fewer names than columns.
@@ -84,12 +90,13 @@ def detect_csv_format(
     first, *others = _split(lines, separator, quote)
     if any("\ufffd" in value or "\0" in value for value in first):
         raise DataError(f"{path!r} is not UTF-8, as its first line shows: convert it")
-    if any("\ufffd" in line for line in lines):
+    if warns and any("\ufffd" in line for line in lines):
         logger.warning("%r holds characters that are not UTF-8: convert it", path)
     if not options.header:
         names = _choose_names(options.names, len(first), path, optional)
         return CsvFormat(separator, quote, False, names)
-    _warn_if_data(first, others, path)
+    if warns:
+        _warn_if_data(first, others, path)
     names = _make_unique(first)
     unnamed = tuple(name for name, given in zip(names, first, strict=True) if not given)
     return CsvFormat(separator, quote, True, names, unnamed, names == tuple(first))

@@ -144,7 +144,17 @@ def scan_columns(
     """
     from pyspark.sql.functions import col
 
+    from cerebros_spark.data.table.collection import collect_small
+    from nas.data.inputs import COLLECT_ROWS
+
     chosen = [*names, *([] if line_column is None else [line_column])]
+    table = collect_small(df, chosen, COLLECT_ROWS)
+    if table is not None:  # which needs no Python workers
+        scans = {name: ColumnScan() for name in names}
+        for name, scan_of_column in scans.items():
+            scan_of_column.add(table.column(name).combine_chunks())
+        lines = [] if line_column is None else table.column(line_column).drop_null()
+        return scans, lines[0].as_py() if len(lines) else None
     plain = df.select(*(col(quote_name(name)).alias(f"c{i}") for i, name in enumerate(chosen)))
     width = len(names)
 

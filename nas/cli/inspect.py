@@ -7,6 +7,7 @@ import click
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli.csv_format import CsvOptions
 from nas.cli.csv_types import cast_columns
+from nas.cli.early_checks import check_table
 from nas.cli.options import (
     column_type_option,
     csv_options,
@@ -59,6 +60,8 @@ def inspect(
     csv = parse_csv_options(separator, no_header, names) or CsvOptions()
     kinds_of_user = parse_column_types(column_types)
     settings = parse_settings(conf)
+    wanted = {"--label names it": [] if label is None else [label]}
+    check_table(data, wanted, table_format, csv, settings)
     load_tensorflow(redirect_stderr=True)
     from nas.data.describe import describe_table
 

@@ -99,7 +99,7 @@ class RunConfig(
             project_name=name,
             overwrite=overwrite,
             seed=self.seed,
-            space=_build_space(self.space),
+            space=build_space(self.space),
         )
         search.resource_bind(
             backend=backend,
@@ -164,13 +164,21 @@ class Run:
         """Whether the run is finished."""
         return bool(self.records[-1]["kind"] == "done")
 
-    def load_result(self) -> Any:
-        """Load the ``ModelSelectionResult`` of a finished run, from the store alone."""
+    def check_finished(self) -> None:
+        """Raise ArgumentError unless the run is finished."""
         if not self.finished:
             raise ArgumentError(
                 f"the run {self.name!r} is not finished; resume it with "
                 f"cerebros-spark resume {format_place(self.store, self.name)}"
             )
+
+    def load_result(self) -> Any:
+        """Load the ``ModelSelectionResult`` of a finished run, from the store alone.
+
+        Raises:
+            ArgumentError: If the run is not finished.
+        """
+        self.check_finished()
         from cerebros_spark.backends.local import LocalBackend
 
         first = self.records[0]
@@ -255,8 +263,8 @@ def make_config_writer(store: Store, config: RunConfig) -> SearchObserver:
     return ConfigWriter()
 
 
-def _build_space(bounds: dict[str, Any]) -> CerebrosSpace | str:
-    """Build the published Cerebros space with other bounds; without any, let the data decide.
+def build_space(bounds: dict[str, Any]) -> CerebrosSpace | str:
+    """Build a Cerebros space with the bounds that are given; without any, let the data decide.
 
     Raises ArgumentError for an unknown bound.
     """

@@ -15,10 +15,11 @@ from cerebros_spark.runs.audit import audit as find_faults
 from cerebros_spark.runs.journal import format_record, read
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
+from nas.cli import early_checks
 from nas.cli.options import csv_options, parse_csv_options, parse_settings, verbose_option
 from nas.cli.run_config import find_run, open_run, read_config
 from nas.cli.spark_session import spark_session
-from nas.cli.table_columns import predict_table
+from nas.cli.table_columns import FEATURE, predict_table
 from nas.cli.table_io import (
     FORMATS,
     check_output,
@@ -126,6 +127,18 @@ def predict(
     opened = open_run(run)
     settings, config = parse_settings(conf), opened.config
     csv = parse_csv_options(separator, no_header, names) or config.csv
+    opened.check_finished()
+    features = opened.find_used_features()
+    early_checks.check_output(output, overwrite, settings)
+    early_checks.check_table(
+        data,
+        {FEATURE: features},
+        table_format,
+        csv,
+        settings,
+        default_format=config.table_format,
+        optional=config.labels,
+    )
     load_tensorflow(redirect_stderr=True)
     result = opened.load_result()
     with spark_session(master, None, settings) as session:
@@ -135,7 +148,7 @@ def predict(
         table = read_table(
             session, data, table_format, config.vector_size, csv, optional=config.labels
         )
-        predictions, added = predict_table(table, result, opened.find_used_features(), config.kinds)
+        predictions, added = predict_table(table, result, features, config.kinds)
         write_table(predictions, output, detect_format(output, output_format))
     click.echo(f"{output}: with the columns {', '.join(added)}")
 

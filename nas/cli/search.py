@@ -13,6 +13,7 @@ from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli.csv_format import CsvOptions
 from nas.cli.csv_types import cast_columns, describe_kinds
+from nas.cli.early_checks import check_table
 from nas.cli.options import (
     column_type_option,
     csv_options,
@@ -25,6 +26,7 @@ from nas.cli.options import (
 )
 from nas.cli.run_config import (
     RunConfig,
+    build_space,
     format_place,
     has_run,
     make_config_writer,
@@ -181,9 +183,25 @@ def search(**options: Any) -> None:
     name = options.pop("name") or _derive_name(options["data"])
     overwrite = options.pop("overwrite")
     store = Store.create(options.pop("place"))
+    _check_early(options)
     load_tensorflow(redirect_stderr=True)
     with spark_session(options["master"], options["workers"], options["settings"]) as session:
         _run_search(session, store, name, overwrite, options)
+
+
+def _check_early(options: dict[str, Any]) -> None:
+    """Check what is known before Spark starts."""
+    build_space(options["space"])
+    validation = options["validation"]
+    mark = [validation] if isinstance(validation, str) and validation != "auto" else []
+    names = {
+        "--label names it": options["labels"],
+        "--features names it": split_names(options["features"]),
+        "--validation names it": mark,
+    }
+    check_table(
+        options["data"], names, options["table_format"], options["csv"], options["settings"]
+    )
 
 
 def _run_search(

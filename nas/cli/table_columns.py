@@ -53,6 +53,9 @@ _WORDS = {
     BOOLEAN: "true and false",
 }
 
+FEATURE = "it was a feature of the search"
+"""Why new rows must have a column."""
+
 _MOST_SHOWN = 8  # columns in an error
 
 
@@ -192,7 +195,7 @@ def predict_table(
     Raises:
         DataError: If a feature is missing, or holds other values than in the search.
     """
-    check_names(features, table.df.columns, "it was a feature of the search")
+    check_names(features, table.df.columns, FEATURE)
     present = describe_kinds(table.df)
     strings = [
         name

@@ -85,7 +85,7 @@ def list_files(session: SparkSession, path: str) -> list[str]:
 def resolve_path(session: SparkSession, path: str) -> str:
     """Resolve a path for Spark: local ones become absolute; Java's working folder may differ."""
     default = hadoop_setting(session.sparkContext, "fs.defaultFS", "file:///")
-    if default.startswith("file:") and not _is_url(path):
+    if default.startswith("file:") and not is_url(path):
         return os.path.abspath(os.path.expanduser(path))
     return path
 
@@ -244,7 +244,7 @@ def write_table(df: DataFrame, path: str, table_format: str) -> None:
         raise ArgumentError(f"cannot write {path!r}: {summarize_spark_error(error)}") from error
 
 
-def _is_url(path: str) -> bool:
+def is_url(path: str) -> bool:
     """Return whether Hadoop parses a path as a URL; it does so for ``file:/folder``, too."""
     return re.match(r"[A-Za-z][\w+.-]*:/", path) is not None
 
@@ -257,7 +257,7 @@ def _escape_pattern(path: str) -> str:
 def _normalize(session: SparkSession, path: str) -> str:
     """Normalize a path for comparisons."""
     place = re.sub(r"^file:/+", "/", resolve_path(session, path))
-    return place.rstrip("/") if _is_url(place) else os.path.realpath(place).rstrip("/")
+    return place.rstrip("/") if is_url(place) else os.path.realpath(place).rstrip("/")
 
 
 def _arrays_to_json(df: DataFrame) -> DataFrame:

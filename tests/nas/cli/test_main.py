@@ -280,7 +280,8 @@ def test_fractions_are_no_classes(folder, tmp_path, capsys):
 
 def test_a_missing_table_is_refused(tmp_path, capsys):
     arguments = ["search", str(tmp_path / "gone.csv"), "--label", "y", "--head", "regression"]
-    assert "Path does not exist" in run_failing(capsys, [*arguments, "--store", str(tmp_path)])
+    failure = run_failing(capsys, [*arguments, "--store", str(tmp_path)])
+    assert "gone.csv': there is no such file or folder" in failure
 
 
 def test_too_many_workers_fail_the_search(folder, tmp_path, capsys):
