@@ -88,7 +88,7 @@ def published_network(shape: tuple[int, ...], output: Any, **space: Any) -> Any:
     bounds = {"levels": 6, "units_per_level": 4, "neurons_per_unit": 4}
     for name, value in bounds.items():
         space |= {f"minimum_{name}": value, f"maximum_{name}": value}
-    networks = CerebrosNetworks(CerebrosSpace(**space), [shape], [output])
+    networks = CerebrosNetworks(CerebrosSpace.published(**space), [shape], [output])
     return networks.build(keras_tuner.HyperParameters())
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=_PLACE)
     args = parser.parse_args()
     # Sparser than the published settings, so that each line can be followed.
-    space = CerebrosSpace(
+    space = CerebrosSpace.published(
         minimum_levels=4,
         maximum_levels=4,
         minimum_units_per_level=2,

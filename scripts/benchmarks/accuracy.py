@@ -104,7 +104,7 @@ def run_search(head: Any, x: Any, y: Any, seed: int, args: argparse.Namespace) -
         inputs=ak.Input(),
         outputs=head,
         seed=seed,
-        space=CerebrosSpace(learning_rate=(0.0664, 0.01, 0.003, 0.001), maximum_levels=4),
+        space=CerebrosSpace.published(learning_rate=(0.0664, 0.01, 0.003, 0.001), maximum_levels=4),
     )
     with tempfile.TemporaryDirectory() as folder:
         search.resource_bind(

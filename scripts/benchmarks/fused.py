@@ -98,7 +98,7 @@ def networks(args: argparse.Namespace, optimizer: Any = "adam", **space: Any) ->
     from nas.spaces.cerebros.hyperparameters import assign
     from nas.spaces.cerebros.moiety import draw_moiety
 
-    bounds = CerebrosSpace(learning_rate=0.01, **space)
+    bounds = CerebrosSpace.published(learning_rate=0.01, **space)
     copies = CerebrosNetworks(
         bounds,
         [(args.width,)],

@@ -114,12 +114,7 @@ def make_search(is_class: bool, folder: str, args: Any) -> Any:
         max_trials=args.trials,
         directory=folder,
         seed=args.seed,
-        # Rates at which networks on scaled columns are stable.
-        space=CerebrosSpace(
-            learning_rate=(0.003, 0.01, 0.03),
-            maximum_neurons_per_unit=16,
-            regularization="none",
-        ),
+        space=CerebrosSpace(),
     )
 
 
@@ -134,7 +129,14 @@ def search_raw(
     """Search the raw table in one call; return the predictions."""
     with tempfile.TemporaryDirectory() as folder:
         search = make_search(is_class, folder, args)
-        search.fit(train, label, epochs=args.epochs, batch_size=choose_batch(len(train)), verbose=0)
+        search.fit(
+            train,
+            label,
+            epochs=args.epochs,
+            batch_size=choose_batch(len(train)),
+            ensemble_size=1,
+            verbose=0,
+        )
         predicted: np.ndarray = search.predict(test.drop(columns=label), batch_size=1024)
         return predicted
 

@@ -89,7 +89,7 @@ def search(args: argparse.Namespace, spark: Any, folder: str) -> tuple[float, An
     model = HyperHyperModel(
         inputs=ak.Input(),
         outputs=ak.RegressionHead(metrics=["root_mean_squared_error"]),
-        space=CerebrosSpace(learning_rate=0.01),
+        space=CerebrosSpace.published(learning_rate=0.01),
         project_name="bench",
         seed=0,
     )

@@ -126,7 +126,9 @@ def run_search(spark: Any, args: argparse.Namespace, train: Any) -> Any:
         outputs=ak.RegressionHead(),
         seed=args.seed,
         overwrite=not args.resume,
-        space=CerebrosSpace(maximum_levels=args.levels, learning_rate=(0.0664, 0.02, 0.006, 0.002)),
+        space=CerebrosSpace.published(
+            maximum_levels=args.levels, learning_rate=(0.0664, 0.02, 0.006, 0.002)
+        ),
     )
     _experiment.bind(
         search,

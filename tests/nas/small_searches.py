@@ -14,7 +14,7 @@ import pytest
 
 from cerebros_spark import LocalBackend, LocalStore, Store
 from cerebros_spark.runs.journal import Journal
-from nas import CerebrosSpace, HyperHyperModel
+from nas import CerebrosSpace, HyperHyperModel, ModelSelectionResult
 
 ROWS = 90
 FEATURES = ["a", "b", "c"]
@@ -31,7 +31,7 @@ def small_space(**more: Any) -> CerebrosSpace:
         "predecessor_level_connection_affinity_factor_main": 1.0,
         "num_lateral_connection_tries_per_unit": 1,
     }
-    return CerebrosSpace(**{**bounds, **more})
+    return CerebrosSpace.published(**{**bounds, **more})
 
 
 def table(rows: int = ROWS, seed: int = 0) -> pd.DataFrame:
@@ -44,6 +44,16 @@ def table(rows: int = ROWS, seed: int = 0) -> pd.DataFrame:
     frame["three"] = pd.cut(score, [-np.inf, -1, 1, np.inf], labels=False).astype("int64")
     frame["late"] = np.arange(rows) % 3 == 0
     return frame
+
+
+class SmallSearch(HyperHyperModel):
+    """A search without cross-validation, in which the best network predicts alone."""
+
+    def fit(self, *arguments: Any, **options: Any) -> ModelSelectionResult:
+        return super().fit(*arguments, **{"ensemble_size": 1, **options})
+
+    def fit_on_prepared_data(self, *arguments: Any, **options: Any) -> ModelSelectionResult:
+        return super().fit_on_prepared_data(*arguments, **{"ensemble_size": 1, **options})
 
 
 def search(
@@ -64,7 +74,7 @@ def search(
     heads = outputs if isinstance(outputs, list) else [outputs]
     if all(isinstance(head, ak.Head) for head in heads):
         more.setdefault("space", small_space())
-    hypermodel = HyperHyperModel(
+    hypermodel = SmallSearch(
         inputs=ak.Input() if inputs is None else inputs,
         outputs=outputs,
         project_name="small",

@@ -154,7 +154,7 @@ SPACES = {
 @pytest.mark.parametrize("bounds", SPACES.values(), ids=SPACES)
 @pytest.mark.parametrize("seed", range(3))
 def test_plan_and_model_give_the_same_drawing(bounds, seed):
-    space = CerebrosSpace(**bounds)
+    space = CerebrosSpace.published(**bounds)
     networks = CerebrosNetworks(
         space,
         [(6,), (2, 2)],
@@ -181,7 +181,7 @@ def test_plan_and_model_give_the_same_drawing(bounds, seed):
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6))
 def test_no_line_passes_behind_a_node(seed):
-    space = CerebrosSpace(minimum_units_per_level=1, maximum_units_per_level=4)
+    space = CerebrosSpace.published(minimum_units_per_level=1, maximum_units_per_level=4)
     future = draw_future(
         space, draw_moiety(space, seed), [3, 4], [OutputFuture(1), OutputFuture(2)], seed
     )
@@ -199,7 +199,7 @@ def test_no_line_passes_behind_a_node(seed):
 
 def test_a_block_and_its_head_are_drawn_as_a_cerebros_network():
     hp = keras_tuner.HyperParameters()
-    space = CerebrosSpace(minimum_levels=2, maximum_levels=2)
+    space = CerebrosSpace.published(minimum_levels=2, maximum_levels=2)
     tensor = keras.Input((4,), name="features")
     merged = CerebrosBlock(space=space, name="block").build(hp, tensor)
     model = keras.Model(tensor, keras.layers.Dense(2, name="goal")(merged))
