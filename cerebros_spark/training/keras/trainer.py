@@ -66,6 +66,8 @@ class KerasTrainer:
         # Programs by structure.
         self._shared: weakref.WeakValueDictionary[str, KerasProgram] = weakref.WeakValueDictionary()
         self._kept: OrderedDict[str, KerasProgram] = OrderedDict()
+        # Programs that are not kept, until they are collected.
+        self._loose: weakref.WeakSet[KerasProgram] = weakref.WeakSet()
         self._tensors: weakref.WeakKeyDictionary[ShardData, tuple[Any, ...]] = (
             weakref.WeakKeyDictionary()
         )
@@ -81,8 +83,10 @@ class KerasTrainer:
             program = KerasProgram(spec, self._tensor_chunks, eager=self._eager)
         if structure is not None:
             self._shared[structure] = program
-            if read_numbers(spec.program):
-                self._keep(structure, program)
+        if structure is not None and read_numbers(spec.program):
+            self._keep(structure, program)
+        else:
+            self._loose.add(program)
         return SharedProgram(program, spec)
 
     def _keep(self, structure: str, program: KerasProgram) -> None:
@@ -92,14 +96,17 @@ class KerasTrainer:
         """
         self._kept.pop(structure, None)
         self._kept[structure] = program
+        self._loose.discard(program)
         total = 0
         for number, (key, each) in enumerate(reversed(list(self._kept.items()))):
             total += each.nbytes
             if number and total > _KEPT_BYTES:
-                del self._kept[key]
+                self._loose.add(self._kept.pop(key))
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
         """Release graphs and kernels of all evicted programs, about a megabyte per trial."""
+        if not self._loose:
+            return  # a collection takes longer than a unit of a small network
         # Graphs are in reference cycles.
         gc.collect()
         # clear_session() would do this too, but resets names that other code depends on.
