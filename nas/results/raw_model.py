@@ -17,7 +17,7 @@ from keras import layers, ops
 
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.table.batch import MISSING_INTEGER
-from cerebros_spark.data.table.calendar import CYCLES, DAY, ELAPSED, HOUR, MONTH, WEEKDAY, YEAR
+from cerebros_spark.data.table.calendar import CYCLES, DAY, ELAPSED, HOUR, SIZES, WEEKDAY, YEAR
 from cerebros_spark.data.table.fields import GREATEST, LARGEST
 from cerebros_spark.data.table.matrix import CLIP, TURN
 from cerebros_spark.data.table.schema import (
@@ -326,6 +326,11 @@ def _encode_time(raw: Any, column: DatetimeColumn, numbers: list[Any], flags: li
         elif part == YEAR:
             years = ops.cast(_split_days(days)[0] - column.center[1], "float64")
             numbers.append(_scale(_fill(years, missing), column.scale[1]))
+        elif part in SIZES:
+            step = ops.mod(days + 3, 7) if part == WEEKDAY else _split_days(days)[1] - 1
+            # one_hot gives zeros for negative numbers.
+            step = ops.where(missing, ops.cast(-1, step.dtype), step)
+            flags.append(ops.one_hot(step[:, 0], SIZES[part], dtype="float32"))
         elif part in CYCLES:
             turn = ops.cast(_compute_cycle(part, times, days), "float32")
             angle = ops.cast(turn, "float64") * TURN
@@ -337,14 +342,9 @@ def _encode_time(raw: Any, column: DatetimeColumn, numbers: list[Any], flags: li
 
 def _compute_cycle(part: str, times: Any, days: Any) -> Any:
     """Return a fraction of a cycle as float64; see :func:`.calendar.compute_part`."""
-    if part == WEEKDAY:
-        return ops.cast(ops.mod(days + 3, 7), "float64") / 7.0
     if part == HOUR:
         return ops.cast(times - days * DAY, "float64") / float(DAY)
-    _, month, day = _split_days(days)
-    if part == MONTH:
-        return ops.cast(month - 1, "float64") / 12.0
-    return ops.cast(day - 1, "float64") / 31.0
+    return ops.cast(_split_days(days)[2] - 1, "float64") / 31.0
 
 
 def _split_days(days: Any) -> tuple[Any, Any, Any]:

@@ -19,6 +19,12 @@ ELAPSED, YEAR, MONTH, DAY_OF_MONTH, WEEKDAY, HOUR = (
 CYCLES = (MONTH, DAY_OF_MONTH, WEEKDAY, HOUR)
 """Parts that are fractions of a cycle: of the year, of a month of 31 days, of a week, of a day."""
 
+SIZES = {MONTH: 12, WEEKDAY: 7}
+"""Cycles of few steps, by their number: they are one-hot encoded, others as sine and cosine.
+
+Neighbors in these cycles may differ as much as any two: Friday and Saturday, November and December.
+"""
+
 
 def split_days(days: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return year, month (1 to 12) and day (1 to 31) of int64 days since 1970, in Gregorian dates.

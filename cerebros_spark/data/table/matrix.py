@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cerebros_spark.data.table.calendar import CYCLES
+from cerebros_spark.data.table.calendar import CYCLES, SIZES
 from cerebros_spark.data.table.schema import (
     EMBEDDED,
     FIRST_CODE,
@@ -64,7 +64,15 @@ def fill_matrix(
         values = values.reshape(len(matrix), math.prod(column.field_shape))
         if isinstance(column, DatetimeColumn):
             cyclic = [part in CYCLES for part in column.parts]
-            for turn in values[:, cyclic].T:
+            for part, turn in zip(column.parts, values.T, strict=True):
+                if part not in CYCLES:
+                    continue
+                size = SIZES.get(part)
+                if size is not None:
+                    steps = np.rint(turn * np.float32(size))
+                    matrix[:, flag : flag + size] = steps[:, None] == np.arange(size)
+                    flag += size
+                    continue
                 # In double precision, so that an exported model has the same values.
                 angle = turn.astype(np.float64) * TURN
                 matrix[:, flag] = np.nan_to_num(np.sin(angle))

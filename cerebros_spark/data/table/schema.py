@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cerebros_spark.data.table.calendar import CYCLES
+from cerebros_spark.data.table.calendar import CYCLES, SIZES
 
 ONE_HOT, SIGNED, EMBEDDED = "one_hot", "signed", "embedded"
 
@@ -120,7 +120,7 @@ class DatetimeColumn(_Column, frozen=True, tag="datetime"):
 
     A field is an array with one element for each part: the elapsed time and the year, scaled as in
     :class:`NumberColumn`; month, day, weekday and hour as fractions of their cycle, which become
-    sine and cosine in the matrix.
+    sine and cosine in the matrix, or flags of the month and the weekday.
 
     Attributes:
         name: Name of the column.
@@ -163,7 +163,7 @@ class DatetimeColumn(_Column, frozen=True, tag="datetime"):
     @property
     def flags(self) -> int:
         """Number of other values in the matrix."""
-        return 2 * sum(part in CYCLES for part in self.parts) + self.missing
+        return sum(SIZES.get(part, 2) for part in self.parts if part in CYCLES) + self.missing
 
 
 TableColumn = NumberColumn | CategoryColumn | DatetimeColumn

@@ -137,7 +137,10 @@ def test_times_have_parts_in_the_local_calendar():
     np.testing.assert_allclose(field[:3, 4], [2 / 7, 1 / 7, 0], rtol=1e-6)  # Wed, Tue, Mon
     assert (np.diff(field[:3, 0]) > 0).all()
     assert (np.diff(field[:3, 1]) > 0).all()
-    assert matrix.shape == (12, 8)
+    assert matrix.shape == (12, 2 + 12 + 2 + 7)
+    assert matrix[:3, 2:14].argmax(axis=1).tolist() == [11, 1, 6]
+    assert matrix[:3, 16:].argmax(axis=1).tolist() == [2, 1, 0]
+    assert matrix[:, 2:14].sum() == matrix[:, 16:].sum() == 12
 
 
 def test_calendar_agrees_with_pandas():
