@@ -10,7 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 
-def draw_network(network: Any) -> str:
+class Drawing(str):
+    """SVG source, which notebooks show as a picture."""
+
+    __slots__ = ()
+
+    def _repr_svg_(self) -> str:
+        return str(self)
+
+
+def draw_network(network: Any) -> Drawing:
     """Draw a network as SVG.
 
     A Cerebros network is drawn by units, level by level. Inputs are triangles at the top. Other
@@ -24,7 +33,8 @@ def draw_network(network: Any) -> str:
             Sequential ``keras.Model``, or the program of a trial (``TrialRecord.program``).
 
     Returns:
-        The SVG source. Equal networks give equal sources.
+        The SVG source, a string that notebooks show as a picture. Equal networks give equal
+        sources.
 
     Raises:
         ArgumentError: If ``network`` has a different type, or has no layers.
@@ -39,7 +49,7 @@ def draw_network(network: Any) -> str:
     from nas.spaces.cerebros.plan import NetworkFuture
 
     if isinstance(network, NetworkFuture):
-        return render_svg(build_plan_graph(network))
+        return Drawing(render_svg(build_plan_graph(network)))
     layers = build_layer_graph(read_architecture(network))
     units = build_unit_graph(layers)
-    return render_svg(to_drawing(layers) if units is None else units)
+    return Drawing(render_svg(to_drawing(layers) if units is None else units))

@@ -38,6 +38,8 @@ class Ensemble(msgspec.Struct, frozen=True):
             temperature; empty unless the output is calibrated.
         baselines: Objective of simple models on these rows: ``constant`` (the mean, or the shares
             of the classes), ``linear`` and ``boosting``.
+        metrics: The usual metrics on these rows (:mod:`.usual_metrics`), of the ``ensemble`` and of
+            each baseline, by name; empty unless there is one output of numbers or of classes.
         bounds: Least and greatest label of each value of each output of a regression, to which
             predictions are clipped; empty for other outputs.
     """
@@ -51,6 +53,7 @@ class Ensemble(msgspec.Struct, frozen=True):
     calibration: dict[str, tuple[float, float]] = {}
     bounds: tuple[tuple[tuple[float, float], ...], ...] = ()
     baselines: dict[str, float] = {}
+    metrics: dict[str, dict[str, float]] = {}
 
     @property
     def trials(self) -> tuple[str, ...]:

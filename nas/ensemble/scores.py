@@ -9,6 +9,7 @@ from typing import Any
 
 import keras_tuner
 import numpy as np
+import tensorflow as tf
 
 from cerebros_spark.training.keras.metrics import build_scoring_model
 from cerebros_spark.training.keras.scopes import custom_object_scope
@@ -41,20 +42,20 @@ def make_score(
         return lambda predictions: float(np.mean(losses(predictions) * factors))
     with custom_object_scope(custom_objects):
         model = build_scoring_model(program, labels)
-    y = list(labels) if len(labels) > 1 else labels[0]
+    tensors = [tf.constant(each) for each in labels]
+    y = tensors if len(tensors) > 1 else tensors[0]
     name = objective.name.removeprefix("val_")
     sign = 1.0 if objective.direction == "min" else -1.0
 
+    # Keras' evaluate() takes longer for its loop than for the rows, and this is called often.
+    rest = (y,) if weights is None else (y, tf.constant(weights))
+    step = tf.function(lambda x: model.test_step((x, *rest)), autograph=False)
+
     def score(predictions: Predictions) -> float:
-        x = [each.astype("float32") for each in predictions]
-        values = model.evaluate(
-            x if len(x) > 1 else x[0],
-            y,
-            batch_size=len(x[0]),
-            verbose=0,
-            sample_weight=weights,
-            return_dict=True,
-        )
+        x = [tf.constant(each.astype("float32")) for each in predictions]
+        model.reset_metrics()
+        with custom_object_scope(custom_objects):
+            values = step(x if len(x) > 1 else x[0])
         return sign * float(values.get(name, math.nan))
 
     return score

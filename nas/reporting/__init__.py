@@ -7,6 +7,7 @@ run that is in progress or was stopped. It is a single file that loads nothing e
 
 from __future__ import annotations
 
+import html
 import os
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def write_report(store: Store, run_id: str, path: str | os.PathLike[str]) -> boo
     run = read_run(store, run_id)
     LocalStore(file.parent).write(file.name, render_page(run).encode())
     return run.finished
+
+
+class ReportPath(str):
+    """Path of a page, which notebooks show as the page itself."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        page = html.escape(Path(self).read_text())
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 800px; border: 0"></iframe>'
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:

@@ -13,6 +13,7 @@ import jinja2
 from cerebros_spark.data.table.schema import ColumnSummary
 from nas.drawing import draw_network
 from nas.ensemble.baselines import WORDS, describe_rank
+from nas.ensemble.usual_metrics import NAMES
 from nas.reporting.charts import (
     draw_best_curves,
     draw_learning_curves,
@@ -51,6 +52,7 @@ def render_page(run: RunView) -> str:
         ranked=run.ranked,
         has_folds=any(trial.configuration for trial in run.trials),
         baseline_words=WORDS,
+        metric_names=NAMES,
         verdict=_compare_simple_models(run),
         failed=[trial for trial in run.ranked if trial.error],
         charts=_render_charts(run),

@@ -22,6 +22,7 @@ from nas.ensemble.ensemble import Ensemble, Member
 from nas.ensemble.rows import MOST_ROWS, FoldRows
 from nas.ensemble.scores import get_loss_name, make_score
 from nas.ensemble.selection import Predictions, select
+from nas.ensemble.usual_metrics import compute_usual_metrics
 from nas.results.ensemble_model import load_network
 from nas.results.trained_network import TrainedNetwork
 from nas.trial.configuration import Configuration, group_trials
@@ -43,6 +44,7 @@ class EnsembleRequest:
         objective: Objective of the search.
         size: Maximum number of configurations in the ensemble.
         is_regression: Whether each output is a number to clip to the range of its labels.
+        classes: Number of classes of the single output, 0 for numbers; None for other outputs.
         custom_objects: Custom layers, losses and metrics by name.
         deadline: Time of ``time.monotonic()`` after which no further network predicts; None for no
             limit.
@@ -52,6 +54,7 @@ class EnsembleRequest:
     objective: keras_tuner.Objective
     size: int
     is_regression: tuple[bool, ...]
+    classes: int | None
     custom_objects: Mapping[str, Any]
     deadline: float | None = None
 
@@ -102,6 +105,15 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
     # The temperature of weighted rows would be another.
     is_plain = row_weights is None
     temperature, report = _calibrate(first.program, mean, labels) if is_plain else (1.0, {})
+    bounds = _find_bounds(request.rows, labels, folds) if all(request.is_regression) else ()
+    metrics = {}
+    if request.classes is not None:
+        final = mean[0]
+        if bounds:
+            final = np.clip(final, *np.transpose(bounds[0]))
+        elif temperature != 1.0:
+            final = calibration.apply(final, temperature)
+        metrics["ensemble"] = compute_usual_metrics(labels[0], final, request.classes or None)
     return Ensemble(
         members=tuple(sorted(members, key=lambda member: -member.weight)),
         score=sign * score(mean),
@@ -110,7 +122,8 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
         folds=folds,
         temperature=temperature,
         calibration=report,
-        bounds=_find_bounds(request.rows, labels, folds) if all(request.is_regression) else (),
+        bounds=bounds,
+        metrics=metrics,
     )
 
 

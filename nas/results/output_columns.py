@@ -1,12 +1,15 @@
-"""Columns that scoring adds to a Spark DataFrame: values and class of each output."""
+"""Columns that scoring adds to a table: values and class of each output."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+
+from cerebros_spark.core.errors import DataError
 
 if TYPE_CHECKING:
     from pyspark.sql.types import StructField
@@ -100,9 +103,31 @@ class OutputColumns:
             from pyspark.sql.functions import element_at, lit
 
             values_by_index = array(*(lit(value) for value in self.class_values))
-            classes = [element_at(values_by_index, index + 1) for index in classes]
+            # Spark 4.3 gives the last element for an index that is null.
+            classes = [
+                when(index.isNotNull(), element_at(values_by_index, index + 1)) for index in classes
+            ]
         named = zip(classes, self.class_names, strict=True)
         return [*columns, *(value.alias(name) for value, name in named)]
+
+    def to_arrow(self, values: np.ndarray) -> dict[str, pa.Array]:
+        """Convert values of shape ``(rows, width)`` to the columns, as :meth:`select` has them."""
+        values = values.astype("float64")
+        numbers = [pa.array(column, mask=np.isnan(column)) for column in values.T]
+        columns = numbers if self.is_scalar else [_to_lists(values)]
+        classes: list[pa.Array] = []
+        if self._sent_class:
+            classes = [pa.array(values.argmax(axis=1), mask=np.isnan(values).any(axis=1))]
+        elif self.classes:
+            marks = [pa.array(column > 0.5, mask=np.isnan(column)) for column in values.T]
+            indices = [each.cast(pa.int32()) for each in marks]
+            classes = indices if self.is_scalar else [_join_lists(indices)]
+        if self.class_values:
+            known = pa.array(self.class_values)
+            classes = [known.take(each) for each in classes]
+        elif self._sent_class:
+            classes = [each.cast(pa.int32()) for each in classes]
+        return dict(zip(self.all_names, [*columns, *classes], strict=True))
 
     @property
     def _sends_arrays(self) -> bool:
@@ -120,6 +145,16 @@ class OutputColumns:
         return self.class_names if self.classes == "single" and self.width > 1 else ()
 
 
+def check_absent(names: Sequence[str], existing: Collection[str]) -> None:
+    """Raise DataError if a table already has one of the columns that scoring adds."""
+    for name in names:
+        if name in existing:
+            raise DataError(
+                f"the DataFrame has a column {name!r} already; choose other names with "
+                "set_output_columns()"
+            )
+
+
 def output_names(group: Sequence[str], target: Target) -> list[str]:
     """Return the default names of an output's columns, from its label columns ``group``."""
     if len(group) not in (1, target.width):
@@ -132,6 +167,19 @@ def class_kind(target: Target) -> str:
     if target.num_classes is None:
         return ""
     return "multiple" if target.width > 1 and target.activation == "sigmoid" else "single"
+
+
+def _to_lists(values: np.ndarray) -> pa.Array:
+    """Return the rows of a matrix as an Arrow array of lists."""
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    flat = values.reshape(-1)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, mask=np.isnan(flat)))
+
+
+def _join_lists(columns: Sequence[pa.Array]) -> pa.Array:
+    """Return columns of equal length as an Arrow array of lists, one for each row."""
+    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    return pa.array(map(list, rows), pa.list_(columns[0].type))
 
 
 def _mark(probability: Any) -> Any:

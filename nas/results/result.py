@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import keras_tuner
 import numpy as np
@@ -25,17 +24,24 @@ from cerebros_spark.engine.report import EngineReport
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.metrics import MetricsMerger
 from nas.data.columns import build_inputs, build_labels, check_columns, predict_rows
-from nas.data.frames import to_arrow_column, to_frame
+from nas.data.frames import is_table, to_arrow_column, to_frame
 from nas.data.heads import Target
 from nas.data.inputs import select_columns
 from nas.data.new_rows import encode_rows, to_labels
 from nas.data.values import has_fractions
 from nas.data.weights import read_evaluation_weights
-from nas.drawing import draw_network
+from nas.drawing import Drawing, draw_network
 from nas.ensemble.ensemble import Ensemble
-from nas.reporting import write_report
+from nas.reporting import ReportPath, check_path, write_report
+from nas.results.display import describe_result, render_result
 from nas.results.ensemble_model import load_final_network
-from nas.results.output_columns import OutputColumns, class_kind, output_names
+from nas.results.leaderboard import build_leaderboard
+from nas.results.output_columns import (
+    OutputColumns,
+    check_absent,
+    class_kind,
+    output_names,
+)
 from nas.results.raw_model import build_raw_model, find_precise_columns
 from nas.results.saved_result import ResultParts, load_parts, save_result
 from nas.results.scorer import Scorer, has_fractional_type
@@ -51,6 +57,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SCORING_BATCH = 1024
+
+_Table = TypeVar("_Table", "DataFrame", "pd.DataFrame", "pa.Table")
 
 
 class ModelSelectionResult:
@@ -103,6 +111,12 @@ class ModelSelectionResult:
             for name in output_names(group, target)
         ]
 
+    def __repr__(self) -> str:
+        return describe_result(self)
+
+    def _repr_html_(self) -> str:
+        return render_result(self)
+
     # Trials ------------------------------------------------------------------------------
 
     def leaderboard(self) -> pd.DataFrame:
@@ -114,28 +128,7 @@ class ModelSelectionResult:
         ``traceback``. If configurations were cross-validated, they come first, with the mean of
         their folds as ``score``, and with ``folds`` and ``standard_error``.
         """
-        configurations = self._configurations
-        rows = [
-            {
-                "trial": trial.trial_id,
-                "score": math.nan if each.score is None else each.score,
-                "epochs": trial.finished_epochs,
-                "parameters": trial.parameters,
-                "seconds": trial.seconds,
-                "status": trial.status.value,
-                "error": None if trial.error is None else summarize_error(trial.error),
-                "traceback": trial.traceback,
-            }
-            for each in configurations
-            for trial in each.trials[:1]
-        ]
-        frame = pd.DataFrame(rows)
-        if any(each.is_validated for each in configurations):
-            counts = [each.compared_folds if each.is_validated else 1 for each in configurations]
-            errors = [each.standard_error if each.is_validated else None for each in configurations]
-            frame.insert(2, "folds", counts)
-            frame.insert(3, "standard_error", pd.Series(errors, dtype="float64"))
-        return frame
+        return build_leaderboard(self._configurations)
 
     @property
     def best_trial(self) -> TrialRecord:
@@ -228,8 +221,10 @@ class ModelSelectionResult:
             return {record.trial_id: dict(record.history) for record in self.trials}
         return dict(self._find_record(trial).history)
 
-    def draw(self, trial: str | None = None) -> str:
+    def draw(self, trial: str | None = None) -> Drawing:
         """Draw a trial's network, and return the drawing as SVG (see :func:`nas.draw_network`).
+
+        It is a string, which notebooks show as a picture.
 
         Args:
             trial: Name of the trial; None for the best one.
@@ -244,17 +239,21 @@ class ModelSelectionResult:
             )
         return draw_network(record.program)
 
-    def report(self, path: str | os.PathLike[str]) -> None:
+    def report(self, path: str | os.PathLike[str]) -> ReportPath:
         """Write the run as one self-contained HTML page (see :mod:`nas.reporting`).
 
         Args:
             path: The HTML file; an existing file is replaced.
+
+        Returns:
+            The absolute path, which notebooks show as the page.
 
         Raises:
             ArgumentError: If the path is a folder, or its name does not end in ``.html``.
             StoreError: If the run is no longer in the store, or the page cannot be written.
         """
         write_report(self._store, self._run_id, path)
+        return ReportPath(check_path(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the result as a folder, which :meth:`load` reads without the store.
@@ -335,26 +334,42 @@ class ModelSelectionResult:
         """Return the names of the class columns that :meth:`transform` adds; may be empty."""
         return [name for output in self._make_columns() for name in output.class_names]
 
-    def transform(self, df: DataFrame) -> DataFrame:
-        """Add the best network's outputs to a Spark DataFrame, computed on the executors.
+    def transform(self, df: _Table) -> _Table:
+        """Add outputs and classes to a table: those of the ensemble, or else the best network.
 
         Args:
-            df: DataFrame with the feature columns. All of its columns are kept.
+            df: A Spark DataFrame, whose outputs are computed on the executors, or a pandas
+                DataFrame or Arrow table, with the feature columns. All of its columns are kept.
 
         Returns:
-            The DataFrame with output columns ``<label>__output`` in double precision: a number, or
-            an array if a label column has several outputs (the probabilities of more than two
-            classes). For a ``ClassificationHead``, its class follows as an integer: the class
-            index, or for one-hot labels the index of the largest probability. Of two classes, it is
-            1 if the probability exceeds 0.5. With ``multi_label=True``, it is an array of 0 and 1,
-            or one column per label column. Output and class are null if the network returns NaN.
-            Networks of a ``hypermodel`` have no class columns, because the meaning of their outputs
-            is unknown.
+            A table of the same kind with output columns ``<label>__output`` in double precision: a
+            number, or an array if a label column has several outputs (the probabilities of more
+            than two classes). For a ``ClassificationHead``, its class follows: the class itself for
+            a raw table, and otherwise the class index, or for one-hot labels the index of the
+            largest probability. Of two classes, it is the second if the probability exceeds 0.5.
+            With ``multi_label=True``, it is an array of 0 and 1, or one column per label column.
+            Output and class are null if the network returns NaN. Networks of a ``hypermodel`` have
+            no class columns, because the meaning of their outputs is unknown.
 
         Raises:
             DataError: If a column is missing, or already has the name of an added one.
         """
-        return self.scorer().transform(df)
+        table: Any = df
+        if not is_table(table):
+            return self.scorer().transform(table)
+        columns = self._make_columns()
+        existing = table.column_names if isinstance(table, pa.Table) else list(table.columns)
+        check_absent([name for each in columns for name in each.all_names], existing)
+        predicted = self.predict_arrays(table, batch_size=_SCORING_BATCH)
+        outputs = predicted if isinstance(predicted, list) else [predicted]
+        added: dict[str, pa.Array] = {}
+        for each, values in zip(columns, outputs, strict=True):
+            added.update(each.to_arrow(values.reshape(len(values), each.width)))
+        if isinstance(table, pa.Table):
+            for name, values in added.items():
+                table = table.append_column(name, values)
+            return table
+        return table.assign(**{name: each.to_pandas().to_numpy() for name, each in added.items()})
 
     def evaluate(self, df: DataFrame, batch_size: int = _SCORING_BATCH) -> dict[str, float]:
         """Evaluate the best network on the executors; return its loss and metrics over all rows.

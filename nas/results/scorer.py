@@ -28,7 +28,7 @@ from cerebros_spark.data.table.matrix import encode_matrix
 from cerebros_spark.data.table.schema import TableSchema
 from nas.data.columns import build_inputs, build_labels, check_columns, stack_arrow_rows
 from nas.metrics.labels import AllowedValues
-from nas.results.output_columns import OutputColumns
+from nas.results.output_columns import OutputColumns, check_absent
 from nas.results.trained_network import TrainedNetwork
 
 if TYPE_CHECKING:
@@ -77,12 +77,7 @@ class Scorer:
         from pyspark.sql.functions import expr, pandas_udf, struct
         from pyspark.sql.types import StructType
 
-        for name in (name for output in self.outputs for name in output.all_names):
-            if name in df.columns:
-                raise DataError(
-                    f"the DataFrame has a column {name!r} already; choose other names with "
-                    "set_output_columns()"
-                )
+        check_absent([name for output in self.outputs for name in output.all_names], df.columns)
         names = df.columns
         vectors: dict[str, str] = {}
         if self.table is None:

@@ -14,6 +14,7 @@ from nas.ensemble.baselines import describe_rank, predict_baselines
 from nas.ensemble.ensemble import Ensemble
 from nas.ensemble.rows import FoldRows
 from nas.ensemble.scores import make_score
+from nas.ensemble.usual_metrics import compute_usual_metrics, format_metrics
 from nas.results.ensemble_choice import EnsembleRequest, choose_ensemble
 from nas.search.context import SearchContext
 from nas.trial.record import TrialRecord
@@ -44,23 +45,28 @@ class Conclusion:
     def _is_wanted(self) -> bool:
         return self._context.config.ensemble_size not in (None, 1)
 
+    @property
+    def _classes(self) -> int | None:
+        """Number of classes of the single output, 0 for numbers; None for other outputs."""
+        data = self._context.data
+        # Neither simple models nor the usual metrics use weights.
+        if len(data.targets) > 1 or data.manifest.weight is not None:
+            return None
+        (target,) = data.targets
+        if target.num_classes is None:
+            return 0 if target.width == 1 and target.mean else None
+        return target.num_classes if target.label_shape == (1,) else None
+
     def begin(self) -> None:
         """Begin to fit the baselines; there are none for several outputs or labels."""
         data, rows = self._context.data, self._rows
-        table, targets = data.manifest.table, data.targets
-        if not self._is_wanted or table is None or len(targets) > 1:
-            return
-        if data.manifest.weight is not None:
-            return  # the simple models do not use weights
-        (target,) = targets
-        is_number = target.num_classes is None and target.width == 1 and target.mean
-        is_class = target.num_classes is not None and target.label_shape == (1,)
-        if not is_number and not is_class:
+        table, classes = data.manifest.table, self._classes
+        if not self._is_wanted or table is None or classes is None:
             return
         fronts = [table.select(group).matrix for group in data.layout.inputs]
 
         def predict() -> None:
-            for name, parts in predict_baselines(rows, fronts, target.num_classes, self._stop):
+            for name, parts in predict_baselines(rows, fronts, classes or None, self._stop):
                 self._predictions[name] = parts
 
         # A daemon, so that it does not keep an interrupted process alive.
@@ -94,14 +100,17 @@ class Conclusion:
             objective=config.tuner.objective,
             size=config.ensemble_size or 1,
             is_regression=tuple(target.mean != () for target in data.targets),
+            classes=self._classes,
             custom_objects=config.custom_objects,
             deadline=self._deadline,
         )
         ensemble = choose_ensemble(request, records)
         if ensemble is None:
             return None
-        baselines = self._score_baselines(ensemble, records)
-        ensemble = msgspec.structs.replace(ensemble, baselines=baselines)
+        baselines, metrics = self._score_baselines(ensemble, records)
+        ensemble = msgspec.structs.replace(
+            ensemble, baselines=baselines, metrics={**ensemble.metrics, **metrics}
+        )
         self._log(ensemble)
         self._context.journal.append("ensemble", **msgspec.to_builtins(ensemble))
         return ensemble
@@ -115,26 +124,33 @@ class Conclusion:
 
     def _score_baselines(
         self, ensemble: Ensemble, records: tuple[TrialRecord, ...]
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         if self._thread is None:
-            return {}
+            return {}, {}
         left = _MOST_SECONDS
         if self._deadline is not None:
             left = max(0.0, self._deadline - time.monotonic())
         self._thread.join(left)
         if self._thread.is_alive():
             logger.info("some simple models are not scored, because they take too long")
-        predictions = dict(self._predictions)
+        predictions = {
+            name: np.concatenate(parts[: ensemble.folds])
+            for name, parts in self._predictions.items()
+        }
         context = self._context
         labels = self._rows.get_labels(ensemble.folds)
         objective = context.config.tuner.objective
         program = next(record.program for record in records if record.program)
         score = make_score(program, labels, objective, context.config.custom_objects)
         sign = 1.0 if objective.direction == "min" else -1.0
-        return {
-            name: sign * score([np.concatenate(parts[: ensemble.folds])])
-            for name, parts in predictions.items()
-        }
+        classes = self._classes or None
+        return (
+            {name: sign * score([values]) for name, values in predictions.items()},
+            {
+                name: compute_usual_metrics(labels[0], values, classes)
+                for name, values in predictions.items()
+            },
+        )
 
     def _log(self, ensemble: Ensemble) -> None:
         objective = self._context.config.tuner.objective
@@ -149,6 +165,8 @@ class Conclusion:
             simple,
         )
         sign = 1.0 if objective.direction == "min" else -1.0
+        if ensemble.metrics:
+            logger.info("ensemble: %s", format_metrics(ensemble.metrics["ensemble"]))
         words = describe_rank(ensemble.baselines, ensemble.score, sign)
         if words is not None:
             logger.warning(words)

@@ -95,6 +95,35 @@ def test_the_class_is_the_largest_and_above_a_half(rows):
     assert [row["marks__class"] for row in rows] == wanted
 
 
+def test_tables_in_memory_get_the_same_columns(scorer, spark):
+    values = [*ROWS, [math.nan] * WIDTH]
+    names = [
+        *KINDS[:2],
+        OutputColumns(("of strings__output",), WIDTH, "single", ("x", "y", "z")),
+    ]
+    df = spark.createDataFrame(values, "a double, b double, c double").coalesce(1)
+    expected = [row.asDict() for row in scorer(names).transform(df).collect()]
+    matrix = np.array(values, "float32")
+    columns = {}
+    for output, block in zip(names, (matrix, matrix[:, :1], matrix), strict=True):
+        columns.update(output.to_arrow(block))
+    for name, column in columns.items():
+        assert column.to_pylist() == [row[name] for row in expected], name
+    marks = KINDS[2].to_arrow(matrix)
+    assert marks["marks__class"].to_pylist()[:3] == [[0, 1, 0], [0, 0, 0], [1, 1, 1]]
+
+
+def test_no_rows_have_columns_of_the_same_types():
+    strings = OutputColumns(("s__output",), WIDTH, "single", ("x", "y", "z"))
+    for output in (*KINDS, strings):
+        some = output.to_arrow(np.full((1, output.width), 0.4))
+        none = output.to_arrow(np.zeros((0, output.width)))
+        assert list(none) == list(some)
+        for name, column in none.items():
+            assert len(column) == 0
+            assert column.type == some[name].type
+
+
 def test_nan_is_null_and_of_no_class(scorer, spark):
     (row,) = (
         scorer(KINDS)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import math
 import subprocess
 import sys
 
@@ -21,6 +19,7 @@ from cerebros_spark.data.table.schema import LabelClasses, TableSchema
 from nas.data.frames import to_arrow, to_frame
 from nas.data.new_rows import encode_rows
 from nas.results.raw_model import build_encoder, build_raw_model
+from tests.nas.random_tables import columns, others, to_input
 from tests.nas.tables import raw_table, to_inputs
 
 
@@ -172,94 +171,27 @@ def test_names_that_tensorflow_cannot_use_work_as_keys(tmp_path):
 
 # Tables of random types and values -------------------------------------------------------
 
-NUMBERS = st.one_of(
-    st.floats(-1e285, 1e285),
-    st.just(float("nan")),
-    st.integers(-(2**53), 2**53).map(float),
-    st.none(),
-)
-COLUMNS = st.one_of(
-    st.tuples(st.just("float"), st.lists(NUMBERS, min_size=12, max_size=12)),
-    st.tuples(
-        st.just("integer"), st.lists(st.integers(-(2**63) + 1, 2**63 - 1), min_size=12, max_size=12)
-    ),
-    st.tuples(st.just("small"), st.lists(st.integers(-3, 3), min_size=12, max_size=12)),
-    st.tuples(
-        st.just("string"),
-        st.lists(
-            st.one_of(st.none(), st.sampled_from(["a", "b", "", " a"]), st.text(max_size=3)),
-            min_size=12,
-            max_size=12,
-        ),
-    ),
-    st.tuples(
-        st.just("boolean"),
-        st.lists(st.one_of(st.none(), st.booleans()), min_size=12, max_size=12),
-    ),
-    st.tuples(
-        st.just("date"),
-        st.lists(
-            st.one_of(st.none(), st.dates(datetime.date(1, 1, 1), datetime.date(9999, 1, 1))),
-            min_size=12,
-            max_size=12,
-        ),
-    ),
-    st.tuples(
-        st.just("time"),
-        st.lists(
-            st.one_of(
-                st.none(),
-                st.datetimes(datetime.datetime(1700, 1, 1), datetime.datetime(2240, 1, 1)),
-            ),
-            min_size=12,
-            max_size=12,
-        ),
-    ),
-)
+COLUMNS = st.lists(columns(12), min_size=1, max_size=4)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(COLUMNS, min_size=1, max_size=4), st.lists(COLUMNS, min_size=0, max_size=4))
-def test_random_tables_are_encoded_alike(trained, others):
-    types = {
-        "float": pa.float64(),
-        "integer": pa.int64(),
-        "small": pa.int64(),
-        "string": pa.string(),
-        "boolean": pa.bool_(),
-        "date": pa.date32(),
-        "time": pa.timestamp("us"),
-    }
-    arrays = {f"{kind} {i}": pa.array(v, types[kind]) for i, (kind, v) in enumerate(trained)}
+@given(COLUMNS, st.data())
+def test_random_tables_are_encoded_alike(trained, data):
+    arrays = {f"column {i}": values for i, values in enumerate(trained)}
     table = pa.table({**arrays, "safe": pa.array(range(2, 26, 2))})
     schema = ArrowTable.create(table).learn(np.arange(12))
     # New rows of the same types, in which categories are unknown and values beyond the range.
-    new = dict(arrays)
-    for i, (kind, values) in enumerate(others):
-        if f"{kind} {i}" in arrays:
-            new[f"{kind} {i}"] = pa.array(values, types[kind])
+    new = {name: data.draw(others(values), name) for name, values in arrays.items()}
     for each in (table, pa.table({**new, "safe": pa.array(range(12))})):
         frame = each.to_pandas(types_mapper=pd.ArrowDtype)
         matrix = encode(frame, schema)
         assert np.isfinite(matrix).all()
-        inputs = {}
-        for column in schema.columns:
-            inputs[column.name] = to_raw(each.column(column.name))
-        built = np.asarray(build_encoder(schema)(inputs))
-        np.testing.assert_allclose(built, matrix, atol=1e-5)
-
-
-def to_raw(values: pa.ChunkedArray) -> np.ndarray:
-    """Convert an Arrow column to an input of an exported model."""
-    rows = values.to_pylist()
-    if pa.types.is_string(values.type):
-        return np.array([row or "" for row in rows], dtype=object)
-    if pa.types.is_int64(values.type):
-        return np.array(rows, dtype=np.int64)
-    if pa.types.is_date(values.type) or pa.types.is_timestamp(values.type):
-        times = values.cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
-        return np.array([-(2**63) if t is None else t for t in times], dtype=np.int64)
-    return np.array([math.nan if row is None else float(row) for row in rows])
+        encoder = build_encoder(schema)
+        inputs = {
+            name: to_input(each.column(name), encoder.input[name].dtype)
+            for name in (column.name for column in schema.columns)
+        }
+        np.testing.assert_allclose(np.asarray(encoder(inputs)), matrix, atol=1e-5)
 
 
 def test_categories_that_are_marks_of_unknown_ones_elsewhere():
