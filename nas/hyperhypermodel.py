@@ -28,8 +28,9 @@ from nas.config.resume import find_earlier_run
 from nas.config.search_config import SearchConfig, adapt_to_data, configure_model, resolve_data
 from nas.config.tuner import TunerBinding, bind_tuner
 from nas.data.describe import TableDescription, describe_table
+from nas.data.frames import COLLECT_ROWS, is_spark
 from nas.data.heads import check_metrics
-from nas.data.inputs import COLLECT_ROWS, flatten_names, is_spark
+from nas.data.inputs import flatten_names
 from nas.data.weights import parse_class_weight
 from nas.monitoring.progress import show_log
 from nas.results.result import ModelSelectionResult

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,6 +103,15 @@ def detect_csv_format(
     return CsvFormat(separator, quote, True, names, unnamed, names == tuple(first))
 
 
+def make_line_error(path: str, form: CsvFormat, line: str) -> DataError:
+    """Make the error about a line that does not fit the columns of a CSV file."""
+    return DataError(
+        f"{path!r} has a line that does not fit its {len(form.names)} columns, which are separated "
+        f"by {form.separator!r}: {line!r}; repair it, or put values with {form.separator!r} in "
+        "quotes, or give another --separator"
+    )
+
+
 def _detect_quote(lines: Sequence[str]) -> str:
     """Return the apostrophe if values are in apostrophes, and none in quotes."""
     separators = "".join(_SEPARATORS)
@@ -157,12 +167,22 @@ def _choose_names(
 
 
 def _make_unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Name the columns without a name, and append its index to a repeated name, as Spark does."""
+    """Name the columns without a name, and append its index to a repeated name, as Spark does.
+
+    Spark's names may repeat others; an underscore is appended to these.
+    """
     keys = [name.lower() for name in names]
-    return tuple(
-        f"_c{number}" if not name else f"{name}{number}" if keys.count(key) > 1 else name
-        for number, (name, key) in enumerate(zip(names, keys, strict=True))
-    )
+    counts = Counter(keys)
+    taken = {key for key in keys if key and counts[key] == 1}
+    unique = []
+    for number, (name, key) in enumerate(zip(names, keys, strict=True)):
+        if key not in taken:
+            name = f"_c{number}" if not name else f"{name}{number}"
+            while name.lower() in taken:
+                name += "_"
+            taken.add(name.lower())
+        unique.append(name)
+    return tuple(unique)
 
 
 def _warn_if_data(first: Sequence[str], others: Sequence[Sequence[str]], path: str) -> None:

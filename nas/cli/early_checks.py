@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import itertools
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.cli.csv_format import SAMPLE_LINES, CsvOptions, detect_csv_format
+from nas.cli.csv_format import CsvOptions
+from nas.cli.local_files import read_names
+from nas.cli.table import detect_format, is_url
 from nas.cli.table_columns import check_names
-from nas.cli.table_io import detect_format, is_url
 
 # Folders of configurations, which may name another file system.
 _FOLDERS = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_CONF_DIR")
-
-_OTHER_COMPRESSIONS = (".zst", ".lz4", ".snappy", ".deflate", ".xz", ".zip")
-
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
 def check_table(
@@ -45,23 +38,23 @@ def check_table(
         default_format: Format if no suffix is known.
         optional: Columns that CSV without a header may lack.
     """
-    if not _is_here(path, settings):
+    if not is_here(path, settings):
         return
     if not os.path.exists(os.path.expanduser(path)):
         raise DataError(f"cannot read {path!r}: there is no such file or folder")
     kind = detect_format(path, table_format, default_format)
-    columns = _read_names(os.path.expanduser(path), kind, csv, optional)
+    columns = read_names(os.path.expanduser(path), kind, csv, optional)
     for reason, wanted in names.items() if columns is not None else ():
         check_names(wanted, columns or (), reason)
 
 
 def check_output(path: str, overwrite: bool, settings: Mapping[str, str]) -> None:
     """Raise ArgumentError if a path on this machine exists and may not be overwritten."""
-    if not overwrite and _is_here(path, settings) and os.path.exists(os.path.expanduser(path)):
+    if not overwrite and is_here(path, settings) and os.path.exists(os.path.expanduser(path)):
         raise ArgumentError(f"{path!r} exists; give --overwrite, or another --output")
 
 
-def _is_here(path: str, settings: Mapping[str, str]) -> bool:
+def is_here(path: str, settings: Mapping[str, str]) -> bool:
     """Return whether Spark, too, looks for a path on this machine, as far as is known."""
     conf = os.path.join(os.environ.get("SPARK_HOME", "/"), "conf", "spark-defaults.conf")
     elsewhere = (
@@ -69,25 +62,7 @@ def _is_here(path: str, settings: Mapping[str, str]) -> bool:
         or any("defaultFS" in name for name in settings)
         or os.path.exists(conf)
     )
-    return not (elsewhere or is_url(path) or any(each in path for each in "*?[{"))
-
-
-def _read_names(
-    path: str, kind: str, csv: CsvOptions, optional: Sequence[str]
-) -> Sequence[str] | None:
-    """Read the names of the columns of a file; None if they are not known before Spark."""
-    end = os.path.splitext(path)[1].lower()
-    if os.path.isdir(path) or kind == "libsvm" or end in _OTHER_COMPRESSIONS:
-        return None
-    try:
-        if kind == "parquet":
-            import pyarrow.parquet
-
-            names: list[str] = pyarrow.parquet.read_schema(path).names
-            return names
-        opener = _OPENERS.get(end, open)
-        with opener(path, "rt", encoding="utf-8-sig", errors="replace") as file:
-            lines = [line.rstrip("\r\n") for line in itertools.islice(file, SAMPLE_LINES)]
-    except (OSError, ValueError, EOFError):
-        return None  # the error of reading says more
-    return detect_csv_format(lines, csv, path, optional, warns=False).names
+    is_pattern = any(each in path for each in "*?[{") and not os.path.exists(
+        os.path.expanduser(path)
+    )
+    return not (elsewhere or is_url(path) or is_pattern)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
+from nas.cli.backend_choice import BackendOptions, backend_option, read_locally
 from nas.cli.csv_format import CsvOptions
-from nas.cli.csv_types import cast_columns
 from nas.cli.early_checks import check_table
 from nas.cli.options import (
     column_type_option,
@@ -16,9 +16,10 @@ from nas.cli.options import (
     parse_settings,
     verbose_option,
 )
+from nas.cli.spark_files import list_files, read_table
 from nas.cli.spark_session import spark_session
+from nas.cli.table import FORMATS, Table, detect_format
 from nas.cli.table_columns import check_names, infer_kinds, join
-from nas.cli.table_io import FORMATS, detect_format, list_files, read_table
 
 _INSPECT = """\
 Show what a search would make of the table DATA: types, missing values and use of each column, and
@@ -42,6 +43,7 @@ Examples:
 )
 @csv_options
 @column_type_option
+@backend_option
 @click.option("--master", metavar="URL", help="Spark master; defaults to this machine.")
 @click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Spark setting.")
 @verbose_option
@@ -53,6 +55,7 @@ def inspect(
     no_header: bool,
     names: tuple[str, ...],
     column_types: tuple[str, ...],
+    backend: str,
     master: str | None,
     conf: tuple[str, ...],
 ) -> None:
@@ -62,15 +65,25 @@ def inspect(
     settings = parse_settings(conf)
     wanted = {"--label names it": [] if label is None else [label]}
     check_table(data, wanted, table_format, csv, settings)
+    options = BackendOptions(backend, master, settings)
+    local = read_locally(options, data, table_format, csv)
+    if local is not None:
+        _describe(local, label, kinds_of_user)
+        return
     load_tensorflow(redirect_stderr=True)
-    from nas.data.describe import describe_table
-
     with spark_session(master, None, settings) as session:
         table_format = detect_format(data, table_format, files=list_files(session, data))
-        table = read_table(session, data, table_format, csv=csv)
-        check_names([] if label is None else [label], table.df.columns, "--label names it")
-        df = cast_columns(table.df, infer_kinds(table.scans, kinds_of_user))
-        unnamed = [name for name in table.unnamed if name != label]
-        if unnamed:
-            click.echo(f"columns without a name are left out: {join(unnamed)}")
-        click.echo(str(describe_table(df.drop(*unnamed), label, kinds_of_user or None)))
+        _describe(read_table(session, data, table_format, csv=csv), label, kinds_of_user)
+
+
+def _describe(table: Table, label: str | None, kinds_of_user: dict[str, str]) -> None:
+    """Print the description of a table."""
+    from nas.data.describe import describe_table
+
+    check_names([] if label is None else [label], table.columns, "--label names it")
+    df = table.cast(infer_kinds(table.scans, kinds_of_user))
+    unnamed = [name for name in table.unnamed if name != label]
+    if unnamed:
+        click.echo(f"columns without a name are left out: {join(unnamed)}")
+        df = df.drop(unnamed) if table.is_local else df.drop(*unnamed)
+    click.echo(str(describe_table(df, label, kinds_of_user or None)))

@@ -11,7 +11,9 @@ import click
 import cerebros_spark
 from cerebros_spark.backends.spark_errors import summarize_spark_error
 from cerebros_spark.core.errors import ArgumentError, CerebrosError, DataError
+from nas.cli.evaluate import evaluate
 from nas.cli.inspect import inspect
+from nas.cli.listing import list_runs, show
 from nas.cli.runs import audit, export, predict, report
 from nas.cli.search import resume, search
 
@@ -25,8 +27,10 @@ Neural architecture search on Spark: the data stays, the models hop.
 \b
   cerebros-spark inspect houses.csv --label price
   cerebros-spark search houses.csv --label price --head regression
+  cerebros-spark show cerebros/runs/houses
   cerebros-spark report cerebros/runs/houses
-  cerebros-spark predict cerebros/runs/houses new.csv --output predictions
+  cerebros-spark evaluate cerebros/runs/houses test.csv
+  cerebros-spark predict cerebros/runs/houses new.csv --output predictions.csv
   cerebros-spark export cerebros/runs/houses --output houses.keras
 
 A run is named by its folder or URL, STORE/runs/NAME. Exit codes: 0 success, 1 failure, 2 invalid
@@ -40,7 +44,18 @@ def cerebros() -> None:
     """Group the commands."""
 
 
-for _command in (inspect, search, resume, report, predict, audit, export):
+for _command in (
+    inspect,
+    search,
+    resume,
+    list_runs,
+    show,
+    report,
+    predict,
+    evaluate,
+    audit,
+    export,
+):
     cerebros.add_command(_command)
 
 

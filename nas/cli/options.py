@@ -77,6 +77,10 @@ def parse_csv_options(
         separator = separator.replace("\\t", "\t")
         if len(separator) != 1:
             raise ArgumentError(f"--separator must be one character, but got {separator!r}")
+        if separator in "\"'\r\n":
+            raise ArgumentError(
+                f"--separator must be no quote or line break, but got {separator!r}"
+            )
     return CsvOptions(separator, not (no_header or names), split_names(names))
 
 

@@ -52,7 +52,7 @@ class RunConfig(
     Attributes:
         features: Names of the features, whether the search uses them or not.
         labels: Names of the labels.
-        kinds: Kind of each feature and label, see :mod:`.csv_types`; arrays have none.
+        kinds: Kind of each feature and label, see :mod:`.column_kinds`; arrays have none.
         csv: Form of CSV files, as far as the user gave it. Without a header, it has the names.
         vector_size: Number of features in libsvm.
     """
@@ -81,6 +81,7 @@ class RunConfig(
     ensemble_size: int | None = None
     seed: int | None = None
     reproducible: bool = False
+    backend: str = "spark"
     master: str | None = None
     settings: dict[str, str] = {}
 
@@ -221,6 +222,12 @@ def find_run(place: str) -> tuple[Store, str]:
 def format_place(store: Store, name: str) -> str:
     """Format the folder or URL of a run as an argument of the commands, quoted for a shell."""
     return shlex.quote(f"{store.url.removeprefix('file://').rstrip('/')}/runs/{name}")
+
+
+def list_own_folders(store: Store) -> list[str]:
+    """List the folders of a store that are its own."""
+    url = store.url.removeprefix("file://").rstrip("/")
+    return [f"{url}/runs", f"{url}/data"]
 
 
 def has_run(store: Store, name: str) -> bool:

@@ -15,19 +15,14 @@ from cerebros_spark.runs.audit import audit as find_faults
 from cerebros_spark.runs.journal import format_record, read
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
-from nas.cli import early_checks
+from nas.cli import early_checks, local_output
+from nas.cli.backend_choice import BackendOptions, backend_option, read_locally
 from nas.cli.options import csv_options, parse_csv_options, parse_settings, verbose_option
-from nas.cli.run_config import find_run, open_run, read_config
+from nas.cli.run_config import find_run, list_own_folders, open_run, read_config
+from nas.cli.spark_files import check_output, list_files, read_table, write_table
 from nas.cli.spark_session import spark_session
+from nas.cli.table import FORMATS, detect_format, find_suffix, is_url
 from nas.cli.table_columns import FEATURE, predict_table
-from nas.cli.table_io import (
-    FORMATS,
-    check_output,
-    detect_format,
-    list_files,
-    read_table,
-    write_table,
-)
 
 _REPORT = """\
 Write the run RUN as one HTML page: leaderboard, learning curves, timeline of the workers and best
@@ -39,7 +34,8 @@ Example:
 """
 
 _PREDICT = """\
-Add the best network's outputs to the table DATA, and write it as a folder of Parquet or CSV files.
+Add the best network's outputs to the table DATA, and write it as Parquet or CSV: without Spark, as
+a file if --output has a suffix, and otherwise as a folder of files.
 
 The table must have the features of the search, with values of the same types. All of its columns
 are kept; those of CSV are written as strings, exactly as they are. LABEL__output is the predicted
@@ -93,7 +89,7 @@ def report(run: str, output: str) -> None:
 @click.command(help=_PREDICT, short_help="Add predictions to a table.")
 @click.argument("run", metavar="RUN")
 @click.argument("data", metavar="DATA")
-@click.option("--output", required=True, metavar="FOLDER", help="Path or URL that Spark can write.")
+@click.option("--output", required=True, metavar="PATH", help="File or folder to write.")
 @click.option(
     "--format",
     "table_format",
@@ -104,9 +100,10 @@ def report(run: str, output: str) -> None:
 @click.option(
     "--output-format",
     type=click.Choice(["parquet", "csv"]),
-    help="Format of FOLDER; defaults to that of its suffix, or else to Parquet.",
+    help="Format of PATH; defaults to that of its suffix, or else to Parquet.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace FOLDER.")
+@click.option("--overwrite", is_flag=True, help="Replace what is at PATH.")
+@backend_option
 @click.option("--master", metavar="URL", help="Spark master; defaults to this machine.")
 @click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Spark setting.")
 @verbose_option
@@ -120,6 +117,7 @@ def predict(
     names: tuple[str, ...],
     output_format: str | None,
     overwrite: bool,
+    backend: str,
     master: str | None,
     conf: tuple[str, ...],
 ) -> None:
@@ -139,18 +137,48 @@ def predict(
         default_format=config.table_format,
         optional=config.labels,
     )
+    output_format = _choose_format(output, output_format)
+    options = BackendOptions(backend, master, settings)
+    if is_url(output):
+        options = options.require_spark("--output is a URL")
+    local = read_locally(
+        options,
+        data,
+        table_format,
+        csv,
+        default_format=config.table_format,
+        optional=config.labels,
+    )
+    if local is not None:
+        local_output.check_output(output, overwrite, [data], list_own_folders(opened.store))
     load_tensorflow(redirect_stderr=True)
     result = opened.load_result()
+    if local is not None:
+        predictions, added = predict_table(local, result, features, config.kinds)
+        local_output.write_file(predictions, output, output_format)
+        click.echo(f"{output}: with the columns {', '.join(added)}")
+        return
     with spark_session(master, None, settings) as session:
-        check_output(session, output, overwrite, (data, opened.store.url))
+        check_output(session, output, overwrite, [data], list_own_folders(opened.store))
         files = list_files(session, data)
         table_format = detect_format(data, table_format, config.table_format, files)
         table = read_table(
             session, data, table_format, config.vector_size, csv, optional=config.labels
         )
         predictions, added = predict_table(table, result, features, config.kinds)
-        write_table(predictions, output, detect_format(output, output_format))
+        write_table(predictions, output, output_format)
     click.echo(f"{output}: with the columns {', '.join(added)}")
+
+
+def _choose_format(output: str, option: str | None) -> str:
+    """Return the format of an output; raise ArgumentError if its suffix is of another one."""
+    suffix = find_suffix(output.rstrip("/"))
+    if suffix not in (None, "csv", "parquet") or (option and suffix not in (None, option)):
+        raise ArgumentError(
+            f"predictions are written as parquet or csv: the suffix of --output {output!r} is that "
+            f"of {suffix}" + (f", and --output-format is {option}" if option else "")
+        )
+    return option or suffix or "parquet"
 
 
 @click.command(help=_AUDIT, short_help="Check the journal of a run.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,17 @@ import click
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
+from nas.cli.backend_choice import (
+    AUTO,
+    LOCAL,
+    SPARK,
+    BackendOptions,
+    backend_option,
+    read_locally,
+)
 from nas.cli.csv_format import CsvOptions
-from nas.cli.csv_types import cast_columns, describe_kinds
 from nas.cli.early_checks import check_table
+from nas.cli.listing import MOST_TRIALS, print_board, print_ensemble
 from nas.cli.options import (
     column_type_option,
     csv_options,
@@ -33,21 +42,21 @@ from nas.cli.run_config import (
     open_run,
     read_config,
 )
+from nas.cli.spark_files import list_files, read_table, read_vector_size
 from nas.cli.spark_session import DEFAULT_WORKERS, spark_session
+from nas.cli.table import FORMATS, Table, describe_kinds, detect_format
 from nas.cli.table_columns import choose_features, infer_kinds
-from nas.cli.table_io import FORMATS, detect_format, list_files, read_table, read_vector_size
 from nas.tuners.registry import TUNERS
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-_MOST_TRIALS = 10
+    from cerebros_spark.backends.base import Backend
 
 _POSITIVE = click.IntRange(min=1)
 
 _SEARCH = """\
 Search for the best network for the table DATA: a file, or a folder of files, in Parquet, CSV or
-libsvm format, at a path or URL that Spark can read.
+libsvm format, at a path or URL that Spark can read. A small CSV or Parquet file of this machine is
+searched without Spark.
 
 The table may be as it comes: numbers, strings, dates and booleans, with missing values. Columns
 that cannot help, such as ids, are left out. Rows without a label are left out, too. Labels of a
@@ -169,6 +178,7 @@ Examples:
     help="Number of data partitions, and of trials that train at the same time; defaults to "
     f"{DEFAULT_WORKERS}, or to the number of task slots of --master.",
 )
+@backend_option
 @click.option("--master", metavar="URL", help="Spark master; defaults to this machine.")
 @click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Spark setting.")
 @verbose_option
@@ -184,9 +194,44 @@ def search(**options: Any) -> None:
     overwrite = options.pop("overwrite")
     store = Store.create(options.pop("place"))
     _check_early(options)
+    data, table_format, csv = (options.pop(each) for each in ("data", "table_format", "csv"))
+    master, settings, workers = options["master"], options["settings"], options.pop("workers")
+    chosen = BackendOptions(options.pop("backend"), master, settings)
+    if chosen.backend == AUTO and has_run(store, name) and not overwrite:
+        earlier = read_config(store, name)
+        if earlier is not None and earlier.backend == SPARK:
+            chosen = chosen.require_spark("the run began with Spark")
+    local = read_locally(chosen, data, table_format, csv)
     load_tensorflow(redirect_stderr=True)
-    with spark_session(options["master"], options["workers"], options["settings"]) as session:
-        _run_search(session, store, name, overwrite, options)
+    if local is not None:
+        from cerebros_spark.backends.local import LocalBackend
+
+        source = _Source(data, detect_format(data, table_format), csv, local, LOCAL)
+        backend = LocalBackend(workers or DEFAULT_WORKERS)
+        _run_search(source, backend, store, name, overwrite, options)
+        return
+    with spark_session(master, workers, settings) as session:
+        from cerebros_spark.backends.spark import SparkBackend
+
+        if workers is None and master is None:
+            workers = DEFAULT_WORKERS
+        table_format = detect_format(data, table_format, files=list_files(session, data))
+        table = read_table(session, data, table_format, csv=csv)
+        source = _Source(data, table_format, csv, table, SPARK)
+        _run_search(
+            source, SparkBackend(session.sparkContext, workers), store, name, overwrite, options
+        )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Table of a search, and where it comes from."""
+
+    data: str
+    table_format: str
+    csv: CsvOptions
+    table: Table
+    backend: str
 
 
 def _check_early(options: dict[str, Any]) -> None:
@@ -205,17 +250,14 @@ def _check_early(options: dict[str, Any]) -> None:
 
 
 def _run_search(
-    session: SparkSession, store: Store, name: str, overwrite: bool, options: dict[str, Any]
+    source: _Source,
+    backend: Backend,
+    store: Store,
+    name: str,
+    overwrite: bool,
+    options: dict[str, Any],
 ) -> None:
-    from cerebros_spark.backends.spark import SparkBackend
-
-    workers = options.pop("workers")
-    if workers is None and options["master"] is None:
-        workers = DEFAULT_WORKERS
-    backend = SparkBackend(session.sparkContext, workers)
-    data, csv = options["data"], options.pop("csv")
-    table_format = detect_format(data, options.pop("table_format"), files=list_files(session, data))
-    table = read_table(session, data, table_format, csv=csv)
+    table, csv = source.table, source.csv
     labels, validation = options.pop("labels"), options["validation"]
     mark = validation if isinstance(validation, str) and validation != "auto" else None
     features = choose_features(
@@ -228,17 +270,19 @@ def _run_search(
     chosen = [*features, *labels, *([] if mark is None else [mark])]
     scans = {name: scan for name, scan in table.scans.items() if name in chosen}
     numeric = labels if options["head"] == "regression" else ()
-    df = cast_columns(table.df, infer_kinds(scans, options["column_types"], numeric))
+    df = table.cast(infer_kinds(scans, options["column_types"], numeric))
     if not csv.header:
-        csv = CsvOptions(csv.separator, False, tuple(df.columns))
+        csv = CsvOptions(csv.separator, False, tuple(table.columns))
     kinds = describe_kinds(df)
     config = RunConfig(
-        table_format=table_format,
+        data=source.data,
+        table_format=source.table_format,
+        backend=source.backend,
         features=features,
         labels=labels,
         kinds={name: kinds[name] for name in (*features, *labels) if name in kinds},
         csv=csv,
-        vector_size=read_vector_size(df, table_format),
+        vector_size=None if table.is_local else read_vector_size(df, source.table_format),
         workers=backend.num_workers,
         **options,
     )
@@ -289,6 +333,12 @@ def resume(run: str, master: str | None, conf: tuple[str, ...]) -> None:
         click.echo(f"the run {opened.name!r} is finished: this is its result", err=True)
         _print_result(opened.load_result(), opened.store, opened.name)
         return
+    if config.backend == LOCAL and BackendOptions(AUTO, master, parse_settings(conf)).allows_local:
+        from cerebros_spark.backends.local import LocalBackend
+
+        local = LocalBackend(config.workers)
+        _print_result(opened.resume(local, _get_verbosity()), opened.store, opened.name)
+        return
     with spark_session(master or config.master, config.workers, settings) as session:
         from cerebros_spark.backends.spark import SparkBackend
 
@@ -298,24 +348,17 @@ def resume(run: str, master: str | None, conf: tuple[str, ...]) -> None:
 
 def _print_result(result: Any, store: Store, name: str) -> None:
     """Print the leaderboard and the commands that use the run."""
-    board = result.leaderboard().drop(columns="traceback").head(_MOST_TRIALS)
-    click.echo(board.dropna(axis="columns", how="all").to_string(index=False))
-    more = len(result.trials) - _MOST_TRIALS
-    if more > 0:
-        click.echo(f"… and {more} more")
+    board = result.leaderboard()
+    print_board(board, MOST_TRIALS)
     best = result.best_trial
     place = format_place(store, name)
     # Of a configuration with folds, the mean of their scores.
     score = board["score"].iloc[0]
     click.echo(f"\nbest trial: {best.trial_id}, {result.objective.name} {score:.6g}")
     if result.ensemble is not None:
-        simple = [f"{name} {score:.6g}" for name, score in result.ensemble.baselines.items()]
-        click.echo(
-            f"ensemble of {len(result.ensemble.members)}: {result.objective.name} "
-            f"{result.ensemble.score:.6g}" + (f" ({', '.join(simple)})" if simple else "")
-        )
+        print_ensemble(result.ensemble, result.objective.name)
     click.echo(f"  cerebros-spark report {place}")
-    click.echo(f"  cerebros-spark predict {place} DATA --output predictions")
+    click.echo(f"  cerebros-spark predict {place} DATA --output predictions.csv")
     click.echo(f"  cerebros-spark export {place}")
 
 

@@ -1,30 +1,22 @@
-"""Reading of table files as Spark DataFrames, and writing of DataFrames to files."""
+"""Reading of table files as Spark DataFrames, and writing of DataFrames as folders of files."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cerebros_spark.backends.spark_errors import summarize_spark_error
 from cerebros_spark.compat.pyspark import hadoop_path, hadoop_setting
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.cli.csv_format import SAMPLE_LINES, CsvOptions, detect_csv_format
-from nas.cli.csv_types import ColumnScan, quote_name, scan_columns
+from nas.cli.column_kinds import ColumnScan
+from nas.cli.csv_format import SAMPLE_LINES, CsvOptions, detect_csv_format, make_line_error
+from nas.cli.spark_types import quote_name, scan_spark
+from nas.cli.table import Table, is_url
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-FORMATS = ("parquet", "csv", "libsvm")
-
-_COMPRESSED = ("", ".gz", ".bz2")
-_SUFFIXES = {
-    "csv": tuple(f"{kind}{end}" for kind in (".csv", ".tsv", ".txt") for end in _COMPRESSED),
-    "libsvm": (".libsvm", ".svm", ".svmlight"),
-    "parquet": (".parquet", ".pq"),
-}
 
 # Quotes within quotes are doubled, as spreadsheets and pandas write them, and spaces are kept.
 _WRITTEN = {
@@ -34,41 +26,6 @@ _WRITTEN = {
     "ignoreLeadingWhiteSpace": False,
     "ignoreTrailingWhiteSpace": False,
 }
-
-
-@dataclass(frozen=True)
-class Table:
-    """Table as it is stored.
-
-    Attributes:
-        df: The values; those of CSV are strings, without spaces around values without quotes.
-        scans: Which kinds the values of each column of CSV have; empty for other formats.
-        unnamed: Columns that the header of a CSV file does not name.
-    """
-
-    df: DataFrame
-    scans: dict[str, ColumnScan] = field(default_factory=dict)
-    unnamed: tuple[str, ...] = ()
-
-
-def detect_format(
-    path: str, option: str | None = None, default: str = "parquet", files: Sequence[str] = ()
-) -> str:
-    """Detect the format of a table.
-
-    Args:
-        path: File or folder.
-        option: Format that the user names; None to go by the suffix.
-        default: Format if no suffix is known.
-        files: Names of the files in the folder.
-    """
-    if option is not None:
-        return option
-    for name in (path.rstrip("/").lower(), *(file.lower() for file in files)):
-        for kind, ends in _SUFFIXES.items():
-            if name.endswith(ends):
-                return kind
-    return default
 
 
 def list_files(session: SparkSession, path: str) -> list[str]:
@@ -166,7 +123,7 @@ def _read_csv(
             columnNameOfCorruptRecord=line_column,
             enforceSchema=not form.has_plain_names,  # compares the headers of all files
         )
-        return scan_columns(df, form.names, line_column)
+        return scan_spark(df, form.names, line_column)
 
     in_names = any("\n" in name for name in form.names)
     multi_line = in_names or (len(fields) == 1 and _has_broken_lines(lines, form.quote))
@@ -175,11 +132,7 @@ def _read_csv(
         multi_line = True  # only if needed, because one task then reads a file
         scans, wrong = scan(multi_line)
     if wrong is not None:
-        raise DataError(
-            f"{path!r} has a line that does not fit its {len(fields)} columns, which are separated "
-            f"by {form.separator!r}: {wrong!r}; repair it, or put values with {form.separator!r} "
-            "in quotes, or give another --separator"
-        )
+        raise make_line_error(path, form, wrong)
     return Table(read(multi_line), scans, form.unnamed)
 
 
@@ -208,11 +161,23 @@ def read_vector_size(df: DataFrame, table_format: str) -> int | None:
 
 
 def check_output(
-    session: SparkSession, path: str, overwrite: bool, inputs: Sequence[str] = ()
+    session: SparkSession,
+    path: str,
+    overwrite: bool,
+    inputs: Sequence[str] = (),
+    protected: Sequence[str] = (),
 ) -> None:
-    """Raise ArgumentError if a path contains an input, or exists and may not be overwritten."""
-    for each in inputs:
-        if f"{_normalize(session, each)}/".startswith(f"{_normalize(session, path)}/"):
+    """Raise ArgumentError if a path may not be written.
+
+    It may not contain an input or a protected folder, lie in one, or exist unless it is
+    overwritten.
+    """
+    output = f"{_normalize(session, path)}/"
+    for each in protected:
+        if output.startswith(f"{_normalize(session, each)}/"):
+            raise make_store_error(path, each)
+    for each in (*inputs, *protected):
+        if f"{_normalize(session, each)}/".startswith(output):
             raise ArgumentError(
                 f"--output {path!r} would replace {each!r}, which is read: give another --output"
             )
@@ -221,6 +186,13 @@ def check_output(
     system, place = hadoop_path(session.sparkContext, resolve_path(session, path))
     if system.exists(place):
         raise ArgumentError(f"{path!r} exists; give --overwrite, or another --output")
+
+
+def make_store_error(path: str, folder: str) -> ArgumentError:
+    """Make the error about an output in a folder of a store."""
+    return ArgumentError(
+        f"--output {path!r} lies in {folder}, which is a folder of the store: give another --output"
+    )
 
 
 def write_table(df: DataFrame, path: str, table_format: str) -> None:
@@ -232,8 +204,6 @@ def write_table(df: DataFrame, path: str, table_format: str) -> None:
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
-    if table_format == "libsvm":
-        raise ArgumentError("predictions are written as parquet or csv, not libsvm")
     place = resolve_path(df.sparkSession, path)
     try:
         if table_format == "csv":
@@ -242,11 +212,6 @@ def write_table(df: DataFrame, path: str, table_format: str) -> None:
             df.write.mode("overwrite").parquet(place)
     except (PySparkException, Py4JJavaError) as error:
         raise ArgumentError(f"cannot write {path!r}: {summarize_spark_error(error)}") from error
-
-
-def is_url(path: str) -> bool:
-    """Return whether Hadoop parses a path as a URL; it does so for ``file:/folder``, too."""
-    return re.match(r"[A-Za-z][\w+.-]*:/", path) is not None
 
 
 def _escape_pattern(path: str) -> str:

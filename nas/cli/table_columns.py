@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.cli.csv_types import (
+from nas.cli.column_kinds import (
     BOOLEAN,
     DIGITS,
     INTEGER,
@@ -18,16 +18,9 @@ from nas.cli.csv_types import (
     STRING,
     TIMES,
     ColumnScan,
-    cast_sql,
-    describe_kinds,
-    quote_name,
-    scan_columns,
 )
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-    from nas.cli.table_io import Table
+from nas.cli.spark_types import cast_sql, quote_name
+from nas.cli.table import Table, describe_kinds
 
 logger = logging.getLogger(__name__)
 
@@ -77,14 +70,14 @@ def choose_features(
         ArgumentError, DataError: If a column is missing, or has two roles, or there is no feature.
     """
     marks = [] if mark is None else [mark]
-    check_names(labels, table.df.columns, "--label names it")
-    check_names(features, table.df.columns, "--features names it")
-    check_names(marks, table.df.columns, "--validation names it")
+    check_names(labels, table.columns, "--label names it")
+    check_names(features, table.columns, "--features names it")
+    check_names(marks, table.columns, "--validation names it")
     if head == "classification" and len(labels) != 1:
         raise ArgumentError(f"--head classification takes one --label, but got {len(labels)}")
     others = (*labels, *marks)
     if not features:
-        features = [name for name in table.df.columns if name not in others]
+        features = [name for name in table.columns if name not in others]
         unnamed = [name for name in features if name in table.unnamed]
         features = [name for name in features if name not in unnamed]
         if unnamed:
@@ -178,9 +171,29 @@ def match_kinds(scans: Mapping[str, ColumnScan], recorded: Mapping[str, str]) ->
     return kinds
 
 
+def find_kinds(table: Table, names: Sequence[str], recorded: Mapping[str, str]) -> dict[str, str]:
+    """Return the kinds of columns of strings that were recorded for the search, or similar ones.
+
+    Args:
+        table: The table.
+        names: Columns of the search.
+        recorded: Their kinds in the search.
+
+    Raises:
+        DataError: If a value does not have the recorded kind.
+    """
+    present = describe_kinds(table.df)
+    strings = [
+        name
+        for name in names
+        if present.get(name) == STRING and recorded.get(name, STRING) != STRING
+    ]
+    return match_kinds(table.scan(strings), recorded)
+
+
 def predict_table(
     table: Table, result: Any, features: Sequence[str], recorded: Mapping[str, str]
-) -> tuple[DataFrame, list[str]]:
+) -> tuple[Any, list[str]]:
     """Add the outputs of a search's best network to a table, whose columns stay as they are.
 
     Args:
@@ -190,23 +203,16 @@ def predict_table(
         recorded: Kinds of the features in the search.
 
     Returns:
-        The DataFrame, and the names of the new columns.
+        The Spark DataFrame or Arrow table, and the names of the new columns.
 
     Raises:
         DataError: If a feature is missing, or holds other values than in the search.
     """
-    check_names(features, table.df.columns, FEATURE)
-    present = describe_kinds(table.df)
-    strings = [
-        name
-        for name in features
-        if present.get(name) == STRING and recorded.get(name, STRING) != STRING
-    ]
-    scans = {name: table.scans[name] for name in strings if name in table.scans}
-    if len(scans) < len(strings):
-        scans, _ = scan_columns(table.df, strings)
-    kinds = match_kinds(scans, recorded)
-    names = table.df.columns
+    check_names(features, table.columns, FEATURE)
+    kinds = find_kinds(table, features, recorded)
+    if table.is_local:
+        return _predict_local(table, result, kinds)
+    names = table.columns
     kept = {name: f"__kept_{number}" for number, name in enumerate(kinds)}
     both = table.df.selectExpr(
         *(f"{cast_sql(name, kinds.get(name, STRING))} as {quote_name(name)}" for name in names),
@@ -221,6 +227,15 @@ def predict_table(
         ),
         added,
     )
+
+
+def _predict_local(table: Table, result: Any, kinds: Mapping[str, str]) -> tuple[Any, list[str]]:
+    predictions = result.transform(table.cast(kinds))
+    added = predictions.column_names[len(table.columns) :]
+    kept = table.df
+    for name in added:
+        kept = kept.append_column(name, predictions.column(name))
+    return kept, added
 
 
 def _find_example(scan: ColumnScan, kinds: Sequence[str]) -> str | None:

@@ -10,7 +10,7 @@ from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.validation import check_integer, check_optional_integer
 from cerebros_spark.storage.store import Store
-from nas.data.inputs import COLLECT_ROWS
+from nas.data.frames import COLLECT_ROWS
 
 Columns = list[str | list[str]]
 

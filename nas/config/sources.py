@@ -15,11 +15,10 @@ from cerebros_spark.data.checks import SPLIT, VALIDATION_DATA
 from cerebros_spark.data.manifest import Manifest
 from nas.config.binding import Columns, Resources
 from nas.data.columns import check_columns
-from nas.data.frames import is_table, to_frame
+from nas.data.frames import is_spark, is_table, to_frame
 from nas.data.inputs import (
     NamedColumns,
     flatten_names,
-    is_spark,
     name_columns,
     warn_if_sorted_by_date,
 )

@@ -15,8 +15,7 @@ from cerebros_spark.data.table.learning import SurveyedColumn, find_reason, is_r
 from cerebros_spark.data.table.plan import format_plan
 from cerebros_spark.data.table.schema import ColumnSummary
 from nas.data.columns import check_columns
-from nas.data.frames import holds_arrays, to_arrow, to_frame
-from nas.data.inputs import COLLECT_ROWS, is_spark
+from nas.data.frames import COLLECT_ROWS, holds_arrays, is_spark, to_arrow, to_frame
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -1,4 +1,4 @@
-"""Tables in memory as pandas DataFrames and Arrow tables."""
+"""Kinds of tables, and those in memory as pandas DataFrames and Arrow tables."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ import pyarrow.compute as pc
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.table.source import IGNORE
+
+COLLECT_ROWS = 50_000
+"""Rows of a Spark DataFrame up to which it is prepared on the driver by default."""
+
+
+def is_spark(x: Any) -> bool:
+    """Return whether ``x`` is a Spark DataFrame, without importing PySpark."""
+    return any(
+        kind.__module__.startswith("pyspark.sql") and kind.__name__ == "DataFrame"
+        for kind in type(x).__mro__
+    )
 
 
 def is_table(x: Any) -> bool:

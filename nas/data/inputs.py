@@ -21,9 +21,6 @@ Columns = list[str | list[str]]
 # Default names of arrays, with a numeric suffix if there are several.
 _FEATURES, _LABELS = "features", "target"
 
-COLLECT_ROWS = 50_000
-"""Rows of a Spark DataFrame up to which it is prepared on the driver."""
-
 _MOST_SHOWN = 8  # maximum number of columns in an error
 
 
@@ -36,14 +33,6 @@ class NamedColumns:
     labels: Columns
     validation: float | str  # fraction, or name of the column that marks validation rows
     weight: str | None  # name of the column with the sample weights, if any
-
-
-def is_spark(value: Any) -> bool:
-    """Return whether a value is a Spark DataFrame, without importing PySpark."""
-    return any(
-        kind.__module__.startswith("pyspark.sql") and kind.__name__ == "DataFrame"
-        for kind in type(value).__mro__
-    )
 
 
 def flatten_names(columns: Columns | None) -> list[str]:

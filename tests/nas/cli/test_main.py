@@ -17,7 +17,8 @@ import tensorflow as tf
 
 import cerebros_spark
 from nas.cli.main import main
-from nas.cli.table_io import detect_format, read_table, read_vector_size
+from nas.cli.spark_files import read_table, read_vector_size
+from nas.cli.table import detect_format
 from tests.nas.small_searches import after_each_record, columns, table
 from tests.nas.small_searches import search as build_search
 
@@ -115,6 +116,68 @@ def test_the_same_command_gives_the_same_result(run, folder, capsys, caplog):
     assert f"cerebros-spark report {run}" in out
     assert Path(run, "journal.jsonl").read_bytes() == journal
     assert "accuracy" in Path(run, "command.json").read_text()
+
+
+def test_a_small_file_needs_no_spark(folder, tmp_path, capsys):
+    local = ["--backend", "local"]
+    store = ["--store", str(tmp_path / "store")]
+    assert main(["inspect", str(folder / "towns.csv"), "--label", "kind", *local]) == 0
+    assert "kind" in capsys.readouterr().out
+    assert main([*search(folder), *store, *local]) == 0
+    run = str(tmp_path / "store" / "runs" / "towns")
+    assert '"backend": "local"' in Path(run, "command.json").read_text()
+    assert main(["resume", run]) == 0
+    frames = []
+    for backend, name in (("local", "out.csv"), ("spark", "folder")):
+        output = ["--output", str(tmp_path / name), "--output-format", "csv"]
+        data = str(folder / "towns.csv")
+        assert main(["predict", run, data, *output, "--backend", backend]) == 0
+        files = [tmp_path / name] if backend == "local" else (tmp_path / name).glob("*.csv")
+        frames.append(pd.concat(pd.read_csv(file, dtype=str) for file in files))
+    one, other = (frame.sort_values("text").reset_index(drop=True) for frame in frames)
+    assert list(one.columns) == list(other.columns)
+    same = [name for name in one if name != "kind__output"]
+    pd.testing.assert_frame_equal(one[same], other[same])
+    values = [np.array(frame["kind__output"].map(json.loads).to_list()) for frame in (one, other)]
+    np.testing.assert_allclose(*values, atol=1e-6)
+
+
+def test_runs_are_listed_and_shown(run, interrupted, folder, capsys):
+    assert main(["list", str(folder / "store")]) == 0
+    assert "towns  finished, 2 trials, val_loss" in capsys.readouterr().out
+    assert main(["show", interrupted, "--all"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("towns: not finished")
+    assert "trial-0000" in out
+    error = run_failing(capsys, ["list", str(folder / "nowhere")])
+    assert "there are no runs" in error
+    assert not (folder / "nowhere").exists()
+
+
+def test_a_run_is_evaluated_on_a_table_with_the_label(run, folder, capsys):
+    frame = towns(40)
+    frame.loc[::10, "kind"] = None
+    frame.to_csv(folder / "test.csv", index=False, sep=";")
+    outputs = []
+    for backend in ("local", "spark"):
+        data = str(folder / "test.csv")
+        assert main(["evaluate", run, data, "--backend", backend]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert "36 rows; 4 have no label and are left out" in outputs[0]
+    for name in ("accuracy", "AUC", "log loss", "F1"):
+        assert name in outputs[0]
+    frame.drop(columns="kind").to_csv(folder / "unlabeled.csv", index=False, sep=";")
+    error = run_failing(capsys, ["evaluate", run, str(folder / "unlabeled.csv")])
+    assert "there is no column 'kind', but it was the label of the search" in error
+
+
+def test_what_cannot_be_read_without_spark_is_refused(folder, capsys):
+    data = str(folder)
+    error = run_failing(capsys, ["inspect", data, "--backend", "local"])
+    assert "without Spark" in error
+    arguments = ["inspect", data, "--backend", "local", "--master", "local[1]"]
+    assert "takes no --master" in run_failing(capsys, arguments)
 
 
 def test_another_option_for_the_same_run_is_refused(run, folder, capsys):

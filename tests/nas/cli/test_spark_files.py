@@ -11,17 +11,16 @@ import pytest
 from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
 from nas.cli.csv_format import CsvOptions
-from nas.cli.csv_types import cast_columns
 from nas.cli.run_config import format_place
-from nas.cli.table_columns import infer_kinds
-from nas.cli.table_io import (
+from nas.cli.spark_files import (
     check_output,
-    detect_format,
     list_files,
     read_table,
     resolve_path,
     write_table,
 )
+from nas.cli.table import detect_format
+from nas.cli.table_columns import infer_kinds
 
 ITEMS = ['5" pipe, steel', 'say "hi"', "plain"]
 
@@ -29,7 +28,7 @@ ITEMS = ['5" pipe, steel', 'say "hi"', "plain"]
 def read_typed(spark, path, csv=None):
     """Read a CSV file, and convert its columns to the kinds that they have."""
     table = read_table(spark, str(path), "csv", csv=csv)
-    return cast_columns(table.df, infer_kinds(table.scans, {}))
+    return table.cast(infer_kinds(table.scans, {}))
 
 
 def test_quotes_and_commas_are_read_and_written_as_pandas_does(spark, tmp_path):

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from nas.cli.csv_types import ColumnScan, scan_columns
+from nas.cli.column_kinds import ColumnScan
+from nas.cli.spark_types import scan_spark
+from nas.cli.table import Table
 from nas.cli.table_columns import choose_features, infer_kinds, match_kinds, predict_table
-from nas.cli.table_io import Table
 
 
 def scan(*values: str) -> ColumnScan:
@@ -101,7 +102,7 @@ class Result:
 @pytest.mark.parametrize("is_csv", [True, False])
 def test_predictions_keep_the_columns_as_they_are(spark, is_csv):
     df = spark.createDataFrame([("+1", "007"), ("NA", "x")], ["a", "code"])
-    scans = scan_columns(df, df.columns)[0] if is_csv else {}
+    scans = scan_spark(df, df.columns)[0] if is_csv else {}
     kinds = {"a": "integer", "code": "string"}
     predictions, added = predict_table(Table(df, scans), Result(), ["a", "code"], kinds)
     assert added == ["y__output"]

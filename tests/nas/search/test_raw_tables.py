@@ -12,13 +12,14 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.artifacts import read_spec
-from nas import CerebrosSpace, HyperHyperModel, ModelSelectionResult
+from nas import HyperHyperModel, ModelSelectionResult
 from nas.search import fusion
+from tests.nas.small_searches import small_space
 from tests.nas.tables import raw_table, to_inputs
 
 # Without columns whose embeddings Keras must train.
 FUSABLE = ["number", "color", "answer", "at", "flag", "kind of thing", "y"]
-SMALL = CerebrosSpace.published(maximum_levels=3, learning_rate=0.01)
+SMALL = small_space(learning_rate=0.01)
 
 
 def search(folder, head=None, trials=2, **options) -> HyperHyperModel:
@@ -30,7 +31,7 @@ def search(folder, head=None, trials=2, **options) -> HyperHyperModel:
         seed=3,
         space=SMALL,
     )
-    hypermodel.resource_bind(store=LocalStore(folder), **options)
+    hypermodel.resource_bind(**{"store": LocalStore(folder), "backend": LocalBackend(1), **options})
     return hypermodel
 
 

@@ -17,21 +17,29 @@ from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.journal import read
-from nas import CerebrosSpace, HyperHyperModel, ModelSelectionResult, TabularSpace
+from nas import HyperHyperModel, ModelSelectionResult, TabularSpace
 from nas.search import conclusion, loop
+from tests.nas.small_searches import small_space
 from tests.nas.tables import raw_table, to_inputs
 
-# The smallest networks of three kinds, with what all of them share fixed.
-SPACE = TabularSpace(families=("linear", "residual", "cerebros"))
+# Networks of three kinds, and the smallest: each worker traces each kind.
+FAMILIES = TabularSpace(families=("linear", "residual", "cerebros"))
+LINEAR = TabularSpace(families=("linear",))
+CEREBROS = small_space(learning_rate_schedule="cosine")
 
 
-def make(folder, head=None, trials=3, **options) -> HyperHyperModel:
+def make(folder, head=None, trials=3, workers=1, **options) -> HyperHyperModel:
     hypermodel = HyperHyperModel(
         ak.Input(), head or ak.ClassificationHead(), project_name="tabular",
-        max_trials=trials, seed=3, **{"space": SPACE, **options},
+        max_trials=trials, seed=3, **{"space": LINEAR, **options},
     )  # fmt: skip
-    hypermodel.resource_bind(backend=LocalBackend(num_workers=2), store=LocalStore(folder))
+    hypermodel.resource_bind(backend=LocalBackend(workers), store=LocalStore(folder))
     return hypermodel
+
+
+def make_all(folder, **options) -> HyperHyperModel:
+    """Networks of three kinds on two workers."""
+    return make(folder, workers=2, space=FAMILIES, **options)
 
 
 def fit(hypermodel, frame, y="y", **options) -> ModelSelectionResult:
@@ -41,7 +49,7 @@ def fit(hypermodel, frame, y="y", **options) -> ModelSelectionResult:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("searched")
-    hypermodel = make(folder)
+    hypermodel = make_all(folder)
     frame = raw_table(300)
     return hypermodel, fit(hypermodel, frame), frame, folder
 
@@ -142,20 +150,20 @@ def test_a_saved_result_has_the_ensemble(searched, tmp_path):
 
 def test_a_finished_run_returns_the_same_ensemble(searched):
     _, result, frame, folder = searched
-    again = fit(make(folder), frame)
+    again = fit(make_all(folder), frame)
     assert again.ensemble == result.ensemble
     pd.testing.assert_frame_equal(again.leaderboard(), result.leaderboard())
 
 
 def test_a_finished_run_is_found_again_by_its_prepared_data(searched):
     _, result, _, folder = searched
-    again = make(folder).fit_on_prepared_data(epochs=2, verbose=0, reproducible=True)
+    again = make_all(folder).fit_on_prepared_data(epochs=2, verbose=0, reproducible=True)
     assert again.ensemble == result.ensemble
 
 
 def test_prepared_data_alone_is_not_cross_validated(searched):
     _, _, _, folder = searched
-    hypermodel = make(folder, trials=1)
+    hypermodel = make(folder, trials=1, workers=2)
     hypermodel.project_name = "other"
     result = hypermodel.fit_on_prepared_data(epochs=1, verbose=0)
     assert result.ensemble.folds == 1
@@ -173,7 +181,7 @@ def test_trials_of_every_fold_are_replayed_bit_for_bit(searched):
 
 def test_the_same_seed_gives_the_same_result(searched, tmp_path):
     _, result, frame, _ = searched
-    again = fit(make(tmp_path), frame)
+    again = fit(make_all(tmp_path), frame)
     columns = ["trial", "score", "folds", "epochs", "parameters"]
     pd.testing.assert_frame_equal(again.leaderboard()[columns], result.leaderboard()[columns])
     assert again.ensemble == result.ensemble
@@ -192,12 +200,12 @@ def test_an_interrupted_search_ends_as_if_it_had_not_been(searched, tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.SearchLoop, "_end", interrupt)
-        hypermodel = make(tmp_path)
+        hypermodel = make_all(tmp_path)
         with pytest.raises(KeyboardInterrupt):
             fit(hypermodel, frame)
         assert hypermodel.result.ensemble is None
         assert np.isfinite(hypermodel.predict(frame)).all()
-    resumed = fit(make(tmp_path), frame)
+    resumed = fit(make_all(tmp_path), frame)
     assert resumed.ensemble == result.ensemble
     columns = ["trial", "score", "folds"]
     pd.testing.assert_frame_equal(resumed.leaderboard()[columns], result.leaderboard()[columns])
@@ -246,7 +254,7 @@ def test_an_explicit_split_is_not_cross_validated(tmp_path, options):
 def test_a_time_limit_ends_the_search_with_a_result(tmp_path):
     frame = raw_table(600)
     hypermodel = make(tmp_path, trials=1000)
-    result = hypermodel.fit(frame, "y", max_seconds=30, verbose=0)
+    result = hypermodel.fit(frame, "y", max_seconds=15, verbose=0)
     assert len(result.trials) < 1000
     assert result.ensemble is not None
     records = read(LocalStore(tmp_path), "tabular")
@@ -312,14 +320,12 @@ def read_rates(result) -> list:
 
 
 def test_cerebros_networks_alone_have_folds_and_schedules(tmp_path):
-    space = CerebrosSpace(maximum_levels=2, maximum_neurons_per_unit=8)
-    result = fit(make(tmp_path, trials=2, space=space), raw_table(300))
+    result = fit(make(tmp_path, trials=2, space=CEREBROS), raw_table(300))
     assert result.ensemble.folds == 5
     assert set(read_rates(result)) == {"WarmCosine"}
 
 
 def test_folds_of_cerebros_networks_go_on_after_an_interruption(tmp_path, monkeypatch):
-    space = CerebrosSpace(maximum_levels=2, maximum_neurons_per_unit=8)
     ends = []
     original = loop.SearchLoop._end
 
@@ -332,12 +338,12 @@ def test_folds_of_cerebros_networks_go_on_after_an_interruption(tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(loop.SearchLoop, "_end", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            fit(make(tmp_path, trials=2, space=space), raw_table(300))
-    hypermodel = make(tmp_path, trials=2, space=space)
+            fit(make(tmp_path, trials=2, space=CEREBROS), raw_table(300))
+    hypermodel = make(tmp_path, trials=2, space=CEREBROS)
     result = hypermodel.fit_on_prepared_data(epochs=2, verbose=0, reproducible=True)
     assert result.ensemble.folds == 5
     with pytest.raises(ArgumentError, match="ensemble_size"):
-        fit(make(tmp_path, trials=2, space=space), raw_table(300), ensemble_size=3)
+        fit(make(tmp_path, trials=2, space=CEREBROS), raw_table(300), ensemble_size=3)
 
 
 def test_a_limit_leaves_fewer_finalists_after_the_last_configuration(tmp_path):
@@ -351,7 +357,7 @@ def test_a_limit_leaves_fewer_finalists_after_the_last_configuration(tmp_path):
 
 
 def test_rates_that_a_callback_sets_have_no_schedule(tmp_path):
-    space = CerebrosSpace(maximum_levels=2, maximum_neurons_per_unit=8, learning_rate=0.01)
+    space = small_space(learning_rate_schedule="cosine", learning_rate=0.01)
     halved = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
     hypermodel = make(tmp_path, trials=1, space=space)
     result = fit(hypermodel, raw_table(), callbacks=[halved], ensemble_size=1)

@@ -1,0 +1,122 @@
+"""Types of the columns of Arrow tables: kinds, and conversion of strings as Spark does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nas.cli.column_kinds import (
+    BOOLEAN,
+    DATE,
+    DIGITS,
+    INSTANT,
+    INTEGER,
+    MISSING_MARKS,
+    NUMBER,
+    STRING,
+    TIMESTAMP,
+    ColumnScan,
+)
+
+_MICROSECONDS = r"(\.\d{6})\d+"
+"""Digits of a fraction of seconds, and those of which there is no room in microseconds."""
+
+_GREAT_OFFSET = r"[-+](?:18:(?:0[1-9]|[1-5]\d)|19|[2-9]\d)[:\d]*$"
+"""Offset from UTC beyond 18 hours, which Java refuses."""
+
+_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+"""Days of the months of a common year."""
+
+
+def describe_arrow_kinds(table: pa.Table) -> dict[str, str]:
+    """Return the kind of each column of an Arrow table by its type; others have none."""
+    kinds = {field.name: _find_kind(field.type) for field in table.schema}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def _find_kind(kind: Any) -> str | None:
+    tests: dict[str, tuple[Callable[[Any], bool], ...]] = {
+        INTEGER: (pa.types.is_integer,),
+        NUMBER: (pa.types.is_floating, pa.types.is_decimal),
+        STRING: (pa.types.is_string, pa.types.is_large_string),
+        BOOLEAN: (pa.types.is_boolean,),
+        DATE: (pa.types.is_date,),
+    }
+    for name, checks in tests.items():
+        if any(check(kind) for check in checks):
+            return name
+    if pa.types.is_timestamp(kind):
+        return TIMESTAMP if kind.tz is None else INSTANT
+    return None
+
+
+def scan_arrow(table: pa.Table, names: Sequence[str]) -> dict[str, ColumnScan]:
+    """Scan string columns of an Arrow table."""
+    scans = {name: ColumnScan() for name in names}
+    for name, scan in scans.items():
+        scan.add(table.column(name).combine_chunks())
+    return scans
+
+
+def cast_arrow(table: pa.Table, kinds: Mapping[str, str], zone: str | None) -> pa.Table:
+    """Convert string columns to the given kinds; others are unchanged.
+
+    The values have these kinds, or are marks of missing values, which become null.
+
+    Args:
+        table: The table.
+        kinds: Kind of each column of strings.
+        zone: Time zone of instants.
+    """
+    columns = [
+        _cast(column, kinds[name], zone) if kinds.get(name, STRING) != STRING else column
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, names=table.column_names)
+
+
+def _cast(values: pa.ChunkedArray, kind: str, zone: str | None) -> pa.ChunkedArray:
+    values = pc.utf8_trim_whitespace(values)
+    marks = pc.is_in(pc.utf8_lower(values), value_set=pa.array(MISSING_MARKS))
+    values = _blank(values, marks)
+    if kind == BOOLEAN:
+        return pc.equal(pc.utf8_lower(values), "true")
+    if kind in (INTEGER, DIGITS, NUMBER):
+        plain = pc.replace_substring_regex(values, r"^\+", "")
+        return _to_floats(plain) if kind == NUMBER else plain.cast(pa.int64())
+    values = _blank(values, pc.invert(_exist(values)))
+    if kind == DATE:
+        return values.cast(pa.date32())
+    values = pc.replace_substring_regex(values, _MICROSECONDS, r"\1")
+    if kind == TIMESTAMP:
+        return values.cast(pa.timestamp("us"))
+    values = _blank(values, pc.match_substring_regex(values, _GREAT_OFFSET))
+    return values.cast(pa.timestamp("us", zone))
+
+
+def _blank(values: pa.ChunkedArray, mask: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(mask, pa.scalar(None, pa.string()), values)
+
+
+def _to_floats(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return values.cast(pa.float64())
+    except pa.ArrowInvalid:  # a number beyond the range, which is infinite
+        numbers = [None if value is None else float(value) for value in values.to_pylist()]
+        return pa.chunked_array([pa.array(numbers, pa.float64())])
+
+
+def _exist(values: pa.ChunkedArray) -> pa.Array:
+    """Return whether the days of strings exist; there is no 30th of February."""
+    days = values.fill_null("2000-01-01").combine_chunks()
+    year, month, day = (
+        pc.utf8_slice_codeunits(days, start, stop).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        for start, stop in ((0, 4), (5, 7), (8, 10))
+    )
+    is_leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    length = _DAYS[month - 1] + ((month == 2) & is_leap)
+    return pa.chunked_array([pa.array(day <= length)])

@@ -1,0 +1,101 @@
+"""Choice of the backend of a command: Spark, or this process for a small file on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import click
+
+from cerebros_spark.compat.pyspark import get_active_context
+from cerebros_spark.core.errors import ArgumentError
+from nas.cli.csv_format import CsvOptions
+from nas.cli.early_checks import is_here
+from nas.cli.local_files import MAX_BYTES, read_file
+from nas.cli.table import Table, detect_format
+
+AUTO, LOCAL, SPARK = "auto", "local", "spark"
+
+backend_option = click.option(
+    "--backend",
+    type=click.Choice([AUTO, LOCAL, SPARK]),
+    default=AUTO,
+    show_default=True,
+    help="local to work without Spark, on a CSV or Parquet file of this machine; by default, so "
+    f"for files up to {MAX_BYTES // 2**20} MiB, unless --master or --conf is given.",
+)
+
+_SUBMITTED = "PYSPARK_GATEWAY_PORT"
+"""Environment variable that spark-submit sets."""
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """What a user says about the backend of a command."""
+
+    backend: str
+    master: str | None
+    settings: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if self.backend == LOCAL and (self.master is not None or self.settings):
+            raise ArgumentError("--backend local takes no --master and no --conf: leave them out")
+
+    def require_spark(self, reason: str) -> BackendOptions:
+        """Return options that allow Spark alone; raise ArgumentError if the user wants none."""
+        if self.backend == LOCAL:
+            raise ArgumentError(f"--backend local cannot be used, because {reason}: leave it out")
+        return dataclasses.replace(self, backend=SPARK)
+
+    @property
+    def allows_local(self) -> bool:
+        """Whether a small file should be worked on without Spark."""
+        has_session = "pyspark" in sys.modules and get_active_context() is not None
+        uses_spark = (
+            self.master is not None or self.settings or has_session or _SUBMITTED in os.environ
+        )
+        return self.backend == LOCAL or (self.backend == AUTO and not uses_spark)
+
+
+def read_locally(
+    options: BackendOptions,
+    path: str,
+    table_format: str | None,
+    csv: CsvOptions,
+    *,
+    default_format: str = "parquet",
+    optional: Sequence[str] = (),
+) -> Table | None:
+    """Read a table without Spark, if that is allowed and possible.
+
+    Args:
+        options: What the user says about the backend.
+        path: Path or URL of the table.
+        table_format: Its format; None to go by the suffix.
+        csv: Form of CSV, as far as the user gives it.
+        default_format: Format if no suffix is known.
+        optional: Columns that CSV without a header may lack.
+
+    Returns:
+        The table; None if Spark must read it.
+
+    Raises:
+        ArgumentError: If the user asks for the local backend, and the table is not a file that it
+            can read.
+        DataError: If a line of CSV does not fit the columns.
+    """
+    table = None
+    if options.allows_local and is_here(path, options.settings):
+        place = os.path.expanduser(path)
+        kind = detect_format(path, table_format, default_format)
+        table = read_file(place, kind, csv, optional) if os.path.isfile(place) else None
+    if table is None and options.backend == LOCAL:
+        raise ArgumentError(
+            f"cannot read {path!r} without Spark: it must be a file of this machine, CSV (UTF-8, "
+            "several columns, quotes around whole values) or Parquet (numbers, strings, booleans, "
+            f"dates and times), of at most {MAX_BYTES // 2**20} MiB; leave out --backend local"
+        )
+    return table

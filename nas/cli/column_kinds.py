@@ -1,0 +1,107 @@
+"""Kinds of the columns of CSV files, from all of their values.
+
+CSV is read as strings. One pass finds for each column which kinds all of its values have, apart
+from marks of missing values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+INTEGER, NUMBER, BOOLEAN, DATE, TIMESTAMP, INSTANT = (
+    "integer",
+    "number",
+    "boolean",
+    "date",
+    "timestamp",
+    "instant",
+)
+STRING = "string"
+DIGITS = "digits"
+"""Integers with leading zeros, which are numbers only if the user says so."""
+
+NOTATION = "notation"
+"""Numbers or dates in another notation, such as ``1,5``, ``10%`` or ``31.12.2024``."""
+
+NUMBERS = (INTEGER, NUMBER, DIGITS)
+TIMES = (DATE, TIMESTAMP, INSTANT)
+NATURAL = (INTEGER, NUMBER, BOOLEAN, *TIMES)
+"""Kinds that columns have without a user's word, in order of preference."""
+
+MISSING_MARKS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", ".")
+"""Strings that mean a missing value in columns that are not strings, in any case."""
+
+# 18 digits fit into 64 bits; longer integers are names, because a float64 would lose digits.
+_WHOLE = r"(?:0|[1-9]\d{0,17})"
+_DATE = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+_TIME = r"[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?"
+_PATTERNS = {
+    INTEGER: rf"[-+]?{_WHOLE}",
+    NUMBER: rf"[-+]?(?:(?:{_WHOLE}|(?:0|[1-9]\d*)\.\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:inf|infinity))",
+    DIGITS: r"[-+]?\d{1,18}",
+    BOOLEAN: r"(?i:true|false)",
+    DATE: _DATE,
+    TIMESTAMP: rf"{_DATE}(?:{_TIME})?",
+    INSTANT: rf"{_DATE}{_TIME}(?:Z|[-+]\d\d:\d\d)",
+    NOTATION: r"[-+]?[$€£]?\s?\d[\d.,'/: ]*(?:[eE][-+]?\d+)?\s?[%$€£]?",
+}
+# A batch of integers consists of numbers, too.
+_IMPLIED = {INTEGER: (NUMBER, DIGITS, NOTATION), NUMBER: (NOTATION,), DATE: (TIMESTAMP,)}
+
+_SHOWN = 60  # characters of a value in messages
+
+
+@dataclass
+class ColumnScan:
+    """Which kinds the values of a string column have.
+
+    Attributes:
+        examples: For each kind, a value that does not have it; None if all values have it.
+        has_values: Whether there are values other than marks of missing ones.
+    """
+
+    examples: dict[str, str | None] = field(default_factory=lambda: dict.fromkeys(_PATTERNS))
+    has_values: bool = False
+
+    def has_kind(self, kind: str) -> bool:
+        """Return whether all values have a kind; a column without values has none but strings."""
+        return kind == STRING or (self.has_values and self.examples[kind] is None)
+
+    def find_kind(self, kinds: Sequence[str] = NATURAL) -> str:
+        """Return the first of the kinds that all values have, or else ``"string"``."""
+        return next((kind for kind in kinds if self.has_kind(kind)), STRING)
+
+    def add(self, values: pa.Array) -> None:
+        """Add an Arrow array of strings."""
+        import pyarrow.compute as pc
+
+        certain: set[str] = set()
+        for kind in [kind for kind, example in self.examples.items() if example is None]:
+            if kind in certain:
+                continue
+            matches = pc.match_substring_regex(values, _ALLOWED[kind])
+            if pc.all(matches, min_count=0).as_py():
+                certain.update(_IMPLIED.get(kind, ()))
+            else:
+                self.examples[kind] = values[pc.index(matches, False).as_py()].as_py()[:_SHOWN]
+        if not self.has_values:
+            present = pc.invert(pc.match_substring_regex(values, _MISSING))
+            self.has_values = bool(pc.any(present, min_count=0).as_py())
+
+    def merge(self, other: ColumnScan) -> None:
+        """Add the values of another scan."""
+        self.has_values |= other.has_values
+        for kind, example in other.examples.items():
+            if self.examples[kind] is None:
+                self.examples[kind] = example
+
+
+_MARKS = "|".join(map(re.escape, MISSING_MARKS))
+_MISSING = rf"^\s*(?i:{_MARKS})\s*$"
+_ALLOWED = {kind: rf"^\s*(?:(?i:{_MARKS})|{pattern})\s*$" for kind, pattern in _PATTERNS.items()}

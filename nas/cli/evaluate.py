@@ -1,0 +1,134 @@
+"""The command ``evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cerebros_spark.core.errors import ArgumentError, DataError
+from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
+from nas.cli import early_checks
+from nas.cli.backend_choice import BackendOptions, backend_option, read_locally
+from nas.cli.options import csv_options, parse_csv_options, parse_settings, verbose_option
+from nas.cli.run_config import Run, open_run
+from nas.cli.spark_files import list_files, read_table
+from nas.cli.spark_session import spark_session
+from nas.cli.table import FORMATS, Table, detect_format
+from nas.cli.table_columns import FEATURE, check_names, find_kinds
+from nas.ensemble.usual_metrics import NAMES, compute_usual_metrics
+
+_LABEL = "it was the label of the search"
+
+_MOST_ROWS = 1_000_000
+"""Maximum number of rows of a Spark DataFrame whose predictions are compared on the driver."""
+
+_EVALUATE = """\
+Compare the predictions of the run RUN with the label of the table DATA: RMSE, MAE and R² of a
+regression; accuracy, AUC, log loss and F1 of a classification. Rows without a label are left out.
+
+\b
+Example:
+  cerebros-spark evaluate cerebros/runs/houses test.csv
+"""
+
+
+@click.command(help=_EVALUATE, short_help="Score a run on a table with the label.")
+@click.argument("run", metavar="RUN")
+@click.argument("data", metavar="DATA")
+@click.option(
+    "--format",
+    "table_format",
+    type=click.Choice(FORMATS),
+    help="Format of DATA; defaults to that of its suffix, or else to that of the search.",
+)
+@csv_options
+@backend_option
+@click.option("--master", metavar="URL", help="Spark master; defaults to this machine.")
+@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="Spark setting.")
+@verbose_option
+def evaluate(
+    run: str,
+    data: str,
+    table_format: str | None,
+    separator: str | None,
+    no_header: bool,
+    names: tuple[str, ...],
+    backend: str,
+    master: str | None,
+    conf: tuple[str, ...],
+) -> None:
+    """Print the usual metrics of a run on a table."""
+    opened = open_run(run)
+    settings, config = parse_settings(conf), opened.config
+    csv = parse_csv_options(separator, no_header, names) or config.csv
+    opened.check_finished()
+    if len(config.labels) > 1:
+        raise ArgumentError("evaluate is for runs with one label; predict writes all outputs")
+    wanted = {FEATURE: opened.find_used_features(), _LABEL: config.labels}
+    early_checks.check_table(
+        data, wanted, table_format, csv, settings, default_format=config.table_format
+    )
+    options = BackendOptions(backend, master, settings)
+    local = read_locally(options, data, table_format, csv, default_format=config.table_format)
+    load_tensorflow(redirect_stderr=True)
+    if local is not None:
+        _print_scores(local, opened)
+        return
+    with spark_session(master, None, settings) as session:
+        files = list_files(session, data)
+        table_format = detect_format(data, table_format, config.table_format, files)
+        _print_scores(read_table(session, data, table_format, config.vector_size, csv), opened)
+
+
+def _print_scores(table: Table, opened: Run) -> None:
+    features, (label,) = opened.find_used_features(), opened.config.labels
+    check_names(features, table.columns, FEATURE)
+    check_names([label], table.columns, _LABEL)
+    typed = table.cast(find_kinds(table, [*features, label], opened.config.kinds))
+    result = opened.load_result()
+    rows, labels, outputs = (_predict_local if table.is_local else _predict_on_spark)(
+        typed, label, result
+    )
+    if not len(labels):
+        raise DataError(f"no row has a value of {label!r}: there is nothing to compare with")
+    scores = compute_usual_metrics(labels, outputs, len(result.classes) or None)
+    left_out = rows - len(labels)
+    note = f"; {left_out:,} have no label and are left out" if left_out else ""
+    click.echo(f"{len(labels):,} rows{note}")
+    for name, value in scores.items():
+        click.echo(f"{NAMES[name]:<9}{value:.6g}")
+
+
+def _predict_local(typed: pa.Table, label: str, result: Any) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the number of rows, and labels and outputs of those that have a label."""
+    known = typed.filter(pc.is_valid(typed.column(label)))
+    if not known.num_rows:
+        return typed.num_rows, np.zeros((0, 1)), np.zeros((0, 1))
+    outputs = result.predict_arrays(known, batch_size=1024)
+    return typed.num_rows, result.model_labels(known.select([label])), outputs
+
+
+def _predict_on_spark(df: Any, label: str, result: Any) -> tuple[int, np.ndarray, np.ndarray]:
+    from nas.cli.spark_types import quote_name
+
+    rows = df.count()
+    if rows > _MOST_ROWS:
+        raise DataError(
+            f"evaluate compares at most {_MOST_ROWS:,} rows, but there are {rows:,}: predict them, "
+            "or evaluate a sample"
+        )
+    predicted = result.transform(df.where(f"{quote_name(label)} is not null"))
+    chosen: Sequence[str] = [label, *result.get_output_columns()]
+    frame = predicted.selectExpr(
+        *(f"{quote_name(name)} as c{number}" for number, name in enumerate(chosen))
+    ).toPandas()
+    if not len(frame):
+        return rows, np.zeros((0, 1)), np.zeros((0, 1))
+    outputs = np.array(frame["c1"].to_list(), np.float64).reshape(len(frame), -1)
+    labels = frame[["c0"]].rename(columns={"c0": label})
+    return rows, result.model_labels(labels), outputs

@@ -1,0 +1,105 @@
+"""Table that a command reads: its values, and what is known of its columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from nas.cli.arrow_types import cast_arrow, describe_arrow_kinds, scan_arrow
+from nas.cli.column_kinds import ColumnScan
+from nas.cli.spark_types import cast_spark, describe_spark_kinds, scan_spark
+
+FORMATS = ("parquet", "csv", "libsvm")
+
+_COMPRESSED = ("", ".gz", ".bz2")
+_SUFFIXES = {
+    "csv": tuple(f"{kind}{end}" for kind in (".csv", ".tsv", ".txt") for end in _COMPRESSED),
+    "libsvm": (".libsvm", ".svm", ".svmlight"),
+    "parquet": (".parquet", ".pq"),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Table as it is stored.
+
+    Attributes:
+        df: The values, as a Spark DataFrame or an Arrow table; those of CSV are strings, without
+            spaces around values without quotes.
+        scans: Which kinds the values of each column of CSV have; empty for other formats.
+        unnamed: Columns that the header of a CSV file does not name.
+        zone: Time zone of instants in an Arrow table; None if it is unknown.
+    """
+
+    df: Any
+    scans: dict[str, ColumnScan] = field(default_factory=dict)
+    unnamed: tuple[str, ...] = ()
+    zone: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the values are in the memory of this process."""
+        return isinstance(self.df, pa.Table)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return list(self.df.column_names if self.is_local else self.df.columns)
+
+    def scan(self, names: Sequence[str]) -> dict[str, ColumnScan]:
+        """Return the scans of columns of strings."""
+        if all(name in self.scans for name in names):
+            return {name: self.scans[name] for name in names}
+        return scan_arrow(self.df, names) if self.is_local else scan_spark(self.df, names)[0]
+
+    def cast(self, kinds: Mapping[str, str]) -> Any:
+        """Return the values with columns of strings converted to the given kinds."""
+        return (
+            cast_arrow(self.df, kinds, self.zone) if self.is_local else cast_spark(self.df, kinds)
+        )
+
+
+def describe_kinds(df: Any) -> dict[str, str]:
+    """Return the kind of each column by its type; arrays and others have none.
+
+    Args:
+        df: A Spark DataFrame or an Arrow table.
+    """
+    return describe_arrow_kinds(df) if isinstance(df, pa.Table) else describe_spark_kinds(df)
+
+
+def detect_format(
+    path: str, option: str | None = None, default: str = "parquet", files: Sequence[str] = ()
+) -> str:
+    """Detect the format of a table.
+
+    Args:
+        path: File or folder.
+        option: Format that the user names; None to go by the suffix.
+        default: Format if no suffix is known.
+        files: Names of the files in the folder.
+    """
+    if option is not None:
+        return option
+    for name in (path.rstrip("/").lower(), *(file.lower() for file in files)):
+        kind = find_suffix(name)
+        if kind is not None:
+            return kind
+    return default
+
+
+def find_suffix(name: str) -> str | None:
+    """Return the format that the suffix of a file's name stands for; None if it is unknown."""
+    for kind, ends in _SUFFIXES.items():
+        if name.lower().endswith(ends):
+            return kind
+    return None
+
+
+def is_url(path: str) -> bool:
+    """Return whether Hadoop parses a path as a URL; it does so for ``file:/folder``, too."""
+    return re.match(r"[A-Za-z][\w+.-]*:/", path) is not None

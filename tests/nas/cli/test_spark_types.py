@@ -1,0 +1,33 @@
+"""Columns of strings in Spark DataFrames: their kinds, and their conversion."""
+
+from __future__ import annotations
+
+import datetime
+
+from nas.cli.spark_types import cast_spark, scan_spark
+
+
+def test_spark_scans_and_converts_columns_in_one_pass(spark):
+    rows = [("1", "NaN", "TRUE", "2024-01-31", "2024-01-31T10:20:30.5", "007", None)]
+    rows += [("?", "2.5", "na", "-", "2024-02-29", "8", "a line")] * 3
+    names = ["whole", "a.number", "truth", "day", "`time`", "code"]
+    df = spark.createDataFrame(
+        rows, ", ".join(f"`{name.replace('`', '``')}` string" for name in [*names, "line"])
+    ).repartition(3)
+    scans, line = scan_spark(df, names, "line")
+    kinds = {name: each.find_kind() for name, each in scans.items()}
+    assert list(kinds.values()) == ["integer", "number", "boolean", "date", "timestamp", "string"]
+    assert line == "a line"
+    assert scan_spark(df, names)[1] is None
+    typed = cast_spark(df.drop("line"), kinds)
+    assert {tuple(row) for row in typed.collect()} == {
+        (
+            1,
+            None,
+            True,
+            datetime.date(2024, 1, 31),
+            datetime.datetime(2024, 1, 31, 10, 20, 30, 500_000),
+            "007",
+        ),
+        (None, 2.5, None, None, datetime.datetime(2024, 2, 29), "8"),
+    }
