@@ -85,8 +85,8 @@ def _write(table: pa.Table, place: Path, table_format: str, suffix: str) -> None
 def _to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column in a form that CSV has."""
     if pa.types.is_nested(column.type):
-        texts = (None if each is None else json.dumps(each) for each in column.to_pylist())
-        return pa.chunked_array([pa.array(texts, pa.string())])
+        strings = (None if each is None else json.dumps(each) for each in column.to_pylist())
+        return pa.chunked_array([pa.array(strings, pa.string())])
     if pa.types.is_timestamp(column.type) and column.type.tz is not None:
         return pc.strftime(column.cast(pa.timestamp("us", "UTC")), format="%Y-%m-%dT%H:%M:%SZ")
     return column

@@ -191,7 +191,7 @@ def check_output(
 def make_store_error(path: str, folder: str) -> ArgumentError:
     """Make the error about an output in a folder of a store."""
     return ArgumentError(
-        f"--output {path!r} lies in {folder}, which is a folder of the store: give another --output"
+        f"--output {path!r} is in {folder}, a folder of the store: give another --output"
     )
 
 

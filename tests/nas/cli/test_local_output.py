@@ -55,7 +55,7 @@ def test_inputs_stores_and_existing_files_are_not_replaced(tmp_path):
             check_output(str(output), True, [str(data)])
     runs = tmp_path / "store" / "runs"
     for output in (runs, runs / "a"):
-        with pytest.raises(ArgumentError, match="is a folder of the store"):
+        with pytest.raises(ArgumentError, match="a folder of the store"):
             check_output(str(output), True, [str(data)], [str(runs)])
     with pytest.raises(ArgumentError, match="would replace"):
         check_output(str(runs.parent), True, [str(data)], [str(runs)])
