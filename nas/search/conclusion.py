@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from cerebros_spark.core.errors import StoreError
-from nas.ensemble.baselines import describe_rank, predict_baselines
+from nas.ensemble.baselines import CONSTANT, describe_rank, predict_baselines
 from nas.ensemble.ensemble import Ensemble
 from nas.ensemble.rows import FoldRows
 from nas.ensemble.scores import make_score
@@ -144,13 +144,13 @@ class Conclusion:
         score = make_score(program, labels, objective, context.config.custom_objects)
         sign = 1.0 if objective.direction == "min" else -1.0
         classes = self._classes or None
-        return (
-            {name: sign * score([values]) for name, values in predictions.items()},
-            {
-                name: compute_usual_metrics(labels[0], values, classes)
-                for name, values in predictions.items()
-            },
-        )
+        metrics = {
+            name: compute_usual_metrics(labels[0], values, classes)
+            for name, values in predictions.items()
+        }
+        # Constants differ by fold, which is no order of the rows.
+        metrics.get(CONSTANT, {}).pop("auc", None)
+        return {name: sign * score([values]) for name, values in predictions.items()}, metrics
 
     def _log(self, ensemble: Ensemble) -> None:
         objective = self._context.config.tuner.objective

@@ -34,7 +34,8 @@ def collect_small(df: DataFrame, names: Sequence[str], rows: int) -> pa.Table | 
 
     Returns:
         The table; None if there are no rows or too many, or more than :data:`MAX_BYTES`, or if a
-        column is no number, boolean, string, date or time of a zone that Arrow knows.
+        column is no number, boolean, string, array of numbers, date or time of a zone that Arrow
+        knows.
     """
     fields = {field.name: field for field in df.schema.fields}
     if rows <= 0 or not all(name in fields for name in names):
@@ -46,7 +47,12 @@ def collect_small(df: DataFrame, names: Sequence[str], rows: int) -> pa.Table | 
     if has_times and not _is_zone_of_arrow(zone):
         return None
     described = [describe_spark(fields[name]) for name in names]
-    if any(column.kind == UNSUPPORTED or column.storage == VECTOR for column in described):
+    # Vectors of Spark ML, unlike arrays, are no lists of Arrow.
+    has_vectors = any(
+        column.storage == VECTOR and fields[column.name].dataType.typeName() != "array"
+        for column in described
+    )
+    if has_vectors or any(column.kind == UNSUPPORTED for column in described):
         return None
     # Functions of Arrow batches take no names with backticks.
     aliases = [f"{quote(name)} as c{number}" for number, name in enumerate(names)]

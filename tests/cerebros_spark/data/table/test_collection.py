@@ -12,7 +12,7 @@ from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.collection import collect_rows, collect_small, sort_rows
 from tests.nas.tables import raw_table
 
-NAMES = ["number", "count", "color", "at", "flag", "large", "y"]
+NAMES = ["number", "count", "color", "at", "flag", "large", "vector", "y"]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_times_are_those_of_the_session(spark):
     [
         (["id"], 9),  # too many rows
         (["id"], 0),
-        (["array(id) as id"], 100),
+        (["array(cast(id as string)) as id"], 100),
         (["struct(id) as id"], 100),
         (["id", "id as ID"], 100),
         (["id as other"], 100),
