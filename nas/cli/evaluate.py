@@ -91,9 +91,7 @@ def _print_scores(table: Table, opened: Run) -> None:
     check_names([label], table.columns, _LABEL)
     typed = table.cast(find_kinds(table, [*features, label], opened.config.kinds))
     result = opened.load_result()
-    rows, labels, outputs = (_predict_local if table.is_local else _predict_on_spark)(
-        typed, label, result
-    )
+    rows, labels, outputs = _predict(typed, label, result)
     if not len(labels):
         raise DataError(f"no row has a value of {label!r}: there is nothing to compare with")
     scores = compute_usual_metrics(labels, outputs, len(result.classes) or None)
@@ -104,16 +102,24 @@ def _print_scores(table: Table, opened: Run) -> None:
         click.echo(f"{NAMES[name]:<9}{value:.6g}")
 
 
-def _predict_local(typed: pa.Table, label: str, result: Any) -> tuple[int, np.ndarray, np.ndarray]:
+def _predict(typed: Any, label: str, result: Any) -> tuple[int, np.ndarray, np.ndarray]:
     """Return the number of rows, and labels and outputs of those that have a label."""
-    known = typed.filter(pc.is_valid(typed.column(label)))
-    if not known.num_rows:
-        return typed.num_rows, np.zeros((0, 1)), np.zeros((0, 1))
-    outputs = result.predict_arrays(known, batch_size=1024)
-    return typed.num_rows, result.model_labels(known.select([label])), outputs
+    chosen = [label, *result.get_output_columns()]
+    if isinstance(typed, pa.Table):
+        rows = typed.num_rows
+        known = typed.filter(pc.is_valid(typed.column(label)))
+        frame = result.transform(known).select(chosen).rename_columns(["c0", "c1"]).to_pandas()
+    else:
+        rows, frame = _predict_on_spark(typed, chosen, result)
+    if not len(frame):
+        return rows, np.zeros((0, 1)), np.zeros((0, 1))
+    outputs = np.array(frame["c1"].to_list(), np.float64).reshape(len(frame), -1)
+    labels = frame[["c0"]].rename(columns={"c0": label})
+    return rows, result.model_labels(labels), outputs
 
 
-def _predict_on_spark(df: Any, label: str, result: Any) -> tuple[int, np.ndarray, np.ndarray]:
+def _predict_on_spark(df: Any, chosen: Sequence[str], result: Any) -> tuple[int, Any]:
+    """Return the number of rows, and the label and output of those that have a label."""
     from nas.cli.spark_types import quote_name
 
     rows = df.count()
@@ -122,13 +128,6 @@ def _predict_on_spark(df: Any, label: str, result: Any) -> tuple[int, np.ndarray
             f"evaluate compares at most {_MOST_ROWS:,} rows, but there are {rows:,}: predict them, "
             "or evaluate a sample"
         )
-    predicted = result.transform(df.where(f"{quote_name(label)} is not null"))
-    chosen: Sequence[str] = [label, *result.get_output_columns()]
-    frame = predicted.selectExpr(
-        *(f"{quote_name(name)} as c{number}" for number, name in enumerate(chosen))
-    ).toPandas()
-    if not len(frame):
-        return rows, np.zeros((0, 1)), np.zeros((0, 1))
-    outputs = np.array(frame["c1"].to_list(), np.float64).reshape(len(frame), -1)
-    labels = frame[["c0"]].rename(columns={"c0": label})
-    return rows, result.model_labels(labels), outputs
+    predicted = result.transform(df.where(f"{quote_name(chosen[0])} is not null"))
+    columns = [f"{quote_name(name)} as c{number}" for number, name in enumerate(chosen)]
+    return rows, predicted.selectExpr(*columns).toPandas()

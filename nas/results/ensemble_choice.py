@@ -24,15 +24,15 @@ from nas.ensemble.scores import get_loss_name, make_score
 from nas.ensemble.selection import Predictions, select
 from nas.ensemble.usual_metrics import compute_usual_metrics
 from nas.results.ensemble_model import load_network
+from nas.results.prediction import predict_untraced
 from nas.results.trained_network import TrainedNetwork
 from nas.trial.configuration import Configuration, group_trials
 from nas.trial.record import TrialRecord
 
 logger = logging.getLogger(__name__)
 
-# Configurations whose predictions are computed, and rows in a step.
+# Configurations whose predictions are computed.
 _CANDIDATES = 24
-_STEP = 8192
 
 
 @dataclass(frozen=True)
@@ -151,17 +151,10 @@ def _predict(request: EnsembleRequest, configuration: Configuration, folds: int)
     """Predict the rows of the first folds, each by the trial that was not trained on it."""
     parts = []
     for trial, held_out in zip(configuration.trials, request.rows.held_out[:folds], strict=False):
-        x = held_out.x
         network = TrainedNetwork.from_record(request.rows.store, trial)
         with custom_object_scope(request.custom_objects):
             model = load_network(network, "member")
-        steps = []
-        for start in range(0, len(x[0]), _STEP):
-            given = [each[start : start + _STEP] for each in x]
-            outputs = model(given if isinstance(model.input, list) else given[0], training=False)
-            outputs = outputs if isinstance(outputs, list) else [outputs]
-            steps.append([np.asarray(each, np.float64) for each in outputs])
-        parts.append([np.concatenate(each) for each in zip(*steps, strict=True)])
+        parts.append(predict_untraced(model, held_out.x))
     return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 

@@ -42,6 +42,7 @@ from nas.results.output_columns import (
     class_kind,
     output_names,
 )
+from nas.results.prediction import predict_untraced
 from nas.results.raw_model import build_raw_model, find_precise_columns
 from nas.results.saved_result import ResultParts, load_parts, save_result
 from nas.results.scorer import Scorer, has_fractional_type
@@ -360,8 +361,10 @@ class ModelSelectionResult:
         columns = self._make_columns()
         existing = table.column_names if isinstance(table, pa.Table) else list(table.columns)
         check_absent([name for each in columns for name in each.all_names], existing)
-        predicted = self.predict_arrays(table, batch_size=_SCORING_BATCH)
-        outputs = predicted if isinstance(predicted, list) else [predicted]
+        inputs = self.model_inputs(table)
+        outputs = predict_untraced(
+            self._final_model, inputs if isinstance(inputs, list) else [inputs]
+        )
         added: dict[str, pa.Array] = {}
         for each, values in zip(columns, outputs, strict=True):
             added.update(each.to_arrow(values.reshape(len(values), each.width)))
