@@ -10,13 +10,10 @@ import keras
 from keras import layers, ops
 
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras.checkpoint import StateVariables
+from cerebros_spark.training.keras.checkpoint import write_weights
 from cerebros_spark.training.keras.member_losses import remove_member_losses
 from cerebros_spark.training.keras.scopes import custom_object_scope
-from cerebros_spark.training.keras.serialization import (
-    deserialize_model,
-    import_custom_modules,
-)
+from cerebros_spark.training.keras.serialization import import_custom_modules
 from nas.ensemble.calibration import EPSILON
 from nas.ensemble.ensemble import Ensemble
 from nas.results.trained_network import TrainedNetwork
@@ -95,13 +92,11 @@ def load_network(network: TrainedNetwork, name: str) -> keras.Model:
     Keras saves how nested models are compiled, and cannot load the schedules of this package.
     """
     program = json.loads(remove_member_losses(network.program))
-    compiled = deserialize_model(network.program)
-    StateVariables(compiled).write(network.checkpoint)
     program["architecture"]["config"]["name"] = name
     program["architecture"].pop("compile_config", None)
     with import_custom_modules(program):
         model: keras.Model = keras.models.model_from_json(json.dumps(program["architecture"]))
-    model.set_weights(compiled.get_weights())
+    write_weights(model, network.checkpoint)
     return model
 
 

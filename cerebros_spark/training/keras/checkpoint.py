@@ -51,6 +51,29 @@ class StateVariables:
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=array)
 
 
+def write_weights(model: keras.Model, data: bytes) -> None:
+    """Write the weights in a state to a model that need not be compiled.
+
+    They are the first variables of each dtype; those of the optimizer follow.
+
+    Raises:
+        StoreError: If ``data`` is damaged, or has too few variables.
+    """
+    variables = [variable.value for variable in model.variables]
+    dtypes = {str(np.dtype(v.dtype.as_numpy_dtype)): v.dtype.as_numpy_dtype for v in variables}
+    try:
+        parts = {name: part["data"] for name, part in deserialize(data)}
+        flat = {name: np.frombuffer(parts[name], dtype) for name, dtype in dtypes.items()}
+        for variable in variables:
+            name = str(np.dtype(variable.dtype.as_numpy_dtype))
+            size = int(np.prod(variable.shape))
+            values, flat[name] = np.split(flat[name], [size])
+            array = values.reshape(variable.shape)
+            tf.raw_ops.AssignVariableOp(resource=variable.handle, value=array)
+    except Exception as error:
+        raise StoreError(f"cannot read the weights of a state: it is damaged: {error}") from error
+
+
 def get_initial_state(model: keras.Model) -> bytes:
     """Return the current state of a compiled model; build its optimizer first if necessary."""
     build_optimizer(model)

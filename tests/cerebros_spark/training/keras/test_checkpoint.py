@@ -4,13 +4,20 @@ import io
 import pickle
 import zipfile
 
+import keras
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors import deserialize
 
 from cerebros_spark.core.errors import StoreError
-from cerebros_spark.training.keras.checkpoint import compute_layout, pack, unpack
+from cerebros_spark.training.keras.checkpoint import (
+    compute_layout,
+    get_initial_state,
+    pack,
+    unpack,
+    write_weights,
+)
 
 
 def arrays() -> list[np.ndarray]:
@@ -91,3 +98,22 @@ def test_bytes_of_another_format_are_refused_and_not_run():
     for data in (pickle.dumps({"weights": 1}), held.getvalue()):
         with pytest.raises(StoreError):
             unpack(data, arrays(), LAYOUT)
+
+
+def small_model(units: int = 3) -> keras.Model:
+    inputs = keras.Input((4,))
+    x = keras.layers.BatchNormalization()(keras.layers.Dense(units)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dropout(0.5)(x)))
+
+
+def test_the_weights_of_a_state_need_no_optimizer():
+    model, other = small_model(), small_model()
+    model.compile("adam", "mse")
+    state = get_initial_state(model)
+    write_weights(other, state)
+    for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(StoreError, match="damaged"):
+        write_weights(other, state[:50])
+    with pytest.raises(StoreError, match="damaged"):
+        write_weights(small_model(units=5000), state)
