@@ -34,8 +34,9 @@ Example:
 """
 
 _PREDICT = """\
-Add the best network's outputs to the table DATA, and write it as Parquet or CSV: without Spark, as
-a file if --output has a suffix, and otherwise as a folder of files.
+Add the predictions of RUN, those of its ensemble or else its best network, to the table DATA, and
+write it as Parquet or CSV: as one file if --output has a suffix and Spark is not needed, and
+otherwise as a folder of files.
 
 The table must have the features of the search, with values of the same types. All of its columns
 are kept; those of CSV are written as strings, exactly as they are. LABEL__output is the predicted

@@ -12,7 +12,7 @@ from tests.nas.small_searches import FEATURES, search, table
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    """Two linear configurations and their ensemble, on a column name that is no HTML."""
+    """Two linear configurations and their ensemble."""
     frame = table()[[*FEATURES, "y"]]
     hypermodel = search(
         tmp_path_factory.mktemp("shown"), space=TabularSpace(families=("linear",)), max_trials=2
