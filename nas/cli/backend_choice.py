@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from cerebros_spark.compat.pyspark import get_active_context
 from cerebros_spark.core.errors import ArgumentError
+from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli.csv_format import CsvOptions
 from nas.cli.early_checks import is_here
 from nas.cli.local_files import MAX_BYTES, read_file
+from nas.cli.run_config import Run
+from nas.cli.spark_files import list_files, read_table
+from nas.cli.spark_session import spark_session
 from nas.cli.table import Table, detect_format
 
 AUTO, LOCAL, SPARK = "auto", "local", "spark"
@@ -99,3 +105,58 @@ def read_locally(
             f"dates and times), of at most {MAX_BYTES // 2**20} MiB; leave out --backend local"
         )
     return table
+
+
+@dataclass(frozen=True)
+class OpenTable:
+    """A table for a finished run.
+
+    Attributes:
+        session: The Spark session that reads it; None without Spark.
+        read: Returns the table.
+    """
+
+    session: Any
+    read: Callable[[], Table]
+
+
+@contextlib.contextmanager
+def open_table(
+    options: BackendOptions,
+    run: Run,
+    path: str,
+    table_format: str | None,
+    csv: CsvOptions,
+    *,
+    optional: Sequence[str] = (),
+) -> Iterator[OpenTable]:
+    """Open a table for a run without Spark if possible, or else start Spark; load TensorFlow.
+
+    Args:
+        options: What the user says about the backend.
+        run: The run whose format is the default.
+        path: Path or URL of the table.
+        table_format: Its format; None to go by the suffix, or else by the run.
+        csv: Form of CSV, as far as the user gives it.
+        optional: Columns that CSV without a header may lack.
+
+    Raises:
+        ArgumentError: As :func:`read_locally`.
+        DataError: As :func:`read_locally`.
+    """
+    default = run.config.table_format
+    local = read_locally(
+        options, path, table_format, csv, default_format=default, optional=optional
+    )
+    load_tensorflow(redirect_stderr=True)
+    if local is not None:
+        table = local
+        yield OpenTable(None, lambda: table)
+        return
+    with spark_session(options.master, None, options.settings) as session:
+
+        def read() -> Table:
+            kind = detect_format(path, table_format, default, list_files(session, path))
+            return read_table(session, path, kind, run.config.vector_size, csv, optional=optional)
+
+        yield OpenTable(session, read)

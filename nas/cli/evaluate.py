@@ -11,14 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cerebros_spark.core.errors import ArgumentError, DataError
-from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli import early_checks
-from nas.cli.backend_choice import BackendOptions, backend_option, read_locally
+from nas.cli.backend_choice import BackendOptions, backend_option, open_table
 from nas.cli.options import csv_options, parse_csv_options, parse_settings, verbose_option
 from nas.cli.run_config import Run, open_run
-from nas.cli.spark_files import list_files, read_table
-from nas.cli.spark_session import spark_session
-from nas.cli.table import FORMATS, Table, detect_format
+from nas.cli.table import FORMATS, Table
 from nas.cli.table_columns import FEATURE, check_names, find_kinds
 from nas.ensemble.usual_metrics import NAMES, compute_usual_metrics
 
@@ -74,15 +71,8 @@ def evaluate(
         data, wanted, table_format, csv, settings, default_format=config.table_format
     )
     options = BackendOptions(backend, master, settings)
-    local = read_locally(options, data, table_format, csv, default_format=config.table_format)
-    load_tensorflow(redirect_stderr=True)
-    if local is not None:
-        _print_scores(local, opened)
-        return
-    with spark_session(master, None, settings) as session:
-        files = list_files(session, data)
-        table_format = detect_format(data, table_format, config.table_format, files)
-        _print_scores(read_table(session, data, table_format, config.vector_size, csv), opened)
+    with open_table(options, opened, data, table_format, csv) as table:
+        _print_scores(table.read(), opened)
 
 
 def _print_scores(table: Table, opened: Run) -> None:

@@ -16,12 +16,11 @@ from cerebros_spark.runs.journal import format_record, read
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli import early_checks, local_output
-from nas.cli.backend_choice import BackendOptions, backend_option, read_locally
+from nas.cli.backend_choice import BackendOptions, backend_option, open_table
 from nas.cli.options import csv_options, parse_csv_options, parse_settings, verbose_option
 from nas.cli.run_config import find_run, list_own_folders, open_run, read_config
-from nas.cli.spark_files import check_output, list_files, read_table, write_table
-from nas.cli.spark_session import spark_session
-from nas.cli.table import FORMATS, detect_format, find_suffix, is_url
+from nas.cli.spark_files import check_output, write_table
+from nas.cli.table import FORMATS, find_suffix, is_url
 from nas.cli.table_columns import FEATURE, predict_table
 
 _REPORT = """\
@@ -142,32 +141,18 @@ def predict(
     options = BackendOptions(backend, master, settings)
     if is_url(output):
         options = options.require_spark("--output is a URL")
-    local = read_locally(
-        options,
-        data,
-        table_format,
-        csv,
-        default_format=config.table_format,
-        optional=config.labels,
-    )
-    if local is not None:
-        local_output.check_output(output, overwrite, [data], list_own_folders(opened.store))
-    load_tensorflow(redirect_stderr=True)
-    result = opened.load_result()
-    if local is not None:
-        predictions, added = predict_table(local, result, features, config.kinds)
-        local_output.write_file(predictions, output, output_format)
-        click.echo(f"{output}: with the columns {', '.join(added)}")
-        return
-    with spark_session(master, None, settings) as session:
-        check_output(session, output, overwrite, [data], list_own_folders(opened.store))
-        files = list_files(session, data)
-        table_format = detect_format(data, table_format, config.table_format, files)
-        table = read_table(
-            session, data, table_format, config.vector_size, csv, optional=config.labels
-        )
-        predictions, added = predict_table(table, result, features, config.kinds)
-        write_table(predictions, output, output_format)
+    with open_table(options, opened, data, table_format, csv, optional=config.labels) as table:
+        taken = ([data], list_own_folders(opened.store))
+        if table.session is None:
+            local_output.check_output(output, overwrite, *taken)
+        else:
+            check_output(table.session, output, overwrite, *taken)
+        result = opened.load_result()
+        predictions, added = predict_table(table.read(), result, features, config.kinds)
+        if table.session is None:
+            local_output.write_file(predictions, output, output_format)
+        else:
+            write_table(predictions, output, output_format)
     click.echo(f"{output}: with the columns {', '.join(added)}")
 
 

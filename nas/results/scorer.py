@@ -22,6 +22,7 @@ from cerebros_spark.core.pickling import unpickle_objects
 from cerebros_spark.core.types import MetricVariables
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
+from cerebros_spark.data.table.collection import find_data_error
 from cerebros_spark.data.table.fields import encode_fields
 from cerebros_spark.data.table.labels import index_classes
 from cerebros_spark.data.table.matrix import encode_matrix
@@ -232,10 +233,10 @@ def _measure(scorer: Scorer, plain: DataFrame, names: list[str]) -> list[MetricV
         try:
             rows = plain.mapInPandas(measure, "variables array<array<double>>").collect()
         except Exception as error:
-            message = _find_data_error(error)
-            if message is None:
+            found = find_data_error(error)
+            if found is None:
                 raise
-            raise DataError(message) from None
+            raise found from None
     return [tuple(tuple(values) for values in row["variables"]) for row in rows]
 
 
@@ -318,14 +319,6 @@ def _check_unique(df: DataFrame) -> None:
     for name, key in zip(df.columns, names, strict=True):
         if counts[key] > 1:
             raise DataError(f"there are {counts[key]} columns {name!r}; rename them first")
-
-
-def _find_data_error(error: Exception) -> str | None:
-    """Return the message of a DataError that an executor raised; None for other errors."""
-    for line in str(error).splitlines():
-        if line.startswith("cerebros_spark.core.errors.DataError: "):
-            return line.partition(": ")[2]
-    return None
 
 
 def _pack_features(

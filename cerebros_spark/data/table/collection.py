@@ -109,16 +109,16 @@ def collect_rows(frame: DataFrame, function: Callable[..., Any], schema: str) ->
     try:
         return list(frame.mapInArrow(function, schema).collect())
     except Exception as error:
-        raise _find_own_error(error) from error
+        raise find_data_error(error) or error from error
 
 
-def _find_own_error(error: Exception) -> Exception:
-    """Return the DataError that a Spark task raised; other errors unchanged."""
+def find_data_error(error: Exception) -> DataError | None:
+    """Return the DataError that a Spark task raised; None for other errors."""
     mark = f"{DataError.__module__}.{DataError.__name__}: "
     for line in str(error).splitlines():
         if line.startswith(mark):
             return DataError(line[len(mark) :])
-    return error
+    return None
 
 
 def collect_tables(frame: DataFrame, most_bytes: int | None = None) -> list[pa.Table] | None:
