@@ -19,21 +19,32 @@ class CosLog4(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         rate: Maximum learning rate.
         steps: Number of training steps of the trial.
+        fades: Whether dropout rates and weight decay fall to 0 in the second half of the steps, by
+            a half cosine (table B.1 of the paper).
     """
 
-    def __init__(self, rate: float, steps: int) -> None:
+    def __init__(self, rate: float, steps: int, fades: bool = False) -> None:
         self.rate = rate
         self.steps = steps
+        self.fades = fades
 
     def __call__(self, step: Any) -> Any:
         """Return the learning rate of a step, counted from 0."""
-        share = ops.minimum(ops.cast(step, "float32") / ops.cast(self.steps, "float32"), 1.0)
+        share = self._get_share(step)
         angle = 2 * math.pi * ops.log(1 + 15 * share) / math.log(2)
         return self.rate * 0.5 * (1 - ops.cos(angle))
 
+    def get_regularization(self, step: Any) -> Any:
+        """Return the factor of dropout rates and weight decay in a step, from 1 to 0."""
+        late = ops.maximum(2 * self._get_share(step), 1.0) - 1
+        return 0.5 * (1 + ops.cos(math.pi * late))
+
+    def _get_share(self, step: Any) -> Any:
+        return ops.minimum(ops.cast(step, "float32") / ops.cast(self.steps, "float32"), 1.0)
+
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
-        return {"rate": self.rate, "steps": self.steps}
+        return {"rate": self.rate, "steps": self.steps, "fades": self.fades}
 
 
 @keras.saving.register_keras_serializable(package="cerebros_spark")

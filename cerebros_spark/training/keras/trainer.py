@@ -33,6 +33,7 @@ from cerebros_spark.training.keras.optimizer_support import (
     scale_gradients,
     update_without_replicas,
 )
+from cerebros_spark.training.keras.regularization import FadingRegularization
 from cerebros_spark.training.keras.row_weights import add_row_weights, read_class_weights
 from cerebros_spark.training.keras.scopes import seeded_initializers, tracing_scope
 from cerebros_spark.training.keras.serialization import deserialize_model
@@ -201,6 +202,7 @@ class KerasProgram:
         scale_gradients(self._model.optimizer, program.get("gradient_scale", 1.0))
         self.user: Any = None  # the trial whose state is loaded
         self._number_variables = NumberVariables(self._model, spec.program)
+        self._regularization = FadingRegularization(self._model)
         self._variables = StateVariables(self._model)
         self._generators = [
             v for v in self._model.variables if v.path.endswith("seed_generator_state")
@@ -321,7 +323,9 @@ class KerasProgram:
         return [read_metric_variables(self._model)]
 
     def _train_step(self, data: tuple[Any, ...]) -> None:
-        self._check_logs(self._model.train_step(add_row_weights(data, self._class_weights)))
+        with self._regularization.step():
+            logs = self._model.train_step(add_row_weights(data, self._class_weights))
+        self._check_logs(logs)
 
     def _test_step(self, data: tuple[Any, ...]) -> None:
         self._check_logs(self._model.test_step(add_row_weights(data, None)))

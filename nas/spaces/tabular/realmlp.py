@@ -79,7 +79,7 @@ def build_realmlp(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
     heads = ends.add_heads(
         join(bodies), lambda body, units, name: dense(body, units, 1.0, name, zeros=True)
     )
-    return heads, make_adamw(CosLog4(rate, steps), 1 - beta, decay)
+    return heads, make_adamw(CosLog4(rate, steps, fades=True), 1 - beta, decay)
 
 
 def build_body(matrix: Any, layout: MatrixLayout, values: RealMLPValues, prefix: str) -> Any:

@@ -336,6 +336,8 @@ def _remove_learning_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(rate, int | float):
         config["learning_rate"] = None
     elif isinstance(rate, Mapping) and rate.get("registered_name") in schedules.SCHEDULES:
+        if rate["config"].get("fades"):
+            raise NotFusableError("its schedule changes dropout rates and weight decay")
         config["learning_rate"] = rate["registered_name"]
     config.pop("name", None)
     return {**compiled, "optimizer": {**optimizer, "config": config}}

@@ -1,0 +1,66 @@
+"""Dropout and weight decay that fall over the steps of a trial."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras import ops
+
+from cerebros_spark.compat import keras as compat
+from cerebros_spark.training.keras.optimizer_support import flatten_optimizer
+from cerebros_spark.training.keras.schedules import CosLog4
+
+
+class FadingRegularization:
+    """Dropout rates and weight decay of a model, which follow the schedule of its optimizer.
+
+    Nothing changes if the optimizer has no schedule with ``fades=True``.
+
+    Args:
+        model: A compiled model, not yet traced.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._fading = []
+        for part in flatten_optimizer(model.optimizer):
+            schedule = compat.learning_rate_argument(part)
+            if isinstance(schedule, CosLog4) and schedule.fades:
+                self._fading.append((part, schedule))
+        if not self._fading:
+            return
+        part, schedule = self._fading[0]
+        for layer in compat.flatten_layers(model):
+            if type(layer) is keras.layers.Dropout and layer.rate:
+                layer.call = _make_call(layer, lambda: schedule.get_regularization(part.iterations))
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Set the weight decay of the step that is traced or run within the context."""
+        decays = [part.weight_decay for part, _ in self._fading]
+        for part, schedule in self._fading:
+            if part.weight_decay is not None:
+                part.weight_decay = part.weight_decay * schedule.get_regularization(part.iterations)
+        try:
+            yield
+        finally:
+            for (part, _), decay in zip(self._fading, decays, strict=True):
+                part.weight_decay = decay
+
+
+def _make_call(layer: Any, get_factor: Callable[[], Any]) -> Callable[..., Any]:
+    """Make a layer's ``call`` with a dropout rate that is multiplied by a factor."""
+
+    def call(inputs: Any, training: bool = False) -> Any:
+        if not training:
+            return inputs
+        # keras.random.dropout() needs a rate that is known while it is traced.
+        rate = ops.cast(layer.rate * get_factor(), inputs.dtype)
+        sizes = layer.noise_shape or [None] * len(inputs.shape)
+        shape = [a if b is None else b for a, b in zip(ops.shape(inputs), sizes, strict=True)]
+        drawn = keras.random.uniform(shape, dtype=inputs.dtype, seed=layer.seed_generator)
+        return ops.where(drawn >= rate, inputs / (1 - rate), ops.zeros_like(inputs))
+
+    return call
