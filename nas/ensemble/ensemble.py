@@ -28,8 +28,9 @@ class Ensemble(msgspec.Struct, frozen=True):
     Attributes:
         members: The configurations, with the greatest weight first.
         score: Objective of the ensemble on the rows that it was selected on. No network has been
-            trained on the rows that it predicts there, but the selection makes it a little better
-            than it is.
+            trained on the rows that it predicts there; by how much the choice of the best epochs
+            makes the predictions of folds too good is added. The selection still makes it a little
+            better than it is.
         best_score: Objective of the best configuration on these rows.
         rows: Number of these rows.
         folds: Number of folds that they come from; 1 for a validation split.

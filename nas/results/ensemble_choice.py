@@ -84,9 +84,11 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
     score = make_score(
         first.program, labels, request.objective, request.custom_objects, row_weights
     )
-    weights = select(predictions, score, request.size)
+    # Networks predict with the weights of the best epoch for the very rows that are predicted here.
+    penalties = [each.optimism for each in candidates[: len(predictions)]]
+    weights = select(predictions, score, request.size, penalties)
     sign = 1.0 if request.objective.direction == "min" else -1.0
-    alone = [sign * score(each) for each in predictions]
+    alone = [sign * (score(each) + more) for each, more in zip(predictions, penalties, strict=True)]
     mean = [
         np.average(
             [predictions[index][output] for index in weights], axis=0, weights=[*weights.values()]
@@ -116,7 +118,7 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
         metrics["ensemble"] = compute_usual_metrics(labels[0], final, request.classes or None)
     return Ensemble(
         members=tuple(sorted(members, key=lambda member: -member.weight)),
-        score=sign * score(mean),
+        score=sign * (score(mean) + sum(penalties[i] * weight for i, weight in weights.items())),
         best_score=min(alone, key=lambda value: sign * value),
         rows=len(labels[0]),
         folds=folds,

@@ -127,7 +127,8 @@ class ModelSelectionResult:
         epochs), ``parameters`` (number of weights), ``seconds`` (of work, summed over workers),
         ``status``, and for failed trials ``error`` (type and message in one line) and
         ``traceback``. If configurations were cross-validated, they come first, with the mean of
-        their folds as ``score``, and with ``folds`` and ``standard_error``.
+        their folds as ``score``, each at the epoch that is best for the others, and with ``folds``
+        and ``standard_error``.
         """
         return build_leaderboard(self._configurations)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.ensemble.selection import select
+from nas.ensemble import selection
 
 LABELS = np.random.default_rng(0).normal(size=(200, 1))
 
@@ -14,6 +14,10 @@ def score(predictions):
 
 def noisy(seed, scale):
     return [LABELS + np.random.default_rng(seed).normal(size=LABELS.shape) * scale]
+
+
+def select(predictions, score, size, penalties=None):
+    return selection.select(predictions, score, size, penalties or [0.0] * len(predictions))
 
 
 def mean(predictions, weights):
@@ -44,3 +48,13 @@ def test_the_size_is_a_limit(size):
 def test_scores_that_are_not_numbers_are_left_out():
     bad = [np.full_like(LABELS, np.nan)]
     assert set(select([bad, noisy(1, 1.0), noisy(2, 1.0)], score, 8)) == {1, 2}
+
+
+def test_a_penalty_counts_by_the_weight_of_its_member():
+    same = noisy(0, 1.0)
+    assert select([same, same], score, 8, [0.1, 0.0]) == {1: 1.0}
+    predictions = [noisy(seed, 1.0) for seed in range(3)]
+    plain = select(predictions, score, 8)
+    weights = select(predictions, score, 8, [0.0, 0.3, 0.0])
+    assert 0 < weights.get(1, 0.0) < plain[1]
+    assert set(select(predictions, score, 8, [0.0, 5.0, 5.0])) == {0}

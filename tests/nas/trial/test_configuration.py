@@ -83,3 +83,36 @@ def test_folds_may_end_early_as_the_first_did():
     trials = [*make_trials("a", [1.0, 1.0]), *make_trials("b", [2.0, 2.0])]
     trials = [dataclasses.replace(trial, status=Status.STOPPED) for trial in trials]
     assert all(each.is_validated for each in group_trials(trials, OBJECTIVE))
+
+
+def with_curves(name, *curves, sign=1):
+    trials = make_trials(name, [sign * min(sign * each for each in curve) for curve in curves])
+    return [
+        dataclasses.replace(trial, history={"loss": [0.0] * 9, OBJECTIVE.name: list(curve)})
+        for trial, curve in zip(trials, curves, strict=True)
+    ]
+
+
+def test_each_fold_is_scored_at_the_epoch_that_is_best_for_the_others():
+    (found,) = group_trials(with_curves("a", [5, 1, 4], [5, 6, 2], [7, 6, 3]), OBJECTIVE)
+    # The others' means: 6, 6, 2.5 of the first; 6, 3.5, 3.5 of the second; 5, 3.5, 3 of the third.
+    assert found.score == pytest.approx((4 + 6 + 3) / 3)
+    assert found.optimism == pytest.approx((13 - 1 - 2 - 3) / 3)
+
+
+def test_a_network_whose_losses_vary_is_not_better_than_one_whose_losses_do_not():
+    calm = with_curves("calm", [1.0] * 4, [1.0] * 4)
+    wild = with_curves("wild", [0.8, 1.4, 1.2, 1.2], [1.3, 0.8, 1.3, 1.3])
+    found = group_trials([*wild, *calm], OBJECTIVE)
+    assert [each.name for each in found] == ["calm", "wild"]
+    assert (found[0].score, found[0].optimism) == (1.0, 0.0)
+
+
+def test_curves_may_have_different_lengths_gaps_and_directions():
+    nan, inf = float("nan"), float("inf")
+    (found,) = group_trials(with_curves("a", [3, 2, nan], [3, 1, 0.5, 0.1], [inf, 2, 1]), OBJECTIVE)
+    assert found.score == pytest.approx((2 + 1 + 2) / 3)
+    trials = with_curves("a", [0.5, 0.9], [0.6, 0.4], sign=-1)
+    (found,) = group_trials(trials, keras_tuner.Objective(OBJECTIVE.name, "max"))
+    assert found.score == pytest.approx((0.5 + 0.4) / 2)
+    assert found.optimism == pytest.approx(0.75 - 0.45)
