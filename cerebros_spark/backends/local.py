@@ -14,7 +14,7 @@ from cerebros_spark.core.errors import BackendError
 from cerebros_spark.core.events import WorkerEvent, WorkerReady, WorkRequested
 from cerebros_spark.core.types import Assignment, Demand, Report
 from cerebros_spark.core.validation import check_integer
-from cerebros_spark.data.readers import check_reader
+from cerebros_spark.data.readers import check_reader, choose_reader
 from cerebros_spark.runs.artifacts import check_store
 from cerebros_spark.runs.worker_config import WorkerConfig
 from cerebros_spark.storage.store import Store
@@ -50,7 +50,8 @@ class LocalBackend:
         self._events: queue.Queue[WorkerEvent | BaseException] = queue.Queue()
 
     def check(self, store: Store) -> None:
-        """Configure TensorFlow's threads, which cannot change after its first use."""
+        """Check the reader; configure TensorFlow's threads, fixed after its first use."""
+        choose_reader(self.reader)
         tensorflow_runtime.configure(self.threads, None, False, self.num_workers, defer=True)
 
     def start(self, config: WorkerConfig) -> None:

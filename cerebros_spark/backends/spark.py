@@ -24,7 +24,7 @@ from cerebros_spark.core.errors import ArgumentError, BackendError, StoreError
 from cerebros_spark.core.events import WorkerEvent, WorkerLost, WorkerReady
 from cerebros_spark.core.types import Assignment
 from cerebros_spark.core.validation import check_integer
-from cerebros_spark.data.readers import check_reader
+from cerebros_spark.data.readers import check_reader, choose_reader
 from cerebros_spark.rpc.server import DriverServer
 from cerebros_spark.runs.artifacts import probe_key
 from cerebros_spark.runs.worker_config import WorkerConfig
@@ -97,7 +97,8 @@ class SparkBackend:
         self._watch_at = 0.0  # monotonic time of the next check of the workers
 
     def check(self, store: Store) -> None:
-        """Check versions and task slots, and that executors can read the store."""
+        """Check reader, versions and task slots, and that executors can read the store."""
+        choose_reader(self.reader)
         check_speculation(self._context)
         check_stack(self._context)
         check_slots(self._context, self.num_workers)

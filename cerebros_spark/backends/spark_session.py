@@ -16,6 +16,7 @@ from cerebros_spark.backends.spark_stack import (
     check_classic,
     check_installation,
     check_master,
+    check_settings,
 )
 from cerebros_spark.compat.pyspark import get_active_context
 from cerebros_spark.core.errors import BackendError
@@ -47,14 +48,19 @@ def start_spark(
             ``spark-submit`` instead. Defaults to ``"local[*]"``, this machine with all its cores.
         app_name: Name of the application in Spark's pages.
         settings: More settings of Spark, by name. They override those of this function, which turn
-            off Spark's pages and console progress unless ``spark-submit`` started the script.
+            off Spark's pages and console progress unless ``spark-submit`` started the script, and
+            with a local master let Spark use a quarter of the machine's memory, from 1 to 8 GiB,
+            unless ``SPARK_DRIVER_MEMORY`` is set. (Spark's own default is 1 GiB.)
 
     Raises:
-        ArgumentError: If ``master`` or the environment stands for Spark Connect.
+        ArgumentError: If ``master``, a setting or the environment stands for Spark Connect.
         BackendError: If Spark cannot run with the installed Java and Python, or does not start.
     """
+    settings = dict(settings or {})
+    master = settings.pop("spark.master", master)
     if master is not None:
         check_master(master)
+    check_settings(settings)
     check_active_session()
     from pyspark.sql import SparkSession
 
@@ -69,18 +75,22 @@ def start_spark(
             )
         return SparkSession.getActiveSession() or SparkSession(context)
     check_installation()
-    chosen = {"spark.app.name": app_name}
+    # Where pyspark has a client of Spark Connect, it may start one by default.
+    chosen = {"spark.app.name": app_name, "spark.api.mode": "classic"}
     is_local = False
     if not is_submitted():
         master = master or "local[*]"
         is_local = master.startswith("local")
         set_java_home()
         chosen |= {"spark.master": master, **_QUIET, **(_LOCAL if is_local else {})}
+        if is_local and not os.environ.get("SPARK_DRIVER_MEMORY"):
+            chosen["spark.driver.memory"] = f"{_choose_memory()}m"
         if not os.environ.get("PYSPARK_PYTHON"):
-            os.environ["PYSPARK_PYTHON"] = sys.executable
+            # pyspark does not read the setting of this name.
+            os.environ["PYSPARK_PYTHON"] = settings.get("spark.pyspark.python", sys.executable)
     with _local_address() if is_local else contextlib.nullcontext():
         try:
-            builder = SparkSession.builder.config(map={**chosen, **(settings or {})})
+            builder = SparkSession.builder.config(map={**chosen, **settings})
             session = builder.getOrCreate()
         except Exception as error:  # py4j's errors have no common base class
             raise BackendError(f"Spark could not be started: {summarize_spark_error(error)}") from (
@@ -88,6 +98,12 @@ def start_spark(
             )
     check_classic(session, "the session")
     return session
+
+
+def _choose_memory() -> int:
+    """Return the memory of a local Spark in MiB: its driver is its executor, too."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+    return max(1024, min(total // 4, 8192))
 
 
 def is_submitted() -> bool:

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,14 @@ def check_master(master: str) -> None:
     """Raise ArgumentError if a master URL is one of Spark Connect."""
     if master.startswith("sc://"):
         raise ArgumentError(f"master={master!r} is a server of Spark Connect: {_CLASSIC}")
+
+
+def check_settings(settings: Mapping[str, str]) -> None:
+    """Raise ArgumentError if a setting is one of Spark Connect."""
+    for name, value in settings.items():
+        is_connect = name == "spark.api.mode" and str(value).lower() == "connect"
+        if name == "spark.remote" or is_connect:
+            raise ArgumentError(f"{name}={value} stands for Spark Connect: {_CLASSIC}")
 
 
 def check_classic(value: Any, argument: str) -> None:

@@ -78,31 +78,47 @@ def choose_reader(name: str | None = None) -> str:
             pyarrow alone elsewhere.
 
     Raises:
+        ArgumentError: If there is no such reader, or its library cannot be imported.
+    """
+    wanted = get_wanted_reader(name)
+    if wanted is None:
+        return _find_default()
+    _find_version(wanted)
+    return wanted
+
+
+def get_wanted_reader(name: str | None = None) -> str | None:
+    """Return the reader that an argument or the environment names; None if neither does.
+
+    Raises:
         ArgumentError: If there is no such reader.
     """
-    wanted = check_reader(name) or check_reader(os.environ.get(ENVIRONMENT) or None, ENVIRONMENT)
-    return wanted or _find_default()
+    return check_reader(name) or check_reader(os.environ.get(ENVIRONMENT) or None, ENVIRONMENT)
 
 
 def open_reader(name: str | None = None) -> Reader:
     """Return the reader of a name, chosen as by :func:`choose_reader`.
 
     Raises:
-        ArgumentError: If there is no such reader, or its library is not installed.
+        ArgumentError: If there is no such reader, or its library cannot be imported.
     """
     name = choose_reader(name)
-    reader = _import_reader(name)
-    try:
-        version = reader.get_version()
-    except ImportError as error:
-        raise ArgumentError(
-            f"cannot read shards with {name!r}: {error}; install it, or use reader='arrow'"
-        ) from error
+    version = _find_version(name)
     with _lock:
         if name not in _logged:
             _logged.add(name)
             logger.info("reading shards with %s", version)
-    return reader
+    return _import_reader(name)
+
+
+def _find_version(name: str) -> str:
+    """Return library and version of a reader; raise ArgumentError if it cannot be imported."""
+    try:
+        return _import_reader(name).get_version()
+    except Exception as error:  # what an unfit version of a library raises is not known
+        raise ArgumentError(
+            f"cannot read shards with {name!r}: {error}; install it, or use reader='arrow'"
+        ) from error
 
 
 def _find_default() -> str:
@@ -113,7 +129,7 @@ def _find_default() -> str:
                 _import_reader("petastorm").get_version()
                 _default = "petastorm"
             except Exception as error:
-                logger.info("cannot import Petastorm (%s): pyarrow alone reads shards", error)
+                logger.warning("cannot import Petastorm (%s): pyarrow alone reads shards", error)
                 _default = "arrow"
         return _default
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from cerebros_spark.core.seeding import derive_seed
-from cerebros_spark.data.readers import choose_reader
+from cerebros_spark.data.readers import get_wanted_reader
 from cerebros_spark.engine.engine import Engine, describe_worker_config
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import Journal, RecoveredJournal
@@ -101,7 +101,8 @@ def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
         deterministic=config.reproducible,
         session=count_sessions(recovered),
         custom_objects=collect_custom_objects(config, first.program),
-        reader=choose_reader(config.resources.backend.reader),
+        # By default, each worker takes what it can import.
+        reader=get_wanted_reader(config.resources.backend.reader),
     )
     description = describe_config(config, seed, tuner, first.program)
     journal = open_journal(job, description, recovered)

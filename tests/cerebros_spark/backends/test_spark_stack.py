@@ -166,6 +166,16 @@ def test_a_process_set_up_for_spark_connect_is_refused(monkeypatch, name, value)
 def test_a_server_of_spark_connect_is_refused_as_a_master():
     with pytest.raises(ArgumentError, match="'sc://host' is a server of Spark Connect"):
         start_spark("sc://host")
+    with pytest.raises(ArgumentError, match="'sc://host' is a server of Spark Connect"):
+        start_spark(settings={"spark.master": "sc://host"})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"spark.remote": "local"}, {"spark.api.mode": "Connect"}], ids=str
+)
+def test_settings_of_spark_connect_are_refused(settings):
+    with pytest.raises(ArgumentError, match=r"spark\.(remote|api\.mode)=.* stands for Spark Conn"):
+        start_spark(settings=settings)
 
 
 def test_a_session_gives_its_context():

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cerebros_spark import LocalBackend
 from cerebros_spark.core.errors import ArgumentError, DataError, StoreError
 from cerebros_spark.data import readers
 from cerebros_spark.data.layout import default_layout
@@ -260,6 +261,24 @@ def test_a_named_reader_must_be_installed(no_petastorm):
     with pytest.raises(ArgumentError, match=r"'petastorm': No module .* or use reader='arrow'"):
         readers.open_reader("petastorm")
     assert readers.open_reader("arrow")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_backend_with_a_reader_that_is_missing_is_refused_before_any_work(
+    no_petastorm, store, monkeypatch, named
+):
+    if not named:
+        monkeypatch.setenv(readers.ENVIRONMENT, "petastorm")
+    backend = LocalBackend(1, reader="petastorm" if named else None)
+    with pytest.raises(ArgumentError, match="cannot read shards with 'petastorm'"):
+        backend.check(store)
+    LocalBackend(1, reader="arrow").check(store)
+
+
+def test_without_petastorm_a_default_says_so_where_logging_is_not_set_up(no_petastorm, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert readers.choose_reader() == "arrow"
+    assert "cannot import Petastorm" in caplog.text
 
 
 def test_the_argument_comes_before_the_environment(fresh, monkeypatch):
