@@ -42,6 +42,7 @@ _ROW_BITS = (1 << 33) - 1
 _COMPARED = 500_000
 #: Decoded size of the rows that one task sorts, in bytes.
 TASK_BYTES = 2**24
+MOST_TASK_BYTES = 2**27
 
 
 def prepare_spark(
@@ -102,7 +103,7 @@ def prepare_spark(
     manifest = catalog.find(store, name, inspect)
     if manifest is not None:
         return manifest
-    tasks = _count_tasks(df, surveyed)
+    tasks = _count_tasks(df, surveyed, raw)
     frame = select_stored(
         select_precise(df, sources, request, raw.names), sources, request, raw=raw.names
     )
@@ -129,10 +130,15 @@ def prepare_spark(
         ordered.unpersist()
 
 
-def _count_tasks(df: DataFrame, surveyed: Survey) -> int:
-    """Return the number of tasks for the sort: 1 for a small table, at most Spark's setting."""
-    size = surveyed.rows * sum(column.row_bytes for column in surveyed.columns)
+def _count_tasks(df: DataFrame, surveyed: Survey, raw: RawFeatures) -> int:
+    """Return the number of tasks for the sort: 1 for a small table, at most Spark's setting.
+
+    Above it are those that a task with more rows would need too much memory for.
+    """
+    row_bytes = raw.row_bytes + sum(column.row_bytes for column in surveyed.columns)
+    size = surveyed.rows * row_bytes
     most = int(df.sparkSession.conf.get("spark.sql.shuffle.partitions") or 200)
+    most = max(most, math.ceil(size / MOST_TASK_BYTES))
     return max(1, min(most, math.ceil(size / TASK_BYTES)))
 
 

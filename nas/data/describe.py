@@ -15,7 +15,14 @@ from cerebros_spark.data.table.learning import SurveyedColumn, find_reason, is_r
 from cerebros_spark.data.table.plan import format_plan
 from cerebros_spark.data.table.schema import ColumnSummary
 from nas.data.columns import check_columns
-from nas.data.frames import COLLECT_ROWS, holds_arrays, is_spark, to_arrow, to_frame
+from nas.data.frames import (
+    COLLECT_ROWS,
+    find_missing,
+    holds_arrays,
+    is_spark,
+    to_arrow,
+    to_frame,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -175,16 +182,22 @@ def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
         counted = column.groupBy("value").count().orderBy("count", ascending=False)
         is_float = kind in ("float", "double")
         absent = "value is null" + (" or isnan(value)" if is_float else "")
+        absent += " or value = ''" if kind in ("string", "varchar", "char") else ""
         missing = column.where(absent).count()
         top = [(row["value"], row["count"]) for row in counted.limit(_MOST_CLASSES + 2).collect()]
     else:
-        values = to_frame(df)[label]
-        missing = int(values.isna().sum())
+        frame = to_frame(df)[[label]]
+        values, absent = frame[label], find_missing(frame)[label]
+        missing = int(absent.sum())
         if holds_arrays(values):
             return missing, []
-        counted = values.value_counts()
+        counted = values[~absent].value_counts()
         top = list(counted[counted > 0].head(_MOST_CLASSES + 2).items())
-    present = [(value, int(count)) for value, count in top if value is not None and value == value]
+    present = [
+        (value, int(count))
+        for value, count in top
+        if value is not None and value == value and value != ""
+    ]
     return int(missing), present if len(present) <= _MOST_CLASSES else []
 
 
@@ -194,7 +207,7 @@ def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[s
     Half of the sample gives the mean or the most frequent class of the label for each category or
     bin of the feature, and the other half tests it. So a column of ids predicts nothing.
     """
-    labeled = sample[sample[label].notna()]
+    labeled = sample[~find_missing(sample[[label]])[label]]
     if len(labeled) < 20 or holds_arrays(labeled[label]):
         return []
     target = labeled[label]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +39,7 @@ def to_frame(x: Any, argument: str = "x") -> pd.DataFrame:
         ArgumentError: If two columns have the same name.
     """
     if isinstance(x, pa.Table):
-        x = x.to_pandas(types_mapper=pd.ArrowDtype)
+        x = _drop_row_numbers(x).to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
     if isinstance(x, Mapping):
         x = {name: to_column(values) for name, values in x.items()}
     try:
@@ -55,6 +57,12 @@ def to_frame(x: Any, argument: str = "x") -> pd.DataFrame:
     return frame
 
 
+def _drop_row_numbers(table: pa.Table) -> pa.Table:
+    """Leave out the columns that pandas adds to a file for an index without a name."""
+    unnamed = re.compile(r"__index_level_\d+__")
+    return table.drop_columns([name for name in table.column_names if unnamed.fullmatch(name)])
+
+
 def are_arrays(values: Sequence[Any]) -> bool:
     """Return whether values are a list of arrays, at least one."""
     return bool(values) and all(isinstance(each, np.ndarray | pd.Series) for each in values)
@@ -64,7 +72,12 @@ def to_column(values: Any) -> Any:
     """Return labels as a column of a DataFrame, whose rows may be arrays."""
     if isinstance(values, pd.Series):
         return values.reset_index(drop=True)
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return pd.Series(values, dtype=pd.ArrowDtype(values.type))
     array = np.atleast_1d(np.asarray(values))
+    if isinstance(values, list | tuple) and array.dtype.kind in "US":
+        # NumPy makes strings of all values, also of None and NaN.
+        array = np.asarray(values, dtype=object)
     if array.ndim == 1:
         return array
     return array[:, 0] if array.shape[1:] == (1,) else list(array)
@@ -125,7 +138,22 @@ def to_arrow_column(series: pd.Series, name: str) -> pa.Array:
             f"the column {name!r} holds values of the type {', '.join(kinds)} that cannot be "
             f"used ({error}): convert it first, or leave it out"
         ) from error
+    if series.dtype == object and pa.types.is_temporal(values.type):
+        _check_times(series, name)
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _check_times(series: pd.Series, name: str) -> None:
+    """Raise DataError if dates and times, or times with and without a zone, are mixed."""
+    kinds = set()
+    for value in series[series.notna()]:
+        kind = "dates" if not isinstance(value, datetime.datetime) else "times without a zone"
+        kinds.add("times with a zone" if getattr(value, "tzinfo", None) is not None else kind)
+    if len(kinds) > 1 and not kinds.isdisjoint(("dates", "times with a zone")):
+        raise DataError(
+            f"the column {name!r} holds {' and '.join(sorted(kinds))}, which cannot be used "
+            "together: convert it with pandas.to_datetime"
+        )
 
 
 def _simplify_categories(series: pd.Series) -> pd.Series:
@@ -133,6 +161,11 @@ def _simplify_categories(series: pd.Series) -> pd.Series:
     categories = series.cat.categories
     if pd.api.types.is_integer_dtype(categories) or pd.api.types.is_bool_dtype(categories):
         return series
+    if pd.api.types.is_float_dtype(categories):
+        # A missing value makes fractions of integers.
+        numbers = categories.to_numpy(float)
+        if np.all(np.isfinite(numbers) & (numbers == np.floor(numbers)) & (abs(numbers) < 2**53)):
+            return series.cat.rename_categories(numbers.astype(np.int64))
     return series.astype(object).map(str, na_action="ignore").astype("string").astype("category")
 
 
@@ -159,3 +192,17 @@ def find_missing_values(values: pd.Series) -> pd.Series:
     if isinstance(values.dtype, pd.ArrowDtype) and pd.api.types.is_float_dtype(values.dtype):
         missing |= np.isnan(values.to_numpy(float, na_value=np.nan))
     return missing
+
+
+def find_missing(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return which labels are missing: null, NaN or an empty string."""
+    missing = labels.apply(find_missing_values)
+    for name in labels.columns:
+        values = labels[name]
+        if not pd.api.types.is_numeric_dtype(values.dtype):
+            missing[name] |= values.astype(object).map(_is_empty)
+    return missing
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, str) and not value

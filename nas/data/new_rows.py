@@ -28,6 +28,7 @@ from cerebros_spark.data.table.source import (
     VECTOR,
     RawColumn,
     describe_arrow,
+    is_integer_type,
 )
 from nas.data.columns import check_columns
 from nas.data.frames import are_arrays, is_table, to_arrow, to_frame
@@ -151,6 +152,8 @@ def _adapt(
     values = _fill_type(values, column)
     if isinstance(column, DatetimeColumn):
         values = _convert_zone(values, column)
+        if is_integer_type(column.type) and pa.types.is_floating(values.type):
+            values = _to_integers(values, column.name)  # some values are missing
     described = describe_arrow(column.name, values.type)
     if not _suits(described, column):
         raise DataError(
@@ -196,8 +199,10 @@ def _convert_zone(values: pa.ChunkedArray, column: DatetimeColumn) -> pa.Chunked
 
 
 def _suits(values: RawColumn, column: TableColumn) -> bool:
-    if values.type == column.type:  # a kind that the user set
+    if values.type == column.type and values.storage == column.storage:  # a kind of the user's
         return True
+    if isinstance(column, DatetimeColumn) and is_integer_type(column.type):
+        return values.storage == INTEGER and values.kind == "numeric"
     if isinstance(column, DatetimeColumn) or values.kind == "datetime":
         return isinstance(column, DatetimeColumn) and values.kind == "datetime"
     if column.storage in (STRING, VECTOR):
@@ -210,6 +215,18 @@ def _describe_values(column: TableColumn) -> str:
         return "dates or times"
     names = {STRING: "strings", VECTOR: "arrays of numbers", NUMBER: "numbers"}
     return names.get(column.storage, "numbers or booleans")
+
+
+def _to_integers(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    missing = pc.is_null(values, nan_is_null=True)
+    values = pc.if_else(missing, pa.scalar(None, values.type), values)
+    try:
+        return values.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"the column {name!r} holds fractions, but held whole numbers that stand for times in "
+            "training: round them"
+        ) from error
 
 
 def _to_codes(values: pa.ChunkedArray) -> pa.Array:

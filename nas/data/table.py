@@ -27,7 +27,7 @@ from cerebros_spark.data.table.schema import (
 from nas.data.columns import check_columns
 from nas.data.frames import (
     are_arrays,
-    find_missing_values,
+    find_missing,
     holds_arrays,
     is_table,
     to_arrow,
@@ -159,20 +159,6 @@ def _find_features(
     return names
 
 
-def find_missing(labels: pd.DataFrame) -> pd.DataFrame:
-    """Return which labels are missing: null, NaN or an empty string."""
-    missing = labels.apply(find_missing_values)
-    for name in labels.columns:
-        values = labels[name]
-        if not pd.api.types.is_numeric_dtype(values.dtype):
-            missing[name] |= values.astype(object).map(_is_empty)
-    return missing
-
-
-def _is_empty(value: Any) -> bool:
-    return isinstance(value, str) and not value
-
-
 def split_labels(
     frame: pd.DataFrame, y: Any, label_columns: Columns | None, argument: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -261,9 +247,15 @@ def _append_validation(
 
 
 def _concat(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Concatenate rows; integers stay integers where the other part lacks values."""
+    """Concatenate rows; categories stay categories, and integers integers."""
     for name in first.columns:
         kinds = [frame[name].dtype for frame in (first, second)]
+        if all(isinstance(kind, pd.CategoricalDtype) for kind in kinds):
+            one, other = (frame[name].cat.categories for frame in (first, second))
+            both = pd.CategoricalDtype([*one, *(each for each in other if each not in set(one))])
+            first = first.assign(**{name: first[name].astype(both)})
+            second = second.assign(**{name: second[name].astype(both)})
+            continue
         one_whole = sum(pd.api.types.is_integer_dtype(kind) for kind in kinds) == 1
         if one_whole and all(pd.api.types.is_numeric_dtype(kind) for kind in kinds):
             floats = first[name] if pd.api.types.is_float_dtype(kinds[0]) else second[name]

@@ -201,9 +201,10 @@ class _SearchEstimator(BaseEstimator):
 
         Other tables are returned unchanged; scikit-learn checks their names.
         """
-        names = getattr(self, "feature_names_in_", None)
-        is_same = names is not None and sorted(map(str, X.columns)) == sorted(names)
-        return X[names] if is_same else X
+        by_name = {str(name): number for number, name in enumerate(X.columns)}
+        if len(by_name) < X.shape[1] or set(by_name) != set(self._columns):
+            return X
+        return X.iloc[:, [by_name[name] for name in self._columns]]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Pickles of earlier versions lack later arguments.
@@ -341,7 +342,12 @@ def _name_class(value: Any) -> Any:
 
 
 def _check_comparable(classes: np.ndarray) -> None:
-    """Raise ValueError if a label is missing (None or NaN), or the classes cannot be sorted."""
+    """Raise ValueError if a label is missing or empty, or the classes cannot be sorted."""
+    empty = 0
+    if classes.dtype.kind in "OUT":
+        empty = sum(isinstance(each, str) and not each for each in classes)
+    if empty:
+        raise ValueError(f"y holds an empty string in {empty} rows; name the class, or drop them")
     if classes.dtype != object:
         return
     missing = int(pd.isna(classes).sum())

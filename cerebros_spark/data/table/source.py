@@ -149,6 +149,16 @@ def _is_number(kind: pa.DataType) -> bool:
     )
 
 
+def is_integer_type(text: str) -> bool:
+    """Return whether the name of a type is that of integers in Arrow or Spark."""
+    return text in _INTEGER_TYPES
+
+
+_INTEGER_TYPES = frozenset(
+    ("tinyint", "smallint", "int", "bigint")  # Spark
+).union(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))  # Arrow
+
+
 def describe_spark(field: Any) -> RawColumn:
     """Describe a field of a Spark schema, as :func:`describe_arrow` does."""
     name, kind = field.name, field.dataType.typeName()

@@ -32,6 +32,13 @@ def flatten_structs(df: DataFrame, names: Sequence[str]) -> tuple[DataFrame, lis
             flat.append(name)
             continue
         fields = [f"{name}.{field.name}" for field in data_type.fields]
+        existing = {each.lower() for each in df.columns}
+        for new in fields:
+            if new.lower() in existing:
+                raise DataError(
+                    f"the struct {name!r} has a field that would be called {new!r}, as a column "
+                    "already is: rename one"
+                )
         for field, new in zip(data_type.fields, fields, strict=True):
             df = df.withColumn(new, F.expr(f"{quote(name)}.{quote(field.name)}"))
         df, nested = flatten_structs(df, fields)

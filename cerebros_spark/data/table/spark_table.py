@@ -53,11 +53,16 @@ from cerebros_spark.data.table.source import (
     VECTOR,
     RawColumn,
     describe_spark,
+    is_integer_type,
     resolve_kinds,
 )
 from cerebros_spark.data.table.survey import TableSurvey
 
-_NUMBERS, _INTEGERS, _STRINGS = "raw_numbers", "raw_integers", "raw_strings"
+# Names that no column of a user has.
+_NUMBERS, _INTEGERS, _STRINGS = "cerebros_numbers", "cerebros_integers", "cerebros_strings"
+_VECTOR = "cerebros_vector"
+
+_STRING_BYTES = 40  # of a short string in an array of Spark
 _MISSING_SQL = "-9223372036854775807L - 1L"  # no literal of Spark has the least integer
 _COUNTS = "place int, text string, bin bigint, rows bigint, least double, greatest double"
 
@@ -165,7 +170,7 @@ class SparkTable:
         """Names of the columns of :meth:`select_packs`."""
         storages = {column.storage for column in self.columns if column.kind != IGNORE}
         names = {NUMBER: _NUMBERS, INTEGER: _INTEGERS, STRING: _STRINGS}
-        vectors = [f"raw_vector{i}" for i in range(len(select_storage(self.columns, VECTOR)))]
+        vectors = [f"{_VECTOR}{i}" for i in range(len(select_storage(self.columns, VECTOR)))]
         return [*(name for storage, name in names.items() if storage in storages), *vectors]
 
     def _integer_sql(self, name: str, data_type: str, zone: str) -> str:
@@ -184,12 +189,12 @@ class SparkTable:
         nan = "double('NaN')"
         values = f"transform({name}, each -> coalesce(cast(each as double), {nan}))"
         # An array of another length is passed on, and refused in Python.
-        return f"coalesce({values}, array_repeat({nan}, {width})) as raw_vector{number}"
+        return f"coalesce({values}, array_repeat({nan}, {width})) as {_VECTOR}{number}"
 
     def make_batch(self, packs: Mapping[str, Any], rows: int) -> RawBatch:
         """Make a batch from packs: matrices of numbers, and object or Arrow arrays of strings."""
         numbers = packs.get(_NUMBERS, np.empty((rows, 0)))
-        vectors = [packs[name] for name in self.names if name.startswith("raw_vector")]
+        vectors = [packs[name] for name in self.names if name.startswith(_VECTOR)]
         for column, values in zip(select_storage(self.columns, VECTOR), vectors, strict=True):
             if values.shape[1] != column.width:
                 raise vector_length_error(column.name, [column.width, values.shape[1]])
@@ -206,7 +211,7 @@ class SparkTable:
 
     def _make_length_error(self, name: str, lengths: Sequence[int]) -> DataError:
         """Return the error for a vector, given the name of the column that holds it."""
-        number = int(name.removeprefix("raw_vector"))
+        number = int(name.removeprefix(_VECTOR))
         return vector_length_error(select_storage(self.columns, VECTOR)[number].name, lengths)
 
     def batch_from_rows(self, columns: Mapping[str, np.ndarray], rows: int) -> RawBatch:
@@ -380,6 +385,13 @@ class RawFeatures:
         """Names of the columns that hold the features."""
         return [] if self.table is None else self.table.names
 
+    @property
+    def row_bytes(self) -> int:
+        """Memory of the features of a row in Spark, about, in bytes."""
+        columns = [] if self.table is None else self.table.columns
+        used = [each for each in columns if each.kind != IGNORE]
+        return sum(_STRING_BYTES if each.storage == STRING else 8 * each.width for each in used)
+
     def exclude(self, request: DataRequest) -> DataRequest:
         """Return the request without the features, if they are raw."""
         return request if self.table is None else replace(request, features=())
@@ -408,6 +420,8 @@ def _is_compatible(actual: RawColumn, trained: RawColumn) -> bool:
     """Return whether Spark can cast a column to the storage of training without loss."""
     if actual.type in (trained.type, "void"):
         return True
+    if trained.kind == "datetime" and is_integer_type(trained.type):
+        return is_integer_type(actual.type)
     if trained.kind == "datetime" or actual.kind == "datetime":
         return trained.kind == actual.kind
     if trained.storage in (NUMBER, INTEGER) and trained.kind == "numeric":

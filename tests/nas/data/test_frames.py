@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -9,7 +11,7 @@ import pytest
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.arrow_table import ArrowTable
-from nas.data.frames import to_arrow, to_frame
+from nas.data.frames import to_arrow, to_column, to_frame
 
 
 def learn(frame: pd.DataFrame, **types: str):
@@ -60,3 +62,44 @@ def test_categories_that_users_ask_for_are_known_even_if_they_are_rare():
     frame = pd.DataFrame({"id": [f"u{i}" for i in range(300)], "z": np.arange(300) % 7})
     assert learn(frame).left_out[0].name == "id"
     assert learn(frame, id="categorical").columns[0].codes == 302
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_missing_values_in_lists_of_strings_stay_missing(missing):
+    column = pd.Series(to_column(["x", missing, "y"]))
+    assert column.isna().tolist() == [False, True, False]
+    frame = to_frame({"a": [1.0, 2.0, 3.0], "z": ("x", missing, "y")})
+    assert to_arrow(frame).column("z").to_pylist() == ["x", None, "y"]
+
+
+def test_arrow_arrays_keep_their_zone():
+    times = pa.array([0, 10**15], pa.timestamp("us", tz="Asia/Kolkata"))
+    frame = to_frame({"t": times, "chunks": pa.chunked_array([[1], [2]])})
+    assert to_arrow(frame).column("t").type == times.type
+    assert frame["chunks"].tolist() == [1, 2]
+
+
+def test_columns_that_pandas_took_for_its_index_are_columns():
+    frame = pd.DataFrame({"age": [30, 40], "a": [1.0, 2.0]})
+    named = to_frame(pa.Table.from_pandas(frame.set_index("age")))
+    assert sorted(named.columns) == ["a", "age"]
+    assert named["age"].tolist() == [30, 40]
+    unnamed = pa.Table.from_pandas(frame.set_axis([7, 3]))
+    assert unnamed.column_names[-1] == "__index_level_0__"
+    assert list(to_frame(unnamed).columns) == ["age", "a"]
+
+
+DAY, TIME = datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 2, 13)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([DAY, TIME], "'t' holds dates and times without a zone"),
+        ([TIME, TIME.replace(tzinfo=datetime.timezone.utc)], "'t' holds times with a zone and tim"),
+    ],
+)
+def test_dates_and_times_of_several_kinds_are_refused(values, message):
+    with pytest.raises(DataError, match=message):
+        to_arrow(pd.DataFrame({"t": pd.Series([*values, None], dtype=object)}))
+    assert to_arrow(pd.DataFrame({"t": [TIME, None]})).column("t").null_count == 1

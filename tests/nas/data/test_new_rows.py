@@ -62,3 +62,29 @@ def test_a_column_without_any_value_is_missing_whatever_its_type():
     new = pd.DataFrame({"c": [np.nan], "d": [None], "v": [None], "n": [None], "empty": [1]})
     assert np.isfinite(encode(new, schema)).all()
     assert encode(frame.iloc[:0], schema).shape == (0, schema.matrix.width)
+
+
+def test_integers_that_stand_for_times_may_have_any_width_and_missing_values():
+    micros = np.arange(60) * 10**12
+    schema = learn(pd.DataFrame({"t": micros}), t="datetime")
+    expected = encode(pd.DataFrame({"t": micros}), schema)
+    holes = encode(pd.DataFrame({"t": [*micros[:59], None]}), schema)
+    np.testing.assert_array_equal(holes[:59], expected[:59])
+    assert np.isfinite(holes).all()
+    small = encode(pd.DataFrame({"t": np.zeros(3, np.int32)}), schema)
+    np.testing.assert_array_equal(small, expected[[0, 0, 0]])
+    with pytest.raises(DataError, match="'t' holds fractions, but held whole numbers"):
+        encode(pd.DataFrame({"t": [0.5, 1.0]}), schema)
+    with pytest.raises(DataError, match="'t' has the type string"):
+        encode(pd.DataFrame({"t": ["2020-01-01"]}), schema)
+
+
+@pytest.mark.parametrize("trained", [[1, 2, 3], [1, None, 3]])
+def test_integer_categories_are_the_same_beside_missing_values(trained):
+    schema = learn(pd.DataFrame({"z": pd.Categorical(trained * 20)}))
+    expected = encode(pd.DataFrame({"z": pd.Categorical([1, 3])}), schema)
+    found = encode(pd.DataFrame({"z": pd.Categorical([1, 3, None])}), schema)
+    np.testing.assert_array_equal(found[:2], expected)
+    assert (found[2] != expected).any(axis=1).all()
+    with pytest.raises(DataError, match="'z' has the type category"):
+        encode(pd.DataFrame({"z": pd.Categorical(["1", "3"])}), schema)

@@ -80,3 +80,17 @@ def test_rows_without_a_label_do_not_count_as_the_latest():
     rule = SplitRule("t", True, 0.25, 0)
     named = name(frame, "y", ak.RegressionHead(), rule=rule)
     assert named.columns["__cerebros_split"].tolist() == [False] * 6 + [True] * 2
+
+
+def test_categories_stay_categories_with_validation_data():
+    first = pd.DataFrame({"zip": pd.Categorical([1, 2, 3, 1] * 2), "y": [0, 1] * 4})
+    second = pd.DataFrame({"zip": pd.Categorical([2, 9]), "y": [0, 1]})
+    column = name(first, "y", validation_data=(second, "y")).table.table.column("zip")
+    assert pa.types.is_dictionary(column.type)
+    assert column.to_pylist() == [1, 2, 3, 1, 1, 2, 3, 1, 2, 9]
+
+
+def test_labels_in_a_list_may_be_missing():
+    frame = pd.DataFrame({"x": np.arange(4.0)})
+    named = name(frame, ["yes", "no", float("nan"), None])
+    assert named.columns["target"].tolist() == [1, 0]

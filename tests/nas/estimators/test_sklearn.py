@@ -308,11 +308,24 @@ def test_checks_of_scikit_learn(estimator, check, name):
     [
         (["a", "b", None] * 10, r"y is missing \(None or NaN\) in 10 rows"),
         (["a", 1] * 15, "y holds classes of the types int, str: use one"),
+        (["a", "b", ""] * 10, "y holds an empty string in 10 rows"),
     ],
 )
 def test_classes_that_cannot_be_sorted_are_refused(frame, classes, message):
     with pytest.raises(ValueError, match=message):
         CerebrosClassifier().fit(frame[FEATURES][:30], np.array(classes, dtype=object))
+
+
+def test_strings_are_classes_unless_they_are_empty(frame):
+    with pytest.raises(ValueError, match="y holds an empty string in 10 rows"):
+        CerebrosClassifier().fit(frame[FEATURES][:30], np.array(["a", "b", ""] * 10))
+
+
+def test_columns_whose_names_are_numbers_may_have_another_order():
+    x = pd.DataFrame({0: ["u", "v", "w"] * 20, 1: ["w", "u", "v"] * 20})
+    estimator = CerebrosClassifier(**tiny(epochs=1)).fit(x, x[0] == "u")
+    expected = estimator.predict_proba(x)
+    np.testing.assert_array_equal(estimator.predict_proba(x[[1, 0]]), expected)
 
 
 def test_rows_weights_and_labels_are_matched_by_position(frame):

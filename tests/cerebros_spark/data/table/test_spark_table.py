@@ -23,7 +23,7 @@ from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.batch import RawBatch
 from cerebros_spark.data.table.matrix import encode_matrix
 from cerebros_spark.data.table.spark_labels import drop_unlabeled, flatten_structs, index_classes
-from cerebros_spark.data.table.spark_table import SparkTable
+from cerebros_spark.data.table.spark_table import RawFeatures, SparkTable
 from cerebros_spark.storage.local import LocalStore
 from tests.nas.tables import raw_table
 
@@ -167,7 +167,7 @@ def test_times_are_those_that_the_session_shows(spark):
     try:
         spark.conf.set("spark.sql.session.timeZone", "Asia/Kolkata")
         table = SparkTable.create(df, ["at"])
-        there = df.selectExpr(*table.select_packs()).head()["raw_integers"][0]
+        there = df.selectExpr(*table.select_packs()).head()["cerebros_integers"][0]
         assert there == int(np.datetime64("2024-06-01T18:00", "us").astype(int))
         spark.conf.set("spark.sql.session.timeZone", "UTC")
         # A schema keeps the zone of training.
@@ -176,7 +176,7 @@ def test_times_are_those_that_the_session_shows(spark):
         ).learn(np.arange(2))
         column = msgspec.structs.replace(schema.columns[0], zone="Asia/Kolkata")
         later = SparkTable.for_schema(df, [column])
-        assert df.selectExpr(*later.select_packs()).head()["raw_integers"][0] == there
+        assert df.selectExpr(*later.select_packs()).head()["cerebros_integers"][0] == there
     finally:
         spark.conf.set("spark.sql.session.timeZone", zone)
 
@@ -186,6 +186,27 @@ def test_structs_become_columns(spark):
     flat, names = flatten_structs(df, ["s", "t"])
     assert names == ["s.a", "s.inner.b c", "t"]
     assert flat.select("`s.a`", "`s.inner.b c`").head() == (1, "x")
+    with pytest.raises(DataError, match=r"'s' has a field that would be called 's\.a'"):
+        flatten_structs(df.withColumn("S.a", F.lit(1)), ["s", "S.a"])
+
+
+def test_integers_of_any_name_may_stand_for_times(spark):
+    column = (
+        ArrowTable.create(pa.table({"t": np.arange(60) * 10**12}), {"t": "datetime"})
+        .learn(np.arange(60))
+        .columns[0]
+    )
+    df = spark.sql("select id * 1000000 as t, cast(id as int) as small from range(3)")
+    assert SparkTable.for_schema(df, [column]).columns[0].kind == "datetime"
+    with pytest.raises(DataError, match="'t' has the type string, but was int64 in training"):
+        SparkTable.for_schema(df.selectExpr("cast(t as string) as t"), [column])
+
+
+def test_raw_columns_count_for_the_number_of_tasks(spark):
+    df = spark.sql("select 1 as a, 'x' as b, 2.5d as c, array(1, 2, 3) as v, 'y' as ignored")
+    table = SparkTable.create(df, df.columns, {"ignored": "ignore"})
+    assert RawFeatures(table).row_bytes == 8 + 40 + 8 + 3 * 8
+    assert RawFeatures(None).row_bytes == 0
 
 
 def test_ml_vectors_dense_and_sparse_are_numbers(spark):
@@ -194,7 +215,7 @@ def test_ml_vectors_dense_and_sparse_are_numbers(spark):
     table = SparkTable.create(df, ["v"])
     assert table.columns[0].width == 2
     rows = vectors_to_arrays(df, ["v"]).selectExpr(*table.select_packs()).collect()
-    assert [list(row["raw_vector0"]) for row in rows] == [[1, 2], [0, 5]]
+    assert [list(row["cerebros_vector0"]) for row in rows] == [[1, 2], [0, 5]]
 
 
 def test_arrays_of_unequal_length_are_refused(spark):
