@@ -224,7 +224,7 @@ def _to_integers(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         return values.cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"the column {name!r} holds fractions, but held whole numbers that stand for times in "
+            f"the column {name!r} holds fractions, but held integers that stand for times in "
             "training: round them"
         ) from error
 

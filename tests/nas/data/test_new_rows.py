@@ -73,7 +73,7 @@ def test_integers_that_stand_for_times_may_have_any_width_and_missing_values():
     assert np.isfinite(holes).all()
     small = encode(pd.DataFrame({"t": np.zeros(3, np.int32)}), schema)
     np.testing.assert_array_equal(small, expected[[0, 0, 0]])
-    with pytest.raises(DataError, match="'t' holds fractions, but held whole numbers"):
+    with pytest.raises(DataError, match="'t' holds fractions, but held integers"):
         encode(pd.DataFrame({"t": [0.5, 1.0]}), schema)
     with pytest.raises(DataError, match="'t' has the type string"):
         encode(pd.DataFrame({"t": ["2020-01-01"]}), schema)
