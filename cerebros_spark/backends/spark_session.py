@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cerebros_spark.backends.java_home import set_java_home
@@ -30,6 +32,10 @@ _QUIET = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
 # New workers inherit the libraries that the daemon has loaded.
 _LOCAL = {"spark.python.daemon.module": "cerebros_spark.daemon"}
 _LOOPBACK = "127.0.0.1"
+_CONTAINER_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
 
 
 def start_spark(
@@ -50,7 +56,8 @@ def start_spark(
         settings: More settings of Spark, by name. They override those of this function, which turn
             off Spark's pages and console progress unless ``spark-submit`` started the script, and
             with a local master let Spark use a quarter of the machine's memory, from 1 to 8 GiB,
-            unless ``SPARK_DRIVER_MEMORY`` is set. (Spark's own default is 1 GiB.)
+            unless ``SPARK_DRIVER_MEMORY`` or ``spark-defaults.conf`` sets it. (Spark's own default
+            is 1 GiB.)
 
     Raises:
         ArgumentError: If ``master``, a setting or the environment stands for Spark Connect.
@@ -83,7 +90,7 @@ def start_spark(
         is_local = master.startswith("local")
         set_java_home()
         chosen |= {"spark.master": master, **_QUIET, **(_LOCAL if is_local else {})}
-        if is_local and not os.environ.get("SPARK_DRIVER_MEMORY"):
+        if is_local and not _has_memory_setting():
             chosen["spark.driver.memory"] = f"{_choose_memory()}m"
         if not os.environ.get("PYSPARK_PYTHON"):
             # pyspark does not read the setting of this name.
@@ -102,8 +109,24 @@ def start_spark(
 
 def _choose_memory() -> int:
     """Return the memory of a local Spark in MiB: its driver is its executor, too."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
-    return max(1024, min(total // 4, 8192))
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in _CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+            total = min(total, int(Path(limit).read_text()))
+    return max(1024, min(total // 4 // 2**20, 8192))
+
+
+def _has_memory_setting() -> bool:
+    """Return whether the environment or Spark's file of defaults sets the driver's memory."""
+    folder = os.environ.get("SPARK_CONF_DIR") or os.path.join(
+        os.environ.get("SPARK_HOME", ""), "conf"
+    )
+    try:
+        defaults = Path(folder, "spark-defaults.conf").read_text(errors="replace")
+    except OSError:
+        defaults = ""
+    is_set = re.search(r"^\s*spark\.driver\.memory[\s=:]", defaults, re.MULTILINE)
+    return bool(os.environ.get("SPARK_DRIVER_MEMORY") or is_set)
 
 
 def is_submitted() -> bool:

@@ -179,11 +179,12 @@ def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
         kind = column.schema["value"].dataType.typeName()
         if kind in ("array", "vector", "vectorudt", "map", "struct"):
             return column.where("value is null").count(), []
-        counted = column.groupBy("value").count().orderBy("count", ascending=False)
         is_float = kind in ("float", "double")
         absent = "value is null" + (" or isnan(value)" if is_float else "")
         absent += " or value = ''" if kind in ("string", "varchar", "char") else ""
         missing = column.where(absent).count()
+        present_rows = column.where(f"not ({absent})")
+        counted = present_rows.groupBy("value").count().orderBy("count", ascending=False)
         top = [(row["value"], row["count"]) for row in counted.limit(_MOST_CLASSES + 2).collect()]
     else:
         frame = to_frame(df)[[label]]
@@ -193,11 +194,7 @@ def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
             return missing, []
         counted = values[~absent].value_counts()
         top = list(counted[counted > 0].head(_MOST_CLASSES + 2).items())
-    present = [
-        (value, int(count))
-        for value, count in top
-        if value is not None and value == value and value != ""
-    ]
+    present = [(value, int(count)) for value, count in top if value is not None and value == value]
     return int(missing), present if len(present) <= _MOST_CLASSES else []
 
 

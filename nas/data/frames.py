@@ -75,9 +75,11 @@ def to_column(values: Any) -> Any:
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return pd.Series(values, dtype=pd.ArrowDtype(values.type))
     array = np.atleast_1d(np.asarray(values))
-    if isinstance(values, list | tuple) and array.dtype.kind in "US":
+    if isinstance(values, list | tuple) and array.ndim == 1 and array.dtype.kind in "US":
         # NumPy makes strings of all values, also of None and NaN.
-        array = np.asarray(values, dtype=object)
+        missing = [_is_missing(each) for each in values]
+        if any(missing):
+            array = np.where(missing, None, array.astype(object))
     if array.ndim == 1:
         return array
     return array[:, 0] if array.shape[1:] == (1,) else list(array)

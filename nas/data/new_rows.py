@@ -16,6 +16,7 @@ from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.fields import encode_fields
 from cerebros_spark.data.table.matrix import encode_matrix
 from cerebros_spark.data.table.schema import (
+    CategoryColumn,
     DatetimeColumn,
     NumberColumn,
     TableColumn,
@@ -52,8 +53,28 @@ def encode_rows(x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]) ->
         x = _name_arrays(x, schema, groups)
     frame = to_frame(x)
     check_columns(list(frame.columns), names)
-    fields = encode_frame(to_arrow(frame[names]), schema.select(names).columns)
+    frame = _adapt_categories(frame[names], schema.select(names).columns)
+    fields = encode_frame(to_arrow(frame), schema.select(names).columns)
     return [encode_matrix(schema.select(group), fields) for group in groups]
+
+
+def _adapt_categories(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> pd.DataFrame:
+    """Convert categories that are fractions as those of training, whichever these rows have.
+
+    A missing value makes fractions of integers.
+    """
+    for column in columns:
+        values = frame[column.name]
+        is_category = isinstance(column, CategoryColumn) and isinstance(
+            values.dtype, pd.CategoricalDtype
+        )
+        if is_category and pd.api.types.is_float_dtype(values.cat.categories):
+            if column.storage == INTEGER:
+                values = values.astype(float)
+            else:
+                values = values.astype(object).map(str, na_action="ignore")
+            frame = frame.assign(**{column.name: values})
+    return frame
 
 
 def _name_arrays(
@@ -182,7 +203,8 @@ def _fill_type(values: pa.ChunkedArray, column: TableColumn) -> pa.ChunkedArray:
         return values
     types = {STRING: pa.large_string(), INTEGER: pa.int64(), NUMBER: pa.float64()}
     kind = types.get(column.storage, pa.list_(pa.float64()))
-    kind = pa.timestamp("us") if isinstance(column, DatetimeColumn) else kind
+    if isinstance(column, DatetimeColumn) and not is_integer_type(column.type):
+        kind = pa.timestamp("us")
     return pa.chunked_array([pa.nulls(len(values), kind)])
 
 

@@ -58,7 +58,8 @@ def describe_spark_table(
     _check_case(df)
     groups: Columns = []
     for group in features:
-        df, flat = flatten_structs(df, [group] if isinstance(group, str) else group)
+        together = [group] if isinstance(group, str) else group
+        df, flat = flatten_structs(df, together, [*flatten_names(features), *labels])
         groups += flat if isinstance(group, str) else [flat]
     classes, others = [], []
     for name in labels:

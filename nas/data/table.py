@@ -252,7 +252,7 @@ def _concat(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         kinds = [frame[name].dtype for frame in (first, second)]
         if all(isinstance(kind, pd.CategoricalDtype) for kind in kinds):
             one, other = (frame[name].cat.categories for frame in (first, second))
-            both = pd.CategoricalDtype([*one, *(each for each in other if each not in set(one))])
+            both = pd.CategoricalDtype(one.append(other[~other.isin(one)]))
             first = first.assign(**{name: first[name].astype(both)})
             second = second.assign(**{name: second[name].astype(both)})
             continue

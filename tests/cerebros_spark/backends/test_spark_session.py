@@ -6,7 +6,11 @@ import os
 import pytest
 
 from cerebros_spark import SparkBackend, start_spark
-from cerebros_spark.backends.spark_session import _local_address
+from cerebros_spark.backends.spark_session import (
+    _choose_memory,
+    _has_memory_setting,
+    _local_address,
+)
 from cerebros_spark.core.errors import ArgumentError
 
 
@@ -38,6 +42,21 @@ def test_the_address_of_a_local_spark_is_not_left_for_a_later_one(monkeypatch, g
     with _local_address():
         assert os.environ["SPARK_LOCAL_IP"] == (given or "127.0.0.1")
     assert os.environ.get("SPARK_LOCAL_IP") == given
+
+
+def test_memory_that_the_user_sets_elsewhere_stays(monkeypatch, tmp_path):
+    assert 1024 <= _choose_memory() <= 8192
+    monkeypatch.delenv("SPARK_DRIVER_MEMORY", raising=False)
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    assert not _has_memory_setting()
+    file = tmp_path / "spark-defaults.conf"
+    file.write_text("# spark.driver.memory 1g\nspark.driver.memoryOverhead 1g\n")
+    assert not _has_memory_setting()
+    file.write_text("spark.master local\n  spark.driver.memory\t32g\n")
+    assert _has_memory_setting()
+    file.unlink()
+    monkeypatch.setenv("SPARK_DRIVER_MEMORY", "2g")
+    assert _has_memory_setting()
 
 
 def test_a_backend_takes_a_session(spark):

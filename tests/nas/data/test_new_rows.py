@@ -73,6 +73,8 @@ def test_integers_that_stand_for_times_may_have_any_width_and_missing_values():
     assert np.isfinite(holes).all()
     small = encode(pd.DataFrame({"t": np.zeros(3, np.int32)}), schema)
     np.testing.assert_array_equal(small, expected[[0, 0, 0]])
+    nothing = encode(pd.DataFrame({"t": [None, None]}), schema)
+    np.testing.assert_array_equal(nothing, holes[[59, 59]])
     with pytest.raises(DataError, match="'t' holds fractions, but held integers"):
         encode(pd.DataFrame({"t": [0.5, 1.0]}), schema)
     with pytest.raises(DataError, match="'t' has the type string"):
@@ -88,3 +90,14 @@ def test_integer_categories_are_the_same_beside_missing_values(trained):
     assert (found[2] != expected).any(axis=1).all()
     with pytest.raises(DataError, match="'z' has the type category"):
         encode(pd.DataFrame({"z": pd.Categorical(["1", "3"])}), schema)
+
+
+def test_fractions_as_categories_are_the_same_in_any_rows():
+    whole = learn(pd.DataFrame({"z": pd.Categorical([1.0, 2.0, None] * 20)}))
+    expected = encode(pd.DataFrame({"z": pd.Categorical([1, 2])}), whole)
+    found = encode(pd.DataFrame({"z": pd.Categorical([1.0, 2.0, 2.5])}), whole)
+    np.testing.assert_array_equal(found[:2], expected)
+    fractions = learn(pd.DataFrame({"z": pd.Categorical([1.0, 2.5, 3.0] * 20)}))
+    expected = encode(pd.DataFrame({"z": pd.Categorical([1.0, 2.5])}), fractions)
+    found = encode(pd.DataFrame({"z": pd.Categorical([1.0, 1.0])}), fractions)
+    np.testing.assert_array_equal(found, expected[[0, 0]])

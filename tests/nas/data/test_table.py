@@ -94,3 +94,4 @@ def test_labels_in_a_list_may_be_missing():
     frame = pd.DataFrame({"x": np.arange(4.0)})
     named = name(frame, ["yes", "no", float("nan"), None])
     assert named.columns["target"].tolist() == [1, 0]
+    assert name(frame, ["yes", 1, "yes", 1]).columns["target"].tolist() == [1, 0, 1, 0]

@@ -112,6 +112,10 @@ def test_curves_may_have_different_lengths_gaps_and_directions():
     nan, inf = float("nan"), float("inf")
     (found,) = group_trials(with_curves("a", [3, 2, nan], [3, 1, 0.5, 0.1], [inf, 2, 1]), OBJECTIVE)
     assert found.score == pytest.approx((2 + 1 + 2) / 3)
+    # Where a fold has stopped, the mean of the others tells how hard they are.
+    curve = [1.0, 0.8, 0.9, 1.1, 1.3]
+    (found,) = group_trials(with_curves("a", curve, curve, [3.0, 2.8, 3.0]), OBJECTIVE)
+    assert found.score == pytest.approx((0.8 + 0.8 + 2.8) / 3)
     trials = with_curves("a", [0.5, 0.9], [0.6, 0.4], sign=-1)
     (found,) = group_trials(trials, keras_tuner.Objective(OBJECTIVE.name, "max"))
     assert found.score == pytest.approx((0.5 + 0.4) / 2)

@@ -188,6 +188,9 @@ def test_structs_become_columns(spark):
     assert flat.select("`s.a`", "`s.inner.b c`").head() == (1, "x")
     with pytest.raises(DataError, match=r"'s' has a field that would be called 's\.a'"):
         flatten_structs(df.withColumn("S.a", F.lit(1)), ["s", "S.a"])
+    again, names = flatten_structs(flat, ["s"])  # a struct of two inputs
+    assert names == ["s.a", "s.inner.b c"]
+    assert again.columns == flat.columns
 
 
 def test_integers_of_any_name_may_stand_for_times(spark):
