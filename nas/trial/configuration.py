@@ -124,7 +124,7 @@ def _score_folds(trials: Sequence[TrialRecord], objective: keras_tuner.Objective
             total[:length] += other[:length]
             count[:length] += 1
         # Means over fewer folds would differ by how hard these are, not by the epoch.
-        usable = (count == max(1.0, *count)) & np.isfinite(total) & np.isfinite(curve)
+        usable = (count == max([1.0, *count])) & np.isfinite(total) & np.isfinite(curve)
         if usable.any():
             mean = np.divide(total, count, out=np.full(len(curve), math.inf), where=usable)
             scores.append(float(sign * curve[int(mean.argmin())]))
