@@ -98,7 +98,9 @@ def build_raw_model(network: keras.Model, schema: TableSchema, layout: Layout) -
     several = sum(classes is not None for classes in found.values()) > 1
     layer_names = {label: f"{CLASSES}_{number}" for number, label in enumerate(labels)}
     layer_names = layer_names if several else dict.fromkeys(labels, CLASSES)
+    columns = {name.lower() for name in names}
     encoders = [f"table{number or ''}" for number in range(len(layout.inputs))]
+    encoders = [f"{name}_encoder" if name in columns else name for name in encoders]
     taken = [*layer_names.values(), *encoders, *(layer.name for layer in network.layers)]
     input_names = make_input_names(names, [*taken, network.name])
     for group, name in zip(layout.inputs, encoders, strict=True):

@@ -210,4 +210,5 @@ def test_columns_may_have_the_names_of_layers():
     schema = TableSchema(schema.columns, (LabelClasses("y", "string", ("u", "v")),))
     model = make_model(schema, 2)
     assert set(model.input) == {"classes", "table", "b"}
+    assert model.input["table"].name == "table"
     assert predict(model, frame, schema).shape == (60, 2)
