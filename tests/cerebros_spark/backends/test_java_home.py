@@ -21,7 +21,9 @@ VECTOR = "--add-modules=jdk.incubator.vector"
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path) -> None:
     """No JAVA_HOME, and an empty cache."""
-    monkeypatch.delenv("JAVA_HOME", raising=False)
+    # Set first, so that what the tests set is undone where the variable was not set.
+    monkeypatch.setenv("JAVA_HOME", "")
+    monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
