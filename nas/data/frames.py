@@ -106,7 +106,7 @@ def to_arrow(frame: pd.DataFrame, column_types: Mapping[str, str] | None = None)
         try:
             values = to_arrow_column(frame[name], name)
             if kind in ("categorical", "boolean", "bool") and pa.types.is_floating(values.type):
-                values = _to_whole(values, name)
+                values = to_integers(values, name, "categories")
         except DataError as error:
             if kind != IGNORE:
                 problems.append(str(error))
@@ -175,16 +175,25 @@ def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and value != value)
 
 
-def _to_whole(values: pa.Array, name: str) -> pa.Array:
-    """Convert integers of a fractional type to an integer type."""
+def to_integers(values: Any, name: str, use: str) -> Any:
+    """Convert integers of a fractional type to int64; NaN becomes null.
+
+    Args:
+        values: Arrow array, chunked or not.
+        name: Name of the column.
+        use: What the integers stand for, such as ``"categories"``.
+
+    Raises:
+        DataError: If a value has a fraction.
+    """
     missing = pc.is_null(values, nan_is_null=True)
     values = pc.if_else(missing, pa.scalar(None, values.type), values)
     try:
         return values.cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"the column {name!r} holds numbers with fractions, which cannot be categories: round "
-            "them, or convert them to strings"
+            f"the column {name!r} holds numbers with fractions, which cannot be {use}: round them, "
+            "or convert them to another type"
         ) from error
 
 

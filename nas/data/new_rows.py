@@ -32,7 +32,7 @@ from cerebros_spark.data.table.source import (
     is_integer_type,
 )
 from nas.data.columns import check_columns
-from nas.data.frames import are_arrays, is_table, to_arrow, to_frame
+from nas.data.frames import are_arrays, is_table, to_arrow, to_frame, to_integers
 from nas.data.table import split_labels
 from nas.data.values import to_array
 
@@ -174,7 +174,7 @@ def _adapt(
     if isinstance(column, DatetimeColumn):
         values = _convert_zone(values, column)
         if is_integer_type(column.type) and pa.types.is_floating(values.type):
-            values = _to_integers(values, column.name)  # some values are missing
+            values = to_integers(values, column.name, "times")  # some values are missing
     described = describe_arrow(column.name, values.type)
     if not _suits(described, column):
         raise DataError(
@@ -237,18 +237,6 @@ def _describe_values(column: TableColumn) -> str:
         return "dates or times"
     names = {STRING: "strings", VECTOR: "arrays of numbers", NUMBER: "numbers"}
     return names.get(column.storage, "numbers or booleans")
-
-
-def _to_integers(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    missing = pc.is_null(values, nan_is_null=True)
-    values = pc.if_else(missing, pa.scalar(None, values.type), values)
-    try:
-        return values.cast(pa.int64())
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"the column {name!r} holds fractions, but held integers that stand for times in "
-            "training: round them"
-        ) from error
 
 
 def _to_codes(values: pa.ChunkedArray) -> pa.Array:

@@ -75,7 +75,7 @@ def test_integers_that_stand_for_times_may_have_any_width_and_missing_values():
     np.testing.assert_array_equal(small, expected[[0, 0, 0]])
     nothing = encode(pd.DataFrame({"t": [None, None]}), schema)
     np.testing.assert_array_equal(nothing, holes[[59, 59]])
-    with pytest.raises(DataError, match="'t' holds fractions, but held integers"):
+    with pytest.raises(DataError, match="'t' holds numbers with fractions, which cannot be times"):
         encode(pd.DataFrame({"t": [0.5, 1.0]}), schema)
     with pytest.raises(DataError, match="'t' has the type string"):
         encode(pd.DataFrame({"t": ["2020-01-01"]}), schema)
