@@ -20,6 +20,7 @@ case "$stack" in
     *) echo "STACK is '$stack', but must be newest, 3.12 or oldest" >&2 && exit 2 ;;
 esac
 venv="${VENV:-$venv}"
+venv="${venv%/}" # its lock is a file beside it
 
 # What the environment must have: the same packages, and our own entry points.
 wanted="$stack $(sed -n '/^\[project/,/^\[tool/p' pyproject.toml | cat "$requirements" requirements-dev.txt - | cksum)"
@@ -54,6 +55,7 @@ install() {
 }
 
 if ! is_installed; then
+    mkdir -p "$(dirname "$venv")"
     # One at a time, where the machine has flock.
     exec 9>"$venv.lock"
     ! command -v flock >/dev/null || flock 9

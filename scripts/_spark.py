@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cerebros_spark import BackendError, set_java_home
 
-__all__ = ["BackendError", "address_towards", "spark_environment", "spark_home"]
+__all__ = ["BackendError", "address_towards", "spark_home", "spark_variables"]
 
 
 def spark_home() -> str:
@@ -22,13 +22,13 @@ def spark_home() -> str:
     return os.path.dirname(pyspark.__file__)
 
 
-def spark_environment(**more: str) -> dict[str, str]:
-    """Return the environment for Spark's own programs (spark-class, spark-submit).
+def spark_variables() -> dict[str, str]:
+    """Return the variables that Spark's own programs (spark-class, spark-submit) need.
 
     Raises:
         BackendError: If there is no Java that Spark can use.
     """
-    return {**os.environ, "SPARK_HOME": spark_home(), "JAVA_HOME": set_java_home(), **more}
+    return {"SPARK_HOME": spark_home(), "JAVA_HOME": set_java_home()}
 
 
 def address_towards(master: str) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from _daemons import Daemons, State
-from _spark import spark_environment, spark_home
+from _spark import spark_home, spark_variables
 
 _DEPLOY = "org.apache.spark.deploy"
 _MASTER = "master.url"
@@ -162,7 +162,7 @@ class Cluster:
 
     def _launch(self, config: ClusterConfig, name: str, *arguments: str) -> None:
         spark_class = os.path.join(spark_home(), "bin", "spark-class")
-        environment = spark_environment(SPARK_LOCAL_IP=config.host)
+        environment = {**os.environ, **spark_variables(), "SPARK_LOCAL_IP": config.host}
         # The last of two settings wins, so the user's comes last.
         options = f"-Dspark.worker.timeout={_SILENCE} {environment.get('SPARK_MASTER_OPTS', '')}"
         environment["SPARK_MASTER_OPTS"] = options.strip()

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import _packing
-from _spark import BackendError, address_towards, spark_environment, spark_home
+from _spark import BackendError, address_towards, spark_home, spark_variables
 from _standalone import Cluster, ClusterError
 from cluster import FOLDER
 
@@ -47,30 +47,25 @@ def main() -> None:
         master = args.master or MASTERS.get(args.kind) or Cluster(args.folder).master()
         print_only = args.dry_run or args.kind != "standalone"
         local_address = None if args.host else address_towards(master)
+        variables = spark_variables()  # fails without a Java, before the environment is packed
         settings = configuration(args, args.host or local_address)
         archives = [] if args.python else pack(args, print_only)
-    except (ClusterError, _packing.PackingError, OSError) as error:
+    except (BackendError, ClusterError, _packing.PackingError, OSError) as error:
         sys.exit(f"submit: {error}")
     command = [os.path.join(spark_home(), "bin", "spark-submit"), "--master", master]
     command += ["--deploy-mode", "client"]
     for name, value in settings.items():
         command += ["--conf", f"{name}={value}"]
     command += [*archives, args.script, *args.arguments]
-    variables = {
-        "PYSPARK_PYTHON": args.python or "./environment/bin/python",
-        "PYSPARK_DRIVER_PYTHON": sys.executable,
-    }
+    variables["PYSPARK_PYTHON"] = args.python or "./environment/bin/python"
+    variables["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if local_address:
         # Otherwise the driver's web page listens on all addresses.
         variables["SPARK_LOCAL_IP"] = local_address
     if print_only:
         print(shlex.join(["env", *(f"{n}={v}" for n, v in variables.items()), *command]))
     else:
-        try:
-            environment = spark_environment(**variables)
-        except BackendError as error:
-            sys.exit(f"submit: {error}")
-        os.execve(command[0], command, environment)
+        os.execve(command[0], command, {**os.environ, **variables})
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

@@ -18,18 +18,13 @@ from keras import Model
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.core.pickling import pickle_objects
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.data.table.labels import index_classes
 from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.engine.report import EngineReport
 from cerebros_spark.storage.store import Store
 from cerebros_spark.training.keras.metrics import MetricsMerger
-from nas.data.columns import build_inputs, build_labels, check_columns, predict_rows
-from nas.data.frames import is_table, to_arrow_column, to_frame
+from nas.data.columns import check_columns
+from nas.data.frames import is_table
 from nas.data.heads import Target
-from nas.data.inputs import select_columns
-from nas.data.new_rows import encode_rows, to_labels
-from nas.data.values import has_fractions
-from nas.data.weights import read_evaluation_weights
 from nas.drawing import Drawing, draw_network
 from nas.ensemble.ensemble import Ensemble
 from nas.reporting import ReportPath, check_path, write_report
@@ -38,11 +33,10 @@ from nas.results.ensemble_model import load_final_network
 from nas.results.leaderboard import build_leaderboard
 from nas.results.output_columns import (
     OutputColumns,
-    check_absent,
     class_kind,
     output_names,
 )
-from nas.results.prediction import predict_untraced
+from nas.results.predictor import Predictor
 from nas.results.raw_model import build_raw_model, find_precise_columns
 from nas.results.saved_result import ResultParts, load_parts, save_result
 from nas.results.scorer import Scorer, has_fractional_type
@@ -151,6 +145,8 @@ class ModelSelectionResult:
     @functools.cached_property
     def best_model(self) -> Model:
         """Best network, with the weights of the epoch that its score belongs to."""
+        if self.ensemble is None:
+            return self._predictor.model
         return self.get_model(self.best_trial.trial_id)
 
     def get_best_model(self) -> Model:
@@ -168,7 +164,8 @@ class ModelSelectionResult:
         would not convert the indices. Raises ArgumentError if there is no such trial, or it has no
         weights.
         """
-        return self._load_model(self._find_record(trial), exported=True)
+        network = TrainedNetwork.from_record(self._store, self._find_record(trial))
+        return network.to_model(self.custom_objects)
 
     def export_model(self, raw: bool = True) -> Model:
         """Return the model that predicts as a ``keras.Model``, which Keras alone saves and loads.
@@ -184,7 +181,7 @@ class ModelSelectionResult:
             The model. If labels have classes, its layer ``"classes"`` contains them.
         """
         if not raw or self.table is None:
-            return self._final_model
+            return self._predictor.model
         precise = find_precise_columns(self.table)
         if precise:
             logger.warning(
@@ -193,7 +190,7 @@ class ModelSelectionResult:
                 ", ".join(map(repr, precise)),
             )
 
-        return build_raw_model(self._final_model, self.table, self._layout)
+        return build_raw_model(self._predictor.model, self.table, self._layout)
 
     def get_best_models(self, num_models: int = 1) -> list[Model]:
         """Return the networks of the best ``num_models`` trials with a score, best first."""
@@ -359,21 +356,7 @@ class ModelSelectionResult:
         table: Any = df
         if not is_table(table):
             return self.scorer().transform(table)
-        columns = self._make_columns()
-        existing = table.column_names if isinstance(table, pa.Table) else list(table.columns)
-        check_absent([name for each in columns for name in each.all_names], existing)
-        inputs = self.model_inputs(table)
-        outputs = predict_untraced(
-            self._final_model, inputs if isinstance(inputs, list) else [inputs]
-        )
-        added: dict[str, pa.Array] = {}
-        for each, values in zip(columns, outputs, strict=True):
-            added.update(each.to_arrow(values.reshape(len(values), each.width)))
-        if isinstance(table, pa.Table):
-            for name, values in added.items():
-                table = table.append_column(name, values)
-            return table
-        return table.assign(**{name: each.to_pandas().to_numpy() for name, each in added.items()})
+        return self._predictor.add_outputs(table, self._make_columns())
 
     def evaluate(self, df: DataFrame, batch_size: int = _SCORING_BATCH) -> dict[str, float]:
         """Evaluate the best network on the executors; return its loss and metrics over all rows.
@@ -401,10 +384,10 @@ class ModelSelectionResult:
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
         """Return a scorer of the best network, which can be sent to executors."""
         return Scorer(
-            network=self._final_network,
+            network=self._predictor.network,
             batch_size=batch_size,
             layout=self._layout,
-            input_dtypes=self._model_input_dtypes,
+            input_dtypes=self._predictor.input_dtypes,
             label_dtypes=tuple(target.label_dtype for target in self._targets),
             label_values=tuple(target.values for target in self._targets),
             outputs=self._make_columns(),
@@ -418,84 +401,28 @@ class ModelSelectionResult:
         self, x: Any, batch_size: int = 32, verbose: int = 0
     ) -> np.ndarray | list[np.ndarray]:
         """Predict the best network's outputs for arrays; see ``HyperHyperModel.predict``."""
-        inputs = self.model_inputs(x)
-        outputs: np.ndarray | list[np.ndarray] = predict_rows(
-            self._final_model, inputs, batch_size=batch_size, verbose=verbose
-        )
-        return outputs
+        return self._predictor.predict(x, batch_size, verbose)
 
     def evaluate_arrays(
         self, x: Any, y: Any, batch_size: int = 32, verbose: int = 0, sample_weight: Any = None
     ) -> dict[str, float]:
         """Evaluate the best network on arrays, by metric name; see ``HyperHyperModel.evaluate``."""
-        if isinstance(x, pa.Table):
-            x = to_frame(x)
-        if isinstance(y, str):  # the name of the label's column, as in fit
-            y = None
-        if y is None and not isinstance(x, Mapping | pd.DataFrame):
-            raise ArgumentError("y is missing; pass the labels, or a DataFrame that holds them")
-        inputs = self.model_inputs(x)
-        rows = len(inputs[0] if isinstance(inputs, list) else inputs)
-        if rows == 0:
-            raise DataError("there are no rows to evaluate")
-        values = self.scoring_model.evaluate(
-            inputs,
-            self.model_labels(x if y is None else y),
-            batch_size=batch_size,
-            verbose=verbose,
-            sample_weight=read_evaluation_weights(sample_weight, rows),
-            return_dict=True,
-        )
-        # Keras sorts the dict by name; restore the order of compile().
-        return {name: values[name] for name in self.scoring_model.get_metrics_result()}
+        return self._predictor.evaluate(x, y, batch_size, verbose, sample_weight)
 
-    @functools.cached_property
+    @property
     def scoring_model(self) -> Model:
-        """Best network, compiled with all metrics of the search, to evaluate arrays.
-
-        It is separate from :attr:`best_model`, which users may evaluate on labels with one axis.
-        Keras cannot evaluate the same model on labels with one axis and then with two.
-        """
-        return self._final_network.to_model(self.custom_objects, exported=False)
+        """The network that predicts, compiled with all metrics of the search."""
+        return self._predictor.scoring_model
 
     def model_inputs(self, x: Any) -> np.ndarray | list[np.ndarray]:
-        """Convert arrays, a dict or a pandas DataFrame to the inputs of the network."""
-        if self.table is not None:
-            inputs = encode_rows(x, self.table, self._layout.inputs)
-            return inputs[0] if len(inputs) == 1 else inputs
-        columns = select_columns(x, self._layout.inputs, "x")
-        inputs = build_inputs(columns, self._layout, self._model_input_dtypes)
-        return inputs[0] if len(inputs) == 1 else inputs
+        """Convert arrays, a dict or a table to the inputs of the network."""
+        return self._predictor.build_inputs(x)
 
     def model_labels(self, y: Any) -> np.ndarray | list[np.ndarray]:
         """Convert labels, or a pandas DataFrame with labels, to the targets of the network."""
-        columns = select_columns(self._index_classes(y), self._layout.outputs, "y")
-        dtypes = [
-            target.dtype_for(fractions=any(has_fractions(columns[name]) for name in group))
-            for group, target in zip(self._layout.outputs, self._targets, strict=True)
-        ]
-        labels = build_labels(columns, self._layout, dtypes)
-        for array, group, target in zip(labels, self._layout.outputs, self._targets, strict=True):
-            if array.shape[1:] != target.label_shape:
-                raise DataError(
-                    f"the labels of {target.name!r} must have {target.label_shape[0]} values per "
-                    f"row, but got {array.shape[1]}"
-                )
-            target.values.check(array, group)
-        return labels[0] if len(labels) == 1 else labels
+        return self._predictor.build_labels(y)
 
     # Inside ------------------------------------------------------------------------------
-
-    def _index_classes(self, y: Any) -> Any:
-        """Replace the classes of labels of a raw table by their indices."""
-        if self.table is None or not self.table.labels:
-            return y
-        names = [name for group in self._layout.outputs for name in group]
-        labels = to_labels(y, names)
-        for classes in self.table.labels:
-            values = to_arrow_column(labels[classes.name], classes.name)
-            labels[classes.name] = index_classes(values, classes)
-        return labels
 
     @functools.cached_property
     def _ranked(self) -> list[TrialRecord]:
@@ -519,29 +446,19 @@ class ModelSelectionResult:
         )
 
     @functools.cached_property
-    def _final_network(self) -> TrainedNetwork:
-        """Network that predicts: the ensemble, or the best network."""
-        return load_final_network(
+    def _predictor(self) -> Predictor:
+        """The network that predicts: the ensemble, or the best network."""
+        network = load_final_network(
             self._store, self.trials, self.ensemble, self.best_trial, self.custom_objects
         )
-
-    @functools.cached_property
-    def _final_model(self) -> Model:
-        """Model that predicts: the ensemble, or the best network."""
-        if self.ensemble is None:
-            return self.best_model
-        return self._final_network.to_model(self.custom_objects)
-
-    def _load_model(self, record: TrialRecord, *, exported: bool) -> Model:
-        network = TrainedNetwork.from_record(self._store, record)
-        return network.to_model(self.custom_objects, exported=exported)
-
-    @property
-    def _model_input_dtypes(self) -> tuple[str, ...]:
-        """Dtype of each input of the network, which may be wider than that of its training data."""
-        if all(dtype == "float32" for dtype in self._input_dtypes):
-            return self._input_dtypes
-        return tuple(str(tensor.dtype) for tensor in self._final_model.inputs)
+        return Predictor(
+            network,
+            self._layout,
+            self._input_dtypes,
+            self._targets,
+            self.table,
+            self.custom_objects,
+        )
 
     def _get_class_values(self, labels: Sequence[str]) -> tuple[Any, ...]:
         """Return the classes of an output, unless they are their own indices."""

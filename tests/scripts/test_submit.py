@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 import subprocess
 import sys
@@ -51,6 +52,19 @@ def test_a_dry_run_shows_the_whole_command(tmp_path):
     assert "PYSPARK_PYTHON=./environment/bin/python" in words
     assert f"PYSPARK_DRIVER_PYTHON={sys.executable}" in words
     assert "SPARK_LOCAL_IP=127.0.0.1" in words
+    assert [word for word in words if word.startswith("JAVA_HOME=")]
+    assert [word for word in words if word.startswith("SPARK_HOME=")]
+
+
+def test_without_a_java_nothing_is_packed(tmp_path):
+    words = [*MASTER, "--cache", str(tmp_path), QUICKSTART]
+    environment = {**os.environ, "JAVA_HOME": "/no/java"}
+    done = subprocess.run(
+        [sys.executable, str(SUBMIT), *words], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 1
+    assert "/no/java" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_with_a_space_is_told_as_a_url(tmp_path):
