@@ -173,11 +173,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not any(item.get_closest_marker(mark) for mark in MARKS):
             uses_spark = "spark" in getattr(item, "fixturenames", ())
             item.add_marker("spark" if uses_spark else mark_of(item.path))
-    # With --dist loadgroup: a file stays together, and one process has all that use its Spark.
-    on_spark = {item.path for item in items if item.get_closest_marker("spark")}
-    for item in items:
-        group = "spark" if item.path in on_spark else name_of(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=place)
 
 
