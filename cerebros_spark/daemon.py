@@ -11,10 +11,15 @@ TensorFlow is imported but not initialized, so each worker still configures its 
 
 from __future__ import annotations
 
+import gc
+
 from pyspark.daemon import manager
 
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
 if __name__ == "__main__":
     load_tensorflow(redirect_stderr=True)
+    # Workers collect garbage after every task: 0.25 s if they looked through TensorFlow, too.
+    gc.collect()
+    gc.freeze()
     manager()

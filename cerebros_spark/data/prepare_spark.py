@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from pyspark import StorageLevel
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -69,7 +70,7 @@ def prepare_spark(
         inspect: Called with the manifest, without shards, before anything is written; an error
             ends the preparation.
         table: Description of the features, if they are raw columns of any type. Their encoding is
-            learned from the training rows, in two more passes over the sorted rows.
+            learned from the training rows, in three more passes over the sorted rows.
         classes: Classes of labels whose class indices are in ``df``.
         **arguments: Arguments of :func:`~cerebros_spark.data.checks.check_request`. If
             ``validation`` is a fraction, ``shuffle`` must be True, because rows have no order.
@@ -114,7 +115,10 @@ def prepare_spark(
         checks.check_weights(columns, _find_greatest_weight(placed, sources))
         schema = None
         if table is not None:
-            _log_duplicates(placed, surveyed.rows, [source.alias for source in sources], raw.names)
+            row_hash = F.col("h1")
+            if isinstance(request.validation, str):  # whose marks are part of that hash
+                row_hash = F.xxhash64(*(source.alias for source in sources), *raw.names)
+            _log_duplicates(placed, surveyed.rows, row_hash)
             schema = table.learn(placed, classes)
             columns = (*checks.describe_fields(schema, request), *columns)
 
@@ -254,12 +258,10 @@ def _add_statistics(
     )
 
 
-def _log_duplicates(
-    placed: DataFrame, rows: int, labels: Sequence[str], features: Sequence[str]
-) -> None:
+def _log_duplicates(placed: DataFrame, rows: int, row_hash: SparkColumn) -> None:
     """Log the share of validation rows that are training rows, too, in a sample of the rows."""
     # All copies of a row have the same hash, so all or none of them are in the sample.
-    hashed = placed.select(F.xxhash64(*labels, *features).alias("hash"), "validates")
+    hashed = placed.select(row_hash.alias("hash"), "validates")
     sample = hashed.where(F.pmod("hash", F.lit(max(1, rows // _COMPARED))) == 0)
     counts = sample.groupBy("hash").agg(
         F.count_if("validates").alias("held_out"), F.count_if(~F.col("validates")).alias("train")

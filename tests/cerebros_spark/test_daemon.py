@@ -9,3 +9,13 @@ def test_workers_are_forked_with_tensorflow_loaded(spark):
         return "tensorflow" in Path(f"/proc/{os.getppid()}/maps").read_text()
 
     assert spark.sparkContext.parallelize([0], 1).map(is_tensorflow_loaded).collect() == [True]
+
+
+def test_workers_do_not_collect_what_was_loaded_before_them(spark):
+    def count_frozen(_):
+        import gc
+
+        return gc.get_freeze_count()
+
+    (frozen,) = spark.sparkContext.parallelize([0], 1).map(count_frozen).collect()
+    assert frozen > 100_000

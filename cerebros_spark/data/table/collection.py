@@ -121,6 +121,14 @@ def find_data_error(error: Exception) -> DataError | None:
     return None
 
 
+def collect_table(frame: DataFrame) -> pa.Table | None:
+    """Collect a DataFrame as an Arrow table; None without rows."""
+    if hasattr(frame, "toArrow"):  # since Spark 4.0; it needs no Python workers
+        return frame.toArrow()
+    tables = collect_tables(frame)
+    return pa.concat_tables(tables) if tables else None
+
+
 def collect_tables(frame: DataFrame, most_bytes: int | None = None) -> list[pa.Table] | None:
     """Collect a DataFrame as Arrow tables, one for each Spark partition.
 

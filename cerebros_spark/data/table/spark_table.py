@@ -6,7 +6,8 @@ packed into one array column, without nulls: NaN, the least int64 and the empty 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F  # noqa: N812
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.checks import DataRequest
@@ -26,19 +26,8 @@ from cerebros_spark.data.table.batch import (
     select_storage,
     vector_length_error,
 )
-from cerebros_spark.data.table.collection import collect_rows, collect_tables
-from cerebros_spark.data.table.counts import SCHEMA, CountPlan, merge_counts
 from cerebros_spark.data.table.fields import to_raw_columns
-from cerebros_spark.data.table.learning import (
-    MAX_CATEGORIES,
-    SurveyedColumn,
-    check_infinities,
-    describe_survey,
-    find_reason,
-    learn_schema,
-    min_category_rows,
-    plan_counts,
-)
+from cerebros_spark.data.table.learning import SurveyedColumn
 from cerebros_spark.data.table.schema import (
     LabelClasses,
     NumberColumn,
@@ -56,15 +45,16 @@ from cerebros_spark.data.table.source import (
     is_integer_type,
     resolve_kinds,
 )
+from cerebros_spark.data.table.spark_learning import learn_from_frame, survey_frame
+from cerebros_spark.data.table.spark_strings import STRINGS
 from cerebros_spark.data.table.survey import TableSurvey
 
 # Names that no column of a user has.
-_NUMBERS, _INTEGERS, _STRINGS = "cerebros_numbers", "cerebros_integers", "cerebros_strings"
+_NUMBERS, _INTEGERS = "cerebros_numbers", "cerebros_integers"
 _VECTOR = "cerebros_vector"
 
 _STRING_BYTES = 40  # of a short string in an array of Spark
 _MISSING_SQL = "-9223372036854775807L - 1L"  # no literal of Spark has the least integer
-_COUNTS = "place int, text string, bin bigint, rows bigint, least double, greatest double"
 
 
 @dataclass(frozen=True)
@@ -162,14 +152,23 @@ class SparkTable:
             else:
                 whole = self._integer_sql(name, data_type, column.zone)
                 sql[INTEGER].append(f"coalesce({whole}, {_MISSING_SQL})")
-        packs = zip((_NUMBERS, _INTEGERS, _STRINGS), sql.values(), strict=True)
+        packs = zip((_NUMBERS, _INTEGERS, STRINGS), sql.values(), strict=True)
         return [*(f"array({', '.join(each)}) as {name}" for name, each in packs if each), *vectors]
+
+    def without_strings(self) -> SparkTable:
+        """Return the table of the other columns."""
+        kept = [column.storage != STRING for column in self.columns]
+        return replace(
+            self,
+            columns=tuple(itertools.compress(self.columns, kept)),
+            types=tuple(itertools.compress(self.types, kept)),
+        )
 
     @property
     def names(self) -> list[str]:
         """Names of the columns of :meth:`select_packs`."""
         storages = {column.storage for column in self.columns if column.kind != IGNORE}
-        names = {NUMBER: _NUMBERS, INTEGER: _INTEGERS, STRING: _STRINGS}
+        names = {NUMBER: _NUMBERS, INTEGER: _INTEGERS, STRING: STRINGS}
         vectors = [f"{_VECTOR}{i}" for i in range(len(select_storage(self.columns, VECTOR)))]
         return [*(name for storage, name in names.items() if storage in storages), *vectors]
 
@@ -200,7 +199,7 @@ class SparkTable:
                 raise vector_length_error(column.name, [column.width, values.shape[1]])
         integers = packs.get(_INTEGERS, np.empty((rows, 0), np.int64))
         missing = integers == MISSING_INTEGER
-        strings = packs.get(_STRINGS, ())
+        strings = packs.get(STRINGS, ())
         return RawBatch(
             rows,
             np.concatenate([numbers, *vectors], axis=1),
@@ -224,7 +223,7 @@ class SparkTable:
                 if len(lengths) > 1:
                     raise self._make_length_error(name, list(lengths))
                 values = np.stack(list(values))
-            if name != _STRINGS:
+            if name != STRINGS:
                 packs[name] = values
                 continue
             # pyarrow 14 makes no large strings of NumPy's objects.
@@ -244,7 +243,7 @@ class SparkTable:
             if isinstance(column, pa.ChunkedArray):
                 column = column.combine_chunks()
             flat = column.flatten()
-            if name == _STRINGS:
+            if name == STRINGS:
                 packs[name] = _split_strings(flat, rows)
                 continue
             lengths = np.unique(np.diff(column.offsets.to_numpy()))
@@ -258,44 +257,15 @@ class SparkTable:
     # Learning ----------------------------------------------------------------------------
 
     def survey(self, frame: DataFrame) -> tuple[TableSurvey, list[SurveyedColumn]]:
-        """Survey all rows of a frame with the packs, in one pass.
+        """Survey all rows of a frame with the packs; the survey returned first has no strings.
 
         Raises:
             DataError: If the frame has no rows.
         """
-        surveys = self._survey_splits(frame.selectExpr(*self.names, "false as validates"))
-        if False not in surveys:
-            raise DataError("the data has no rows")
-        return surveys[False], describe_survey(surveys[False], self.columns)
-
-    def _survey_splits(self, frame: DataFrame) -> dict[bool, TableSurvey]:
-        """Survey the rows by the column ``validates``, in one pass."""
-        table = self
-
-        def count(batches: Iterable[Any]) -> Iterator[Any]:
-            surveys: dict[bool, TableSurvey] = {}
-            for batch in batches:
-                marks = batch.column("validates")
-                for validates in (False, True):
-                    part = batch.filter(pa.compute.equal(marks, validates))
-                    if part.num_rows:
-                        counted = TableSurvey.count(table.batch_from_arrow(part))
-                        before = surveys.get(validates)
-                        surveys[validates] = counted if before is None else before.merge(counted)
-            for validates, survey in surveys.items():
-                row = {"validates": [validates], "survey": [survey.to_bytes()]}
-                yield pa.RecordBatch.from_pydict(row)
-
-        total: dict[bool, TableSurvey] = {}
-        selected = frame.select(*self.names, "validates")
-        for row in collect_rows(selected, count, "validates boolean, survey binary"):
-            part = TableSurvey.from_bytes(row["survey"])
-            before = total.get(row["validates"])
-            total[row["validates"]] = part if before is None else before.merge(part)
-        return total
+        return survey_frame(self, frame)
 
     def learn(self, frame: DataFrame, labels: Sequence[LabelClasses]) -> TableSchema:
-        """Learn the schema in two passes.
+        """Learn the schema in three passes, of which one reads the strings alone.
 
         Args:
             frame: All rows, with the packs and a boolean column ``validates``.
@@ -304,74 +274,7 @@ class SparkTable:
         Raises:
             DataError: If there are infinite values, or no column can be used.
         """
-        surveys = self._survey_splits(frame)
-        if False not in surveys:
-            raise DataError("there are no training rows")
-        survey = surveys[False]
-        surveyed = describe_survey(survey, self.columns)
-        others = [describe_survey(surveys[True], self.columns)] if True in surveys else []
-        check_infinities(surveyed, *others)
-        used = [each for each in surveyed if find_reason(each) is None]
-        plan = plan_counts(survey, used)
-        named = [
-            plan.find_place(each.column.storage, each.slot)
-            for each in used
-            if each.column.is_named and each.column.kind in ("categorical", "boolean")
-        ]
-        fewest = min_category_rows(survey.rows)
-        counts = self._count(frame.where("not validates"), plan, fewest, named)
-        return learn_schema(surveyed, plan, counts, labels, embeds=self.embeds)
-
-    def _count(
-        self, frame: DataFrame, plan: CountPlan, fewest: int, named: Sequence[int]
-    ) -> pa.Table:
-        """Count bins and categories; of the rare categories of a column, only one is returned.
-
-        The places in ``named`` have no rare categories.
-        """
-        table = self
-
-        def count(batches: Iterable[Any]) -> Iterator[Any]:
-            yield from plan.count(table.batch_from_arrow(b) for b in batches).to_batches()
-
-        grouped = (
-            frame.select(*self.names)
-            .mapInArrow(count, _COUNTS)
-            .groupBy("place", "text", "bin")
-            .agg(
-                F.sum("rows").alias("rows"),
-                F.min("least").alias("least"),
-                F.max("greatest").alias("greatest"),
-            )
-        )
-        bins = grouped.where("bin is not null")
-        categories = grouped.where("bin is null")
-        is_frequent = " or ".join([f"rows >= {fewest}", *(f"place = {each}" for each in named)])
-        limit = MAX_CATEGORIES + 1
-        frequent = (
-            categories.where(is_frequent)
-            .selectExpr(
-                "*", "row_number() over (partition by place order by rows desc, text) as number"
-            )
-            .where(f"number <= {limit}")
-            .drop("number")
-        )
-        rare = (
-            categories.where(f"not ({is_frequent})")
-            .groupBy("place")
-            .agg(F.min("text").alias("text"), F.max("rows").alias("rows"))
-            .selectExpr(
-                "place",
-                "text",
-                "cast(null as bigint) as bin",
-                "rows",
-                "cast(null as double) as least",
-                "cast(null as double) as greatest",
-            )
-        )
-        parts = [each.select(*SCHEMA.names) for each in (bins, frequent, rare)]
-        collected = collect_tables(parts[0].unionByName(parts[1]).unionByName(parts[2])) or []
-        return merge_counts([table.cast(SCHEMA) for table in collected])
+        return learn_from_frame(self, frame, labels)
 
 
 @dataclass(frozen=True)
