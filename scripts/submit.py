@@ -47,7 +47,7 @@ def main() -> None:
         master = args.master or MASTERS.get(args.kind) or Cluster(args.folder).master()
         print_only = args.dry_run or args.kind != "standalone"
         local_address = None if args.host else address_towards(master)
-        variables = spark_variables()  # fails without a Java, before the environment is packed
+        variables = variables_of_spark(args.kind, is_needed=not print_only)
         settings = configuration(args, args.host or local_address)
         archives = [] if args.python else pack(args, print_only)
     except (BackendError, ClusterError, _packing.PackingError, OSError) as error:
@@ -126,6 +126,21 @@ def configuration(args: argparse.Namespace, host: str | None) -> dict[str, str]:
     if args.kind == "kubernetes":
         settings[IMAGE] = "IMAGE"
     return settings | dict(word.split("=", 1) for word in args.conf)
+
+
+def variables_of_spark(kind: str, *, is_needed: bool) -> dict[str, str]:
+    """Return the variables that spark-submit needs; without a Java, none if they are not needed.
+
+    A command for another cluster is completed elsewhere, where other paths hold.
+    """
+    if kind != "standalone":
+        return {}
+    try:
+        return spark_variables()  # before the environment is packed
+    except BackendError:
+        if is_needed:
+            raise
+        return {}
 
 
 def pack(args: argparse.Namespace, print_only: bool) -> list[str]:

@@ -70,7 +70,7 @@ def check_reader(name: str | None, source: str = "reader") -> str | None:
 
 
 def choose_reader(name: str | None = None) -> str:
-    """Return the name of the reader to use, which the log says once.
+    """Return the name of the reader to use.
 
     Args:
         name: The wanted reader. By default, that of the environment variable
@@ -80,13 +80,11 @@ def choose_reader(name: str | None = None) -> str:
     Raises:
         ArgumentError: If there is no such reader, or its library cannot be imported.
     """
-    chosen = get_wanted_reader(name) or _find_default()
-    version = _find_version(chosen)
-    with _lock:
-        if chosen not in _logged:
-            _logged.add(chosen)
-            logger.info("reading shards with %s", version)
-    return chosen
+    wanted = get_wanted_reader(name)
+    if wanted is None:
+        return _find_default()
+    _find_version(wanted)
+    return wanted
 
 
 def get_wanted_reader(name: str | None = None) -> str | None:
@@ -104,7 +102,13 @@ def open_reader(name: str | None = None) -> Reader:
     Raises:
         ArgumentError: If there is no such reader, or its library cannot be imported.
     """
-    return _import_reader(choose_reader(name))
+    name = choose_reader(name)
+    version = _find_version(name)
+    with _lock:
+        if name not in _logged:
+            _logged.add(name)
+            logger.info("reading shards with %s", version)
+    return _import_reader(name)
 
 
 def _find_version(name: str) -> str:

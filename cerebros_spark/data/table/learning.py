@@ -30,12 +30,7 @@ from cerebros_spark.data.table.schema import (
     TableSchema,
 )
 from cerebros_spark.data.table.source import IGNORE, INTEGER, NUMBER, STRING, VECTOR, RawColumn
-from cerebros_spark.data.table.survey import (
-    NumberSurvey,
-    StringSurvey,
-    TableSurvey,
-    estimate_distinct,
-)
+from cerebros_spark.data.table.survey import NumberSurvey, TableSurvey, estimate_distinct
 
 MAX_ONE_HOT = 32
 """Maximum number of known categories of a column that is one-hot encoded."""
@@ -99,19 +94,8 @@ class SurveyedColumn:
         return self.rows - self.missing
 
 
-def describe_survey(
-    survey: TableSurvey,
-    columns: Sequence[RawColumn],
-    strings: Sequence[StringSurvey] | None = None,
-) -> list[SurveyedColumn]:
-    """Return the counts of each column, in the order of ``columns``.
-
-    Args:
-        survey: Survey of the columns.
-        columns: The columns.
-        strings: Survey of those of strings, if it is not in ``survey``.
-    """
-    strings = survey.describe_strings() if strings is None else strings
+def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[SurveyedColumn]:
+    """Return the counts of each column, in the order of ``columns``."""
     described: dict[str, SurveyedColumn] = {}
     numbers, rows = survey.numbers, survey.rows
     slot = 0
@@ -146,15 +130,15 @@ def describe_survey(
             has_times=bool(survey.times[slot]),
         )
     for slot, column in enumerate(select_storage(columns, STRING)):
-        present = rows - strings[slot].missing
+        missing = int(survey.missing[slot])
         described[column.name] = SurveyedColumn(
             column,
             slot,
             rows,
-            strings[slot].missing,
+            missing,
             0,
-            min(present, strings[slot].distinct),
-            mean_length=strings[slot].letters / max(present, 1),
+            min(rows - missing, estimate_distinct(survey.sketches[len(integers) + slot])),
+            mean_length=float(survey.letters[slot]) / max(rows - missing, 1),
         )
     ignored = {c.name: SurveyedColumn(c, 0, rows, 0, 0, None) for c in columns if c.kind == IGNORE}
     return [(described | ignored)[column.name] for column in columns]

@@ -12,9 +12,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from cerebros_spark.core.errors import DataError
-from cerebros_spark.data.table.batch import select_storage
-from cerebros_spark.data.table.collection import collect_rows, collect_table
-from cerebros_spark.data.table.counts import SCHEMA, CountPlan
+from cerebros_spark.data.table.collection import collect_rows, collect_tables
+from cerebros_spark.data.table.counts import SCHEMA, CountPlan, merge_counts
 from cerebros_spark.data.table.learning import (
     MAX_CATEGORIES,
     SurveyedColumn,
@@ -26,14 +25,9 @@ from cerebros_spark.data.table.learning import (
     plan_counts,
 )
 from cerebros_spark.data.table.schema import LabelClasses, TableSchema
-from cerebros_spark.data.table.source import STRING
-from cerebros_spark.data.table.spark_strings import (
-    NO_CATEGORIES,
-    StringCounts,
-    count_strings,
-    survey_strings,
-)
-from cerebros_spark.data.table.survey import StringSurvey, TableSurvey
+from cerebros_spark.data.table.source import INTEGER, STRING
+from cerebros_spark.data.table.spark_categories import count_categories
+from cerebros_spark.data.table.survey import TableSurvey
 
 if TYPE_CHECKING:
     from cerebros_spark.data.table.spark_table import SparkTable
@@ -43,34 +37,31 @@ _COUNTS = "place int, text string, bin bigint, rows bigint, least double, greate
 
 def survey_frame(table: SparkTable, frame: DataFrame) -> tuple[TableSurvey, list[SurveyedColumn]]:
     """Survey all rows of a frame with the packs of a table; see :meth:`.SparkTable.survey`."""
-    surveys = _survey_splits(table.without_strings(), frame.selectExpr("*", "false as validates"))
+    surveys = _survey_splits(table, frame.selectExpr(*table.names, "false as validates"))
     if False not in surveys:
         raise DataError("the data has no rows")
-    survey = surveys[False]
-    columns = select_storage(table.columns, STRING)
-    strings: list[StringSurvey] = []
-    if columns:
-        strings = survey_strings(frame, len(columns), survey.rows)
-    return survey, describe_survey(survey, table.columns, strings)
+    return surveys[False], describe_survey(surveys[False], table.columns)
 
 
 def learn_from_frame(
     table: SparkTable, frame: DataFrame, labels: Sequence[LabelClasses]
 ) -> TableSchema:
     """Learn the schema of a table from a frame with its packs; see :meth:`.SparkTable.learn`."""
-    numeric = table.without_strings()
-    surveys = _survey_splits(numeric, frame)
+    surveys = _survey_splits(table, frame)
     if False not in surveys:
         raise DataError("there are no training rows")
-    check_infinities(*(describe_survey(each, numeric.columns) for each in surveys.values()))
     survey, trained = surveys[False], frame.where("not validates")
-    strings = _count_strings(table, trained, survey.rows)
-    surveyed = describe_survey(survey, table.columns, strings.surveys)
+    surveyed = describe_survey(survey, table.columns)
+    others = [describe_survey(surveys[True], table.columns)] if True in surveys else []
+    check_infinities(surveyed, *others)
     used = [each for each in surveyed if find_reason(each) is None]
     plan = plan_counts(survey, used)
     counts = [
-        _count_values(numeric, trained, replace(plan, string_categories=())),
-        _place_strings(strings.categories, plan),
+        _count_bins(table, trained, plan),
+        *(
+            _count_categories(table, trained, plan, storage, used, survey.rows)
+            for storage in (INTEGER, STRING)
+        ),
     ]
     return learn_schema(surveyed, plan, pa.concat_tables(counts), labels, embeds=table.embeds)
 
@@ -101,31 +92,18 @@ def _survey_splits(table: SparkTable, frame: DataFrame) -> dict[bool, TableSurve
     return total
 
 
-def _count_strings(table: SparkTable, frame: DataFrame, rows: int) -> StringCounts:
-    columns = select_storage(table.columns, STRING)
-    if not columns:
-        return StringCounts([], NO_CATEGORIES)
-    return count_strings(
-        frame,
-        len(columns),
-        rows,
-        fewest=min_category_rows(rows),
-        # A category that the user asks for is known even if it is rare.
-        kept=[slot for slot, column in enumerate(columns) if column.is_named],
-        limit=MAX_CATEGORIES + 1,
-    )
-
-
-def _count_values(table: SparkTable, frame: DataFrame, plan: CountPlan) -> pa.Table:
-    """Count bins, and categories that are integers or booleans."""
-    if not plan.binned and not plan.integer_categories:
+def _count_bins(table: SparkTable, frame: DataFrame, plan: CountPlan) -> pa.Table:
+    """Count the bins of numbers; the strings are not passed to Python."""
+    if not plan.binned:
         return SCHEMA.empty_table()
+    numeric = table.without_strings()
+    bins = replace(plan, integer_categories=(), string_categories=())
 
     def count(batches: Iterable[Any]) -> Iterator[Any]:
-        yield from plan.count(table.batch_from_arrow(b) for b in batches).to_batches()
+        yield from bins.count(numeric.batch_from_arrow(b) for b in batches).to_batches()
 
     grouped = (
-        frame.select(*table.names)
+        frame.select(*numeric.names)
         .mapInArrow(count, _COUNTS)
         .groupBy("place", "text", "bin")
         .agg(
@@ -134,23 +112,44 @@ def _count_values(table: SparkTable, frame: DataFrame, plan: CountPlan) -> pa.Ta
             F.max("greatest").alias("greatest"),
         )
     )
-    counts = collect_table(grouped.select(*SCHEMA.names))
-    return SCHEMA.empty_table() if counts is None else counts.cast(SCHEMA)
+    collected = collect_tables(grouped.select(*SCHEMA.names)) or []
+    return merge_counts([each.cast(SCHEMA) for each in collected])
 
 
-def _place_strings(categories: pa.Table, plan: CountPlan) -> pa.Table:
-    """Return the categories of the columns that are used, by place in the plan."""
-    places = {slot: plan.find_place(STRING, slot) for slot in plan.string_categories}
-    chosen = categories.filter(pc.is_in(categories["slot"], pa.array(places, pa.int64())))
-    rows = chosen.num_rows
+def _count_categories(
+    table: SparkTable,
+    frame: DataFrame,
+    plan: CountPlan,
+    storage: str,
+    used: Sequence[SurveyedColumn],
+    rows: int,
+) -> pa.Table:
+    """Count the categories of a storage; of the rare ones of a column, only one is returned."""
+    slots = plan.integer_categories if storage == INTEGER else plan.string_categories
+    pack, missing = table.describe_pack(storage)
+    counts = count_categories(
+        frame,
+        pack,
+        slots,
+        missing,
+        fewest=min_category_rows(rows),
+        # A category that the user asks for is known even if it is rare.
+        kept=[
+            each.slot
+            for each in used
+            if each.column.is_named and each.column.storage == storage and each.slot in slots
+        ],
+        limit=MAX_CATEGORIES + 1,
+    )
+    places = {slot: plan.find_place(storage, slot) for slot in slots}
     return pa.table(
         {
-            "place": pa.array([places[slot] for slot in chosen["slot"].to_pylist()], pa.int32()),
-            "text": chosen["text"],
-            "bin": pa.nulls(rows, pa.int64()),
-            "rows": chosen["rows"],
-            "least": pa.nulls(rows, pa.float64()),
-            "greatest": pa.nulls(rows, pa.float64()),
+            "place": pa.array([places[slot] for slot in counts["slot"].to_pylist()], pa.int32()),
+            "text": counts["text"],
+            "bin": pa.nulls(counts.num_rows, pa.int64()),
+            "rows": counts["rows"],
+            "least": pa.nulls(counts.num_rows, pa.float64()),
+            "greatest": pa.nulls(counts.num_rows, pa.float64()),
         },
         schema=SCHEMA,
     )

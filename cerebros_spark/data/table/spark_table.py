@@ -46,11 +46,10 @@ from cerebros_spark.data.table.source import (
     resolve_kinds,
 )
 from cerebros_spark.data.table.spark_learning import learn_from_frame, survey_frame
-from cerebros_spark.data.table.spark_strings import STRINGS
 from cerebros_spark.data.table.survey import TableSurvey
 
 # Names that no column of a user has.
-_NUMBERS, _INTEGERS = "cerebros_numbers", "cerebros_integers"
+_NUMBERS, _INTEGERS, _STRINGS = "cerebros_numbers", "cerebros_integers", "cerebros_strings"
 _VECTOR = "cerebros_vector"
 
 _STRING_BYTES = 40  # of a short string in an array of Spark
@@ -152,8 +151,12 @@ class SparkTable:
             else:
                 whole = self._integer_sql(name, data_type, column.zone)
                 sql[INTEGER].append(f"coalesce({whole}, {_MISSING_SQL})")
-        packs = zip((_NUMBERS, _INTEGERS, STRINGS), sql.values(), strict=True)
+        packs = zip((_NUMBERS, _INTEGERS, _STRINGS), sql.values(), strict=True)
         return [*(f"array({', '.join(each)}) as {name}" for name, each in packs if each), *vectors]
+
+    def describe_pack(self, storage: str) -> tuple[str, str]:
+        """Return the name of the pack of integers or strings, and SQL of what means missing."""
+        return (_INTEGERS, f"({_MISSING_SQL})") if storage == INTEGER else (_STRINGS, "''")
 
     def without_strings(self) -> SparkTable:
         """Return the table of the other columns."""
@@ -168,7 +171,7 @@ class SparkTable:
     def names(self) -> list[str]:
         """Names of the columns of :meth:`select_packs`."""
         storages = {column.storage for column in self.columns if column.kind != IGNORE}
-        names = {NUMBER: _NUMBERS, INTEGER: _INTEGERS, STRING: STRINGS}
+        names = {NUMBER: _NUMBERS, INTEGER: _INTEGERS, STRING: _STRINGS}
         vectors = [f"{_VECTOR}{i}" for i in range(len(select_storage(self.columns, VECTOR)))]
         return [*(name for storage, name in names.items() if storage in storages), *vectors]
 
@@ -199,7 +202,7 @@ class SparkTable:
                 raise vector_length_error(column.name, [column.width, values.shape[1]])
         integers = packs.get(_INTEGERS, np.empty((rows, 0), np.int64))
         missing = integers == MISSING_INTEGER
-        strings = packs.get(STRINGS, ())
+        strings = packs.get(_STRINGS, ())
         return RawBatch(
             rows,
             np.concatenate([numbers, *vectors], axis=1),
@@ -223,7 +226,7 @@ class SparkTable:
                 if len(lengths) > 1:
                     raise self._make_length_error(name, list(lengths))
                 values = np.stack(list(values))
-            if name != STRINGS:
+            if name != _STRINGS:
                 packs[name] = values
                 continue
             # pyarrow 14 makes no large strings of NumPy's objects.
@@ -243,7 +246,7 @@ class SparkTable:
             if isinstance(column, pa.ChunkedArray):
                 column = column.combine_chunks()
             flat = column.flatten()
-            if name == STRINGS:
+            if name == _STRINGS:
                 packs[name] = _split_strings(flat, rows)
                 continue
             lengths = np.unique(np.diff(column.offsets.to_numpy()))
@@ -257,7 +260,7 @@ class SparkTable:
     # Learning ----------------------------------------------------------------------------
 
     def survey(self, frame: DataFrame) -> tuple[TableSurvey, list[SurveyedColumn]]:
-        """Survey all rows of a frame with the packs; the survey returned first has no strings.
+        """Survey all rows of a frame with the packs, in one pass.
 
         Raises:
             DataError: If the frame has no rows.
@@ -265,7 +268,7 @@ class SparkTable:
         return survey_frame(self, frame)
 
     def learn(self, frame: DataFrame, labels: Sequence[LabelClasses]) -> TableSchema:
-        """Learn the schema in three passes, of which one reads the strings alone.
+        """Learn the schema: a survey, then counts of the bins of numbers, and of categories.
 
         Args:
             frame: All rows, with the packs and a boolean column ``validates``.

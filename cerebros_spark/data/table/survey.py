@@ -84,21 +84,6 @@ class NumberSurvey:
         return deviation
 
 
-@dataclass(frozen=True)
-class StringSurvey:
-    """Counts of a column of strings.
-
-    Attributes:
-        missing: Number of rows without a value.
-        distinct: Number of distinct values, or an estimate of it.
-        letters: Total length of all values.
-    """
-
-    missing: int
-    distinct: int
-    letters: int
-
-
 @dataclass
 class TableSurvey:
     """Counts and ranges of all raw columns.
@@ -124,14 +109,6 @@ class TableSurvey:
     missing: np.ndarray
     letters: np.ndarray
     sketches: list[np.ndarray] = field(default_factory=list)
-
-    def describe_strings(self) -> list[StringSurvey]:
-        """Return the survey of each column of strings."""
-        sketches = self.sketches[len(self.least) :]
-        return [
-            StringSurvey(int(missing), estimate_distinct(sketch), int(letters))
-            for missing, sketch, letters in zip(self.missing, sketches, self.letters, strict=True)
-        ]
 
     def to_bytes(self) -> bytes:
         """Serialize the survey, without pickling."""
