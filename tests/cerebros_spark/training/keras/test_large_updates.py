@@ -31,7 +31,8 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_large_weights_train_as_in_keras(plain, name):
     layers = [keras.layers.Dense(160, "tanh"), keras.layers.Dense(120, "tanh")]
-    trained, by_keras = hopped(network(OPTIMIZERS[name](), layers=layers), plain)
+    # Of many weights, some are where rounding counts.
+    trained, by_keras = hopped(network(OPTIMIZERS[name](), layers=layers), plain, eager=False)
     check_same_variables(trained, by_keras)
     pairs = zip(trained.optimizer.variables, by_keras.optimizer.variables, strict=True)
     for mine, wanted in pairs:

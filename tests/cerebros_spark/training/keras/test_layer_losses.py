@@ -61,12 +61,6 @@ KINDS: dict[str, Callable[[], list[Any]]] = {
 }
 
 
-def eager(model: Any) -> Any:
-    """A model whose steps are not worth tracing."""
-    model.run_eagerly = True
-    return model
-
-
 def fitted_by_keras(model: Any, shard: Any, seed: int) -> dict[str, float]:
     """Train one unit with Keras, and return the metrics."""
     seed_generators(model, seed)
@@ -80,7 +74,7 @@ def fitted_by_keras(model: Any, shard: Any, seed: int) -> dict[str, float]:
 def test_losses_of_layers_count_as_in_keras(plain: Data, kind: str) -> None:
     with seeded_initializers(3):
         model = network(layers=KINDS[kind](), metrics=["mae"])
-    program, by_keras = opened(model), eager(reference(model))
+    program, by_keras = opened(model), reference(model)
     # Before training, and after it, when the layers have the losses of its last step.
     wanted = evaluated_by_keras(by_keras, plain)
     assert evaluated(model, plain, program) == pytest.approx(wanted, rel=1e-5)
@@ -100,7 +94,7 @@ def test_losses_of_layers_count_as_in_keras(plain: Data, kind: str) -> None:
 
 def test_streamed_rows_have_the_losses_of_their_batches(plain: Data) -> None:
     model = network(layers=KINDS["dense"]() + KINDS["added by a layer"]())
-    program, by_keras = opened(model), eager(reference(model))
+    program, by_keras = opened(model), reference(model)
     shard = plain.open(plain.manifest.train[0], 400)
     assert not shard.resident
     for seed in (1, 2):
@@ -122,7 +116,7 @@ def test_losses_of_single_outputs_leave_out_those_of_layers(tmp_path: Path) -> N
     model.compile("sgd", ["mse", "binary_crossentropy"], loss_weights=[0.5, 2.0])
     program = opened(model)
     program.train(data.train[0], [1])
-    after = eager(restored(model, program.dump()[0]))
+    after = restored(model, program.dump()[0])
     got, wanted = evaluated(after, data), evaluated_by_keras(after, data, BATCH)
     assert got["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
     assert got["loss"] > 0.5 * got["price_loss"] + 2 * got["sold_loss"] + 1e-3
@@ -134,10 +128,10 @@ def test_losses_of_single_outputs_leave_out_those_of_layers(tmp_path: Path) -> N
 
 def test_layers_may_add_the_whole_loss(plain: Data) -> None:
     model = network(layers=[custom_layers.AddedLoss()], loss=None)
-    program, by_keras = opened(model), eager(reference(model))
+    program, by_keras = opened(model), reference(model)
     program.train(plain.train[0], [1])
     keras_loop(by_keras, plain.train[0], 1)
-    after = eager(restored(model, program.dump()[0]))
+    after = restored(model, program.dump()[0])
     check_same_variables(after, by_keras)
     assert evaluated(after, plain) == pytest.approx(evaluated_by_keras(after, plain), rel=1e-5)
 

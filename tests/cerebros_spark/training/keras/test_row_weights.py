@@ -155,6 +155,7 @@ def test_weighted_validation_merges_into_one_evaluation(prepared, name):
         for column in zip(*parts, strict=True)
     )
     options = {"sample_weight": weights, "verbose": 0, "return_dict": True}
+    model.run_eagerly = True
     wanted = model.evaluate(x, y, batch_size=BATCH, **options)
     got = merged(model, data, states)
     assert got.keys() == wanted.keys()
