@@ -25,6 +25,7 @@ for line in sys.stdin:
         objects = importlib.import_module(module).CUSTOM if module else {}
         rows = numpy.load(path.with_suffix(".npz"))
         model = keras.models.load_model(path, custom_objects=objects)
+        model.run_eagerly = True  # a few rows are not worth tracing
         x = [rows[name] for name in sorted(rows) if name.startswith("x")]
         given = model.predict(x if len(x) > 1 else x[0], batch_size=64, verbose=0)
         given = given if isinstance(given, list) else [given]
@@ -70,10 +71,12 @@ def _end() -> None:
 
 def keep(folder: Path, name: str, model: keras.Model, x: list[np.ndarray]) -> None:
     """Saves a model, and what it says to rows."""
-    outputs = model.predict(x if len(x) > 1 else x[0], batch_size=64, verbose=0)
-    outputs = outputs if isinstance(outputs, list) else [outputs]
     stem = name.replace(" ", "_").replace(",", "")
     model.save(folder / f"{stem}.keras")
+    eagerly, model.run_eagerly = model.run_eagerly, True  # as the fresh process does
+    outputs = model.predict(x if len(x) > 1 else x[0], batch_size=64, verbose=0)
+    model.run_eagerly = eagerly
+    outputs = outputs if isinstance(outputs, list) else [outputs]
     arrays = {f"x{i}": each for i, each in enumerate(x)}
     arrays |= {f"y{i}": each for i, each in enumerate(outputs)}
     np.savez(folder / f"{stem}.npz", compiled=model.compiled, **arrays)
