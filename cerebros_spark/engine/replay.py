@@ -82,6 +82,8 @@ class Replay:
         self._run_id = run_id
         self._records = read(store, run_id)
         self._shards: dict[int, FoldShards] = {}
+        # One trainer for all trials, because it keeps what it has compiled.
+        self._create_trainer = functools.cache(create_trainer)
         config = self._records[0]
         self._shard_memory = config["shard_memory"]
         self._layout = msgspec.convert(config["layout"], Layout)
@@ -107,7 +109,8 @@ class Replay:
         first = next(record for record in records if record["kind"] == "trial")
         spec = read_spec(self._store, self._run_id, trial_id)
         with custom_objects_scope(self._custom_objects):
-            program = create_trainer(spec.trainer).open([spec])
+            trainer = self._create_trainer(spec.trainer)
+            program = trainer.open([spec])
         program.load([read_state(self._store, StateRef(**first["state"]))])
         states: list[int] = []
         metrics: list[int] = []
@@ -134,6 +137,8 @@ class Replay:
                 if make_state_ref("", checkpoint).sha256 != ref.sha256:
                     states.append(visits)
                 program.load([checkpoint])
+        del program  # so that the trainer can release it
+        trainer.release_memory([trial_id])
         return Comparison(trial_id, units, tuple(states), tuple(metrics))
 
     def _make_rate_setter(self, spec: TrialSpec) -> Any:
