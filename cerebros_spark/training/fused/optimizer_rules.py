@@ -96,19 +96,20 @@ def _build_adam(config: Mapping[str, Any]) -> UpdateRule:
 
 def _build_sgd(config: Mapping[str, Any]) -> UpdateRule:
     """Build the rule of gradient descent, whose momentum includes the learning rate."""
-    decay, nesterov = config["momentum"], config["nesterov"]
+    nesterov = config["nesterov"]
 
     def step(
         weight: Any, gradient: Any, slots: Mapping[str, Any], learning_rate: Any, count: Any
     ) -> tuple[Any, dict[str, Any]]:
-        if not decay:
+        if not config["momentum"]:
             return weight - gradient * learning_rate, {}
+        decay = tf.cast(config["momentum"], weight.dtype)  # by way of float32, as Keras does
         momentum = slots["momentum"] * decay - gradient * learning_rate
         if nesterov:
             return weight + momentum * decay - gradient * learning_rate, {"momentum": momentum}
         return weight + momentum, {"momentum": momentum}
 
-    return UpdateRule((("momentum",),) if decay else (), step)
+    return UpdateRule((("momentum",),) if config["momentum"] else (), step)
 
 
 def _build_rmsprop(config: Mapping[str, Any]) -> UpdateRule:

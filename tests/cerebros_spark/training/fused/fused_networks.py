@@ -27,6 +27,8 @@ from nas import CerebrosSpace
 from nas.spaces.cerebros import CerebrosNetworks, Output
 
 BATCH = 32
+# Two whole batches and a part of one. Each number of batches is compiled by itself.
+ROWS = 75
 
 
 class Rows:
@@ -63,7 +65,7 @@ class Streamed(Rows):
             yield Chunk(x, y, np.arange(len(part)))
 
 
-def two_tables(rows: int = 150, seed: int = 0) -> Rows:
+def two_tables(rows: int = ROWS, seed: int = 0) -> Rows:
     """Numbers and a small grid of integers; a price and a kind."""
     rng = np.random.default_rng(seed)
     numbers = (2 * rng.normal(size=(rows, 5)) + 1).astype("float32")
@@ -156,10 +158,13 @@ def trained(
 
 
 def trained_by_keras(models: Sequence[keras.Model], rows: Rows, epochs: int = 3) -> list[Trained]:
-    """Train networks one by one, with the trainer of Keras models."""
+    """Train networks one by one, with the trainer of Keras models.
+
+    Eagerly: to trace a network takes longer than these few steps.
+    """
     results = []
     for number, model in enumerate(models):
-        program = KerasTrainer().open([spec_of(model, number)])
+        program = KerasTrainer(eager=True).open([spec_of(model, number)])
         program.load([get_initial_state(model)])
         for epoch in range(epochs):
             metrics = program.train(rows, [10 * number + epoch])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cerebros_spark.core.errors import ArgumentError, StoreError
+from cerebros_spark.training.fused.graph.padding import PaddedShape
 from cerebros_spark.training.fused.graph.parser import NotFusableError, parse_network
 from cerebros_spark.training.fused.losses import BatchScorer
 from cerebros_spark.training.fused.trainer import FusedTrainer
@@ -17,6 +18,8 @@ from cerebros_spark.training.keras.schedules import CosLog4, WarmCosine
 from cerebros_spark.training.keras.serialization import serialize_model
 from cerebros_spark.training.keras.trainer import KerasTrainer, read_metric_variables
 from tests.cerebros_spark.training.fused.fused_networks import (
+    BATCH,
+    ROWS,
     Rows,
     Streamed,
     assert_same,
@@ -30,12 +33,22 @@ from tests.cerebros_spark.training.fused.fused_networks import (
     without_integers,
 )
 
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam(0.01),
-    "decayed": keras.optimizers.AdamW(0.01, weight_decay=0.02),
-    "momentum": keras.optimizers.SGD(0.002, momentum=0.9, nesterov=True),
-    "rmsprop": keras.optimizers.RMSprop(0.003, momentum=0.5, centered=True),
-    "scheduled": keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.01, 20)),
+# Compiling a program takes seconds, whatever the size of its networks. A program is of one merging,
+# one optimizer, one padded shape, one number of networks and one number of batches, with or without
+# weights of rows. So many tests share a trainer and a shape, and one with a program of its own is
+# about several of these.
+
+WIRED = {"maximum_levels": 3}
+
+# Each merging with and without normalization and dropout, and each optimizer with one of them.
+DOUBLE = {
+    ("concatenate", "batch_normalization"): keras.optimizers.Adam(0.01),
+    ("concatenate", "none"): keras.optimizers.SGD(
+        keras.optimizers.schedules.CosineDecay(0.0003, 20)
+    ),
+    ("concatenate", "dropout"): keras.optimizers.RMSprop(0.003, momentum=0.5, centered=True),
+    ("add", "batch_normalization"): keras.optimizers.SGD(0.002, momentum=0.9, nesterov=True),
+    ("add", "dropout"): keras.optimizers.AdamW(0.01, weight_decay=0.02),
 }
 
 
@@ -45,22 +58,54 @@ def rows() -> Rows:
 
 
 @pytest.fixture(scope="module")
+def shape() -> PaddedShape:
+    """A shape for the networks of most tests."""
+    return shape_of([network(number, **WIRED) for number in range(3)])
+
+
+@pytest.fixture(scope="module")
 def trainer() -> FusedTrainer:
-    """One trainer for all tests, so that little is compiled."""
+    """Trains two networks in a call."""
     return FusedTrainer(networks_per_call=2)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_networks_of_different_wirings_train_as_in_keras(name, rows):
-    optimizer = keras.optimizers.serialize(OPTIMIZERS[name])
-    size = 3 if name == "adam" else 1
-    more = {"maximum_levels": size, "maximum_units_per_level": size}
-    models = [network(n, optimizer, **more) for n in range(2 if name == "adam" else 1)]
-    assert_same(trained(FusedTrainer(), models, rows), trained_by_keras(models, rows), 1e-4)
+@pytest.fixture(scope="module")
+def wide() -> FusedTrainer:
+    """Trains as many networks in a call as for users."""
+    return FusedTrainer()
 
 
-@pytest.mark.parametrize("schedule", [WarmCosine, CosLog4])
-def test_networks_train_together_by_schedules_of_their_own(schedule, rows):
+@pytest.fixture(scope="module", params=["concatenate", "add"])
+def merged(request) -> Merged:
+    """Networks with dropout: each copy, or each sum, of features acts by itself."""
+    return Merged(request.param)
+
+
+class Merged:
+    """Networks of one merging, their shape, and a trainer that has compiled it."""
+
+    def __init__(self, merge: str) -> None:
+        self.merge = merge
+        self.shape = shape_of(self.networks(0.01))
+        self.trainer = FusedTrainer(networks_per_call=2)
+
+    def networks(self, rate: float) -> list[keras.Model]:
+        # The rate is part of a state, so that all rates have one program.
+        optimizer = keras.optimizers.serialize(keras.optimizers.SGD(rate))
+        more = {"merge": self.merge, "regularization": "dropout", "dropout_rate": 0.3}
+        return [network(number, optimizer, **more) for number in range(3)]
+
+
+def test_networks_of_different_wirings_train_as_in_keras(wide, shape, rows):
+    models = [network(number, **WIRED) for number in range(2)]
+    assert_same(trained(wide, models, rows, shape=shape), trained_by_keras(models, rows), 1e-4)
+
+
+@pytest.mark.parametrize(("schedule", "weighted"), [(WarmCosine, False), (CosLog4, True)])
+def test_networks_train_together_by_schedules_of_their_own(schedule, weighted, rows):
+    if weighted:
+        weights = np.random.default_rng(1).uniform(0, 2, rows.rows).astype("float32")
+        rows = Rows(rows.x, rows.y, weights)
     rates = [0.003, 0.02]
     optimizers = [keras.optimizers.AdamW(schedule(rate, 40), weight_decay=0.02) for rate in rates]
     models = [
@@ -71,42 +116,40 @@ def test_networks_train_together_by_schedules_of_their_own(schedule, rows):
     assert_same(trained(FusedTrainer(), models, rows), trained_by_keras(models, rows), 1e-4)
 
 
-@pytest.mark.parametrize("regularization", ["batch_normalization", "none", "dropout"])
-@pytest.mark.parametrize("merge", ["concatenate", "add"])
+@pytest.mark.parametrize(("merge", "regularization"), DOUBLE)
 def test_in_double_precision_the_difference_is_rounding(rows, merge, regularization):
     # A share of nothing that is left out can be compared with another's.
     more = {"merge": merge, "regularization": regularization, "dropout_rate": 1e-9}
     with double_precision():
-        optimizer = keras.optimizers.serialize(keras.optimizers.Adam(0.01))
-        models = [network(3, optimizer, **more)]
+        optimizer = keras.optimizers.serialize(DOUBLE[merge, regularization])
+        # Sums with dropout are those without gates.
+        number = 1 if (merge, regularization) == ("add", "dropout") else 3
+        models = [network(number, optimizer, **more)]
         fused, plain = trained(FusedTrainer(), models, rows), trained_by_keras(models, rows)
     if regularization == "dropout":  # beside the steps there are seeds, which each visit sets
         fused, plain = map(without_integers, (fused, plain))
     assert_same(fused, plain, 1e-9)
 
 
-@pytest.mark.parametrize("merge", ["concatenate", "add"])
-def test_merged_networks_train_together_as_alone(rows, merge):
-    models = [network(n, merge=merge, regularization="dropout") for n in range(3)]
-    shape = shape_of(models)
-    trainer = FusedTrainer(networks_per_call=2)
-    together = trained(trainer, models, rows, shape=shape)
+def test_merged_networks_train_together_as_alone(merged, rows):
+    models, shape = merged.networks(0.01), merged.shape
+    together = trained(merged.trainer, models, rows, shape=shape)
+    # Another trainer compiles all once more. The masks of dropout are the same for both mergings.
+    trainer = FusedTrainer(networks_per_call=2) if merged.merge == "add" else merged.trainer
     assert_same(trained(trainer, models[:1], rows, shape=shape), together[:1], 0.0)
-    assert_same(
-        trained(FusedTrainer(networks_per_call=2), models, rows, shape=shape), together, 0.0
-    )
+    assert_same(trained(merged.trainer, models, rows, shape=shape), together, 0.0)
 
 
-@pytest.mark.parametrize("merge", ["concatenate", "add"])
-def test_dropout_has_the_distribution_of_keras(rows, merge):
+def test_dropout_has_the_distribution_of_keras(merged, rows):
     # Nothing is learned, so each visit draws its loss from one distribution.
-    still = keras.optimizers.serialize(keras.optimizers.SGD(0.0))
-    models = [network(1, still, merge=merge, regularization="dropout", dropout_rate=0.3)]
+    model = merged.networks(0.0)[1]
+    spec = spec_of(model, shape=merged.shape)
     visits = range(60)
     losses = []
-    for opened, name in ((FusedTrainer(), "fused"), (KerasTrainer(), "keras")):
-        program = opened.open([dataclasses.replace(spec_of(models[0]), trainer=name)])
-        program.load([get_initial_state(models[0])])
+    for opened, name in ((merged.trainer, "fused"), (KerasTrainer(), "keras")):
+        opened.release_memory([spec.trial_id])
+        program = opened.open([dataclasses.replace(spec, trainer=name)])
+        program.load([get_initial_state(model)])
         states = [program.train(rows, [visit])[0] for visit in visits]
         losses.append([each[0][0] / each[1][0] for each in states])
     fused, plain = map(np.asarray, losses)
@@ -116,17 +159,16 @@ def test_dropout_has_the_distribution_of_keras(rows, merge):
     assert len(set(fused)) == len(visits)
 
 
-def test_sample_and_class_weights_count(rows):
-    weights = np.random.default_rng(1).uniform(0, 2, rows.rows).astype("float32")
-    weighted = Rows(rows.x, rows.y, weights)
-    models = [network(1)]
-    assert_same(trained(FusedTrainer(), models, weighted), trained_by_keras(models, weighted), 1e-4)
-
-
-def test_streamed_rows_train_as_in_keras(rows):
-    streamed = Streamed(rows.x, rows.y)
-    models = [network(number) for number in range(2)]
-    assert_same(trained(FusedTrainer(), models, streamed), trained_by_keras(models, streamed), 1e-4)
+def test_streamed_rows_train_as_in_keras(trainer, shape):
+    # Two chunks, each of as many batches as the rows of the other tests.
+    more = two_tables(3 * BATCH + ROWS)
+    streamed = Streamed(more.x, more.y)
+    models = [network(number, **WIRED) for number in range(2)]
+    mine, keras_own = (
+        trained(trainer, models, streamed, 2, shape),
+        trained_by_keras(models, streamed, 2),
+    )
+    assert_same(mine, keras_own, 1e-4)
 
 
 def test_one_hot_metrics_equal_those_of_class_indices():
@@ -154,15 +196,15 @@ def test_one_hot_metrics_equal_those_of_class_indices():
         BatchScorer(built)
 
 
-def test_several_calls_give_the_results_of_one(rows):
-    models = [network(number) for number in range(3)]
-    together = trained(FusedTrainer(), models, rows)
-    assert_same(trained(FusedTrainer(networks_per_call=2), models, rows), together, 0.0)
+def test_several_calls_give_the_results_of_one(wide, trainer, shape, rows):
+    models = [network(number, **WIRED) for number in range(3)]
+    together = trained(wide, models, rows, shape=shape)
+    assert_same(trained(trainer, models, rows, shape=shape), together, 0.0)
 
 
-def test_a_loaded_state_is_dumped_unchanged(trainer):
-    models = [network(number) for number in range(2)]
-    program = trainer.open([spec_of(model, i) for i, model in enumerate(models)])
+def test_a_loaded_state_is_dumped_unchanged(trainer, shape):
+    models = [network(number, **WIRED) for number in range(2)]
+    program = trainer.open([spec_of(model, i, shape) for i, model in enumerate(models)])
     states = [get_initial_state(model) for model in models]
     program.load(states)
     assert program.dump() == states
@@ -170,9 +212,8 @@ def test_a_loaded_state_is_dumped_unchanged(trainer):
         program.load(states[::-1])
 
 
-def test_a_group_may_have_more_or_fewer_networks_than_a_call(trainer, rows):
-    models = [network(number) for number in range(3)]
-    shape = shape_of(models)
+def test_a_group_may_have_more_or_fewer_networks_than_a_call(trainer, shape, rows):
+    models = [network(number, **WIRED) for number in range(3)]
     together, first, second = (
         trained(trainer, models[:many], rows, 1, shape) for many in (3, 1, 2)
     )
@@ -180,19 +221,20 @@ def test_a_group_may_have_more_or_fewer_networks_than_a_call(trainer, rows):
     assert_same(together[:2], second, 0)
 
 
-def test_a_diverging_network_does_not_change_the_others(trainer, rows):
-    calm, wild = ([network(0), network(1)] for _ in range(2))
+def test_a_diverging_network_does_not_change_the_others(trainer, shape, rows):
+    calm, wild = ([network(0, **WIRED), network(1, **WIRED)] for _ in range(2))
     kernel = wild[0].get_layer("level1_unit0_dense").kernel
     kernel.assign(np.full(kernel.shape, np.nan))
-    first, second = (trained(trainer, models, rows, epochs=1) for models in (calm, wild))
+    first, second = (trained(trainer, models, rows, 1, shape) for models in (calm, wild))
     assert np.isnan(second[0].metrics[0][0])
     assert_same(second[1:], first[1:], 0)
 
 
-def test_later_programs_of_a_shape_are_not_compiled_again(trainer, rows):
-    trained(trainer, [network(0), network(1)], rows, epochs=1)
-    program = trainer.open([spec_of(network(number), number) for number in (1, 0)])
-    program.load([get_initial_state(network(number)) for number in (1, 0)])
+def test_later_programs_of_a_shape_are_not_compiled_again(trainer, shape, rows):
+    models = [network(number, **WIRED) for number in range(2)]
+    trained(trainer, models, rows, 1, shape)
+    program = trainer.open([spec_of(models[number], number, shape) for number in (1, 0)])
+    program.load([get_initial_state(models[number]) for number in (1, 0)])
     traces = program.traces
     program.train(rows, [0, 1])
     program.evaluate(rows.first(70))
