@@ -9,6 +9,10 @@ import numpy as np
 from cerebros_spark import LocalBackend
 from cerebros_spark.runs.journal import read
 from tests.nas.small_searches import FEATURES, search, small_space, table
+from tests.simulated_keras import EAGER, keras_trained_by
+
+# One epoch is not worth tracing.
+eagerly = keras_trained_by(EAGER)
 
 
 def states(hypermodel) -> dict[tuple[str, int], str]:
@@ -27,7 +31,7 @@ def states(hypermodel) -> dict[tuple[str, int], str]:
 def test_a_reproducible_search_repeats_whatever_the_threads_do(tmp_path):
     frame = table()
     seen = []
-    for attempt in range(3):
+    for attempt in range(2):
         hypermodel = search(
             tmp_path / str(attempt),
             max_trials=3,
@@ -38,9 +42,9 @@ def test_a_reproducible_search_repeats_whatever_the_threads_do(tmp_path):
         board = result.leaderboard().drop(columns="seconds").to_dict("records")
         seen.append((json.dumps(board), states(hypermodel)))
     assert seen[1] == seen[0]
-    assert seen[2] == seen[0]
 
 
+@eagerly
 def test_random_operations_need_no_seed_after_a_reproducible_search(tmp_path):
     import tensorflow as tf
 
@@ -51,6 +55,7 @@ def test_random_operations_need_no_seed_after_a_reproducible_search(tmp_path):
     assert np.isfinite(tf.random.normal((2,)).numpy()).all()
 
 
+@eagerly
 def test_the_users_random_generator_is_left_alone(tmp_path):
     import random
 
@@ -62,6 +67,7 @@ def test_the_users_random_generator_is_left_alone(tmp_path):
     assert random.random() == expected
 
 
+@eagerly
 def test_without_a_seed_the_data_is_still_found_again(tmp_path):
     frame = table()
     for _ in range(2):
@@ -76,6 +82,8 @@ def test_lines_are_shown_where_logging_is_not_configured(tmp_path):
     code = (
         "import sys\n"
         "from tests.nas.small_searches import *\n"
+        "from tests.simulated_keras import SIMULATED, base\n"
+        "base.register('keras', SIMULATED)\n"
         "frame = table()\n"
         "for verbose in (0, 1):\n"
         "    search(f'{sys.argv[1]}/{verbose}', max_trials=1).fit(\n"
