@@ -164,11 +164,8 @@ def test_streamed_rows_train_as_in_keras(trainer, shape):
     more = two_tables(3 * BATCH + ROWS)
     streamed = Streamed(more.x, more.y)
     models = [network(number, **WIRED) for number in range(2)]
-    mine, keras_own = (
-        trained(trainer, models, streamed, 2, shape),
-        trained_by_keras(models, streamed, 2),
-    )
-    assert_same(mine, keras_own, 1e-4)
+    wanted = trained_by_keras(models, streamed, epochs=1)
+    assert_same(trained(trainer, models, streamed, 1, shape), wanted, 1e-4)
 
 
 def test_one_hot_metrics_equal_those_of_class_indices():
