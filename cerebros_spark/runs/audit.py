@@ -15,7 +15,8 @@ def audit(records: Sequence[Record]) -> list[str]:
 
     In each epoch, a trial must have trained and validated once on every partition, on the
     partition's worker. Each visit must start from the state after the previous visit. No record of
-    a trial may follow its end, and every trial of a finished run must have ended.
+    a trial may follow its end, and every trial of a finished run must have ended. After a finished
+    run, only an extension may follow.
     """
     if not records or records[0]["kind"] != "run":
         return ["the journal does not begin with a run"]
@@ -40,8 +41,10 @@ class _Run:
     def check(self, record: Record) -> Iterator[str]:
         """Apply the next record and yield its faults."""
         kind, trial_id = record["kind"], get_trial_id(record)
-        if self._finished:
+        if self._finished and kind not in ("session", "extension"):
             yield f"a record of kind {kind!r} after the run finished"
+        if kind == "extension":
+            self._finished = False
         if kind == "session":
             if record["session"] != self._sessions:
                 yield f"expected session {self._sessions}"

@@ -39,6 +39,7 @@ class Journal:
     * ``end``: how the trial ended.
     * ``lost``: a worker has died; only for information.
     * ``exploration``: the time for new configurations is over.
+    * ``extension``: the run continues with other limits, also after it was finished.
     * ``ensemble``: the configurations whose networks predict together, and their weights.
     * ``done``: the search is finished.
 
@@ -106,6 +107,11 @@ class RecoveredJournal:
     digest: str
     size: int
     torn: bytes = b""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run is finished."""
+        return bool(self.records[-1]["kind"] == "done")
 
 
 def journal_key(run_id: str) -> str:

@@ -10,7 +10,7 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -19,6 +19,7 @@ from cerebros_spark.backends.base import Backend
 from cerebros_spark.core.errors import ArgumentError, StoreError
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.runs.journal import Record, journal_key, locate_run, read
+from cerebros_spark.runs.limits import read_limits
 from cerebros_spark.storage.store import Store, read_checked, write_checked
 from nas.cli.csv_format import CsvOptions
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _LOCATION = frozenset(
     {"format", "data", "table_format", "csv", "master", "settings", "vector_size"}
 )
+# Fields that may grow.
+_LIMITS = ("max_trials", "time_limit")
 _OPTIONS = {
     "labels": "--label",
     "kinds": "the kind of the columns",
@@ -133,6 +136,8 @@ class RunConfig(
         ignored = _LOCATION | ({"seed"} if self.seed is None else set())
         for field in self.__struct_fields__:
             before, now = getattr(earlier, field), getattr(self, field)
+            if field in _LIMITS and None not in (before, now) and now >= before:
+                continue
             if field not in ignored and now != before:
                 option = _OPTIONS.get(field, "--" + field.replace("_", "-"))
                 raise ArgumentError(
@@ -162,8 +167,21 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is finished."""
-        return bool(self.records[-1]["kind"] == "done")
+        """Whether the run is finished, with its present limits."""
+        limits = read_limits(self.records)
+        same = (self.config.max_trials, self.config.time_limit) == (
+            limits.max_trials,
+            limits.max_seconds,
+        )
+        return bool(self.records[-1]["kind"] == "done" and same)
+
+    def extend(self, max_trials: int | None, time_limit: float | None) -> Run:
+        """Return the run with other limits; None keeps one."""
+        given = {"max_trials": max_trials, "time_limit": time_limit}
+        changed = {name: value for name, value in given.items() if value is not None}
+        config = msgspec.structs.replace(self.config, **changed)
+        config.check_same(self.config, self.name)
+        return replace(self, config=config)
 
     def check_finished(self) -> None:
         """Raise ArgumentError unless the run is finished."""
@@ -198,7 +216,7 @@ class Run:
 def open_run(place: str) -> Run:
     """Open the run at ``STORE/runs/NAME``; raise ArgumentError if ``search`` started none there."""
     store, name = find_run(place)
-    config = read_config(store, name)
+    config = read_extended_config(store, name)
     if config is None:
         raise ArgumentError(
             f"the run {name!r} was started by a script, not by cerebros-spark search: run that "
@@ -251,6 +269,17 @@ def read_config(store: Store, name: str) -> RunConfig | None:
             f"cannot read {key!r} in {store.url}: it is damaged, or another version of this "
             f"package wrote it ({error})"
         ) from error
+
+
+def read_extended_config(store: Store, name: str) -> RunConfig | None:
+    """Read the configuration of a run as :func:`read_config` does, with its present limits."""
+    config = read_config(store, name)
+    if config is None:
+        return None
+    limits = read_limits(read(store, name))
+    return msgspec.structs.replace(
+        config, max_trials=limits.max_trials, time_limit=limits.max_seconds
+    )
 
 
 def make_config_writer(store: Store, config: RunConfig) -> SearchObserver:

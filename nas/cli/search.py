@@ -41,6 +41,7 @@ from nas.cli.run_config import (
     make_config_writer,
     open_run,
     read_config,
+    read_extended_config,
 )
 from nas.cli.spark_files import list_files, read_table, read_vector_size
 from nas.cli.spark_session import DEFAULT_WORKERS, spark_session
@@ -287,7 +288,7 @@ def _run_search(
         **options,
     )
     if has_run(store, name) and not overwrite:
-        earlier = read_config(store, name)
+        earlier = read_extended_config(store, name)
         if earlier is None:
             raise ArgumentError(
                 f"there is a run {name!r} in {store.url} that cerebros-spark search did not start: "
@@ -305,11 +306,12 @@ def _run_search(
 
 _RESUME = """\
 Resume the run RUN (STORE/runs/NAME) from the store; its table is not needed. For a finished run,
-show the result.
+show the result. With a larger --max-trials or --time-limit, a finished run goes on, too.
 
 \b
-Example:
+Examples:
   cerebros-spark resume cerebros/runs/houses
+  cerebros-spark resume cerebros/runs/houses --max-trials 50
 """
 
 
@@ -322,10 +324,25 @@ Example:
     metavar="NAME=VALUE",
     help="Spark setting, in addition to those of the search.",
 )
+@click.option(
+    "--max-trials", type=click.IntRange(1), metavar="N", help="Trials in all; may only grow."
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="Time in all, if the search had a limit; may only grow.",
+)
 @verbose_option
-def resume(run: str, master: str | None, conf: tuple[str, ...]) -> None:
+def resume(
+    run: str,
+    master: str | None,
+    conf: tuple[str, ...],
+    max_trials: int | None,
+    time_limit: float | None,
+) -> None:
     """Resume a run."""
-    opened = open_run(run)
+    opened = open_run(run).extend(max_trials, time_limit)
     config = opened.config
     settings = {**config.settings, **parse_settings(conf)}
     load_tensorflow(redirect_stderr=True)

@@ -55,6 +55,7 @@ def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str)
         "tuner": binding.name,
         "tuner options": binding.options,
         "max_trials": binding.max_trials,
+        "max_seconds": config.max_seconds,
         "objective": [binding.objective.name, binding.objective.direction],
         "max_model_size": model.max_model_size,
         "max_concurrent_trials": resources.max_concurrent_trials,

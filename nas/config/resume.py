@@ -32,7 +32,7 @@ from nas.trial.failures import summarize_error
 logger = logging.getLogger(__name__)
 
 # Compared by separate functions.
-_SEPARATE = ("code", "network")
+_SEPARATE = ("code", "network", "max_trials", "max_seconds")
 # Recorded by an earlier version if a decay was a function.
 _UNKNOWN_SPACE = "not written down"
 #: Attribute of the log record that reports a finished run.
@@ -110,8 +110,8 @@ def log_finished(recovered: RecoveredJournal, project_name: str) -> None:
         at = sessions[-1] if sessions else None
         verb = "begun" if at else "finished before"
     logger.warning(
-        "the run %r was %s%s: nothing is trained, this is its result. To start again, give "
-        "overwrite=True or another project_name",
+        "the run %r was %s%s: nothing is trained, this is its result. To go on, give a larger "
+        "max_trials or max_seconds; to start again, overwrite=True or another project_name",
         project_name,
         verb,
         f" on {datetime.fromtimestamp(at):%Y-%m-%d at %H:%M:%S}" if at else "",

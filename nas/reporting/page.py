@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import math
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Any
 
 import jinja2
 
 from cerebros_spark.data.table.schema import ColumnSummary
+from cerebros_spark.runs.limits import read_limits
 from nas.drawing import draw_network
 from nas.ensemble.baselines import WORDS, describe_rank
 from nas.ensemble.usual_metrics import NAMES
@@ -101,13 +102,14 @@ def _list_facts(run: RunView) -> list[tuple[str, str]]:
     if data is not None:
         rows = f"{data.train_rows:,} training rows and {data.validation_rows:,} validation rows"
         facts.append(("Data", rows))
-    most, epochs = config["max_trials"], config["epochs"]
+    most, epochs = read_limits([config, *run.extensions]).max_trials, config["epochs"]
     trials = "as many trials as it proposes" if most is None else f"{most} trials at most"
     limit = "until it gets no better" if epochs is None else f"{epochs} epochs at most"
     return [
         *facts,
         ("Features", _join_names([name for group in layout["inputs"] for name in group])),
         ("Labels", _join_names([name for group in layout["outputs"] for name in group])),
+        *_list_extensions(run),
         ("Workers", f"{config['partitions']}, a partition of the data on each"),
         ("Tuner", f"{config['tuner']}, {trials}"),
         ("Training", f"{limit}, batches of {config['batch_size']} rows"),
@@ -115,6 +117,24 @@ def _list_facts(run: RunView) -> list[tuple[str, str]]:
         ("Fingerprint of the data", str(config["data"])),
         ("Store", run.store),
     ]
+
+
+def _list_extensions(run: RunView) -> list[tuple[str, str]]:
+    """List the times at which the run got other limits."""
+    before, facts = read_limits([run.config]), []
+    for record in run.extensions:
+        now = read_limits([run.config, record])
+        parts = []
+        if now.max_trials != before.max_trials:
+            parts.append(
+                f"to {'any number of' if now.max_trials is None else now.max_trials} trials"
+            )
+        if now.max_seconds != before.max_seconds and now.max_seconds is not None:
+            parts.append(f"to {now.max_seconds:g} seconds")
+        at = datetime.fromtimestamp(record["at"])
+        facts.append(("Extended", f"{' and '.join(parts)} on {at:%Y-%m-%d at %H:%M}"))
+        before = now
+    return facts
 
 
 def _compare_simple_models(run: RunView) -> str | None:

@@ -17,6 +17,7 @@ from cerebros_spark.core.errors import StoreError
 from cerebros_spark.core.types import Status, TrialResult
 from cerebros_spark.data.catalog import list_manifests
 from cerebros_spark.data.manifest import Manifest
+from cerebros_spark.runs import limits
 from cerebros_spark.runs.artifacts import read_spec
 from cerebros_spark.runs.journal import Record, journal_key, read
 from cerebros_spark.storage.store import Store
@@ -59,6 +60,7 @@ class RunView:
     finished: bool
     last_write: datetime | None  # to the journal; None if the store does not record it
     data: Manifest | None  # the prepared data; None if it was deleted
+    extensions: tuple[Record, ...] = ()  # records of new limits
     ensemble: Ensemble | None = None  # None if the search has none, or is not finished
 
     @property
@@ -88,6 +90,7 @@ def read_run(store: Store, run_id: str) -> RunView:
         name=run_id,
         store=store.url,
         config=config,
+        extensions=tuple(reader.extensions),
         objective=reader.objective,
         trials=reader.list_trials(),
         hops=tuple(reader.hops),
@@ -112,6 +115,7 @@ class _Reader:
         self.unanswered: dict[str, Record] = {}  # epochs without an answer, by trial
         self.lost_workers: Counter[int] = Counter()
         self.sessions = 0
+        self.extensions: list[Record] = []
         self.finished = False
         self.ensemble: Ensemble | None = None
 
@@ -120,6 +124,9 @@ class _Reader:
         match record["kind"]:
             case "session":
                 self.sessions += 1
+                self.finished = False
+            case limits.EXTENSION:
+                self.extensions.append(record)
             case "unit":
                 self.hops.append(_to_hop(record, self.sessions - 1))
             case "lost":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from cerebros_spark.data.readers import get_wanted_reader
 from cerebros_spark.engine.engine import Engine, describe_worker_config
 from cerebros_spark.runs.artifacts import read_state
 from cerebros_spark.runs.journal import Journal, RecoveredJournal
+from cerebros_spark.runs.limits import Limits, count_seconds, find_extension, read_limits
 from cerebros_spark.runs.worker_config import WorkerConfig
 from nas.config.dataset import SearchData
 from nas.config.description import describe_config
@@ -36,8 +38,6 @@ from nas.spaces.base import Space
 from nas.trial.proposal import Tuner
 from nas.tuners.cross_validation import CrossValidatingTuner
 
-_TRIALS_PER_FINALIST = 4
-
 
 @dataclass(frozen=True)
 class SearchContext:
@@ -45,6 +45,7 @@ class SearchContext:
 
     ``job`` is the configuration of the workers, and ``description`` the search configuration as the
     journal records it. ``recovered`` is the journal of an earlier driver; None for a new run.
+    ``extension`` are limits beyond those of the earlier driver, if there are any.
     """
 
     config: SearchConfig
@@ -52,6 +53,7 @@ class SearchContext:
     job: WorkerConfig
     description: dict[str, Any]
     recovered: RecoveredJournal | None
+    extension: Limits | None
     journal: Journal
     engine: Engine
     session: TunerSession
@@ -60,32 +62,52 @@ class SearchContext:
 
     @property
     def is_finished(self) -> bool:
-        """Whether an earlier driver has finished the run."""
-        return self.recovered is not None and self.recovered.records[-1]["kind"] == "done"
+        """Whether an earlier driver has finished the run, and nothing is to be added."""
+        return self.recovered is not None and self.recovered.is_done and self.extension is None
 
 
-def _make_tuner(config: SearchConfig, seed: int, space: Space) -> Tuner:
-    """Make the tuner, which cross-validates or has a time limit if the search does."""
-    tuner = config.tuner.make(seed, config.max_epochs, space.points)
+def _make_tuner(
+    config: SearchConfig, seed: int, space: Space, recovered: RecoveredJournal | None
+) -> Tuner:
+    """Make the tuner, which cross-validates or has a time limit if the search does.
+
+    Its limit is the one that the run began with, because it first repeats what it did then.
+    """
+    binding = config.tuner
+    if recovered is not None:
+        first = read_limits(recovered.records[:1])
+        binding = dataclasses.replace(binding, max_trials=first.max_trials)
+    tuner = binding.make(seed, config.max_epochs, space.points)
     if config.folds == 1 and config.max_seconds is None:
         return tuner
-    size = config.ensemble_size or 1
-    if config.max_seconds is None and config.tuner.max_trials is not None:
-        # Without a time limit, cross-validation takes about as long as the search.
-        size = min(size, max(2, config.tuner.max_trials // _TRIALS_PER_FINALIST))
-    return CrossValidatingTuner(tuner, config.tuner.objective, config.folds, size)
+    return CrossValidatingTuner(
+        tuner,
+        binding.objective,
+        config.folds,
+        finalists=config.ensemble_size or 1,
+        max_trials=binding.max_trials,
+        is_timed=config.max_seconds is not None,
+    )
 
 
 def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
     """Build and check the parts of a search, which resumes an earlier run of the same name."""
     store = config.resources.store
     recovered = find_earlier_run(store, config.project_name, config.overwrite)
+    extension = None
+    if recovered is not None:
+        limits = Limits(config.tuner.max_trials, config.max_seconds)
+        extension = find_extension(recovered, limits, config.project_name)
+        if extension is not None and recovered.is_done:
+            # The limit is that of all sessions together.
+            taken = count_seconds(recovered.records)
+            config = dataclasses.replace(config, began=config.began - taken)
     seed = choose_seed(config.seed, recovered)
     space = build_space(config, data, seed)
     fetch = functools.partial(read_state, store)
     policy, fusion = keras.config.dtype_policy(), Fusion(config, space, data)
     builder = TrialBuilder(config, space, seed, policy, fusion, fetch)
-    tuner = _make_tuner(config, derive_seed(seed, "tuner"), space)
+    tuner = _make_tuner(config, derive_seed(seed, "tuner"), space, recovered)
     mergers = MergerCache(data, config.custom_objects)
     first = declare_space(tuner, builder)
     check_objective(config.tuner.objective, mergers, first)
@@ -124,6 +146,7 @@ def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
         job,
         {**description, **describe_worker_config(job)},
         recovered,
+        extension,
         journal,
         engine,
         session,

@@ -21,6 +21,7 @@ from cerebros_spark.runs.journal import (
     journal_key,
     to_json_types,
 )
+from cerebros_spark.runs.limits import EXTENSION
 from cerebros_spark.runs.worker_config import WorkerConfig
 from nas.config.resume import check_rebuilt, check_same
 from nas.search.trial_builder import TrialBuilder
@@ -98,6 +99,8 @@ def replay(
             _replay_proposal(session, record)
         elif record["kind"] == "exploration":
             session.end_exploration(record.get("finalists"))
+        elif record["kind"] == EXTENSION:
+            session.extend(record["max_trials"])
         elif record["kind"] == "trial":
             _replay_build(session, record, specs[name])
         elif record["kind"] == "epoch":

@@ -16,6 +16,7 @@ import msgspec
 from cerebros_spark.core.gc_control import freeze_heap
 from cerebros_spark.engine.report import EngineReport
 from cerebros_spark.runs.journal import RecoveredJournal
+from cerebros_spark.runs.limits import EXTENSION
 from nas.config.resume import log_finished
 from nas.ensemble.ensemble import Ensemble
 from nas.monitoring.observer import SearchInfo, SearchObservers, identify_run
@@ -54,6 +55,8 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
         if context.recovered:
             replay(context.session, context.recovered.records, context.engine.specs)
             progress.restore(table.records)
+        if context.extension is not None:
+            context.session.extend(context.extension.max_trials)
         with observers.until_end():
             if context.recovered and context.is_finished:
                 log_finished(context.recovered, config.project_name)
@@ -80,6 +83,9 @@ def _train(
     try:
         with _exit_on_sigterm(), freeze_heap():
             _start_engine(context)
+            if context.extension is not None:
+                limits = msgspec.to_builtins(context.extension)
+                context.journal.append(EXTENSION, at=time.time(), **limits)
             begin()
             conclusion.begin()
             loop.run()

@@ -10,7 +10,7 @@ import keras_tuner
 
 from cerebros_spark.core.types import TrialResult
 from nas.search.result_order import ResultOrder
-from nas.trial.proposal import Pause, Tuner, Verdicts
+from nas.trial.proposal import Pause, Tuner, Verdicts, extend_tuner
 from nas.trial.record import TrialRecord
 from nas.trial.state import FinishedEpoch, RunningTrial
 from nas.trial.table import TrialTable
@@ -50,6 +50,14 @@ class TunerSession:
         """
         if isinstance(self.tuner, CrossValidatingTuner):
             self.tuner.end_exploration(finalists)
+
+    def extend(self, max_trials: int | None) -> None:
+        """Tell the tuner that there may be more trials, or more time.
+
+        Raises:
+            ArgumentError: If the tuner does not support it.
+        """
+        extend_tuner(self.tuner, max_trials)
 
     def learn(self, trial: RunningTrial) -> None:
         """Report to the tuner the hyperparameters that a trial's network has declared."""

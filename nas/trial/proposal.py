@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
 
 #: Whether trials continue, by the tuner's names for them. A trial that has finished an epoch but is
@@ -63,7 +64,8 @@ class Tuner(Protocol):
     """Tuner that chooses the same candidates for the same seed and the same calls.
 
     A tuner may have an attribute ``adaptive``. If it is False, proposals do not depend on scores,
-    and the search may request many proposals at once.
+    and the search may request many proposals at once. It may also have a method
+    ``extend(max_trials)``, called when a run continues with more trials (None for no limit).
     """
 
     @property
@@ -99,3 +101,18 @@ class Tuner(Protocol):
             trial_id: The tuner's name for the trial.
             status: How it ended.
         """
+
+
+def extend_tuner(tuner: Any, max_trials: int | None) -> None:
+    """Tell a tuner that there may be more trials, or more time.
+
+    Raises:
+        ArgumentError: If the tuner does not support it.
+    """
+    extend = getattr(tuner, "extend", None)
+    if extend is None:
+        raise ArgumentError(
+            f"the tuner {type(tuner).__name__} proposes no more trials than the run began with, "
+            "because it has no method extend; give another project_name"
+        )
+    extend(max_trials)

@@ -133,6 +133,10 @@ class BaseTuner(Tuner, abc.ABC):
         self.learn(trial.hyperparameters)
         return {}
 
+    def extend(self, max_trials: int | None) -> None:
+        """Propose more trials, up to ``max_trials``."""
+        self.max_trials = max_trials
+
     # For subclasses ----------------------------------------------------------------------
 
     @abc.abstractmethod

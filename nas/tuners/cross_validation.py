@@ -16,7 +16,9 @@ import keras_tuner
 
 from cerebros_spark.core.types import Status
 from nas.spaces.tabular.space import FAMILY, LINEAR
-from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts
+from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts, extend_tuner
+
+_TRIALS_PER_FINALIST = 4
 
 
 @dataclass(eq=False)
@@ -37,16 +39,22 @@ class CrossValidatingTuner(Tuner):
         tuner: The other tuner.
         objective: Objective of the search.
         folds: Number of folds; 1 for no cross-validation.
-        finalists: Number of configurations to cross-validate.
+        finalists: Maximum number of configurations to cross-validate.
+        max_trials: Maximum number of configurations of the other tuner; None if it is unknown.
+        is_timed: Whether time is limited. Otherwise, at most a fourth of ``max_trials`` is
+            cross-validated.
     """
 
     tuner: Tuner
     objective: keras_tuner.Objective
     folds: int
     finalists: int
+    max_trials: int | None = None
+    is_timed: bool = False
     _known: dict[str, _Configuration] = field(default_factory=dict, init=False)
     _parents: dict[str, str] = field(default_factory=dict, init=False)
     _explores: bool = field(default=True, init=False)
+    _limit: float = field(default=math.inf, init=False)  # of finalists, by the time left
 
     @property
     def adaptive(self) -> bool:
@@ -70,7 +78,14 @@ class CrossValidatingTuner(Tuner):
         """
         self._explores = False
         if finalists is not None:
-            self.finalists = min(self.finalists, finalists)
+            self._limit = finalists
+
+    def extend(self, max_trials: int | None) -> None:
+        """Propose new configurations again, up to ``max_trials``, and then folds."""
+        if max_trials != self.max_trials:
+            extend_tuner(self.tuner, max_trials)
+        self.max_trials = max_trials
+        self._explores, self._limit = True, math.inf
 
     def learn(self, hyperparameters: Any) -> None:
         """Extend the search space."""
@@ -122,10 +137,17 @@ class CrossValidatingTuner(Tuner):
         ]
         return list(dict.fromkeys([*ranked[:1], *simplest[:1], *ranked]))
 
+    def _count_finalists(self) -> int:
+        most = min(self.finalists, self._limit)
+        if self.max_trials is not None and not self.is_timed:
+            # Cross-validation takes about as long as the search.
+            most = min(most, max(2, self.max_trials // _TRIALS_PER_FINALIST))
+        return int(most)
+
     def _propose_fold(self) -> Proposal | Pause:
         waiting = [
             each
-            for each in self._rank()[: self.finalists]
+            for each in self._rank()[: self._count_finalists()]
             if each.has_ended and each.folds < self.folds and each.score < math.inf
         ]
         if waiting:

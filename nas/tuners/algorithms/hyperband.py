@@ -95,6 +95,12 @@ class HyperbandTuner(RandomTuner):
             bracket.closed, self._open = True, None
         return proposal
 
+    def extend(self, max_trials: int | None) -> None:
+        """Propose more trials, up to ``max_trials``."""
+        super().extend(max_trials)
+        if self._next is Pause.DONE:
+            self._next = None
+
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
         """Record an epoch; hold the trial at a rung until all others in its bracket reach it."""
         super().observe(trial_id, epoch, logs)

@@ -118,6 +118,11 @@ class OracleTuner(Tuner):
         self._proposals[trial.trial_id] = proposal
         return proposal
 
+    def extend(self, max_trials: int | None) -> None:
+        """Request more trials, up to ``max_trials``."""
+        self._oracle.max_trials = max_trials
+        self._done = False
+
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
         """Report an epoch to the oracle, which may stop the trial."""
         finite = {name: value for name, value in logs.items() if math.isfinite(value)}

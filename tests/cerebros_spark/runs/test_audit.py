@@ -12,6 +12,16 @@ def test_a_complete_run_has_no_faults():
     assert audit(records(complete_run())) == []
 
 
+def test_an_extension_may_follow_the_end():
+    events = [*complete_run(), ("session", {"session": 1})]
+    assert audit(records(events)) == []
+    events += [("extension", {"max_trials": 2, "max_seconds": None})]
+    events += [("proposal", {"trial": "u", "values": {}})]
+    assert audit(records(events)) == []
+    (fault,) = audit(records([*complete_run(), ("proposal", {"trial": "u", "values": {}})]))
+    assert "after the run finished" in fault
+
+
 def test_every_beginning_of_a_run_has_no_faults():
     events = complete_run()
     for length in range(1, len(events)):

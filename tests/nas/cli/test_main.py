@@ -127,6 +127,11 @@ def test_a_small_file_needs_no_spark(folder, tmp_path, capsys):
     run = str(tmp_path / "store" / "runs" / "towns")
     assert '"backend": "local"' in Path(run, "command.json").read_text()
     assert main(["resume", run]) == 0
+    assert "is finished: this is its result" in capsys.readouterr().err
+    assert main(["resume", run, "--max-trials", "3"]) == 0
+    assert "trial-0002" in capsys.readouterr().out
+    error = run_failing(capsys, ["resume", run, "--max-trials", "2"])
+    assert "--max-trials was 3 and is now 2" in error
     frames = []
     for backend, name in (("local", "out.csv"), ("spark", "folder")):
         output = ["--output", str(tmp_path / name), "--output-format", "csv"]

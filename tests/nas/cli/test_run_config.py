@@ -80,6 +80,18 @@ def test_another_configuration_is_refused(change, message):
         RunConfig(**{**content_of(CONFIG), **change}).check_same(CONFIG, "towns")
 
 
+def test_limits_may_grow():
+    limited = RunConfig(**{**content_of(CONFIG), "time_limit": 60.0})
+    for change in ({"max_trials": 21}, {"time_limit": 61.0}):
+        RunConfig(**{**content_of(limited), **change}).check_same(limited, "towns")
+    for change, message in (
+        ({"time_limit": 59.0}, "--time-limit was 60.0 and is now 59.0"),
+        ({"time_limit": None}, "--time-limit was 60.0 and is now not given"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            RunConfig(**{**content_of(limited), **change}).check_same(limited, "towns")
+
+
 def test_location_and_a_missing_seed_may_change():
     earlier = RunConfig(
         **{**content_of(CONFIG), "seed": 7, "master": "spark://host:7077", "csv": CsvOptions()}

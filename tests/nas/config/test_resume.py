@@ -194,7 +194,7 @@ def abandoned(frame, tmp_path_factory):
         ({"epochs": 3}, "epochs = 2, and now it is 3"),
         ({"batch_size": 8}, "batch_size = 16, and now it is 8"),
         ({"reproducible": False}, "reproducible = True, and now it is False"),
-        ({"max_trials": 4}, "max_trials = 3, and now it is 4"),
+        ({"max_trials": 2}, "max_trials = 3, and now it is 2, but it may only grow"),
         ({"objective": "val_mean_squared_error"}, "objective"),
         ({"space": small_space()}, r"space.learning_rate = \[0.01, 0.05, 0.1\]"),
         ({"workers": 3}, r"partitions = 2, and now it is 3 \(the number of workers\)"),

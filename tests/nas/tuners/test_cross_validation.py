@@ -12,13 +12,13 @@ OBJECTIVE = keras_tuner.Objective("val_loss", "min")
 FOLDS = 3
 
 
-def make(trials=4, finalists=2, objective=OBJECTIVE):
+def make(trials=4, finalists=2, objective=OBJECTIVE, **more):
     inner = RandomTuner(objective=objective, max_trials=trials, seed=0)
     known = inner.hyperparameters
     known.Choice("family", ["linear", "deep"], default="deep")
     known.Float("x", 0.0, 1.0)
     inner.learn(known)
-    return CrossValidatingTuner(inner, objective, FOLDS, finalists)
+    return CrossValidatingTuner(inner, objective, FOLDS, finalists, **more)
 
 
 def run(tuner, proposal, score, name="val_loss"):
@@ -112,6 +112,32 @@ def test_the_end_of_exploration_may_leave_fewer_finalists(number, expected):
     explore(tuner, [2.0, 1.0, 3.0, 4.0])
     tuner.end_exploration(number)
     assert len({each.first for each in collect(tuner)}) == expected
+
+
+@pytest.mark.parametrize(("is_timed", "expected"), [(False, [2, 3]), (True, [3, 3])])
+def test_a_fourth_of_the_trials_is_cross_validated_without_a_time_limit(is_timed, expected):
+    tuner = make(trials=4, finalists=3, max_trials=4, is_timed=is_timed)
+    first = explore(tuner, [4.0, 3.0, 2.0, 1.0])
+    found = collect(tuner)
+    assert len({each.first for each in found}) == expected[0]
+    tuner.extend(12)
+    explore(tuner, [5.0] * 8)
+    found += collect(tuner)
+    assert len({each.first for each in found}) == expected[1]
+    # No fold is trained twice.
+    assert len({(each.first, each.fold) for each in found}) == len(found)
+    assert {each.first for each in found} <= {each.trial_id for each in first}
+
+
+def test_more_time_alone_lets_it_explore_again():
+    tuner = make(trials=8, finalists=2, max_trials=8, is_timed=True)
+    explore(tuner, [2.0, 1.0])
+    tuner.end_exploration(1)
+    assert len(collect(tuner)) == FOLDS - 1
+    tuner.extend(8)
+    assert tuner.explores
+    explore(tuner, [3.0] * 6)
+    assert len(collect(tuner)) == FOLDS - 1
 
 
 def test_without_folds_there_is_nothing_to_add():
