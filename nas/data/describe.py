@@ -11,9 +11,16 @@ import pandas as pd
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.arrow_table import ArrowTable
-from cerebros_spark.data.table.learning import SurveyedColumn, find_reason, is_row_number, summarize
+from cerebros_spark.data.table.learning import (
+    SurveyedColumn,
+    find_reason,
+    is_named_id,
+    is_row_number,
+    summarize,
+)
 from cerebros_spark.data.table.plan import format_plan
 from cerebros_spark.data.table.schema import ColumnSummary
+from cerebros_spark.data.table.source import IGNORE
 from nas.data.columns import check_columns
 from nas.data.frames import (
     COLLECT_ROWS,
@@ -23,6 +30,7 @@ from nas.data.frames import (
     to_arrow,
     to_frame,
 )
+from nas.data.structs import flatten_structs
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -125,6 +133,8 @@ def describe_table(
             warnings.append(f"{each.column.name!r} has {each.infinite:,} infinite values")
         if reason is None and each.distinct is not None and is_row_number(each):
             warnings.append(f"{each.column.name!r} seems to number the rows")
+        elif reason is None and is_named_id(each):
+            warnings.append(f"{each.column.name!r} seems to be an id")
     classes: list[tuple[Any, int]] = []
     unlabeled = 0
     if label is not None:
@@ -141,6 +151,8 @@ def _survey_frame(
         check_columns(list(frame.columns), [label])
     if len(frame) == 0:
         raise DataError("the data has no rows")
+    ignored = [name for name, kind in (column_types or {}).items() if kind == IGNORE]
+    frame, _ = flatten_structs(frame, [*ignored, *([label] if label is not None else [])])
     features = frame.drop(columns=[label] if label is not None else [])
     surveyed = ArrowTable.create(to_arrow(features, column_types), column_types).survey()
     if surveyed is None or features.shape[1] == 0:

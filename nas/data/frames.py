@@ -85,10 +85,15 @@ def to_column(values: Any) -> Any:
     return array[:, 0] if array.shape[1:] == (1,) else list(array)
 
 
+def find_present(series: pd.Series) -> Any:
+    """Return the first value that is not missing; None without one."""
+    present = series.notna().to_numpy()
+    return series.iloc[int(present.argmax())] if present.any() else None
+
+
 def holds_arrays(series: pd.Series) -> bool:
     """Return whether the values of a column are arrays."""
-    first = series.dropna()
-    return len(first) > 0 and np.ndim(first.iloc[0]) > 0
+    return np.ndim(find_present(series)) > 0
 
 
 def to_arrow(frame: pd.DataFrame, column_types: Mapping[str, str] | None = None) -> pa.Table:

@@ -33,6 +33,7 @@ from cerebros_spark.data.table.source import (
 )
 from nas.data.columns import check_columns
 from nas.data.frames import are_arrays, is_table, to_arrow, to_frame, to_integers
+from nas.data.structs import flatten_needed
 from nas.data.table import split_labels
 from nas.data.values import to_array
 
@@ -51,7 +52,7 @@ def encode_rows(x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]) ->
     names = list(dict.fromkeys(name for group in groups for name in group))
     if not is_table(x) and not isinstance(x, Mapping):
         x = _name_arrays(x, schema, groups)
-    frame = to_frame(x)
+    frame = flatten_needed(to_frame(x), names)
     check_columns(list(frame.columns), names)
     frame = _adapt_categories(frame[names], schema.select(names).columns)
     fields = encode_frame(to_arrow(frame), schema.select(names).columns)

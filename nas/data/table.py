@@ -21,9 +21,8 @@ from cerebros_spark.data.table.labels import (
     index_classes,
     learn_classes,
 )
-from cerebros_spark.data.table.schema import (
-    LabelClasses,
-)
+from cerebros_spark.data.table.schema import LabelClasses
+from cerebros_spark.data.table.source import IGNORE
 from nas.data.columns import check_columns
 from nas.data.frames import (
     are_arrays,
@@ -37,6 +36,7 @@ from nas.data.frames import (
 )
 from nas.data.inputs import Columns, NamedColumns, flatten_names
 from nas.data.splits import SplitRule
+from nas.data.structs import flatten_needed, flatten_structs
 from nas.data.values import to_array
 from nas.data.weights import SAMPLE_WEIGHT, read_weights
 
@@ -89,7 +89,10 @@ def name_table(
         DataError: If a column is missing, or labels do not suit their head.
     """
     label_columns = [y] if isinstance(y, str) else label_columns
+    ignored = [name for name, kind in (options.column_types or {}).items() if kind == IGNORE]
     frame, labels = split_labels(to_frame(x), y, label_columns, "x")
+    frame, fields = flatten_structs(frame, ignored)
+    feature_columns = _replace_structs(feature_columns, fields)
     rows = len(frame)
     weights = read_weights(frame, rows, sample_weight, weight_column)
     names = _find_features(frame, labels, feature_columns, weight_column, validation, rule)
@@ -130,6 +133,21 @@ def name_table(
         table,
         tuple(classes),
     )
+
+
+def _replace_structs(
+    feature_columns: Columns | None, fields: Mapping[str, list[str]]
+) -> Columns | None:
+    """Replace the names of structs among the bound features by those of their fields."""
+    if feature_columns is None or not fields:
+        return feature_columns
+    groups: list[str | list[str]] = []
+    for group in feature_columns:
+        if isinstance(group, str):
+            groups += fields.get(group, [group])
+        else:
+            groups.append([new for name in group for new in fields.get(name, [name])])
+    return groups
 
 
 def _find_features(
@@ -227,6 +245,7 @@ def _append_validation(
     more_frame, more_labels = split_labels(
         to_frame(more_x), more_y, label_columns or list(labels.columns), "validation_data"
     )
+    more_frame = flatten_needed(more_frame, list(features.columns))
     check_columns(list(more_frame.columns), list(features.columns), "validation_data: x")
     rows, more_rows = len(features), len(more_frame)
     if more_rows == 0:

@@ -1,10 +1,11 @@
 """Decisions about a raw table: which columns are used, and how each is encoded.
 
-Everything is decided from the counts of two passes; no rows are read here.
+Everything is decided from counts (a survey, then bins and categories); no rows are read here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,8 @@ _FEW = 20
 _ROW_NAMES = frozenset(
     ("id", "index", "row", "rowid", "row_id", "rownames", "row_names", "unnamed: 0", "_c0", "")
 )
+
+_ID_NAME = re.compile(r"(?i:(^|[^a-z])(id|uuid|guid))$|[a-z](Id|ID)$")
 
 _QUARTILES = (0.25, 0.5, 0.75)
 
@@ -192,6 +195,11 @@ def find_reason(surveyed: SurveyedColumn) -> str | None:
         )
     if column.kind == "numeric" and column.storage == INTEGER and is_row_number(surveyed):
         return f'it numbers the rows; to use it, set column_types={{{column.name!r}: "numeric"}}'
+    if column.kind == "numeric" and column.storage == INTEGER and is_named_id(surveyed):
+        return (
+            f"it is an id, of which {distinct:,} of {surveyed.present:,} are different; to use it, "
+            f'set column_types={{{column.name!r}: "numeric"}}'
+        )
     return None
 
 
@@ -206,6 +214,12 @@ def is_row_number(surveyed: SurveyedColumn) -> bool:
     rows, distinct = surveyed.rows, surveyed.distinct or 0
     is_named = surveyed.column.name.strip().lower() in _ROW_NAMES
     return rows > 5 * _FEW and distinct > 0.9 * rows and (is_named or extent < 1.25 * rows)
+
+
+def is_named_id(surveyed: SurveyedColumn) -> bool:
+    """Return whether the name of a column is that of an id, and nearly all values differ."""
+    is_unique = (surveyed.distinct or 0) > _UNIQUE * surveyed.present
+    return is_unique and _ID_NAME.search(surveyed.column.name.strip()) is not None
 
 
 def plan_counts(survey: TableSurvey, used: Sequence[SurveyedColumn]) -> CountPlan:

@@ -207,6 +207,23 @@ def test_what_cannot_help_is_left_out_with_a_reason():
     ]
 
 
+@pytest.mark.parametrize("name", ["customer_id", "CustomerID", "userId", "flight id", "uuid"])
+def test_integers_that_are_called_ids_are_left_out(name):
+    ids = np.random.default_rng(0).integers(0, 2**40, 300)
+    schema, _ = learn({"used": np.arange(300) % 7, name: ids})
+    reasons = {each.name: each.use for each in schema.left_out}
+    assert reasons[name].startswith("it is an id, of which 300 of 300 are different")
+    schema, _ = learn({"used": np.arange(300) % 7, name: ids}, {name: "numeric"})
+    assert len(schema.columns) == 2
+
+
+@pytest.mark.parametrize(("name", "step"), [("paid", 1), ("humidity", 1), ("customer_id", 2)])
+def test_other_integers_are_used(name, step):
+    values = np.random.default_rng(0).integers(0, 2**40, 300) if step == 1 else np.arange(300) // 2
+    schema, _ = learn({"used": np.arange(300) % 7, name: values})
+    assert [column.name for column in schema.columns] == ["used", name]
+
+
 def test_ids_are_used_if_the_user_names_them():
     rows = 200
     schema, _ = learn(
